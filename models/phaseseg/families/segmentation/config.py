@@ -1,0 +1,102 @@
+"""The rule by which weak phase labels are made: one frozen set of parameters for every face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
+from typing import Any, Literal, cast
+
+Field = Literal["number", "mole-fraction"]
+Threshold = Literal["steepest", "two-means", "midpoint"]
+
+# Calibrated by `phaseseg validate verdict`; docs/weak-labels.md shows the distributions.
+MIN_CONTRAST = 2.5
+"""Contrast from which on a frame is called two phases."""
+CLEAR_CONTRAST = (2.0, 4.0)
+"""Below the first number one phase is clear, above the second two; between them the call is uncertain."""
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """Parameters of the weak labels; see `label_phases` for their meaning.
+
+    Raises
+    ------
+    ValueError
+        For a value out of its range; the sentence names the parameter and the range.
+    """
+
+    species: tuple[str, ...] = ("Fe",)
+    sigma: float = 1.5
+    voxel: float | None = None
+    field: Field = "number"
+    threshold: Threshold | float = "steepest"
+    at: Literal["atom", "voxel"] = "atom"
+    keep: Literal["all", "largest"] = "all"
+    min_volume: float = 200.0
+    boundary_width: float = 0.68
+    phases: Literal["auto", 2] = "auto"
+    bulk_distance: float = 5.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.species, str):
+            object.__setattr__(self, "species", (self.species,))
+        else:
+            object.__setattr__(self, "species", tuple(self.species))
+        if not self.species or not all(isinstance(name, str) and name for name in self.species):
+            raise ValueError(f"species must be one or more names, found {self.species!r}.")
+        for name, low in (("sigma", 0.0), ("voxel", 0.0)):
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value > low):
+                raise ValueError(f"{name} must be a positive length in Å, found {value}.")
+        for name in ("min_volume", "boundary_width", "bulk_distance"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a number not below 0, found {value}.")
+        choices: dict[str, tuple[object, ...]] = {
+            "field": ("number", "mole-fraction"),
+            "at": ("atom", "voxel"),
+            "keep": ("all", "largest"),
+            "phases": ("auto", 2),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(map(str, allowed))}; found {getattr(self, name)!r}."
+                )
+        if isinstance(self.threshold, str):
+            if self.threshold not in ("steepest", "two-means", "midpoint"):
+                raise ValueError(
+                    f"threshold must be steepest, two-means, midpoint or a number, found {self.threshold!r}."
+                )
+        elif not isfinite(self.threshold):
+            raise ValueError(f"threshold must be a finite number, found {self.threshold}.")
+
+    @classmethod
+    def from_options(cls, species: str | Sequence[str] = "Fe", **options: Any) -> LabelRule:
+        """A rule from keywords; an unknown keyword is an error that lists the known ones."""
+        known = [field.name for field in fields(cls)]
+        unknown = [name for name in options if name not in known]
+        if unknown:
+            raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}.")
+        names = (species,) if isinstance(species, str) else tuple(species)
+        return cls(species=names, **options)
+
+    @property
+    def voxel_size(self) -> float:
+        """Voxel edge in Å: as given, or half of sigma."""
+        return self.sigma / 2 if self.voxel is None else self.voxel
+
+    @property
+    def unit(self) -> str:
+        """Unit of the field and the threshold."""
+        return "Å^-3" if self.field == "number" else "mole fraction"
+
+    def replace(self, **changes: Any) -> LabelRule:
+        """A copy with some parameters changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `LabelRule(**rule.to_dict())` gives the rule back."""
+        return cast(dict[str, Any], asdict(self))

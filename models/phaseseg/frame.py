@@ -1,0 +1,186 @@
+"""Frame: one configuration of atoms in a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Units = Literal["metal", "lj"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One configuration: positions, cell and species of `n_atoms` atoms.
+
+    Arrays are converted on construction and must not be changed afterwards; a frame made from
+    contiguous float64 positions shares their memory.
+
+    Parameters
+    ----------
+    positions : (n_atoms, 3) float64, Å
+        Cartesian coordinates, wrapped into the cell or not.
+    cell : (3, 3) float64, Å
+        Cell vectors as rows; must span a volume.
+    pbc : (3,) bool, or one bool for all axes
+        Periodicity along each cell vector.
+    species : (n_atoms,) integers or (n_atoms,) strings
+        0-based codes into `species_names`. Strings are accepted when `species_names` is left out:
+        the names are then the sorted distinct strings.
+    species_names : names of the species codes, for example `("Fe", "Mg", "Si", "O", "N")`
+    origin : (3,) float64, Å
+        Corner of the cell.
+    ids : (n_atoms,) int64, optional
+        Identifiers from the file; row numbers + 1 are used in messages where there are none.
+    timestep : int, optional
+        Number of MD steps, as in a LAMMPS dump.
+    time : float, optional, ps
+        Simulated time, where the file or the caller knows it.
+    units : "metal" or "lj"
+        "lj" means reduced units: read σ for Å everywhere.
+    fields : mapping of further per-atom columns that were in the file
+    source : where the frame came from, used in messages (`run.dump.gz, frame 3`)
+
+    Raises
+    ------
+    ValueError
+        For arrays of the wrong shape, a coordinate that is not finite, a cell without volume or a
+        species code without a name. The sentence names the source and the first offending atom.
+    """
+
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    pbc: NDArray[np.bool_]
+    species: NDArray[np.int32]
+    species_names: tuple[str, ...] = ()
+    origin: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    ids: NDArray[np.int64] | None = None
+    timestep: int | None = None
+    time: float | None = None
+    units: Units = "metal"
+    fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        where = f"{self.source}: " if self.source else ""
+        positions = np.ascontiguousarray(self.positions, dtype=np.float64)
+        if positions.ndim != 2 or positions.shape[1] != 3:
+            raise ValueError(f"{where}positions must have shape (n_atoms, 3), found {positions.shape}.")
+        n_atoms = len(positions)
+        put("positions", positions)
+        put("cell", _cell(self.cell, where))
+        put("pbc", np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,)).copy())
+        origin = np.asarray(self.origin, dtype=np.float64)
+        if origin.shape != (3,) or not np.isfinite(origin).all():
+            raise ValueError(f"{where}origin must be three finite numbers, found {self.origin!r}.")
+        put("origin", origin)
+        ids = None if self.ids is None else np.ascontiguousarray(self.ids, dtype=np.int64)
+        if ids is not None and ids.shape != (n_atoms,):
+            raise ValueError(f"{where}{n_atoms} atoms have {len(ids)} ids.")
+        put("ids", ids)
+        # One reduction instead of a mask: a single non-finite coordinate makes the sum non-finite
+        # (so might an overflow of finite ones, hence the second look).
+        if not np.isfinite(positions.sum()) and not np.isfinite(positions).all():
+            bad = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+            raise ValueError(
+                f"{where}{self._atom(bad)} has the coordinates {positions[bad].tolist()}; "
+                "every coordinate must be a finite number. Remove or repair that atom."
+            )
+        codes, names = _species(self.species, self.species_names, where)
+        if codes.shape != (n_atoms,):
+            raise ValueError(f"{where}{n_atoms} atoms have {len(codes)} species codes.")
+        if n_atoms and (codes.min() < 0 or codes.max() >= len(names)):
+            bad = int(np.flatnonzero((codes < 0) | (codes >= len(names)))[0])
+            raise ValueError(
+                f"{where}{self._atom(bad)} has the species code {codes[bad]}, "
+                f"but only 0 to {len(names) - 1} have names ({', '.join(names)})."
+            )
+        put("species", codes)
+        put("species_names", names)
+
+    def _atom(self, row: int) -> str:
+        return f"atom {row + 1}" if self.ids is None else f"atom {row + 1} (id {self.ids[row]})"
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.positions)
+
+    @property
+    def volume(self) -> float:
+        """Volume of the cell, Å^3."""
+        return float(abs(np.linalg.det(self.cell)))
+
+    def species_mask(self, names: str | Sequence[str]) -> NDArray[np.bool_]:
+        """(n_atoms,) bool: which atoms are of one of the named species.
+
+        Raises
+        ------
+        ValueError
+            If a name is not among `species_names`, or no atom has one of them.
+        """
+        wanted = (names,) if isinstance(names, str) else tuple(names)
+        where = f"{self.source}: " if self.source else ""
+        present = [name for code, name in enumerate(self.species_names) if (self.species == code).any()]
+        for name in wanted:
+            if name not in self.species_names:
+                raise ValueError(
+                    f"{where}no species named {name!r}; the species here are {', '.join(present) or 'none'}."
+                )
+        lookup = np.array([name in wanted for name in self.species_names])
+        mask = lookup[self.species]
+        if not mask.any():
+            raise ValueError(
+                f"{where}no atom is of species {', '.join(wanted)}; the species here are {', '.join(present)}."
+            )
+        return mask
+
+    def replace(self, **changes: Any) -> Frame:
+        """A copy with some attributes changed."""
+        return replace(self, **changes)
+
+
+def _cell(cell: ArrayLike, where: str) -> NDArray[np.float64]:
+    matrix = np.array(cell, dtype=np.float64)
+    if matrix.shape == (3,):
+        matrix = np.diag(matrix)
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        raise ValueError(f"{where}cell must be three finite vectors (rows), found {np.asarray(cell).tolist()}.")
+    lengths = np.linalg.norm(matrix, axis=1)
+    # Relative test: the volume of a cell of very small or very large units is still a volume.
+    if not lengths.all() or abs(np.linalg.det(matrix / lengths[:, None])) < 1e-9:
+        raise ValueError(
+            f"{where}the cell is missing or has no volume: its vectors are {matrix.tolist()}. "
+            "Give three vectors that are not in one plane."
+        )
+    return matrix
+
+
+def _species(
+    species: ArrayLike, names: Sequence[str], where: str
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    codes = np.asarray(species)
+    if codes.dtype.kind in "US":
+        text = codes.astype(str)
+        if not names:
+            distinct, inverse = np.unique(text, return_inverse=True)
+            return inverse.astype(np.int32), tuple(str(name) for name in distinct)
+        table = {name: code for code, name in enumerate(names)}
+        unknown = sorted(set(text.tolist()) - set(table))
+        if unknown:
+            raise ValueError(f"{where}species {', '.join(unknown)} are not among the names {', '.join(names)}.")
+        return np.array([table[name] for name in text.tolist()], dtype=np.int32), tuple(names)
+    if not names:
+        raise ValueError(f"{where}integer species need species_names, for example ('Fe', 'O').")
+    if len(set(names)) != len(names):
+        raise ValueError(f"{where}species_names must be distinct, found {', '.join(names)}.")
+    return np.ascontiguousarray(codes, dtype=np.int32), tuple(str(name) for name in names)
