@@ -1,0 +1,173 @@
+"""map_frames: one function over many frames, in order, in this process, in several or on Dask."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Literal, Protocol, TypeVar
+
+from phaseseg.frame import Frame
+
+Backend = Literal["auto", "serial", "processes", "dask"]
+Result = TypeVar("Result")
+
+
+class _Future(Protocol):
+    def result(self) -> Any: ...
+
+
+def map_frames(
+    function: Callable[[Frame], Result],
+    frames: Iterable[Frame],
+    *,
+    workers: int = 1,
+    backend: Backend = "auto",
+) -> Iterator[Result]:
+    """The results of `function` on every frame, in the order of the frames, lazily.
+
+    Frames are read as results are taken: at most `2 * workers` of them are in flight, so that a
+    trajectory of any length fits in memory. The results are those of the serial loop for any number of
+    workers and any backend: the frame that fails raises its own exception, after the results of the
+    frames before it.
+
+    Parameters
+    ----------
+    function : called with one frame
+        Beside `"serial"` it is sent to other processes, so it must be importable there: a function of a
+        module or a `functools.partial` of one, no lambda. A script guards its own calls by
+        `if __name__ == "__main__":`, because new processes import it.
+    frames : any iterable of frames, for example `read_frames(path)`
+    workers : number of processes, at least 1
+    backend : "auto" is "serial" for one worker and "processes" for more
+        "processes" starts fresh interpreters (spawn, never fork: a fork copies the locks of running
+        threads). "dask" uses the active `distributed.Client` where there is one, and otherwise starts a
+        local cluster of `workers` processes for this call.
+
+    Raises
+    ------
+    ValueError
+        If `workers`, `backend` or `function` cannot be used.
+    ImportError
+        If Dask is asked for and not installed.
+    RuntimeError
+        If a worker process dies.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frames = [Frame(np.zeros((n, 3)), np.eye(3), True, ["Fe"] * n) for n in (1, 2, 3)]
+    >>> list(map_frames(len, frames))
+    [1, 2, 3]
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers must be a whole number of at least 1, found {workers!r}.")
+    if backend == "auto":
+        backend = "serial" if workers == 1 else "processes"
+    if backend == "serial":
+        return map(function, frames)
+    if backend == "processes":
+        return _processes(_importable(function), frames, workers)
+    if backend == "dask":
+        return _dask(_importable(function), frames, workers, _distributed())
+    raise ValueError(f"backend must be auto, serial, processes or dask, found {backend!r}.")
+
+
+def _importable(function: Callable[[Frame], Result]) -> Callable[[Frame], Result]:
+    try:
+        pickle.dumps(function)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{function!r} cannot be sent to other processes ({error}); "
+            "define it at the top of a module or use one worker."
+        ) from None
+    return function
+
+
+def _processes(
+    function: Callable[[Frame], Result], frames: Iterable[Frame], workers: int
+) -> Iterator[Result]:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
+    try:
+        yield from _in_order(lambda frame: pool.submit(_call, function, frame), frames, 2 * workers)
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "a worker process died, most often because memory ran out; use fewer workers."
+        ) from None
+    finally:  # also when the caller stops early or is interrupted: nothing is left running
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _call(function: Callable[[Frame], Result], frame: Frame) -> Result:
+    """Call in a worker; an exception that cannot travel between processes is told in words."""
+    try:
+        return function(frame)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
+
+
+def _in_order(submit: Callable[[Frame], _Future], frames: Iterable[Frame], in_flight: int) -> Iterator[Any]:
+    source = iter(frames)
+    pending: deque[_Future] = deque()
+    exhausted, failure = False, None
+    while pending or not exhausted:
+        while not exhausted and len(pending) < in_flight:
+            try:
+                frame = next(source)
+            except StopIteration:
+                exhausted = True
+            except Exception as error:  # a frame that cannot be read: first the results before it
+                exhausted, failure = True, error
+            else:
+                pending.append(submit(frame))
+        if pending:
+            yield pending.popleft().result()
+    if failure is not None:
+        raise failure
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError:
+        raise ImportError(
+            "the dask backend needs Dask, which is not installed: pip install 'ovito-phaseseg[dask]'."
+        ) from None
+    return distributed
+
+
+def _dask(
+    function: Callable[[Frame], Result], frames: Iterable[Frame], workers: int, distributed: Any
+) -> Iterator[Result]:
+    try:
+        client, own = distributed.default_client(), False
+    except ValueError:
+        client = distributed.Client(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, set_as_default=False
+        )
+        own = True
+
+    def submit(frame: Frame) -> _Future:
+        # Scattered, because a frame inside the task graph would pass through the scheduler.
+        future: _Future = client.submit(_call, function, client.scatter(frame, hash=False), pure=False)
+        return future
+
+    try:
+        in_flight = 2 * (workers if own else max(workers, sum(client.nthreads().values())))
+        yield from _in_order(submit, frames, in_flight)
+    finally:
+        if own:
+            client.close()
