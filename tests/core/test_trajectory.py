@@ -6,7 +6,6 @@ from operator import attrgetter, methodcaller
 
 import numpy as np
 import pytest
-
 from phaseseg.frame import Frame
 from phaseseg.trajectory import _call, map_frames
 
@@ -81,7 +80,7 @@ def test_results_before_a_frame_that_cannot_be_read_are_given_first(workers: int
     found: list[int] = []
     with pytest.raises(OSError, match="inside frame 3"):
         for result in map_frames(len, broken(), workers=workers):
-            found.append(result)  # noqa: PERF402: extend would not keep what came before the failure
+            found.append(result)  # noqa: PERF402 (extend keeps nothing on failure)
     assert found == [1, 2]
 
 
