@@ -6,6 +6,7 @@ from operator import attrgetter, methodcaller
 
 import numpy as np
 import pytest
+
 from phaseseg.frame import Frame
 from phaseseg.trajectory import _call, map_frames
 
