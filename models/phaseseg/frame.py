@@ -154,7 +154,9 @@ def _cell(cell: ArrayLike, where: str) -> NDArray[np.float64]:
     if matrix.shape == (3,):
         matrix = np.diag(matrix)
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
-        raise ValueError(f"{where}cell must be three finite vectors (rows), found {np.asarray(cell).tolist()}.")
+        raise ValueError(
+            f"{where}cell must be three finite vectors (rows), found {np.asarray(cell).tolist()}."
+        )
     lengths = np.linalg.norm(matrix, axis=1)
     # Relative test: the volume of a cell of very small or very large units is still a volume.
     if not lengths.all() or abs(np.linalg.det(matrix / lengths[:, None])) < 1e-9:
@@ -177,7 +179,9 @@ def _species(
         table = {name: code for code, name in enumerate(names)}
         unknown = sorted(set(text.tolist()) - set(table))
         if unknown:
-            raise ValueError(f"{where}species {', '.join(unknown)} are not among the names {', '.join(names)}.")
+            raise ValueError(
+                f"{where}species {', '.join(unknown)} are not among the names {', '.join(names)}."
+            )
         return np.array([table[name] for name in text.tolist()], dtype=np.int32), tuple(names)
     if not names:
         raise ValueError(f"{where}integer species need species_names, for example ('Fe', 'O').")

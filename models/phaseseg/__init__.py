@@ -1,0 +1,40 @@
+"""phaseseg: phase labels, composition and interface of melts, atom by atom.
+
+The public names load on first use, so that `import phaseseg` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from phaseseg.families.segmentation.labels import label_phases
+    from phaseseg.fields import Fields
+    from phaseseg.frame import Frame
+    from phaseseg.io import read_frames, write_frames, write_table
+    from phaseseg.trajectory import map_frames
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Frame": "phaseseg.frame",
+    "Fields": "phaseseg.fields",
+    "read_frames": "phaseseg.io",
+    "write_frames": "phaseseg.io",
+    "write_table": "phaseseg.io",
+    "label_phases": "phaseseg.families.segmentation.labels",
+    "map_frames": "phaseseg.trajectory",
+}
+
+__all__ = ["Fields", "Frame", "label_phases", "map_frames", "read_frames", "write_frames", "write_table"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'phaseseg' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

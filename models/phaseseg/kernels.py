@@ -1,0 +1,425 @@
+"""The few hot loops on grids and atoms. Each has a naive twin in tests/naive.py.
+
+All of them are single-threaded, linear in atoms and voxels, and take grid coordinates from
+`(position - origin) @ to_grid`, so that any triclinic cell is served. An axis that is not `wrap` is
+open: the grid is expected to reach so far beyond the atoms that nothing touches its ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, floor
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile with numba, kept on disk where a folder can be written and in memory otherwise."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+    try:
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # no folder for the cache: a read-only install with a read-only home
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
+
+# Density on the grid ------------------------------------------------------------------------------
+
+
+@jit
+def deposit(positions, mask, origin, to_grid, wrap, values):
+    """Add the atoms of `mask` to `values` with triangular-shaped-cloud (quadratic spline) weights."""
+    n0, n1, n2 = values.shape
+    w = np.empty((3, 3), dtype=np.float32)
+    at = np.empty((3, 3), dtype=np.int64)
+    n = np.array([n0, n1, n2])
+    for atom in range(positions.shape[0]):
+        if not mask[atom]:
+            continue
+        x = positions[atom, 0] - origin[0]
+        y = positions[atom, 1] - origin[1]
+        z = positions[atom, 2] - origin[2]
+        for axis in range(3):
+            g = x * to_grid[0, axis] + y * to_grid[1, axis] + z * to_grid[2, axis]
+            nearest = floor(g + 0.5)
+            d = g - nearest
+            w[axis, 0] = 0.5 * (0.5 - d) * (0.5 - d)
+            w[axis, 1] = 0.75 - d * d
+            w[axis, 2] = 0.5 * (0.5 + d) * (0.5 + d)
+            first = int(nearest) - 1
+            if wrap[axis]:
+                first %= n[axis]
+            for t in range(3):
+                index = first + t
+                while index >= n[axis]:
+                    index -= n[axis]
+                at[axis, t] = index
+        for i in range(3):
+            for j in range(3):
+                wij = w[0, i] * w[1, j]
+                row = values[at[0, i], at[1, j]]
+                for k in range(3):
+                    row[at[2, k]] += wij * w[2, k]
+
+
+@jit
+def _convolve_rows(source, taps, wrap, total, out, first, stop):
+    """out[i, first:stop] = sum over t of taps[|t|] * source[i + t]; the last row of `source` is zeros.
+
+    Two taps at a time, half as many passes over `total`; `source` and `total` are as wide as whole
+    vector registers, so that no loop has a scalar tail.
+    """
+    n_rows, width = out.shape[0], total.size
+    m = taps.size - 1
+    for i in range(n_rows):
+        w = taps[0]
+        for k in range(width):
+            total[k] = w * source[i, k]
+        for t in range(1, m + 1, 2):
+            w = taps[t]
+            v = taps[t + 1] if t < m else np.float32(0)
+            a, b, c, d = i - t, i + t, i - t - 1, i + t + 1
+            if wrap:
+                a, b, c, d = a % n_rows, b % n_rows, c % n_rows, d % n_rows
+            else:
+                a = a if a >= 0 else n_rows
+                c = c if c >= 0 else n_rows
+                b = min(b, n_rows)
+                d = min(d, n_rows)
+            for k in range(width):
+                total[k] += w * (source[a, k] + source[b, k]) + v * (source[c, k] + source[d, k])
+        for k in range(stop - first):
+            out[i, first + k] = total[k]
+
+
+@jit
+def _convolve_line(line, m, taps, total):
+    """total[k] = sum over t of taps[|t|] * line[m + k + t]."""
+    width = total.size
+    center = line[m : m + width]
+    w = taps[0]
+    for k in range(width):
+        total[k] = w * center[k]
+    for t in range(1, m + 1, 2):
+        w = taps[t]
+        v = taps[t + 1] if t < m else np.float32(0)
+        # Slices instead of offsets: an index that might be negative keeps the loop from vectorizing.
+        a, b = line[m - t : m - t + width], line[m + t : m + t + width]
+        c, d = line[max(m - t - 1, 0) :], line[m + t + 1 : m + t + 1 + width]
+        for k in range(width):
+            total[k] += w * (a[k] + b[k]) + v * (c[k] + d[k])
+
+
+@jit
+def convolve(values, taps0, taps1, taps2, wrap):
+    """Convolve in place with the product of three symmetric kernels; `taps[t]` is the weight at ±t."""
+    n0, n1, n2 = values.shape
+    m = taps2.size - 1
+    width = (n2 + 15) // 16 * 16
+    line = np.zeros(width + 2 * m + 2, dtype=np.float32)
+    slab = np.zeros((n1 + 1, width), dtype=np.float32)
+    total = np.empty(width, dtype=np.float32)
+    for i in range(n0):
+        for j in range(n1):
+            for k in range(n2):
+                line[m + k] = values[i, j, k]
+            if wrap[2]:
+                for t in range(1, m + 1):
+                    line[m - t] = values[i, j, (-t) % n2]
+                    line[m + n2 - 1 + t] = values[i, j, (t - 1) % n2]
+            _convolve_line(line, m, taps2, total)
+            for k in range(n2):
+                slab[j, k] = total[k]
+        _convolve_rows(slab, taps1, wrap[1], total, values[i], 0, n2)
+    # Along the first axis a sheet of neighboring columns at a time, small enough for the cache.
+    plane = values.reshape(n0, n1 * n2)
+    width = min((n1 * n2 + 15) // 16 * 16, 512)
+    sheet = np.zeros((n0 + 1, width), dtype=np.float32)
+    total = np.empty(width, dtype=np.float32)
+    for first in range(0, n1 * n2, width):
+        stop = min(first + width, n1 * n2)
+        for i in range(n0):
+            for k in range(stop - first):
+                sheet[i, k] = plane[i, first + k]
+        _convolve_rows(sheet, taps0, wrap[0], total, plane, first, stop)
+
+
+@jit
+def smooth_spectrum(spectrum, gram, shape, sigma):
+    """Multiply a half spectrum in place by the Gaussian over the transform of the deposit's cloud.
+
+    `gram[a, b]` is the dot product of the reciprocal vectors (2 pi included) of the grid's domain.
+    """
+    m0, m1, m2 = spectrum.shape
+    cloud = np.ones((3, max(m0, m1, m2)))
+    for axis in range(3):
+        for q in range(1, spectrum.shape[axis]):
+            p = q if q <= shape[axis] // 2 else q - shape[axis]
+            u = np.pi * p / shape[axis]
+            cloud[axis, q] = (np.sin(u) / u) ** 3
+    half = -0.5 * sigma * sigma
+    for i in range(m0):
+        p0 = float(i if i <= shape[0] // 2 else i - shape[0])
+        for j in range(m1):
+            p1 = float(j if j <= shape[1] // 2 else j - shape[1])
+            k00 = gram[0, 0] * p0 * p0 + gram[1, 1] * p1 * p1 + 2 * gram[0, 1] * p0 * p1
+            k01 = 2 * (gram[0, 2] * p0 + gram[1, 2] * p1)
+            for k in range(m2):
+                k2 = k00 + k01 * k + gram[2, 2] * k * k
+                factor = np.exp(half * k2) / (cloud[0, i] * cloud[1, j] * cloud[2, k])
+                spectrum[i, j, k] *= np.float32(factor)
+
+
+@jit
+def gradient_moments(values, metric, wrap):
+    """Sum of |grad|^4 and of |grad|^4 * value over the grid (central differences).
+
+    `metric` is the inverse of the Gram matrix of the steps: |grad|^2 = d metric d with d the
+    differences over one step.
+    """
+    n0, n1, n2 = values.shape
+    m00, m11, m22 = np.float32(metric[0, 0]), np.float32(metric[1, 1]), np.float32(metric[2, 2])
+    m01, m02, m12 = np.float32(2 * metric[0, 1]), np.float32(2 * metric[0, 2]), np.float32(2 * metric[1, 2])
+    half = np.float32(0.5)
+    weight, weighted = 0.0, 0.0
+    line = np.empty(n2 + 2, dtype=np.float32)
+    for i in range(n0):
+        i_low, i_high = (i - 1, (i + 1) % n0) if i else (n0 - 1, 1 % n0)
+        if not wrap[0]:
+            i_low, i_high = max(i - 1, 0), min(i + 1, n0 - 1)
+        for j in range(n1):
+            j_low, j_high = (j - 1, (j + 1) % n1) if j else (n1 - 1, 1 % n1)
+            if not wrap[1]:
+                j_low, j_high = max(j - 1, 0), min(j + 1, n1 - 1)
+            row = values[i, j]
+            for k in range(n2):
+                line[k + 1] = row[k]
+            line[0] = row[n2 - 1] if wrap[2] else row[0]
+            line[n2 + 1] = row[0] if wrap[2] else row[n2 - 1]
+            x_low, x_high = values[i_low, j], values[i_high, j]
+            y_low, y_high = values[i, j_low], values[i, j_high]
+            sum_w, sum_wv = np.float32(0), np.float32(0)
+            for k in range(n2):
+                d0 = half * (x_high[k] - x_low[k])
+                d1 = half * (y_high[k] - y_low[k])
+                d2 = half * (line[k + 2] - line[k])
+                g2 = (
+                    m00 * d0 * d0 + m11 * d1 * d1 + m22 * d2 * d2 + d0 * (m01 * d1 + m02 * d2) + m12 * d1 * d2
+                )
+                w = g2 * g2
+                sum_w += w
+                sum_wv += w * row[k]
+            weight += sum_w
+            weighted += sum_wv
+    return weight, weighted
+
+
+@jit
+def extremes(values):
+    """Smallest and largest of a flat array."""
+    low, high = values[0], values[0]
+    for v in values:
+        low = min(low, v)
+        high = max(high, v)
+    return low, high
+
+
+@jit
+def histogram(values, low, width, counts, sums):
+    """Add a flat array to `counts` and the sums of the values to `sums`; the end bins take the rest."""
+    scale = np.float32(1.0 / width)
+    base = np.float32(low)
+    last = counts.size - 1
+    for v in values:
+        index = min(max(int((v - base) * scale), 0), last)
+        counts[index] += 1
+        sums[index] += v
+
+
+@jit
+def values_in_bins(values, low, width, n_bins, first, stop, out):
+    """Copy the entries that `histogram` puts into the bins first ... stop - 1 to `out`."""
+    scale = np.float32(1.0 / width)
+    base = np.float32(low)
+    n = 0
+    for v in values:
+        if first <= min(max(int((v - base) * scale), 0), n_bins - 1) < stop:
+            out[n] = v
+            n += 1
+
+
+# Density at the atoms -----------------------------------------------------------------------------
+
+
+@jit
+def grid_point(position, origin, to_grid, axis):
+    """Grid coordinate of a position along one axis."""
+    return (
+        (position[0] - origin[0]) * to_grid[0, axis]
+        + (position[1] - origin[1]) * to_grid[1, axis]
+        + (position[2] - origin[2]) * to_grid[2, axis]
+    )
+
+
+@jit
+def interpolate(positions, origin, to_grid, wrap, values, out):
+    """Cubic (four-point Lagrange) interpolation of the grid at every position."""
+    w = np.empty((3, 4), dtype=np.float32)
+    at = np.empty((3, 4), dtype=np.int64)
+    for atom in range(positions.shape[0]):
+        for axis in range(3):
+            n = values.shape[axis]
+            g = grid_point(positions[atom], origin, to_grid, axis)
+            base = floor(g)
+            t = np.float32(g - base)
+            one, two, six = np.float32(1), np.float32(2), np.float32(1 / 6)
+            w[axis, 0] = -t * (t - one) * (t - two) * six
+            w[axis, 1] = (t + one) * (t - one) * (t - two) * np.float32(0.5)
+            w[axis, 2] = -(t + one) * t * (t - two) * np.float32(0.5)
+            w[axis, 3] = (t + one) * t * (t - one) * six
+            first = int(base) - 1
+            if wrap[axis]:
+                first %= n
+            for s in range(4):
+                index = first + s
+                if wrap[axis]:
+                    while index >= n:
+                        index -= n
+                else:
+                    index = min(max(index, 0), n - 1)
+                at[axis, s] = index
+        a0, a1, a2, a3 = at[2, 0], at[2, 1], at[2, 2], at[2, 3]
+        w0, w1, w2, w3 = w[2, 0], w[2, 1], w[2, 2], w[2, 3]
+        total = np.float32(0)
+        for i in range(4):
+            plane = np.float32(0)
+            for j in range(4):
+                row = values[at[0, i], at[1, j]]
+                plane += w[1, j] * (w0 * row[a0] + w1 * row[a1] + w2 * row[a2] + w3 * row[a3])
+            total += w[0, i] * plane
+        out[atom] = total
+
+
+@jit
+def at_nearest(positions, origin, to_grid, wrap, values, out):
+    """The value of the nearest grid point at every position (an atom's voxel, as in the paper)."""
+    at = np.empty(3, dtype=np.int64)
+    for atom in range(positions.shape[0]):
+        for axis in range(3):
+            n = values.shape[axis]
+            index = int(floor(grid_point(positions[atom], origin, to_grid, axis) + 0.5))
+            at[axis] = index % n if wrap[axis] else min(max(index, 0), n - 1)
+        out[atom] = values[at[0], at[1], at[2]]
+
+
+@jit
+def bin_atoms(positions, mask, origin, to_bins, wrap, n_bins):
+    """Sort the atoms of `mask` into bins: `start` (CSR), atom numbers and wrapped bin coordinates.
+
+    Along open axes bin coordinates outside the range belong to the end bins.
+    """
+    n_all = n_bins[0] * n_bins[1] * n_bins[2]
+    start = np.zeros(n_all + 1, dtype=np.int64)
+    bin_of = np.full(positions.shape[0], -1, dtype=np.int64)
+    for atom in range(positions.shape[0]):
+        if not mask[atom]:
+            continue
+        flat = 0
+        for axis in range(3):
+            index = int(floor(grid_point(positions[atom], origin, to_bins, axis)))
+            index = index % n_bins[axis] if wrap[axis] else min(max(index, 0), n_bins[axis] - 1)
+            flat = flat * n_bins[axis] + index
+        bin_of[atom] = flat
+        start[flat + 1] += 1
+    for b in range(n_all):
+        start[b + 1] += start[b]
+    fill = start[:-1].copy()
+    order = np.empty(start[-1], dtype=np.int64)
+    points = np.empty((start[-1], 3))
+    for atom in range(positions.shape[0]):
+        b = bin_of[atom]
+        if b < 0:
+            continue
+        slot = fill[b]
+        fill[b] += 1
+        order[slot] = atom
+        for axis in range(3):
+            g = grid_point(positions[atom], origin, to_bins, axis)
+            points[slot, axis] = g - floor(g / n_bins[axis]) * n_bins[axis] if wrap[axis] else g
+    return start, order, points
+
+
+@jit
+def direct_sums(
+    atoms, positions, origin, to_bins, step, wrap, flat, n_bins, start, points, kind, sigma, cutoff
+):
+    """Sum of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, for the listed atoms.
+
+    Column 0 sums the points with `kind` set, column 1 all of them. `step` holds the vectors (rows) of
+    one bin; axes in `flat` do not count for r.
+    """
+    sums = np.zeros((atoms.size, 2))
+    reach = np.zeros(3, dtype=np.int64)
+    # Distance between the planes of the bins along an axis = 1 / |column of to_bins|.
+    for axis in range(3):
+        if not flat[axis]:
+            g = np.sqrt(to_bins[0, axis] ** 2 + to_bins[1, axis] ** 2 + to_bins[2, axis] ** 2)
+            reach[axis] = int(ceil(cutoff * g))
+    scale = -0.5 / (sigma * sigma)
+    center = np.empty(3)
+    home = np.empty(3, dtype=np.int64)
+    low = np.empty(3, dtype=np.int64)
+    high = np.empty(3, dtype=np.int64)
+    for a in range(atoms.size):
+        for axis in range(3):
+            g = grid_point(positions[atoms[a]], origin, to_bins, axis)
+            center[axis] = g - floor(g / n_bins[axis]) * n_bins[axis] if wrap[axis] else g
+            home[axis] = int(floor(center[axis]))
+            low[axis], high[axis] = home[axis] - reach[axis], home[axis] + reach[axis]
+            if not wrap[axis]:  # the end bins also hold what lies beyond them
+                low[axis] = min(max(low[axis], 0), n_bins[axis] - 1)
+                high[axis] = min(max(high[axis], 0), n_bins[axis] - 1)
+        chosen, everything = 0.0, 0.0
+        for i in range(low[0], high[0] + 1):
+            si = floor(i / n_bins[0])
+            for j in range(low[1], high[1] + 1):
+                sj = floor(j / n_bins[1])
+                for k in range(low[2], high[2] + 1):
+                    sk = floor(k / n_bins[2])
+                    b = (
+                        ((i - si * n_bins[0]) * n_bins[1] + j - sj * n_bins[1]) * n_bins[2]
+                        + k
+                        - sk * n_bins[2]
+                    )
+                    for p in range(start[b], start[b + 1]):
+                        d0 = 0.0 if flat[0] else points[p, 0] + si * n_bins[0] - center[0]
+                        d1 = 0.0 if flat[1] else points[p, 1] + sj * n_bins[1] - center[1]
+                        d2 = 0.0 if flat[2] else points[p, 2] + sk * n_bins[2] - center[2]
+                        x = d0 * step[0, 0] + d1 * step[1, 0] + d2 * step[2, 0]
+                        y = d0 * step[0, 1] + d1 * step[1, 1] + d2 * step[2, 1]
+                        z = d0 * step[0, 2] + d1 * step[1, 2] + d2 * step[2, 2]
+                        r2 = x * x + y * y + z * z
+                        if r2 <= cutoff * cutoff:
+                            term = np.exp(scale * r2)
+                            everything += term
+                            if kind[p]:
+                                chosen += term
+        sums[a, 0] = chosen
+        sums[a, 1] = everything
+    return sums
+
+
+def gaussian_taps(sigma: float, step: float) -> NDArray[np.float32]:
+    """Weights of a sampled Gaussian that undoes the cloud of `deposit`: `taps[t]` at ±t steps.
+
+    The inverse transform, over one Brillouin zone, of exp(-sigma^2 k^2 / 2) / sinc(k step / 2)^3, cut
+    at 4.5 sigma and normalized. Deposit and taps together are the Gaussian itself but for aliasing.
+    """
+    n = 4096
+    k = 2 * np.pi * np.fft.rfftfreq(n)  # in units of 1 / step
+    spectrum = np.exp(-0.5 * (k * sigma / step) ** 2) / np.sinc(k / (2 * np.pi)) ** 3
+    taps = np.fft.irfft(spectrum, n)[: ceil(4.5 * sigma / step) + 1]
+    taps /= taps[0] + 2 * taps[1:].sum()
+    return taps.astype(np.float32)
