@@ -1,0 +1,194 @@
+"""Files in and out: trajectories frame by frame, tables, and outputs that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from phaseseg.frame import Frame, Units
+from phaseseg.io.atoms import frame_from_atoms, read_with_ase
+from phaseseg.io.lammps import read_dump
+from phaseseg.io.reading import Block, Reading, new_reading
+from phaseseg.io.source import COMPRESSION_SUFFIXES, ByteSource, InputError, open_source
+from phaseseg.io.text import read_extxyz, read_gro, read_xdatcar
+from phaseseg.io.write import OutputError, atomic_output, write_frames, write_table
+
+__all__ = [
+    "InputError",
+    "OutputError",
+    "atomic_output",
+    "frame_from_atoms",
+    "read_frames",
+    "write_frames",
+    "write_table",
+]
+
+_READERS: dict[str, Callable[[ByteSource, Reading], Iterator[Block]]] = {
+    "lammps-dump": read_dump,
+    "extxyz": read_extxyz,
+    "xdatcar": read_xdatcar,
+    "gro": read_gro,
+}
+# What ASE calls the formats that are read here.
+_ALIASES = {
+    "lammps-dump-text": "lammps-dump",
+    "xyz": "extxyz",
+    "vasp-xdatcar": "xdatcar",
+    "gromacs": "gro",
+    "gromos": "gro",
+}
+
+
+def read_frames(
+    path: str | os.PathLike[str],
+    *,
+    types: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
+    frames: slice | None = None,
+    units: Units = "metal",
+    dt: float | None = None,
+    fields: bool = False,
+    same_atoms: bool = False,
+    file_format: str | None = None,
+) -> Iterator[Frame]:
+    """Read a file frame by frame; only one frame is in memory at a time.
+
+    LAMMPS dumps, extended XYZ, XDATCAR and GRO have readers here, plain or compressed (gz, bz2, xz);
+    everything else goes to `ase.io.iread`. Rows stay in the order of the file. Species codes mean
+    the same in every frame and whatever `frames` picks: they follow the type ids where there are
+    any, else the order in which species come in frame 0; species that appear later follow.
+
+    Parameters
+    ----------
+    path : file to read
+    types : species of the types 1, 2, ... (`("Fe", "Mg")` or `{1: "Fe", 2: "Mg"}`), for dumps
+        without names or in place of the names there. A mapping from names to names renames
+        species, or says what the atom names of a GRO file stand for.
+    frames : which frames, counted from 0; negative numbers count from the end (which takes one
+        more pass over the file). Frames left out are not parsed.
+    units : "metal" (Å, ps) or "lj"; a dump that says `lj` is believed
+    dt : ps per MD step, for `Frame.time` where the file holds no time
+    fields : whether further numeric columns go into `Frame.fields`, as (n_atoms,) or (n_atoms, k) float64
+    same_atoms : whether a frame of another number of atoms than the first is an error
+    file_format : "lammps-dump", "extxyz", "xdatcar", "gro" or a name of an ASE format; without it
+        the name and the first bytes of the file decide
+
+    Yields
+    ------
+    Frame
+        With `source` set to `file name, frame k`, k counted from 0 in the file.
+
+    Raises
+    ------
+    InputError
+        At the call: for a file that is missing, empty or of an unknown format. During iteration:
+        for a frame that is cut off, damaged or lacks cell, coordinates or names.
+    ValueError
+        For bad `types`, `frames`, `units` or `dt`.
+    """
+    path = Path(path)
+    start = partial(new_reading, types, units, dt, fields)
+    start()
+    step = 1 if frames is None or frames.step is None else frames.step
+    if step < 1:
+        raise ValueError(f"frames are read forward: the step must be 1 or more, found {step}.")
+    chosen = _format(path, file_format)
+    return _selected(path, chosen, start, frames or slice(None), step, same_atoms)
+
+
+def _format(path: Path, file_format: str | None) -> str:
+    source = open_source(path)
+    try:
+        head = source.peek(64)
+    finally:
+        source.close()
+    if file_format is not None:
+        return _known(path, _ALIASES.get(file_format, file_format))
+    name = path.name.lower()
+    for suffix in COMPRESSION_SUFFIXES:
+        name = name.removesuffix(suffix)
+    if head.startswith(b"ITEM:"):
+        return "lammps-dump"
+    if ".dump" in name or name.startswith("dump.") or name.endswith(".lammpstrj"):
+        return "lammps-dump"
+    if name.endswith((".xyz", ".extxyz")):
+        return "extxyz"
+    if "xdatcar" in name:
+        return "xdatcar"
+    if name.endswith(".gro"):
+        return "gro"
+    from ase.io.formats import UnknownFileTypeError, filetype
+
+    try:
+        found = str(filetype(str(path)))  # it asks a Path for read()
+    except (UnknownFileTypeError, ValueError, EOFError):
+        found = path.suffix
+    return _known(path, _ALIASES.get(found, found))
+
+
+def _known(path: Path, chosen: str) -> str:
+    """The format, if there is such a one."""
+    if chosen in _READERS:
+        return chosen
+    from ase.io.formats import ioformats
+
+    if chosen in ioformats and ioformats[chosen].can_read:
+        return chosen
+    raise InputError(
+        f"{path.name}: {chosen or 'a file without suffix'!r} is no format that can be read. Known are LAMMPS "
+        "dumps (.dump, .lammpstrj), extended XYZ (.xyz, .extxyz), POSCAR, XDATCAR, .gro and what ASE reads; "
+        "if the file is one of these, name its format, for example 'lammps-dump'."
+    )
+
+
+def _blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
+    """The frames of the file, unparsed."""
+    if chosen not in _READERS:
+        yield from read_with_ase(path, chosen, reading)
+        return
+    source = ByteSource(path)
+    try:
+        for block in _READERS[chosen](source, reading):
+            yield block
+            source.frame += 1
+    finally:
+        source.close()
+
+
+def _selected(
+    path: Path, chosen: str, start: Callable[[], Reading], frames: slice, step: int, same_atoms: bool
+) -> Iterator[Frame]:
+    first, last = frames.start or 0, frames.stop
+    if first < 0 or (last is not None and last < 0):
+        n_frames = sum(1 for _ in _blocks(path, chosen, start()))
+        first, last, _ = frames.indices(n_frames)
+    reading = start()
+    frame_zero: Block | None = None
+    n_atoms: int | None = None
+    for index, block in enumerate(_blocks(path, chosen, reading)):
+        if last is not None and index >= last:
+            return
+        if index < first or (index - first) % step:
+            if index == 0:
+                frame_zero = block
+            continue
+        if frame_zero is not None:
+            # It fixes the codes of the species, so that two parts of one file agree about them.
+            # That it is damaged matters only to those who ask for it.
+            with suppress(InputError):
+                frame_zero()
+            frame_zero = None
+        with np.errstate(all="ignore"):  # a number that is not finite is an error, not a warning before it
+            frame = block()
+        if n_atoms is None:
+            n_atoms = len(frame)
+        if same_atoms and len(frame) != n_atoms:
+            raise InputError(
+                f"{frame.source}: has {len(frame)} atoms, but the first frame read has {n_atoms}, and every "
+                "frame must have the same atoms here. Read the two parts one by one."
+            )
+        yield frame

@@ -1,0 +1,169 @@
+"""Bytes of an input file, plain or compressed, and the one error that readers raise."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_CHUNK = 1 << 18
+
+# First bytes of a compressed file -> what makes a decompressor. All three share the protocol of
+# `zlib.decompressobj`: decompress(), eof, unused_data.
+_DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\x00": lzma.LZMADecompressor,
+}
+_ZSTD = b"\x28\xb5\x2f\xfd"
+COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz")
+
+
+class InputError(ValueError):
+    """A file that cannot be read: one sentence names the file, the place, what was found, what to do."""
+
+
+class ByteSource:
+    """A file read once from front to back, by lines, blocks of lines or up to a marker.
+
+    `frame` is the index of the frame being read, kept by the caller for messages; `line_number`
+    counts the lines handed out so far.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self.frame = 0
+        self.line_number = 0
+        self._chunks = _chunks(path)
+        self._buffer = bytearray()
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, frame {self.frame}"
+
+    def close(self) -> None:
+        self._chunks.close()
+
+    def peek(self, n_bytes: int) -> bytes:
+        """The next bytes, without taking them."""
+        while len(self._buffer) < n_bytes and self._fill():
+            pass
+        return bytes(self._buffer[:n_bytes])
+
+    def line(self) -> str | None:
+        """The next line without its end; None at the end of the file."""
+        searched = 0
+        while (at := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if not self._fill():
+                break
+        taken = self._take(at + 1 if at >= 0 else len(self._buffer))
+        return taken.decode("utf-8", "replace").rstrip("\r\n") if taken else None
+
+    def block(self, n_lines: int) -> bytes:
+        """The next `n_lines` lines; fewer at the end of the file."""
+        found = searched = 0
+        while found < n_lines:
+            if searched == len(self._buffer) and not self._fill():
+                break
+            fresh = bytes(memoryview(self._buffer)[searched:])
+            n_fresh = fresh.count(b"\n")
+            if found + n_fresh >= n_lines:
+                ends = np.flatnonzero(np.frombuffer(fresh, np.uint8) == ord("\n"))
+                searched += int(ends[n_lines - found - 1]) + 1
+                break
+            found += n_fresh
+            searched += len(fresh)
+        return self._take(searched)
+
+    def until(self, marker: bytes) -> bytes:
+        """Everything before the next line that starts with `marker`, or up to the end of the file."""
+        if self.peek(len(marker)) == marker:
+            return b""
+        marker = b"\n" + marker
+        searched = 0
+        while (at := self._buffer.find(marker, searched)) < 0:
+            # The marker may lie across two chunks.
+            searched = max(0, len(self._buffer) - len(marker))
+            if not self._fill():
+                return self._take(len(self._buffer))
+        return self._take(at + 1)
+
+    def _take(self, n_bytes: int) -> bytes:
+        taken = bytes(memoryview(self._buffer)[:n_bytes])
+        del self._buffer[:n_bytes]
+        self.line_number += taken.count(b"\n") + (not taken.endswith(b"\n") and bool(taken))
+        return taken
+
+    def _fill(self) -> bool:
+        try:
+            chunk = next(self._chunks, b"")
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            at = self.line_number + self._buffer.count(b"\n")
+            raise InputError(
+                f"{self.label}: the compressed file is damaged or cut off after line {at} ({error}). The "
+                "frames before this one are intact; copy or write the file again, or stop before this frame."
+            ) from error
+        self._buffer += chunk
+        return bool(chunk)
+
+
+def _chunks(path: Path) -> Generator[bytes, None, None]:
+    """The decompressed content, never an empty piece.
+
+    The decompressors are driven here because `gzip.open` loses what it had already decompressed
+    when the file turns out to be cut off, and with it the last whole frames.
+    """
+    with path.open("rb") as file:
+        raw = file.read(_CHUNK)
+        if raw.startswith(_ZSTD):
+            raise InputError(
+                f"{path.name}: files compressed with zstd are not read; unpack it first (zstd -d)."
+            )
+        new = next((made for magic, made in _DECOMPRESSORS.items() if raw.startswith(magic)), None)
+        if new is None:
+            while raw:
+                yield raw
+                raw = file.read(_CHUNK)
+            return
+        decompressor = new()
+        while raw:
+            if data := decompressor.decompress(raw):
+                yield data
+            raw = b""
+            if decompressor.eof:
+                # Another member may follow (files put together with cat), or zeros that pad a tape block.
+                raw = decompressor.unused_data.lstrip(b"\0")
+                if raw or file.peek(1):
+                    decompressor = new()
+            raw = raw or file.read(_CHUNK)
+        if not decompressor.eof:
+            raise EOFError("the end of the compressed data is missing")
+
+
+def open_source(path: Path) -> ByteSource:
+    """A `ByteSource`, after a look at whether there is something to read.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it cannot be opened or it is empty.
+    """
+    try:
+        with path.open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file. Check the name and the folder.") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}). Give a readable file.") from error
+    source = ByteSource(path)
+    if not source.peek(1):
+        raise InputError(
+            f"{path.name}: the file is empty. Check that the program that writes it has finished."
+        )
+    return source
