@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from ovito.pipeline import ModifierInterface
 from ovito.traits import OvitoObject
@@ -16,14 +17,19 @@ class _Checked(ModifierInterface):
     """Refuses a misspelt keyword, which OVITO would silently take for a new attribute."""
 
     def __init__(self, **parameters: Any) -> None:
-        known = [name for name in HasTraits.trait_names(self) if not name.startswith(("_", "trait_"))]
-        unknown = [name for name in parameters if name not in known]
+        known = self.parameters()
+        unknown = [name for name in parameters if name not in known and not name.endswith("_vis")]
         if unknown:
             raise TypeError(
                 f"{type(self).__name__} has no parameter {', '.join(unknown)}; "
                 f"the parameters are {', '.join(known)}."
             )
         super().__init__(**parameters)
+
+    def parameters(self) -> list[str]:
+        """Names of the parameters, in the order in which they are shown."""
+        itself = cast(HasTraits, self)
+        return [name for name in itself.trait_names() if itself.trait(name).label]
 
 
 class WeakPhaseLabels(_Checked):
@@ -139,6 +145,7 @@ class WeakPhaseLabels(_Checked):
         if "numba" not in sys.modules:
             yield "Loading; the very first use compiles for a while"
         from phaseseg.families.segmentation.density import density_field
+        from phaseseg.families.segmentation.interface import find_domains
         from phaseseg.families.segmentation.labels import label_density
 
         from ovito_phaseseg import convert
@@ -169,10 +176,15 @@ class WeakPhaseLabels(_Checked):
             convert.put_colors(data, fields["phase"])
         if self.voxel_grid:
             convert.put_grid(data, fields["density_grid"], self.grid_vis)
-        if self.interface_mesh and fields["n_phases"] == 2:
+        if self.interface_mesh and fields["n_domains"]:
             yield 0.85
-            if min(fields["density_grid"].shape) > 1:
-                convert.put_interface(data, fields["density_grid"], fields["threshold"], self.interface_vis)
+            if not density.lattice.flat.any():
+                cut = fields["threshold"]
+                domains = find_domains(
+                    density.grid.values, cut, density.lattice, keep=rule.keep, min_volume=rule.min_volume
+                )
+                kept = replace(density.grid, values=domains.without_dropped(density.grid.values, cut))
+                convert.put_interface(data, kept, cut, self.interface_vis)
             else:
                 messages.append("The interface of a 2D cell is a line; no surface mesh was made.")
         convert.put_attributes(data, fields, messages)

@@ -1,0 +1,80 @@
+"""OVITO, ASE, the command line and the library give identical arrays for one file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import ase.io
+import numpy as np
+import pytest
+from phaseseg import label_phases
+from phaseseg.fields import FIELD_SPECS
+from phaseseg.io import read_frames
+
+from ase_bridge import annotate
+
+ARRAYS = ("phase", "phase_density", "interface_distance", "domain")
+FILES = [("melt_small_3000K", 3), ("melt_large_3000K", 0)]
+OPTIONS = {"sigma": 1.4, "boundary_width": 1.0}
+
+
+@pytest.fixture(scope="module", params=FILES, ids=lambda item: item[0])
+def case(request, demo):
+    """Path, frame number and the labels of the library."""
+    name, number = request.param
+    path = demo(name)
+    frame = next(read_frames(path, frames=slice(number, number + 1)))
+    return path, number, frame, label_phases(frame, "Fe", **OPTIONS)
+
+
+def assert_identical(found, expected, names=ARRAYS):
+    for name in names:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def test_there_is_something_to_agree_about(case):
+    *_, fields = case
+    assert fields["n_phases"] == 2
+    assert set(np.unique(fields["phase"])) == {0, 1, 2}
+
+
+def test_ovito(case):
+    io = pytest.importorskip("ovito.io")
+    from ovito_phaseseg import WeakPhaseLabels
+
+    path, number, _, expected = case
+    pipeline = io.import_file(path)
+    pipeline.modifiers.append(WeakPhaseLabels(species="Fe", **OPTIONS))
+    data = pipeline.compute(number)
+    found = {name: data.particles[FIELD_SPECS[name].title][...] for name in ARRAYS}
+    assert_identical(found, expected)
+    for name, value in expected.level("frame").items():
+        np.testing.assert_equal(data.attributes["PhaseSegmentation." + name], value, err_msg=name)
+
+
+def test_ase(case):
+    path, number, frame, expected = case
+    import gzip
+
+    with gzip.open(path, "rt") as file:
+        atoms = ase.io.read(file, index=number, format="lammps-dump-text", order=False)
+    # Both readers must have seen the same atoms for the labels to be the same.
+    np.testing.assert_array_equal(atoms.positions, frame.positions)
+    annotate(atoms, "Fe", **OPTIONS)
+    assert_identical(atoms.arrays, expected)
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".dump"])
+def test_command_line(case, tmp_path, suffix):
+    path, number, _, expected = case
+    output = tmp_path / f"labeled{suffix}"
+    command = [sys.executable, "-m", "phaseseg.cli", "label", path, "-o", str(output)]
+    command += ["--species", "Fe", "--sigma", "1.4", "--boundary-width", "1.0"]
+    command += ["--frames", f"{number}:{number + 1}"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = next(read_frames(output, fields=True)).fields
+    assert_identical(found, expected, ("phase", "domain"))
+    for name in ("phase_density", "interface_distance"):  # written with eight digits
+        np.testing.assert_array_equal(found[name].astype(np.float32), expected[name].astype(np.float32))

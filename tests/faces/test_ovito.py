@@ -1,0 +1,652 @@
+"""The OVITO face: outputs, what is computed anew and what is not, sessions, files, bad input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ovito")
+
+from ovito.data import DataCollection, ElementType, Particles, SimulationCell
+from ovito.io import export_file, import_file
+from ovito.modifiers import ColorByTypeModifier, ExpressionSelectionModifier
+from ovito.pipeline import Pipeline, StaticSource
+from phaseseg import label_phases
+from phaseseg.families.segmentation import density
+from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.fields import PHASE_CLASSES
+from phaseseg.frame import Frame
+from phaseseg.io import read_frames, write_frames
+from traits.api import TraitError
+
+import ovito_phaseseg
+from ovito_phaseseg import RestorePhaseTypes, WeakPhaseLabels
+
+TITLES = {
+    "phase": "Phase",
+    "phase_density": "Phase Density",
+    "interface_distance": "Interface Distance",
+    "domain": "Domain",
+}
+
+
+def collection(positions, symbols, cell, pbc=(True, True, True), origin=(0, 0, 0), *, named=True):
+    """A DataCollection as a file reader of OVITO would make it."""
+    data = DataCollection()
+    matrix = np.column_stack([np.asarray(cell, dtype=float).T, origin])
+    box = SimulationCell(pbc=tuple(bool(flag) for flag in pbc))
+    box[...] = matrix
+    data.objects.append(box)
+    particles = Particles(count=len(positions))
+    particles.create_property("Position", data=positions)
+    names = sorted(set(symbols))
+    types = particles.create_property(
+        "Particle Type", data=np.array([names.index(name) + 1 for name in symbols], dtype=np.int32)
+    )
+    for number, name in enumerate(names, start=1):
+        types.types.append(ElementType(id=number, name=name if named else ""))
+    data.objects.append(particles)
+    return data
+
+
+@pytest.fixture
+def drop(make_drops):
+    return collection(*make_drops())
+
+
+@pytest.fixture
+def densities(monkeypatch):
+    """Counts how often a density is made."""
+    calls = []
+    real = density.density_field
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(density, "density_field", counted)
+    return calls
+
+
+def python(code, *arguments):
+    """Run Python code in a process of its own; gives back what it prints."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True, text=True, check=False, env=env,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+# Outputs
+
+
+def test_particle_properties_are_those_of_the_library(make_drops):
+    positions, symbols, cell = make_drops()
+    data = collection(positions, symbols, cell)
+    data.apply(WeakPhaseLabels(species="Fe", sigma=1.4))
+    expected = label_phases(
+        Frame(positions=positions, cell=cell, pbc=True, species=symbols), species="Fe", sigma=1.4
+    )
+    for name, title in TITLES.items():
+        np.testing.assert_array_equal(data.particles[title][...], expected[name], err_msg=name)
+    phase = data.particles["Phase"]
+    assert phase.dtype == np.int32
+    for entry in PHASE_CLASSES:
+        assert phase.type_by_id(entry.id).name == entry.name
+        np.testing.assert_allclose(phase.type_by_id(entry.id).color, entry.color, atol=1e-6)
+    assert "Color" not in data.particles
+
+
+def test_attributes_and_tables(make_drops):
+    positions, symbols, cell = make_drops()
+    data = collection(positions, symbols, cell)
+    data.apply(WeakPhaseLabels())
+    fields = label_phases(Frame(positions=positions, cell=cell, pbc=True, species=symbols))
+    for name, value in fields.level("frame").items():
+        np.testing.assert_equal(data.attributes["PhaseSegmentation." + name], value)
+    rows = {row["phase"]: row for row in fields["composition"].rows()}
+    for name in ("rich", "poor", "rich bulk"):
+        prefix = f"PhaseSegmentation.{name.replace(' ', '_')}."
+        assert data.attributes[prefix + "atoms"] == rows[name]["atoms"]
+        np.testing.assert_equal(data.attributes[prefix + "Fe_wt_percent"], rows[name]["Fe (wt%)"])
+        np.testing.assert_equal(data.attributes[prefix + "O_at_percent"], rows[name]["O (at%)"])
+    assert data.attributes["PhaseSegmentation.phase_names"] == "0=poor,1=rich,2=boundary"
+    assert data.attributes["PhaseSegmentation.messages"] == " ".join(fields.messages)
+
+    composition = data.tables["phase-composition"]
+    assert composition.y.component_names == ("Fe", "O")
+    titles = [composition.x.type_by_id(row).name for row in composition.x[...]]
+    assert titles == list(rows)
+    for row, title in enumerate(titles):
+        np.testing.assert_equal(composition.y[row, 0], rows[title]["Fe (wt%)"])
+        np.testing.assert_equal(composition["Content (at%)"][row, 1], rows[title]["O (at%)"])
+    proxigram = data.tables["phase-proxigram"]
+    np.testing.assert_array_equal(proxigram.x, fields["proxigram"].columns["distance (Å)"])
+    np.testing.assert_array_equal(proxigram.y[:, 0], fields["proxigram"].columns["Fe (at%)"])
+    assert len(data.tables["phase-domains"].x) == len(fields["domains"])
+    assert len(data.tables["phase-partition"].x) == 2
+    assert set(data.tables) == {
+        "phase-composition", "phase-partition", "phase-domains", "phase-proxigram"
+    }  # fmt: skip
+
+
+def test_nothing_of_the_isosurface_is_left_behind(drop):
+    drop.apply(WeakPhaseLabels(voxel_grid=False))
+    assert not drop.grids
+    assert list(drop.surfaces) == ["phase-interface"]
+    assert all(name.startswith("PhaseSegmentation.") for name in drop.attributes)
+
+
+def area_of(data):
+    surface = data.surfaces["phase-interface"]
+    vertices, faces = surface.get_vertices(), surface.get_faces()
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    if surface.domain is not None:  # faces may span the periodic boundary
+        cell = surface.domain[:, :3].T
+        pbc = np.array(surface.domain.pbc)
+        edges = []
+        for edge in (b - a, c - a):
+            shift = np.rint(edge @ np.linalg.inv(cell)) * pbc
+            edges.append(edge - shift @ cell)
+    return 0.5 * np.linalg.norm(np.cross(*edges), axis=1).sum()
+
+
+SKEW = np.array([[30.0, 0.0, 0.0], [7.0, 29.0, 0.0], [-5.0, 8.0, 31.0]])
+
+
+@pytest.mark.parametrize("pbc", [(1, 1, 1), (1, 0, 1), (0, 0, 0)])
+@pytest.mark.parametrize("cell", [np.diag([30.0, 30.0, 30.0]), SKEW], ids=["cube", "triclinic"])
+def test_interface_mesh_and_grid(make_drops, cell, pbc):
+    """In any cell the grid lies where the library says, and the mesh where the density is the threshold."""
+    positions, symbols, cell = make_drops(cell=cell)
+    origin = np.array([3.0, -4.0, 5.0])
+    positions += origin
+    data = collection(positions, symbols, cell, pbc, origin)
+    data.apply(WeakPhaseLabels())
+    frame = Frame(positions=positions, cell=cell, pbc=pbc, species=symbols, origin=origin)
+    expected = density.density_field(frame, LabelRule())
+
+    grid, domain = data.grids["phase-density"], data.grids["phase-density"].domain
+    values = np.array(grid["Phase Density"]).reshape(grid.shape, order="F")
+    np.testing.assert_array_equal(values, expected.grid.values)
+    # OVITO puts the last point of an open axis on the end of the domain.
+    steps = domain[:, :3].T / (np.array(grid.shape) - ~np.array(domain.pbc))[:, None]
+    np.testing.assert_allclose(steps, expected.grid.steps, atol=1e-12)
+    np.testing.assert_allclose(domain[:, 3], expected.grid.origin, atol=1e-12)
+    assert not grid.vis.enabled
+
+    threshold = data.attributes["PhaseSegmentation.threshold"]
+    vertices = data.surfaces["phase-interface"].get_vertices()
+    on_mesh = Frame(
+        positions=vertices, cell=cell, pbc=pbc, origin=origin,
+        species=np.zeros(len(vertices), dtype=int), species_names=("Fe",),
+    )  # fmt: skip
+    # Linear interpolation there, cubic here.
+    np.testing.assert_allclose(expected.at_atoms(on_mesh), threshold, rtol=0.05)
+    assert area_of(data) == pytest.approx(data.attributes["PhaseSegmentation.interface_area"], rel=0.1)
+
+
+def test_dropped_domains_have_no_mesh(make_drops):
+    """A small drop that is dropped by its volume or for not being the largest shows no surface."""
+    melt = make_drops(centers=((0.3, 0.3, 0.3), (0.8, 0.8, 0.8)), radii=(9.0, 5.5), cell=(36.0, 36.0, 36.0))
+    both, large, largest = (collection(*melt) for _ in range(3))
+    both.apply(WeakPhaseLabels(min_volume=300.0))
+    large.apply(WeakPhaseLabels(min_volume=1500.0))
+    largest.apply(WeakPhaseLabels(keep="largest"))
+    assert both.attributes["PhaseSegmentation.n_domains"] == 2
+    for data in (both, large, largest):
+        assert area_of(data) == pytest.approx(data.attributes["PhaseSegmentation.interface_area"], rel=0.1)
+    assert area_of(large) < 0.85 * area_of(both)
+    assert area_of(largest) == area_of(large)
+    far = np.linalg.norm(large.surfaces["phase-interface"].get_vertices() - 0.3 * 36.0, axis=1)
+    assert far.max() < 13.0
+
+
+def test_appearance_of_mesh_and_colors(drop):
+    modifier = WeakPhaseLabels(color_by_phase=True)
+    modifier.interface_vis.surface_transparency = 0.1
+    drop.apply(modifier)
+    surface = drop.surfaces["phase-interface"]
+    assert surface.title == "Phase interface"
+    assert surface.vis.surface_transparency == pytest.approx(0.1)
+    colors = np.array([entry.color for entry in PHASE_CLASSES])
+    np.testing.assert_allclose(drop.particles.colors, colors[drop.particles["Phase"]], atol=1e-6)
+    drop.apply(ColorByTypeModifier(property="Phase"))
+    np.testing.assert_allclose(drop.particles.colors, colors[drop.particles["Phase"]], atol=1e-6)
+
+
+def test_one_phase_has_no_interface(drop):
+    types = drop.particles_["Particle Type_"]
+    types[...] = np.random.default_rng(1).permutation(types[...])
+    drop.apply(WeakPhaseLabels())
+    assert drop.attributes["PhaseSegmentation.n_phases"] == 1
+    assert "phase-interface" not in drop.surfaces
+    assert set(np.unique(drop.particles["Phase"])) <= {0, 1}
+    assert np.isnan(drop.particles["Interface Distance"]).all()
+    drop.apply(WeakPhaseLabels(phases="2", min_volume=0.0))
+    assert "phase-interface" in drop.surfaces
+    assert np.isfinite(drop.particles["Interface Distance"]).all()
+
+
+def test_property_of_the_same_name_is_replaced(drop):
+    drop.particles_.create_property("Phase", data=np.zeros(drop.particles.count))
+    drop.particles_.create_property("Phase Density", data=np.zeros((drop.particles.count, 2)))
+    drop.particles_.create_property("Domain", data=["a"] * drop.particles.count)
+    drop.apply(WeakPhaseLabels())
+    assert drop.particles["Phase"].dtype == np.int32
+    assert drop.particles["Phase Density"].ndim == 1
+    assert drop.particles["Domain"].dtype == np.int32
+
+
+def test_two_dimensional_cell():
+    """A disk in a 2D cell whose third vector is missing."""
+    rng = np.random.default_rng(0)
+    positions = np.column_stack([rng.random((1500, 2)) * 60.0, np.zeros(1500)])
+    inside = np.linalg.norm(positions - [30.0, 30.0, 0.0], axis=1) < 16.0
+    symbols = np.where(rng.random(1500) < np.where(inside, 0.97, 0.03), "Fe", "O")
+    data = collection(positions, symbols, np.diag([60.0, 60.0, 0.0]), (True, True, False))
+    data.cell_.is2D = True
+    data.apply(WeakPhaseLabels(sigma=2.0, phases="2", min_volume=50.0))
+    rich = data.particles["Phase"][...] == 1
+    assert np.mean(rich == inside) > 0.9
+    assert "phase-interface" not in data.surfaces
+    assert "no surface mesh" in data.attributes["PhaseSegmentation.messages"]
+    assert data.grids["phase-density"].shape[2] == 1
+
+
+# What is computed anew
+
+
+KEPT = {
+    "threshold": "midpoint",
+    "threshold_value": 0.03,
+    "phases": "2",
+    "at": "voxel",
+    "keep": "largest",
+    "min_volume": 100.0,
+    "boundary_width": 2.0,
+    "bulk_distance": 3.0,
+    "color_by_phase": True,
+    "interface_mesh": False,
+    "voxel_grid": False,
+}
+ANEW = {"sigma": 1.6, "voxel": 1.0, "field": "mole-fraction", "species": "O", "types": "Fe,O"}
+
+
+def test_the_density_is_kept_where_it_can_be(drop, densities):
+    pipeline = Pipeline(source=StaticSource(data=drop))
+    pipeline.modifiers.append(ExpressionSelectionModifier(expression="0"))
+    modifier = WeakPhaseLabels()
+    pipeline.modifiers.append(modifier)
+    assert set(KEPT) | set(ANEW) == set(modifier.parameters())
+
+    before = pipeline.compute()
+    assert len(densities) == 1
+    for name, value in KEPT.items():
+        setattr(modifier, name, value)
+        after = pipeline.compute()
+        assert len(densities) == 1, name
+    assert not np.array_equal(before.particles["Phase"], after.particles["Phase"])
+    for number, (name, value) in enumerate(ANEW.items(), start=2):
+        setattr(modifier, name, value)
+        pipeline.compute()
+        assert len(densities) == number, name
+    pipeline.modifiers[0].expression = "1"  # upstream
+    pipeline.compute()
+    assert len(densities) == number + 1
+
+
+def test_labels_from_a_kept_density_are_those_from_a_new_one(drop):
+    pipeline = Pipeline(source=StaticSource(data=drop))
+    modifier = WeakPhaseLabels()
+    pipeline.modifiers.append(modifier)
+    pipeline.compute()
+    modifier.boundary_width, modifier.threshold = 2.0, "two-means"
+    kept = pipeline.compute()
+    fresh = drop.clone()
+    fresh.apply(WeakPhaseLabels(boundary_width=2.0, threshold="two-means"))
+    for title in TITLES.values():
+        np.testing.assert_array_equal(kept.particles[title], fresh.particles[title])
+
+
+def test_trajectory(demo, densities):
+    path = demo("melt_small_3000K")
+    pipeline = import_file(path)
+    modifier = WeakPhaseLabels()
+    pipeline.modifiers.append(modifier)
+    frames = list(read_frames(path, frames=slice(0, 4)))
+    for count, number in enumerate((0, 3, 1), start=1):
+        data = pipeline.compute(number)
+        assert len(densities) == count
+        expected = label_phases(frames[number])
+        np.testing.assert_array_equal(data.particles["Phase"], expected["phase"])
+        assert data.attributes["PhaseSegmentation.threshold"] == expected["threshold"]
+    modifier.boundary_width = 1.0
+    pipeline.compute(1)
+    assert len(densities) == 3
+    pipeline.compute(0)  # only the current frame is kept
+    assert len(densities) == 4
+
+
+def test_one_modifier_in_two_pipelines(make_drops):
+    modifier = WeakPhaseLabels()
+    pipelines, expected = [], []
+    for seed in (1, 2):
+        data = collection(*make_drops(seed=seed))
+        pipelines.append(Pipeline(source=StaticSource(data=data)))
+        pipelines[-1].modifiers.append(modifier)
+        fresh = data.clone()
+        fresh.apply(WeakPhaseLabels(boundary_width=2.0))
+        expected.append(fresh.particles["Phase"][...])
+    for pipeline in pipelines:
+        pipeline.compute()
+    modifier.boundary_width = 2.0
+    for pipeline, phase in zip(pipelines, expected, strict=True):
+        np.testing.assert_array_equal(pipeline.compute().particles["Phase"], phase)
+
+
+# Types
+
+
+def test_types_name_the_species(make_drops):
+    positions, symbols, cell = make_drops()
+    named, unnamed = collection(positions, symbols, cell), collection(positions, symbols, cell, named=False)
+    named.apply(WeakPhaseLabels())
+    unnamed.apply(WeakPhaseLabels(types=" Fe, O"))
+    np.testing.assert_array_equal(named.particles["Phase"], unnamed.particles["Phase"])
+    with pytest.raises(ValueError, match=r"Weak phase labels: particle type 1, 2 has no name"):
+        apply(collection(positions, symbols, cell, named=False))
+    with pytest.raises(ValueError, match=r"particle type 2 has no name among the given types \(1 = Fe\)"):
+        apply(collection(positions, symbols, cell), types="Fe")
+
+
+def test_several_species_and_two_types_of_one_name(make_drops):
+    positions, symbols, cell = make_drops()
+    symbols = symbols.astype("U4")
+    symbols[np.flatnonzero(symbols == "Fe")[::2]] = "Ni"
+    data = collection(positions, symbols, cell)
+    data.apply(WeakPhaseLabels(species="Fe, Ni"))
+    same = collection(positions, symbols, cell)
+    same.apply(WeakPhaseLabels(types="Fe,Fe,O"))
+    np.testing.assert_array_equal(data.particles["Phase"], same.particles["Phase"])
+    assert same.tables["phase-composition"].y.component_names == ("Fe", "O")
+
+
+# Bad input
+
+
+def apply(data, **parameters):
+    """Evaluate in a pipeline, where errors keep their type."""
+    pipeline = Pipeline(source=StaticSource(data=data))
+    pipeline.modifiers.append(WeakPhaseLabels(**parameters))
+    return pipeline.compute()
+
+
+def test_misspelt_keywords():
+    with pytest.raises(
+        TypeError, match=r"WeakPhaseLabels has no parameter simga; the parameters are species"
+    ):
+        WeakPhaseLabels(simga=1.0)
+    with pytest.raises(TypeError, match="RestorePhaseTypes has no parameter columns"):
+        RestorePhaseTypes(columns="phase")
+
+
+def test_values_that_no_rule_allows(drop):
+    for name, value in {"threshold": "mean", "sigma": -1.0, "phases": 3, "min_volume": "x"}.items():
+        with pytest.raises(TraitError, match=name):
+            WeakPhaseLabels(**{name: value})
+    for name, value in {"sigma": 0.0, "voxel": -1.0, "species": " , "}.items():
+        with pytest.raises(ValueError, match=f"Weak phase labels: {name} must be"):
+            apply(drop, **{name: value})
+
+
+def test_bad_input(drop):
+    def without(change):
+        data = drop.clone()
+        change(data)
+        return data
+
+    with pytest.raises(
+        ValueError, match=r"^Weak phase labels: no species named 'Xx'; the species here are Fe, O"
+    ):
+        apply(drop, species="Xx")
+    with pytest.raises(ValueError, match=r"^Weak phase labels: the input has no particles"):
+        apply(DataCollection())
+    with pytest.raises(ValueError, match=r"^Weak phase labels: the input has no simulation cell"):
+        apply(without(lambda data: data.objects.remove(data.cell)))
+    with pytest.raises(ValueError, match=r"^Weak phase labels: the particles have no types"):
+        apply(without(lambda data: data.particles_.__delitem__("Particle Type")))
+    with pytest.raises(ValueError, match=r"^Weak phase labels: sigma is 20 Å, more than half"):
+        apply(drop, sigma=20.0)
+    with pytest.raises(ValueError, match=r"^Weak phase labels: voxels of 0.001 Å .* GB"):
+        apply(drop, voxel=0.001)
+
+    def spoil(data):
+        data.particles_.positions_[7, 2] = np.nan
+
+    with pytest.raises(ValueError, match=r"^Weak phase labels: atom 8 has the coordinates"):
+        apply(without(spoil))
+
+
+def test_the_file_is_named_in_errors(demo):
+    pipeline = import_file(demo("melt_small_3000K"))
+    pipeline.modifiers.append(WeakPhaseLabels(species="Xx"))
+    with pytest.raises(
+        ValueError, match=r"^Weak phase labels: melt_small_3000K.dump.gz, frame 2: no species"
+    ):
+        pipeline.compute(2)
+
+
+# The rules of OVITO
+
+
+def test_every_parameter_of_the_rule_is_a_trait_with_its_default():
+    assert WeakPhaseLabels().rule() == LabelRule()
+    modifier = WeakPhaseLabels(
+        threshold="number", threshold_value=0.04, phases="2", voxel=0.0, species="Fe,Ni"
+    )
+    assert modifier.rule() == LabelRule(species=("Fe", "Ni"), threshold=0.04, phases=2)
+    changed = {
+        "sigma": 1.0, "voxel": 0.6, "field": "mole-fraction", "threshold": "two-means", "at": "voxel",
+        "keep": "largest", "min_volume": 1.0, "boundary_width": 2.0, "bulk_distance": 3.0,
+    }  # fmt: skip
+    assert WeakPhaseLabels(**changed).rule() == LabelRule(**changed)
+
+
+def test_every_parameter_has_a_label_and_a_group():
+    for cls in (WeakPhaseLabels, RestorePhaseTypes):
+        for name in cls().parameters():
+            trait = cls().trait(name)
+            assert trait.label, name
+            assert trait.ovito_group, name
+
+
+def test_entry_points_lead_to_the_modifiers():
+    assert ovito_phaseseg.WeakPhaseLabels is WeakPhaseLabels
+    assert {"WeakPhaseLabels", "RestorePhaseTypes"} <= set(dir(ovito_phaseseg))
+    with pytest.raises(AttributeError, match="Nothing"):
+        _ = ovito_phaseseg.Nothing
+
+
+def test_import_is_light():
+    out = python(
+        """
+        import sys, time
+        import ovito.pipeline, ovito.traits, ovito.vis, traits.api
+        start = time.process_time()
+        import ovito_phaseseg
+        ovito_phaseseg.WeakPhaseLabels(), ovito_phaseseg.RestorePhaseTypes()
+        print(time.process_time() - start)
+        heavy = ("torch", "numba", "scipy", "sklearn", "ase", "matplotlib")
+        print([name for name in heavy if name in sys.modules])
+        """
+    )
+    seconds, loaded = out.splitlines()
+    assert loaded == "[]"
+    assert float(seconds) < 0.05
+
+
+def test_evaluation_puts_nothing_on_the_modifier(drop):
+    modifier = WeakPhaseLabels()
+    before = set(modifier.__dict__)
+    apply_with = Pipeline(source=StaticSource(data=drop))
+    apply_with.modifiers.append(modifier)
+    apply_with.compute()
+    assert set(modifier.__dict__) <= before | set(modifier.parameters()) | {"interface_vis", "grid_vis"}
+
+
+def test_session_keeps_parameters_and_nothing_else(demo, tmp_path):
+    session = tmp_path / "session.ovito"
+    every = KEPT | ANEW | {"threshold": "number", "types": "Fe,Mg,Si,O,N", "species": "Si, Mg"}
+    save = """
+        import sys, ovito
+        from ovito.io import import_file
+        from ovito_phaseseg import RestorePhaseTypes, WeakPhaseLabels
+        pipeline = import_file(sys.argv[1])
+        modifier = WeakPhaseLabels(**eval(sys.argv[3]))
+        modifier.interface_vis.surface_transparency = 0.25
+        pipeline.modifiers.append(modifier)
+        pipeline.modifiers.append(RestorePhaseTypes(column="Phase", color_by_phase=True))
+        print(pipeline.compute().particles["Phase"][...].tolist())
+        modifier.boundary_width = 2.5
+        pipeline.compute()
+        pipeline.add_to_scene()
+        ovito.scene.save(sys.argv[2])
+    """
+    load = """
+        import sys, ovito
+        ovito.scene.load(sys.argv[1])
+        pipeline = ovito.scene.pipelines[0]
+        modifier, restore = (step.delegate for step in pipeline.modifiers)
+        modifier.boundary_width = 2.0
+        print(pipeline.compute().particles["Phase"][...].tolist())
+        print({name: getattr(modifier, name) for name in modifier.parameters()})
+        print(round(modifier.interface_vis.surface_transparency, 6), restore.column, restore.color_by_phase)
+        print(type(modifier).__module__, type(modifier).__name__)
+    """
+    saved = python(save, demo("melt_small_3000K"), session, repr(every)).splitlines()
+    loaded = python(load, session).splitlines()
+    assert loaded[0] == saved[0]
+    assert eval(loaded[1]) == every
+    assert loaded[2] == "0.25 Phase True"
+    assert loaded[3] == "ovito_phaseseg.modifiers WeakPhaseLabels"
+    assert session.stat().st_size < 40_000
+
+
+def test_status_and_progress(drop):
+    steps = list(WeakPhaseLabels().modify(drop, frame=0))
+    texts = [step for step in steps if isinstance(step, str)]
+    numbers = [step for step in steps if isinstance(step, float)]
+    assert any("Density of Fe" in text for text in texts)
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == 1.0
+    assert WeakPhaseLabels(sigma=2).get_pipeline_short_info(None) == "Fe, σ 2 Å"
+
+
+# Files read back
+
+
+def assert_restored(data, expected):
+    phase = data.particles["Phase"]
+    np.testing.assert_array_equal(phase[...], expected["phase"])
+    assert phase.dtype == np.int32
+    assert [phase.type_by_id(entry.id).name for entry in PHASE_CLASSES] == ["poor", "rich", "boundary"]
+    for name in ("phase_density", "interface_distance"):
+        np.testing.assert_allclose(data.particles[TITLES[name]], expected[name], rtol=1e-6)
+    np.testing.assert_array_equal(data.particles["Domain"], expected["domain"])
+    assert data.particles["Domain"].dtype == np.int32
+    extra = set(data.particles) - {
+        "Position",
+        "Particle Type",
+        "Particle Identifier",
+        "Color",
+        *TITLES.values(),
+    }
+    assert not extra
+
+
+@pytest.fixture(scope="module")
+def labeled(demo):
+    frame = next(read_frames(demo("melt_small_3000K")))
+    return frame, label_phases(frame)
+
+
+@pytest.mark.parametrize("name", ["labeled.xyz", "labeled.dump", "labeled.dump.gz"])
+def test_restore_from_our_files(labeled, tmp_path, name):
+    frame, fields = labeled
+    write_frames(tmp_path / name, [(frame, fields)])
+    pipeline = import_file(str(tmp_path / name))
+    pipeline.modifiers.append(RestorePhaseTypes(color_by_phase=True))
+    data = pipeline.compute()
+    assert_restored(data, fields)
+    colors = np.array([entry.color for entry in PHASE_CLASSES])
+    np.testing.assert_allclose(data.particles.colors, colors[fields["phase"]], atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("xyz", "out.xyz"), ("lammps/dump", "out.dump")])
+def test_restore_from_files_of_ovito(labeled, demo, tmp_path, kind, name):
+    _, fields = labeled
+    pipeline = import_file(demo("melt_small_3000K"))
+    pipeline.modifiers.append(WeakPhaseLabels())
+    columns = ["Particle Identifier", "Particle Type", "Position.X", "Position.Y", "Position.Z"]
+    export_file(pipeline, str(tmp_path / name), kind, columns=[*columns, *TITLES.values()], frame=0)
+    back = import_file(str(tmp_path / name))
+    back.modifiers.append(RestorePhaseTypes())
+    assert_restored(back.compute(), fields)
+
+
+def test_restore_from_ase(labeled, tmp_path):
+    import ase
+    import ase.io
+
+    from ase_bridge import annotate
+
+    frame, fields = labeled
+    symbols = np.array(frame.species_names)[frame.species]
+    atoms = ase.Atoms(symbols, positions=frame.positions, cell=frame.cell, pbc=True)
+    annotate(atoms)
+    ase.io.write(tmp_path / "ase.xyz", atoms)
+    pipeline = import_file(str(tmp_path / "ase.xyz"))
+    pipeline.modifiers.append(RestorePhaseTypes())
+    data = pipeline.compute()
+    np.testing.assert_array_equal(data.particles["Phase"], fields["phase"])
+
+
+def test_restore_leaves_labels_as_they_are(drop):
+    drop.apply(WeakPhaseLabels())
+    before = {title: drop.particles[title][...].copy() for title in TITLES.values()}
+    drop.apply(RestorePhaseTypes())
+    for title, values in before.items():
+        np.testing.assert_array_equal(drop.particles[title], values)
+        assert drop.particles[title].dtype == values.dtype
+
+
+def test_restore_names_what_is_wrong(drop):
+    def restore(data, **parameters):
+        pipeline = Pipeline(source=StaticSource(data=data))
+        pipeline.modifiers.append(RestorePhaseTypes(**parameters))
+        return pipeline.compute()
+
+    with pytest.raises(
+        ValueError, match=r"^Restore phase types: the particles have no property 'phase'; the prop"
+    ):
+        restore(drop)
+    with pytest.raises(ValueError, match="no property 'mine'"):
+        restore(drop, column="mine")
+    with pytest.raises(ValueError, match=r"^Restore phase types: the input has no particles"):
+        restore(DataCollection())
+    drop.particles_.create_property("phase", data=np.full(drop.particles.count, 0.5))
+    with pytest.raises(ValueError, match=r"the property 'phase' holds 0.5, which is no phase \(0 = poor"):
+        restore(drop)
+    drop.particles_.create_property("mine", data=["liquid"] * drop.particles.count)
+    with pytest.raises(ValueError, match="holds 'liquid'"):
+        restore(drop, column="mine")
+    with pytest.raises(ValueError, match="has 3 components"):
+        restore(drop, column="Position")
