@@ -67,7 +67,8 @@ def frame_from_data(data: Any, types: str = "") -> Frame:
         raise ValueError(f"{where}the particles have no positions.")
     matrix = np.array(data.cell[...], dtype=np.float64)
     cell, origin, pbc = matrix[:, :3].T.copy(), matrix[:, 3].copy(), list(data.cell.pbc)
-    positions = particles.positions[...]
+    # A copy, because OVITO's arrays are read-only and the kernels would be compiled for them anew.
+    positions = np.array(particles.positions[...])
     if data.cell.is2D:
         normal = np.cross(cell[0], cell[1])
         if length := float(np.linalg.norm(normal)):
@@ -107,7 +108,9 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
             f"{where}the particles have no types, so no species can be chosen; load the column that holds "
             "the types or elements as 'Particle Type'."
         )
-    ids, codes = np.unique(prop[...], return_inverse=True)
+    values = np.array(prop[...])
+    low = int(values.min())
+    ids = np.flatnonzero(np.bincount(values - low)) + low
     given = names_of(types)
     table = dict(enumerate(given, start=1)) if given else {entry.id: entry.name for entry in prop.types}
     unnamed = [int(number) for number in ids if not table.get(int(number))]
@@ -124,8 +127,9 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
         )
     names = [table[int(number)] for number in ids]
     distinct = tuple(dict.fromkeys(names))  # two types may be one element
-    merge = np.array([distinct.index(name) for name in names], dtype=np.int32)
-    return merge[codes], distinct
+    lookup = np.zeros(ids[-1] - low + 1, dtype=np.int32)
+    lookup[ids - low] = [distinct.index(name) for name in names]
+    return lookup[values - low], distinct
 
 
 # Out

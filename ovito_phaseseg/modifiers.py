@@ -134,8 +134,12 @@ class WeakPhaseLabels(_Checked):
         """Label the particles of `data`; called by OVITO."""
         try:
             yield from self._label(data, frame, data_cache)
-        except (ValueError, MemoryError) as error:
-            raise type(error)(f"Weak phase labels: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"Weak phase labels: {error}") from error
+        except MemoryError as error:
+            raise MemoryError(
+                f"Weak phase labels: the memory is not enough; choose larger voxels. {error}"
+            ) from error
         except ImportError as error:
             raise ImportError(
                 f"Weak phase labels: {error}; install everything with: pip install ovito-phaseseg[ovito]"

@@ -245,6 +245,22 @@ def test_property_of_the_same_name_is_replaced(drop):
     assert drop.particles["Domain"].dtype == np.int32
 
 
+def test_foreign_names_of_the_types_are_replaced(drop):
+    prop = drop.particles_.create_property("Phase", data=np.zeros(drop.particles.count, dtype=np.int32))
+    prop.types.append(ElementType(id=0, name="liquid", color=(1, 1, 1)))
+    drop.apply(WeakPhaseLabels())
+    phase = drop.particles["Phase"]
+    assert [phase.type_by_id(entry.id).name for entry in PHASE_CLASSES] == ["poor", "rich", "boundary"]
+
+
+def test_input_is_left_as_it_was(drop):
+    before = drop.clone()
+    result = apply(drop)
+    assert "Phase" in result.particles
+    assert set(drop.particles) == set(before.particles)
+    np.testing.assert_array_equal(drop.particles.positions, before.particles.positions)
+
+
 def test_two_dimensional_cell():
     """A disk in a 2D cell whose third vector is missing."""
     rng = np.random.default_rng(0)
