@@ -13,6 +13,7 @@ from phaseseg.families.segmentation.series import (
     Summary,
     best_boundary_width,
     block_error,
+    boundary_sentence,
 )
 from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
@@ -102,6 +103,7 @@ def labeled(k: int, *, n_phases: int = 2, messages: tuple[str, ...] = (), **more
         {
             "phase": np.array(["rich", "poor", "boundary", "all"]),
             "atoms": np.array([30, 60, 0, 90]),
+            "mass fraction": np.array([0.5, 0.5, 0.0, 1.0]),
             "Fe (wt%)": np.array([rich, poor, np.nan, 50.0]),
             "O (wt%)": np.array([10.0 - k, 92.0 + k, np.nan, 50.0]),
         },
@@ -173,6 +175,26 @@ def test_partition_has_the_mean_of_ratios_and_the_ratio_of_means() -> None:
     # Linear propagation for two frames: half the difference of the residuals over the mean of b.
     residuals = (np.array([90, 92]) - 13 * np.array([8, 6])) / 7
     assert fe["D (wt) of means ±"] == pytest.approx(abs(np.diff(residuals)[0]) / 2)
+
+
+def test_contents_are_weighted_by_the_mass_in_the_phase() -> None:
+    results = [labeled(0), labeled(2)]
+    results[1]["composition"].columns["mass fraction"][0] = 0.25
+    tables = summary_of(*results).tables()
+    rich = row(tables["composition"], "phase", "rich")
+    mean = (0.5 * 90 + 0.25 * 92) / 0.75
+    assert rich["Fe (wt%)"] == pytest.approx(mean)
+    pulls = np.array([0.5 * (90 - mean), 0.25 * (92 - mean)]) / 0.375
+    assert rich["Fe (wt%) ±"] == pytest.approx(abs(np.diff(pulls)[0]) / 2)
+    assert row(tables["partition"], "element", "Fe")["D (wt) of means"] == pytest.approx(mean / 7)
+
+
+def test_an_element_that_the_poor_phase_of_one_frame_lacks_makes_the_mean_coefficient_infinite() -> None:
+    results = [labeled(0), labeled(2)]
+    results[0]["partition"].columns["D (wt)"][0] = np.inf
+    fe = row(summary_of(*results).tables()["partition"], "element", "Fe")
+    assert fe["D (wt)"] == np.inf and np.isnan(fe["D (wt) ±"])
+    assert fe["D (wt) of means"] == pytest.approx(13)
 
 
 def test_a_single_frame_has_values_without_errors() -> None:
@@ -251,6 +273,17 @@ def test_boundary_scan_counts_what_lies_deeper_than_half_the_width() -> None:
     assert best == widths[np.argmin(np.var(contents, axis=0, ddof=1)[:3])]
 
 
+def test_boundary_sentence_names_the_widths_that_are_not_told_apart() -> None:
+    scan = BoundaryScan(("Fe",), [0.0, 1.0, 2.0])
+    for iron in (0.2, 0.4, 0.3):  # 0 and 1 Å are alike, 2 Å varies more
+        scan._contents.append(np.array([iron, iron + 0.01, 3 * iron]))
+    assert boundary_sentence(scan.table()) == (
+        "The content of the rich phase varies least at a boundary width of 0.00 Å; "
+        "3 frames do not tell it from 1.00 Å."
+    )
+    assert "Too few frames" in boundary_sentence(BoundaryScan(("Fe",)).table())
+
+
 def test_boundary_scan_without_enough_frames_chooses_nothing() -> None:
     scan = BoundaryScan(("Fe",))
     scan.add(frame(0), Fields({"interface_distance": np.full(2, np.nan)}))  # one phase
@@ -268,5 +301,5 @@ def test_boundary_scan_refuses_bad_widths(widths: list[float]) -> None:
 
 def test_boundary_scan_needs_elements() -> None:
     atoms = Frame(np.zeros((1, 3)), np.eye(3), True, ["Xx1"])
-    with pytest.raises(ValueError, match="Xx1 are no chemical elements"):
+    with pytest.raises(ValueError, match="Xx1 are not all elements of known mass"):
         BoundaryScan(("Xx1",)).add(atoms, Fields({"interface_distance": np.array([1.0])}))

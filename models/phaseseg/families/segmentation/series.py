@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.families.segmentation.composition import element_masses, fit_interface
 from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.labels import label_frame
 from phaseseg.fields import FIELD_SPECS, Fields, Table
 from phaseseg.frame import Frame
 
@@ -81,15 +83,25 @@ def block_error(values: ArrayLike) -> BlockError:
     return BlockError(mean, largest, (largest / plain) ** 2)
 
 
-def _ratio_error(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> BlockError:
-    """Ratio of two means; its error is that of the residuals r_t = (a_t - R b_t) / mean(b)."""
-    usable = np.isfinite(numerator) & np.isfinite(denominator)
-    numerator, denominator = numerator[usable], denominator[usable]
-    if not denominator.sum():
-        return BlockError(np.nan, np.nan, np.nan)
-    ratio = float(numerator.sum() / denominator.sum())
-    _, error, inefficiency = block_error((numerator - ratio * denominator) / denominator.mean())
-    return BlockError(ratio, error, inefficiency)
+class _Weighted(NamedTuple):
+    """A weighted mean, and how much each frame pulls at it: the error of their mean is that of the mean."""
+
+    mean: float
+    pulls: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        return block_error(self.pulls).standard_error
+
+
+def _weighted(values: NDArray[np.float64], weights: NDArray[np.float64]) -> _Weighted:
+    """Mean of `values` by `weights`; frames without a value or weight pull at nothing."""
+    counted = np.isfinite(values) & (weights > 0)
+    weights = np.where(counted, weights, 0.0)
+    if not counted.any():
+        return _Weighted(np.nan, np.full(len(values), np.nan))
+    mean = float(weights @ np.where(counted, values, 0.0) / weights.sum())
+    return _Weighted(mean, weights * (np.where(counted, values, mean) - mean) / weights.mean())
 
 
 class Summary:
@@ -97,15 +109,18 @@ class Summary:
 
     Only numbers are kept of a frame, so memory stays small for any number of atoms. Errors are standard
     errors of the mean by `block_error`; they are NaN for a single frame.
+
+    species : the chosen species, whose mean profile across the interface is fitted; without, it is not
     """
 
-    def __init__(self) -> None:
+    def __init__(self, species: Sequence[str] = ()) -> None:
+        self.species = tuple(species)
         self._scalars: list[dict[str, float]] = []
         self._composition: list[dict[str, dict[str, float]]] = []
         self._partition: list[dict[str, dict[str, float]]] = []
         self._proxigrams: list[Mapping[str, NDArray[Any]]] = []
         self._messages: dict[str, list[str]] = {}
-        self._species: tuple[str, ...] = ()
+        self._elements: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self._scalars)
@@ -113,7 +128,7 @@ class Summary:
     def add(self, frame: Frame, fields: Fields) -> None:
         """Take in the labels of one frame; frames come in the order of time."""
         present = tuple(frame.species_names)
-        self._species += tuple(name for name in present if name not in self._species)
+        self._elements += tuple(name for name in present if name not in self._elements)
         scalars = {name: float(value) for name, value in fields.level("frame").items()}
         time = np.nan if frame.time is None else frame.time
         step = np.nan if frame.timestep is None else frame.timestep
@@ -140,21 +155,22 @@ class Summary:
         return (*told, *self._own_messages())
 
     def _own_messages(self) -> tuple[str, ...]:
-        n_two = sum(self._two_phases())
-        if n_two < 2:
+        n_cut = sum(self._cut())
+        if n_cut < 2:
             return ()
         inefficiency = block_error(self._series("rich_mass_fraction")).inefficiency
-        if not n_two / inefficiency < FEW_INDEPENDENT:
+        if not n_cut / inefficiency < FEW_INDEPENDENT:
             return ()
         sentence = (
-            f"The {n_two} frames amount to about {max(1, round(n_two / inefficiency))} independent ones "
+            f"The {n_cut} frames amount to about {max(1, round(n_cut / inefficiency))} independent ones "
             f"(statistical inefficiency {inefficiency:.0f} of the rich mass fraction): "
             "take the error bars as lower bounds."
         )
         return (sentence,)
 
-    def _two_phases(self) -> NDArray[np.bool_]:
-        return np.array([row.get("n_phases", 2) >= 2 for row in self._scalars], dtype=bool)
+    def _cut(self) -> NDArray[np.bool_]:
+        """Which frames have two labeled phases, by the verdict or on demand."""
+        return np.array([row.get("n_domains", row["n_phases"] - 1) > 0 for row in self._scalars], dtype=bool)
 
     def _series(self, name: str) -> NDArray[np.float64]:
         return np.array([row.get(name, np.nan) for row in self._scalars], dtype=np.float64)
@@ -165,9 +181,10 @@ class Summary:
         Returns
         -------
         dict of Table
-            `composition`: a row a phase, averaged over the frames of two phases ("all": over every frame);
-            `partition`: a row an element; the mean of the coefficients of the frames and, as
-            `D of means`, the quotient of the mean contents, which scarce elements do not bias;
+            `composition`: a row a phase, averaged over the frames of two phases ("all": over every frame),
+            frames weighted by their mass (wt%) or atoms (at%) in the phase;
+            `partition`: a row an element; the mean of the coefficients of the frames (infinite where the
+            poor phase of one frame lacks the element) and, as `D of means`, the quotient of mean contents;
             `scalars`: a row a number of level "frame";
             `time_series`: a row a frame;
             `proxigram`: a row a distance, every frame weighted by its atoms there.
@@ -183,47 +200,56 @@ class Summary:
         return {name: table for name, table in tables.items() if len(table)}
 
     def _composition_table(self) -> Table:
-        two = self._two_phases()
         rows = []
         for phase in dict.fromkeys(phase for frame in self._composition for phase in frame):
-            counted = np.ones(len(self), dtype=bool) if phase == "all" else two
-            frames = [
-                frame[phase]
-                for frame, use in zip(self._composition, counted, strict=True)
-                if use and phase in frame
-            ]
-            if any(values.get("atoms", 1) for values in frames):
-                rows.append({"phase": phase, "frames": len(frames), **_averaged(frames)})
+            atoms = self._of_phase(phase, "atoms")
+            if not np.nansum(atoms):
+                continue
+            row: dict[str, Any] = {"phase": phase, "frames": int((atoms > 0).sum())}
+            for column in self._composition[0][phase]:
+                if column.endswith("%)"):
+                    content = self._content(phase, column)
+                    row[column], row[f"{column} ±"] = content.mean, content.error
+                else:
+                    row[column], row[f"{column} ±"], _ = block_error(self._of_phase(phase, column))
+            rows.append(row)
         return _table("Composition", rows)
 
+    def _of_phase(self, phase: str, column: str) -> NDArray[np.float64]:
+        """(n,) of the frames that were cut; of every frame for the phase "all"."""
+        return np.array(
+            [
+                frame.get(phase, {}).get(column, np.nan)
+                for frame, cut in zip(self._composition, self._cut(), strict=True)
+                if cut or phase == "all"
+            ]
+        )
+
+    def _content(self, phase: str, column: str) -> _Weighted:
+        by = "mass fraction" if column.endswith("(wt%)") else "atoms"
+        return _weighted(self._of_phase(phase, column), self._of_phase(phase, by))
+
     def _partition_table(self) -> Table:
-        frames = [frame for frame, use in zip(self._partition, self._two_phases(), strict=True) if use]
+        frames = [frame for frame, use in zip(self._partition, self._cut(), strict=True) if use]
         rows = []
         for element in dict.fromkeys(name for frame in frames for name in frame):
             row: dict[str, Any] = {"element": element}
-            for name, value in _averaged([frame[element] for frame in frames if element in frame]).items():
-                row[name] = value
-                if name.endswith("±"):
-                    column = name.removesuffix(" ±")
-                    ratio = self._ratio_of_means(element, column)
-                    row[f"{column} of means"], row[f"{column} of means ±"] = ratio[:2]
+            for column in frames[0].get(element, {}):
+                values = np.array([frame.get(element, {}).get(column, np.nan) for frame in frames])
+                # One frame whose poor phase lacks the element makes the mean infinite: not to be hidden.
+                mean, error, _ = block_error(values)
+                infinite = bool(np.isinf(values).any())
+                row[column], row[f"{column} ±"] = (np.inf, np.nan) if infinite else (mean, error)
+                bulk = " bulk" if "bulk" in column else ""
+                content = f"{element} ({'at' if '(at)' in column else 'wt'}%)"
+                rich, poor = (self._content(f"{phase}{bulk}", content) for phase in ("rich", "poor"))
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    ratio = np.float64(rich.mean) / poor.mean
+                    pulls = (rich.pulls - ratio * poor.pulls) / poor.mean
+                row[f"{column} of means"] = float(ratio)
+                row[f"{column} of means ±"] = block_error(pulls).standard_error
             rows.append(row)
         return _table("Partition coefficients", rows)
-
-    def _ratio_of_means(self, element: str, column: str) -> BlockError:
-        unit = "at%" if "(at)" in column else "wt%"
-        bulk = " bulk" if "bulk" in column else ""
-        contents = [
-            np.array(
-                [
-                    frame.get(f"{phase}{bulk}", {}).get(f"{element} ({unit})", np.nan)
-                    for frame in self._composition
-                ]
-            )
-            for phase in ("rich", "poor")
-        ]
-        two = self._two_phases()
-        return _ratio_error(contents[0][two], contents[1][two])
 
     def _scalar_table(self) -> Table:
         rows = []
@@ -235,7 +261,14 @@ class Summary:
                  "statistical inefficiency": inefficiency, "frames": int(np.isfinite(values).sum())}
             )  # fmt: skip
         if rows:
-            mean, error, inefficiency = block_error(self._two_phases().astype(float))
+            if len(self) > 1 and self.species:
+                mean, error = self._mean_profile_width()
+                title = "Interface width of the mean profile"
+                rows.append(
+                    {"name": "mean_profile_width", "title": title, "unit": "Å", "mean": mean,
+                     "mean ±": error, "statistical inefficiency": np.nan, "frames": len(self)}
+                )  # fmt: skip
+            mean, error, inefficiency = block_error((self._series("n_phases") == 2).astype(float))
             rows.append(
                 {"name": "two_phase_share", "title": "Share of frames of two phases", "unit": "",
                  "mean": mean, "mean ±": error, "statistical inefficiency": inefficiency, "frames": len(self)}
@@ -253,39 +286,68 @@ class Summary:
                 )
                 columns[f"{name} ({unit})" if unit else name] = values.astype(np.int64) if whole else values
         for phase in ("rich", "poor"):
-            for element in self._species:
+            for element in self._elements:
                 column = f"{element} (wt%)"
                 values = np.array([frame.get(phase, {}).get(column, np.nan) for frame in self._composition])
                 if np.isfinite(values).any():
                     columns[f"{phase} {column}"] = values
         return Table("Time series", columns)
 
-    def _proxigram_table(self) -> Table:
-        names = list(dict.fromkeys(name for frame in self._proxigrams for name in frame))
-        distance = next((name for name in names if name.startswith("distance")), "")
+    def _profiles(self) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+        """Distances (n_bins,), and each column as (n_frames, n_bins), NaN where a frame has no atoms."""
+        distance = "distance (Å)"
         filled = [frame for frame in self._proxigrams if len(frame.get(distance, ()))]
         if not filled:
-            return Table("Proxigram", {})
+            return np.empty(0), {}
         # Frames may end at different distances; equal distances are equal but for rounding.
         bins = [np.round(np.asarray(frame[distance], dtype=float), 6) for frame in filled]
         centers = np.unique(np.concatenate(bins))
-        places = [np.searchsorted(centers, values) for values in bins]
+        names = dict.fromkeys(name for frame in filled for name in frame if name != distance)
+        profiles = {name: np.full((len(filled), len(centers)), np.nan) for name in names}
+        for row, (frame, places) in enumerate(zip(filled, bins, strict=True)):
+            for name, values in frame.items():
+                if name != distance:
+                    profiles[name][row, np.searchsorted(centers, places)] = values
+        profiles["atoms"] = np.nan_to_num(profiles["atoms"])
+        return centers, profiles
 
-        def spread(name: str) -> NDArray[np.float64]:
-            values = np.full((len(filled), len(centers)), np.nan)
-            for row, frame, place in zip(values, filled, places, strict=True):
-                row[place] = frame[name]
-            return values
-
-        atoms = np.nan_to_num(spread("atoms"))
-        columns: dict[str, NDArray[Any]] = {distance: centers, "atoms": atoms.mean(axis=0)}
-        for name in names:
-            if name not in (distance, "atoms"):
-                amount = np.nan_to_num(spread(name)) * atoms
-                results = [_ratio_error(*pair) for pair in zip(amount.T, atoms.T, strict=True)]
-                columns[name] = np.array([result.mean for result in results])
-                columns[f"{name} ±"] = np.array([result.standard_error for result in results])
+    def _proxigram_table(self) -> Table:
+        centers, profiles = self._profiles()
+        if not profiles:
+            return Table("Proxigram", {})
+        atoms = profiles.pop("atoms")
+        columns: dict[str, NDArray[Any]] = {"distance (Å)": centers, "atoms": atoms.mean(axis=0)}
+        for name, values in profiles.items():
+            results = [_weighted(*pair) for pair in zip(values.T, atoms.T, strict=True)]
+            columns[name] = np.array([result.mean for result in results])
+            columns[f"{name} ±"] = np.array([result.error for result in results])
         return Table("Proxigram", columns)
+
+    def _mean_profile_width(self) -> tuple[float, float]:
+        """Width fitted to the profile of all frames, Å, and its error by a jackknife of eight blocks.
+
+        Other than the mean of the frames' own widths it is not biased by their noise.
+        """
+        centers, profiles = self._profiles()
+        names = [f"{name} (at%)" for name in self.species if f"{name} (at%)" in profiles]
+        if not names:
+            return np.nan, np.nan
+        atoms = profiles["atoms"]
+        chosen = np.nan_to_num(sum(profiles[name] for name in names)) * atoms / 100
+
+        def width(rows: NDArray[np.int64]) -> float:
+            total = atoms[rows].sum(axis=0)
+            kept = total > 0
+            share = chosen[rows].sum(axis=0)[kept] / total[kept]
+            return fit_interface(centers[kept], share, total[kept])[1]
+
+        everything = np.arange(len(atoms))
+        blocks = np.array_split(everything, 8)
+        if len(blocks[-1]) < 2:
+            return width(everything), np.nan
+        without = np.array([width(np.setdiff1d(everything, block)) for block in blocks])
+        error = np.sqrt(7 / 8 * ((without - without.mean()) ** 2).sum())
+        return width(everything), float(error)
 
 
 def _by(table: Table | None, key: str) -> dict[str, dict[str, float]]:
@@ -296,13 +358,6 @@ def _by(table: Table | None, key: str) -> dict[str, dict[str, float]]:
         str(row[key]): {name: float(value) for name, value in row.items() if isinstance(value, (int, float))}
         for row in table.rows()
     }
-
-
-def _averaged(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    result: dict[str, float] = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        result[name], result[f"{name} ±"], _ = block_error([row.get(name, np.nan) for row in rows])
-    return result
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -347,7 +402,9 @@ class BoundaryScan:
         inside = distance > 0
         if not inside.any():
             return
-        mass = _masses(frame)[inside]
+        mass = element_masses(frame.species_names)[frame.species[inside]]
+        if np.isnan(mass).any():
+            raise ValueError(f"{', '.join(frame.species_names)} are not all elements of known mass.")
         target = np.where(frame.species_mask(self.species)[inside], mass, 0.0)
         # Mass farther inside than each half width: cumulated from the innermost atom outward.
         order = np.argsort(-distance[inside])
@@ -411,25 +468,34 @@ def boundary_width_scan(
     ValueError
         For bad widths, and as `label_frame`.
     """
-    from phaseseg.families.segmentation.labels import label_frame
-
     scan = BoundaryScan(rule.species, widths)
     for frame in frames:
         scan.add(frame, label_frame(frame, rule))
     return scan.table()
 
 
+def boundary_sentence(table: Table) -> str:
+    """What a table by `boundary_width_scan` says, and how far it can be trusted."""
+    best = best_boundary_width(table)
+    if best is None:
+        return "Too few frames of two phases to choose a boundary width."
+    variance = table.columns[next(name for name in table.columns if name.startswith("variance"))]
+    n_frames = int(table.columns["frames"][0])
+    # The variance of n values is known to sqrt(2 / (n - 1)) of itself.
+    alike = variance <= np.nanmin(variance[table.columns["least variance"]]) * (
+        1 + np.sqrt(2 / (n_frames - 1))
+    )
+    widths = table.columns["boundary width (Å)"][alike]
+    sentence = f"The content of the rich phase varies least at a boundary width of {best:.2f} Å"
+    if len(widths) == 1:
+        return f"{sentence}."
+    return (
+        f"{sentence}; {n_frames} frames do not tell it from "
+        f"{', '.join(f'{width:.2f}' for width in widths if width != best)} Å."
+    )
+
+
 def best_boundary_width(table: Table) -> float | None:
     """The width of least variance, Å, of a table by `boundary_width_scan`; None where there is none."""
     best = np.flatnonzero(table.columns["least variance"])
     return float(table.columns["boundary width (Å)"][best[0]]) if len(best) else None
-
-
-def _masses(frame: Frame) -> NDArray[np.float64]:
-    from ase.data import atomic_masses, atomic_numbers
-
-    unknown = [name for name in frame.species_names if name not in atomic_numbers]
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)} are no chemical elements, so they have no content by weight.")
-    table = np.array([atomic_masses[atomic_numbers[name]] for name in frame.species_names])
-    return np.asarray(table[frame.species])

@@ -1,0 +1,400 @@
+"""A report: one HTML page that needs nothing beside it, and its figures and tables as files."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from html import escape
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from phaseseg import __version__
+from phaseseg.families.segmentation import figures
+from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.figures import enough_atoms
+from phaseseg.families.segmentation.series import Summary, boundary_sentence
+from phaseseg.families.segmentation.slices import figure_slices
+from phaseseg.fields import Fields, Table
+from phaseseg.frame import Frame
+from phaseseg.io import OutputError, atomic_output, write_table
+
+PHASE_ORDER = ("rich", "poor", "boundary", "rich bulk", "poor bulk", "rich side", "poor side", "all")
+"""The order of rows in tables that people read."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is to be told about a labeled file.
+
+    summary : of all frames
+    rule : how they were labeled
+    frame, fields : the one frame that is shown in pictures
+    source : name of the file
+    boundary_scan : table of `boundary_width_scan`, optional
+    average : ±ps over which densities were averaged, optional
+    seconds : time that labeling took, optional
+    """
+
+    summary: Summary
+    rule: LabelRule
+    frame: Frame
+    fields: Fields
+    source: str
+    boundary_scan: Table | None = None
+    average: float | None = None
+    seconds: float | None = None
+
+
+def report_tables(report: Report) -> dict[str, Table]:
+    """Every table of a report under its name."""
+    tables = report.summary.tables()
+    if report.boundary_scan is not None:
+        tables["boundary_scan"] = report.boundary_scan
+    if len(report.summary) == 1 and len(report.fields["domains"]):
+        tables["domains"] = report.fields["domains"]
+    return tables
+
+
+def report_figures(report: Report) -> Iterator[tuple[str, str, Figure]]:
+    """Name, caption and figure, in the order of the page."""
+    tables = report.summary.tables()
+    scalars = {row["name"]: row for row in tables["scalars"].rows()}
+    width = scalars.get("mean_profile_width", scalars.get("interface_width", {}))
+    shown = report.frame.source or report.source
+    caption = (
+        f"Slices through the cell ({shown}). Above: the density; below: the atoms near the slice, by phase. "
+        "The line is where the density passes the cut."
+    )
+    yield "slices", caption, figure_slices(report.frame, report.fields, report.rule)
+    yield (
+        "histogram",
+        f"Distribution of the density over the volume ({shown}), and where the rules cut it.",
+        figures.figure_histogram(report.fields, report.rule),
+    )
+    yield (
+        "composition",
+        "Composition of the phases; the bulk is what lies farther than "
+        f"{report.rule.bulk_distance:g} Å from the interface." + _bars(report.summary),
+        figures.figure_composition(tables["composition"]),
+    )
+    if "proxigram" in tables:
+        yield (
+            "proxigram",
+            "Proxigram: content of every element against the distance to the interface. "
+            "The band is the fitted 10–90 width of the chosen species." + _bars(report.summary),
+            figures.figure_proxigram(
+                tables["proxigram"],
+                interface_width=width.get("mean"),
+                interface_width_error=width.get("mean ±"),
+            ),
+        )
+    if len(report.summary) > 1:
+        yield (
+            "time_series",
+            "Time series of the frames.",
+            figures.figure_time_series(tables["time_series"]),
+        )
+    if report.boundary_scan is not None:
+        yield (
+            "boundary_scan",
+            "Variance over the frames, and mean, of the content of the rich phase for each boundary width.",
+            figures.figure_boundary_scan(report.boundary_scan),
+        )
+
+
+def _bars(summary: Summary) -> str:
+    return " Bars are standard errors by block averaging." if len(summary) > 1 else ""
+
+
+def write_report(directory: str | os.PathLike[str], report: Report) -> Path:
+    """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`).
+
+    The page holds its figures and asks the network for nothing.
+
+    Parameters
+    ----------
+    directory : made if missing; files of these names in it are replaced
+
+    Returns
+    -------
+    Path
+        Of `report.html`.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written. Every file is whole or not there.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: the folder of the report cannot be made ({error.strerror}).") from error
+    pictures = [(name, caption, figures.png(figure)) for name, caption, figure in report_figures(report)]
+    for name, _, picture in pictures:
+        with atomic_output(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(picture)
+    tables = report_tables(report)
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+    write_table(folder / "tables.json", tables)
+    page = folder / "report.html"
+    with atomic_output(page) as temporary:
+        temporary.write_text(_page(report, tables, pictures), encoding="utf-8")
+    return page
+
+
+# ---------------------------------------------------------------------------------------- page
+
+_CSS = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; background: #fff;
+  max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.6rem 0 .6rem; padding-bottom: .25rem; border-bottom: 1px solid #ddd; }
+p.lead { color: #555; margin: 0 0 1.2rem; }
+.numbers { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.2rem 0; padding: 0; list-style: none; }
+.numbers li { border: 1px solid #ddd; border-radius: 6px; padding: .55rem .9rem; min-width: 8rem; }
+.numbers b { display: block; font-size: 1.15rem; font-weight: 600; white-space: nowrap; }
+.numbers span { color: #555; font-size: .82rem; }
+ul.messages { background: #f7f5ee; border-left: 4px solid #d9781f; margin: 1rem 0;
+  padding: .7rem 1rem .7rem 2rem; }
+figure { margin: 1.4rem 0 2rem; }
+figure img { max-width: 100%; height: auto; display: block; }
+figcaption { color: #555; font-size: .88rem; margin-top: .4rem; max-width: 48rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
+thead th { border-bottom: 2px solid #999; font-weight: 600; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+td small { color: #777; }
+footer { margin-top: 3rem; color: #777; font-size: .85rem; }
+code { font-size: .9em; }
+@media print { body { max-width: none; padding: 0; } h2 { break-after: avoid; }
+  figure { break-inside: avoid; } }
+"""
+
+
+def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[tuple[str, str, bytes]]) -> str:
+    shown = {name: _figure(name, caption, picture) for name, caption, picture in pictures}
+    sections = [
+        ("Composition", _composition(tables["composition"]) + shown.pop("composition")),
+        ("Where the phases are", shown.pop("slices") + shown.pop("histogram")),
+    ]
+    if "proxigram" in shown:
+        sections.append(("The interface", shown.pop("proxigram")))
+    if "partition" in tables:
+        note = (
+            "<p>Content of the rich over that of the poor phase: the mean of the frames, and the quotient of "
+            "the mean contents, which is the better number where an element is scarce.</p>"
+            if len(report.summary) > 1
+            else "<p>Content of the rich over that of the poor phase.</p>"
+        )
+        sections.append(("Partition coefficients", note + _table(tables["partition"])))
+    if "domains" in tables:
+        sections.append(("Rich domains", _table(tables["domains"])))
+    if "time_series" in shown:
+        sections.append(("Along the trajectory", shown.pop("time_series")))
+    if report.boundary_scan is not None:
+        text = boundary_sentence(report.boundary_scan)
+        scan = shown.pop("boundary_scan") + _table(report.boundary_scan)
+        sections.append(("Boundary width", f"<p>{text}</p>{scan}"))
+    sections.append(("All numbers", _scalars(tables["scalars"])))
+    sections.append(("How it was labeled", _rule(report)))
+    title = f"Phases of {escape(report.source)}"
+    messages = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.summary.messages)
+    body = "\n".join(f"<section><h2>{heading}</h2>\n{content}</section>" for heading, content in sections)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{_CSS}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="lead">{_lead(report)}</p>
+{_highlights(tables["scalars"], len(report.summary))}
+{f'<ul class="messages">{messages}</ul>' if messages else ""}
+{body}
+<footer>Made by phaseseg {escape(__version__)}. The figures (PNG) and tables (CSV, JSON) lie beside
+this page.</footer>
+</body>
+</html>
+"""
+
+
+def _lead(report: Report) -> str:
+    n_frames = len(report.summary)
+    frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"
+    text = f"{frames} of {report.frame.n_atoms:,} atoms"
+    if report.seconds is not None:
+        text += f", labeled in {duration(report.seconds)}"
+    return f"{text}; the rich phase is rich in {escape(' + '.join(report.rule.species))}."
+
+
+def duration(seconds: float) -> str:
+    """`0.42 s`, `12 s` or `0:03:20`."""
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _highlights(scalars: Table, n_frames: int) -> str:
+    rows = {row["name"]: row for row in scalars.rows()}
+    share = rows["two_phase_share"]["mean"]
+    verdict = ("two phases" if share else "one phase") if n_frames == 1 else f"{share:.0%} of the frames"
+    tiles = [(verdict, "verdict" if n_frames == 1 else "two phases in")]
+    for name, label in (
+        ("phase_contrast", "contrast"),
+        ("rich_mass_fraction", "rich mass fraction"),
+        ("rich_volume_fraction", "rich volume fraction"),
+        ("interface_area", "interface area"),
+        ("interface_width", "10–90 interface width"),
+        ("n_domains", "rich domains"),
+    ):
+        row = rows.get(name)
+        if row and isfinite(row["mean"]):
+            tiles.append((f"{value_and_error(row['mean'], row['mean ±'])} {_html_unit(row['unit'])}", label))
+    items = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
+    return f'<ul class="numbers">{items}</ul>'
+
+
+def _html_unit(unit: str) -> str:
+    return "" if " or " in unit else escape(unit).replace("^2", "²").replace("^3", "³").replace("^-3", "⁻³")
+
+
+def _figure(name: str, caption: str, picture: bytes) -> str:
+    encoded = base64.b64encode(picture).decode()
+    width = int.from_bytes(picture[16:20], "big")  # of the PNG header
+    return (
+        f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption)}" '
+        f'style="width:{width / 170 * 96 * 1.15:.0f}px" id="{name}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def value_and_error(value: float, error: float = float("nan")) -> str:
+    """`91.63 ± 0.12`: the error with two figures and the value to the same digit; `91.6` without error.
+
+    Not a number is `–`.
+    """
+    if not isfinite(value):
+        return "–" if value != value else "∞"
+    if not isfinite(error):
+        if float(value).is_integer() and abs(value) < 1e6:
+            return f"{value:.0f}"
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    if error == 0:
+        return f"{value:.4g} ± 0"
+    if abs(value) >= 1e5 or max(abs(value), error) < 1e-3:
+        return f"{value:.3g} ± {error:.1g}"
+    digits = 0
+    while digits < 6 and round(error, digits) < 9.5 * 10.0**-digits:
+        digits += 1
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def composition_rows(table: Table, unit: str) -> list[dict[str, Any]]:
+    """Rows for readers: phase, share of the mass or atoms, and (value, error) of every element.
+
+    unit : "wt%" or "at%"
+    """
+    share = "mass fraction" if unit == "wt%" else "atom fraction"
+    rows = []
+    for row in sorted(filter(enough_atoms, table.rows()), key=lambda row: PHASE_ORDER.index(row["phase"])):
+        cells = {
+            name.split(" ")[0]: (row[name], row.get(f"{name} ±", float("nan")))
+            for name in row
+            if name.endswith(f"({unit})")
+        }
+        if any(isfinite(value) for value, _ in cells.values()):
+            fraction = (row.get(share, float("nan")), row.get(f"{share} ±", float("nan")))
+            rows.append({"phase": row["phase"], "share": fraction, **cells})
+    return rows
+
+
+def _composition(table: Table) -> str:
+    parts = []
+    for unit, kind in (("wt%", "mass"), ("at%", "atoms")):
+        rows = composition_rows(table, unit)
+        if rows:
+            header = ["phase", f"share of {kind}", *(f"{name} ({unit})" for name in list(rows[0])[2:])]
+            cells = [[escape(row["phase"]), *(_cell(*row[name]) for name in list(row)[1:])] for row in rows]
+            parts.append(_grid(header, cells))
+    return "<br>".join(parts)
+
+
+def _cell(value: float, error: float) -> str:
+    text = value_and_error(value, error)
+    number, _, spread = text.partition(" ± ")
+    return f"{number} <small>± {spread}</small>" if spread else number
+
+
+def _table(table: Table) -> str:
+    """A table whose columns `X ±` stand beside `X`."""
+    names = [name for name in table.columns if not name.endswith(" ±")]
+    cells = []
+    for row in table.rows():
+        line = []
+        for name in names:
+            value = row[name]
+            if isinstance(value, bool):
+                line.append("yes" if value else "no")
+            elif isinstance(value, str):
+                line.append(escape(value))
+            else:
+                line.append(_cell(float(value), float(row.get(f"{name} ±", float("nan")))))
+        cells.append(line)
+    return _grid([escape(name) for name in names], cells)
+
+
+def _scalars(table: Table) -> str:
+    several = any(row["frames"] > 1 for row in table.rows())
+    header = ["", "mean" if several else "value", "unit"]
+    header += ["statistical inefficiency", "frames"] if several else []
+    cells = []
+    for row in table.rows():
+        if isfinite(row["mean"]):
+            line = [escape(row["title"]), _cell(row["mean"], row["mean ±"]), escape(row["unit"])]
+            line += (
+                [value_and_error(round(row["statistical inefficiency"], 1)), str(row["frames"])]
+                if several
+                else []
+            )
+            cells.append(line)
+    return _grid(header, cells)
+
+
+def _grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in header)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+_RULE_UNITS = {
+    "sigma": "Å", "voxel": "Å", "min_volume": "Å³", "boundary_width": "Å", "bulk_distance": "Å",
+}  # fmt: skip
+
+
+def _rule(report: Report) -> str:
+    values = report.rule.to_dict() | {"voxel": report.rule.voxel_size}
+    if report.average is not None:
+        values["average"] = f"±{report.average:g} ps"
+    cells = []
+    for name, value in values.items():
+        if isinstance(value, (tuple, list)):
+            value = ", ".join(value)
+        unit = _RULE_UNITS.get(name, "")
+        if name == "threshold" and not isinstance(value, str):
+            unit = _html_unit(report.rule.unit)
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        cells.append([f"<code>{escape(name)}</code>", f"{escape(text)} {unit}".rstrip()])
+    return _grid(["parameter", "value"], cells)
