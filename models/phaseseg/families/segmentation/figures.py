@@ -7,7 +7,7 @@ by the color-blind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from io import BytesIO
 from typing import Any, ParamSpec
@@ -19,6 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from phaseseg.families.segmentation.config import CLEAR_CONTRAST, MIN_CONTRAST, LabelRule
+from phaseseg.families.segmentation.wording import enough_atoms
 from phaseseg.fields import PHASE_CLASSES, Fields, Table
 
 P = ParamSpec("P")
@@ -234,11 +235,6 @@ def figure_composition(table: Table) -> Figure:
         names = sorted(entries, key=lambda name: name == "bulk")
         ax.legend([entries[name] for name in names], names, loc="upper right")
     return figure
-
-
-def enough_atoms(row: Mapping[str, Any]) -> bool:
-    """Whether a row of a composition is worth showing: the bulk of a small cell may be a few atoms."""
-    return " " not in row["phase"] or row["atoms"] * row.get("frames", 1) >= 50
 
 
 def _short(value: float) -> str:

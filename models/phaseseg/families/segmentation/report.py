@@ -6,26 +6,21 @@ import base64
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from html import escape
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from phaseseg import __version__
 from phaseseg.families.segmentation import figures
 from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.figures import enough_atoms
 from phaseseg.families.segmentation.series import Summary, boundary_sentence
 from phaseseg.families.segmentation.slices import figure_slices
+from phaseseg.families.segmentation.wording import composition_rows, duration, value_and_error
 from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
 from phaseseg.io import OutputError, atomic_output, write_table
-
-PHASE_ORDER = ("rich", "poor", "boundary", "rich bulk", "poor bulk", "rich side", "poor side", "all")
-"""The order of rows in tables that people read."""
 
 
 @dataclass(frozen=True)
@@ -240,13 +235,6 @@ def _lead(report: Report) -> str:
     return f"{text}; the rich phase is rich in {escape(' + '.join(report.rule.species))}."
 
 
-def duration(seconds: float) -> str:
-    """`0.42 s`, `12 s` or `0:03:20`."""
-    if seconds < 60:
-        return f"{seconds:.2g} s"
-    return str(timedelta(seconds=round(seconds)))
-
-
 def _highlights(scalars: Table, n_frames: int) -> str:
     rows = {row["name"]: row for row in scalars.rows()}
     share = rows["two_phase_share"]["mean"]
@@ -279,46 +267,6 @@ def _figure(name: str, caption: str, picture: bytes) -> str:
         f'style="width:{width / 170 * 96 * 1.15:.0f}px" id="{name}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
-
-
-def value_and_error(value: float, error: float = float("nan")) -> str:
-    """`91.63 ± 0.12`: the error with two figures and the value to the same digit; `91.6` without error.
-
-    Not a number is `–`.
-    """
-    if not isfinite(value):
-        return "–" if value != value else "∞"
-    if not isfinite(error):
-        if float(value).is_integer() and abs(value) < 1e6:
-            return f"{value:.0f}"
-        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
-    if error == 0:
-        return f"{value:.4g} ± 0"
-    if abs(value) >= 1e5 or max(abs(value), error) < 1e-3:
-        return f"{value:.3g} ± {error:.1g}"
-    digits = 0
-    while digits < 6 and round(error, digits) < 9.5 * 10.0**-digits:
-        digits += 1
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
-
-
-def composition_rows(table: Table, unit: str) -> list[dict[str, Any]]:
-    """Rows for readers: phase, share of the mass or atoms, and (value, error) of every element.
-
-    unit : "wt%" or "at%"
-    """
-    share = "mass fraction" if unit == "wt%" else "atom fraction"
-    rows = []
-    for row in sorted(filter(enough_atoms, table.rows()), key=lambda row: PHASE_ORDER.index(row["phase"])):
-        cells = {
-            name.split(" ")[0]: (row[name], row.get(f"{name} ±", float("nan")))
-            for name in row
-            if name.endswith(f"({unit})")
-        }
-        if any(isfinite(value) for value, _ in cells.values()):
-            fraction = (row.get(share, float("nan")), row.get(f"{share} ±", float("nan")))
-            rows.append({"phase": row["phase"], "share": fraction, **cells})
-    return rows
 
 
 def _composition(table: Table) -> str:
