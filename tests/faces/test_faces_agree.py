@@ -76,5 +76,6 @@ def test_command_line(case, tmp_path, suffix):
     assert run.returncode == 0, run.stderr
     found = next(read_frames(output, fields=True)).fields
     assert_identical(found, expected, ("phase", "domain"))
-    for name in ("phase_density", "interface_distance"):  # written with eight digits
-        np.testing.assert_array_equal(found[name].astype(np.float32), expected[name].astype(np.float32))
+    for name in ("phase_density", "interface_distance"):
+        # Files hold eight significant digits; the ninth decides between two neighboring float32.
+        np.testing.assert_array_max_ulp(found[name].astype(np.float32), expected[name], maxulp=1)
