@@ -27,7 +27,9 @@ P = ParamSpec("P")
 COLOR: dict[str, Any] = {phase.name: phase.color for phase in PHASE_CLASSES}
 INK, GRAY = "#222222", "#8a8a8a"
 ELEMENT_COLORS = ("#D55E00", "#009E73", "#E69F00", "#0072B2", "#CC79A7", "#56B4E9", "#000000", "#999933")
-_STYLE: Any = {
+# From matplotlib's own defaults, so that figures are the same whatever the user's settings.
+_DEFAULTS = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")}
+_STYLE: Any = _DEFAULTS | {
     "font.family": "DejaVu Sans", "font.size": 9.0, "axes.titlesize": 9.5, "axes.labelsize": 9.5,
     "axes.linewidth": 0.8, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,

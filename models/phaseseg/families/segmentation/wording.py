@@ -22,7 +22,7 @@ def value_and_error(value: float, error: float = nan) -> str:
     if not isfinite(error) or error <= 1e-12 * abs(value):  # no error, or that of a constant
         if float(value).is_integer() and abs(value) < 1e6:
             return f"{value:.0f}"
-        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}"
     if abs(value) >= 1e5 or max(abs(value), error) < 1e-3:
         return f"{value:.3g} ± {error:.1g}"
     digits = 0
