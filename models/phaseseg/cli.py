@@ -68,7 +68,7 @@ def _exit_codes(kept: str = "") -> Iterator[None]:
     except _UsageError as error:
         raise stop(USAGE, str(error)) from None
     except KeyboardInterrupt as error:
-        raise stop(INTERRUPTED, f"interrupted. {error or kept}".rstrip()) from None
+        raise stop(INTERRUPTED, f"interrupted. {str(error) or kept}".rstrip()) from None
     except OutputError as error:
         raise stop(FAILURE, str(error)) from None
     except (InputError, ValueError) as error:
@@ -116,11 +116,17 @@ class _Labeling:
     """One pass over the frames of a file, and what is kept of it."""
 
     def __init__(
-        self, rule: LabelRule, *, average: float | None = None, workers: int = 1, scan: bool = False
-    ):
+        self,
+        source: str,
+        rule: LabelRule,
+        *,
+        average: float | None = None,
+        workers: int = 1,
+        scan: bool = False,
+    ) -> None:
         from phaseseg.families.segmentation.series import BoundaryScan, Summary
 
-        self.rule, self.average, self.workers = rule, average, workers
+        self.source, self.rule, self.average, self.workers = source, rule, average, workers
         self.summary = Summary(rule.species)
         self.scan = BoundaryScan(rule.species) if scan else None
         self.seconds = 0.0
@@ -134,7 +140,7 @@ class _Labeling:
             pair = next(pairs, None)
             self.seconds += perf_counter() - start
             if pair is None:
-                return
+                break
             self.summary.add(*pair)
             if self.scan is not None:
                 self.scan.add(*pair)
@@ -142,6 +148,8 @@ class _Labeling:
             if self.shown is None or pair[1]["n_domains"] or not self.shown[1]["n_domains"]:
                 self.shown = pair
             yield pair
+        if self.shown is None:
+            raise ValueError(f"{self.source}: there are no frames to label.")
 
     def _pairs(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Fields]]:
         from phaseseg.families.segmentation.labels import label_frame, label_trajectory
@@ -160,14 +168,14 @@ class _Labeling:
         for fields in map_frames(partial(label_frame, rule=self.rule), read(), workers=self.workers):
             yield waiting.popleft(), fields
 
-    def report(self, source: str) -> Report:
+    def report(self) -> Report:
         from phaseseg.families.segmentation.report import Report
 
         assert self.shown is not None
         scan = None if self.scan is None else self.scan.table()
         return Report(
-            self.summary, self.rule, *self.shown, source=source, boundary_scan=scan, average=self.average,
-            seconds=self.seconds,
+            self.summary, self.rule, *self.shown, source=self.source, boundary_scan=scan,
+            average=self.average, seconds=self.seconds,
         )  # fmt: skip
 
 
@@ -252,7 +260,7 @@ def label(
                 from phaseseg.families.segmentation.labels import pooled_threshold
 
                 rule = pooled_threshold(counted(reader(), "finding one cut"), rule)
-            run = _Labeling(rule, average=average, workers=workers, scan=boundary_scan)
+            run = _Labeling(input.name, rule, average=average, workers=workers, scan=boundary_scan)
             results = counted(run.results(reader()), "labeling")
             if kind == "frames" and output is not None:
                 from phaseseg.io import write_frames
@@ -260,9 +268,7 @@ def label(
                 write_frames(output, results)
             else:
                 deque(results, maxlen=0)
-        if run.shown is None:
-            raise ValueError(f"{input.name}: there are no frames to label.")
-        _finish(run, input, output if kind == "tables" else None, report, as_json=as_json, quiet=quiet)
+        _finish(run, output if kind == "tables" else None, report, as_json=as_json, quiet=quiet)
         if output and not quiet:
             _note(f"Written: {output}")
 
@@ -356,7 +362,7 @@ def _frame_progress(name: str, shown: bool) -> Iterator[Callable[..., Iterator[A
 
 
 def _finish(
-    run: _Labeling, source: Path, tables_to: Path | None, folder: Path | None, *, as_json: bool, quiet: bool
+    run: _Labeling, tables_to: Path | None, folder: Path | None, *, as_json: bool, quiet: bool
 ) -> None:
     """Tables, report, and what is printed."""
     from phaseseg.families.segmentation.series import boundary_sentence
@@ -368,20 +374,20 @@ def _finish(
         tables["boundary_scan"] = run.scan.table()
         messages.append(boundary_sentence(tables["boundary_scan"]))
     if tables_to is not None:
-        _write_tables(tables_to, tables, _results(run, source, tables, messages))
+        _write_tables(tables_to, tables, _results(run, tables, messages))
     if folder is not None:
         from phaseseg.families.segmentation.report import write_report
 
-        page = write_report(folder, run.report(source.name))
+        page = write_report(folder, run.report())
         if not quiet:
             _note(f"Written: {page}")
     if as_json:
-        typer.echo(json.dumps(_results(run, source, tables, messages), ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(_results(run, tables, messages), ensure_ascii=False, allow_nan=False))
     if not quiet:
         for sentence in messages:
             _note(sentence)
         if not as_json:
-            _print_composition(tables["composition"], source.name, len(run.summary))
+            _print_composition(tables["composition"], run.source, len(run.summary))
         _note(f"{len(run.summary):,} frame{'s' * (len(run.summary) > 1)} labeled in {duration(run.seconds)}.")
 
 
@@ -399,9 +405,7 @@ def _write_tables(path: Path, tables: Mapping[str, Table], results: Mapping[str,
     write_table(path, others)
 
 
-def _results(
-    run: _Labeling, source: Path, tables: Mapping[str, Table], messages: list[str]
-) -> dict[str, Any]:
+def _results(run: _Labeling, tables: Mapping[str, Table], messages: list[str]) -> dict[str, Any]:
     """What `--json` prints: plain values, and null for what is not a finite number."""
 
     def plain(value: Any) -> Any:
@@ -409,7 +413,7 @@ def _results(
 
     return {
         "version": phaseseg.__version__,
-        "input": source.name,
+        "input": run.source,
         "frames": len(run.summary),
         "seconds": run.seconds,
         "rule": run.rule.to_dict() | {"voxel": run.rule.voxel_size, "average": run.average},
@@ -473,13 +477,13 @@ def demo(
         waiting = "compiling (only the first time on a machine takes long)"
         status = console.status(waiting) if console.is_terminal else nullcontext()
         with status, as_file(melts / "melt_small_3000K.dump.gz") as path:
-            deque(_Labeling(DEFAULT).results(read_frames(path, frames=slice(1))), maxlen=0)
+            deque(_Labeling(path.name, DEFAULT).results(read_frames(path, frames=slice(1))), maxlen=0)
         for name in ("melt_large_3000K", "melt_large_4000K", "melt_small_3000K", "melt_small_4000K"):
             with as_file(melts / f"{name}.dump.gz") as path, _frame_progress(name, shown=True) as counted:
-                run = _Labeling(DEFAULT, scan="small" in name)
+                run = _Labeling(path.name, DEFAULT, scan="small" in name)
                 labeled = output / f"{name}.xyz"
                 write_frames(labeled, counted(run.results(read_frames(path, dt=0.001)), "labeling"))
-                page = write_report(output / name, run.report(f"{name}.dump.gz"))
+                page = write_report(output / name, run.report())
             assert run.shown is not None
             _print_composition(run.summary.tables()["composition"], name, len(run.summary))
             for sentence in run.summary.messages:

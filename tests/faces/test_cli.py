@@ -1,0 +1,405 @@
+"""The command line: what it writes, what it prints, and one sentence with an exit code for bad input."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import phaseseg
+from phaseseg import cli
+from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.labels import label_frame
+from phaseseg.frame import Frame
+from phaseseg.io import read_frames, write_frames
+
+
+def melt(seed: int = 0, n_atoms: int = 1500) -> Frame:
+    """Iron in the left half of a cell at melt density."""
+    rng = np.random.default_rng(seed)
+    cell = np.diag([24.0, 24.0, 24.0]) * (n_atoms / 1500) ** (1 / 3)
+    fractions = rng.random((n_atoms, 3))
+    iron = rng.random(n_atoms) < np.where(fractions[:, 0] < 0.5, 0.9, 0.03)
+    return Frame(fractions @ cell, cell, True, np.where(iron, "Fe", "O"), timestep=100 * seed)
+
+
+@pytest.fixture(scope="module")
+def trajectory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("melt") / "melt.dump.gz"
+    write_frames(path, [(melt(seed), {}) for seed in range(5)])
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, ["label", *map(str, arguments)])
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+# -------------------------------------------------------------------------------------- results
+
+
+def test_labels_are_those_of_the_library(trajectory: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.xyz"
+    result = run(
+        trajectory, "-o", output, "--sigma", 1.6, "--boundary-width", 1.2, "--threshold", "two-means"
+    )
+    assert result.exit_code == 0, result.stderr
+    rule = LabelRule(sigma=1.6, boundary_width=1.2, threshold="two-means")
+    for frame, written in zip(read_frames(trajectory), read_frames(output, fields=True), strict=True):
+        fields = label_frame(frame, rule)
+        assert np.array_equal(written.fields["phase"], fields["phase"])
+        assert np.array_equal(written.fields["domain"], fields["domain"])
+        assert np.allclose(written.fields["interface_distance"], fields["interface_distance"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["out.dump", "out.lammpstrj.gz", "out.extxyz.gz"])
+def test_the_name_of_the_output_decides_its_format(trajectory: Path, tmp_path: Path, name: str) -> None:
+    assert run(trajectory, "-o", tmp_path / name, "--frames", ":2").exit_code == 0
+    written = list(read_frames(tmp_path / name, fields=True))
+    assert len(written) == 2 and "phase" in written[0].fields
+
+
+def test_workers_write_the_same_bytes(trajectory: Path, tmp_path: Path) -> None:
+    assert run(trajectory, "-o", tmp_path / "one.xyz").exit_code == 0
+    assert run(trajectory, "-o", tmp_path / "two.xyz", "--workers", 2).exit_code == 0
+    assert (tmp_path / "one.xyz").read_bytes() == (tmp_path / "two.xyz").read_bytes()
+
+
+def test_columns_of_the_input_are_kept(tmp_path: Path) -> None:
+    source, output = tmp_path / "in.dump", tmp_path / "out.dump"
+    write_frames(source, [(melt(), {"charge": np.arange(1500) / 7})])
+    assert run(source, "-o", output).exit_code == 0
+    assert np.allclose(
+        next(read_frames(output, fields=True)).fields["charge"], np.arange(1500) / 7, rtol=1e-6
+    )
+
+
+def test_composition_is_printed_and_messages_go_to_standard_error(trajectory: Path) -> None:
+    result = run(trajectory)
+    assert result.exit_code == 0
+    assert "rich" in result.stdout and "±" in result.stdout and "5 frames" in result.stdout
+    assert "Two phases" in result.stderr and "Two phases" not in result.stdout
+    assert "5 frames labeled in" in result.stderr
+
+
+def test_quiet_prints_nothing(trajectory: Path, tmp_path: Path) -> None:
+    result = run(trajectory, "-o", tmp_path / "a.xyz", "--quiet", "--report", tmp_path / "report")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_json_alone_is_on_standard_output(trajectory: Path, tmp_path: Path) -> None:
+    result = run(trajectory, "--json", "--frames", "0", "--boundary-scan", "-o", tmp_path / "a.xyz")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
+    assert found["version"] == phaseseg.__version__ and found["frames"] == 1
+    assert found["rule"]["sigma"] == 1.5 and found["rule"]["voxel"] == 0.75
+    rich = found["tables"]["composition"][0]
+    assert rich["phase"] == "rich" and rich["Fe (wt%)"] > 90
+    assert rich["Fe (wt%) ±"] is None  # one frame has no error
+    assert {"partition", "scalars", "time_series", "proxigram", "boundary_scan"} <= set(found["tables"])
+    assert any("Two phases" in sentence for sentence in found["messages"])
+
+
+def test_tables_as_output(trajectory: Path, tmp_path: Path) -> None:
+    assert run(trajectory, "-o", tmp_path / "out.json").exit_code == 0
+    assert json.loads((tmp_path / "out.json").read_text())["frames"] == 5
+    assert run(trajectory, "-o", tmp_path / "out.csv").exit_code == 0
+    assert (tmp_path / "out.csv").read_text().startswith("phase,frames,atoms")
+    assert (tmp_path / "out_time_series.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("frames", "steps"),
+    [("1:4:2", [100, 300]), ("-2:", [300, 400]), ("3", [300]), ("-1", [400]), ("::2", [0, 200, 400])],
+)
+def test_frames(trajectory: Path, tmp_path: Path, frames: str, steps: list[int]) -> None:
+    result = run(trajectory, f"--frames={frames}", "-o", tmp_path / "o.xyz")
+    assert result.exit_code == 0, result.stderr
+    assert [frame.timestep for frame in read_frames(tmp_path / "o.xyz")] == steps
+
+
+def test_pooled_takes_one_cut_for_all_frames(trajectory: Path) -> None:
+    found = json.loads(run(trajectory, "--pooled", "--json").stdout)
+    cuts = [row["threshold (Å^-3 or 1)"] for row in found["tables"]["time_series"]]
+    assert len(set(cuts)) == 1 and found["rule"]["threshold"] == cuts[0]
+    own = json.loads(run(trajectory, "--json").stdout)
+    assert len({row["threshold (Å^-3 or 1)"] for row in own["tables"]["time_series"]}) == 5
+
+
+def test_average_needs_times_which_dt_gives(trajectory: Path) -> None:
+    assert run(trajectory, "--average", 0.1, "--dt", 0.001, "--json").exit_code == 0
+    result = run(trajectory, "--average", 0.1)
+    assert result.exit_code == cli.INPUT and "needs the time of every frame" in flat(result.stderr)
+
+
+def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
+    options = "--species O --voxel 1 --field mole-fraction --keep largest --at voxel --min-volume 50"
+    options += " --phases 2 --bulk-distance 4 --threshold 0.5"
+    rule = json.loads(run(trajectory, "--frames", "0", "--json", *options.split()).stdout)["rule"]
+    assert rule == {"species": ["O"], "sigma": 1.5, "voxel": 1.0, "field": "mole-fraction", "threshold": 0.5,
+                    "at": "voxel", "keep": "largest", "min_volume": 50.0, "boundary_width": 0.68, "phases": 2,
+                    "bulk_distance": 4.0, "average": None}  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------- bad usage
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--sigma", "0"], "sigma must be a positive length"),
+        (["--voxel", "-1"], "voxel must be a positive length"),
+        (["--threshold", "otsu"], "threshold must be steepest, two-means, midpoint or a number"),
+        (["--threshold", "nan"], "threshold must be a finite number"),
+        (["--field", "mass"], "field must be one of number, mole-fraction"),
+        (["--keep", "some"], "keep must be one of"),
+        (["--at", "grid"], "at must be one of"),
+        (["--phases", "3"], "phases must be one of auto, 2"),
+        (["--species", ""], "species must be one or more names"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--average", "-1"], "--average must be a positive time"),
+        (["--pooled", "--threshold", "0.04"], "--pooled finds one cut"),
+        (["--frames", "a:b"], "--frames must be start:stop:step"),
+        (["--frames", "1:2:3:4"], "--frames must be start:stop:step"),
+        (["--frames", "::0"], "the step must be 1 or more"),
+        (["-o", "out.pdf"], "the name does not tell a format"),
+        (["-o", "no/such/folder/out.xyz"], "its folder does not exist"),
+        (["-o", "."], "this is a folder"),
+        (["--dt", "0"], "dt"),
+    ],
+)
+def test_bad_usage(trajectory: Path, options: list[str], sentence: str) -> None:
+    result = run(trajectory, *options)
+    assert result.exit_code == cli.USAGE and result.stdout == ""
+    assert sentence in flat(result.stderr)
+
+
+def test_unknown_option_and_command() -> None:
+    assert run("x.dump", "--sgima", "1").exit_code == cli.USAGE
+    assert CliRunner().invoke(cli.app, ["lable"]).exit_code == cli.USAGE
+
+
+def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
+    source = tmp_path / "in.xyz"
+    write_frames(source, [(melt(), {})])
+    before = source.read_bytes()
+    result = run(source, "-o", source)
+    assert result.exit_code == cli.USAGE and "is the input" in result.stderr
+    assert source.read_bytes() == before
+
+
+# ----------------------------------------------------------------------------------- bad input
+
+
+def _text(frame: Frame, change: Callable[[list[str]], list[str]]) -> str:
+    """A dump of a frame with changed lines."""
+    rows = zip(frame.species + 1, frame.positions.tolist(), strict=True)
+    lines = ["ITEM: TIMESTEP", "0", "ITEM: NUMBER OF ATOMS", str(len(frame)), "ITEM: BOX BOUNDS pp pp pp"]
+    lines += [f"0 {length}" for length in np.diag(frame.cell)]
+    lines += ["ITEM: ATOMS id type x y z"]
+    lines += [f"{k + 1} {kind} {x} {y} {z}" for k, (kind, (x, y, z)) in enumerate(rows)]
+    return "\n".join(change(lines)) + "\n"
+
+
+TYPES = ["--types", "Fe,O"]
+BAD_DUMPS = {
+    "types without names": (lambda lines: lines, [], "type"),
+    "nan": (lambda lines: [*lines[:20], "12 1 nan 1 1", *lines[21:]], TYPES, "nan"),
+    "too few names": (lambda lines: lines, ["--types", "Fe"], "type"),
+    "singular cell": (lambda lines: [*lines[:5], "0 0", *lines[6:]], TYPES, "cell"),
+    "cut off": (lambda lines: lines[:700], TYPES, "ends after 691 of 1500 atom lines"),
+    "no such species": (lambda lines: lines, [*TYPES, "--species", "Au"], "no species named 'Au'"),
+    "zero atoms": (lambda lines: [*lines[:3], "0", *lines[4:9]], TYPES, "no atoms"),
+    "voxel for terabytes": (lambda lines: lines, [*TYPES, "--voxel", "0.001"], "GB of memory"),
+    "sigma beyond half the cell": (
+        lambda lines: lines,
+        [*TYPES, "--sigma", "13"],
+        "more than half of the cell",
+    ),
+    "no such frame": (lambda lines: lines, [*TYPES, "--frames", "7:"], "no frames"),
+    "not a dump": (lambda lines: ["nothing", "to", "see"], TYPES, "bad.dump"),
+    "empty": (lambda lines: [], TYPES, "bad.dump"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DUMPS)
+def test_bad_input_gives_a_sentence_and_writes_nothing(case: str, tmp_path: Path) -> None:
+    change, options, sentence = BAD_DUMPS[case]
+    (tmp_path / "bad.dump").write_text(_text(melt(), change))
+    output = tmp_path / "out.xyz"
+    output.write_text("was here")
+    result = run(tmp_path / "bad.dump", "-o", output, *options)
+    assert result.exit_code == cli.INPUT, result.stderr
+    assert sentence in flat(result.stderr) and "Traceback" not in result.stderr
+    assert flat(result.stderr).startswith("phaseseg: ") and result.stdout == ""
+    assert output.read_text() == "was here"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.dump", "out.xyz"]
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    result = run(tmp_path / "none.dump")
+    assert result.exit_code == cli.INPUT and "none.dump" in result.stderr
+
+
+def test_missing_cell(tmp_path: Path) -> None:
+    (tmp_path / "in.xyz").write_text("2\nno lattice\nFe 0 0 0\nO 1 1 1\n")
+    result = run(tmp_path / "in.xyz")
+    assert result.exit_code == cli.INPUT and "cell" in flat(result.stderr).lower()
+
+
+def test_a_trajectory_that_breaks_off_leaves_no_output(trajectory: Path, tmp_path: Path) -> None:
+    whole = trajectory.read_bytes()
+    (tmp_path / "cut.dump.gz").write_bytes(whole[: len(whole) * 2 // 3])
+    text = gzip.decompress(whole)
+    (tmp_path / "cut.dump").write_bytes(text[: len(text) * 2 // 3])
+    for name in ("cut.dump.gz", "cut.dump"):
+        for workers in (1, 2):
+            result = run(tmp_path / name, "-o", tmp_path / "out.dump", "--workers", workers)
+            assert result.exit_code == cli.INPUT and name in flat(result.stderr)
+    assert not (tmp_path / "out.dump").exists() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_frame_of_other_atoms_is_refused(tmp_path: Path) -> None:
+    write_frames(tmp_path / "in.xyz", [(melt(), {}), (melt(1, 1600), {})])
+    result = run(tmp_path / "in.xyz", "-o", tmp_path / "out.xyz")
+    assert result.exit_code == cli.INPUT and "1600 atoms, but the first frame read has 1500" in flat(
+        result.stderr
+    )
+    assert not (tmp_path / "out.xyz").exists()
+
+
+# ------------------------------------------------------------------------------------- failure
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("name", ["out.xyz", "out.json", "out.csv"])
+def test_disk_full(trajectory: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/dev/full")
+    result = run(trajectory, "-o", tmp_path / name)
+    assert result.exit_code == cli.FAILURE and "the disk is full" in flat(result.stderr)
+    assert "Traceback" not in result.stderr
+
+
+def test_an_interruption_discards_the_partial_output(
+    trajectory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: object, frames: object):
+        yield from real(self, frames)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    real = cli._Labeling.results
+    monkeypatch.setattr(cli._Labeling, "results", interrupted)
+    result = run(trajectory, "-o", tmp_path / "out.xyz")
+    assert result.exit_code == cli.INTERRUPTED
+    assert flat(result.stderr).endswith("out.xyz was not written.")
+    assert list(tmp_path.iterdir()) == []
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+COMMAND = [sys.executable, "-m", "phaseseg.cli"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_control_c_ends_cleanly(tmp_path: Path, workers: int) -> None:
+    source = tmp_path / "long.xyz"
+    write_frames(source, ((melt(seed % 7), {}) for seed in range(1500)))
+    process = subprocess.Popen(
+        [*COMMAND, "label", source, "-o", tmp_path / "out.xyz", "--workers", str(workers)],
+        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".*out.xyz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED
+    assert "interrupted" in errors and "was not written" in errors and "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["long.xyz"]
+
+
+# -------------------------------------------------------------------------------------- others
+
+
+def test_version_and_help_are_quick_and_light() -> None:
+    heavy = ["numba", "scipy", "matplotlib", "ase", "numpy"]
+    code = (
+        "import sys, phaseseg.cli as cli\n"
+        "try:\n    cli.app(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert "label" in found.stdout and found.stdout.rstrip().endswith("[]")
+    result = CliRunner().invoke(cli.app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"phaseseg {phaseseg.__version__}\n")
+
+
+@pytest.mark.slow
+def test_demo_labels_the_bundled_melts(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["demo", "-o", str(tmp_path / "demo")])
+    assert result.exit_code == 0, result.stderr
+    for name in ("large_3000K", "large_4000K", "small_3000K", "small_4000K"):
+        assert (tmp_path / "demo" / f"melt_{name}" / "report.html").is_file()
+    large = next(read_frames(tmp_path / "demo" / "melt_large_3000K.xyz", fields=True))
+    assert len(large) == 33280 and set(np.unique(large.fields["phase"])) == {0, 1, 2}
+    assert len(list(read_frames(tmp_path / "demo" / "melt_small_4000K.xyz"))) == 66
+    assert "33,280 atoms read and labeled in" in flat(result.stderr)
+    assert "66 frames" in result.stdout and "±" in result.stdout
+
+
+def test_simulate_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from phaseseg import simulate
+
+    seen: dict[str, object] = {}
+
+    def simulated(output: Path, **options: object) -> simulate.MeltRun:
+        options.pop("progress")(0.5, "half")  # type: ignore[operator]
+        seen.update(options, output=output)
+        return simulate.MeltRun(output, 520, 3, 10, 0.001, 3001.0, 30.8, -1.0, 2.0)
+
+    monkeypatch.setattr(simulate, "simulate_melt", simulated)
+    options = "--temperature 3500 --steps 10 --seed 7 --every 5 --replicate 2 --composition oxidized --resume"
+    arguments = ["simulate", "melt", "-o", str(tmp_path / "a.dump"), *options.split()]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.stderr
+    assert seen == {"output": tmp_path / "a.dump", "temperature": 3500.0, "steps": 10, "seed": 7, "every": 5,
+                    "replicate": 2, "composition": "oxidized", "resume": True, "equilibration": 1.0,
+                    "timestep": None}  # fmt: skip
+    assert "3 frames of 520 atoms" in flat(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("bad"), cli.USAGE),
+        (FileExistsError("in the way"), cli.USAGE),
+        (ImportError("no LAMMPS"), cli.FAILURE),
+        (RuntimeError("stopped"), cli.FAILURE),
+        (KeyboardInterrupt("kept"), cli.INTERRUPTED),
+    ],
+)
+def test_simulate_failures(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    from phaseseg import simulate
+
+    def failing(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(simulate, "simulate_melt", failing)
+    result = CliRunner().invoke(cli.app, ["simulate", "melt", "-o", "x.dump"])
+    assert result.exit_code == code and str(error) in result.stderr
