@@ -18,50 +18,102 @@ from numpy.typing import NDArray
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with numba, kept on disk where a folder can be written and in memory otherwise."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder for the cache: a read-only install with a read-only home
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
+@jit
+def grid_point(position, origin, to_grid, axis):
+    """Grid coordinate of a position along one axis."""
+    return (
+        (position[0] - origin[0]) * to_grid[0, axis]
+        + (position[1] - origin[1]) * to_grid[1, axis]
+        + (position[2] - origin[2]) * to_grid[2, axis]
+    )
+
+
+# Atoms in the order of the grid -------------------------------------------------------------------
+
+
+@jit
+def pack(positions, origin, to_grid, wrap, shape, cells):
+    """Sort the atoms by coarse cells of the grid.
+
+    Returns `start` (CSR over the cells), `order` (atom numbers) and `coords`, wrapped grid coordinates
+    in that order. Everything that walks over atoms and grid together then finds both in the cache: with
+    atoms in random order ten million of them take several times as long.
+    """
+    n_atoms = positions.shape[0]
+    start = np.zeros(cells[0] * cells[1] * cells[2] + 1, dtype=np.int64)
+    cell_of = np.empty(n_atoms, dtype=np.int32)
+    scale = np.array([cells[0] / shape[0], cells[1] / shape[1], cells[2] / shape[2]])
+    for atom in range(n_atoms):
+        flat = 0
+        for axis in range(3):
+            g = grid_point(positions[atom], origin, to_grid, axis)
+            if wrap[axis] and (g < 0 or g >= shape[axis]):
+                g -= floor(g / shape[axis]) * shape[axis]
+            flat = flat * cells[axis] + min(max(int(g * scale[axis]), 0), cells[axis] - 1)
+        cell_of[atom] = flat
+        start[flat + 1] += 1
+    for cell in range(start.size - 1):
+        start[cell + 1] += start[cell]
+    fill = start[:-1].copy()
+    order = np.empty(n_atoms, dtype=np.int32)
+    coords = np.empty((n_atoms, 3), dtype=np.float32)
+    for atom in range(n_atoms):
+        slot = fill[cell_of[atom]]
+        fill[cell_of[atom]] += 1
+        order[slot] = atom
+        for axis in range(3):
+            g = grid_point(positions[atom], origin, to_grid, axis)
+            if wrap[axis] and (g < 0 or g >= shape[axis]):
+                g -= floor(g / shape[axis]) * shape[axis]
+            coords[slot, axis] = g
+    return start, order, coords
+
+
+@jit
+def unsort(order, values, out):
+    """out[order] = values."""
+    for slot in range(order.size):
+        out[order[slot]] = values[slot]
+
+
 # Density on the grid ------------------------------------------------------------------------------
 
 
 @jit
-def deposit(positions, mask, origin, to_grid, wrap, values):
+def deposit(coords, order, mask, wrap, values):
     """Add the atoms of `mask` to `values` with triangular-shaped-cloud (quadratic spline) weights."""
-    n0, n1, n2 = values.shape
     w = np.empty((3, 3), dtype=np.float32)
     at = np.empty((3, 3), dtype=np.int64)
-    n = np.array([n0, n1, n2])
-    for atom in range(positions.shape[0]):
-        if not mask[atom]:
+    half = np.float32(0.5)
+    for slot in range(order.size):
+        if not mask[order[slot]]:
             continue
-        x = positions[atom, 0] - origin[0]
-        y = positions[atom, 1] - origin[1]
-        z = positions[atom, 2] - origin[2]
         for axis in range(3):
-            g = x * to_grid[0, axis] + y * to_grid[1, axis] + z * to_grid[2, axis]
-            nearest = floor(g + 0.5)
-            d = g - nearest
-            w[axis, 0] = 0.5 * (0.5 - d) * (0.5 - d)
-            w[axis, 1] = 0.75 - d * d
-            w[axis, 2] = 0.5 * (0.5 + d) * (0.5 + d)
+            n = values.shape[axis]
+            g = coords[slot, axis]
+            nearest = floor(g + half)
+            d = g - np.float32(nearest)
+            w[axis, 0] = half * (half - d) * (half - d)
+            w[axis, 1] = np.float32(0.75) - d * d
+            w[axis, 2] = half * (half + d) * (half + d)
             first = int(nearest) - 1
-            if wrap[axis]:
-                first %= n[axis]
             for t in range(3):
                 index = first + t
-                while index >= n[axis]:
-                    index -= n[axis]
+                if index < 0 or index >= n:
+                    index = index % n if wrap[axis] else min(max(index, 0), n - 1)
                 at[axis, t] = index
         for i in range(3):
             for j in range(3):
                 wij = w[0, i] * w[1, j]
-                row = values[at[0, i], at[1, j]]
                 for k in range(3):
-                    row[at[2, k]] += wij * w[2, k]
+                    values[at[0, i], at[1, j], at[2, k]] += wij * w[2, k]
 
 
 @jit
@@ -254,62 +306,54 @@ def values_in_bins(values, low, width, n_bins, first, stop, out):
 
 
 @jit
-def grid_point(position, origin, to_grid, axis):
-    """Grid coordinate of a position along one axis."""
-    return (
-        (position[0] - origin[0]) * to_grid[0, axis]
-        + (position[1] - origin[1]) * to_grid[1, axis]
-        + (position[2] - origin[2]) * to_grid[2, axis]
-    )
-
-
-@jit
-def interpolate(positions, origin, to_grid, wrap, values, out):
-    """Cubic (four-point Lagrange) interpolation of the grid at every position."""
+def interpolate(coords, wrap, values, out):
+    """Cubic (four-point Lagrange) interpolation of the grid at every point of `coords`."""
     w = np.empty((3, 4), dtype=np.float32)
     at = np.empty((3, 4), dtype=np.int64)
-    for atom in range(positions.shape[0]):
+    one, two, half, sixth = np.float32(1), np.float32(2), np.float32(0.5), np.float32(1 / 6)
+    for atom in range(coords.shape[0]):
         for axis in range(3):
             n = values.shape[axis]
-            g = grid_point(positions[atom], origin, to_grid, axis)
+            g = coords[atom, axis]
             base = floor(g)
-            t = np.float32(g - base)
-            one, two, six = np.float32(1), np.float32(2), np.float32(1 / 6)
-            w[axis, 0] = -t * (t - one) * (t - two) * six
-            w[axis, 1] = (t + one) * (t - one) * (t - two) * np.float32(0.5)
-            w[axis, 2] = -(t + one) * t * (t - two) * np.float32(0.5)
-            w[axis, 3] = (t + one) * t * (t - one) * six
+            t = g - np.float32(base)
+            w[axis, 0] = -t * (t - one) * (t - two) * sixth
+            w[axis, 1] = (t + one) * (t - one) * (t - two) * half
+            w[axis, 2] = -(t + one) * t * (t - two) * half
+            w[axis, 3] = (t + one) * t * (t - one) * sixth
             first = int(base) - 1
-            if wrap[axis]:
-                first %= n
             for s in range(4):
                 index = first + s
-                if wrap[axis]:
-                    while index >= n:
-                        index -= n
-                else:
-                    index = min(max(index, 0), n - 1)
+                if index < 0 or index >= n:  # rarely; a division costs more than all the rest
+                    index = index % n if wrap[axis] else min(max(index, 0), n - 1)
                 at[axis, s] = index
         a0, a1, a2, a3 = at[2, 0], at[2, 1], at[2, 2], at[2, 3]
         w0, w1, w2, w3 = w[2, 0], w[2, 1], w[2, 2], w[2, 3]
         total = np.float32(0)
         for i in range(4):
+            p = at[0, i]
             plane = np.float32(0)
             for j in range(4):
-                row = values[at[0, i], at[1, j]]
-                plane += w[1, j] * (w0 * row[a0] + w1 * row[a1] + w2 * row[a2] + w3 * row[a3])
+                q = at[1, j]
+                line = (
+                    w0 * values[p, q, a0]
+                    + w1 * values[p, q, a1]
+                    + w2 * values[p, q, a2]
+                    + w3 * values[p, q, a3]
+                )
+                plane += w[1, j] * line
             total += w[0, i] * plane
         out[atom] = total
 
 
 @jit
-def at_nearest(positions, origin, to_grid, wrap, values, out):
-    """The value of the nearest grid point at every position (an atom's voxel, as in the paper)."""
+def at_nearest(coords, wrap, values, out):
+    """The value of the nearest grid point at every point (an atom's voxel, as in the paper)."""
     at = np.empty(3, dtype=np.int64)
-    for atom in range(positions.shape[0]):
+    for atom in range(coords.shape[0]):
         for axis in range(3):
             n = values.shape[axis]
-            index = int(floor(grid_point(positions[atom], origin, to_grid, axis) + 0.5))
+            index = int(floor(coords[atom, axis] + np.float32(0.5)))
             at[axis] = index % n if wrap[axis] else min(max(index, 0), n - 1)
         out[atom] = values[at[0], at[1], at[2]]
 
@@ -383,11 +427,11 @@ def direct_sums(
                 high[axis] = min(max(high[axis], 0), n_bins[axis] - 1)
         chosen, everything = 0.0, 0.0
         for i in range(low[0], high[0] + 1):
-            si = floor(i / n_bins[0])
+            si = i // n_bins[0]
             for j in range(low[1], high[1] + 1):
-                sj = floor(j / n_bins[1])
+                sj = j // n_bins[1]
                 for k in range(low[2], high[2] + 1):
-                    sk = floor(k / n_bins[2])
+                    sk = k // n_bins[2]
                     b = (
                         ((i - si * n_bins[0]) * n_bins[1] + j - sj * n_bins[1]) * n_bins[2]
                         + k

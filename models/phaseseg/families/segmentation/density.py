@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil, pi, sqrt
+from math import pi, sqrt
+from typing import Any
 
 import numpy as np
 import psutil
@@ -15,6 +16,8 @@ from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.fields import Grid
 from phaseseg.frame import Frame
 
+# Edge of the coarse cells in voxels.
+COARSE = 4
 # Reach of the exact sums in sigma: what is left out is 1e-6 of a uniform density.
 DIRECT_REACH = 5.5
 # Open ends of the grid lie so many sigma beyond the outermost atom.
@@ -59,6 +62,43 @@ class Lattice:
     def voxel_volume(self) -> float:
         return float(abs(np.linalg.det(self.steps)))
 
+    @property
+    def cells(self) -> NDArray[np.int64]:
+        """(3,) coarse cells along each axis: atoms are sorted by them, facets are looked up in them."""
+        return np.maximum(np.array(self.shape) // COARSE, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedAtoms:
+    """The atoms sorted by the coarse cells of a lattice.
+
+    start : CSR over the cells; order : (n_atoms,) int32 atom numbers
+    coords : (n_atoms, 3) float32, wrapped grid coordinates in that order
+    """
+
+    start: NDArray[np.int64]
+    order: NDArray[np.int32]
+    coords: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, frame: Frame, lattice: Lattice) -> PackedAtoms:
+        return cls(
+            *kernels.pack(
+                frame.positions,
+                lattice.origin,
+                lattice.to_grid,
+                lattice.wrap,
+                np.array(lattice.shape),
+                lattice.cells,
+            )
+        )
+
+    def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Per-atom values from the sorted back to the frame's own order."""
+        out = np.empty_like(values)
+        kernels.unsort(self.order, values, out)
+        return out
+
 
 @dataclass(frozen=True, eq=False)
 class DensityField:
@@ -66,6 +106,7 @@ class DensityField:
 
     grid : the field on the grid
     lattice : its geometry, also along open and flat axes
+    atoms : all atoms of the frame, sorted along the grid
     kernel_volume : volume over which the kernel counts atoms, (4 pi)^(3/2) sigma^3, Å^3
     atom_density : atoms of all species per Å^3 (of the cell; along open axes of the atoms' extent)
     averaged : mean over several frames, so that direct sums over one frame are not its exact value
@@ -73,27 +114,22 @@ class DensityField:
 
     grid: Grid
     lattice: Lattice
+    atoms: PackedAtoms
     kernel_volume: float
     atom_density: float
     mole_fraction: bool = False
     averaged: bool = False
 
-    def at_atoms(self, frame: Frame) -> NDArray[np.float32]:
-        """(n_atoms,) float32: the field at every atom, by cubic interpolation."""
-        out = np.empty(frame.n_atoms, dtype=np.float32)
-        lattice = self.lattice
-        kernels.interpolate(
-            frame.positions, lattice.origin, lattice.to_grid, lattice.wrap, self.grid.values, out
-        )
+    def interpolated(self) -> NDArray[np.float32]:
+        """(n_atoms,) float32: the field at every packed atom, by cubic interpolation."""
+        out = np.empty(len(self.atoms.order), dtype=np.float32)
+        kernels.interpolate(self.atoms.coords, self.lattice.wrap, self.grid.values, out)
         return out
 
-    def at_voxels(self, frame: Frame) -> NDArray[np.float32]:
-        """(n_atoms,) float32: the field at the grid point nearest to every atom."""
-        out = np.empty(frame.n_atoms, dtype=np.float32)
-        lattice = self.lattice
-        kernels.at_nearest(
-            frame.positions, lattice.origin, lattice.to_grid, lattice.wrap, self.grid.values, out
-        )
+    def at_voxels(self) -> NDArray[np.float32]:
+        """(n_atoms,) float32: the field at the grid point nearest to every packed atom."""
+        out = np.empty(len(self.atoms.order), dtype=np.float32)
+        kernels.at_nearest(self.atoms.coords, self.lattice.wrap, self.grid.values, out)
         return out
 
 
@@ -189,7 +225,8 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
     """
     chosen = frame.species_mask(rule.species)
     lattice = plan_lattice(frame, rule) if lattice is None else lattice
-    values = _smooth(frame, chosen, lattice, rule.sigma)
+    atoms = PackedAtoms.of(frame, lattice)
+    values = _smooth(atoms, chosen, lattice, rule.sigma)
     volume = float(abs(np.linalg.det(lattice.cell)))
     widths = [1 / np.linalg.norm(lattice.to_grid[:, axis]) * lattice.shape[axis] for axis in range(3)]
     extents = [
@@ -200,19 +237,21 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
     for width, extent in zip(widths, extents, strict=True):
         atom_density *= width / max(extent, rule.sigma)
     if rule.field == "mole-fraction":
-        everything = _smooth(frame, np.ones(frame.n_atoms, dtype=bool), lattice, rule.sigma)
+        everything = _smooth(atoms, np.ones(frame.n_atoms, dtype=bool), lattice, rule.sigma)
         np.maximum(everything, np.float32(VOID_DENSITY * atom_density), out=everything)
         values /= everything
     kernel_volume = 1.0
     for axis in range(3):
         kernel_volume *= widths[axis] if lattice.flat[axis] else 2 * sqrt(pi) * rule.sigma
     grid = Grid(values, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
-    return DensityField(grid, lattice, kernel_volume, atom_density, rule.field == "mole-fraction")
+    return DensityField(grid, lattice, atoms, kernel_volume, atom_density, rule.field == "mole-fraction")
 
 
-def _smooth(frame: Frame, mask: NDArray[np.bool_], lattice: Lattice, sigma: float) -> NDArray[np.float32]:
+def _smooth(
+    atoms: PackedAtoms, mask: NDArray[np.bool_], lattice: Lattice, sigma: float
+) -> NDArray[np.float32]:
     values = np.zeros(lattice.shape, dtype=np.float32)
-    kernels.deposit(frame.positions, mask, lattice.origin, lattice.to_grid, lattice.wrap, values)
+    kernels.deposit(atoms.coords, atoms.order, mask, lattice.wrap, values)
     scale = np.float32(1 / lattice.voxel_volume)
     if lattice.orthogonal:
         steps = np.linalg.norm(lattice.steps, axis=1)

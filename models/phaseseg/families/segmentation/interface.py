@@ -13,16 +13,48 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.density import Lattice
-from phaseseg.kernels import grid_point, jit
+from phaseseg.families.segmentation.density import Lattice, PackedAtoms
+from phaseseg.kernels import jit
 
-# Edge, in voxels, of the coarse cells that remember their nearest facet.
-COARSE = 4
-# Beyond so many voxels the facet found through the coarse cells is near enough (0.05 Å of 8 Å).
-REFINE_WITHIN = 8.0
 
-# The six tetrahedra of a cube as paths from corner 0 to corner 7; bit 2, 1, 0 of a corner = axis 0, 1, 2.
-_TETRAHEDRA = np.array([[0, 4, 6, 7], [0, 4, 5, 7], [0, 2, 6, 7], [0, 2, 3, 7], [0, 1, 5, 7], [0, 1, 3, 7]])
+def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
+    """What the cut does in a cube, for each of the 256 ways in which its corners can be rich.
+
+    Corner c lies at (c >> 1 & 1, c & 1, c >> 2 & 1). Returns the corners (12, 2) of the edges; for every
+    case its crossed edges, and the pieces of the contour on the faces as pairs of places among them
+    (both ended by -1). Seen from outside, a piece runs with the rich part of the face on its left, so
+    the pieces close to loops whose area vector points to the rich side.
+    """
+    place = [np.array([c >> 1 & 1, c & 1, c >> 2 & 1]) for c in range(8)]
+    edges = [(a, b) for a in range(8) for b in range(a + 1, 8) if np.abs(place[a] - place[b]).sum() == 1]
+    faces = []
+    for axis in range(3):
+        for side in (0, 1):
+            first, second = (axis + 1) % 3, (axis + 2) % 3
+            cycle = []
+            for p, q in ((0, 0), (1, 0), (1, 1), (0, 1)):
+                at = np.zeros(3, dtype=int)
+                at[axis], at[first], at[second] = side, p, q
+                cycle.append(next(c for c in range(8) if (place[c] == at).all()))
+            faces.append(cycle if side else cycle[::-1])  # counterclockwise seen from outside
+    crossed = np.full((256, 13), -1, dtype=np.int8)
+    pieces = np.full((256, 13, 2), -1, dtype=np.int8)
+    for case in range(256):
+        rich = [case >> c & 1 for c in range(8)]
+        cut = [n for n, (a, b) in enumerate(edges) if rich[a] != rich[b]]
+        crossed[case, : len(cut)] = cut
+        n = 0
+        for cycle in faces:
+            steps = [(cycle[t], cycle[(t + 1) % 4]) for t in range(4)]
+            found = [(edges.index((min(q, r), max(q, r))), rich[r]) for q, r in steps if rich[q] != rich[r]]
+            for t, (edge, up) in enumerate(found):
+                if up:  # the rich part lies between a crossing up and the next one, which goes down
+                    pieces[case, n] = cut.index(found[(t + 1) % len(found)][0]), cut.index(edge)
+                    n += 1
+    return np.array(edges, dtype=np.int8), crossed, pieces
+
+
+_EDGES, _CROSSED, _PIECES = _contour_cases()
 
 
 # Domains ------------------------------------------------------------------------------------------
@@ -174,22 +206,24 @@ def _domain_at(start, low, high, domain, i, j, k, n1):
 
 
 @jit
-def _domains_of(positions, rich, origin, to_grid, wrap, start, low, high, domain, shape, out):
+def _domains_of(coords, rich, wrap, start, low, high, domain, shape, out):
     """Domain of every rich atom: that of the nearest rich voxel among the 4^3 around it, else -1."""
     n = shape
     cell = np.empty(3, dtype=np.int64)
     at = np.empty(3, dtype=np.int64)
     part = np.empty(3)
-    for atom in range(positions.shape[0]):
+    for atom in range(coords.shape[0]):
         out[atom] = -1
         if not rich[atom]:
             continue
         for axis in range(3):
-            g = grid_point(positions[atom], origin, to_grid, axis)
+            g = coords[atom, axis]
             cell[axis] = int(floor(g))
-            part[axis] = g - floor(g)
-            nearest = int(floor(g + 0.5))
-            at[axis] = nearest % n[axis] if wrap[axis] else min(max(nearest, 0), n[axis] - 1)
+            part[axis] = g - cell[axis]
+            nearest = cell[axis] + (part[axis] >= 0.5)
+            if nearest >= n[axis]:
+                nearest = nearest % n[axis] if wrap[axis] else n[axis] - 1
+            at[axis] = nearest
         out[atom] = _domain_at(start, low, high, domain, at[0], at[1], at[2], n[1])
         if out[atom] >= 0:
             continue
@@ -232,13 +266,14 @@ class Domains:
         """Number of domains kept."""
         return len(self.voxels)
 
-    def of_atoms(self, positions: NDArray[np.float64], rich: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """(n_atoms,) int32: number of the domain of each rich atom; 0 outside the kept domains."""
-        out = np.empty(len(positions), dtype=np.int32)
-        lattice = self._lattice
+    def of_atoms(self, atoms: PackedAtoms, rich: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """(n_atoms,) int32: number of the domain of each rich packed atom; 0 outside the kept domains."""
+        if self.n_kept == 1 and not self.n_dropped:
+            return rich.astype(np.int32)
+        out = np.empty(len(rich), dtype=np.int32)
         _domains_of(
-            positions, rich, lattice.origin, lattice.to_grid, lattice.wrap, self._start, self._low,
-            self._high, self._number, np.array(lattice.shape), out,
+            atoms.coords, rich, self._lattice.wrap, self._start, self._low, self._high, self._number,
+            np.array(self._lattice.shape), out,
         )  # fmt: skip
         return np.maximum(out, 0)
 
@@ -305,20 +340,17 @@ def find_domains(
 
 @jit
 def _mixed_cubes(values, cut, wrap):
-    """Rows (CSR over the first two axes) and last coordinate of the cubes that the cut passes through."""
+    """The cubes that the cut passes through: first corner (n, 3) and which corners are rich (n,)."""
     n0, n1, n2 = values.shape
-    start = np.zeros(n0 * n1 + 1, dtype=np.int64)
     codes = np.empty(n2 + 1, dtype=np.uint8)
-    cubes = np.empty(1024, dtype=np.int32)
-    found = 0
+    room, found = 1024, 0
+    cubes = np.empty((room, 3), dtype=np.int32)
+    cases = np.empty(room, dtype=np.uint8)
     last = n2 if wrap[2] else n2 - 1
-    for i in range(n0):
-        for j in range(n1):
-            row = i * n1 + j
-            start[row + 1] = found
-            if (i + 1 == n0 and not wrap[0]) or (j + 1 == n1 and not wrap[1]):
-                continue
-            u, v = (i + 1) % n0, (j + 1) % n1
+    for i in range(n0 if wrap[0] else n0 - 1):
+        u = i + 1 if i + 1 < n0 else 0
+        for j in range(n1 if wrap[1] else n1 - 1):
+            v = j + 1 if j + 1 < n1 else 0
             some, every = np.uint8(0), np.uint8(15)
             for k in range(n2):
                 code = (
@@ -333,338 +365,310 @@ def _mixed_cubes(values, cut, wrap):
             if some == 0 or every == 15:
                 continue
             codes[n2] = codes[0]
-            if found + n2 > cubes.size:
-                larger = np.empty(2 * cubes.size + n2, dtype=np.int32)
-                larger[:found] = cubes[:found]
-                cubes = larger
+            if found + n2 > room:
+                room = 2 * room + n2
+                larger, more = np.empty((room, 3), dtype=np.int32), np.empty(room, dtype=np.uint8)
+                larger[:found], more[:found] = cubes[:found], cases[:found]
+                cubes, cases = larger, more
             for k in range(last):
                 if (codes[k] | codes[k + 1]) and (codes[k] & codes[k + 1]) != 15:
-                    cubes[found] = k
+                    cubes[found, 0], cubes[found, 1], cubes[found, 2] = i, j, k
+                    cases[found] = codes[k] | codes[k + 1] << 4
                     found += 1
-            start[row + 1] = found
-    return start, cubes[:found].copy()
+    return cubes[:found].copy(), cases[:found].copy()
 
 
 @jit
-def _wrapped(index, n):
-    """index modulo n for an index near the range: a division would cost more than all the rest."""
-    while index < 0:
-        index += n
-    while index >= n:
-        index -= n
-    return index
+def _facets(values, cut, to_grid, volume, cubes, cases, edges, crossed, pieces, point, normal):
+    """One facet a cube: `point` (grid coordinates) and `normal` (unit vector towards the rich side).
 
-
-@jit
-def _difference(values, i, j, k, axis, wrap):
-    """Central difference over one step along an axis (one-sided at open ends)."""
-    n = values.shape[axis]
-    index = (i, j, k)[axis]
-    low, high = index - 1, index + 1
-    if wrap[axis]:
-        low, high = _wrapped(low, n), _wrapped(high, n)
-        scale = 0.5
-    else:
-        low, high = max(low, 0), min(high, n - 1)
-        scale = 1.0 / (high - low) if high > low else 0.0
-    if axis == 0:
-        return scale * (values[high, j, k] - values[low, j, k])
-    if axis == 1:
-        return scale * (values[i, high, k] - values[i, low, k])
-    return scale * (values[i, j, high] - values[i, j, low])
-
-
-@jit
-def _facets(values, cut, wrap, steps, to_grid, start, cubes, tetrahedra, point, normal):
-    """One facet a cube: `point` (Å from the cube's first corner) and `normal` towards the rich side.
-
-    The surface inside a cube is that of its six tetrahedra with linear interpolation; the facet's point
-    is its centroid. Returns the whole area.
+    On every face of the cube the cut runs from edge crossing to edge crossing (linear interpolation).
+    The closed loop of these pieces has the area vector 1/2 sum a x b, which gives area and normal;
+    the point is the mean of the crossings. `volume` is that of a voxel. Returns the whole area.
     """
     n0, n1, n2 = values.shape
     f = np.empty(8)
-    corner = np.empty((8, 3))
-    for c in range(8):
-        for x in range(3):
-            corner[c, x] = (c >> 2 & 1) * steps[0, x] + (c >> 1 & 1) * steps[1, x] + (c & 1) * steps[2, x]
-    cross = np.empty((4, 3))
+    cross = np.empty((12, 3))
     total = 0.0
-    for i in range(n0):
-        for j in range(n1):
-            for e in range(start[i * n1 + j], start[i * n1 + j + 1]):
-                k = cubes[e]
-                for c in range(8):
-                    u, v, w = (
-                        _wrapped(i + (c >> 2 & 1), n0),
-                        _wrapped(j + (c >> 1 & 1), n1),
-                        _wrapped(k + (c & 1), n2),
-                    )
-                    f[c] = values[u, v, w] - cut
-                area = 0.0
-                p0, p1, p2 = 0.0, 0.0, 0.0
-                for t in range(6):
-                    n_rich = 0
-                    for v in range(4):
-                        n_rich += f[tetrahedra[t, v]] >= 0
-                    if n_rich in (0, 4):
-                        continue
-                    # Crossings of the edges, in an order that goes around the polygon.
-                    n_cross = 0
-                    for a in range(4):
-                        for b in range(a + 1, 4):
-                            q, r = tetrahedra[t, a], tetrahedra[t, b]
-                            if (f[q] >= 0) == (f[r] >= 0):
-                                continue
-                            s = f[q] / (f[q] - f[r])
-                            for x in range(3):
-                                cross[n_cross, x] = corner[q, x] + s * (corner[r, x] - corner[q, x])
-                            n_cross += 1
-                    if n_cross == 4:
-                        # Edges come as (a,c) (a,d) (b,c) (b,d) of the pairs {a,b} and {c,d}, whichever
-                        # they are, so that the polygon is 0 1 3 2.
-                        for x in range(3):
-                            cross[2, x], cross[3, x] = cross[3, x], cross[2, x]
-                    for tri in range(n_cross - 2):
-                        u0, u1, u2 = (
-                            cross[tri + 1, 0] - cross[0, 0],
-                            cross[tri + 1, 1] - cross[0, 1],
-                            cross[tri + 1, 2] - cross[0, 2],
-                        )
-                        v0, v1, v2 = (
-                            cross[tri + 2, 0] - cross[0, 0],
-                            cross[tri + 2, 1] - cross[0, 1],
-                            cross[tri + 2, 2] - cross[0, 2],
-                        )
-                        c0, c1, c2 = u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
-                        piece = 0.5 * np.sqrt(c0 * c0 + c1 * c1 + c2 * c2)
-                        area += piece
-                        p0 += piece * (cross[0, 0] + cross[tri + 1, 0] + cross[tri + 2, 0]) / 3
-                        p1 += piece * (cross[0, 1] + cross[tri + 1, 1] + cross[tri + 2, 1]) / 3
-                        p2 += piece * (cross[0, 2] + cross[tri + 1, 2] + cross[tri + 2, 2]) / 3
-                total += area
-                if area > 0:
-                    p0, p1, p2 = p0 / area, p1 / area, p2 / area
-                else:  # the cut runs through grid points only
-                    for x in range(3):
-                        p0, p1, p2 = corner[7, 0] / 2, corner[7, 1] / 2, corner[7, 2] / 2
-                point[e, 0], point[e, 1], point[e, 2] = p0, p1, p2
-                # Normal: central differences at the corners, interpolated to the point.
-                s0 = p0 * to_grid[0, 0] + p1 * to_grid[1, 0] + p2 * to_grid[2, 0]
-                s1 = p0 * to_grid[0, 1] + p1 * to_grid[1, 1] + p2 * to_grid[2, 1]
-                s2 = p0 * to_grid[0, 2] + p1 * to_grid[1, 2] + p2 * to_grid[2, 2]
-                g0, g1, g2 = 0.0, 0.0, 0.0
-                for c in range(8):
-                    w = (
-                        (s0 if c >> 2 & 1 else 1 - s0)
-                        * (s1 if c >> 1 & 1 else 1 - s1)
-                        * (s2 if c & 1 else 1 - s2)
-                    )
-                    a, b, d = (
-                        _wrapped(i + (c >> 2 & 1), n0),
-                        _wrapped(j + (c >> 1 & 1), n1),
-                        _wrapped(k + (c & 1), n2),
-                    )
-                    d0 = _difference(values, a, b, d, 0, wrap)
-                    d1 = _difference(values, a, b, d, 1, wrap)
-                    d2 = _difference(values, a, b, d, 2, wrap)
-                    g0 += w * (to_grid[0, 0] * d0 + to_grid[0, 1] * d1 + to_grid[0, 2] * d2)
-                    g1 += w * (to_grid[1, 0] * d0 + to_grid[1, 1] * d1 + to_grid[1, 2] * d2)
-                    g2 += w * (to_grid[2, 0] * d0 + to_grid[2, 1] * d1 + to_grid[2, 2] * d2)
-                norm = np.sqrt(g0 * g0 + g1 * g1 + g2 * g2)
-                if norm > 0:
-                    normal[e, 0], normal[e, 1], normal[e, 2] = g0 / norm, g1 / norm, g2 / norm
-                else:
-                    normal[e, 0], normal[e, 1], normal[e, 2] = 0, 0, 0
+    for e in range(cubes.shape[0]):
+        i, j, k = cubes[e, 0], cubes[e, 1], cubes[e, 2]
+        u, v, w = i + 1 if i + 1 < n0 else 0, j + 1 if j + 1 < n1 else 0, k + 1 if k + 1 < n2 else 0
+        f[0], f[1], f[2], f[3] = values[i, j, k], values[i, v, k], values[u, j, k], values[u, v, k]
+        f[4], f[5], f[6], f[7] = values[i, j, w], values[i, v, w], values[u, j, w], values[u, v, w]
+        case = cases[e]
+        n = 0
+        p0, p1, p2 = 0.0, 0.0, 0.0
+        while crossed[case, n] >= 0:
+            a, b = edges[crossed[case, n], 0], edges[crossed[case, n], 1]
+            s = (f[a] - cut) / (f[a] - f[b])
+            cross[n, 0] = (a >> 1 & 1) + s * ((b >> 1 & 1) - (a >> 1 & 1))
+            cross[n, 1] = (a & 1) + s * ((b & 1) - (a & 1))
+            cross[n, 2] = (a >> 2 & 1) + s * ((b >> 2 & 1) - (a >> 2 & 1))
+            p0 += cross[n, 0]
+            p1 += cross[n, 1]
+            p2 += cross[n, 2]
+            n += 1
+        point[e, 0], point[e, 1], point[e, 2] = i + p0 / n, j + p1 / n, k + p2 / n
+        a0, a1, a2 = 0.0, 0.0, 0.0
+        t = 0
+        while pieces[case, t, 0] >= 0:
+            a, b = pieces[case, t, 0], pieces[case, t, 1]
+            a0 += cross[a, 1] * cross[b, 2] - cross[a, 2] * cross[b, 1]
+            a1 += cross[a, 2] * cross[b, 0] - cross[a, 0] * cross[b, 2]
+            a2 += cross[a, 0] * cross[b, 1] - cross[a, 1] * cross[b, 0]
+            t += 1
+        # From grid units to Å: an area vector transforms with the cofactors of the steps.
+        b0 = to_grid[0, 0] * a0 + to_grid[0, 1] * a1 + to_grid[0, 2] * a2
+        b1 = to_grid[1, 0] * a0 + to_grid[1, 1] * a1 + to_grid[1, 2] * a2
+        b2 = to_grid[2, 0] * a0 + to_grid[2, 1] * a1 + to_grid[2, 2] * a2
+        size = np.sqrt(b0 * b0 + b1 * b1 + b2 * b2)
+        total += 0.5 * volume * size
+        scale = 1 / size if size > 0 else 0.0  # the cut touches a corner: a point without a plane
+        normal[e, 0], normal[e, 1], normal[e, 2] = scale * b0, scale * b1, scale * b2
     return total
+
+
+@jit
+def _by_cell(point, normal, shape, cells):
+    """The facets sorted by coarse cells: CSR start, points and normals."""
+    n = point.shape[0]
+    scale = np.array([cells[0] / shape[0], cells[1] / shape[1], cells[2] / shape[2]])
+    start = np.zeros(cells[0] * cells[1] * cells[2] + 1, dtype=np.int64)
+    cell_of = np.empty(n, dtype=np.int32)
+    for e in range(n):
+        flat = 0
+        for axis in range(3):
+            # A facet of the last cube may lie on the seam itself.
+            flat = flat * cells[axis] + min(int(point[e, axis] * scale[axis]), cells[axis] - 1)
+        cell_of[e] = flat
+        start[flat + 1] += 1
+    for cell in range(start.size - 1):
+        start[cell + 1] += start[cell]
+    fill = start[:-1].copy()
+    points = np.empty_like(point)
+    normals = np.empty_like(normal)
+    for e in range(n):
+        slot = fill[cell_of[e]]
+        fill[cell_of[e]] += 1
+        for x in range(3):
+            points[slot, x] = point[e, x]
+            normals[slot, x] = normal[e, x]
+    return start, points, normals
 
 
 @jit
 def _offer(vector, facet, node, v0, v1, v2, e):
     """Let a coarse node take facet e, at (v0, v1, v2) from it, if that is nearer; True if it did."""
-    if facet[node] >= 0:
-        w0, w1, w2 = vector[node, 0], vector[node, 1], vector[node, 2]
-        # By more than rounding: else two nodes would hand a tie to each other for ever.
-        if v0 * v0 + v1 * v1 + v2 * v2 >= 0.9999 * (w0 * w0 + w1 * w1 + w2 * w2):
-            return False
+    w0, w1, w2 = vector[node, 0], vector[node, 1], vector[node, 2]
+    # By more than rounding: else two nodes would hand a tie to each other for ever.
+    if v0 * v0 + v1 * v1 + v2 * v2 >= np.float32(0.9999) * (w0 * w0 + w1 * w1 + w2 * w2):
+        return False
     vector[node, 0], vector[node, 1], vector[node, 2] = v0, v1, v2
     facet[node] = e
     return True
 
 
 @jit
-def _spread(shape, wrap, steps, start, cubes, point, coarse, nodes):
+def _spread(shape, wrap, steps, start, point, cells, nodes):
     """Nearest facet (and the vector to it) of every node of a coarse grid, by sweeping.
 
     A vector distance transform: a node offers its neighbors the facet that it knows. The vector, not
     the facet's place, is handed on, so periodic images need no bookkeeping in any cell.
     """
-    n0, n1, n2 = shape
     m0, m1, m2 = nodes
-    vector = np.zeros((m0 * m1 * m2, 3), dtype=np.float32)
+    vector = np.full((m0 * m1 * m2, 3), np.float32(1e15))
     facet = np.full(m0 * m1 * m2, -1, dtype=np.int32)
-    scale = np.array([coarse[0] / n0, coarse[1] / n1, coarse[2] / n2])
-    big = np.empty((3, 3))
+    edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
+    big = np.empty((3, 3), dtype=np.float32)
     for a in range(3):
         for x in range(3):
-            big[a, x] = steps[a, x] / scale[a]
-    g = np.empty(3)
-    base = np.empty(3, dtype=np.int64)
-    for i in range(n0):
-        for j in range(n1):
-            for e in range(start[i * n1 + j], start[i * n1 + j + 1]):
-                g[0], g[1], g[2] = i * scale[0], j * scale[1], cubes[e] * scale[2]
-                for axis in range(3):
-                    base[axis] = int(floor(g[axis]))
-                for c in range(8):
-                    u, v, w = base[0] + (c >> 2 & 1), base[1] + (c >> 1 & 1), base[2] + (c & 1)
-                    x0 = (
-                        point[e, 0] + (g[0] - u) * big[0, 0] + (g[1] - v) * big[1, 0] + (g[2] - w) * big[2, 0]
-                    )
-                    x1 = (
-                        point[e, 1] + (g[0] - u) * big[0, 1] + (g[1] - v) * big[1, 1] + (g[2] - w) * big[2, 1]
-                    )
-                    x2 = (
-                        point[e, 2] + (g[0] - u) * big[0, 2] + (g[1] - v) * big[1, 2] + (g[2] - w) * big[2, 2]
-                    )
-                    node = (_wrapped(u, m0) * m1 + _wrapped(v, m1)) * m2 + _wrapped(w, m2)
-                    _offer(vector, facet, node, x0, x1, x2, e)
+            big[a, x] = steps[a, x] * edge[a]
+    g = np.empty(3, dtype=np.float32)
+    for cell in range(start.size - 1):
+        i, j, k = cell // (cells[1] * cells[2]), cell // cells[2] % cells[1], cell % cells[2]
+        for e in range(start[cell], start[cell + 1]):
+            # To the nearest corner of its cell; the sweeps do the rest.
+            g[0], g[1], g[2] = point[e, 0] / edge[0] - i, point[e, 1] / edge[1] - j, point[e, 2] / edge[2] - k
+            u, v, w = int(g[0] > 0.5), int(g[1] > 0.5), int(g[2] > 0.5)
+            d0, d1, d2 = g[0] - np.float32(u), g[1] - np.float32(v), g[2] - np.float32(w)
+            x0 = d0 * big[0, 0] + d1 * big[1, 0] + d2 * big[2, 0]
+            x1 = d0 * big[0, 1] + d1 * big[1, 1] + d2 * big[2, 1]
+            x2 = d0 * big[0, 2] + d1 * big[1, 2] + d2 * big[2, 2]
+            u, v, w = i + u, j + v, k + w
+            u, v, w = u if u < m0 else 0, v if v < m1 else 0, w if w < m2 else 0
+            _offer(vector, facet, (u * m1 + v) * m2 + w, x0, x1, x2, e)
     for _ in range(64):  # two or three rounds in practice; 64 only bounds a pathological field
         changed = 0
         for direction in (-1, 1):
             for step0 in range(m0):
                 u = step0 if direction < 0 else m0 - 1 - step0
+                a = u + direction
+                a = a + m0 if a < 0 else (a - m0 if a >= m0 else a)
+                open0 = wrap[0] or a == u + direction
                 for step1 in range(m1):
                     v = step1 if direction < 0 else m1 - 1 - step1
+                    b = v + direction
+                    b = b + m1 if b < 0 else (b - m1 if b >= m1 else b)
+                    open1 = wrap[1] or b == v + direction
                     for step2 in range(m2):
                         w = step2 if direction < 0 else m2 - 1 - step2
+                        c = w + direction
+                        c = c + m2 if c < 0 else (c - m2 if c >= m2 else c)
                         node = (u * m1 + v) * m2 + w
-                        for axis in range(3):  # half of the six neighbors: those already visited
-                            du = direction if axis == 0 else 0
-                            dv = direction if axis == 1 else 0
-                            dw = direction if axis == 2 else 0
-                            a, b, c = u + du, v + dv, w + dw
-                            if (a < 0 or a >= m0) and not wrap[0]:
-                                continue
-                            if (b < 0 or b >= m1) and not wrap[1]:
-                                continue
-                            if (c < 0 or c >= m2) and not wrap[2]:
-                                continue
-                            a = a + m0 if a < 0 else (a - m0 if a >= m0 else a)
-                            b = b + m1 if b < 0 else (b - m1 if b >= m1 else b)
-                            c = c + m2 if c < 0 else (c - m2 if c >= m2 else c)
-                            other = (a * m1 + b) * m2 + c
-                            if facet[other] < 0:
-                                continue
-                            x0 = vector[other, 0] + du * big[0, 0] + dv * big[1, 0] + dw * big[2, 0]
-                            x1 = vector[other, 1] + du * big[0, 1] + dv * big[1, 1] + dw * big[2, 1]
-                            x2 = vector[other, 2] + du * big[0, 2] + dv * big[1, 2] + dw * big[2, 2]
-                            changed += _offer(vector, facet, node, x0, x1, x2, facet[other])
-        if not changed:
+                        # The three neighbors (of six) that this sweep has visited before.
+                        for axis in range(3):
+                            if axis == 0:
+                                passes, other = open0, (a * m1 + v) * m2 + w
+                            elif axis == 1:
+                                passes, other = open1, (u * m1 + b) * m2 + w
+                            else:
+                                passes, other = wrap[2] or c == w + direction, (u * m1 + v) * m2 + c
+                            if passes:
+                                changed += _offer(
+                                    vector, facet, node,
+                                    vector[other, 0] + np.float32(direction) * big[axis, 0],
+                                    vector[other, 1] + np.float32(direction) * big[axis, 1],
+                                    vector[other, 2] + np.float32(direction) * big[axis, 2],
+                                    facet[other],
+                                )  # fmt: skip
+        # The last few nodes of a thousand may still gain a hair; a further round would find no more.
+        if changed * 1000 <= facet.size:
             break
     return vector, facet
 
 
 @jit
+def _gather(points, first, stop, s0, s1, s2, n, candidates, which):
+    """Append the facets first ... stop - 1, moved by (s0, s1, s2), to the candidates; returns their number."""
+    x, y, z = points[0, first:stop], points[1, first:stop], points[2, first:stop]
+    a, b, c = (
+        candidates[0, n : n + stop - first],
+        candidates[1, n : n + stop - first],
+        candidates[2, n : n + stop - first],
+    )
+    d = which[n : n + stop - first]
+    for e in range(stop - first):
+        a[e] = x[e] + s0
+        b[e] = y[e] + s1
+        c[e] = z[e] + s2
+        d[e] = first + e
+    return n + stop - first
+
+
+@jit
 def _measure(
-    positions, origin, to_grid, steps, wrap, shape, start, cubes, point, normal, coarse, nodes, vector,
-    facet, lateral, refine, out,
-):  # fmt: skip
-    """Unsigned distance of every position to the nearest facet's plane."""
-    n = shape
-    m0, m1, m2 = nodes[0], nodes[1], nodes[2]
-    edge = np.array([n[0] / coarse[0], n[1] / coarse[1], n[2] / coarse[2]])  # of a coarse cell, in voxels
-    g = np.empty(3)
-    base = np.empty(3, dtype=np.int64)
-    best = np.empty(3)
-    q = np.empty(3)
-    home = np.empty(3, dtype=np.int64)
-    for atom in range(positions.shape[0]):
-        for axis in range(3):
-            x = grid_point(positions[atom], origin, to_grid, axis)
-            g[axis] = x - floor(x / n[axis]) * n[axis] if wrap[axis] else x
-            base[axis] = int(floor(g[axis] / edge[axis]))
-            if not wrap[axis]:
-                base[axis] = min(max(base[axis], 0), nodes[axis] - 2) if nodes[axis] > 1 else 0
-        nearest, best2 = -1, 1e300
-        for c in range(8):
-            u, v, w = base[0] + (c >> 2 & 1), base[1] + (c >> 1 & 1), base[2] + (c & 1)
-            node = (_wrapped(u, m0) * m1 + _wrapped(v, m1)) * m2 + _wrapped(w, m2)
-            if facet[node] < 0:
-                continue
-            d0 = u * edge[0] - g[0]
-            d1 = v * edge[1] - g[1]
-            d2 = w * edge[2] - g[2]
-            r0 = vector[node, 0] + d0 * steps[0, 0] + d1 * steps[1, 0] + d2 * steps[2, 0]
-            r1 = vector[node, 1] + d0 * steps[0, 1] + d1 * steps[1, 1] + d2 * steps[2, 1]
-            r2 = vector[node, 2] + d0 * steps[0, 2] + d1 * steps[1, 2] + d2 * steps[2, 2]
-            far2 = r0 * r0 + r1 * r1 + r2 * r2
-            if far2 < best2:
-                nearest, best2 = facet[node], far2
-                best[0], best[1], best[2] = r0, r1, r2
-        if nearest < 0:
-            out[atom] = np.nan
-            continue
-        home[0] = -(2**40)  # nowhere looked at yet
-        for _ in range(8):
-            if best2 > refine * refine:
-                break
-            # Look around the foot of the perpendicular on the facet's plane, not too far along it.
-            a = best[0] * normal[nearest, 0] + best[1] * normal[nearest, 1] + best[2] * normal[nearest, 2]
-            side = np.sqrt(max(best2 - a * a, 0.0))
-            share = min(1.0, 2 * lateral / side) if side > 0 else 0.0
-            for x in range(3):
-                q[x] = best[x] + share * (a * normal[nearest, x] - best[x])
-            moved = False
-            for axis in range(3):
-                at = int(
-                    floor(
-                        g[axis] + q[0] * to_grid[0, axis] + q[1] * to_grid[1, axis] + q[2] * to_grid[2, axis]
-                    )
-                )
-                moved |= at != home[axis]
-                home[axis] = at
-            if not moved:
-                break
-            for di in range(-1, 2):
-                i = home[0] + di
-                if not wrap[0] and (i < 0 or i >= n[0]):
+    start, coords, steps, wrap, shape, facets, points, normal, cells, nodes, vector, facet, lateral, out
+):
+    """Unsigned distance of every packed atom to the plane of its nearest facet, coarse cell by coarse cell.
+
+    The facets of the cell and its 26 neighbors are all tried: exact up to the edge of a cell, and a
+    plain loop over a few contiguous numbers is quicker than any search. The facets that the corners of
+    the cell know serve beyond.
+    """
+    edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
+    room = 1024
+    candidates = np.empty((3, room), np.float32)
+    which = np.empty(room, np.int32)
+    far2 = np.empty(room, np.float32)
+    small = steps.astype(np.float32)
+    span = np.empty((3, 3), np.float32)  # vectors of the whole domain
+    for a in range(3):
+        for x in range(3):
+            span[a, x] = steps[a, x] * shape[a]
+    for i in range(cells[0]):
+        for j in range(cells[1]):
+            for k in range(cells[2]):
+                cell = (i * cells[1] + j) * cells[2] + k
+                if start[cell] == start[cell + 1]:
                     continue
-                for dj in range(-1, 2):
-                    j = home[1] + dj
-                    if not wrap[1] and (j < 0 or j >= n[1]):
+                n = 0
+                for c in range(8):
+                    u, v, w = i + (c >> 2 & 1), j + (c >> 1 & 1), k + (c & 1)
+                    d0, d1, d2 = u * edge[0], v * edge[1], w * edge[2]
+                    u, v, w = u if u < nodes[0] else 0, v if v < nodes[1] else 0, w if w < nodes[2] else 0
+                    node = (u * nodes[1] + v) * nodes[2] + w
+                    for x in range(3):
+                        candidates[x, n] = (
+                            vector[node, x] + d0 * steps[0, x] + d1 * steps[1, x] + d2 * steps[2, x]
+                        )
+                    which[n] = facet[node]
+                    n += 1
+                inner = 0 < k < cells[2] - 1
+                for u in range(i - 1, i + 2):
+                    if not wrap[0] and (u < 0 or u >= cells[0]):
                         continue
-                    row = _wrapped(i, n[0]) * n[1] + _wrapped(j, n[1])
-                    low, high = start[row], start[row + 1]
-                    if low == high:
-                        continue
-                    # First facet of the row at or after home - 1; around the seam, every facet.
-                    seam = wrap[2] and (home[2] < 1 or home[2] > n[2] - 2)
-                    if not seam:
-                        while low < high:
-                            middle = (low + high) // 2
-                            if cubes[middle] < home[2] - 1:
-                                low = middle + 1
-                            else:
-                                high = middle
-                    for e in range(low, start[row + 1]):
-                        k = cubes[e] - home[2]
-                        if seam:
-                            k -= int(floor(k / n[2] + 0.5)) * n[2]
-                            if k < -1 or k > 1:
+                    t0 = 0 if 0 <= u < cells[0] else (-1 if u < 0 else 1)
+                    for v in range(j - 1, j + 2):
+                        if not wrap[1] and (v < 0 or v >= cells[1]):
+                            continue
+                        t1 = 0 if 0 <= v < cells[1] else (-1 if v < 0 else 1)
+                        row = ((u - t0 * cells[0]) * cells[1] + v - t1 * cells[1]) * cells[2]
+                        # Three cells in a row are one stretch of facets, but for the seam.
+                        for w in range(k - 1, k if inner else k + 2):
+                            if not wrap[2] and (w < 0 or w >= cells[2]):
                                 continue
-                        elif k > 1:
-                            break
-                        d0, d1, d2 = i - g[0], j - g[1], k + home[2] - g[2]
-                        r0 = point[e, 0] + d0 * steps[0, 0] + d1 * steps[1, 0] + d2 * steps[2, 0]
-                        r1 = point[e, 1] + d0 * steps[0, 1] + d1 * steps[1, 1] + d2 * steps[2, 1]
-                        r2 = point[e, 2] + d0 * steps[0, 2] + d1 * steps[1, 2] + d2 * steps[2, 2]
-                        far2 = r0 * r0 + r1 * r1 + r2 * r2
-                        if far2 < best2:
-                            nearest, best2 = e, far2
-                            best[0], best[1], best[2] = r0, r1, r2
-        a = best[0] * normal[nearest, 0] + best[1] * normal[nearest, 1] + best[2] * normal[nearest, 2]
-        beyond = max(np.sqrt(max(best2 - a * a, 0.0)) - lateral, 0.0)
-        out[atom] = np.sqrt(a * a + beyond * beyond)
+                            t2 = 0 if 0 <= w < cells[2] else (-1 if w < 0 else 1)
+                            at = row + w - t2 * cells[2]
+                            first, stop = facets[at], facets[at + (3 if inner else 1)]
+                            if first == stop:
+                                continue
+                            if n + stop - first > candidates.shape[1]:
+                                room = 2 * (n + stop - first)
+                                larger, more = np.empty((3, room), np.float32), np.empty(room, np.int32)
+                                larger[:, :n], more[:n] = candidates[:, :n], which[:n]
+                                candidates, which, far2 = larger, more, np.empty(room, np.float32)
+                            s0 = t0 * span[0, 0] + t1 * span[1, 0] + t2 * span[2, 0]
+                            s1 = t0 * span[0, 1] + t1 * span[1, 1] + t2 * span[2, 1]
+                            s2 = t0 * span[0, 2] + t1 * span[1, 2] + t2 * span[2, 2]
+                            n = _gather(
+                                points,
+                                first,
+                                stop,
+                                np.float32(s0),
+                                np.float32(s1),
+                                np.float32(s2),
+                                n,
+                                candidates,
+                                which,
+                            )
+                c0, c1, c2 = candidates[0], candidates[1], candidates[2]
+                for atom in range(start[cell], start[cell + 1]):
+                    d0, d1, d2 = coords[atom, 0], coords[atom, 1], coords[atom, 2]
+                    x0 = d0 * small[0, 0] + d1 * small[1, 0] + d2 * small[2, 0]
+                    x1 = d0 * small[0, 1] + d1 * small[1, 1] + d2 * small[2, 1]
+                    x2 = d0 * small[0, 2] + d1 * small[1, 2] + d2 * small[2, 2]
+                    found = _nearest(c0, c1, c2, far2, n, x0, x1, x2)
+                    best = far2[found]
+                    if best >= np.float32(1e29):
+                        out[atom] = np.nan
+                        continue
+                    e = which[found]
+                    a = (
+                        (c0[found] - x0) * normal[e, 0]
+                        + (c1[found] - x1) * normal[e, 1]
+                        + (c2[found] - x2) * normal[e, 2]
+                    )
+                    # The plane ends somewhere: beyond `lateral` sideways the rest of the way counts.
+                    beyond = max(np.sqrt(max(best - a * a, np.float32(0))) - lateral, np.float32(0))
+                    out[atom] = np.sqrt(a * a + beyond * beyond)
+
+
+@jit
+def _nearest(c0, c1, c2, far2, n, x0, x1, x2):
+    """Number of the candidate nearest to (x0, x1, x2); `far2` receives the squared distances."""
+    for e in range(n):
+        y0, y1, y2 = c0[e] - x0, c1[e] - x1, c2[e] - x2
+        far2[e] = y0 * y0 + y1 * y1 + y2 * y2
+    # Bits of floats that are not negative sort as integers do, and the least of integers is found many
+    # at a time without leave to reorder anything.
+    bits = far2.view(np.int32)
+    least = bits[0]
+    for e in range(n):
+        least = min(least, bits[e])
+    found = np.int32(0)
+    for e in range(n):
+        found = max(found, np.int32(e) if bits[e] == least else np.int32(0))
+    return found
 
 
 class Interface:
@@ -680,39 +684,41 @@ class Interface:
         self._lattice = lattice
         # Compared in the field's own precision, so that domains and interface agree on every voxel.
         level = np.float32(cut)
-        self._start, self._cubes = _mixed_cubes(values, level, lattice.wrap)
-        self.n_facets = len(self._cubes)
-        self._point = np.empty((self.n_facets, 3), dtype=np.float32)
-        self._normal = np.empty((self.n_facets, 3), dtype=np.float32)
+        cubes, cases = _mixed_cubes(values, level, lattice.wrap)
+        self.n_facets = len(cubes)
+        point = np.empty((self.n_facets, 3), dtype=np.float32)
+        normal = np.empty((self.n_facets, 3), dtype=np.float32)
         self.area = float(
             _facets(
-                values, level, lattice.wrap, lattice.steps, lattice.to_grid, self._start, self._cubes,
-                _TETRAHEDRA, self._point, self._normal,
+                values, level, lattice.to_grid, lattice.voxel_volume, cubes, cases, _EDGES, _CROSSED, _PIECES,
+                point, normal,
             )
         )  # fmt: skip
-        shape = np.array(lattice.shape)
-        self._coarse = np.maximum(shape // COARSE, 1)
+        shape, cells = np.array(lattice.shape), lattice.cells
+        self._start, self._point, self._normal = _by_cell(point, normal, shape, cells)
+        # Flat axes do not count for distances.
+        self._steps = np.where(lattice.flat[:, None], 0.0, lattice.steps)
         # An open axis has a node at its far end as well.
-        self._nodes = np.where(lattice.wrap, self._coarse, self._coarse + 1)
+        self._nodes = np.where(lattice.wrap, cells, cells + 1)
         if self.n_facets:
             self._vector, self._facet = _spread(
-                shape, lattice.wrap, lattice.steps, self._start, self._cubes, self._point, self._coarse,
-                self._nodes,
-            )  # fmt: skip
+                shape, lattice.wrap, self._steps, self._start, self._point, cells, self._nodes
+            )
 
-    def distance(self, positions: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(n,) float32, Å: unsigned distance of every position; NaN where there is no interface.
+    def distance(self, atoms: PackedAtoms) -> NDArray[np.float32]:
+        """(n,) float32, Å: unsigned distance of every packed atom; NaN where there is no interface.
 
-        Within 8 voxels the nearest facet is looked for around the foot of the perpendicular; farther
-        away the best of the facets known to the eight surrounding coarse nodes is taken.
+        Up to 4 voxels the nearest of all facets is found: error below 0.05 Å on planes and on spheres
+        of 8 Å at 0.75 Å voxels. Farther away the best of the facets known to the eight surrounding
+        nodes of the coarse grid is taken: good to a few tenths of an Å.
         """
-        out = np.full(len(positions), np.nan, dtype=np.float32)
+        out = np.full(len(atoms.order), np.nan, dtype=np.float32)
         if self.n_facets:
             lattice = self._lattice
-            edge = float(np.linalg.norm(lattice.steps, axis=1)[~lattice.flat].max())
+            lateral = np.float32(np.linalg.norm(self._steps, axis=1).max())
             _measure(
-                positions, lattice.origin, lattice.to_grid, lattice.steps, lattice.wrap,
-                np.array(lattice.shape), self._start, self._cubes, self._point, self._normal, self._coarse,
-                self._nodes, self._vector, self._facet, edge, REFINE_WITHIN * edge, out,
+                atoms.start, atoms.coords, self._steps, lattice.wrap, np.array(lattice.shape), self._start,
+                np.ascontiguousarray((self._point @ self._steps.astype(np.float32)).T), self._normal,
+                lattice.cells, self._nodes, self._vector, self._facet, lateral, out,
             )  # fmt: skip
         return out

@@ -118,7 +118,9 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         messages.append(
             f"Voxels of {rule.voxel_size:g} Å do not resolve a sigma of {rule.sigma:g} Å; use at most {rule.sigma / 2:g} Å."
         )
-    at_atoms = density.at_voxels(frame) if rule.at == "voxel" else density.at_atoms(frame)
+    # From here to `unsort`, atoms stand in the order of the grid.
+    atoms = density.atoms
+    at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
     domains: Domains | None = None
     if n_phases == 2 or rule.phases == 2:
         lattice = density.lattice
@@ -140,15 +142,19 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         interface = None
     else:
         rich = _is_rich(frame, density, rule, cut, at_atoms)
-        domain = domains.of_atoms(frame.positions, rich)
+        domain = domains.of_atoms(atoms, rich)
         interface = Interface(domains.without_dropped(density.grid.values, cut), cut, lattice)
-        distance = interface.distance(frame.positions)
+        distance = interface.distance(atoms)
         inside = domain > 0
         np.negative(distance, out=distance, where=~inside)
         phase = inside.astype(np.int8)
         if rule.boundary_width > 0:
             phase[np.abs(distance) <= np.float32(rule.boundary_width / 2)] = BOUNDARY
-        labels = {"phase": phase, "interface_distance": distance, "domain": domain}
+        labels = {
+            "phase": atoms.unsort(phase),
+            "interface_distance": atoms.unsort(distance),
+            "domain": atoms.unsort(domain),
+        }
     composition = count_atoms(frame, labels["phase"], labels["interface_distance"], rule.bulk_distance)
     if np.isnan(composition.masses[composition.counts[-1] > 0]).any():
         unknown = [n for n, m, c in zip(composition.names, composition.masses, composition.counts[-1], strict=True)
@@ -157,7 +163,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     return Fields(
         {
             "phase": labels["phase"],
-            "phase_density": at_atoms,
+            "phase_density": atoms.unsort(at_atoms),
             "interface_distance": labels["interface_distance"],
             "domain": labels["domain"],
             "density_grid": density.grid,
@@ -186,14 +192,15 @@ def _is_rich(
     if not near.size:
         return rich
     exact = ExactDensity(frame, density, rule)
+    order = density.atoms.order
     probes = near if near.size <= PROBES else near[np.argpartition(gap[near], PROBES)[:PROBES]]
-    values = exact(probes)
+    values = exact(order[probes])
     margin = 2 * np.abs(values - at_atoms[probes]).max()
     rich[probes], at_atoms[probes] = values >= cut, values
     rest = near[gap[near] <= margin]
     rest = rest[~np.isin(rest, probes, assume_unique=True)]
     if rest.size:
-        values = exact(rest)
+        values = exact(order[rest])
         rich[rest], at_atoms[rest] = values >= cut, values
     return rich
 

@@ -17,7 +17,7 @@ from phaseseg.families.segmentation import figures
 from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.families.segmentation.series import Summary, boundary_sentence
 from phaseseg.families.segmentation.slices import figure_slices
-from phaseseg.families.segmentation.wording import composition_rows, duration, value_and_error
+from phaseseg.families.segmentation.wording import composition_rows, duration, enough_atoms, value_and_error
 from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
 from phaseseg.io import OutputError, atomic_output, write_table
@@ -191,7 +191,7 @@ def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[tuple[
             if len(report.summary) > 1
             else "<p>Content of the rich over that of the poor phase.</p>"
         )
-        sections.append(("Partition coefficients", note + _table(tables["partition"])))
+        sections.append(("Partition coefficients", note + _table(_shown_partition(tables))))
     if "domains" in tables:
         sections.append(("Rich domains", _table(tables["domains"])))
     if "time_series" in shown:
@@ -239,7 +239,7 @@ def _highlights(scalars: Table, n_frames: int) -> str:
     rows = {row["name"]: row for row in scalars.rows()}
     share = rows["two_phase_share"]["mean"]
     verdict = ("two phases" if share else "one phase") if n_frames == 1 else f"{share:.0%} of the frames"
-    tiles = [(verdict, "verdict" if n_frames == 1 else "two phases in")]
+    tiles = [(verdict, "verdict" if n_frames == 1 else "of the frames have two phases")]
     for name, label in (
         ("phase_contrast", "contrast"),
         ("rich_mass_fraction", "rich mass fraction"),
@@ -302,6 +302,15 @@ def _table(table: Table) -> str:
                 line.append(_cell(float(value), float(row.get(f"{name} ±", float("nan")))))
         cells.append(line)
     return _grid([escape(name) for name in names], cells)
+
+
+def _shown_partition(tables: Mapping[str, Table]) -> Table:
+    """Without coefficients of the bulk where that is a handful of atoms."""
+    shown = {row["phase"] for row in tables["composition"].rows() if enough_atoms(row)}
+    table = tables["partition"]
+    if {"rich bulk", "poor bulk"} <= shown:
+        return table
+    return Table(table.title, {name: v for name, v in table.columns.items() if "bulk" not in name})
 
 
 def _scalars(table: Table) -> str:

@@ -110,11 +110,12 @@ class Summary:
     Only numbers are kept of a frame, so memory stays small for any number of atoms. Errors are standard
     errors of the mean by `block_error`; they are NaN for a single frame.
 
-    species : the chosen species, whose mean profile across the interface is fitted; without, it is not
+    rule : how the frames are labeled: gives the unit of the cut, and the species whose mean profile across
+        the interface is fitted
     """
 
-    def __init__(self, species: Sequence[str] = ()) -> None:
-        self.species = tuple(species)
+    def __init__(self, rule: LabelRule | None = None) -> None:
+        self.rule = rule or LabelRule()
         self._scalars: list[dict[str, float]] = []
         self._composition: list[dict[str, dict[str, float]]] = []
         self._partition: list[dict[str, dict[str, float]]] = []
@@ -251,17 +252,22 @@ class Summary:
             rows.append(row)
         return _table("Partition coefficients", rows)
 
+    def _unit(self, name: str) -> str:
+        if name not in FIELD_SPECS:
+            return "ps" if name == "time" else ""
+        return self.rule.unit if "threshold" in name else FIELD_SPECS[name].unit
+
     def _scalar_table(self) -> Table:
         rows = []
         for name in dict.fromkeys(name for row in self._scalars for name in row if name in FIELD_SPECS):
             spec, values = FIELD_SPECS[name], self._series(name)
             mean, error, inefficiency = block_error(values)
             rows.append(
-                {"name": name, "title": spec.title, "unit": spec.unit, "mean": mean, "mean ±": error,
+                {"name": name, "title": spec.title, "unit": self._unit(name), "mean": mean, "mean ±": error,
                  "statistical inefficiency": inefficiency, "frames": int(np.isfinite(values).sum())}
             )  # fmt: skip
         if rows:
-            if len(self) > 1 and self.species:
+            if len(self) > 1:
                 mean, error = self._mean_profile_width()
                 title = "Interface width of the mean profile"
                 rows.append(
@@ -280,7 +286,7 @@ class Summary:
         for name in dict.fromkeys(name for row in self._scalars for name in row):
             values = self._series(name)
             if np.isfinite(values).any():
-                unit = "ps" if name == "time" else FIELD_SPECS[name].unit if name in FIELD_SPECS else ""
+                unit = self._unit(name)
                 whole = np.isfinite(values).all() and (
                     name == "timestep" or (name in FIELD_SPECS and FIELD_SPECS[name].kind == "count")
                 )
@@ -329,7 +335,7 @@ class Summary:
         Other than the mean of the frames' own widths it is not biased by their noise.
         """
         centers, profiles = self._profiles()
-        names = [f"{name} (at%)" for name in self.species if f"{name} (at%)" in profiles]
+        names = [f"{name} (at%)" for name in self.rule.species if f"{name} (at%)" in profiles]
         if not names:
             return np.nan, np.nan
         atoms = profiles["atoms"]

@@ -97,9 +97,17 @@ def figure_slices(
         lower.set_xlabel(plane.labels[0])
     beside = margin + n_slices * (width + gap) + 0.06
     if image is not None:
-        bar_axes = place(beside, 0.5 + height + gap, 0.13, height)
+        # Its label stands above it, readable however low the cell is.
+        top_of_bar = 0.5 + 2 * height + gap
+        figure.text(
+            beside / size[0],
+            top_of_bar / size[1],
+            density_label(rule).replace(" ", "\n", 1),
+            va="top",
+            fontsize=8.5,
+        )
+        bar_axes = place(beside, 0.5 + height + gap, 0.13, max(height - 0.42, 0.3 * height))
         bar = figure.colorbar(image, cax=bar_axes)
-        bar.set_label(density_label(rule))
         bar.outline.set_visible(False)
         bar_axes.set_yscale("linear")  # also where the two halves of the colors differ in span
         bar_axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -173,17 +181,18 @@ class _Plane:
         index = min(round(fraction * n), n - 1)
         values = np.take(self.grid.values, index, axis=self.axis)
         counts = values.shape
-        ends = [count + int(self.grid.pbc[k]) for count, k in zip(counts, (self.u, self.v), strict=True)]
-        # More points than pixels help nobody; the last one closes the periodic picture.
-        rows, columns = (
-            np.unique(np.append(np.arange(0, end, max(1, count // 400)), end - 1))
-            for end, count in zip(ends, counts, strict=True)
-        )
+        # More points than pixels help nobody; the last one closes the picture.
+        rows, columns = (np.append(np.arange(0, count, max(1, count // 400)), count) for count in counts)
         fractions = np.zeros((len(rows), len(columns), 3))
         fractions[..., self.u] = (rows / counts[0])[:, None]
         fractions[..., self.v] = (columns / counts[1])[None, :]
         x, y = np.moveaxis(self._project(fractions), -1, 0)
-        return x, y, values[np.ix_(rows % counts[0], columns % counts[1])], index / n
+        # What follows the last point is the first along a periodic axis, and the same along an open one.
+        places = [
+            line % count if self.grid.pbc[k] else np.minimum(line, count - 1)
+            for line, count, k in zip((rows, columns), counts, (self.u, self.v), strict=True)
+        ]
+        return x, y, values[np.ix_(*places)], index / n
 
     def near(
         self, positions: NDArray[np.float64], fraction: float, reach: float
