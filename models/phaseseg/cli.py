@@ -127,7 +127,7 @@ class _Labeling:
         from phaseseg.families.segmentation.series import BoundaryScan, Summary
 
         self.source, self.rule, self.average, self.workers = source, rule, average, workers
-        self.summary = Summary(rule.species)
+        self.summary = Summary(rule)
         self.scan = BoundaryScan(rule.species) if scan else None
         self.seconds = 0.0
         self.shown: tuple[Frame, Fields] | None = None

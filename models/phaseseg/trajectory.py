@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol, TypeVar
 
 from phaseseg.frame import Frame
@@ -93,14 +94,32 @@ def _processes(
 ) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
+
+    def submit(frame: Frame) -> _Future:
+        with _interrupts_held():
+            return pool.submit(_call, function, frame)
+
     try:
-        yield from _in_order(lambda frame: pool.submit(_call, function, frame), frames, 2 * workers)
+        yield from _in_order(submit, frames, 2 * workers)
     except BrokenProcessPool:
         raise RuntimeError(
             "a worker process died, most often because memory ran out; use fewer workers."
         ) from None
     finally:  # also when the caller stops early or is interrupted: nothing is left running
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C while workers are started: they inherit it, and start without being torn apart."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _leave_interrupts_to_parent() -> None:

@@ -39,7 +39,7 @@ def slab(seed: int = 0, *, cell: np.ndarray | None = None, pbc: object = True, m
 
 
 def report_of(frames: list[Frame], rule: LabelRule = RULE, *, scan: bool = False) -> Report:
-    summary, boundary = Summary(rule.species), BoundaryScan(rule.species)
+    summary, boundary = Summary(rule), BoundaryScan(rule.species)
     for frame in frames:
         fields = label_frame(frame, rule)
         summary.add(frame, fields)
@@ -175,7 +175,7 @@ def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
 def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
     frame = slab()
     frame = frame.replace(species_names=tuple("A" if n == "Mg" else n for n in frame.species_names))
-    summary = Summary(("Fe",))
+    summary = Summary(RULE)
     fields = label_frame(frame, RULE)
     summary.add(frame, fields)
     page = write_report(tmp_path, Report(summary, RULE, frame, fields, source="x"))

@@ -110,7 +110,7 @@ def figure_slices(
         bar = figure.colorbar(image, cax=bar_axes)
         bar.outline.set_visible(False)
         bar_axes.set_yscale("linear")  # also where the two halves of the colors differ in span
-        bar_axes.yaxis.set_major_locator(MaxNLocator(5))
+        bar_axes.yaxis.set_major_locator(MaxNLocator(5 if height > 1.4 else 2))
         if low < cut < high:
             bar_axes.axhline(cut, color=INK, linewidth=1.2)
     present = [phase for phase in PHASE_CLASSES if (fields["phase"] == phase.id).any()]
