@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
-from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.fields import Fields
 
 from ase_bridge.convert import frame_from_atoms, write_fields
+from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.fields import Fields
 
 
 class PhaseCalculator(Calculator):  # type: ignore[misc]

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
+
 from phaseseg.fields import FIELD_SPECS, Fields, Table
 from phaseseg.frame import Frame
 

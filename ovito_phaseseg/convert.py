@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ovito.data import DataTable, ElementType, SimulationCell, VoxelGrid
 from ovito.modifiers import CreateIsosurfaceModifier
+
 from phaseseg.fields import FIELD_SPECS, Fields, FieldSpec, Grid, Table
 from phaseseg.frame import Frame
 

@@ -148,11 +148,10 @@ class WeakPhaseLabels(_Checked):
     def _label(self, data: Any, frame: int, data_cache: Any) -> Generator[str | float, None, None]:
         if "numba" not in sys.modules:
             yield "Loading; the very first use compiles for a while"
+        from ovito_phaseseg import convert
         from phaseseg.families.segmentation.density import density_field
         from phaseseg.families.segmentation.interface import find_domains
         from phaseseg.families.segmentation.labels import label_density
-
-        from ovito_phaseseg import convert
 
         rule = self.rule()
         atoms = convert.frame_from_data(data, self.types)
@@ -198,9 +197,8 @@ class WeakPhaseLabels(_Checked):
 
     def rule(self) -> Any:
         """The parameters as a `LabelRule`."""
-        from phaseseg.families.segmentation.config import LabelRule
-
         from ovito_phaseseg.convert import names_of
+        from phaseseg.families.segmentation.config import LabelRule
 
         return LabelRule(
             species=names_of(self.species),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from phaseseg import simulate
 from phaseseg.io import OutputError, read_frames
 from phaseseg.simulate import MeltRun, melt_pair, melt_recipe, melt_species, simulate_melt

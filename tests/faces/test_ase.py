@@ -7,10 +7,10 @@ import ase.io
 import numpy as np
 import pytest
 from ase.calculators.calculator import PropertyNotImplementedError
-from phaseseg import label_phases
-from phaseseg.families.segmentation import density
 
 from ase_bridge import PhaseCalculator, annotate, frame_from_atoms
+from phaseseg import label_phases
+from phaseseg.families.segmentation import density
 
 ARRAYS = ("phase", "phase_density", "interface_distance", "domain")
 

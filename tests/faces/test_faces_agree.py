@@ -8,11 +8,11 @@ import sys
 import ase.io
 import numpy as np
 import pytest
+
+from ase_bridge import annotate
 from phaseseg import label_phases
 from phaseseg.fields import FIELD_SPECS
 from phaseseg.io import read_frames
-
-from ase_bridge import annotate
 
 ARRAYS = ("phase", "phase_density", "interface_distance", "domain")
 FILES = [("melt_small_3000K", 3), ("melt_large_3000K", 0)]

@@ -16,16 +16,16 @@ from ovito.data import DataCollection, ElementType, Particles, SimulationCell
 from ovito.io import export_file, import_file
 from ovito.modifiers import ColorByTypeModifier, ExpressionSelectionModifier
 from ovito.pipeline import Pipeline, StaticSource
+from traits.api import TraitError
+
+import ovito_phaseseg
+from ovito_phaseseg import RestorePhaseTypes, WeakPhaseLabels
 from phaseseg import label_phases
 from phaseseg.families.segmentation import density
 from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.fields import PHASE_CLASSES
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames, write_frames
-from traits.api import TraitError
-
-import ovito_phaseseg
-from ovito_phaseseg import RestorePhaseTypes, WeakPhaseLabels
 
 TITLES = {
     "phase": "Phase",
