@@ -99,13 +99,8 @@ def figure_slices(
     if image is not None:
         # Its label stands above it, readable however low the cell is.
         top_of_bar = 0.5 + 2 * height + gap
-        figure.text(
-            beside / size[0],
-            top_of_bar / size[1],
-            density_label(rule).replace(" ", "\n", 1),
-            va="top",
-            fontsize=8.5,
-        )
+        text = density_label(rule).replace(" density", "\ndensity").replace(" fraction", "\nfraction")
+        figure.text(beside / size[0], top_of_bar / size[1], text, va="top", fontsize=8.5)
         bar_axes = place(beside, 0.5 + height + gap, 0.13, max(height - 0.42, 0.3 * height))
         bar = figure.colorbar(image, cax=bar_axes)
         bar.outline.set_visible(False)
