@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with numba, kept on disk where a folder can be written and in memory otherwise."""
+    # Sums may be reordered, which lets them vectorize; NaN and infinity keep their meaning.
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
@@ -359,97 +360,75 @@ def at_nearest(coords, wrap, values, out):
 
 
 @jit
-def bin_atoms(positions, mask, origin, to_bins, wrap, n_bins):
-    """Sort the atoms of `mask` into bins: `start` (CSR), atom numbers and wrapped bin coordinates.
-
-    Along open axes bin coordinates outside the range belong to the end bins.
-    """
-    n_all = n_bins[0] * n_bins[1] * n_bins[2]
-    start = np.zeros(n_all + 1, dtype=np.int64)
-    bin_of = np.full(positions.shape[0], -1, dtype=np.int64)
-    for atom in range(positions.shape[0]):
-        if not mask[atom]:
-            continue
-        flat = 0
-        for axis in range(3):
-            index = int(floor(grid_point(positions[atom], origin, to_bins, axis)))
-            index = index % n_bins[axis] if wrap[axis] else min(max(index, 0), n_bins[axis] - 1)
-            flat = flat * n_bins[axis] + index
-        bin_of[atom] = flat
-        start[flat + 1] += 1
-    for b in range(n_all):
-        start[b + 1] += start[b]
-    fill = start[:-1].copy()
-    order = np.empty(start[-1], dtype=np.int64)
-    points = np.empty((start[-1], 3))
-    for atom in range(positions.shape[0]):
-        b = bin_of[atom]
-        if b < 0:
-            continue
-        slot = fill[b]
-        fill[b] += 1
-        order[slot] = atom
-        for axis in range(3):
-            g = grid_point(positions[atom], origin, to_bins, axis)
-            points[slot, axis] = g - floor(g / n_bins[axis]) * n_bins[axis] if wrap[axis] else g
-    return start, order, points
+def _squares(coords, first, stop, c0, c1, c2, steps, r2):
+    """Squared lengths of (coords + c) @ steps for the packed atoms first ... stop - 1."""
+    x = coords[first:stop]
+    for p in range(stop - first):
+        d0, d1, d2 = x[p, 0] + c0, x[p, 1] + c1, x[p, 2] + c2
+        y0 = d0 * steps[0, 0] + d1 * steps[1, 0] + d2 * steps[2, 0]
+        y1 = d0 * steps[0, 1] + d1 * steps[1, 1] + d2 * steps[2, 1]
+        y2 = d0 * steps[0, 2] + d1 * steps[1, 2] + d2 * steps[2, 2]
+        r2[p] = y0 * y0 + y1 * y1 + y2 * y2
 
 
 @jit
 def direct_sums(
-    atoms, positions, origin, to_bins, step, wrap, flat, n_bins, start, points, kind, sigma, cutoff
-):
-    """Sum of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, for the listed atoms.
+    places, mask, to_grid, steps, wrap, shape, start, order, coords, cells, only_mask, sigma, cutoff
+):  # fmt: skip
+    """Sum of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, at packed places.
 
-    Column 0 sums the points with `kind` set, column 1 all of them. `step` holds the vectors (rows) of
-    one bin; axes in `flat` do not count for r.
+    Column 0 sums the atoms of `mask`, column 1 all of them (0 with `only_mask`). An axis whose row of
+    `steps` is zero does not count for r.
     """
-    sums = np.zeros((atoms.size, 2))
+    sums = np.zeros((places.size, 2))
+    edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
     reach = np.zeros(3, dtype=np.int64)
-    # Distance between the planes of the bins along an axis = 1 / |column of to_bins|.
+    # Distance between the grid planes along an axis = 1 / |column of to_grid|.
     for axis in range(3):
-        if not flat[axis]:
-            g = np.sqrt(to_bins[0, axis] ** 2 + to_bins[1, axis] ** 2 + to_bins[2, axis] ** 2)
-            reach[axis] = int(ceil(cutoff * g))
-    scale = -0.5 / (sigma * sigma)
-    center = np.empty(3)
-    home = np.empty(3, dtype=np.int64)
+        if steps[axis, 0] != 0 or steps[axis, 1] != 0 or steps[axis, 2] != 0:
+            g = np.sqrt(to_grid[0, axis] ** 2 + to_grid[1, axis] ** 2 + to_grid[2, axis] ** 2)
+            reach[axis] = int(ceil(cutoff * g / edge[axis]))
+    small = steps.astype(np.float32)
+    within = np.float32(cutoff * cutoff)
+    scale = np.float32(-0.5 / (sigma * sigma))
+    r2 = np.empty(256, dtype=np.float32)
     low = np.empty(3, dtype=np.int64)
     high = np.empty(3, dtype=np.int64)
-    for a in range(atoms.size):
+    for a in range(places.size):
+        x0, x1, x2 = coords[places[a], 0], coords[places[a], 1], coords[places[a], 2]
         for axis in range(3):
-            g = grid_point(positions[atoms[a]], origin, to_bins, axis)
-            center[axis] = g - floor(g / n_bins[axis]) * n_bins[axis] if wrap[axis] else g
-            home[axis] = int(floor(center[axis]))
-            low[axis], high[axis] = home[axis] - reach[axis], home[axis] + reach[axis]
-            if not wrap[axis]:  # the end bins also hold what lies beyond them
-                low[axis] = min(max(low[axis], 0), n_bins[axis] - 1)
-                high[axis] = min(max(high[axis], 0), n_bins[axis] - 1)
+            home = min(int(coords[places[a], axis] / edge[axis]), cells[axis] - 1)
+            low[axis], high[axis] = home - reach[axis], home + reach[axis]
+            if not wrap[axis]:
+                low[axis], high[axis] = max(low[axis], 0), min(high[axis], cells[axis] - 1)
         chosen, everything = 0.0, 0.0
         for i in range(low[0], high[0] + 1):
-            si = i // n_bins[0]
+            si = i // cells[0]
+            c0 = np.float32(si * shape[0]) - x0
             for j in range(low[1], high[1] + 1):
-                sj = j // n_bins[1]
-                for k in range(low[2], high[2] + 1):
-                    sk = k // n_bins[2]
-                    b = (
-                        ((i - si * n_bins[0]) * n_bins[1] + j - sj * n_bins[1]) * n_bins[2]
-                        + k
-                        - sk * n_bins[2]
-                    )
-                    for p in range(start[b], start[b + 1]):
-                        d0 = 0.0 if flat[0] else points[p, 0] + si * n_bins[0] - center[0]
-                        d1 = 0.0 if flat[1] else points[p, 1] + sj * n_bins[1] - center[1]
-                        d2 = 0.0 if flat[2] else points[p, 2] + sk * n_bins[2] - center[2]
-                        x = d0 * step[0, 0] + d1 * step[1, 0] + d2 * step[2, 0]
-                        y = d0 * step[0, 1] + d1 * step[1, 1] + d2 * step[2, 1]
-                        z = d0 * step[0, 2] + d1 * step[1, 2] + d2 * step[2, 2]
-                        r2 = x * x + y * y + z * z
-                        if r2 <= cutoff * cutoff:
-                            term = np.exp(scale * r2)
-                            everything += term
-                            if kind[p]:
-                                chosen += term
+                sj = j // cells[1]
+                c1 = np.float32(sj * shape[1]) - x1
+                row = ((i - si * cells[0]) * cells[1] + j - sj * cells[1]) * cells[2]
+                k = low[2]
+                while k <= high[2]:  # cells in a row are one stretch of atoms, image by image
+                    sk = k // cells[2]
+                    c2 = np.float32(sk * shape[2]) - x2
+                    last = min(high[2], (sk + 1) * cells[2] - 1)
+                    first, stop = start[row + k - sk * cells[2]], start[row + last - sk * cells[2] + 1]
+                    k = last + 1
+                    if stop - first > r2.size:
+                        r2 = np.empty(2 * (stop - first), dtype=np.float32)
+                    _squares(coords, first, stop, c0, c1, c2, small, r2)
+                    for p in range(stop - first):
+                        if r2[p] > within:
+                            continue
+                        picked = mask[order[first + p]]
+                        if only_mask and not picked:
+                            continue
+                        term = np.exp(scale * r2[p])
+                        everything += term
+                        if picked:
+                            chosen += term
         sums[a, 0] = chosen
         sums[a, 1] = everything
     return sums

@@ -53,6 +53,11 @@ class Lattice:
         return np.linalg.inv(self.steps)
 
     @property
+    def metric_steps(self) -> NDArray[np.float64]:
+        """The steps as far as distances go: zero along flat axes."""
+        return np.where(self.flat[:, None], 0.0, self.steps)
+
+    @property
     def orthogonal(self) -> bool:
         gram = self.steps @ self.steps.T
         scale = np.sqrt(np.outer(np.diag(gram), np.diag(gram)))
@@ -272,45 +277,24 @@ def _smooth(
     return np.ascontiguousarray(fft.irfftn(spectrum, lattice.shape, overwrite_x=True), dtype=np.float32)
 
 
-class ExactDensity:
-    """Kernel density by direct sums over the neighbors, at chosen atoms of one frame.
+def exact_density(
+    frame: Frame, density: DensityField, rule: LabelRule, places: NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
+    """(len(places),) float64: the field by direct sums over the neighbors, at packed atoms.
 
-    Raises nothing of its own; cost is a few microseconds an atom.
+    Sums reach 5.5 sigma (what is left out is 1e-6 of a uniform density), coordinates are float32 of the
+    grid's (1e-5 of the density in a cell of 1000 Å). A few microseconds an atom.
     """
-
-    def __init__(self, frame: Frame, density: DensityField, rule: LabelRule) -> None:
-        self._frame, self._density, self._rule = frame, density, rule
-        lattice = density.lattice
-        self._cutoff = DIRECT_REACH * rule.sigma
-        widths = np.array(lattice.shape) / np.linalg.norm(lattice.to_grid, axis=0)
-        # Two bins per cutoff: a tighter hull around the sphere than one, at little more bookkeeping.
-        n_bins = np.clip((2 * widths / self._cutoff).astype(np.int64), 1, 1024)
-        self._n_bins = np.where(lattice.flat, 1, n_bins)
-        self._step = lattice.cell / self._n_bins[:, None].astype(float)
-        self._to_bins = np.linalg.inv(self._step)
-        chosen = frame.species_mask(rule.species)
-        mask = np.ones(frame.n_atoms, dtype=bool) if rule.field == "mole-fraction" else chosen
-        self._start, order, self._points = kernels.bin_atoms(
-            frame.positions, mask, lattice.origin, self._to_bins, lattice.wrap, self._n_bins
-        )
-        self._kind = chosen[order]
-
-    def __call__(self, atoms: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(len(atoms),) float64: the exact field at the listed atoms."""
-        lattice, rule = self._density.lattice, self._rule
-        sums = kernels.direct_sums(
-            atoms, self._frame.positions, lattice.origin, self._to_bins, self._step, lattice.wrap,
-            lattice.flat, self._n_bins, self._start, self._points, self._kind, rule.sigma, self._cutoff,
-        )  # fmt: skip
-        norm = 1.0
-        for axis in range(3):
-            norm *= (
-                1 / float(np.linalg.norm(lattice.to_grid[:, axis]))
-                if lattice.flat[axis]
-                else sqrt(2 * pi) * rule.sigma
-            )
-        if rule.field == "number":
-            return np.asarray(sums[:, 0] / norm)
-        return np.asarray(
-            sums[:, 0] / np.maximum(sums[:, 1], VOID_DENSITY * self._density.atom_density * norm)
-        )
+    lattice, atoms = density.lattice, density.atoms
+    sums = kernels.direct_sums(
+        places, frame.species_mask(rule.species), lattice.to_grid, lattice.metric_steps, lattice.wrap,
+        np.array(lattice.shape), atoms.start, atoms.order, atoms.coords, lattice.cells, rule.field == "number",
+        rule.sigma, DIRECT_REACH * rule.sigma,
+    )  # fmt: skip
+    norm = 1.0
+    for axis in range(3):
+        height = 1 / float(np.linalg.norm(lattice.to_grid[:, axis]))
+        norm *= height if lattice.flat[axis] else sqrt(2 * pi) * rule.sigma
+    if rule.field == "number":
+        return np.asarray(sums[:, 0] / norm)
+    return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], VOID_DENSITY * density.atom_density * norm))

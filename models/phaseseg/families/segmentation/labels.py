@@ -14,15 +14,16 @@ from phaseseg.families.segmentation.composition import Composition, count_atoms,
 from phaseseg.families.segmentation.config import MIN_CONTRAST, LabelRule
 from phaseseg.families.segmentation.density import (
     DensityField,
-    ExactDensity,
     Lattice,
     density_field,
+    exact_density,
     plan_lattice,
 )
 from phaseseg.families.segmentation.interface import Domains, Interface, find_domains
-from phaseseg.families.segmentation.threshold import Cuts, measure_cuts, pooled_threshold, verdict_sentence
+from phaseseg.families.segmentation.threshold import measure_cuts, pooled_threshold, verdict_sentence
 from phaseseg.fields import BOUNDARY, POOR, RICH, Fields, Table
 from phaseseg.frame import Frame
+from phaseseg.kernels import jit
 
 __all__ = ["label_density", "label_frame", "label_phases", "label_trajectory", "pooled_threshold"]
 
@@ -145,16 +146,13 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         domain = domains.of_atoms(atoms, rich)
         interface = Interface(domains.without_dropped(density.grid.values, cut), cut, lattice)
         distance = interface.distance(atoms)
-        inside = domain > 0
-        np.negative(distance, out=distance, where=~inside)
-        phase = inside.astype(np.int8)
-        if rule.boundary_width > 0:
-            phase[np.abs(distance) <= np.float32(rule.boundary_width / 2)] = BOUNDARY
         labels = {
-            "phase": atoms.unsort(phase),
-            "interface_distance": atoms.unsort(distance),
-            "domain": atoms.unsort(domain),
+            "phase": np.empty(frame.n_atoms, dtype=np.int8),
+            "interface_distance": np.empty(frame.n_atoms, dtype=np.float32),
+            "domain": np.empty(frame.n_atoms, dtype=np.int32),
         }
+        half_width = np.float32(rule.boundary_width / 2 if rule.boundary_width > 0 else -1)
+        _assign(atoms.order, domain, distance, half_width, *labels.values())
     composition = count_atoms(frame, labels["phase"], labels["interface_distance"], rule.bulk_distance)
     if np.isnan(composition.masses[composition.counts[-1] > 0]).any():
         unknown = [n for n, m, c in zip(composition.names, composition.masses, composition.counts[-1], strict=True)
@@ -178,6 +176,26 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     )
 
 
+@jit
+def _assign(order, domain_in, distance_in, half_width, phase, distance, domain):
+    """Sign the distances, give every atom its phase, and put all in the frame's own order."""
+    for slot in range(order.size):
+        atom = order[slot]
+        inside = domain_in[slot] > 0
+        domain[atom] = domain_in[slot]
+        distance[atom] = distance_in[slot] if inside else -distance_in[slot]
+        phase[atom] = BOUNDARY if distance_in[slot] <= half_width else (RICH if inside else POOR)
+
+
+@jit
+def _count_domains(domain, n_domains):
+    """Atoms in each of the domains 1 ... n_domains."""
+    counts = np.zeros(n_domains + 1, dtype=np.int64)
+    for d in domain:
+        counts[d] += 1
+    return counts[1:]
+
+
 def _is_rich(
     frame: Frame, density: DensityField, rule: LabelRule, cut: float, at_atoms: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
@@ -191,16 +209,14 @@ def _is_rich(
     near = np.flatnonzero(gap <= 0.2 * abs(cut))
     if not near.size:
         return rich
-    exact = ExactDensity(frame, density, rule)
-    order = density.atoms.order
     probes = near if near.size <= PROBES else near[np.argpartition(gap[near], PROBES)[:PROBES]]
-    values = exact(order[probes])
+    values = exact_density(frame, density, rule, probes)
     margin = 2 * np.abs(values - at_atoms[probes]).max()
     rich[probes], at_atoms[probes] = values >= cut, values
     rest = near[gap[near] <= margin]
     rest = rest[~np.isin(rest, probes, assume_unique=True)]
     if rest.size:
-        values = exact(order[rest])
+        values = exact_density(frame, density, rule, rest)
         rich[rest], at_atoms[rest] = values >= cut, values
     return rich
 
@@ -247,7 +263,7 @@ def _frame_numbers(
         _, width = fit_interface(
             np.asarray(proxigram.columns["distance (Å)"]), share, atoms[kept].astype(float)
         )
-        atoms_in = np.bincount(labels["domain"], minlength=n_domains + 1)[1:]
+        atoms_in = _count_domains(labels["domain"], n_domains)
         table = _domain_table(
             domains.voxels, domains.percolates & frame.pbc & ~lattice.flat, atoms_in, lattice.voxel_volume
         )
