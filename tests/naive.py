@@ -1,0 +1,304 @@
+"""Naive twins of the fast code: slow, and obviously right. Also the baselines of the benchmarks."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import product
+
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.stats import gaussian_kde
+
+VOID_DENSITY = 0.02  # share of the mean density of atoms below which a mole fraction is zero
+
+
+# Density ------------------------------------------------------------------------------------------
+
+
+def image_shifts(cell, pbc, reach):
+    """(n, 3) lattice vectors of all images that may lie within `reach` of the home cell."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    counts = [
+        int(np.ceil(reach / height)) + 1 if wrap else 0 for height, wrap in zip(heights, pbc, strict=True)
+    ]
+    return np.array(list(product(*(range(-n, n + 1) for n in counts)))) @ cell
+
+
+def sum_of_gaussians(points, atoms, cell, pbc, sigma, flat=(False, False, False)):
+    """sum over atoms and images of exp(-r^2 / 2 sigma^2), at every point.
+
+    Along a flat axis positions do not count.
+    """
+    cell, flat = np.asarray(cell, dtype=float), np.asarray(flat)
+    wrap = np.asarray(pbc) & ~flat
+    inverse = np.linalg.inv(cell)
+    total = np.zeros(len(points))
+    if not len(atoms):
+        return total
+    shifts = image_shifts(cell, wrap, 7 * sigma)
+    apart = (points[:, None] - atoms[None]) @ inverse
+    apart -= np.rint(apart) * wrap
+    apart[..., flat] = 0
+    apart = apart @ cell
+    for shift in shifts:
+        r2 = ((apart + shift) ** 2).sum(axis=-1)
+        total += np.exp(-0.5 * r2 / sigma**2).sum(axis=1)
+    return total
+
+
+def extent_density(frame, sigma, flat=(False, False, False)):
+    """Atoms per Å^3, along open axes of the extent of the atoms (at least sigma)."""
+    inverse = np.linalg.inv(frame.cell)
+    fractions = (frame.positions - frame.origin) @ inverse
+    heights = 1 / np.linalg.norm(inverse, axis=0)
+    density = frame.n_atoms / frame.volume
+    for axis in range(3):
+        if not frame.pbc[axis] and not flat[axis]:
+            density *= heights[axis] / max(np.ptp(fractions[:, axis]) * heights[axis], sigma)
+    return density
+
+
+def density(points, frame, species, sigma, field="number", flat=(False, False, False)):
+    """Exact number density (Å^-3) or mole fraction of the species, by direct sums over images."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(frame.cell), axis=0)
+    norm = 1.0
+    for axis in range(3):
+        norm *= heights[axis] if flat[axis] else np.sqrt(2 * np.pi) * sigma
+    chosen = np.isin(np.array(frame.species_names)[frame.species], species)
+    ours = sum_of_gaussians(points, frame.positions[chosen], frame.cell, frame.pbc, sigma, flat) / norm
+    if field == "number":
+        return ours
+    every = sum_of_gaussians(points, frame.positions, frame.cell, frame.pbc, sigma, flat) / norm
+    return ours / np.maximum(every, VOID_DENSITY * extent_density(frame, sigma, flat))
+
+
+def grid_points(grid):
+    """(n_x, n_y, n_z, 3) places of the points of a `Grid`."""
+    fractions = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid.shape), indexing="ij"), axis=-1)
+    return grid.origin + fractions @ grid.cell
+
+
+def gemm_density(positions, lengths, shape, sigma, dtype=np.float32):
+    """Exact periodic density on the grid of an orthogonal cell: three one-dimensional wrapped Gaussians
+    an atom, put together by one matrix product. The baseline of the benchmark.
+    """
+    factors = []
+    for axis in range(3):
+        x = np.arange(shape[axis])[:, None] * (lengths[axis] / shape[axis]) - positions[None, :, axis]
+        x -= np.rint(x / lengths[axis]) * lengths[axis]
+        n = int(np.ceil(6 * sigma / lengths[axis]))
+        wrapped = sum(np.exp(-0.5 * ((x + m * lengths[axis]) / sigma) ** 2) for m in range(-n, n + 1))
+        factors.append((wrapped / (np.sqrt(2 * np.pi) * sigma)).astype(dtype))
+    a, b, c = factors
+    out = np.zeros((shape[0], shape[1] * shape[2]), dtype=dtype)
+    for first in range(0, len(positions), 1024):
+        part = slice(first, first + 1024)
+        pair = (b[:, None, part] * c[None, :, part]).reshape(shape[1] * shape[2], -1)
+        out += a[:, part] @ pair.T
+    return out.reshape(shape)
+
+
+def kde_over_images(positions, lengths, sigma):
+    """`scipy.stats.gaussian_kde` of the atoms and their 26 images; times len(positions) * 27 a density."""
+    images = np.concatenate([positions + np.array(m) * lengths for m in product((-1, 0, 1), repeat=3)])
+    return gaussian_kde(images.T, bw_method=sigma / images.std(ddof=1, axis=0).mean())
+
+
+# Cuts ---------------------------------------------------------------------------------------------
+
+
+def two_means(values):
+    """Cut of two-means by trying every split of the sorted values."""
+    values = np.sort(np.asarray(values, dtype=float).ravel())
+    best, cut = np.inf, values[0]
+    for n in range(1, len(values)):
+        if values[n] == values[n - 1]:
+            continue
+        low, high = values[:n], values[n:]
+        within = ((low - low.mean()) ** 2).sum() + ((high - high.mean()) ** 2).sum()
+        if within < best:
+            best, cut = within, (low.mean() + high.mean()) / 2
+    return cut
+
+
+def gradient(values, cell, pbc):
+    """(..., 3) Cartesian gradient by central differences; one-sided at open ends."""
+    values = np.asarray(values, dtype=float)
+    slopes = []  # per unit of the fractional coordinate
+    for axis in range(3):
+        n = values.shape[axis]
+        if n == 1:
+            slopes.append(np.zeros_like(values))
+        elif pbc[axis]:
+            slopes.append((np.roll(values, -1, axis) - np.roll(values, 1, axis)) * n / 2)
+        else:
+            slopes.append(np.gradient(values, axis=axis) * n)
+    # f(s(x)) with s = x inv(cell): df/dx_k = sum_a df/ds_a inv(cell)[k, a].
+    return np.stack(slopes, axis=-1) @ np.linalg.inv(cell).T
+
+
+def steepest(values, cell, pbc):
+    """Mean of the values, weighted by the fourth power of the slope."""
+    weight = np.linalg.norm(gradient(values, cell, pbc), axis=-1) ** 4
+    return float((weight * values).sum() / weight.sum())
+
+
+# Domains ------------------------------------------------------------------------------------------
+
+
+def flood_fill(rich, pbc):
+    """Face-connected domains by breadth-first search: numbers (0 = poor, 1 ...), percolation (n, 3).
+
+    Every voxel is reached in some image of the cell. A domain that meets one of its own voxels in
+    another image goes around the cell along the axes in which the images differ.
+    """
+    shape = rich.shape
+    number = np.zeros(shape, dtype=int)
+    image = np.zeros((*shape, 3), dtype=int)
+    percolates = []
+    for seed in zip(*np.nonzero(rich), strict=True):
+        if number[seed]:
+            continue
+        percolates.append([False, False, False])
+        number[seed] = len(percolates)
+        queue = deque([seed])
+        while queue:
+            here = queue.popleft()
+            for axis, step in product(range(3), (-1, 1)):
+                place, there = list(here), image[here].copy()
+                place[axis] += step
+                if not 0 <= place[axis] < shape[axis]:
+                    if not pbc[axis]:
+                        continue
+                    there[axis] += step
+                    place[axis] %= shape[axis]
+                other = tuple(place)
+                if not rich[other]:
+                    continue
+                if not number[other]:
+                    number[other], image[other] = len(percolates), there
+                    queue.append(other)
+                else:
+                    for k in np.flatnonzero(image[other] != there):
+                        percolates[-1][k] = True
+    return number, np.array(percolates, dtype=bool).reshape(-1, 3)
+
+
+# Interface ----------------------------------------------------------------------------------------
+
+
+def surface_points(values, cut, cell, origin, pbc, fine=10):
+    """Points on the level set of the trilinear interpolation, `fine` to a voxel edge.
+
+    Roots along lines parallel to the three axes through every cell of eight grid points.
+    """
+    values = np.asarray(values, dtype=float)
+    shape = values.shape
+    corners = {}
+    for corner in product((0, 1), repeat=3):
+        shifted = values
+        for axis in range(3):
+            if corner[axis]:
+                shifted = np.roll(shifted, -1, axis)
+        corners[corner] = shifted
+    stack = np.stack(list(corners.values()))
+    mixed = (stack.min(axis=0) < cut) & (stack.max(axis=0) >= cut)
+    for axis in range(3):
+        if not pbc[axis]:  # no cell reaches across the end
+            last = [slice(None)] * 3
+            last[axis] = shape[axis] - 1
+            mixed[tuple(last)] = False
+    places = np.argwhere(mixed)
+    at = {corner: field[mixed] for corner, field in corners.items()}
+    t = (np.arange(fine) + 0.5) / fine
+    found = []
+    for axis in range(3):
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        for p, q in product(t, t):
+            ends = []
+            for end in (0, 1):
+                line = 0.0
+                for u, v in product((0, 1), repeat=2):
+                    corner = [0, 0, 0]
+                    corner[axis], corner[first], corner[second] = end, u, v
+                    line = line + (p if u else 1 - p) * (q if v else 1 - q) * at[tuple(corner)]
+                ends.append(line - cut)
+            crossed = (ends[0] < 0) != (ends[1] < 0)
+            point = places[crossed].astype(float)
+            point[:, axis] += ends[0][crossed] / (ends[0] - ends[1])[crossed]
+            point[:, first] += p
+            point[:, second] += q
+            found.append(point)
+    return origin + np.concatenate(found) / np.array(shape) @ cell
+
+
+def distance_to_points(points, surface, cell, pbc, reach):
+    """Distance of every point to the nearest surface point, periodic images within `reach` included."""
+    copies = np.concatenate([surface + shift for shift in image_shifts(cell, pbc, reach)])
+    inverse = np.linalg.inv(cell)
+    fractions = points @ inverse
+    fractions -= np.floor(fractions - (surface @ inverse).min(axis=0)) * np.asarray(pbc)
+    return cKDTree(copies).query(fractions @ cell)[0]
+
+
+# Composition --------------------------------------------------------------------------------------
+
+
+def composition(frame, phase, distance, masses, bulk_distance):
+    """{row: {element: (wt%, at%)}} and the number of atoms of each row, by loops."""
+    sides = ("rich side", "poor side", "rich bulk", "poor bulk")
+    rows = {name: [] for name in ("rich", "poor", "boundary", *sides, "all")}
+    for atom in range(frame.n_atoms):
+        name = frame.species_names[frame.species[atom]]
+        rows[("poor", "rich", "boundary")[phase[atom]]].append(name)
+        rows["all"].append(name)
+        d = distance[atom]
+        side = ("poor", "rich")[int(phase[atom] == 1 if np.isnan(d) else d > 0)]
+        rows[f"{side} side"].append(name)
+        if np.isnan(d) or abs(d) > bulk_distance:
+            rows[f"{side} bulk"].append(name)
+    result, atoms = {}, {}
+    for row, names in rows.items():
+        atoms[row] = len(names)
+        mass = sum(masses[name] for name in names)
+        result[row] = {
+            name: (
+                100 * masses[name] * names.count(name) / mass if names else np.nan,
+                100 * names.count(name) / len(names) if names else np.nan,
+            )
+            for name in frame.species_names
+        }
+    return result, atoms
+
+
+def proxigram(frame, distance, bin_width=0.5, limit=30.0):
+    """[(distance, atoms, {element: at%})] for every bin that holds atoms, by loops."""
+    rows = []
+    for index in range(-round(limit / bin_width), round(limit / bin_width)):
+        inside = [
+            frame.species_names[frame.species[atom]]
+            for atom in range(frame.n_atoms)
+            if index * bin_width <= distance[atom] < (index + 1) * bin_width
+        ]
+        if inside:
+            shares = {name: 100 * inside.count(name) / len(inside) for name in frame.species_names}
+            rows.append(((index + 0.5) * bin_width, len(inside), shares))
+    return rows
+
+
+# Series -------------------------------------------------------------------------------------------
+
+
+def block_errors(values):
+    """{block length: standard error of the mean from blocks of that length}, lengths 1, 2, 4 ..."""
+    errors, length = {}, 1
+    while len(values) // length >= 4:
+        means = [
+            sum(values[first : first + length]) / length
+            for first in range(0, len(values) - length + 1, length)
+        ]
+        mean = sum(means) / len(means)
+        variance = sum((value - mean) ** 2 for value in means) / (len(means) - 1)
+        errors[length] = (variance / len(means)) ** 0.5
+        length *= 2
+    return errors
