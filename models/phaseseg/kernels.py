@@ -309,12 +309,13 @@ def values_in_bins(values, low, width, n_bins, first, stop, out):
 @jit
 def interpolate(coords, wrap, values, out):
     """Cubic (four-point Lagrange) interpolation of the grid at every point of `coords`."""
+    n0, n1, n2 = values.shape
     w = np.empty((3, 4), dtype=np.float32)
+    first = np.empty(3, dtype=np.int64)
     at = np.empty((3, 4), dtype=np.int64)
     one, two, half, sixth = np.float32(1), np.float32(2), np.float32(0.5), np.float32(1 / 6)
     for atom in range(coords.shape[0]):
         for axis in range(3):
-            n = values.shape[axis]
             g = coords[atom, axis]
             base = floor(g)
             t = g - np.float32(base)
@@ -322,28 +323,34 @@ def interpolate(coords, wrap, values, out):
             w[axis, 1] = (t + one) * (t - one) * (t - two) * half
             w[axis, 2] = -(t + one) * t * (t - two) * half
             w[axis, 3] = (t + one) * t * (t - one) * sixth
-            first = int(base) - 1
-            for s in range(4):
-                index = first + s
-                if index < 0 or index >= n:  # rarely; a division costs more than all the rest
-                    index = index % n if wrap[axis] else min(max(index, 0), n - 1)
-                at[axis, s] = index
-        a0, a1, a2, a3 = at[2, 0], at[2, 1], at[2, 2], at[2, 3]
+            first[axis] = int(base) - 1
+        i, j, k = first[0], first[1], first[2]
         w0, w1, w2, w3 = w[2, 0], w[2, 1], w[2, 2], w[2, 3]
         total = np.float32(0)
-        for i in range(4):
-            p = at[0, i]
+        if i >= 0 and j >= 0 and k >= 0 and i + 4 <= n0 and j + 4 <= n1 and k + 4 <= n2:
+            for a in range(4):
+                plane = np.float32(0)
+                for b in range(4):
+                    p, q = i + a, j + b
+                    line = w0 * values[p, q, k] + w1 * values[p, q, k + 1]
+                    line += w2 * values[p, q, k + 2] + w3 * values[p, q, k + 3]
+                    plane += w[1, b] * line
+                total += w[0, a] * plane
+            out[atom] = total
+            continue
+        for axis in range(3):
+            n = values.shape[axis]
+            for t in range(4):
+                index = first[axis] + t
+                at[axis, t] = index % n if wrap[axis] else min(max(index, 0), n - 1)
+        for a in range(4):
             plane = np.float32(0)
-            for j in range(4):
-                q = at[1, j]
-                line = (
-                    w0 * values[p, q, a0]
-                    + w1 * values[p, q, a1]
-                    + w2 * values[p, q, a2]
-                    + w3 * values[p, q, a3]
-                )
-                plane += w[1, j] * line
-            total += w[0, i] * plane
+            for b in range(4):
+                p, q = at[0, a], at[1, b]
+                line = w0 * values[p, q, at[2, 0]] + w1 * values[p, q, at[2, 1]]
+                line += w2 * values[p, q, at[2, 2]] + w3 * values[p, q, at[2, 3]]
+                plane += w[1, b] * line
+            total += w[0, a] * plane
         out[atom] = total
 
 
@@ -373,7 +380,7 @@ def _squares(coords, first, stop, c0, c1, c2, steps, r2):
 
 @jit
 def direct_sums(
-    places, mask, to_grid, steps, wrap, shape, start, order, coords, cells, only_mask, sigma, cutoff
+    places, mask, to_grid, steps, wrap, shape, start, order, coords, cells, orthogonal, only_mask, sigma, cutoff
 ):  # fmt: skip
     """Sum of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, at packed places.
 
@@ -388,6 +395,9 @@ def direct_sums(
         if steps[axis, 0] != 0 or steps[axis, 1] != 0 or steps[axis, 2] != 0:
             g = np.sqrt(to_grid[0, axis] ** 2 + to_grid[1, axis] ** 2 + to_grid[2, axis] ** 2)
             reach[axis] = int(ceil(cutoff * g / edge[axis]))
+    height = np.array(
+        [np.sqrt((steps[0] ** 2).sum()), np.sqrt((steps[1] ** 2).sum()), np.sqrt((steps[2] ** 2).sum())]
+    )
     small = steps.astype(np.float32)
     within = np.float32(cutoff * cutoff)
     scale = np.float32(-0.5 / (sigma * sigma))
@@ -402,18 +412,29 @@ def direct_sums(
             if not wrap[axis]:
                 low[axis], high[axis] = max(low[axis], 0), min(high[axis], cells[axis] - 1)
         chosen, everything = 0.0, 0.0
+        bottom, top = low[2], high[2]
         for i in range(low[0], high[0] + 1):
             si = i // cells[0]
             c0 = np.float32(si * shape[0]) - x0
             for j in range(low[1], high[1] + 1):
                 sj = j // cells[1]
                 c1 = np.float32(sj * shape[1]) - x1
+                if orthogonal:  # how much of the sphere is left in this row of cells
+                    d0 = max(i * edge[0] - x0, x0 - (i + 1) * edge[0], 0.0) * height[0]
+                    d1 = max(j * edge[1] - x1, x1 - (j + 1) * edge[1], 0.0) * height[1]
+                    rest2 = cutoff * cutoff - d0 * d0 - d1 * d1
+                    if rest2 < 0:
+                        continue
+                    if height[2] > 0:
+                        rest = np.sqrt(rest2) / height[2]
+                        bottom = max(int(floor((x2 - rest) / edge[2])), low[2])
+                        top = min(int(floor((x2 + rest) / edge[2])), high[2])
                 row = ((i - si * cells[0]) * cells[1] + j - sj * cells[1]) * cells[2]
-                k = low[2]
-                while k <= high[2]:  # cells in a row are one stretch of atoms, image by image
+                k = bottom
+                while k <= top:  # cells in a row are one stretch of atoms, image by image
                     sk = k // cells[2]
                     c2 = np.float32(sk * shape[2]) - x2
-                    last = min(high[2], (sk + 1) * cells[2] - 1)
+                    last = min(top, (sk + 1) * cells[2] - 1)
                     first, stop = start[row + k - sk * cells[2]], start[row + last - sk * cells[2] + 1]
                     k = last + 1
                     if stop - first > r2.size:

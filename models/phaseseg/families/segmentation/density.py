@@ -288,7 +288,8 @@ def exact_density(
     lattice, atoms = density.lattice, density.atoms
     sums = kernels.direct_sums(
         places, frame.species_mask(rule.species), lattice.to_grid, lattice.metric_steps, lattice.wrap,
-        np.array(lattice.shape), atoms.start, atoms.order, atoms.coords, lattice.cells, rule.field == "number",
+        np.array(lattice.shape), atoms.start, atoms.order, atoms.coords, lattice.cells,
+        lattice.orthogonal, rule.field == "number",
         rule.sigma, DIRECT_REACH * rule.sigma,
     )  # fmt: skip
     norm = 1.0
