@@ -46,11 +46,11 @@ class Lattice:
 
     @cached_property
     def steps(self) -> NDArray[np.float64]:
-        return self.cell / np.array(self.shape, dtype=float)[:, None]
+        return np.asarray(self.cell / np.array(self.shape, dtype=float)[:, None])
 
     @cached_property
     def to_grid(self) -> NDArray[np.float64]:
-        return np.linalg.inv(self.steps)
+        return np.asarray(np.linalg.inv(self.steps), dtype=np.float64)
 
     @property
     def metric_steps(self) -> NDArray[np.float64]:
@@ -70,7 +70,7 @@ class Lattice:
     @property
     def cells(self) -> NDArray[np.int64]:
         """(3,) coarse cells along each axis: atoms are sorted by them, facets are looked up in them."""
-        return np.maximum(np.array(self.shape) // COARSE, 1)
+        return np.asarray(np.maximum(np.array(self.shape) // COARSE, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,8 +239,9 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
         for width, wrap in zip(widths, lattice.wrap, strict=True)
     ]
     atom_density = frame.n_atoms / volume
-    for width, extent in zip(widths, extents, strict=True):
-        atom_density *= width / max(extent, rule.sigma)
+    for width, extent, wrap in zip(widths, extents, lattice.wrap, strict=True):
+        # Atoms in one plane fill at least sigma of an open axis; a flat box may be as thin as it likes.
+        atom_density *= 1.0 if wrap else width / max(extent, rule.sigma)
     if rule.field == "mole-fraction":
         everything = _smooth(atoms, np.ones(frame.n_atoms, dtype=bool), lattice, rule.sigma)
         np.maximum(everything, np.float32(VOID_DENSITY * atom_density), out=everything)
