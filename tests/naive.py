@@ -108,17 +108,14 @@ def kde_over_images(positions, lengths, sigma):
 
 
 def two_means(values):
-    """Cut of two-means by trying every split of the sorted values."""
+    """Cut of two-means: every split of the sorted values is tried."""
     values = np.sort(np.asarray(values, dtype=float).ravel())
-    best, cut = np.inf, values[0]
-    for n in range(1, len(values)):
-        if values[n] == values[n - 1]:
-            continue
-        low, high = values[:n], values[n:]
-        within = ((low - low.mean()) ** 2).sum() + ((high - high.mean()) ** 2).sum()
-        if within < best:
-            best, cut = within, (low.mean() + high.mean()) / 2
-    return cut
+    n = np.arange(1, len(values))  # so many in the lower class
+    low, low2 = np.cumsum(values)[:-1], np.cumsum(values**2)[:-1]
+    high, high2 = values.sum() - low, (values**2).sum() - low2
+    within = (low2 - low**2 / n) + (high2 - high**2 / (len(values) - n))
+    best = int(np.argmin(within))
+    return float((low[best] / n[best] + high[best] / (len(values) - n[best])) / 2)
 
 
 def gradient(values, cell, pbc):
