@@ -150,7 +150,7 @@ class WeakPhaseLabels(_Checked):
             yield "Loading; the very first use compiles for a while"
         from ovito_phaseseg import convert
         from phaseseg.families.segmentation.density import density_field
-        from phaseseg.families.segmentation.interface import find_domains
+        from phaseseg.families.segmentation.domains import find_domains
         from phaseseg.families.segmentation.labels import label_density
 
         rule = self.rule()

@@ -69,7 +69,7 @@ class Grid:
     @property
     def steps(self) -> NDArray[np.float64]:
         """(3, 3) float64, Å: vector from a grid point to its next neighbor along each axis (rows)."""
-        return self.cell / np.array(self.values.shape, dtype=float)[:, None]
+        return np.asarray(self.cell / np.array(self.values.shape, dtype=float)[:, None])
 
     @property
     def voxel_volume(self) -> float:
@@ -188,7 +188,7 @@ FIELD_SPECS: dict[str, FieldSpec] = {
             "",
             "frame",
             "scalar",
-            "difference of the two sides of the cut over counting noise; two phases from 2.5 on",
+            "difference of the two sides of the cut over counting noise; two phases from 2 on",
         ),
         ("threshold", "Threshold", "Å^-3 or 1", "frame", "scalar", "the cut that was used"),
         (

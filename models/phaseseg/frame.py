@@ -140,7 +140,8 @@ class Frame:
         mask = lookup[self.species]
         if not mask.any():
             raise ValueError(
-                f"{where}no atom is of species {', '.join(wanted)}; the species here are {', '.join(present)}."
+                f"{where}no atom is of species {', '.join(wanted)}; "
+                f"the species here are {', '.join(present)}."
             )
         return mask
 

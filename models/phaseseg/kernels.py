@@ -236,7 +236,7 @@ def gradient_moments(values, metric, wrap):
     m00, m11, m22 = np.float32(metric[0, 0]), np.float32(metric[1, 1]), np.float32(metric[2, 2])
     m01, m02, m12 = np.float32(2 * metric[0, 1]), np.float32(2 * metric[0, 2]), np.float32(2 * metric[1, 2])
     half = np.float32(0.5)
-    weight, weighted = 0.0, 0.0
+    weight, weighted = np.float64(0), np.float64(0)
     line = np.empty(n2 + 2, dtype=np.float32)
     for i in range(n0):
         i_low, i_high = (i - 1, (i + 1) % n0) if i else (n0 - 1, 1 % n0)
@@ -361,7 +361,7 @@ def at_nearest(coords, wrap, values, out):
     for atom in range(coords.shape[0]):
         for axis in range(3):
             n = values.shape[axis]
-            index = int(floor(coords[atom, axis] + np.float32(0.5)))
+            index = floor(coords[atom, axis] + np.float32(0.5))
             at[axis] = index % n if wrap[axis] else min(max(index, 0), n - 1)
         out[atom] = values[at[0], at[1], at[2]]
 
@@ -380,7 +380,8 @@ def _squares(coords, first, stop, c0, c1, c2, steps, r2):
 
 @jit
 def direct_sums(
-    places, mask, to_grid, steps, wrap, shape, start, order, coords, cells, orthogonal, only_mask, sigma, cutoff
+    places, mask, to_grid, steps, wrap, shape, start, order, coords, cells, orthogonal, only_mask, sigma,
+    cutoff,
 ):  # fmt: skip
     """Sum of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, at packed places.
 
@@ -394,7 +395,7 @@ def direct_sums(
     for axis in range(3):
         if steps[axis, 0] != 0 or steps[axis, 1] != 0 or steps[axis, 2] != 0:
             g = np.sqrt(to_grid[0, axis] ** 2 + to_grid[1, axis] ** 2 + to_grid[2, axis] ** 2)
-            reach[axis] = int(ceil(cutoff * g / edge[axis]))
+            reach[axis] = ceil(cutoff * g / edge[axis])
     height = np.array(
         [np.sqrt((steps[0] ** 2).sum()), np.sqrt((steps[1] ** 2).sum()), np.sqrt((steps[2] ** 2).sum())]
     )
@@ -427,8 +428,8 @@ def direct_sums(
                         continue
                     if height[2] > 0:
                         rest = np.sqrt(rest2) / height[2]
-                        bottom = max(int(floor((x2 - rest) / edge[2])), low[2])
-                        top = min(int(floor((x2 + rest) / edge[2])), high[2])
+                        bottom = max(floor((x2 - rest) / edge[2]), low[2])
+                        top = min(floor((x2 + rest) / edge[2]), high[2])
                 row = ((i - si * cells[0]) * cells[1] + j - sj * cells[1]) * cells[2]
                 k = bottom
                 while k <= top:  # cells in a row are one stretch of atoms, image by image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import erf, sqrt
+from math import pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,12 @@ class Composition:
     masses: NDArray[np.float64]
     counts: NDArray[np.int64]
     by_distance: NDArray[np.int64]
+
+    @property
+    def without_mass(self) -> list[str]:
+        """Names of the species that are there but are no elements, so that there is no wt%."""
+        unknown = np.isnan(self.masses) & (self.counts[-1] > 0)
+        return [name for name, missing in zip(self.names, unknown, strict=True) if missing]
 
     def weight_percent(self) -> NDArray[np.float64]:
         """(8, n_species) wt%; NaN for an empty row or without masses."""
@@ -163,36 +169,50 @@ def count_atoms(
 def fit_interface(
     distance: NDArray[np.float64], share: NDArray[np.float64], atoms: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Center and 10-90 width, Å, of an error function fitted to a profile.
+    """Center and 10-90 width, Å, of an error function fitted to a profile in bins of 0.5 Å.
 
-    The profile is lower + (upper - lower) (1 + erf((distance - center) / (sqrt(2) s))) / 2, weighted by
-    the atoms of each bin; the width is 2.563 s. Corrected for the width of the bins. NaN where fewer
-    than six bins hold atoms or the fit does not converge.
+    The profile is lower + (upper - lower) (1 + erf((distance - center) / (sqrt(2) s))) / 2, averaged over
+    each bin and weighted by its atoms; the width is 2.563 s. NaN where fewer than six bins hold atoms or
+    the fit does not converge.
     """
     from scipy.optimize import least_squares
+    from scipy.special import erf
 
     near = np.abs(distance) <= FIT_WITHIN
     x, y, w = distance[near], share[near], np.sqrt(atoms[near])
     if len(x) < 6 or np.ptp(y) == 0:
         return float("nan"), float("nan")
-    erfs = np.vectorize(erf, otypes=[float])
+    ends = np.stack([x - BIN_WIDTH / 2, x + BIN_WIDTH / 2])
+
+    def terms(p: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        u, s = ends - p[2], p[3]
+        bell = sqrt(2 / pi) * np.exp(-((u / s) ** 2) / 2)
+        step = erf(u / (sqrt(2) * s))
+        # Integrals of the error function from end to end of the bins, and their derivatives.
+        mean, by_center, by_s = (
+            np.diff(f, axis=0)[0] / (2 * BIN_WIDTH) for f in (u * step + s * bell, -step, bell)
+        )
+        return 0.5 + mean, by_center, by_s
 
     def residual(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(w * (p[0] + (p[1] - p[0]) * (1 + erfs((x - p[2]) / (sqrt(2) * p[3]))) / 2 - y))
+        return np.asarray(w * (p[0] + (p[1] - p[0]) * terms(p)[0] - y))
 
+    def jacobian(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        rise, by_center, by_s = terms(p)
+        return (
+            np.stack([1 - rise, rise, (p[1] - p[0]) * by_center, (p[1] - p[0]) * by_s], axis=1) * w[:, None]
+        )
+
+    low, high = (
+        y[side].mean() if side.any() else limit for side, limit in ((x < 0, y.min()), (x > 0, y.max()))
+    )
     fit = least_squares(
         residual,
-        [
-            y[x < 0].mean() if (x < 0).any() else y.min(),
-            y[x > 0].mean() if (x > 0).any() else y.max(),
-            0.0,
-            1.0,
-        ],
+        [low, high, 0.0, 1.0],
+        jacobian,
         bounds=([-np.inf, -np.inf, -FIT_WITHIN, 1e-3], [np.inf, np.inf, FIT_WITHIN, 4 * FIT_WITHIN]),
         x_scale=[0.1, 0.1, 1.0, 1.0],
     )
     if not fit.success:
         return float("nan"), float("nan")
-    # Averaging over a bin of width b adds b^2 / 12 to the variance.
-    variance = fit.x[3] ** 2 - BIN_WIDTH**2 / 12
-    return float(fit.x[2]), float(WIDTH_10_90 * sqrt(max(variance, 0.0)))
+    return float(fit.x[2]), float(WIDTH_10_90 * fit.x[3])

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 Field = Literal["number", "mole-fraction"]
 Threshold = Literal["steepest", "two-means", "midpoint"]
 
-# Calibrated by `phaseseg validate verdict`; docs/weak-labels.md shows the distributions.
-MIN_CONTRAST = 2.5
+# Calibrated on melts of known state (docs/weak-labels.md; docs/examples/validate_weak_labels.py).
+MIN_CONTRAST = 2.0
 """Contrast from which on a frame is called two phases."""
-CLEAR_CONTRAST = (2.0, 4.0)
+CLEAR_CONTRAST = (1.75, 4.0)
 """Below the first number one phase is clear, above the second two; between them the call is uncertain."""
 
 
@@ -40,10 +40,8 @@ class LabelRule:
     bulk_distance: float = 5.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.species, str):
-            object.__setattr__(self, "species", (self.species,))
-        else:
-            object.__setattr__(self, "species", tuple(self.species))
+        names: Any = self.species
+        object.__setattr__(self, "species", (names,) if isinstance(names, str) else tuple(names))
         if not self.species or not all(isinstance(name, str) and name for name in self.species):
             raise ValueError(f"species must be one or more names, found {self.species!r}.")
         for name, low in (("sigma", 0.0), ("voxel", 0.0)):
@@ -99,4 +97,4 @@ class LabelRule:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `LabelRule(**rule.to_dict())` gives the rule back."""
-        return cast(dict[str, Any], asdict(self))
+        return asdict(self)

@@ -162,12 +162,12 @@ def plan_lattice(frame: Frame, rule: LabelRule) -> Lattice:
             # A 2D box: one voxel thick. It closes on itself, so that nothing varies along it.
             flat[short[0]] = wrap[short[0]] = True
         elif frame.pbc[short].any():
-            axis = int(next(axis for axis in short if frame.pbc[axis]))
+            axis = next(int(axis) for axis in short if frame.pbc[axis])
             raise ValueError(
                 f"{where}sigma is {rule.sigma:g} Å, more than half of the cell's {heights[axis]:.3g} Å along "
                 f"axis {'abc'[axis]}; choose a sigma of at most {heights[axis] / 2:.3g} Å or repeat the cell."
             )
-        for axis in np.flatnonzero(~wrap):
+        for axis in np.flatnonzero(~wrap).tolist():
             margin = OPEN_MARGIN * rule.sigma / heights[axis]
             origin = origin + (low[axis] - margin) * frame.cell[axis]
             cell[axis] = frame.cell[axis] * (high[axis] - low[axis] + 2 * margin)
@@ -183,9 +183,9 @@ def plan_lattice(frame: Frame, rule: LabelRule) -> Lattice:
     if needed > FREE_MEMORY_SHARE * free:
         least = rule.voxel_size * (needed / (FREE_MEMORY_SHARE * free)) ** (1 / 3)
         raise ValueError(
-            f"{where}voxels of {rule.voxel_size:g} Å make a grid of {' x '.join(f'{c:.0f}' for c in counts)}, "
-            f"which needs {needed / 1e9:.3g} GB of memory where {free / 1e9:.3g} GB are free; "
-            f"choose a voxel of at least {least:.2g} Å."
+            f"{where}voxels of {rule.voxel_size:g} Å make a grid of "
+            f"{' x '.join(f'{c:.0f}' for c in counts)}, which needs {needed / 1e9:.3g} GB "
+            f"of memory where {free / 1e9:.3g} GB are free; choose a voxel of at least {least:.2g} Å."
         )
     if not orthogonal:
         from scipy.fft import next_fast_len
@@ -233,7 +233,7 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
     atoms = PackedAtoms.of(frame, lattice)
     values = _smooth(atoms, chosen, lattice, rule.sigma)
     volume = float(abs(np.linalg.det(lattice.cell)))
-    widths = [1 / np.linalg.norm(lattice.to_grid[:, axis]) * lattice.shape[axis] for axis in range(3)]
+    widths = [lattice.shape[axis] / float(np.linalg.norm(lattice.to_grid[:, axis])) for axis in range(3)]
     extents = [
         width - (0 if wrap else 2 * OPEN_MARGIN * rule.sigma)
         for width, wrap in zip(widths, lattice.wrap, strict=True)
@@ -246,7 +246,7 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
         everything = _smooth(atoms, np.ones(frame.n_atoms, dtype=bool), lattice, rule.sigma)
         np.maximum(everything, np.float32(VOID_DENSITY * atom_density), out=everything)
         values /= everything
-    kernel_volume = 1.0
+    kernel_volume: float = 1.0
     for axis in range(3):
         kernel_volume *= widths[axis] if lattice.flat[axis] else 2 * sqrt(pi) * rule.sigma
     grid = Grid(values, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)

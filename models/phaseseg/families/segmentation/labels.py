@@ -19,7 +19,8 @@ from phaseseg.families.segmentation.density import (
     exact_density,
     plan_lattice,
 )
-from phaseseg.families.segmentation.interface import Domains, Interface, find_domains
+from phaseseg.families.segmentation.domains import Domains, find_domains
+from phaseseg.families.segmentation.interface import Interface
 from phaseseg.families.segmentation.threshold import measure_cuts, pooled_threshold, verdict_sentence
 from phaseseg.fields import BOUNDARY, POOR, RICH, Fields, Table
 from phaseseg.frame import Frame
@@ -111,13 +112,14 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     messages.append(verdict_sentence(contrast, n_phases))
     if abs(cuts.two_means - cuts.steepest) > 0.1 * abs(cuts.steepest) and n_phases == 2:
         messages.append(
-            f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: they differ "
-            f"by {abs(cuts.two_means / cuts.steepest - 1):.0%}, as they do where one phase is scarce. "
-            f"The cut used is {cut:.4g}."
+            f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: "
+            f"they differ by {abs(cuts.two_means / cuts.steepest - 1):.0%}, as they do where one phase is "
+            f"scarce. The cut used is {cut:.4g}."
         )
     if rule.voxel_size > rule.sigma:
         messages.append(
-            f"Voxels of {rule.voxel_size:g} Å do not resolve a sigma of {rule.sigma:g} Å; use at most {rule.sigma / 2:g} Å."
+            f"Voxels of {rule.voxel_size:g} Å do not resolve a sigma of {rule.sigma:g} Å; "
+            f"use at most {rule.sigma / 2:g} Å."
         )
     # From here to `unsort`, atoms stand in the order of the grid.
     atoms = density.atoms
@@ -154,10 +156,8 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         half_width = np.float32(rule.boundary_width / 2 if rule.boundary_width > 0 else -1)
         _assign(atoms.order, domain, distance, half_width, *labels.values())
     composition = count_atoms(frame, labels["phase"], labels["interface_distance"], rule.bulk_distance)
-    if np.isnan(composition.masses[composition.counts[-1] > 0]).any():
-        unknown = [n for n, m, c in zip(composition.names, composition.masses, composition.counts[-1], strict=True)
-                   if np.isnan(m) and c]  # fmt: skip
-        messages.append(f"No wt%: {', '.join(unknown)} is no element with a known mass.")
+    if composition.without_mass:
+        messages.append(f"No wt%: {', '.join(composition.without_mass)} is no element with a known mass.")
     return Fields(
         {
             "phase": labels["phase"],
@@ -352,7 +352,7 @@ def _label_averaged(
         where = f"{frame.source}: " if frame.source else ""
         if frame.time is None:
             raise ValueError(
-                f"{where}averaging needs the time of every frame; give the time of an MD step in ps."
+                f"{where}averaging needs the time of every frame; give the time of an MD step in ps (dt)."
             )
         if window and frame.time <= window[-1][0].time:  # type: ignore[operator]
             raise ValueError(

@@ -29,7 +29,7 @@ class Histogram:
     @property
     def edges(self) -> NDArray[np.float64]:
         """(n_bins + 1,) edges of the bins."""
-        return self.low + self.width * np.arange(len(self.counts) + 1)
+        return np.asarray(self.low + self.width * np.arange(len(self.counts) + 1), dtype=np.float64)
 
     def sides(self, cut: float) -> tuple[float, float, float]:
         """Share of the voxels above the cut, and the mean below and above it (to one bin)."""
@@ -123,7 +123,7 @@ class Cuts:
 
         With N the mean number of chosen atoms that the kernel counts on either side,
         (N_rich - N_poor) / sqrt(N_poor + 1). A homogeneous melt, cut anywhere, has its fluctuations
-        as its two sides: 1.2 to 1.8. The 1 stands for the last atom: without it the empty space
+        as its two sides: 1.1 to 2.0 at any sigma. The 1 stands for the last atom: without it the empty space
         between the atoms of a dilute species would look like a phase.
         """
         _, poor, rich = self.histogram.sides(cut)
@@ -211,9 +211,12 @@ def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
 def verdict_sentence(contrast: float, n_phases: int) -> str:
     """One sentence on the one-phase verdict, with the criterion, its value and how sure it is."""
     low, high = CLEAR_CONTRAST
-    sure = "clear" if contrast < low or contrast > high else "uncertain"
     number = {1: "One phase", 2: "Two phases"}[n_phases]
+    if contrast < low or contrast > high:
+        sure = "a clear case"
+    else:
+        sure = f"an uncertain case, as everything from {low:g} to {high:g} is"
     return (
-        f"{number}: the contrast of the two sides of the cut is {contrast:.2f} times the counting noise "
-        f"({sure}; two phases from {MIN_CONTRAST:g} on, clear below {low:g} and above {high:g})."
+        f"{number}: the two sides of the cut differ by {contrast:.2f} times the counting noise "
+        f"({sure}; two phases from {MIN_CONTRAST:g} on)."
     )
