@@ -154,7 +154,16 @@ def _facets(values, cut, to_grid, volume, cubes, cases, edges, crossed, pieces, 
         b2 = to_grid[2, 0] * a0 + to_grid[2, 1] * a1 + to_grid[2, 2] * a2
         size = np.sqrt(b0 * b0 + b1 * b1 + b2 * b2)
         total += 0.5 * volume * size
-        norm = 1 / size if size > 0 else 0.0  # the cut touches a corner: a point without a plane
+        if a0 * a0 + a1 * a1 + a2 * a2 < 1e-12:
+            # The cut only touches a corner or an edge: no area, but the slope has the direction.
+            a0 = f[2] + f[3] + f[6] + f[7] - f[0] - f[1] - f[4] - f[5]
+            a1 = f[1] + f[3] + f[5] + f[7] - f[0] - f[2] - f[4] - f[6]
+            a2 = f[4] + f[5] + f[6] + f[7] - f[0] - f[1] - f[2] - f[3]
+            b0 = to_grid[0, 0] * a0 + to_grid[0, 1] * a1 + to_grid[0, 2] * a2
+            b1 = to_grid[1, 0] * a0 + to_grid[1, 1] * a1 + to_grid[1, 2] * a2
+            b2 = to_grid[2, 0] * a0 + to_grid[2, 1] * a1 + to_grid[2, 2] * a2
+            size = np.sqrt(b0 * b0 + b1 * b1 + b2 * b2)
+        norm = 1 / size if size > 0 else 0.0
         normal[slot, 0], normal[slot, 1], normal[slot, 2] = norm * b0, norm * b1, norm * b2
     return start, total
 
