@@ -229,13 +229,19 @@ def surface_points(values, cut, cell, origin, pbc, fine=10):
     return origin + np.concatenate(found) / np.array(shape) @ cell
 
 
-def distance_to_points(points, surface, cell, pbc, reach):
-    """Distance of every point to the nearest surface point, periodic images within `reach` included."""
-    copies = np.concatenate([surface + shift for shift in image_shifts(cell, pbc, reach)])
+def distance_to_points(points, surface, cell, origin, pbc, reach):
+    """Distance of every point to the nearest surface point or image; right where it is below `reach`."""
     inverse = np.linalg.inv(cell)
-    fractions = points @ inverse
-    fractions -= np.floor(fractions - (surface @ inverse).min(axis=0)) * np.asarray(pbc)
-    return cKDTree(copies).query(fractions @ cell)[0]
+    margin = reach * np.linalg.norm(inverse, axis=0)
+
+    def home(places):
+        fractions = (places - origin) @ inverse
+        return fractions - np.floor(fractions) * np.asarray(pbc)
+
+    images = home(surface)[None] + (image_shifts(cell, pbc, reach) @ inverse)[:, None]
+    images = images.reshape(-1, 3)
+    near = ((images >= -margin) & (images <= 1 + margin)) | ~np.asarray(pbc)
+    return cKDTree(images[near.all(axis=1)] @ cell).query(home(points) @ cell)[0]
 
 
 # Composition --------------------------------------------------------------------------------------
