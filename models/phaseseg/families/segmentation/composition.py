@@ -163,7 +163,9 @@ def count_atoms(
             by_bulk[RICH], by_bulk[POOR], by_phase.sum(axis=0),
         ]
     )  # fmt: skip
-    return Composition(frame.species_names, element_masses(frame.species_names), counts, by_bin)
+    masses = element_masses(frame.species_names)
+    masses[counts[-1] == 0] = 0.0  # a name without atoms weighs nothing, whatever it means
+    return Composition(frame.species_names, masses, counts, by_bin)
 
 
 def fit_interface(
