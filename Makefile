@@ -1,0 +1,54 @@
+# `make demo` and `make test` need Python >= 3.11 and make, nothing else; both may be repeated.
+# PYTHON=python3.13 makes the virtual environment with another interpreter.
+PYTHON ?= python3
+
+BIN := .venv/bin
+PIN := -c constraints.txt --build-constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: demo test format docs benchmark wheel clean
+.DELETE_ON_ERROR:
+
+demo: .venv/core.stamp
+	$(BIN)/phaseseg demo
+
+test: .venv/test.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
+	$(BIN)/pytest
+
+format: .venv/test.stamp
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: .venv/test.stamp
+	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html
+	@echo "Written: docs/_build/html/index.html"
+
+benchmark: .venv/test.stamp
+	$(BIN)/pytest tests/benchmarks -m "slow or not slow"
+
+wheel: .venv/test.stamp
+	$(BIN)/pip install --quiet build -c constraints.txt
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv build dist docs/_build docs/api demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+
+.venv/core.stamp: .venv/pip.stamp $(INPUTS)
+	$(BIN)/pip install --quiet --editable . $(PIN)
+	@touch $@
+
+.venv/test.stamp: .venv/pip.stamp $(INPUTS)
+	$(BIN)/pip install --quiet --editable '.[ovito,simulate,dask]' --group test --group docs $(PIN)
+	@touch $@ .venv/core.stamp
+
+# A pip that knows dependency groups and build constraints.
+.venv/pip.stamp: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.13 ...")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	@touch $@

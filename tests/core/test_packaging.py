@@ -1,0 +1,56 @@
+"""What a wheel holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "phaseseg/py.typed",
+        "phaseseg/cli.py",
+        "phaseseg/demo/melt_large_3000K.dump.gz",
+        "phaseseg/demo/melt_large_4000K.dump.gz",
+        "phaseseg/demo/melt_small_3000K.dump.gz",
+        "phaseseg/demo/melt_small_4000K.dump.gz",
+        "phaseseg/recipes/melt/melt.json",
+        "ovito_phaseseg/modifiers.py",
+        "ase_bridge/convert.py",
+    ],
+)
+def test_wheel_holds(wheel: zipfile.ZipFile, name: str) -> None:
+    assert name in wheel.namelist()
+
+
+def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
+    """No tests, no caches of compiled code, no package named `models`; a few MB."""
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert tops == {"phaseseg", "ovito_phaseseg", "ase_bridge", "ovito_phaseseg-0.1.0.dist-info"}
+    assert not [name for name in wheel.namelist() if name.endswith((".pyc", ".nbi", ".nbc"))]
+    assert sum(entry.compress_size for entry in wheel.infolist()) < 5e6
+
+
+def test_entry_points_load() -> None:
+    """OVITO Pro finds the modifiers by these names, which the session files of users depend on."""
+    pytest.importorskip("ovito")
+    found = {entry.name: entry for entry in entry_points(group="OVITO.Modifier") if "phaseseg" in entry.value}
+    assert set(found) == {"Weak phase labels", "Restore phase types"}
+    assert all(entry.load().__module__ == "ovito_phaseseg.modifiers" for entry in found.values())
+    assert "phaseseg" in {entry.name for entry in entry_points(group="console_scripts")}

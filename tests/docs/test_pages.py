@@ -1,0 +1,109 @@
+"""The README and the pages: every example runs and prints what stands there; tables agree with the code.
+
+In a page, `python` blocks run in order in one namespace and `console` blocks (lines that begin with `$ `)
+in a shell, all in one empty folder. A `text` block is what the block before it prints; `...` stands for anything.
+`bash` blocks are not run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from phaseseg.families.segmentation.config import LabelRule
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "docs/quickstart.md", "docs/ovito.md", "docs/ase.md"]
+SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def blocks(page: str) -> list[tuple[int, str, str]]:
+    """Line, language and text of every fenced block."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    fence = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    return [(text[: m.start()].count("\n") + 2, m[1], m[2]) for m in fence.finditer(text)]
+
+
+def in_shell(command: str) -> str:
+    # The commands of this environment first: the page says `phaseseg` and `python`.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        command, shell=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        encoding="utf-8", timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+def compare(where: str, expected: str, printed: str) -> None:
+    if not doctest.OutputChecker().check_output(expected, printed, SAME):
+        pytest.fail(f"{where}: the page says\n{expected}\nbut this was printed:\n{printed}", pytrace=False)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of a page runs and prints what the page says."""
+    monkeypatch.chdir(tmp_path)
+    if page == "README.md":
+        shutil.copy(str(files("phaseseg") / "demo" / "melt_large_3000K.dump.gz"), "melt.dump.gz")
+    namespace: dict[str, object] = {"__name__": "page"}
+    printed = None
+    for line, language, text in blocks(page):
+        where = f"{page}, line {line}"
+        if language == "python":
+            assert not printed, (
+                f"{where}: the block before prints something that the page does not show:\n{printed}"
+            )
+            output = io.StringIO()
+            with contextlib.redirect_stdout(output):
+                exec(compile(text, where, "exec"), namespace)
+            printed = output.getvalue()
+        elif language == "console":
+            commands = re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
+            for command, expected in (part.split("\n", 1) for part in commands):
+                compare(where, expected, in_shell(command))
+        elif language == "text":
+            assert printed is not None, f"{where}: there is no block before that prints"
+            compare(where, text, printed)
+            printed = None
+
+
+def test_every_page_with_examples_is_run() -> None:
+    """A page with an example that is not in the list would rot."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    names = [str(page.relative_to(ROOT).as_posix()) for page in pages]
+    assert {
+        page for page in names if any(language in ("python", "console") for _, language, _ in blocks(page))
+    } == set(PAGES)
+
+
+def test_parameters_of_the_page_are_those_of_the_rule() -> None:
+    """docs/weak-labels.md lists every parameter with its default."""
+    page = (ROOT / "docs" / "weak-labels.md").read_text(encoding="utf-8")
+    section = page.split("## Parameters")[1].split("\n## ")[0]
+    listed = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", section, flags=re.MULTILINE))
+    actual = {
+        name: ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in LabelRule().to_dict().items()
+    }
+    assert listed == actual
+
+
+def test_links_between_files_exist() -> None:
+    """Relative links of the README and CONTRIBUTING point to files."""
+    for page in ("README.md", "CONTRIBUTING.md", "models/README.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+            if "://" not in target:
+                assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
