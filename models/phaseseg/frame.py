@@ -129,20 +129,17 @@ class Frame:
             If a name is not among `species_names`, or no atom has one of them.
         """
         wanted = (names,) if isinstance(names, str) else tuple(names)
-        where = f"{self.source}: " if self.source else ""
-        present = [name for code, name in enumerate(self.species_names) if (self.species == code).any()]
-        for name in wanted:
-            if name not in self.species_names:
-                raise ValueError(
-                    f"{where}no species named {name!r}; the species here are {', '.join(present) or 'none'}."
-                )
-        lookup = np.array([name in wanted for name in self.species_names])
-        mask = lookup[self.species]
-        if not mask.any():
-            raise ValueError(
-                f"{where}no atom is of species {', '.join(wanted)}; "
-                f"the species here are {', '.join(present)}."
+        mask = np.array([name in wanted for name in self.species_names], dtype=bool)[self.species]
+        missing = [name for name in wanted if name not in self.species_names]
+        if missing or not mask.any():
+            where = f"{self.source}: " if self.source else ""
+            present = ", ".join(self.species_names[code] for code in np.unique(self.species)) or "none"
+            what = (
+                f"no species named {missing[0]!r}"
+                if missing
+                else f"no atom is of species {', '.join(wanted)}"
             )
+            raise ValueError(f"{where}{what}; the species here are {present}.")
         return mask
 
     def replace(self, **changes: Any) -> Frame:

@@ -87,16 +87,15 @@ class PackedAtoms:
 
     @classmethod
     def of(cls, frame: Frame, lattice: Lattice) -> PackedAtoms:
-        return cls(
-            *kernels.pack(
-                frame.positions,
-                lattice.origin,
-                lattice.to_grid,
-                lattice.wrap,
-                np.array(lattice.shape),
-                lattice.cells,
-            )
-        )
+        # Allocated here and not in the kernel: NumPy asks for huge pages, which are quicker to touch.
+        start = np.zeros(lattice.cells.prod() + 1, dtype=np.int64)
+        order, cell_of = np.empty((2, frame.n_atoms), dtype=np.int32)
+        coords = np.empty((frame.n_atoms, 3), dtype=np.float32)
+        kernels.pack(
+            frame.positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape),
+            lattice.cells, start, order, coords, cell_of,
+        )  # fmt: skip
+        return cls(start, order, coords)
 
     def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
         """Per-atom values from the sorted back to the frame's own order."""
@@ -112,6 +111,7 @@ class DensityField:
     grid : the field on the grid
     lattice : its geometry, also along open and flat axes
     atoms : all atoms of the frame, sorted along the grid
+    chosen : (n_atoms,) bool, which of them (in the frame's order) are of the species
     kernel_volume : volume over which the kernel counts atoms, (4 pi)^(3/2) sigma^3, Å^3
     atom_density : atoms of all species per Å^3 (of the cell; along open axes of the atoms' extent)
     averaged : mean over several frames, so that direct sums over one frame are not its exact value
@@ -120,6 +120,7 @@ class DensityField:
     grid: Grid
     lattice: Lattice
     atoms: PackedAtoms
+    chosen: NDArray[np.bool_]
     kernel_volume: float
     atom_density: float
     mole_fraction: bool = False
@@ -250,7 +251,9 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
     for axis in range(3):
         kernel_volume *= widths[axis] if lattice.flat[axis] else 2 * sqrt(pi) * rule.sigma
     grid = Grid(values, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
-    return DensityField(grid, lattice, atoms, kernel_volume, atom_density, rule.field == "mole-fraction")
+    return DensityField(
+        grid, lattice, atoms, chosen, kernel_volume, atom_density, rule.field == "mole-fraction"
+    )
 
 
 def _smooth(
@@ -279,7 +282,7 @@ def _smooth(
 
 
 def exact_density(
-    frame: Frame, density: DensityField, rule: LabelRule, places: NDArray[np.integer[Any]]
+    density: DensityField, rule: LabelRule, places: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:
     """(len(places),) float64: the field by direct sums over the neighbors, at packed atoms.
 
@@ -288,7 +291,7 @@ def exact_density(
     """
     lattice, atoms = density.lattice, density.atoms
     sums = kernels.direct_sums(
-        places, frame.species_mask(rule.species), lattice.to_grid, lattice.metric_steps, lattice.wrap,
+        places, density.chosen, lattice.to_grid, lattice.metric_steps, lattice.wrap,
         np.array(lattice.shape), atoms.start, atoms.order, atoms.coords, lattice.cells,
         lattice.orthogonal, rule.field == "number",
         rule.sigma, DIRECT_REACH * rule.sigma,

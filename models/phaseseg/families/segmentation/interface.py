@@ -13,7 +13,7 @@ from phaseseg.families.segmentation.density import Lattice, PackedAtoms
 from phaseseg.kernels import jit
 
 # Where the interface seems to be within so many voxels, every facet around is tried.
-NEAR = 5.0
+NEAR = 4.0
 
 
 def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
@@ -201,24 +201,33 @@ def _spread(shape, wrap, steps, start, point, cells, nodes):
     vector = np.full((m0 * m1 * m2, 3), np.float32(1e15))
     facet = np.full(m0 * m1 * m2, -1, dtype=np.int32)
     edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
+    small = steps.astype(np.float32)
     big = np.empty((3, 3), dtype=np.float32)
     for a in range(3):
         for x in range(3):
             big[a, x] = steps[a, x] * edge[a]
-    g = np.empty(3, dtype=np.float32)
     for cell in range(start.size - 1):
+        if start[cell] == start[cell + 1]:
+            continue
         i, j, k = cell // (cells[1] * cells[2]), cell // cells[2] % cells[1], cell % cells[2]
-        for e in range(start[cell], start[cell + 1]):
-            g[0], g[1], g[2] = point[e, 0] / edge[0] - i, point[e, 1] / edge[1] - j, point[e, 2] / edge[2] - k
-            for c in range(8):
-                u, v, w = c >> 2 & 1, c >> 1 & 1, c & 1
-                d0, d1, d2 = g[0] - np.float32(u), g[1] - np.float32(v), g[2] - np.float32(w)
-                x0 = d0 * big[0, 0] + d1 * big[1, 0] + d2 * big[2, 0]
-                x1 = d0 * big[0, 1] + d1 * big[1, 1] + d2 * big[2, 1]
-                x2 = d0 * big[0, 2] + d1 * big[1, 2] + d2 * big[2, 2]
-                u, v, w = i + u, j + v, k + w
-                u, v, w = u if u < m0 else 0, v if v < m1 else 0, w if w < m2 else 0
-                _offer(vector, facet, (u * m1 + v) * m2 + w, x0, x1, x2, e)
+        for c in range(8):  # every corner of the cell gets the facet of the cell nearest to it
+            u, v, w = i + (c >> 2 & 1), j + (c >> 1 & 1), k + (c & 1)
+            g0, g1, g2 = np.float32(u * edge[0]), np.float32(v * edge[1]), np.float32(w * edge[2])
+            best, nearest = np.float32(1e30), 0
+            for e in range(start[cell], start[cell + 1]):
+                d0, d1, d2 = point[e, 0] - g0, point[e, 1] - g1, point[e, 2] - g2
+                x0 = d0 * small[0, 0] + d1 * small[1, 0] + d2 * small[2, 0]
+                x1 = d0 * small[0, 1] + d1 * small[1, 1] + d2 * small[2, 1]
+                x2 = d0 * small[0, 2] + d1 * small[1, 2] + d2 * small[2, 2]
+                far2 = x0 * x0 + x1 * x1 + x2 * x2
+                if far2 < best:
+                    best, nearest = far2, e
+            d0, d1, d2 = point[nearest, 0] - g0, point[nearest, 1] - g1, point[nearest, 2] - g2
+            x0 = d0 * small[0, 0] + d1 * small[1, 0] + d2 * small[2, 0]
+            x1 = d0 * small[0, 1] + d1 * small[1, 1] + d2 * small[2, 1]
+            x2 = d0 * small[0, 2] + d1 * small[1, 2] + d2 * small[2, 2]
+            u, v, w = u if u < m0 else 0, v if v < m1 else 0, w if w < m2 else 0
+            _offer(vector, facet, (u * m1 + v) * m2 + w, x0, x1, x2, nearest)
     for _ in range(64):  # two or three rounds in practice; 64 only bounds a pathological field
         changed = 0
         for direction in (-1, 1):
@@ -292,17 +301,17 @@ def _neighborhood(i, j, k, wrap, shape, steps, facets, points, cells, n, c0, c1,
                 if first == stop:
                     continue
                 if n + stop - first <= which.size:
-                    x, y, z = points[0, first:stop], points[1, first:stop], points[2, first:stop]
-                    a, b, c, d = c0[n:], c1[n:], c2[n:], which[n:]
                     m0, m1, m2 = t0 * shape[0], t1 * shape[1], t2 * shape[2]
                     s0 = np.float32(m0 * steps[0, 0] + m1 * steps[1, 0] + m2 * steps[2, 0])
                     s1 = np.float32(m0 * steps[0, 1] + m1 * steps[1, 1] + m2 * steps[2, 1])
                     s2 = np.float32(m0 * steps[0, 2] + m1 * steps[1, 2] + m2 * steps[2, 2])
-                    for e in range(stop - first):
-                        a[e] = x[e] + s0
-                        b[e] = y[e] + s1
-                        c[e] = z[e] + s2
-                        d[e] = first + e
+                    # Unsigned indices: for others a test for negative ones keeps the loop from vectorizing.
+                    to, source = np.uint64(n), np.uint64(first)
+                    for e in range(np.uint64(stop - first)):
+                        c0[to + e] = points[0, source + e] + s0
+                        c1[to + e] = points[1, source + e] + s1
+                        c2[to + e] = points[2, source + e] + s2
+                        which[to + e] = source + e
                 n += stop - first
     return n
 
@@ -313,9 +322,16 @@ def _nearest(c0, c1, c2, far2, n, x0, x1, x2):
     for e in range(n):
         y0, y1, y2 = c0[e] - x0, c1[e] - x1, c2[e] - x2
         far2[e] = y0 * y0 + y1 * y1 + y2 * y2
-    # Bits of floats that are not negative sort as integers do, and the least of integers is found many
-    # at a time without leave to reorder anything.
-    bits = far2.view(np.int32)
+    return _least(far2.view(np.int32), n)
+
+
+@jit
+def _least(bits, n):
+    """Place of the least of n floats that are not negative, given as the bits that they are made of.
+
+    Such bits sort as integers do, and the least of integers is found many at a time without leave to
+    reorder anything.
+    """
     least = bits[0]
     for e in range(n):
         least = min(least, bits[e])
@@ -341,6 +357,8 @@ def _measure(
     far2 = np.empty(room, np.float32)
     which = np.empty(room, np.int32)
     small = steps.astype(np.float32)
+    square = np.empty(8, np.float32)
+    square_bits = square.view(np.int32)
     near2 = np.float32(NEAR * NEAR) * lateral * lateral
     for i in range(cells[0]):
         for j in range(cells[1]):
@@ -363,13 +381,11 @@ def _measure(
                     x0 = d0 * small[0, 0] + d1 * small[1, 0] + d2 * small[2, 0]
                     x1 = d0 * small[0, 1] + d1 * small[1, 1] + d2 * small[2, 1]
                     x2 = d0 * small[0, 2] + d1 * small[1, 2] + d2 * small[2, 2]
-                    found = 0
-                    best = np.float32(1e30)
                     for c in range(8):
                         y0, y1, y2 = c0[c] - x0, c1[c] - x1, c2[c] - x2
-                        square = y0 * y0 + y1 * y1 + y2 * y2
-                        if square < best:
-                            best, found = square, c
+                        square[c] = y0 * y0 + y1 * y1 + y2 * y2
+                    found = _least(square_bits, 8)
+                    best = square[found]
                     if best < near2:
                         if n == 8:
                             n = _neighborhood(

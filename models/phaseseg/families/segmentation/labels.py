@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.composition import Composition, count_atoms, fit_interface
+from phaseseg.families.segmentation.composition import ROWS, Composition, count_atoms, fit_interface
 from phaseseg.families.segmentation.config import MIN_CONTRAST, LabelRule
 from phaseseg.families.segmentation.density import (
     DensityField,
@@ -114,7 +114,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         messages.append(
             f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: "
             f"they differ by {abs(cuts.two_means / cuts.steepest - 1):.0%}, as they do where one phase is "
-            f"scarce. The cut used is {cut:.4g}."
+            f"scarce or the cell is small. The cut used is {cut:.4g}."
         )
     if rule.voxel_size > rule.sigma:
         messages.append(
@@ -136,15 +136,11 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     if domains is None:
         if rule.phases == "auto" and len(messages) == 1:
             messages.append("Nothing was cut: all atoms are one class.")
-        dominant = (
-            cuts.mean >= cut
-            if not isinstance(rule.threshold, str)
-            else frame.species_mask(rule.species).mean() >= 0.5
-        )
-        labels = _one_phase(frame, RICH if dominant else POOR)
+        dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
+        labels = _one_phase(frame, RICH if dominant else POOR) | {"phase_density": atoms.unsort(at_atoms)}
         interface = None
     else:
-        rich = _is_rich(frame, density, rule, cut, at_atoms)
+        rich = _is_rich(density, rule, cut, at_atoms)
         domain = domains.of_atoms(atoms, rich)
         interface = Interface(domains.without_dropped(density.grid.values, cut), cut, lattice)
         distance = interface.distance(atoms)
@@ -152,16 +148,17 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             "phase": np.empty(frame.n_atoms, dtype=np.int8),
             "interface_distance": np.empty(frame.n_atoms, dtype=np.float32),
             "domain": np.empty(frame.n_atoms, dtype=np.int32),
+            "phase_density": np.empty(frame.n_atoms, dtype=np.float32),
         }
         half_width = np.float32(rule.boundary_width / 2 if rule.boundary_width > 0 else -1)
-        _assign(atoms.order, domain, distance, half_width, *labels.values())
+        _assign(atoms.order, domain, distance, at_atoms, half_width, *labels.values())
     composition = count_atoms(frame, labels["phase"], labels["interface_distance"], rule.bulk_distance)
     if composition.without_mass:
         messages.append(f"No wt%: {', '.join(composition.without_mass)} is no element with a known mass.")
     return Fields(
         {
             "phase": labels["phase"],
-            "phase_density": atoms.unsort(at_atoms),
+            "phase_density": labels["phase_density"],
             "interface_distance": labels["interface_distance"],
             "domain": labels["domain"],
             "density_grid": density.grid,
@@ -177,11 +174,12 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
 
 
 @jit
-def _assign(order, domain_in, distance_in, half_width, phase, distance, domain):
+def _assign(order, domain_in, distance_in, density_in, half_width, phase, distance, domain, density):
     """Sign the distances, give every atom its phase, and put all in the frame's own order."""
     for slot in range(order.size):
         atom = order[slot]
         inside = domain_in[slot] > 0
+        density[atom] = density_in[slot]
         domain[atom] = domain_in[slot]
         distance[atom] = distance_in[slot] if inside else -distance_in[slot]
         phase[atom] = BOUNDARY if distance_in[slot] <= half_width else (RICH if inside else POOR)
@@ -196,27 +194,42 @@ def _count_domains(domain, n_domains):
     return counts[1:]
 
 
+@jit
+def _within(values, level, window):
+    """Places of the values within `window` of `level`."""
+    n = 0
+    for v in values:
+        n += abs(v - level) <= window
+    places = np.empty(n, dtype=np.int64)
+    n = 0
+    for place in range(values.size):
+        if abs(values[place] - level) <= window:
+            places[n] = place
+            n += 1
+    return places
+
+
 def _is_rich(
-    frame: Frame, density: DensityField, rule: LabelRule, cut: float, at_atoms: NDArray[np.float32]
+    density: DensityField, rule: LabelRule, cut: float, at_atoms: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
     """Which atoms lie at or above the cut; where interpolation might err, `at_atoms` is made exact."""
     level = np.float32(cut)
     rich = at_atoms >= level
     if rule.at == "voxel" or density.averaged:
         return rich
-    gap = np.abs(at_atoms - level)
     # How far interpolation is off is measured where it matters: on the atoms nearest to the cut.
-    near = np.flatnonzero(gap <= 0.2 * abs(cut))
+    near = _within(at_atoms, level, np.float32(0.2 * abs(cut)))
     if not near.size:
         return rich
-    probes = near if near.size <= PROBES else near[np.argpartition(gap[near], PROBES)[:PROBES]]
-    values = exact_density(frame, density, rule, probes)
+    gap = np.abs(at_atoms[near] - level)
+    probes = near if near.size <= PROBES else near[np.argpartition(gap, PROBES)[:PROBES]]
+    values = exact_density(density, rule, probes)
     margin = 2 * np.abs(values - at_atoms[probes]).max()
     rich[probes], at_atoms[probes] = values >= cut, values
-    rest = near[gap[near] <= margin]
+    rest = near[gap <= margin]
     rest = rest[~np.isin(rest, probes, assume_unique=True)]
     if rest.size:
-        values = exact_density(frame, density, rule, rest)
+        values = exact_density(density, rule, rest)
         rich[rest], at_atoms[rest] = values >= cut, values
     return rich
 
@@ -245,7 +258,7 @@ def _frame_numbers(
     interface: Interface | None,
 ) -> dict[str, Any]:
     """The frame-level numbers and tables that follow from the labels."""
-    rich_side = 3  # row "rich side" of the composition
+    rich_side = ROWS.index("rich side")
     proxigram = composition.proxigram()
     width = float("nan")
     if domains is None or interface is None:
