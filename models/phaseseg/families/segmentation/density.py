@@ -158,7 +158,9 @@ def plan_lattice(frame: Frame, rule: LabelRule) -> Lattice:
     if short.size or not frame.pbc.all():
         fractions = (frame.positions - frame.origin) @ inverse
         low, high = fractions.min(axis=0), fractions.max(axis=0)
-        coplanar = (high - low) * heights < 1e-3
+        apart = fractions - fractions[:1]
+        apart -= np.rint(apart) * frame.pbc  # also of atoms that are in other images of the cell
+        coplanar = np.ptp(apart, axis=0) * heights < 1e-3
         if short.size == 1 and coplanar[short[0]] and frame.n_atoms > 1:
             # A 2D box: one voxel thick. It closes on itself, so that nothing varies along it.
             flat[short[0]] = wrap[short[0]] = True
