@@ -178,8 +178,8 @@ def _with_entries(lines: list[str]) -> list[str]:
             entry = True
             continue
         elif section and section != "Examples" and line and line[0] != " " and not out[-1]:
-            if entry or not rule.startswith(" "):
-                # Text after the entries: two empty lines close the list.
+            ends = entry or not rule.startswith(" ")
+            if ends:  # text after the entries: two empty lines end the list
                 section, entry = "", False
                 out.append("")
         out.append(f"    {line.strip()}" if entry and line.strip() else line)

@@ -1,8 +1,8 @@
 """The README and the pages: every example runs and prints what stands there; tables agree with the code.
 
 In a page, `python` blocks run in order in one namespace and `console` blocks (lines that begin with `$ `)
-in a shell, all in one empty folder. A `text` block is what the block before it prints; `...` stands for anything.
-`bash` blocks are not run.
+in a shell, all in one empty folder. A `text` block is what the block before it prints; `...` stands for
+anything. `bash` blocks are not run.
 """
 
 from __future__ import annotations
