@@ -13,7 +13,7 @@ from phaseseg.families.segmentation.density import Lattice, PackedAtoms
 from phaseseg.kernels import jit
 
 # Where the interface seems to be within so many voxels, every facet around is tried.
-NEAR = 4.0
+NEAR = 6.0
 
 
 def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
@@ -97,8 +97,8 @@ def _mixed_cubes(values, cut, wrap):
 
 
 @jit
-def _facets(values, cut, to_grid, volume, cubes, cases, edges, crossed, pieces, cells, point, normal):
-    """One facet a cube: `point` (grid coordinates) and `normal` (unit vector towards the rich side).
+def _facets(values, cut, steps, to_grid, volume, cubes, cases, edges, crossed, pieces, cells, point, normal):
+    """One facet a cube: `point` (3, n), Å from the origin, and `normal` (n, 3), unit, to the rich side.
 
     On every face of the cube the cut runs from edge crossing to edge crossing (linear interpolation).
     The closed loop of these pieces has the area vector 1/2 sum a x b, which gives area and normal;
@@ -139,7 +139,9 @@ def _facets(values, cut, to_grid, volume, cubes, cases, edges, crossed, pieces, 
             n += 1
         slot = fill[cell_of[e]]
         fill[cell_of[e]] += 1
-        point[slot, 0], point[slot, 1], point[slot, 2] = i + p0 / n, j + p1 / n, k + p2 / n
+        p0, p1, p2 = i + p0 / n, j + p1 / n, k + p2 / n
+        for x in range(3):
+            point[x, slot] = p0 * steps[0, x] + p1 * steps[1, x] + p2 * steps[2, x]
         a0, a1, a2 = 0.0, 0.0, 0.0
         t = 0
         while pieces[case, t, 0] >= 0:
@@ -169,16 +171,6 @@ def _facets(values, cut, to_grid, volume, cubes, cases, edges, crossed, pieces, 
 
 
 @jit
-def _to_space(point, steps):
-    """(3, n) Cartesian coordinates of (n, 3) grid coordinates."""
-    out = np.empty((3, point.shape[0]), dtype=np.float32)
-    for e in range(point.shape[0]):
-        for x in range(3):
-            out[x, e] = point[e, 0] * steps[0, x] + point[e, 1] * steps[1, x] + point[e, 2] * steps[2, x]
-    return out
-
-
-@jit
 def _offer(vector, facet, node, v0, v1, v2, e):
     """Let a coarse node take facet e, at (v0, v1, v2) from it, if that is nearer; True if it did."""
     w0, w1, w2 = vector[node, 0], vector[node, 1], vector[node, 2]
@@ -201,7 +193,6 @@ def _spread(shape, wrap, steps, start, point, cells, nodes):
     vector = np.full((m0 * m1 * m2, 3), np.float32(1e15))
     facet = np.full(m0 * m1 * m2, -1, dtype=np.int32)
     edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
-    small = steps.astype(np.float32)
     big = np.empty((3, 3), dtype=np.float32)
     for a in range(3):
         for x in range(3):
@@ -212,20 +203,16 @@ def _spread(shape, wrap, steps, start, point, cells, nodes):
         i, j, k = cell // (cells[1] * cells[2]), cell // cells[2] % cells[1], cell % cells[2]
         for c in range(8):  # every corner of the cell gets the facet of the cell nearest to it
             u, v, w = i + (c >> 2 & 1), j + (c >> 1 & 1), k + (c & 1)
-            g0, g1, g2 = np.float32(u * edge[0]), np.float32(v * edge[1]), np.float32(w * edge[2])
+            g0 = np.float32(u * big[0, 0] + v * big[1, 0] + w * big[2, 0])
+            g1 = np.float32(u * big[0, 1] + v * big[1, 1] + w * big[2, 1])
+            g2 = np.float32(u * big[0, 2] + v * big[1, 2] + w * big[2, 2])
             best, nearest = np.float32(1e30), 0
             for e in range(start[cell], start[cell + 1]):
-                d0, d1, d2 = point[e, 0] - g0, point[e, 1] - g1, point[e, 2] - g2
-                x0 = d0 * small[0, 0] + d1 * small[1, 0] + d2 * small[2, 0]
-                x1 = d0 * small[0, 1] + d1 * small[1, 1] + d2 * small[2, 1]
-                x2 = d0 * small[0, 2] + d1 * small[1, 2] + d2 * small[2, 2]
+                x0, x1, x2 = point[0, e] - g0, point[1, e] - g1, point[2, e] - g2
                 far2 = x0 * x0 + x1 * x1 + x2 * x2
                 if far2 < best:
                     best, nearest = far2, e
-            d0, d1, d2 = point[nearest, 0] - g0, point[nearest, 1] - g1, point[nearest, 2] - g2
-            x0 = d0 * small[0, 0] + d1 * small[1, 0] + d2 * small[2, 0]
-            x1 = d0 * small[0, 1] + d1 * small[1, 1] + d2 * small[2, 1]
-            x2 = d0 * small[0, 2] + d1 * small[1, 2] + d2 * small[2, 2]
+            x0, x1, x2 = point[0, nearest] - g0, point[1, nearest] - g1, point[2, nearest] - g2
             u, v, w = u if u < m0 else 0, v if v < m1 else 0, w if w < m2 else 0
             _offer(vector, facet, (u * m1 + v) * m2 + w, x0, x1, x2, nearest)
     for _ in range(64):  # two or three rounds in practice; 64 only bounds a pathological field
@@ -426,16 +413,17 @@ class Interface:
         level = np.float32(cut)
         cubes, cases = _mixed_cubes(values, level, lattice.wrap)
         self.n_facets = len(cubes)
-        point = np.empty((self.n_facets, 3), dtype=np.float32)
+        point = np.empty((3, self.n_facets), dtype=np.float32)
         normal = np.empty((self.n_facets, 3), dtype=np.float32)
         shape, cells = np.array(lattice.shape), lattice.cells
+        # Flat axes do not count for distances, though they do for the area.
+        self._steps = lattice.metric_steps
         self._start, area = _facets(
-            values, level, lattice.to_grid, lattice.voxel_volume, cubes, cases, _EDGES, _CROSSED, _PIECES,
-            cells, point, normal,
+            values, level, self._steps, lattice.to_grid, lattice.voxel_volume, cubes, cases, _EDGES, _CROSSED,
+            _PIECES, cells, point, normal,
         )  # fmt: skip
         self.area = float(area)
         self._point, self._normal = point, normal
-        self._steps = lattice.metric_steps
         # An open axis has a node at its far end as well.
         self._nodes = np.where(lattice.wrap, cells, cells + 1)
         if self.n_facets:
@@ -446,9 +434,9 @@ class Interface:
     def distance(self, atoms: PackedAtoms) -> NDArray[np.float32]:
         """(n,) float32, Å: unsigned distance of every packed atom; NaN where there is no interface.
 
-        Up to 3 voxels the nearest of all facets is found: error below 0.05 Å on planes and on spheres
-        of 8 Å at 0.75 Å voxels. Farther away the best of the facets known to the eight surrounding
-        nodes of the coarse grid is taken: good to a few tenths of an Å.
+        Within 3 voxels the nearest of all facets is found: error below 0.05 Å on planes and on spheres
+        of 8 Å at 0.75 Å voxels. From 6 voxels on the best of the facets known to the eight surrounding
+        nodes of the coarse grid is taken: good to a few tenths of an Å, 0.02 Å in the mean.
         """
         out = np.empty(len(atoms.order), dtype=np.float32)
         if not self.n_facets:
@@ -458,7 +446,7 @@ class Interface:
             lateral = np.float32(np.linalg.norm(self._steps, axis=1).max())
             _measure(
                 atoms.start, atoms.coords, self._steps, lattice.wrap, np.array(lattice.shape), self._start,
-                _to_space(self._point, self._steps), self._normal,
+                self._point, self._normal,
                 lattice.cells, self._nodes, self._vector, self._facet, lateral, out,
             )  # fmt: skip
         return out
