@@ -173,7 +173,11 @@ def _sorted_out(
     return columns, scalars
 
 
-_FORMATS = {"b": "%d", "i": "%d", "u": "%d", "f": "%.8g"}  # by kind of dtype
+def _format(values: NDArray[Any]) -> str:
+    """% format of a column: integers whole, floats with as many digits as it takes to read them back."""
+    if values.dtype.kind != "f":
+        return "%d"
+    return "%.9g" if values.dtype.itemsize <= 4 else "%.15g"
 
 
 def _body(columns: Sequence[tuple[str, NDArray[Any]]]) -> Iterator[bytes]:
@@ -210,7 +214,7 @@ def _extxyz_pieces(
     for name, values in columns.items():
         kind = "R" if values.dtype.kind == "f" else "I"
         properties.append(f"{name}:{kind}:{1 if values.ndim == 1 else values.shape[1]}")
-        body.append((_FORMATS[values.dtype.kind], values))
+        body.append((_format(values), values))
     comment = [f'Lattice="{_numbers(frame.cell)}"', f"Properties={':'.join(properties)}"]
     comment.append(f'pbc="{" ".join("T" if periodic else "F" for periodic in frame.pbc)}"')
     if frame.origin.any():
@@ -246,7 +250,7 @@ def _dump_pieces(
     ]
     for name, values in columns.items():
         titles += [name] if values.ndim == 1 else [f"{name}[{k + 1}]" for k in range(values.shape[1])]
-        body.append((_FORMATS[values.dtype.kind], values))
+        body.append((_format(values), values))
     header.append(f"ITEM: ATOMS {' '.join(titles)}")
     yield ("\n".join(header) + "\n").encode()
     yield from _body(body)
