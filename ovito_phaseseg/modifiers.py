@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from dataclasses import replace
 from typing import Any, cast
 
 from ovito.pipeline import ModifierInterface
@@ -150,8 +149,7 @@ class WeakPhaseLabels(_Checked):
             yield "Loading; the very first use compiles for a while"
         from ovito_phaseseg import convert
         from phaseseg.families.segmentation.density import density_field
-        from phaseseg.families.segmentation.domains import find_domains
-        from phaseseg.families.segmentation.labels import label_density
+        from phaseseg.families.segmentation.labels import interface_grid, label_density
 
         rule = self.rule()
         atoms = convert.frame_from_data(data, self.types)
@@ -183,11 +181,7 @@ class WeakPhaseLabels(_Checked):
             yield 0.85
             if not density.lattice.flat.any():
                 cut = fields["threshold"]
-                domains = find_domains(
-                    density.grid.values, cut, density.lattice, keep=rule.keep, min_volume=rule.min_volume
-                )
-                kept = replace(density.grid, values=domains.without_dropped(density.grid.values, cut))
-                convert.put_interface(data, kept, cut, self.interface_vis)
+                convert.put_interface(data, interface_grid(density, rule, cut), cut, self.interface_vis)
             else:
                 messages.append("The interface of a 2D cell is a line; no surface mesh was made.")
         convert.put_attributes(data, fields, messages)

@@ -22,11 +22,18 @@ from phaseseg.families.segmentation.density import (
 from phaseseg.families.segmentation.domains import Domains, find_domains
 from phaseseg.families.segmentation.interface import Interface
 from phaseseg.families.segmentation.threshold import measure_cuts, pooled_threshold, verdict_sentence
-from phaseseg.fields import BOUNDARY, POOR, RICH, Fields, Table
+from phaseseg.fields import BOUNDARY, POOR, RICH, Fields, Grid, Table
 from phaseseg.frame import Frame
 from phaseseg.kernels import jit
 
-__all__ = ["label_density", "label_frame", "label_phases", "label_trajectory", "pooled_threshold"]
+__all__ = [
+    "interface_grid",
+    "label_density",
+    "label_frame",
+    "label_phases",
+    "label_trajectory",
+    "pooled_threshold",
+]
 
 # Atoms nearest to the cut whose exact density shows how far off interpolation is.
 PROBES = 512
@@ -171,6 +178,14 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         },
         tuple(messages),
     )
+
+
+def interface_grid(density: DensityField, rule: LabelRule, cut: float) -> Grid:
+    """The density with the dropped domains mirrored below the cut: its isosurface is the interface."""
+    domains = find_domains(
+        density.grid.values, cut, density.lattice, keep=rule.keep, min_volume=rule.min_volume
+    )
+    return replace(density.grid, values=domains.without_dropped(density.grid.values, cut))
 
 
 @jit
