@@ -40,13 +40,12 @@ def grid_point(position, origin, to_grid, axis):
 
 
 @jit
-def pack(positions, origin, to_grid, wrap, shape, cells, start, order, coords, cell_of):
+def pack(positions, origin, to_grid, wrap, shape, cells, start, order, place, coords):
     """Sort the atoms by coarse cells of the grid.
 
-    Fills `start` (CSR over the cells, zeros at first), `order` (atom numbers) and `coords`, wrapped grid
-    coordinates in that order; `cell_of` is room to work in. Everything that walks over atoms and grid
-    together then finds both in the cache: with atoms in random order ten million take several times as
-    long.
+    Fills `start` (CSR over the cells, zeros at first), `order` (atom numbers), `place` (its inverse) and
+    `coords`, wrapped grid coordinates in that order. Everything that walks over atoms and grid together
+    then finds both in the cache: with atoms in random order ten million take several times as long.
     """
     n_atoms = positions.shape[0]
     scale = np.array([cells[0] / shape[0], cells[1] / shape[1], cells[2] / shape[2]])
@@ -57,27 +56,21 @@ def pack(positions, origin, to_grid, wrap, shape, cells, start, order, coords, c
             if wrap[axis] and (g < 0 or g >= shape[axis]):
                 g -= floor(g / shape[axis]) * shape[axis]
             flat = flat * cells[axis] + min(max(int(g * scale[axis]), 0), cells[axis] - 1)
-        cell_of[atom] = flat
+        place[atom] = flat  # the cell for now
         start[flat + 1] += 1
     for cell in range(start.size - 1):
         start[cell + 1] += start[cell]
     fill = start[:-1].copy()
     for atom in range(n_atoms):
-        slot = fill[cell_of[atom]]
-        fill[cell_of[atom]] += 1
+        slot = fill[place[atom]]
+        fill[place[atom]] += 1
         order[slot] = atom
+        place[atom] = slot
         for axis in range(3):
             g = grid_point(positions[atom], origin, to_grid, axis)
             if wrap[axis] and (g < 0 or g >= shape[axis]):
                 g -= floor(g / shape[axis]) * shape[axis]
             coords[slot, axis] = g
-
-
-@jit
-def unsort(order, values, out):
-    """out[order] = values."""
-    for slot in range(order.size):
-        out[order[slot]] = values[slot]
 
 
 # Density on the grid ------------------------------------------------------------------------------
@@ -266,16 +259,6 @@ def gradient_moments(values, metric, wrap):
 
 
 @jit
-def extremes(values):
-    """Smallest and largest of a flat array."""
-    low, high = values[0], values[0]
-    for v in values:
-        low = min(low, v)
-        high = max(high, v)
-    return low, high
-
-
-@jit
 def histogram(values, low, width, counts, sums):
     """Add a flat array to `counts` and the sums of the values to `sums`; the end bins take the rest."""
     scale = np.float32(1.0 / width)
@@ -292,11 +275,21 @@ def values_in_bins(values, low, width, n_bins, first, stop, out):
     """Copy the entries that `histogram` puts into the bins first ... stop - 1 to `out`."""
     scale = np.float32(1.0 / width)
     base = np.float32(low)
+    # Few blocks hold any; whether one does is found many values at a time, with a bin to spare for
+    # rounding, and the end bins take all that lies beyond them.
+    least = np.float32(low + (first - 1) * width) if first > 0 else np.float32(-np.inf)
+    most = np.float32(low + (stop + 1) * width) if stop < n_bins else np.float32(np.inf)
     n = 0
-    for v in values:
-        if first <= min(max(int((v - base) * scale), 0), n_bins - 1) < stop:
-            out[n] = v
-            n += 1
+    for begin in range(0, values.size, 256):
+        block = values[begin : begin + 256]
+        candidates = 0
+        for v in block:
+            candidates += (v >= least) & (v <= most)
+        if candidates:
+            for v in block:
+                if first <= min(max(int((v - base) * scale), 0), n_bins - 1) < stop:
+                    out[n] = v
+                    n += 1
 
 
 # Density at the atoms -----------------------------------------------------------------------------

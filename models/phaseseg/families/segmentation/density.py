@@ -77,31 +77,30 @@ class Lattice:
 class PackedAtoms:
     """The atoms sorted by the coarse cells of a lattice.
 
-    start : CSR over the cells; order : (n_atoms,) int32 atom numbers
+    start : CSR over the cells; order : (n_atoms,) int32 atom numbers; place : its inverse
     coords : (n_atoms, 3) float32, wrapped grid coordinates in that order
     """
 
     start: NDArray[np.int64]
     order: NDArray[np.int32]
+    place: NDArray[np.int32]
     coords: NDArray[np.float32]
 
     @classmethod
     def of(cls, frame: Frame, lattice: Lattice) -> PackedAtoms:
         # Allocated here and not in the kernel: NumPy asks for huge pages, which are quicker to touch.
         start = np.zeros(lattice.cells.prod() + 1, dtype=np.int64)
-        order, cell_of = np.empty((2, frame.n_atoms), dtype=np.int32)
+        order, place = np.empty((2, frame.n_atoms), dtype=np.int32)
         coords = np.empty((frame.n_atoms, 3), dtype=np.float32)
         kernels.pack(
             frame.positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape),
-            lattice.cells, start, order, coords, cell_of,
+            lattice.cells, start, order, place, coords,
         )  # fmt: skip
-        return cls(start, order, coords)
+        return cls(start, order, place, coords)
 
     def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
         """Per-atom values from the sorted back to the frame's own order."""
-        out = np.empty_like(values)
-        kernels.unsort(self.order, values, out)
-        return out
+        return np.asarray(values[self.place])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,10 +223,10 @@ class Domains:
         """Number of domains kept."""
         return len(self.voxels)
 
-    def of_atoms(self, atoms: PackedAtoms, rich: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """(n_atoms,) int32: number of the domain of each rich packed atom; 0 outside the kept domains."""
+    def of_atoms(self, atoms: PackedAtoms, rich: NDArray[np.bool_]) -> NDArray[np.integer[Any]]:
+        """(n_atoms,) integers: the domain of each rich packed atom; 0 outside the kept domains."""
         if self.n_kept == 1 and not self.n_dropped:
-            return rich.astype(np.int32)
+            return rich.view(np.int8)
         out = np.empty(len(rich), dtype=np.int32)
         _domains_of(
             atoms.coords, rich, self._lattice.wrap, self._start, self._low, self._high, self._number,

@@ -13,7 +13,7 @@ from phaseseg.families.segmentation.density import Lattice, PackedAtoms
 from phaseseg.kernels import jit
 
 # Where the interface seems to be within so many voxels, every facet around is tried.
-NEAR = 6.0
+NEAR = 5.0
 
 
 def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
@@ -57,13 +57,22 @@ _EDGES, _CROSSED, _PIECES = _contour_cases()
 
 
 @jit
-def _mixed_cubes(values, cut, wrap):
-    """The cubes that the cut passes through: first corner (n, 3) and which corners are rich (n,)."""
+def _mixed_cubes(values, cut, wrap, cells):
+    """The cubes that the cut passes through.
+
+    Returns their first corners (n, 3), which corners are rich (n,), the coarse cell that holds the first
+    corner (n,), and how many there are in every cell, as the start of a CSR.
+    """
     n0, n1, n2 = values.shape
+    start = np.zeros(cells[0] * cells[1] * cells[2] + 1, dtype=np.int64)
+    along = np.empty(n2, dtype=np.int32)
+    for k in range(n2):
+        along[k] = k * cells[2] // n2
     codes = np.empty(n2 + 1, dtype=np.uint8)
     room, found = 1024 + values.size // 16, 0  # a guess that rarely needs to grow
     cubes = np.empty((room, 3), dtype=np.int32)
     cases = np.empty(room, dtype=np.uint8)
+    cell_of = np.empty(room, dtype=np.int32)
     last = n2 if wrap[2] else n2 - 1
     for i in range(n0 if wrap[0] else n0 - 1):
         u = i + 1 if i + 1 < n0 else 0
@@ -86,35 +95,34 @@ def _mixed_cubes(values, cut, wrap):
             if found + n2 > room:
                 room = 2 * room + n2
                 larger, more = np.empty((room, 3), dtype=np.int32), np.empty(room, dtype=np.uint8)
-                larger[:found], more[:found] = cubes[:found], cases[:found]
-                cubes, cases = larger, more
+                longer = np.empty(room, dtype=np.int32)
+                larger[:found], more[:found], longer[:found] = cubes[:found], cases[:found], cell_of[:found]
+                cubes, cases, cell_of = larger, more, longer
+            row = (i * cells[0] // n0 * cells[1] + j * cells[1] // n1) * cells[2]
             for k in range(last):
                 if (codes[k] | codes[k + 1]) and (codes[k] & codes[k + 1]) != 15:
                     cubes[found, 0], cubes[found, 1], cubes[found, 2] = i, j, k
                     cases[found] = codes[k] | codes[k + 1] << 4
+                    cell_of[found] = row + along[k]
+                    start[row + along[k] + 1] += 1
                     found += 1
-    return cubes[:found], cases[:found]
+    for cell in range(start.size - 1):
+        start[cell + 1] += start[cell]
+    return cubes[:found], cases[:found], cell_of[:found], start
 
 
 @jit
-def _facets(values, cut, steps, to_grid, volume, cubes, cases, edges, crossed, pieces, cells, point, normal):
+def _facets(
+    values, cut, steps, to_grid, volume, cubes, cases, edges, crossed, pieces, cell_of, start, point, normal
+):
     """One facet a cube: `point` (3, n), Å from the origin, and `normal` (n, 3), unit, to the rich side.
 
     On every face of the cube the cut runs from edge crossing to edge crossing (linear interpolation).
     The closed loop of these pieces has the area vector 1/2 sum a x b, which gives area and normal;
-    the point is the mean of the crossings. `volume` is that of a voxel. The facets come sorted by the
-    coarse cell that holds the first corner of their cube; returns the CSR start and the whole area.
+    the point is the mean of the crossings. `volume` is that of a voxel. The facets come sorted by coarse
+    cells, as `start` says; returns the whole area.
     """
     n0, n1, n2 = values.shape
-    scale = np.array([cells[0] / n0, cells[1] / n1, cells[2] / n2])
-    start = np.zeros(cells[0] * cells[1] * cells[2] + 1, dtype=np.int64)
-    cell_of = np.empty(cubes.shape[0], dtype=np.int32)
-    for e in range(cubes.shape[0]):
-        u, v, w = int(cubes[e, 0] * scale[0]), int(cubes[e, 1] * scale[1]), int(cubes[e, 2] * scale[2])
-        cell_of[e] = (u * cells[1] + v) * cells[2] + w
-        start[cell_of[e] + 1] += 1
-    for cell in range(start.size - 1):
-        start[cell + 1] += start[cell]
     fill = start[:-1].copy()
     f = np.empty(8)
     cross = np.empty((12, 3))
@@ -167,7 +175,7 @@ def _facets(values, cut, steps, to_grid, volume, cubes, cases, edges, crossed, p
             size = np.sqrt(b0 * b0 + b1 * b1 + b2 * b2)
         norm = 1 / size if size > 0 else 0.0
         normal[slot, 0], normal[slot, 1], normal[slot, 2] = norm * b0, norm * b1, norm * b2
-    return start, total
+    return total
 
 
 @jit
@@ -304,28 +312,22 @@ def _neighborhood(i, j, k, wrap, shape, steps, facets, points, cells, n, c0, c1,
 
 
 @jit
-def _nearest(c0, c1, c2, far2, n, x0, x1, x2):
-    """Number of the candidate nearest to (x0, x1, x2); `far2` receives the squared distances."""
-    for e in range(n):
-        y0, y1, y2 = c0[e] - x0, c1[e] - x1, c2[e] - x2
-        far2[e] = y0 * y0 + y1 * y1 + y2 * y2
-    return _least(far2.view(np.int32), n)
+def _nearest(c0, c1, c2, n, x0, x1, x2):
+    """Number of the candidate nearest to (x0, x1, x2), to a relative 2^-12 of the square.
 
-
-@jit
-def _least(bits, n):
-    """Place of the least of n floats that are not negative, given as the bits that they are made of.
-
-    Such bits sort as integers do, and the least of integers is found many at a time without leave to
-    reorder anything.
+    The bits of floats that are not negative sort as integers do. With the candidate's number in the
+    lowest of them, one minimum of integers finds it, many at a time and without a branch.
     """
-    least = bits[0]
-    for e in range(n):
-        least = min(least, bits[e])
-    found = np.int32(0)
-    for e in range(n):
-        found = max(found, np.int32(e) if bits[e] == least else np.int32(0))
-    return found
+    mask = np.int32(1)
+    while mask < n:
+        mask = np.int32(mask << 1 | 1)
+    above = np.int32(~mask)
+    least = np.int32(0x7FFFFFFF)
+    for e in range(np.uint32(n)):
+        y0, y1, y2 = c0[e] - x0, c1[e] - x1, c2[e] - x2
+        bits = np.float32(y0 * y0 + y1 * y1 + y2 * y2).view(np.int32)
+        least = min(least, np.int32(np.int32(bits & above) | np.int32(e)))
+    return least & mask
 
 
 @jit
@@ -341,11 +343,8 @@ def _measure(
     edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
     room = 1024
     c0, c1, c2 = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
-    far2 = np.empty(room, np.float32)
     which = np.empty(room, np.int32)
     small = steps.astype(np.float32)
-    square = np.empty(8, np.float32)
-    square_bits = square.view(np.int32)
     near2 = np.float32(NEAR * NEAR) * lateral * lateral
     for i in range(cells[0]):
         for j in range(cells[1]):
@@ -368,11 +367,9 @@ def _measure(
                     x0 = d0 * small[0, 0] + d1 * small[1, 0] + d2 * small[2, 0]
                     x1 = d0 * small[0, 1] + d1 * small[1, 1] + d2 * small[2, 1]
                     x2 = d0 * small[0, 2] + d1 * small[1, 2] + d2 * small[2, 2]
-                    for c in range(8):
-                        y0, y1, y2 = c0[c] - x0, c1[c] - x1, c2[c] - x2
-                        square[c] = y0 * y0 + y1 * y1 + y2 * y2
-                    found = _least(square_bits, 8)
-                    best = square[found]
+                    found = _nearest(c0, c1, c2, 8, x0, x1, x2)
+                    y0, y1, y2 = c0[found] - x0, c1[found] - x1, c2[found] - x2
+                    best = y0 * y0 + y1 * y1 + y2 * y2
                     if best < near2:
                         if n == 8:
                             n = _neighborhood(
@@ -381,18 +378,15 @@ def _measure(
                             if n > room:
                                 room = 2 * n
                                 c0, c1, c2 = _longer(c0, room), _longer(c1, room), _longer(c2, room)
-                                which, far2 = _longer(which, room), np.empty(room, np.float32)
+                                which = _longer(which, room)
                                 n = _neighborhood(
                                     i, j, k, wrap, shape, steps, facets, points, cells, 8, c0, c1, c2, which
                                 )  # fmt: skip
-                        found = _nearest(c0, c1, c2, far2, n, x0, x1, x2)
-                        best = far2[found]
+                        found = _nearest(c0, c1, c2, n, x0, x1, x2)
+                        y0, y1, y2 = c0[found] - x0, c1[found] - x1, c2[found] - x2
+                        best = y0 * y0 + y1 * y1 + y2 * y2
                     e = which[found]
-                    a = (
-                        (c0[found] - x0) * normal[e, 0]
-                        + (c1[found] - x1) * normal[e, 1]
-                        + (c2[found] - x2) * normal[e, 2]
-                    )
+                    a = y0 * normal[e, 0] + y1 * normal[e, 1] + y2 * normal[e, 2]
                     # The plane ends somewhere: beyond `lateral` sideways the rest of the way counts.
                     beyond = max(np.sqrt(max(best - a * a, np.float32(0))) - lateral, np.float32(0))
                     out[atom] = np.sqrt(a * a + beyond * beyond)
@@ -411,16 +405,16 @@ class Interface:
         self._lattice = lattice
         # Compared in the field's own precision, so that domains and interface agree on every voxel.
         level = np.float32(cut)
-        cubes, cases = _mixed_cubes(values, level, lattice.wrap)
+        shape, cells = np.array(lattice.shape), lattice.cells
+        cubes, cases, cell_of, self._start = _mixed_cubes(values, level, lattice.wrap, cells)
         self.n_facets = len(cubes)
         point = np.empty((3, self.n_facets), dtype=np.float32)
         normal = np.empty((self.n_facets, 3), dtype=np.float32)
-        shape, cells = np.array(lattice.shape), lattice.cells
         # Flat axes do not count for distances, though they do for the area.
         self._steps = lattice.metric_steps
-        self._start, area = _facets(
+        area = _facets(
             values, level, self._steps, lattice.to_grid, lattice.voxel_volume, cubes, cases, _EDGES, _CROSSED,
-            _PIECES, cells, point, normal,
+            _PIECES, cell_of, self._start, point, normal,
         )  # fmt: skip
         self.area = float(area)
         self._point, self._normal = point, normal

@@ -158,7 +158,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             "phase_density": np.empty(frame.n_atoms, dtype=np.float32),
         }
         half_width = np.float32(rule.boundary_width / 2 if rule.boundary_width > 0 else -1)
-        _assign(atoms.order, domain, distance, at_atoms, half_width, *labels.values())
+        _assign(atoms.place, domain, distance, at_atoms, half_width, *labels.values())
     composition = count_atoms(frame, labels["phase"], labels["interface_distance"], rule.bulk_distance)
     if composition.without_mass:
         messages.append(f"No wt%: {', '.join(composition.without_mass)} is no element with a known mass.")
@@ -189,10 +189,10 @@ def interface_grid(density: DensityField, rule: LabelRule, cut: float) -> Grid:
 
 
 @jit
-def _assign(order, domain_in, distance_in, density_in, half_width, phase, distance, domain, density):
+def _assign(place, domain_in, distance_in, density_in, half_width, phase, distance, domain, density):
     """Sign the distances, give every atom its phase, and put all in the frame's own order."""
-    for slot in range(order.size):
-        atom = order[slot]
+    for atom in range(place.size):
+        slot = place[atom]
         inside = domain_in[slot] > 0
         density[atom] = density_in[slot]
         domain[atom] = domain_in[slot]
@@ -239,7 +239,7 @@ def _is_rich(
     gap = np.abs(at_atoms[near] - level)
     probes = near if near.size <= PROBES else near[np.argpartition(gap, PROBES)[:PROBES]]
     values = exact_density(density, rule, probes)
-    margin = 2 * np.abs(values - at_atoms[probes]).max()
+    margin = 1.5 * np.abs(values - at_atoms[probes]).max()
     rich[probes], at_atoms[probes] = values >= cut, values
     rest = near[gap <= margin]
     rest = rest[~np.isin(rest, probes, assume_unique=True)]

@@ -135,7 +135,7 @@ def measure_cuts(density: DensityField) -> Cuts:
     """Histogram, steepest and two-means cut of a density: three passes over the voxels."""
     values = density.grid.values
     flat = values.ravel()
-    low, high = (float(x) for x in kernels.extremes(flat))
+    low, high = float(flat.min()), float(flat.max())
     bins = max(16, min(BINS, 4 * int(np.sqrt(flat.size))))
     histogram = _fill(values, low, (high - low) / bins, bins)
     weight, weighted = kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
@@ -186,8 +186,7 @@ def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
         volume = density.lattice.voxel_volume
         moments = kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
         weight, weighted = weight + volume * moments[0], weighted + volume * moments[1]
-        extremes = kernels.extremes(values.ravel())
-        low, high = min(low, float(extremes[0])), max(high, float(extremes[1]))
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
         if histogram is None:
             # Twice the first frame's range; what lies beyond falls into the end bins with its value.
             width = max(high - low, 1e-12) * 2 / (16 * BINS)
