@@ -341,6 +341,36 @@ def interpolate(coords, wrap, values, out):
 
 
 @jit
+def interpolate_slope(points, wrap, values, out):
+    """As `interpolate`, with the derivatives along the grid's axes in columns 1 to 3 of `out`."""
+    w = np.empty((3, 4))
+    dw = np.empty((3, 4))
+    at = np.empty((3, 4), dtype=np.int64)
+    for p in range(points.shape[0]):
+        for axis in range(3):
+            n = values.shape[axis]
+            base = floor(points[p, axis])
+            t = points[p, axis] - base
+            w[axis, 0], dw[axis, 0] = -t * (t - 1) * (t - 2) / 6, -(3 * t * t - 6 * t + 2) / 6
+            w[axis, 1], dw[axis, 1] = (t + 1) * (t - 1) * (t - 2) / 2, (3 * t * t - 4 * t - 1) / 2
+            w[axis, 2], dw[axis, 2] = -(t + 1) * t * (t - 2) / 2, -(3 * t * t - 2 * t - 2) / 2
+            w[axis, 3], dw[axis, 3] = (t + 1) * t * (t - 1) / 6, (3 * t * t - 1) / 6
+            for s in range(4):
+                index = int(base) - 1 + s
+                at[axis, s] = index % n if wrap[axis] else min(max(index, 0), n - 1)
+        s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+        for i in range(4):
+            for j in range(4):
+                for k in range(4):
+                    v = values[at[0, i], at[1, j], at[2, k]]
+                    s0 += w[0, i] * w[1, j] * w[2, k] * v
+                    s1 += dw[0, i] * w[1, j] * w[2, k] * v
+                    s2 += w[0, i] * dw[1, j] * w[2, k] * v
+                    s3 += w[0, i] * w[1, j] * dw[2, k] * v
+        out[p, 0], out[p, 1], out[p, 2], out[p, 3] = s0, s1, s2, s3
+
+
+@jit
 def at_nearest(coords, wrap, values, out):
     """The value of the nearest grid point at every point (an atom's voxel, as in the paper)."""
     at = np.empty(3, dtype=np.int64)
@@ -353,28 +383,29 @@ def at_nearest(coords, wrap, values, out):
 
 
 @jit
-def _squares(coords, first, stop, c0, c1, c2, steps, r2):
-    """Squared lengths of (coords + c) @ steps for the packed atoms first ... stop - 1."""
+def _vectors(coords, first, stop, c0, c1, c2, steps, r):
+    """Vectors (coords + c) @ steps of the packed atoms first ... stop - 1, and their squares in row 3."""
     x = coords[first:stop]
     for p in range(stop - first):
         d0, d1, d2 = x[p, 0] + c0, x[p, 1] + c1, x[p, 2] + c2
         y0 = d0 * steps[0, 0] + d1 * steps[1, 0] + d2 * steps[2, 0]
         y1 = d0 * steps[0, 1] + d1 * steps[1, 1] + d2 * steps[2, 1]
         y2 = d0 * steps[0, 2] + d1 * steps[1, 2] + d2 * steps[2, 2]
-        r2[p] = y0 * y0 + y1 * y1 + y2 * y2
+        r[0, p], r[1, p], r[2, p] = y0, y1, y2
+        r[3, p] = y0 * y0 + y1 * y1 + y2 * y2
 
 
 @jit
 def direct_sums(
-    places, mask, to_grid, steps, wrap, shape, start, order, coords, cells, orthogonal, only_mask, sigma,
+    points, mask, to_grid, steps, wrap, shape, start, order, coords, cells, orthogonal, only_mask, sigma,
     cutoff,
 ):  # fmt: skip
-    """Sum of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, at packed places.
+    """Sum of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, and its slope, at grid points.
 
-    Column 0 sums the atoms of `mask`, column 1 all of them (0 with `only_mask`). An axis whose row of
-    `steps` is zero does not count for r.
+    Column 0 sums the atoms of `mask`, 1 to 3 the Cartesian slope; 4 to 7 the same of all atoms (zero with
+    `only_mask`). An axis whose row of `steps` is zero does not count for r. `points` are wrapped, float32.
     """
-    sums = np.zeros((places.size, 2))
+    sums = np.zeros((points.shape[0], 8))
     edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
     reach = np.zeros(3, dtype=np.int64)
     # Distance between the grid planes along an axis = 1 / |column of to_grid|.
@@ -388,17 +419,18 @@ def direct_sums(
     small = steps.astype(np.float32)
     within = np.float32(cutoff * cutoff)
     scale = np.float32(-0.5 / (sigma * sigma))
-    r2 = np.empty(256, dtype=np.float32)
+    r = np.empty((4, 256), dtype=np.float32)
     low = np.empty(3, dtype=np.int64)
     high = np.empty(3, dtype=np.int64)
-    for a in range(places.size):
-        x0, x1, x2 = coords[places[a], 0], coords[places[a], 1], coords[places[a], 2]
+    for a in range(points.shape[0]):
+        x0, x1, x2 = points[a, 0], points[a, 1], points[a, 2]
         for axis in range(3):
-            home = min(int(coords[places[a], axis] / edge[axis]), cells[axis] - 1)
+            home = min(max(int(points[a, axis] / edge[axis]), 0), cells[axis] - 1)
             low[axis], high[axis] = home - reach[axis], home + reach[axis]
             if not wrap[axis]:
                 low[axis], high[axis] = max(low[axis], 0), min(high[axis], cells[axis] - 1)
-        chosen, everything = 0.0, 0.0
+        n0, n1, n2, n3 = 0.0, 0.0, 0.0, 0.0
+        m0, m1, m2, m3 = 0.0, 0.0, 0.0, 0.0
         bottom, top = low[2], high[2]
         for i in range(low[0], high[0] + 1):
             si = i // cells[0]
@@ -424,21 +456,29 @@ def direct_sums(
                     last = min(top, (sk + 1) * cells[2] - 1)
                     first, stop = start[row + k - sk * cells[2]], start[row + last - sk * cells[2] + 1]
                     k = last + 1
-                    if stop - first > r2.size:
-                        r2 = np.empty(2 * (stop - first), dtype=np.float32)
-                    _squares(coords, first, stop, c0, c1, c2, small, r2)
+                    if stop - first > r.shape[1]:
+                        r = np.empty((4, 2 * (stop - first)), dtype=np.float32)
+                    _vectors(coords, first, stop, c0, c1, c2, small, r)
                     for p in range(stop - first):
-                        if r2[p] > within:
+                        if r[3, p] > within:
                             continue
                         picked = mask[order[first + p]]
                         if only_mask and not picked:
                             continue
-                        term = np.exp(scale * r2[p])
-                        everything += term
+                        term = np.exp(scale * r[3, p])
                         if picked:
-                            chosen += term
-        sums[a, 0] = chosen
-        sums[a, 1] = everything
+                            n0 += term
+                            n1 += term * r[0, p]
+                            n2 += term * r[1, p]
+                            n3 += term * r[2, p]
+                        if not only_mask:
+                            m0 += term
+                            m1 += term * r[0, p]
+                            m2 += term * r[1, p]
+                            m3 += term * r[2, p]
+        per = 1 / (sigma * sigma)
+        sums[a, 0], sums[a, 1], sums[a, 2], sums[a, 3] = n0, per * n1, per * n2, per * n3
+        sums[a, 4], sums[a, 5], sums[a, 6], sums[a, 7] = m0, per * m1, per * m2, per * m3
     return sums
 
 
