@@ -357,16 +357,24 @@ def interpolate_slope(points, wrap, values, out):
             w[axis, 3], dw[axis, 3] = (t + 1) * t * (t - 1) / 6, (3 * t * t - 1) / 6
             for s in range(4):
                 index = int(base) - 1 + s
-                at[axis, s] = index % n if wrap[axis] else min(max(index, 0), n - 1)
+                if index < 0 or index >= n:
+                    index = index % n if wrap[axis] else min(max(index, 0), n - 1)
+                at[axis, s] = index
+        k0, k1, k2, k3 = at[2, 0], at[2, 1], at[2, 2], at[2, 3]
         s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
         for i in range(4):
+            p0, p1, p2 = 0.0, 0.0, 0.0
             for j in range(4):
-                for k in range(4):
-                    v = values[at[0, i], at[1, j], at[2, k]]
-                    s0 += w[0, i] * w[1, j] * w[2, k] * v
-                    s1 += dw[0, i] * w[1, j] * w[2, k] * v
-                    s2 += w[0, i] * dw[1, j] * w[2, k] * v
-                    s3 += w[0, i] * w[1, j] * dw[2, k] * v
+                u, v = at[0, i], at[1, j]
+                v0, v1, v2, v3 = values[u, v, k0], values[u, v, k1], values[u, v, k2], values[u, v, k3]
+                line = w[2, 0] * v0 + w[2, 1] * v1 + w[2, 2] * v2 + w[2, 3] * v3
+                p0 += w[1, j] * line
+                p1 += dw[1, j] * line
+                p2 += w[1, j] * (dw[2, 0] * v0 + dw[2, 1] * v1 + dw[2, 2] * v2 + dw[2, 3] * v3)
+            s0 += w[0, i] * p0
+            s1 += dw[0, i] * p0
+            s2 += w[0, i] * p1
+            s3 += w[0, i] * p2
         out[p, 0], out[p, 1], out[p, 2], out[p, 3] = s0, s1, s2, s3
 
 

@@ -279,7 +279,7 @@ def _sharpen(
         direction[which], norm = _unit(slope)
         found[which] = s * (along * direction[which]).sum(axis=1) + (value - cut) / norm
 
-    for _ in range(3):
+    for _ in range(2):
         step(np.arange(len(places)), density.slopes)
     if not density.averaged:
         undecided = np.flatnonzero(np.abs(np.abs(found) - half) <= SHARPEN_WITHIN[1])
