@@ -77,13 +77,13 @@ def pack(positions, origin, to_grid, wrap, shape, cells, start, order, place, co
 
 
 @jit
-def deposit(coords, order, mask, wrap, values):
+def deposit(coords, mask, wrap, values):
     """Add the atoms of `mask` to `values` with triangular-shaped-cloud (quadratic spline) weights."""
     w = np.empty((3, 3), dtype=np.float32)
     at = np.empty((3, 3), dtype=np.int64)
     half = np.float32(0.5)
-    for slot in range(order.size):
-        if not mask[order[slot]]:
+    for slot in range(coords.shape[0]):
+        if not mask[slot]:
             continue
         for axis in range(3):
             n = values.shape[axis]
@@ -405,7 +405,7 @@ def _vectors(coords, first, stop, c0, c1, c2, steps, r):
 
 @jit
 def direct_sums(
-    points, mask, to_grid, steps, wrap, shape, start, order, coords, cells, orthogonal, only_mask, sigma,
+    points, mask, to_grid, steps, wrap, shape, start, coords, cells, orthogonal, only_mask, sigma,
     cutoff,
 ):  # fmt: skip
     """Sum of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, and its slope, at grid points.
@@ -470,7 +470,7 @@ def direct_sums(
                     for p in range(stop - first):
                         if r[3, p] > within:
                             continue
-                        picked = mask[order[first + p]]
+                        picked = mask[first + p]
                         if only_mask and not picked:
                             continue
                         term = np.exp(scale * r[3, p])

@@ -15,6 +15,7 @@ from phaseseg import kernels
 from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.fields import Grid
 from phaseseg.frame import Frame
+from phaseseg.memory import borrow
 
 # Edge of the coarse cells in voxels.
 COARSE = 4
@@ -88,10 +89,9 @@ class PackedAtoms:
 
     @classmethod
     def of(cls, frame: Frame, lattice: Lattice) -> PackedAtoms:
-        # Allocated here and not in the kernel: NumPy asks for huge pages, which are quicker to touch.
         start = np.zeros(lattice.cells.prod() + 1, dtype=np.int64)
-        order, place = np.empty((2, frame.n_atoms), dtype=np.int32)
-        coords = np.empty((frame.n_atoms, 3), dtype=np.float32)
+        order, place = borrow(frame.n_atoms, np.int32), borrow(frame.n_atoms, np.int32)
+        coords = borrow((frame.n_atoms, 3), np.float32)
         kernels.pack(
             frame.positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape),
             lattice.cells, start, order, place, coords,
@@ -110,7 +110,7 @@ class DensityField:
     grid : the field on the grid
     lattice : its geometry, also along open and flat axes
     atoms : all atoms of the frame, sorted along the grid
-    chosen : (n_atoms,) bool, which of them (in the frame's order) are of the species
+    chosen : (n_atoms,) bool, which of them are of the species, sorted likewise
     kernel_volume : volume over which the kernel counts atoms, (4 pi)^(3/2) sigma^3, Å^3
     atom_density : atoms of all species per Å^3 (of the cell; along open axes of the atoms' extent)
     averaged : mean over several frames, so that direct sums over one frame are not its exact value
@@ -127,7 +127,7 @@ class DensityField:
 
     def interpolated(self) -> NDArray[np.float32]:
         """(n_atoms,) float32: the field at every packed atom, by cubic interpolation."""
-        out = np.empty(len(self.atoms.order), dtype=np.float32)
+        out = borrow(len(self.atoms.order), np.float32)
         kernels.interpolate(self.atoms.coords, self.lattice.wrap, self.grid.values, out)
         return out
 
@@ -239,6 +239,7 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
     chosen = frame.species_mask(rule.species)
     lattice = plan_lattice(frame, rule) if lattice is None else lattice
     atoms = PackedAtoms.of(frame, lattice)
+    chosen = chosen[atoms.order]
     values = _smooth(atoms, chosen, lattice, rule.sigma)
     volume = float(abs(np.linalg.det(lattice.cell)))
     widths = [lattice.shape[axis] / float(np.linalg.norm(lattice.to_grid[:, axis])) for axis in range(3)]
@@ -266,8 +267,9 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
 def _smooth(
     atoms: PackedAtoms, mask: NDArray[np.bool_], lattice: Lattice, sigma: float
 ) -> NDArray[np.float32]:
-    values = np.zeros(lattice.shape, dtype=np.float32)
-    kernels.deposit(atoms.coords, atoms.order, mask, lattice.wrap, values)
+    values = borrow(lattice.shape, np.float32)
+    values.fill(0)
+    kernels.deposit(atoms.coords, mask, lattice.wrap, values)
     scale = np.float32(1 / lattice.voxel_volume)
     if lattice.orthogonal:
         steps = np.linalg.norm(lattice.steps, axis=1)
@@ -303,7 +305,7 @@ def exact_density(
     wrapped = np.where(lattice.wrap, points - np.floor(points / shape) * shape, points)
     sums = kernels.direct_sums(
         wrapped.astype(np.float32), density.chosen, lattice.to_grid, lattice.metric_steps, lattice.wrap,
-        shape, atoms.start, atoms.order, atoms.coords, lattice.cells, lattice.orthogonal,
+        shape, atoms.start, atoms.coords, lattice.cells, lattice.orthogonal,
         rule.field == "number", rule.sigma, DIRECT_REACH * rule.sigma,
     )  # fmt: skip
     norm = 1.0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.density import Lattice, PackedAtoms
 from phaseseg.kernels import jit
+from phaseseg.memory import borrow
 
 # Where the interface seems to be within so many voxels, every facet around is tried.
 NEAR = 5.0
@@ -57,22 +58,18 @@ _EDGES, _CROSSED, _PIECES = _contour_cases()
 
 
 @jit
-def _mixed_cubes(values, cut, wrap, cells):
-    """The cubes that the cut passes through.
+def _mixed_cubes(values, cut, wrap, cells, cubes, cases, cell_of, start):
+    """The cubes that the cut passes through; returns how many there are, written or not.
 
-    Returns their first corners (n, 3), which corners are rich (n,), the coarse cell that holds the first
-    corner (n,), and how many there are in every cell, as the start of a CSR.
+    Fills their first corners (n, 3), which corners are rich (n,), the coarse cell that holds the first
+    corner (n,), and how many there are in every cell, as the start of a CSR (zeros at first).
     """
     n0, n1, n2 = values.shape
-    start = np.zeros(cells[0] * cells[1] * cells[2] + 1, dtype=np.int64)
     along = np.empty(n2, dtype=np.int32)
     for k in range(n2):
         along[k] = k * cells[2] // n2
     codes = np.empty(n2 + 1, dtype=np.uint8)
-    room, found = 1024 + values.size // 16, 0  # a guess that rarely needs to grow
-    cubes = np.empty((room, 3), dtype=np.int32)
-    cases = np.empty(room, dtype=np.uint8)
-    cell_of = np.empty(room, dtype=np.int32)
+    found = 0
     last = n2 if wrap[2] else n2 - 1
     for i in range(n0 if wrap[0] else n0 - 1):
         u = i + 1 if i + 1 < n0 else 0
@@ -92,23 +89,18 @@ def _mixed_cubes(values, cut, wrap, cells):
             if some == 0 or every == 15:
                 continue
             codes[n2] = codes[0]
-            if found + n2 > room:
-                room = 2 * room + n2
-                larger, more = np.empty((room, 3), dtype=np.int32), np.empty(room, dtype=np.uint8)
-                longer = np.empty(room, dtype=np.int32)
-                larger[:found], more[:found], longer[:found] = cubes[:found], cases[:found], cell_of[:found]
-                cubes, cases, cell_of = larger, more, longer
             row = (i * cells[0] // n0 * cells[1] + j * cells[1] // n1) * cells[2]
             for k in range(last):
                 if (codes[k] | codes[k + 1]) and (codes[k] & codes[k + 1]) != 15:
-                    cubes[found, 0], cubes[found, 1], cubes[found, 2] = i, j, k
-                    cases[found] = codes[k] | codes[k + 1] << 4
-                    cell_of[found] = row + along[k]
-                    start[row + along[k] + 1] += 1
+                    if found < cases.size:
+                        cubes[found, 0], cubes[found, 1], cubes[found, 2] = i, j, k
+                        cases[found] = codes[k] | codes[k + 1] << 4
+                        cell_of[found] = row + along[k]
+                        start[row + along[k] + 1] += 1
                     found += 1
     for cell in range(start.size - 1):
         start[cell + 1] += start[cell]
-    return cubes[:found], cases[:found], cell_of[:found], start
+    return found
 
 
 @jit
@@ -191,15 +183,15 @@ def _offer(vector, facet, node, v0, v1, v2, e):
 
 
 @jit
-def _spread(shape, wrap, steps, start, point, cells, nodes):
-    """Nearest facet (and the vector to it) of every node of a coarse grid, by sweeping.
+def _spread(shape, wrap, steps, start, point, cells, nodes, vector, facet):
+    """Nearest facet of every node of a coarse grid and the `vector` to it, by sweeping.
 
     A vector distance transform: a node offers its neighbors the facet that it knows. The vector, not
     the facet's place, is handed on, so periodic images need no bookkeeping in any cell.
     """
     m0, m1, m2 = nodes
-    vector = np.full((m0 * m1 * m2, 3), np.float32(1e15))
-    facet = np.full(m0 * m1 * m2, -1, dtype=np.int32)
+    vector[:] = np.float32(1e15)
+    facet[:] = -1
     edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
     big = np.empty((3, 3), dtype=np.float32)
     for a in range(3):
@@ -260,7 +252,6 @@ def _spread(shape, wrap, steps, start, point, cells, nodes):
         # The last few nodes of a thousand may still gain a hair; a further round would find no more.
         if changed * 1000 <= facet.size:
             break
-    return vector, facet
 
 
 @jit
@@ -406,10 +397,22 @@ class Interface:
         # Compared in the field's own precision, so that domains and interface agree on every voxel.
         level = np.float32(cut)
         shape, cells = np.array(lattice.shape), lattice.cells
-        cubes, cases, cell_of, self._start = _mixed_cubes(values, level, lattice.wrap, cells)
-        self.n_facets = len(cubes)
-        point = np.empty((3, self.n_facets), dtype=np.float32)
-        normal = np.empty((self.n_facets, 3), dtype=np.float32)
+        room = 1024 + values.size // 14  # a guess that rarely needs to grow
+        while True:
+            cubes, cases, cell_of = (
+                borrow((room, 3), np.int32),
+                borrow(room, np.uint8),
+                borrow(room, np.int32),
+            )
+            self._start = np.zeros(cells.prod() + 1, dtype=np.int64)
+            self.n_facets = int(
+                _mixed_cubes(values, level, lattice.wrap, cells, cubes, cases, cell_of, self._start)
+            )
+            if self.n_facets <= room:
+                break
+            room = self.n_facets
+        cubes, cases, cell_of = cubes[: self.n_facets], cases[: self.n_facets], cell_of[: self.n_facets]
+        point, normal = borrow((3, self.n_facets), np.float32), borrow((self.n_facets, 3), np.float32)
         # Flat axes do not count for distances, though they do for the area.
         self._steps = lattice.metric_steps
         area = _facets(
@@ -421,8 +424,18 @@ class Interface:
         # An open axis has a node at its far end as well.
         self._nodes = np.where(lattice.wrap, cells, cells + 1)
         if self.n_facets:
-            self._vector, self._facet = _spread(
-                shape, lattice.wrap, self._steps, self._start, self._point, cells, self._nodes
+            n_nodes = int(self._nodes.prod())
+            self._vector, self._facet = borrow((n_nodes, 3), np.float32), borrow(n_nodes, np.int32)
+            _spread(
+                shape,
+                lattice.wrap,
+                self._steps,
+                self._start,
+                point,
+                cells,
+                self._nodes,
+                self._vector,
+                self._facet,
             )
 
     def distance(self, atoms: PackedAtoms) -> NDArray[np.float32]:
@@ -432,7 +445,7 @@ class Interface:
         of 8 Å at 0.75 Å voxels. From 6 voxels on the best of the facets known to the eight surrounding
         nodes of the coarse grid is taken: good to a few tenths of an Å, 0.02 Å in the mean.
         """
-        out = np.empty(len(atoms.order), dtype=np.float32)
+        out = borrow(len(atoms.order), np.float32)
         if not self.n_facets:
             out[:] = np.nan
         else:

@@ -25,6 +25,7 @@ from phaseseg.families.segmentation.threshold import measure_cuts, pooled_thresh
 from phaseseg.fields import BOUNDARY, POOR, RICH, Fields, Grid, Table
 from phaseseg.frame import Frame
 from phaseseg.kernels import jit
+from phaseseg.memory import borrow
 
 __all__ = [
     "interface_grid",
@@ -39,7 +40,7 @@ __all__ = [
 PROBES = 512
 # Atoms so near to the edge of the boundary, Å, have their distance sharpened with the interpolated density
 # and, those that are still so near, with the exact one.
-SHARPEN_WITHIN = (0.12, 0.012)
+SHARPEN_WITHIN = (0.12, 0.01)
 
 
 def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: Any) -> Fields:
@@ -157,10 +158,10 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         if rule.at == "atom" and rule.boundary_width > 0:
             _sharpen(density, rule, cut, domain, distance)
         labels = {
-            "phase": np.empty(frame.n_atoms, dtype=np.int8),
-            "interface_distance": np.empty(frame.n_atoms, dtype=np.float32),
-            "domain": np.empty(frame.n_atoms, dtype=np.int32),
-            "phase_density": np.empty(frame.n_atoms, dtype=np.float32),
+            "phase": borrow(frame.n_atoms, np.int8),
+            "interface_distance": borrow(frame.n_atoms, np.float32),
+            "domain": borrow(frame.n_atoms, np.int32),
+            "phase_density": borrow(frame.n_atoms, np.float32),
         }
         half_width = np.float32(rule.boundary_width / 2 if rule.boundary_width > 0 else -1)
         _assign(atoms.place, domain, distance, at_atoms, half_width, *labels.values())
