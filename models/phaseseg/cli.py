@@ -352,9 +352,10 @@ def _frame_progress(name: str, shown: bool) -> Iterator[Callable[..., Iterator[A
     with Progress(*columns, console=console, transient=True) as progress:
 
         def counted(items: Iterable[Any], doing: str) -> Iterator[Any]:
-            task = progress.add_task(f"{name}: {doing}", total=None)
+            first_use = "the first use on a machine compiles for some 15 s"
+            task = progress.add_task(f"{name}: {doing}; {first_use}", total=None)
             for item in items:
-                progress.advance(task)
+                progress.update(task, advance=1, description=f"{name}: {doing}")
                 yield item
             progress.remove_task(task)
 
