@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 from collections import deque
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, Literal, Protocol, TypeVar
 
 from phaseseg.frame import Frame
@@ -93,6 +95,9 @@ def _processes(
     function: Callable[[Frame], Result], frames: Iterable[Frame], workers: int
 ) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
+    if os.name == "posix":
+        # Started with the first worker otherwise, which would let interrupts through while they are held.
+        resource_tracker.ensure_running()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
 
     def submit(frame: Frame) -> _Future:
