@@ -327,7 +327,9 @@ def test_control_c_ends_cleanly(tmp_path: Path, workers: int, wait: float) -> No
     time.sleep(wait)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == cli.INTERRUPTED
+    # `python -m` ends by the signal itself, which a shell shows as 130 too, where the interrupt struck inside
+    # an exec() of text (a dataclass being made, say); CPython remembers that although it was caught.
+    assert process.returncode in (cli.INTERRUPTED, -signal.SIGINT), errors
     assert "interrupted" in errors and "was not written" in errors and "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["long.xyz"]
 
