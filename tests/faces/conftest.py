@@ -7,6 +7,8 @@ from importlib.resources import as_file, files
 import numpy as np
 import pytest
 
+from phaseseg.families.segmentation import density
+
 
 @pytest.fixture(scope="session")
 def demo():
@@ -38,3 +40,17 @@ def drops(centers=((0.5, 0.5, 0.5),), radii=(9.0,), cell=(30.0, 30.0, 30.0), see
 @pytest.fixture(scope="session")
 def make_drops():
     return drops
+
+
+@pytest.fixture
+def densities(monkeypatch):
+    """Counts how often a density is made."""
+    calls = []
+    real = density.density_field
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(density, "density_field", counted)
+    return calls

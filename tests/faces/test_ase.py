@@ -10,7 +10,6 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from ase_bridge import PhaseCalculator, annotate, frame_from_atoms
 from phaseseg import label_phases
-from phaseseg.families.segmentation import density
 
 ARRAYS = ("phase", "phase_density", "interface_distance", "domain")
 
@@ -19,20 +18,6 @@ ARRAYS = ("phase", "phase_density", "interface_distance", "domain")
 def atoms(make_drops):
     positions, symbols, cell = make_drops()
     return ase.Atoms(symbols, positions=positions, cell=cell, pbc=True)
-
-
-@pytest.fixture
-def densities(monkeypatch):
-    """Counts how often a density is made."""
-    calls = []
-    real = density.density_field
-
-    def counted(*args, **kwargs):
-        calls.append(args)
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(density, "density_field", counted)
-    return calls
 
 
 def assert_same_tables(left, right):

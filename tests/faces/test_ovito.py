@@ -59,20 +59,6 @@ def drop(make_drops):
     return collection(*make_drops())
 
 
-@pytest.fixture
-def densities(monkeypatch):
-    """Counts how often a density is made."""
-    calls = []
-    real = density.density_field
-
-    def counted(*args, **kwargs):
-        calls.append(args)
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(density, "density_field", counted)
-    return calls
-
-
 def python(code, *arguments):
     """Run Python code in a process of its own; gives back what it prints."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

