@@ -506,7 +506,7 @@ def simulate_melt_command(
     steps: Annotated[int, typer.Option(help="MD steps after the melt has separated.")] = 18000,
     seed: Annotated[int, typer.Option(help="Another seed is another melt.")] = 1,
     every: Annotated[int | None, typer.Option(help="Steps between frames; 2 ps if left out.")] = None,
-    composition: Annotated[str, typer.Option(help="metal-silicate | oxidized")] = "metal-silicate",
+    composition: Annotated[str, typer.Option(help="metal-silicate | oxidized | metal | silicate")] = "metal-silicate",
     equilibration: Annotated[float, typer.Option(help="Factor on the time before production.")] = 1.0,
     timestep: Annotated[
         float | None, typer.Option(help="ps; 0.001 if left out, half from 10,000 K on.")

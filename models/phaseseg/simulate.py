@@ -199,7 +199,7 @@ def _morse(
 def melt_species(
     *, temperature: float = 3000.0, composition: str = "metal-silicate", dissolved: bool = True
 ) -> dict[str, int]:
-    """How many atoms of each simulated species 520 atoms have.
+    """How many atoms of each simulated species a cell of 17 Å has.
 
     An atom carries a hidden oxidation label, never written to a trajectory: the ions Mg, Si, O, Fe2
     (oxidized iron) and Ns (nitride) belong in the silicate, the neutral Fe, N, Si0 and O0 in the metal.
@@ -208,7 +208,7 @@ def melt_species(
     ----------
     temperature : K
         Decides how much is dissolved in the other liquid.
-    composition : "metal-silicate" or "oxidized"
+    composition : "metal-silicate", "oxidized", "metal" or "silicate"
     dissolved : bool
         False: nothing dissolved, as while a large cell coarsens.
 
@@ -223,9 +223,7 @@ def melt_species(
             f"There is no composition {composition!r}; there are {', '.join(recipe['compositions'])}."
         )
     counts: dict[str, int] = recipe["compositions"][composition]
-    if composition in recipe["one_phase"]:
-        species = {**counts, "Fe": 0, "Fe2": counts["Fe"]}
-    elif not dissolved:
+    if composition in recipe["one_phase"] or not dissolved:
         species = dict(counts)
     else:
         m, ns = _dissolved(temperature)
@@ -272,7 +270,7 @@ def simulate_melt(
     A separated melt of 520 atoms is reached through 10,000 K and 60 ps at 4000 K, and 40 ps at
     `temperature` where that is another one; larger cells coarsen for 50 ps without dissolved atoms,
     which are then put in and given 6 ps. Above 4000 K the mixed melt spends 60 ps at `temperature`,
-    from 10,000 K on and with the oxidized composition, which stays one liquid, 20 ps. At 8000 K the
+    from 10,000 K on and with a composition that stays one liquid, 20 ps. At 8000 K the
     melt is neither one liquid nor two.
 
     While it runs, frames go to `<output>.partial` and, every two minutes, the state of the simulation
@@ -284,7 +282,7 @@ def simulate_melt(
     output : path; a name ending in .gz is compressed
     temperature : K
     replicate : int
-        n gives n^3 × 520 atoms in a cubic cell of n × 17 Å.
+        n gives n^3 × 520 atoms (metal 460, silicate 550) in a cubic cell of n × 17 Å.
     steps : int
         Production steps.
     seed : int
@@ -292,7 +290,10 @@ def simulate_melt(
         independent morphology.
     every : int, optional
         Steps between frames; 2 ps, or `steps` where that is shorter, when left out.
-    composition : "metal-silicate" (Fe137 Mg88 Si65 O218 N12) or "oxidized" (Fe100 Mg82 Si52 O286, one phase)
+    composition : what the cell holds
+        "metal-silicate" (Fe137 Mg88 Si65 O218 N12), which separates; or one liquid: "oxidized" (Fe100 Mg82
+        Si52 O286), "metal" (Fe394 Si15 O18 N33) and "silicate" (Fe8 Mg132 Si90 O318 N2), the bulk of the
+        two phases.
     equilibration : float
         Factor on the length of everything before production. Below 1 the melt may not have separated.
     timestep : float, optional, ps
