@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from phaseseg.checkpoint import list_checkpoints, load_checkpoint
     from phaseseg.families.segmentation.labels import label_phases
     from phaseseg.fields import Fields
     from phaseseg.frame import Frame
@@ -24,10 +25,22 @@ _HOMES = {
     "write_frames": "phaseseg.io",
     "write_table": "phaseseg.io",
     "label_phases": "phaseseg.families.segmentation.labels",
+    "list_checkpoints": "phaseseg.checkpoint",
+    "load_checkpoint": "phaseseg.checkpoint",
     "map_frames": "phaseseg.trajectory",
 }
 
-__all__ = ["Fields", "Frame", "label_phases", "map_frames", "read_frames", "write_frames", "write_table"]
+__all__ = [
+    "Fields",
+    "Frame",
+    "label_phases",
+    "list_checkpoints",
+    "load_checkpoint",
+    "map_frames",
+    "read_frames",
+    "write_frames",
+    "write_table",
+]
 
 
 def __getattr__(name: str) -> Any:
