@@ -1,0 +1,430 @@
+"""Neighbors within a cutoff: atoms sorted by bins, and the graph of a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import floor
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.frame import Frame
+from phaseseg.kernels import jit
+from phaseseg.memory import borrow
+
+# Fewer atoms than so many to a bin cost more in bookkeeping than they save in distances.
+ATOMS_PER_BIN = 8
+# Two bins to a cutoff instead of one, where this makes a row of bins around a bin so much shorter.
+FINER_BINS = 0.75
+# Where padding is put: further from any atom than any cutoff, and its square is still a float32.
+FAR = np.float32(1e18)
+
+
+class Bins(NamedTuple):
+    """Atoms sorted by bins, parallelepipeds that fill the cell (along open axes: the atoms' extent).
+
+    Positions are kept relative to the center of their bin, so that float32 is as good in a box of
+    10,000 Å as in one of 10 Å. All images within the cutoff of any atom of a bin are found in the bins
+    at most `reach` further along each axis, counted on through the periodic images.
+
+    kinds : atoms of a bin are sorted by their kind, 0 ... kinds - 1
+    start : (n_bins * kinds + 1,) int64, CSR over the bins, the last axis fastest, and the kinds in each
+    order : (n_atoms,) int32 atom numbers, bin by bin; a place in this order is called a slot
+    offsets : (n_atoms, 3) float32, Å, from the center of the bin
+    steps : (3, 3) float64, Å, edge vectors of a bin as rows
+    shape, reach : (3,) int64; wrap : (3,) bool
+    positions, cell, inverse : of the frame, float64, for what float32 cannot decide
+    within : Å^2, square of the cutoff; doubt : Å^2, how far float32 may be off from it
+    most : most candidates around a bin
+    """
+
+    kinds: int
+    start: NDArray[np.int64]
+    order: NDArray[np.int32]
+    offsets: NDArray[np.float32]
+    steps: NDArray[np.float64]
+    shape: NDArray[np.int64]
+    reach: NDArray[np.int64]
+    wrap: NDArray[np.bool_]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    within: float
+    doubt: float
+    most: int
+
+
+def sort_into_bins(
+    frame: Frame, cutoff: float, codes: NDArray[np.integer[Any]] | None = None, kinds: int = 1
+) -> Bins:
+    """Bins for all pairs within `cutoff` (Å), atoms of each sorted by `codes`, 0 ... kinds - 1, if given.
+
+    Raises
+    ------
+    ValueError
+        The cutoff is not a positive number.
+    """
+    if not 0 < cutoff < float("inf"):
+        raise ValueError(f"cutoff must be a positive length in Å, found {cutoff}.")
+    inverse = np.linalg.inv(frame.cell)
+    heights = 1 / np.linalg.norm(inverse, axis=0)
+    low, span = np.zeros(3), np.ones(3)
+    if frame.n_atoms and not frame.pbc.all():
+        ends = _extent(frame.positions, frame.origin, inverse)
+        low, span = np.where(frame.pbc, low, ends[0]), np.where(frame.pbc, span, ends[1] - ends[0])
+    heights = heights * span
+    # One bin to a cutoff, or two.
+    one, two = (np.maximum(np.floor(k * heights / cutoff * (1 - 1e-12)), 1) for k in (1, 2))
+    shape = np.where(5 / two < FINER_BINS * 3 / one, two, one)
+    while shape.prod() > max(frame.n_atoms / ATOMS_PER_BIN, 1):
+        axis = int(np.argmin(heights / shape))
+        if shape[axis] == 1:
+            axis = int(np.argmax(shape))
+        shape[axis] = max(np.floor(shape[axis] * 0.9), 1)
+    steps = frame.cell * (span / shape)[:, None]
+    reach = np.where(frame.pbc, np.inf, shape - 1)
+    wide = heights > 0
+    reach[wide] = np.minimum(reach[wide], np.ceil(cutoff * (1 - 1e-12) * shape[wide] / heights[wide]))
+    n_atoms = frame.n_atoms
+    counts = shape.astype(np.int64)
+    bins = Bins(
+        kinds=kinds, start=np.zeros(counts.prod() * kinds + 1, dtype=np.int64),
+        order=borrow(n_atoms, np.int32), offsets=borrow((n_atoms, 3), np.float32), steps=steps,
+        shape=counts, reach=reach.astype(np.int64), wrap=frame.pbc, positions=frame.positions,
+        cell=frame.cell, inverse=inverse, within=cutoff * cutoff, doubt=0.0, most=0,
+    )  # fmt: skip
+    per = np.divide(shape, span, out=np.zeros(3), where=span > 0)
+    codes = np.zeros(0, dtype=np.int32) if codes is None else np.asarray(codes, dtype=np.int32)
+    _sort(bins, frame.origin, low, per, codes, borrow(n_atoms, np.int32))
+    # Each of the two coordinates of a difference is rounded once or twice, and r^2 a few times.
+    largest = float((np.abs(steps) * (bins.reach + 0.5)[:, None]).sum(axis=0).max())
+    doubt = float(np.finfo(np.float32).eps) * (8 * cutoff * largest + 4 * cutoff**2)
+    return bins._replace(doubt=doubt, most=_most_candidates(bins))
+
+
+# Kernels ------------------------------------------------------------------------------------------
+
+
+@jit
+def _extent(positions, origin, inverse):
+    """(2, 3): least and greatest fractional coordinates."""
+    ends = np.empty((2, 3))
+    ends[0], ends[1] = np.inf, -np.inf
+    for atom in range(positions.shape[0]):
+        x, y, z = (
+            positions[atom, 0] - origin[0], positions[atom, 1] - origin[1], positions[atom, 2] - origin[2]
+        )  # fmt: skip
+        for axis in range(3):
+            f = x * inverse[0, axis] + y * inverse[1, axis] + z * inverse[2, axis]
+            ends[0, axis], ends[1, axis] = min(ends[0, axis], f), max(ends[1, axis], f)
+    return ends
+
+
+@jit
+def _grid_coordinate(positions, atom, origin, inverse, axis, low, per, wrap):
+    """Coordinate along an axis in bins, wrapped into [0, shape]."""
+    f = (
+        (positions[atom, 0] - origin[0]) * inverse[0, axis]
+        + (positions[atom, 1] - origin[1]) * inverse[1, axis]
+        + (positions[atom, 2] - origin[2]) * inverse[2, axis]
+    )
+    if wrap:
+        f -= floor(f)
+    return (f - low) * per
+
+
+@jit
+def _sort(bins, origin, low, per, codes, home):
+    """Fill `start`, `order` and `offsets` of `bins`; `home` is for its own use."""
+    n_atoms = bins.order.size
+    shape, steps = bins.shape, bins.steps
+    start, kinds = bins.start, bins.kinds
+    for atom in range(n_atoms):
+        flat = 0
+        for axis in range(3):
+            g = _grid_coordinate(
+                bins.positions, atom, origin, bins.inverse, axis, low[axis], per[axis], bins.wrap[axis]
+            )
+            flat = flat * shape[axis] + min(max(int(g), 0), shape[axis] - 1)
+        if kinds > 1:
+            flat = flat * kinds + codes[atom]
+        home[atom] = flat
+        start[flat + 1] += 1
+    for flat in range(start.size - 1):
+        start[flat + 1] += start[flat]
+    fill = start[:-1].copy()
+    for atom in range(n_atoms):
+        slot = fill[home[atom]]
+        fill[home[atom]] += 1
+        bins.order[slot] = atom
+        flat = home[atom] // kinds
+        x, y, z = 0.0, 0.0, 0.0
+        for back in range(3):
+            axis = 2 - back
+            g = _grid_coordinate(
+                bins.positions, atom, origin, bins.inverse, axis, low[axis], per[axis], bins.wrap[axis]
+            )
+            g -= flat % shape[axis] + 0.5
+            flat //= shape[axis]
+            x += g * steps[axis, 0]
+            y += g * steps[axis, 1]
+            z += g * steps[axis, 2]
+        bins.offsets[slot, 0], bins.offsets[slot, 1], bins.offsets[slot, 2] = x, y, z
+
+
+@jit
+def bin_there(bins, here, step, axis):
+    """Index along an axis `step` bins further, and through how many images; index -1: beyond an open end."""
+    there = here + step
+    n = bins.shape[axis]
+    if 0 <= there < n:
+        return there, 0
+    if not bins.wrap[axis]:
+        return -1, 0
+    image = there // n
+    return there - image * n, image
+
+
+@jit
+def _most_candidates(bins):
+    most = 0
+    for b0 in range(bins.shape[0]):
+        for b1 in range(bins.shape[1]):
+            for b2 in range(bins.shape[2]):
+                total = 0
+                for i in range(-bins.reach[0], bins.reach[0] + 1):
+                    p0, _ = bin_there(bins, b0, i, 0)
+                    for j in range(-bins.reach[1], bins.reach[1] + 1):
+                        p1, _ = bin_there(bins, b1, j, 1)
+                        for k in range(-bins.reach[2], bins.reach[2] + 1):
+                            p2, _ = bin_there(bins, b2, k, 2)
+                            if p0 >= 0 and p1 >= 0 and p2 >= 0:
+                                flat = (p0 * bins.shape[1] + p1) * bins.shape[2] + p2
+                                total += bins.start[(flat + 1) * bins.kinds] - bins.start[flat * bins.kinds]
+                most = max(most, total)
+    return most
+
+
+@jit
+def pack_candidates(bins, b0, b1, b2, low, high, n, x, y, z, slots):
+    """Append all of kinds low ... high - 1 that may be neighbors of the atoms of a bin, from index n on.
+
+    `x`, `y`, `z` are from the center of the bin, Å. Returns the index after the last, a multiple of 16 up
+    to which far places are filled in (as slot 0), and the index of the first atom of the bin itself.
+    """
+    own = n
+    steps = bins.steps
+    for i in range(-bins.reach[0], bins.reach[0] + 1):
+        p0, _ = bin_there(bins, b0, i, 0)
+        if p0 < 0:
+            continue
+        for j in range(-bins.reach[1], bins.reach[1] + 1):
+            p1, _ = bin_there(bins, b1, j, 1)
+            if p1 < 0:
+                continue
+            for k in range(-bins.reach[2], bins.reach[2] + 1):
+                p2, _ = bin_there(bins, b2, k, 2)
+                if p2 < 0:
+                    continue
+                if i == 0 and j == 0 and k == 0:
+                    own = n
+                dx = np.float32(i * steps[0, 0] + j * steps[1, 0] + k * steps[2, 0])
+                dy = np.float32(i * steps[0, 1] + j * steps[1, 1] + k * steps[2, 1])
+                dz = np.float32(i * steps[0, 2] + j * steps[1, 2] + k * steps[2, 2])
+                flat = (p0 * bins.shape[1] + p1) * bins.shape[2] + p2
+                flat *= bins.kinds
+                for slot in range(bins.start[flat + low], bins.start[flat + high]):
+                    x[n] = bins.offsets[slot, 0] + dx
+                    y[n] = bins.offsets[slot, 1] + dy
+                    z[n] = bins.offsets[slot, 2] + dz
+                    slots[n] = slot
+                    n += 1
+    while n % 16:
+        x[n], y[n], z[n], slots[n] = FAR, FAR, FAR, 0
+        n += 1
+    return n, own
+
+
+@jit
+def shift_between(bins, a, b, x, y, z):
+    """Cell vectors to add to positions[b] - positions[a], given the vector from slot a to b roughly."""
+    i, j = bins.order[a], bins.order[b]
+    positions, inverse = bins.positions, bins.inverse
+    dx = x - (positions[j, 0] - positions[i, 0])
+    dy = y - (positions[j, 1] - positions[i, 1])
+    dz = z - (positions[j, 2] - positions[i, 2])
+    return (
+        np.rint(dx * inverse[0, 0] + dy * inverse[1, 0] + dz * inverse[2, 0]),
+        np.rint(dx * inverse[0, 1] + dy * inverse[1, 1] + dz * inverse[2, 1]),
+        np.rint(dx * inverse[0, 2] + dy * inverse[1, 2] + dz * inverse[2, 2]),
+    )
+
+
+@jit
+def surely_within(bins, a, b, x, y, z):
+    """Whether slot b is within the cutoff of slot a in float64, given the vector between them roughly."""
+    s0, s1, s2 = shift_between(bins, a, b, x, y, z)
+    i, j = bins.order[a], bins.order[b]
+    # Always from the same end, so that a pair is decided alike from both sides.
+    if i > j or (i == j and (s0 < 0 or (s0 == 0 and (s1 < 0 or (s1 == 0 and s2 < 0))))):
+        i, j, s0, s1, s2 = j, i, -s0, -s1, -s2
+    r2 = 0.0
+    for k in range(3):
+        d = bins.positions[j, k] - bins.positions[i, k]
+        d += s0 * bins.cell[0, k] + s1 * bins.cell[1, k] + s2 * bins.cell[2, k]
+        r2 += d * d
+    return r2 <= bins.within
+
+
+@jit
+def squares(x, y, z, n, x0, y0, z0, within, doubt, r2):
+    """Squared distances of n candidates from a place; how many are too close to the cutoff to be sure."""
+    doubtful = np.int32(0)
+    for k in range(n):
+        dx, dy, dz = x[k] - x0, y[k] - y0, z[k] - z0
+        d2 = dx * dx + dy * dy + dz * dz
+        doubtful += abs(d2 - within) <= doubt
+        r2[k] = d2
+    return doubtful
+
+
+@jit
+def settle(bins, slot, slots, x, y, z, n, c, r2):
+    """Replace the squares that are too close to the cutoff by 0 or by far more, as float64 decides."""
+    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    for k in range(n):
+        if abs(r2[k] - within) <= doubt:
+            inside = surely_within(bins, slot, slots[k], x[k] - x[c], y[k] - y[c], z[k] - z[c])
+            r2[k] = np.float32(bins.within * (1 - 1e-6)) if inside else FAR
+
+
+@jit
+def _fill_csr(bins, counting, indptr, neighbors, lengths, shifts):
+    """Count the neighbors of each atom into indptr[atom + 1], or write them down."""
+    size = (bins.most + 15) // 16 * 16
+    x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    slots = np.empty(size, dtype=np.int32)
+    hits = np.empty(size, dtype=np.int32)
+    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    flat = 0
+    for b0 in range(bins.shape[0]):
+        for b1 in range(bins.shape[1]):
+            for b2 in range(bins.shape[2]):
+                first, last = bins.start[flat], bins.start[flat + 1]
+                flat += 1
+                if first == last:
+                    continue
+                n, own = pack_candidates(bins, b0, b1, b2, 0, 1, 0, x, y, z, slots)
+                for slot in range(first, last):
+                    c = own + slot - first
+                    if squares(x, y, z, n, x[c], y[c], z[c], within, doubt, r2):
+                        settle(bins, slot, slots, x, y, z, n, c, r2)
+                    r2[c] = FAR  # not a neighbor of itself
+                    atom = bins.order[slot]
+                    if counting:
+                        total = 0
+                        for k in range(n):
+                            total += r2[k] <= within
+                        indptr[atom + 1] = total
+                        continue
+                    m = 0
+                    for k in range(n):
+                        hits[m] = k
+                        m += r2[k] <= within
+                    e = indptr[atom]
+                    for h in range(m):
+                        k = hits[h]
+                        neighbors[e] = bins.order[slots[k]]
+                        lengths[e] = np.sqrt(r2[k])
+                        e += 1
+                    if shifts.shape[0]:
+                        for h in range(m):
+                            k = hits[h]
+                            s0, s1, s2 = shift_between(
+                                bins, slot, slots[k], x[k] - x[c], y[k] - y[c], z[k] - z[c]
+                            )
+                            at = indptr[atom] + h
+                            shifts[at, 0], shifts[at, 1], shifts[at, 2] = s0, s1, s2
+
+
+# Graph --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """All neighbors within a cutoff: each pair both ways, self-images included, no atom its own neighbor.
+
+    The neighbors of atom i are `neighbors[indptr[i]:indptr[i + 1]]`, as often as images of them lie
+    within the cutoff.
+
+    frame : of n_atoms atoms; cutoff : Å
+    indptr : (n_atoms + 1,) int64; neighbors : (n_edges,) int32
+    edge_length : (n_edges,) float32, Å
+
+    >>> from phaseseg import Frame
+    >>> graph = neighbor_graph(Frame([[0.0, 0, 0]], [3.0, 9.0, 9.0], True, ["Fe"]), cutoff=3.5)
+    >>> graph.neighbors, graph.edge_length, graph.edge_shift.tolist()
+    (array([0, 0], dtype=int32), array([3., 3.], dtype=float32), [[-1, 0, 0], [1, 0, 0]])
+    """
+
+    frame: Frame
+    cutoff: float
+    indptr: NDArray[np.int64]
+    neighbors: NDArray[np.int32]
+    edge_length: NDArray[np.float32]
+
+    @property
+    def n_edges(self) -> int:
+        return len(self.neighbors)
+
+    @cached_property
+    def edge_index(self) -> NDArray[np.int64]:
+        """(2, n_edges): atom i, neighbor j; networks send j -> i."""
+        centers = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+        return np.stack([centers, self.neighbors.astype(np.int64)])
+
+    @cached_property
+    def edge_shift(self) -> NDArray[np.int32]:
+        """(n_edges, 3): how many cell vectors further than positions[j] the neighbor is; searched again."""
+        return _edges(sort_into_bins(self.frame, self.cutoff), self.indptr, shifts=True)[2]
+
+    @cached_property
+    def edge_vector(self) -> NDArray[np.float64]:
+        """(n_edges, 3), Å: positions[j] - positions[i] + edge_shift @ cell."""
+        i, j = self.edge_index
+        positions = self.frame.positions
+        return np.asarray(positions[j] - positions[i] + self.edge_shift @ self.frame.cell)
+
+
+def _edges(
+    bins: Bins, indptr: NDArray[np.int64], *, shifts: bool
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
+    n_edges = int(indptr[-1])
+    neighbors, lengths = np.empty(n_edges, dtype=np.int32), np.empty(n_edges, dtype=np.float32)
+    images = np.empty((n_edges if shifts else 0, 3), dtype=np.int32)
+    _fill_csr(bins, False, indptr, neighbors, lengths, images)
+    return neighbors, lengths, images
+
+
+def neighbor_graph(frame: Frame, *, cutoff: float) -> Graph:
+    """The graph of all neighbors with r <= cutoff (Å), as float64 decides it.
+
+    Any cell: triclinic, open along some axes, smaller than the cutoff; atoms anywhere. Linear in the
+    number of atoms. An atom without neighbors has an empty row.
+
+    Raises
+    ------
+    ValueError
+        The cutoff is not a positive number.
+    """
+    bins = sort_into_bins(frame, cutoff)
+    indptr = np.zeros(frame.n_atoms + 1, dtype=np.int64)
+    if frame.n_atoms:
+        nothing = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32), np.zeros((0, 3), np.int32)
+        _fill_csr(bins, True, indptr, *nothing)
+        np.cumsum(indptr, out=indptr)
+    neighbors, lengths, _ = _edges(bins, indptr, shifts=False)
+    return Graph(frame, float(cutoff), indptr, neighbors, lengths)
