@@ -198,7 +198,7 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
             raise CheckpointError(f"{path}: this is a folder. Give a {SUFFIX} file or a name.")
         if path.exists():
             return path
-    is_name = isinstance(name_or_path, str) and re.fullmatch(r"[^/\\~]+(/[^/\\~]+)?", text)
+    is_name = isinstance(name_or_path, str) and re.fullmatch(r"[^/\\~.][^/\\~]*(/[^/\\~]+)?", text)
     if not is_name or text.endswith(SUFFIX):
         raise CheckpointError(
             f"{path}: there is no such file. Check the path, or choose a name from `phaseseg models list`."

@@ -1,4 +1,4 @@
-"""The command line: `phaseseg label`, `demo`, `simulate`.
+"""The command line: `phaseseg label`, `demo`, `simulate`, `models`.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a failure (disk
 full, missing package), 2 bad usage, 3 bad input, 130 interrupted. Heavy imports happen inside the
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import phaseseg
+from phaseseg.cli_models import models_app
 from phaseseg.families.segmentation.config import LabelRule
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ app = typer.Typer(
 )  # fmt: skip
 simulate_app = typer.Typer(no_args_is_help=True, help="Make trajectories to try things on.")
 app.add_typer(simulate_app, name="simulate")
+app.add_typer(models_app, name="models")
 
 
 def main() -> None:
@@ -506,7 +508,9 @@ def simulate_melt_command(
     steps: Annotated[int, typer.Option(help="MD steps after the melt has separated.")] = 18000,
     seed: Annotated[int, typer.Option(help="Another seed is another melt.")] = 1,
     every: Annotated[int | None, typer.Option(help="Steps between frames; 2 ps if left out.")] = None,
-    composition: Annotated[str, typer.Option(help="metal-silicate | oxidized | metal | silicate")] = "metal-silicate",
+    composition: Annotated[
+        str, typer.Option(help="metal-silicate | oxidized | metal | silicate")
+    ] = "metal-silicate",
     equilibration: Annotated[float, typer.Option(help="Factor on the time before production.")] = 1.0,
     timestep: Annotated[
         float | None, typer.Option(help="ps; 0.001 if left out, half from 10,000 K on.")

@@ -1,0 +1,269 @@
+"""The command line: `phaseseg models list | show | verify | path`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from phaseseg.checkpoint import Checkpoint, CheckpointEntry
+
+models_app = typer.Typer(
+    no_args_is_help=True, help="Checkpoints of networks: which there are, what they are."
+)
+
+Name = Annotated[
+    str, typer.Argument(help="Name, as in segmentation/gat-v1 or gat-v1, or a .safetensors file.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable on standard output.")]
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    # A file or pipe has no width to keep to.
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+@models_app.command("list")
+def list_command(
+    family: Annotated[str | None, typer.Option(help="Only those of this family.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the checkpoints that come with phaseseg."""
+    from phaseseg.cli import _exit_codes
+
+    with _exit_codes():
+        from phaseseg.checkpoint import DEFAULTS, CheckpointError, bundled_checkpoints, read_entry
+
+        entries: list[CheckpointEntry] = []
+        damaged: list[tuple[str, CheckpointError]] = []
+        for name, path in bundled_checkpoints(family).items():
+            try:
+                entries.append(read_entry(path))
+            except CheckpointError as error:
+                damaged.append((name, error))
+        if as_json:
+            typer.echo(json.dumps([_plain_entry(entry) for entry in entries], ensure_ascii=False))
+        elif entries:
+            _print_entries(entries, set(DEFAULTS.values()))
+        elif not damaged:
+            typer.echo(f"There are none yet{f' of the family {family}' if family else ''}.")
+        if damaged:
+            raise CheckpointError(" ".join(str(error) for _, error in damaged))
+
+
+def _plain_entry(entry: CheckpointEntry) -> dict[str, Any]:
+    return dataclasses.asdict(entry) | {"path": str(entry.path)}
+
+
+def _print_entries(entries: list[CheckpointEntry], defaults: set[str]) -> None:
+    from rich.table import Table
+
+    table = Table(title="Checkpoints", title_justify="left", title_style="bold")
+    for heading in ("name", "version", "family", "hash", "size", "summary"):
+        right = heading in ("version", "size")
+        table.add_column(
+            heading, justify="right" if right else "left", no_wrap=heading != "summary", overflow="fold"
+        )
+    for entry in entries:
+        summary = entry.summary.splitlines()[0] if entry.summary else ""
+        version = "" if entry.version is None else str(entry.version)
+        name = f"{entry.name} (default)" if entry.name in defaults else entry.name
+        cells = (name, version, entry.family, entry.hash[:12], _size(entry.size), summary)
+        table.add_row(*map(Text, cells))
+    _console().print(table)
+
+
+def _size(n_bytes: int) -> str:
+    for unit, size in (("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes} B"
+
+
+@models_app.command("show")
+def show_command(name: Name, as_json: AsJson = False) -> None:
+    """Show what a checkpoint was made from, how good it is and where it fails."""
+    from phaseseg.cli import _exit_codes
+
+    with _exit_codes():
+        from phaseseg.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(name)
+        if as_json:
+            typer.echo(json.dumps(_described(checkpoint), ensure_ascii=False))
+        else:
+            _print_card(checkpoint)
+
+
+def _described(checkpoint: Checkpoint) -> dict[str, Any]:
+    """All of a checkpoint but its weights."""
+    return {
+        "name": checkpoint.name,
+        "family": checkpoint.family,
+        "version": checkpoint.version,
+        "format": checkpoint.format,
+        "hash": checkpoint.hash,
+        "path": str(checkpoint.path),
+        "units": checkpoint.units,
+        "n_weights": sum(values.size for values in checkpoint.weights.values()),
+        "config": checkpoint.config,
+        "ranges": checkpoint.ranges,
+        "card": checkpoint.card,
+    }
+
+
+def _print_card(checkpoint: Checkpoint) -> None:
+    console = _console()
+    described = _described(checkpoint)
+    card, config, ranges = (described.pop(key) for key in ("card", "config", "ranges"))
+    console.print(Text(described.pop("name"), style="bold"))
+    summary = card.get("summary")
+    if isinstance(summary, str):
+        console.print(Text(summary))
+    console.print()
+    _print_mapping(console, described, 0)
+    sections = {key: value for key, value in card.items() if key != "summary" or not isinstance(value, str)}
+    for key, value in (*sections.items(), ("network", config), ("ranges of the training data", ranges)):
+        if value not in (None, "", [], {}):
+            if isinstance(value, Mapping | list):
+                console.print()
+            _print_value(console, key.replace("_", " "), value, 0)
+
+
+# A card is rendered by the shapes of its values, whatever their names.
+
+
+def _is_table(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not {"columns", "rows"} <= set(value):
+        return False
+    columns, rows = value["columns"], value["rows"]
+    return isinstance(columns, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value goes on one line."""
+    if isinstance(value, list):
+        return len(value) <= 12 and all(isinstance(one, str | int | float | None) for one in value)
+    return not isinstance(value, Mapping)
+
+
+def _is_matrix(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(row, list) and row for row in value)
+        and len({len(row) for row in value}) == 1
+        and all(isinstance(one, int | float | None) for row in value for one in row)
+    )
+
+
+def _print_value(console: Console, title: str, value: Any, depth: int) -> None:
+    """A value under its title."""
+    heading = Text(title, style="bold" if depth == 0 else "italic")
+    if _is_table(value):
+        _print_table(console, title, value, depth)
+    elif isinstance(value, Mapping):
+        console.print(Padding(heading, (0, 0, 0, 2 * depth), expand=False))
+        _print_mapping(console, value, depth + 1)
+    elif isinstance(value, list) and value and _is_matrix(value):
+        _print_table(console, title, {"columns": [""] * len(value[0]), "rows": value}, depth)
+    elif isinstance(value, list) and (depth == 0 or not _is_plain(value)):
+        console.print(Padding(heading, (0, 0, 0, 2 * depth), expand=False))
+        for k, one in enumerate(value, 1):
+            if isinstance(one, Mapping):
+                _print_value(console, str(k), one, depth + 1)
+            else:
+                console.print(Padding(Text(f"• {_text(one)}"), (0, 0, 0, 2 * depth + 2), expand=False))
+    else:
+        line = Text.assemble((f"{title}: ", "bold" if depth == 0 else "italic"), _text(value))
+        console.print(Padding(line, (0, 0, 0, 2 * depth), expand=False))
+
+
+def _print_mapping(console: Console, mapping: Mapping[str, Any], depth: int) -> None:
+    for key, value in mapping.items():
+        _print_value(console, str(key).replace("_", " "), value, depth)
+
+
+def _print_table(console: Console, title: str, value: Mapping[str, Any], depth: int) -> None:
+    from rich.table import Table
+
+    columns, rows = value["columns"], value["rows"]
+    n_columns = max([len(columns), *(len(row) for row in rows)])
+    table = Table(
+        title=Text(str(value.get("title") or title), style="bold"), title_justify="left",
+        caption=Text(str(value["note"]), style="dim") if value.get("note") else None, caption_justify="left",
+        show_header=any(map(str, columns)),
+    )  # fmt: skip
+    for k in range(n_columns):
+        numbers = all(isinstance(row[k], int | float | None) for row in rows if k < len(row))
+        heading = Text(str(columns[k])) if k < len(columns) else Text("")
+        table.add_column(heading, justify="right" if numbers and rows else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_text(one)) for one in row))
+    console.print(Padding(table, (0, 0, 0, 2 * depth), expand=False))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return str(value)
+
+
+@models_app.command("verify")
+def verify_command(
+    name: Annotated[
+        str | None, typer.Argument(help="Name or .safetensors file; all bundled ones if left out.")
+    ] = None,
+) -> None:
+    """Check every byte of a checkpoint, or of all that come with phaseseg."""
+    from phaseseg.cli import FAILURE, _exit_codes
+
+    failed = False
+    with _exit_codes():
+        from phaseseg.checkpoint import CheckpointError, bundled_checkpoints, find_checkpoint, load_checkpoint
+
+        bundled = bundled_checkpoints()
+        if name is not None:
+            chosen = find_checkpoint(name)
+            # By its name where it has one: the file of a name must hold what the name says.
+            bundled = {known: path for known, path in bundled.items() if path == chosen} or {name: chosen}
+        if not bundled:
+            typer.echo("There are none yet.")
+        console = Console(highlight=False, soft_wrap=True)
+        for shown, path in bundled.items():
+            try:
+                checkpoint = load_checkpoint(path)
+            except CheckpointError as error:
+                failed = True
+                console.print(
+                    Text.assemble(("failed  ", "red"), str(error) if shown == name else f"{shown}  {error}")
+                )
+            else:
+                console.print(Text.assemble(("ok      ", "green"), f"{shown}  {checkpoint.hash[:12]}"))
+    if failed:
+        raise typer.Exit(FAILURE)
+
+
+@models_app.command("path")
+def path_command(name: Name) -> None:
+    """Print where the file of a checkpoint lies, and nothing else."""
+    from phaseseg.cli import _exit_codes
+
+    with _exit_codes():
+        from phaseseg.checkpoint import find_checkpoint
+
+        typer.echo(Path(find_checkpoint(name)).absolute())
