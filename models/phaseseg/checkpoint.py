@@ -379,11 +379,11 @@ def _header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], bytes, int]:
     """
     size = os.fstat(file.fileno()).st_size
     start = file.read(9)
-    kind = ""
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        kind = " but one of pickled objects, as torch.save writes, which would run code"
     length = int.from_bytes(start[:8], "little")
-    if kind or (len(start) == 9 and (start[8:] != b"{" or not 2 <= length <= _LARGEST_HEADER)):
+    if len(start) == 9 and (start[8:] != b"{" or not 2 <= length <= _LARGEST_HEADER):
+        kind = ""
+        if start[:2] == b"PK" or start[:1] == b"\x80":
+            kind = " but one of pickled objects, as torch.save writes, which would run code"
         raise CheckpointError(
             f"{path}: this is not a safetensors file{kind}. Give a file that `phaseseg train` wrote, or "
             "a name from `phaseseg models list`."

@@ -197,18 +197,22 @@ def _print_table(console: Console, title: str, value: Mapping[str, Any], depth: 
 
     columns, rows = value["columns"], value["rows"]
     n_columns = max([len(columns), *(len(row) for row in rows)])
-    table = Table(
-        title=Text(str(value.get("title") or title), style="bold"), title_justify="left",
-        caption=Text(str(value["note"]), style="dim") if value.get("note") else None, caption_justify="left",
-        show_header=any(map(str, columns)),
-    )  # fmt: skip
+    table = Table(show_header=any(map(str, columns)))
     for k in range(n_columns):
         numbers = all(isinstance(row[k], int | float | None) for row in rows if k < len(row))
         heading = Text(str(columns[k])) if k < len(columns) else Text("")
         table.add_column(heading, justify="right" if numbers and rows else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_text(one)) for one in row))
-    console.print(Padding(table, (0, 0, 0, 2 * depth), expand=False))
+    # Above and below, not as title and caption of the table, which wrap at its width.
+    lines: list[Text | Table] = [
+        Text(str(value.get("title") or title), style="bold" if depth == 0 else "italic"),
+        table,
+    ]
+    if value.get("note"):
+        lines.append(Text(str(value["note"]), style="dim"))
+    for line in lines:
+        console.print(Padding(line, (0, 0, 0, 2 * depth), expand=False))
 
 
 def _text(value: Any) -> str:

@@ -139,6 +139,17 @@ def test_weights_are_copied_and_locked(path: Path) -> None:
             next(iter(one.weights.values()))[...] = 1
 
 
+def test_headers_of_any_length(tmp_path: Path) -> None:
+    """The length comes first: its lowest byte takes all values that it can, those of other formats too."""
+    path = tmp_path / "a.safetensors"
+    lowest = set()
+    for n in range(32):
+        save_checkpoint(small(card={"text": "x" * 8 * n}), path)
+        lowest.add(path.read_bytes()[0])
+        assert load_checkpoint(path).card == {"text": "x" * 8 * n}
+    assert lowest == set(range(0, 256, 8))
+
+
 def test_strided_and_swapped_arrays() -> None:
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
     plain = small(weights={"a": values})
