@@ -282,7 +282,7 @@ def simulate_melt(
     output : path; a name ending in .gz is compressed
     temperature : K
     replicate : int
-        n gives n^3 × 520 atoms (metal 460, silicate 550) in a cubic cell of n × 17 Å.
+        n gives n^3 × 520 atoms (metal 526, silicate 509) in a cubic cell of n × 17 Å.
     steps : int
         Production steps.
     seed : int
@@ -292,7 +292,7 @@ def simulate_melt(
         Steps between frames; 2 ps, or `steps` where that is shorter, when left out.
     composition : what the cell holds
         "metal-silicate" (Fe137 Mg88 Si65 O218 N12), which separates; or one liquid: "oxidized" (Fe100 Mg82
-        Si52 O286), "metal" (Fe394 Si15 O18 N33) and "silicate" (Fe8 Mg132 Si90 O318 N2), the bulk of the
+        Si52 O286), "metal" (Fe405 Si30 O51 N40) and "silicate" (Fe11 Mg140 Si69 O286 N3), the bulk of the
         two phases.
     equilibration : float
         Factor on the length of everything before production. Below 1 the melt may not have separated.
