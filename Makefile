@@ -43,7 +43,7 @@ clean:
 	@touch $@
 
 .venv/test.stamp: .venv/pip.stamp $(INPUTS)
-	$(BIN)/pip install --quiet --editable '.[ovito,simulate,dask]' --group test --group docs $(PIN)
+	$(BIN)/pip install --quiet --editable '.[ovito,simulate,train,dask]' --group test --group docs $(PIN)
 	@touch $@ .venv/core.stamp
 
 # A pip that knows dependency groups and build constraints.

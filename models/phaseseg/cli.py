@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 import phaseseg
 from phaseseg.cli_models import models_app
+from phaseseg.cli_train import train_app
 from phaseseg.families.segmentation.config import LabelRule
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ app = typer.Typer(
 simulate_app = typer.Typer(no_args_is_help=True, help="Make trajectories to try things on.")
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(models_app, name="models")
+app.add_typer(train_app, name="train")
 
 
 def main() -> None:

@@ -156,9 +156,7 @@ def _summed(values: Tensor, neighbors: Neighbors) -> Tensor:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, s: Tensor, d: Tensor, neighbors: Neighbors, slope: float
-    ) -> Tensor:
+    def forward(ctx: Any, values: Tensor, s: Tensor, d: Tensor, neighbors: Neighbors, slope: float) -> Tensor:
         rows = values.detach().contiguous().numpy()
         source, target = _factors(s.detach().numpy(), d.detach().numpy(), slope)
         shared = rows.shape[1] == 1 and s.shape[1] > 1
@@ -182,9 +180,7 @@ class _Attention(torch.autograd.Function):
         return torch.from_numpy(d_values), torch.from_numpy(d_s), torch.from_numpy(d_d), None, None
 
 
-def _factors(
-    s: NDArray[Any], d: NDArray[Any], slope: float
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def _factors(s: NDArray[Any], d: NDArray[Any], slope: float) -> tuple[NDArray[Any], NDArray[Any]]:
     """(n, 3, heads) of sources and targets: see `_attention`. Every weight is at most 1."""
     top = s.max(axis=0, initial=-np.inf)
     spread = float((top - s.min(axis=0, initial=np.inf)).max(initial=0.0))
@@ -236,7 +232,10 @@ class GraphAttention(nn.Module):
 
 
 class GraphConvolution(nn.Module):
-    """Symmetrically normalized convolution with self-loops (DOI 10.48550/arXiv.1609.02907); PyG's `GCNConv`."""
+    """Symmetrically normalized convolution with self-loops (DOI 10.48550/arXiv.1609.02907).
+
+    As PyG's `GCNConv`: (n, inputs) to (n, channels).
+    """
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -253,7 +252,10 @@ class GraphConvolution(nn.Module):
 
 
 class GraphConv(nn.Module):
-    """Sum over the neighbors and a weight for the atom itself (DOI 10.1609/aaai.v33i01.33014602), as PyG's."""
+    """Sum over the neighbors and a weight for the atom itself (DOI 10.1609/aaai.v33i01.33014602).
+
+    As PyG's `GraphConv`: (n, inputs) to (n, channels).
+    """
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()

@@ -1,0 +1,717 @@
+"""Training of a segmentation network on weak labels that are made on the way.
+
+The network learns the signed distance to the interface, or the two classes, from trajectories alone:
+labels, features, split, calibration and card follow from the frames and a few settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+import phaseseg
+from phaseseg.checkpoint import SUFFIX, Checkpoint, CheckpointError, save_checkpoint
+from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.density import density_field
+from phaseseg.families.segmentation.inference import node_features
+from phaseseg.families.segmentation.labels import label_frame, pooled_threshold
+from phaseseg.families.segmentation.network import NetworkConfig, Scaling
+from phaseseg.families.segmentation.threshold import measure_cuts
+from phaseseg.fields import RICH
+from phaseseg.frame import Frame, Units
+from phaseseg.graph import neighbor_graph
+from phaseseg.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
+from phaseseg.metrics import fit_temperature, reliability, roc_curve
+from phaseseg.training import (
+    Member,
+    Progress,
+    Settings,
+    Task,
+    TrainingState,
+    batches_by_atoms,
+    cache_folder,
+    curves_figure,
+    curves_table,
+    train_members,
+    validation_block,
+    validation_runs,
+)
+
+Loss = Literal["distance", "class"]
+Run = str | os.PathLike[str] | Iterable[Frame]
+
+BOUND = 3.0
+"""Å: distances are learned, and scores given, up to here."""
+SHARPNESS = 0.3
+"""Å: a distance over this is the logit of "rich" in the loss, and of the classes of a boundary head."""
+INTERFACE = {"sigma": 1.0, "voxel": 0.75}
+"""Å: how scores are smoothed into a field, of which the interface is a level."""
+RECIPE: Mapping[str, Any] = {
+    "architecture": "gat", "features": "densities", "hidden": 8, "heads": 4, "layers": 2, "readout": 32,
+}  # fmt: skip
+"""Settings of the network where nothing else is asked for."""
+RECIPE_RULE = LabelRule(sigma=2.0)
+
+_SLOPE_WITHIN = 2.0  # Å: where the slope of a class network's logit against the distance is taken
+_LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other labels
+
+
+# ---------------------------------------------------------------------------------------- network
+
+
+class SegmentationNetwork(nn.Module):
+    """The network of a configuration in PyTorch; its state has the names of `config.weight_shapes()`."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        for number, (inputs, heads, channels) in enumerate(config.layer_shapes, start=1):
+            layer: nn.Module
+            if config.architecture == "gat":
+                layer = GraphAttention(inputs, heads, channels)
+            elif config.architecture == "gcn":
+                layer = GraphConvolution(inputs, channels)
+            else:
+                layer = GraphConv(inputs, channels)
+            self.add_module(f"layer{number}", layer)
+        if config.readout:
+            width = config.n_features + sum(heads * channels for _, heads, channels in config.layer_shapes)
+            self.readout1 = nn.Linear(width, config.readout)
+            self.readout2 = nn.Linear(config.readout, config.outputs)
+
+    def forward(self, x: Tensor, neighbors: Neighbors) -> Tensor:
+        """Logits (n_atoms, outputs) of scaled features (n_atoms, F)."""
+        seen = [x]
+        for number in range(1, self.config.layers + 1):
+            x = self.get_submodule(f"layer{number}")(x, neighbors)
+            if self.config.readout or number < self.config.layers:
+                x = torch.relu(x)
+            seen.append(x)
+        if self.config.readout:
+            x = self.readout2(torch.relu(self.readout1(torch.cat(seen, dim=1))))
+        return x
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """The frames of one file, or of one iterable."""
+
+    name: str
+    frames: list[Frame]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """One frame to learn from.
+
+    neighbors : within the cutoff; features : (n_atoms, F) raw float32
+    distance : (n_atoms,) float32, Å, positive on the rich side; of a frame of one phase +-infinity
+    """
+
+    neighbors: Neighbors
+    features: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    number_density: float
+    digest: str
+
+    @property
+    def two_phases(self) -> bool:
+        return bool(len(self.distance) and np.isfinite(self.distance[0]))
+
+
+def _sources(
+    data: Run | Iterable[Run], types: Sequence[str] | None, units: Units, every: int, note: Progress
+) -> list[_Source]:
+    from phaseseg.io import read_frames
+
+    if isinstance(data, str | os.PathLike):
+        data = [data]
+    runs = list(cast(Iterable[Any], data))
+    if runs and all(isinstance(run, Frame) for run in runs):
+        runs = [runs]
+    sources = []
+    for number, run in enumerate(runs, start=1):
+        if isinstance(run, str | os.PathLike):
+            path = Path(run)
+            note(0.0, f"reading {path.name}")
+            source = _Source(
+                path.name, list(read_frames(path, types=types, units=units, frames=slice(None, None, every)))
+            )
+        else:
+            source = _Source(f"run {number}", list(islice(run, 0, None, every)))
+        if not source.frames:
+            raise ValueError(f"{source.name}: there are no frames to learn from.")
+        sources.append(source)
+    return sources
+
+
+def _check(sources: Sequence[_Source], target: Sequence[str]) -> None:
+    first = sources[0]
+    for source in sources:
+        for frame in source.frames:
+            if frame.units != first.frames[0].units:
+                raise ValueError(
+                    f"{source.name} is in units of {frame.units!r}, {first.name} in "
+                    f"{first.frames[0].units!r}; train on files of one kind of units."
+                )
+        present = {frame.species_names[k] for frame in source.frames for k in np.unique(frame.species)}
+        missing = [name for name in target if name not in present]
+        if missing:
+            raise ValueError(
+                f"{source.name}: there is no {missing[0]}, which the rich phase is to be rich in; the "
+                f"species there are {', '.join(sorted(present))}. Choose --species, or leave the file out."
+            )
+
+
+def _species(sources: Sequence[_Source]) -> tuple[str, ...]:
+    """All species that occur, in the order in which the files name them."""
+    present = {name: False for source in sources for name in source.frames[0].species_names}
+    for source in sources:
+        for frame in source.frames:
+            for code in np.unique(frame.species):
+                present[frame.species_names[code]] = True
+    return tuple(name for name, is_there in present.items() if is_there)
+
+
+def _codes(frame: Frame, species: tuple[str, ...]) -> NDArray[np.int32]:
+    """(n_atoms,) index of each atom's species in `species`."""
+    table = np.array([species.index(n) if n in species else -1 for n in frame.species_names], dtype=np.int32)
+    codes = table[frame.species]
+    if len(codes) and codes.min() < 0:
+        name = frame.species_names[frame.species[int(np.argmin(codes))]]
+        raise ValueError(
+            f"{frame.source or 'a validation frame'}: {name} does not occur in the training data, where "
+            f"there are {', '.join(species)}."
+        )
+    return codes
+
+
+def _digest(frame: Frame) -> str:
+    """sha256 of all that labels and features depend on."""
+    content = hashlib.sha256(json.dumps([list(frame.species_names), frame.pbc.tolist()]).encode())
+    for values in (frame.positions, frame.cell, frame.origin, frame.species):
+        content.update(np.ascontiguousarray(values).tobytes())
+    return content.hexdigest()
+
+
+def _joint_digest(samples: Iterable[_Sample]) -> str:
+    return hashlib.sha256("".join(sample.digest for sample in samples).encode()).hexdigest()
+
+
+def _is_two_phases(frame: Frame, rule: LabelRule) -> bool:
+    from phaseseg.families.segmentation.config import MIN_CONTRAST
+
+    cuts = measure_cuts(density_field(frame, rule))
+    return cuts.contrast(cuts.choose(rule)) >= MIN_CONTRAST
+
+
+class _LabelCache:
+    """Distances by frame and rule, one small .npy file each; a file that cannot be used is made anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder: Path | None = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:  # no place to write to: labels are made every time
+            self.folder = None
+
+    def distance(self, frame: Frame, digest: str, rule: LabelRule) -> NDArray[np.float32]:
+        from phaseseg.io import atomic_output
+
+        text = json.dumps([digest, rule.to_dict(), phaseseg.__version__, _LABEL_FORMAT], sort_keys=True)
+        path = self.folder and self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"
+        if path is not None:
+            try:
+                found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+                if found.shape == (frame.n_atoms,) and found.dtype == np.float32:
+                    return found
+            except (OSError, ValueError, EOFError):
+                pass
+        distance = _distance(frame, rule)
+        if path is not None:
+            try:
+                with atomic_output(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, distance, allow_pickle=False)
+            except OSError:
+                self.folder = None
+        return distance
+
+
+def _distance(frame: Frame, rule: LabelRule) -> NDArray[np.float32]:
+    fields = label_frame(frame, rule)
+    if fields["n_phases"] == 2:
+        return np.array(fields["interface_distance"], dtype=np.float32)
+    side = np.inf if frame.n_atoms and fields["phase"][0] == RICH else -np.inf
+    return np.full(frame.n_atoms, side, dtype=np.float32)
+
+
+def _split(sources: Sequence[_Source], rule: LabelRule) -> tuple[list[_Source], list[_Source], str]:
+    """Training and validation data, and a sentence on how they were parted."""
+    two = [s for s in sources if any(_is_two_phases(frame, rule) for frame in s.frames)]
+    if not two:
+        raise ValueError(
+            f"{_listed(sources)}: no frame holds two phases, so there is no interface to learn. Add "
+            "frames of two separated liquids, or look at the frames with `phaseseg label`."
+        )
+    one = [s for s in sources if s not in two]
+    if len(two) >= 3:
+        held = [two[k] for k in validation_runs(len(two))]
+        if len(one) >= 3:
+            held += [one[k] for k in validation_runs(len(one))]
+        sentence = f"by run: {len(held)} of {len(sources)} files validate ({_listed(held)})"
+        return [s for s in sources if s not in held], held, sentence
+    if all(len(s.frames) == 1 for s in two):
+        raise ValueError(
+            f"{_listed(two)}: {'one frame' if len(two) == 1 else 'one frame each'} with two phases cannot be "
+            "both learned from and checked against. Give more frames, or others with --validation."
+        )
+    trained, held = [], []
+    for source in sources:
+        block = validation_block(len(source.frames))
+        trained.append(_Source(source.name, source.frames[: block.start]))
+        if source.frames[block]:
+            held.append(_Source(source.name, source.frames[block]))
+    return trained, held, "by time: the last fifth of the frames of each file validates"
+
+
+def _listed(sources: Sequence[_Source], most: int = 4) -> str:
+    names = [source.name for source in sources]
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def _samples(
+    sources: Sequence[_Source],
+    rule: LabelRule,
+    config: NetworkConfig,
+    cache: _LabelCache,
+    note: Progress,
+    what: str,
+) -> list[list[_Sample]]:
+    total, done = sum(len(source.frames) for source in sources), 0
+    result = []
+    for source in sources:
+        samples = []
+        for frame in source.frames:
+            note(0.0, f"labels and graphs of the {what} frames: {done} of {total}")
+            codes = _codes(frame, config.species)
+            digest = _digest(frame)
+            graph = neighbor_graph(frame, cutoff=config.cutoff)
+            samples.append(
+                _Sample(
+                    Neighbors(graph.indptr, graph.neighbors), node_features(frame, codes, config),
+                    cache.distance(frame, digest, rule), frame.n_atoms / frame.volume, digest,
+                )
+            )  # fmt: skip
+            done += 1
+        result.append(samples)
+    return result
+
+
+# ------------------------------------------------------------------------------------------- loss
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    x: Tensor
+    distance: Tensor
+    neighbors: Neighbors
+
+
+class _Objective:
+    """Loss of a batch, and what validation measures.
+
+    weights : (2,) of poor and rich, of a class loss; class_weights : (3,), of a boundary head
+    """
+
+    def __init__(
+        self, kind: Loss, config: NetworkConfig, rule: LabelRule, samples: Sequence[_Sample]
+    ) -> None:
+        self.kind, self.config = kind, config
+        self.half_width = rule.boundary_width / 2
+        distance = np.concatenate([sample.distance for sample in samples])
+        self.weights = self.class_weights = None
+        if kind == "class":
+            self.weights = _inverse_frequency(np.bincount((distance >= 0).astype(int), minlength=2))
+            classes = self._classes(torch.from_numpy(distance))
+            self.class_weights = _inverse_frequency(np.bincount(classes.numpy(), minlength=3))
+
+    def _classes(self, distance: Tensor) -> Tensor:
+        return torch.where(distance.abs() <= self.half_width, 2, (distance >= 0).long())
+
+    def loss(self, network: nn.Module, batch: _Batch) -> Tensor:
+        z = network(batch.x, batch.neighbors)
+        u = z[:, 1] - z[:, 0]
+        rich = (batch.distance >= 0).to(u.dtype)
+        if self.kind == "distance":
+            score = BOUND * torch.tanh(u / BOUND)
+            loss = functional.smooth_l1_loss(score, batch.distance.clamp(-BOUND, BOUND), beta=0.5)
+            loss = loss + functional.binary_cross_entropy_with_logits(score / SHARPNESS, rich)
+            logits = z / SHARPNESS
+        else:
+            assert self.weights is not None
+            weight = self.weights[rich.long()]
+            each = functional.binary_cross_entropy_with_logits(u, rich, reduction="none")
+            loss = (weight * each).sum() / weight.sum()
+            logits = z
+        if self.config.outputs == 3:
+            loss = loss + functional.cross_entropy(logits, self._classes(batch.distance), self.class_weights)
+        return loss
+
+    def validate(self, network: nn.Module, batches: Sequence[_Batch]) -> tuple[float, float]:
+        """Mean loss, and the share of atoms on the wrong side."""
+        total = wrong = atoms = 0.0
+        with torch.no_grad():
+            for batch in batches:
+                n = len(batch.distance)
+                total += n * self.loss(network, batch).item()
+                z = network(batch.x, batch.neighbors)
+                wrong += int(((z[:, 1] >= z[:, 0]) != (batch.distance >= 0)).sum())
+                atoms += n
+        return total / atoms, wrong / atoms
+
+
+def _inverse_frequency(counts: NDArray[np.int64]) -> Tensor:
+    share = counts / counts.sum()
+    return torch.from_numpy(np.where(share > 0, 1 / (len(share) * np.maximum(share, 1e-9)), 1.0)).float()
+
+
+def _tensors(samples: Sequence[_Sample], scaling: Scaling) -> list[tuple[Tensor, Tensor, Neighbors]]:
+    return [
+        (torch.from_numpy(scaling.apply(s.features)), torch.from_numpy(s.distance), s.neighbors)
+        for s in samples
+    ]
+
+
+def _batch(frames: Sequence[tuple[Tensor, Tensor, Neighbors]]) -> _Batch:
+    if len(frames) == 1:
+        return _Batch(*frames[0])
+    return _Batch(
+        torch.cat([x for x, _, _ in frames]),
+        torch.cat([distance for _, distance, _ in frames]),
+        Neighbors.join([neighbors for _, _, neighbors in frames]),
+    )
+
+
+# ------------------------------------------------------------------------------------ calibration
+
+
+def _logits(network: nn.Module, member: Member, batches: Sequence[_Batch]) -> NDArray[np.float64]:
+    """(n_atoms,) u = z1 - z0 of one member over all batches."""
+    network.load_state_dict({name: torch.from_numpy(values) for name, values in member.weights.items()})
+    with torch.no_grad():
+        outputs = [network(batch.x, batch.neighbors) for batch in batches]
+    return np.concatenate([(z[:, 1] - z[:, 0]).numpy().astype(np.float64) for z in outputs])
+
+
+def _angstrom_per_unit(u: NDArray[np.float64], distance: NDArray[np.float64]) -> float:
+    """1 / slope of the logit against the distance near the interface."""
+    near = np.abs(distance) < _SLOPE_WITHIN
+    slope = float(np.polyfit(distance[near], u[near], 1)[0]) if near.sum() > 2 else 0.0
+    if not slope > 1e-3:
+        raise ValueError(
+            "the network did not learn to tell the sides of the interface apart (its output does not rise "
+            "across it); train longer, on more frames, or with another learning rate."
+        )
+    return 1 / slope
+
+
+# -------------------------------------------------------------------------------------------- fit
+
+
+def fit_segmentation(
+    data: Run | Iterable[Run],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    rule: LabelRule = RECIPE_RULE,
+    network: NetworkConfig | Mapping[str, Any] = RECIPE,
+    loss: Loss = "distance",
+    validation: Run | Iterable[Run] | None = None,
+    types: Sequence[str] | None = None,
+    units: Units = "metal",
+    every: int = 1,
+    epochs: int = 60,
+    batch_atoms: int = 5200,
+    learning_rate: float = 5e-3,
+    seeds: Sequence[int] = (0, 1, 2),
+    patience: int = 30,
+    name: str | None = None,
+    summary: str | None = None,
+    resume: bool = False,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Train a network that tells two liquids apart, atom by atom, on trajectories of them.
+
+    Weak labels are made on the way and say for every atom how far it is from the interface, and on which
+    side. Frames of one liquid are on one side throughout. Several members, each from its own seed, make up
+    one checkpoint; they are trained one after the other on one core.
+
+    Parameters
+    ----------
+    data : trajectories, as files or iterables of `Frame`; one or several
+    output : .safetensors file to write
+        Beside it `.curves.csv` and `.curves.png` and, until training is finished, `.state.safetensors`.
+    rule : LabelRule, default sigma 2 Å
+        Its species are the target of the network. A threshold by name is taken from all training frames
+        of two phases together, and the checkpoint holds the number.
+    network : settings of `NetworkConfig`, as far as they differ from the recipe
+        The species are those that occur, in the order in which the first file names them.
+    loss : "distance" (default) or "class"
+        Distance: smooth L1 of 3 tanh(u / 3) against the signed distance within ±3 Å, u the difference of
+        the two outputs, and the cross entropy of its sign. Class: cross entropy of the two classes,
+        weighted with their inverse frequency. With three outputs the cross entropy of poor, rich and
+        boundary (of the rule's width) is added.
+    validation : trajectories to choose the epoch and calibrate with
+        If left out: of three or more files with two phases every fifth, at least one; else the last fifth
+        of the frames of each file. Frames are never shuffled between the two.
+    types, units : as in `read_frames`
+    every : take every n-th frame of each file, and of `validation`
+    epochs, batch_atoms, learning_rate, seeds, patience : see `phaseseg.training.Settings`
+    name : of the checkpoint; "segmentation/" and the file's name without its suffix if left out
+    summary : line of the card
+    resume : go on from the state beside `output`, if there is one
+    cache : folder for labels, in the user's cache folder if left out; safe to delete
+    progress : called with the share that is done and a line of text
+
+    Returns
+    -------
+    Checkpoint
+        Temperature (and, of class networks, the scale in Å) fitted to the validation data; ranges of the
+        training data; a card with data, split and training.
+
+    Raises
+    ------
+    ValueError
+        For settings out of range, and for data that cannot be learned from: no frame of two phases, a
+        target species that a file lacks, mixed units, a single frame, a state in the way.
+    KeyboardInterrupt
+        With a sentence that says where the state lies.
+    """
+    if loss not in get_args(Loss):
+        raise ValueError(f"loss must be distance or class, found {loss!r}.")
+    if every < 1:
+        raise ValueError(f"every must be at least 1, found {every}.")
+    settings = Settings(epochs, batch_atoms, learning_rate, tuple(seeds), patience)
+    path = None if output is None else _output(Path(output))
+    name = name or f"segmentation/{'unnamed' if path is None else path.name.removesuffix(SUFFIX)}"
+    Checkpoint("segmentation", name, {}, {"any": np.zeros(1, dtype=np.float32)})  # is the name allowed?
+    state_path = None if path is None else _beside(path, f".state{SUFFIX}")
+    if state_path is not None and not resume:
+        TrainingState(state_path, {}, resume=False)  # before the work begins
+    note = progress or (lambda done, line: None)
+
+    sources = _sources(data, types, units, every, note)
+    given = [] if validation is None else _sources(validation, types, units, every, note)
+    if not sources or (validation is not None and not given):
+        raise ValueError("there are no files to learn from.")
+    _check([*sources, *given], rule.species)
+    note(0.0, "looking for two phases")
+    if validation is None:
+        trained, held, split = _split(sources, rule)
+    else:
+        trained, held, split = sources, given, f"{len(given)} files given for validation ({_listed(given)})"
+    config = _configuration(network, rule, trained)
+    if isinstance(rule.threshold, str):
+        two = [frame for source in trained for frame in source.frames if _is_two_phases(frame, rule)]
+        rule = pooled_threshold(two or trained[0].frames, rule)
+    labels = _LabelCache(cache_folder() / "labels" if cache is None else Path(cache))
+    by_run = _samples(trained, rule, config, labels, note, "training")
+    held_by_run = _samples(held, rule, config, labels, note, "validation")
+    samples = [sample for run in by_run for sample in run]
+    held_samples = [sample for run in held_by_run for sample in run]
+    for part, where in ((samples, trained), (held_samples, held)):
+        if not any(sample.two_phases for sample in part):
+            raise ValueError(
+                f"{_listed(where)}: no frame holds two phases at the threshold of "
+                f"{float(rule.threshold):.4g} {rule.unit}, so there is no interface to "
+                f"{'learn' if part is samples else 'check against'}. Add frames of two separated liquids."
+            )
+
+    raw = np.concatenate([sample.features for sample in samples])
+    scaling = Scaling.of(raw.astype(np.float64))
+    del raw
+    frames, held_frames = _tensors(samples, scaling), _tensors(held_samples, scaling)
+    objective = _Objective(loss, config, rule, samples)
+    sizes = [len(sample.distance) for sample in samples]
+    held_batches = [
+        _batch([held_frames[k] for k in group])
+        for group in batches_by_atoms(
+            [len(s.distance) for s in held_samples], batch_atoms, range(len(held_samples))
+        )
+    ]
+    task = Task(
+        build=lambda: SegmentationNetwork(config),
+        batches=lambda rng: batches_by_atoms(sizes, batch_atoms, rng.permutation(len(sizes))),
+        loss=lambda net, group: objective.loss(net, _batch([frames[k] for k in group])),
+        validate=lambda net: objective.validate(net, held_batches),
+    )
+    described = {
+        **asdict(settings), "loss": loss, "network": config.to_dict(), "label rule": rule.to_dict(),
+        "training data": _joint_digest(samples), "validation data": _joint_digest(held_samples),
+    }  # fmt: skip
+    state = None if state_path is None else TrainingState(state_path, described, resume=resume)
+    members = train_members(task, settings, state=state, progress=note)
+
+    distance = np.concatenate([sample.distance for sample in held_samples]).astype(np.float64)
+    net = SegmentationNetwork(config)
+    logits = [_logits(net, member, held_batches) for member in members]
+    scale = [1.0 if loss == "distance" else _angstrom_per_unit(u, distance) for u in logits]
+    scores = np.array([BOUND * np.tanh(a * u / BOUND) for a, u in zip(scale, logits, strict=True)])
+    score = scores.mean(axis=0)
+    rich = distance >= 0
+    temperature = fit_temperature(score, rich)
+    densities = [sample.number_density for sample in samples]
+    ranges = {"number_density": [min(densities), max(densities)]}
+    files = _file_table([("training", trained, by_run), ("validation", held, held_by_run)])
+    training = {
+        "loss": loss,
+        **{key: value for key, value in asdict(settings).items() if key != "seeds"},
+        "best_epochs": [member.best_epoch for member in members],
+        "seconds": round(sum(member.seconds for member in members), 1),
+        "versions": {"phaseseg": phaseseg.__version__, "torch": torch.__version__},
+        "members": {
+            "columns": ["seed", "epochs", "best epoch", "loss", "validation loss", "validation error", "s"],
+            "rows": [
+                [m.seed, len(m.epochs), m.best_epoch, m.best.loss, m.best.validation_loss,
+                 m.best.validation_error, round(m.seconds, 1)]
+                for m in members
+            ],
+        },
+        "validation": _validation_numbers(score, distance, temperature),
+    }  # fmt: skip
+    n_frames, n_atoms = len(samples), sum(sizes)
+    checkpoint = Checkpoint(
+        "segmentation",
+        name,
+        {
+            "network": config.to_dict(),
+            "score": {"bound": BOUND, "scale": scale, "temperature": temperature},
+            "interface": dict(INTERFACE),
+            "label_rule": rule.to_dict(),
+            "ranges": ranges,
+        },
+        {
+            **{f"feature.{key}": getattr(scaling, key) for key in ("center", "scale", "low", "high")},
+            **{
+                f"member{k}.{key}": values for k, m in enumerate(members) for key, values in m.weights.items()
+            },
+        },
+        card={
+            "summary": summary or _summary(config, n_frames, n_atoms),
+            "data": {
+                "frames": n_frames,
+                "atoms": n_atoms,
+                "species": list(config.species),
+                "frames_of_two_phases": sum(sample.two_phases for sample in samples),
+                "files": files,
+            },
+            "split": split,
+            "label_rule": rule.to_dict(),
+            "training": training,
+        },
+        units=trained[0].frames[0].units,
+        ranges=ranges,
+    )
+    if path is not None:
+        save_checkpoint(checkpoint, path)
+        _write_curves(path, members)
+    if state is not None:
+        state.delete()
+    return checkpoint
+
+
+def _output(path: Path) -> Path:
+    if path.suffix != SUFFIX:
+        raise CheckpointError(f"{path.name}: the name of a checkpoint file must end in {SUFFIX}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}. Make it, or write somewhere else.")
+    if path.is_dir():
+        raise ValueError(f"{path}: this is a folder. Give the name of a file.")
+    return path
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name.removesuffix(SUFFIX) + ending)
+
+
+def _configuration(
+    network: NetworkConfig | Mapping[str, Any], rule: LabelRule, trained: Sequence[_Source]
+) -> NetworkConfig:
+    species = _species(trained)
+    if isinstance(network, NetworkConfig):
+        if network.target != rule.species:
+            raise ValueError(
+                f"the network's target is {', '.join(network.target)}, but the labels are of "
+                f"{', '.join(rule.species)}."
+            )
+        return network
+    return NetworkConfig(**({"species": species, "target": rule.species} | dict(RECIPE) | dict(network)))
+
+
+def _summary(config: NetworkConfig, n_frames: int, n_atoms: int) -> str:
+    kinds = {"gat": "Graph attention", "gcn": "Graph convolution", "graphconv": "GraphConv"}
+    target = "+".join(config.target)
+    return (
+        f"{kinds[config.architecture]} network for {target}-rich and {target}-poor liquids of "
+        f"{'-'.join(config.species)}, trained on {n_frames:,} frames, {n_atoms:,} atoms in all."
+    )
+
+
+def _file_table(
+    parts: Sequence[tuple[str, Sequence[_Source], Sequence[Sequence[_Sample]]]],
+) -> dict[str, Any]:
+    rows = [
+        [source.name, use, len(samples), sum(len(s.distance) for s in samples),
+         sum(s.two_phases for s in samples), _joint_digest(samples)[:16]]
+        for use, sources, by_run in parts
+        for source, samples in zip(sources, by_run, strict=True)
+        if samples
+    ]  # fmt: skip
+    return {"columns": ["file", "use", "frames", "atoms", "of two phases", "content"], "rows": rows}
+
+
+def _validation_numbers(
+    score: NDArray[np.float64], distance: NDArray[np.float64], temperature: float
+) -> dict[str, Any]:
+    """What the members together reach on the validation data; lengths in Å."""
+    rich = distance >= 0
+    near = np.abs(distance) < BOUND / 2
+    error = score[near] - distance[near]
+    probability = 1 / (1 + np.exp(-score / temperature))
+    numbers = {
+        "atoms": len(score),
+        "error": float(np.mean((score >= 0) != rich)),
+        "auc": roc_curve(rich, score).auc,
+        "temperature": temperature,
+        "expected_calibration_error": reliability(rich, probability).expected_calibration_error,
+        "distance_bias_near_interface": float(error.mean()),
+        "distance_rms_near_interface": float(error.std()),
+    }
+    return {key: value if np.isfinite(value) else None for key, value in numbers.items()}
+
+
+def _write_curves(path: Path, members: Sequence[Member]) -> None:
+    from phaseseg.families.segmentation.figures import png, styled
+    from phaseseg.io import atomic_output, write_table
+
+    write_table(_beside(path, ".curves.csv"), curves_table(members))
+    figure = styled(curves_figure)(members, "atoms on the wrong side (%)")
+    with atomic_output(_beside(path, ".curves.png")) as temporary:
+        temporary.write_bytes(png(figure))
