@@ -10,8 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from phaseseg import Frame, label_phases
 from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.decoding import SHARPEN_WITHIN
 from phaseseg.families.segmentation.density import density_field
-from phaseseg.families.segmentation.labels import SHARPEN_WITHIN, label_density, label_frame, label_trajectory
+from phaseseg.families.segmentation.labels import label_density, label_frame, label_trajectory
 from phaseseg.fields import BOUNDARY
 from phaseseg.testing import AWKWARD, check_fields
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
 from typing import Any, Literal
 
 Field = Literal["number", "mole-fraction"]
 Threshold = Literal["steepest", "two-means", "midpoint"]
+Boundary = Literal["interface", "voxels", "learned"]
 
 # Calibrated on melts of known state (docs/weak-labels.md; docs/examples/validate_weak_labels.py).
 MIN_CONTRAST = 2.0
@@ -48,21 +49,14 @@ class LabelRule:
             value = getattr(self, name)
             if value is not None and not (isfinite(value) and value > low):
                 raise ValueError(f"{name} must be a positive length in Å, found {value}.")
-        for name in ("min_volume", "boundary_width", "bulk_distance"):
-            value = getattr(self, name)
-            if not (isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a number not below 0, found {value}.")
+        _not_negative(self, "min_volume", "boundary_width", "bulk_distance")
         choices: dict[str, tuple[object, ...]] = {
             "field": ("number", "mole-fraction"),
             "at": ("atom", "voxel"),
             "keep": ("all", "largest"),
             "phases": ("auto", 2),
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(map(str, allowed))}; found {getattr(self, name)!r}."
-                )
+        _one_of(self, choices)
         if isinstance(self.threshold, str):
             if self.threshold not in ("steepest", "two-means", "midpoint"):
                 raise ValueError(
@@ -74,10 +68,7 @@ class LabelRule:
     @classmethod
     def from_options(cls, species: str | Sequence[str] = "Fe", **options: Any) -> LabelRule:
         """A rule from keywords; an unknown keyword is an error that lists the known ones."""
-        known = [field.name for field in fields(cls)]
-        unknown = [name for name in options if name not in known]
-        if unknown:
-            raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}.")
+        refuse_unknown(options, [field.name for field in fields(cls)])
         names = (species,) if isinstance(species, str) else tuple(species)
         return cls(species=names, **options)
 
@@ -98,3 +89,63 @@ class LabelRule:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `LabelRule(**rule.to_dict())` gives the rule back."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class PredictionRule:
+    """How the scores of a network become phases; see `phaseseg.predict` for the meaning of the options.
+
+    model : name of the checkpoint
+    species : what the rich phase is rich in
+
+    Raises
+    ------
+    ValueError
+        For a value out of its range; the sentence names the parameter and the range.
+    """
+
+    model: str
+    species: tuple[str, ...]
+    threshold: float = 0.5
+    boundary_width: float = 0.68
+    boundary: Boundary = "interface"
+    keep: Literal["all", "largest"] = "all"
+    min_volume: float = 200.0
+    bulk_distance: float = 5.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.threshold, str) or not 0 < self.threshold < 1:
+            raise ValueError(
+                f"threshold must be a probability between 0 and 1, the ends left out, found {self.threshold}."
+            )
+        _not_negative(self, "min_volume", "boundary_width", "bulk_distance")
+        _one_of(self, {"boundary": ("interface", "voxels", "learned"), "keep": ("all", "largest")})
+
+    def replace(self, **changes: Any) -> PredictionRule:
+        """A copy with some parameters changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def _not_negative(rule: object, *names: str) -> None:
+    for name in names:
+        value = getattr(rule, name)
+        if not (isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a number not below 0, found {value}.")
+
+
+def _one_of(rule: object, choices: Mapping[str, tuple[object, ...]]) -> None:
+    for name, allowed in choices.items():
+        value = getattr(rule, name)
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; found {value!r}.")
+
+
+def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
+    """Raise TypeError for a keyword that is none of the options."""
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}.")

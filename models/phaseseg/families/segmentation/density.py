@@ -109,26 +109,17 @@ class PackedAtoms:
 
 
 @dataclass(frozen=True, eq=False)
-class DensityField:
-    """Smoothed density (or mole fraction) of the chosen species.
+class Field:
+    """A field on a grid, and the atoms sorted along it.
 
     grid : the field on the grid
     lattice : its geometry, also along open and flat axes
     atoms : all atoms of the frame, sorted along the grid
-    chosen : (n_atoms,) bool, which of them are of the species, sorted likewise
-    kernel_volume : volume over which the kernel counts atoms, (4 pi)^(3/2) sigma^3, Å^3
-    atom_density : atoms of all species per Å^3 (of the cell; along open axes of the atoms' extent)
-    averaged : mean over several frames, so that direct sums over one frame are not its exact value
     """
 
     grid: Grid
     lattice: Lattice
     atoms: PackedAtoms
-    chosen: NDArray[np.bool_]
-    kernel_volume: float
-    atom_density: float
-    mole_fraction: bool = False
-    averaged: bool = False
 
     def interpolated(self) -> NDArray[np.float32]:
         """(n_atoms,) float32: the field at every packed atom, by cubic interpolation."""
@@ -149,8 +140,27 @@ class DensityField:
         return out
 
 
-def plan_lattice(frame: Frame, rule: LabelRule) -> Lattice:
+@dataclass(frozen=True, eq=False)
+class DensityField(Field):
+    """Smoothed density (or mole fraction) of the chosen species.
+
+    chosen : (n_atoms,) bool, which of the sorted atoms are of the species
+    kernel_volume : volume over which the kernel counts atoms, (4 pi)^(3/2) sigma^3, Å^3
+    atom_density : atoms of all species per Å^3 (of the cell; along open axes of the atoms' extent)
+    averaged : mean over several frames, so that direct sums over one frame are not its exact value
+    """
+
+    chosen: NDArray[np.bool_]
+    kernel_volume: float
+    atom_density: float
+    mole_fraction: bool = False
+    averaged: bool = False
+
+
+def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> Lattice:
     """Choose shape and extent of the grid.
+
+    n_fields : how many fields will be in memory; as many as the rule needs if left out
 
     Raises
     ------
@@ -191,7 +201,8 @@ def plan_lattice(frame: Frame, rule: LabelRule) -> Lattice:
     counts = np.where(flat, 1, np.ceil(counts * max(1.0, reduced / rule.voxel_size) - 1e-6))
     orthogonal = Lattice((1, 1, 1), cell, origin, wrap, flat).orthogonal
     # Field, and the FFT's spectrum and workspace; or the field alone, and twice for a mole fraction.
-    each = (4 if orthogonal else 16) * (1 if rule.field == "number" else 2) + 2
+    n_fields = n_fields or (1 if rule.field == "number" else 2)
+    each = (4 if orthogonal else 16) * n_fields + 2
     needed, free = each * counts.prod(), psutil.virtual_memory().available
     if needed > FREE_MEMORY_SHARE * free:
         least = rule.voxel_size * (needed / (FREE_MEMORY_SHARE * free)) ** (1 / 3)
@@ -246,27 +257,33 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
     atoms = PackedAtoms.of(frame, lattice)
     chosen = chosen[atoms.order]
     values = _smooth(atoms, chosen, lattice, rule.sigma)
-    volume = float(abs(np.linalg.det(lattice.cell)))
-    widths = (np.array(lattice.shape) * lattice.spacing).tolist()
-    extents = [
-        width - (0 if wrap else 2 * OPEN_MARGIN * rule.sigma)
-        for width, wrap in zip(widths, lattice.wrap, strict=True)
-    ]
-    atom_density = frame.n_atoms / volume
-    for width, extent, wrap in zip(widths, extents, lattice.wrap, strict=True):
-        # Atoms in one plane fill at least sigma of an open axis; a flat box may be as thin as it likes.
-        atom_density *= 1.0 if wrap else width / max(extent, rule.sigma)
+    atom_density = mean_density(frame, lattice, rule.sigma)
     if rule.field == "mole-fraction":
         everything = _smooth(atoms, np.ones(frame.n_atoms, dtype=bool), lattice, rule.sigma)
         np.maximum(everything, np.float32(VOID_DENSITY * atom_density), out=everything)
         values /= everything
+    widths = np.array(lattice.shape) * lattice.spacing
     kernel_volume: float = 1.0
     for axis in range(3):
-        kernel_volume *= widths[axis] if lattice.flat[axis] else 2 * sqrt(pi) * rule.sigma
+        kernel_volume *= float(widths[axis]) if lattice.flat[axis] else 2 * sqrt(pi) * rule.sigma
     grid = Grid(values, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
     return DensityField(
         grid, lattice, atoms, chosen, kernel_volume, atom_density, rule.field == "mole-fraction"
     )
+
+
+def mean_density(frame: Frame, lattice: Lattice, sigma: float) -> float:
+    """Atoms of all species per Å^3 of the cell; along open axes of the atoms' extent.
+
+    sigma : Å, for which the lattice was planned
+    """
+    density = frame.n_atoms / float(abs(np.linalg.det(lattice.cell)))
+    widths = (np.array(lattice.shape) * lattice.spacing).tolist()
+    for width, wrap in zip(widths, lattice.wrap, strict=True):
+        if not wrap:
+            # Atoms in one plane fill at least sigma of an open axis; a flat box may be as thin as it likes.
+            density *= width / max(width - 2 * OPEN_MARGIN * sigma, sigma)
+    return density
 
 
 def _smooth(
@@ -275,14 +292,20 @@ def _smooth(
     values = borrow(lattice.shape, np.float32)
     values.fill(0)
     kernels.deposit(atoms.coords, mask, lattice.wrap, values)
-    scale = np.float32(1 / lattice.voxel_volume)
+    return smooth_grid(values, lattice, sigma, 1 / lattice.voxel_volume)
+
+
+def smooth_grid(
+    values: NDArray[np.float32], lattice: Lattice, sigma: float, scale: float = 1.0
+) -> NDArray[np.float32]:
+    """What `kernels.deposit` left on the grid, smoothed with a Gaussian of sigma (Å); may reuse `values`."""
     if lattice.orthogonal:
         steps = np.linalg.norm(lattice.steps, axis=1)
         taps = [
             np.ones(1, dtype=np.float32) if flat else kernels.gaussian_taps(sigma, step)
             for step, flat in zip(steps, lattice.flat, strict=True)
         ]
-        taps[0] = taps[0] * scale
+        taps[0] = taps[0] * np.float32(scale)
         kernels.convolve(values, *taps, lattice.wrap)
         return values
     from scipy import fft
@@ -291,7 +314,7 @@ def _smooth(
     reciprocal = 2 * pi * np.linalg.inv(lattice.cell).T
     gram = reciprocal @ reciprocal.T
     kernels.smooth_spectrum(spectrum, gram, np.array(lattice.shape), sigma)
-    spectrum *= scale
+    spectrum *= np.float32(scale)
     return np.ascontiguousarray(fft.irfftn(spectrum, lattice.shape, overwrite_x=True), dtype=np.float32)
 
 

@@ -262,7 +262,7 @@ def _paint(start, low, high, number, mask):
 @jit
 def _mirror(start, low, high, number, cut, values):
     # Strictly below the cut, also where the value equals it.
-    tiny = np.float32(1e-6) * abs(cut)
+    tiny = np.float32(1e-6) * (abs(cut) if cut != 0 else np.float32(1))
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
             row = i * values.shape[1] + j

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.composition import ROWS, Composition, count_atoms, fit_interface
 from phaseseg.families.segmentation.config import MIN_CONTRAST, LabelRule
+from phaseseg.families.segmentation.decoding import (
+    Split,
+    dropped_sentence,
+    frame_numbers,
+    has_interface,
+    one_phase,
+    places_within,
+    split_atoms,
+)
 from phaseseg.families.segmentation.density import (
     DensityField,
     Lattice,
@@ -20,12 +29,9 @@ from phaseseg.families.segmentation.density import (
     plan_lattice,
 )
 from phaseseg.families.segmentation.domains import Domains, find_domains
-from phaseseg.families.segmentation.interface import Interface
 from phaseseg.families.segmentation.threshold import measure_cuts, pooled_threshold, verdict_sentence
-from phaseseg.fields import BOUNDARY, POOR, RICH, Fields, Grid, Table
+from phaseseg.fields import POOR, RICH, Fields, Grid
 from phaseseg.frame import Frame
-from phaseseg.kernels import jit
-from phaseseg.memory import borrow
 
 __all__ = [
     "interface_grid",
@@ -38,9 +44,6 @@ __all__ = [
 
 # Atoms nearest to the cut whose exact density shows how far off interpolation is.
 PROBES = 512
-# Atoms so near to the edge of the boundary, Å, have their distance sharpened with the interpolated density
-# and, those that are still so near, with the exact one.
-SHARPEN_WITHIN = (0.12, 0.01)
 
 
 def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: Any) -> Fields:
@@ -135,50 +138,42 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     # From here to `unsort`, atoms stand in the order of the grid.
     atoms = density.atoms
     at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
-    domains: Domains | None = None
+    split: Split | None = None
     if n_phases == 2 or rule.phases == 2:
         domains = _rich_domains(density, rule, cut)
         if domains.n_dropped:
-            messages.append(_dropped(domains, rule))
-        if not domains.n_kept or domains.voxels.sum() == density.grid.values.size:
-            domains, n_phases = None, 1
+            messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+        if has_interface(domains, density.grid):
+            by_atom = rule.at == "atom"
+            split = split_atoms(
+                frame, density, cut, domains, _is_rich(density, rule, cut, at_atoms),
+                boundary_width=rule.boundary_width, values=at_atoms, sharpen=by_atom,
+                exact=None if density.averaged else partial(exact_density, density, rule),
+            )  # fmt: skip
+        else:
+            n_phases = 1
             messages.append("No rich domain is left that has an interface, so the frame counts as one phase.")
-    if domains is None:
+    if split is None:
         if rule.phases == "auto" and len(messages) == 1:
             messages.append("Nothing was cut: all atoms are one class.")
         dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
-        labels = _one_phase(RICH if dominant else POOR, atoms.unsort(at_atoms))
-        interface = None
-    else:
-        rich = _is_rich(density, rule, cut, at_atoms)
-        domain = domains.of_atoms(atoms, rich)
-        interface = Interface(domains.without_dropped(density.grid.values, cut), cut, density.lattice)
-        distance = interface.distance(atoms)
-        if rule.at == "atom" and rule.boundary_width > 0:
-            _sharpen(density, rule, cut, domain, distance)
-        labels = {
-            "phase": borrow(frame.n_atoms, np.int8),
-            "phase_density": borrow(frame.n_atoms, np.float32),
-            "interface_distance": borrow(frame.n_atoms, np.float32),
-            "domain": borrow(frame.n_atoms, np.int32),
-        }
-        half_width = np.float32(rule.boundary_width / 2 if rule.boundary_width > 0 else -1)
-        _assign(atoms.place, domain, distance, at_atoms, half_width, *labels.values())
-    composition = count_atoms(frame, labels["phase"], labels["interface_distance"], rule.bulk_distance)
-    if composition.without_mass:
-        messages.append(f"No wt%: {', '.join(composition.without_mass)} is no element with a known mass.")
+        split = one_phase(frame.n_atoms, RICH if dominant else POOR, atoms.unsort(at_atoms))
+    numbers, more = frame_numbers(frame, split, rule.species, rule.bulk_distance)
     return Fields(
         {
-            **labels,
+            "phase": split.phase,
+            "phase_density": split.value,
+            "interface_distance": split.distance,
+            "domain": split.domain,
             "density_grid": density.grid,
             "n_phases": n_phases,
             "phase_contrast": contrast,
             "threshold": cut,
             "threshold_steepest": cuts.steepest,
             "threshold_two_means": cuts.two_means,
-            **_frame_numbers(frame, density, rule, composition, labels, domains, interface),
+            **numbers,
         },
-        tuple(messages),
+        (*messages, *more),
     )
 
 
@@ -192,42 +187,6 @@ def _rich_domains(density: DensityField, rule: LabelRule, cut: float) -> Domains
     return find_domains(density.grid.values, cut, density.lattice, keep=rule.keep, min_volume=rule.min_volume)
 
 
-@jit
-def _assign(place, domain_in, distance_in, density_in, half_width, phase, density, distance, domain):
-    """Sign the distances, give every atom its phase, and put all in the frame's own order."""
-    for atom in range(place.size):
-        slot = place[atom]
-        inside = domain_in[slot] > 0
-        density[atom] = density_in[slot]
-        domain[atom] = domain_in[slot]
-        distance[atom] = distance_in[slot] if inside else -distance_in[slot]
-        phase[atom] = BOUNDARY if distance_in[slot] <= half_width else (RICH if inside else POOR)
-
-
-@jit
-def _count_domains(domain, n_domains):
-    """Atoms in each of the domains 1 ... n_domains."""
-    counts = np.zeros(n_domains + 1, dtype=np.int64)
-    for d in domain:
-        counts[d] += 1
-    return counts[1:]
-
-
-@jit
-def _within(values, level, window):
-    """Places of the values within `window` of `level`."""
-    n = 0
-    for v in values:
-        n += abs(v - level) <= window
-    places = np.empty(n, dtype=np.int64)
-    n = 0
-    for place in range(values.size):
-        if abs(values[place] - level) <= window:
-            places[n] = place
-            n += 1
-    return places
-
-
 def _is_rich(
     density: DensityField, rule: LabelRule, cut: float, at_atoms: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
@@ -237,7 +196,7 @@ def _is_rich(
     if rule.at == "voxel" or density.averaged:
         return rich
     # How far interpolation is off is measured where it matters: on the atoms nearest to the cut.
-    near = _within(at_atoms, level, np.float32(0.2 * abs(cut)))
+    near = places_within(at_atoms, level, np.float32(0.2 * abs(cut)))
     if not near.size:
         return rich
     gap = np.abs(at_atoms[near] - level)
@@ -251,124 +210,6 @@ def _is_rich(
         values, _ = exact_density(density, rule, density.atoms.coords[rest])
         rich[rest], at_atoms[rest] = values >= cut, values
     return rich
-
-
-def _sharpen(
-    density: DensityField, rule: LabelRule, cut: float, domain: NDArray[Any], distance: NDArray[np.float32]
-) -> None:
-    """Settle the distances, in place, on which it depends who is boundary.
-
-    Facets are good to 0.01 Å and move by as much with the grid, which would change the label of one atom
-    in a thousand. Along the slope at the foot of the perpendicular, the level set itself lies
-    (value - cut) / |slope| away: first with the interpolated field, then, for the atoms that are still
-    undecided, with the exact one, which knows nothing of the grid.
-    """
-    half = rule.boundary_width / 2
-    places = _within(distance, np.float32(half), np.float32(SHARPEN_WITHIN[0]))
-    if not places.size:
-        return
-    points = density.atoms.coords[places].astype(np.float64)
-    side = np.where(domain[places] > 0, 1.0, -1.0)
-    before = side * distance[places]
-    found, direction = before.copy(), _unit(density.slopes(points)[1])[0]
-
-    def step(which: NDArray[np.int64], field: Callable[..., Any]) -> None:
-        s, along = found[which], direction[which]
-        value, slope = field(points[which] - (s[:, None] * along) @ density.lattice.to_grid)
-        direction[which], norm = _unit(slope)
-        found[which] = s * (along * direction[which]).sum(axis=1) + (value - cut) / norm
-
-    for _ in range(2):
-        step(np.arange(len(places)), density.slopes)
-    if not density.averaged:
-        undecided = np.flatnonzero(np.abs(np.abs(found) - half) <= SHARPEN_WITHIN[1])
-        step(undecided, lambda at: exact_density(density, rule, at))
-    # Where two surfaces are close the perpendicular may lead to the other one: then the facets know better.
-    good = (found * side > 0) & (np.abs(found - before) <= SHARPEN_WITHIN[0])
-    distance[places[good]] = np.abs(found[good])
-
-
-def _unit(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Unit vectors and lengths; a length of zero counts as very small."""
-    norm = np.maximum(np.linalg.norm(vectors, axis=1), 1e-30)
-    return vectors / norm[:, None], norm
-
-
-def _one_phase(phase: int, phase_density: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    n_atoms = len(phase_density)
-    return {
-        "phase": np.full(n_atoms, phase, dtype=np.int8),
-        "phase_density": phase_density,
-        "interface_distance": np.full(n_atoms, np.nan, dtype=np.float32),
-        "domain": np.zeros(n_atoms, dtype=np.int32),
-    }
-
-
-def _dropped(domains: Domains, rule: LabelRule) -> str:
-    which = "other than the largest" if rule.keep == "largest" else f"smaller than {rule.min_volume:g} Å^3"
-    plural = "domain was" if domains.n_dropped == 1 else "domains were"
-    return f"{domains.n_dropped} rich {plural} dropped: {which}. Their atoms count as poor."
-
-
-def _frame_numbers(
-    frame: Frame,
-    density: DensityField,
-    rule: LabelRule,
-    composition: Composition,
-    labels: dict[str, NDArray[Any]],
-    domains: Domains | None,
-    interface: Interface | None,
-) -> dict[str, Any]:
-    """The frame-level numbers and tables that follow from the labels."""
-    rich_side = ROWS.index("rich side")
-    proxigram = composition.proxigram()
-    width = float("nan")
-    if domains is None or interface is None:
-        whole = float(labels["phase"][0] == RICH)
-        table = _domain_table(np.empty(0, np.int64), np.empty((0, 3), bool), np.empty(0, np.int64), 0.0)
-        volume_fraction, area, n_domains = whole, 0.0, 0
-    else:
-        lattice = density.lattice
-        volume_fraction = float(domains.voxels.sum() / density.grid.values.size)
-        area, n_domains = interface.area, domains.n_kept
-        target = np.isin(frame.species_names, rule.species)
-        atoms = composition.by_distance.sum(axis=1)
-        kept = atoms > 0
-        share = composition.by_distance[kept][:, target].sum(axis=1) / atoms[kept]
-        _, width = fit_interface(
-            np.asarray(proxigram.columns["distance (Å)"]), share, atoms[kept].astype(float)
-        )
-        atoms_in = _count_domains(labels["domain"], n_domains)
-        table = _domain_table(
-            domains.voxels, domains.percolates & frame.pbc & ~lattice.flat, atoms_in, lattice.voxel_volume
-        )
-    return {
-        "n_domains": n_domains,
-        "rich_atom_fraction": float(composition.atom_fractions()[rich_side]),
-        "rich_mass_fraction": float(composition.mass_fractions()[rich_side]),
-        "rich_volume_fraction": volume_fraction,
-        "interface_area": area,
-        "interface_width": width,
-        "mass_balance_residual": composition.mass_balance_residual(),
-        "composition": composition.table(),
-        "partition": composition.partition(),
-        "domains": table,
-        "proxigram": proxigram,
-    }
-
-
-def _domain_table(
-    voxels: NDArray[np.int64], percolates: NDArray[np.bool_], atoms: NDArray[np.int64], voxel_volume: float
-) -> Table:
-    return Table(
-        "Rich domains",
-        {
-            "domain": np.arange(1, len(voxels) + 1),
-            "volume (Å^3)": voxels * voxel_volume,
-            "atoms": atoms,
-            **{f"percolates along {axis}": percolates[:, n] for n, axis in enumerate("abc")},
-        },
-    )
 
 
 def label_trajectory(
