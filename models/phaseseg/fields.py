@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Level = Literal["atom", "frame", "grid", "table"]
-Kind = Literal["class", "scalar", "count", "flag"]
+Kind = Literal["class", "probability", "scalar", "count", "flag"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class ClassName:
 class FieldSpec:
     """What one name in a `Fields` means.
 
-    `name` is the snake_case name of arrays, info entries and table columns, `title` the OVITO title.
+    `name` is the snake_case name of arrays, info entries and table columns, `title` the OVITO title. The
+    columns of a kind "probability" belong to the first of its classes.
     """
 
     name: str
@@ -148,7 +149,24 @@ FIELD_SPECS: dict[str, FieldSpec] = {
         "0 poor, 1 rich in the chosen species, 2 within half the boundary width of the interface",
         PHASE_CLASSES,
     ),
+    "phase_probability": FieldSpec(
+        "phase_probability",
+        "Phase Probability",
+        "",
+        "atom",
+        "probability",
+        "probability of poor and rich, and of boundary where the network has learned it",
+        PHASE_CLASSES,
+    ),
     **_specs(
+        (
+            "phase_uncertainty",
+            "Phase Uncertainty",
+            "",
+            "atom",
+            "scalar",
+            "standard deviation of the probability of rich over the networks of a checkpoint",
+        ),
         (
             "phase_density",
             "Phase Density",
@@ -181,6 +199,14 @@ FIELD_SPECS: dict[str, FieldSpec] = {
             "scalar",
             "smoothed density (or mole fraction) of the chosen species",
         ),
+        (
+            "score_grid",
+            "Phase Score",
+            "Å",
+            "grid",
+            "scalar",
+            "smoothed score of a network: about the distance to the interface, positive in the rich phase",
+        ),
         ("n_phases", "Number of phases", "", "frame", "count", "one-phase verdict: 1 or 2"),
         (
             "phase_contrast",
@@ -189,6 +215,31 @@ FIELD_SPECS: dict[str, FieldSpec] = {
             "frame",
             "scalar",
             "difference of the two sides of the cut over counting noise; two phases from 2 on",
+        ),
+        (
+            "probability_threshold",
+            "Probability threshold",
+            "",
+            "frame",
+            "scalar",
+            "probability from which on an atom is rich",
+        ),
+        ("score_threshold", "Score threshold", "Å", "frame", "scalar", "score at the probability threshold"),
+        (
+            "mean_uncertainty",
+            "Mean uncertainty",
+            "",
+            "frame",
+            "scalar",
+            "mean of the phase uncertainty over the atoms",
+        ),
+        (
+            "outside_training",
+            "Outside of the training data",
+            "",
+            "frame",
+            "scalar",
+            "atoms with a feature beyond the range of the training data, over all atoms",
         ),
         ("threshold", "Threshold", "Å^-3 or 1", "frame", "scalar", "the cut that was used"),
         (

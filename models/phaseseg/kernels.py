@@ -107,6 +107,55 @@ def deposit(coords, mask, wrap, values):
 
 
 @jit
+def deposit_weighted(coords, weights, wrap, num, den):
+    """As `deposit`, of all atoms: add their weights to `num` and one for each to `den`."""
+    n0, n1, n2 = den.shape
+    w = np.empty((3, 3), dtype=np.float32)
+    at = np.empty((3, 3), dtype=np.int64)
+    first = np.empty(3, dtype=np.int64)
+    half = np.float32(0.5)
+    for slot in range(coords.shape[0]):
+        for axis in range(3):
+            g = coords[slot, axis]
+            nearest = floor(g + half)
+            d = g - np.float32(nearest)
+            w[axis, 0] = half * (half - d) * (half - d)
+            w[axis, 1] = np.float32(0.75) - d * d
+            w[axis, 2] = half * (half + d) * (half + d)
+            first[axis] = int(nearest) - 1
+        weight = weights[slot]
+        i, j, k = first[0], first[1], first[2]
+        w0, w1, w2 = w[2, 0], w[2, 1], w[2, 2]
+        if i >= 0 and j >= 0 and k >= 0 and i + 3 <= n0 and j + 3 <= n1 and k + 3 <= n2:
+            for a in range(3):
+                for b in range(3):
+                    wab = w[0, a] * w[1, b]
+                    p, q = i + a, j + b
+                    den[p, q, k] += wab * w0
+                    den[p, q, k + 1] += wab * w1
+                    den[p, q, k + 2] += wab * w2
+                    wab *= weight
+                    num[p, q, k] += wab * w0
+                    num[p, q, k + 1] += wab * w1
+                    num[p, q, k + 2] += wab * w2
+            continue
+        for axis in range(3):
+            n = den.shape[axis]
+            for t in range(3):
+                index = first[axis] + t
+                if index < 0 or index >= n:
+                    index = index % n if wrap[axis] else min(max(index, 0), n - 1)
+                at[axis, t] = index
+        for a in range(3):
+            for b in range(3):
+                wab = w[0, a] * w[1, b]
+                for c in range(3):
+                    p, q, r = at[0, a], at[1, b], at[2, c]
+                    den[p, q, r] += wab * w[2, c]
+                    num[p, q, r] += wab * w[2, c] * weight
+
+
+@jit
 def _convolve_rows(source, taps, wrap, total, out, first, stop):
     """out[i, first:stop] = sum over t of taps[|t|] * source[i + t]; the last row of `source` is zeros.
 
@@ -256,6 +305,102 @@ def gradient_moments(values, metric, wrap):
             weight += sum_w
             weighted += sum_wv
     return weight, weighted
+
+
+@jit
+def _log(x):
+    """Natural logarithm of a positive normal float32, to 1e-7; unlike numpy.log it vectorizes."""
+    bits = np.float32(x).view(np.int32)
+    exponent = np.int32(np.int32(bits - np.int32(0x3F3504F3)) >> np.int32(23))
+    # The mantissa, between sqrt(1/2) and sqrt(2).
+    m = np.int32(bits - np.int32(exponent << np.int32(23))).view(np.float32)
+    t = (m - np.float32(1)) / (m + np.float32(1))
+    t2 = t * t
+    series = np.float32(2 / 7) * t2 + np.float32(2 / 5)
+    series = (series * t2 + np.float32(2 / 3)) * t2 + np.float32(2)
+    return np.float32(exponent) * np.float32(0.6931471805599453) + series * t
+
+
+@jit
+def mean_and_log(num, den, least):
+    """In place, flat arrays: `num` becomes num / den and `den` its logarithm, of at least `least`."""
+    for v in range(num.size):
+        d = max(den[v], least)
+        num[v] /= d
+        den[v] = _log(d)
+
+
+@jit
+def _fill_line(row, wrap, line):
+    """A row with two points beyond either end."""
+    n = row.size
+    for k in range(n):
+        line[k + 2] = row[k]
+    if wrap:
+        line[0], line[1] = row[(n - 2) % n], row[n - 1]
+        line[n + 2], line[n + 3] = row[0], row[1 % n]
+    else:
+        line[0] = line[1] = row[0]
+        line[n + 2] = line[n + 3] = row[n - 1]
+
+
+@jit
+def _around(index, n, wrap):
+    """The two points before and the two after one of n."""
+    if wrap:
+        return (index - 2) % n, (index - 1) % n, (index + 1) % n, (index + 2) % n
+    return max(index - 2, 0), max(index - 1, 0), min(index + 1, n - 1), min(index + 2, n - 1)
+
+
+@jit
+def subtract_slopes(mean, field, logarithm, metric, wrap, out):
+    """out = mean - grad(field) . grad(logarithm), with central differences of fourth order.
+
+    `metric` is the inverse of the Gram matrix of the steps, times whatever the product is to be taken
+    times. `out` may be the same array as `mean`, not as the others.
+    """
+    n0, n1, n2 = field.shape
+    # (8 (f1 - f-1) - (f2 - f-2)) / 12, of both factors.
+    near, far = np.float32(8 / 12), np.float32(1 / 12)
+    m00, m11, m22 = np.float32(metric[0, 0]), np.float32(metric[1, 1]), np.float32(metric[2, 2])
+    m01, m02, m12 = np.float32(metric[0, 1]), np.float32(metric[0, 2]), np.float32(metric[1, 2])
+    f_line = np.empty(n2 + 4, dtype=np.float32)
+    g_line = np.empty(n2 + 4, dtype=np.float32)
+    # Written before `out`, which might be `mean`: else the loop would not vectorize.
+    line = np.empty(n2, dtype=np.float32)
+    for i in range(n0):
+        a, b, c, d = _around(i, n0, wrap[0])
+        for j in range(n1):
+            p, q, r, s = _around(j, n1, wrap[1])
+            fa, fb, fc, fd = field[a, j], field[b, j], field[c, j], field[d, j]
+            fp, fq, fr, fs = field[i, p], field[i, q], field[i, r], field[i, s]
+            ga, gb, gc, gd = logarithm[a, j], logarithm[b, j], logarithm[c, j], logarithm[d, j]
+            gp, gq, gr, gs = logarithm[i, p], logarithm[i, q], logarithm[i, r], logarithm[i, s]
+            _fill_line(field[i, j], wrap[2], f_line)
+            _fill_line(logarithm[i, j], wrap[2], g_line)
+            own = mean[i, j]
+            for k in range(np.uint64(n2)):
+                x0 = near * (fc[k] - fb[k]) - far * (fd[k] - fa[k])
+                x1 = near * (fr[k] - fq[k]) - far * (fs[k] - fp[k])
+                x2 = near * (f_line[k + 3] - f_line[k + 1]) - far * (f_line[k + 4] - f_line[k])
+                y0 = near * (gc[k] - gb[k]) - far * (gd[k] - ga[k])
+                y1 = near * (gr[k] - gq[k]) - far * (gs[k] - gp[k])
+                y2 = near * (g_line[k + 3] - g_line[k + 1]) - far * (g_line[k + 4] - g_line[k])
+                line[k] = own[k] - (
+                    x0 * (m00 * y0 + m01 * y1 + m02 * y2)
+                    + x1 * (m01 * y0 + m11 * y1 + m12 * y2)
+                    + x2 * (m02 * y0 + m12 * y1 + m22 * y2)
+                )
+            for k in range(n2):
+                out[i, j, k] = line[k]
+
+
+@jit
+def bound_field(values, logarithm, least, bound):
+    """Clip a flat array in place to ±bound; -bound where the logarithm is below `least`: a void."""
+    for v in range(values.size):
+        clipped = min(max(values[v], -bound), bound)
+        values[v] = clipped if logarithm[v] >= least else -bound
 
 
 @jit
