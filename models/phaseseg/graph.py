@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phaseseg.frame import Frame
 from phaseseg.kernels import jit
+from phaseseg.lanes import bits_at_most, load, splat, store
 from phaseseg.memory import borrow
 
 # Fewer atoms than so many to a bin cost more in bookkeeping than they save in distances.
@@ -280,13 +281,18 @@ def surely_within(bins, a, b, x, y, z):
 
 @jit
 def squares(x, y, z, n, x0, y0, z0, within, doubt, r2):
-    """Squared distances of n candidates from a place; how many are too close to the cutoff to be sure."""
-    doubtful = np.int32(0)
-    for k in range(n):
-        dx, dy, dz = x[k] - x0, y[k] - y0, z[k] - z0
+    """Squared distances of n candidates from a place; not 0 if one is too close to the cutoff to be sure.
+
+    n is a multiple of 16.
+    """
+    doubtful = np.uint64(0)
+    x0, y0, z0, within, doubt = splat(x0), splat(y0), splat(z0), splat(within), splat(doubt * doubt)
+    for k in range(0, n, 16):
+        dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
         d2 = dx * dx + dy * dy + dz * dz
-        doubtful += abs(d2 - within) <= doubt
-        r2[k] = d2
+        off = d2 - within
+        doubtful |= bits_at_most(off * off, doubt)
+        store(r2, k, d2)
     return doubtful
 
 

@@ -1,22 +1,53 @@
-"""From a frame to the logits of a network, in float32 on one core, linear in atoms. No torch."""
+"""From a frame to the logits of a network: float32 on one core, linear in atoms. No torch.
+
+Sums over neighbors are taken while walking over the atoms (`walk`), and nothing is stored for a pair.
+Two identities make them cheap. The weights of attention belong to pairs but are products of numbers
+that belong to atoms: exp(leaky(s_j + d_i)) is the greater of exp(s_j) exp(d_i) and the same with a
+fifth of s and d. And sums of weighted W x_j are W times sums of weighted x_j, so that a layer sums its
+inputs where these are fewer than its outputs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.families.segmentation import walk
-from phaseseg.families.segmentation.network import NetworkConfig
+from phaseseg.families.segmentation.network import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
 from phaseseg.graph import Bins, sort_into_bins
 from phaseseg.memory import borrow
 
+Floats = NDArray[np.float32]
 
-def node_features(
-    frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig
-) -> NDArray[np.float32]:
+# exp of this still is a float32 far from the least one, and so are its products with values.
+LARGEST_SPREAD = 60.0
+# Atoms whose hidden layers are held at a time.
+CHUNK = 2048
+SLOPE = np.float32(ATTENTION_SLOPE)
+NOTHING = np.zeros((1, 4), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkOutput:
+    """What the members of an ensemble say about a frame, and how far its atoms are from the training.
+
+    logits : (n_members, n_atoms, outputs) float32, atoms in the order of the frame
+    n_outside : (F,) int64, atoms whose raw feature lies outside of what training showed
+    lowest, highest : (F,) float32, extremes of the raw features; inf and -inf without atoms
+    """
+
+    logits: Floats
+    n_outside: NDArray[np.int64]
+    lowest: Floats
+    highest: Floats
+
+
+def node_features(frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig) -> Floats:
     """Raw features of every atom: (n_atoms, F) float32, in the order of the frame; see `NetworkConfig`.
 
     codes : (n_atoms,) index of each atom's species in `config.species`
@@ -24,30 +55,420 @@ def node_features(
     An atom without target neighbors has the cutoff as their mean distance and no variance; one without
     neighbors the target fraction 0.
     """
-    bins, rows = _sorted_features(frame, codes, config, config.n_features)
+    atoms = _Atoms.of(frame, codes, config, config.n_features)
     features = np.empty((frame.n_atoms, config.n_features), dtype=np.float32)
-    features[bins.order] = rows
+    walk.unsort(atoms.features, np.zeros(config.n_features, np.float32), atoms.bins.order, features)
     return features
 
 
-def _sorted_features(
-    frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig, width: int
-) -> tuple[Bins, NDArray[np.float32]]:
-    """Bins, and the raw features (n_atoms, width) in their order, zeros behind them."""
-    n_species = len(config.species)
-    rows = borrow((frame.n_atoms, width), np.float32)
-    if config.features == "counts":
-        kinds = np.array(
-            [(name in config.target) + 2 * (name in config.counter) for name in config.species],
-            dtype=np.int32,
-        )
-        bins = sort_into_bins(frame, config.cutoff, kinds[codes], 4)
-    else:
-        bins = sort_into_bins(frame, config.cutoff, codes, n_species)
-    rows.fill(0)
-    rows[np.arange(frame.n_atoms), codes[bins.order]] = 1
-    if config.features == "counts":
-        walk.count_features(bins, n_species, config.cutoff, rows)
-    else:
-        walk.density_features(bins, np.array(config.widths), rows)
-    return bins, rows
+@dataclass(frozen=True, eq=False)
+class _Atoms:
+    """A frame as all layers of all members see it; arrays by slot.
+
+    features : (n_atoms + spare, width), raw at first, zeros behind the columns in use
+    degrees : (n_atoms,) int32 neighbors
+    doubtful : (n_atoms,) bool, whether float32 cannot tell which neighbors are within the cutoff
+    """
+
+    bins: Bins
+    features: Floats
+    degrees: NDArray[np.int32]
+    doubtful: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig, width: int) -> _Atoms:
+        n, n_species = frame.n_atoms, len(config.species)
+        rows = borrow((n + walk.SPARE_ROWS, width), np.float32)
+        rows.fill(0)
+        degrees, doubtful = borrow(n, np.int32), borrow(n, np.bool_)
+        if config.features == "counts":
+            # Targets are one stretch of kinds, counters another.
+            roles = {(False, False): 0, (True, False): 1, (True, True): 2, (False, True): 3}
+            kinds = np.array(
+                [roles[name in config.target, name in config.counter] for name in config.species],
+                dtype=np.int32,
+            )
+            bins = sort_into_bins(frame, config.cutoff, kinds[codes], 4)
+            walk.count_features(bins, n_species, config.cutoff, rows, degrees, doubtful)
+        else:
+            bins = sort_into_bins(frame, config.cutoff, codes, n_species)
+            plan = _gaussians(config.widths, n_species)
+            walk.density_features(bins, *plan, rows, degrees, doubtful)
+        rows[np.arange(n), codes[bins.order]] = 1
+        return cls(bins, rows, degrees, doubtful)
+
+    def chunks(self) -> Iterator[tuple[int, int, slice]]:
+        """First and last bin (exclusive) of some thousand atoms at a time, and their slots."""
+        starts = self.bins.start[:: self.bins.kinds]
+        first = 0
+        while first < len(starts) - 1:
+            stop = int(np.searchsorted(starts, starts[first] + CHUNK, side="right")) - 1
+            stop = min(max(stop, first + 1), len(starts) - 1)
+            yield first, stop, slice(int(starts[first]), int(starts[stop]))
+            first = stop
+
+
+def _gaussians(
+    widths: Sequence[float], n_species: int
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """The plan of `walk.density_features`: from wide to narrow, squares where they do instead of exp."""
+    order = sorted(range(len(widths)), key=lambda w: -widths[w])
+    squarings, made = [], 0
+    for place, w in enumerate(order):
+        power = 2 * np.log2(widths[order[place - 1]] / widths[w]) if place else -1.0
+        whole = round(power)
+        # Every squaring doubles the relative error.
+        fits = place > 0 and abs(power - whole) < 1e-9 and made + whole <= 2
+        squarings.append(whole if fits else -1)
+        made = made + whole if fits else 0
+    chosen = np.array([widths[w] for w in order])
+    columns = np.array([n_species * (1 + w) for w in order])
+    norms = 1 / ((2 * np.pi) ** 1.5 * chosen**3)
+    return (-0.5 / chosen**2).astype(np.float32), np.array(squarings), columns, norms
+
+
+# Layers -------------------------------------------------------------------------------------------
+
+
+def _wide(n: int) -> int:
+    """Columns of n numbers in whole registers."""
+    return (n + 15) // 16 * 16
+
+
+def _columns(*parts: tuple[int, NDArray[Any]]) -> Floats:
+    """(inputs, columns) weights for `walk.dense` from (outputs, inputs) ones put at some columns each."""
+    width = _wide(max(at + len(weight) for at, weight in parts))
+    out = np.zeros((parts[0][1].shape[1], width), dtype=np.float32)
+    for at, weight in parts:
+        out[:, at : at + len(weight)] = weight.T
+    return out
+
+
+def _row(values: NDArray[Any]) -> Floats:
+    """Zeros behind the values, to whole registers."""
+    out = np.zeros(_wide(len(values)), dtype=np.float32)
+    out[: len(values)] = values
+    return out
+
+
+def _dense(
+    x: Floats, inputs: int, weight: Floats, bias: Floats, out: Floats, n_rows: int, *,
+    x_at: int = 0, out_at: int = 0, add: bool = False, rectify: bool = False,
+) -> None:  # fmt: skip
+    walk.dense(x, x_at, inputs, weight, bias, out, out_at, n_rows, add, rectify)
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """Weights of one layer in the form in which they are used.
+
+    inputs, heads, channels : as in `NetworkConfig.layer_shapes`
+    last : whether this layer gives the outputs
+    shared : whether the inputs are summed, and multiplied with the weights afterwards
+    table : (inputs, columns), for what is needed of each atom before the sums: the scores s and d, and
+        for the last layer the outputs from column 4 on
+    weight : before the sums (not shared) or one of each head after them (shared)
+    own : of the atom itself (graphconv)
+    bias : of one head each where shared
+    """
+
+    architecture: str
+    inputs: int
+    heads: int
+    channels: int
+    last: bool
+    shared: bool
+    table: Floats | None
+    weight: tuple[Floats, ...]
+    own: Floats | None
+    bias: tuple[Floats, ...]
+
+    @classmethod
+    def of(
+        cls, architecture: str, shape: tuple[int, int, int], first: bool, last: bool,
+        weights: Mapping[str, NDArray[Any]],
+    ) -> _Layer:  # fmt: skip
+        """From the weights by their names, less the `layer1.`."""
+        inputs, heads, channels = shape
+        name = "weight_neighbors" if architecture == "graphconv" else "weight"
+        weight = np.asarray(weights[name], dtype=np.float64)
+        own = weights.get("weight_self")
+        bias = np.asarray(weights["bias"], dtype=np.float64)
+        # Of attention a layer behind the first has no fewer inputs than all heads have outputs.
+        shared = architecture != "gat" or (first and heads * _wide(inputs) <= _wide(heads * channels))
+        parts: list[tuple[int, NDArray[Any]]] = [(4, weight)] if last else []
+        if architecture == "gat":
+            of_heads = weight.reshape(heads, channels, inputs)
+            for at, end in ((0, "source"), (_padded(heads), "target")):
+                attention = np.asarray(weights[f"attention_{end}"], dtype=np.float64)
+                parts.append((at, np.einsum("hc,hcf->hf", attention, of_heads)))
+        split = shared and not last
+        return cls(
+            architecture, inputs, heads, channels, last, shared,
+            table=_columns(*parts) if parts else None,
+            weight=tuple(_columns((0, part)) for part in np.split(weight, heads if split else 1)),
+            own=None if own is None else _columns((0, np.asarray(own))),
+            bias=tuple(_row(part) for part in np.split(bias, heads if split else 1)),
+        )  # fmt: skip
+
+    @property
+    def width(self) -> int:
+        """Columns of the layer's outputs in whole registers."""
+        if self.shared and not self.last:
+            return _wide((self.heads - 1) * self.channels + _wide(self.channels))
+        return _wide(self.heads * self.channels)
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Heads, channels and blocks of `weighted_rows`, as the lengths of tuples."""
+        heads = 0 if self.architecture == "graphconv" else self.heads
+        columns = self.inputs if self.shared else self.heads * self.channels
+        return (0,) * heads, () if self.shared else (0,) * self.channels, (0,) * (_wide(columns) // 16)
+
+    @property
+    def table_width(self) -> int:
+        return 8 if self.last else 4 * _padded(self.heads)
+
+
+def _padded(heads: int) -> int:
+    """Heads rounded up to a power of two, as `weighted_rows` has them."""
+    return 1 << (heads - 1).bit_length()
+
+
+class _Before:
+    """What a layer needs of every atom before it can sum over neighbors; filled chunk by chunk.
+
+    table : (n_atoms + spare, table_width) scores, then factors; of the last layer with the outputs
+    rows : (n_atoms + spare, columns) what is summed; own : (n_atoms + spare, 4) for the last graphconv
+    """
+
+    def __init__(self, layer: _Layer, atoms: _Atoms, rows: Floats | None) -> None:
+        self.layer, self.atoms = layer, atoms
+        n = len(atoms.degrees) + walk.SPARE_ROWS
+        self.table: Floats = NOTHING
+        if layer.table is not None:
+            self.table = borrow((n, layer.table_width), np.float32)
+        self.rows: Floats = NOTHING if rows is None else rows
+        self.projected = rows is None and not layer.last
+        if self.projected:
+            self.rows = borrow((n, layer.width), np.float32)
+        self.own: Floats = NOTHING
+        if layer.last and layer.own is not None:
+            self.own = borrow((n, 4), np.float32)
+
+    def fill(self, x: Floats, at: int, n_rows: int) -> None:
+        """From the layer's inputs `x` of the slots at ... at + n_rows - 1."""
+        layer = self.layer
+        if layer.table is not None:
+            nothing = np.zeros(layer.table.shape[1], dtype=np.float32)
+            _dense(x, layer.inputs, layer.table, nothing, self.table[at:], n_rows)
+        if self.projected:
+            nothing = np.zeros(layer.width, dtype=np.float32)
+            _dense(x, layer.inputs, layer.weight[0], nothing, self.rows[at:], n_rows)
+        if layer.last and layer.own is not None:
+            _dense(x, layer.inputs, layer.own, layer.bias[0], self.own[at:], n_rows)
+
+    def close(self) -> bool:
+        """Turn scores into factors, once all atoms are in; False where they differ too much for that."""
+        layer, n = self.layer, len(self.atoms.degrees)
+        if layer.architecture == "gat":
+            low, top = walk.extremes(self.table, n, layer.heads)
+            if n and not (top - low).max() <= LARGEST_SPREAD:
+                return False
+            walk.attention_factors(self.table, n, _padded(layer.heads), top, SLOPE)
+            return True
+        ones: Any = 1
+        if layer.architecture == "gcn":
+            ones = 1 / np.sqrt(self.atoms.degrees + np.float32(1))
+            if not layer.last:
+                self.table = borrow((n, 4), np.float32)
+                self.table[:, 2:] = 0
+        if self.table is not NOTHING:
+            self.table[:n, 0] = self.table[:n, 1] = ones
+        return True
+
+    def sums(self, first: int, stop: int, exact: bool, out: Floats) -> None:
+        """Weighted sums over the neighbors of the atoms in some bins."""
+        layer, atoms = self.layer, self.atoms
+        if exact:
+            channels = 0 if layer.shared else layer.channels
+            walk.exact_sums(
+                atoms.bins, first, stop, atoms.doubtful, self.rows, self.table, _padded(layer.heads), SLOPE,
+                layer.heads, channels, out,
+            )  # fmt: skip
+            return
+        walk.layer_sums(
+            atoms.bins, first, stop, atoms.doubtful, self.rows, self.table,
+            layer.architecture != "graphconv", layer.architecture == "gat", *layer.sizes, out,
+        )  # fmt: skip
+
+    def outputs(self, exact: bool) -> Floats:
+        """(n_atoms, 4): the outputs of the last layer but for the bias."""
+        layer, atoms = self.layer, self.atoms
+        out = borrow((len(atoms.degrees), 4), np.float32)
+        if exact:
+            values = np.ascontiguousarray(self.table[:, 4:])
+            n_bins = (len(atoms.bins.start) - 1) // atoms.bins.kinds
+            walk.exact_sums(atoms.bins, 0, n_bins, atoms.doubtful, values, self.table, 1, SLOPE, 1, 0, out)
+            return out
+        attends, itself = layer.architecture == "gat", layer.architecture != "graphconv"
+        walk.narrow_sums(atoms.bins, atoms.doubtful, self.table, itself, attends, out)
+        return out
+
+
+# Network ------------------------------------------------------------------------------------------
+
+
+class Network:
+    """An ensemble of networks of one configuration, ready to be applied to frames.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+    scaling : Scaling of the raw features, shared by the members
+    members : weights of each member by name; see `NetworkConfig.weight_shapes`
+
+    Raises
+    ------
+    ValueError
+        A weight is missing, unknown, of another shape or not finite; there are no members.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, scaling: Scaling, members: Sequence[Mapping[str, NDArray[Any]]]
+    ) -> None:
+        self.config, self.scaling = config, scaling
+        if not members:
+            raise ValueError("a network needs the weights of at least one member.")
+        for name in ("center", "scale", "low", "high"):
+            _check(f"feature.{name}", getattr(scaling, name), (config.n_features,))
+        for number, weights in enumerate(members):
+            shapes = config.weight_shapes()
+            for name in sorted(set(shapes) - set(weights)):
+                raise ValueError(f"member{number}.{name} is missing.")
+            for name in sorted(set(weights) - set(shapes)):
+                raise ValueError(f"member{number}.{name} is no weight of such a network.")
+            for name, shape in shapes.items():
+                _check(f"member{number}.{name}", weights[name], shape)
+        self._members = [_Member(config, weights) for weights in members]
+
+    def __call__(self, frame: Frame, codes: NDArray[np.integer[Any]]) -> NetworkOutput:
+        """Logits for every atom of a frame.
+
+        codes : (n_atoms,) index of each atom's species in `config.species`
+
+        Atoms without neighbors get logits as any other: attention and "gcn" then see only themselves.
+        Features are clipped to what training showed; how many atoms needed it is part of the result.
+        """
+        codes = np.asarray(codes)
+        if codes.shape != (frame.n_atoms,):
+            raise ValueError(f"{frame.n_atoms} atoms have species codes of the shape {codes.shape}.")
+        width = self.config.n_features
+        atoms = _Atoms.of(frame, codes, self.config, _wide(width))
+        outside = np.zeros(width, dtype=np.int64)
+        lowest, highest = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
+        scaling = self.scaling
+        walk.scale_features(
+            atoms.features, frame.n_atoms, scaling.center, scaling.scale, scaling.low, scaling.high, outside,
+            lowest, highest,
+        )  # fmt: skip
+        logits = np.empty((len(self._members), frame.n_atoms, self.config.outputs), dtype=np.float32)
+        for member, out in zip(self._members, logits, strict=True):
+            member(atoms, out)
+        return NetworkOutput(logits, outside, lowest, highest)
+
+
+def _check(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if np.shape(values) != shape:
+        raise ValueError(f"{name} must have the shape {shape}, found {np.shape(values)}.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds numbers that are not finite.")
+
+
+class _Member:
+    def __init__(self, config: NetworkConfig, weights: Mapping[str, NDArray[Any]]) -> None:
+        self.layers = []
+        shapes = config.layer_shapes
+        for number, shape in enumerate(shapes, start=1):
+            prefix = f"layer{number}."
+            named = {key.removeprefix(prefix): w for key, w in weights.items() if key.startswith(prefix)}
+            last = number == len(shapes) and not config.readout
+            self.layers.append(_Layer.of(config.architecture, shape, number == 1, last, named))
+        self.readout: list[tuple[int, Floats]] = []
+        if config.readout:
+            at = 0
+            for width in (config.n_features, *(heads * channels for _, heads, channels in shapes)):
+                part = np.asarray(weights["readout1.weight"])[:, at : at + width]
+                self.readout.append((width, _columns((0, part))))
+                at += width
+            self.hidden_bias, self.hidden = _row(weights["readout1.bias"]), config.readout
+            self.last, self.last_bias = _columns((0, weights["readout2.weight"])), weights["readout2.bias"]
+
+    def __call__(self, atoms: _Atoms, out: Floats) -> None:
+        """Fill `out`, (n_atoms, outputs) in the order of the frame."""
+        n = len(atoms.degrees)
+        chunks = list(atoms.chunks())
+        most = max(slots.stop - slots.start for *_, slots in chunks) + walk.SPARE_ROWS
+        inputs = [atoms.features]  # of every layer, where kept
+        before = _Before(self.layers[0], atoms, atoms.features if self.layers[0].shared else None)
+        for *_, slots in chunks:
+            before.fill(atoms.features[slots.start :], slots.start, slots.stop - slots.start)
+        for number, layer in enumerate(self.layers, start=1):
+            exact = not before.close()
+            if layer.last:
+                bias = np.zeros(4, np.float32) if layer.own is not None else layer.bias[0]
+                rows = before.outputs(exact)
+                if layer.own is not None:
+                    rows += before.own[:n]
+                walk.unsort(rows, bias, atoms.bins.order, out)
+                return
+            after = self.layers[number] if number < len(self.layers) else None
+            keep = after is not None and (bool(self.readout) or after.shared)
+            hidden = borrow((n + walk.SPARE_ROWS if keep else most, layer.width), np.float32)
+            following = None
+            if after is not None:
+                following = _Before(after, atoms, hidden if after.shared else None)
+            else:
+                z = borrow((most, _wide(self.hidden)), np.float32)
+                sums = np.empty((most, 16), dtype=np.float32)
+            columns = layer.heads * _wide(layer.inputs) if layer.shared else layer.width
+            buffer = np.empty((most, columns), dtype=np.float32)
+            for first, stop, slots in chunks:
+                m = slots.stop - slots.start
+                x = hidden[slots.start :] if keep else hidden
+                self._hidden(layer, before, first, stop, slots, exact, buffer, x, inputs[-1])
+                if following is not None:
+                    following.fill(x, slots.start, m)
+                    continue
+                parts = [kept[slots.start :] for kept in inputs] + [x]
+                for k, ((width, weight), part) in enumerate(zip(self.readout, parts, strict=True)):
+                    final = k == len(parts) - 1
+                    bias = self.hidden_bias if k == 0 else np.zeros_like(self.hidden_bias)
+                    _dense(part, width, weight, bias, z, m, add=k > 0, rectify=final)
+                _dense(z, self.hidden, self.last, _row(np.zeros(1)), sums, m)
+                walk.unsort(sums, self.last_bias, atoms.bins.order[slots], out)
+            if following is None:
+                return
+            before = following
+            if keep:
+                inputs.append(hidden)
+
+    @staticmethod
+    def _hidden(
+        layer: _Layer, before: _Before, first: int, stop: int, slots: slice, exact: bool, buffer: Floats,
+        x: Floats, inputs: Floats,
+    ) -> None:  # fmt: skip
+        """Outputs of a hidden layer for the atoms in some bins, into `x`."""
+        m = slots.stop - slots.start
+        if not layer.shared:
+            before.sums(first, stop, exact, x)
+            walk.rectify(x, layer.bias[0], m)
+            return
+        before.sums(first, stop, exact, buffer)
+        if layer.own is not None:
+            _dense(inputs[slots.start :], layer.inputs, layer.own, np.zeros_like(layer.bias[0]), x, m)
+        for head, (weight, bias) in enumerate(zip(layer.weight, layer.bias, strict=True)):
+            _dense(
+                buffer, layer.inputs, weight, bias, x, m, x_at=head * _wide(layer.inputs),
+                out_at=head * layer.channels, add=layer.own is not None, rectify=True,
+            )  # fmt: skip

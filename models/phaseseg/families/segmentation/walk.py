@@ -1,7 +1,9 @@
 """Walks over the neighbors of every atom, without a list of them.
 
 Every walk goes bin by bin: what may be a neighbor of the atoms of a bin is packed once, then the
-distances from each of its atoms are found many at a time. Arrays per atom are in the order of the bins.
+distances from each of its atoms are found sixteen at a time. Arrays per atom are in the order of the
+bins (by slot), rows of a multiple of 16 float32 unless said, and have spare rows at the end
+(`SPARE_ROWS`), because whole registers are written.
 """
 
 from __future__ import annotations
@@ -10,132 +12,438 @@ import numpy as np
 
 from phaseseg.graph import FAR, pack_candidates, settle, squares
 from phaseseg.kernels import jit
+from phaseseg.lanes import (
+    bits_at_most,
+    count_bits,
+    exponential,
+    greater,
+    load,
+    lowest_bit,
+    root,
+    splat,
+    spread,
+    store,
+    total,
+    weighted_rows,
+    where_at_most,
+)
+
+SPARE_ROWS = 16
 
 
 @jit
 def _buffers(bins):
-    size = bins.most + 16 * bins.kinds
+    """Places of the candidates of one kind after another and their slots, and room for a number each."""
+    size = bins.most + 16 * bins.kinds + 64
     x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
-    return x, y, z, r2, np.empty(size, dtype=np.int32)
+    return x, y, z, r2, np.zeros(size, dtype=np.int32)
+
+
+@jit
+def _bin(bins, flat):
+    """Indices of a bin along the axes."""
+    row = flat // bins.shape[2]
+    return row // bins.shape[1], row % bins.shape[1], flat % bins.shape[2]
 
 
 # Features -----------------------------------------------------------------------------------------
 
 
 @jit
-def _exp_block(arguments, n):
-    """exp in place for arguments at most 0, relative error 1e-7: a loop that vectorizes.
+def _pack_kinds(bins, flat, x, y, z, slots, edges, owns):
+    """Candidates around a bin, kind by kind: those of kind k are edges[k] ... edges[k + 1] - 1."""
+    b0, b1, b2 = _bin(bins, flat)
+    for kind in range(bins.kinds):
+        edges[kind + 1], owns[kind] = pack_candidates(
+            bins, b0, b1, b2, kind, kind + 1, edges[kind], x, y, z, slots
+        )
 
-    2^f by a polynomial for |f| <= 1/2, times 2^k by adding k to the exponent's bits.
+
+@jit
+def _all_squares(bins, slot, c, n, x, y, z, slots, r2, doubtful):
+    """Squared distances of all candidates from candidate c, which itself is put far away."""
+    doubtful[slot] = False
+    if squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2):
+        settle(bins, slot, slots, x, y, z, n, c, r2)
+        doubtful[slot] = True
+    r2[c] = FAR
+
+
+@jit
+def _count(r2, first, stop, within):
+    n = 0
+    for k in range(first, stop, 16):
+        n += count_bits(bits_at_most(load(r2, k), within))
+    return n
+
+
+@jit
+def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
+    """The five features of the counts; kinds are 0: neither, 1: target, 2: both, 3: counter.
+
+    Also: the number of neighbors, and whether the cutoff is too close to tell in float32 for some pair.
     """
-    bits = arguments.view(np.int32)
-    for k in range(n):
-        t = max(arguments[k], np.float32(-87)) * np.float32(1.4426950408889634)
-        whole = np.floor(t + np.float32(0.5))
-        f = t - whole
-        p = np.float32(1.535336188319500e-4)
-        p = p * f + np.float32(1.339887440266574e-3)
-        p = p * f + np.float32(9.618437357674640e-3)
-        p = p * f + np.float32(5.550332471162809e-2)
-        p = p * f + np.float32(2.402264791363012e-1)
-        p = p * f + np.float32(6.931472028550421e-1)
-        arguments[k] = p * f + np.float32(1)
-        bits[k] += np.int32(whole) << np.int32(23)
-
-
-@jit
-def density_features(bins, widths, rows):
-    """rows[i, S + w S + s] = density of kind s at slot i, smoothed with width w (Å), in Å^-3."""
     x, y, z, r2, slots = _buffers(bins)
-    terms = np.empty(r2.size, dtype=np.float32)
-    edges = np.zeros(bins.kinds + 1, dtype=np.int64)
-    owns = np.zeros(bins.kinds, dtype=np.int64)
-    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
-    n_kinds = bins.kinds
-    flat = 0
-    for b0 in range(bins.shape[0]):
-        for b1 in range(bins.shape[1]):
-            for b2 in range(bins.shape[2]):
-                if bins.start[flat * n_kinds] == bins.start[(flat + 1) * n_kinds]:
-                    flat += 1
-                    continue
-                for kind in range(n_kinds):
-                    edges[kind + 1], owns[kind] = pack_candidates(
-                        bins, b0, b1, b2, kind, kind + 1, edges[kind], x, y, z, slots
-                    )
-                n = edges[n_kinds]
-                for kind in range(n_kinds):
-                    first = bins.start[flat * n_kinds + kind]
-                    for slot in range(first, bins.start[flat * n_kinds + kind + 1]):
-                        c = owns[kind] + slot - first
-                        if squares(x, y, z, n, x[c], y[c], z[c], within, doubt, r2):
-                            settle(bins, slot, slots, x, y, z, n, c, r2)
-                        r2[c] = FAR
-                        for w in range(widths.size):
-                            scale = np.float32(-0.5 / widths[w] ** 2)
-                            norm = 1 / ((2 * np.pi) ** 1.5 * widths[w] ** 3)
-                            for k in range(n):
-                                terms[k] = scale * r2[k]
-                            _exp_block(terms, n)
-                            for s in range(n_kinds):
-                                total = np.float32(0)
-                                for k in range(edges[s], edges[s + 1]):
-                                    total += terms[k] if r2[k] <= within else np.float32(0)
-                                rows[slot, n_kinds * (1 + w) + s] = total * norm
-                flat += 1
-
-
-@jit
-def count_features(bins, n_species, cutoff, rows):
-    """The five features of the counts; kinds are 0: neither, 1: target, 2: counter, 3: both."""
-    x, y, z, r2, slots = _buffers(bins)
-    edges = np.zeros(5, dtype=np.int64)
-    owns = np.zeros(4, dtype=np.int64)
-    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    edges, owns = np.zeros(5, dtype=np.int64), np.zeros(4, dtype=np.int64)
+    within, one = splat(np.float32(bins.within)), splat(np.float32(1))
     # Sums about a distance that is usual keep the variance from being lost in rounding.
     usual = np.float32(0.75 * cutoff)
-    zero = np.float32(0)
-    flat = 0
-    for b0 in range(bins.shape[0]):
-        for b1 in range(bins.shape[1]):
-            for b2 in range(bins.shape[2]):
-                if bins.start[flat * 4] == bins.start[flat * 4 + 4]:
-                    flat += 1
-                    continue
-                for kind in range(4):
-                    edges[kind + 1], owns[kind] = pack_candidates(
-                        bins, b0, b1, b2, kind, kind + 1, edges[kind], x, y, z, slots
-                    )
-                n = edges[4]
-                for kind in range(4):
-                    first = bins.start[flat * 4 + kind]
-                    for slot in range(first, bins.start[flat * 4 + kind + 1]):
-                        c = owns[kind] + slot - first
-                        if squares(x, y, z, n, x[c], y[c], z[c], within, doubt, r2):
-                            settle(bins, slot, slots, x, y, z, n, c, r2)
-                        r2[c] = FAR
-                        every, targets, counters = np.int32(0), np.int32(0), np.int32(0)
-                        for k in range(n):
-                            every += r2[k] <= within
-                        for k in range(edges[2], edges[4]):
-                            counters += r2[k] <= within
-                        s, s2 = zero, zero
-                        for part in range(1, 4, 2):
-                            for k in range(edges[part], edges[part + 1]):
-                                inside = r2[k] <= within
-                                targets += inside
-                                d = np.sqrt(r2[k]) - usual if inside else zero
-                                s += d
-                                s2 += d * d
-                        row = rows[slot]
-                        row[n_species] = targets
-                        row[n_species + 1] = cutoff
-                        row[n_species + 2] = 0
-                        row[n_species + 3] = targets / max(every, 1)
-                        row[n_species + 4] = counters
-                        if targets:
-                            mean = s / targets
-                            row[n_species + 1] = usual + mean
-                            row[n_species + 2] = max(s2 / targets - mean * mean, zero)
-                flat += 1
+    for flat in range(bins.start.size // 4):
+        if bins.start[flat * 4] == bins.start[flat * 4 + 4]:
+            continue
+        _pack_kinds(bins, flat, x, y, z, slots, edges, owns)
+        for kind in range(4):
+            first = bins.start[flat * 4 + kind]
+            for slot in range(first, bins.start[flat * 4 + kind + 1]):
+                _all_squares(bins, slot, owns[kind] + slot - first, edges[4], x, y, z, slots, r2, doubtful)
+                targets, s, s2 = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
+                for k in range(edges[1], edges[3], 16):
+                    d2 = load(r2, k)
+                    d = where_at_most(d2, within, root(d2) - splat(usual))
+                    targets = targets + where_at_most(d2, within, one)
+                    s = s + d
+                    s2 = s2 + d * d
+                n, counters = total(targets), _count(r2, edges[2], edges[4], within)
+                every = _count(r2, 0, edges[1], within) + n + _count(r2, edges[3], edges[4], within)
+                degrees[slot] = every
+                row = rows[slot]
+                row[n_species] = n
+                row[n_species + 1] = cutoff
+                row[n_species + 2] = 0
+                row[n_species + 3] = n / max(every, 1)
+                row[n_species + 4] = counters
+                if n > 0:
+                    mean = total(s) / n
+                    row[n_species + 1] = usual + mean
+                    row[n_species + 2] = max(total(s2) / n - mean * mean, np.float32(0))
+
+
+@jit
+def density_features(bins, scales, squarings, columns, norms, rows, degrees, doubtful):
+    """Densities of every kind, smoothed with Gaussians; also as in `count_features`.
+
+    exp(scales[w] r^2) times norms[w] is summed into column columns[w] + kind. With squarings[w] >= 0 it
+    is the exponential of w - 1 squared so many times.
+    """
+    x, y, z, r2, slots = _buffers(bins)
+    n_kinds, n_widths = bins.kinds, scales.size
+    edges, owns = np.zeros(n_kinds + 1, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
+    sums = np.zeros(16 * n_widths, dtype=np.float32)
+    within, zero = splat(np.float32(bins.within)), splat(np.float32(0))
+    for flat in range(bins.start.size // n_kinds):
+        if bins.start[flat * n_kinds] == bins.start[(flat + 1) * n_kinds]:
+            continue
+        _pack_kinds(bins, flat, x, y, z, slots, edges, owns)
+        n = edges[n_kinds]
+        for kind in range(n_kinds):
+            first = bins.start[flat * n_kinds + kind]
+            for slot in range(first, bins.start[flat * n_kinds + kind + 1]):
+                _all_squares(bins, slot, owns[kind] + slot - first, n, x, y, z, slots, r2, doubtful)
+                degrees[slot] = _count(r2, 0, n, within)
+                for s in range(n_kinds):
+                    for w in range(n_widths):
+                        store(sums, 16 * w, zero)
+                    for k in range(edges[s], edges[s + 1], 16):
+                        d2 = load(r2, k)
+                        e = zero
+                        for w in range(n_widths):
+                            if squarings[w] < 0:
+                                e = exponential(d2 * splat(scales[w]))
+                            for _ in range(squarings[w]):
+                                e = e * e
+                            store(sums, 16 * w, load(sums, 16 * w) + where_at_most(d2, within, e))
+                    for w in range(n_widths):
+                        rows[slot, columns[w] + s] = total(load(sums, 16 * w)) * norms[w]
+
+
+@jit
+def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, highest):
+    """Clip to [low, high], then (x - center) / scale, in place; what lay outside is counted before."""
+    n = center.size
+    for i in range(n_atoms):
+        row = rows[i]
+        for c in range(n):
+            v = row[c]
+            lowest[c] = min(lowest[c], v)
+            highest[c] = max(highest[c], v)
+            outside[c] += (v < low[c]) | (v > high[c])
+            row[c] = (min(max(v, low[c]), high[c]) - center[c]) / scale[c]
+
+
+# Layers -------------------------------------------------------------------------------------------
+
+
+@jit
+def _list_bits(bits, k, slots, hits, n):
+    """Append the slots of those of 64 candidates whose bit is set; a few more are written behind."""
+    count = count_bits(bits)
+    # Four at a time: how often a loop repeats is guessed better than where each ends.
+    for m in range(0, count, 4):
+        for step in range(4):
+            hits[n + m + step] = slots[k + lowest_bit(bits)]
+            bits &= bits - np.uint64(1)
+    return n + count
+
+
+@jit
+def find_hits(bins, slot, c, itself, known, n, x, y, z, slots, r2, hits):
+    """Slots of all neighbors of candidate c, with itself or not; returns their number.
+
+    n is a multiple of 64; known: float32 distances decide.
+    """
+    limit, found = splat(np.float32(bins.within)), 0
+    x0, y0, z0 = splat(x[c]), splat(y[c]), splat(z[c])
+    if not known:
+        squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2)
+        settle(bins, slot, slots, x, y, z, n, c, r2)
+    home = x[c]
+    if not itself:
+        x[c] = r2[c] = FAR
+    for k in range(0, n, 64):
+        bits = np.uint64(0)
+        for part in range(4):
+            at = k + 16 * part
+            if known:
+                dx, dy, dz = load(x, at) - x0, load(y, at) - y0, load(z, at) - z0
+                new = bits_at_most(dx * dx + dy * dy + dz * dz, limit)
+            else:
+                new = bits_at_most(load(r2, at), limit)
+            bits |= new << np.uint64(16 * part)
+        found = _list_bits(bits, k, slots, hits, found)
+    x[c] = home
+    return found
+
+
+@jit
+def _pack_all(bins, flat, x, y, z, slots):
+    """Candidates of all kinds around a bin, filled up to a multiple of 64; their number, and the own."""
+    b0, b1, b2 = _bin(bins, flat)
+    n, own = pack_candidates(bins, b0, b1, b2, 0, bins.kinds, 0, x, y, z, slots)
+    while n % 64:
+        x[n], y[n], z[n], slots[n] = FAR, FAR, FAR, 0
+        n += 1
+    return n, own
+
+
+@jit
+def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
+    """Weighted sums over the neighbors of all atoms of the bins first ... stop - 1; see `weighted_rows`."""
+    x, y, z, r2, slots = _buffers(bins)
+    hits = np.empty(x.size, dtype=np.int32)
+    base = bins.start[first * bins.kinds]
+    for flat in range(first, stop):
+        begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
+        if begin == end:
+            continue
+        n, own = _pack_all(bins, flat, x, y, z, slots)
+        for slot in range(begin, end):
+            c = own + slot - begin
+            m = find_hits(bins, slot, c, itself, not doubtful[slot], n, x, y, z, slots, r2, hits)
+            weighted_rows(
+                hits, m, rows, rows.shape[1], factors, slot, normal, out, (slot - base) * out.shape[1],
+                heads, channels, blocks,
+            )  # fmt: skip
+
+
+@jit
+def narrow_sums(bins, doubtful, table, itself, normal, out):
+    """Sums of three values with the weights of one head: out[i, :3], (n_atoms, 4).
+
+    table : (n_atoms, 8) [e, t, f, u, three values, -]: the factors of `weighted_rows`, and the values
+
+    With so few values it costs less to sum over all candidates than to find the neighbors first.
+    """
+    x, y, z, r2, slots = _buffers(bins)
+    e, f = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
+    v0, v1 = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
+    v2 = np.empty(x.size, dtype=np.float32)
+    limit = splat(np.float32(bins.within))
+    for flat in range(bins.start.size // bins.kinds):
+        begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
+        if begin == end:
+            continue
+        n, own = _pack_all(bins, flat, x, y, z, slots)
+        for k in range(n):
+            row = table[slots[k]]
+            e[k], f[k], v0[k], v1[k], v2[k] = row[0], row[2], row[4], row[5], row[6]
+        for slot in range(begin, end):
+            c = own + slot - begin
+            t, u = splat(table[slot, 1]), splat(table[slot, 3])
+            x0, y0, z0 = splat(x[c]), splat(y[c]), splat(z[c])
+            norm, s0, s1, s2 = (
+                splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
+            )  # fmt: skip
+            home = x[c]
+            if doubtful[slot]:
+                squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2)
+                settle(bins, slot, slots, x, y, z, n, c, r2)
+                if not itself:
+                    r2[c] = FAR
+                for k in range(0, n, 16):
+                    w = where_at_most(load(r2, k), limit, greater(load(e, k) * t, load(f, k) * u))
+                    norm, s0 = norm + w, s0 + w * load(v0, k)
+                    s1, s2 = s1 + w * load(v1, k), s2 + w * load(v2, k)
+            else:
+                if not itself:
+                    x[c] = FAR
+                for k in range(0, n, 16):
+                    dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
+                    d2 = dx * dx + dy * dy + dz * dz
+                    w = where_at_most(d2, limit, greater(load(e, k) * t, load(f, k) * u))
+                    norm, s0 = norm + w, s0 + w * load(v0, k)
+                    s1, s2 = s1 + w * load(v1, k), s2 + w * load(v2, k)
+                x[c] = home
+            scale = 1 / total(norm) if normal else np.float32(1)
+            out[slot, 0], out[slot, 1], out[slot, 2] = total(s0) * scale, total(s1) * scale, total(s2) * scale
+
+
+@jit
+def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, channels, out):
+    """As `layer_sums` with the weights of attention, which may differ by any factor.
+
+    scores : s_j from column 0 on, d_i from column `padded` on
+    heads, channels : numbers; 0 channels where every head sums whole rows
+
+    The slow way out: an exponential for every pair, of numbers at most 0.
+    """
+    x, y, z, r2, slots = _buffers(bins)
+    hits = np.empty(x.size, dtype=np.int32)
+    width = rows.shape[1]
+    base = bins.start[first * bins.kinds]
+    for flat in range(first, stop):
+        begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
+        if begin == end:
+            continue
+        n, own = _pack_all(bins, flat, x, y, z, slots)
+        for slot in range(begin, end):
+            c = own + slot - begin
+            m = find_hits(bins, slot, c, True, not doubtful[slot], n, x, y, z, slots, r2, hits)
+            into = out[slot - base]
+            into[:] = 0
+            for h in range(heads):
+                # Of the rectified sums the greatest belongs to the greatest s.
+                top = np.float32(-np.inf)
+                for k in range(m):
+                    top = max(top, scores[hits[k], h])
+                d = scores[slot, padded + h]
+                most = max(top + d, slope * (top + d))
+                norm = np.float32(0)
+                low, high, shift = 0, width, h * width
+                if channels:
+                    low, high, shift = h * channels, (h + 1) * channels, 0
+                for k in range(m):
+                    sum_ = scores[hits[k], h] + d
+                    w = np.exp(max(sum_, slope * sum_) - most)
+                    norm += w
+                    row = rows[hits[k]]
+                    for v in range(low, high):
+                        into[shift + v] += w * row[v]
+                for v in range(low, high):
+                    into[shift + v] /= norm
+
+
+# Nodes --------------------------------------------------------------------------------------------
+
+
+@jit
+def _put(out, at, lanes, add, rectify):
+    if add:
+        lanes = lanes + load(out, at)
+    if rectify:
+        lanes = greater(lanes, splat(np.float32(0)))
+    store(out, at, lanes)
+
+
+@jit
+def dense(x, x_at, inputs, weight, bias, out, out_at, n_rows, add, rectify):
+    """out = x @ weight + bias, or added to what is there; then max(0, out) if `rectify`.
+
+    x_at, out_at : flat indices of the first number of the first row; inputs: numbers used of a row
+    weight : (inputs, columns), columns a multiple of 16; bias : (columns,)
+
+    Rows are done eight at a time, also beyond the last, and written in order.
+    """
+    wide, length, columns = x.shape[1], out.shape[1], weight.shape[1]
+    for i in range(0, n_rows, 8):
+        a, o = x_at + i * wide, out_at + i * length
+        for c in range(0, columns, 16):
+            s0 = load(bias, c)
+            s1, s2, s3, s4, s5, s6, s7 = s0, s0, s0, s0, s0, s0, s0
+            for k in range(inputs):
+                w = load(weight, k * columns + c)
+                s0 = s0 + spread(x, a + k) * w
+                s1 = s1 + spread(x, a + k + wide) * w
+                s2 = s2 + spread(x, a + k + 2 * wide) * w
+                s3 = s3 + spread(x, a + k + 3 * wide) * w
+                s4 = s4 + spread(x, a + k + 4 * wide) * w
+                s5 = s5 + spread(x, a + k + 5 * wide) * w
+                s6 = s6 + spread(x, a + k + 6 * wide) * w
+                s7 = s7 + spread(x, a + k + 7 * wide) * w
+            at = o + c
+            _put(out, at, s0, add, rectify)
+            _put(out, at + length, s1, add, rectify)
+            _put(out, at + 2 * length, s2, add, rectify)
+            _put(out, at + 3 * length, s3, add, rectify)
+            _put(out, at + 4 * length, s4, add, rectify)
+            _put(out, at + 5 * length, s5, add, rectify)
+            _put(out, at + 6 * length, s6, add, rectify)
+            _put(out, at + 7 * length, s7, add, rectify)
+
+
+@jit
+def rectify(x, bias, n_rows):
+    """max(0, x + bias) in place; rows of x are as long as the bias."""
+    width, zero = x.shape[1], splat(np.float32(0))
+    for i in range(n_rows):
+        for c in range(0, width, 16):
+            store(x, i * width + c, greater(load(x, i * width + c) + load(bias, c), zero))
+
+
+@jit
+def extremes(table, n_rows, n_columns):
+    """(2, n_columns): least and greatest of the first columns."""
+    ends = np.empty((2, n_columns), dtype=np.float32)
+    for h in range(n_columns):
+        low, high = np.float32(np.inf), np.float32(-np.inf)
+        for i in range(n_rows):
+            low, high = min(low, table[i, h]), max(high, table[i, h])
+        ends[0, h], ends[1, h] = low, high
+    return ends
+
+
+@jit
+def attention_factors(table, n_rows, padded, top, slope):
+    """Replace scores [s, d] by the factors [e, t, f, u] of `weighted_rows`, all at most 1.
+
+    exp(leaky(s + d)), over its greatest value in the frame, is the greater of exp(s - top) times
+    exp(d + top - most) and the same with slope (s - top) and slope (d + top), most = leaky(d + top).
+    """
+    width = (2 * padded + 15) // 16 * 16
+    scores = np.zeros(width, dtype=np.float32)
+    first, second = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
+    rest = splat(slope)
+    shift, of_target = np.zeros(width, dtype=np.float32), np.zeros(width, dtype=np.float32)
+    for h in range(top.size):
+        shift[h], shift[padded + h], of_target[padded + h] = -top[h], top[h], 1
+    for i in range(n_rows):
+        row = table[i]
+        for h in range(2 * padded):
+            scores[h] = row[h]
+        for k in range(0, width, 16):
+            a = load(scores, k) + load(shift, k)
+            b = a * rest
+            most = greater(a, b) * load(of_target, k)
+            store(first, k, exponential(a - most))
+            store(second, k, exponential(b - most))
+        for h in range(2 * padded):
+            row[h], row[2 * padded + h] = first[h], second[h]
+
+
+@jit
+def unsort(rows, bias, order, out):
+    """out[order[i]] = rows[i] + bias, as many columns as `out` has."""
+    for i in range(order.size):
+        atom = order[i]
+        for c in range(out.shape[1]):
+            out[atom, c] = rows[i, c] + bias[c]
