@@ -5,7 +5,9 @@ The public names load on first use, so that `import phaseseg` stays quick.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from phaseseg.fields import Fields
     from phaseseg.frame import Frame
     from phaseseg.io import read_frames, write_frames, write_table
+    from phaseseg.predict import load_model, predict
     from phaseseg.trajectory import map_frames
 
 __version__ = "0.1.0"
@@ -27,7 +30,9 @@ _HOMES = {
     "label_phases": "phaseseg.families.segmentation.labels",
     "list_checkpoints": "phaseseg.checkpoint",
     "load_checkpoint": "phaseseg.checkpoint",
+    "load_model": "phaseseg.predict",
     "map_frames": "phaseseg.trajectory",
+    "predict": "phaseseg.predict",
 }
 
 __all__ = [
@@ -36,11 +41,25 @@ __all__ = [
     "label_phases",
     "list_checkpoints",
     "load_checkpoint",
+    "load_model",
     "map_frames",
+    "predict",
     "read_frames",
     "write_frames",
     "write_table",
 ]
+
+
+class _Package(ModuleType):
+    """`phaseseg.predict` is the function, also after the module of that name was imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "predict" and isinstance(value, ModuleType):
+            value = value.predict
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -239,7 +239,7 @@ FIELD_SPECS: dict[str, FieldSpec] = {
             "",
             "frame",
             "scalar",
-            "atoms with a feature beyond the range of the training data, over all atoms",
+            "share of the atoms beyond the training data, in the feature in which they are most",
         ),
         ("threshold", "Threshold", "Å^-3 or 1", "frame", "scalar", "the cut that was used"),
         (

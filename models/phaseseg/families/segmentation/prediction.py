@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from importlib.util import find_spec
 from math import log
 from typing import Any, Literal, Protocol
 
@@ -72,7 +73,7 @@ class Scores:
     probability : (n_atoms,) float32, of being rich
     uncertainty : (n_atoms,) float32; standard deviation of the probability over the members
     boundary : (n_atoms,) float32, probability of being boundary, of a network that has learned it
-    outside : share of the atoms with a feature outside of the range of the training data
+    outside : share of the atoms beyond the training data in the feature in which they are most
     messages : about the range of validity
     """
 
@@ -83,6 +84,16 @@ class Scores:
     boundary: NDArray[np.float32] | None = None
     outside: float = 0.0
     messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreField(Field):
+    """The scores as a field.
+
+    scores : (n_atoms,) float32, Å, of the sorted atoms
+    """
+
+    scores: NDArray[np.float32]
 
 
 @jit
@@ -118,7 +129,7 @@ def _combine(logits, scales, bound, temperature, members, score, probability, un
 
 def score_field(
     frame: Frame, score: NDArray[np.float32], *, sigma: float, voxel: float, bound: float
-) -> Field:
+) -> ScoreField:
     """The scores of the atoms as a field: a local-linear mean with a Gaussian of sigma (Å).
 
     With G the Gaussian, den = sum G(r - r_i) and f0 = sum s_i G(r - r_i) / den, the field is the solution of
@@ -142,7 +153,8 @@ def score_field(
     mean, density = borrow(lattice.shape, np.float32), borrow(lattice.shape, np.float32)
     mean.fill(0)
     density.fill(0)
-    kernels.deposit_weighted(atoms.coords, score[atoms.order], lattice.wrap, mean, density)
+    packed = score[atoms.order]
+    kernels.deposit_weighted(atoms.coords, packed, lattice.wrap, mean, density)
     mean, density = smooth_grid(mean, lattice, sigma), smooth_grid(density, lattice, sigma)
     # From here on in atoms per voxel.
     void = VOID_DENSITY * mean_density(frame, lattice, sigma) * lattice.voxel_volume
@@ -155,7 +167,7 @@ def score_field(
     kernels.subtract_slopes(mean, first, density, metric, lattice.wrap, mean)
     kernels.bound_field(mean.reshape(-1), density.reshape(-1), np.float32(log(void)), np.float32(bound))
     grid = Grid(mean, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
-    return Field(grid, lattice, atoms)
+    return ScoreField(grid, lattice, atoms, packed)
 
 
 class SegmentationModel:
@@ -289,6 +301,11 @@ class SegmentationModel:
 
                 self._networks[kind] = Network(self.config, self.scaling, self._members)
             else:
+                if find_spec("torch") is None:
+                    raise ImportError(
+                        f"device {device} needs torch, which is not installed: "
+                        "pip install 'ovito-phaseseg[train]'."
+                    )
                 from phaseseg.families.segmentation.torch_inference import TorchNetwork
 
                 self._networks[kind] = TorchNetwork(
@@ -342,7 +359,7 @@ class SegmentationModel:
 
     # The cheap half -------------------------------------------------------------------------------
 
-    def field(self, frame: Frame, scores: Scores) -> Field:
+    def field(self, frame: Frame, scores: Scores) -> ScoreField:
         """The scores of a frame as a field; see `score_field`."""
         return score_field(frame, scores.score, sigma=self._sigma, voxel=self._voxel, bound=self._bound)
 
@@ -352,7 +369,9 @@ class SegmentationModel:
         highest = HIGHEST_LEVEL * self._bound
         return float(min(max(level, -highest), highest))
 
-    def fields(self, frame: Frame, scores: Scores, *, field: Field | None = None, **options: Any) -> Fields:
+    def fields(
+        self, frame: Frame, scores: Scores, *, field: ScoreField | None = None, **options: Any
+    ) -> Fields:
         """Everything after the networks: cheap to repeat with another threshold or boundary.
 
         Parameters
@@ -365,7 +384,7 @@ class SegmentationModel:
         field = self.field(frame, scores) if field is None else field
         level = self.level(rule.threshold)
         domains = _rich_domains(field, rule, level)
-        split, messages = self._split(frame, scores, field, rule, level, domains)
+        split, messages = self._split(frame, field, rule, level, domains)
         n_phases = 2 if len(split.domains) else 1
         if n_phases == 2 and rule.boundary != "interface":
             rich = split.domain > 0
@@ -399,8 +418,7 @@ class SegmentationModel:
     def _split(
         self,
         frame: Frame,
-        scores: Scores,
-        field: Field,
+        field: ScoreField,
         rule: PredictionRule,
         level: float,
         domains: Domains,
@@ -410,7 +428,7 @@ class SegmentationModel:
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
         if has_interface(domains, field.grid):
             split = split_atoms(
-                frame, field, level, domains, scores.score[field.atoms.order] >= np.float32(level),
+                frame, field, level, domains, field.scores >= np.float32(level),
                 boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
             )  # fmt: skip
             n_rich = int(np.count_nonzero(split.domain))
@@ -423,7 +441,7 @@ class SegmentationModel:
         verdict = f"One phase by {self.name}: no {'poor' if whole == RICH else 'rich'} region is left."
         return one_phase(frame.n_atoms, whole), [verdict, *messages]
 
-    def interface_grid(self, field: Field, **options: Any) -> Grid:
+    def interface_grid(self, field: ScoreField, **options: Any) -> Grid:
         """The field with the dropped domains mirrored below the level: its isosurface is the interface."""
         rule = self.rule(**options)
         level = self.level(rule.threshold)
@@ -431,7 +449,7 @@ class SegmentationModel:
         return replace(field.grid, values=domains.without_dropped(field.grid.values, level))
 
 
-def _rich_domains(field: Field, rule: PredictionRule, level: float) -> Domains:
+def _rich_domains(field: ScoreField, rule: PredictionRule, level: float) -> Domains:
     return find_domains(field.grid.values, level, field.lattice, keep=rule.keep, min_volume=rule.min_volume)
 
 
