@@ -64,7 +64,7 @@ RECIPE: Mapping[str, Any] = {
 """Settings of the network where nothing else is asked for."""
 RECIPE_RULE = LabelRule(sigma=2.0)
 
-_SLOPE_WITHIN = 2.0  # Å: where the slope of a class network's logit against the distance is taken
+_LINE_WITHIN = 1.5  # Å: where the logit is compared with the distance
 _LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other labels
 
 
@@ -420,16 +420,20 @@ def _logits(network: nn.Module, member: Member, batches: Sequence[_Batch]) -> ND
     return np.concatenate([(z[:, 1] - z[:, 0]).numpy().astype(np.float64) for z in outputs])
 
 
-def _angstrom_per_unit(u: NDArray[np.float64], distance: NDArray[np.float64]) -> float:
-    """1 / slope of the logit against the distance near the interface."""
-    near = np.abs(distance) < _SLOPE_WITHIN
-    slope = float(np.polyfit(distance[near], u[near], 1)[0]) if near.sum() > 2 else 0.0
+def _line(u: NDArray[np.float64], distance: NDArray[np.float64]) -> tuple[float, float]:
+    """(Å per unit, Å) of the line that gives the distance near the interface from the logit.
+
+    The logit is fitted against the distance and the line turned round: the other way it would be
+    flattened by the noise of the logit, and distances come out too short.
+    """
+    near = np.abs(distance) < _LINE_WITHIN
+    slope, start = np.polyfit(distance[near], u[near], 1) if near.sum() > 2 else (0.0, 0.0)
     if not slope > 1e-3:
         raise ValueError(
             "the network did not learn to tell the sides of the interface apart (its output does not rise "
             "across it); train longer, on more frames, or with another learning rate."
         )
-    return 1 / slope
+    return 1 / float(slope), -float(start) / float(slope)
 
 
 # -------------------------------------------------------------------------------------------- fit
@@ -493,8 +497,8 @@ def fit_segmentation(
     Returns
     -------
     Checkpoint
-        Temperature (and, of class networks, the scale in Å) fitted to the validation data; ranges of the
-        training data; a card with data, split and training.
+        Temperature, and the line from logits to Å, fitted to the validation data; ranges of the training
+        data; a card with data, split and training.
 
     Raises
     ------
@@ -572,8 +576,8 @@ def fit_segmentation(
     distance = np.concatenate([sample.distance for sample in held_samples]).astype(np.float64)
     net = SegmentationNetwork(config)
     logits = [_logits(net, member, held_batches) for member in members]
-    scale = [1.0 if loss == "distance" else _angstrom_per_unit(u, distance) for u in logits]
-    scores = np.array([BOUND * np.tanh(a * u / BOUND) for a, u in zip(scale, logits, strict=True)])
+    lines = [_line(u, distance) for u in logits]
+    scores = np.array([BOUND * np.tanh((a * u + b) / BOUND) for (a, b), u in zip(lines, logits, strict=True)])
     score = scores.mean(axis=0)
     rich = distance >= 0
     temperature = fit_temperature(score, rich)
@@ -602,7 +606,12 @@ def fit_segmentation(
         name,
         {
             "network": config.to_dict(),
-            "score": {"bound": BOUND, "scale": scale, "temperature": temperature},
+            "score": {
+                "bound": BOUND,
+                "scale": [a for a, _ in lines],
+                "offset": [b for _, b in lines],
+                "temperature": temperature,
+            },
             "interface": dict(INTERFACE),
             "label_rule": rule.to_dict(),
             "ranges": ranges,

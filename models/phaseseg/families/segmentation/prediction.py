@@ -97,7 +97,7 @@ class ScoreField(Field):
 
 
 @jit
-def _combine(logits, scales, bound, temperature, members, score, probability, uncertainty, boundary):
+def _combine(logits, scales, offsets, bound, temperature, members, score, probability, uncertainty, boundary):
     """Scores, probabilities and their spread from the logits (n_members, n_atoms, outputs)."""
     n_members = logits.shape[0]
     per = np.float32(1 / temperature)
@@ -106,7 +106,7 @@ def _combine(logits, scales, bound, temperature, members, score, probability, un
         mean, square, middle = np.float32(0), np.float32(0), np.float32(0)
         for m in range(n_members):
             z0, z1 = logits[m, atom, 0], logits[m, atom, 1]
-            s = bound * np.float32(np.tanh(scales[m] * (z1 - z0) / bound))
+            s = bound * np.float32(np.tanh((scales[m] * (z1 - z0) + offsets[m]) / bound))
             members[m, atom] = s
             total += s
             p = np.float32(1) / (np.float32(1) + np.float32(np.exp(-s * per)))
@@ -196,6 +196,7 @@ class SegmentationModel:
             self.label_rule = LabelRule(**settings["label_rule"])
             self._bound = float(settings["score"]["bound"])
             self._scales = np.array(settings["score"]["scale"], dtype=np.float32)
+            self._offsets = np.array(settings["score"]["offset"], dtype=np.float32)
             self._temperature = float(settings["score"]["temperature"])
             self._sigma = float(settings["interface"]["sigma"])
             self._voxel = float(settings["interface"]["voxel"])
@@ -282,8 +283,8 @@ class SegmentationModel:
         score, probability, uncertainty = (borrow(n_atoms, np.float32) for _ in range(3))
         boundary = borrow(n_atoms if n_outputs == 3 else 0, np.float32)
         _combine(
-            output.logits, self._scales, np.float32(self._bound), self._temperature, members, score,
-            probability, uncertainty, boundary,
+            output.logits, self._scales, self._offsets, np.float32(self._bound), self._temperature, members,
+            score, probability, uncertainty, boundary,
         )  # fmt: skip
         outside = float(output.n_outside.max(initial=0) / max(n_atoms, 1))
         return Scores(
