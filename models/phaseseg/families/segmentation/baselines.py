@@ -1,0 +1,278 @@
+"""Methods without a network, to stand beside one: local composition, cuts of the density, bins.
+
+Each is called with a frame and boundary widths, as `evaluation.Method`. Their thresholds are fitted to the
+frames that a network is trained on. A method that has a density takes the boundary from its own cut; one
+that only has a number for each atom, from that number smoothed as the scores of networks are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.decoding import has_interface, one_phase, split_atoms
+from phaseseg.families.segmentation.density import DensityField, Lattice
+from phaseseg.families.segmentation.domains import find_domains
+from phaseseg.families.segmentation.evaluation import Method, Segmentation, WeakLabels
+from phaseseg.families.segmentation.inference import node_features
+from phaseseg.families.segmentation.network import NetworkConfig
+from phaseseg.families.segmentation.prediction import score_field
+from phaseseg.families.segmentation.threshold import measure_cuts, pooled_threshold
+from phaseseg.fields import BOUNDARY, POOR, RICH
+from phaseseg.frame import Frame
+
+CUTOFF = 6.0
+"""Å: of the neighbors whose composition is judged, as in the paper's features."""
+BIN = 8.5
+"""Å: of the space decomposition by the authors of the paper."""
+BOUND = 3.0  # of numbers that are smoothed into a field; their scale does not matter otherwise
+SIGMA, VOXEL = 1.0, 0.75  # Å: of that field, as for the scores of networks
+
+
+def decode(
+    frame: Frame,
+    score: NDArray[np.floating[Any]],
+    widths: Sequence[float],
+    *,
+    min_volume: float = 200.0,
+    start: float | None = None,
+) -> Segmentation:
+    """Sides, distances and classes that follow from any number per atom that is above 0 in the rich phase.
+
+    What is done with the scores of networks, at level 0: smoothed with a local-linear Gaussian of 1 Å,
+    domains of at least `min_volume` (Å^3) kept, distances to the surface where the field is 0.
+
+    score : (n_atoms,) between -3 and 3
+    start : when the work began
+    """
+    start = perf_counter() if start is None else start
+    numbers = np.ascontiguousarray(score, dtype=np.float32)
+    field = score_field(frame, numbers, sigma=SIGMA, voxel=VOXEL, bound=BOUND)
+    domains = find_domains(field.grid.values, 0.0, field.lattice, min_volume=min_volume)
+    if not has_interface(domains, field.grid):
+        whole = RICH if domains.n_kept else POOR
+        split = one_phase(frame.n_atoms, whole)
+        return Segmentation(
+            np.full(frame.n_atoms, whole == RICH), split.distance, dict.fromkeys(widths, split.phase), 0,
+            score=numbers, seconds={"baseline": perf_counter() - start},
+        )  # fmt: skip
+    split = split_atoms(
+        frame, field, 0.0, domains, numbers[field.atoms.order] >= 0, boundary_width=max(widths)
+    )
+    rich = split.domain > 0
+    phases = {
+        width: np.where(
+            (np.abs(split.distance) <= width / 2) & (width > 0), BOUNDARY, np.where(rich, RICH, POOR)
+        ).astype(np.int8)
+        for width in widths
+    }
+    return Segmentation(
+        rich, split.distance, phases, domains.n_kept, score=numbers,
+        seconds={"baseline": perf_counter() - start},
+    )  # fmt: skip
+
+
+def best_threshold(values: NDArray[np.floating[Any]], rich: NDArray[np.bool_]) -> float:
+    """The threshold that puts fewest items on the wrong side when `values >= threshold` is called rich.
+
+    Half way between two neighboring values; of several equally good ones the middle one.
+
+    Examples
+    --------
+    >>> best_threshold(np.array([0.1, 0.2, 0.6, 0.8]), np.array([False, False, True, True]))
+    0.4
+    """
+    if not len(values):
+        raise ValueError("there are no atoms to fit a threshold to.")
+    distinct, place = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)
+    n_rich = np.bincount(place, weights=rich, minlength=len(distinct))
+    n_poor = np.bincount(place, minlength=len(distinct)) - n_rich
+    # With the cut below the value k: all rich ones below it and all poor ones from it on are wrong.
+    wrong = np.concatenate([[0], np.cumsum(n_rich)]) + np.concatenate([np.cumsum(n_poor[::-1])[::-1], [0]])
+    best = np.flatnonzero(wrong == wrong.min())
+    k = int(best[len(best) // 2])
+    if 0 < k < len(distinct):
+        return float((distinct[k - 1] + distinct[k]) / 2)
+    return float(distinct[0] if k == 0 else np.nextafter(distinct[-1], np.inf))
+
+
+class NeighborFraction:
+    """Threshold on the share of the target species among the neighbors within 6 Å.
+
+    The simplest use of a feature that the paper gives its networks (S. Shakya and B. B. Karki, KDIR 2025,
+    DOI 10.5220/0013709400004000). The atom itself does not count; without neighbors the share is 0.
+    """
+
+    def __init__(self, target: Sequence[str], threshold: float, *, min_volume: float = 200.0) -> None:
+        self.target, self.threshold, self.min_volume = tuple(target), threshold, min_volume
+        self.name = f"{'+'.join(target)} fraction within {CUTOFF:g} Å"
+
+    def values(self, frame: Frame) -> NDArray[np.float32]:
+        """(n_atoms,) share of the target among the neighbors."""
+        names = frame.species_names
+        config = NetworkConfig(
+            names, tuple(name for name in self.target if name in names), features="counts", cutoff=CUTOFF
+        )
+        return np.ascontiguousarray(node_features(frame, frame.species, config)[:, len(names) + 3])
+
+    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
+        start = perf_counter()
+        score = BOUND * (self.values(frame) - np.float32(self.threshold))
+        return decode(frame, score, widths, min_volume=self.min_volume, start=start)
+
+
+class CompositionBins:
+    """Threshold on the share of the target species in cubes of 8.5 Å: atoms are what their cube is.
+
+    The space decomposition that the authors of the paper used before it (S. Shakya et al., Sci. Rep. 14,
+    18739 (2024), DOI 10.1038/s41598-024-69873-8, and their released scripts: 8 x 8 x 8 cubes in a cell of
+    68 Å, metal from a number of iron atoms on). There cubes in between are left out; here all are decided.
+    Edges are the nearest to 8.5 Å that divide the cell, or the extent of the atoms along open axes.
+    """
+
+    def __init__(self, target: Sequence[str], threshold: float, *, min_volume: float = 200.0) -> None:
+        self.target, self.threshold, self.min_volume = tuple(target), threshold, min_volume
+        self.name = f"bins of {BIN:g} Å"
+
+    def values(self, frame: Frame) -> NDArray[np.float64]:
+        """(n_atoms,) share of the target in the cube of each atom."""
+        inverse = np.linalg.inv(frame.cell)
+        fractions = (frame.positions - frame.origin) @ inverse
+        heights = 1 / np.linalg.norm(inverse, axis=0)
+        low, span = fractions.min(axis=0), np.maximum(np.ptp(fractions, axis=0), 1e-9)
+        fractions = np.where(frame.pbc, fractions - np.floor(fractions), (fractions - low) / span)
+        lengths = heights * np.where(frame.pbc, 1.0, span)
+        counts = np.maximum(np.rint(lengths / BIN).astype(np.int64), 1)
+        cubes = np.minimum((fractions * counts).astype(np.int64), counts - 1)
+        flat = np.ravel_multi_index(tuple(cubes.T), tuple(counts))
+        is_target = np.isin(frame.species_names, self.target)[frame.species]
+        n = int(counts.prod())
+        share = np.bincount(flat, weights=is_target, minlength=n) / np.maximum(
+            np.bincount(flat, minlength=n), 1
+        )
+        return np.asarray(share[flat])
+
+    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
+        start = perf_counter()
+        score = BOUND * (self.values(frame) - self.threshold)
+        return decode(frame, score, widths, min_volume=self.min_volume, start=start)
+
+
+class ConstantCut(WeakLabels):
+    """Cut of the smoothed density at a number: a label rule that knows its threshold beforehand."""
+
+    def __init__(self, rule: LabelRule, name: str = "") -> None:
+        if isinstance(rule.threshold, str):
+            raise ValueError(f"a constant cut needs a number as threshold, found {rule.threshold!r}.")
+        super().__init__(rule, name or f"constant cut, sigma {rule.sigma:g} Å")
+
+
+class FrameCut(WeakLabels):
+    """Cut of the smoothed density that is taken from the frame itself: steepest, two-means or midpoint.
+
+    Of an open frame the voxels inside its cell alone are asked: beyond the cut faces there is nothing,
+    and the fall of the density there is no interface.
+    """
+
+    def __init__(self, rule: LabelRule, threshold: str, name: str = "") -> None:
+        super().__init__(rule.replace(threshold=threshold), name or f"{threshold} cut of the frame")
+
+    def of_density(
+        self, frame: Frame, density: DensityField, widths: Sequence[float], start: float | None = None
+    ) -> Segmentation:
+        if frame.pbc.all():
+            return super().of_density(frame, density, widths, start)
+        cut = measure_cuts(_inside_cell(frame, density)).choose(self.rule)
+        return WeakLabels(self.rule.replace(threshold=cut)).of_density(frame, density, widths, start)
+
+
+def _inside_cell(frame: Frame, density: DensityField) -> DensityField:
+    """The part of a density inside the cell, for frames with open axes; for its cuts alone."""
+    lattice = density.lattice
+    ends = []
+    start = (frame.origin - lattice.origin) @ np.linalg.inv(lattice.cell) * lattice.shape
+    for axis in range(3):
+        n = lattice.shape[axis]
+        if lattice.wrap[axis]:
+            ends.append(slice(0, n))
+            continue
+        length = n * np.linalg.norm(frame.cell[axis]) / np.linalg.norm(lattice.cell[axis])
+        first = min(max(int(np.ceil(start[axis])), 0), n - 1)
+        ends.append(slice(first, max(min(int(np.floor(start[axis] + length)) + 1, n), first + 1)))
+    values = np.ascontiguousarray(density.grid.values[tuple(ends)])
+    counts = np.array(values.shape)
+    wrap = lattice.wrap & (counts == lattice.shape)
+    n0, n1, n2 = values.shape
+    part = Lattice((n0, n1, n2), lattice.steps * counts[:, None], lattice.origin, wrap, lattice.flat)
+    return replace(density, grid=replace(density.grid, values=values), lattice=part)
+
+
+# ------------------------------------------------------------------------------------ the usual set
+
+
+def fit_thresholds(
+    frames: Iterable[Frame], rule: LabelRule, *, sigma: float = 1.5, references: Method | None = None
+) -> dict[str, float]:
+    """Thresholds of the baselines, from the frames that a network is trained on.
+
+    Parameters
+    ----------
+    frames : those of one phase are left out
+    rule : of the labels, with a number as threshold
+    sigma : Å, of the constant cut that stands beside the labels
+    references : what the fractions are fitted to; labels by `rule` if left out
+
+    Returns
+    -------
+    dict
+        `fraction`, `bins`: shares of the target, by fewest atoms on the wrong side; `density`: steepest
+        cut of all frames at `sigma`, which is `sigma` in the result.
+
+    Raises
+    ------
+    ValueError
+        If no frame holds two phases.
+    """
+    answer = WeakLabels(rule) if references is None else references
+    fraction, bins = NeighborFraction(rule.species, 0.5), CompositionBins(rule.species, 0.5)
+    two, found = [], []
+    for frame in frames:
+        segmentation = answer(frame, (rule.boundary_width,))
+        if segmentation.n_phases == 2:
+            two.append(frame)
+            found.append((segmentation.rich, fraction.values(frame), bins.values(frame)))
+    if not two:
+        raise ValueError("no frame holds two phases, so the baselines cannot be fitted.")
+    rich, fractions, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    density = pooled_threshold(two, LabelRule(species=rule.species, sigma=sigma, field=rule.field))
+    return {
+        "fraction": best_threshold(fractions, rich),
+        "bins": best_threshold(shares, rich),
+        "density": float(density.threshold),
+        "sigma": sigma,
+    }
+
+
+def baselines(rule: LabelRule, thresholds: Mapping[str, float]) -> list[Method]:
+    """The methods that stand beside a network: local composition, cuts of the density, bins.
+
+    rule : of the labels; the cuts of the frame itself have its sigma, domains its `min_volume`
+    thresholds : of `fit_thresholds`
+    """
+    constant = LabelRule(
+        species=rule.species, sigma=thresholds["sigma"], field=rule.field, threshold=thresholds["density"],
+        min_volume=rule.min_volume, keep=rule.keep, bulk_distance=rule.bulk_distance,
+    )  # fmt: skip
+    return [
+        NeighborFraction(rule.species, thresholds["fraction"], min_volume=rule.min_volume),
+        ConstantCut(constant),
+        FrameCut(rule, "steepest"),
+        FrameCut(rule, "two-means"),
+        CompositionBins(rule.species, thresholds["bins"], min_volume=rule.min_volume),
+    ]
