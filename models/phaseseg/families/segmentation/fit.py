@@ -337,7 +337,7 @@ class _Batch:
 class _Objective:
     """Loss of a batch, and what validation measures.
 
-    weights : (2,) of poor and rich, of a class loss; class_weights : (3,), of a boundary head
+    weights : (2,) of poor and rich, and boundary_weights : (2,) of sides and boundary, of a class loss
     """
 
     def __init__(
@@ -346,14 +346,10 @@ class _Objective:
         self.kind, self.config = kind, config
         self.half_width = rule.boundary_width / 2
         distance = np.concatenate([sample.distance for sample in samples])
-        self.weights = self.class_weights = None
+        self.weights = self.boundary_weights = None
         if kind == "class":
-            self.weights = _inverse_frequency(np.bincount((distance >= 0).astype(int), minlength=2))
-            classes = self._classes(torch.from_numpy(distance))
-            self.class_weights = _inverse_frequency(np.bincount(classes.numpy(), minlength=3))
-
-    def _classes(self, distance: Tensor) -> Tensor:
-        return torch.where(distance.abs() <= self.half_width, 2, (distance >= 0).long())
+            self.weights = _inverse_frequency(distance >= 0)
+            self.boundary_weights = _inverse_frequency(np.abs(distance) <= self.half_width)
 
     def loss(self, network: nn.Module, batch: _Batch) -> Tensor:
         z = network(batch.x, batch.neighbors)
@@ -363,16 +359,26 @@ class _Objective:
             score = BOUND * torch.tanh(u / BOUND)
             loss = functional.smooth_l1_loss(score, batch.distance.clamp(-BOUND, BOUND), beta=0.5)
             loss = loss + functional.binary_cross_entropy_with_logits(score / SHARPNESS, rich)
-            logits = z / SHARPNESS
         else:
             assert self.weights is not None
             weight = self.weights[rich.long()]
             each = functional.binary_cross_entropy_with_logits(u, rich, reduction="none")
             loss = (weight * each).sum() / weight.sum()
-            logits = z
-        if self.config.outputs == 3:
-            loss = loss + functional.cross_entropy(logits, self._classes(batch.distance), self.class_weights)
-        return loss
+        return loss + self._boundary_loss(z, batch) if self.config.outputs == 3 else loss
+
+    def _boundary_loss(self, z: Tensor, batch: _Batch) -> Tensor:
+        """Cross entropy of "boundary" against "one of the sides", whichever.
+
+        Together with that of the sides it is the cross entropy of three classes, without a say in how far
+        apart the sides are, which is a distance in Å here.
+        """
+        logit = z[:, 2] - torch.logsumexp(z[:, :2], dim=1)
+        boundary = batch.distance.abs() <= self.half_width
+        each = functional.binary_cross_entropy_with_logits(logit, boundary.to(z.dtype), reduction="none")
+        if self.boundary_weights is None:
+            return each.mean()
+        weight = self.boundary_weights[boundary.long()]
+        return (weight * each).sum() / weight.sum()
 
     def validate(self, network: nn.Module, batches: Sequence[_Batch]) -> tuple[float, float]:
         """Mean loss, and the share of atoms on the wrong side."""
@@ -387,9 +393,10 @@ class _Objective:
         return total / atoms, wrong / atoms
 
 
-def _inverse_frequency(counts: NDArray[np.int64]) -> Tensor:
-    share = counts / counts.sum()
-    return torch.from_numpy(np.where(share > 0, 1 / (len(share) * np.maximum(share, 1e-9)), 1.0)).float()
+def _inverse_frequency(positive: NDArray[np.bool_]) -> Tensor:
+    """(2,) weights with which both classes count the same; 1 where one of them is empty."""
+    share = float(positive.mean())
+    return torch.tensor([0.5 / (1 - share), 0.5 / share] if 0 < share < 1 else [1.0, 1.0])
 
 
 def _tensors(samples: Sequence[_Sample], scaling: Scaling) -> list[tuple[Tensor, Tensor, Neighbors]]:
@@ -480,8 +487,8 @@ def fit_segmentation(
     loss : "distance" (default) or "class"
         Distance: smooth L1 of 3 tanh(u / 3) against the signed distance within ±3 Å, u the difference of
         the two outputs, and the cross entropy of its sign. Class: cross entropy of the two classes,
-        weighted with their inverse frequency. With three outputs the cross entropy of poor, rich and
-        boundary (of the rule's width) is added.
+        weighted with their inverse frequency. With three outputs the cross entropy of boundary (of the
+        rule's width) against the rest is added, weighted likewise for "class".
     validation : trajectories to choose the epoch and calibrate with
         If left out: of three or more files with two phases every fifth, at least one; else the last fifth
         of the frames of each file. Frames are never shuffled between the two.
