@@ -35,9 +35,6 @@ def cells() -> dict[str, dict[str, Any]]:
     for seed in (101, 102, 151):
         for temperature in TEMPERATURES:
             add("medium", temperature, seed, replicate=2, steps=8000, every=2000)
-    for temperature in TEMPERATURES:
-        # Frames 0.1 ps apart, for labels by the density averaged over time.
-        add("dense", temperature, 103, replicate=2, steps=5000, every=100)
     for seed in (101, 151):
         add("mixed", 20000, seed, steps=8000, every=2000)
         add("oxidized", 4000, seed, composition="oxidized", steps=8000, every=2000)
