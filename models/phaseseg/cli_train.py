@@ -16,10 +16,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from phaseseg.families.segmentation.network import NetworkConfig
+from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE
 from phaseseg.training import Settings
 
 DEFAULT = Settings()
-RECIPE_SIGMA = 2.0
+NETWORK = NetworkConfig(**{"species": ("Fe",), "target": ("Fe",), **RECIPE})
 MEMBERS = len(DEFAULT.seeds)
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a network for your own pair of liquids.")
@@ -38,35 +40,41 @@ def segmentation_command(
         list[Path] | None,
         typer.Option(help="A trajectory to validate with; may be repeated. Else a part of DATA does."),
     ] = None,
-    species: Annotated[str, typer.Option(help="What the rich phase is rich in; several with commas.")] = "Fe",
+    species: Annotated[
+        str, typer.Option(help="What the rich phase is rich in; several with commas.")
+    ] = ",".join(RECIPE_RULE.species),
     counter: Annotated[
         str, typer.Option(help="Species counted by the last of the counts features, as Mg.")
     ] = "",
     types: Annotated[
         str | None, typer.Option(help="Species of the types 1, 2, ... of a dump: Fe,Mg,Si,O,N.")
     ] = None,
-    architecture: Annotated[str, typer.Option(help="gat | gcn | graphconv")] = "gat",
-    features: Annotated[str, typer.Option(help="densities | counts (the paper's ten)")] = "densities",
-    widths: Annotated[
-        str, typer.Option(help="Widths of the densities, Å, with commas.")
-    ] = "1,1.4142135623730951,2",
-    hidden: Annotated[int, typer.Option(help="Channels of a layer, per head.")] = 8,
-    heads: Annotated[int, typer.Option(help="Heads of attention.")] = 4,
-    layers: Annotated[int, typer.Option(help="Message-passing layers.")] = 2,
+    architecture: Annotated[str, typer.Option(help="gat | gcn | graphconv")] = NETWORK.architecture,
+    features: Annotated[str, typer.Option(help="densities | counts (the paper's ten)")] = NETWORK.features,
+    widths: Annotated[str, typer.Option(help="Widths of the densities, Å, with commas.")] = ",".join(
+        f"{width:.17g}" for width in NETWORK.widths
+    ),
+    hidden: Annotated[int, typer.Option(help="Channels of a layer, per head.")] = NETWORK.hidden,
+    heads: Annotated[int, typer.Option(help="Heads of attention.")] = NETWORK.heads,
+    layers: Annotated[int, typer.Option(help="Message-passing layers.")] = NETWORK.layers,
     readout: Annotated[
         int, typer.Option(help="Hidden units on all layers; 0: the last layer gives the outputs.")
-    ] = 32,
+    ] = NETWORK.readout,
     boundary_head: Annotated[
         bool, typer.Option("--boundary-head", help="Learn the boundary as a third class.")
     ] = False,
-    boundary_width: Annotated[float, typer.Option(help="Thickness of the boundary, Å.")] = 0.68,
+    boundary_width: Annotated[
+        float, typer.Option(help="Thickness of the boundary, Å.")
+    ] = RECIPE_RULE.boundary_width,
     loss: Annotated[str, typer.Option(help="distance | class")] = "distance",
-    sigma: Annotated[float, typer.Option(help="Width of the Gaussian of the labels, Å.")] = RECIPE_SIGMA,
-    cutoff: Annotated[float, typer.Option(help="Radius of the neighborhood, Å.")] = 6.0,
+    sigma: Annotated[float, typer.Option(help="Width of the Gaussian of the labels, Å.")] = RECIPE_RULE.sigma,
+    cutoff: Annotated[float, typer.Option(help="Radius of the neighborhood, Å.")] = NETWORK.cutoff,
     label_threshold: Annotated[
         str, typer.Option(help="steepest | two-means | midpoint (one cut for all frames) | a number")
-    ] = "steepest",
-    min_volume: Annotated[float, typer.Option(help="Smallest rich domain of the labels, Å^3.")] = 200.0,
+    ] = str(RECIPE_RULE.threshold),
+    min_volume: Annotated[
+        float, typer.Option(help="Smallest rich domain of the labels, Å^3.")
+    ] = RECIPE_RULE.min_volume,
     epochs: Annotated[int, typer.Option(help="Passes over the data, at most.")] = DEFAULT.epochs,
     members: Annotated[int, typer.Option(help="Networks in the checkpoint, one seed each.")] = MEMBERS,
     seed: Annotated[int, typer.Option(help="Seed of the first member; the next follow.")] = 0,
@@ -141,8 +149,6 @@ def _lengths(text: str) -> tuple[float, ...]:
 
 def _network(**options: Any) -> dict[str, Any]:
     """The options, checked as far as they can be without the species of the data."""
-    from phaseseg.families.segmentation.network import NetworkConfig
-
     counter = options["counter"]
     NetworkConfig(**{**options, "species": ("X", *counter), "target": ("X",)})
     return options

@@ -23,11 +23,12 @@ from torch.nn import functional
 
 import phaseseg
 from phaseseg.checkpoint import SUFFIX, Checkpoint, CheckpointError, save_checkpoint
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.config import MIN_CONTRAST, LabelRule
 from phaseseg.families.segmentation.density import density_field
 from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels import label_frame, pooled_threshold
 from phaseseg.families.segmentation.network import NetworkConfig, Scaling
+from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE
 from phaseseg.families.segmentation.threshold import measure_cuts
 from phaseseg.fields import RICH
 from phaseseg.frame import Frame, Units
@@ -58,11 +59,6 @@ SHARPNESS = 0.3
 """Å: a distance over this is the logit of "rich" in the loss, and of the classes of a boundary head."""
 INTERFACE = {"sigma": 1.0, "voxel": 0.75}
 """Å: how scores are smoothed into a field, of which the interface is a level."""
-RECIPE: Mapping[str, Any] = {
-    "architecture": "gat", "features": "densities", "hidden": 8, "heads": 4, "layers": 2, "readout": 32,
-}  # fmt: skip
-"""Settings of the network where nothing else is asked for."""
-RECIPE_RULE = LabelRule(sigma=2.0)
 
 _LINE_WITHIN = 1.5  # Å: where the logit is compared with the distance
 _LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other labels
@@ -214,8 +210,6 @@ def _joint_digest(samples: Iterable[_Sample]) -> str:
 
 
 def _is_two_phases(frame: Frame, rule: LabelRule) -> bool:
-    from phaseseg.families.segmentation.config import MIN_CONTRAST
-
     cuts = measure_cuts(density_field(frame, rule))
     return cuts.contrast(cuts.choose(rule)) >= MIN_CONTRAST
 
@@ -430,11 +424,12 @@ def _logits(network: nn.Module, member: Member, batches: Sequence[_Batch]) -> ND
 def _line(u: NDArray[np.float64], distance: NDArray[np.float64]) -> tuple[float, float]:
     """(Å per unit, Å) of the line that gives the distance near the interface from the logit.
 
-    The logit is fitted against the distance and the line turned round: the other way it would be
-    flattened by the noise of the logit, and distances come out too short.
+    The logit is fitted against what stands inside the tanh of the score, and the line turned round: the
+    other way it would be flattened by the noise of the logit, and distances come out too short.
     """
     near = np.abs(distance) < _LINE_WITHIN
-    slope, start = np.polyfit(distance[near], u[near], 1) if near.sum() > 2 else (0.0, 0.0)
+    inside = BOUND * np.arctanh(distance[near] / BOUND)
+    slope, start = np.polyfit(inside, u[near], 1) if near.sum() > 2 else (0.0, 0.0)
     if not slope > 1e-3:
         raise ValueError(
             "the network did not learn to tell the sides of the interface apart (its output does not rise "
