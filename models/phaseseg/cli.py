@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import phaseseg
+from phaseseg.cli_evaluate import evaluate_command, select_command
 from phaseseg.cli_models import models_app
 from phaseseg.cli_train import train_app
 from phaseseg.families.segmentation.config import LabelRule
@@ -42,6 +43,8 @@ simulate_app = typer.Typer(no_args_is_help=True, help="Make trajectories to try 
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
+app.command("evaluate")(evaluate_command)
+app.command("select")(select_command)
 
 
 def main() -> None:

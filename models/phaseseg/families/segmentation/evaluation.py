@@ -757,6 +757,7 @@ def compare(
         raise ValueError("there are no methods to compare.")
     names = [method.name for method in methods]
     result = Evaluation(names, widths, target, reference)
+    outside: list[str] = []
     for case in cases:
         comparisons, domains = {}, {}
         for method in methods:
@@ -769,9 +770,7 @@ def compare(
                 two = case.reference.n_phases == 2
                 if two or result.shown is None or result.shown.reference.n_phases == 1:
                     result.shown = Shown(case.frame, case.reference, found)
-                for sentence in found.messages:
-                    if "Outside of the range" in sentence:
-                        result.messages[sentence] = None
+                outside += [line for line in found.messages if line.startswith("Outside of the range")]
             comparisons[method.name] = one
         row = Row(case.group, case.name or case.frame.source, case.frame.timestep, domains, comparisons)
         result.rows.append(row)
@@ -779,6 +778,11 @@ def compare(
             progress(case)
     if not result.rows:
         raise ValueError("there are no frames to evaluate.")
+    if outside:
+        others = (
+            f" In all {len(outside)} of {len(result.rows)} frames are outside." if len(outside) > 1 else ""
+        )
+        result.messages[outside[0] + others] = None
     return result
 
 

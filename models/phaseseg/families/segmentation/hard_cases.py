@@ -81,15 +81,17 @@ def open_piece(
     atoms = np.flatnonzero((apart < edge).all(axis=1))
     inside = ((apart[atoms] >= MARGIN) & (apart[atoms] <= edge - MARGIN)).all(axis=1)
     piece = Frame(
-        apart[atoms] + corner, np.eye(3) * edge, np.zeros(3, dtype=bool), frame.species[atoms], frame.species_names,
-        origin=corner, timestep=frame.timestep, units=frame.units, source=f"piece of {frame.source}",
+        apart[atoms] + corner, np.eye(3) * edge, np.zeros(3, dtype=bool), frame.species[atoms],
+        frame.species_names, origin=corner, timestep=frame.timestep, units=frame.units,
+        source=f"piece of {frame.source}",
     )  # fmt: skip
     return piece, atoms, inside
 
 
 def open_pieces(
     frames: Iterable[Frame], reference: Method, *, per_bin: int = 20,
-    edges: tuple[float, float] = (12.0, 30.0),    fractions: Sequence[float] = RICH_FRACTIONS, widths: Sequence[float] = WIDTHS, seed: int = 0,
+    edges: tuple[float, float] = (12.0, 30.0), fractions: Sequence[float] = RICH_FRACTIONS,
+    widths: Sequence[float] = WIDTHS, seed: int = 0,
 ) -> Iterator[Case]:  # fmt: skip
     """Open cubes from large cells, sorted by how much of them is rich; the answer is that of the whole cell.
 

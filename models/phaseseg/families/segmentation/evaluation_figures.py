@@ -1,0 +1,306 @@
+"""Pictures of an evaluation: ROC, confusion, reliability, F1, composition, reference beside prediction.
+
+In the spirit of Figs. 5 to 10 of S. Shakya and B. B. Karki, KDIR 2025 (DOI 10.5220/0013709400004000).
+Every function returns a `Figure`; `figures.png` draws one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from phaseseg.families.segmentation.evaluation import CLASSES, Evaluation, Shown
+from phaseseg.families.segmentation.figures import COLOR, ELEMENT_COLORS, GRAY, INK, styled
+from phaseseg.families.segmentation.slices import _Plane, _slab
+from phaseseg.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH, Grid, Table
+from phaseseg.frame import Frame
+
+_BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", COLOR["poor"]])
+_WRONG: Any = "#c2185b"
+
+
+def short_name(method: str) -> str:
+    """The name of a method for a legend: of a checkpoint its last part."""
+    return method.rpartition("/")[2] if " " not in method else method
+
+
+@styled
+def figure_roc(result: Evaluation, methods: Sequence[str] | None = None) -> Figure:
+    """ROC curves of all methods with a score; the false positive rate on a logarithmic scale."""
+    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    ax = figure.subplots()
+    chosen = [m for m in (result.methods if methods is None else methods) if not m.startswith("member ")]
+    for k, method in enumerate(chosen):
+        pooled = result.pooled(method)
+        table = pooled.roc()
+        if not len(table):
+            continue
+        x, y = table.columns["false positive rate"], table.columns["true positive rate"]
+        auc = pooled.numbers()["auc"]
+        # On a logarithmic axis the way to the first false positive begins at one atom.
+        least = 0.5 / max(int(pooled.sides[0].sum()), 1)
+        ax.plot(
+            np.maximum(x, least), y, drawstyle="default", label=f"{short_name(method)}: {auc:.4f}",
+            color=INK if k == 0 else ELEMENT_COLORS[(k - 1) % len(ELEMENT_COLORS)],
+            linewidth=2.0 if k == 0 else 1.2, zorder=3 if k == 0 else 2,
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ax.set(xlim=(1e-5, 1), ylim=(0, 1.01), xlabel="false positive rate", ylabel="true positive rate")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="area under the curve", alignment="left")
+    return figure
+
+
+@styled
+def figure_confusion(result: Evaluation, method: str | None = None) -> Figure:
+    """Confusion matrices at every boundary width: share of each class of the reference, and atoms."""
+    pooled = result.pooled(method)
+    widths = pooled.widths
+    figure = Figure(figsize=(0.5 + 3.0 * len(widths), 3.2), layout="constrained")
+    for ax, width in zip(figure.subplots(1, len(widths), squeeze=False)[0], widths, strict=True):
+        counts = pooled.confusion[width]
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        ax.imshow(shares, cmap=_BLUES, vmin=0, vmax=1)
+        for row in range(3):
+            for column in range(3):
+                share = shares[row, column]
+                text = f"{100 * share:.1f} %\n{counts[row, column]:,}"
+                ax.text(column, row, text, ha="center", va="center", fontsize=8,
+                        color="white" if share > 0.6 else INK)  # fmt: skip
+        ax.set_xticks(range(3), CLASSES)
+        ax.set_yticks(range(3), CLASSES, rotation=90, va="center")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_title(f"boundary {width:g} Å")
+        ax.set_xlabel("prediction")
+        if ax is figure.axes[0]:
+            ax.set_ylabel("reference")
+    return figure
+
+
+@styled
+def figure_reliability(result: Evaluation, method: str | None = None) -> Figure:
+    """Predicted probability against how often the atoms are rich; below it how many atoms there are."""
+    pooled = result.pooled(method)
+    table = pooled.reliability()
+    figure = Figure(figsize=(3.9, 4.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle="--", label="ideal")
+    if len(table):
+        columns = table.columns
+        atoms = np.asarray(columns["atoms"])
+        share, mean = np.asarray(columns["share that is rich"]), np.asarray(columns["mean probability"])
+        filled = atoms > 0
+        # Of independent atoms; neighbors are not, so the true bars are longer.
+        error = np.sqrt(np.maximum(share * (1 - share), 0)[filled] / atoms[filled])
+        upper.errorbar(mean[filled], share[filled], error, color=COLOR["poor"], marker="o", markersize=4,
+                       capsize=2, linewidth=1.3, label="found")  # fmt: skip
+        edges = np.append(columns["from"], columns["to"][-1])
+        lower.stairs(np.maximum(atoms, 0.5), edges, baseline=0.5, fill=True, color=COLOR["poor"], alpha=0.6)
+        lower.set_yscale("log")
+        lower.set_ylim(0.5, None)
+        upper.set_title(f"expected calibration error {pooled.numbers()['calibration']:.4f}")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is rich")
+    upper.legend(loc="upper left")
+    lower.set(xlabel="predicted probability of rich", ylabel="atoms")
+    return figure
+
+
+@styled
+def figure_scores(result: Evaluation) -> Figure:
+    """F1 of the classes and their mean for every method, at every boundary width."""
+    widths = result.widths
+    methods = list(result.methods)
+    kinds = [("macro", "mean of three", INK), *((name, name, COLOR[name]) for name in reversed(CLASSES))]
+    figure = Figure(figsize=(2.0 + 3.1 * len(widths), 0.9 + 0.58 * len(methods)), layout="constrained")
+    numbers = [result.pooled(method).numbers() for method in methods]
+    places = np.arange(len(methods))[::-1]
+    step = 0.8 / len(kinds)
+    axes = figure.subplots(1, len(widths), sharey=True, squeeze=False)[0]
+    for ax, width in zip(axes, widths, strict=True):
+        for k, (key, label, color) in enumerate(kinds):
+            values = [one[f"{key} {width:g}"] for one in numbers]
+            at = places + (1.5 - k) * step
+            ax.barh(at, values, step * 0.92, color=color, label=label)
+            for y, value in zip(at, values, strict=True):
+                if np.isfinite(value):
+                    ax.annotate(f"{value:.3f}", (value, y), (2, 0), textcoords="offset points", va="center",
+                                fontsize=6)  # fmt: skip
+        ax.set(xlim=(0, 1.12), xlabel=f"F1, boundary {width:g} Å")
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        ax.tick_params(axis="y", length=0)
+    axes[0].set_yticks(places, [short_name(method) for method in methods])
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    return figure
+
+
+@styled
+def figure_contents(table: Table) -> Figure:
+    """Contents of both phases in the reference and the prediction; the scarce ones on a scale of their own.
+
+    table : of `Evaluation.content_table`
+    """
+    rows = [row for row in table.rows() if np.isfinite(row["reference (wt%)"])]
+    panels = [
+        (phase, scarce)
+        for phase in ("rich", "poor")
+        for scarce in (False, True)
+        if any(row["phase"] == phase and row["minority"] == scarce for row in rows)
+    ]
+    figure = Figure(figsize=(1.2 + 0.72 * max(len(rows), 4), 3.1), layout="constrained")
+    if not panels:
+        return figure
+    counts = [sum(row["phase"] == p and row["minority"] == s for row in rows) for p, s in panels]
+    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=[0.6 + n for n in counts])[0]
+    for ax, (phase, scarce) in zip(axes, panels, strict=True):
+        shown = [row for row in rows if row["phase"] == phase and row["minority"] == scarce]
+        places = np.arange(len(shown))
+        before = np.array([row["reference (wt%)"] for row in shown])
+        after = np.array([row["prediction (wt%)"] for row in shown])
+        ax.bar(places - 0.2, before, 0.38, color="white", edgecolor=COLOR[phase], linewidth=1.2, hatch="////",
+               label="reference")  # fmt: skip
+        ax.bar(places + 0.2, after, 0.38, color=COLOR[phase], label="prediction")
+        top = float(np.nanmax([before, after], initial=0)) or 1.0
+        for place, row, height in zip(places, shown, np.fmax(before, after), strict=True):
+            # A difference of what is next to nothing says nothing.
+            if row["reference (wt%)"] >= 0.1:
+                ax.annotate(f"{row['relative difference (%)']:+.1f} %", (place, height), (0, 3), ha="center",
+                            textcoords="offset points", fontsize=7)  # fmt: skip
+        ax.set_xticks(places, [str(row["element"]) for row in shown])
+        ax.set_xlim(-0.6, len(shown) - 0.4)
+        ax.tick_params(axis="x", length=0)
+        ax.set_ylim(0, 1.14 * top)
+        ax.set_title(f"{phase}{', scarce' if scarce else ''}", color=COLOR[phase], fontweight="bold")
+    axes[0].set_ylabel("content (wt%)")
+    hatched = [
+        Line2D([], [], marker="s", linestyle="", markersize=8, markerfacecolor=face, markeredgecolor=INK,
+               label=label)
+        for face, label in (("white", "reference"), (GRAY, "prediction"))
+    ]  # fmt: skip
+    figure.legend(handles=hatched, loc="outside lower center", ncols=2)
+    return figure
+
+
+@styled
+def figure_side_by_side(
+    shown: Shown, width: float, *, axis: int = 2, n_slices: int = 3, thickness: float = 2.0,
+    reference: str = "reference", prediction: str = "prediction",
+) -> Figure:  # fmt: skip
+    """Thin slabs of a frame: classes of the reference, of the prediction, and where the two differ.
+
+    Parameters
+    ----------
+    shown : of an `Evaluation`
+    width : boundary width, Å
+    axis : cell vector along which the slices follow each other
+    n_slices, thickness : how many slabs, and how thick, Å
+    """
+    frame = shown.frame
+    plane = _Plane(_cell_grid(frame), axis)
+    (left, right), (bottom, top) = plane.extent()
+    breadth = 2.35
+    height = breadth * (top - bottom) / (right - left)
+    margin, gap, below, above = 0.95, 0.12, 0.72, 0.28
+    size = (margin + n_slices * (breadth + gap), below + 3 * height + 2 * gap + above)
+    figure = Figure(figsize=size)
+    truth, found = shown.reference.phase[width], shown.prediction.phase[width]
+    rows = ((reference, truth), (prediction, found), ("differences", None))
+    for column in range(n_slices):
+        fraction = (column + 0.5) / n_slices
+        for line, (label, phase) in enumerate(rows):
+            bounds = (
+                (margin + column * (breadth + gap)) / size[0],
+                (below + (2 - line) * (height + gap)) / size[1], breadth / size[0], height / size[1],
+            )  # fmt: skip
+            ax = figure.add_axes(bounds)
+            if phase is None:
+                _differences(ax, plane, frame, truth, found, fraction, thickness)
+            else:
+                _slab(ax, plane, frame, phase, fraction, thickness)
+            ax.plot(*plane.outline().T, color=INK, linewidth=0.8)
+            ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+            ax.spines[:].set_visible(False)
+            for axes in (ax.xaxis, ax.yaxis):
+                axes.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            ax.tick_params(labelbottom=line == 2, labelleft=column == 0)
+            if line == 0:
+                ax.set_title(plane.title(fraction))
+            if column == 0:
+                ax.set_ylabel(f"{label}\n{plane.labels[1]}")
+            if line == 2:
+                ax.set_xlabel(plane.labels[0])
+    present = [entry for entry in PHASE_CLASSES if (truth == entry.id).any() or (found == entry.id).any()]
+    dot: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 7, "markeredgecolor": INK,
+                           "markeredgewidth": 0.4}  # fmt: skip
+    marks = [Line2D([], [], color=entry.color, label=entry.name, **dot) for entry in present]
+    marks.append(Line2D([], [], color="#e4e4e4", label="the same", **dot))
+    marks.append(Line2D([], [], color=_NEARLY, label="differs by the boundary", **dot))
+    marks.append(Line2D([], [], color=_WRONG, label="on the other side", **dot))
+    figure.legend(handles=marks, loc="lower center", ncols=len(marks), handletextpad=0.2, columnspacing=1.0)
+    return figure
+
+
+_NEARLY: Any = ELEMENT_COLORS[2]
+
+
+def _cell_grid(frame: Frame) -> Grid:
+    """A grid of the frame's cell without values, for the geometry of slices."""
+    values = np.zeros((2, 2, 2), dtype=np.float32)
+    return Grid(values, frame.cell, frame.origin, frame.pbc)
+
+
+def _differences(
+    ax: Any, plane: _Plane, frame: Frame, truth: NDArray[np.int8], found: NDArray[np.int8],
+    fraction: float, thickness: float,
+) -> None:  # fmt: skip
+    from matplotlib.collections import EllipseCollection
+
+    atoms, places = plane.near(frame.positions, fraction, thickness / 2)
+    same = truth[atoms] == found[atoms]
+    sides = ((truth[atoms] == POOR) & (found[atoms] == RICH)) | (
+        (truth[atoms] == RICH) & (found[atoms] == POOR)
+    )
+    assert BOUNDARY not in (POOR, RICH)
+    order = np.argsort(np.where(same, 0, np.where(sides, 2, 1)), kind="stable")
+    colors = np.array(["#e4e4e4", _NEARLY, _WRONG])[np.where(same, 0, np.where(sides, 2, 1))][order]
+    diameter = np.full(len(atoms), 1.5)
+    ax.add_collection(
+        EllipseCollection(
+            diameter, diameter, np.zeros(len(atoms)), units="xy", offsets=places[order],
+            offset_transform=ax.transData, facecolors=colors,
+            edgecolors=np.where(same[order], "#bbbbbb", INK), linewidths=0.25, rasterized=True,
+        )
+    )  # fmt: skip
+
+
+def evaluation_figures(result: Evaluation) -> Iterator[tuple[str, str, Figure]]:
+    """Name, caption and figure, in the order of a report."""
+    pooled = result.pooled()
+    against = f"against {result.reference}"
+    if not pooled.sides.sum(axis=1).all():
+        yield "scores", f"F1 {against}.", figure_scores(result)
+        return
+    if len(pooled.roc()):
+        yield "roc", f"ROC curves {against}, all frames.", figure_roc(result)
+    yield "confusion", f"Confusion {against}: shares of each row.", figure_confusion(result)
+    if len(pooled.reliability()):
+        yield "reliability", f"Reliability of the probability {against}.", figure_reliability(result)
+    yield "scores", f"F1 of every method {against}.", figure_scores(result)
+    narrow = min(result.widths)
+    caption = f"Composition of the phases without the boundary of {narrow:g} Å, and relative differences."
+    yield "composition", caption, figure_contents(result.content_table())
+    if result.shown is not None:
+        where = f"Slabs of 2 Å through {result.shown.frame.source}"
+        for width in result.widths:
+            caption = (
+                f"{where}: {result.reference}, prediction and where they differ; boundary of {width:g} Å."
+            )
+            figure = figure_side_by_side(result.shown, width, reference=result.reference)
+            yield f"slices_{width:g}", caption, figure

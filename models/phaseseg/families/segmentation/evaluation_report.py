@@ -1,0 +1,111 @@
+"""An evaluation as files: a page, the figures, the tables and all numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from phaseseg import __version__
+from phaseseg.families.segmentation.evaluation import Evaluation
+from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
+from phaseseg.families.segmentation.figures import png
+from phaseseg.families.segmentation.report import _CSS, _figure, _table
+from phaseseg.fields import Table
+from phaseseg.io import OutputError, atomic_output, write_table
+
+
+def write_evaluation(
+    directory: str | os.PathLike[str], result: Evaluation, more: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `report.html`, the figures (PNG), the tables (CSV) and `metrics.json`.
+
+    Parameters
+    ----------
+    directory : made if missing; files of these names in it are replaced
+    more : further entries of `metrics.json`
+
+    Returns
+    -------
+    Path
+        Of `report.html`.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written. Every file is whole or not there.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: the folder of the report cannot be made ({error.strerror}).") from error
+    pictures = [(name, caption, png(figure)) for name, caption, figure in evaluation_figures(result)]
+    for name, _, picture in pictures:
+        with atomic_output(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(picture)
+    tables = result.tables()
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+    with atomic_output(folder / "metrics.json") as temporary:
+        content = {**(more or {}), **result.to_dict()}
+        text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    page = folder / "report.html"
+    with atomic_output(page) as temporary:
+        temporary.write_text(_page(result, tables, pictures), encoding="utf-8")
+    return page
+
+
+_SECTIONS = (
+    ("Scores", ("scores", "groups"), ("scores",)),
+    ("Three classes", (), ("confusion",)),
+    ("Reference and prediction", (), ("slices",)),
+    ("Two classes", (), ("roc", "reliability")),
+    ("Composition", ("composition", "partition"), ("composition",)),
+    ("Frames", ("frames",), ()),
+    ("Time", ("time",), ()),
+)
+
+
+def _page(result: Evaluation, tables: Mapping[str, Table], pictures: list[tuple[str, str, bytes]]) -> str:
+    sections = []
+    for heading, names, figures in _SECTIONS:
+        body = "<br>".join(_table(tables[name]) for name in names if name in tables)
+        for name, caption, picture in pictures:
+            if name in figures or name.partition("_")[0] in figures:
+                body += _figure(name, caption, picture)
+        if body:
+            sections.append(f"<section><h2>{heading}</h2>\n{body}</section>")
+    pooled = result.pooled()
+    title = f"{escape(result.methods[0])} against {escape(result.reference)}"
+    plural = "s" * (pooled.n_frames > 1)
+    agree = int(pooled.verdicts.trace())
+    lead = (
+        f"{pooled.n_frames} frame{plural}, {pooled.n_atoms:,} atoms; the number of phases agrees in "
+        f"{agree} of {pooled.n_frames}. Values ± standard deviation over the frames."
+    )
+    messages = "".join(f"<li>{escape(sentence)}</li>" for sentence in result.messages)
+    listed = f'<ul class="messages">{messages}</ul>' if messages else ""
+    body = "\n".join(sections)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{_CSS}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="lead">{lead}</p>
+{listed}
+{body}
+<footer>Made by phaseseg {escape(__version__)}. The figures (PNG), the tables (CSV) and all numbers
+(metrics.json) lie beside this page.</footer>
+</body>
+</html>
+"""
