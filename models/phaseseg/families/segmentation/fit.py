@@ -45,6 +45,7 @@ from phaseseg.training import (
     cache_folder,
     curves_figure,
     curves_table,
+    deterministic,
     train_members,
     validation_block,
     validation_runs,
@@ -281,6 +282,10 @@ def _split(sources: Sequence[_Source], rule: LabelRule) -> tuple[list[_Source], 
         if source.frames[block]:
             held.append(_Source(source.name, source.frames[block]))
     return trained, held, "by time: the last fifth of the frames of each file validates"
+
+
+def _count(sources: Sequence[_Source]) -> str:
+    return "1 file" if len(sources) == 1 else f"{len(sources)} files"
 
 
 def _listed(sources: Sequence[_Source], most: int = 4) -> str:
@@ -532,7 +537,7 @@ def fit_segmentation(
     if validation is None:
         trained, held, split = _split(sources, rule)
     else:
-        trained, held, split = sources, given, f"{len(given)} files given for validation ({_listed(given)})"
+        trained, held, split = sources, given, f"{_count(given)} given for validation ({_listed(given)})"
     config = _configuration(network, rule, trained)
     if isinstance(rule.threshold, str):
         two = [frame for source in trained for frame in source.frames if _is_two_phases(frame, rule)]
@@ -569,15 +574,17 @@ def fit_segmentation(
         validate=lambda net: objective.validate(net, held_batches),
     )
     described = {
-        **asdict(settings), "loss": loss, "network": config.to_dict(), "label rule": rule.to_dict(),
+        **asdict(settings), "loss": loss, "network": config.to_dict(),
         "training data": _joint_digest(samples), "validation data": _joint_digest(held_samples),
+        "label rule": rule.to_dict(),
     }  # fmt: skip
     state = None if state_path is None else TrainingState(state_path, described, resume=resume)
     members = train_members(task, settings, state=state, progress=note)
 
     distance = np.concatenate([sample.distance for sample in held_samples]).astype(np.float64)
-    net = SegmentationNetwork(config)
-    logits = [_logits(net, member, held_batches) for member in members]
+    with deterministic():
+        net = SegmentationNetwork(config)
+        logits = [_logits(net, member, held_batches) for member in members]
     lines = [_line(u, distance) for u in logits]
     scores = np.array([BOUND * np.tanh((a * u + b) / BOUND) for (a, b), u in zip(lines, logits, strict=True)])
     score = scores.mean(axis=0)
