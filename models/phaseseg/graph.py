@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phaseseg.frame import Frame
 from phaseseg.kernels import jit
-from phaseseg.lanes import bits_at_most, load, splat, store
+from phaseseg.lanes import bits_at_most, count_up, list_bits, load, splat, store
 from phaseseg.memory import borrow
 
 # Fewer atoms than so many to a bin cost more in bookkeeping than they save in distances.
@@ -33,7 +33,7 @@ class Bins(NamedTuple):
     kinds : atoms of a bin are sorted by their kind, 0 ... kinds - 1
     start : (n_bins * kinds + 1,) int64, CSR over the bins, the last axis fastest, and the kinds in each
     order : (n_atoms,) int32 atom numbers, bin by bin; a place in this order is called a slot
-    offsets : (n_atoms, 3) float32, Å, from the center of the bin
+    offsets : (3, n_atoms + 16) float32, Å, from the center of the bin
     steps : (3, 3) float64, Å, edge vectors of a bin as rows
     shape, reach : (3,) int64; wrap : (3,) bool
     positions, cell, inverse : of the frame, float64, for what float32 cannot decide
@@ -92,7 +92,7 @@ def sort_into_bins(
     counts = shape.astype(np.int64)
     bins = Bins(
         kinds=kinds, start=np.zeros(counts.prod() * kinds + 1, dtype=np.int64),
-        order=borrow(n_atoms, np.int32), offsets=borrow((n_atoms, 3), np.float32), steps=steps,
+        order=borrow(n_atoms, np.int32), offsets=borrow((3, n_atoms + 16), np.float32), steps=steps,
         shape=counts, reach=reach.astype(np.int64), wrap=frame.pbc, positions=frame.positions,
         cell=frame.cell, inverse=inverse, within=cutoff * cutoff, doubt=0.0, most=0,
     )  # fmt: skip
@@ -172,7 +172,7 @@ def _sort(bins, origin, low, per, codes, home):
             x += g * steps[axis, 0]
             y += g * steps[axis, 1]
             z += g * steps[axis, 2]
-        bins.offsets[slot, 0], bins.offsets[slot, 1], bins.offsets[slot, 2] = x, y, z
+        bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot] = x, y, z
 
 
 @jit
@@ -213,10 +213,11 @@ def pack_candidates(bins, b0, b1, b2, low, high, n, x, y, z, slots):
     """Append all of kinds low ... high - 1 that may be neighbors of the atoms of a bin, from index n on.
 
     `x`, `y`, `z` are from the center of the bin, Å. Returns the index after the last, a multiple of 16 up
-    to which far places are filled in (as slot 0), and the index of the first atom of the bin itself.
+    to which far places are filled in (as slot 0), and the index of the first atom of the bin itself. Up to
+    16 numbers behind are written, too.
     """
     own = n
-    steps = bins.steps
+    steps, length = bins.steps, bins.offsets.shape[1]
     for i in range(-bins.reach[0], bins.reach[0] + 1):
         p0, _ = bin_there(bins, b0, i, 0)
         if p0 < 0:
@@ -236,16 +237,20 @@ def pack_candidates(bins, b0, b1, b2, low, high, n, x, y, z, slots):
                 dz = np.float32(i * steps[0, 2] + j * steps[1, 2] + k * steps[2, 2])
                 flat = (p0 * bins.shape[1] + p1) * bins.shape[2] + p2
                 flat *= bins.kinds
-                for slot in range(bins.start[flat + low], bins.start[flat + high]):
-                    x[n] = bins.offsets[slot, 0] + dx
-                    y[n] = bins.offsets[slot, 1] + dy
-                    z[n] = bins.offsets[slot, 2] + dz
-                    slots[n] = slot
-                    n += 1
-    while n % 16:
-        x[n], y[n], z[n], slots[n] = FAR, FAR, FAR, 0
-        n += 1
-    return n, own
+                first, stop = bins.start[flat + low], bins.start[flat + high]
+                for slot in range(first, stop, 16):
+                    at = n + slot - first
+                    store(x, at, load(bins.offsets, slot) + splat(dx))
+                    store(y, at, load(bins.offsets, slot + length) + splat(dy))
+                    store(z, at, load(bins.offsets, slot + 2 * length) + splat(dz))
+                    count_up(slots, at, slot, 1)
+                n += stop - first
+    far = splat(FAR)
+    store(x, n, far)
+    store(y, n, far)
+    store(z, n, far)
+    count_up(slots, n, 0, 0)
+    return (n + 15) // 16 * 16, own
 
 
 @jit
@@ -309,7 +314,7 @@ def settle(bins, slot, slots, x, y, z, n, c, r2):
 @jit
 def _fill_csr(bins, counting, indptr, neighbors, lengths, shifts):
     """Count the neighbors of each atom into indptr[atom + 1], or write them down."""
-    size = (bins.most + 15) // 16 * 16
+    size = bins.most + 48
     x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     slots = np.empty(size, dtype=np.int32)
@@ -330,22 +335,17 @@ def _fill_csr(bins, counting, indptr, neighbors, lengths, shifts):
                         settle(bins, slot, slots, x, y, z, n, c, r2)
                     r2[c] = FAR  # not a neighbor of itself
                     atom = bins.order[slot]
+                    m, limit = 0, splat(within)
+                    for k in range(0, n, 16):
+                        m = list_bits(bits_at_most(load(r2, k), limit), k, hits, m)
                     if counting:
-                        total = 0
-                        for k in range(n):
-                            total += r2[k] <= within
-                        indptr[atom + 1] = total
+                        indptr[atom + 1] = m
                         continue
-                    m = 0
-                    for k in range(n):
-                        hits[m] = k
-                        m += r2[k] <= within
                     e = indptr[atom]
                     for h in range(m):
                         k = hits[h]
-                        neighbors[e] = bins.order[slots[k]]
-                        lengths[e] = np.sqrt(r2[k])
-                        e += 1
+                        neighbors[e + h] = bins.order[slots[k]]
+                        lengths[e + h] = np.sqrt(r2[k])
                     if shifts.shape[0]:
                         for h in range(m):
                             k = hits[h]

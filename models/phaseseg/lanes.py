@@ -143,13 +143,62 @@ bits_at_most = _instruction(
 root = _instruction("Square roots.", LANES, (LANES,), _vector_call("sqrt"))
 whole = _instruction("The next whole numbers below.", LANES, (LANES,), _vector_call("floor"))
 power_of_two = _instruction("2^n of whole numbers -126 <= n <= 127.", LANES, (LANES,), _power_of_two)
-lowest_bit = _instruction(
-    "Index of the lowest bit that is set; 64 if there is none.", types.int64, (types.uint64,),
-    lambda b, bits: b.cttz(bits, ir.Constant(BIT, 0)),
-)  # fmt: skip
 count_bits = _instruction(
     "How many bits are set.", types.int64, (types.uint64,), lambda b, bits: b.ctpop(bits)
 )  # fmt: skip
+
+
+# For every byte the places of the bits that are set in it, from the lowest on.
+_PLACES = np.array(
+    [([k for k in range(8) if byte >> k & 1] + 8 * [0])[:8] for byte in range(256)], dtype=np.int32
+)
+_EIGHT = ir.VectorType(I32, 8)
+
+
+@intrinsic
+def _put_places(typingctx, places, byte, first, out, n):
+    def codegen(context, builder, sig, args):
+        places, out = (context.make_array(sig.args[k])(context, builder, args[k]).data for k in (0, 3))
+        found = builder.load(_at(builder, places, builder.shl(args[1], ir.Constant(I64, 3)), _EIGHT), align=4)
+        one = builder.insert_element(ir.Constant(_EIGHT, ir.Undefined), args[2], ir.Constant(I32, 0))
+        base = builder.shuffle_vector(one, one, ir.Constant(_EIGHT, None))
+        builder.store(builder.add(found, base), _at(builder, out, args[4], _EIGHT), align=4)
+        return context.get_dummy_value()
+
+    return types.void(places, types.uint64, types.int32, out, types.int64), codegen
+
+
+@jit
+def list_bits(bits, first, out, n):
+    """Append first + k to the int32 `out` for every k of 16 bits that is set; returns the new length.
+
+    Up to 16 places behind are written, too, but there is no branch for a processor to guess.
+    """
+    low, high = bits & np.uint64(255), bits >> np.uint64(8)
+    _put_places(_PLACES, low, first, out, n)
+    n += count_bits(low)
+    _put_places(_PLACES, high, first + 8, out, n)
+    return n + count_bits(high)
+
+
+@intrinsic
+def count_up(typingctx, out, at, first, step):
+    """Sixteen int32 first, first + step ... from a flat index of a contiguous array on."""
+
+    def codegen(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        one = ir.Constant(INTEGERS, ir.Undefined)
+        base, steps = (
+            builder.shuffle_vector(
+                builder.insert_element(one, args[k], ir.Constant(I32, 0)), one, ir.Constant(INTEGERS, None)
+            )
+            for k in (2, 3)
+        )
+        ramp = builder.mul(steps, ir.Constant(INTEGERS, list(range(WIDTH))))
+        builder.store(builder.add(base, ramp), _at(builder, data, args[1], INTEGERS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, types.int32, types.int32), codegen
 
 
 @jit
@@ -170,10 +219,12 @@ def exponential(a):
 
 
 @intrinsic
-def weighted_rows(typingctx, hits, n, rows, stride, factors, own, normal, out, at, heads, channels, blocks):
-    """out[at:] = sum over the n rows in `hits` of weight times row, in blocks of sixteen.
+def weighted_rows(
+    typingctx, slots, hits, n, rows, stride, factors, own, normal, out, at, heads, channels, blocks
+):
+    """out[at:] = sum over the n rows slots[hits[k]] of weight times row, in blocks of sixteen.
 
-    hits : int32; rows : float32, contiguous, `stride` apart
+    slots, hits : int32; rows : float32, contiguous, `stride` apart
     factors : float32, contiguous; row j is [e, t, f, u], as many numbers each as heads rounded up to a
         power of two. The weight of row j and a head is max(e_j t_i, f_j u_i) with i = own.
     normal : whether sums are divided by the sum of the weights
@@ -192,13 +243,13 @@ def weighted_rows(typingctx, hits, n, rows, stride, factors, own, normal, out, a
         sums = [(b, [min(c // max(n_channels, 1), n_heads - 1) for c in lanes[b]]) for b in range(n_blocks)]
 
     def codegen(context, builder, sig, args):
-        data = {k: context.make_array(sig.args[k])(context, builder, args[k]).data for k in (0, 2, 4, 7)}
-        number, step, own, normal, at = (args[k] for k in (1, 3, 5, 6, 8))
+        data = {k: context.make_array(sig.args[k])(context, builder, args[k]).data for k in (0, 1, 3, 5, 8)}
+        number, step, own, normal, at = (args[k] for k in (2, 4, 6, 7, 9))
         length = ir.Constant(I64, 4 * padded)
 
         def numbers(row, part):
             index = builder.add(builder.mul(row, length), ir.Constant(I64, part * padded))
-            return builder.load(_at(builder, data[4], index, short), align=4)
+            return builder.load(_at(builder, data[5], index, short), align=4)
 
         def of_heads(values, chosen):
             return builder.shuffle_vector(values, values, ir.Constant(INTEGERS, chosen))
@@ -210,7 +261,8 @@ def weighted_rows(typingctx, hits, n, rows, stride, factors, own, normal, out, a
         builder.store(ir.Constant(short, None), norm)
         t, u = (numbers(own, part) for part in (1, 3)) if n_heads else (None, None)
         with cgutils.for_range(builder, number, intp=I64) as loop:
-            row = builder.sext(builder.load(builder.gep(data[0], [loop.index])), I64)
+            hit = builder.zext(builder.load(builder.gep(data[1], [loop.index])), I64)
+            row = builder.zext(builder.load(builder.gep(data[0], [hit])), I64)
             if n_heads:
                 a = builder.fmul(numbers(row, 0), t, flags=FAST)
                 b = builder.fmul(numbers(row, 2), u, flags=FAST)
@@ -218,7 +270,7 @@ def weighted_rows(typingctx, hits, n, rows, stride, factors, own, normal, out, a
                 builder.store(builder.fadd(builder.load(norm), weight, flags=FAST), norm)
             start = builder.mul(row, step)
             loaded = [
-                builder.load(_at(builder, data[2], builder.add(start, ir.Constant(I64, WIDTH * b))), align=4)
+                builder.load(_at(builder, data[3], builder.add(start, ir.Constant(I64, WIDTH * b))), align=4)
                 for b in range(n_blocks)
             ]
             for place, (block, chosen) in zip(totals, sums, strict=True):
@@ -233,10 +285,11 @@ def weighted_rows(typingctx, hits, n, rows, stride, factors, own, normal, out, a
             if n_heads:
                 value = builder.fmul(value, of_heads(inverse, chosen), flags=FAST)
             index = builder.add(at, ir.Constant(I64, WIDTH * k))
-            builder.store(value, _at(builder, data[7], index), align=4)
+            builder.store(value, _at(builder, data[8], index), align=4)
         return context.get_dummy_value()
 
     kinds = (
+        slots,
         hits, types.int64, rows, types.int64, factors, types.int64, types.boolean, out, types.int64,
         heads, channels, blocks,
     )  # fmt: skip

@@ -165,8 +165,8 @@ class _Layer:
     inputs, heads, channels : as in `NetworkConfig.layer_shapes`
     last : whether this layer gives the outputs
     shared : whether the inputs are summed, and multiplied with the weights afterwards
-    table : (inputs, columns), for what is needed of each atom before the sums: the scores s and d, and
-        for the last layer the outputs from column 4 on
+    table : (inputs, columns), for what is needed of each atom before the sums: the scores s and d, twice,
+        and for the last layer the outputs from column 4 on
     weight : before the sums (not shared) or one of each head after them (shared)
     own : of the atom itself (graphconv)
     bias : of one head each where shared
@@ -201,7 +201,9 @@ class _Layer:
             of_heads = weight.reshape(heads, channels, inputs)
             for at, end in ((0, "source"), (_padded(heads), "target")):
                 attention = np.asarray(weights[f"attention_{end}"], dtype=np.float64)
-                parts.append((at, np.einsum("hc,hcf->hf", attention, of_heads)))
+                scores = np.einsum("hc,hcf->hf", attention, of_heads)
+                # Twice: two factors are made of each, see `walk.attention_factors`.
+                parts += [(at, scores), (at + 2 * _padded(heads), scores)]
         split = shared and not last
         return cls(
             architecture, inputs, heads, channels, last, shared,
@@ -233,6 +235,22 @@ class _Layer:
 def _padded(heads: int) -> int:
     """Heads rounded up to a power of two, as `weighted_rows` has them."""
     return 1 << (heads - 1).bit_length()
+
+
+def _pattern(layer: _Layer, top: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """The columns of `walk.attention_factors`, repeated to whole registers; top : (heads,) largest s."""
+    padded = _padded(layer.heads)
+    pattern = np.zeros((4, layer.table_width), dtype=np.float32)
+    shift, slopes, of_target, kept = pattern
+    for part, slope in enumerate((1.0, 1.0, ATTENTION_SLOPE, ATTENTION_SLOPE)):
+        columns = slice(part * padded, part * padded + layer.heads)
+        shift[columns] = top if part % 2 else -top
+        of_target[columns] = part % 2
+        slopes[part * padded : (part + 1) * padded] = slope
+    kept[4 * padded :] = 1
+    repeats = max(16 // layer.table_width, 1)
+    a, b, c, d = np.tile(pattern, repeats)
+    return a, b, c, d
 
 
 class _Before:
@@ -275,7 +293,7 @@ class _Before:
             low, top = walk.extremes(self.table, n, layer.heads)
             if n and not (top - low).max() <= LARGEST_SPREAD:
                 return False
-            walk.attention_factors(self.table, n, _padded(layer.heads), top, SLOPE)
+            walk.attention_factors(self.table, n, SLOPE, *_pattern(layer, top))
             return True
         ones: Any = 1
         if layer.architecture == "gcn":

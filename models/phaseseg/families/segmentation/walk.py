@@ -17,8 +17,8 @@ from phaseseg.lanes import (
     count_bits,
     exponential,
     greater,
+    list_bits,
     load,
-    lowest_bit,
     root,
     splat,
     spread,
@@ -61,16 +61,6 @@ def _pack_kinds(bins, flat, x, y, z, slots, edges, owns):
 
 
 @jit
-def _all_squares(bins, slot, c, n, x, y, z, slots, r2, doubtful):
-    """Squared distances of all candidates from candidate c, which itself is put far away."""
-    doubtful[slot] = False
-    if squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2):
-        settle(bins, slot, slots, x, y, z, n, c, r2)
-        doubtful[slot] = True
-    r2[c] = FAR
-
-
-@jit
 def _count(r2, first, stop, within):
     n = 0
     for k in range(first, stop, 16):
@@ -86,17 +76,24 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
     """
     x, y, z, r2, slots = _buffers(bins)
     edges, owns = np.zeros(5, dtype=np.int64), np.zeros(4, dtype=np.int64)
-    within, one = splat(np.float32(bins.within)), splat(np.float32(1))
+    near, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    within, one = splat(near), splat(np.float32(1))
     # Sums about a distance that is usual keep the variance from being lost in rounding.
     usual = np.float32(0.75 * cutoff)
     for flat in range(bins.start.size // 4):
         if bins.start[flat * 4] == bins.start[flat * 4 + 4]:
             continue
         _pack_kinds(bins, flat, x, y, z, slots, edges, owns)
+        n_all = edges[4]
         for kind in range(4):
             first = bins.start[flat * 4 + kind]
             for slot in range(first, bins.start[flat * 4 + kind + 1]):
-                _all_squares(bins, slot, owns[kind] + slot - first, edges[4], x, y, z, slots, r2, doubtful)
+                c = owns[kind] + slot - first
+                doubtful[slot] = False
+                if squares(x, y, z, n_all, x[c], y[c], z[c], near, doubt, r2):
+                    settle(bins, slot, slots, x, y, z, n_all, c, r2)
+                    doubtful[slot] = True
+                r2[c] = FAR  # not a neighbor of itself
                 targets, s, s2 = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
                 for k in range(edges[1], edges[3], 16):
                     d2 = load(r2, k)
@@ -107,16 +104,16 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
                 n, counters = total(targets), _count(r2, edges[2], edges[4], within)
                 every = _count(r2, 0, edges[1], within) + n + _count(r2, edges[3], edges[4], within)
                 degrees[slot] = every
-                row = rows[slot]
-                row[n_species] = n
-                row[n_species + 1] = cutoff
-                row[n_species + 2] = 0
-                row[n_species + 3] = n / max(every, 1)
-                row[n_species + 4] = counters
+                mean, variance = np.float32(cutoff), np.float32(0)
                 if n > 0:
                     mean = total(s) / n
-                    row[n_species + 1] = usual + mean
-                    row[n_species + 2] = max(total(s2) / n - mean * mean, np.float32(0))
+                    variance = max(total(s2) / n - mean * mean, np.float32(0))
+                    mean += usual
+                rows[slot, n_species] = n
+                rows[slot, n_species + 1] = mean
+                rows[slot, n_species + 2] = variance
+                rows[slot, n_species + 3] = n / max(every, 1)
+                rows[slot, n_species + 4] = counters
 
 
 @jit
@@ -130,7 +127,8 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
     n_kinds, n_widths = bins.kinds, scales.size
     edges, owns = np.zeros(n_kinds + 1, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
     sums = np.zeros(16 * n_widths, dtype=np.float32)
-    within, zero = splat(np.float32(bins.within)), splat(np.float32(0))
+    near, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    within, zero = splat(near), splat(np.float32(0))
     for flat in range(bins.start.size // n_kinds):
         if bins.start[flat * n_kinds] == bins.start[(flat + 1) * n_kinds]:
             continue
@@ -139,7 +137,12 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
         for kind in range(n_kinds):
             first = bins.start[flat * n_kinds + kind]
             for slot in range(first, bins.start[flat * n_kinds + kind + 1]):
-                _all_squares(bins, slot, owns[kind] + slot - first, n, x, y, z, slots, r2, doubtful)
+                c = owns[kind] + slot - first
+                doubtful[slot] = False
+                if squares(x, y, z, n, x[c], y[c], z[c], near, doubt, r2):
+                    settle(bins, slot, slots, x, y, z, n, c, r2)
+                    doubtful[slot] = True
+                r2[c] = FAR  # not a neighbor of itself
                 degrees[slot] = _count(r2, 0, n, within)
                 for s in range(n_kinds):
                     for w in range(n_widths):
@@ -175,62 +178,50 @@ def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, hig
 
 
 @jit
-def _list_bits(bits, k, slots, hits, n):
-    """Append the slots of those of 64 candidates whose bit is set; a few more are written behind."""
-    count = count_bits(bits)
-    # Four at a time: how often a loop repeats is guessed better than where each ends.
-    for m in range(0, count, 4):
-        for step in range(4):
-            hits[n + m + step] = slots[k + lowest_bit(bits)]
-            bits &= bits - np.uint64(1)
-    return n + count
-
-
-@jit
-def find_hits(bins, slot, c, itself, known, n, x, y, z, slots, r2, hits):
-    """Slots of all neighbors of candidate c, with itself or not; returns their number.
-
-    n is a multiple of 64; known: float32 distances decide.
-    """
-    limit, found = splat(np.float32(bins.within)), 0
-    x0, y0, z0 = splat(x[c]), splat(y[c]), splat(z[c])
-    if not known:
-        squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2)
-        settle(bins, slot, slots, x, y, z, n, c, r2)
-    home = x[c]
-    if not itself:
-        x[c] = r2[c] = FAR
-    for k in range(0, n, 64):
-        bits = np.uint64(0)
-        for part in range(4):
-            at = k + 16 * part
-            if known:
-                dx, dy, dz = load(x, at) - x0, load(y, at) - y0, load(z, at) - z0
-                new = bits_at_most(dx * dx + dy * dy + dz * dz, limit)
-            else:
-                new = bits_at_most(load(r2, at), limit)
-            bits |= new << np.uint64(16 * part)
-        found = _list_bits(bits, k, slots, hits, found)
-    x[c] = home
+def _near(x, y, z, n, x0, y0, z0, within, hits):
+    """Which of n candidates are within the cutoff of a place; their number."""
+    x0, y0, z0, limit = splat(x0), splat(y0), splat(z0), splat(within)
+    found = 0
+    for k in range(0, n, 16):
+        dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
+        found = list_bits(bits_at_most(dx * dx + dy * dy + dz * dz, limit), k, hits, found)
     return found
 
 
 @jit
+def _near_in_doubt(bins, slot, c, n, x, y, z, slots, r2, hits):
+    """As `_near`, around candidate c, where float32 is not enough."""
+    squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2)
+    settle(bins, slot, slots, x, y, z, n, c, r2)
+    found = 0
+    for k in range(0, n, 16):
+        new = bits_at_most(load(r2, k), splat(np.float32(bins.within)))
+        found = list_bits(new, k, hits, found)
+    return found
+
+
+@jit
+def _without(hits, n, c):
+    """Take candidate c out of the list; its new length."""
+    m = 0
+    for k in range(n):
+        hits[m] = hits[k]
+        m += hits[k] != c
+    return m
+
+
+@jit
 def _pack_all(bins, flat, x, y, z, slots):
-    """Candidates of all kinds around a bin, filled up to a multiple of 64; their number, and the own."""
+    """Candidates of all kinds around a bin; their number, and the first of its own."""
     b0, b1, b2 = _bin(bins, flat)
-    n, own = pack_candidates(bins, b0, b1, b2, 0, bins.kinds, 0, x, y, z, slots)
-    while n % 64:
-        x[n], y[n], z[n], slots[n] = FAR, FAR, FAR, 0
-        n += 1
-    return n, own
+    return pack_candidates(bins, b0, b1, b2, 0, bins.kinds, 0, x, y, z, slots)
 
 
 @jit
 def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
     """Weighted sums over the neighbors of all atoms of the bins first ... stop - 1; see `weighted_rows`."""
     x, y, z, r2, slots = _buffers(bins)
-    hits = np.empty(x.size, dtype=np.int32)
+    hits, within = np.empty(x.size, dtype=np.int32), np.float32(bins.within)
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
@@ -239,9 +230,14 @@ def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads
         n, own = _pack_all(bins, flat, x, y, z, slots)
         for slot in range(begin, end):
             c = own + slot - begin
-            m = find_hits(bins, slot, c, itself, not doubtful[slot], n, x, y, z, slots, r2, hits)
+            if doubtful[slot]:
+                m = _near_in_doubt(bins, slot, c, n, x, y, z, slots, r2, hits)
+            else:
+                m = _near(x, y, z, n, x[c], y[c], z[c], within, hits)
+            if not itself:
+                m = _without(hits, m, c)
             weighted_rows(
-                hits, m, rows, rows.shape[1], factors, slot, normal, out, (slot - base) * out.shape[1],
+                slots, hits, m, rows, rows.shape[1], factors, slot, normal, out, (slot - base) * out.shape[1],
                 heads, channels, blocks,
             )  # fmt: skip
 
@@ -257,7 +253,7 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
     x, y, z, r2, slots = _buffers(bins)
     e, f = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
     v0, v1 = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
-    v2 = np.empty(x.size, dtype=np.float32)
+    v2, numbers = np.empty(x.size, dtype=np.float32), table.reshape(-1)
     limit = splat(np.float32(bins.within))
     for flat in range(bins.start.size // bins.kinds):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
@@ -265,8 +261,11 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
             continue
         n, own = _pack_all(bins, flat, x, y, z, slots)
         for k in range(n):
-            row = table[slots[k]]
-            e[k], f[k], v0[k], v1[k], v2[k] = row[0], row[2], row[4], row[5], row[6]
+            at = np.uint64(slots[k]) * np.uint64(8)  # of no sign: an index that may be negative costs more
+            e[k], f[k] = numbers[at], numbers[at + np.uint64(2)]
+            v0[k], v1[k], v2[k] = (
+                numbers[at + np.uint64(4)], numbers[at + np.uint64(5)], numbers[at + np.uint64(6)]
+            )  # fmt: skip
         for slot in range(begin, end):
             c = own + slot - begin
             t, u = splat(table[slot, 1]), splat(table[slot, 3])
@@ -308,7 +307,7 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
     The slow way out: an exponential for every pair, of numbers at most 0.
     """
     x, y, z, r2, slots = _buffers(bins)
-    hits = np.empty(x.size, dtype=np.int32)
+    hits, within = np.empty(x.size, dtype=np.int32), np.float32(bins.within)
     width = rows.shape[1]
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
@@ -318,14 +317,17 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
         n, own = _pack_all(bins, flat, x, y, z, slots)
         for slot in range(begin, end):
             c = own + slot - begin
-            m = find_hits(bins, slot, c, True, not doubtful[slot], n, x, y, z, slots, r2, hits)
+            if doubtful[slot]:
+                m = _near_in_doubt(bins, slot, c, n, x, y, z, slots, r2, hits)
+            else:
+                m = _near(x, y, z, n, x[c], y[c], z[c], within, hits)
             into = out[slot - base]
             into[:] = 0
             for h in range(heads):
                 # Of the rectified sums the greatest belongs to the greatest s.
                 top = np.float32(-np.inf)
                 for k in range(m):
-                    top = max(top, scores[hits[k], h])
+                    top = max(top, scores[slots[hits[k]], h])
                 d = scores[slot, padded + h]
                 most = max(top + d, slope * (top + d))
                 norm = np.float32(0)
@@ -333,10 +335,10 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
                 if channels:
                     low, high, shift = h * channels, (h + 1) * channels, 0
                 for k in range(m):
-                    sum_ = scores[hits[k], h] + d
+                    sum_ = scores[slots[hits[k]], h] + d
                     w = np.exp(max(sum_, slope * sum_) - most)
                     norm += w
-                    row = rows[hits[k]]
+                    row = rows[slots[hits[k]]]
                     for v in range(low, high):
                         into[shift + v] += w * row[v]
                 for v in range(low, high):
@@ -413,31 +415,25 @@ def extremes(table, n_rows, n_columns):
 
 
 @jit
-def attention_factors(table, n_rows, padded, top, slope):
-    """Replace scores [s, d] by the factors [e, t, f, u] of `weighted_rows`, all at most 1.
+def attention_factors(table, n_rows, slope, shift, slopes, of_target, kept):
+    """Replace scores [s, d, s, d] by the factors [e, t, f, u] of `weighted_rows`, all at most 1.
 
     exp(leaky(s + d)), over its greatest value in the frame, is the greater of exp(s - top) times
     exp(d + top - most) and the same with slope (s - top) and slope (d + top), most = leaky(d + top).
+
+    shift, slopes, of_target, kept : for every column of one or several rows, 16 numbers at least, what is
+    added (top), the slope, 1 for d, 1 for columns that stay as they are
     """
-    width = (2 * padded + 15) // 16 * 16
-    scores = np.zeros(width, dtype=np.float32)
-    first, second = np.empty(width, dtype=np.float32), np.empty(width, dtype=np.float32)
-    rest = splat(slope)
-    shift, of_target = np.zeros(width, dtype=np.float32), np.zeros(width, dtype=np.float32)
-    for h in range(top.size):
-        shift[h], shift[padded + h], of_target[padded + h] = -top[h], top[h], 1
-    for i in range(n_rows):
-        row = table[i]
-        for h in range(2 * padded):
-            scores[h] = row[h]
-        for k in range(0, width, 16):
-            a = load(scores, k) + load(shift, k)
-            b = a * rest
-            most = greater(a, b) * load(of_target, k)
-            store(first, k, exponential(a - most))
-            store(second, k, exponential(b - most))
-        for h in range(2 * padded):
-            row[h], row[2 * padded + h] = first[h], second[h]
+    numbers, period = table.reshape(-1), shift.size
+    half, slope = splat(np.float32(0.5)), splat(slope)
+    for i in range(0, n_rows * table.shape[1], period):
+        for k in range(0, period, 16):
+            x = load(numbers, i + k)
+            a = x + load(shift, k)
+            most = greater(a, a * slope) * load(of_target, k)
+            e = exponential(a * load(slopes, k) - most)
+            stays = load(kept, k)
+            store(numbers, i + k, where_at_most(stays, half, e) + where_at_most(half, stays, x))
 
 
 @jit
