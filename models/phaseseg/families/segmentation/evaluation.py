@@ -791,7 +791,7 @@ def cases_of(
 ) -> Iterator[Case]:
     """Cases of frames whose right answer is what a method says."""
     for number, frame in enumerate(frames):
-        name = f"{group}, frame {number}"
+        name = frame.source or f"{group}, frame {number}"
         yield Case(group, frame, reference(frame, widths), name=name)
 
 
