@@ -6,8 +6,12 @@ import os
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from phaseseg.checkpoint import Checkpoint, save_checkpoint
+from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.network import NetworkConfig
 from phaseseg.io import read_frames
 from phaseseg.testing import slab, sphere
 
@@ -60,3 +64,66 @@ def slab_frame():
 def sphere_frame():
     """A droplet of Fe of radius 8 Å in a cube of 30 Å; interface of s = 1 Å."""
     return sphere()
+
+
+def share_checkpoint(
+    name="segmentation/share-v1", *, n_members=1, species=TYPES, target=("Fe",), outputs=2, cut=0.45,
+    slope=8.0, spread=0.02, temperature=0.4, units="metal", architecture="gcn",
+):  # fmt: skip
+    """A network that knows what it does: its score is slope * (share of the target within 6 Å - cut), Å.
+
+    Members differ by `spread` in their cuts; with three outputs the boundary is likely where the score is
+    small. What the message-passing layer adds is random and small.
+    """
+    config = NetworkConfig(
+        tuple(species), tuple(target), tuple(name for name in species if name == "Mg"), hidden=4, layers=1,
+        readout=4, outputs=outputs, architecture=architecture, heads=2,
+    )  # fmt: skip
+    n, rng = config.n_features, np.random.default_rng(0)
+    high = np.array([1.0] * len(species) + [90.0, 6.0, 8.0, 1.0, 60.0], dtype=np.float32)
+    weights = {
+        "feature.center": np.zeros(n), "feature.scale": np.ones(n), "feature.low": np.zeros(n),
+        "feature.high": high,
+    }  # fmt: skip
+    for member in range(n_members):
+        own = {key: 1e-5 * rng.normal(size=shape) for key, shape in config.weight_shapes().items()}
+        at = cut + spread * (member - (n_members - 1) / 2)
+        first, second = np.zeros(own["readout1.weight"].shape), np.zeros(own["readout2.weight"].shape)
+        first += own["readout1.weight"]
+        first[0, len(species) + 3] += slope
+        first[1, len(species) + 3] -= slope
+        second[1, 0], second[0, 1] = 1, 1
+        own["readout1.weight"], own["readout2.weight"] = first, second
+        own["readout1.bias"] = np.array([-slope * at, slope * at, 0, 0])
+        own["readout2.bias"] = np.zeros(outputs)
+        if outputs == 3:
+            own["readout2.bias"][2] = 1.0
+        weights |= {f"member{member}.{key}": values for key, values in own.items()}
+    settings = {
+        "network": config.to_dict(),
+        "score": {
+            "bound": 3.0,
+            "scale": [1.0] * n_members,
+            "offset": [0.0] * n_members,
+            "temperature": temperature,
+        },
+        "interface": {"sigma": 1.0, "voxel": 0.75},
+        "label_rule": LabelRule(tuple(target), sigma=2.0, threshold=0.04).to_dict(),
+        "ranges": {"number_density": [0.09, 0.12]},
+    }
+    weights = {key: np.asarray(values, dtype=np.float32) for key, values in weights.items()}
+    return Checkpoint("segmentation", name, settings, weights, units=units)
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint():
+    """`make_checkpoint(n_members=3)`: a small network whose score is known; see `share_checkpoint`."""
+    return share_checkpoint
+
+
+@pytest.fixture(scope="session")
+def checkpoint_file(tmp_path_factory):
+    """A file with an ensemble of three such networks for Fe, Mg, Si, O, N."""
+    path = tmp_path_factory.mktemp("checkpoints") / "share-v1.safetensors"
+    save_checkpoint(share_checkpoint(n_members=3), path)
+    return path

@@ -24,8 +24,8 @@ def image_shifts(cell, pbc, reach):
     return np.array(list(product(*(range(-n, n + 1) for n in counts)))) @ cell
 
 
-def sum_of_gaussians(points, atoms, cell, pbc, sigma, flat=(False, False, False)):
-    """sum over atoms and images of exp(-r^2 / 2 sigma^2), at every point.
+def sum_of_gaussians(points, atoms, cell, pbc, sigma, flat=(False, False, False), weights=1.0):
+    """sum over atoms and images of exp(-r^2 / 2 sigma^2), times a weight of each, at every point.
 
     Along a flat axis positions do not count.
     """
@@ -42,7 +42,7 @@ def sum_of_gaussians(points, atoms, cell, pbc, sigma, flat=(False, False, False)
     apart = apart @ cell
     for shift in shifts:
         r2 = ((apart + shift) ** 2).sum(axis=-1)
-        total += np.exp(-0.5 * r2 / sigma**2).sum(axis=1)
+        total += (weights * np.exp(-0.5 * r2 / sigma**2)).sum(axis=1)
     return total
 
 
@@ -76,6 +76,75 @@ def grid_points(grid):
     """(n_x, n_y, n_z, 3) places of the points of a `Grid`."""
     fractions = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid.shape), indexing="ij"), axis=-1)
     return grid.origin + fractions @ grid.cell
+
+
+def score_field(points, frame, score, sigma, bound, flat=(False, False, False), steps=None):
+    """Scores of the atoms as a field at the points of a grid: their mean, freed of the atoms' density.
+
+    Returns the field, and the density of the atoms over its mean.
+
+    points : (n_x, n_y, n_z, 3), closed along the periodic axes; steps : (3, 3), from point to point
+    """
+    at = points.reshape(-1, 3)
+    closes = frame.pbc | np.asarray(flat)
+    den, num = (
+        sum_of_gaussians(at, frame.positions, frame.cell, frame.pbc, sigma, flat, weights).reshape(
+            points.shape[:3]
+        )
+        for weights in (1.0, score)
+    )
+    heights = 1 / np.linalg.norm(np.linalg.inv(frame.cell), axis=0)
+    norm = 1.0
+    for axis in range(3):
+        norm *= heights[axis] if flat[axis] else np.sqrt(2 * np.pi) * sigma
+    usual = extent_density(frame, sigma, flat) * norm
+    void = 1e-3 * usual
+    mean, log = num / np.maximum(den, 0.1 * void), np.log(np.maximum(den, 0.1 * void))
+
+    def slope(values):
+        found = []  # per step
+        for axis in range(3):
+            padded = np.pad(
+                values,
+                [(2, 2) if a == axis else (0, 0) for a in range(3)],
+                "wrap" if closes[axis] else "edge",
+            )
+            n = values.shape[axis]
+            f = [np.take(padded, range(2 + k, 2 + k + n), axis) for k in (-2, -1, 1, 2)]
+            found.append((8 * (f[2] - f[1]) - (f[3] - f[0])) / 12)
+        return np.stack(found, axis=-1) @ np.linalg.inv(steps).T
+
+    field = mean
+    for _ in range(2):
+        field = mean - sigma**2 * (slope(field) * slope(log)).sum(axis=-1)
+    return np.where(den < void, -bound, np.clip(field, -bound, bound)), den / usual
+
+
+def voxel_boundary(frame, rich, n=50):
+    """The boundary of the paper: voxels as the last atom in them, both phases dilated by one, overlap."""
+    fractions = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
+    places, kind = [], {}
+    for atom, f in enumerate(fractions):
+        place = tuple(
+            int((f[axis] % 1.0) * n) % n
+            if frame.pbc[axis]
+            else min(int((f[axis] - fractions[:, axis].min()) / np.ptp(fractions[:, axis]) * n), n - 1)
+            for axis in range(3)
+        )
+        places.append(place)
+        kind[place] = bool(rich[atom])
+    result = []
+    for place in places:
+        seen = {kind[place]}
+        for axis, step in product(range(3), (-1, 1)):
+            other = list(place)
+            other[axis] += step
+            if frame.pbc[axis]:
+                other[axis] %= n
+            if tuple(other) in kind:
+                seen.add(kind[tuple(other)])
+        result.append(len(seen) == 2)
+    return np.array(result)
 
 
 def gemm_density(positions, lengths, shape, sigma, dtype=np.float32):

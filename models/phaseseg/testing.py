@@ -277,7 +277,7 @@ def translated(frame: Frame, shift: ArrayLike) -> Frame:
 
 
 def check_fields(frame: Frame, fields: Fields) -> None:
-    """Assert what holds for the labels of any frame: names, shapes, types, and that they agree.
+    """Assert what holds for the labels or the prediction of any frame: names, shapes, types, agreement.
 
     Raises
     ------
@@ -285,7 +285,9 @@ def check_fields(frame: Frame, fields: Fields) -> None:
     """
     assert set(fields) <= set(FIELD_SPECS)
     n = frame.n_atoms
-    dtypes = {"phase": "int8", "phase_density": "float32", "interface_distance": "float32", "domain": "int32"}
+    dtypes = {"phase": "int8", "interface_distance": "float32", "domain": "int32"}
+    predicted = "phase_probability" in fields
+    dtypes["phase_uncertainty" if predicted else "phase_density"] = "float32"
     for name, dtype in dtypes.items():
         values = fields[name]
         assert values.shape == (n,), f"{name} has the shape {values.shape}"
@@ -295,10 +297,20 @@ def check_fields(frame: Frame, fields: Fields) -> None:
         assert type(fields[name]) in (int, float), f"{name} is {type(fields[name])}"
     phase, distance, domain = fields["phase"], fields["interface_distance"], fields["domain"]
     assert np.isin(phase, (POOR, RICH, BOUNDARY)).all()
-    assert np.isfinite(fields["phase_density"]).all()
-    grid = fields["density_grid"]
+    if predicted:
+        probability = fields["phase_probability"]
+        assert probability.dtype == np.float32 and probability.shape in ((n, 2), (n, 3))
+        assert (probability >= 0).all() and np.allclose(probability.sum(axis=1), 1, atol=1e-6)
+        assert ((fields["phase_uncertainty"] >= 0) & (fields["phase_uncertainty"] <= 0.5)).all()
+        assert 0 <= fields["outside_training"] <= 1
+    else:
+        assert np.isfinite(fields["phase_density"]).all()
+    grid = fields["score_grid" if predicted else "density_grid"]
     assert isinstance(grid, Grid) and grid.values.dtype == np.float32 and np.isfinite(grid.values).all()
     assert fields["n_phases"] in (1, 2)
+    if predicted:
+        # Both sides hold atoms, or there is one phase.
+        assert (fields["n_phases"] == 1) == np.isnan(distance).all() == (len(np.unique(domain > 0)) == 1)
     if np.isnan(distance).any():
         assert np.isnan(distance).all(), "some atoms have no distance to the interface"
         assert len(np.unique(phase)) == 1 and phase[0] != BOUNDARY, "atoms of a frame that was not cut differ"
