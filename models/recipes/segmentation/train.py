@@ -18,15 +18,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.families.segmentation.fit import fit_segmentation
 from phaseseg.families.segmentation.labels import pooled_threshold
+from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE
 from phaseseg.io import read_frames
 
 TEMPERATURES = (3000, 4000)
-RULE = LabelRule(sigma=2.0)
 PAPER = {"features": "counts", "counter": ("Mg",), "layers": 2, "readout": 0, "hidden": 32}
-BEST = {"architecture": "gat", "features": "densities", "layers": 1, "heads": 2, "hidden": 8, "readout": 32}
 SEEDS = (0, 1, 2)
 
 
@@ -60,11 +58,11 @@ def recipes(data: Path, melt: Path) -> Mapping[str, dict[str, Any]]:
     bulk = [data / f"{liquid}_{t}K_s101.dump.gz" for liquid in ("metal", "silicate") for t in TEMPERATURES]
     held_mixed = [data / "mixed_20000K_s151.dump.gz", data / "oxidized_4000K_s151.dump.gz"]
     both = [path for t in TEMPERATURES for path in held[t]]
-    table["gat-small-v1"] = {"data": cells, "validation": both, "network": BEST, "epochs": 60}
+    table["gat-small-v1"] = {"data": cells, "validation": both, "network": RECIPE, "epochs": 60}
     table["gat-v1"] = {
         "data": [*cells, *larger, *mixed, *bulk],
         "validation": [*both, *held_mixed],
-        "network": BEST,
+        "network": RECIPE,
         "epochs": 60,
         # The cut of the larger cells: in 520 atoms curved domains never reach their plateau.
         "pool": larger,
@@ -88,7 +86,7 @@ def main() -> None:
         if path.exists():
             console.print(f"{path.name}: there")
             continue
-        rule = RULE
+        rule = RECIPE_RULE
         if pool := arguments.pop("pool", None):
             frames = (frame for source in pool for frame in read_frames(source))
             rule = pooled_threshold(frames, rule)

@@ -8,7 +8,7 @@ from typing import Any
 from phaseseg.families.segmentation.config import LabelRule
 
 RECIPE: Mapping[str, Any] = {
-    "architecture": "gat", "features": "densities", "hidden": 8, "heads": 4, "layers": 2, "readout": 32,
+    "architecture": "gat", "features": "densities", "hidden": 8, "heads": 2, "layers": 1, "readout": 32,
 }  # fmt: skip
 """Settings of the network, those of `NetworkConfig`."""
 RECIPE_RULE = LabelRule(sigma=2.0)
