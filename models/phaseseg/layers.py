@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from phaseseg.kernels import jit
+from phaseseg.lanes import WIDTH, load, splat, store
 
 # Beyond this spread of the attention's source terms float32 exponentials underflow, and the tables of the
 # per-atom factors are kept in float64.
 SINGLE_SPREAD = 80.0
-LANES = 16  # float32 numbers at a time; LLVM makes of them the registers that the processor has
 
 
 class Neighbors:
@@ -77,6 +77,17 @@ def _neighbor_sum(indptr, neighbors, values, out):
 
 
 @jit
+def _neighbor_sum_in_registers(indptr, neighbors, rows, stride, out):
+    """`_neighbor_sum` in float32: flat arrays of rows of `stride` numbers, a multiple of sixteen."""
+    for i in range(indptr.size - 1):
+        for start in range(0, stride, WIDTH):
+            total = splat(np.float32(0))
+            for e in range(indptr[i], indptr[i + 1]):
+                total = total + load(rows, neighbors[e] * stride + start)
+            store(out, i * stride + start, total)
+
+
+@jit
 def _attention_sums(indptr, neighbors, rows, table, out):
     """Weighted sums over j in N(i) + i: out[i, 0, h] of all, out[i, 1, h] of those above the kink.
 
@@ -114,17 +125,17 @@ def _two_sums(typingctx, hits, n, rows, stride, table, own, out, at, heads, bloc
     """
     n_heads, n_blocks, n_channels = heads.count, blocks.count, channels.count
     padded = 1 << max(n_heads - 1, 0).bit_length()
-    vector, short = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.FloatType(), padded)
-    word, index = ir.IntType(64), ir.VectorType(ir.IntType(32), LANES)
+    vector, short = ir.VectorType(ir.FloatType(), WIDTH), ir.VectorType(ir.FloatType(), padded)
+    word, index = ir.IntType(64), ir.VectorType(ir.IntType(32), WIDTH)
 
     def head_of(lane):
         last = n_heads * n_channels
         return lane // n_channels if lane < last else lane - last if lane < last + n_heads else 0
 
     if n_channels:
-        parts = [(b, [head_of(LANES * b + lane) for lane in range(LANES)]) for b in range(n_blocks)]
+        parts = [(b, [head_of(WIDTH * b + lane) for lane in range(WIDTH)]) for b in range(n_blocks)]
     else:
-        parts = [(b, [h] * LANES) for h in range(n_heads) for b in range(n_blocks)]
+        parts = [(b, [h] * WIDTH) for h in range(n_heads) for b in range(n_blocks)]
 
     def codegen(context, builder, sig, args):
         flags = ("contract", "reassoc", "nsz")
@@ -150,7 +161,7 @@ def _two_sums(typingctx, hits, n, rows, stride, table, own, out, at, heads, bloc
             weights = builder.select(above, a, b), builder.select(above, a, short(None))
             start = builder.mul(atom, stride)
             row = [
-                builder.load(address(2, builder.add(start, word(LANES * k)), vector), align=4)
+                builder.load(address(2, builder.add(start, word(WIDTH * k)), vector), align=4)
                 for k in range(n_blocks)
             ]
             for weight, places in zip(weights, sums, strict=True):
@@ -159,7 +170,7 @@ def _two_sums(typingctx, hits, n, rows, stride, table, own, out, at, heads, bloc
                     term = builder.fmul(lanes, row[block], flags=flags)
                     builder.store(builder.fadd(builder.load(place), term, flags=flags), place)
         for k, place in enumerate(sums[0] + sums[1]):
-            target = address(6, builder.add(at, word(LANES * k)), vector)
+            target = address(6, builder.add(at, word(WIDTH * k)), vector)
             builder.store(builder.load(place), target, align=4)
         return context.get_dummy_value()
 
@@ -197,9 +208,17 @@ class _NeighborSum(torch.autograd.Function):
 
 def _summed(values: Tensor, neighbors: Neighbors) -> Tensor:
     rows = values.detach().contiguous().numpy()
-    out = np.empty_like(rows)
-    _neighbor_sum(neighbors.indptr, neighbors.neighbors, rows, out)
-    return torch.from_numpy(out)
+    n, width = rows.shape
+    if rows.dtype != np.float32:
+        out = np.empty_like(rows)
+        _neighbor_sum(neighbors.indptr, neighbors.neighbors, rows, out)
+        return torch.from_numpy(out)
+    stride = -(-width // WIDTH) * WIDTH
+    packed = np.zeros((n, stride), dtype=np.float32)
+    packed[:, :width] = rows
+    sums = np.empty_like(packed)
+    _neighbor_sum_in_registers(neighbors.indptr, neighbors.neighbors, packed.ravel(), stride, sums.ravel())
+    return torch.from_numpy(np.ascontiguousarray(sums[:, :width]))
 
 
 class _Attention(torch.autograd.Function):
@@ -249,14 +268,14 @@ def _sums(
     kind = table.dtype
     if kind == rows.dtype == np.float32:
         n_numbers = width + 1 if shared else heads * (width + 1)
-        n_blocks = -(-n_numbers // LANES)
-        packed = np.zeros((n, n_blocks * LANES), dtype=kind)
+        n_blocks = -(-n_numbers // WIDTH)
+        packed = np.zeros((n, n_blocks * WIDTH), dtype=kind)
         n_values = rows.shape[1] * width
         packed[:, :n_values] = rows.reshape(n, n_values)
         packed[:, n_values:n_numbers] = factor[:, :1] if shared else factor
         padded = np.zeros((n, 4, 1 << (heads - 1).bit_length()), dtype=kind)
         padded[:, :, :heads] = table
-        out = np.empty((n, 2, (heads if shared else 1) * n_blocks * LANES), dtype=kind)
+        out = np.empty((n, 2, (heads if shared else 1) * n_blocks * WIDTH), dtype=kind)
         _attention_sums_in_registers(
             neighbors.indptr, neighbors.neighbors, packed.ravel(), padded.ravel(), out.ravel(), (0,) * heads,
             (0,) * n_blocks, () if shared else (0,) * width,

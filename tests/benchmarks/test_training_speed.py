@@ -138,9 +138,8 @@ def test_an_epoch(name, frames, pyg):
             plain.append((time.process_time() - start) * N_FRAMES / BATCH / PYG_STEPS)
     finally:
         torch.set_num_threads(threads)
-    print(
-        f"\n{name}: {config.n_parameters:,} weights; {platform.machine()}, torch {torch.__version__}, CPU time"
-    )
+    machine = f"{platform.machine()}, torch {torch.__version__}, CPU time"
+    print(f"\n{name}: {config.n_parameters:,} weights; {machine}")
     print(
         f"epoch of {N_FRAMES} x {len(frames[0])} atoms, {len(edges[0]) / len(x):.0f} neighbors each: "
         f"{min(own):.2f} s; plain PyG {min(plain):.1f} s (scaled up from {PYG_STEPS} of {N_FRAMES // BATCH} "
