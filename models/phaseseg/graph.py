@@ -69,7 +69,7 @@ def sort_into_bins(
     """
     if not 0 < cutoff < float("inf"):
         raise ValueError(f"cutoff must be a positive length in Å, found {cutoff}.")
-    inverse = np.linalg.inv(frame.cell)
+    inverse = np.linalg.inv(frame.cell).astype(np.float64)
     heights = 1 / np.linalg.norm(inverse, axis=0)
     low, span = np.zeros(3), np.ones(3)
     if frame.n_atoms and not frame.pbc.all():

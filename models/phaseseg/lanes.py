@@ -23,7 +23,7 @@ BIT, F32, I32, I64 = ir.IntType(1), ir.FloatType(), ir.IntType(32), ir.IntType(6
 VECTOR, INTEGERS = ir.VectorType(F32, WIDTH), ir.VectorType(I32, WIDTH)
 
 
-class _Lanes(types.Type):
+class _Lanes(types.Type):  # type: ignore[misc]
     def __init__(self):
         super().__init__(name="Lanes")
 
@@ -32,13 +32,13 @@ LANES = _Lanes()
 
 
 @register_model(_Lanes)
-class _LanesModel(models.PrimitiveModel):
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager, kind):
         super().__init__(manager, kind, VECTOR)
 
 
 def _arithmetic(operation, name):
-    class Typed(ConcreteTemplate):
+    class Typed(ConcreteTemplate):  # type: ignore[misc]
         cases = [signature(LANES, LANES, LANES)]  # noqa: RUF012 - numba's interface
 
     def lowered(context, builder, sig, args):
@@ -56,8 +56,8 @@ _arithmetic(operator.mul, "fmul")
 def _instruction(doc, result, arguments, emit):
     """A function for compiled code; `emit(builder, *arguments)` writes it."""
 
-    def made(*kinds):
-        kinds = [given if kind is None else kind for given, kind in zip(kinds, arguments, strict=True)]
+    def made(*given):
+        kinds = [own if kind is None else kind for own, kind in zip(given, arguments, strict=True)]
 
         def codegen(context, builder, sig, args):
             # Of an array its address is all that is used.

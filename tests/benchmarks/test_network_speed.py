@@ -1,0 +1,176 @@
+"""Networks beside the naive way to apply them, in the same run, in CPU time.
+
+    pytest tests/benchmarks/test_network_speed.py -s
+    PHASESEG_BENCHMARK_LARGE=1 pytest tests/benchmarks/test_network_speed.py -s     (1 M and 10 M atoms)
+
+The naive way: pairs from scipy's k-d tree, features by bincount over them, layers of PyTorch Geometric in
+float32. Nothing is asserted about time: the table is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+import naive
+from phaseseg.families.segmentation.inference import Network, node_features
+from phaseseg.families.segmentation.network import NetworkConfig, Scaling
+from phaseseg.graph import neighbor_graph
+from phaseseg.io import read_frames
+from phaseseg.testing import repeated
+
+TYPES = ("Fe", "Mg", "Si", "O", "N")
+LARGE = os.environ.get("PHASESEG_BENCHMARK_LARGE") == "1"
+REPLICAS = {"33 k": (1, 1, 1)}
+if LARGE:
+    REPLICAS |= {"1 M": (2, 3, 5), "10 M": (5, 6, 10)}
+NETWORKS = {
+    "GAT 10 -> 4x32 -> 2": {},
+    "GCN 10 -> 32 -> 2": {"architecture": "gcn"},
+    "GraphConv 10 -> 32 -> 2": {"architecture": "graphconv"},
+    "GAT 20 -> 4x8 -> 4x8 -> 64": {"features": "densities", "hidden": 8, "readout": 64},
+}  # fmt: skip
+
+
+def cpu_times(function, repeats):
+    """CPU times of some calls, seconds; all threads count."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return times
+
+
+def melt():
+    with as_file(files("phaseseg") / "demo" / "melt_large_3000K.dump.gz") as path:
+        return list(read_frames(path, types=TYPES))[-1]
+
+
+def network_of(frame, name):
+    config = NetworkConfig(TYPES, ("Fe",), ("Mg",), **NETWORKS[name])
+    rng = np.random.default_rng(0)
+    weights = {
+        key: (rng.normal(size=shape) / np.sqrt(shape[-1]) / (100 if "neighbors" in key else 1)).astype("f4")
+        for key, shape in config.weight_shapes().items()
+    }
+    scaling = Scaling.of(node_features(frame, frame.species, config))
+    return Network(config, scaling, [weights]), weights
+
+
+def naive_pairs(frame, cutoff):
+    """Both directions of all pairs, (n, 5); of a large orthogonal cell only."""
+    lengths = np.diag(frame.cell)
+    half = cKDTree(frame.positions % lengths, boxsize=lengths).query_pairs(cutoff, output_type="ndarray")
+    pairs = np.concatenate([half, half[:, ::-1]])
+    apart = frame.positions[pairs[:, 1]] - frame.positions[pairs[:, 0]]
+    return np.column_stack([pairs, -np.rint(apart / lengths).astype(int)])
+
+
+def naive_features(frame, codes, config, pairs):
+    n, n_species = frame.n_atoms, len(config.species)
+    r = naive.pair_lengths(frame, pairs)
+    i, species = pairs[:, 0], codes[pairs[:, 1]]
+    features = np.zeros((n, config.n_features))
+    features[np.arange(n), codes] = 1
+    if config.features == "densities":
+        for w, width in enumerate(config.widths):
+            terms = np.exp(-0.5 * (r / width) ** 2) / ((2 * np.pi) ** 1.5 * width**3)
+            sums = np.bincount(i * n_species + species, terms, n * n_species)
+            features[:, n_species * (1 + w) : n_species * (2 + w)] = sums.reshape(n, n_species)
+        return features
+    chosen = np.isin(species, [config.species.index(name) for name in config.target])
+    counter = np.isin(species, [config.species.index(name) for name in config.counter])
+    count = np.bincount(i[chosen], minlength=n)
+    some = np.maximum(count, 1)
+    mean = np.bincount(i[chosen], r[chosen], n) / some
+    variance = np.bincount(i[chosen], (r[chosen] - mean[i[chosen]]) ** 2, n) / some
+    share = count / np.maximum(np.bincount(i, minlength=n), 1)
+    columns = (count, np.where(count, mean, config.cutoff), variance, share)
+    features[:, n_species:] = np.column_stack([*columns, np.bincount(i[counter], minlength=n)])
+    return features
+
+
+def test_against_the_naive_way():
+    """33,280 atoms, 94 neighbors each within 6 Å."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch_geometric")
+    torch.set_num_threads(1)
+    frame = melt()
+    codes = frame.species
+    print(f"\n{platform.machine()}, Python {platform.python_version()}; CPU time; {len(frame):,} atoms")
+    neighbor_graph(frame, cutoff=6.0)  # compiles
+    graph = np.median(cpu_times(lambda: neighbor_graph(frame, cutoff=6.0), 7))
+    pairs = naive_pairs(frame, 6.0)
+    tree = min(cpu_times(lambda: naive_pairs(frame, 6.0), 2))
+    assert neighbor_graph(frame, cutoff=6.0).n_edges == len(pairs)
+    print(f"graph {graph * 1e3:6.1f} ms   k-d tree {tree * 1e3:6.0f} ms   {tree / graph:4.0f} times")
+    for name in NETWORKS:
+        network, weights = network_of(frame, name)
+        config = network.config
+        found = network(frame, codes).logits[0]
+        ours = np.median(cpu_times(lambda net=network: net(frame, codes), 9))
+        features = naive_features(frame, codes, config, pairs)
+        made = min(cpu_times(lambda c=config: naive_features(frame, codes, c, pairs), 2))
+
+        def forward(dtype, config=config, network=network, weights=weights, features=features):
+            return naive.network_logits(config, network.scaling, weights, features, pairs, dtype)
+
+        applied = min(cpu_times(lambda f=forward: f("float32"), 2))
+        exact = forward("float64")
+        error = np.abs(found - exact).max() / np.abs(exact).max()
+        theirs = tree + made + applied
+        print(
+            f"{name:27} {ours * 1e3:6.1f} ms   naive {theirs * 1e3:6.0f} ms = {tree * 1e3:.0f} pairs + "
+            f"{made * 1e3:.0f} features + {applied * 1e3:.0f} PyG   {theirs / ours:4.0f} times   "
+            f"error {error:.0e}"
+        )
+        assert error < 5e-6
+
+
+def measure(replicas, name):
+    """Run in a process of its own: CPU time of all, peak memory. Prints JSON."""
+    import resource
+
+    frame = melt()
+    network, _ = network_of(frame, name)
+    network(frame, frame.species)  # compiles
+    frame = repeated(frame, replicas)
+    times = cpu_times(lambda: network(frame, frame.species), 9 if len(frame) < 500_000 else 2)
+    # Kilobytes on Linux, bytes on macOS. On Linux that of the parent counts, too, but not in the status.
+    status = Path("/proc/self/status")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if status.exists():
+        peak = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    print(json.dumps({"atoms": len(frame), "first": times[0], "least": min(times), "peak": peak}))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read with the resource module")
+def test_cost_per_atom():
+    pytest.importorskip("resource")
+    print("\natoms  network                     first call  least    per atom   peak memory")
+    here = Path(__file__).parent
+    for size, replicas in REPLICAS.items():
+        for name in list(NETWORKS)[:: 1 if size != "10 M" else 4]:
+            command = f"import test_network_speed as t; t.measure({replicas}, {name!r})"
+            paths = [str(here), str(here.parent), *sys.path]
+            result = subprocess.run(
+                [sys.executable, "-c", command], capture_output=True, text=True, check=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            )  # fmt: skip
+            found = json.loads(result.stdout)
+            print(
+                f"{size:6} {name:27} {found['first'] * 1e3:8.0f} ms {found['least'] * 1e3:8.0f} ms "
+                f"{found['least'] / found['atoms'] * 1e9:7.0f} ns {found['peak'] / 1e9:9.2f} GB"
+            )
+            assert found["atoms"] == np.prod(replicas) * 33280
