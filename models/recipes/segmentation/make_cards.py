@@ -547,7 +547,9 @@ def by_method(source: Mapping[str, Any], column: str) -> dict[str, float]:
 def card_of(checkpoint: Checkpoint, measured: Measured) -> dict[str, Any]:
     """The new card: what training wrote, and what was measured."""
     old = checkpoint.card
-    kept = {key: old[key] for key in ("summary", "data", "split", "label_rule", "training") if key in old}
+    kept: dict[str, Any] = {
+        key: old[key] for key in ("summary", "data", "split", "label_rule", "training") if key in old
+    }
     return {
         **kept,
         "test_data": measured.tests,

@@ -41,6 +41,7 @@ def decode(
     widths: Sequence[float],
     *,
     min_volume: float = 200.0,
+    undecided: NDArray[np.bool_] | None = None,
     start: float | None = None,
 ) -> Segmentation:
     """Sides, distances and classes that follow from any number per atom that is above 0 in the rich phase.
@@ -49,6 +50,7 @@ def decode(
     domains of at least `min_volume` (Å^3) kept, distances to the surface where the field is 0.
 
     score : (n_atoms,) between -3 and 3
+    undecided : (n_atoms,) bool, atoms whose side is that of the field around them, not that of their number
     start : when the work began
     """
     start = perf_counter() if start is None else start
@@ -62,9 +64,11 @@ def decode(
             np.full(frame.n_atoms, whole == RICH), split.distance, dict.fromkeys(widths, split.phase), 0,
             score=numbers, seconds={"baseline": perf_counter() - start},
         )  # fmt: skip
-    split = split_atoms(
-        frame, field, 0.0, domains, numbers[field.atoms.order] >= 0, boundary_width=max(widths)
-    )
+    order = field.atoms.order
+    sides = numbers[order] >= 0
+    if undecided is not None:
+        sides = np.where(undecided[order], field.interpolated() >= 0, sides)
+    split = split_atoms(frame, field, 0.0, domains, sides, boundary_width=max(widths))
     rich = split.domain > 0
     phases = {
         width: np.where(

@@ -258,22 +258,24 @@ class Column:
             side = np.where(values == RICH, np.inf, -np.inf)
             return Segmentation.of_distance(np.where(np.isfinite(given), given, side), widths)
         own = values.astype(np.int8)
-        if (own == BOUNDARY).any():
-            # Which side an atom of the boundary is on is not said: what is around it decides.
-            sides = _decode_sides(frame, np.where(own == BOUNDARY, 0.0, 2.0 * own - 1.0), widths)
-            rich = np.where(own == BOUNDARY, sides.rich, own == RICH)
+        middle = own == BOUNDARY
+        # Which side an atom of the boundary is on is not said: what is around it decides.
+        sides = _decode_sides(frame, np.where(middle, 0.0, np.where(own == RICH, 1.0, -1.0)), middle, widths)
+        if middle.any():
+            rich = np.where(middle, sides.rich, own == RICH)
             return replace(sides, rich=rich, phase=dict.fromkeys(widths, own))
-        sides = _decode_sides(frame, 2.0 * own - 1.0, widths)
         phases = {
             width: np.where(sides.phase[width] == BOUNDARY, BOUNDARY, own).astype(np.int8) for width in widths
         }
         return replace(sides, rich=own == RICH, phase=phases)
 
 
-def _decode_sides(frame: Frame, score: NDArray[np.floating[Any]], widths: Sequence[float]) -> Segmentation:
+def _decode_sides(
+    frame: Frame, score: NDArray[np.float64], undecided: NDArray[np.bool_], widths: Sequence[float]
+) -> Segmentation:
     from phaseseg.families.segmentation.baselines import decode
 
-    return decode(frame, score, widths)
+    return decode(frame, score, widths, undecided=undecided)
 
 
 # ------------------------------------------------------------------------------- comparison
