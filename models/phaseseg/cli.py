@@ -24,8 +24,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 import phaseseg
 from phaseseg.cli_evaluate import evaluate_command, select_command
 from phaseseg.cli_models import models_app
+from phaseseg.cli_predict import predict_command
 from phaseseg.cli_train import train_app
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.config import LabelRule, Rule
 
 if TYPE_CHECKING:
     from phaseseg.families.segmentation.report import Report
@@ -43,6 +44,7 @@ simulate_app = typer.Typer(no_args_is_help=True, help="Make trajectories to try 
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
+app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
 app.command("select")(select_command)
 
@@ -120,13 +122,21 @@ def _root(
 
 
 class _Labeling:
-    """One pass over the frames of a file, and what is kept of it."""
+    """One pass over the frames of a file, and what is kept of it.
+
+    label : gives the fields of a frame in place of the rule's weak labels
+    done : what happened to the frames, in a word
+    settings : what the results say of how they were made, beside the rule
+    """
 
     def __init__(
         self,
         source: str,
-        rule: LabelRule,
+        rule: Rule,
         *,
+        label: Callable[[Frame], Fields] | None = None,
+        done: str = "labeled",
+        settings: Mapping[str, Any] | None = None,
         average: float | None = None,
         workers: int = 1,
         scan: bool = False,
@@ -134,6 +144,10 @@ class _Labeling:
         from phaseseg.families.segmentation.series import BoundaryScan, Summary
 
         self.source, self.rule, self.average, self.workers = source, rule, average, workers
+        self.label, self.done = label, done
+        self.settings = rule.to_dict() | dict(settings or {})
+        if isinstance(rule, LabelRule):
+            self.settings |= {"voxel": rule.voxel_size, "average": average}
         self.summary = Summary(rule)
         self.scan = BoundaryScan(rule.species) if scan else None
         self.seconds = 0.0
@@ -162,9 +176,13 @@ class _Labeling:
         from phaseseg.families.segmentation.labels import label_frame, label_trajectory
         from phaseseg.trajectory import map_frames
 
-        if self.workers == 1 or self.average is not None:
-            yield from label_trajectory(frames, self.rule, average=self.average)
-            return
+        function = self.label
+        if function is None:
+            assert isinstance(self.rule, LabelRule)
+            if self.workers == 1 or self.average is not None:
+                yield from label_trajectory(frames, self.rule, average=self.average)
+                return
+            function = partial(label_frame, rule=self.rule)
         waiting: deque[Frame] = deque()
 
         def read() -> Iterator[Frame]:
@@ -172,7 +190,7 @@ class _Labeling:
                 waiting.append(frame)
                 yield frame
 
-        for fields in map_frames(partial(label_frame, rule=self.rule), read(), workers=self.workers):
+        for fields in map_frames(function, read(), workers=self.workers):
             yield waiting.popleft(), fields
 
     def report(self) -> Report:
@@ -268,16 +286,20 @@ def label(
 
                 rule = pooled_threshold(counted(reader(), "finding one cut"), rule)
             run = _Labeling(input.name, rule, average=average, workers=workers, scan=boundary_scan)
-            results = counted(run.results(reader()), "labeling")
-            if kind == "frames" and output is not None:
-                from phaseseg.io import write_frames
-
-                write_frames(output, results)
-            else:
-                deque(results, maxlen=0)
+            _write_or_drop(counted(run.results(reader()), "labeling"), output if kind == "frames" else None)
         _finish(run, output if kind == "tables" else None, report, as_json=as_json, quiet=quiet)
         if output and not quiet:
             _note(f"Written: {output}")
+
+
+def _write_or_drop(results: Iterable[tuple[Frame, Fields]], output: Path | None) -> None:
+    """Take all results, and write the frames where an output is given."""
+    if output is None:
+        deque(results, maxlen=0)
+        return
+    from phaseseg.io import write_frames
+
+    write_frames(output, results)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -396,7 +418,9 @@ def _finish(
             _note(sentence)
         if not as_json:
             _print_composition(tables["composition"], run.source, len(run.summary))
-        _note(f"{len(run.summary):,} frame{'s' * (len(run.summary) > 1)} labeled in {duration(run.seconds)}.")
+        _note(
+            f"{len(run.summary):,} frame{'s' * (len(run.summary) > 1)} {run.done} in {duration(run.seconds)}."
+        )
 
 
 def _write_tables(path: Path, tables: Mapping[str, Table], results: Mapping[str, Any]) -> None:
@@ -424,7 +448,7 @@ def _results(run: _Labeling, tables: Mapping[str, Table], messages: list[str]) -
         "input": run.source,
         "frames": len(run.summary),
         "seconds": run.seconds,
-        "rule": run.rule.to_dict() | {"voxel": run.rule.voxel_size, "average": run.average},
+        "rule": run.settings,
         "messages": messages,
         "tables": {
             name: [{column: plain(value) for column, value in row.items()} for row in table.rows()]

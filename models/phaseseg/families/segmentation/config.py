@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 Field = Literal["number", "mole-fraction"]
 Threshold = Literal["steepest", "two-means", "midpoint"]
@@ -82,6 +82,14 @@ class LabelRule:
         """Unit of the field and the threshold."""
         return "Å^-3" if self.field == "number" else "mole fraction"
 
+    @property
+    def quantity(self) -> str:
+        """What is cut, in words."""
+        return f"{'+'.join(self.species)} {'number density' if self.field == 'number' else 'mole fraction'}"
+
+    grid_name: ClassVar[str] = "density_grid"
+    level_name: ClassVar[str] = "threshold"
+
     def replace(self, **changes: Any) -> LabelRule:
         """A copy with some parameters changed."""
         return replace(self, **changes)
@@ -114,12 +122,18 @@ class PredictionRule:
     bulk_distance: float = 5.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.threshold, str) or not 0 < self.threshold < 1:
+        number: Any = self.threshold
+        if isinstance(number, str) or not 0 < number < 1:
             raise ValueError(
                 f"threshold must be a probability between 0 and 1, the ends left out, found {self.threshold}."
             )
         _not_negative(self, "min_volume", "boundary_width", "bulk_distance")
         _one_of(self, {"boundary": ("interface", "voxels", "learned"), "keep": ("all", "largest")})
+
+    unit: ClassVar[str] = "Å"
+    quantity: ClassVar[str] = "score"
+    grid_name: ClassVar[str] = "score_grid"
+    level_name: ClassVar[str] = "score_threshold"
 
     def replace(self, **changes: Any) -> PredictionRule:
         """A copy with some parameters changed."""
@@ -128,6 +142,10 @@ class PredictionRule:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+Rule = LabelRule | PredictionRule
+"""How frames became phases; `grid_name` and `level_name` are the fields that hold what was cut and where."""
 
 
 def _not_negative(rule: object, *names: str) -> None:

@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from phaseseg.families.segmentation.config import CLEAR_CONTRAST, MIN_CONTRAST, LabelRule
+from phaseseg.families.segmentation.config import CLEAR_CONTRAST, MIN_CONTRAST, Rule
 from phaseseg.families.segmentation.wording import enough_atoms
 from phaseseg.fields import PHASE_CLASSES, Fields, Table
 
@@ -63,7 +63,7 @@ def png(figure: Figure, dpi: float = 170) -> bytes:
     return stream.getvalue()
 
 
-def unit_text(rule: LabelRule) -> str:
+def unit_text(rule: Rule) -> str:
     return "Å$^{-3}$" if rule.unit == "Å^-3" else rule.unit
 
 
@@ -72,23 +72,22 @@ def was_cut(fields: Fields) -> bool:
     return bool(fields.get("n_domains", fields["n_phases"] - 1) > 0)
 
 
-def density_label(rule: LabelRule) -> str:
-    kind = "number density" if rule.field == "number" else "mole fraction"
-    unit = f" ({unit_text(rule)})" if rule.field == "number" else ""
-    return f"{'+'.join(rule.species)} {kind}{unit}"
+def quantity_label(rule: Rule) -> str:
+    """What is cut, with its unit: for axes and color bars."""
+    return rule.quantity if rule.quantity.endswith(rule.unit) else f"{rule.quantity} ({unit_text(rule)})"
 
 
 # -------------------------------------------------------------------------------------- density
 
 
 @styled
-def figure_histogram(fields: Fields, rule: LabelRule) -> Figure:
-    """Distribution of the density over the voxels, with the cut that was used and the other rules' cuts."""
-    values = fields["density_grid"].values
+def figure_histogram(fields: Fields, rule: Rule) -> Figure:
+    """Distribution of the field over the voxels, with the cut that was used and the other rules' cuts."""
+    values = fields[rule.grid_name].values
     counts, edges = np.histogram(values, bins=90)
     shares = 100 * counts / values.size
     centers, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
-    cut, two = float(fields["threshold"]), was_cut(fields)
+    cut, two = float(fields[rule.level_name]), was_cut(fields)
     colors = [COLOR["rich"] if two and center > cut else COLOR["poor"] if two else GRAY for center in centers]
     figure = Figure(figsize=(5.2, 3.1), layout="constrained")
     ax = figure.subplots()
@@ -109,7 +108,7 @@ def figure_histogram(fields: Fields, rule: LabelRule) -> Figure:
         if name in fields and np.isfinite(fields[name]):
             ax.axvline(fields[name], color=INK, linewidth=1.4, linestyle=style,
                        label=f"{label}, {fields[name]:.4g}")  # fmt: skip
-    ax.set_xlabel(density_label(rule))
+    ax.set_xlabel(quantity_label(rule))
     ax.set_ylabel("share of the volume (%)")
     ax.legend(loc="upper right")
     return figure

@@ -292,10 +292,15 @@ class SegmentationModel:
             self._validity(frame, output),
         )  # fmt: skip
 
-    def _network(self, device: str) -> Any:
-        kind = "cpu" if device == "auto" else device
-        if kind not in ("cpu", "torch", "cuda"):
+    @staticmethod
+    def check_device(device: str) -> None:
+        """Raise ValueError for a device that is none."""
+        if device not in ("auto", "cpu", "torch", "cuda"):
             raise ValueError(f"device must be auto, cpu, torch or cuda, found {device!r}.")
+
+    def _network(self, device: str) -> Any:
+        self.check_device(device)
+        kind = "cpu" if device == "auto" else device
         if kind not in self._networks:
             if kind == "cpu":
                 from phaseseg.families.segmentation.inference import Network

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from phaseseg import __version__
 from phaseseg.families.segmentation import figures
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.config import LabelRule, Rule
 from phaseseg.families.segmentation.series import Summary, boundary_sentence
 from phaseseg.families.segmentation.slices import figure_slices
 from phaseseg.families.segmentation.wording import composition_rows, duration, enough_atoms, value_and_error
@@ -37,7 +37,7 @@ class Report:
     """
 
     summary: Summary
-    rule: LabelRule
+    rule: Rule
     frame: Frame
     fields: Fields
     source: str
@@ -62,14 +62,15 @@ def report_figures(report: Report) -> Iterator[tuple[str, str, Figure]]:
     scalars = {row["name"]: row for row in tables["scalars"].rows()}
     width = scalars.get("mean_profile_width", scalars.get("interface_width", {}))
     shown = report.frame.source or report.source
+    what = "density" if isinstance(report.rule, LabelRule) else report.rule.quantity
     caption = (
-        f"Slices through the cell ({shown}). Above: the density; below: the atoms near the slice, by phase. "
-        "The line is where the density passes the cut."
+        f"Slices through the cell ({shown}). Above: the {what}; below: the atoms near the slice, by phase. "
+        f"The line is where the {what} passes the cut."
     )
     yield "slices", caption, figure_slices(report.frame, report.fields, report.rule)
     yield (
         "histogram",
-        f"Distribution of the density over the volume ({shown}), and where the rules cut it.",
+        f"Distribution of the {what} over the volume ({shown}), and where the rules cut it.",
         figures.figure_histogram(report.fields, report.rule),
     )
     yield (
@@ -247,6 +248,8 @@ def _highlights(scalars: Table, n_frames: int) -> str:
         ("interface_area", "interface area"),
         ("interface_width", "10–90 interface width"),
         ("n_domains", "rich domains"),
+        ("mean_uncertainty", "mean uncertainty"),
+        ("outside_training", "outside of the training data"),
     ):
         row = rows.get(name)
         if row and isfinite(row["mean"]):
@@ -342,7 +345,9 @@ _RULE_UNITS = {
 
 
 def _rule(report: Report) -> str:
-    values = report.rule.to_dict() | {"voxel": report.rule.voxel_size}
+    values = report.rule.to_dict()
+    if isinstance(report.rule, LabelRule):
+        values["voxel"] = report.rule.voxel_size
     if report.average is not None:
         values["average"] = f"±{report.average:g} ps"
     cells = []
@@ -350,7 +355,7 @@ def _rule(report: Report) -> str:
         if isinstance(value, (tuple, list)):
             value = ", ".join(value)
         unit = _RULE_UNITS.get(name, "")
-        if name == "threshold" and not isinstance(value, str):
+        if name == report.rule.level_name and not isinstance(value, str):
             unit = _html_unit(report.rule.unit)
         text = f"{value:g}" if isinstance(value, float) else str(value)
         cells.append([f"<code>{escape(name)}</code>", f"{escape(text)} {unit}".rstrip()])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.segmentation.composition import element_masses, fit_interface
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.config import LabelRule, Rule
 from phaseseg.families.segmentation.labels import label_frame
 from phaseseg.fields import FIELD_SPECS, Fields, Table
 from phaseseg.frame import Frame
@@ -114,8 +114,8 @@ class Summary:
         the interface is fitted
     """
 
-    def __init__(self, rule: LabelRule | None = None) -> None:
-        self.rule = rule or LabelRule()
+    def __init__(self, rule: Rule | None = None) -> None:
+        self.rule: Rule = rule or LabelRule()
         self._scalars: list[dict[str, float]] = []
         self._composition: list[dict[str, dict[str, float]]] = []
         self._partition: list[dict[str, dict[str, float]]] = []
@@ -255,7 +255,7 @@ class Summary:
     def _unit(self, name: str) -> str:
         if name not in FIELD_SPECS:
             return "ps" if name == "time" else ""
-        return self.rule.unit if "threshold" in name else FIELD_SPECS[name].unit
+        return self.rule.unit if name.startswith("threshold") else FIELD_SPECS[name].unit
 
     def _scalar_table(self) -> Table:
         rows = []

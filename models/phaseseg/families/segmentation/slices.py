@@ -13,12 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.config import Rule
 from phaseseg.families.segmentation.figures import (
     DIVERGING,
     INK,
     SEQUENTIAL,
-    density_label,
+    quantity_label,
     styled,
     unit_text,
     was_cut,
@@ -31,29 +31,29 @@ from phaseseg.frame import Frame
 def figure_slices(
     frame: Frame,
     fields: Fields,
-    rule: LabelRule,
+    rule: Rule,
     *,
     axis: int | None = None,
     n_slices: int = 3,
     thickness: float = 2.0,
 ) -> Figure:
-    """Parallel slices through the cell: the density with its cut, and the atoms of a thin slab by phase.
+    """Parallel slices through the cell: the field with its cut, and the atoms of a thin slab by phase.
 
     Slices lie in the plane of two cell vectors and are drawn undistorted for any cell.
 
     Parameters
     ----------
-    frame, fields : an annotated frame, with `density_grid`, `phase` and `threshold`
+    frame, fields : an annotated frame, with `phase` and the grid and level that the rule names
     rule : how it was labeled, for the names on the axes
     axis : cell vector along which the slices follow each other; the third, or the flat axis of a 2D box
     n_slices : how many, at even distances
     thickness : of the slab of atoms, Å
     """
-    grid: Grid = fields["density_grid"]
+    grid: Grid = fields[rule.grid_name]
     if axis is None:
         axis = int(np.argmin(grid.shape)) if min(grid.shape) == 1 else 2
     n_slices = min(n_slices, grid.shape[axis])
-    cut = float(fields["threshold"]) if was_cut(fields) else np.nan
+    cut = float(fields[rule.level_name]) if was_cut(fields) else np.nan
     low, high = float(grid.values.min()), float(grid.values.max())
     shading: dict[str, Any] = {"cmap": SEQUENTIAL, "norm": Normalize(low, high)}
     if low < cut < high:
@@ -99,7 +99,7 @@ def figure_slices(
     if image is not None:
         # Its label stands above it, readable however low the cell is.
         top_of_bar = 0.5 + 2 * height + gap
-        text = density_label(rule).replace(" density", "\ndensity").replace(" fraction", "\nfraction")
+        text = quantity_label(rule).replace(" density", "\ndensity").replace(" fraction", "\nfraction")
         figure.text(beside / size[0], top_of_bar / size[1], text, va="top", fontsize=8.5)
         bar_axes = place(beside, 0.5 + height + gap, 0.13, max(height - 0.42, 0.3 * height))
         bar = figure.colorbar(image, cax=bar_axes)
