@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import (
-    BarColumn,
     Progress,
     SpinnerColumn,
+    Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from phaseseg.families.segmentation.network import NetworkConfig
 from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE
@@ -120,9 +120,8 @@ def segmentation_command(
 
         console = Console(stderr=True)
         bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20),
-            TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(), TextColumn("left"),
-            TimeRemainingColumn(), console=console, transient=True, disable=quiet or not console.is_terminal,
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), _Left(compact=True),
+            console=console, transient=True, disable=quiet or not console.is_terminal,
         )  # fmt: skip
         with bar:
             job = bar.add_task("starting; the first use on a machine compiles for some 30 s", total=1.0)
@@ -138,6 +137,14 @@ def segmentation_command(
                 _note(sentence)
             stem = output.name.removesuffix(".safetensors")
             _note(f"Written: {output}, {stem}.curves.csv, {stem}.curves.png")
+
+
+class _Left(TimeRemainingColumn):
+    """The time that is left, once it can be told."""
+
+    def render(self, task: Task) -> Text:
+        left = super().render(task)
+        return Text() if "-" in left.plain else left.append(" left")
 
 
 def _lengths(text: str) -> tuple[float, ...]:

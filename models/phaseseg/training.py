@@ -368,10 +368,11 @@ class _Training(Generic[Batch]):
         return done >= self.settings.epochs or done - self.best_epoch >= self.settings.patience
 
     def _line(self, epoch: Epoch) -> str:
-        of = f"member {self.number + 1} of {len(self.settings.seeds)}, " * (len(self.settings.seeds) > 1)
+        """What fits beside the time that is left on a line of 80."""
+        of = f"member {self.number + 1}/{len(self.settings.seeds)}, " * (len(self.settings.seeds) > 1)
         return (
-            f"{of}epoch {epoch.epoch} of {self.settings.epochs}: loss {epoch.loss:.4f}, validation "
-            f"{epoch.validation_loss:.4f}, wrong side {epoch.validation_error:.2%}"
+            f"{of}epoch {epoch.epoch}/{self.settings.epochs}: loss {epoch.loss:.3f}, validation "
+            f"{epoch.validation_loss:.3f}, wrong {epoch.validation_error:.2%}"
         )
 
     def _epoch(self) -> None:
@@ -473,6 +474,7 @@ def curves_table(members: Sequence[Member]) -> Table:
 def curves_figure(members: Sequence[Member], error: str = "validation error (%)") -> Figure:
     """Losses and validation error over the epochs; a dot marks the epoch that was kept."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -496,8 +498,9 @@ def curves_figure(members: Sequence[Member], error: str = "validation error (%)"
     left.set_yscale("log")
     top = max(100 * e.validation_error for m in members for e in m.epochs)
     right.set_ylim(0, top * 1.05 if top > 0 else 1)
+    left.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     left.yaxis.set_major_formatter("{x:.3g}")
-    left.yaxis.set_minor_formatter("{x:.3g}")
+    left.yaxis.set_minor_formatter("")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 7))
     return figure
