@@ -211,10 +211,11 @@ def _print_evaluation(result: Evaluation, name: str) -> None:
 
 
 def _score(value: float, error: float) -> str:
-    """Four digits behind the point, as scores are compared by."""
+    """Four digits behind the point, as scores are compared by; five of what is nearly 1."""
     if not isfinite(value):
         return "–"
-    return f"{value:.4f}" + (f" ± {error:.4f}" if isfinite(error) else "")
+    digits = 5 if 0.999 < value < 1 else 4
+    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if isfinite(error) else "")
 
 
 def _print_contents(console: Console, table: Table, width: float) -> None:

@@ -596,7 +596,7 @@ def draw(result: Evaluation, folder: Path, stem: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         with Image.open(BytesIO(png(figure, dpi=110))) as picture:
-            small = picture.convert("RGB").quantize(96, method=Image.Quantize.MEDIANCUT)
+            small = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
             with atomic_output(folder / f"{stem}-{name}.png") as temporary:
                 small.save(temporary, format="PNG", optimize=True)
 
@@ -618,6 +618,8 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
+        if 0.999 < abs(value) < 1:
+            return f"{value:.5f}"
         text = f"{value:.4f}" if 0.001 <= abs(value) < 10 else f"{value:.4g}"
         return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
     if isinstance(value, list):

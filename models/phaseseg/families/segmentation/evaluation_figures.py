@@ -207,7 +207,7 @@ def figure_side_by_side(
     (left, right), (bottom, top) = plane.extent()
     breadth = 2.35
     height = breadth * (top - bottom) / (right - left)
-    margin, gap, below, above = 0.95, 0.12, 0.72, 0.28
+    margin, gap, below, above = 0.95, 0.12, 0.72 if n_slices > 2 else 0.95, 0.28
     size = (margin + n_slices * (breadth + gap), below + 3 * height + 2 * gap + above)
     figure = Figure(figsize=size)
     truth, found = shown.reference.phase[width], shown.prediction.phase[width]
@@ -243,7 +243,8 @@ def figure_side_by_side(
     marks.append(Line2D([], [], color="#e4e4e4", label="the same", **dot))
     marks.append(Line2D([], [], color=_NEARLY, label="differs by the boundary", **dot))
     marks.append(Line2D([], [], color=_WRONG, label="on the other side", **dot))
-    figure.legend(handles=marks, loc="lower center", ncols=len(marks), handletextpad=0.2, columnspacing=1.0)
+    n_columns = len(marks) if n_slices > 2 else 3
+    figure.legend(handles=marks, loc="lower center", ncols=n_columns, handletextpad=0.2, columnspacing=1.0)
     return figure
 
 
