@@ -46,26 +46,37 @@ def frame_from_atoms(atoms: Any, *, species_array: str | None = None) -> Frame:
 
 
 def annotate(
-    atoms: Any, species: str | Sequence[str] = "Fe", *, species_array: str | None = None, **options: Any
+    atoms: Any,
+    species: str | Sequence[str] | None = None,
+    *,
+    model: Any = None,
+    device: Any = "auto",
+    species_array: str | None = None,
+    **options: Any,
 ) -> Fields:
-    """Label the phases of `atoms` and write the labels into it.
+    """Tell the phases of `atoms` apart, by a density or with a trained network, and write them into it.
 
     Parameters
     ----------
     atoms : ase.Atoms, changed in place
-    species : name or names of the species whose density tells the phases apart
+    species : name or names of the species whose density tells the phases apart, default "Fe"
+    model : in place of a species: name of a checkpoint ("segmentation/gat-v1"), file, or Checkpoint
+    device : for a model: "auto", "cpu", "torch" or "cuda"
     species_array : as for `frame_from_atoms`
-    **options : `sigma` (1.5 Å), `voxel` (None: half of sigma, Å), `field` ("number"), `threshold`
-        ("steepest"), `at` ("atom"), `keep` ("all"), `min_volume` (200 Å^3), `boundary_width`
-        (0.68 Å), `phases` ("auto"), `bulk_distance` (5 Å); see `phaseseg.label_phases`
+    **options : with a model `threshold` (0.5), `boundary` ("interface"), `boundary_width` and
+        `min_volume` (as the network was trained), `keep` ("all"), `bulk_distance` (5 Å); see
+        `phaseseg.predict`. Without a model `sigma` (1.5 Å), `voxel` (None: half of sigma, Å), `field`
+        ("number"), `threshold` ("steepest"), `at` ("atom"), `keep` ("all"), `min_volume` (200 Å^3),
+        `boundary_width` (0.68 Å), `phases` ("auto"), `bulk_distance` (5 Å); see `phaseseg.label_phases`
 
     Returns
     -------
     Fields
-        Exactly those of `phaseseg.label_phases` for the same atoms.
+        Exactly those of `phaseseg.label_phases` or `phaseseg.predict` for the same atoms.
 
-    `atoms.arrays` receives `phase` (int32: 0 poor, 1 rich, 2 boundary), `phase_density`,
-    `interface_distance` (Å) and `domain`; `atoms.info` receives the finite numbers of the frame
+    `atoms.arrays` receives `phase` (int32: 0 poor, 1 rich, 2 boundary), `interface_distance` (Å), `domain`
+    and `phase_density`, or with a model `phase_probability` (columns poor, rich) and `phase_uncertainty`;
+    `atoms.info` receives the finite numbers of the frame
     (`n_phases`, `threshold`, `interface_area` ...) and the tables as nested dictionaries. All of it
     survives `ase.io.write` to extended XYZ. What an earlier call wrote is replaced.
 
@@ -76,13 +87,25 @@ def annotate(
     TypeError
         For an unknown option.
     """
-    from phaseseg import label_phases
+    frame = frame_from_atoms(atoms, species_array=species_array)
+    fields: Fields
+    if model is not None:
+        from phaseseg import predict
 
-    fields: Fields = label_phases(
-        frame_from_atoms(atoms, species_array=species_array), species=species, **options
-    )
+        refuse_both(species)
+        fields = predict(frame, model, device=device, **options)
+    else:
+        from phaseseg import label_phases
+
+        fields = label_phases(frame, species="Fe" if species is None else species, **options)
     write_fields(atoms, fields)
     return fields
+
+
+def refuse_both(species: object) -> None:
+    """Raise TypeError where a species is given beside a model."""
+    if species is not None:
+        raise TypeError("a model knows its species; give a species or a model, not both.")
 
 
 def write_fields(atoms: Any, fields: Fields) -> None:

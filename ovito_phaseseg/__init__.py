@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ovito_phaseseg.modifiers import RestorePhaseTypes, WeakPhaseLabels
+    from ovito_phaseseg.modifiers import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
 
-__all__ = ["RestorePhaseTypes", "WeakPhaseLabels"]
+__all__ = ["PhaseSegmentation", "RestorePhaseTypes", "WeakPhaseLabels"]
 
 
 def __getattr__(name: str) -> Any:

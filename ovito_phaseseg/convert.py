@@ -16,8 +16,8 @@ from phaseseg.frame import Frame
 
 PREFIX = "PhaseSegmentation."
 """Begins the name of every attribute."""
-GRID = "phase-density"
-"""Identifier of the voxel grid."""
+GRIDS = {"density_grid": "phase-density", "score_grid": "phase-score"}
+"""Identifiers of the voxel grids."""
 INTERFACE = "phase-interface"
 """Identifier of the surface mesh."""
 
@@ -136,15 +136,24 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
 # Out
 
 
-def put_property(particles: Any, title: str, values: NDArray[Any]) -> Any:
+def put_property(
+    particles: Any, title: str, values: NDArray[Any], components: Sequence[str] | None = None
+) -> Any:
     """Make a particle property, in the place of one of that name and another type."""
     if values.dtype == np.int8:
         values = values.astype(np.int32)
     if title in particles:
         present = particles[title]
-        if present.dtype != values.dtype or present.ndim != values.ndim:
+        if present.dtype != values.dtype or present.ndim != values.ndim or components:
             del particles[title]
+    if components:
+        return particles.create_property(title, data=values, components=list(components))
     return particles.create_property(title, data=values)
+
+
+def component_names(spec: FieldSpec, values: NDArray[Any]) -> list[str] | None:
+    """Names of the columns of a probability; None for other fields."""
+    return [entry.name for entry in spec.classes[: values.shape[1]]] if spec.kind == "probability" else None
 
 
 def put_classes(prop: Any, spec: FieldSpec) -> None:
@@ -162,7 +171,7 @@ def put_atoms(data: Any, fields: Fields) -> None:
     """Write the per-atom fields as particle properties."""
     for name, values in fields.level("atom").items():
         spec = FIELD_SPECS[name]
-        prop = put_property(data.particles_, spec.title, values)
+        prop = put_property(data.particles_, spec.title, values, component_names(spec, values))
         if spec.kind == "class":
             put_classes(prop, spec)
 
@@ -173,14 +182,21 @@ def put_colors(data: Any, phase: NDArray[Any]) -> None:
     data.particles_.create_property("Color", data=lookup[phase])
 
 
-def put_grid(data: Any, grid: Grid, vis: Any = None) -> None:
-    """Write the density as a voxel grid of points, property "Phase Density".
+def put_gradient(data: Any, values: NDArray[Any], colors: Sequence[tuple[float, float, float]]) -> None:
+    """Color every particle by a value between 0 and 1, along evenly spaced colors."""
+    at = np.linspace(0, 1, len(colors))
+    mixed = [np.interp(values, at, [color[channel] for color in colors]) for channel in range(3)]
+    data.particles_.create_property("Color", data=np.stack(mixed, axis=1).astype(np.float32))
+
+
+def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> None:
+    """Write the grid of a field as a voxel grid of points.
 
     OVITO takes isosurfaces only of float64.
     """
-    spec = FIELD_SPECS["density_grid"]
+    spec = FIELD_SPECS[name]
     voxels = data.grids.create(
-        identifier=GRID,
+        identifier=GRIDS[name],
         title=spec.title,
         domain=_domain(data, grid),
         shape=grid.shape,
@@ -206,16 +222,16 @@ def _domain(data: Any, grid: Grid) -> Any:
     return cell
 
 
-def put_interface(data: Any, grid: Grid, threshold: float, vis: Any = None) -> None:
-    """Write the surface on which the grid has the value of the threshold as a surface mesh.
+def put_interface(data: Any, name: str, grid: Grid, level: float, vis: Any = None) -> None:
+    """Write the surface on which the grid of a field has the value of the level as a surface mesh.
 
     The surface is made in a clone, so that nothing else that OVITO's modifier makes is left behind.
     """
     clone = data.clone()
-    put_grid(clone, grid)
+    put_grid(clone, name, grid)
     clone.apply(
         CreateIsosurfaceModifier(
-            operate_on=f"voxels:{GRID}", property=FIELD_SPECS["density_grid"].title, isolevel=threshold
+            operate_on=f"voxels:{GRIDS[name]}", property=FIELD_SPECS[name].title, isolevel=level
         )
     )
     data.objects.append(clone.surfaces["isosurface"])
@@ -331,16 +347,21 @@ def restore(data: Any, column: str = "") -> None:
     if source != spec.title:
         del data.particles_[source]
     put_classes(put_property(data.particles_, spec.title, codes), spec)
-    for name in ("phase_density", "interface_distance", "domain"):
+    for name in (
+        "phase_density", "interface_distance", "domain", "phase_probability", "phase_uncertainty"
+    ):  # fmt: skip
         title, present = FIELD_SPECS[name].title, found.get(_plain(name))
-        if present is None or data.particles[present].ndim != 1:
+        if present is None:
             continue
         values = np.array(data.particles[present][...])
+        probability = FIELD_SPECS[name].kind == "probability"
+        if values.shape[1:] not in (((2,), (3,)) if probability else ((),)):
+            continue
         if name == "domain" and values.dtype.kind == "f":
             values = values.astype(np.int32)
         if present != title:
             del data.particles_[present]
-        put_property(data.particles_, title, values)
+        put_property(data.particles_, title, values, component_names(FIELD_SPECS[name], values))
 
 
 def _plain(name: str) -> str:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from ovito.pipeline import ModifierInterface
-from ovito.traits import OvitoObject
+from ovito.traits import FilePath, OvitoObject
 from ovito.vis import SurfaceMeshVis, VoxelGridVis
 from traits.api import Bool, Enum, Float, HasTraits, Range, Str, Union
+
+from phaseseg.checkpoint import DEFAULTS, SUFFIX, bundled_checkpoints
+
+DEFAULT_MODEL = DEFAULTS["segmentation"]
+PROBABILITY_COLORS = [(0.27, 0.46, 0.71), (0.97, 0.96, 0.93), (0.85, 0.47, 0.16)]
+UNCERTAINTY_COLORS = [(0.97, 0.96, 0.93), (0.55, 0.32, 0.62), (0.25, 0.05, 0.35)]
+# The default comes first; it also stands for itself where nothing is bundled.
+MODELS = list(dict.fromkeys([DEFAULT_MODEL, *bundled_checkpoints("segmentation")]))
 
 
 class _Checked(ModifierInterface):
@@ -31,7 +40,51 @@ class _Checked(ModifierInterface):
         return [name for name in itself.trait_names() if itself.trait(name).label]
 
 
-class WeakPhaseLabels(_Checked):
+class _PhaseModifier(_Checked):
+    """What labels and predictions have in common: how they are put into OVITO's data."""
+
+    def _put(
+        self, data: Any, fields: Any, rule: Any, field: Any, interface_grid: Callable[[], Any]
+    ) -> Generator[str | float, None, None]:
+        from ovito_phaseseg import convert
+
+        itself = cast(Any, self)
+        messages = list(fields.messages)
+        convert.put_atoms(data, fields)
+        convert.put_tables(data, fields)
+        if itself.voxel_grid:
+            convert.put_grid(data, rule.grid_name, fields[rule.grid_name], itself.grid_vis)
+        if itself.interface_mesh and fields["n_domains"]:
+            yield 0.85
+            if not field.lattice.flat.any():
+                level = fields[rule.level_name]
+                convert.put_interface(data, rule.grid_name, interface_grid(), level, itself.interface_vis)
+            else:
+                messages.append("The interface of a 2D cell is a line; no surface mesh was made.")
+        convert.put_attributes(data, fields, messages)
+        yield 1.0
+        if messages:
+            yield " ".join(messages)
+
+
+@contextmanager
+def _told(name: str, remedy: str) -> Iterator[None]:
+    """Put the name of the modifier before what it says of an error."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise MemoryError(f"{name}: the memory is not enough; {remedy}. {error}") from error
+    except ImportError as error:
+        raise ImportError(
+            f"{name}: {error}; install everything with: pip install ovito-phaseseg[ovito]"
+        ) from error
+    except RuntimeError as error:
+        raise RuntimeError(f"{name}: {error}") from error
+
+
+class WeakPhaseLabels(_PhaseModifier):
     """Label every particle as rich or poor in a chosen species, or as part of the boundary.
 
     Parameters
@@ -131,18 +184,8 @@ class WeakPhaseLabels(_Checked):
         self, data: Any, *, frame: int, data_cache: Any = None, **_: Any
     ) -> Generator[str | float, None, None]:
         """Label the particles of `data`; called by OVITO."""
-        try:
+        with _told("Weak phase labels", "choose larger voxels"):
             yield from self._label(data, frame, data_cache)
-        except ValueError as error:
-            raise ValueError(f"Weak phase labels: {error}") from error
-        except MemoryError as error:
-            raise MemoryError(
-                f"Weak phase labels: the memory is not enough; choose larger voxels. {error}"
-            ) from error
-        except ImportError as error:
-            raise ImportError(
-                f"Weak phase labels: {error}; install everything with: pip install ovito-phaseseg[ovito]"
-            ) from error
 
     def _label(self, data: Any, frame: int, data_cache: Any) -> Generator[str | float, None, None]:
         if "numba" not in sys.modules:
@@ -170,24 +213,10 @@ class WeakPhaseLabels(_Checked):
         fields = label_density(atoms, density, rule)
         yield 0.8
         yield "Output"
-        messages = list(fields.messages)
-        convert.put_atoms(data, fields)
-        convert.put_tables(data, fields)
         if self.color_by_phase:
             convert.put_colors(data, fields["phase"])
-        if self.voxel_grid:
-            convert.put_grid(data, fields["density_grid"], self.grid_vis)
-        if self.interface_mesh and fields["n_domains"]:
-            yield 0.85
-            if not density.lattice.flat.any():
-                cut = fields["threshold"]
-                convert.put_interface(data, interface_grid(density, rule, cut), cut, self.interface_vis)
-            else:
-                messages.append("The interface of a 2D cell is a line; no surface mesh was made.")
-        convert.put_attributes(data, fields, messages)
-        yield 1.0
-        if messages:
-            yield " ".join(messages)
+        cut = fields["threshold"]
+        yield from self._put(data, fields, rule, density, lambda: interface_grid(density, rule, cut))
 
     def rule(self) -> Any:
         """The parameters as a `LabelRule`."""
@@ -211,6 +240,151 @@ class WeakPhaseLabels(_Checked):
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
         """What OVITO Pro shows beside the modifier."""
         return f"{self.species}, σ {self.sigma:g} Å"
+
+
+class PhaseSegmentation(_PhaseModifier):
+    """Tell two liquids apart with a trained graph network: phase, probability, uncertainty.
+
+    Parameters
+    ----------
+    model : name of a checkpoint that comes with phaseseg, default "segmentation/gat-v1"
+    model_file : str, default ""
+        Checkpoint file of your own (`phaseseg train segmentation`), in place of `model`.
+    types : str, default ""
+        Names of the particle types 1, 2, ..., separated by commas (`"Fe,Mg,Si,O,N"`): for files
+        without element names. Given names take the place of those in the file.
+    device : "auto", "cpu", "torch" or "cuda", default "auto"
+        Compiled loops, which need no torch ("auto", "cpu"); torch on the processor or on a GPU.
+    threshold : float between 0 and 1, default 0.5
+        Probability from which on a particle is rich.
+    boundary : "interface", "voxels" or "learned", default "interface"
+        By the distance to the interface; by dilated voxels as in the paper; the class of a network
+        that has learned it.
+    boundary_width : float or None, default None
+        Particles within half of it (Å) of the interface are boundary; None as the network was trained.
+    keep : "all" or "largest", default "all"
+        Rich domains to keep: those from `min_volume` on, or the largest.
+    min_volume : float or None, default None
+        Smaller domains (Å^3) are taken for noise; None as the network was trained.
+    bulk_distance : float, default 5 Å
+        Bulk begins this far from the interface.
+    color_by : "nothing", "phase", "probability" or "uncertainty", default "nothing"
+    interface_mesh : bool, default True
+        Output the interface as a surface mesh.
+    voxel_grid : bool, default True
+        Output the score of the network as a voxel grid.
+
+    Output: the particle properties `Phase` (typed: 0 poor, 1 rich, 2 boundary), `Phase Probability`
+    (components poor, rich, and boundary if learned), `Phase Uncertainty`, `Interface Distance` (Å,
+    positive in the rich phase) and `Domain` (1 the largest); the voxel grid `phase-score`; the surface
+    mesh `phase-interface`; the tables `phase-composition`, `phase-partition`, `phase-domains` and
+    `phase-proxigram`; the attributes `PhaseSegmentation.*`.
+
+    What the network says is kept for the current frame: only `model`, `model_file`, `types`, `device`
+    and what lies upstream run it anew.
+    """
+
+    model = Enum(DEFAULT_MODEL, MODELS, label="Checkpoint", ovito_group="Network")
+    model_file = FilePath(
+        "", label="Own file (empty: the checkpoint above)", ovito_group="Network",
+        ovito_file_filter=[f"Checkpoints (*{SUFFIX})", "All files (*)"],
+    )  # fmt: skip
+    device = Enum("auto", "cpu", "torch", "cuda", label="Device", ovito_group="Network")
+    types = Str("", label="Names of types 1, 2, ...", ovito_group="Network", ovito_placeholder="Fe,Mg,Si,O,N")
+
+    threshold = Range(
+        low=0.0, high=1.0, value=0.5, exclude_low=True, exclude_high=True,
+        label="Threshold (probability)", ovito_group="Phases", ovito_invalidate_cache=False,
+    )  # fmt: skip
+    keep = Enum("all", "largest", label="Domains kept", ovito_group="Phases", ovito_invalidate_cache=False)
+    min_volume = Union(
+        None, Float, label="Smallest domain (Å³; none = as trained)", ovito_group="Phases",
+        ovito_invalidate_cache=False,
+    )  # fmt: skip
+
+    boundary = Enum(
+        "interface", "voxels", "learned",
+        label="Boundary", ovito_group="Interface", ovito_invalidate_cache=False,
+    )  # fmt: skip
+    boundary_width = Union(
+        None, Float, label="Boundary width (Å; none = as trained)", ovito_group="Interface",
+        ovito_invalidate_cache=False,
+    )  # fmt: skip
+    bulk_distance = Range(
+        low=0.0, value=5.0,
+        label="Bulk begins at (Å)", ovito_group="Interface", ovito_invalidate_cache=False,
+    )  # fmt: skip
+
+    color_by = Enum(
+        "nothing", "phase", "probability", "uncertainty",
+        label="Color particles by", ovito_group="Output", ovito_invalidate_cache=False,
+    )  # fmt: skip
+    interface_mesh = Bool(
+        True, label="Interface as surface mesh", ovito_group="Output", ovito_invalidate_cache=False
+    )
+    voxel_grid = Bool(True, label="Score as voxel grid", ovito_group="Output", ovito_invalidate_cache=False)
+    interface_vis = OvitoObject(
+        SurfaceMeshVis,
+        title="Phase interface",
+        show_cap=False,
+        surface_color=(0.93, 0.86, 0.56),
+        surface_transparency=0.4,
+    )
+    grid_vis = OvitoObject(VoxelGridVis, title="Phase score", enabled=False)
+
+    def modify(
+        self, data: Any, *, frame: int, data_cache: Any = None, **_: Any
+    ) -> Generator[str | float, None, None]:
+        """Predict the phases of `data`; called by OVITO."""
+        with _told("Phase segmentation", "take fewer particles"):
+            yield from self._predict(data, frame, data_cache)
+
+    def _predict(self, data: Any, frame: int, data_cache: Any) -> Generator[str | float, None, None]:
+        if "numba" not in sys.modules:
+            yield "Loading; the very first use compiles for a while"
+        from ovito_phaseseg import convert
+        from phaseseg.predict import load_model
+
+        network = load_model(self.model_file or self.model)
+        options = {
+            name: getattr(self, name)
+            for name in ("threshold", "boundary", "boundary_width", "keep", "min_volume", "bulk_distance")
+        }
+        rule = network.rule(**options)
+        atoms = convert.frame_from_data(data, self.types)
+        yield 0.05
+        # OVITO empties the cache when a parameter of the network or anything upstream changes.
+        cache = {} if data_cache is None else data_cache.attributes
+        key = repr((frame, atoms.n_atoms, self.types, network.checkpoint.hash, self.device))
+        if cache.get("phaseseg.key") != key:
+            for name in ("phaseseg.key", "phaseseg.scores", "phaseseg.field"):  # one frame in memory
+                if name in cache:
+                    del cache[name]
+            yield f"{network.name} on {atoms.n_atoms:,} particles"
+            scores = network.score(atoms, device=self.device)
+            cache["phaseseg.scores"], cache["phaseseg.field"] = scores, network.field(atoms, scores)
+            cache["phaseseg.key"] = key
+        scores, field = cache["phaseseg.scores"], cache["phaseseg.field"]
+        yield 0.6
+        yield "Phases and interface"
+        fields = network.fields(atoms, scores, field=field, **options)
+        yield 0.8
+        yield "Output"
+        if self.color_by == "phase":
+            convert.put_colors(data, fields["phase"])
+        elif self.color_by == "probability":
+            convert.put_gradient(data, scores.probability, PROBABILITY_COLORS)
+        elif self.color_by == "uncertainty":
+            # No two networks can disagree by more than a standard deviation of one half.
+            convert.put_gradient(data, 2 * scores.uncertainty, UNCERTAINTY_COLORS)
+        yield from self._put(data, fields, rule, field, lambda: network.interface_grid(field, **options))
+        data.attributes[convert.PREFIX + "model"] = network.name
+        data.attributes[convert.PREFIX + "model_sha256"] = network.checkpoint.hash
+
+    def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
+        """What OVITO Pro shows beside the modifier."""
+        name = str(self.model_file).replace("\\", "/").rpartition("/")[2] or self.model
+        return f"{name.removeprefix('segmentation/')}, p ≥ {self.threshold:g}"
 
 
 class RestorePhaseTypes(_Checked):
