@@ -236,7 +236,8 @@ def _print_contents(console: Console, table: Table, width: float) -> None:
     found = {(row["phase"], row["element"]): row for row in rows}
     for phase in ("rich", "poor"):
         for label, column in (("reference", "reference (wt%)"), ("prediction", "prediction (wt%)")):
-            shown.add_row(phase, label, *(f"{found[phase, e][column]:.3f}" for e in elements))
+            values = [found[phase, e][column] for e in elements]
+            shown.add_row(phase, label, *(f"{v:.3f}" if isfinite(v) else "–" for v in values))
         changes = [found[phase, e]["relative difference (%)"] for e in elements]
         shown.add_row(
             phase, "difference", *(f"{v:+.2f} %" if isfinite(v) else "–" for v in changes), end_section=True
