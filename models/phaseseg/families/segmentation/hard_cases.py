@@ -22,7 +22,7 @@ RICH_FRACTIONS = (0.02, 0.05, 0.10, 0.20, 0.50, 0.80, 0.95, 0.98)
 MARGIN = 3.0
 """Å: atoms nearer to a cut face do not count."""
 CLOSEST = 1.5
-"""Å: where a stamp would leave two atoms nearer than this, that of the host is removed."""
+"""Å: where a stamp would leave two atoms nearer than this, that of the poor liquid is removed."""
 
 
 # --------------------------------------------------------------------------------- time average
@@ -143,15 +143,16 @@ def _stamped(
     lengths = np.diag(host.cell)
     names = tuple(dict.fromkeys([*host.species_names, *guest.species_names]))
     kept = np.flatnonzero(inside_host <= 0)
-    place = (host.positions[kept] - host.origin) % lengths
-    if len(guest_positions):
-        # A coordinate that rounding puts on the upper end belongs to the lower one.
-        own = np.where(guest_positions % lengths >= lengths, 0.0, guest_positions % lengths)
-        place = np.where(place >= lengths, 0.0, place)
-        nearest = cKDTree(own, boxsize=lengths).query(place)[0]
-        kept, place = kept[nearest >= CLOSEST], place[nearest >= CLOSEST]
-    else:
-        own = np.empty((0, 3))
+    place, own = (positions % lengths for positions in (host.positions[kept] - host.origin, guest_positions))
+    # A coordinate that rounding puts on the upper end belongs to the lower one.
+    place, own = np.where(place >= lengths, 0.0, place), np.where(own >= lengths, 0.0, own)
+    poor, rich = (place, own) if guest_is_rich else (own, place)
+    if len(rich):
+        room = cKDTree(rich, boxsize=lengths).query(poor)[0] >= CLOSEST
+        if guest_is_rich:
+            kept, place = kept[room], place[room]
+        else:
+            guest_atoms, own, guest_inside = guest_atoms[room], own[room], guest_inside[room]
     species = np.concatenate(
         [
             np.array(host.species_names)[host.species[kept]],
@@ -172,7 +173,7 @@ def droplet(
     """A sphere of one liquid in the other; returns the frame and the signed distances (n_atoms,), Å.
 
     The sphere is cut from the middle of the guest's cell. Atoms of the host inside it are removed, and
-    those nearer than 1.5 Å to an atom of the guest.
+    those of the poor liquid nearer than 1.5 Å to an atom of the rich one.
 
     center : (3,), Å, in the host's cell
     radius : Å, less than half of either cell
