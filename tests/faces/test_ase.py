@@ -9,7 +9,7 @@ import pytest
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from ase_bridge import PhaseCalculator, annotate, frame_from_atoms
-from phaseseg import label_phases
+from phaseseg import label_phases, predict
 
 ARRAYS = ("phase", "phase_density", "interface_distance", "domain")
 
@@ -152,3 +152,66 @@ def test_bad_atoms(atoms):
     with pytest.raises(ValueError, match="atom 5 has the coordinates"):
         annotate(atoms)
     assert "phase" not in atoms.arrays
+
+
+# Networks
+
+
+PREDICTED = ("phase", "phase_probability", "phase_uncertainty", "interface_distance", "domain")
+
+
+@pytest.fixture(scope="module")
+def pair(make_checkpoint):
+    """An ensemble for Fe and O."""
+    return make_checkpoint("segmentation/pair-v1", n_members=2, species=("Fe", "O"))
+
+
+def test_annotate_with_a_model_is_predict(atoms, pair, tmp_path):
+    annotate(atoms)
+    untouched = atoms.copy()
+    fields = annotate(atoms, model=pair, threshold=0.4)
+    expected = predict(frame_from_atoms(untouched), pair, threshold=0.4)
+    assert expected["n_phases"] == 2
+    for name in PREDICTED:
+        np.testing.assert_array_equal(fields[name], expected[name])
+        np.testing.assert_array_equal(atoms.arrays[name], expected[name])
+    # What the labeling before had written is gone.
+    assert "phase_density" not in atoms.arrays and "threshold" not in atoms.info
+    assert atoms.info["probability_threshold"] == 0.4
+    ase.io.write(tmp_path / "predicted.xyz", atoms)
+    back = ase.io.read(tmp_path / "predicted.xyz")
+    np.testing.assert_allclose(back.arrays["phase_probability"], expected["phase_probability"], atol=1e-8)
+
+
+def test_calculator_with_a_model(atoms, pair):
+    calculator = PhaseCalculator(model=pair, boundary_width=1.0)
+    expected = predict(frame_from_atoms(atoms), pair, boundary_width=1.0)
+    for name in PREDICTED:
+        np.testing.assert_array_equal(calculator.get_property(name, atoms), expected[name])
+        np.testing.assert_array_equal(atoms.arrays[name], expected[name])
+    first = calculator.fields
+    calculator.get_property("phase", atoms)
+    assert calculator.fields is first
+    calculator.set(threshold=0.2)
+    wider = calculator.get_property("phase", atoms)
+    assert calculator.fields is not first and (wider != expected["phase"]).any()
+    with pytest.raises(PropertyNotImplementedError):
+        calculator.get_property("phase_density", atoms)
+    with pytest.raises(PropertyNotImplementedError):
+        PhaseCalculator().get_property("phase_probability", atoms)
+
+
+def test_options_of_a_model_are_checked_at_once(atoms, pair):
+    for use in (lambda **options: annotate(atoms, **options), PhaseCalculator):
+        with pytest.raises(TypeError, match="unknown option sigma; the options are threshold"):
+            use(model=pair, sigma=1.0)
+        with pytest.raises(TypeError, match="give a species or a model, not both"):
+            use(species="Fe", model=pair)
+        with pytest.raises(ValueError, match="threshold must be a probability"):
+            use(model=pair, threshold=2.0)
+        with pytest.raises(ValueError, match="there is no checkpoint of this name"):
+            use(model="no-such-name")
+    assert "phase" not in atoms.arrays
+    atoms.symbols[:3] = "Xe"
+    with pytest.raises(ValueError, match="does not know the species Xe; it knows Fe, O"):
+        annotate(atoms, model=pair)

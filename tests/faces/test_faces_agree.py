@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ase_bridge import annotate
-from phaseseg import label_phases
+from phaseseg import label_phases, predict
 from phaseseg.fields import FIELD_SPECS
 from phaseseg.io import read_frames
 
@@ -76,3 +76,67 @@ def test_command_line(case, tmp_path, suffix):
     assert run.returncode == 0, run.stderr
     found = next(read_frames(output, fields=True)).fields
     assert_identical({name: found[name].astype(expected[name].dtype) for name in ARRAYS}, expected)
+
+
+# Predictions --------------------------------------------------------------------------------------
+
+PREDICTED = ("phase", "phase_probability", "phase_uncertainty", "interface_distance", "domain")
+PREDICT_OPTIONS = {"threshold": 0.45, "boundary_width": 1.0}
+
+
+@pytest.fixture(scope="module")
+def predicted(case, checkpoint_file):
+    """Path, frame number, frame, and the prediction of the library."""
+    path, number, frame, _ = case
+    return path, number, frame, predict(frame, checkpoint_file, **PREDICT_OPTIONS)
+
+
+def test_there_is_something_to_agree_about_in_predictions(predicted):
+    *_, fields = predicted
+    assert fields["n_phases"] == 2 and fields["mean_uncertainty"] > 0
+    assert set(np.unique(fields["phase"])) == {0, 1, 2}
+
+
+def test_predictions_in_ovito(predicted, checkpoint_file):
+    io = pytest.importorskip("ovito.io")
+    from ovito_phaseseg import PhaseSegmentation
+
+    path, number, _, expected = predicted
+    pipeline = io.import_file(path)
+    pipeline.modifiers.append(PhaseSegmentation(model_file=str(checkpoint_file), **PREDICT_OPTIONS))
+    data = pipeline.compute(number)
+    found = {name: data.particles[FIELD_SPECS[name].title][...] for name in PREDICTED}
+    found = {name: found[name].astype(expected[name].dtype) for name in PREDICTED}
+    assert_identical(found, expected, PREDICTED)
+    for name, value in expected.level("frame").items():
+        np.testing.assert_equal(data.attributes["PhaseSegmentation." + name], value, err_msg=name)
+
+
+def test_predictions_in_ase(predicted, checkpoint_file):
+    import gzip
+
+    path, number, _, expected = predicted
+    with gzip.open(path, "rt") as file:
+        atoms = ase.io.read(file, index=number, format="lammps-dump-text", order=False)
+    annotate(atoms, model=checkpoint_file, **PREDICT_OPTIONS)
+    assert_identical(atoms.arrays, expected, PREDICTED)
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".dump"])
+def test_predictions_of_the_command_line(predicted, checkpoint_file, tmp_path, suffix):
+    path, number, _, expected = predicted
+    output = tmp_path / f"predicted{suffix}"
+    command = [sys.executable, "-m", "phaseseg.cli", "predict", path, "-m", str(checkpoint_file)]
+    command += ["-o", str(output), "--threshold", "0.45", "--boundary-width", "1.0"]
+    command += ["--frames", f"{number}:{number + 1}"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = next(read_frames(output, fields=True)).fields
+    if suffix == ".dump":
+        found = {
+            **found,
+            "phase_probability": np.stack([found[f"phase_probability[{k}]"] for k in (1, 2)], axis=1),
+        }
+    assert_identical(
+        {name: found[name].astype(expected[name].dtype) for name in PREDICTED}, expected, PREDICTED
+    )

@@ -84,7 +84,10 @@ def quantity_label(rule: Rule) -> str:
 def figure_histogram(fields: Fields, rule: Rule) -> Figure:
     """Distribution of the field over the voxels, with the cut that was used and the other rules' cuts."""
     values = fields[rule.grid_name].values
-    counts, edges = np.histogram(values, bins=90)
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-4 * max(abs(low), abs(high), 1e-12):  # a constant needs some width
+        low, high = low - 0.5 * abs(low) - 1e-12, high + 0.5 * abs(high) + 1e-12
+    counts, edges = np.histogram(values, bins=90, range=(low, high))
     shares = 100 * counts / values.size
     centers, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
     cut, two = float(fields[rule.level_name]), was_cut(fields)
@@ -95,7 +98,8 @@ def figure_histogram(fields: Fields, rule: Rule) -> Figure:
     # Almost empty voxels would flatten everything else: a bar that goes on says how far.
     highest = float(shares.max())
     sides = [float(shares[side].max(initial=0)) for side in (centers <= cut, centers > cut)]
-    limit = 1.1 * min(highest, 2 * (min(sides) if two and min(sides) else float(np.sort(shares)[-2])))
+    second = min(sides) if two and min(sides) else float(np.sort(shares)[-2])
+    limit = 1.1 * min(highest, 2 * second or highest)
     if highest > limit:
         beside = centers[np.flatnonzero(shares > 0.8 * limit).max()]
         ax.annotate(f"↑ {highest:.0f} %", (beside, limit), (6, -3), va="top", textcoords="offset points",

@@ -1,0 +1,176 @@
+"""`phaseseg predict`: what it writes and prints, and one sentence with an exit code for bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from faces.test_cli import COMMAND, ENVIRONMENT, flat, melt
+from phaseseg import cli, load_model, predict
+from phaseseg.checkpoint import save_checkpoint
+from phaseseg.io import read_frames, write_frames
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, make_checkpoint) -> Path:
+    """An ensemble for Fe and O."""
+    path = tmp_path_factory.mktemp("checkpoints") / "pair-v1.safetensors"
+    save_checkpoint(make_checkpoint("segmentation/pair-v1", n_members=2, species=("Fe", "O")), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trajectory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("melt") / "melt.dump.gz"
+    write_frames(path, [(melt(seed), {}) for seed in range(4)])
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, ["predict", *map(str, arguments)])
+
+
+def test_predictions_are_those_of_the_library(trajectory: Path, pair: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.xyz"
+    result = run(trajectory, "-m", pair, "-o", output, "--threshold", 0.4, "--boundary-width", 1.2)
+    assert result.exit_code == 0, result.stderr
+    for frame, written in zip(read_frames(trajectory), read_frames(output, fields=True), strict=True):
+        fields = predict(frame, pair, threshold=0.4, boundary_width=1.2)
+        assert fields["n_phases"] == 2
+        for name in ("phase", "domain", "phase_probability", "phase_uncertainty", "interface_distance"):
+            assert np.array_equal(written.fields[name].astype(fields[name].dtype), fields[name]), name
+    assert "rich" in result.stdout and "4 frames" in result.stdout
+    assert "Two phases" in result.stderr and "4 frames predicted in" in result.stderr
+
+
+def test_workers_write_the_same_bytes(trajectory: Path, pair: Path, tmp_path: Path) -> None:
+    assert run(trajectory, "-m", pair, "-o", tmp_path / "one.dump").exit_code == 0
+    assert run(trajectory, "-m", pair, "-o", tmp_path / "two.dump", "--workers", 2).exit_code == 0
+    assert (tmp_path / "one.dump").read_bytes() == (tmp_path / "two.dump").read_bytes()
+    assert "phase_probability[2]" in (tmp_path / "one.dump").read_text()[:1000]
+
+
+def test_json_report_and_tables(trajectory: Path, pair: Path, tmp_path: Path) -> None:
+    options = (
+        "--threshold 0.6 --boundary voxels --keep largest --min-volume 50 --bulk-distance 4 --device cpu"
+    )
+    result = run(trajectory, "-m", pair, "--json", "--report", tmp_path / "report", *options.split())
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
+    assert found["rule"] == {
+        "model": "segmentation/pair-v1", "species": ["Fe"], "threshold": 0.6, "boundary_width": 0.68,
+        "boundary": "voxels", "keep": "largest", "min_volume": 50.0, "bulk_distance": 4.0, "device": "cpu",
+        "sha256": load_model(pair).checkpoint.hash,
+    }  # fmt: skip
+    scalars = {row["name"]: row for row in found["tables"]["scalars"]}
+    assert scalars["probability_threshold"]["mean"] == 0.6 and scalars["score_threshold"]["unit"] == "Å"
+    assert 0 < scalars["mean_uncertainty"]["mean"] < 0.1
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert (
+        "segmentation/pair-v1" in page and "the score passes the cut" in page and "mean uncertainty" in page
+    )
+    for name in ("slices", "histogram", "composition", "proxigram", "time_series"):
+        assert (tmp_path / "report" / f"{name}.png").is_file()
+    assert run(trajectory, "-m", pair, "-o", tmp_path / "out.json", "--frames", "0").exit_code == 0
+    assert json.loads((tmp_path / "out.json").read_text())["frames"] == 1
+
+
+def test_a_report_of_one_phase(pair: Path, tmp_path: Path) -> None:
+    frame = melt()
+    write_frames(tmp_path / "in.xyz", [(frame.replace(species=np.ones(len(frame), int)), {})])
+    result = run(tmp_path / "in.xyz", "-m", pair, "--report", tmp_path / "report")
+    assert result.exit_code == 0, result.stderr
+    assert "One phase by segmentation/pair-v1" in flat(result.stderr)
+
+
+def test_quiet_prints_nothing(trajectory: Path, pair: Path, tmp_path: Path) -> None:
+    result = run(trajectory, "-m", pair, "-o", tmp_path / "a.xyz", "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--threshold", "1"], "threshold must be a probability between 0 and 1"),
+        (["--boundary-width", "-1"], "boundary_width must be a number not below 0"),
+        (["--boundary", "wide"], "boundary must be one of interface, voxels, learned"),
+        (["--boundary", "learned"], "segmentation/pair-v1 has not learned a boundary class"),
+        (["--keep", "some"], "keep must be one of all, largest"),
+        (["--device", "tpu"], "device must be auto, cpu, torch or cuda"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--frames", "a:b"], "--frames must be start:stop:step"),
+        (["-o", "out.pdf"], "the name does not tell a format"),
+    ],
+)
+def test_bad_usage(trajectory: Path, pair: Path, options: list[str], sentence: str) -> None:
+    result = run(trajectory, "-m", pair, *options)
+    assert result.exit_code == cli.USAGE and result.stdout == ""
+    assert sentence in flat(result.stderr)
+
+
+def test_bad_input(trajectory: Path, pair: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.xyz"
+    result = run(trajectory, "-m", tmp_path / "none.safetensors", "-o", output)
+    assert result.exit_code == cli.INPUT and "there is no such file" in flat(result.stderr)
+    result = run(trajectory, "-m", "no-such-name", "-o", output)
+    assert result.exit_code == cli.INPUT and "there is no checkpoint of this name" in flat(result.stderr)
+    (tmp_path / "bad.safetensors").write_bytes(pair.read_bytes()[:-4] + b"abcd")
+    result = run(trajectory, "-m", tmp_path / "bad.safetensors", "-o", output)
+    assert result.exit_code == cli.INPUT and "has changed" in flat(result.stderr)
+    result = run(trajectory, "-m", pair, "--types", "Fe,Xe", "-o", output)
+    assert result.exit_code == cli.INPUT and "does not know the species Xe" in flat(result.stderr)
+    assert not output.exists()
+
+
+def test_a_device_that_is_not_there(
+    trajectory: Path, make_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from phaseseg.families.segmentation import prediction
+
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(make_checkpoint(species=("Fe", "O"), cut=0.41), path)
+    monkeypatch.setattr(prediction, "find_spec", lambda name: None)
+    result = run(trajectory, "-m", path, "--device", "torch")
+    assert result.exit_code == cli.FAILURE and "needs torch, which is not installed" in flat(result.stderr)
+
+
+def test_an_interruption_discards_the_partial_output(
+    trajectory: Path, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: object, frames: object):
+        yield from real(self, frames)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    real = cli._Labeling.results
+    monkeypatch.setattr(cli._Labeling, "results", interrupted)
+    result = run(trajectory, "-m", pair, "-o", tmp_path / "out.xyz")
+    assert result.exit_code == cli.INTERRUPTED and flat(result.stderr).endswith("out.xyz was not written.")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_control_c_ends_cleanly(tmp_path: Path, pair: Path, workers: int) -> None:
+    source = tmp_path / "long.xyz"
+    write_frames(source, ((melt(seed % 7), {}) for seed in range(1500)))
+    process = subprocess.Popen(
+        [*COMMAND, "predict", source, "-m", pair, "-o", tmp_path / "out.xyz", "--workers", str(workers)],
+        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".*out.xyz")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (cli.INTERRUPTED, -signal.SIGINT), errors
+    assert "interrupted" in errors and "was not written" in errors and "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["long.xyz"]
