@@ -114,7 +114,8 @@ def figure_histogram(fields: Fields, rule: Rule) -> Figure:
                        label=f"{label}, {fields[name]:.4g}")  # fmt: skip
     ax.set_xlabel(quantity_label(rule))
     ax.set_ylabel("share of the volume (%)")
-    ax.legend(loc="upper right")
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(loc="upper right")
     return figure
 
 
