@@ -372,7 +372,7 @@ def _frame_progress(name: str, shown: bool) -> Iterator[Callable[..., Iterator[A
     """A function that passes frames on and counts them on a bar, on a terminal only."""
     console = Console(stderr=True)
     if not (shown and console.is_terminal):
-        yield lambda items, _: iter(items)
+        yield lambda items, *_: iter(items)
         return
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,} frames"),
@@ -380,8 +380,8 @@ def _frame_progress(name: str, shown: bool) -> Iterator[Callable[..., Iterator[A
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as progress:
 
-        def counted(items: Iterable[Any], doing: str) -> Iterator[Any]:
-            first_use = "the first use on a machine compiles for some 15 s"
+        def counted(items: Iterable[Any], doing: str, seconds: int = 15) -> Iterator[Any]:
+            first_use = f"the first use on a machine compiles for some {seconds} s"
             task = progress.add_task(f"{name}: {doing}; {first_use}", total=None)
             for item in items:
                 progress.update(task, advance=1, description=f"{name}: {doing}")

@@ -85,7 +85,7 @@ def predict_command(
                 settings={"device": device, "sha256": network.checkpoint.hash},
             )  # fmt: skip
             cli._write_or_drop(
-                counted(run.results(reader()), f"predicting with {network.name}"),
+                counted(run.results(reader()), f"predicting with {network.name}", 30),
                 output if kind == "frames" else None,
             )
         cli._finish(run, output if kind == "tables" else None, report, as_json=as_json, quiet=quiet)
