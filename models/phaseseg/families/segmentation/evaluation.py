@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from phaseseg.families.segmentation.composition import element_masses
 from phaseseg.families.segmentation.config import LabelRule
@@ -219,7 +220,7 @@ class Member:
 def one_member(scores: Scores, index: int, temperature: float) -> Scores:
     """The scores of one network of a model, as if it were alone."""
     score = scores.members[index]
-    probability = 1 / (1 + np.exp(-score / np.float32(temperature)))
+    probability = expit(score / np.float32(temperature))
     return replace(
         scores,
         score=score,

@@ -18,6 +18,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -719,7 +720,7 @@ def _validation_numbers(
     rich = distance >= 0
     near = np.abs(distance) < BOUND / 2
     error = score[near] - distance[near]
-    probability = 1 / (1 + np.exp(-score / temperature))
+    probability = expit(score / temperature)
     numbers = {
         "atoms": len(score),
         "error": float(np.mean((score >= 0) != rich)),
