@@ -78,7 +78,9 @@ def grid_points(grid):
     return grid.origin + fractions @ grid.cell
 
 
-def score_field(points, frame, score, sigma, bound, flat=(False, False, False), steps=None):
+def score_field(
+    points, frame, score, sigma, bound, flat=(False, False, False), steps=None, curvature=False
+):  # fmt: skip
     """Scores of the atoms as a field at the points of a grid: their mean, freed of the atoms' density.
 
     Returns the field, and the density of the atoms over its mean.
@@ -114,9 +116,32 @@ def score_field(points, frame, score, sigma, bound, flat=(False, False, False), 
             found.append((8 * (f[2] - f[1]) - (f[3] - f[0])) / 12)
         return np.stack(found, axis=-1) @ np.linalg.inv(steps).T
 
+    def laplacian(values):
+        padded = np.pad(values, 2, "edge")
+        for axis in range(3):  # the edges again, where the grid closes
+            if closes[axis]:
+                padded = np.take(padded, (np.arange(padded.shape[axis]) - 2) % values.shape[axis] + 2, axis)
+
+        def at(*shift):
+            n = values.shape
+            return padded[tuple(slice(2 + s, 2 + s + m) for s, m in zip(shift, n, strict=True))]
+
+        metric, unit, total = np.linalg.inv(steps @ steps.T), np.eye(3, dtype=int), 0.0
+        for a in range(3):
+            e = unit[a]
+            second = (16 * (at(*e) + at(*-e)) - at(*(2 * e)) - at(*(-2 * e)) - 30 * values) / 12
+            total = total + metric[a, a] * second
+            for b in range(a):
+                plus, minus = e + unit[b], e - unit[b]
+                mixed = (at(*plus) + at(*-plus) - at(*minus) - at(*-minus)) / 4
+                total = total + 2 * metric[a, b] * mixed
+        return total
+
     field = mean
     for _ in range(2):
         field = mean - sigma**2 * (slope(field) * slope(log)).sum(axis=-1)
+    if curvature:
+        field = field - sigma**2 / 2 * laplacian(field)
     return np.where(den < void, -bound, np.clip(field, -bound, bound)), den / usual
 
 

@@ -396,6 +396,44 @@ def subtract_slopes(mean, field, logarithm, metric, wrap, out):
 
 
 @jit
+def subtract_curvature(field, metric, wrap, out):
+    """out = field - div grad field, with central differences (fourth order along the axes, second across).
+
+    `metric` as for `subtract_slopes`; `out` is another array.
+    """
+    n0, n1, n2 = field.shape
+    # (16 (f1 + f-1) - (f2 + f-2) - 30 f) / 12 along an axis; (f11 - f1-1 - f-11 + f-1-1) / 4 across.
+    near, far, here, across = np.float32(16 / 12), np.float32(1 / 12), np.float32(30 / 12), np.float32(2 / 4)
+    m0, m1, m2 = np.float32(metric[0, 0]), np.float32(metric[1, 1]), np.float32(metric[2, 2])
+    m01, m02, m12 = across * metric[0, 1], across * metric[0, 2], across * metric[1, 2]
+    skewed = abs(m01) + abs(m02) + abs(m12) > 1e-9 * (m0 + m1 + m2)
+    center = np.float32(1) + here * (m0 + m1 + m2)
+    line = np.empty(n2 + 4, dtype=np.float32)
+    for i in range(n0):
+        a, b, c, d = _around(i, n0, wrap[0])
+        for j in range(n1):
+            p, q, r, s = _around(j, n1, wrap[1])
+            fa, fb, fc, fd = field[a, j], field[b, j], field[c, j], field[d, j]
+            fp, fq, fr, fs = field[i, p], field[i, q], field[i, r], field[i, s]
+            _fill_line(field[i, j], wrap[2], line)
+            to = out[i, j]
+            for k in range(np.uint64(n2)):
+                to[k] = (
+                    center * line[k + 2]
+                    - m0 * (near * (fb[k] + fc[k]) - far * (fa[k] + fd[k]))
+                    - m1 * (near * (fq[k] + fr[k]) - far * (fp[k] + fs[k]))
+                    - m2 * (near * (line[k + 1] + line[k + 3]) - far * (line[k] + line[k + 4]))
+                )
+            if skewed:
+                for k in range(n2):
+                    _, u, v, _ = _around(k, n2, wrap[2])
+                    mixed = m01 * (field[c, r, k] - field[c, q, k] - field[b, r, k] + field[b, q, k])
+                    mixed += m02 * (field[c, j, v] - field[c, j, u] - field[b, j, v] + field[b, j, u])
+                    mixed += m12 * (field[i, r, v] - field[i, r, u] - field[i, q, v] + field[i, q, u])
+                    to[k] -= np.float32(mixed)
+
+
+@jit
 def bound_field(values, logarithm, least, bound):
     """Clip a flat array in place to ±bound; -bound where the logarithm is below `least`: a void."""
     for v in range(values.size):

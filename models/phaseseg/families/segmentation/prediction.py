@@ -128,7 +128,13 @@ def _combine(logits, scales, offsets, bound, temperature, members, score, probab
 
 
 def score_field(
-    frame: Frame, score: NDArray[np.float32], *, sigma: float, voxel: float, bound: float
+    frame: Frame,
+    score: NDArray[np.float32],
+    *,
+    sigma: float,
+    voxel: float,
+    bound: float,
+    curvature: bool = False,
 ) -> ScoreField:
     """The scores of the atoms as a field: a local-linear mean with a Gaussian of sigma (Å).
 
@@ -142,6 +148,9 @@ def score_field(
     score : (n_atoms,) float32, Å
     voxel : Å; longest edge of a voxel
     bound : Å; largest score
+    curvature : take sigma^2 / 2 times the Laplacian of the field away from it
+        What smoothing adds where scores are curved: it would move the surface of a sphere of radius R by
+        sigma^2 / R. A wider Gaussian can then be used, which knows less of the noise of the scores.
 
     Raises
     ------
@@ -165,6 +174,9 @@ def score_field(
     first = borrow(lattice.shape, np.float32)
     kernels.subtract_slopes(mean, mean, density, metric, lattice.wrap, first)
     kernels.subtract_slopes(mean, first, density, metric, lattice.wrap, mean)
+    if curvature:
+        kernels.subtract_curvature(mean, metric / 2, lattice.wrap, first)
+        mean = first
     kernels.bound_field(mean.reshape(-1), density.reshape(-1), np.float32(log(void)), np.float32(bound))
     grid = Grid(mean, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
     return ScoreField(grid, lattice, atoms, packed)
@@ -200,6 +212,7 @@ class SegmentationModel:
             self._temperature = float(settings["score"]["temperature"])
             self._sigma = float(settings["interface"]["sigma"])
             self._voxel = float(settings["interface"]["voxel"])
+            self._curvature = bool(settings["interface"].get("curvature", False))
             ranges = settings.get("ranges") or checkpoint.ranges
             self._densities = tuple(float(end) for end in ranges["number_density"])
             weights = checkpoint.weights
@@ -367,7 +380,10 @@ class SegmentationModel:
 
     def field(self, frame: Frame, scores: Scores) -> ScoreField:
         """The scores of a frame as a field; see `score_field`."""
-        return score_field(frame, scores.score, sigma=self._sigma, voxel=self._voxel, bound=self._bound)
+        return score_field(
+            frame, scores.score, sigma=self._sigma, voxel=self._voxel, bound=self._bound,
+            curvature=self._curvature,
+        )  # fmt: skip
 
     def level(self, threshold: float) -> float:
         """The score, Å, at which the probability of being rich is `threshold`."""
