@@ -23,10 +23,13 @@ import pytest
 from scipy.spatial import cKDTree
 
 import naive
+from phaseseg.checkpoint import Checkpoint, load_checkpoint
 from phaseseg.families.segmentation.inference import Network, node_features
 from phaseseg.families.segmentation.network import NetworkConfig, Scaling
+from phaseseg.families.segmentation.prediction import SegmentationModel
 from phaseseg.graph import neighbor_graph
 from phaseseg.io import read_frames
+from phaseseg.predict import load_model
 from phaseseg.testing import repeated
 
 TYPES = ("Fe", "Mg", "Si", "O", "N")
@@ -174,3 +177,109 @@ def test_cost_per_atom():
                 f"{found['least'] / found['atoms'] * 1e9:7.0f} ns {found['peak'] / 1e9:9.2f} GB"
             )
             assert found["atoms"] == np.prod(replicas) * 33280
+
+
+# From a frame to labels, with the checkpoints that ship -------------------------------------------
+
+SHIPPED = ("segmentation/gat-3000K-v1", "segmentation/gcn-3000K-v1", "segmentation/gat-v1")
+
+
+def single(name):
+    """The model of a checkpoint with its first network alone."""
+    checkpoint = load_checkpoint(name)
+    score = checkpoint.config["score"]
+    fewer = {key: score[key][:1] for key in ("scale", "offset")}
+    weights = {k: v for k, v in checkpoint.weights.items() if k.startswith(("feature.", "member0."))}
+    config = {**checkpoint.config, "score": {**score, **fewer}}
+    return SegmentationModel(Checkpoint("segmentation", name, config, weights, ranges=checkpoint.ranges))
+
+
+def paper_features(frame, codes, config):
+    """Pairs and features as the released code makes them: a loop over the atoms."""
+    lengths, n_species = np.diag(frame.cell), len(config.species)
+    positions = frame.positions % lengths
+    tree = cKDTree(positions, boxsize=lengths)
+    near = tree.query_ball_point(positions, config.cutoff)
+    chosen = np.isin(codes, [config.species.index(name) for name in config.target])
+    counter = np.isin(codes, [config.species.index(name) for name in config.counter])
+    features = np.zeros((frame.n_atoms, config.n_features))
+    features[np.arange(frame.n_atoms), codes] = 1
+    i, j = [], []
+    for atom, found in enumerate(near):
+        others = np.array([k for k in found if k != atom])
+        apart = positions[others] - positions[atom]
+        distances = np.linalg.norm(apart - np.rint(apart / lengths) * lengths, axis=1)
+        if config.features == "densities":
+            for w, width in enumerate(config.widths):
+                terms = np.exp(-0.5 * (distances / width) ** 2) / ((2 * np.pi) ** 1.5 * width**3)
+                sums = np.bincount(codes[others], terms, n_species)
+                features[atom, n_species * (1 + w) : n_species * (2 + w)] = sums
+        else:
+            r = distances[chosen[others]]
+            values = (r.mean(), r.var()) if len(r) else (config.cutoff, 0.0)
+            features[atom, -5:] = (len(r), *values, len(r) / max(len(others), 1), counter[others].sum())
+        i.append(np.full(len(others), atom))
+        j.append(others)
+    pairs = np.column_stack([np.concatenate(i), np.concatenate(j)])
+    return features, np.column_stack([pairs, np.zeros((len(pairs), 3), dtype=int)])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_frame_to_labels(name):
+    """One network of a checkpoint and all of them, with interface, distances and tables."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch_geometric")
+    torch.set_num_threads(1)
+    frame, codes = melt(), melt().species
+    one, whole = single(name), load_model(name)
+    config = one.config
+    weights = {
+        k.removeprefix("member0."): v.copy() for k, v in one.checkpoint.weights.items() if "member0" in k
+    }
+
+    def labels(model):
+        return model.fields(frame, model.score(frame))
+
+    def theirs():
+        features, pairs = paper_features(frame, codes, config)
+        return naive.network_logits(config, one.scaling, weights, features, pairs, "float32").argmax(axis=1)
+
+    labels(one), labels(whole)  # compiles
+    ours = np.median(cpu_times(lambda: labels(one), 9))
+    network = np.median(cpu_times(lambda: one.score(frame), 9))
+    all_members = np.median(cpu_times(lambda: labels(whole), 5))
+    naive_way = min(cpu_times(theirs, 2))
+    print(
+        f"\n{name:26} one network {ours * 1e3:5.1f} ms ({network * 1e3:.1f} without the interface), "
+        f"{whole.n_members} networks {all_members * 1e3:5.1f} ms; naive {naive_way:.2f} s, "
+        f"{naive_way / ours:.0f} times ({naive_way / network:.0f} without the interface)"
+    )
+
+
+def measure_labels(replicas, name):
+    """As `measure`, from a frame to all labels and tables."""
+    frame, model = melt(), single(name)
+    model.fields(frame, model.score(frame))  # compiles
+    frame = repeated(frame, replicas)
+    times = cpu_times(lambda: model.fields(frame, model.score(frame)), 5 if len(frame) < 500_000 else 2)
+    status = Path("/proc/self/status")
+    peak = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 if status.exists() else 0
+    print(json.dumps({"atoms": len(frame), "first": times[0], "least": min(times), "peak": peak}))
+
+
+@pytest.mark.skipif(not LARGE, reason="PHASESEG_BENCHMARK_LARGE=1 runs 1 M and 10 M atoms")
+@pytest.mark.parametrize("name", [SHIPPED[0], SHIPPED[2]])
+def test_frame_to_labels_of_large_frames(name):
+    here = Path(__file__).parent
+    for size, replicas in REPLICAS.items():
+        command = f"import test_network_speed as t; t.measure_labels({replicas}, {name!r})"
+        paths = [str(here), str(here.parent), *sys.path]
+        result = subprocess.run(
+            [sys.executable, "-c", command], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        )  # fmt: skip
+        found = json.loads(result.stdout)
+        print(
+            f"\n{name:26} {size:5} first {found['first']:.2f} s, then {found['least']:.3f} s, "
+            f"{found['least'] / found['atoms'] * 1e9:.0f} ns an atom, {found['peak'] / 1e9:.2f} GB"
+        )
