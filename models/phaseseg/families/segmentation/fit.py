@@ -29,7 +29,7 @@ from phaseseg.families.segmentation.density import density_field
 from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels import label_frame, pooled_threshold
 from phaseseg.families.segmentation.network import NetworkConfig, Scaling
-from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE
+from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE, TRAINING
 from phaseseg.families.segmentation.threshold import measure_cuts
 from phaseseg.fields import RICH
 from phaseseg.frame import Frame, Units
@@ -57,16 +57,14 @@ Run = str | os.PathLike[str] | Iterable[Frame]
 
 BOUND = 3.0
 """Å: distances are learned, and scores given, up to here."""
-SHARPNESS = 0.3
-"""Å: a distance over this is the logit of "rich" in the loss, and of the classes of a boundary head."""
-INTERFACE: Mapping[Loss, Mapping[str, float]] = {
-    "distance": {"sigma": 1.0, "voxel": 0.75},
-    "class": {"sigma": 1.25, "voxel": 0.75},
+INTERFACE: Mapping[Loss, Mapping[str, Any]] = {
+    "distance": {"sigma": 1.5, "voxel": 0.75, "curvature": True},
+    "class": {"sigma": 1.75, "voxel": 0.875, "curvature": True},
 }
 """Å: how scores are smoothed into a field, of which the interface is a level.
 
 Scores of networks that learned classes rise more steeply, so that single atoms show in a field smoothed
-with 1 Å; on cells of 4160 atoms kept for validation these widths agree best with the labels.
+less. On cells of 4160 atoms kept for validation these settings agree best with the labels.
 """
 
 _LINE_WITHIN = 1.5  # Å: where the logit is compared with the distance
@@ -364,8 +362,9 @@ class _Objective:
         rich = (batch.distance >= 0).to(u.dtype)
         if self.kind == "distance":
             score = BOUND * torch.tanh(u / BOUND)
+            # The distance alone: a cross entropy of the side would push scores away from zero, and with
+            # them the interface away from the atoms that it should run through.
             loss = functional.smooth_l1_loss(score, batch.distance.clamp(-BOUND, BOUND), beta=0.5)
-            loss = loss + functional.binary_cross_entropy_with_logits(score / SHARPNESS, rich)
         else:
             assert self.weights is not None
             weight = self.weights[rich.long()]
@@ -465,11 +464,11 @@ def fit_segmentation(
     types: Sequence[str] | None = None,
     units: Units = "metal",
     every: int = 1,
-    epochs: int = 60,
-    batch_atoms: int = 5200,
-    learning_rate: float = 5e-3,
-    seeds: Sequence[int] = (0, 1, 2),
-    patience: int = 30,
+    epochs: int = TRAINING["epochs"],
+    batch_atoms: int = TRAINING["batch_atoms"],
+    learning_rate: float = TRAINING["learning_rate"],
+    seeds: Sequence[int] = TRAINING["seeds"],
+    patience: int = TRAINING["patience"],
     name: str | None = None,
     summary: str | None = None,
     resume: bool = False,
@@ -494,8 +493,7 @@ def fit_segmentation(
         The species are those that occur, in the order in which the first file names them.
     loss : "distance" (default) or "class"
         Distance: smooth L1 of 3 tanh(u / 3) against the signed distance within ±3 Å, u the difference of
-        the two outputs, and the cross entropy of its sign. Class: cross entropy of the two classes,
-        weighted with their inverse frequency. With three outputs the cross entropy of boundary (of the
+        the two outputs. Class: cross entropy of the two classes, weighted with their inverse frequency. With three outputs the cross entropy of boundary (of the
         rule's width) against the rest is added, weighted likewise for "class".
     validation : trajectories to choose the epoch and calibrate with
         If left out: of three or more files with two phases every fifth, at least one; else the last fifth
