@@ -493,8 +493,9 @@ def fit_segmentation(
         The species are those that occur, in the order in which the first file names them.
     loss : "distance" (default) or "class"
         Distance: smooth L1 of 3 tanh(u / 3) against the signed distance within ±3 Å, u the difference of
-        the two outputs. Class: cross entropy of the two classes, weighted with their inverse frequency. With three outputs the cross entropy of boundary (of the
-        rule's width) against the rest is added, weighted likewise for "class".
+        the two outputs. Class: cross entropy of the two classes, weighted with their inverse frequency.
+        With three outputs the cross entropy of boundary (of the rule's width) against the rest is added,
+        weighted likewise for "class".
     validation : trajectories to choose the epoch and calibrate with
         If left out: of three or more files with two phases every fifth, at least one; else the last fifth
         of the frames of each file. Frames are never shuffled between the two.
