@@ -77,7 +77,7 @@ def require_torch() -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained.
+    """How a network is trained; the recipe of a family says what it takes where nothing is asked for.
 
     epochs : at most; the learning rate falls along a cosine over all of them
     batch_atoms : a batch is closed as soon as it holds so many
@@ -87,11 +87,11 @@ class Settings:
     clip : largest norm of a gradient
     """
 
-    epochs: int = 60
-    batch_atoms: int = 5200
-    learning_rate: float = 5e-3
-    seeds: tuple[int, ...] = (0, 1, 2)
-    patience: int = 30
+    epochs: int
+    batch_atoms: int
+    learning_rate: float
+    seeds: tuple[int, ...]
+    patience: int
     clip: float = 10.0
 
     def __post_init__(self) -> None:

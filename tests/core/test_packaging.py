@@ -25,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     "name",
     [
         "phaseseg/py.typed",
-        "phaseseg/cli.py",
+        "phaseseg/cli/__main__.py",
         "phaseseg/demo/melt_large_3000K.dump.gz",
         "phaseseg/demo/melt_large_4000K.dump.gz",
         "phaseseg/demo/melt_small_3000K.dump.gz",

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 import phaseseg
 from phaseseg import cli
+from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE, Labeling
 from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.families.segmentation.labels import label_frame
 from phaseseg.frame import Frame
@@ -141,7 +142,7 @@ def test_pooled_takes_one_cut_for_all_frames(trajectory: Path) -> None:
 def test_average_needs_times_which_dt_gives(trajectory: Path) -> None:
     assert run(trajectory, "--average", 0.1, "--dt", 0.001, "--json").exit_code == 0
     result = run(trajectory, "--average", 0.1)
-    assert result.exit_code == cli.INPUT and "needs the time of every frame" in flat(result.stderr)
+    assert result.exit_code == INPUT and "needs the time of every frame" in flat(result.stderr)
 
 
 def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
@@ -182,13 +183,13 @@ def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
 )
 def test_bad_usage(trajectory: Path, options: list[str], sentence: str) -> None:
     result = run(trajectory, *options)
-    assert result.exit_code == cli.USAGE and result.stdout == ""
+    assert result.exit_code == USAGE and result.stdout == ""
     assert sentence in flat(result.stderr)
 
 
 def test_unknown_option_and_command() -> None:
-    assert run("x.dump", "--sgima", "1").exit_code == cli.USAGE
-    assert CliRunner().invoke(cli.app, ["lable"]).exit_code == cli.USAGE
+    assert run("x.dump", "--sgima", "1").exit_code == USAGE
+    assert CliRunner().invoke(cli.app, ["lable"]).exit_code == USAGE
 
 
 def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
     write_frames(source, [(melt(), {})])
     before = source.read_bytes()
     result = run(source, "-o", source)
-    assert result.exit_code == cli.USAGE and "is the input" in result.stderr
+    assert result.exit_code == USAGE and "is the input" in result.stderr
     assert source.read_bytes() == before
 
 
@@ -241,7 +242,7 @@ def test_bad_input_gives_a_sentence_and_writes_nothing(case: str, tmp_path: Path
     output = tmp_path / "out.xyz"
     output.write_text("was here")
     result = run(tmp_path / "bad.dump", "-o", output, *options)
-    assert result.exit_code == cli.INPUT, result.stderr
+    assert result.exit_code == INPUT, result.stderr
     assert sentence in flat(result.stderr) and "Traceback" not in result.stderr
     assert flat(result.stderr).startswith("phaseseg: ") and result.stdout == ""
     assert output.read_text() == "was here"
@@ -250,13 +251,13 @@ def test_bad_input_gives_a_sentence_and_writes_nothing(case: str, tmp_path: Path
 
 def test_missing_file(tmp_path: Path) -> None:
     result = run(tmp_path / "none.dump")
-    assert result.exit_code == cli.INPUT and "none.dump" in result.stderr
+    assert result.exit_code == INPUT and "none.dump" in result.stderr
 
 
 def test_missing_cell(tmp_path: Path) -> None:
     (tmp_path / "in.xyz").write_text("2\nno lattice\nFe 0 0 0\nO 1 1 1\n")
     result = run(tmp_path / "in.xyz")
-    assert result.exit_code == cli.INPUT and "cell" in flat(result.stderr).lower()
+    assert result.exit_code == INPUT and "cell" in flat(result.stderr).lower()
 
 
 def test_a_trajectory_that_breaks_off_leaves_no_output(trajectory: Path, tmp_path: Path) -> None:
@@ -267,14 +268,14 @@ def test_a_trajectory_that_breaks_off_leaves_no_output(trajectory: Path, tmp_pat
     for name in ("cut.dump.gz", "cut.dump"):
         for workers in (1, 2):
             result = run(tmp_path / name, "-o", tmp_path / "out.dump", "--workers", workers)
-            assert result.exit_code == cli.INPUT and name in flat(result.stderr)
+            assert result.exit_code == INPUT and name in flat(result.stderr)
     assert not (tmp_path / "out.dump").exists() and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_frame_of_other_atoms_is_refused(tmp_path: Path) -> None:
     write_frames(tmp_path / "in.xyz", [(melt(), {}), (melt(1, 1600), {})])
     result = run(tmp_path / "in.xyz", "-o", tmp_path / "out.xyz")
-    assert result.exit_code == cli.INPUT and "1600 atoms, but the first frame read has 1500" in flat(
+    assert result.exit_code == INPUT and "1600 atoms, but the first frame read has 1500" in flat(
         result.stderr
     )
     assert not (tmp_path / "out.xyz").exists()
@@ -288,7 +289,7 @@ def test_a_frame_of_other_atoms_is_refused(tmp_path: Path) -> None:
 def test_disk_full(trajectory: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).symlink_to("/dev/full")
     result = run(trajectory, "-o", tmp_path / name)
-    assert result.exit_code == cli.FAILURE and "the disk is full" in flat(result.stderr)
+    assert result.exit_code == FAILURE and "the disk is full" in flat(result.stderr)
     assert "Traceback" not in result.stderr
 
 
@@ -299,10 +300,10 @@ def test_an_interruption_discards_the_partial_output(
         yield from real(self, frames)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    real = cli._Labeling.results
-    monkeypatch.setattr(cli._Labeling, "results", interrupted)
+    real = Labeling.results
+    monkeypatch.setattr(Labeling, "results", interrupted)
     result = run(trajectory, "-o", tmp_path / "out.xyz")
-    assert result.exit_code == cli.INTERRUPTED
+    assert result.exit_code == INTERRUPTED
     assert flat(result.stderr).endswith("out.xyz was not written.")
     assert list(tmp_path.iterdir()) == []
 
@@ -329,7 +330,7 @@ def test_control_c_ends_cleanly(tmp_path: Path, workers: int, wait: float) -> No
     _, errors = process.communicate(timeout=60)
     # `python -m` ends by the signal itself, which a shell shows as 130 too, where the interrupt struck inside
     # an exec() of text (a dataclass being made, say); CPython remembers that although it was caught.
-    assert process.returncode in (cli.INTERRUPTED, -signal.SIGINT), errors
+    assert process.returncode in (INTERRUPTED, -signal.SIGINT), errors
     assert "interrupted" in errors and "was not written" in errors and "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["long.xyz"]
 
@@ -338,7 +339,7 @@ def test_control_c_ends_cleanly(tmp_path: Path, workers: int, wait: float) -> No
 
 
 def test_version_and_help_are_quick_and_light() -> None:
-    heavy = ["numba", "scipy", "matplotlib", "ase", "numpy"]
+    heavy = ["numba", "scipy", "matplotlib", "ase", "numpy", "torch"]
     code = (
         "import sys, phaseseg.cli as cli\n"
         "try:\n    cli.app(['--help'])\nexcept SystemExit:\n    pass\n"
@@ -389,11 +390,11 @@ def test_simulate_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_pat
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ValueError("bad"), cli.USAGE),
-        (FileExistsError("in the way"), cli.USAGE),
-        (ImportError("no LAMMPS"), cli.FAILURE),
-        (RuntimeError("stopped"), cli.FAILURE),
-        (KeyboardInterrupt("kept"), cli.INTERRUPTED),
+        (ValueError("bad"), USAGE),
+        (FileExistsError("in the way"), USAGE),
+        (ImportError("no LAMMPS"), FAILURE),
+        (RuntimeError("stopped"), FAILURE),
+        (KeyboardInterrupt("kept"), INTERRUPTED),
     ],
 )
 def test_simulate_failures(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:

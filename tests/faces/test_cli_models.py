@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from phaseseg import checkpoint as module
 from phaseseg import cli
 from phaseseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from phaseseg.cli.console import FAILURE, INPUT
 
 CARD: dict[str, Any] = {
     "summary": "Attention network for [bold] melts of Fe.\nSecond line.",
@@ -98,7 +99,7 @@ def test_list_of_none(empty: None) -> None:
 def test_list_shows_the_others_beside_a_damaged_one(shelf: Path) -> None:
     (shelf / "gat-v1.safetensors").write_bytes(b"")
     result = run("list")
-    assert result.exit_code == cli.INPUT
+    assert result.exit_code == INPUT
     assert "segmentation/gcn-v2" in result.stdout and "cut short" in result.stderr
 
 
@@ -170,13 +171,13 @@ def test_verify(shelf: Path) -> None:
     assert result.exit_code == 0 and result.stdout.count("ok ") == 2
     damage(shelf / "gcn-v2.safetensors")
     result = run("verify")
-    assert result.exit_code == cli.FAILURE
+    assert result.exit_code == FAILURE
     good, bad = result.stdout.splitlines()
     assert good.split()[:2] == ["ok", "segmentation/gat-v1"]
     assert bad.split()[:2] == ["failed", "segmentation/gcn-v2"] and "has changed" in bad
     assert run("verify", "gat-v1").exit_code == 0
-    assert run("verify", "gcn-v2").exit_code == cli.FAILURE
-    assert run("verify", shelf / "gcn-v2.safetensors").exit_code == cli.FAILURE
+    assert run("verify", "gcn-v2").exit_code == FAILURE
+    assert run("verify", shelf / "gcn-v2.safetensors").exit_code == FAILURE
 
 
 def test_verify_a_file(shelf: Path, tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_verify_a_file(shelf: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0 and str(path) in result.stdout
     damage(path)
     result = run("verify", path)
-    assert result.exit_code == cli.FAILURE and result.stdout.count(str(path)) == 1
+    assert result.exit_code == FAILURE and result.stdout.count(str(path)) == 1
 
 
 def test_path(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +199,7 @@ def test_path(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("command", ["show", "verify", "path"])
 def test_unknown_names_are_one_sentence(shelf: Path, command: str) -> None:
     result = run(command, "gat-v7")
-    assert result.exit_code == cli.INPUT and not result.stdout
+    assert result.exit_code == INPUT and not result.stdout
     assert result.stderr.startswith("phaseseg: 'gat-v7': there is no checkpoint of this name")
     assert "segmentation/gat-v1" in result.stderr and "phaseseg models list" in result.stderr
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from typer.testing import CliRunner, Result
 
 from faces.test_cli import COMMAND, ENVIRONMENT, flat, melt
 from phaseseg import cli, load_model, predict
-from phaseseg.checkpoint import save_checkpoint
+from phaseseg.checkpoint import DEFAULTS, save_checkpoint
+from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE, Labeling
+from phaseseg.cli.predict import MODEL
 from phaseseg.io import read_frames, write_frames
 
 
@@ -90,6 +93,12 @@ def test_a_report_of_one_phase(pair: Path, tmp_path: Path) -> None:
     assert "One phase by segmentation/pair-v1" in flat(result.stderr)
 
 
+def test_the_default_model_is_that_of_the_library() -> None:
+    loads = signature(load_model).parameters["name_or_path"].default
+    predicts = signature(predict).parameters["model"].default
+    assert {MODEL, loads, predicts} == {DEFAULTS["segmentation"]}
+
+
 def test_quiet_prints_nothing(trajectory: Path, pair: Path, tmp_path: Path) -> None:
     result = run(trajectory, "-m", pair, "-o", tmp_path / "a.xyz", "--quiet")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
@@ -111,21 +120,21 @@ def test_quiet_prints_nothing(trajectory: Path, pair: Path, tmp_path: Path) -> N
 )
 def test_bad_usage(trajectory: Path, pair: Path, options: list[str], sentence: str) -> None:
     result = run(trajectory, "-m", pair, *options)
-    assert result.exit_code == cli.USAGE and result.stdout == ""
+    assert result.exit_code == USAGE and result.stdout == ""
     assert sentence in flat(result.stderr)
 
 
 def test_bad_input(trajectory: Path, pair: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.xyz"
     result = run(trajectory, "-m", tmp_path / "none.safetensors", "-o", output)
-    assert result.exit_code == cli.INPUT and "there is no such file" in flat(result.stderr)
+    assert result.exit_code == INPUT and "there is no such file" in flat(result.stderr)
     result = run(trajectory, "-m", "no-such-name", "-o", output)
-    assert result.exit_code == cli.INPUT and "there is no checkpoint of this name" in flat(result.stderr)
+    assert result.exit_code == INPUT and "there is no checkpoint of this name" in flat(result.stderr)
     (tmp_path / "bad.safetensors").write_bytes(pair.read_bytes()[:-4] + b"abcd")
     result = run(trajectory, "-m", tmp_path / "bad.safetensors", "-o", output)
-    assert result.exit_code == cli.INPUT and "has changed" in flat(result.stderr)
+    assert result.exit_code == INPUT and "has changed" in flat(result.stderr)
     result = run(trajectory, "-m", pair, "--types", "Fe,Xe", "-o", output)
-    assert result.exit_code == cli.INPUT and "does not know the species Xe" in flat(result.stderr)
+    assert result.exit_code == INPUT and "does not know the species Xe" in flat(result.stderr)
     assert not output.exists()
 
 
@@ -138,7 +147,7 @@ def test_a_device_that_is_not_there(
     save_checkpoint(make_checkpoint(species=("Fe", "O"), cut=0.41), path)
     monkeypatch.setattr(prediction, "find_spec", lambda name: None)
     result = run(trajectory, "-m", path, "--device", "torch")
-    assert result.exit_code == cli.FAILURE and "needs torch, which is not installed" in flat(result.stderr)
+    assert result.exit_code == FAILURE and "needs torch, which is not installed" in flat(result.stderr)
 
 
 def test_an_interruption_discards_the_partial_output(
@@ -148,10 +157,10 @@ def test_an_interruption_discards_the_partial_output(
         yield from real(self, frames)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    real = cli._Labeling.results
-    monkeypatch.setattr(cli._Labeling, "results", interrupted)
+    real = Labeling.results
+    monkeypatch.setattr(Labeling, "results", interrupted)
     result = run(trajectory, "-m", pair, "-o", tmp_path / "out.xyz")
-    assert result.exit_code == cli.INTERRUPTED and flat(result.stderr).endswith("out.xyz was not written.")
+    assert result.exit_code == INTERRUPTED and flat(result.stderr).endswith("out.xyz was not written.")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,6 +180,6 @@ def test_control_c_ends_cleanly(tmp_path: Path, pair: Path, workers: int) -> Non
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode in (cli.INTERRUPTED, -signal.SIGINT), errors
+    assert process.returncode in (INTERRUPTED, -signal.SIGINT), errors
     assert "interrupted" in errors and "was not written" in errors and "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["long.xyz"]

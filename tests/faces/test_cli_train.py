@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from typer.testing import CliRunner, Result
 
 from phaseseg import cli
 from phaseseg.checkpoint import load_checkpoint
+from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE
 from phaseseg.families.segmentation.fit import fit_segmentation
-from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE
+from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE, TRAINING
 from phaseseg.frame import Frame
 from phaseseg.io import write_frames
-from phaseseg.training import Settings, TrainingState
+from phaseseg.training import TrainingState
 
 SMALL = ("--hidden", 4, "--heads", 2, "--layers", 1, "--readout", 8, "--learning-rate", 0.02)
 QUICK = (*SMALL, "--epochs", 3, "--members", 1, "--batch-atoms", 1500)
@@ -78,17 +80,16 @@ def test_the_defaults_are_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         raise ValueError("enough")
 
     monkeypatch.setattr(training, "fit", instead)
-    assert run("a.dump", "b.dump", "-o", tmp_path / "x.safetensors").exit_code == cli.INPUT
+    assert run("a.dump", "b.dump", "-o", tmp_path / "x.safetensors").exit_code == INPUT
     assert given["family"] == "segmentation" and given["rule"] == RECIPE_RULE
     network = given["network"]
     assert isinstance(network, dict) and network | dict(RECIPE) == network
     assert network["outputs"] == 2 and network["counter"] == () and network["cutoff"] == 6.0
-    settings = Settings()
-    assert all(
-        given[name] == getattr(settings, name)
-        for name in ("epochs", "batch_atoms", "learning_rate", "seeds", "patience")
-    )
-    assert given["loss"] == "distance" and given["validation"] is None and given["every"] == 1
+    assert {name: given[name] for name in TRAINING} == TRAINING
+    # Everything else as the library does it; `rule` and `network` are looked at above.
+    library = signature(fit_segmentation).parameters
+    for name in set(given) & set(library) - {"data", "output", "rule", "network", "progress"}:
+        assert given[name] == library[name].default, name
 
 
 def test_all_options_arrive(files: list[Path], cache: Path, tmp_path: Path) -> None:
@@ -132,11 +133,11 @@ def test_interrupt_and_resume(
     monkeypatch.setattr(TrainingState, "save", interrupted)
     result = run(*files, "-o", part, "--cache", cache, *QUICK)
     monkeypatch.undo()
-    assert result.exit_code == cli.INTERRUPTED
+    assert result.exit_code == INTERRUPTED
     assert "interrupted. The state after epoch 2 lies in" in flat(result.stderr)
     assert "part.state.safetensors; continue with --resume." in flat(result.stderr)
     again = run(*files, "-o", part, "--cache", cache, *QUICK)
-    assert again.exit_code == cli.INPUT and "in the way" in again.stderr and "--resume" in again.stderr
+    assert again.exit_code == INPUT and "in the way" in again.stderr and "--resume" in again.stderr
     assert run(*files, "-o", part, "--cache", cache, *QUICK, "--resume").exit_code == 0
     one, other = load_checkpoint(whole), load_checkpoint(part)
     assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
@@ -146,17 +147,17 @@ def test_interrupt_and_resume(
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
-        (("--architecture", "mlp"), cli.USAGE, "architecture must be gat, gcn or graphconv, found 'mlp'."),
-        (("--features", "raw"), cli.USAGE, "features must be counts or densities"),
-        (("--widths", "1,x"), cli.USAGE, "--widths must be numbers with commas"),
-        (("--widths", "1,-2"), cli.USAGE, "widths must be positive lengths"),
-        (("--loss", "mse"), cli.USAGE, "--loss must be distance or class"),
-        (("--members", 0), cli.USAGE, "--members must be at least 1"),
-        (("--epochs", 0), cli.USAGE, "epochs must be at least 1"),
-        (("--every", 0), cli.USAGE, "--every must be at least 1"),
-        (("--sigma", -1), cli.USAGE, "sigma must be a positive length"),
-        (("--species", "Au"), cli.INPUT, "melt0.dump.gz: there is no Au"),
-        (("--counter", "Au"), cli.INPUT, "'Au' is not among the species"),
+        (("--architecture", "mlp"), USAGE, "architecture must be gat, gcn or graphconv, found 'mlp'."),
+        (("--features", "raw"), USAGE, "features must be counts or densities"),
+        (("--widths", "1,x"), USAGE, "--widths must be numbers with commas"),
+        (("--widths", "1,-2"), USAGE, "widths must be positive lengths"),
+        (("--loss", "mse"), USAGE, "--loss must be distance or class"),
+        (("--members", 0), USAGE, "--members must be at least 1"),
+        (("--epochs", 0), USAGE, "epochs must be at least 1"),
+        (("--every", 0), USAGE, "--every must be at least 1"),
+        (("--sigma", -1), USAGE, "sigma must be a positive length"),
+        (("--species", "Au"), INPUT, "melt0.dump.gz: there is no Au"),
+        (("--counter", "Au"), INPUT, "'Au' is not among the species"),
     ],
 )
 def test_one_sentence_for_what_cannot_be_meant(
@@ -175,11 +176,11 @@ def test_one_sentence_for_files(files: list[Path], cache: Path, tmp_path: Path) 
         (files, "nowhere/x.safetensors", "there is no folder"),
     ]:
         result = run(*data, "-o", tmp_path / output, "--cache", cache)
-        assert result.exit_code == cli.INPUT and sentence in flat(result.stderr), result.stderr
+        assert result.exit_code == INPUT and sentence in flat(result.stderr), result.stderr
 
 
 def test_without_torch(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     result = run(*files, "-o", tmp_path / "x.safetensors")
-    assert result.exit_code == cli.FAILURE
+    assert result.exit_code == FAILURE
     assert 'install it with: pip install "ovito-phaseseg[train]"' in flat(result.stderr)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.families.segmentation.recipe import CUTOFF, WIDTHS
+
 Architecture = Literal["gat", "gcn", "graphconv"]
 FeatureSet = Literal["counts", "densities"]
 
@@ -55,9 +57,9 @@ class NetworkConfig:
     target: tuple[str, ...]
     counter: tuple[str, ...] = ()
     architecture: Architecture = "gat"
-    cutoff: float = 6.0
+    cutoff: float = CUTOFF
     features: FeatureSet = "counts"
-    widths: tuple[float, ...] = (1.0, 2**0.5, 2.0)
+    widths: tuple[float, ...] = WIDTHS
     hidden: int = 32
     heads: int = 4
     layers: int = 2

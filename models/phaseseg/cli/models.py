@@ -1,4 +1,4 @@
-"""The command line: `phaseseg models list | show | verify | path`."""
+"""`phaseseg models list | show | verify | path`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from phaseseg.cli.console import (
+    FAILURE,
+    AsJson,
+    exit_codes,
+    results_console,
+)
+
 if TYPE_CHECKING:
     from phaseseg.checkpoint import Checkpoint, CheckpointEntry
 
@@ -23,13 +30,6 @@ models_app = typer.Typer(
 Name = Annotated[
     str, typer.Argument(help="Name, as in segmentation/gat-v1 or gat-v1, or a .safetensors file.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable on standard output.")]
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    # A file or pipe has no width to keep to.
-    return console if console.is_terminal else Console(highlight=False, width=200)
 
 
 @models_app.command("list")
@@ -38,9 +38,7 @@ def list_command(
     as_json: AsJson = False,
 ) -> None:
     """List the checkpoints that come with phaseseg."""
-    from phaseseg.cli import _exit_codes
-
-    with _exit_codes():
+    with exit_codes():
         from phaseseg.checkpoint import DEFAULTS, CheckpointError, bundled_checkpoints, read_entry
 
         entries: list[CheckpointEntry] = []
@@ -79,7 +77,7 @@ def _print_entries(entries: list[CheckpointEntry], defaults: set[str]) -> None:
         name = f"{entry.name} (default)" if entry.name in defaults else entry.name
         cells = (name, version, entry.family, entry.hash[:12], _size(entry.size), summary)
         table.add_row(*map(Text, cells))
-    _console().print(table)
+    results_console().print(table)
 
 
 def _size(n_bytes: int) -> str:
@@ -92,9 +90,7 @@ def _size(n_bytes: int) -> str:
 @models_app.command("show")
 def show_command(name: Name, as_json: AsJson = False) -> None:
     """Show what a checkpoint was made from, how good it is and where it fails."""
-    from phaseseg.cli import _exit_codes
-
-    with _exit_codes():
+    with exit_codes():
         from phaseseg.checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(name)
@@ -122,7 +118,7 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _print_card(checkpoint: Checkpoint) -> None:
-    console = _console()
+    console = results_console()
     described = _described(checkpoint)
     card, config, ranges = (described.pop(key) for key in ("card", "config", "ranges"))
     console.print(Text(described.pop("name"), style="bold"))
@@ -234,10 +230,8 @@ def verify_command(
     ] = None,
 ) -> None:
     """Check every byte of a checkpoint, or of all that come with phaseseg."""
-    from phaseseg.cli import FAILURE, _exit_codes
-
     failed = False
-    with _exit_codes():
+    with exit_codes():
         from phaseseg.checkpoint import CheckpointError, bundled_checkpoints, find_checkpoint, load_checkpoint
 
         bundled = bundled_checkpoints()
@@ -265,9 +259,7 @@ def verify_command(
 @models_app.command("path")
 def path_command(name: Name) -> None:
     """Print where the file of a checkpoint lies, and nothing else."""
-    from phaseseg.cli import _exit_codes
-
-    with _exit_codes():
+    with exit_codes():
         from phaseseg.checkpoint import find_checkpoint
 
         typer.echo(Path(find_checkpoint(name)).absolute())

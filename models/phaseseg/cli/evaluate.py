@@ -1,4 +1,4 @@
-"""The command line: `phaseseg evaluate` and `phaseseg select`."""
+"""`phaseseg evaluate` and `phaseseg select`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+import phaseseg
+from phaseseg.cli.console import (
+    AsJson,
+    Device,
+    Format,
+    Frames,
+    Model,
+    Quiet,
+    Trajectories,
+    Types,
+    exit_codes,
+    frame_progress,
+    frame_reader,
+    note,
+    output_kind,
+    results_console,
+    usage_errors,
+)
+
 if TYPE_CHECKING:
     from phaseseg.families.segmentation.evaluation import Evaluation, Method
     from phaseseg.families.segmentation.prediction import SegmentationModel
@@ -24,19 +43,9 @@ if TYPE_CHECKING:
 # Frames that baselines are fitted to where nothing else is at hand.
 FITTED = 8
 
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="Checkpoint: a name, as gat-v1, or a .safetensors file.")
-]
-Types = Annotated[str | None, typer.Option(help="Species of the types 1, 2, ... of a dump: Fe,Mg,Si,O,N.")]
-Frames = Annotated[str | None, typer.Option(help="Which frames of each file, from 0: start:stop:step.")]
-Format = Annotated[str | None, typer.Option(help="Format of the files where their names do not tell.")]
-Device = Annotated[str, typer.Option(help="auto | cpu | torch | cuda")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable results on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-
 
 def evaluate_command(
-    input: Annotated[list[Path], typer.Argument(help="Trajectories: whatever `phaseseg label` reads.")],
+    input: Trajectories,
     model: Model,
     reference: Annotated[
         str,
@@ -70,14 +79,12 @@ def evaluate_command(
     quiet: Quiet = False,
 ) -> None:
     """Compare predictions of a network with weak labels, or with labels of your own."""
-    from phaseseg.cli import _exit_codes, _frame_progress, _note, _usage
-
-    with _exit_codes(f"The report in {report} was not written." if report else ""):
+    with exit_codes(f"The report in {report} was not written." if report else ""):
         from phaseseg.families.segmentation.evaluation import WIDTHS, evaluate
         from phaseseg.families.segmentation.wording import duration
         from phaseseg.predict import load_model
 
-        with _usage():
+        with usage_errors():
             widths = tuple(boundary_width or WIDTHS)
             for width in widths:
                 if not (isfinite(width) and width >= 0):
@@ -93,7 +100,7 @@ def evaluate_command(
             beside, sentence = _baselines(network, fitting or readers, given=bool(fitting))
             notes.append(sentence)
         name = input[0].name if len(input) == 1 else f"{len(input)} files"
-        with _frame_progress(name, shown=not quiet and not as_json) as counted:
+        with frame_progress(name, shown=not quiet and not as_json) as counted:
             runs = {run: counted(reader(), f"evaluating {run}") for run, reader in readers.items()}
             result = evaluate(
                 runs, network, reference=reference, widths=widths, baselines=beside, members=members,
@@ -107,16 +114,16 @@ def evaluate_command(
 
             page = write_evaluation(report, result, about)
             if not quiet:
-                _note(f"Written: {page}")
+                note(f"Written: {page}")
         if as_json:
             typer.echo(json.dumps({**about, **result.to_dict()}, ensure_ascii=False, allow_nan=False))
         if not quiet:
             for sentence in result.messages:
-                _note(sentence)
+                note(sentence)
             if not as_json:
                 _print_evaluation(result, name)
             n = len(result.rows)
-            _note(f"{n:,} frame{'s' * (n > 1)} evaluated in {duration(seconds)}.")
+            note(f"{n:,} frame{'s' * (n > 1)} evaluated in {duration(seconds)}.")
 
 
 def _writable_folder(folder: Path | None) -> None:
@@ -128,13 +135,11 @@ def _readers(
     paths: Sequence[Path], types: str | None, frames: str | None, file_format: str | None, fields: bool
 ) -> dict[str, Callable[[], Iterator[Frame]]]:
     """What reads each file, by the name of the file, or its path where two have one name."""
-    from phaseseg.cli import _reader
-
     names = [path.name for path in paths]
     readers = {}
     for path, name in zip(paths, names, strict=True):
         shown = name if names.count(name) == 1 else str(path)
-        readers[shown] = _reader(path, types, frames, None, file_format, fields=fields)
+        readers[shown] = frame_reader(path, types, frames, None, file_format, fields=fields)
         readers[shown]()  # a file that is not there is told before the work starts
     return readers
 
@@ -158,8 +163,6 @@ def _baselines(
 
 
 def _about(network: SegmentationModel, inputs: Sequence[Path], seconds: float) -> dict[str, Any]:
-    import phaseseg
-
     return {
         "version": phaseseg.__version__,
         "checkpoint": {"name": network.name, "hash": network.checkpoint.hash},
@@ -169,18 +172,13 @@ def _about(network: SegmentationModel, inputs: Sequence[Path], seconds: float) -
     }
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
-
-
 def _print_evaluation(result: Evaluation, name: str) -> None:
     from phaseseg.families.segmentation.wording import value_and_error
 
     pooled = result.pooled()
     n = pooled.n_frames
     agree = int(pooled.verdicts.trace())
-    console = _console()
+    console = results_console()
     what = "1 frame" if n == 1 else f"{n} frames, ± standard deviation over them"
     scores = list(result.score_table().rows())
     several = len(result.methods) > 1
@@ -267,24 +265,22 @@ def select_command(
     quiet: Quiet = False,
 ) -> None:
     """Choose the frames most worth labeling next: uncertain ones that differ from each other."""
-    from phaseseg.cli import _exit_codes, _frame_progress, _note, _output_kind, _usage
-
-    with _exit_codes(f"{output} was not written." if output else ""):
+    with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.families.segmentation.selection import choice_table, describe, select_frames
         from phaseseg.io import write_table
         from phaseseg.predict import load_model
 
-        with _usage():
+        with usage_errors():
             if n < 1:
                 raise ValueError(f"-n must be at least 1, found {n}.")
-            if output is not None and _output_kind(output, input[0]) != "tables":
+            if output is not None and output_kind(output, input[0]) != "tables":
                 raise ValueError(f"{output.name}: the list is written as .csv or .json.")
             readers = _readers(input, types, frames, format, fields=False)
             known = _readers(labeled or [], types, None, format, fields=False)
         network = load_model(model)
         name = input[0].name if len(input) == 1 else f"{len(input)} files"
         look = partial(describe, model=network, device=device)
-        with _frame_progress(name, shown=not quiet and not as_json) as counted:
+        with frame_progress(name, shown=not quiet and not as_json) as counted:
             candidates, others = (
                 [
                     look(frame, run=run, number=_number(frame, k))
@@ -306,7 +302,7 @@ def select_command(
         elif not quiet:
             _print_choice(table, len(candidates))
         if output and not quiet:
-            _note(f"Written: {output}")
+            note(f"Written: {output}")
 
 
 def _number(frame: Frame, k: int) -> int:
@@ -331,4 +327,4 @@ def _print_choice(table: Table, n_candidates: int) -> None:
             else:
                 cells.append(f"{value:.4g}" if isfinite(value) else "–")
         shown.add_row(*cells)
-    _console().print(shown)
+    results_console().print(shown)
