@@ -23,7 +23,7 @@ import pytest
 from phaseseg.families.segmentation.config import LabelRule
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/quickstart.md", "docs/ovito.md", "docs/ase.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/graph-networks.md", "docs/ovito.md", "docs/ase.md"]
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
