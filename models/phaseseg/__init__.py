@@ -1,4 +1,4 @@
-"""phaseseg: phase labels, composition and interface of melts, atom by atom.
+"""phaseseg: the two liquids of a melt told apart, atom by atom: labels, networks, composition, interface.
 
 The public names load on first use, so that `import phaseseg` stays quick.
 """
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from phaseseg.families.segmentation.labels import label_phases
     from phaseseg.fields import Fields
     from phaseseg.frame import Frame
+    from phaseseg.graph import neighbor_graph
     from phaseseg.io import read_frames, write_frames, write_table
     from phaseseg.predict import load_model, predict
+    from phaseseg.training import fit
     from phaseseg.trajectory import map_frames
 
 __version__ = "0.1.0"
@@ -27,22 +29,26 @@ _HOMES = {
     "read_frames": "phaseseg.io",
     "write_frames": "phaseseg.io",
     "write_table": "phaseseg.io",
+    "fit": "phaseseg.training",
     "label_phases": "phaseseg.families.segmentation.labels",
     "list_checkpoints": "phaseseg.checkpoint",
     "load_checkpoint": "phaseseg.checkpoint",
     "load_model": "phaseseg.predict",
     "map_frames": "phaseseg.trajectory",
+    "neighbor_graph": "phaseseg.graph",
     "predict": "phaseseg.predict",
 }
 
 __all__ = [
     "Fields",
     "Frame",
+    "fit",
     "label_phases",
     "list_checkpoints",
     "load_checkpoint",
     "load_model",
     "map_frames",
+    "neighbor_graph",
     "predict",
     "read_frames",
     "write_frames",

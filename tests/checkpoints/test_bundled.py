@@ -1,4 +1,4 @@
-"""Every checkpoint that ships: whole, as recorded, on awkward frames, the same in every face, as good as said."""
+"""Every checkpoint that ships: whole, as recorded, on awkward frames, and as good as its card says."""
 
 from __future__ import annotations
 
