@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ase_bridge import annotate
-from phaseseg import label_phases, predict
+from phaseseg import label_phases, list_checkpoints, predict
 from phaseseg.fields import FIELD_SPECS
 from phaseseg.io import read_frames
 
@@ -84,11 +84,20 @@ PREDICTED = ("phase", "phase_probability", "phase_uncertainty", "interface_dista
 PREDICT_OPTIONS = {"threshold": 0.45, "boundary_width": 1.0}
 
 
-@pytest.fixture(scope="module")
-def predicted(case, checkpoint_file):
-    """Path, frame number, frame, and the prediction of the library."""
-    path, number, frame, _ = case
-    return path, number, frame, predict(frame, checkpoint_file, **PREDICT_OPTIONS)
+BUNDLED = [entry.name for entry in list_checkpoints("segmentation")]
+
+
+CASES = [*((*file, "file") for file in FILES), *((*FILES[0], name) for name in BUNDLED)]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[2]}")
+def predicted(request, demo, checkpoint_file):
+    """Path, frame number, model, and the prediction of the library."""
+    name, number, model = request.param
+    path = demo(name)
+    frame = next(read_frames(path, frames=slice(number, number + 1)))
+    model = checkpoint_file if model == "file" else model
+    return path, number, model, predict(frame, model, **PREDICT_OPTIONS)
 
 
 def test_there_is_something_to_agree_about_in_predictions(predicted):
@@ -97,13 +106,14 @@ def test_there_is_something_to_agree_about_in_predictions(predicted):
     assert set(np.unique(fields["phase"])) == {0, 1, 2}
 
 
-def test_predictions_in_ovito(predicted, checkpoint_file):
+def test_predictions_in_ovito(predicted):
     io = pytest.importorskip("ovito.io")
     from ovito_phaseseg import PhaseSegmentation
 
-    path, number, _, expected = predicted
+    path, number, model, expected = predicted
     pipeline = io.import_file(path)
-    pipeline.modifiers.append(PhaseSegmentation(model_file=str(checkpoint_file), **PREDICT_OPTIONS))
+    which = {"model": model} if model in BUNDLED else {"model_file": str(model)}
+    pipeline.modifiers.append(PhaseSegmentation(**which, **PREDICT_OPTIONS))
     data = pipeline.compute(number)
     found = {name: data.particles[FIELD_SPECS[name].title][...] for name in PREDICTED}
     found = {name: found[name].astype(expected[name].dtype) for name in PREDICTED}
@@ -112,21 +122,21 @@ def test_predictions_in_ovito(predicted, checkpoint_file):
         np.testing.assert_equal(data.attributes["PhaseSegmentation." + name], value, err_msg=name)
 
 
-def test_predictions_in_ase(predicted, checkpoint_file):
+def test_predictions_in_ase(predicted):
     import gzip
 
-    path, number, _, expected = predicted
+    path, number, model, expected = predicted
     with gzip.open(path, "rt") as file:
         atoms = ase.io.read(file, index=number, format="lammps-dump-text", order=False)
-    annotate(atoms, model=checkpoint_file, **PREDICT_OPTIONS)
+    annotate(atoms, model=model, **PREDICT_OPTIONS)
     assert_identical(atoms.arrays, expected, PREDICTED)
 
 
 @pytest.mark.parametrize("suffix", [".xyz", ".dump"])
-def test_predictions_of_the_command_line(predicted, checkpoint_file, tmp_path, suffix):
-    path, number, _, expected = predicted
+def test_predictions_of_the_command_line(predicted, tmp_path, suffix):
+    path, number, model, expected = predicted
     output = tmp_path / f"predicted{suffix}"
-    command = [sys.executable, "-m", "phaseseg.cli", "predict", path, "-m", str(checkpoint_file)]
+    command = [sys.executable, "-m", "phaseseg.cli", "predict", path, "-m", str(model)]
     command += ["-o", str(output), "--threshold", "0.45", "--boundary-width", "1.0"]
     command += ["--frames", f"{number}:{number + 1}"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
