@@ -141,44 +141,6 @@ def test_against_the_naive_way():
         assert error < 5e-6
 
 
-def measure(replicas, name):
-    """Run in a process of its own: CPU time of all, peak memory. Prints JSON."""
-    import resource
-
-    frame = melt()
-    network, _ = network_of(frame, name)
-    network(frame, frame.species)  # compiles
-    frame = repeated(frame, replicas)
-    times = cpu_times(lambda: network(frame, frame.species), 9 if len(frame) < 500_000 else 2)
-    # Kilobytes on Linux, bytes on macOS. On Linux that of the parent counts, too, but not in the status.
-    status = Path("/proc/self/status")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    if status.exists():
-        peak = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    print(json.dumps({"atoms": len(frame), "first": times[0], "least": min(times), "peak": peak}))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read with the resource module")
-def test_cost_per_atom():
-    pytest.importorskip("resource")
-    print("\natoms  network                     first call  least    per atom   peak memory")
-    here = Path(__file__).parent
-    for size, replicas in REPLICAS.items():
-        for name in list(NETWORKS)[:: 1 if size != "10 M" else 4]:
-            command = f"import test_network_speed as t; t.measure({replicas}, {name!r})"
-            paths = [str(here), str(here.parent), *sys.path]
-            result = subprocess.run(
-                [sys.executable, "-c", command], capture_output=True, text=True, check=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-            )  # fmt: skip
-            found = json.loads(result.stdout)
-            print(
-                f"{size:6} {name:27} {found['first'] * 1e3:8.0f} ms {found['least'] * 1e3:8.0f} ms "
-                f"{found['least'] / found['atoms'] * 1e9:7.0f} ns {found['peak'] / 1e9:9.2f} GB"
-            )
-            assert found["atoms"] == np.prod(replicas) * 33280
-
-
 # From a frame to labels, with the checkpoints that ship -------------------------------------------
 
 SHIPPED = ("segmentation/gat-3000K-v1", "segmentation/gcn-3000K-v1", "segmentation/gat-v1")
@@ -256,23 +218,29 @@ def test_frame_to_labels(name):
     )
 
 
-def measure_labels(replicas, name):
-    """As `measure`, from a frame to all labels and tables."""
+def measure(replicas, name):
+    """Run in a process of its own: CPU time from a frame to all labels and tables, peak memory; prints JSON."""
+    import resource
+
     frame, model = melt(), single(name)
     model.fields(frame, model.score(frame))  # compiles
     frame = repeated(frame, replicas)
     times = cpu_times(lambda: model.fields(frame, model.score(frame)), 5 if len(frame) < 500_000 else 2)
+    # Kilobytes on Linux, bytes on macOS. On Linux that of the parent counts, too, but not in the status.
     status = Path("/proc/self/status")
-    peak = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 if status.exists() else 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if status.exists():
+        peak = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
     print(json.dumps({"atoms": len(frame), "first": times[0], "least": min(times), "peak": peak}))
 
 
-@pytest.mark.skipif(not LARGE, reason="PHASESEG_BENCHMARK_LARGE=1 runs 1 M and 10 M atoms")
-@pytest.mark.parametrize("name", [SHIPPED[0], SHIPPED[2]])
-def test_frame_to_labels_of_large_frames(name):
+@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read with the resource module")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_cost_per_atom(name):
+    """One network of a checkpoint, from a frame to labels, at the sizes of REPLICAS."""
     here = Path(__file__).parent
     for size, replicas in REPLICAS.items():
-        command = f"import test_network_speed as t; t.measure_labels({replicas}, {name!r})"
+        command = f"import test_network_speed as t; t.measure({replicas}, {name!r})"
         paths = [str(here), str(here.parent), *sys.path]
         result = subprocess.run(
             [sys.executable, "-c", command], capture_output=True, text=True, check=True,
@@ -283,3 +251,4 @@ def test_frame_to_labels_of_large_frames(name):
             f"\n{name:26} {size:5} first {found['first']:.2f} s, then {found['least']:.3f} s, "
             f"{found['least'] / found['atoms'] * 1e9:.0f} ns an atom, {found['peak'] / 1e9:.2f} GB"
         )
+        assert found["atoms"] == np.prod(replicas) * 33280
