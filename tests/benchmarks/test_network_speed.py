@@ -219,7 +219,7 @@ def test_frame_to_labels(name):
 
 
 def measure(replicas, name):
-    """Run in a process of its own: CPU time from a frame to all labels and tables, peak memory; prints JSON."""
+    """In a process of its own: CPU time from a frame to labels and tables, peak memory; prints JSON."""
     import resource
 
     frame, model = melt(), single(name)
