@@ -512,8 +512,8 @@ def fit_segmentation(
     Returns
     -------
     Checkpoint
-        Temperature, and the line from logits to Å, fitted to the validation data; ranges of the training
-        data; a card with data, split and training.
+        Temperature, and the line from logits to Å, fitted to the validation frames of two phases; ranges of
+        the training data; a card with data, split and training.
 
     Raises
     ------
@@ -596,8 +596,9 @@ def fit_segmentation(
     lines = [_line(u, distance) for u in logits]
     scores = np.array([BOUND * np.tanh((a * u + b) / BOUND) for (a, b), u in zip(lines, logits, strict=True)])
     score = scores.mean(axis=0)
-    rich = distance >= 0
-    temperature = fit_temperature(score, rich)
+    # Frames of one liquid would blur it: their label says nothing of where in them the score is near zero.
+    two_phases = np.isfinite(distance)
+    temperature = fit_temperature(score[two_phases], distance[two_phases] >= 0)
     densities = [sample.number_density for sample in samples]
     ranges = {"number_density": [min(densities), max(densities)]}
     files = _file_table([("training", trained, by_run), ("validation", held, held_by_run)])
