@@ -62,7 +62,7 @@ def recipes(data: Path, melt: Path) -> Mapping[str, dict[str, Any]]:
         "data": [*cells, *larger, *mixed, *bulk],
         "validation": both,
         "network": RECIPE,
-        "epochs": 60,
+        "epochs": 120,
         # The cut of the larger cells: in 520 atoms curved domains never reach their plateau.
         "pool": larger,
     }
