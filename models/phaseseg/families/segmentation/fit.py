@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -451,6 +451,31 @@ def _line(u: NDArray[np.float64], distance: NDArray[np.float64]) -> tuple[float,
     return 1 / float(slope), -float(start) / float(slope)
 
 
+def centered(checkpoint: Checkpoint, frames: Iterable[Frame]) -> Checkpoint:
+    """The checkpoint with offsets for which its interface lies, in the mean, where the labels' does.
+
+    Scores without bias at the atoms still give an interface that is off by a hundredth of an Å: the field is
+    curved between them, and more atoms lie on one side. Compositions of a scarce element show that.
+
+    frames : those of two phases count; none leave the checkpoint as it is
+    """
+    from phaseseg.families.segmentation.prediction import SegmentationModel
+
+    model = SegmentationModel.of(checkpoint)
+    errors = []
+    for frame in frames:
+        distance = _distance(frame, model.label_rule)
+        found = model.fields(frame, model.score(frame))["interface_distance"]
+        near = (np.abs(distance) < _LINE_WITHIN) & np.isfinite(found)
+        if near.any():
+            errors.append(float(np.mean(found[near] - distance[near])))
+    if not errors:
+        return checkpoint
+    score = checkpoint.config["score"]
+    moved = [offset - float(np.mean(errors)) for offset in score["offset"]]
+    return replace(checkpoint, config={**checkpoint.config, "score": {**score, "offset": moved}})
+
+
 # -------------------------------------------------------------------------------------------- fit
 
 
@@ -656,6 +681,9 @@ def fit_segmentation(
         units=trained[0].frames[0].units,
         ranges=ranges,
     )
+    if loss == "distance":
+        note(1.0, "interfaces of the validation frames")
+        checkpoint = centered(checkpoint, [frame for source in held for frame in source.frames])
     if path is not None:
         save_checkpoint(checkpoint, path)
         _write_curves(path, members)
