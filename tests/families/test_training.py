@@ -458,3 +458,18 @@ def test_files_are_read_like_frames(runs, tmp_path):
     made = fit_segmentation(paths, **options)
     assert same_weights(made, fit_segmentation(read, **options))
     assert [row[0] for row in made.card["data"]["files"]["rows"]] == ["0.dump.gz", "1.dump.gz", "2.dump.gz"]
+
+
+def test_the_interface_is_centered_on_that_of_the_labels(runs):
+    """An offset that is wrong by 0.3 Å is found by the interface it makes."""
+    made = fit_segmentation(runs, **QUICK)
+    frames = runs[2]
+    rule = LabelRule(**made.config["label_rule"])
+    known = [np.array(label_frame(frame, rule)["interface_distance"]) for frame in frames]
+    right = fitting.centered(made, zip(frames, known, strict=True)).config["score"]["offset"]
+    score = made.config["score"]
+    off = {**made.config, "score": {**score, "offset": [b + 0.3 for b in score["offset"]]}}
+    again = fitting.centered(replace(made, config=off), zip(frames, known, strict=True))
+    assert again.config["score"]["offset"] == pytest.approx(right, abs=0.1)
+    alone = [(frame, np.full(len(frame), np.inf, dtype=np.float32)) for frame in frames]
+    assert fitting.centered(made, alone) is made

@@ -451,20 +451,20 @@ def _line(u: NDArray[np.float64], distance: NDArray[np.float64]) -> tuple[float,
     return 1 / float(slope), -float(start) / float(slope)
 
 
-def centered(checkpoint: Checkpoint, frames: Iterable[Frame]) -> Checkpoint:
+def centered(checkpoint: Checkpoint, frames: Iterable[tuple[Frame, NDArray[np.float32]]]) -> Checkpoint:
     """The checkpoint with offsets for which its interface lies, in the mean, where the labels' does.
 
     Scores without bias at the atoms still give an interface that is off by a hundredth of an Å: the field is
     curved between them, and more atoms lie on one side. Compositions of a scarce element show that.
 
-    frames : those of two phases count; none leave the checkpoint as it is
+    frames : each with the signed distances of its atoms, Å; where no atom is near an interface the
+        checkpoint stays as it is
     """
     from phaseseg.families.segmentation.prediction import SegmentationModel
 
     model = SegmentationModel.of(checkpoint)
     errors = []
-    for frame in frames:
-        distance = _distance(frame, model.label_rule)
+    for frame, distance in frames:
         found = model.fields(frame, model.score(frame))["interface_distance"]
         near = (np.abs(distance) < _LINE_WITHIN) & np.isfinite(found)
         if near.any():
@@ -683,7 +683,9 @@ def fit_segmentation(
     )
     if loss == "distance":
         note(1.0, "interfaces of the validation frames")
-        checkpoint = centered(checkpoint, [frame for source in held for frame in source.frames])
+        shown = [frame for source in held for frame in source.frames]
+        known = [sample.distance for sample in held_samples]
+        checkpoint = centered(checkpoint, zip(shown, known, strict=True))
     if path is not None:
         save_checkpoint(checkpoint, path)
         _write_curves(path, members)
