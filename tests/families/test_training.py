@@ -139,7 +139,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(trained, runs):
     losses = []
     for frame in runs[2]:
         graph = fitting.neighbor_graph(frame, cutoff=config.cutoff)
-        features = fitting.node_features(frame, fitting._codes(frame, config.species), config)
+        features = fitting.node_features(frame, fitting._codes(frame, config), config)
         d = torch.from_numpy(np.array(label_frame(frame, rule)["interface_distance"]))
         with torch.no_grad():
             z = network(torch.from_numpy(scaling.apply(features)), Neighbors(graph.indptr, graph.neighbors))
@@ -177,7 +177,7 @@ def test_a_boundary_head_finds_the_boundary(runs, loss):
     network, scaling = first_member(made)
     frame = runs[2][0]
     graph = fitting.neighbor_graph(frame, cutoff=6.0)
-    features = fitting.node_features(frame, fitting._codes(frame, config.species), config)
+    features = fitting.node_features(frame, fitting._codes(frame, config), config)
     with torch.no_grad():
         z = network(torch.from_numpy(scaling.apply(features)), Neighbors(graph.indptr, graph.neighbors))
     boundary = torch.softmax(z, dim=1)[:, 2].numpy()

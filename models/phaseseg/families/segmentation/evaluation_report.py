@@ -13,9 +13,16 @@ from phaseseg import __version__
 from phaseseg.families.segmentation.evaluation import Evaluation
 from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
 from phaseseg.families.segmentation.figures import png
-from phaseseg.families.segmentation.report import _CSS, _figure, _table
+from phaseseg.families.segmentation.report import (
+    CSS,
+    Picture,
+    html_figure,
+    html_table,
+    write_page,
+    write_parts,
+)
 from phaseseg.fields import Table
-from phaseseg.io import OutputError, atomic_output, write_table
+from phaseseg.io import atomic_output
 
 
 def write_evaluation(
@@ -38,26 +45,14 @@ def write_evaluation(
     OutputError
         If something cannot be written. Every file is whole or not there.
     """
-    folder = Path(directory)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: the folder of the report cannot be made ({error.strerror}).") from error
     pictures = [(name, caption, png(figure)) for name, caption, figure in evaluation_figures(result)]
-    for name, _, picture in pictures:
-        with atomic_output(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(picture)
     tables = result.tables()
-    for name, table in tables.items():
-        write_table(folder / f"{name}.csv", table)
+    folder = write_parts(directory, pictures, tables)
     with atomic_output(folder / "metrics.json") as temporary:
         content = {**(more or {}), **result.to_dict()}
         text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
-    page = folder / "report.html"
-    with atomic_output(page) as temporary:
-        temporary.write_text(_page(result, tables, pictures), encoding="utf-8")
-    return page
+    return write_page(folder, _page(result, tables, pictures))
 
 
 _SECTIONS = (
@@ -71,13 +66,13 @@ _SECTIONS = (
 )
 
 
-def _page(result: Evaluation, tables: Mapping[str, Table], pictures: list[tuple[str, str, bytes]]) -> str:
+def _page(result: Evaluation, tables: Mapping[str, Table], pictures: list[Picture]) -> str:
     sections = []
     for heading, names, figures in _SECTIONS:
-        body = "<br>".join(_table(tables[name]) for name in names if name in tables)
+        body = "<br>".join(html_table(tables[name]) for name in names if name in tables)
         for name, caption, picture in pictures:
             if name in figures or name.partition("_")[0] in figures:
-                body += _figure(name, caption, picture)
+                body += html_figure(name, caption, picture)
         if body:
             sections.append(f"<section><h2>{heading}</h2>\n{body}</section>")
     pooled = result.pooled()
@@ -97,7 +92,7 @@ def _page(result: Evaluation, tables: Mapping[str, Table], pictures: list[tuple[
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>{_CSS}</style>
+<style>{CSS}</style>
 </head>
 <body>
 <h1>{title}</h1>

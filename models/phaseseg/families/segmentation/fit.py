@@ -192,15 +192,14 @@ def _species(sources: Sequence[_Source]) -> tuple[str, ...]:
     return tuple(name for name, is_there in present.items() if is_there)
 
 
-def _codes(frame: Frame, species: tuple[str, ...]) -> NDArray[np.int32]:
-    """(n_atoms,) index of each atom's species in `species`."""
-    table = np.array([species.index(n) if n in species else -1 for n in frame.species_names], dtype=np.int32)
-    codes = table[frame.species]
+def _codes(frame: Frame, config: NetworkConfig) -> NDArray[np.int32]:
+    """Index of each atom's species among those of the network, which are those of the training data."""
+    codes = config.codes_of(frame)
     if len(codes) and codes.min() < 0:
         name = frame.species_names[frame.species[int(np.argmin(codes))]]
         raise ValueError(
             f"{frame.source or 'a validation frame'}: {name} does not occur in the training data, where "
-            f"there are {', '.join(species)}."
+            f"there are {', '.join(config.species)}."
         )
     return codes
 
@@ -316,7 +315,7 @@ def _samples(
         samples = []
         for frame in source.frames:
             note(0.0, f"labels and graphs of the {what} frames: {done} of {total}")
-            codes = _codes(frame, config.species)
+            codes = _codes(frame, config)
             digest = _digest(frame)
             graph = neighbor_graph(frame, cutoff=config.cutoff)
             samples.append(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.recipe import CUTOFF, WIDTHS
+from phaseseg.frame import Frame
 
 Architecture = Literal["gat", "gcn", "graphconv"]
 FeatureSet = Literal["counts", "densities"]
@@ -114,6 +115,11 @@ class NetworkConfig:
             f"{target} fraction of the neighbors",
             f"number of {counter} neighbors",
         )
+
+    def codes_of(self, frame: Frame) -> NDArray[np.int32]:
+        """(n_atoms,) index of each atom's species in `species`; -1 where the network does not know it."""
+        place = [self.species.index(name) if name in self.species else -1 for name in frame.species_names]
+        return np.asarray(np.array(place, dtype=np.int32)[frame.species])
 
     @property
     def layer_shapes(self) -> tuple[tuple[int, int, int], ...]:

@@ -342,15 +342,12 @@ class SegmentationModel:
                 f"{where}the frame has the units {frame.units!r}, but {self.name} was trained with "
                 f"{self.checkpoint.units!r}; convert the frame or choose another checkpoint."
             )
-        known = self.config.species
-        place = [known.index(name) if name in known else -1 for name in frame.species_names]
-        codes = np.array(place, dtype=np.int32)[frame.species]
-        if -1 in place and codes.min() < 0:
+        codes = self.config.codes_of(frame)
+        if codes.min() < 0:
             there = np.unique(frame.species[codes < 0])
             unknown = ", ".join(frame.species_names[code] for code in there)
-            raise ValueError(
-                f"{where}{self.name} does not know the species {unknown}; it knows {', '.join(known)}."
-            )
+            known = ", ".join(self.config.species)
+            raise ValueError(f"{where}{self.name} does not know the species {unknown}; it knows {known}.")
         return codes
 
     def _validity(self, frame: Frame, output: NetworkOutput) -> tuple[str, ...]:

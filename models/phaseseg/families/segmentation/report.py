@@ -22,6 +22,9 @@ from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
 from phaseseg.io import OutputError, atomic_output, write_table
 
+Picture = tuple[str, str, bytes]
+"""Name of the file without its ending, caption, PNG."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -127,28 +130,47 @@ def write_report(directory: str | os.PathLike[str], report: Report) -> Path:
     OutputError
         If something cannot be written. Every file is whole or not there.
     """
+    pictures = [(name, caption, figures.png(figure)) for name, caption, figure in report_figures(report)]
+    tables = report_tables(report)
+    folder = write_parts(directory, pictures, tables)
+    write_table(folder / "tables.json", tables)
+    return write_page(folder, _page(report, tables, pictures))
+
+
+def write_parts(
+    directory: str | os.PathLike[str], pictures: Sequence[Picture], tables: Mapping[str, Table]
+) -> Path:
+    """The figures and tables of a report as files, and their folder; made if missing.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written. Every file is whole or not there.
+    """
     folder = Path(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: the folder of the report cannot be made ({error.strerror}).") from error
-    pictures = [(name, caption, figures.png(figure)) for name, caption, figure in report_figures(report)]
     for name, _, picture in pictures:
         with atomic_output(folder / f"{name}.png") as temporary:
             temporary.write_bytes(picture)
-    tables = report_tables(report)
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
-    write_table(folder / "tables.json", tables)
+    return folder
+
+
+def write_page(folder: Path, text: str) -> Path:
+    """`report.html` in the folder of a report."""
     page = folder / "report.html"
     with atomic_output(page) as temporary:
-        temporary.write_text(_page(report, tables, pictures), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return page
 
 
 # ---------------------------------------------------------------------------------------- page
 
-_CSS = """
+CSS = """
 :root { color-scheme: light; }
 body { font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; background: #fff;
   max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
@@ -177,8 +199,8 @@ code { font-size: .9em; }
 """
 
 
-def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[tuple[str, str, bytes]]) -> str:
-    shown = {name: _figure(name, caption, picture) for name, caption, picture in pictures}
+def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[Picture]) -> str:
+    shown = {name: html_figure(name, caption, picture) for name, caption, picture in pictures}
     sections = [
         ("Composition", _composition(tables["composition"]) + shown.pop("composition")),
         ("Where the phases are", shown.pop("slices") + shown.pop("histogram")),
@@ -192,14 +214,14 @@ def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[tuple[
             if len(report.summary) > 1
             else "<p>Content of the rich over that of the poor phase.</p>"
         )
-        sections.append(("Partition coefficients", note + _table(_shown_partition(tables))))
+        sections.append(("Partition coefficients", note + html_table(_shown_partition(tables))))
     if "domains" in tables:
-        sections.append(("Rich domains", _table(tables["domains"])))
+        sections.append(("Rich domains", html_table(tables["domains"])))
     if "time_series" in shown:
         sections.append(("Along the trajectory", shown.pop("time_series")))
     if report.boundary_scan is not None:
         text = boundary_sentence(report.boundary_scan)
-        scan = shown.pop("boundary_scan") + _table(report.boundary_scan)
+        scan = shown.pop("boundary_scan") + html_table(report.boundary_scan)
         sections.append(("Boundary width", f"<p>{text}</p>{scan}"))
     sections.append(("All numbers", _scalars(tables["scalars"])))
     sections.append(("How it was labeled", _rule(report)))
@@ -212,7 +234,7 @@ def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[tuple[
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>{_CSS}</style>
+<style>{CSS}</style>
 </head>
 <body>
 <h1>{title}</h1>
@@ -262,7 +284,7 @@ def _html_unit(unit: str) -> str:
     return "" if " or " in unit else escape(unit).replace("^2", "²").replace("^3", "³").replace("^-3", "⁻³")
 
 
-def _figure(name: str, caption: str, picture: bytes) -> str:
+def html_figure(name: str, caption: str, picture: bytes) -> str:
     encoded = base64.b64encode(picture).decode()
     width = int.from_bytes(picture[16:20], "big")  # of the PNG header
     return (
@@ -289,7 +311,7 @@ def _cell(value: float, error: float) -> str:
     return f"{number} <small>± {spread}</small>" if spread else number
 
 
-def _table(table: Table) -> str:
+def html_table(table: Table) -> str:
     """A table whose columns `X ±` stand beside `X`."""
     names = [name for name in table.columns if not name.endswith(" ±")]
     cells = []

@@ -66,9 +66,7 @@ def describe(
     """
     scores = model.score(frame, device=device)
     p = scores.probability.astype(np.float64)
-    known = model.config.species
-    codes = np.array([known.index(name) if name in known else -1 for name in frame.species_names])
-    raw = node_features(frame, codes[frame.species].astype(np.int32), model.config)
+    raw = node_features(frame, model.config.codes_of(frame), model.config)
     scaled = (raw - model.scaling.center) / model.scaling.scale
     scaled = np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float64)
     rich = p >= 0.5
