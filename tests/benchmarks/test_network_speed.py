@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from importlib.resources import as_file, files
@@ -23,6 +22,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 import naive
+from apart import run_apart
 from phaseseg.checkpoint import Checkpoint, load_checkpoint
 from phaseseg.families.segmentation.inference import Network, node_features
 from phaseseg.families.segmentation.network import NetworkConfig, Scaling
@@ -238,15 +238,8 @@ def measure(replicas, name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_cost_per_atom(name):
     """One network of a checkpoint, from a frame to labels, at the sizes of REPLICAS."""
-    here = Path(__file__).parent
     for size, replicas in REPLICAS.items():
-        command = f"import test_network_speed as t; t.measure({replicas}, {name!r})"
-        paths = [str(here), str(here.parent), *sys.path]
-        result = subprocess.run(
-            [sys.executable, "-c", command], capture_output=True, text=True, check=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        )  # fmt: skip
-        found = json.loads(result.stdout)
+        found = run_apart(__file__, f"measure({replicas}, {name!r})")
         print(
             f"\n{name:26} {size:5} first {found['first']:.2f} s, then {found['least']:.3f} s, "
             f"{found['least'] / found['atoms'] * 1e9:.0f} ns an atom, {found['peak'] / 1e9:.2f} GB"

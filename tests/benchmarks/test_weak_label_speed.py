@@ -11,16 +11,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from importlib.resources import as_file, files
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import naive
+from apart import run_apart
 from phaseseg import Frame, label_phases
 from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.families.segmentation.density import density_field
@@ -100,16 +99,9 @@ def test_cost_per_atom():
     """From 33 thousand to ten million atoms at 1 Å voxels, in the order of the file and shuffled."""
     pytest.importorskip("resource")
     print("\natoms        order       density      labels   per atom   peak memory")
-    here = Path(__file__).parent
     for name, replicas in REPLICAS.items():
         for shuffled in (False, True):
-            command = f"import test_weak_label_speed as t; t.measure({replicas}, {shuffled})"
-            paths = [str(here), str(here.parent), *sys.path]
-            result = subprocess.run(
-                [sys.executable, "-c", command], capture_output=True, text=True, check=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-            )  # fmt: skip
-            found = json.loads(result.stdout)
+            found = run_apart(__file__, f"measure({replicas}, {shuffled})")
             print(
                 f"{name:6} {'shuffled' if shuffled else 'file':>11} {found['density'] * 1e3:10.1f} ms "
                 f"{found['labels'] * 1e3:8.1f} ms {found['labels'] / found['atoms'] * 1e9:7.0f} ns "
