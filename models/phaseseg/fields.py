@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Level = Literal["atom", "frame", "grid", "table"]
+Level = Literal["atom", "bond", "frame", "grid", "table"]
 Kind = Literal["class", "probability", "scalar", "count", "flag"]
 
 
@@ -79,6 +79,25 @@ class Grid:
 
 
 @dataclass(frozen=True, eq=False)
+class Bonds:
+    """Pairs of atoms, each pair once, and what is known of each.
+
+    A bond goes from atom i to the image of atom j that is `shifts @ cell` away from j.
+
+    atoms : (n_bonds, 2) int64; i <= j
+    shifts : (n_bonds, 3) int32
+    columns : arrays of length n_bonds by name
+    """
+
+    atoms: NDArray[np.int64]
+    shifts: NDArray[np.int32]
+    columns: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
     """Named columns of equal length; units stand in the column names, as `width (Å)`."""
 
@@ -98,8 +117,8 @@ class Table:
 class Fields(Mapping[str, Any]):
     """Result of an analysis of one frame: a mapping from registered names to values.
 
-    Values are arrays of length `n_atoms` (level "atom"), plain numbers (level "frame"), `Grid`
-    (level "grid") or `Table` (level "table"). `messages` holds sentences that a user should see.
+    Values are arrays of length `n_atoms` (level "atom"), `Bonds` (level "bond"), plain numbers (level
+    "frame"), `Grid` (level "grid") or `Table` (level "table"). `messages` holds sentences that a user should see.
     """
 
     def __init__(self, values: Mapping[str, Any], messages: tuple[str, ...] = ()) -> None:

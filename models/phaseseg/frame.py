@@ -42,6 +42,7 @@ class Frame:
     units : "metal" or "lj"
         "lj" means reduced units: read σ for Å everywhere.
     fields : mapping of further per-atom columns that were in the file
+    info : mapping of numbers of the whole frame that were in the file (temperature, energy, ...)
     source : where the frame came from, used in messages (`run.dump.gz, frame 3`)
 
     Raises
@@ -62,6 +63,7 @@ class Frame:
     time: float | None = None
     units: Units = "metal"
     fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    info: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -119,6 +121,19 @@ class Frame:
     def volume(self) -> float:
         """Volume of the cell, Å^3."""
         return float(abs(np.linalg.det(self.cell)))
+
+    @property
+    def n_dimensions(self) -> int:
+        """2 where three or more atoms lie in one plane across the third cell vector, else 3.
+
+        The third vector must be perpendicular to the two others. In two dimensions neighbors are looked for
+        in the plane alone, whatever the file says of periodicity across it.
+        """
+        if self.n_atoms < 3 or np.abs(self.cell[:2] @ self.cell[2]).max() > 1e-9 * self.volume ** (2 / 3):
+            return 3
+        heights = self.positions @ (self.cell[2] / np.linalg.norm(self.cell[2]))
+        edge = float(np.linalg.norm(self.cell[:2], axis=1).max())
+        return 2 if float(np.ptp(heights)) <= 1e-9 * edge else 3
 
     def species_mask(self, names: str | Sequence[str]) -> NDArray[np.bool_]:
         """(n_atoms,) bool: which atoms are of one of the named species.

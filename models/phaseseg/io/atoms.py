@@ -15,6 +15,7 @@ from phaseseg.io.source import InputError
 
 # Arrays of Atoms that the Frame holds elsewhere.
 _OWN_ARRAYS = ("numbers", "positions", "id", "type")
+_OWN_INFO = ("timestep", "time", "units", "Origin")
 
 
 def frame_from_atoms(
@@ -26,7 +27,8 @@ def frame_from_atoms(
     ----------
     atoms : ase.Atoms
         Row order is kept. `atoms.arrays["id"]` becomes `Frame.ids`; `atoms.info` may hold `timestep`,
-        `time` (ps), `units` ("lj") and `Origin` (Å), which the displacement of the cell overrides.
+        `time` (ps), `units` ("lj") and `Origin` (Å), which the displacement of the cell overrides; its
+        other finite numbers become `Frame.info`.
     source : said in messages
     species_names : names of the codes, for example one tuple for a whole trajectory; without it the
         sorted distinct symbols
@@ -70,6 +72,13 @@ def frame_from_atoms(
             name: values.copy()
             for name, values in atoms.arrays.items()
             if fields and name not in _OWN_ARRAYS and values.dtype.kind in "biuf"
+        },
+        info={
+            name: float(value)
+            for name, value in atoms.info.items()
+            if name not in _OWN_INFO
+            and isinstance(value, (int, float, np.integer, np.floating))
+            and np.isfinite(value)
         },
         source=source,
     )
@@ -125,4 +134,5 @@ def _convert(atoms: Any, label: str, reading: Reading) -> Frame:
         time=raw.time,
         units="lj" if raw.units == "lj" else reading.units,
         fields=raw.fields,
+        info=raw.info,
     )

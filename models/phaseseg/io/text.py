@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache, partial
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +162,25 @@ def _parse_extxyz(
         time=None if time is None else float(_floats(time, (), "time", label)),
         units="lj" if lower.get("units") == "lj" else reading.units,
         fields=fields,
+        info=_info(entries),
     )
+
+
+# Keys of a comment line that have a place of their own.
+_OWN_KEYS = {"lattice", "properties", "pbc", "origin", "timestep", "time", "units"}
+
+
+def _info(entries: dict[str, str]) -> dict[str, float]:
+    """The entries of a comment line that are finite numbers."""
+    found = {}
+    for key, value in entries.items():
+        if key.lower() in _OWN_KEYS:
+            continue
+        with suppress(ValueError):
+            number = float(value)
+            if isfinite(number):
+                found[key] = number
+    return found
 
 
 @cache

@@ -91,8 +91,8 @@ def write_frames(
     """Write frames with their results, one at a time, as extended XYZ or LAMMPS dump.
 
     Every atom gets its id, species (and 1-based type in a dump), position (8 decimals, Å), the
-    columns of `Frame.fields` and those of the result. Finite numbers of level "frame" go into the
-    comment line of extended XYZ; grids and tables are left out.
+    columns of `Frame.fields` and those of the result. Finite numbers of level "frame" and
+    those of `Frame.info` go into the comment line of extended XYZ; bonds, grids and tables are left out.
 
     Parameters
     ----------
@@ -147,10 +147,11 @@ def _sorted_out(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, int | float | bool]]:
     """Columns of the atoms and finite numbers of the frame."""
     columns: dict[str, NDArray[Any]] = dict(frame.fields)
-    scalars: dict[str, int | float | bool] = {}
+    # Results of an earlier analysis that were read with the frame are not those of this one.
+    scalars: dict[str, int | float | bool] = {k: v for k, v in frame.info.items() if k not in FIELD_SPECS}
     for name, value in result.items():
         level = FIELD_SPECS[name].level if name in FIELD_SPECS else None
-        if level in ("grid", "table"):
+        if level in ("bond", "grid", "table"):
             continue
         if isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
             number = value.item() if isinstance(value, np.generic) else value
