@@ -1,0 +1,1 @@
+"""Liquid or glass: structural metrics, networks on neighbor graphs and on images."""
