@@ -141,11 +141,11 @@ def test_bad_input(trajectory: Path, pair: Path, tmp_path: Path) -> None:
 def test_a_device_that_is_not_there(
     trajectory: Path, make_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from phaseseg.families.segmentation import prediction
+    from phaseseg import devices
 
     path = tmp_path / "own.safetensors"
     save_checkpoint(make_checkpoint(species=("Fe", "O"), cut=0.41), path)
-    monkeypatch.setattr(prediction, "find_spec", lambda name: None)
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
     result = run(trajectory, "-m", path, "--device", "torch")
     assert result.exit_code == FAILURE and "needs torch, which is not installed" in flat(result.stderr)
 

@@ -530,9 +530,9 @@ def test_a_gpu_that_is_not_there_is_told(model, small):
 
 
 def test_torch_that_is_not_there_is_told(make_checkpoint, small, monkeypatch):
-    from phaseseg.families.segmentation import prediction
+    from phaseseg import devices
 
-    monkeypatch.setattr(prediction, "find_spec", lambda name: None)
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
     model = SegmentationModel.of(make_checkpoint())
     with pytest.raises(
         ImportError, match=r"device torch needs torch, .*pip install 'ovito-phaseseg\[train\]'"

@@ -92,7 +92,7 @@ def evaluate_command(
             _writable_folder(report)
             readers = _readers(input, types, frames, format, fields=reference != "weak")
             fitting = _readers(baseline_data or [], types, None, format, fields=False)
-        network = load_model(model)
+        network = load_model(model, "segmentation")
         start = perf_counter()
         beside: list[Method] = []
         notes: list[str] = []
@@ -277,7 +277,7 @@ def select_command(
                 raise ValueError(f"{output.name}: the list is written as .csv or .json.")
             readers = _readers(input, types, frames, format, fields=False)
             known = _readers(labeled or [], types, None, format, fields=False)
-        network = load_model(model)
+        network = load_model(model, "segmentation")
         name = input[0].name if len(input) == 1 else f"{len(input)} files"
         look = partial(describe, model=network, device=device)
         with frame_progress(name, shown=not quiet and not as_json) as counted:

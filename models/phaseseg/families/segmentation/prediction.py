@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from importlib.util import find_spec
 from math import log
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg import kernels
 from phaseseg.checkpoint import Checkpoint, CheckpointError
+from phaseseg.devices import Device, check_device, device_kind
 from phaseseg.families.segmentation.config import LabelRule, PredictionRule, refuse_unknown
 from phaseseg.families.segmentation.decoding import (
     Split,
@@ -40,8 +40,6 @@ from phaseseg.fields import BOUNDARY, POOR, RICH, Fields, Grid
 from phaseseg.frame import Frame
 from phaseseg.kernels import jit
 from phaseseg.memory import borrow
-
-Device = Literal["auto", "cpu", "torch", "cuda"]
 
 # Where fewer than this share of the mean density of atoms is found there is nothing: 3.6 sigma from the
 # nearest atom. Cavities of a liquid are smaller.
@@ -271,6 +269,17 @@ class SegmentationModel:
             )
         return rule
 
+    def predict(self, frame: Frame, *, device: Device = "auto", **options: Any) -> Fields:
+        """Both halves at once, `fields` of the `score`; see `phaseseg.predict`.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError
+            As `rule` and `score`.
+        """
+        self.rule(**options)  # before the work
+        return self.fields(frame, self.score(frame, device=device), **options)
+
     # The expensive half ---------------------------------------------------------------------------
 
     def score(self, frame: Frame, *, device: Device = "auto") -> Scores:
@@ -305,26 +314,16 @@ class SegmentationModel:
             self._validity(frame, output),
         )  # fmt: skip
 
-    @staticmethod
-    def check_device(device: str) -> None:
-        """Raise ValueError for a device that is none."""
-        if device not in ("auto", "cpu", "torch", "cuda"):
-            raise ValueError(f"device must be auto, cpu, torch or cuda, found {device!r}.")
+    check_device = staticmethod(check_device)
 
     def _network(self, device: str) -> Any:
-        self.check_device(device)
-        kind = "cpu" if device == "auto" else device
+        kind = device_kind(device)
         if kind not in self._networks:
             if kind == "cpu":
                 from phaseseg.families.segmentation.inference import Network
 
                 self._networks[kind] = Network(self.config, self.scaling, self._members)
             else:
-                if find_spec("torch") is None:
-                    raise ImportError(
-                        f"device {device} needs torch, which is not installed: "
-                        "pip install 'ovito-phaseseg[train]'."
-                    )
                 from phaseseg.families.segmentation.torch_inference import TorchNetwork
 
                 self._networks[kind] = TorchNetwork(
