@@ -22,12 +22,12 @@ from phaseseg.families.segmentation.evaluation import (
 )
 from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
 from phaseseg.families.segmentation.evaluation_report import write_evaluation
-from phaseseg.families.segmentation.figures import png
 from phaseseg.families.segmentation.labels import label_frame
 from phaseseg.families.segmentation.prediction import SegmentationModel
 from phaseseg.fields import BOUNDARY, POOR, RICH
 from phaseseg.frame import Frame
 from phaseseg.metrics import roc_curve
+from phaseseg.report import png
 
 RULE = LabelRule(sigma=2.0, threshold=0.04)
 

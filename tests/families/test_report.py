@@ -16,10 +16,11 @@ from phaseseg.families.segmentation.labels import label_frame
 from phaseseg.families.segmentation.report import Report, write_report
 from phaseseg.families.segmentation.series import BoundaryScan, Summary
 from phaseseg.families.segmentation.slices import _Plane, figure_slices
-from phaseseg.families.segmentation.wording import composition_rows, duration, value_and_error
+from phaseseg.families.segmentation.wording import composition_rows
 from phaseseg.fields import Grid, Table
 from phaseseg.frame import Frame
 from phaseseg.io import OutputError
+from phaseseg.report import duration, png, value_and_error
 
 PNG = b"\x89PNG\r\n\x1a\n"
 RULE = LabelRule()
@@ -67,8 +68,8 @@ TURNED = np.array([[0, 30.0, 0], [0, 0, 28.0], [26.0, 0, 4.0]])
 def test_slices_are_drawn_for_any_cell(frame: Frame) -> None:
     fields = label_frame(frame, RULE)
     for axis in (None, 0, 1, 2):
-        assert figures.png(figure_slices(frame, fields, RULE, axis=axis), dpi=30).startswith(PNG)
-    assert figures.png(figures.figure_histogram(fields, RULE), dpi=30).startswith(PNG)
+        assert png(figure_slices(frame, fields, RULE, axis=axis), dpi=30).startswith(PNG)
+    assert png(figures.figure_histogram(fields, RULE), dpi=30).startswith(PNG)
 
 
 def test_slice_of_a_flat_box_shows_every_atom() -> None:
@@ -193,9 +194,9 @@ def test_figures_leave_the_settings_of_matplotlib_alone(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     write_report(tmp_path, report_of([slab()]))
     assert dict(mpl.rcParams) == before
-    first = figures.png(figure_slices(slab(), label_frame(slab(), RULE), RULE))
+    first = png(figure_slices(slab(), label_frame(slab(), RULE), RULE))
     with mpl.rc_context({"font.size": 30.0, "axes.facecolor": "red"}):
-        again = figures.png(figure_slices(slab(), label_frame(slab(), RULE), RULE))
+        again = png(figure_slices(slab(), label_frame(slab(), RULE), RULE))
     assert first == again
 
 

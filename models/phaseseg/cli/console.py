@@ -310,7 +310,7 @@ def write_or_drop(results: Iterable[tuple[Frame, Fields]], output: Path | None) 
 def finish(run: Labeling, tables_to: Path | None, folder: Path | None, *, as_json: bool, quiet: bool) -> None:
     """Tables, report, and what is printed."""
     from phaseseg.families.segmentation.series import boundary_sentence
-    from phaseseg.families.segmentation.wording import duration
+    from phaseseg.report import duration
 
     tables = run.summary.tables()
     messages = list(run.summary.messages)
@@ -374,7 +374,8 @@ def _results(run: Labeling, tables: Mapping[str, Table], messages: list[str]) ->
 def print_composition(table: Table, name: str, n_frames: int) -> None:
     from rich.table import Table as RichTable
 
-    from phaseseg.families.segmentation.wording import composition_rows, value_and_error
+    from phaseseg.families.segmentation.wording import composition_rows
+    from phaseseg.report import value_and_error
 
     console = results_console()
     for unit, kind in (("wt%", "mass"), ("at%", "atoms")):

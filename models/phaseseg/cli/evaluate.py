@@ -81,8 +81,8 @@ def evaluate_command(
     """Compare predictions of a network with weak labels, or with labels of your own."""
     with exit_codes(f"The report in {report} was not written." if report else ""):
         from phaseseg.families.segmentation.evaluation import WIDTHS, evaluate
-        from phaseseg.families.segmentation.wording import duration
         from phaseseg.predict import load_model
+        from phaseseg.report import duration
 
         with usage_errors():
             widths = tuple(boundary_width or WIDTHS)
@@ -173,7 +173,7 @@ def _about(network: SegmentationModel, inputs: Sequence[Path], seconds: float) -
 
 
 def _print_evaluation(result: Evaluation, name: str) -> None:
-    from phaseseg.families.segmentation.wording import value_and_error
+    from phaseseg.report import value_and_error
 
     pooled = result.pooled()
     n = pooled.n_frames

@@ -126,8 +126,8 @@ def demo_command(
 
     with exit_codes(f"What was finished lies in {output}."):
         from phaseseg.families.segmentation.report import write_report
-        from phaseseg.families.segmentation.wording import duration
         from phaseseg.io import OutputError, read_frames, write_frames
+        from phaseseg.report import duration
 
         try:
             output.mkdir(parents=True, exist_ok=True)

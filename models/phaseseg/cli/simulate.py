@@ -38,7 +38,7 @@ def simulate_melt_command(
     quiet: Quiet = False,
 ) -> None:
     """Simulate the demixing Fe-Mg-Si-O-N melt with LAMMPS (a pair model, not ab initio)."""
-    from phaseseg.families.segmentation.wording import duration
+    from phaseseg.report import duration
 
     with exit_codes():
         from phaseseg.simulate import simulate_melt

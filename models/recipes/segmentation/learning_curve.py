@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from phaseseg import read_frames
 from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.figures import COLOR, GRAY, png, styled
+from phaseseg.families.segmentation.figures import COLOR
 from phaseseg.families.segmentation.fit import fit_segmentation
 from phaseseg.families.segmentation.labels import pooled_threshold
 from phaseseg.families.segmentation.prediction import SegmentationModel
@@ -30,6 +30,7 @@ from phaseseg.fields import Table
 from phaseseg.frame import Frame
 from phaseseg.io import atomic_output, write_table
 from phaseseg.metrics import spread
+from phaseseg.report import GRAY, png, styled
 
 # File, and which of its frames lie in the pool: one long run, and little of everything else.
 POOL = (

@@ -45,7 +45,6 @@ from phaseseg.families.segmentation.evaluation_figures import (
     figure_scores,
     figure_side_by_side,
 )
-from phaseseg.families.segmentation.figures import png
 from phaseseg.families.segmentation.hard_cases import (
     averaged_case,
     coarsening_cases,
@@ -57,6 +56,7 @@ from phaseseg.families.segmentation.prediction import SegmentationModel
 from phaseseg.frame import Frame
 from phaseseg.io import atomic_output
 from phaseseg.metrics import spread
+from phaseseg.report import png
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPERATURES = (3000, 4000)

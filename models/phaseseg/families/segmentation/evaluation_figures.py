@@ -1,7 +1,7 @@
 """Pictures of an evaluation: ROC, confusion, reliability, F1, composition, reference beside prediction.
 
 In the spirit of Figs. 5 to 10 of S. Shakya and B. B. Karki, KDIR 2025 (DOI 10.5220/0013709400004000).
-Every function returns a `Figure`; `figures.png` draws one.
+Every function returns a `Figure`; `phaseseg.report.png` draws one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.evaluation import CLASSES, Evaluation, Shown
-from phaseseg.families.segmentation.figures import COLOR, ELEMENT_COLORS, GRAY, INK, styled
+from phaseseg.families.segmentation.figures import COLOR, ELEMENT_COLORS
 from phaseseg.families.segmentation.slices import _Plane, _slab
 from phaseseg.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH, Grid, Table
 from phaseseg.frame import Frame
+from phaseseg.report import GRAY, INK, styled
 
 _BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", COLOR["poor"]])
 _WRONG: Any = "#c2185b"

@@ -5,24 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from phaseseg import __version__
 from phaseseg.families.segmentation.evaluation import Evaluation
 from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
-from phaseseg.families.segmentation.figures import png
-from phaseseg.families.segmentation.report import (
-    CSS,
-    Picture,
-    html_figure,
-    html_table,
-    write_page,
-    write_parts,
-)
 from phaseseg.fields import Table
 from phaseseg.io import atomic_output
+from phaseseg.report import Picture, html_figure, html_page, html_table, png, write_page, write_parts
 
 
 def write_evaluation(
@@ -74,33 +64,14 @@ def _page(result: Evaluation, tables: Mapping[str, Table], pictures: list[Pictur
             if name in figures or name.partition("_")[0] in figures:
                 body += html_figure(name, caption, picture)
         if body:
-            sections.append(f"<section><h2>{heading}</h2>\n{body}</section>")
+            sections.append((heading, body))
     pooled = result.pooled()
-    title = f"{escape(result.methods[0])} against {escape(result.reference)}"
+    title = f"{result.methods[0]} against {result.reference}"
     plural = "s" * (pooled.n_frames > 1)
     agree = int(pooled.verdicts.trace())
     lead = (
         f"{pooled.n_frames} frame{plural}, {pooled.n_atoms:,} atoms; the number of phases agrees in "
         f"{agree} of {pooled.n_frames}. Values ± standard deviation over the frames."
     )
-    messages = "".join(f"<li>{escape(sentence)}</li>" for sentence in result.messages)
-    listed = f'<ul class="messages">{messages}</ul>' if messages else ""
-    body = "\n".join(sections)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{CSS}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="lead">{lead}</p>
-{listed}
-{body}
-<footer>Made by phaseseg {escape(__version__)}. The figures (PNG), the tables (CSV) and all numbers
-(metrics.json) lie beside this page.</footer>
-</body>
-</html>
-"""
+    beside = "The figures (PNG), the tables (CSV) and all numbers\n(metrics.json) lie beside this page."
+    return html_page(title, lead, sections, messages=tuple(result.messages), beside=beside)

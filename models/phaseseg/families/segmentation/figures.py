@@ -1,66 +1,29 @@
 """Pictures of labeled melts: matplotlib figures that know nothing of windows or global state.
 
-Every function returns a `Figure`; `png` draws one. Slices through the cell have their own file,
-`slices.py`. Colors are those of `PHASE_CLASSES`, and of Okabe and Ito for elements: both are told apart
-by the color-blind.
+Every function returns a `Figure`; `phaseseg.report.png` draws one. Slices through the cell have their own
+file, `slices.py`. Colors are those of `PHASE_CLASSES`, and of Okabe and Ito for elements: both are told
+apart by the color-blind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
-from io import BytesIO
-from typing import Any, ParamSpec
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from phaseseg.families.segmentation.config import CLEAR_CONTRAST, MIN_CONTRAST, Rule
 from phaseseg.families.segmentation.wording import enough_atoms
 from phaseseg.fields import PHASE_CLASSES, Fields, Table
-
-P = ParamSpec("P")
+from phaseseg.report import GRAY, INK, styled
 
 COLOR: dict[str, Any] = {phase.name: phase.color for phase in PHASE_CLASSES}
-INK, GRAY = "#222222", "#8a8a8a"
 ELEMENT_COLORS = ("#D55E00", "#009E73", "#E69F00", "#0072B2", "#CC79A7", "#56B4E9", "#000000", "#999933")
-# From matplotlib's own defaults, so that figures are the same whatever the user's settings.
-_DEFAULTS = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")}
-_STYLE: Any = _DEFAULTS | {
-    "font.family": "DejaVu Sans", "font.size": 9.0, "axes.titlesize": 9.5, "axes.labelsize": 9.5,
-    "axes.linewidth": 0.8, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
-    "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-    "legend.fontsize": 8.5, "figure.facecolor": "white", "savefig.facecolor": "white",
-    "lines.linewidth": 1.4,
-}  # fmt: skip
 DIVERGING = LinearSegmentedColormap.from_list("phases", [COLOR["poor"], "#f7f5ee", COLOR["rich"]])
 SEQUENTIAL = LinearSegmentedColormap.from_list("density", ["#f7f5ee", COLOR["rich"]])
 _MINOR = 8.0  # at%: elements that never exceed it get a panel of their own
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the style of this package, whatever the user's matplotlib is set to."""
-
-    @wraps(draw)
-    def drawn(*args: P.args, **options: P.kwargs) -> Figure:
-        with mpl.rc_context(_STYLE):
-            figure = draw(*args, **options)
-            FigureCanvasAgg(figure)
-            return figure
-
-    return drawn
-
-
-def png(figure: Figure, dpi: float = 170) -> bytes:
-    """The figure as a PNG file; the same figure gives the same bytes."""
-    stream = BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
-    return stream.getvalue()
 
 
 def unit_text(rule: Rule) -> str:

@@ -764,8 +764,8 @@ def _validation_numbers(
 
 
 def _write_curves(path: Path, members: Sequence[Member]) -> None:
-    from phaseseg.families.segmentation.figures import png, styled
     from phaseseg.io import atomic_output, write_table
+    from phaseseg.report import png, styled
 
     write_table(_beside(path, ".curves.csv"), curves_table(members))
     figure = styled(curves_figure)(members, "atoms on the wrong side (%)")

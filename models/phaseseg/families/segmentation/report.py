@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +11,27 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from phaseseg import __version__
 from phaseseg.families.segmentation import figures
 from phaseseg.families.segmentation.config import LabelRule, Rule
 from phaseseg.families.segmentation.series import Summary, boundary_sentence
 from phaseseg.families.segmentation.slices import figure_slices
-from phaseseg.families.segmentation.wording import composition_rows, duration, enough_atoms, value_and_error
+from phaseseg.families.segmentation.wording import composition_rows, enough_atoms
 from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
-from phaseseg.io import OutputError, atomic_output, write_table
-
-Picture = tuple[str, str, bytes]
-"""Name of the file without its ending, caption, PNG."""
+from phaseseg.io import write_table
+from phaseseg.report import (
+    Picture,
+    duration,
+    html_figure,
+    html_grid,
+    html_number,
+    html_page,
+    html_table,
+    png,
+    value_and_error,
+    write_page,
+    write_parts,
+)
 
 
 @dataclass(frozen=True)
@@ -130,73 +138,14 @@ def write_report(directory: str | os.PathLike[str], report: Report) -> Path:
     OutputError
         If something cannot be written. Every file is whole or not there.
     """
-    pictures = [(name, caption, figures.png(figure)) for name, caption, figure in report_figures(report)]
+    pictures = [(name, caption, png(figure)) for name, caption, figure in report_figures(report)]
     tables = report_tables(report)
     folder = write_parts(directory, pictures, tables)
     write_table(folder / "tables.json", tables)
     return write_page(folder, _page(report, tables, pictures))
 
 
-def write_parts(
-    directory: str | os.PathLike[str], pictures: Sequence[Picture], tables: Mapping[str, Table]
-) -> Path:
-    """The figures and tables of a report as files, and their folder; made if missing.
-
-    Raises
-    ------
-    OutputError
-        If something cannot be written. Every file is whole or not there.
-    """
-    folder = Path(directory)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: the folder of the report cannot be made ({error.strerror}).") from error
-    for name, _, picture in pictures:
-        with atomic_output(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(picture)
-    for name, table in tables.items():
-        write_table(folder / f"{name}.csv", table)
-    return folder
-
-
-def write_page(folder: Path, text: str) -> Path:
-    """`report.html` in the folder of a report."""
-    page = folder / "report.html"
-    with atomic_output(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return page
-
-
 # ---------------------------------------------------------------------------------------- page
-
-CSS = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; background: #fff;
-  max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2.6rem 0 .6rem; padding-bottom: .25rem; border-bottom: 1px solid #ddd; }
-p.lead { color: #555; margin: 0 0 1.2rem; }
-.numbers { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.2rem 0; padding: 0; list-style: none; }
-.numbers li { border: 1px solid #ddd; border-radius: 6px; padding: .55rem .9rem; min-width: 8rem; }
-.numbers b { display: block; font-size: 1.15rem; font-weight: 600; white-space: nowrap; }
-.numbers span { color: #555; font-size: .82rem; }
-ul.messages { background: #f7f5ee; border-left: 4px solid #d9781f; margin: 1rem 0;
-  padding: .7rem 1rem .7rem 2rem; }
-figure { margin: 1.4rem 0 2rem; }
-figure img { max-width: 100%; height: auto; display: block; }
-figcaption { color: #555; font-size: .88rem; margin-top: .4rem; max-width: 48rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
-thead th { border-bottom: 2px solid #999; font-weight: 600; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-td small { color: #777; }
-footer { margin-top: 3rem; color: #777; font-size: .85rem; }
-code { font-size: .9em; }
-@media print { body { max-width: none; padding: 0; } h2 { break-after: avoid; }
-  figure { break-inside: avoid; } }
-"""
 
 
 def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[Picture]) -> str:
@@ -225,28 +174,13 @@ def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[Pictur
         sections.append(("Boundary width", f"<p>{text}</p>{scan}"))
     sections.append(("All numbers", _scalars(tables["scalars"])))
     sections.append(("How it was labeled", _rule(report)))
-    title = f"Phases of {escape(report.source)}"
-    messages = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.summary.messages)
-    body = "\n".join(f"<section><h2>{heading}</h2>\n{content}</section>" for heading, content in sections)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{CSS}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="lead">{_lead(report)}</p>
-{_highlights(tables["scalars"], len(report.summary))}
-{f'<ul class="messages">{messages}</ul>' if messages else ""}
-{body}
-<footer>Made by phaseseg {escape(__version__)}. The figures (PNG) and tables (CSV, JSON) lie beside
-this page.</footer>
-</body>
-</html>
-"""
+    return html_page(
+        f"Phases of {report.source}",
+        _lead(report),
+        sections,
+        messages=report.summary.messages,
+        above=_highlights(tables["scalars"], len(report.summary)),
+    )
 
 
 def _lead(report: Report) -> str:
@@ -284,49 +218,17 @@ def _html_unit(unit: str) -> str:
     return "" if " or " in unit else escape(unit).replace("^2", "²").replace("^3", "³").replace("^-3", "⁻³")
 
 
-def html_figure(name: str, caption: str, picture: bytes) -> str:
-    encoded = base64.b64encode(picture).decode()
-    width = int.from_bytes(picture[16:20], "big")  # of the PNG header
-    return (
-        f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption)}" '
-        f'style="width:{width / 170 * 96 * 1.15:.0f}px" id="{name}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
 def _composition(table: Table) -> str:
     parts = []
     for unit, kind in (("wt%", "mass"), ("at%", "atoms")):
         rows = composition_rows(table, unit)
         if rows:
             header = ["phase", f"share of {kind}", *(f"{name} ({unit})" for name in list(rows[0])[2:])]
-            cells = [[escape(row["phase"]), *(_cell(*row[name]) for name in list(row)[1:])] for row in rows]
-            parts.append(_grid(header, cells))
+            cells = [
+                [escape(row["phase"]), *(html_number(*row[name]) for name in list(row)[1:])] for row in rows
+            ]
+            parts.append(html_grid(header, cells))
     return "<br>".join(parts)
-
-
-def _cell(value: float, error: float) -> str:
-    text = value_and_error(value, error)
-    number, _, spread = text.partition(" ± ")
-    return f"{number} <small>± {spread}</small>" if spread else number
-
-
-def html_table(table: Table) -> str:
-    """A table whose columns `X ±` stand beside `X`."""
-    names = [name for name in table.columns if not name.endswith(" ±")]
-    cells = []
-    for row in table.rows():
-        line = []
-        for name in names:
-            value = row[name]
-            if isinstance(value, bool):
-                line.append("yes" if value else "no")
-            elif isinstance(value, str):
-                line.append(escape(value))
-            else:
-                line.append(_cell(float(value), float(row.get(f"{name} ±", float("nan")))))
-        cells.append(line)
-    return _grid([escape(name) for name in names], cells)
 
 
 def _shown_partition(tables: Mapping[str, Table]) -> Table:
@@ -345,20 +247,14 @@ def _scalars(table: Table) -> str:
     cells = []
     for row in table.rows():
         if isfinite(row["mean"]):
-            line = [escape(row["title"]), _cell(row["mean"], row["mean ±"]), escape(row["unit"])]
+            line = [escape(row["title"]), html_number(row["mean"], row["mean ±"]), escape(row["unit"])]
             line += (
                 [value_and_error(round(row["statistical inefficiency"], 1)), str(row["frames"])]
                 if several
                 else []
             )
             cells.append(line)
-    return _grid(header, cells)
-
-
-def _grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in header)
-    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    return html_grid(header, cells)
 
 
 _RULE_UNITS = {
@@ -381,4 +277,4 @@ def _rule(report: Report) -> str:
             unit = _html_unit(report.rule.unit)
         text = f"{value:g}" if isinstance(value, float) else str(value)
         cells.append([f"<code>{escape(name)}</code>", f"{escape(text)} {unit}".rstrip()])
-    return _grid(["parameter", "value"], cells)
+    return html_grid(["parameter", "value"], cells)

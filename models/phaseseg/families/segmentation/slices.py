@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from phaseseg.families.segmentation.config import Rule
 from phaseseg.families.segmentation.figures import (
     DIVERGING,
-    INK,
     SEQUENTIAL,
     quantity_label,
-    styled,
     unit_text,
     was_cut,
 )
 from phaseseg.fields import PHASE_CLASSES, Fields, Grid
 from phaseseg.frame import Frame
+from phaseseg.report import INK, styled
 
 
 @styled

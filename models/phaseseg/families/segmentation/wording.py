@@ -1,41 +1,15 @@
-"""Numbers as people read them: values with errors, durations, the rows of a composition."""
+"""Phases as people read of them: the order of rows, the rows of a composition."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
-from math import inf, isfinite, isnan, nan
+from math import isfinite, nan
 from typing import Any
 
 from phaseseg.fields import Table
 
 PHASE_ORDER = ("rich", "poor", "boundary", "rich bulk", "poor bulk", "rich side", "poor side", "all")
 """The order of rows in tables that people read."""
-
-
-def value_and_error(value: float, error: float = nan) -> str:
-    """`91.63 ± 0.12`: the error with two figures and the value to the same digit; `91.6` without error
-    or for a constant. Not a number is `–`.
-    """
-    if not isfinite(value):
-        return "–" if isnan(value) else "∞" if value == inf else "−∞"
-    if not isfinite(error) or error <= 1e-12 * abs(value):  # no error, or that of a constant
-        if float(value).is_integer() and abs(value) < 1e6:
-            return f"{value:.0f}"
-        return f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}"
-    if abs(value) >= 1e5 or max(abs(value), error) < 1e-3:
-        return f"{value:.3g} ± {error:.1g}"
-    digits = 0
-    while digits < 6 and round(error, digits) < 9.5 * 10.0**-digits:
-        digits += 1
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
-
-
-def duration(seconds: float) -> str:
-    """`0.42 s`, `12 s` or `0:03:20`."""
-    if seconds < 60:
-        return f"{seconds:.2g} s"
-    return str(timedelta(seconds=round(seconds)))
 
 
 def enough_atoms(row: Mapping[str, Any]) -> bool:

@@ -1,0 +1,250 @@
+"""What the reports of all families are made of: style of figures, pages and their parts, numbers in words.
+
+A report is a folder: one HTML page that needs nothing beside it, and its figures and tables as files.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import cache, wraps
+from html import escape
+from io import BytesIO
+from math import inf, isfinite, isnan, nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from phaseseg import __version__
+from phaseseg.fields import Table
+from phaseseg.io import OutputError, atomic_output, write_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+Picture = tuple[str, str, bytes]
+"""Name of the file without its ending, caption, PNG."""
+
+# ------------------------------------------------------------------------------------- numbers
+
+
+def value_and_error(value: float, error: float = nan) -> str:
+    """`91.63 ± 0.12`: the error with two figures and the value to the same digit; `91.6` without error
+    or for a constant. Not a number is `–`.
+    """
+    if not isfinite(value):
+        return "–" if isnan(value) else "∞" if value == inf else "−∞"
+    if not isfinite(error) or error <= 1e-12 * abs(value):  # no error, or that of a constant
+        if float(value).is_integer() and abs(value) < 1e6:
+            return f"{value:.0f}"
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}"
+    if abs(value) >= 1e5 or max(abs(value), error) < 1e-3:
+        return f"{value:.3g} ± {error:.1g}"
+    digits = 0
+    while digits < 6 and round(error, digits) < 9.5 * 10.0**-digits:
+        digits += 1
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """`0.42 s`, `12 s` or `0:03:20`."""
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return str(timedelta(seconds=round(seconds)))
+
+
+# ------------------------------------------------------------------------------------- figures
+
+INK, GRAY = "#222222", "#8a8a8a"
+
+
+@cache
+def _style() -> Any:
+    import matplotlib as mpl
+
+    # From matplotlib's own defaults, so that figures are the same whatever the user's settings.
+    defaults = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")}
+    return defaults | {
+        "font.family": "DejaVu Sans", "font.size": 9.0, "axes.titlesize": 9.5, "axes.labelsize": 9.5,
+        "axes.linewidth": 0.8, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
+        "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+        "legend.fontsize": 8.5, "figure.facecolor": "white", "savefig.facecolor": "white",
+        "lines.linewidth": 1.4,
+    }  # fmt: skip
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the style of this package, whatever the user's matplotlib is set to."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **options: P.kwargs) -> Figure:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        with mpl.rc_context(_style()):
+            figure = draw(*args, **options)
+            FigureCanvasAgg(figure)
+            return figure
+
+    return drawn
+
+
+def png(figure: Figure, dpi: float = 170) -> bytes:
+    """The figure as a PNG file; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    stream = BytesIO()
+    with mpl.rc_context(_style()):
+        figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+# --------------------------------------------------------------------------------------- files
+
+
+def write_parts(
+    directory: str | os.PathLike[str], pictures: Sequence[Picture], tables: Mapping[str, Table]
+) -> Path:
+    """The figures and tables of a report as files, and their folder; made if missing.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written. Every file is whole or not there.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: the folder of the report cannot be made ({error.strerror}).") from error
+    for name, _, picture in pictures:
+        with atomic_output(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(picture)
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+    return folder
+
+
+def write_page(folder: Path, text: str) -> Path:
+    """`report.html` in the folder of a report."""
+    page = folder / "report.html"
+    with atomic_output(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return page
+
+
+# ---------------------------------------------------------------------------------------- page
+
+CSS = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; background: #fff;
+  max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.6rem 0 .6rem; padding-bottom: .25rem; border-bottom: 1px solid #ddd; }
+p.lead { color: #555; margin: 0 0 1.2rem; }
+.numbers { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.2rem 0; padding: 0; list-style: none; }
+.numbers li { border: 1px solid #ddd; border-radius: 6px; padding: .55rem .9rem; min-width: 8rem; }
+.numbers b { display: block; font-size: 1.15rem; font-weight: 600; white-space: nowrap; }
+.numbers span { color: #555; font-size: .82rem; }
+ul.messages { background: #f7f5ee; border-left: 4px solid #d9781f; margin: 1rem 0;
+  padding: .7rem 1rem .7rem 2rem; }
+figure { margin: 1.4rem 0 2rem; }
+figure img { max-width: 100%; height: auto; display: block; }
+figcaption { color: #555; font-size: .88rem; margin-top: .4rem; max-width: 48rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
+thead th { border-bottom: 2px solid #999; font-weight: 600; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+td small { color: #777; }
+footer { margin-top: 3rem; color: #777; font-size: .85rem; }
+code { font-size: .9em; }
+@media print { body { max-width: none; padding: 0; } h2 { break-after: avoid; }
+  figure { break-inside: avoid; } }
+"""
+
+
+def html_page(
+    title: str,
+    lead: str,
+    sections: Sequence[tuple[str, str]],
+    *,
+    messages: Sequence[str] = (),
+    above: str = "",
+    beside: str = "The figures (PNG) and tables (CSV, JSON) lie beside\nthis page.",
+) -> str:
+    """A whole page.
+
+    title, messages : plain text
+    lead, above : HTML, below the title and above the first section
+    sections : heading and content, HTML
+    beside : what the foot of the page says of the files in its folder
+    """
+    told = "".join(f"<li>{escape(sentence)}</li>" for sentence in messages)
+    listed = f'<ul class="messages">{told}</ul>' if messages else ""
+    body = "\n".join(f"<section><h2>{heading}</h2>\n{content}</section>" for heading, content in sections)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{CSS}</style>
+</head>
+<body>
+<h1>{escape(title)}</h1>
+<p class="lead">{lead}</p>
+{above}
+{listed}
+{body}
+<footer>Made by phaseseg {escape(__version__)}. {beside}</footer>
+</body>
+</html>
+"""
+
+
+def html_figure(name: str, caption: str, picture: bytes) -> str:
+    """A figure with its caption, inside the page."""
+    encoded = base64.b64encode(picture).decode()
+    width = int.from_bytes(picture[16:20], "big")  # of the PNG header
+    return (
+        f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption)}" '
+        f'style="width:{width / 170 * 96 * 1.15:.0f}px" id="{name}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def html_number(value: float, error: float) -> str:
+    """A value, its error small beside it."""
+    text = value_and_error(value, error)
+    number, _, spread = text.partition(" ± ")
+    return f"{number} <small>± {spread}</small>" if spread else number
+
+
+def html_table(table: Table) -> str:
+    """A table whose columns `X ±` stand beside `X`."""
+    names = [name for name in table.columns if not name.endswith(" ±")]
+    cells = []
+    for row in table.rows():
+        line = []
+        for name in names:
+            value = row[name]
+            if isinstance(value, bool):
+                line.append("yes" if value else "no")
+            elif isinstance(value, str):
+                line.append(escape(value))
+            else:
+                line.append(html_number(float(value), float(row.get(f"{name} ±", float("nan")))))
+        cells.append(line)
+    return html_grid([escape(name) for name in names], cells)
+
+
+def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are HTML already."""
+    head = "".join(f"<th>{name}</th>" for name in header)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
