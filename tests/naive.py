@@ -505,3 +505,125 @@ def network_logits(config, scaling, weights, features, pairs, dtype="float64"):
         for part in ("weight", "bias")
     )
     return (torch.relu(torch.cat(kept, dim=1) @ w1.T + b1) @ w2.T + b2).numpy()
+
+
+# The k nearest ------------------------------------------------------------------------------------
+
+
+def nearest_neighbors(frame, k, dimensions=None, tie=1e-9):
+    """Neighbors, lengths and shifts as in phaseseg.graph: all pairs over all images, all sorted."""
+    pbc = frame.pbc.copy()
+    pbc[2] &= (dimensions or frame.n_dimensions) == 3
+    frame = frame.replace(pbc=pbc)
+    reach = 1.0
+    while True:  # far enough for everyone
+        pairs = neighbor_pairs(frame, reach)
+        if (np.bincount(pairs[:, 0], minlength=frame.n_atoms) >= k).all():
+            break
+        reach *= 1.3
+    lengths = pair_lengths(frame, pairs)
+    found = []
+    for atom in range(frame.n_atoms):
+        own = np.flatnonzero(pairs[:, 0] == atom)
+        own = own[np.argsort(lengths[own])]
+        # Lengths that differ by less than `tie` from one to the next are one.
+        shell = np.concatenate([[0], np.cumsum(np.diff(lengths[own]) > tie)])
+        order = np.lexsort((*pairs[own][:, :0:-1].T, shell))
+        found.append(own[order][:k])
+    chosen = np.array(found).reshape(-1, k)
+    return pairs[chosen, 1], lengths[chosen], pairs[chosen][..., 2:]
+
+
+def symmetrized(neighbors, shifts):
+    """Sorted (i, j, shift) of the graph of the k nearest: each edge both ways, once."""
+    edges = set()
+    for i, row in enumerate(neighbors):
+        for m, j in enumerate(row):
+            shift = shifts[i, m]
+            edges |= {(i, int(j), *map(int, shift)), (int(j), i, *map(int, -shift))}
+    return sorted(edges)
+
+
+# Liquid or glass ----------------------------------------------------------------------------------
+
+
+def glass_edges(positions, cell, pbc, k):
+    """{(v, w, shift): (length, mutual)} of all directed edges: w, shift from v, is among the k nearest or v is.
+
+    Images within two cells are looked at; positions must lie in the cell along periodic axes.
+    """
+    steps = [range(-2, 3) if wrap else (0,) for wrap in pbc]
+    nearest = {}
+    for v in range(len(positions)):
+        found = []
+        for w in range(len(positions)):
+            for shift in product(*steps):
+                if v == w and not any(shift):
+                    continue
+                apart = positions[w] - positions[v] + np.array(shift) @ cell
+                found.append((float(np.linalg.norm(apart)), w, shift))
+        nearest[v] = sorted(found)[:k]
+    own = {(v, w, shift): length for v, entries in nearest.items() for length, w, shift in entries}
+    edges = {}
+    for (v, w, shift), length in own.items():
+        back = (w, v, tuple(-s for s in shift))
+        edges[v, w, shift] = edges[back] = (length, back in own)
+    return edges
+
+
+def glass_network(config, weights, codes, edges, coordinates=None):
+    """(logit of the graph, (n,) logits of the particles, {edge: attention}), edge by edge in float64.
+
+    edges : as `glass_edges` gives them; coordinates : (n, dimensions), where the network uses them
+    """
+    from phaseseg.families.liquid_glass.config import LENGTH_CENTERS
+
+    w = {name: np.asarray(values, dtype=np.float64) for name, values in weights.items()}
+    centers = np.array(LENGTH_CENTERS)
+    x = [np.eye(2)[code] for code in codes]
+    if config.features == "coordinates":
+        x = [np.concatenate([one, own]) for one, own in zip(x, coordinates, strict=True)]
+
+    def features(key):
+        length, mutual = edges[key]
+        r = np.clip(length, centers[0], centers[-1])
+        terms = np.exp(-0.5 * ((r - centers) / (centers[1] - centers[0])) ** 2)
+        return np.append(terms if config.features == "distances" else [], float(mutual))
+
+    def attend(h):
+        if not config.attention:
+            return dict.fromkeys(h, 1.0)
+        score = {key: float(w["attention.weight"][0] @ h[key]) for key in h}
+        top = max(score.values())
+        total = sum(np.exp(value - top) for value in score.values())
+        return {key: len(h) * np.exp(value - top) / total for key, value in score.items()}
+
+    def head(name, layers, values):
+        for i in range(layers):
+            values = w[f"{name}.{i}.weight"] @ values + w[f"{name}.{i}.bias"]
+            values = values if i == layers - 1 else np.maximum(values, 0)
+        return float(values[0])
+
+    start = {
+        key: w["input.weight"] @ np.concatenate([x[key[0]], features(key)]) + w["input.bias"] for key in edges
+    }
+    h = {key: np.maximum(values, 0) for key, values in start.items()}
+    for _ in range(config.steps - 1):
+        a = attend(h)
+        new = {}
+        for key in edges:
+            v, to, shift = key
+            back = (to, v, tuple(-s for s in shift))
+            message = np.zeros(config.hidden)
+            for other in edges:
+                if other[1] == v and other != back:
+                    message += a[other] * h[other]
+            new[key] = np.maximum(start[key] + w["message.weight"] @ message, 0)
+        h = new
+    a = attend(h)
+    own = []
+    for v in range(len(codes)):
+        total = sum((a[key] * h[key] for key in edges if key[1] == v), np.zeros(config.hidden))
+        own.append(np.maximum(w["output.weight"] @ np.concatenate([x[v], total]) + w["output.bias"], 0))
+    graph = head("readout", config.ffn_layers, np.mean(own, axis=0))
+    return graph, np.array([head("node", 2, one) for one in own]), a

@@ -1,10 +1,10 @@
-"""Neighbors within a cutoff: atoms sorted by bins, and the graph of a frame."""
+"""Neighbors within a cutoff, or the k nearest: atoms sorted by bins, and the graph of a frame."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from math import floor
+from math import ceil, floor, inf, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +19,14 @@ from phaseseg.memory import borrow
 ATOMS_PER_BIN = 8
 # Two bins to a cutoff instead of one, where this makes a row of bins around a bin so much shorter.
 FINER_BINS = 0.75
+# Two lengths (Å or σ) closer than so are equal: rounding must not choose between neighbors of a lattice.
+TIE = 1e-9
+# Atoms to a bin where the k nearest are looked for: at least the first, and so many to each of the k.
+ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 2.5, 0.5
 # Where padding is put: further from any atom than any cutoff, and its square is still a float32.
 FAR = np.float32(1e18)
+# A square beyond all atoms and short of the padding.
+NOT_FOUND = np.float32(1e30)
 
 
 class Bins(NamedTuple):
@@ -69,13 +75,7 @@ def sort_into_bins(
     """
     if not 0 < cutoff < float("inf"):
         raise ValueError(f"cutoff must be a positive length in Å, found {cutoff}.")
-    inverse = np.linalg.inv(frame.cell).astype(np.float64)
-    heights = 1 / np.linalg.norm(inverse, axis=0)
-    low, span = np.zeros(3), np.ones(3)
-    if frame.n_atoms and not frame.pbc.all():
-        ends = _extent(frame.positions, frame.origin, inverse)
-        low, span = np.where(frame.pbc, low, ends[0]), np.where(frame.pbc, span, ends[1] - ends[0])
-    heights = heights * span
+    inverse, low, span, heights = _extents(frame, frame.pbc)
     # One bin to a cutoff, or two.
     one, two = (np.maximum(np.floor(k * heights / cutoff * (1 - 1e-12)), 1) for k in (1, 2))
     shape = np.where(5 / two < FINER_BINS * 3 / one, two, one)
@@ -84,25 +84,47 @@ def sort_into_bins(
         if shape[axis] == 1:
             axis = int(np.argmax(shape))
         shape[axis] = max(np.floor(shape[axis] * 0.9), 1)
-    steps = frame.cell * (span / shape)[:, None]
     reach = np.where(frame.pbc, np.inf, shape - 1)
     wide = heights > 0
     reach[wide] = np.minimum(reach[wide], np.ceil(cutoff * (1 - 1e-12) * shape[wide] / heights[wide]))
+    bins = _sorted(frame, frame.pbc, inverse, low, span, shape, codes, kinds)
+    bins = bins._replace(reach=reach.astype(np.int64), within=cutoff * cutoff)
+    # Each of the two coordinates of a difference is rounded once or twice, and r^2 a few times.
+    largest = float((np.abs(bins.steps) * (bins.reach + 0.5)[:, None]).sum(axis=0).max())
+    doubt = float(np.finfo(np.float32).eps) * (8 * cutoff * largest + 4 * cutoff**2)
+    return bins._replace(doubt=doubt, most=_most_candidates(bins))
+
+
+def _extents(
+    frame: Frame, pbc: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Inverse of the cell; begin and length of what bins fill, in fractions; its heights, Å."""
+    inverse = np.linalg.inv(frame.cell).astype(np.float64)
+    low, span = np.zeros(3), np.ones(3)
+    if frame.n_atoms and not pbc.all():
+        ends = _extent(frame.positions, frame.origin, inverse)
+        low, span = np.where(pbc, low, ends[0]), np.where(pbc, span, ends[1] - ends[0])
+    return inverse, low, span, 1 / np.linalg.norm(inverse, axis=0) * span
+
+
+def _sorted(
+    frame: Frame, pbc: NDArray[np.bool_], inverse: NDArray[np.float64], low: NDArray[np.float64],
+    span: NDArray[np.float64], shape: NDArray[np.float64], codes: NDArray[np.integer[Any]] | None = None,
+    kinds: int = 1,
+) -> Bins:  # fmt: skip
+    """The atoms in bins of the given shape; `reach`, `within`, `doubt` and `most` are still to be set."""
     n_atoms = frame.n_atoms
     counts = shape.astype(np.int64)
     bins = Bins(
         kinds=kinds, start=np.zeros(counts.prod() * kinds + 1, dtype=np.int64),
-        order=borrow(n_atoms, np.int32), offsets=borrow((3, n_atoms + 16), np.float32), steps=steps,
-        shape=counts, reach=reach.astype(np.int64), wrap=frame.pbc, positions=frame.positions,
-        cell=frame.cell, inverse=inverse, within=cutoff * cutoff, doubt=0.0, most=0,
+        order=borrow(n_atoms, np.int32), offsets=borrow((3, n_atoms + 16), np.float32),
+        steps=frame.cell * (span / shape)[:, None], shape=counts, reach=np.zeros(3, dtype=np.int64), wrap=pbc,
+        positions=frame.positions, cell=frame.cell, inverse=inverse, within=0.0, doubt=0.0, most=0,
     )  # fmt: skip
     per = np.divide(shape, span, out=np.zeros(3), where=span > 0)
     codes = np.zeros(0, dtype=np.int32) if codes is None else np.asarray(codes, dtype=np.int32)
     _sort(bins, frame.origin, low, per, codes, borrow(n_atoms, np.int32))
-    # Each of the two coordinates of a difference is rounded once or twice, and r^2 a few times.
-    largest = float((np.abs(steps) * (bins.reach + 0.5)[:, None]).sum(axis=0).max())
-    doubt = float(np.finfo(np.float32).eps) * (8 * cutoff * largest + 4 * cutoff**2)
-    return bins._replace(doubt=doubt, most=_most_candidates(bins))
+    return bins
 
 
 # Kernels ------------------------------------------------------------------------------------------
@@ -210,7 +232,13 @@ def _most_candidates(bins):
 
 @jit
 def pack_candidates(bins, b0, b1, b2, low, high, n, x, y, z, slots):
-    """Append all of kinds low ... high - 1 that may be neighbors of the atoms of a bin, from index n on.
+    """Append all that may be neighbors of the atoms of a bin: see `pack_around`."""
+    return pack_around(bins, bins.reach, b0, b1, b2, low, high, n, x, y, z, slots)
+
+
+@jit
+def pack_around(bins, reach, b0, b1, b2, low, high, n, x, y, z, slots):
+    """Append all of kinds low ... high - 1 at most `reach` bins from a bin along each axis, from index n on.
 
     `x`, `y`, `z` are from the center of the bin, Å. Returns the index after the last, a multiple of 16 up
     to which far places are filled in (as slot 0), and the index of the first atom of the bin itself. Up to
@@ -218,15 +246,15 @@ def pack_candidates(bins, b0, b1, b2, low, high, n, x, y, z, slots):
     """
     own = n
     steps, length = bins.steps, bins.offsets.shape[1]
-    for i in range(-bins.reach[0], bins.reach[0] + 1):
+    for i in range(-reach[0], reach[0] + 1):
         p0, _ = bin_there(bins, b0, i, 0)
         if p0 < 0:
             continue
-        for j in range(-bins.reach[1], bins.reach[1] + 1):
+        for j in range(-reach[1], reach[1] + 1):
             p1, _ = bin_there(bins, b1, j, 1)
             if p1 < 0:
                 continue
-            for k in range(-bins.reach[2], bins.reach[2] + 1):
+            for k in range(-reach[2], reach[2] + 1):
                 p2, _ = bin_there(bins, b2, k, 2)
                 if p2 < 0:
                     continue
@@ -356,19 +384,245 @@ def _fill_csr(bins, counting, indptr, neighbors, lengths, shifts):
                             shifts[at, 0], shifts[at, 1], shifts[at, 2] = s0, s1, s2
 
 
+@jit
+def _count_around(bins, reach, b0, b1, b2):
+    total = 0
+    for i in range(-reach[0], reach[0] + 1):
+        p0, _ = bin_there(bins, b0, i, 0)
+        for j in range(-reach[1], reach[1] + 1):
+            p1, _ = bin_there(bins, b1, j, 1)
+            for k in range(-reach[2], reach[2] + 1):
+                p2, _ = bin_there(bins, b2, k, 2)
+                if p0 >= 0 and p1 >= 0 and p2 >= 0:
+                    flat = (p0 * bins.shape[1] + p1) * bins.shape[2] + p2
+                    total += bins.start[flat + 1] - bins.start[flat]
+    return total
+
+
+@jit
+def _covered(bins, reach, normals, heights, b, slot):
+    """How far from an atom (Å) everything lies in the bins at most `reach` further."""
+    cover = inf
+    x, y, z = bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot]
+    for axis in range(3):
+        u = x * normals[0, axis] + y * normals[1, axis] + z * normals[2, axis]
+        half = heights[axis] * (reach[axis] + 0.5)
+        if bins.wrap[axis] or b[axis] > reach[axis]:
+            cover = min(cover, half + u)
+        if bins.wrap[axis] or b[axis] + reach[axis] < bins.shape[axis] - 1:
+            cover = min(cover, half - u)
+    return cover
+
+
+@jit
+def _k_smallest(r2, n, k, best, hits):
+    """Fill `best` with the k smallest of n squares, n a multiple of 16; `hits` is for its own use."""
+    for m in range(k):
+        best[m] = NOT_FOUND
+    last = k - 1
+    for first in range(0, n, 16):
+        found = list_bits(bits_at_most(load(r2, first), splat(best[last])), first, hits, 0)
+        for h in range(found):
+            value = r2[hits[h]]
+            if value < best[last]:
+                m = last
+                while m > 0 and best[m - 1] > value:
+                    best[m] = best[m - 1]
+                    m -= 1
+                best[m] = value
+
+
+@jit
+def _comes_first(r, j, s0, s1, s2, other_r, other_j, shift):
+    if abs(r - other_r) > TIE:
+        return r < other_r
+    if j != other_j:
+        return j < other_j
+    if s0 != shift[0]:
+        return s0 < shift[0]
+    if s1 != shift[1]:
+        return s1 < shift[1]
+    return s2 < shift[2]
+
+
+@jit
+def _choose(bins, slot, slots, x, y, z, c, hits, n_hits, k, row, r, neighbors, shifts):
+    """The first k of some candidates, by their lengths in float64 and what breaks ties, into a row."""
+    i = bins.order[slot]
+    positions, cell = bins.positions, bins.cell
+    found = 0
+    for h in range(n_hits):
+        at = hits[h]
+        j = bins.order[slots[at]]
+        s0, s1, s2 = shift_between(bins, slot, slots[at], x[at] - x[c], y[at] - y[c], z[at] - z[c])
+        r2 = 0.0
+        for axis in range(3):
+            d = positions[j, axis] - positions[i, axis]
+            d += s0 * cell[0, axis] + s1 * cell[1, axis] + s2 * cell[2, axis]
+            r2 += d * d
+        length = sqrt(r2)
+        m = found
+        while m > 0 and _comes_first(
+            length, j, s0, s1, s2, r[m - 1], neighbors[row, m - 1], shifts[row, m - 1]
+        ):
+            m -= 1
+        if m == k:
+            continue
+        found = min(found + 1, k)
+        for t in range(found - 1, m, -1):
+            r[t], neighbors[row, t] = r[t - 1], neighbors[row, t - 1]
+            for axis in range(3):
+                shifts[row, t, axis] = shifts[row, t - 1, axis]
+        r[m], neighbors[row, m] = length, j
+        shifts[row, m, 0], shifts[row, m, 1], shifts[row, m, 2] = s0, s1, s2
+
+
+@jit
+def _fill_nearest(bins, side, k, rows, neighbors, lengths, shifts):
+    """Write down the k nearest of every atom i with rows[i] >= 0 into that row.
+
+    side : Å, roughly the edge of a bin; what is nearer is looked through first
+    """
+    normals, heights = bins.inverse.copy(), np.zeros(3)
+    largest = 0
+    for axis in range(3):
+        norm = sqrt((bins.inverse[:, axis] ** 2).sum())
+        for other in range(3):
+            normals[other, axis] /= norm
+            heights[axis] += bins.steps[axis, other] * normals[other, axis]
+        heights[axis] = abs(heights[axis])
+    for flat in range(bins.start.size - 1):
+        largest = max(largest, bins.start[flat + 1] - bins.start[flat])
+    eps = 1.2e-7
+    size = 27 * largest + 48
+    x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    slots, hits = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32)
+    best, r = np.empty(k, dtype=np.float32), np.empty(k)
+    reach, b = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    pending = np.empty(largest, dtype=np.int64)
+    flat = 0
+    for b0 in range(bins.shape[0]):
+        for b1 in range(bins.shape[1]):
+            for b2 in range(bins.shape[2]):
+                first, last = bins.start[flat], bins.start[flat + 1]
+                flat += 1
+                b[0], b[1], b[2] = b0, b1, b2
+                n_pending = 0
+                for slot in range(first, last):
+                    if rows[bins.order[slot]] >= 0:
+                        pending[n_pending] = slot
+                        n_pending += 1
+                far = side
+                while n_pending:
+                    span, around = 0.0, largest
+                    for axis in range(3):
+                        reach[axis] = ceil(far / heights[axis]) if heights[axis] > 0 else 0
+                        if not bins.wrap[axis]:
+                            reach[axis] = min(reach[axis], bins.shape[axis] - 1)
+                        around *= 2 * reach[axis] + 1
+                    for axis in range(3):
+                        extent = 0.0
+                        for other in range(3):
+                            extent += abs(bins.steps[other, axis]) * (reach[other] + 0.5)
+                        span = max(span, extent)
+                    if around + 48 > size:
+                        around = _count_around(bins, reach, b0, b1, b2)
+                    if around + 48 > size:
+                        size = around + 48
+                        x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+                        z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+                        slots, hits = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32)
+                    n, own = pack_around(bins, reach, b0, b1, b2, 0, 1, 0, x, y, z, slots)
+                    left, next_far = 0, 1.2 * far
+                    for p in range(n_pending):
+                        slot = pending[p]
+                        c = own + slot - first
+                        squares(x, y, z, n, x[c], y[c], z[c], np.float32(0), np.float32(0), r2)
+                        r2[c] = FAR  # not a neighbor of itself
+                        _k_smallest(r2, n, k, best, hits)
+                        most = best[k - 1]
+                        cover = _covered(bins, reach, normals, heights, b, slot)
+                        length = sqrt(most)
+                        if most >= NOT_FOUND or length + 1e-5 * (length + side) > cover:
+                            next_far = max(next_far, 2 * far if most >= NOT_FOUND else 1.001 * length)
+                            pending[left] = slot
+                            left += 1
+                            continue
+                        # Everything that float32 cannot tell from the k-th.
+                        doubt = eps * (8 * length * span + 4 * most + 16 * eps * span * span)
+                        limit = splat(np.float32(most + doubt + TIE * (2 * length + TIE)))
+                        n_hits = 0
+                        for at in range(0, n, 16):
+                            n_hits = list_bits(bits_at_most(load(r2, at), limit), at, hits, n_hits)
+                        row = rows[bins.order[slot]]
+                        _choose(bins, slot, slots, x, y, z, c, hits, n_hits, k, row, r, neighbors, shifts)
+                        for m in range(k):
+                            lengths[row, m] = r[m]
+                    n_pending, far = left, next_far
+
+
+@jit
+def _place_among(neighbors, shifts, i, m):
+    """Where atom i stands among the k nearest of its m-th neighbor, in the image that it is; -1: nowhere."""
+    j = neighbors[i, m]
+    for t in range(neighbors.shape[1]):
+        if (
+            neighbors[j, t] == i
+            and shifts[j, t, 0] == -shifts[i, m, 0]
+            and shifts[j, t, 1] == -shifts[i, m, 1]
+            and shifts[j, t, 2] == -shifts[i, m, 2]
+        ):
+            return t
+    return -1
+
+
+@jit
+def _symmetrize(counting, nearest, lengths, shifts, indptr, neighbors, edge_length, edge_shift, reverse):
+    """Count the edges of each atom into indptr[atom + 1], or write them down."""
+    n_atoms, k = nearest.shape
+    if counting:
+        for i in range(n_atoms):
+            indptr[i + 1] += k
+            for m in range(k):
+                if _place_among(nearest, shifts, i, m) < 0:
+                    indptr[nearest[i, m] + 1] += 1
+        return
+    fill = indptr[:-1] + k
+    for i in range(n_atoms):
+        for m in range(k):
+            e, j = indptr[i] + m, nearest[i, m]
+            neighbors[e], edge_length[e] = j, lengths[i, m]
+            for axis in range(3):
+                edge_shift[e, axis] = shifts[i, m, axis]
+            t = _place_among(nearest, shifts, i, m)
+            if t >= 0:
+                reverse[e] = indptr[j] + t
+                continue
+            back = fill[j]
+            fill[j] += 1
+            neighbors[back], edge_length[back] = i, lengths[i, m]
+            for axis in range(3):
+                edge_shift[back, axis] = -shifts[i, m, axis]
+            reverse[e], reverse[back] = back, e
+
+
 # Graph --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """All neighbors within a cutoff: each pair both ways, self-images included, no atom its own neighbor.
+    """Neighbors of every atom: each pair both ways, self-images included, no atom its own neighbor.
 
     The neighbors of atom i are `neighbors[indptr[i]:indptr[i + 1]]`, as often as images of them lie
-    within the cutoff.
+    within the cutoff. Where the k nearest were asked for, they are the first k of these, by their
+    lengths, and the others are those that have i among their own k nearest while i has not them.
 
-    frame : of n_atoms atoms; cutoff : Å
+    frame : of n_atoms atoms
+    cutoff : Å, or infinite where a number of neighbors was asked for
     indptr : (n_atoms + 1,) int64; neighbors : (n_edges,) int32
     edge_length : (n_edges,) float32, Å
+    n_neighbors : k, or None where a cutoff was asked for
 
     >>> from phaseseg import Frame
     >>> graph = neighbor_graph(Frame([[0.0, 0, 0]], [3.0, 9.0, 9.0], True, ["Fe"]), cutoff=3.5)
@@ -381,6 +635,9 @@ class Graph:
     indptr: NDArray[np.int64]
     neighbors: NDArray[np.int32]
     edge_length: NDArray[np.float32]
+    n_neighbors: int | None = None
+    _shift: NDArray[np.int32] | None = field(default=None, repr=False)
+    _reverse: NDArray[np.int64] | None = field(default=None, repr=False)
 
     @property
     def n_edges(self) -> int:
@@ -394,8 +651,33 @@ class Graph:
 
     @cached_property
     def edge_shift(self) -> NDArray[np.int32]:
-        """(n_edges, 3): how many cell vectors further than positions[j] the neighbor is; searched again."""
+        """(n_edges, 3): how many cell vectors further than positions[j] the neighbor is.
+
+        Within a cutoff they are searched again.
+        """
+        if self._shift is not None:
+            return self._shift
         return _edges(sort_into_bins(self.frame, self.cutoff), self.indptr, shifts=True)[2]
+
+    @property
+    def reverse(self) -> NDArray[np.int64]:
+        """(n_edges,): the edge from j to i of each edge from i to j, where the k nearest were asked for.
+
+        Raises
+        ------
+        ValueError
+            The graph was made with a cutoff.
+        """
+        if self._reverse is None:
+            raise ValueError("the reverse of every edge is known in graphs of the k nearest neighbors alone.")
+        return self._reverse
+
+    @cached_property
+    def mutual(self) -> NDArray[np.bool_]:
+        """(n_edges,): whether each atom of the edge is among the k nearest of the other; see `reverse`."""
+        k = self.n_neighbors or 0
+        own = np.arange(self.n_edges) - np.repeat(self.indptr[:-1], np.diff(self.indptr)) < k
+        return np.asarray(own & own[self.reverse])
 
     @cached_property
     def edge_vector(self) -> NDArray[np.float64]:
@@ -415,17 +697,26 @@ def _edges(
     return neighbors, lengths, images
 
 
-def neighbor_graph(frame: Frame, *, cutoff: float) -> Graph:
-    """The graph of all neighbors with r <= cutoff (Å), as float64 decides it.
+def neighbor_graph(frame: Frame, *, cutoff: float | None = None, n_neighbors: int | None = None) -> Graph:
+    """The graph of all neighbors with r <= cutoff (Å), as float64 decides it, or of the k nearest.
 
     Any cell: triclinic, open along some axes, smaller than the cutoff; atoms anywhere. Linear in the
     number of atoms. An atom without neighbors has an empty row.
 
+    With `n_neighbors=k` an image of j is a neighbor of i if it is among the k nearest of i, or i among
+    the k nearest of j: see `nearest_neighbors`, in the dimensions that the frame has.
+
     Raises
     ------
     ValueError
-        The cutoff is not a positive number.
+        Not just one of the two is given; the cutoff is not a positive number; or what `nearest_neighbors`
+        refuses.
     """
+    if (cutoff is None) == (n_neighbors is None):
+        raise ValueError("neighbor_graph needs either a cutoff or n_neighbors.")
+    if n_neighbors is not None:
+        return _symmetric_graph(frame, nearest_neighbors(frame, n_neighbors))
+    cutoff = float(cutoff or 0.0)
     bins = sort_into_bins(frame, cutoff)
     indptr = np.zeros(frame.n_atoms + 1, dtype=np.int64)
     if frame.n_atoms:
@@ -433,4 +724,109 @@ def neighbor_graph(frame: Frame, *, cutoff: float) -> Graph:
         _fill_csr(bins, True, indptr, *nothing)
         np.cumsum(indptr, out=indptr)
     neighbors, lengths, _ = _edges(bins, indptr, shifts=False)
-    return Graph(frame, float(cutoff), indptr, neighbors, lengths)
+    return Graph(frame, cutoff, indptr, neighbors, lengths)
+
+
+# The k nearest ------------------------------------------------------------------------------------
+
+
+class NearestNeighbors(NamedTuple):
+    """The k nearest neighbors of n atoms, the nearest first.
+
+    neighbors : (n, k) int32 atom numbers
+    lengths : (n, k) float32, Å (σ in reduced units)
+    shifts : (n, k, 3) int32; neighbor m of atom i is at positions[neighbors[i, m]] + shifts[i, m] @ cell
+    """
+
+    neighbors: NDArray[np.int32]
+    lengths: NDArray[np.float32]
+    shifts: NDArray[np.int32]
+
+
+def nearest_neighbors(
+    frame: Frame, k: int, *, dimensions: int | None = None, of: NDArray[np.bool_] | None = None
+) -> NearestNeighbors:
+    """The k nearest neighbors of every atom, images counted each for itself, an atom's own images, too.
+
+    Neighbors are sorted by their lengths in float64; of those that are equally far (within 1e-9 Å) the
+    lower number comes first, then the lower shift. Any cell: triclinic, open along some axes, smaller
+    than the distances in question; atoms anywhere, also on top of each other. Linear in the number of
+    atoms where they fill the cell about evenly.
+
+    Parameters
+    ----------
+    k : how many
+    dimensions : 2 takes the third axis as open, 3 as `frame.pbc` says; None as `frame.n_dimensions`
+    of : (n_atoms,) bool, the atoms whose neighbors are asked for; None: all. Neighbors are any atoms.
+
+    Returns
+    -------
+    NearestNeighbors
+        A row for every atom, or for every one of `of` in their order.
+
+    Raises
+    ------
+    ValueError
+        k is not a whole number from 1 on; dimensions is neither 2 nor 3; or nothing is periodic and fewer
+        than k other atoms are there.
+
+    >>> from phaseseg import Frame
+    >>> chain = Frame([[0.0, 0, 0], [1.0, 0, 0], [2.5, 0, 0]], [9.0, 9.0, 9.0], False, ["A", "A", "B"])
+    >>> nearest_neighbors(chain, 2).neighbors.tolist()
+    [[1, 2], [0, 2], [1, 0]]
+    """
+    where = f"{frame.source}: " if frame.source else ""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"{where}the number of neighbors must be a whole number from 1 on, found {k!r}.")
+    if dimensions not in (None, 2, 3):
+        raise ValueError(f"{where}there are frames of 2 and 3 dimensions, found {dimensions!r}.")
+    pbc = frame.pbc.copy()
+    pbc[2] &= (dimensions or frame.n_dimensions) == 3
+    n_atoms = frame.n_atoms
+    if n_atoms and not pbc.any() and k > n_atoms - 1:
+        raise ValueError(
+            f"{where}{k} neighbors are asked for, but nothing is periodic and every atom has only "
+            f"{n_atoms - 1} others; ask for fewer."
+        )
+    rows = np.arange(n_atoms, dtype=np.int32)
+    n_rows = n_atoms
+    if of is not None:
+        rows = np.where(of, np.cumsum(of, dtype=np.int32) - 1, -1).astype(np.int32)
+        n_rows = int(np.count_nonzero(of))
+    neighbors, lengths = np.empty((n_rows, k), dtype=np.int32), np.empty((n_rows, k), dtype=np.float32)
+    shifts = np.empty((n_rows, k, 3), dtype=np.int32)
+    if n_rows:
+        inverse, low, span, heights = _extents(frame, pbc)
+        shape, side = _fine_shape(heights, n_atoms, max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k))
+        bins = _sorted(frame, pbc, inverse, low, span, shape)
+        _fill_nearest(bins, side, int(k), rows, neighbors, lengths, shifts)
+    return NearestNeighbors(neighbors, lengths, shifts)
+
+
+def _fine_shape(
+    heights: NDArray[np.float64], n_atoms: int, per_bin: float
+) -> tuple[NDArray[np.float64], float]:
+    """Bins that are about cubes of so many atoms, and their edge, Å; one bin across what is thinner."""
+    wide = heights > 0
+    side = 1.0
+    while wide.any():
+        side = float((heights[wide].prod() * per_bin / n_atoms) ** (1 / np.count_nonzero(wide)))
+        thin = wide & (heights < side)
+        if not thin.any():
+            break
+        wide &= ~thin
+    return np.where(wide, np.maximum(np.floor(heights / side), 1), 1.0), side
+
+
+def _symmetric_graph(frame: Frame, nearest: NearestNeighbors) -> Graph:
+    indptr = np.zeros(frame.n_atoms + 1, dtype=np.int64)
+    neighbors, edge_length = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+    edge_shift, reverse = np.empty((0, 3), dtype=np.int32), np.empty(0, dtype=np.int64)
+    _symmetrize(True, *nearest, indptr, neighbors, edge_length, edge_shift, reverse)
+    np.cumsum(indptr, out=indptr)
+    n_edges = int(indptr[-1])
+    neighbors, edge_length = np.empty(n_edges, dtype=np.int32), np.empty(n_edges, dtype=np.float32)
+    edge_shift, reverse = np.empty((n_edges, 3), dtype=np.int32), np.empty(n_edges, dtype=np.int64)
+    _symmetrize(False, *nearest, indptr, neighbors, edge_length, edge_shift, reverse)
+    k = nearest.neighbors.shape[1]
+    return Graph(frame, inf, indptr, neighbors, edge_length, k, edge_shift, reverse)
