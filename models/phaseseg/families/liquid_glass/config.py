@@ -46,9 +46,10 @@ class GlassConfig:
     steps : (dmpnn) T, how often edges get numbers: once from their ends, then T - 1 times from messages
     ffn_layers : (dmpnn) linear layers of the head of the graph, the last with one output
     features : (dmpnn) "distances", "types" or "coordinates"
-        What the network is told beside the kind of a particle and whether two are mutually among their
-        nearest: lengths of edges as Gaussians at `LENGTH_CENTERS`; nothing; coordinates in the window over
-        its edge, as in the paper, with which the answer changes when the particles are moved or rotated.
+        What the network is told beside the kind of a particle, and whether both ends of an edge have each
+        other among their nearest: lengths of edges as Gaussians at `LENGTH_CENTERS`; nothing; coordinates in
+        the window over its edge, as in the paper, with which the answer changes when the particles are moved
+        or rotated.
     image_size : (cnn) pixels along the edge of an image
     pixels_per_sigma : (cnn) resolution; an image shows image_size / pixels_per_sigma σ
     kernels, kernel_sizes : (cnn) number and edge (pixels) of the kernels of the two convolutions
@@ -202,9 +203,10 @@ class GlassConfig:
         h = self.hidden
         shapes: dict[str, tuple[int, ...]] = {
             "input.weight": (h, self.n_node_features + self.n_edge_features), "input.bias": (h,),
-            "message.weight": (h, h),
             "output.weight": (h, self.n_node_features + h), "output.bias": (h,),
         }  # fmt: skip
+        if self.steps > 1:
+            shapes["message.weight"] = (h, h)
         if self.attention:
             shapes["attention.weight"] = (1, h)
         for i in range(self.ffn_layers):
