@@ -20,6 +20,7 @@ from phaseseg.families.segmentation import walk
 from phaseseg.families.segmentation.network import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
 from phaseseg.graph import Bins, sort_into_bins
+from phaseseg.lanes import dense
 from phaseseg.memory import borrow
 
 Floats = NDArray[np.float32]
@@ -136,7 +137,7 @@ def _wide(n: int) -> int:
 
 
 def _columns(*parts: tuple[int, NDArray[Any]]) -> Floats:
-    """(inputs, columns) weights for `walk.dense` from (outputs, inputs) ones put at some columns each."""
+    """(inputs, columns) weights for `lanes.dense` from (outputs, inputs) ones put at some columns each."""
     width = _wide(max(at + len(weight) for at, weight in parts))
     out = np.zeros((parts[0][1].shape[1], width), dtype=np.float32)
     for at, weight in parts:
@@ -155,7 +156,7 @@ def _dense(
     x: Floats, inputs: int, weight: Floats, bias: Floats, out: Floats, n_rows: int, *,
     x_at: int = 0, out_at: int = 0, add: bool = False, rectify: bool = False,
 ) -> None:  # fmt: skip
-    walk.dense(x, x_at, inputs, weight, bias, out, out_at, n_rows, add, rectify)
+    dense(x, x_at, inputs, weight, bias, out, out_at, n_rows, add, rectify)
 
 
 @dataclass(frozen=True, eq=False)
