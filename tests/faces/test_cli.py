@@ -387,6 +387,33 @@ def test_simulate_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "3 frames of 520 atoms" in flat(result.stderr)
 
 
+@pytest.mark.parametrize(("word", "dimensions", "n"), [("ka2d", 2, 4320), ("ka3d", 3, 4096)])
+def test_simulate_kob_andersen_passes_its_options_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: str, dimensions: int, n: int
+) -> None:
+    from phaseseg import simulate
+
+    seen: dict[str, object] = {}
+
+    def simulated(output: Path, **options: object) -> simulate.KobAndersenRun:
+        options.pop("progress")(0.5, "half")  # type: ignore[operator]
+        seen.update(options, output=output)
+        return simulate.KobAndersenRun(output, None, n, 3, 10, 0.05, -3.8, None, 2.0)
+
+    monkeypatch.setattr(simulate, "simulate_kob_andersen", simulated)
+    options = "--cooling-steps 10 --seed 7 --temperatures 1.99,0.05 --inherent --resume"
+    arguments = ["simulate", word, "-o", str(tmp_path / "a.xyz"), *options.split()]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.stderr
+    assert seen == {"output": tmp_path / "a.xyz", "dimensions": dimensions, "n_particles": n, "density": 1.2,
+                    "b_fraction": {2: 0.35, 3: 0.2}[dimensions], "cooling_steps": 10, "seed": 7,
+                    "temperatures": (1.99, 0.05), "inherent": True, "resume": True,
+                    "equilibration_steps": 20_000}  # fmt: skip
+    assert f"3 frames of {n:,} particles" in flat(result.stderr)
+    wrong = CliRunner().invoke(cli.app, [*arguments, "--temperatures", "hot"])
+    assert wrong.exit_code == USAGE and "--temperatures must be numbers" in flat(wrong.stderr)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

