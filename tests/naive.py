@@ -627,3 +627,24 @@ def glass_network(config, weights, codes, edges, coordinates=None):
         own.append(np.maximum(w["output.weight"] @ np.concatenate([x[v], total]) + w["output.bias"], 0))
     graph = head("readout", config.ffn_layers, np.mean(own, axis=0))
     return graph, np.array([head("node", 2, one) for one in own]), a
+
+
+# Pictures -----------------------------------------------------------------------------------------
+
+
+def picture(frame, size, edge, corner, codes, radii, colors, background, samples=8):
+    """(size, size, 3) colors of disks as `render` draws them: every particle at points in every pixel."""
+    steps = (np.arange(size * samples) + 0.5) * edge / (size * samples)
+    at = frame.origin[:2] + np.asarray(corner) + np.stack(np.meshgrid(steps, steps), axis=-1)
+    inverse = np.linalg.inv(frame.cell)
+    fractions = (frame.positions - frame.origin) @ inverse
+    fractions[:, :2] -= np.floor(fractions[:, :2]) * frame.pbc[:2]
+    home = frame.origin + fractions @ frame.cell
+    reach = max(radii) + np.abs(corner).sum() + 2 * edge + np.abs(frame.cell[:2]).sum()
+    total = np.zeros((*at.shape[:2], 3))
+    for shift in image_shifts(frame.cell, frame.pbc & [True, True, False], reach):
+        for position, code in zip(home + shift, codes, strict=True):
+            inside = ((at - position[:2]) ** 2).sum(axis=-1) <= radii[code] ** 2
+            total[inside] += np.subtract(colors[code], background)
+    shares = total.reshape(size, samples, size, samples, 3).mean(axis=(1, 3))
+    return np.clip(shares + background, 0, 1)

@@ -1,0 +1,289 @@
+"""Pictures of configurations in two dimensions: disks with exact edges, windows, rotations. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import asin, ceil, floor, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.frame import Frame
+from phaseseg.kernels import jit
+
+Floats = NDArray[np.float32]
+
+N_SYMMETRIES = 8
+"""In so many ways a square can be laid on itself: four rotations, each with and without a reflection."""
+
+
+# Configurations -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A configuration in two dimensions, in the coordinates of its plane.
+
+    positions : (n, 2) float64, σ, relative to the corner of the cell; codes : (n,) int64, type of each
+    cell : (2, 2) float64, σ, vectors as rows; pbc : (2,) bool
+    source : where it came from, for messages
+
+    The first coordinate is along the first cell vector (x of an upright cell), the second along the other
+    one as far as it is perpendicular (y).
+    """
+
+    positions: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    cell: NDArray[np.float64]
+    pbc: NDArray[np.bool_]
+    source: str = ""
+
+    @classmethod
+    def of(cls, frame: Frame, codes: ArrayLike) -> Plane:
+        """The plane of a frame whose particles have these types, (n,) integers from 0 on.
+
+        Raises
+        ------
+        ValueError
+            In three dimensions.
+        """
+        if frame.n_dimensions != 2:
+            where = f"{frame.source}: " if frame.source else ""
+            raise ValueError(
+                f"{where}pictures are drawn of particles in one plane, and these are in three dimensions; "
+                "use a network on graphs."
+            )
+        first = frame.cell[0] / np.linalg.norm(frame.cell[0])
+        second = frame.cell[1] - (frame.cell[1] @ first) * first
+        axes = np.stack([first, second / np.linalg.norm(second)], axis=1)
+        return cls(
+            np.ascontiguousarray((frame.positions - frame.origin) @ axes),
+            np.ascontiguousarray(codes, dtype=np.int64),
+            np.ascontiguousarray(frame.cell[:2] @ axes),
+            frame.pbc[:2].copy(),
+            frame.source,
+        )
+
+    @property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(2,) lower and (2,) upper corner, σ, of the rectangle that the cell fits into."""
+        corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) @ self.cell
+        return corners.min(axis=0), corners.max(axis=0)
+
+
+# Pictures -----------------------------------------------------------------------------------------
+
+
+def render(
+    frame: Frame,
+    size: int,
+    *,
+    edge: float | None = None,
+    corner: ArrayLike | None = None,
+    codes: ArrayLike | None = None,
+    radii: Sequence[float] = GlassConfig.radii,
+    colors: Sequence[Sequence[float]] = GlassConfig.colors,
+    background: Sequence[float] = GlassConfig.background,
+) -> Floats:
+    """A picture of the particles as disks: (size, size, 3) float32, red, green and blue from 0 to 1.
+
+    The color of a pixel is background + Σ (color - background) · share, limited to 0 ... 1: the sum is over
+    all particles and their periodic images, and the share is that of the pixel's area which the disk covers,
+    exactly. Colors of disks that overlap mix, so the order of the particles is of no account; where none
+    overlap, the mean color of a picture follows from the areas alone. Pixel [i, j] shows the square
+    from corner + (j, i) · edge / size on: rows go up along y, columns along x (matplotlib's
+    `origin="lower"`).
+
+    Parameters
+    ----------
+    frame : in two dimensions
+    size : pixels along an edge
+    edge : σ, of what is shown
+        If left out, that of the square that the whole cell fits into. A square larger than a periodic cell
+        shows images of it; beyond an open boundary there is background.
+    corner : (2,) σ, the lower left one of what is shown, relative to the origin of the cell
+        If left out, that of the rectangle that the cell fits into.
+    codes : (n_atoms,) integers, which radius and color a particle has
+        If left out, its species code.
+    radii : σ, by code; colors : by code, red, green and blue from 0 to 1; background : likewise
+
+    Raises
+    ------
+    ValueError
+        In three dimensions, for a code without radius or color, and for sizes that are not positive.
+
+    Examples
+    --------
+    One disk across the boundary of a periodic cell: a quarter of it in every corner.
+
+    >>> disk = Frame([(0, 0, 0), (2, 2, 0), (2, 2, 0)], (4, 4, 1), True, ["A", "B", "B"])
+    >>> image = render(disk, 8, radii=(1, 0.5), colors=((0, 0, 0), (1, 0, 0)))
+    >>> image.shape, bool((image[:2, :2] == image[-1:-3:-1, -1:-3:-1]).all())
+    ((8, 8, 3), True)
+    """
+    plane = Plane.of(frame, frame.species if codes is None else codes)
+    low, high = plane.bounds
+    edge = float((high - low).max()) if edge is None else float(edge)
+    if size < 1 or not 0 < edge < np.inf:
+        raise ValueError(f"a picture needs a positive size and edge, found {size} pixels and {edge} σ.")
+    style = Style.of(size / edge, radii, colors, background)
+    start = low if corner is None else np.asarray(corner, dtype=np.float64)
+    return np.moveaxis(draw(plane, start[None], size, style)[0], 0, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Style:
+    """How disks are drawn.
+
+    scale : pixels per σ; radii : (types,) float64, pixels
+    shades : (types, channels) float64, color minus background; background : (channels,) float32
+    """
+
+    scale: float
+    radii: NDArray[np.float64]
+    shades: NDArray[np.float64]
+    background: Floats
+
+    @classmethod
+    def of(
+        cls,
+        scale: float,
+        radii: Sequence[float],
+        colors: Sequence[Sequence[float]],
+        background: Sequence[float],
+    ) -> Style:
+        """From pixels per σ, radii in σ and colors.
+
+        Raises
+        ------
+        ValueError
+            For numbers out of range.
+        """
+        tints, ground = np.asarray(colors, dtype=np.float64), np.asarray(background, dtype=np.float64)
+        sizes = np.asarray(radii, dtype=np.float64)
+        if not (0 < scale < np.inf and len(sizes) and np.isfinite(sizes).all() and sizes.min() > 0):
+            raise ValueError(f"radii and pixels must be positive, found {list(radii)} and {scale} per σ.")
+        if tints.shape != (len(sizes), len(ground)):
+            raise ValueError(f"{len(sizes)} radii need as many colors, found {tints.shape}.")
+        if not (min(tints.min(), ground.min()) >= 0 and max(tints.max(), ground.max()) <= 1):
+            raise ValueError("colors must be from 0 to 1.")
+        return cls(float(scale), sizes * scale, tints - ground, ground.astype(np.float32))
+
+    @classmethod
+    def of_config(cls, config: GlassConfig) -> Style:
+        """As the images of a network are drawn."""
+        return cls.of(config.pixels_per_sigma, config.radii, config.colors, config.background)
+
+
+def draw(plane: Plane, corners: NDArray[np.float64], size: int, style: Style) -> Floats:
+    """Pictures of some squares of a configuration: (n, channels, size, size) float32; see `render`.
+
+    corners : (n, 2) σ, lower left ones, anywhere
+
+    Raises
+    ------
+    ValueError
+        For a particle whose type has no radius.
+    """
+    if len(plane.codes) and (plane.codes.min() < 0 or plane.codes.max() >= len(style.radii)):
+        where = f"{plane.source}: " if plane.source else ""
+        strange = plane.codes[(plane.codes < 0) | (plane.codes >= len(style.radii))][0]
+        raise ValueError(f"{where}particles of type {strange} have no radius; give one for every type.")
+    images = np.empty((len(corners), len(style.background), size, size), dtype=np.float32)
+    images[:] = style.background[:, None, None]
+    places, cell = plane.positions * style.scale, plane.cell * style.scale
+    starts = np.asarray(corners, dtype=np.float64) * style.scale
+    _draw(
+        places, plane.codes, cell, np.linalg.inv(cell), plane.pbc, starts, style.radii, style.shades, images
+    )
+    return np.clip(images, 0, 1, out=images)
+
+
+@jit
+def _corner_areas(center, first, n, radius, lengths, areas):
+    """Of the lines first ... first + n along one axis: distance to the center, at most the radius, signed,
+    and the area of the quarter disk up to there."""
+    r2 = radius * radius
+    for k in range(n + 1):
+        a = min(max(first + k - center, -radius), radius)
+        lengths[k] = a
+        areas[k] = 0.5 * (abs(a) * sqrt(max(r2 - a * a, 0.0)) + r2 * asin(min(abs(a) / radius, 1.0)))
+
+
+@jit
+def _draw(positions, codes, cell, inverse, pbc, corners, radii, shades, images):
+    """Add the disks to the pictures; all lengths are pixels.
+
+    The part of a disk between its center and a point (a, b) of the plane, in the sense of an integral from 0
+    to a and 0 to b, is a b where the point is inside, and else what the quarter disks up to a and up to b
+    have in common. Differences of it between the corners of a pixel are the pixel's share.
+    """
+    n_images, n_channels, size = images.shape[0], images.shape[1], images.shape[2]
+    most = 0.0
+    for r in radii:
+        most = max(most, r)
+    room = int(2 * most) + 4
+    x, y, s, t = np.empty(room), np.empty(room), np.empty(room), np.empty(room)
+    below = np.empty(room)
+    # The square with its margin, in fractions of the cell, relative to its corner.
+    low, high = np.empty(2), np.empty(2)
+    for axis in range(2):
+        u, v = inverse[0, axis], inverse[1, axis]
+        low[axis] = min(u, 0.0) * size + min(v, 0.0) * size - (abs(u) + abs(v)) * most
+        high[axis] = max(u, 0.0) * size + max(v, 0.0) * size + (abs(u) + abs(v)) * most
+    for w in range(n_images):
+        for p in range(positions.shape[0]):
+            d0, d1 = positions[p, 0] - corners[w, 0], positions[p, 1] - corners[w, 1]
+            f0 = d0 * inverse[0, 0] + d1 * inverse[1, 0]
+            f1 = d0 * inverse[0, 1] + d1 * inverse[1, 1]
+            i0, i1, j0, j1 = 0, 0, 0, 0
+            if pbc[0]:
+                i0, i1 = ceil(low[0] - f0), floor(high[0] - f0)
+            if pbc[1]:
+                j0, j1 = ceil(low[1] - f1), floor(high[1] - f1)
+            radius, code = radii[codes[p]], codes[p]
+            for i in range(i0, i1 + 1):
+                for j in range(j0, j1 + 1):
+                    c0 = d0 + i * cell[0, 0] + j * cell[1, 0]
+                    c1 = d1 + i * cell[0, 1] + j * cell[1, 1]
+                    left, right = max(floor(c0 - radius), 0), min(ceil(c0 + radius), size)
+                    bottom, top = max(floor(c1 - radius), 0), min(ceil(c1 + radius), size)
+                    if left >= right or bottom >= top:
+                        continue
+                    nx, ny = right - left, top - bottom
+                    _corner_areas(c0, left, nx, radius, x, s)
+                    _corner_areas(c1, bottom, ny, radius, y, t)
+                    quarter = 0.25 * np.pi * radius * radius
+                    for m in range(ny + 1):
+                        before, under = 0.0, 0.0
+                        for k in range(nx + 1):
+                            if x[k] * x[k] + y[m] * y[m] <= radius * radius:
+                                area = x[k] * y[m]
+                            else:
+                                area = s[k] + t[m] - quarter
+                                if (x[k] < 0) != (y[m] < 0):
+                                    area = -area
+                            if m > 0 and k > 0:
+                                share = (area - before) - (below[k] - under)
+                                for c in range(n_channels):
+                                    if shades[code, c] != 0:
+                                        images[w, c, bottom + m - 1, left + k - 1] += shades[code, c] * share
+                            before, under = area, below[k]
+                            below[k] = area
+
+
+# Windows ------------------------------------------------------------------------------------------
+
+
+def turned(images: Floats, symmetries: NDArray[np.integer[Any]]) -> Floats:
+    """Square pictures (n, channels, size, size) laid on themselves, each in its own way.
+
+    symmetries : (n,) from 0 to 7, rotations by so many times 90 degrees, from 4 on of the mirror image
+    """
+    out = np.empty_like(images)
+    for image, symmetry, to in zip(images, symmetries, out, strict=True):
+        to[:] = np.rot90(image[..., ::-1] if symmetry >= 4 else image, symmetry % 4, axes=(1, 2))
+    return out
