@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from phaseseg.checkpoint import Checkpoint
 
 # The function that trains a network of each family.
-FAMILIES = {"segmentation": ("phaseseg.families.segmentation.fit", "fit_segmentation")}
+FAMILIES = {
+    "segmentation": ("phaseseg.families.segmentation.fit", "fit_segmentation"),
+    "liquid_glass": ("phaseseg.families.liquid_glass.fit", "fit_liquid_glass"),
+}
 VALIDATION_SHARE = 0.2
 _LEAST_RATE = 0.01  # the cosine ends at this share of the learning rate
 _STATE_FORMAT = "1"
@@ -45,7 +48,8 @@ Progress = Callable[[float, str], None]
 def fit(data: Any, family: str = "segmentation", **options: Any) -> Checkpoint:
     """Train a network of a family; the options are those of its own function.
 
-    For "segmentation" see `phaseseg.families.segmentation.fit.fit_segmentation`.
+    For "segmentation" see `phaseseg.families.segmentation.fit.fit_segmentation`, for "liquid_glass"
+    `phaseseg.families.liquid_glass.fit.fit_liquid_glass`.
 
     Raises
     ------
@@ -288,13 +292,15 @@ class Task(Generic[Batch]):
 
 
 def train_members(
-    task: Task[Batch],
+    task: Task[Batch] | Sequence[Task[Batch]],
     settings: Settings,
     *,
     state: TrainingState | None = None,
     progress: Progress | None = None,
 ) -> list[Member]:
     """Train one network per seed with Adam; of each the epoch of least validation loss is kept.
+
+    task : of all members, or one for each, as when each is validated on another part of the data
 
     On one machine the same seed gives the same bits, interrupted and resumed or not: every epoch has a
     generator of its own, and weights and moments are stored exactly.
@@ -307,10 +313,11 @@ def train_members(
         If the loss is not a finite number.
     """
     members: list[Member] = []
+    tasks = [task] * len(settings.seeds) if isinstance(task, Task) else task
     with deterministic():
         try:
-            for number in range(len(settings.seeds)):
-                member = _Training(task, settings, members, number, state).run(progress)
+            for number, own in enumerate(tasks):
+                member = _Training(own, settings, members, number, state).run(progress)
                 members.append(member)
         except KeyboardInterrupt:
             if state is None:
