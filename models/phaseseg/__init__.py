@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from phaseseg.checkpoint import list_checkpoints, load_checkpoint
+    from phaseseg.families.liquid_glass.metrics import glass_metrics
     from phaseseg.families.segmentation.labels import label_phases
     from phaseseg.fields import Fields
     from phaseseg.frame import Frame
@@ -30,6 +31,7 @@ _HOMES = {
     "write_frames": "phaseseg.io",
     "write_table": "phaseseg.io",
     "fit": "phaseseg.training",
+    "glass_metrics": "phaseseg.families.liquid_glass.metrics",
     "label_phases": "phaseseg.families.segmentation.labels",
     "list_checkpoints": "phaseseg.checkpoint",
     "load_checkpoint": "phaseseg.checkpoint",
@@ -43,6 +45,7 @@ __all__ = [
     "Fields",
     "Frame",
     "fit",
+    "glass_metrics",
     "label_phases",
     "list_checkpoints",
     "load_checkpoint",

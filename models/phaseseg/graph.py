@@ -563,15 +563,17 @@ def _fill_nearest(bins, side, k, rows, neighbors, lengths, shifts):
 
 
 @jit
-def _place_among(neighbors, shifts, i, m):
-    """Where atom i stands among the k nearest of its m-th neighbor, in the image that it is; -1: nowhere."""
-    j = neighbors[i, m]
+def place_among(neighbors, shifts, i, row, m, other):
+    """Where atom i stands in row `other`, that of its m-th neighbor, in the image that it is; -1: nowhere.
+
+    `row` is the row of i.
+    """
     for t in range(neighbors.shape[1]):
         if (
-            neighbors[j, t] == i
-            and shifts[j, t, 0] == -shifts[i, m, 0]
-            and shifts[j, t, 1] == -shifts[i, m, 1]
-            and shifts[j, t, 2] == -shifts[i, m, 2]
+            neighbors[other, t] == i
+            and shifts[other, t, 0] == -shifts[row, m, 0]
+            and shifts[other, t, 1] == -shifts[row, m, 1]
+            and shifts[other, t, 2] == -shifts[row, m, 2]
         ):
             return t
     return -1
@@ -585,7 +587,7 @@ def _symmetrize(counting, nearest, lengths, shifts, indptr, neighbors, edge_leng
         for i in range(n_atoms):
             indptr[i + 1] += k
             for m in range(k):
-                if _place_among(nearest, shifts, i, m) < 0:
+                if place_among(nearest, shifts, i, i, m, nearest[i, m]) < 0:
                     indptr[nearest[i, m] + 1] += 1
         return
     fill = indptr[:-1] + k
@@ -595,7 +597,7 @@ def _symmetrize(counting, nearest, lengths, shifts, indptr, neighbors, edge_leng
             neighbors[e], edge_length[e] = j, lengths[i, m]
             for axis in range(3):
                 edge_shift[e, axis] = shifts[i, m, axis]
-            t = _place_among(nearest, shifts, i, m)
+            t = place_among(nearest, shifts, i, i, m, nearest[i, m])
             if t >= 0:
                 reverse[e] = indptr[j] + t
                 continue
@@ -785,8 +787,8 @@ def nearest_neighbors(
     n_atoms = frame.n_atoms
     if n_atoms and not pbc.any() and k > n_atoms - 1:
         raise ValueError(
-            f"{where}{k} neighbors are asked for, but nothing is periodic and every atom has only "
-            f"{n_atoms - 1} others; ask for fewer."
+            f"{where}the {k} nearest neighbors are asked for, but nothing is periodic and there are only "
+            f"{n_atoms} atoms; ask for {n_atoms - 1} at most."
         )
     rows = np.arange(n_atoms, dtype=np.int32)
     n_rows = n_atoms
