@@ -1,0 +1,324 @@
+"""From graphs to the logits of the message-passing network: float32 on one core, linear in edges. No torch.
+
+The numbers on the edges are kept once. What edge e sends on needs those of its reverse alone, beside sums
+that belong to particles; so both directions of a pair are renewed together, in place, and what an edge knew
+at the start is multiplied with its weights anew in every step, in one go with the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.families.liquid_glass.windows import Graphs
+from phaseseg.kernels import jit
+from phaseseg.lanes import WIDTH, dense, load, splat, store, total
+from phaseseg.memory import borrow
+
+Floats = NDArray[np.float32]
+
+# Rows that are multiplied at a time: they and what comes out stay in the cache. A multiple of 8.
+CHUNK = 512
+# Rows are multiplied eight at a time, also beyond the last.
+_SPARE = 8
+_NOTHING = np.zeros(0, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class GlassOutput:
+    """What the members of an ensemble say of some graphs.
+
+    graphs : (n_members, n_graphs) float32, logits of glass
+    nodes : (n_members, n) float32, logits of glass of the particles
+    attention : (n_members, n_edges) float32, weights of the directed edges in the last sum over the edges of
+        each particle, of mean 1 in each graph; None without attention
+    """
+
+    graphs: Floats
+    nodes: Floats
+    attention: Floats | None = None
+
+
+# Kernels ------------------------------------------------------------------------------------------
+
+
+@jit
+def _start(inputs, weight, bias, rows, h):
+    """h = max(0, inputs @ weight + bias)."""
+    n, width = inputs.shape
+    for first in range(0, n, CHUNK):
+        m = min(CHUNK, n - first)
+        for i in range(m):
+            for c in range(width):
+                rows[i, c] = inputs[first + i, c]
+        dense(rows, 0, width, weight, bias, h, first * h.shape[1], m, False, True)
+
+
+@jit
+def _scores(h, n, weight, scores):
+    """scores[e] = weight . h[e]."""
+    wide = h.shape[1]
+    for e in range(n):
+        s = load(h, e * wide) * load(weight, 0)
+        for c in range(WIDTH, wide, WIDTH):
+            s = s + load(h, e * wide + c) * load(weight, c)
+        scores[e] = total(s)
+
+
+@jit
+def _softmax(starts, scores):
+    """Replace the scores of the edges of each graph by their softmax times their number."""
+    for graph in range(starts.size - 1):
+        first, stop = starts[graph], starts[graph + 1]
+        top = np.float32(-np.inf)
+        for e in range(first, stop):
+            top = max(top, scores[e])
+        mass = 0.0
+        for e in range(first, stop):
+            weight = np.exp(scores[e] - top)
+            scores[e] = weight
+            mass += weight
+        for e in range(first, stop):
+            scores[e] *= np.float32((stop - first) / mass)
+
+
+@jit
+def _sum(indptr, h, weights, sums):
+    """sums[v] = sum of weights times h over the edges that lead to v; no weights are ones."""
+    wide, weighted = h.shape[1], weights.size > 0
+    one = splat(np.float32(1))
+    for v in range(indptr.size - 1):
+        for c in range(0, wide, WIDTH):
+            s = splat(np.float32(0))
+            for e in range(indptr[v], indptr[v + 1]):
+                s = s + load(h, e * wide + c) * (splat(weights[e]) if weighted else one)
+            store(sums, v * wide + c, s)
+
+
+@jit
+def _step(pairs, source, reverse, inputs, weights, sums, weight, bias, rows, after, h):
+    """Renew h of both directions of every pair.
+
+    pairs : (n_pairs,) one direction of each; weights : attention, or nothing
+    weight : (inputs + hidden, columns), of what is known of an edge and of what comes to where it begins
+    rows, after : room for a chunk
+    """
+    width, wide, length = inputs.shape[1], h.shape[1], rows.shape[1]
+    hidden = weight.shape[0] - width
+    weighted = weights.size > 0
+    one = splat(np.float32(1))
+    n = pairs.size
+    for first in range(0, n, CHUNK // 2):
+        stop = min(first + CHUNK // 2, n)
+        row = 0
+        for p in range(first, stop):
+            e = pairs[p]
+            for _ in range(2):
+                back = reverse[e]
+                for c in range(width):
+                    rows[row, c] = inputs[e, c]
+                a = splat(weights[back]) if weighted else one
+                at, to, own = np.int64(source[e]) * wide, row * length + width, np.int64(back) * wide
+                for c in range(0, wide, WIDTH):
+                    store(rows, to + c, load(sums, at + c) - a * load(h, own + c))
+                row += 1
+                e = back
+        dense(rows, 0, width + hidden, weight, bias, after, 0, row, False, True)
+        row = 0
+        for p in range(first, stop):
+            e = pairs[p]
+            for _ in range(2):
+                for c in range(0, wide, WIDTH):
+                    store(h, np.int64(e) * wide + c, load(after, row * wide + c))
+                row += 1
+                e = reverse[e]
+
+
+@jit
+def _finish(
+    nodes,
+    starts,
+    sums,
+    weight,
+    bias,
+    first,
+    first_bias,
+    second,
+    second_bias,
+    rows,
+    own,
+    middle,
+    means,
+    logits,
+):
+    """Particles: their logits, and the mean of what they are in each graph.
+
+    weight, bias : of a particle, from its features and its sum; first, second : of the head of the particles
+    means : (n_graphs, columns) float64, zeros; logits : (n,)
+    """
+    n, width, wide, length = nodes.shape[0], nodes.shape[1], sums.shape[1], rows.shape[1]
+    hidden = weight.shape[0] - width
+    graph = 0
+    for begin in range(0, n, CHUNK):
+        m = min(CHUNK, n - begin)
+        for i in range(m):
+            for c in range(width):
+                rows[i, c] = nodes[begin + i, c]
+            for c in range(0, wide, WIDTH):
+                store(rows, i * length + width + c, load(sums, (begin + i) * wide + c))
+        dense(rows, 0, width + hidden, weight, bias, own, 0, m, False, True)
+        dense(own, 0, hidden, first, first_bias, middle, 0, m, False, True)
+        for i in range(m):
+            while begin + i >= starts[graph + 1]:
+                graph += 1
+            for c in range(wide):
+                means[graph, c] += own[i, c]
+            s = load(middle, i * wide) * load(second, 0)
+            for c in range(WIDTH, wide, WIDTH):
+                s = s + load(middle, i * wide + c) * load(second, c)
+            logits[begin + i] = total(s) + second_bias
+    for graph in range(starts.size - 1):
+        for c in range(wide):
+            means[graph, c] /= starts[graph + 1] - starts[graph]
+
+
+# Weights ------------------------------------------------------------------------------------------
+
+
+def _wide(n: int) -> int:
+    """Columns of n numbers in whole registers."""
+    return (n + WIDTH - 1) // WIDTH * WIDTH
+
+
+def _columns(*weights: NDArray[Any]) -> Floats:
+    """(inputs, columns) for `dense` from (outputs, inputs) ones, whose inputs follow each other."""
+    together = np.concatenate([np.asarray(weight, dtype=np.float32) for weight in weights], axis=1)
+    out = np.zeros((together.shape[1], _wide(len(together))), dtype=np.float32)
+    out[:, : len(together)] = together.T
+    return out
+
+
+def _row(values: NDArray[Any]) -> Floats:
+    """Zeros behind the values, to whole registers."""
+    out = np.zeros(_wide(len(values)), dtype=np.float32)
+    out[: len(values)] = values
+    return out
+
+
+class _Member:
+    def __init__(self, config: GlassConfig, weights: Mapping[str, NDArray[Any]]) -> None:
+        self.config = config
+        self.start = _columns(weights["input.weight"])
+        # Of one step there are no messages.
+        self.step = _columns(*(weights[key] for key in ("input.weight", "message.weight") if key in weights))
+        self.bias = _row(weights["input.bias"])
+        self.attention = _row(weights["attention.weight"][0]) if config.attention else _NOTHING
+        self.output, self.output_bias = _columns(weights["output.weight"]), _row(weights["output.bias"])
+        self.node, self.node_bias = _columns(weights["node.0.weight"]), _row(weights["node.0.bias"])
+        self.last, self.last_bias = _row(weights["node.1.weight"][0]), np.float32(weights["node.1.bias"][0])
+        self.readout = [
+            (_columns(weights[f"readout.{i}.weight"]), _row(weights[f"readout.{i}.bias"]))
+            for i in range(config.ffn_layers)
+        ]
+
+    def __call__(
+        self, graphs: Graphs, pairs: NDArray[np.int32], of_graphs: Floats, of_nodes: Floats, attention: Floats
+    ) -> None:
+        """Fill the last three arrays; the last is empty without attention."""
+        config, edges = self.config, graphs.edges
+        n, n_edges, wide = len(graphs.nodes), len(edges.source), _wide(config.hidden)
+        length = max(graphs.inputs.shape[1], graphs.nodes.shape[1]) + wide
+        h = borrow((n_edges + _SPARE, wide), np.float32)
+        sums = borrow((n, wide), np.float32)
+        rows = np.zeros((CHUNK, length), dtype=np.float32)
+        after, middle = (np.empty((CHUNK, wide), dtype=np.float32) for _ in range(2))
+        starts = graphs.edge_starts
+        _start(graphs.inputs, self.start, self.bias, rows, h)
+        for step in range(1, config.steps + 1):
+            if config.attention:
+                _scores(h, n_edges, self.attention, attention)
+                _softmax(starts, attention)
+            _sum(edges.indptr, h, attention, sums)
+            if step < config.steps:
+                _step(
+                    pairs, edges.source, edges.reverse, graphs.inputs, attention, sums, self.step, self.bias,
+                    rows, after, h,
+                )  # fmt: skip
+        means = np.zeros((graphs.n_graphs, wide))
+        _finish(
+            graphs.nodes, graphs.starts, sums, self.output, self.output_bias, self.node, self.node_bias,
+            self.last, self.last_bias, rows, after, middle, means, of_nodes,
+        )  # fmt: skip
+        of_graphs[:] = self._head(means.astype(np.float32))
+
+    def _head(self, x: Floats) -> Floats:
+        """(n_graphs,) logits from the means."""
+        n = len(x)
+        x = np.concatenate([x, np.zeros((_SPARE, x.shape[1]), dtype=np.float32)])
+        for number, (weight, bias) in enumerate(self.readout, start=1):
+            out = np.empty((len(x), weight.shape[1]), dtype=np.float32)
+            dense(x, 0, weight.shape[0], weight, bias, out, 0, n, False, number < len(self.readout))
+            x = out
+        return x[:n, 0]
+
+
+# Network ------------------------------------------------------------------------------------------
+
+
+class Network:
+    """An ensemble of message-passing networks of one configuration, ready to be applied to graphs.
+
+    Parameters
+    ----------
+    config : GlassConfig of the architecture dmpnn
+    members : weights of each member by name; see `GlassConfig.weight_shapes`
+
+    Raises
+    ------
+    ValueError
+        A weight is missing, unknown, of another shape or not finite; there are no members.
+    """
+
+    def __init__(self, config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        check_weights(config, members)
+        self.config = config
+        self._members = [_Member(config, weights) for weights in members]
+
+    def __call__(self, graphs: Graphs) -> GlassOutput:
+        """Logits of graphs and of their particles, and the attention of the edges.
+
+        A particle without edges gets logits as any other, from its kind alone.
+        """
+        edges = graphs.edges
+        n_members, n_edges = len(self._members), len(edges.source)
+        pairs = np.flatnonzero(np.arange(n_edges) < edges.reverse).astype(np.int32)
+        of_graphs = np.empty((n_members, graphs.n_graphs), dtype=np.float32)
+        of_nodes = borrow((n_members, len(graphs.nodes)), np.float32)
+        attention = borrow((n_members, n_edges if self.config.attention else 0), np.float32)
+        for m, member in enumerate(self._members):
+            member(graphs, pairs, of_graphs[m], of_nodes[m], attention[m])
+        return GlassOutput(of_graphs, of_nodes, attention if self.config.attention else None)
+
+
+def check_weights(config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+    """Raise ValueError unless every member has the weights of such a network, and there is one."""
+    if not members:
+        raise ValueError("a network needs the weights of at least one member.")
+    shapes = config.weight_shapes()
+    for number, weights in enumerate(members):
+        for name in sorted(set(shapes) - set(weights)):
+            raise ValueError(f"member{number}.{name} is missing.")
+        for name in sorted(set(weights) - set(shapes)):
+            raise ValueError(f"member{number}.{name} is no weight of such a network.")
+        for name, shape in shapes.items():
+            if np.shape(weights[name]) != shape:
+                raise ValueError(
+                    f"member{number}.{name} must have the shape {shape}, found {np.shape(weights[name])}."
+                )
+            if not np.isfinite(weights[name]).all():
+                raise ValueError(f"member{number}.{name} holds numbers that are not finite.")
