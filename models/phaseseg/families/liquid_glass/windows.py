@@ -7,14 +7,14 @@ particles and edges follow each other, and nothing is padded. No torch here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.families.liquid_glass.config import LENGTH_CENTERS, GlassConfig
 from phaseseg.frame import Frame
-from phaseseg.graph import nearest_neighbors
+from phaseseg.graph import NearestNeighbors, nearest_neighbors
 from phaseseg.kernels import jit
 
 _CENTERS = np.array(LENGTH_CENTERS)
@@ -328,10 +328,16 @@ def edge_inputs(nodes: NDArray[np.float32], edges: Edges, config: GlassConfig) -
     return inputs
 
 
-def graph_of(frame: Frame, config: GlassConfig, b: str | tuple[str, ...] | None = None) -> Graphs:
+def graph_of(
+    frame: Frame,
+    config: GlassConfig,
+    b: str | tuple[str, ...] | None = None,
+    near: NearestNeighbors | None = None,
+) -> Graphs:
     """The graph of a whole configuration, periodic where the frame is.
 
     b : see `GlassConfig.codes_of`
+    near : the k nearest neighbors of the frame in its dimensions, where they are at hand
 
     Raises
     ------
@@ -339,7 +345,8 @@ def graph_of(frame: Frame, config: GlassConfig, b: str | tuple[str, ...] | None 
         For species that the network does not know, and for too few particles.
     """
     codes = config.codes_of(frame, b)
-    near = nearest_neighbors(frame, config.k, dimensions=config.dimensions)
+    if near is None:
+        near = nearest_neighbors(frame, config.k, dimensions=config.dimensions)
     edges = directed_edges(near.neighbors, near.lengths, near.shifts)
     cells = cells_of([frame], [codes], config.dimensions)
     nodes = node_features(codes, config, cells.fractions[:, : config.dimensions])
@@ -442,16 +449,24 @@ def draw_windows(
     return Picks(np.asarray(which, dtype=np.int64), corner, shares)
 
 
-def cut_windows(cells: Cells, picks: Picks) -> Windows:
-    """The particles of each window, in the order in which they stand in their cell."""
-    arguments = (
+def count_particles(cells: Cells, picks: Picks) -> NDArray[np.int64]:
+    """(n_windows,) how many particles each window holds."""
+    starts = np.zeros(len(picks) + 1, dtype=np.int64)
+    _cut(True, *_arguments(cells, picks), starts, np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
+    return starts[1:]
+
+
+def _arguments(cells: Cells, picks: Picks) -> tuple[NDArray[Any], ...]:
+    return (
         cells.fractions, cells.starts, cells.vectors, cells.wrap, picks.cell, picks.corner, picks.share,
     )  # fmt: skip
-    starts = np.zeros(len(picks) + 1, dtype=np.int64)
-    _cut(True, *arguments, starts, np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
-    np.cumsum(starts, out=starts)
+
+
+def cut_windows(cells: Cells, picks: Picks) -> Windows:
+    """The particles of each window, in the order in which they stand in their cell."""
+    starts = np.concatenate([[0], np.cumsum(count_particles(cells, picks))])
     rows, positions = np.empty(starts[-1], dtype=np.int64), np.empty((starts[-1], 3))
-    _cut(False, *arguments, starts, rows, positions)
+    _cut(False, *_arguments(cells, picks), starts, rows, positions)
     shares = np.ones((len(picks), 3))
     shares[:, : cells.dimensions] = picks.share
     return Windows(positions, cells.codes[rows], rows, starts, cells.vectors[picks.cell] * shares[:, :, None])
