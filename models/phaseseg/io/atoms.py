@@ -78,6 +78,7 @@ def frame_from_atoms(
             for name, value in atoms.info.items()
             if name not in _OWN_INFO
             and isinstance(value, (int, float, np.integer, np.floating))
+            and not isinstance(value, bool)
             and np.isfinite(value)
         },
         source=source,

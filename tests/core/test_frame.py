@@ -1,0 +1,157 @@
+"""Frames: how many dimensions they have, and numbers of the whole frame through files and ASE."""
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phaseseg import Frame, read_frames, write_frames
+from phaseseg.io import frame_from_atoms
+from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
+
+CELL = ((12.0, 0, 0), (-3.0, 11.0, 0), (0, 0, 1.0))
+INFO = {
+    "temperature": 0.44, "kinetic_temperature": 0.4375, "potential_energy": -3.6012345678,
+    "inherent_energy": -3.86744, "seed": 4294967295.0, "cooling_steps": 200000.0, "run": 17.0, "shift": -1e-12,
+}  # fmt: skip
+
+
+def layer(n_atoms=40, cell=CELL, pbc=(True, True, False), height=0.25, seed=0):
+    rng = np.random.default_rng(seed)
+    fractions = np.column_stack([rng.random((n_atoms, 2)), np.full(n_atoms, height)])
+    species = rng.integers(0, 2, n_atoms)
+    return Frame(fractions @ np.array(cell), cell, pbc, species, ("A", "B"), units="lj")
+
+
+# Dimensions ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_the_dimensions_of_awkward_frames(name):
+    assert AWKWARD[name]().n_dimensions == (2 if name.startswith("2D") else 3)
+
+
+@pytest.mark.parametrize("pbc", [True, False, (True, True, False), (False, True, True)])
+@pytest.mark.parametrize("height", [0.0, 0.25, 0.9999, -3.0, 1e3])
+def test_a_layer_has_two_whatever_its_height_and_periodicity(pbc, height):
+    assert layer(pbc=pbc, height=height).n_dimensions == 2
+
+
+def test_rounding_leaves_a_layer_flat_and_a_corrugation_does_not():
+    frame = layer()
+    rng = np.random.default_rng(1)
+    up = np.array([0, 0, 1.0])
+    assert frame.replace(positions=frame.positions + rng.normal(0, 1e-12, (40, 1)) * up).n_dimensions == 2
+    assert frame.replace(positions=frame.positions + rng.normal(0, 1e-6, (40, 1)) * up).n_dimensions == 3
+    lifted = frame.positions.copy()
+    lifted[7, 2] += 1e-3
+    assert frame.replace(positions=lifted).n_dimensions == 3
+
+
+def test_a_plane_counts_if_it_lies_across_the_third_vector():
+    frame = layer()
+    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    assert frame.replace(positions=frame.positions @ turn, cell=frame.cell @ turn).n_dimensions == 2
+    leaning = np.array(CELL) + [[0, 0, 0], [0, 0, 0], [0.1, 0, 0]]
+    assert frame.replace(cell=leaning).n_dimensions == 3
+    assert frame.replace(cell=frame.cell[[2, 0, 1]], pbc=frame.pbc[[2, 0, 1]]).n_dimensions == 3
+    # A tall cell is no thinner than a low one.
+    assert frame.replace(cell=np.array(CELL) * [[1], [1], [1e4]]).n_dimensions == 2
+
+
+@pytest.mark.parametrize("n_atoms", [0, 1, 2])
+def test_fewer_than_three_atoms_make_no_plane(n_atoms):
+    assert layer(n_atoms).n_dimensions == 3
+
+
+@pytest.mark.parametrize("n_atoms", [3, 4])
+def test_three_atoms_do(n_atoms):
+    assert layer(n_atoms).n_dimensions == 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_what_must_not_change_the_dimensions(seed, flat):
+    frame = layer(seed=seed) if flat else AWKWARD["open along c"]()
+    rng = np.random.default_rng(seed)
+    for other in (
+        translated(frame, rng.uniform(-1e3, 1e3, 3)), wrapped_elsewhere(frame, seed),
+        permuted(frame, rng.permutation(len(frame))), repeated(frame, (2, 3, 1)),
+    ):  # fmt: skip
+        assert other.n_dimensions == frame.n_dimensions == 3 - flat
+
+
+def test_layers_on_top_of_each_other_have_three():
+    assert repeated(layer(), (1, 1, 2)).n_dimensions == 3
+
+
+# Numbers of the frame -----------------------------------------------------------------------------
+
+
+def test_a_frame_without_numbers_has_an_empty_mapping():
+    assert layer().info == {} and layer().replace(info=INFO).info == INFO
+
+
+@pytest.mark.parametrize("name", ["run.xyz", "run.xyz.gz"])
+def test_numbers_go_through_extended_xyz(tmp_path, name):
+    frames = [layer(seed=seed).replace(info=INFO | {"temperature": 2.0 - seed}) for seed in range(3)]
+    write_frames(tmp_path / name, [(frame, {}) for frame in frames])
+    again = list(read_frames(tmp_path / name))
+    for frame, read in zip(frames, again, strict=True):
+        assert read.info == pytest.approx(frame.info, rel=1e-9, abs=0)
+        assert list(read.info) == list(frame.info)
+        assert (read.units, read.n_dimensions, read.pbc.tolist()) == ("lj", 2, [True, True, False])
+    write_frames(tmp_path / f"second-{name}", [(frame, {}) for frame in again])
+    assert [f.info for f in read_frames(tmp_path / f"second-{name}")] == [f.info for f in again]
+
+
+@pytest.mark.parametrize("origin", [0.0, 3.5])
+def test_ase_reads_the_numbers_and_gives_them_back(tmp_path, origin):
+    frame = layer().replace(info=INFO, timestep=400, time=2.0, origin=np.full(3, origin))
+    frame = frame.replace(species_names=("Ar", "Ne"))  # ASE knows elements alone
+    write_frames(tmp_path / "run.xyz", [(frame, {})])
+    atoms = ase.io.read(tmp_path / "run.xyz")
+    assert {name: atoms.info[name] for name in INFO} == pytest.approx(INFO, rel=1e-9, abs=0)
+    read = frame_from_atoms(atoms)
+    assert read.info == pytest.approx(INFO, rel=1e-9, abs=0)
+    assert (read.timestep, read.time, read.units) == (400, 2.0, "lj")
+    ase.io.write(tmp_path / "ase.extxyz", [atoms, atoms])
+    for again in read_frames(tmp_path / "ase.extxyz"):
+        assert again.info == pytest.approx(INFO, rel=1e-9, abs=0)
+
+
+def test_numbers_alone_become_numbers(tmp_path):
+    """Words, vectors, flags and what is not finite stay behind, alike from a file and from ASE."""
+    atoms = Atoms("ArNe", [[0, 0, 0], [1, 1, 1]], cell=[5, 5, 5], pbc=True)
+    atoms.info.update(
+        temperature=0.5, run=np.int64(3), cooled=np.float32(0.25), note="cold", stress=[1.0, 2.0, 3.0],
+        frozen=True, thawed=False, lost=float("nan"), beyond=float("inf"), timestep=7, units="lj",
+    )  # fmt: skip
+    expected = {"temperature": 0.5, "run": 3.0, "cooled": 0.25}
+    assert frame_from_atoms(atoms).info == expected
+    ase.io.write(tmp_path / "run.extxyz", atoms)
+    [frame] = read_frames(tmp_path / "run.extxyz")
+    assert frame.info == expected
+    assert all(type(value) is float for value in frame.info.values())
+
+
+def test_numbers_of_an_earlier_analysis_do_not_stand_beside_the_new_ones(tmp_path):
+    frame = layer().replace(info={"temperature": 0.5, "n_bb_edges": 12.0, "n_isolated_a": 3.0})
+    write_frames(tmp_path / "run.xyz", [(frame, {"n_bb_edges": 7})])
+    [read] = read_frames(tmp_path / "run.xyz")
+    assert read.info == {"temperature": 0.5, "n_bb_edges": 7.0}
+
+
+@pytest.mark.parametrize("name", ["run.dump", "run.lammpstrj.gz"])
+def test_a_dump_has_no_place_for_them(tmp_path, name):
+    write_frames(tmp_path / name, [(layer().replace(info=INFO), {})])
+    [read] = read_frames(tmp_path / name)
+    assert read.info == {}
+
+
+@pytest.mark.parametrize("name", ["two words", "a:b", 'say "hi"', "a=b", ""])
+def test_a_name_that_no_comment_line_can_hold_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="cannot be written as a name"):
+        write_frames(tmp_path / "run.xyz", [(layer().replace(info={name: 1.0}), {})])
