@@ -1,40 +1,16 @@
-"""The phase labels as an ASE calculator."""
+"""The phase labels, and what networks and metrics say of atoms, as an ASE calculator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
-from ase_bridge.convert import frame_from_atoms, refuse_both, write_fields
-from phaseseg.families.segmentation.config import LabelRule
+from ase_bridge.convert import analysis, frame_from_atoms, write_fields
 from phaseseg.fields import Fields
-from phaseseg.frame import Frame
-
-
-def _fields_of(
-    species: Any = None, *, model: Any = None, device: str = "auto", **options: Any
-) -> Callable[[Frame], Fields]:
-    """What gives the fields of a frame; options out of range are refused at once."""
-    if model is None:
-        return partial(_label, rule=LabelRule.from_options(species, **options))
-    from phaseseg.predict import load_model, predict
-
-    refuse_both(species)
-    network = load_model(model)
-    network.check_device(device)
-    network.rule(**options)
-    return partial(predict, model=network, device=device, **options)  # type: ignore[arg-type]
-
-
-def _label(frame: Frame, rule: LabelRule) -> Fields:
-    from phaseseg.families.segmentation.density import density_field
-    from phaseseg.families.segmentation.labels import label_density
-
-    return label_density(frame, density_field(frame, rule), rule)
+from phaseseg.frame import Units
 
 
 class PhaseCalculator(Calculator):  # type: ignore[misc]
@@ -44,8 +20,10 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
     ----------
     species : name or names of the species whose density tells the phases apart, default "Fe"
     model : in place of a species: name of a checkpoint of a trained network, file, or Checkpoint
+    metrics : in place of a species, or in addition to a model: options of `phaseseg.glass_metrics`
     device : for a model: "auto", "cpu", "torch" or "cuda"
     species_array : array of `atoms.arrays` that holds the species, in place of the symbols
+    units : "metal" or "lj", in place of `atoms.info["units"]`
     **options : as for `annotate`
 
     Attributes
@@ -53,8 +31,9 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
     fields : Fields of the last labeling
 
     Properties are `phase`, `interface_distance`, `domain` and `phase_density`, or with a model
-    `phase_probability` and `phase_uncertainty`. As with any ASE
-    calculator, atoms that have not changed are not labeled again. No writer of ASE keeps the custom
+    `phase_probability` and `phase_uncertainty`; of a model of liquid_glass `glass_probability`,
+    `glass_uncertainty` and `attention`, and of metrics `graph_id`, `isolated` and `bb_degree`. As with
+    any ASE calculator, atoms that have not changed are not labeled again. No writer of ASE keeps the custom
     results of a calculator, so the labels are also written into the atoms, as `annotate` does.
     Energies and forces do not exist here; asking for them raises `PropertyNotImplementedError`.
 
@@ -64,7 +43,8 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
     """
 
     implemented_properties: ClassVar[list[str]] = [
-        "phase", "interface_distance", "domain", "phase_density", "phase_probability", "phase_uncertainty"
+        "phase", "interface_distance", "domain", "phase_density", "phase_probability", "phase_uncertainty",
+        "glass_probability", "glass_uncertainty", "attention", "graph_id", "isolated", "bb_degree",
     ]  # fmt: skip
 
     def __init__(
@@ -72,18 +52,15 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         species: str | Sequence[str] | None = None,
         *,
         model: Any = None,
+        metrics: Mapping[str, Any] | None = None,
         device: str = "auto",
         species_array: str | None = None,
+        units: Units | None = None,
         **options: Any,
     ) -> None:
-        chosen: dict[str, Any] = {"species": species}
-        if model is not None:
-            refuse_both(species)
-            chosen = {"model": model, "device": device}
-        elif species is None:
-            chosen = {"species": "Fe"}
-        self._fields_of = _fields_of(**chosen, **options)
-        super().__init__(species_array=species_array, **chosen, **options)
+        chosen = {"species": species, "model": model, "metrics": metrics, "device": device}
+        self._analyze = analysis(**chosen, **options)
+        super().__init__(species_array=species_array, units=units, **chosen, **options)
         self.fields: Fields | None = None
         self._labels: Any = None
 
@@ -96,8 +73,9 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
             For an unknown option or a value out of its range.
         """
         merged = {**self.parameters, **parameters}
-        merged.pop("species_array", None)
-        self._fields_of = _fields_of(**merged)
+        for name in ("species_array", "units"):
+            merged.pop(name, None)
+        self._analyze = analysis(**merged)
         changed: dict[str, Any] = super().set(**parameters)
         if changed:
             self.reset()
@@ -122,8 +100,8 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         """Label the phases of `atoms`; called by ASE."""
         super().calculate(atoms, list(properties), list(system_changes))
         name = self.parameters.get("species_array")
-        frame = frame_from_atoms(self.atoms, species_array=name)
-        self.fields = self._fields_of(frame)
+        frame = frame_from_atoms(self.atoms, species_array=name, units=self.parameters.get("units"))
+        self.fields = self._analyze(frame)
         self._labels = None if name is None else self.atoms.arrays[name].copy()
         self.results = {
             key: values.astype(np.int32) if values.dtype.kind in "iu" else values

@@ -1,4 +1,4 @@
-"""Shared by the tests of the faces: the bundled melts, and drops of known shape."""
+"""Shared by the tests of the faces: the bundled melts, drops of known shape, mixtures that may be glasses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.resources import as_file, files
 import numpy as np
 import pytest
 
+from phaseseg import Frame, write_frames
 from phaseseg.families.segmentation import density
 
 
@@ -54,3 +55,42 @@ def densities(monkeypatch):
 
     monkeypatch.setattr(density, "density_field", counted)
     return calls
+
+
+def mixture(*, n_dimensions=2, n_atoms=300, seed=0, jitter=0.4, **options):
+    """A Frame of jittered sites, 35 % of them B, about 1.2 particles per σ^2 or σ^3; σ, not Å."""
+    rng = np.random.default_rng(seed)
+    n_rows = round(n_atoms ** (1 / n_dimensions))
+    sites = np.stack(np.meshgrid(*[np.arange(n_rows)] * n_dimensions, indexing="ij"), axis=-1)
+    sites = sites.reshape(-1, n_dimensions) + rng.uniform(
+        -jitter, jitter, (n_rows**n_dimensions, n_dimensions)
+    )
+    spacing = 1.2 ** (-1 / n_dimensions)
+    positions = np.zeros((len(sites), 3))
+    positions[:, :n_dimensions] = (sites + 0.5) * spacing
+    edge = n_rows * spacing
+    cell = [edge, edge, edge if n_dimensions == 3 else 1.0]
+    pbc = [True, True, n_dimensions == 3]
+    species = rng.permutation(np.where(np.arange(len(sites)) < 0.65 * len(sites), "A", "B"))
+    return Frame(positions, cell, pbc, species, units="lj", **options)
+
+
+@pytest.fixture(scope="session")
+def make_mixture():
+    return mixture
+
+
+@pytest.fixture(scope="session")
+def run_file(tmp_path_factory):
+    """A run of five frames of a 2D mixture as it is cooled, with temperatures in the comment lines."""
+    path = tmp_path_factory.mktemp("runs") / "cooled.xyz"
+    frames = [
+        mixture(
+            seed=number,
+            jitter=0.1 + 0.2 * temperature,
+            info={"temperature": temperature, "kinetic_temperature": round(1.01 * temperature, 6)},
+        )
+        for number, temperature in enumerate((2.0, 1.0, 0.5, 0.3, 0.05))
+    ]
+    write_frames(path, [(frame, None) for frame in frames])
+    return str(path)
