@@ -1,4 +1,4 @@
-"""Phase labels in OVITO: the modifiers that OVITO Pro lists and that scripts put into a pipeline.
+"""Phases and glasses in OVITO: the modifiers that OVITO Pro lists and that scripts put into a pipeline.
 
 >>> from ovito.io import import_file
 >>> from ovito_phaseseg import WeakPhaseLabels
@@ -16,12 +16,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ovito_phaseseg.glass import GlassMetrics
     from ovito_phaseseg.modifiers import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
 
-__all__ = ["PhaseSegmentation", "RestorePhaseTypes", "WeakPhaseLabels"]
+__all__ = ["GlassMetrics", "PhaseSegmentation", "RestorePhaseTypes", "WeakPhaseLabels"]
 
 
 def __getattr__(name: str) -> Any:
+    if name.startswith("Glass") and name in __all__:
+        from ovito_phaseseg import glass
+
+        return getattr(glass, name)
     if name in __all__:
         from ovito_phaseseg import modifiers
 

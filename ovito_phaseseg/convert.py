@@ -1,21 +1,21 @@
-"""OVITO's DataCollection to a Frame, and Fields to OVITO's properties, grids, surfaces and tables."""
+"""OVITO's DataCollection to a Frame, and Fields to OVITO's properties, bonds, grids, surfaces and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ovito.data import DataTable, ElementType, SimulationCell, VoxelGrid
+from ovito.data import BondType, DataTable, ElementType, SimulationCell, VoxelGrid
 from ovito.modifiers import CreateIsosurfaceModifier
 
-from phaseseg.fields import FIELD_SPECS, Fields, FieldSpec, Grid, Table
-from phaseseg.frame import Frame
+from phaseseg.fields import FIELD_SPECS, Bonds, ClassName, Fields, FieldSpec, Grid, Table
+from phaseseg.frame import Frame, Units
 
 PREFIX = "PhaseSegmentation."
-"""Begins the name of every attribute."""
+"""Begins the name of every attribute of the modifiers for two liquids."""
 GRIDS = {"density_grid": "phase-density", "score_grid": "phase-score"}
 """Identifiers of the voxel grids."""
 INTERFACE = "phase-interface"
@@ -29,6 +29,9 @@ PLOTS: dict[str, tuple[str, DataTable.PlotMode]] = {
 }
 """Identifier and plot of every table."""
 
+BOND_TITLES = {"bb": "B-B", "length": "Length", "attention": "Attention", "kept": "Kept"}
+"""Bond properties by the names of the columns of `Bonds`."""
+
 
 # In
 
@@ -38,7 +41,7 @@ def names_of(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def frame_from_data(data: Any, types: str = "") -> Frame:
+def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame:
     """The particles and the cell of a DataCollection as a Frame.
 
     Parameters
@@ -46,9 +49,10 @@ def frame_from_data(data: Any, types: str = "") -> Frame:
     data : ovito.data.DataCollection
     types : names of particle types 1, 2, ..., comma separated (`"Fe,Mg,Si,O,N"`); without them the
         types' own names are used
+    units : OVITO does not know them
 
     A 2D cell becomes a layer of 1 Å in which every particle lies, so that a density per Å^3 reads as
-    one per Å^2.
+    one per Å^2, and the frame has two dimensions.
 
     Raises
     ------
@@ -89,6 +93,7 @@ def frame_from_data(data: Any, types: str = "") -> Frame:
         ids=None if ids is None else np.array(ids[...]),
         timestep=data.attributes.get("Timestep"),
         time=None if time is None else float(time),
+        units=units,
         source=source,
     )
 
@@ -178,8 +183,12 @@ def put_atoms(data: Any, fields: Fields) -> None:
 
 def put_colors(data: Any, phase: NDArray[Any]) -> None:
     """Color every particle by its phase."""
-    lookup = np.array([entry.color for entry in FIELD_SPECS["phase"].classes], dtype=np.float32)
-    data.particles_.create_property("Color", data=lookup[phase])
+    put_class_colors(data, phase, [entry.color for entry in FIELD_SPECS["phase"].classes])
+
+
+def put_class_colors(data: Any, codes: NDArray[Any], colors: Sequence[tuple[float, float, float]]) -> None:
+    """Color every particle by a number that says which of the colors it has."""
+    data.particles_.create_property("Color", data=np.array(colors, dtype=np.float32)[codes])
 
 
 def put_gradient(data: Any, values: NDArray[Any], colors: Sequence[tuple[float, float, float]]) -> None:
@@ -187,6 +196,54 @@ def put_gradient(data: Any, values: NDArray[Any], colors: Sequence[tuple[float, 
     at = np.linspace(0, 1, len(colors))
     mixed = [np.interp(values, at, [color[channel] for color in colors]) for channel in range(3)]
     data.particles_.create_property("Color", data=np.stack(mixed, axis=1).astype(np.float32))
+
+
+def put_bonds(
+    data: Any, bonds: Bonds, kinds: NDArray[Any], classes: Sequence[ClassName], vis: Any = None
+) -> None:
+    """Add bonds to those that are there, if any; what was known of the present ones stays.
+
+    Parameters
+    ----------
+    bonds : their columns become bond properties, which are 0 for the present bonds
+    kinds : (n_bonds,) ids of `classes`, which become bond types with ids that nothing else has
+    vis : how bonds look where there are none yet
+    """
+    particles = data.particles_
+    if particles.bonds is None:
+        first = 0
+        particles.create_bonds(count=len(bonds))
+        if vis is not None:
+            particles.bonds_.vis = vis
+    else:
+        first = particles.bonds.count
+        particles.bonds_.count = first + len(bonds)
+    present = particles.bonds_
+
+    def column(title: str, dtype: Any = None) -> Any:
+        if title in present:
+            return present[f"{title}_"]
+        prop = present.create_property(title, **({} if dtype is None else {"dtype": dtype}))
+        prop[...] = 0
+        return prop
+
+    column("Topology")[first:] = bonds.atoms
+    column("Periodic Image")[first:] = bonds.shifts
+    for name, values in bonds.columns.items():
+        # OVITO's own "Length" is of float64.
+        dtype = np.int32 if values.dtype.kind in "iu" else np.float64
+        column(BOND_TITLES[name], dtype)[first:] = values
+    types = column("Bond Type")
+    taken = {entry.id for entry in types.types} | set(np.unique(types[:first]).tolist()) | {0}
+    lookup = np.zeros(1 + max(entry.id for entry in classes), dtype=np.int32)
+    for entry in classes:
+        same = next((there for there in types.types if there.name == entry.name), None)
+        if same is None:
+            same = BondType(id=max(taken) + 1, name=entry.name, color=entry.color)
+            types.types.append(same)
+            taken.add(same.id)
+        lookup[entry.id] = same.id
+    types[first:] = lookup[kinds]
 
 
 def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> None:
@@ -295,24 +352,40 @@ def split_unit(column: str) -> tuple[str, str]:
     return (stem, rest[:-1]) if bracket and rest.endswith(")") else (column, "")
 
 
-def put_attributes(data: Any, fields: Fields, messages: Sequence[str]) -> None:
+def put_series(
+    data: Any,
+    identifier: str,
+    title: str,
+    x: tuple[str, NDArray[Any]],
+    curves: Mapping[str, NDArray[Any]],
+    plot: DataTable.PlotMode = DataTable.PlotMode.Line,
+) -> None:
+    """Write numbers of the frames of a trajectory as the curves of one plot against x, a title and values."""
+    table = data.tables.create(identifier=identifier, title=title, plot_mode=plot)
+    table.x = _put_column(table, *x)
+    stacked = np.stack([np.asarray(values, dtype=np.float64) for values in curves.values()], axis=1)
+    table.y = table.create_property(title, data=stacked, components=list(curves))
+
+
+def put_attributes(data: Any, fields: Fields, messages: Sequence[str], prefix: str = PREFIX) -> None:
     """Write scalars, the composition of each phase, the names of the phases and the messages.
 
     Names: `PhaseSegmentation.n_phases`, `PhaseSegmentation.rich.Fe_wt_percent`,
-    `PhaseSegmentation.rich_bulk.atoms`.
+    `PhaseSegmentation.rich_bulk.atoms`, `GlassMetrics.n_bb_edges`.
     """
     attributes = data.attributes
     for name, value in fields.level("frame").items():
         if value is not None:
-            attributes[PREFIX + name] = value.item() if isinstance(value, np.generic) else value
+            attributes[prefix + name] = value.item() if isinstance(value, np.generic) else value
     if "composition" in fields:
         for row in fields["composition"].rows():
             phase, *_ = row.values()
             for column, value in list(row.items())[1:]:
-                attributes[f"{PREFIX}{snake(str(phase))}.{snake(column)}"] = value
-    names = ",".join(f"{entry.id}={entry.name}" for entry in FIELD_SPECS["phase"].classes)
-    attributes[PREFIX + "phase_names"] = names
-    attributes[PREFIX + "messages"] = " ".join(messages)
+                attributes[f"{prefix}{snake(str(phase))}.{snake(column)}"] = value
+    if "phase" in fields:
+        names = ",".join(f"{entry.id}={entry.name}" for entry in FIELD_SPECS["phase"].classes)
+        attributes[prefix + "phase_names"] = names
+    attributes[prefix + "messages"] = " ".join(messages)
 
 
 def snake(column: str) -> str:

@@ -1,17 +1,16 @@
-"""The modifiers: knobs, then one call into phaseseg."""
+"""The modifiers for two liquids: knobs, then one call into phaseseg."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
-from ovito.pipeline import ModifierInterface
 from ovito.traits import FilePath, OvitoObject
 from ovito.vis import SurfaceMeshVis, VoxelGridVis
-from traits.api import Bool, Enum, Float, HasTraits, Range, Str, Union
+from traits.api import Bool, Enum, Float, Range, Str, Union
 
+from ovito_phaseseg.base import CheckedModifier, told
 from phaseseg.checkpoint import DEFAULTS, SUFFIX, bundled_checkpoints
 
 DEFAULT_MODEL = DEFAULTS["segmentation"]
@@ -21,26 +20,7 @@ UNCERTAINTY_COLORS = [(0.97, 0.96, 0.93), (0.55, 0.32, 0.62), (0.25, 0.05, 0.35)
 MODELS = list(dict.fromkeys([DEFAULT_MODEL, *bundled_checkpoints("segmentation")]))
 
 
-class _Checked(ModifierInterface):
-    """Refuses a misspelt keyword, which OVITO would silently take for a new attribute."""
-
-    def __init__(self, **parameters: Any) -> None:
-        known = self.parameters()
-        unknown = [name for name in parameters if name not in known and not name.endswith("_vis")]
-        if unknown:
-            raise TypeError(
-                f"{type(self).__name__} has no parameter {', '.join(unknown)}; "
-                f"the parameters are {', '.join(known)}."
-            )
-        super().__init__(**parameters)
-
-    def parameters(self) -> list[str]:
-        """Names of the parameters, in the order in which they are shown."""
-        itself = cast(HasTraits, self)
-        return [name for name in itself.trait_names() if itself.trait(name).label]
-
-
-class _PhaseModifier(_Checked):
+class _PhaseModifier(CheckedModifier):
     """What labels and predictions have in common: how they are put into OVITO's data."""
 
     def _put(
@@ -65,23 +45,6 @@ class _PhaseModifier(_Checked):
         yield 1.0
         if messages:
             yield " ".join(messages)
-
-
-@contextmanager
-def _told(name: str, remedy: str) -> Iterator[None]:
-    """Put the name of the modifier before what it says of an error."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    except MemoryError as error:
-        raise MemoryError(f"{name}: the memory is not enough; {remedy}. {error}") from error
-    except ImportError as error:
-        raise ImportError(
-            f"{name}: {error}; install everything with: pip install ovito-phaseseg[ovito]"
-        ) from error
-    except RuntimeError as error:
-        raise RuntimeError(f"{name}: {error}") from error
 
 
 class WeakPhaseLabels(_PhaseModifier):
@@ -184,7 +147,7 @@ class WeakPhaseLabels(_PhaseModifier):
         self, data: Any, *, frame: int, data_cache: Any = None, **_: Any
     ) -> Generator[str | float, None, None]:
         """Label the particles of `data`; called by OVITO."""
-        with _told("Weak phase labels", "choose larger voxels"):
+        with told("Weak phase labels", "choose larger voxels"):
             yield from self._label(data, frame, data_cache)
 
     def _label(self, data: Any, frame: int, data_cache: Any) -> Generator[str | float, None, None]:
@@ -336,7 +299,7 @@ class PhaseSegmentation(_PhaseModifier):
         self, data: Any, *, frame: int, data_cache: Any = None, **_: Any
     ) -> Generator[str | float, None, None]:
         """Predict the phases of `data`; called by OVITO."""
-        with _told("Phase segmentation", "take fewer particles"):
+        with told("Phase segmentation", "take fewer particles"):
             yield from self._predict(data, frame, data_cache)
 
     def _predict(self, data: Any, frame: int, data_cache: Any) -> Generator[str | float, None, None]:
@@ -345,7 +308,7 @@ class PhaseSegmentation(_PhaseModifier):
         from ovito_phaseseg import convert
         from phaseseg.predict import load_model
 
-        network = load_model(self.model_file or self.model)
+        network = load_model(self.model_file or self.model, "segmentation")
         options = {
             name: getattr(self, name)
             for name in ("threshold", "boundary", "boundary_width", "keep", "min_volume", "bulk_distance")
@@ -387,7 +350,7 @@ class PhaseSegmentation(_PhaseModifier):
         return f"{name.removeprefix('segmentation/')}, p ≥ {self.threshold:g}"
 
 
-class RestorePhaseTypes(_Checked):
+class RestorePhaseTypes(CheckedModifier):
     """Give phase labels read from a file their names and colors back.
 
     Files keep the numbers or the names of the phases, not both and not the colors: extended XYZ by

@@ -32,6 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "phaseseg/demo/melt_small_4000K.dump.gz",
         "phaseseg/recipes/melt/melt.json",
         "phaseseg/families/segmentation/checkpoints/gat-v1.safetensors",
+        "ovito_phaseseg/glass.py",
         "ovito_phaseseg/modifiers.py",
         "ase_bridge/convert.py",
     ],
@@ -52,6 +53,11 @@ def test_entry_points_load() -> None:
     """OVITO Pro finds the modifiers by these names, which the session files of users depend on."""
     pytest.importorskip("ovito")
     found = {entry.name: entry for entry in entry_points(group="OVITO.Modifier") if "phaseseg" in entry.value}
-    assert set(found) == {"Weak phase labels", "Phase segmentation (GNN)", "Restore phase types"}
-    assert all(entry.load().__module__ == "ovito_phaseseg.modifiers" for entry in found.values())
+    homes = {name: entry.load().__module__ for name, entry in found.items()}
+    assert homes == {
+        "Weak phase labels": "ovito_phaseseg.modifiers",
+        "Phase segmentation (GNN)": "ovito_phaseseg.modifiers",
+        "Restore phase types": "ovito_phaseseg.modifiers",
+        "Glass structural metrics": "ovito_phaseseg.glass",
+    }
     assert "phaseseg" in {entry.name for entry in entry_points(group="console_scripts")}
