@@ -648,3 +648,51 @@ def picture(frame, size, edge, corner, codes, radii, colors, background, samples
             total[inside] += np.subtract(colors[code], background)
     shares = total.reshape(size, samples, size, samples, 3).mean(axis=(1, 3))
     return np.clip(shares + background, 0, 1)
+
+
+# Structural metrics of glass formers --------------------------------------------------------------
+
+
+def graphs(n_atoms, is_b, edges):
+    """`GraphCounts` as a tuple, of a list of undirected edges: walks from particle to particle."""
+    linked = [[] for _ in range(n_atoms)]
+    degree, n_bb = np.zeros(n_atoms, dtype=int), 0
+    for i, j in edges:
+        linked[i].append(j)
+        linked[j].append(i)
+        if is_b[i] and is_b[j]:
+            n_bb += 1
+            degree[i] += 1
+            degree[j] += 1
+    found, seen = [], set()
+    for first in range(n_atoms):
+        if first in seen or not linked[first]:
+            continue
+        graph, queue = {first}, deque([first])
+        while queue:
+            new = set(linked[queue.popleft()]) - graph
+            graph |= new
+            queue.extend(new)
+        seen |= graph
+        found.append(sorted(graph))
+    graph_id = np.zeros(n_atoms, dtype=int)
+    for number, graph in enumerate(sorted(found, key=lambda graph: (-len(graph), graph[0]))):
+        graph_id[graph] = number + 1
+    isolated = np.array([not is_b[i] and not linked[i] for i in range(n_atoms)])
+    return graph_id, isolated, degree, len(found), n_bb, int(isolated.sum())
+
+
+def glass_metrics(frame, b, k, rule):
+    """Edges (i, j, shift, length), each once, and what `graphs` says of them."""
+    is_b = np.isin(np.array(frame.species_names)[frame.species], b)
+    neighbors, lengths, shifts = nearest_neighbors(frame, k)
+    edges = {}
+    for i in range(frame.n_atoms):
+        if rule == "b-only" and not is_b[i]:
+            continue
+        for m in range(k):
+            j, shift = int(neighbors[i, m]), shifts[i, m]
+            if is_b[i] or is_b[j]:
+                one, other = (i, j, *map(int, shift)), (j, i, *map(int, -shift))
+                edges[min(one, other)] = lengths[i, m]
+    return edges, graphs(frame.n_atoms, is_b, [edge[:2] for edge in edges])

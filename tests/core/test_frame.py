@@ -14,7 +14,7 @@ from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_el
 CELL = ((12.0, 0, 0), (-3.0, 11.0, 0), (0, 0, 1.0))
 INFO = {
     "temperature": 0.44, "kinetic_temperature": 0.4375, "potential_energy": -3.6012345678,
-    "inherent_energy": -3.86744, "seed": 4294967295.0, "cooling_steps": 200000.0, "run": 17.0, "shift": -1e-12,
+    "inherent_energy": -3.86744, "seed": 4294967295.0, "cooling_steps": 200000.0, "run": 17.0, "tiny": -1e-12,
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_a_plane_counts_if_it_lies_across_the_third_vector():
     frame = layer()
     turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
     assert frame.replace(positions=frame.positions @ turn, cell=frame.cell @ turn).n_dimensions == 2
-    leaning = np.array(CELL) + [[0, 0, 0], [0, 0, 0], [0.1, 0, 0]]
+    leaning = np.add(CELL, [[0, 0, 0], [0, 0, 0], [0.1, 0, 0]])
     assert frame.replace(cell=leaning).n_dimensions == 3
     assert frame.replace(cell=frame.cell[[2, 0, 1]], pbc=frame.pbc[[2, 0, 1]]).n_dimensions == 3
     # A tall cell is no thinner than a low one.
@@ -126,7 +126,7 @@ def test_numbers_alone_become_numbers(tmp_path):
     """Words, vectors, flags and what is not finite stay behind, alike from a file and from ASE."""
     atoms = Atoms("ArNe", [[0, 0, 0], [1, 1, 1]], cell=[5, 5, 5], pbc=True)
     atoms.info.update(
-        temperature=0.5, run=np.int64(3), cooled=np.float32(0.25), note="cold", stress=[1.0, 2.0, 3.0],
+        temperature=0.5, run=np.int64(3), cooled=np.float32(0.25), note="cold", push=[1.0, 2.0, 3.0],
         frozen=True, thawed=False, lost=float("nan"), beyond=float("inf"), timestep=7, units="lj",
     )  # fmt: skip
     expected = {"temperature": 0.5, "run": 3.0, "cooled": 0.25}
