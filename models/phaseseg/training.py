@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.checkpoint import SUFFIX, CheckpointError
 from phaseseg.fields import Table
 
 if TYPE_CHECKING:
@@ -513,7 +514,44 @@ def curves_figure(members: Sequence[Member], error: str = "validation error (%)"
     return figure
 
 
-# ------------------------------------------------------------------------------------------ cache
+def write_curves(output: Path, members: Sequence[Member], error: str) -> None:
+    """The table and the figure beside a checkpoint, `.curves.csv` and `.curves.png`.
+
+    error : what the axis of the validation error is called
+    """
+    from phaseseg.io import atomic_output, write_table
+    from phaseseg.report import png, styled
+
+    write_table(beside(output, ".curves.csv"), curves_table(members))
+    figure = styled(curves_figure)(members, error)
+    with atomic_output(beside(output, ".curves.png")) as temporary:
+        temporary.write_bytes(png(figure))
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def output_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a checkpoint that is to be written.
+
+    Raises
+    ------
+    ValueError
+        For another ending than .safetensors, a folder, and a folder that does not exist.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise CheckpointError(f"{path.name}: the name of a checkpoint file must end in {SUFFIX}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}. Make it, or write somewhere else.")
+    if path.is_dir():
+        raise ValueError(f"{path}: this is a folder. Give the name of a file.")
+    return path
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The file beside a checkpoint that has its name and another ending."""
+    return path.with_name(path.name.removesuffix(SUFFIX) + ending)
 
 
 def cache_folder() -> Path:

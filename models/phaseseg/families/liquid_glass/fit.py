@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import phaseseg
-from phaseseg.checkpoint import SUFFIX, Checkpoint, CheckpointError, save_checkpoint
+from phaseseg.checkpoint import SUFFIX, Checkpoint, save_checkpoint
 from phaseseg.families.liquid_glass.config import GlassConfig
 from phaseseg.families.liquid_glass.image_network import ImageNetwork
 from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
@@ -51,10 +51,11 @@ from phaseseg.training import (
     Task,
     TrainingState,
     batches_by_atoms,
-    curves_figure,
-    curves_table,
+    beside,
     deterministic,
+    output_file,
     train_members,
+    write_curves,
 )
 
 Run = str | os.PathLike[str] | Iterable[Frame]
@@ -516,10 +517,10 @@ def fit_liquid_glass(
     for what, value in (("windows", windows), ("held_windows", held_windows)):
         if value < 2:
             raise ValueError(f"{what} must be at least 2, one of each state, found {value}.")
-    path = None if output is None else _output(Path(output))
+    path = None if output is None else output_file(output)
     name = name or f"liquid_glass/{'unnamed' if path is None else path.name.removesuffix(SUFFIX)}"
     Checkpoint("liquid_glass", name, {}, {"any": np.zeros(1, dtype=np.float32)})  # is the name allowed?
-    state_path = None if path is None else _beside(path, f".state{SUFFIX}")
+    state_path = None if path is None else beside(path, f".state{SUFFIX}")
     if state_path is not None and not resume:
         TrainingState(state_path, {}, resume=False)  # before the work begins
 
@@ -607,7 +608,7 @@ def fit_liquid_glass(
     )
     if path is not None:
         save_checkpoint(checkpoint, path)
-        _write_curves(path, members)
+        write_curves(path, members, "windows on the wrong side (%)")
     if state is not None:
         state.delete()
     return checkpoint
@@ -719,27 +720,3 @@ def _summary(config: GlassConfig, runs: Sequence[GlassRun]) -> str:
         f"{kind} that tells liquid from glass in {config.dimensions} dimensions, trained on windows of "
         f"{frames:,} configurations of {len(runs):,} runs."
     )
-
-
-def _output(path: Path) -> Path:
-    if path.suffix != SUFFIX:
-        raise CheckpointError(f"{path.name}: the name of a checkpoint file must end in {SUFFIX}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {path.parent}. Make it, or write somewhere else.")
-    if path.is_dir():
-        raise ValueError(f"{path}: this is a folder. Give the name of a file.")
-    return path
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name.removesuffix(SUFFIX) + ending)
-
-
-def _write_curves(path: Path, members: Sequence[Member]) -> None:
-    from phaseseg.io import atomic_output, write_table
-    from phaseseg.report import png, styled
-
-    write_table(_beside(path, ".curves.csv"), curves_table(members))
-    figure = styled(curves_figure)(members, "windows on the wrong side (%)")
-    with atomic_output(_beside(path, ".curves.png")) as temporary:
-        temporary.write_bytes(png(figure))

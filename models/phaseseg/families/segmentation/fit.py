@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import phaseseg
-from phaseseg.checkpoint import SUFFIX, Checkpoint, CheckpointError, save_checkpoint
+from phaseseg.checkpoint import SUFFIX, Checkpoint, save_checkpoint
 from phaseseg.families.segmentation.config import MIN_CONTRAST, LabelRule
 from phaseseg.families.segmentation.density import density_field
 from phaseseg.families.segmentation.inference import node_features
@@ -43,13 +43,14 @@ from phaseseg.training import (
     Task,
     TrainingState,
     batches_by_atoms,
+    beside,
     cache_folder,
-    curves_figure,
-    curves_table,
     deterministic,
+    output_file,
     train_members,
     validation_block,
     validation_runs,
+    write_curves,
 )
 
 Loss = Literal["distance", "class"]
@@ -552,10 +553,10 @@ def fit_segmentation(
     if every < 1:
         raise ValueError(f"every must be at least 1, found {every}.")
     settings = Settings(epochs, batch_atoms, learning_rate, tuple(seeds), patience)
-    path = None if output is None else _output(Path(output))
+    path = None if output is None else output_file(output)
     name = name or f"segmentation/{'unnamed' if path is None else path.name.removesuffix(SUFFIX)}"
     Checkpoint("segmentation", name, {}, {"any": np.zeros(1, dtype=np.float32)})  # is the name allowed?
-    state_path = None if path is None else _beside(path, f".state{SUFFIX}")
+    state_path = None if path is None else beside(path, f".state{SUFFIX}")
     if state_path is not None and not resume:
         TrainingState(state_path, {}, resume=False)  # before the work begins
     note = progress or (lambda done, line: None)
@@ -687,24 +688,10 @@ def fit_segmentation(
         checkpoint = centered(checkpoint, zip(shown, known, strict=True))
     if path is not None:
         save_checkpoint(checkpoint, path)
-        _write_curves(path, members)
+        write_curves(path, members, "atoms on the wrong side (%)")
     if state is not None:
         state.delete()
     return checkpoint
-
-
-def _output(path: Path) -> Path:
-    if path.suffix != SUFFIX:
-        raise CheckpointError(f"{path.name}: the name of a checkpoint file must end in {SUFFIX}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {path.parent}. Make it, or write somewhere else.")
-    if path.is_dir():
-        raise ValueError(f"{path}: this is a folder. Give the name of a file.")
-    return path
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name.removesuffix(SUFFIX) + ending)
 
 
 def _configuration(
@@ -761,13 +748,3 @@ def _validation_numbers(
         "distance_rms_near_interface": float(error.std()),
     }
     return {key: value if np.isfinite(value) else None for key, value in numbers.items()}
-
-
-def _write_curves(path: Path, members: Sequence[Member]) -> None:
-    from phaseseg.io import atomic_output, write_table
-    from phaseseg.report import png, styled
-
-    write_table(_beside(path, ".curves.csv"), curves_table(members))
-    figure = styled(curves_figure)(members, "atoms on the wrong side (%)")
-    with atomic_output(_beside(path, ".curves.png")) as temporary:
-        temporary.write_bytes(png(figure))
