@@ -453,6 +453,14 @@ FIELD_SPECS: dict[str, FieldSpec] = {
             "standard deviation of that probability over the networks of a checkpoint",
         ),
         (
+            "glass_fraction",
+            "Glass fraction",
+            "",
+            "frame",
+            "scalar",
+            "share of the particles whose glass probability is at or above the threshold",
+        ),
+        (
             "attention_threshold",
             "Attention threshold",
             "",
