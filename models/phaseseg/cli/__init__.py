@@ -14,6 +14,7 @@ import typer
 import phaseseg
 from phaseseg.cli.evaluate import evaluate_command, select_command
 from phaseseg.cli.label import demo_command, label_command
+from phaseseg.cli.metrics import metrics_command
 from phaseseg.cli.models import models_app
 from phaseseg.cli.predict import predict_command
 from phaseseg.cli.simulate import simulate_app
@@ -27,6 +28,7 @@ app.command("label")(label_command)
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
 app.command("select")(select_command)
+app.command("metrics")(metrics_command)
 app.command("demo")(demo_command)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")

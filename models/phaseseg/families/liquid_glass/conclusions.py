@@ -175,7 +175,7 @@ def _about_cooling(result: Transition) -> Iterator[str]:
             yield f"On cooling from T = {hot:g} to {cold:g}, {metric.title} do not change."
 
 
-def _seen(fit: Regression, *, sign: int = 1) -> bool:
+def passes(fit: Regression, *, sign: int = 1) -> bool:
     """a3 of this sign beyond doubt by the t-test, and by the bootstrap where there is one."""
     boot = fit.bootstrap
     beyond = isnan(boot.low) or (boot.low > 0 if sign > 0 else boot.high < 0)
@@ -192,13 +192,13 @@ def _about_slopes(result: Transition) -> Iterator[str]:
     fitted = [(metric, metric.fit) for metric in result.metrics.values() if metric.fit is not None]
     if not fitted:
         return
-    steeper = [_slope(metric, fit) for metric, fit in fitted if _seen(fit)]
-    flatter = [_slope(metric, fit) for metric, fit in fitted if _seen(fit, sign=-1)]
+    steeper = [_slope(metric, fit) for metric, fit in fitted if passes(fit)]
+    flatter = [_slope(metric, fit) for metric, fit in fitted if passes(fit, sign=-1)]
     constant = [metric.title for metric, fit in fitted if isnan(fit.p[3])]
     split = [
         _slope(metric, fit)
         for metric, fit in fitted
-        if fit.p[3] < ALPHA and not _seen(fit) and not _seen(fit, sign=-1)
+        if fit.p[3] < ALPHA and not passes(fit) and not passes(fit, sign=-1)
     ]
     rest = [_slope(metric, fit) for metric, fit in fitted if fit.p[3] >= ALPHA]
     tg = f"T_g = {result.glass_temperature:.3g}"
@@ -220,13 +220,13 @@ def _about_slopes(result: Transition) -> Iterator[str]:
 def _about_other_temperatures(result: Transition) -> Iterator[str]:
     parts, only = [], []
     for metric in result.metrics.values():
-        if metric.fit is None or not _seen(metric.fit):
+        if metric.fit is None or not passes(metric.fit):
             continue
         tg = metric.fit.glass_temperature
         others = [
             fit for fit in metric.scan if not _same_split(result.temperature, fit.glass_temperature, tg)
         ]
-        passing = [fit.glass_temperature for fit in others if _seen(fit)]
+        passing = [fit.glass_temperature for fit in others if passes(fit)]
         if passing:
             parts.append(
                 f"{metric.title} at {len(passing)} of {len(others)} other temperatures "
@@ -243,7 +243,7 @@ def _about_other_temperatures(result: Transition) -> Iterator[str]:
         yield f"At no other temperature do {_join(only)} pass the test."
     if not isfinite(result.glass_temperature):
         for metric in result.metrics.values():
-            passing = [fit.glass_temperature for fit in metric.scan if _seen(fit)]
+            passing = [fit.glass_temperature for fit in metric.scan if passes(fit)]
             if passing:
                 span = _span(min(passing), max(passing))
                 yield (
@@ -263,10 +263,10 @@ def _same_split(temperature: Floats, one: float, other: float) -> bool:
 def _about_curvature(result: Transition) -> Iterator[str]:
     kept, turned, lost = list[str](), list[str](), list[str]()
     for metric in result.metrics.values():
-        if metric.fit is None or metric.square is None or not _seen(metric.fit):
+        if metric.fit is None or metric.square is None or not passes(metric.fit):
             continue
         square = metric.square
-        where = kept if _seen(square) else turned if _seen(square, sign=-1) else lost
+        where = kept if passes(square) else turned if passes(square, sign=-1) else lost
         where.append(_slope(metric, square))
     if kept:
         yield f"Beside a T^2 term the slope still changes at T_g: {_and_numbers(kept)}."

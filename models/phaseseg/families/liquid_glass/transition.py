@@ -265,6 +265,7 @@ class Transition:
     energy : crossing of the inherent-structure energy
     metrics : by name
     energies : (mean, error) of each energy, by name
+    points : the rows: `temperature`, `n_atoms` and each metric
     messages : what can and what cannot be concluded, as sentences
     """
 
@@ -280,6 +281,11 @@ class Transition:
     bootstrap: Bootstrap
     points: Mapping[str, Floats]
     messages: tuple[str, ...] = ()
+
+    @property
+    def mean_atoms(self) -> float:
+        """Mean number of atoms of a frame."""
+        return float(self.points["n_atoms"].mean())
 
     def tables(self) -> dict[str, Table]:
         """Tables of means, fits and breaks; a column `X ±` is the standard error of the column `X`.
@@ -450,7 +456,7 @@ def analyze_transition(
     else:
         tg, origin = nan, ""
     metrics = {}
-    points = {"temperature": temperature}
+    points = {"temperature": temperature, "n_atoms": n_atoms}
     for name in METRICS:
         values = columns[name] if same else columns[name] / n_atoms * n_atoms.mean()
         points[name] = values
