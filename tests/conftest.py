@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from phaseseg.checkpoint import Checkpoint, save_checkpoint
+from phaseseg.families.liquid_glass.config import GlassConfig
 from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.families.segmentation.network import NetworkConfig
+from phaseseg.frame import Frame
 from phaseseg.io import read_frames
 from phaseseg.testing import slab, sphere
 
@@ -127,3 +129,57 @@ def checkpoint_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoints") / "share-v1.safetensors"
     save_checkpoint(share_checkpoint(n_members=3), path)
     return path
+
+
+def random_glass_checkpoint(
+    name="liquid_glass/random-v1", *, n_members=1, temperature=1.0, number_density=(1.1, 1.3),
+    b_fraction=(0.3, 0.4), attention_threshold=None, **config,
+):  # fmt: skip
+    """A network that tells liquid from glass as dice do; `config` are settings of `GlassConfig`.
+
+    Weights of attention are smaller than the others: what they give is an exponential.
+    """
+    network = GlassConfig(**{"hidden": 12, **config})
+    weights = {}
+    for member in range(n_members):
+        rng = np.random.default_rng(member)
+        for key, shape in network.weight_shapes().items():
+            fans = np.prod(shape[1:]) if len(shape) > 1 else 100
+            size = (0.4 if key.startswith("attention") else 1.2) / np.sqrt(fans)
+            weights[f"member{member}.{key}"] = rng.normal(0, size, shape).astype(np.float32)
+    settings = {"network": network.to_dict(), "temperature_scaling": temperature}
+    if attention_threshold is not None:
+        settings["attention_threshold"] = attention_threshold
+    ranges = {"number_density": list(number_density), "b_fraction": list(b_fraction)}
+    return Checkpoint("liquid_glass", name, settings, weights, units="lj", ranges=ranges)
+
+
+@pytest.fixture(scope="session")
+def make_glass_checkpoint():
+    """`make_glass_checkpoint(attention=True, n_members=2)`; see `random_glass_checkpoint`."""
+    return random_glass_checkpoint
+
+
+def disordered_mixture(n=400, dimensions=2, *, density=1.2, share=0.35, seed=0, pbc=None, edges=None):
+    """Particles A and B somewhere in a square or cube, reduced units, none much nearer than the others.
+
+    edges : of the cell in place of the density, as many as there are dimensions
+    """
+    rng = np.random.default_rng(seed)
+    lengths = np.full(dimensions, (n / density) ** (1 / dimensions)) if edges is None else np.array(edges)
+    m = int(np.ceil(n ** (1 / dimensions) - 1e-9))
+    sites = np.stack(np.meshgrid(*[np.arange(m)] * dimensions, indexing="ij"), -1).reshape(-1, dimensions)
+    sites = sites[rng.permutation(len(sites))[:n]]
+    positions = np.zeros((n, 3))
+    positions[:, :dimensions] = (sites + rng.uniform(0.1, 0.9, sites.shape)) / m * lengths
+    cell = np.ones(3)
+    cell[:dimensions] = lengths
+    species = rng.permutation((np.arange(n) < share * n).astype(int))
+    pbc = (True, True, dimensions == 3) if pbc is None else pbc
+    return Frame(positions, cell, pbc, species, ("A", "B"), units="lj")
+
+
+@pytest.fixture(scope="session")
+def make_disorder():
+    """`make_disorder(400, dimensions=3, seed=1)`; see `disordered_mixture`."""
+    return disordered_mixture

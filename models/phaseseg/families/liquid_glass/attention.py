@@ -1,0 +1,358 @@
+"""What a network with attention looks at: the cut between edges that count and others, and their graphs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phaseseg.families.liquid_glass.metrics import GraphCounts, graph_counts
+from phaseseg.families.liquid_glass.windows import Graphs
+from phaseseg.fields import Bonds, Table
+from phaseseg.graph import NearestNeighbors
+
+METRICS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
+"""The numbers of a graph of edges that are compared; see `metrics.GraphCounts`."""
+
+# Points of the density, and the width of the Gaussian that smooths it, in shares of the range.
+_POINTS = 256
+_SMOOTHING = 1 / 30
+# Of the values so many at either end are outside of the range; they count at its ends.
+_TAIL = 0.002
+# A trough is one if the density in it is so much lower than at the lower of its two maxima.
+LEAST_DEPTH = 0.25
+# And if so large a share of the values lies on either side of it: the last few of a long tail are no mode.
+LEAST_SHARE = 0.02
+# Where there is no trough, the edges from this quantile on are kept.
+FALLBACK_QUANTILE = 0.8
+# Values that differ by less do not differ, in logarithms: float32 has no more digits.
+_SAME = 1e-5
+
+
+# The cut ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trough:
+    """Where a distribution of attention is cut; see `trough`.
+
+    threshold : values at or above it are kept; infinity where all values are the same and none stands out
+    bimodal : whether it is a trough between two maxima; else it is the quantile `FALLBACK_QUANTILE`
+    depth : 1 minus the density in the trough over that at the lower of the two maxima; 0 with one maximum
+    low, high : the two maxima that were looked between; the only one twice
+    """
+
+    threshold: float
+    bimodal: bool
+    depth: float
+    low: float
+    high: float
+
+    @property
+    def sentence(self) -> str:
+        """How the cut was found."""
+        if self.bimodal:
+            return (
+                f"Attention is cut at {self.threshold:.3g}, the trough between its maxima at {self.low:.3g} "
+                f"and {self.high:.3g}."
+            )
+        if not np.isfinite(self.threshold):
+            return "Attention is the same on all edges, so none of them stands out."
+        return (
+            "Attention has one maximum and no trough to be cut at; the "
+            f"{1 - FALLBACK_QUANTILE:.0%} of the edges with the highest are kept."
+        )
+
+
+def trough(values: ArrayLike) -> Trough:
+    """The cut between low and high attention: the trough of the distribution of its logarithm.
+
+    The density of ln a is taken on 256 points between its quantiles 0.002 and 0.998 (what is beyond counts
+    at the ends) and smoothed with a Gaussian of 1/30 of that range. Maxima are ranked by how far one has to
+    go down from them to come to a higher one. Between the highest maximum and the one of the
+    greatest such descent lies the trough, the lowest point; the descent over the height of the lower maximum
+    is its depth. Below a depth of `LEAST_DEPTH`, or with less than `LEAST_SHARE` of the values on one side,
+    the distribution counts as one of a single maximum and is cut at its quantile `FALLBACK_QUANTILE`.
+
+    The cut is that of the distribution alone: values repeated, in another order or times a factor have the
+    same (times the factor). Of fewer than some thousand values noise can look like a trough: put together
+    those of several windows.
+
+    Parameters
+    ----------
+    values : attention of edges, not negative; zeros count as the least that is positive
+
+    Raises
+    ------
+    ValueError
+        No values, negative ones, or ones that are not finite.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> found = trough(np.exp(np.concatenate([rng.normal(-2, 0.4, 7000), rng.normal(1, 0.4, 3000)])))
+    >>> found.bimodal, bool(-0.9 < np.log(found.threshold) < -0.1)
+    (True, True)
+    """
+    a = np.asarray(values, dtype=np.float64).ravel()
+    if not len(a):
+        raise ValueError("there are no edges, so attention has no distribution.")
+    if not np.isfinite(a).all() or a.min() < 0:
+        raise ValueError("attention must be finite and not negative.")
+    positive = a[a > 0]
+    if not len(positive):
+        return Trough(np.inf, False, 0.0, 0.0, 0.0)
+    x = np.log(np.maximum(a, positive.min()))
+    low, high = np.quantile(x, (_TAIL, 1 - _TAIL))
+    if high - low < _SAME:
+        low, high = x.min(), x.max()
+    if high - low < _SAME:
+        return Trough(np.inf, False, 0.0, float(np.exp(low)), float(np.exp(high)))
+    density = _density(x, low, high)
+    step = (high - low) / (_POINTS - 1)
+    maxima, lowest, depth = _two_maxima(density)
+    ends = [float(np.exp(low + step * (place - _MARGIN))) for place in maxima]
+    if depth >= LEAST_DEPTH:
+        # The vertex of the parabola through the lowest point and those beside it: not bound to the points.
+        before, here, after = density[lowest - 1 : lowest + 2]
+        bend = before - 2 * here + after
+        offset = 0.5 * (before - after) / bend if bend > 0 else 0.0
+        cut = low + step * (lowest + offset - _MARGIN)
+        if LEAST_SHARE <= np.mean(x < cut) <= 1 - LEAST_SHARE:
+            return Trough(float(np.exp(cut)), True, depth, ends[0], ends[1])
+    return Trough(float(np.quantile(a, FALLBACK_QUANTILE)), False, depth, ends[0], ends[1])
+
+
+# Points beyond either end, where smoothing brings some of the density.
+_MARGIN = round(5 * _SMOOTHING * _POINTS)
+
+
+def _density(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """(256 + two margins,) smoothed; each value is shared by the two points beside it, so nothing jumps."""
+    place = (np.clip(x, low, high) - low) / (high - low) * (_POINTS - 1)
+    left = np.minimum(place.astype(np.int64), _POINTS - 2)
+    right = place - left
+    counts = np.bincount(left, 1 - right, _POINTS) + np.bincount(left + 1, right, _POINTS)
+    # The values beyond the range, which are gathered at its ends, are no maxima there.
+    for end, inside in ((0, 1), (_POINTS - 1, _POINTS - 2)):
+        counts[end] = min(counts[end], counts[inside])
+    sigma = _SMOOTHING * (_POINTS - 1)
+    kernel = np.exp(-0.5 * (np.arange(-_MARGIN, _MARGIN + 1) / sigma) ** 2)
+    density: NDArray[np.float64] = np.convolve(counts, kernel / (kernel.sum() * len(x)))
+    return density
+
+
+def _two_maxima(density: NDArray[np.float64]) -> tuple[tuple[int, int], int, float]:
+    """Places of the highest maximum and of the one that stands out most beside it, in order; the lowest place
+    between them; the depth there.
+
+    Places are taken by falling density. One beside no other starts a maximum, and where two of them meet it
+    is known by how much the lower one stood out.
+    """
+    owner: dict[int, int] = {}
+    descent, other = 0.0, -1
+
+    def maximum(place: int) -> int:
+        while owner[place] != place:
+            place = owner[place]
+        return place
+
+    for place in np.argsort(-density, kind="stable").tolist():
+        owner[place] = place
+        for beside in (place - 1, place + 1):
+            if beside not in owner:
+                continue
+            ends = maximum(place), maximum(beside)
+            higher, lower = sorted(ends, key=lambda end: -density[end])
+            if lower != place and density[lower] - density[place] > descent:
+                descent, other = float(density[lower] - density[place]), lower
+            owner[lower] = higher
+    highest = int(np.argmax(density))
+    if other < 0:
+        return (highest, highest), highest, 0.0
+    first, last = sorted((highest, other))
+    lowest = first + int(np.argmin(density[first : last + 1]))
+    return (first, last), lowest, descent / float(density[other])
+
+
+# Edges and their graphs ---------------------------------------------------------------------------
+
+
+def attention_bonds(
+    graphs: Graphs, near: NearestNeighbors, attention: NDArray[np.float32], is_b: NDArray[np.bool_]
+) -> Bonds:
+    """The edges of one graph, each once, with the mean attention of their two directions.
+
+    Parameters
+    ----------
+    graphs : of one configuration, from `near`
+    attention : (n_edges,) of the directed edges
+    is_b : (n,) bool
+
+    Returns
+    -------
+    Bonds
+        Sorted by the first particle, with `attention` (float32) and `bb` (int8, both ends are B).
+    """
+    one, atoms, mean = _undirected(graphs, attention)
+    entry = graphs.edges.entry[one]
+    turned = entry < 0
+    shifts = near.shifts.reshape(-1, 3)[np.where(turned, -entry - 1, entry)]
+    shifts[turned] *= -1
+    # Of an edge to an own image both directions are as good: the one whose first step is forward.
+    own = np.flatnonzero(atoms[:, 0] == atoms[:, 1])
+    if len(own):
+        signs = np.sign(shifts[own])
+        first = np.take_along_axis(signs, np.argmax(signs != 0, axis=1)[:, None], axis=1)
+        shifts[own] *= np.where(first < 0, -1, 1).astype(np.int32)
+    bb = (is_b[atoms[:, 0]] & is_b[atoms[:, 1]]).astype(np.int8)
+    return Bonds(atoms, shifts, {"attention": mean, "bb": bb})
+
+
+def _undirected(
+    graphs: Graphs, attention: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """One direction of each edge, its particles, the lower one first, and the mean attention of both."""
+    edges = graphs.edges
+    # Edges are sorted by where they lead: of two directions the first leads to the lower particle.
+    one = np.flatnonzero(np.arange(len(edges.source)) < edges.reverse)
+    to = np.repeat(np.arange(len(edges.indptr) - 1), np.diff(edges.indptr))
+    atoms = np.stack([to[one], edges.source[one].astype(np.int64)], axis=1)
+    return one, atoms, np.float32(0.5) * (attention[one] + attention[edges.reverse[one]])
+
+
+def particle_attention(graphs: Graphs, attention: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) float32: mean attention of the edges at each particle, both directions counted; 0 without edges.
+
+    attention : (n_edges,) of the directed edges
+    """
+    edges = graphs.edges
+    both = 0.5 * (attention + attention[edges.reverse])
+    counts = np.diff(edges.indptr)
+    to = np.repeat(np.arange(len(counts)), counts)
+    sums = np.bincount(to, both, len(counts))
+    return np.asarray(sums / np.maximum(counts, 1), dtype=np.float32)
+
+
+def attention_counts(bonds: Bonds, is_b: NDArray[np.bool_], keep: NDArray[np.bool_]) -> GraphCounts:
+    """The three metrics of the graph of the edges that are kept, whatever they join."""
+    return graph_counts(len(is_b), is_b, bonds.atoms, keep)
+
+
+def window_counts(graphs: Graphs, attention: NDArray[np.float32], threshold: float) -> list[GraphCounts]:
+    """The three metrics of the attention graph of each graph of a batch.
+
+    attention : (n_edges,) of the directed edges; threshold : of the mean of the two directions, from which on
+        an edge is kept
+    """
+    one, atoms, mean = _undirected(graphs, attention)
+    is_b = graphs.nodes[:, 1] == 1
+    bounds = np.searchsorted(one, graphs.edge_starts)
+    return [
+        graph_counts(
+            int(graphs.starts[g + 1] - graphs.starts[g]),
+            is_b[graphs.starts[g] : graphs.starts[g + 1]],
+            atoms[first:stop] - graphs.starts[g],
+            mean[first:stop] >= threshold,
+        )
+        for g, (first, stop) in enumerate(itertools.pairwise(bounds))
+    ]
+
+
+# Liquid against glass -----------------------------------------------------------------------------
+
+
+def compare(
+    liquid: Mapping[str, ArrayLike],
+    glass: Mapping[str, ArrayLike],
+    *,
+    liquid_runs: ArrayLike | None = None,
+    glass_runs: ArrayLike | None = None,
+) -> Table:
+    """Whether numbers of the glass are smaller than those of the liquid: one-sided tests of Wilcoxon.
+
+    Without runs the configurations count as independent, and the test is that of rank sums (Wilcoxon, Mann
+    and Whitney). With runs the mean of a run's liquid is paired with that of its glass, and the test is that
+    of signed ranks; runs of which one of the two is missing are left out. The alternative is always that the
+    glass has less. In Swanson et al. (DOI 10.48550/arXiv.1909.04648) attention graphs of liquid and glass are
+    compared by a one-sided Wilcoxon test.
+
+    Parameters
+    ----------
+    liquid, glass : the numbers of configurations by name, for example those of `METRICS`; the same names
+    liquid_runs, glass_runs : the run of each configuration; both or neither
+
+    Returns
+    -------
+    Table
+        A row for each name: means, numbers of configurations (of pairs, with runs), the test, its statistic
+        and p. Where no number differs from its partner p = 1.
+
+    Raises
+    ------
+    ValueError
+        Other names, no configurations, lengths that do not go together, runs of one side alone, no pairs.
+
+    Examples
+    --------
+    >>> table = compare({"n_bb_edges": [30, 28, 35, 31, 33]}, {"n_bb_edges": [3, 5, 2, 4, 6]})
+    >>> row = next(table.rows())
+    >>> row["test"], round(row["p"], 4)
+    ('rank sum', 0.004)
+    """
+    if set(liquid) != set(glass) or not liquid:
+        raise ValueError(
+            f"the same numbers are needed of both, found {', '.join(liquid) or 'none'} of the liquid and "
+            f"{', '.join(glass) or 'none'} of the glass."
+        )
+    if (liquid_runs is None) != (glass_runs is None):
+        raise ValueError("give the runs of both liquid and glass, or of neither.")
+    rows = [
+        _compared(
+            name, np.asarray(liquid[name], float), np.asarray(glass[name], float), liquid_runs, glass_runs
+        )
+        for name in liquid
+    ]
+    return Table("Liquid against glass", {key: np.array([row[key] for row in rows]) for key in rows[0]})
+
+
+def _compared(
+    name: str,
+    liquid: NDArray[np.float64],
+    glass: NDArray[np.float64],
+    liquid_runs: ArrayLike | None,
+    glass_runs: ArrayLike | None,
+) -> dict[str, Any]:
+    from scipy.stats import mannwhitneyu, wilcoxon
+
+    if not len(liquid) or not len(glass):
+        raise ValueError(
+            f"{name}: there are no configurations of the {'glass' if len(liquid) else 'liquid'}."
+        )
+    row: dict[str, Any] = {"metric": name, "liquid": liquid.mean(), "glass": glass.mean()}
+    if liquid_runs is None or glass_runs is None:
+        statistic, p = mannwhitneyu(liquid, glass, alternative="greater")
+        return row | {
+            "n_liquid": len(liquid), "n_glass": len(glass), "test": "rank sum", "statistic": float(statistic),
+            "p": float(p),
+        }  # fmt: skip
+    means = []
+    for values, runs in ((liquid, np.asarray(liquid_runs)), (glass, np.asarray(glass_runs))):
+        if runs.shape != values.shape:
+            raise ValueError(f"{name}: {len(values)} configurations have {len(runs)} runs.")
+        means.append({run: values[runs == run].mean() for run in np.unique(runs).tolist()})
+    paired = sorted(set(means[0]) & set(means[1]))
+    if not paired:
+        raise ValueError(f"{name}: no run has both liquid and glass, so nothing can be paired.")
+    difference = np.array([means[0][run] - means[1][run] for run in paired])
+    statistic, p = 0.0, 1.0
+    if difference.any():
+        statistic, p = wilcoxon(difference, alternative="greater")
+    return row | {
+        "n_liquid": len(paired), "n_glass": len(paired), "test": "signed rank", "statistic": float(statistic),
+        "p": float(p),
+    }  # fmt: skip
