@@ -515,7 +515,7 @@ def nearest_neighbors(frame, k, dimensions=None, tie=1e-9):
     pbc = frame.pbc.copy()
     pbc[2] &= (dimensions or frame.n_dimensions) == 3
     frame = frame.replace(pbc=pbc)
-    reach = 1.0
+    reach = 0.7 * (k * frame.volume / frame.n_atoms) ** (1 / 3)
     while True:  # far enough for everyone
         pairs = neighbor_pairs(frame, reach)
         if (np.bincount(pairs[:, 0], minlength=frame.n_atoms) >= k).all():
