@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ovito_phaseseg.glass import GlassMetrics
+    from ovito_phaseseg.glass import GlassClassifier, GlassMetrics
     from ovito_phaseseg.modifiers import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
 
-__all__ = ["GlassMetrics", "PhaseSegmentation", "RestorePhaseTypes", "WeakPhaseLabels"]
+__all__ = ["GlassClassifier", "GlassMetrics", "PhaseSegmentation", "RestorePhaseTypes", "WeakPhaseLabels"]
 
 
 def __getattr__(name: str) -> Any:

@@ -59,5 +59,6 @@ def test_entry_points_load() -> None:
         "Phase segmentation (GNN)": "ovito_phaseseg.modifiers",
         "Restore phase types": "ovito_phaseseg.modifiers",
         "Glass structural metrics": "ovito_phaseseg.glass",
+        "Liquid or glass (D-MPNN)": "ovito_phaseseg.glass",
     }
     assert "phaseseg" in {entry.name for entry in entry_points(group="console_scripts")}

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from phaseseg import Frame, write_frames
+from phaseseg.checkpoint import Checkpoint, save_checkpoint
+from phaseseg.families.liquid_glass.config import GlassConfig
 from phaseseg.families.segmentation import density
 
 
@@ -93,4 +95,33 @@ def run_file(tmp_path_factory):
         for number, temperature in enumerate((2.0, 1.0, 0.5, 0.3, 0.05))
     ]
     write_frames(path, [(frame, None) for frame in frames])
+    return str(path)
+
+
+def glass_checkpoint(name="liquid_glass/random-v1", *, n_members=2, seed=0, **settings):
+    """Networks of random weights: they know nothing, and differ from particle to particle."""
+    rng = np.random.default_rng(seed)
+    small = {} if settings.get("architecture") == "cnn" else {"hidden": 8}
+    config = GlassConfig(**(small | settings))
+    weights = {
+        f"member{member}.{key}": (1.5 * rng.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
+        for member in range(n_members)
+        for key, shape in config.weight_shapes().items()
+    }
+    return Checkpoint(
+        "liquid_glass", name, {"network": config.to_dict(), "temperature_scaling": 1.5}, weights,
+        units="lj", ranges={"number_density": [1.1, 1.3], "b_fraction": [0.3, 0.4]},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_glass_checkpoint():
+    return glass_checkpoint
+
+
+@pytest.fixture(scope="session")
+def glass_file(tmp_path_factory):
+    """A file with two random networks with attention, in two dimensions."""
+    path = tmp_path_factory.mktemp("checkpoints") / "random-v1.safetensors"
+    save_checkpoint(glass_checkpoint(attention=True), path)
     return str(path)
