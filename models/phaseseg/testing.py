@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.fields import BOUNDARY, FIELD_SPECS, POOR, RICH, Fields, Grid, Table
+from phaseseg.fields import BOUNDARY, FIELD_SPECS, POOR, RICH, Bonds, Fields, Grid, Table
 from phaseseg.frame import Frame
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "LITERATURE",
     "ROUNDING",
     "check_fields",
+    "check_glass_fields",
     "permuted",
     "repeated",
     "rolled_axes",
@@ -328,4 +329,45 @@ def check_fields(frame: Frame, fields: Fields) -> None:
     for name in ("rich_atom_fraction", "rich_volume_fraction"):
         assert 0 <= fields[name] <= 1
     assert isinstance(fields["domains"], Table) and len(fields["domains"]) == fields["n_domains"]
+    assert len(fields.messages) >= 1
+
+
+def check_glass_fields(frame: Frame, fields: Fields) -> None:
+    """Assert what holds for a prediction of liquid or glass of any frame: names, shapes, types, agreement.
+
+    Raises
+    ------
+    AssertionError
+    """
+    assert set(fields) <= set(FIELD_SPECS)
+    n = frame.n_atoms
+    for name in fields.level("frame"):
+        assert type(fields[name]) in (int, float), f"{name} is {type(fields[name])}"
+    for name, values in fields.level("atom").items():
+        assert values.shape == (n,), f"{name} has the shape {values.shape}"
+        assert values.dtype == np.float32, f"{name} is {values.dtype}"
+        assert values.flags.c_contiguous and values.flags.writeable
+    assert 0 <= fields["frame_glass_probability"] <= 1 and 0 <= fields["frame_glass_uncertainty"] <= 0.5
+    assert ("glass_probability" in fields) == ("glass_uncertainty" in fields) == ("glass_fraction" in fields)
+    if "glass_probability" in fields:
+        p, spread = fields["glass_probability"], fields["glass_uncertainty"]
+        assert ((p >= 0) & (p <= 1)).all() and ((spread >= 0) & (spread <= 0.5)).all()
+        assert 0 <= fields["glass_fraction"] <= 1
+    together = ("attention", "attention_bonds", "attention_threshold", "attention_n_disjoint_graphs",
+                "attention_n_bb_edges", "attention_n_isolated_a")  # fmt: skip
+    assert len({name in fields for name in together}) == 1
+    if "attention" in fields:
+        bonds = fields["attention_bonds"]
+        assert isinstance(bonds, Bonds) and set(bonds.columns) == {"attention", "bb", "kept"}
+        assert (bonds.atoms[:, 0] <= bonds.atoms[:, 1]).all() and bonds.atoms.min() >= 0
+        assert bonds.atoms.max() < n
+        # Each pair of images once.
+        rows = np.concatenate([bonds.atoms, bonds.shifts], axis=1)
+        assert len(np.unique(rows, axis=0)) == len(bonds)
+        attention, kept = bonds.columns["attention"], bonds.columns["kept"]
+        assert attention.dtype == np.float32 and (attention >= 0).all()
+        assert abs(attention.mean(dtype=float) - 1) < 1e-3
+        assert kept.dtype == np.int8 and bonds.columns["bb"].dtype == np.int8
+        assert ((attention >= np.float32(fields["attention_threshold"])) == kept).all()
+        assert fields["attention_n_bb_edges"] == np.count_nonzero(kept & bonds.columns["bb"])
     assert len(fields.messages) >= 1
