@@ -25,3 +25,21 @@ HELD_WINDOWS = 600
 """Windows that a member is validated on, half of them of glass."""
 FOLDS = 3
 """Parts of the runs, of which each validates one member."""
+
+SEARCH_EPOCHS = 10
+"""Epochs of a network of a search, which shall tell settings apart and no more."""
+SEARCH_SPACE: Mapping[str, Mapping[str, tuple[float, float, float | str]]] = {
+    "dmpnn": {
+        "k": (1, 5, 1), "hidden": (16, 96, 16), "steps": (2, 6, 1), "dropout": (0.0, 0.5, 0.05),
+        "ffn_layers": (1, 3, 1), "learning_rate": (3e-4, 1e-2, "log"),
+    },
+    "cnn": {
+        "pool": (3, 5, 1), "dense": (20, 100, 20), "dropout": (0.0, 0.5, 0.05),
+        "learning_rate": (1e-4, 3e-3, "log"),
+    },
+}  # fmt: skip
+"""What is searched: least, most and step, or "log" for a number drawn on a logarithmic scale.
+
+The settings of the paper, with widths for one core. Windows are not among them: in larger windows every
+network is better, so that the largest would always be chosen.
+"""
