@@ -26,6 +26,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     [
         "phaseseg/py.typed",
         "phaseseg/cli/__main__.py",
+        "phaseseg/demo/glass_ka2d_s901.xyz.gz",
+        "phaseseg/demo/glass_ka2d_s904.xyz.gz",
         "phaseseg/demo/melt_large_3000K.dump.gz",
         "phaseseg/demo/melt_large_4000K.dump.gz",
         "phaseseg/demo/melt_small_3000K.dump.gz",

@@ -354,7 +354,7 @@ def test_version_and_help_are_quick_and_light() -> None:
 
 
 @pytest.mark.slow
-def test_demo_labels_the_bundled_melts(tmp_path: Path) -> None:
+def test_demo_labels_the_bundled_melts_and_follows_the_bundled_liquids(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["demo", "-o", str(tmp_path / "demo")])
     assert result.exit_code == 0, result.stderr
     for name in ("large_3000K", "large_4000K", "small_3000K", "small_4000K"):
@@ -364,6 +364,9 @@ def test_demo_labels_the_bundled_melts(tmp_path: Path) -> None:
     assert len(list(read_frames(tmp_path / "demo" / "melt_small_4000K.xyz"))) == 66
     assert "33,280 atoms read and labeled in" in flat(result.stderr)
     assert "66 frames" in result.stdout and "±" in result.stdout
+    assert (tmp_path / "demo" / "glass_ka2d" / "report.html").is_file()
+    assert len((tmp_path / "demo" / "glass_ka2d.csv").read_text().splitlines()) == 1 + 4 * 21
+    assert "T_g" in result.stderr
 
 
 def test_simulate_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a failure (disk
 full, missing package), 2 bad usage, 3 bad input, 130 interrupted. One module a word; the words know
-`console`, not each other. Heavy imports happen inside the commands, so that `--help` is quick.
+`console`, not each other, except for `demo`, which shows others. Heavy imports happen inside the commands,
+so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Annotated
 import typer
 
 import phaseseg
+from phaseseg.cli.demo import demo_command
 from phaseseg.cli.evaluate import evaluate_command, select_command
-from phaseseg.cli.label import demo_command, label_command
+from phaseseg.cli.label import label_command
 from phaseseg.cli.metrics import metrics_command
 from phaseseg.cli.models import models_app
 from phaseseg.cli.predict import predict_command
@@ -22,7 +24,7 @@ from phaseseg.cli.train import train_app
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
-    help="Tell two liquids apart, atom by atom: phases, composition and interface of melts.",
+    help="Phases of melts, atom by atom; liquid or glass: labels, metrics and networks.",
 )  # fmt: skip
 app.command("label")(label_command)
 app.command("predict")(predict_command)

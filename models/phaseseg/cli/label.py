@@ -1,14 +1,11 @@
-"""`phaseseg label` and `phaseseg demo`."""
+"""`phaseseg label`."""
 
 from __future__ import annotations
 
-from collections import deque
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from phaseseg.cli.console import (
     AsJson,
@@ -30,7 +27,6 @@ from phaseseg.cli.console import (
     note,
     number_or_name,
     output_kind,
-    print_composition,
     split_names,
     usage_errors,
     write_or_drop,
@@ -113,43 +109,3 @@ def label_command(
         finish(run, output if kind == "tables" else None, report, as_json=as_json, quiet=quiet)
         if output and not quiet:
             note(f"Written: {output}")
-
-
-# --------------------------------------------------------------------------------------- demo
-
-
-def demo_command(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("demo-output"),
-) -> None:
-    """Label the bundled melts, one frame of 33,280 atoms and 66 of 520, at 3000 K and 4000 K."""
-    from importlib.resources import as_file, files
-
-    with exit_codes(f"What was finished lies in {output}."):
-        from phaseseg.families.segmentation.report import write_report
-        from phaseseg.io import OutputError, read_frames, write_frames
-        from phaseseg.report import duration
-
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{output}: the folder cannot be made ({error.strerror}).") from None
-        melts = files("phaseseg") / "demo"
-        console = Console(stderr=True)
-        waiting = "compiling (only the first time on a machine takes long)"
-        status = console.status(waiting) if console.is_terminal else nullcontext()
-        with status, as_file(melts / "melt_small_3000K.dump.gz") as path:
-            deque(Labeling(path.name, DEFAULT).results(read_frames(path, frames=slice(1))), maxlen=0)
-        for name in ("melt_large_3000K", "melt_large_4000K", "melt_small_3000K", "melt_small_4000K"):
-            with as_file(melts / f"{name}.dump.gz") as path, frame_progress(name, shown=True) as counted:
-                run = Labeling(path.name, DEFAULT, scan="small" in name)
-                labeled = output / f"{name}.xyz"
-                write_frames(labeled, counted(run.results(read_frames(path, dt=0.001)), "labeling"))
-                page = write_report(output / name, run.report())
-            assert run.shown is not None
-            print_composition(run.summary.tables()["composition"], name, len(run.summary))
-            for sentence in run.summary.messages:
-                note(sentence)
-            note(
-                f"{len(run.summary)} x {run.shown[0].n_atoms:,} atoms read and labeled in "
-                f"{duration(run.seconds)}.\n  labeled atoms  {labeled}\n  report         {page}\n"
-            )
