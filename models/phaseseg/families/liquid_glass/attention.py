@@ -21,7 +21,7 @@ METRICS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
 # Points of the density, and the width of the Gaussian that smooths it, in shares of the range.
 _POINTS = 256
 _SMOOTHING = 1 / 30
-# Of the values so many at either end are outside of the range; they count at its ends.
+# Of the values so many at either end are outside of the range.
 _TAIL = 0.002
 # A trough is one if the density in it is so much lower than at the lower of its two maxima.
 LEAST_DEPTH = 0.25
@@ -71,12 +71,12 @@ class Trough:
 def trough(values: ArrayLike) -> Trough:
     """The cut between low and high attention: the trough of the distribution of its logarithm.
 
-    The density of ln a is taken on 256 points between its quantiles 0.002 and 0.998 (what is beyond counts
-    at the ends) and smoothed with a Gaussian of 1/30 of that range. Maxima are ranked by how far one has to
-    go down from them to come to a higher one. Between the highest maximum and the one of the
-    greatest such descent lies the trough, the lowest point; the descent over the height of the lower maximum
-    is its depth. Below a depth of `LEAST_DEPTH`, or with less than `LEAST_SHARE` of the values on one side,
-    the distribution counts as one of a single maximum and is cut at its quantile `FALLBACK_QUANTILE`.
+    The density of ln a is taken on 256 points between its quantiles 0.002 and 0.998 and smoothed with a
+    Gaussian of 1/30 of that range. Maxima are ranked by how far one has to go down from them to come to a
+    higher one. Between the highest maximum and the one of the greatest such descent lies the trough: the
+    lowest point, or the middle of what is empty. The descent over the height of the lower maximum is its
+    depth. Below a depth of `LEAST_DEPTH`, or with less than `LEAST_SHARE` of the values on one side, the
+    distribution counts as one of a single maximum and is cut at its quantile `FALLBACK_QUANTILE`.
 
     The cut is that of the distribution alone: values repeated, in another order or times a factor have the
     same (times the factor). Of fewer than some thousand values noise can look like a trough: put together
@@ -133,13 +133,12 @@ _MARGIN = round(5 * _SMOOTHING * _POINTS)
 
 def _density(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
     """(256 + two margins,) smoothed; each value is shared by the two points beside it, so nothing jumps."""
-    place = (np.clip(x, low, high) - low) / (high - low) * (_POINTS - 1)
+    place = (x - low) / (high - low) * (_POINTS - 1)
+    # Rounding must not throw out the values at the ends.
+    place = np.clip(place[(place > -_SAME) & (place < _POINTS - 1 + _SAME)], 0, _POINTS - 1)
     left = np.minimum(place.astype(np.int64), _POINTS - 2)
     right = place - left
     counts = np.bincount(left, 1 - right, _POINTS) + np.bincount(left + 1, right, _POINTS)
-    # The values beyond the range, which are gathered at its ends, are no maxima there.
-    for end, inside in ((0, 1), (_POINTS - 1, _POINTS - 2)):
-        counts[end] = min(counts[end], counts[inside])
     sigma = _SMOOTHING * (_POINTS - 1)
     kernel = np.exp(-0.5 * (np.arange(-_MARGIN, _MARGIN + 1) / sigma) ** 2)
     density: NDArray[np.float64] = np.convolve(counts, kernel / (kernel.sum() * len(x)))
@@ -175,8 +174,12 @@ def _two_maxima(density: NDArray[np.float64]) -> tuple[tuple[int, int], int, flo
     if other < 0:
         return (highest, highest), highest, 0.0
     first, last = sorted((highest, other))
-    lowest = first + int(np.argmin(density[first : last + 1]))
-    return (first, last), lowest, descent / float(density[other])
+    # Where nothing is between the maxima, the middle of the widest gap.
+    between = density[first : last + 1]
+    empty = np.flatnonzero(between <= between.min() + 1e-9 * density[other])
+    gaps = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1)
+    widest = max(gaps, key=len)
+    return (first, last), first + int(widest[len(widest) // 2]), descent / float(density[other])
 
 
 # Edges and their graphs ---------------------------------------------------------------------------
