@@ -9,7 +9,7 @@ import pytest
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from ase_bridge import PhaseCalculator, annotate, frame_from_atoms
-from phaseseg import glass_metrics, label_phases
+from phaseseg import glass_metrics, label_phases, predict
 from phaseseg.fields import FIELD_SPECS
 
 ATOM = ("graph_id", "isolated", "bb_degree")
@@ -152,3 +152,71 @@ def test_bad_input(atoms):
     with pytest.raises(ValueError, match="neighbors"):
         annotate(atoms, metrics={"k": len(atoms)}, species_array="kind")
     assert set(atoms.arrays) == before
+
+
+# Networks
+
+PREDICTED = ("glass_probability", "glass_uncertainty", "attention")
+
+
+def test_annotate_with_a_model_is_predict(atoms, make_mixture, glass_file, tmp_path):
+    fields = annotate(atoms, model=glass_file, species_array="kind", units="lj", threshold=0.4, bonds=True)
+    expected = predict(make_mixture(), glass_file, threshold=0.4)
+    for name in PREDICTED:
+        np.testing.assert_array_equal(fields[name], expected[name])
+        np.testing.assert_array_equal(atoms.arrays[name], expected[name])
+    for name, value in expected.level("frame").items():
+        assert atoms.info[name] == value
+    bonds, found = expected["attention_bonds"], atoms.info["attention_bonds"]
+    assert set(found) == {"i", "j", "shift", *bonds.columns}
+    np.testing.assert_array_equal(found["kept"], bonds.columns["kept"])
+    np.testing.assert_allclose(found["attention"], bonds.columns["attention"])
+    ase.io.write(tmp_path / "predicted.xyz", atoms)
+    back = ase.io.read(tmp_path / "predicted.xyz")
+    np.testing.assert_allclose(back.arrays["glass_probability"], expected["glass_probability"], atol=1e-8)
+    np.testing.assert_array_equal(back.info["attention_bonds"]["i"], bonds.atoms[:, 0])
+
+
+def test_a_model_and_metrics_in_one_call(atoms, make_mixture, glass_file):
+    options = {"species_array": "kind", "units": "lj"}
+    fields = annotate(atoms, model=glass_file, metrics={"k": 3}, b="B", **options)
+    frame = make_mixture()
+    for expected in (predict(frame, glass_file, b="B"), glass_metrics(frame, k=3)):
+        for name, values in expected.level("atom").items():
+            np.testing.assert_array_equal(fields[name], values)
+            np.testing.assert_array_equal(atoms.arrays[name], values)
+        assert {name: atoms.info[name] for name in expected.level("frame")} == expected.level("frame")
+    assert fields.messages == (*predict(frame, glass_file, b="B").messages,)
+
+
+def test_calculator_with_a_model(atoms, make_mixture, glass_file):
+    expected = predict(make_mixture(), glass_file)
+    atoms.info["units"] = "lj"
+    calculator = PhaseCalculator(model=glass_file, species_array="kind")
+    for name in PREDICTED:
+        np.testing.assert_array_equal(calculator.get_property(name, atoms), expected[name])
+        np.testing.assert_array_equal(atoms.arrays[name], expected[name])
+    assert calculator.fields["frame_glass_probability"] == expected["frame_glass_probability"]
+    before = calculator.fields
+    calculator.get_property("attention", atoms)
+    assert calculator.fields is before
+    calculator.set(attention=False)
+    with pytest.raises(PropertyNotImplementedError):
+        calculator.get_property("attention", atoms)
+    calculator.get_property("glass_probability", atoms)
+    assert "attention" not in atoms.arrays
+
+
+def test_bad_input_of_a_model(atoms, glass_file):
+    for use in (lambda **options: annotate(atoms, **options), PhaseCalculator):
+        with pytest.raises(
+            TypeError, match="unknown option sigma; the options of liquid_glass/random-v1 are b"
+        ):
+            use(model=glass_file, sigma=1.0)
+        with pytest.raises(TypeError, match="a model knows its species; give a species or a model, not both"):
+            use(species="B", model=glass_file)
+    with pytest.raises(ValueError, match="units 'metal', but liquid_glass/random-v1 was trained with 'lj'"):
+        annotate(atoms, model=glass_file, species_array="kind")
+    with pytest.raises(ValueError, match="unknown to the network"):
+        annotate(atoms, model=glass_file, units="lj")
+    assert "glass_probability" not in atoms.arrays

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
+import ase
 import ase.io
 import numpy as np
 import pytest
 
 from ase_bridge import annotate
-from phaseseg import label_phases, list_checkpoints, predict
+from phaseseg import glass_metrics, label_phases, list_checkpoints, predict
 from phaseseg.fields import FIELD_SPECS
 from phaseseg.io import read_frames
 
@@ -150,3 +152,84 @@ def test_predictions_of_the_command_line(predicted, tmp_path, suffix):
     assert_identical(
         {name: found[name].astype(expected[name].dtype) for name in PREDICTED}, expected, PREDICTED
     )
+
+
+# Liquid or glass ----------------------------------------------------------------------------------
+
+METRICS = ("graph_id", "isolated", "bb_degree")
+GLASS = ("glass_probability", "glass_uncertainty", "attention")
+METRICS_OPTIONS = {"b": "B", "k": 3, "rule": "all"}
+
+
+@pytest.fixture(scope="module", params=[0, 4])
+def glass(request, run_file, glass_file):
+    """Path and number of a frame of a 2D mixture, the model, and what the library says of it."""
+    frame = next(read_frames(run_file, frames=slice(request.param, request.param + 1)))
+    assert frame.n_dimensions == 2 and frame.units == "lj"
+    model, metrics = predict(frame, glass_file), glass_metrics(frame, **METRICS_OPTIONS)
+    return run_file, request.param, glass_file, metrics, model
+
+
+def test_there_is_something_to_agree_about_in_glasses(glass):
+    *_, metrics, model = glass
+    assert metrics["n_bb_edges"] > 0 and metrics["n_disjoint_graphs"] > 0
+    assert np.ptp(model["glass_probability"]) > 0.1 and model["glass_uncertainty"].max() > 0
+    assert 0 < np.mean(model["attention_bonds"].columns["kept"]) < 1
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["3D", "2D"])
+def test_glasses_in_ovito(glass, flat):
+    """Whether OVITO takes the cell for one of two dimensions or not."""
+    io = pytest.importorskip("ovito.io")
+    from ovito_phaseseg import GlassClassifier, GlassMetrics
+
+    path, number, model, metrics, predicted = glass
+    pipeline = io.import_file(path)
+    pipeline.modifiers.append(lambda frame, data: setattr(data.cell_, "is2D", flat))
+    pipeline.modifiers.append(GlassMetrics(**METRICS_OPTIONS))
+    pipeline.modifiers.append(GlassClassifier(model_file=model, kept_bonds_only=False))
+    data = pipeline.compute(number)
+    found = {name: data.particles[FIELD_SPECS[name].title][...] for name in (*METRICS, *GLASS)}
+    assert_identical(found, metrics, METRICS)
+    assert_identical(found, predicted, GLASS)
+    for prefix, fields in (("GlassMetrics.", metrics), ("GlassClassifier.", predicted)):
+        for name, value in fields.level("frame").items():
+            np.testing.assert_equal(data.attributes[prefix + name], value, err_msg=name)
+    bonds = data.particles.bonds
+    each = metrics["glass_bonds"], predicted["attention_bonds"]
+    np.testing.assert_array_equal(bonds.topology, np.concatenate([one.atoms for one in each]))
+    np.testing.assert_array_equal(bonds["Periodic Image"], np.concatenate([one.shifts for one in each]))
+    np.testing.assert_array_equal(bonds["Attention"][len(each[0]) :], each[1].columns["attention"])
+
+
+def test_glasses_in_ase(glass):
+    path, number, model, metrics, predicted = glass
+    # ASE knows no element A: the species go into an array, as from any file with such names.
+    frame = next(read_frames(path, frames=slice(number, number + 1)))
+    atoms = ase.Atoms("X" * len(frame), positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+    atoms.set_array("kind", np.array(frame.species_names)[frame.species])
+    annotate(atoms, model=model, metrics=METRICS_OPTIONS, species_array="kind", units="lj", bonds=True)
+    assert_identical(atoms.arrays, metrics, METRICS)
+    assert_identical(atoms.arrays, predicted, GLASS)
+    for fields in (metrics, predicted):
+        assert {name: atoms.info[name] for name in fields.level("frame")} == fields.level("frame")
+    bonds = atoms.info["attention_bonds"]
+    np.testing.assert_array_equal(
+        np.stack([bonds["i"], bonds["j"]], axis=1), predicted["attention_bonds"].atoms
+    )
+
+
+def on_the_command_line(glass, *words):
+    path, number, *_ = glass
+    command = [sys.executable, "-m", "phaseseg.cli", words[0], path, *words[1:]]
+    command += ["--frames", f"{number}:{number + 1}", "--quiet"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_metrics_of_glasses_on_the_command_line(glass, tmp_path):
+    *_, metrics, _ = glass
+    on_the_command_line(glass, "metrics", "--k", "3", "-o", str(tmp_path / "metrics.json"))
+    row = json.loads((tmp_path / "metrics.json").read_text())["tables"]["frames"][0]
+    for name, value in metrics.level("frame").items():
+        assert row[name] == value, name
