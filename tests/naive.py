@@ -548,9 +548,10 @@ def symmetrized(neighbors, shifts):
 
 
 def glass_edges(positions, cell, pbc, k):
-    """{(v, w, shift): (length, mutual)} of all directed edges: w, shift from v, is among the k nearest or v is.
+    """{(v, w, shift): (length, mutual)} of all directed edges: w, `shift` on, is near v, or v near w.
 
-    Images within two cells are looked at; positions must lie in the cell along periodic axes.
+    Near is among the k nearest. Images within two cells are looked at; positions must lie in the cell along
+    periodic axes.
     """
     steps = [range(-2, 3) if wrap else (0,) for wrap in pbc]
     nearest = {}
