@@ -20,8 +20,8 @@ LENGTH_CENTERS = tuple(round(0.7 + 1.6 * i / 15, 6) for i in range(16))
 
 _GRAPH_SETTINGS = ("attention", "k", "hidden", "steps", "ffn_layers", "features")
 _IMAGE_SETTINGS = (
-    "image_size", "pixels_per_sigma", "kernels", "kernel_sizes", "pool", "dense", "global_average", "radii",
-    "colors", "background",
+    "image_size", "pixels_per_sigma", "kernels", "kernel_sizes", "pool", "normalize", "dense",
+    "global_average", "radii", "colors", "background",
 )  # fmt: skip
 
 
@@ -53,7 +53,10 @@ class GlassConfig:
     image_size : (cnn) pixels along the edge of an image
     pixels_per_sigma : (cnn) resolution; an image shows image_size / pixels_per_sigma σ
     kernels, kernel_sizes : (cnn) number and edge (pixels) of the kernels of the two convolutions
-    pool : (cnn) edge of the pooling after each convolution; 1 is the paper's network, of 300 MB
+    pool : (cnn) edge, in pixels, of the squares that are averaged after each convolution
+        1 is the paper's network, of 300 MB with images of 250 pixels.
+    normalize : (cnn) whether every channel is brought to mean 0 and deviation 1, those of the training
+        images, after each convolution and before the dense layer; the paper's network does without
     dense : (cnn) units of the layer before the output
     global_average : (cnn) whether the second convolution is averaged over the image, whose size is then free
     radii : (cnn) σ, of the disks of A and B
@@ -81,6 +84,7 @@ class GlassConfig:
     kernels: tuple[int, int] = (6, 16)
     kernel_sizes: tuple[int, int] = (10, 5)
     pool: int = 4
+    normalize: bool = True
     dense: int = 80
     global_average: bool = False
     radii: tuple[float, float] = (0.5, 0.44)
@@ -194,12 +198,15 @@ class GlassConfig:
             one, two = self.kernels
             first, second = self.kernel_sizes
             flat = two * (1 if self.global_average else self.convolved_sizes[1] ** 2)
-            return {
+            layers = {
                 "convolution1.weight": (one, 3, first, first), "convolution1.bias": (one,),
                 "convolution2.weight": (two, one, second, second), "convolution2.bias": (two,),
                 "dense.weight": (self.dense, flat), "dense.bias": (self.dense,),
                 "output.weight": (1, self.dense), "output.bias": (1,),
             }  # fmt: skip
+            for i, channels in enumerate((one, two, flat) if self.normalize else (), start=1):
+                layers |= {f"normalization{i}.mean": (channels,), f"normalization{i}.scale": (channels,)}
+            return layers
         h = self.hidden
         shapes: dict[str, tuple[int, ...]] = {
             "input.weight": (h, self.n_node_features + self.n_edge_features), "input.bias": (h,),

@@ -39,7 +39,9 @@ def image_logits(weights: Mapping[str, Floats], images: Floats, config: GlassCon
         shapes.append((len(weights[f"convolution{number}.bias"]), edge))
     if edge < 1:
         raise ValueError(f"images of {size} x {size} pixels are too small for the kernels of the network.")
-    taps = [_taps(weights[f"convolution{number}.weight"]) for number in (1, 2)]
+    layers = [_layer(weights, name, i) for i, name in enumerate(("convolution1", "convolution2", "dense"), 1)]
+    (first, first_bias), (second, second_bias), (matrix, bias) = layers
+    taps = [_taps(first), _taps(second)]
     image = np.zeros(images[0].size + _SPARE if n else _SPARE, dtype=np.float32)
     hidden = np.zeros(shapes[0][0] * shapes[0][1] ** 2 + _SPARE, dtype=np.float32)
     found = np.empty((n, shapes[1][0] * edge * edge), dtype=np.float32)
@@ -47,18 +49,27 @@ def image_logits(weights: Mapping[str, Floats], images: Floats, config: GlassCon
     for k in range(n):
         image[: images[k].size] = images[k].ravel()
         _convolve(
-            image, size, taps[0], weights["convolution1.bias"], config.kernel_sizes[0], config.pool, line,
-            hidden,
+            image, size, taps[0], first_bias, config.kernel_sizes[0], config.pool, line, hidden,
         )  # fmt: skip
         _convolve(
-            hidden, shapes[0][1], taps[1], weights["convolution2.bias"], config.kernel_sizes[1], config.pool,
-            line, found[k],
+            hidden, shapes[0][1], taps[1], second_bias, config.kernel_sizes[1], config.pool, line, found[k],
         )  # fmt: skip
     if config.global_average:
         found = found.reshape(n, shapes[1][0], -1).mean(axis=2)
-    dense = np.maximum(found @ weights["dense.weight"].T + weights["dense.bias"], 0)
+    dense = np.maximum(found @ matrix.T + bias, 0)
     logits: Floats = (dense @ weights["output.weight"].T + weights["output.bias"])[:, 0]
     return logits
+
+
+def _layer(weights: Mapping[str, Floats], name: str, number: int) -> tuple[Floats, Floats]:
+    """Weight and bias of a layer with the normalization, if there is one, in them."""
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    if f"normalization{number}.mean" not in weights:
+        return weight, bias
+    mean, scale = (weights[f"normalization{number}.{part}"] for part in ("mean", "scale"))
+    if name == "dense":  # normalized is what goes in, and not what comes out
+        return weight * scale, bias - weight @ (mean * scale)
+    return weight * scale[:, None, None, None], (bias - mean) * scale
 
 
 def _taps(weight: Floats) -> Floats:
@@ -72,7 +83,7 @@ def _taps(weight: Floats) -> Floats:
 
 @jit
 def _convolve(image, size, taps, bias, kernel, pool, line, out):
-    """Convolution without padding, greatest of each `pool` x `pool` outputs, rectifier.
+    """Convolution without padding, rectifier, mean of each `pool` x `pool` outputs.
 
     image : flat (inputs, size, size), and a few numbers more; taps : as `_taps` gives them
     line : room for two lines of outputs, each with `2 * WIDTH` to spare; out : flat (outputs, edge, edge)
@@ -80,7 +91,7 @@ def _convolve(image, size, taps, bias, kernel, pool, line, out):
     outputs, edge = bias.size, (size - kernel + 1) // pool
     inputs = taps.size // ((outputs + 1) // 2 * 2 * kernel * kernel)
     stride = line.size // 2
-    zero = np.float32(0)
+    zero, share = np.float32(0), np.float32(1 / (pool * pool))
     for pair in range((outputs + 1) // 2):
         for row in range(edge):
             for part in range(pool):
@@ -108,9 +119,8 @@ def _convolve(image, size, taps, bias, kernel, pool, line, out):
                     if o == outputs:
                         continue
                     for column in range(edge):
-                        most = line[second * stride + column * pool]
-                        for k in range(1, pool):
-                            most = max(most, line[second * stride + column * pool + k])
-                        most = max(most + bias[o], zero)
+                        mean = zero
+                        for k in range(pool):
+                            mean += max(line[second * stride + column * pool + k] + bias[o], zero)
                         to = (o * edge + row) * edge + column
-                        out[to] = most if part == 0 else max(out[to], most)
+                        out[to] = mean * share + (out[to] if part > 0 else zero)
