@@ -73,14 +73,19 @@ class GlassRun:
     """The configurations of one run whose state is known.
 
     glass : (n_frames,) bool; group : runs of the same group are never parted
-    digest : sha256 of positions, cells, species and labels
+    digests : of each frame, sha256 of positions, cell and species
     """
 
     name: str
     frames: list[Frame]
     glass: NDArray[np.bool_]
     group: str
-    digest: str
+    digests: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of frames and labels."""
+        return hashlib.sha256(json.dumps([self.digests, self.glass.tolist()]).encode()).hexdigest()
 
     @property
     def n_glass(self) -> int:
@@ -126,16 +131,19 @@ def read_runs(
     *,
     types: Sequence[str] | None = None,
     units: Units = "metal",
+    what: str = "run",
     note: Progress = lambda done, line: None,
 ) -> list[GlassRun]:
     """The runs of files or iterables of frames, without those that hold nothing of known state.
 
     Runs with the same `seed` in `Frame.info` make one group.
 
+    what : name of the runs that are no files, before their number
+
     Raises
     ------
     ValueError
-        For units that are not reduced, and for a configuration that two groups hold.
+        For units that are not reduced.
     """
     from phaseseg.io import read_frames
 
@@ -144,30 +152,20 @@ def read_runs(
     sources = list(cast(Iterable[Any], data))
     if sources and all(isinstance(run, Frame) for run in sources):
         sources = [sources]
-    runs: list[GlassRun] = []
-    holders: dict[str, GlassRun] = {}
+    runs = []
     for number, source in enumerate(sources, start=1):
         if isinstance(source, str | os.PathLike):
-            name = Path(source).name
+            name, group = Path(source).name, os.fspath(source)
             note(0.0, f"reading {name}")
             frames: Iterable[Frame] = read_frames(Path(source), types=types, units=units)
         else:
-            name, frames = f"run {number}", source
-        run = _run(name, frames, label)
-        if not run.frames:
-            continue
-        for frame in run.frames:
-            other = holders.setdefault(_digest(frame), run)
-            if other.group != run.group:
-                raise ValueError(
-                    f"{run.name} and {other.name} hold the same configuration, so neither can be checked "
-                    "against the other; leave one of them out."
-                )
-        runs.append(run)
-    return runs
+            name = group = f"{what} {number}"
+            frames = source
+        runs.append(_run(name, group, frames, label))
+    return [run for run in runs if run.frames]
 
 
-def _run(name: str, frames: Iterable[Frame], label: Label) -> GlassRun:
+def _run(name: str, group: str, frames: Iterable[Frame], label: Label) -> GlassRun:
     kept, glass = [], []
     for frame in frames:
         if frame.units != "lj":
@@ -180,9 +178,9 @@ def _run(name: str, frames: Iterable[Frame], label: Label) -> GlassRun:
             kept.append(frame)
             glass.append(bool(state))
     seeds = {frame.info["seed"] for frame in kept if "seed" in frame.info}
-    group = f"seed {seeds.pop():g}" if len(seeds) == 1 else name
-    digest = hashlib.sha256(json.dumps([[_digest(frame) for frame in kept], glass]).encode()).hexdigest()
-    return GlassRun(name, kept, np.array(glass, dtype=bool), group, digest)
+    if len(seeds) == 1:
+        group = f"seed {seeds.pop():g}"
+    return GlassRun(name, kept, np.array(glass, dtype=bool), group, tuple(map(_digest, kept)))
 
 
 def _digest(frame: Frame) -> str:
@@ -221,6 +219,19 @@ def fold_of_runs(runs: Sequence[GlassRun], folds: int) -> NDArray[np.int64]:
         fold[name] = int(np.argmin(counts @ kinds[name]))
         counts[fold[name]] += kinds[name]
     return np.array([fold[run.group] for run in runs])
+
+
+def refuse_copies(runs: Iterable[GlassRun]) -> None:
+    """Raise a ValueError if two groups of runs hold the same configuration."""
+    holders: dict[str, GlassRun] = {}
+    for run in runs:
+        for digest in run.digests:
+            other = holders.setdefault(digest, run)
+            if other.group != run.group:
+                raise ValueError(
+                    f"{run.name} and {other.name} hold the same configuration, so neither can be checked "
+                    "against the other; leave one of them out."
+                )
 
 
 def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[GlassRun]) -> GlassConfig:
@@ -525,7 +536,10 @@ def fit_liquid_glass(
         TrainingState(state_path, {}, resume=False)  # before the work begins
 
     runs = read_runs(data, label, types=types, units=units, note=note)
-    given = [] if validation is None else read_runs(validation, label, types=types, units=units, note=note)
+    given = []
+    if validation is not None:
+        given = read_runs(validation, label, types=types, units=units, what="validation run", note=note)
+    refuse_copies([*runs, *given])
     config = configuration(network, runs)
     if validation is None:
         fold = fold_of_runs(runs, folds)

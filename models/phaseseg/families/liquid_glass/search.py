@@ -34,6 +34,7 @@ from phaseseg.families.liquid_glass.fit import (
     fold_of_runs,
     label_of,
     read_runs,
+    refuse_copies,
 )
 from phaseseg.families.liquid_glass.recipe import (
     FOLDS,
@@ -392,6 +393,7 @@ def search_liquid_glass(
     if path is not None and path.exists() and not resume:
         _Record(path, {}, folds, resume=False)  # before the work begins
     runs = read_runs(data, label, types=types, units=units, note=note)
+    refuse_copies(runs)
     fold = fold_of_runs(runs, folds)
     for name, (_, high, _) in _space(fixed).items():  # is the largest k possible?
         if name == "k":
