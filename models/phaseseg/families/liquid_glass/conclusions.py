@@ -132,7 +132,8 @@ def _about_glass_temperature(result: Transition) -> Iterator[str]:
             "with the inherent energy of every frame."
         )
         return
-    below, above = (result.temperature <= tg).sum(), (result.temperature > tg).sum()
+    above = int(np.count_nonzero(result.temperature > tg))
+    below = len(result.temperature) - above
     if min(below, above) < 2:
         side, count = ("below", below) if below < above else ("above", above)
         yield (
@@ -203,9 +204,7 @@ def _about_slopes(result: Transition) -> Iterator[str]:
     rest = [_slope(metric, fit) for metric, fit in fitted if fit.p[3] >= ALPHA]
     tg = f"T_g = {result.glass_temperature:.3g}"
     if steeper:
-        passed = {3: "all three metrics change", 1: "one metric changes"}.get(
-            len(steeper), f"{len(steeper)} metrics change"
-        )
+        passed = ("one metric changes", "two metrics change", "all three metrics change")[len(steeper) - 1]
         yield f"Above {tg} {passed} more steeply with T than below, as published: {_and_numbers(steeper)}."
     if flatter:
         yield f"Above {tg} the slope is smaller than below, unlike published: {_and_numbers(flatter)}."

@@ -87,19 +87,28 @@ class Bootstrap:
         ----------
         T. C. Hesterberg, Am. Stat. 69, 371 (2015), DOI 10.1080/00031305.2015.1089789.
         """
-        from scipy.special import ndtr, ndtri, stdtr, stdtrit
+        from scipy.special import ndtr, stdtrit
 
         found = samples[np.isfinite(samples)]
         if len(found) < max(0.9 * len(samples), 10):
             return NO_INTERVAL
         widening = sqrt(self.n_runs / (self.n_runs - 1))
-        freedom = self.n_runs - 1
-        tail = float(ndtr(stdtrit(freedom, (1 - self.confidence) / 2) * widening))
+        tail = float(ndtr(stdtrit(self.n_runs - 1, (1 - self.confidence) / 2) * widening))
         low, high = np.quantile(found, (tail, 1 - tail))
         beyond = min(np.count_nonzero(found <= 0), np.count_nonzero(found >= 0))
-        share = min((beyond + 1) / (len(found) + 1), 0.5)
-        p = 2 * float(stdtr(freedom, ndtri(share) / widening))
-        return Interval(float(found.std(ddof=1)), float(low), float(high), p)
+        return Interval(float(found.std(ddof=1)), float(low), float(high), self._p(beyond, len(found)))
+
+    @property
+    def least_p(self) -> float:
+        """The smallest p that this number of runs and resamples can give; NaN where nothing was drawn."""
+        return self._p(0, len(self.counts)) if len(self.counts) else nan
+
+    def _p(self, beyond: int, n: int) -> float:
+        """Two-sided p of an estimate of which `beyond` of `n` resamples lie on the other side of 0."""
+        from scipy.special import ndtri, stdtr
+
+        share = min((beyond + 1) / (n + 1), 0.5)
+        return 2 * float(stdtr(self.n_runs - 1, ndtri(share) / sqrt(self.n_runs / (self.n_runs - 1))))
 
 
 # --------------------------------------------------------------------------------- regression
@@ -160,8 +169,9 @@ def slope_change(
     that falls on cooling and levels off in the glass has a3 > 0. The two lines need not meet at T_g, and T_g
     enters through H alone: every value between two neighboring temperatures gives the same fit.
 
-    The t-test takes rows as independent. Those of one run are not, so a3 is also estimated from runs drawn
-    with replacement (all rows of a run together).
+    The t-test takes rows as independent and equally scattered. Those of one run are not independent, and the
+    hot liquid scatters more, so a3 is also estimated from runs drawn with replacement (all rows of a run
+    together), which needs neither.
 
     What a3 can show is that one line does not fit all temperatures. A smooth curve has another slope on the
     two sides of any temperature too: a small p does not say that the slope changes at T_g rather than
@@ -255,7 +265,7 @@ def _resampled_change(basis: Floats, row: Floats, y: Floats, run: ArrayLike, boo
     left = np.tensordot(bootstrap.counts, squares, axes=1)
     right = bootstrap.counts @ products
     # Runs of few temperatures alone may leave a coefficient open.
-    solvable = np.linalg.eigvalsh(left)[:, 0] > 1e-6 if len(left) else np.zeros(0, dtype=bool)
+    solvable = np.abs(np.linalg.det(left)) > 1e-9
     changes = np.full(len(left), nan)
     changes[solvable] = np.linalg.solve(left[solvable], right[solvable][..., None])[..., 0] @ row
     return changes

@@ -147,9 +147,9 @@ def energy_crossing(
 
     On cooling the minimum below a liquid sinks, until the liquid falls out of equilibrium and the energy
     stays almost where it is. `two_lines` finds both lines and their crossing together. Far above T_g the
-    energy bends to a plateau, so the fit goes up to `reach` T_g: of the temperature ranges that end at
-    `reach` times the T_g they give, the largest in which the energy rises faster above the break is taken.
-    T_g depends on `reach` (`others` says how much) and on the cooling rate.
+    energy bends to a plateau, so the fit goes up to `reach` T_g: the largest range of temperatures is taken
+    that ends below `reach` times the T_g it gives and in which the energy rises faster above the break. T_g
+    depends on `reach` (`others` says how much) and on the cooling rate.
 
     Parameters
     ----------
@@ -198,10 +198,8 @@ def _crossing(
     last = np.zeros(len(values), dtype=np.int64)
     for end in range(4, len(temperature)):
         lines = two_lines(temperature[: end + 1], values[:, : end + 1], weights[:, : end + 1])
-        following = temperature[end + 1] if end + 1 < len(temperature) else np.inf
         with np.errstate(invalid="ignore"):
-            limit = reach * lines.temperature
-            own = (temperature[end] <= limit) & (limit < following) & (lines.above > lines.below)
+            own = (temperature[end] <= reach * lines.temperature) & (lines.above > lines.below)
         for column, new in zip(found, lines, strict=True):
             column[own] = new[own]
         last[own] = end

@@ -14,7 +14,13 @@ from matplotlib.figure import Figure
 
 from phaseseg.families.liquid_glass.conclusions import passes
 from phaseseg.families.liquid_glass.slopes import Floats, Regression
-from phaseseg.families.liquid_glass.transition import PER_PARTICLE, MetricTransition, Transition
+from phaseseg.families.liquid_glass.transition import (
+    ENERGIES,
+    METRICS,
+    PER_PARTICLE,
+    MetricTransition,
+    Transition,
+)
 from phaseseg.fields import FIELD_SPECS, Table
 from phaseseg.io import write_table
 from phaseseg.report import (
@@ -33,6 +39,7 @@ from phaseseg.report import (
 
 # Okabe and Ito's, told apart by the color-blind.
 FIT, BREAK, GLASS, LIQUID = "#D55E00", "#0072B2", "#0072B2", "#D55E00"
+ENERGY_TITLES = {"inherent_energy": "inherent energy", "potential_energy": "potential energy"}
 _BARS: dict[str, Any] = {"fmt": "o", "markersize": 3.2, "elinewidth": 1.0, "capsize": 1.8, "color": INK}
 
 
@@ -72,11 +79,11 @@ def write_transition(
     if "energy" in shown:
         sections.append(("T_g of the inherent energy", shown["energy"] + html_table(tables["energy"])))
     if "regression" in tables:
-        sections.append(("Change of slope at T_g", _MODEL + html_table(_shown(tables["regression"]))))
+        sections.append(("Change of slope at T_g", _model(result) + html_table(_shown(tables["regression"]))))
     if "scan" in shown:
         body = shown["scan"] + (html_table(tables["breaks"]) if "breaks" in tables else "")
         sections.append(("Change of slope at other temperatures", body))
-    sections.append(("Means over runs", html_table(tables["means"])))
+    sections.append(("Means over runs", html_table(_shown_means(tables["means"]))))
     sections.append(("How it was counted", _settings(settings)))
     return write_page(
         folder,
@@ -90,8 +97,14 @@ def write_transition(
 _MODEL = (
     "<p>Least squares of metric = a0 + a1 T + a2 H + a3 T H (+ a4 T<sup>2</sup>) over all rows, with H = 1 "
     "above T_g: a3 is the slope above T_g less the slope below. p of the t-test takes rows as independent; "
-    "the interval and p of the bootstrap take runs as independent.</p>"
+    "the interval and p of the bootstrap take runs as independent{least}.</p>"
 )
+
+
+def _model(result: Transition) -> str:
+    p = result.bootstrap.least_p
+    least = f" (with {len(result.runs)} runs, this p is {p:.2g} or more)" if isfinite(p) else ""
+    return _MODEL.format(least=least)
 
 
 def _lead(result: Transition) -> str:
@@ -124,6 +137,17 @@ def _shown(table: Table) -> Table:
     """Without a0 to a2, which nobody asks about, and with the rest in the order of reading."""
     hidden = ("a0", "a1", "a2", "a4")
     return Table(table.title, {k: v for k, v in table.columns.items() if k.removesuffix(" ±") not in hidden})
+
+
+def _shown_means(table: Table) -> Table:
+    """Counts under the names of sentences, and temperatures as they were given."""
+    names = METRICS | {name: ENERGY_TITLES[name] for name in ENERGIES}
+    columns: dict[str, Any] = {"T": np.array([f"{t:g}" for t in table.columns["temperature"]])}
+    columns["runs"] = table.columns["runs"]
+    for name, title in names.items():
+        if name in table.columns:
+            columns[title], columns[f"{title} ±"] = table.columns[name], table.columns[f"{name} ±"]
+    return Table(table.title, columns)
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
@@ -185,8 +209,8 @@ def figure_metrics(result: Transition) -> Figure:
         _mark_glass(ax, result, label=True)
         if len(result.runs) > 1:
             ax.plot(
-                result.points["temperature"], result.points[name] / size, ".", color=GRAY, markersize=2.6,
-                alpha=0.55, markeredgewidth=0,
+                result.points["temperature"], result.points[name] / size, ".", color=GRAY, markersize=3.4,
+                alpha=0.8, markeredgewidth=0,
             )  # fmt: skip
         for x, y in _two_sides(metric):
             ax.plot(x, y / size, color=FIT, linewidth=1.7, zorder=3)
@@ -276,7 +300,7 @@ def figure_scan(result: Transition) -> Figure:
     """a3 for every possible T_g, with its interval."""
     figure = Figure(figsize=(8.8, 3.0), layout="constrained")
     for ax, metric in zip(figure.subplots(1, 3), result.metrics.values(), strict=True):
-        _mark_glass(ax, result, label=True)
+        _mark_glass(ax, result)
         ax.axhline(0, color=INK, linewidth=0.8)
         for fit in metric.scan:
             low, high = _ends(fit)
