@@ -142,8 +142,9 @@ def output_kind(output: Path | None, source: Path) -> str:
 
 
 def frame_reader(
-    path: Path, types: str | None, frames: str | None, dt: float | None, file_format: str | None, fields: bool
-) -> Callable[[], Iterator[Frame]]:
+    path: Path, types: str | None, frames: str | None, dt: float | None, file_format: str | None,
+    fields: bool, units: str | None = None,
+) -> Callable[[], Iterator[Frame]]:  # fmt: skip
     """Reads the chosen frames of a file anew with every call."""
     from phaseseg.io import read_frames
 
@@ -169,6 +170,7 @@ def frame_reader(
         fields=fields,
         same_atoms=True,
         file_format=file_format,
+        units="metal" if units is None else units,  # type: ignore[arg-type]
     )
 
 

@@ -172,7 +172,7 @@ class GlassModel:
                 f"unknown option {', '.join(unknown)}; the options of {self.name} are {', '.join(known)}."
             )
         rule = GlassRule(self.name, **{name: value for name, value in options.items() if value is not None})
-        if rule.attention and not self.config.attention:
+        if (rule.attention or rule.attention_threshold is not None) and not self.config.attention:
             raise ValueError(
                 f"{self.name} has no attention; choose a checkpoint that has, as "
                 "liquid_glass/dmpnn-attention-v1."
