@@ -239,13 +239,13 @@ def glass_command(
     with exit_codes(f"{output} was not written."):
         from phaseseg.training import Settings, fit, require_torch
 
-        given = {
-            "architecture": architecture, "attention": attention or None, "features": features,
-            "window": None if window is None else _numbers(window, "--window", "0.1,0.3"), "k": k,
-            "hidden": hidden, "steps": steps, "ffn_layers": ffn_layers, "pool": pool, "dense": dense,
-            "dropout": dropout,
-        }  # fmt: skip
         with usage_errors():
+            given = {
+                "architecture": architecture, "attention": attention or None, "features": features,
+                "window": None if window is None else _numbers(window, "--window", "0.1,0.3"), "k": k,
+                "hidden": hidden, "steps": steps, "ffn_layers": ffn_layers, "pool": pool, "dense": dense,
+                "dropout": dropout,
+            }  # fmt: skip
             network: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
             network["species"] = split_names(species)
             _check_glass(network)

@@ -1,0 +1,195 @@
+"""`phaseseg train liquid_glass`: what it writes and says, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from phaseseg import cli
+from phaseseg.checkpoint import load_checkpoint
+from phaseseg.cli.console import INPUT, INTERRUPTED, USAGE
+from phaseseg.families.liquid_glass import fit as fitting
+from phaseseg.families.liquid_glass.fit import fit_liquid_glass
+from phaseseg.families.liquid_glass.recipe import FOLDS, HELD_WINDOWS, TRAINING, WINDOWS
+from phaseseg.frame import Frame
+from phaseseg.io import write_frames
+
+BETWEEN = ("--glass-below", 0.1, "--liquid-above", 1.0)
+SMALL = ("--hidden", 8, "--steps", 2, "--window", "0.5,0.8")
+QUICK = (*SMALL, "--epochs", 2, "--windows", 60, "--held-windows", 20, "--batch-atoms", 500)
+
+
+def cooled(seed: int) -> list[Frame]:
+    """225 jittered sites: much where it is hot, little where it is cold."""
+    frames = []
+    for temperature, jitter in ((2.0, 0.6), (0.5, 0.3), (0.05, 0.1)):
+        rng = np.random.default_rng((seed, int(100 * temperature)))
+        grid = np.stack(np.meshgrid(np.arange(15), np.arange(15), indexing="ij"), axis=-1).reshape(-1, 2)
+        positions = np.zeros((225, 3))
+        positions[:, :2] = grid + 0.5 + rng.uniform(-jitter, jitter, grid.shape)
+        species = rng.permutation(np.arange(225) % 3 == 0).astype(int)
+        info = {"temperature": temperature}
+        frames.append(
+            Frame(positions, [15, 15, 1], [True, True, False], species, ("A", "B"), units="lj", info=info)
+        )
+    return frames
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    paths = [folder / f"run{k}.xyz.gz" for k in range(3)]
+    for k, path in enumerate(paths):
+        write_frames(path, [(frame, {}) for frame in cooled(k)])
+    return paths
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, ["train", "liquid_glass", *map(str, arguments)])
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_trains_and_says_how_well(runs: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "mine.safetensors"
+    result = run(*runs, "-o", output, *BETWEEN, *QUICK, "--attention", "-k", 3, "--learning-rate", 0.02)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    said = flat(result.stderr)
+    assert "6 configurations of 3 runs, 3 glass and 3 liquid; split by run, 3 folds:" in said
+    assert "Validation, 60 windows: AUC 0." in said or "Validation, 60 windows: AUC 1." in said
+    assert "% right; of whole cells" in said and "mine.curves.png" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mine.curves.csv", "mine.curves.png", "mine.safetensors",
+    ]  # fmt: skip
+    # As the library does it.
+    checkpoint = load_checkpoint(output)
+    network = {"hidden": 8, "steps": 2, "window": (0.5, 0.8), "attention": True, "k": 3}
+    same = fit_liquid_glass(
+        runs, glass_below=0.1, liquid_above=1.0, network=network, epochs=2, windows=60, held_windows=20,
+        batch_atoms=500, learning_rate=0.02,
+    )  # fmt: skip
+    assert checkpoint.config == same.config
+    assert all(np.array_equal(checkpoint.weights[name], same.weights[name]) for name in same.weights)
+
+
+def test_the_defaults_are_the_recipe(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from phaseseg import training
+
+    given: dict[str, Any] = {}
+
+    def instead(data: object, family: str, **options: object) -> None:
+        given.update(options, family=family)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(training, "fit", instead)
+    assert "enough" in run(*runs, "-o", tmp_path / "a.safetensors", *BETWEEN).stderr
+    assert given["network"] == {"architecture": "dmpnn", "species": ("A", "B")}
+    assert given["family"] == "liquid_glass" and given["validation"] is None
+    assert (given["glass_below"], given["liquid_above"], given["units"]) == (0.1, 1.0, "metal")
+    assert (given["folds"], given["windows"], given["held_windows"]) == (FOLDS, WINDOWS, HELD_WINDOWS)
+    assert {name: given[name] for name in TRAINING} == dict(TRAINING)
+
+
+def test_a_search_chooses_what_is_left_out(runs: list[Path], tmp_path: Path) -> None:
+    result = run(
+        *runs, "-o", tmp_path / "found.safetensors", *BETWEEN, *SMALL, "--features", "types", "--epochs", 1,
+        "--windows", 10, "--held-windows", 6, "--search", 1, "--search-epochs", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "Search: test AUC" in flat(result.stderr) and "found.search.csv" in result.stderr
+    made = load_checkpoint(tmp_path / "found.safetensors")
+    network, chosen = made.config["network"], made.card["search"]["chosen"]
+    assert network["hidden"] == 8 and network["k"] == chosen["k"] and network["dropout"] == chosen["dropout"]
+    assert len((tmp_path / "found.search.csv").read_text("utf-8").splitlines()) == 1 + 3
+
+
+def test_interruption_and_resumption(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (*runs, "-o", tmp_path / "part.safetensors", *BETWEEN, *QUICK, "--folds", 3)
+    calls = []
+    real = fitting.Problem._validate
+
+    def stop(self: Any, *rest: Any) -> tuple[float, float]:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.Problem, "_validate", stop)
+        result = run(*arguments)
+    assert result.exit_code == INTERRUPTED
+    assert "after epoch 1 of member 2 lies in" in flat(result.stderr) and "--resume" in result.stderr
+    assert run(*arguments).exit_code == INPUT
+    assert run(*arguments, "--resume", "-q").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--window", "0.5"), "window must be two shares of the cell's edge"),
+        (("--window", "a,b"), "--window must be numbers with commas, as 0.1,0.3, found 'a,b'"),
+        (("--architecture", "gat"), "architecture must be dmpnn or cnn"),
+        (("--architecture", "cnn", "-k", 3), "-k is a setting of the architecture dmpnn; leave it out"),
+        (("--architecture", "cnn", "--attention"), "--attention is a setting of the architecture dmpnn"),
+        (("--dense", 20), "--dense is a setting of the architecture cnn; leave it out"),
+        (("--species", "A"), "species must be two names, of A and of B"),
+        (("--hidden", 0), "hidden must be at least 1, found 0"),
+        (("--dropout", 1), "dropout must be at least 0 and below 1"),
+        (("--epochs", 0), "epochs must be at least 1"),
+        (("--units", "metal"), "--units must be lj or be left out"),
+        (("--search", -1), "--search must be a number of trials"),
+        (("--search", 2, "--validation", "x.xyz"), "leave --validation out"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(
+    runs: list[Path], tmp_path: Path, options: tuple[object, ...], sentence: str
+) -> None:
+    result = run(*runs, "-o", tmp_path / "a.safetensors", *BETWEEN, *options)
+    assert result.exit_code == USAGE and sentence in flat(result.stderr)
+
+
+def test_input_that_cannot_be_learned_from(runs: list[Path], tmp_path: Path) -> None:
+    def refuses(sentence: str, *arguments: object, files: list[Path] = runs) -> None:
+        result = run(*files, "-o", tmp_path / "a.safetensors", *arguments, *QUICK)
+        said = flat(result.stderr)
+        assert result.exit_code == INPUT and sentence in said, said
+        assert said.count("\n") == 0 and "Traceback" not in said
+
+    refuses("of the configurations 0 are glass and 3 liquid", "--glass-below", 0.01, "--liquid-above", 1)
+    refuses("the glass must be colder than the liquid", "--glass-below", 2, "--liquid-above", 1)
+    refuses("there is no 'T' in what the file says of the frame", *BETWEEN, "--temperature", "T")
+    refuses("A, B is unknown to the network", *BETWEEN, "--species", "Ni,P")
+    refuses("3 independent runs hold glass, and 4 folds need one each", *BETWEEN, "--folds", 4)
+    refuses("too few to find 60 neighbors", *BETWEEN, "-k", 60)
+    refuses("there is no such file", *BETWEEN, files=[tmp_path / "none.xyz"])
+    stripped = []
+    for path in runs:
+        plain = tmp_path / f"plain_{path.name.removesuffix('.gz')}"
+        write_frames(plain, [(frame.replace(units="metal"), {}) for frame in cooled(len(stripped))])
+        stripped.append(plain)
+    refuses("lengths are in Å, and these networks take reduced units", *BETWEEN, files=stripped)
+    result = run(*stripped, "-o", tmp_path / "a.safetensors", *BETWEEN, *QUICK, "--units", "lj", "-q")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom phaseseg import cli\n"
+        "result = CliRunner().invoke(cli.app, ['train', 'liquid_glass', '--help'])\n"
+        "assert result.exit_code == 0 and '--glass-below' in result.stdout\n"
+        "assert not {'torch', 'optuna', 'numba'} & set(sys.modules), 'heavy'\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
