@@ -21,7 +21,7 @@ from phaseseg.frame import Frame
 from phaseseg.io import write_frames
 
 BETWEEN = ("--glass-below", 0.1, "--liquid-above", 1.0)
-SMALL = ("--hidden", 8, "--steps", 2, "--window", "0.5,0.8")
+SMALL = ("--hidden", 8, "--steps", 2, "--window", "7.5,12")
 QUICK = (*SMALL, "--epochs", 2, "--windows", 60, "--held-windows", 20, "--batch-atoms", 500)
 
 
@@ -72,7 +72,7 @@ def test_trains_and_says_how_well(runs: list[Path], tmp_path: Path) -> None:
     ]  # fmt: skip
     # As the library does it.
     checkpoint = load_checkpoint(output)
-    network = {"hidden": 8, "steps": 2, "window": (0.5, 0.8), "attention": True, "k": 3}
+    network = {"hidden": 8, "steps": 2, "window": (7.5, 12.0), "attention": True, "k": 3}
     same = fit_liquid_glass(
         runs, glass_below=0.1, liquid_above=1.0, network=network, epochs=2, windows=60, held_windows=20,
         batch_atoms=500, learning_rate=0.02,
@@ -139,8 +139,8 @@ def test_interruption_and_resumption(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--window", "0.5"), "window must be two shares of the cell's edge"),
-        (("--window", "a,b"), "--window must be numbers with commas, as 0.1,0.3, found 'a,b'"),
+        (("--window", "0.5"), "window must be two lengths in σ"),
+        (("--window", "a,b"), "--window must be numbers with commas, as 6,18, found 'a,b'"),
         (("--architecture", "gat"), "architecture must be dmpnn or cnn"),
         (("--architecture", "cnn", "-k", 3), "-k is a setting of the architecture dmpnn; leave it out"),
         (("--architecture", "cnn", "--attention"), "--attention is a setting of the architecture dmpnn"),

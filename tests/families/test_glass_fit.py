@@ -31,7 +31,7 @@ from phaseseg.io import read_frames, write_frames
 from phaseseg.training import fit
 
 LABELS = {"glass_below": 0.1, "liquid_above": 1.0}
-SMALL = {"hidden": 8, "steps": 2, "window": (0.5, 0.8)}
+SMALL = {"hidden": 8, "steps": 2, "window": (7.5, 12.0)}
 QUICK = {
     **LABELS, "network": SMALL, "epochs": 3, "windows": 120, "held_windows": 40, "batch_atoms": 600,
     "learning_rate": 2e-2,
@@ -444,7 +444,7 @@ def test_data_that_cannot_be_learned_from(runs, tmp_path):
     refuses("has 3 dimensions where 2 were expected", flat)
     refuses("no particle is B; the species are A", changed(runs, species=np.zeros(225, dtype=int)))
     refuses("P is unknown to the network", changed(runs, species_names=("A", "P")))
-    refuses(r"the smallest windows, of 0.1 of .* hold some 2 particles", runs, network={"window": (0.1, 0.3)})
+    refuses("the smallest windows, of 1.5 σ, hold some 2 particles", runs, network={"window": (1.5, 4.5)})
     refuses(r"hold some 56 particles, too few to find 40 neighbors", runs, network={**SMALL, "k": 40})
     refuses("4 independent runs hold glass, and 5 folds need one each", runs, folds=5)
     refuses("1 independent run holds glass, and 2 folds", runs[0], folds=2)
@@ -463,7 +463,7 @@ def test_searches_that_cannot_be(runs):
         ("a search needs at least 3 folds", 2, {"folds": 2}),
         ("there is no setting 'depth' of the network", 2, {"network": {"depth": 3}}),
         ("4 independent runs hold glass, and 5 folds", 2, {"folds": 5}),
-        ("too few to find 5 neighbors", 2, {"network": {"window": (0.22, 0.5)}}),
+        ("too few to find 5 neighbors", 2, {"network": {"window": (3.3, 7.5)}}),
     ):
         with pytest.raises(ValueError, match=sentence):
             search_liquid_glass(runs, trials, **SEARCH | options)
@@ -493,12 +493,12 @@ def test_windows_too_small_by_chance_are_drawn_again():
     frame = sites(0, 0.05)
     keep = np.linalg.norm(frame.positions[:, :2] - 7.5, axis=1) > 5
     holed = frame.replace(positions=frame.positions[keep], species=frame.species[keep])
-    config = GlassConfig(window=(0.28, 0.28), k=2)
+    config = GlassConfig(window=(4.2, 4.2), k=2)
     views = fitting._Graphs(config, [holed])
     picks, sizes = views.draw(np.zeros(200, dtype=np.int64), np.random.default_rng(0))
     assert sizes.min() > 2 and np.array_equal(sizes, count_particles(views.cells, picks))
     graphs = window_graphs(cut_windows(views.cells, picks), config)
     assert all(b - a > 2 for a, b in pairwise(graphs.starts))
-    empty = fitting._Graphs(GlassConfig(window=(0.02, 0.02)), [frame])
+    empty = fitting._Graphs(GlassConfig(window=(0.3, 0.3)), [frame])
     with pytest.raises(ValueError, match="hold too few particles to find 2 neighbors"):
         empty.draw(np.zeros(5, dtype=np.int64), np.random.default_rng(0))

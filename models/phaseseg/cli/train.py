@@ -180,7 +180,7 @@ def glass_command(
     window: Annotated[
         str | None,
         typer.Option(
-            help="Edges of the windows over the cell's, from LOW to HIGH: LOW,HIGH; "
+            help="Edges of the windows, sigma, from LOW to HIGH: LOW,HIGH; "
             f"{','.join(map(str, glass.RECIPE['window']))} if left out (dmpnn)."
         ),
     ] = None,
@@ -242,7 +242,7 @@ def glass_command(
         with usage_errors():
             given = {
                 "architecture": architecture, "attention": attention or None, "features": features,
-                "window": None if window is None else _numbers(window, "--window", "0.1,0.3"), "k": k,
+                "window": None if window is None else _numbers(window, "--window", "6,18"), "k": k,
                 "hidden": hidden, "steps": steps, "ffn_layers": ffn_layers, "pool": pool, "dense": dense,
                 "dropout": dropout,
             }  # fmt: skip

@@ -263,12 +263,13 @@ def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Glass
         network.codes_of(frame)
     if network.architecture == "dmpnn":
         low = network.window[0]
-        least = min(frame.n_atoms for frame in frames) * low**network.dimensions
+        cells = cells_of(frames, [network.codes_of(frame) for frame in frames], network.dimensions)
+        shares = np.minimum(low / cells.lengths, 1.0).prod(axis=1)
+        least = float((np.diff(cells.starts) * shares).min())
         if least - 3 * least**0.5 <= network.k:
             raise ValueError(
-                f"the smallest windows, of {low:g} of the cell's edge, hold some {least:.0f} particles, too "
-                f"few to find {network.k} neighbors of each at every place; choose larger windows or a "
-                "smaller k."
+                f"the smallest windows, of {low:g} σ, hold some {least:.0f} particles, too few to find "
+                f"{network.k} neighbors of each at every place; choose larger windows or a smaller k."
             )
     return network
 
@@ -299,19 +300,19 @@ class _Graphs:
 
     def draw(self, which: NDArray[np.int64], rng: np.random.Generator) -> tuple[Picks, NDArray[np.int64]]:
         """Windows of the configurations `which`, and how many particles each holds, always more than k."""
-        picks = draw_windows(self.cells, which, rng, share=self.config.window)
+        picks = draw_windows(self.cells, which, rng, edge=self.config.window)
         sizes = count_particles(self.cells, picks)
         for _ in range(_TRIES):
             few = np.flatnonzero(sizes <= self.config.k)
             if not len(few):
                 return picks, sizes
-            again = draw_windows(self.cells, which[few], rng, share=self.config.window)
+            again = draw_windows(self.cells, which[few], rng, edge=self.config.window)
             for values, new in zip(picks, again, strict=True):
                 values[few] = new
             sizes[few] = count_particles(self.cells, again)
         raise ValueError(
-            f"windows of {self.config.window[0]:g} to {self.config.window[1]:g} of the cell's edge hold too "
-            f"few particles to find {self.config.k} neighbors of each; choose larger windows or a smaller k."
+            f"windows of {self.config.window[0]:g} to {self.config.window[1]:g} σ hold too few particles to find "
+            f"{self.config.k} neighbors of each; choose larger windows or a smaller k."
         )
 
     def loss(self, network: nn.Module, drawn: Drawn) -> tuple[Tensor, Tensor]:

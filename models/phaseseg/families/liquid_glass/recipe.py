@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 RECIPE: Mapping[str, Any] = {
-    "architecture": "dmpnn", "attention": False, "window": (0.1, 0.3), "k": 2, "hidden": 64, "steps": 3,
+    "architecture": "dmpnn", "attention": False, "window": (6.0, 18.0), "k": 2, "hidden": 64, "steps": 3,
     "dropout": 0.0, "ffn_layers": 2, "features": "distances",
 }  # fmt: skip
 """Settings of the network on graphs, those of `GlassConfig`."""

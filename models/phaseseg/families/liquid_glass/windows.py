@@ -418,7 +418,7 @@ def draw_windows(
     rng: np.random.Generator,
     *,
     share: tuple[float, float] | None = None,
-    edge: float | None = None,
+    edge: float | tuple[float, float] | None = None,
 ) -> Picks:
     """One window at random from each of the cells `which`, one after the other.
 
@@ -426,15 +426,17 @@ def draw_windows(
     window lies inside where it is open.
 
     share : edges over the cell's, drawn uniformly from so much to so much; the same along all axes
-    edge : or edges of so many σ
+    edge : or edges of so many σ; of two lengths, drawn uniformly between them and no longer than the cell's
 
     Raises
     ------
     ValueError
-        If an edge is longer than that of a cell.
+        If one length is asked for that is longer than a cell.
     """
     n, dimensions = len(which), cells.dimensions
-    if edge is not None:
+    if isinstance(edge, tuple):
+        shares = np.minimum(rng.uniform(*edge, n)[:, None] / cells.lengths[which], 1.0)
+    elif edge is not None:
         shares = edge / cells.lengths[which]
         if len(shares) and shares.max() > 1:
             raise ValueError(
