@@ -311,8 +311,8 @@ class _Graphs:
                 values[few] = new
             sizes[few] = count_particles(self.cells, again)
         raise ValueError(
-            f"windows of {self.config.window[0]:g} to {self.config.window[1]:g} σ hold too few particles to find "
-            f"{self.config.k} neighbors of each; choose larger windows or a smaller k."
+            f"windows of {self.config.window[0]:g} to {self.config.window[1]:g} σ hold too few particles to "
+            f"find {self.config.k} neighbors of each; choose larger windows or a smaller k."
         )
 
     def loss(self, network: nn.Module, drawn: Drawn) -> tuple[Tensor, Tensor]:
