@@ -16,8 +16,6 @@ import argparse
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,7 +24,19 @@ import numpy as np
 
 import phaseseg
 from phaseseg import read_frames
-from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, load_checkpoint, save_checkpoint
+from phaseseg.cards import (
+    cell,
+    markdown,
+    markdown_table,
+    of_table,
+    put_figure,
+    put_index,
+    put_text,
+    replace_block,
+    table,
+    write_card,
+)
+from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, load_checkpoint
 from phaseseg.families.segmentation.baselines import ConstantCut, FrameCut, baselines, fit_thresholds
 from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.families.segmentation.evaluation import (
@@ -54,9 +64,7 @@ from phaseseg.families.segmentation.hard_cases import (
 )
 from phaseseg.families.segmentation.prediction import SegmentationModel
 from phaseseg.frame import Frame
-from phaseseg.io import atomic_output
 from phaseseg.metrics import spread
-from phaseseg.report import png
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPERATURES = (3000, 4000)
@@ -107,26 +115,6 @@ class Data:
 
 
 # ------------------------------------------------------------------------------------- tables
-
-
-def rounded(value: Any) -> Any:
-    """Five figures; None for what has no value."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.5g}") if isfinite(value) else None
-    return value
-
-
-def table(title: str, rows: Sequence[Mapping[str, Any]], note: str = "") -> dict[str, Any]:
-    """A table of a card; a row lacks what it does not name."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[rounded(row.get(name)) for name in columns] for row in rows]
-    return {"title": title, "columns": columns, "rows": cells, "note": note}
-
-
-def of_table(source: Any, note: str = "") -> dict[str, Any]:
-    return table(source.title, list(source.rows()), note)
 
 
 THREE = {"macro F1": "macro", "boundary F1": "boundary", "rich F1": "rich", "poor F1": "poor",
@@ -568,26 +556,8 @@ def card_of(checkpoint: Checkpoint, measured: Measured) -> dict[str, Any]:
     }
 
 
-def write_card(checkpoint: Checkpoint, card: dict[str, Any], path: Path) -> Checkpoint:
-    """Replace the card in a file; everything else stays."""
-    changed = Checkpoint(
-        checkpoint.family, checkpoint.name, checkpoint.config, checkpoint.weights, card, checkpoint.units,
-        checkpoint.ranges,
-    )  # fmt: skip
-    save_checkpoint(changed, path)
-    again = load_checkpoint(path)
-    same = again.weights.keys() == checkpoint.weights.keys() and all(
-        np.array_equal(again.weights[key], checkpoint.weights[key]) for key in again.weights
-    )
-    if not same or again.config != checkpoint.config:
-        raise SystemExit(f"{path}: weights or settings have changed; restore the file.")
-    return again
-
-
 def draw(result: Evaluation, folder: Path, stem: str) -> None:
     """The figures of a page; small files, as they are kept with the sources."""
-    from PIL import Image
-
     assert result.shown is not None
     drawn = {
         "reliability": figure_reliability(result),
@@ -595,12 +565,8 @@ def draw(result: Evaluation, folder: Path, stem: str) -> None:
         "scores": figure_scores(without_members(result)),
         "slices": figure_side_by_side(result.shown, min(result.widths), n_slices=2, reference="weak labels"),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
-        with Image.open(BytesIO(png(figure, dpi=110))) as picture:
-            small = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
-            with atomic_output(folder / f"{stem}-{name}.png") as temporary:
-                small.save(temporary, format="PNG", optimize=True)
+        put_figure(folder / f"{stem}-{name}.png", figure)
 
 
 def without_members(result: Evaluation) -> Evaluation:
@@ -612,61 +578,6 @@ def without_members(result: Evaluation) -> Evaluation:
 
 
 # --------------------------------------------------------------------------------------- pages
-
-
-def cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        if 0.999 < abs(value) < 1:
-            return f"{value:.5f}"
-        text = f"{value:.4f}" if 0.001 <= abs(value) < 10 else f"{value:.4g}"
-        return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
-    if isinstance(value, list):
-        return ", ".join(map(cell, value))
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Rows of Markdown; a column `± X` stands beside X."""
-    shown = [k for k, name in enumerate(columns) if not (name.startswith("± ") and name[2:] in columns)]
-    beside = {k: columns.index(f"± {columns[k]}") for k in shown if f"± {columns[k]}" in columns}
-    lines = [[columns[k] for k in shown], ["---" for _ in shown]]
-    for row in rows:
-        line = []
-        for k in shown:
-            error = row[beside[k]] if k in beside else None
-            value = cell(row[k])
-            line.append(value if error is None else f"{value} ± {error:.1g}")
-        lines.append(line)
-    return ["| " + " | ".join(map(str, line)) + " |" for line in lines]
-
-
-def is_table(value: Any) -> bool:
-    return isinstance(value, dict) and {"columns", "rows"} <= set(value)
-
-
-def markdown(value: Any, title: str, level: int) -> list[str]:
-    """Any part of a card as Markdown, by its shape."""
-    heading = f"{'#' * level} {title}"
-    if is_table(value):
-        lines = [f"{'#' * level} {value.get('title') or title}", ""]
-        lines += markdown_table(value["columns"], value["rows"])
-        return [*lines, "", value["note"], ""] if value.get("note") else [*lines, ""]
-    if isinstance(value, dict):
-        lines = [heading, ""]
-        plain = {key: one for key, one in value.items() if not isinstance(one, dict)}
-        lines += [f"- {key.replace('_', ' ')}: {cell(one)}" for key, one in plain.items()]
-        lines += [""] if plain else []
-        for key, one in value.items():
-            if isinstance(one, dict):
-                lines += markdown(one, key.replace("_", " "), level + 1)
-        return lines
-    if isinstance(value, list):
-        return [heading, "", *(f"- {cell(one)}" for one in value), ""]
-    return [heading, "", cell(value), ""]
 
 
 def page(checkpoint: Checkpoint, figures: Path) -> str:
@@ -732,26 +643,13 @@ def shelf(checkpoints: Sequence[Checkpoint]) -> str:
 
 def render(checkpoints: Sequence[Checkpoint], docs: Path, readme: Path) -> None:
     """The pages and the table of the shelf."""
-    docs.mkdir(parents=True, exist_ok=True)
-
-    def put(path: Path, text: str) -> None:
-        with atomic_output(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
     for checkpoint in checkpoints:
-        put(docs / f"{checkpoint.name.split('/')[1]}.md", page(checkpoint, docs / "figures"))
-    stems = "\n".join(checkpoint.name.split("/")[1] for checkpoint in checkpoints)
-    put(
-        docs / "index.md",
-        "# Checkpoints\n\nWhat each network was made from, how good it is and where it fails; measured by\n"
-        "`models/recipes/segmentation/make_cards.py`, and also printed by `phaseseg models show NAME`.\n\n"
-        f"```{{toctree}}\n:maxdepth: 1\n\n{stems}\n```\n",
+        put_text(docs / f"{checkpoint.name.split('/')[1]}.md", page(checkpoint, docs / "figures"))
+    put_index(docs)
+    block = replace_block(
+        readme.read_text("utf-8"), "<!-- checkpoints: ", "<!-- end of checkpoints -->", shelf(checkpoints)
     )
-    text = readme.read_text("utf-8")
-    block = shelf(checkpoints)
-    marked = re.compile(r"<!-- checkpoints: .*?<!-- end of checkpoints -->", re.DOTALL)
-    none = "There are no checkpoints yet. When there are, a table of them stands here, made from their cards."
-    put(readme, marked.sub(lambda _: block, text) if marked.search(text) else text.replace(none, block))
+    put_text(readme, block)
 
 
 def main() -> None:
