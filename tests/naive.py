@@ -697,3 +697,62 @@ def glass_metrics(frame, b, k, rule):
                 one, other = (i, j, *map(int, shift)), (j, i, *map(int, -shift))
                 edges[min(one, other)] = lengths[i, m]
     return edges, graphs(frame.n_atoms, is_b, [edge[:2] for edge in edges])
+
+
+# Baselines for glasses ----------------------------------------------------------------------------
+
+
+def all_distances(frame, reach):
+    """{(i, j): distances of the images of j from i} up to `reach`, an own image at 0 left out."""
+    flat = frame.n_dimensions == 2
+    pbc = frame.pbc & [True, True, not flat]
+    shifts = image_shifts(frame.cell, pbc, reach)
+    found = {}
+    for i in range(len(frame)):
+        apart = frame.positions - frame.positions[i]
+        fractions = apart @ np.linalg.inv(frame.cell)
+        apart = apart - (np.rint(fractions) * pbc) @ frame.cell
+        for j in range(len(frame)):
+            r = np.linalg.norm(apart[j] + shifts, axis=1)
+            found[i, j] = r[(r <= reach) & ((r > 0) | (i != j))]
+    return found
+
+
+def radial_distribution(frame, width, n_bins):
+    """Middles of the bins and g(r); open boundaries by the share of displaced boxes that overlap."""
+    dimensions = frame.n_dimensions
+    edges = width * np.arange(n_bins + 1)
+    r = 0.5 * (edges[1:] + edges[:-1])
+    distances = np.concatenate(list(all_distances(frame, edges[-1]).values()))
+    counts = np.histogram(distances, edges)[0]
+    lengths = np.linalg.norm(frame.cell, axis=1)[:dimensions]
+    angles = np.linspace(0, 2 * np.pi, 20_001)[:-1]
+    if dimensions == 2:
+        directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        volume, shells = np.linalg.norm(np.cross(*frame.cell[:2])), np.pi * np.diff(edges**2)
+    else:
+        # Equal areas: the heights are even.
+        height = np.linspace(-1, 1, 20_001)[:-1] + 1 / 20_000
+        turn = np.arange(20_000) * np.pi * (3 - 5**0.5)
+        flat = np.sqrt(1 - height**2)
+        directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), height], axis=1)
+        volume, shells = frame.volume, 4 / 3 * np.pi * np.diff(edges**3)
+    inside = []
+    for x in r:
+        overlap = np.where(frame.pbc[:dimensions], 1.0, 1 - x * np.abs(directions) / lengths)
+        inside.append(overlap.prod(axis=1).mean())
+    return r, counts / (len(frame) * len(frame) / volume * shells * inside)
+
+
+def kob_andersen_energies(frame, b):
+    """Half of the energy of all pairs of each particle, pair by pair."""
+    epsilon, sigma = {0: 1.0, 1: 1.5, 2: 0.5}, {0: 1.0, 1: 0.8, 2: 0.88}
+    is_b = np.array(frame.species_names)[frame.species] == b
+    energies = np.zeros(len(frame))
+    for (i, j), distances in all_distances(frame, 2.5).items():
+        kind = int(is_b[i]) + int(is_b[j])
+        for r in distances:
+            if r <= 2.5 * sigma[kind]:
+                x = (sigma[kind] / r) ** 6
+                energies[i] += 0.5 * 4 * epsilon[kind] * (x * x - x)
+    return energies
