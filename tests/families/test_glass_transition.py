@@ -261,6 +261,16 @@ def test_t_g_of_the_energy_whatever_lies_above() -> None:
         assert found.lines.below == pytest.approx(0.01) and found.lines.above == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_t_g_of_a_curved_energy_with_noise(seed: int) -> None:
+    """As of a real mixture: curved, with a plateau; no wiggle of the glass is taken for T_g."""
+    t = np.array([*np.arange(0.05, 0.72, 0.05), 0.8, 0.96, 1.25, 1.5, 1.76, 1.99])
+    e = -3.867 + 0.012 * t + 0.09 * (1 - np.exp(-np.maximum(t - 0.35, 0)))
+    noise = 0.0012 / np.sqrt(8) * np.random.default_rng(seed).normal(size=len(t))
+    found = energy_crossing(t, e + noise, np.zeros(len(t), dtype=int))
+    assert found.temperature == pytest.approx(0.35, abs=0.06) and 0.55 < found.highest < 0.85
+
+
 def test_error_of_t_g_is_that_of_repeated_experiments() -> None:
     rng = np.random.default_rng(0)
     t = np.tile(TEMPERATURES, 10)
@@ -407,11 +417,19 @@ def test_runs_that_are_not_independent_or_not_alike() -> None:
 
 
 def test_temperatures_that_no_two_runs_share() -> None:
-    columns = table()
-    columns["temperature"] = columns["temperature"] + np.random.default_rng(0).normal(size=96) * 1e-3
+    columns = table(n_runs=5)
+    columns["temperature"] = columns["temperature"] + np.random.default_rng(0).normal(size=60) * 1e-3
     result = analyze(columns, glass_temperature=0.4)
     said(result, "No two runs share a temperature")
     assert result.metrics["n_disjoint_graphs"].fit.bootstrap.low > 0
+
+
+def test_very_many_temperatures_are_put_into_groups() -> None:
+    t = np.linspace(0.05, 0.8, 500)
+    result = analyze(table(temperatures=t), glass_temperature=0.4)
+    said(result, "500 temperatures, put into 60 groups")
+    assert len(result.temperature) == 60 and result.metrics["n_bb_edges"].n_runs.tolist() == [8] * 60
+    assert result.metrics["n_disjoint_graphs"].fit.change == pytest.approx(90, rel=0.05)
 
 
 def test_different_numbers_of_particles() -> None:

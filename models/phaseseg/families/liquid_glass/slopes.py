@@ -95,7 +95,7 @@ class Bootstrap:
         widening = sqrt(self.n_runs / (self.n_runs - 1))
         tail = float(ndtr(stdtrit(self.n_runs - 1, (1 - self.confidence) / 2) * widening))
         low, high = np.quantile(found, (tail, 1 - tail))
-        beyond = min(np.count_nonzero(found <= 0), np.count_nonzero(found >= 0))
+        beyond = int(min(np.count_nonzero(found <= 0), np.count_nonzero(found >= 0)))
         return Interval(float(found.std(ddof=1)), float(low), float(high), self._p(beyond, len(found)))
 
     @property

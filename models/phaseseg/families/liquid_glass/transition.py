@@ -39,6 +39,7 @@ PER_PARTICLE = {
     "n_bb_edges": "bb_edges_per_particle",
     "n_isolated_a": "isolated_a_per_particle",
 }
+MOST_TEMPERATURES = 60
 ENERGIES = ("inherent_energy", "potential_energy")
 
 
@@ -397,7 +398,8 @@ def analyze_transition(
         `run` (names or numbers), `temperature`, `n_atoms` and the counts `n_disjoint_graphs`, `n_bb_edges`,
         `n_isolated_a`; optional `inherent_energy` and `potential_energy` (per particle), `seed` and
         `cooling_steps`. Rows without a finite temperature are left out, and a sentence says how many; so are,
-        for each metric or energy, its values that are not finite.
+        for each metric or energy, its values that are not finite. More than 60 different temperatures (of
+        velocities, say) are put into 60 groups of neighbors, each of which counts as its mean.
     glass_temperature : T_g of the regression; without it that of the inherent-structure energy, and if there
         is none either, no T_g: then the scan alone says how slopes change
     n_bootstrap : resamples of runs; 0 for none
@@ -428,7 +430,8 @@ def analyze_transition(
     if glass_temperature is not None and not (isfinite(glass_temperature) and glass_temperature > 0):
         raise ValueError(f"T_g must be a positive temperature, found {glass_temperature}.")
     names, run = np.unique(np.asarray(columns["run"]).astype(str), return_inverse=True)
-    temperature = columns["temperature"]
+    temperature, sentence = _grouped(columns["temperature"])
+    messages += sentence
     bootstrap = Bootstrap(len(names), n_bootstrap, seed=seed, confidence=confidence)
     n_atoms = columns["n_atoms"]
     same = bool(np.ptp(n_atoms) == 0)
@@ -507,6 +510,20 @@ def _checked(table: Table | Mapping[str, ArrayLike]) -> tuple[dict[str, Any], li
     if n_lost:
         messages.append(f"{n_lost} of {n_rows} rows have no temperature; they are left out.")
     return kept, messages
+
+
+def _grouped(temperature: Floats) -> tuple[Floats, list[str]]:
+    """Not more than `MOST_TEMPERATURES` different ones, and a sentence where there were more."""
+    distinct, place = np.unique(temperature, return_inverse=True)
+    if len(distinct) <= MOST_TEMPERATURES:
+        return temperature, []
+    groups = np.array_split(distinct, MOST_TEMPERATURES)
+    means = np.concatenate([np.full(len(group), group.mean()) for group in groups])
+    sentence = (
+        f"Frames have {len(distinct):,} temperatures, put into {MOST_TEMPERATURES} groups of neighbors. Those "
+        "of the thermostat, where runs agree, would be better."
+    )
+    return means[place], [sentence]
 
 
 def _finite(
