@@ -520,8 +520,8 @@ def _grouped(temperature: Floats) -> tuple[Floats, list[str]]:
     groups = np.array_split(distinct, MOST_TEMPERATURES)
     means = np.concatenate([np.full(len(group), group.mean()) for group in groups])
     sentence = (
-        f"Frames have {len(distinct):,} temperatures, put into {MOST_TEMPERATURES} groups of neighbors. Those "
-        "of the thermostat, where runs agree, would be better."
+        f"Frames have {len(distinct):,} temperatures, put into {MOST_TEMPERATURES} groups of neighbors. "
+        "Those of the thermostat, where runs agree, would be better."
     )
     return means[place], [sentence]
 

@@ -194,7 +194,7 @@ def transition_figures(result: Transition) -> Iterator[tuple[str, str, Figure]]:
             "scan",
             (
                 f"Slope above less slope below, for every temperature that T_g could be ({bars}). Filled: "
-                "the change counts as seen. Open squares: with a T^2 term."
+                "seen by the t-test and over runs. Open squares: with a T^2 term."
             ),
             figure_scan(result),
         )
