@@ -87,7 +87,7 @@ def simulate_kob_andersen(
 
     A mixture of random species on a jittered lattice is relaxed, held at T = 2 for `equilibration_steps` and
     cooled linearly in `cooling_steps` (time step 0.005, Nosé–Hoover with damping 0.5), as in
-    DOI 10.1039/D0SM00585A. Every seed has positions, species and velocities of its own.
+    DOI 10.1039/C9SM01903K. Every seed has positions, species and velocities of its own.
 
     The file is extended XYZ, wrapped, five decimals, with the keys `temperature` (of the thermostat),
     `kinetic_temperature`, `potential_energy` (per particle), `seed`, `cooling_steps`, `timestep` (steps of
