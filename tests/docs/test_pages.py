@@ -23,7 +23,10 @@ import pytest
 from phaseseg.families.segmentation.config import LabelRule
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/quickstart.md", "docs/graph-networks.md", "docs/ovito.md", "docs/ase.md"]
+PAGES = [
+    "README.md", "docs/quickstart.md", "docs/graph-networks.md", "docs/liquid-or-glass.md", "docs/ovito.md",
+    "docs/ase.md",
+]  # fmt: skip
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
