@@ -233,3 +233,12 @@ def test_metrics_of_glasses_on_the_command_line(glass, tmp_path):
     row = json.loads((tmp_path / "metrics.json").read_text())["tables"]["frames"][0]
     for name, value in metrics.level("frame").items():
         assert row[name] == value, name
+
+
+def test_predictions_of_glasses_on_the_command_line(glass, tmp_path):
+    _, _, model, _, predicted = glass
+    on_the_command_line(glass, "predict", "-m", model, "-o", str(tmp_path / "predicted.xyz"))
+    frame = next(read_frames(tmp_path / "predicted.xyz", fields=True))
+    assert_identical({name: frame.fields[name].astype(np.float32) for name in GLASS}, predicted, GLASS)
+    for name, value in predicted.level("frame").items():
+        assert frame.info[name] == pytest.approx(value, rel=1e-9), name  # ten digits in comment lines
