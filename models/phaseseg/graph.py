@@ -25,6 +25,8 @@ TIE = 1e-9
 ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 2.5, 0.5
 # Where padding is put: further from any atom than any cutoff, and its square is still a float32.
 FAR = np.float32(1e18)
+# Neighbors are first looked for so much further than usual, by squares; more hits than so are not sorted.
+WIDER, MOST_HITS = 1.5, 48
 # A square beyond all atoms and short of the padding.
 NOT_FOUND = np.float32(1e30)
 
@@ -433,56 +435,85 @@ def _k_smallest(r2, n, k, best, hits):
 
 
 @jit
-def _comes_first(r, j, s0, s1, s2, other_r, other_j, shift):
-    if abs(r - other_r) > TIE:
-        return r < other_r
-    if j != other_j:
-        return j < other_j
-    if s0 != shift[0]:
-        return s0 < shift[0]
-    if s1 != shift[1]:
-        return s1 < shift[1]
-    return s2 < shift[2]
+def _hits_sorted(r2, c, hits, n_hits, found):
+    """Sort the candidates of `hits` by their squares into `found`, but for c; returns how many these are."""
+    n = 0
+    for h in range(n_hits):
+        at = hits[h]
+        if at == c:
+            continue
+        value, m = r2[at], n
+        while m > 0 and r2[found[m - 1]] > value:
+            found[m] = found[m - 1]
+            m -= 1
+        found[m] = at
+        n += 1
+    return n
 
 
 @jit
-def _choose(bins, slot, slots, x, y, z, c, hits, n_hits, k, row, r, neighbors, shifts):
-    """The first k of some candidates, by their lengths in float64 and what breaks ties, into a row."""
-    i = bins.order[slot]
-    positions, cell = bins.positions, bins.cell
+def _choose(bins, places, slot, slots, x, y, z, c, hits, n_hits, r, atoms, images):
+    """The first of some candidates, by their lengths in float64 and what breaks ties; r.size of them."""
+    cell, inverse, order, k = bins.cell, bins.inverse, bins.order, r.size
     found = 0
     for h in range(n_hits):
         at = hits[h]
-        j = bins.order[slots[at]]
-        s0, s1, s2 = shift_between(bins, slot, slots[at], x[at] - x[c], y[at] - y[c], z[at] - z[c])
-        r2 = 0.0
-        for axis in range(3):
-            d = positions[j, axis] - positions[i, axis]
-            d += s0 * cell[0, axis] + s1 * cell[1, axis] + s2 * cell[2, axis]
-            r2 += d * d
-        length = sqrt(r2)
-        m = found
-        while m > 0 and _comes_first(
-            length, j, s0, s1, s2, r[m - 1], neighbors[row, m - 1], shifts[row, m - 1]
-        ):
-            m -= 1
+        there = slots[at]
+        dx, dy, dz = (
+            places[there, 0] - places[slot, 0], places[there, 1] - places[slot, 1],
+            places[there, 2] - places[slot, 2],
+        )  # fmt: skip
+        ex, ey, ez = x[at] - x[c] - dx, y[at] - y[c] - dy, z[at] - z[c] - dz
+        s0 = np.rint(ex * inverse[0, 0] + ey * inverse[1, 0] + ez * inverse[2, 0])
+        s1 = np.rint(ex * inverse[0, 1] + ey * inverse[1, 1] + ez * inverse[2, 1])
+        s2 = np.rint(ex * inverse[0, 2] + ey * inverse[1, 2] + ez * inverse[2, 2])
+        dx += s0 * cell[0, 0] + s1 * cell[1, 0] + s2 * cell[2, 0]
+        dy += s0 * cell[0, 1] + s1 * cell[1, 1] + s2 * cell[2, 1]
+        dz += s0 * cell[0, 2] + s1 * cell[1, 2] + s2 * cell[2, 2]
+        length, j, m = sqrt(dx * dx + dy * dy + dz * dz), order[there], found
+        while m > 0:
+            before = m - 1
+            if length > r[before] + TIE:
+                break
+            if length >= r[before] - TIE:
+                if j != atoms[before]:
+                    first = j < atoms[before]
+                elif s0 != images[before, 0]:
+                    first = s0 < images[before, 0]
+                elif s1 != images[before, 1]:
+                    first = s1 < images[before, 1]
+                else:
+                    first = s2 < images[before, 2]
+                if not first:
+                    break
+            m = before
         if m == k:
             continue
         found = min(found + 1, k)
         for t in range(found - 1, m, -1):
-            r[t], neighbors[row, t] = r[t - 1], neighbors[row, t - 1]
+            r[t], atoms[t] = r[t - 1], atoms[t - 1]
             for axis in range(3):
-                shifts[row, t, axis] = shifts[row, t - 1, axis]
-        r[m], neighbors[row, m] = length, j
-        shifts[row, m, 0], shifts[row, m, 1], shifts[row, m, 2] = s0, s1, s2
+                images[t, axis] = images[t - 1, axis]
+        r[m], atoms[m], images[m, 0], images[m, 1], images[m, 2] = length, j, s0, s1, s2
 
 
 @jit
-def _fill_nearest(bins, side, k, rows, neighbors, lengths, shifts):
+def _in_order(positions, order, places):
+    for slot in range(order.size):
+        atom = order[slot]
+        places[slot, 0], places[slot, 1] = positions[atom, 0], positions[atom, 1]
+        places[slot, 2] = positions[atom, 2]
+
+
+@jit
+def _fill_nearest(bins, places, side, k, rows, neighbors, lengths, shifts):
     """Write down the k nearest of every atom i with rows[i] >= 0 into that row.
 
+    places : (n_atoms, 3) float64, Å, positions in the order of the bins; `_in_order` fills them in
     side : Å, roughly the edge of a bin; what is nearer is looked through first
     """
+    # Read from here, neighbors are in the cache: in a file their atoms may be anywhere.
+    _in_order(bins.positions, bins.order, places)
     normals, heights = bins.inverse.copy(), np.zeros(3)
     largest = 0
     for axis in range(3):
@@ -498,7 +529,9 @@ def _fill_nearest(bins, side, k, rows, neighbors, lengths, shifts):
     x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     slots, hits = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32)
-    best, r = np.empty(k, dtype=np.float32), np.empty(k)
+    best, sorted_hits = np.empty(k, dtype=np.float32), np.empty(MOST_HITS, dtype=np.int32)
+    r, atoms, images = np.empty(k), np.empty(k, dtype=np.int32), np.empty((k, 3), dtype=np.int32)
+    usual = side * side
     reach, b = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
     pending = np.empty(largest, dtype=np.int64)
     flat = 0
@@ -538,10 +571,23 @@ def _fill_nearest(bins, side, k, rows, neighbors, lengths, shifts):
                     for p in range(n_pending):
                         slot = pending[p]
                         c = own + slot - first
-                        squares(x, y, z, n, x[c], y[c], z[c], np.float32(0), np.float32(0), r2)
-                        r2[c] = FAR  # not a neighbor of itself
-                        _k_smallest(r2, n, k, best, hits)
-                        most = best[k - 1]
+                        x0, y0, z0 = splat(x[c]), splat(y[c]), splat(z[c])
+                        # Where the k-th usually is there are only few to sort.
+                        reached = np.float32(WIDER * usual)
+                        limit, n_hits = splat(reached), 0
+                        for at in range(0, n, 16):
+                            dx, dy, dz = load(x, at) - x0, load(y, at) - y0, load(z, at) - z0
+                            d2 = dx * dx + dy * dy + dz * dz
+                            store(r2, at, d2)
+                            n_hits = list_bits(bits_at_most(d2, limit), at, hits, n_hits)
+                        few = k < n_hits <= MOST_HITS
+                        if few:
+                            n_hits = _hits_sorted(r2, c, hits, n_hits, sorted_hits)
+                            most = r2[sorted_hits[k - 1]]
+                        else:
+                            r2[c] = FAR  # not a neighbor of itself
+                            _k_smallest(r2, n, k, best, hits)
+                            most = best[k - 1]
                         cover = _covered(bins, reach, normals, heights, b, slot)
                         length = sqrt(most)
                         if most >= NOT_FOUND or length + 1e-5 * (length + side) > cover:
@@ -549,16 +595,26 @@ def _fill_nearest(bins, side, k, rows, neighbors, lengths, shifts):
                             pending[left] = slot
                             left += 1
                             continue
+                        usual += 0.05 * (most - usual)
                         # Everything that float32 cannot tell from the k-th.
                         doubt = eps * (8 * length * span + 4 * most + 16 * eps * span * span)
-                        limit = splat(np.float32(most + doubt + TIE * (2 * length + TIE)))
-                        n_hits = 0
-                        for at in range(0, n, 16):
-                            n_hits = list_bits(bits_at_most(load(r2, at), limit), at, hits, n_hits)
+                        bound = np.float32(most + doubt + TIE * (2 * length + TIE))
+                        if few and bound <= reached:
+                            m = k
+                            while m < n_hits and r2[sorted_hits[m]] <= bound:
+                                m += 1
+                            _choose(bins, places, slot, slots, x, y, z, c, sorted_hits, m, r, atoms, images)
+                        else:
+                            r2[c] = FAR
+                            limit, n_hits = splat(bound), 0
+                            for at in range(0, n, 16):
+                                n_hits = list_bits(bits_at_most(load(r2, at), limit), at, hits, n_hits)
+                            _choose(bins, places, slot, slots, x, y, z, c, hits, n_hits, r, atoms, images)
                         row = rows[bins.order[slot]]
-                        _choose(bins, slot, slots, x, y, z, c, hits, n_hits, k, row, r, neighbors, shifts)
                         for m in range(k):
-                            lengths[row, m] = r[m]
+                            neighbors[row, m], lengths[row, m] = atoms[m], r[m]
+                            for axis in range(3):
+                                shifts[row, m, axis] = images[m, axis]
                     n_pending, far = left, next_far
 
 
@@ -787,8 +843,8 @@ def nearest_neighbors(
     n_atoms = frame.n_atoms
     if n_atoms and not pbc.any() and k > n_atoms - 1:
         raise ValueError(
-            f"{where}the {k} nearest neighbors are asked for, but nothing is periodic and there are only "
-            f"{n_atoms} atoms; ask for {n_atoms - 1} at most."
+            f"{where}the {k} nearest neighbors are asked for, but nothing is periodic and every atom has "
+            f"only {n_atoms - 1} others; ask for fewer."
         )
     rows = np.arange(n_atoms, dtype=np.int32)
     n_rows = n_atoms
@@ -801,7 +857,8 @@ def nearest_neighbors(
         inverse, low, span, heights = _extents(frame, pbc)
         shape, side = _fine_shape(heights, n_atoms, max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k))
         bins = _sorted(frame, pbc, inverse, low, span, shape)
-        _fill_nearest(bins, side, int(k), rows, neighbors, lengths, shifts)
+        places = borrow((n_atoms, 3), np.float64)
+        _fill_nearest(bins, places, side, int(k), rows, neighbors, lengths, shifts)
     return NearestNeighbors(neighbors, lengths, shifts)
 
 

@@ -365,7 +365,7 @@ def test_what_cannot_be_counted_is_refused_in_one_sentence():
     refused(r"run.xyz, frame 2: no atom is of species B; the species here are A", only_a)
     refused(r"run.xyz, frame 2: rule must be one of all, b-only, found 'b only'", rule="b only")
     refused(r"run.xyz, frame 2: the number of neighbors must be a whole number", k=0)
-    refused(r"run.xyz, frame 2: the 20 nearest .* ask for 19", frame.replace(pbc=False), k=20)
+    refused(r"run.xyz, frame 2: the 20 nearest .* only 19 others", frame.replace(pbc=False), k=20)
     empty = Frame(np.empty((0, 3)), [9.0, 9, 9], True, np.empty(0, int), ("A", "B"))
     refused(r"no atom is of species B; the species here are none", empty)
 
