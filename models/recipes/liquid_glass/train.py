@@ -55,6 +55,8 @@ BRIEF: Mapping[str, Any] = {
     "held_windows": 200,
     "batch_atoms": 1000,
 }
+# Minima of the energy differ little, and learning takes longer.
+MINIMA: Mapping[str, Any] = {**BRIEF, "epochs": 30, "patience": 30}
 LONG: Mapping[str, Any] = {
     "epochs": 20,
     "patience": 10,
@@ -130,7 +132,7 @@ def jobs(sets: Sequence[GlassSet]) -> list[Job]:
             for name, network in ARCHITECTURES.items()
         ]
         found.append(
-            Job(f"minimum{number}-dmpnn", parts, one.label, ARCHITECTURES["dmpnn"], BRIEF, minimized=True)
+            Job(f"minimum{number}-dmpnn", parts, one.label, ARCHITECTURES["dmpnn"], MINIMA, minimized=True)
         )
     every = label_of_all(sets)
     for name, architecture in (("dmpnn-v1", "dmpnn"), ("dmpnn-attention-v1", "attention"), ("cnn-v1", "cnn")):
