@@ -594,7 +594,7 @@ def glass_network(config, weights, codes, edges, coordinates=None):
     def attend(h):
         if not config.attention:
             return dict.fromkeys(h, 1.0)
-        score = {key: float(w["attention.weight"][0] @ h[key]) for key in h}
+        score = {key: 3.0 * float(np.tanh(w["attention.weight"][0] @ h[key] / 3.0)) for key in h}
         top = max(score.values())
         total = sum(np.exp(value - top) for value in score.values())
         return {key: len(h) * np.exp(value - top) / total for key, value in score.items()}
@@ -645,6 +645,8 @@ def picture(frame, size, edge, corner, codes, radii, colors, background, samples
     total = np.zeros((*at.shape[:2], 3))
     for shift in image_shifts(frame.cell, frame.pbc & [True, True, False], reach):
         for position, code in zip(home + shift, codes, strict=True):
+            if (np.abs(position[:2] - at.mean(axis=(0, 1))) > edge / 2 + radii[code]).any():
+                continue
             inside = ((at - position[:2]) ** 2).sum(axis=-1) <= radii[code] ** 2
             total[inside] += np.subtract(colors[code], background)
     shares = total.reshape(size, samples, size, samples, 3).mean(axis=(1, 3))

@@ -10,6 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import naive
 from phaseseg import Frame
+from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.families.liquid_glass.image_inference import image_logits
 from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, render, turned
 from phaseseg.testing import ROUNDING, permuted, repeated, translated, wrapped_elsewhere
 
@@ -51,7 +53,7 @@ def apart(edge=12.0, n=60, radius=0.5, seed=0):
 @pytest.mark.parametrize("cell", [UPRIGHT, TILTED])
 @pytest.mark.parametrize("pbc", [(True, True, False), (True, False, False), (False, False, False)])
 @pytest.mark.parametrize(
-    ("size", "edge", "corner"), [(23, 6.0, (0.0, 0.0)), (9, 3.1, (4.7, -1.2)), (20, 14.0, (-3.0, 2.0))]
+    ("size", "edge", "corner"), [(23, 6.0, (0.0, 0.0)), (9, 3.1, (4.7, -1.2)), (12, 14.0, (-3.0, 2.0))]
 )
 def test_equals_points_counted(cell, pbc, size, edge, corner):
     frame = mixture(cell, pbc=pbc, origin=(-1.3, 0.4, 2.0), n=8)
@@ -184,3 +186,142 @@ def test_bad_numbers_are_refused():
         render(frame, 20, background=(255, 255, 255))
     with pytest.raises(ValueError, match="must be positive"):
         render(frame, 20, radii=(0.5, -0.5))
+
+
+# Network ------------------------------------------------------------------------------------------
+
+# Sums of some hundred float32 terms in another order, of the largest |logit|.
+LOGITS = 1e-5
+NETWORKS = {
+    "default": {"image_size": 80},
+    "paper, small": {"image_size": 40, "pool": 1, "normalize": False},
+    "any size": {"image_size": 61, "global_average": True},
+    "odd sizes": {"image_size": 70, "kernels": (7, 9), "kernel_sizes": (9, 4), "pool": 3, "dense": 5},
+    "least": {"image_size": 2, "kernels": (1, 1), "kernel_sizes": (1, 2), "pool": 1, "dense": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in training: threads wait for each other where the machine is busy."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained_a_little(config, seed=0):
+    """A network in PyTorch whose running statistics and biases are not those it started with."""
+    torch = pytest.importorskip("torch")
+    from phaseseg.families.liquid_glass.image_network import ImageNetwork
+
+    torch.manual_seed(seed)
+    network = ImageNetwork(config)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(torch.rand(4, 3, config.image_size, config.image_size)).square().mean().backward()
+        optimizer.step()
+    return network.eval()
+
+
+def weights_of(network):
+    return {name: values.numpy() for name, values in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logits_equal_those_of_torch(name):
+    torch = pytest.importorskip("torch")
+    config = GlassConfig(architecture="cnn", **NETWORKS[name])
+    network = trained_a_little(config)
+    weights = weights_of(network)
+    assert {key: values.shape for key, values in weights.items()} == config.weight_shapes()
+    assert sum(values.size for values in weights.values()) == config.n_parameters
+    images = np.random.default_rng(0).random((5, 3, config.image_size, config.image_size), dtype=np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images)).numpy()
+    found = image_logits(weights, images, config)
+    assert found.shape == (5,) and found.dtype == np.float32
+    assert_allclose(found, expected, rtol=0, atol=LOGITS * np.abs(expected).max())
+    assert_allclose(image_logits(weights, images[3:4], config), found[3:4], rtol=0, atol=1e-6)
+    assert image_logits(weights, images[:0], config).shape == (0,)
+
+
+def test_size_is_free_where_the_image_is_averaged():
+    torch = pytest.importorskip("torch")
+    config = GlassConfig(architecture="cnn", image_size=60, global_average=True)
+    network = trained_a_little(config)
+    images = np.random.default_rng(0).random((2, 3, 93, 93), dtype=np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images)).numpy()
+    assert_allclose(image_logits(weights_of(network), images, config), expected, rtol=LOGITS)
+
+
+def test_other_images_are_refused():
+    config = GlassConfig(architecture="cnn", image_size=60)
+    weights = {name: np.ones(shape, dtype=np.float32) for name, shape in config.weight_shapes().items()}
+    with pytest.raises(ValueError, match=r"60 x 60 pixels in three colors, found .* \(2, 3, 61, 61\)"):
+        image_logits(weights, np.zeros((2, 3, 61, 61), dtype=np.float32), config)
+    with pytest.raises(ValueError, match="three colors"):
+        image_logits(weights, np.zeros((2, 1, 60, 60), dtype=np.float32), config)
+    config = GlassConfig(architecture="cnn", image_size=60, global_average=True)
+    weights = {name: np.ones(shape, dtype=np.float32) for name, shape in config.weight_shapes().items()}
+    with pytest.raises(ValueError, match="12 x 12 pixels are too small"):
+        image_logits(weights, np.zeros((2, 3, 12, 12), dtype=np.float32), config)
+
+
+def test_the_published_network():
+    """6 kernels of 10 x 10, 16 of 5 x 5, 80 units: 71.9 million weights, nearly all of the dense layer."""
+    config = GlassConfig(architecture="cnn", image_size=250, pool=1, normalize=False)
+    assert config.convolved_sizes == (241, 237)
+    assert config.n_parameters == 6 * 301 + 16 * 151 + 80 * (237**2 * 16 + 1) + 81
+
+
+def test_normalization_of_a_batch_and_of_what_was_seen():
+    torch = pytest.importorskip("torch")
+    from phaseseg.families.liquid_glass.image_network import Normalization
+
+    for shape in ((50, 4), (6, 4, 7, 5)):
+        layer = Normalization(4)
+        x = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        for _ in range(200):
+            y = layer(x)
+        others = [k for k in range(len(shape)) if k != 1]
+        assert_allclose(y.mean(dim=others), 0, atol=1e-5)
+        assert_allclose(y.std(dim=others, correction=0), 1, atol=1e-4)
+        assert_allclose(layer.eval()(x), y, atol=1e-4)
+    alone = Normalization(4)
+    assert_array_equal(alone(torch.ones(1, 4)), torch.ones(1, 4))
+
+
+def test_learns_order_from_disorder():
+    """A triangular lattice with noise beside particles anywhere, of equal density."""
+    torch = pytest.importorskip("torch")
+    config = GlassConfig(architecture="cnn", image_size=50, pixels_per_sigma=5, global_average=True)
+    style, rng = Style.of_config(config), np.random.default_rng(0)
+
+    def pictures(n):
+        images = np.empty((n, 3, 50, 50), dtype=np.float32)
+        for k in range(n):
+            rows, columns = np.mgrid[:12, :10]
+            lattice = np.c_[(columns + rows / 2).ravel() % 10, rows.ravel() * 12 / 12]
+            noise = rng.normal(size=(120, 2)) * (0.05 if k % 2 else 0.4)
+            plane = Plane(lattice + noise, rng.integers(0, 2, 120), np.diag([10.0, 12.0]), np.ones(2, bool))
+            images[k] = draw(plane, rng.random((1, 2)) * 10, 50, style)[0]
+        return torch.from_numpy(images), torch.arange(n) % 2.0
+
+    from phaseseg.families.liquid_glass.image_network import ImageNetwork
+
+    torch.manual_seed(0)
+    network = ImageNetwork(config)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    for step in range(50):
+        images, label = pictures(16)
+        optimizer.param_groups[0]["lr"] = 5e-3 * (1 - step / 50)
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(network(images), label).backward()
+        optimizer.step()
+    images, label = pictures(40)
+    logits = image_logits(weights_of(network), images.numpy(), config)
+    assert ((logits > 0) == label.numpy()).mean() > 0.95

@@ -55,7 +55,7 @@ def image_logits(weights: Mapping[str, Floats], images: Floats, config: GlassCon
             hidden, shapes[0][1], taps[1], second_bias, config.kernel_sizes[1], config.pool, line, found[k],
         )  # fmt: skip
     if config.global_average:
-        found = found.reshape(n, shapes[1][0], -1).mean(axis=2)
+        found = found.reshape(n, shapes[1][0], edge * edge).mean(axis=2)
     dense = np.maximum(found @ matrix.T + bias, 0)
     logits: Floats = (dense @ weights["output.weight"].T + weights["output.bias"])[:, 0]
     return logits
