@@ -283,10 +283,10 @@ class GlassClassifier(_GlassModifier):
         Global attribute that holds the temperature of a frame.
 
     Output: the particle properties `Glass Probability`, `Glass Uncertainty` and, of a network with attention,
-    `Attention` (mean of the edges of a particle); bonds with the properties `Attention`, `B-B` and `Kept` (1
-    at or above the threshold) and the bond types A-A, A-B and B-B; the attributes `GlassClassifier.*`, among
-    them `frame_glass_probability`, `glass_fraction` and `attention_threshold`; the tables
-    `glass-probability-frames`, `glass-probability-temperature`, `glass-attention-frames` and
+    `Attention` (mean of the edges of a particle); bonds with the properties `Attention`, `B-B`, `Length` and
+    `Kept` (1 at or above the threshold) and the bond types A-A, A-B and B-B; the attributes
+    `GlassClassifier.*`, among them `frame_glass_probability`, `glass_fraction` and `attention_threshold`; the
+    tables `glass-probability-frames`, `glass-probability-temperature`, `glass-attention-frames` and
     `glass-attention-temperature`. A network of images says something of the configuration as a whole alone.
 
     What the network says is kept for the current frame: only `model`, `model_file`, `device`, `b`, `types`,

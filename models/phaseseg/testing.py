@@ -358,12 +358,17 @@ def check_glass_fields(frame: Frame, fields: Fields) -> None:
     assert len({name in fields for name in together}) == 1
     if "attention" in fields:
         bonds = fields["attention_bonds"]
-        assert isinstance(bonds, Bonds) and set(bonds.columns) == {"attention", "bb", "kept"}
+        assert isinstance(bonds, Bonds) and set(bonds.columns) == {
+            "attention", "bb", "length", "kept"
+        }  # fmt: skip
         assert (bonds.atoms[:, 0] <= bonds.atoms[:, 1]).all() and bonds.atoms.min() >= 0
         assert bonds.atoms.max() < n
         # Each pair of images once.
         rows = np.concatenate([bonds.atoms, bonds.shifts], axis=1)
         assert len(np.unique(rows, axis=0)) == len(bonds)
+        i, j = bonds.atoms.T
+        apart = frame.positions[j] - frame.positions[i] + bonds.shifts @ frame.cell
+        assert np.allclose(np.linalg.norm(apart, axis=1), bonds.columns["length"], rtol=1e-5, atol=1e-6)
         attention, kept = bonds.columns["attention"], bonds.columns["kept"]
         assert attention.dtype == np.float32 and (attention >= 0).all()
         assert abs(attention.mean(dtype=float) - 1) < 1e-3

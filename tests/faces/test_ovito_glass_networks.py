@@ -77,7 +77,7 @@ def test_outputs_are_those_of_the_library(layer, make_mixture, glass_file, kept_
     assert len(rows) > 0 and (len(rows) < len(bonds)) == kept_bonds_only
     np.testing.assert_array_equal(there.topology, bonds.atoms[rows])
     np.testing.assert_array_equal(there["Periodic Image"], bonds.shifts[rows])
-    for title, name in {"Attention": "attention", "B-B": "bb", "Kept": "kept"}.items():
+    for title, name in {"Attention": "attention", "B-B": "bb", "Kept": "kept", "Length": "length"}.items():
         np.testing.assert_array_equal(there[title], bonds.columns[name][rows], title)
     kinds = ["-".join(sorted(symbols(frame)[[i, j]])) for i, j in bonds.atoms[rows]]
     names = {entry.id: entry.name for entry in there.bond_types.types}
@@ -96,11 +96,16 @@ def test_bonds_stand_beside_others(layer, glass_file):
     pipeline.modifiers.append(GlassMetrics())
     n_before = pipeline.compute().particles.bonds.count
     pipeline.modifiers.append(GlassClassifier(model_file=glass_file, kept_bonds_only=False))
-    there = pipeline.compute().particles.bonds
+    data = pipeline.compute()
+    there = data.particles.bonds
     n_edges = len(predict(next(frame_of(layer)), glass_file)["attention_bonds"])
     assert n_before > 1 and there.count == n_before + n_edges
     assert (there["Attention"][:n_before] == 0).all() and (there["Attention"][n_before:] > 0).all()
-    assert there["Length"][0] == 0 and (there["Length"][1:n_before] > 0).all()
+    assert there["Length"][0] == 0 and (there["Length"][1:] > 0).all()
+    i, j = there.topology[1:].T
+    apart = data.particles.positions[j] - data.particles.positions[i]
+    apart = apart + there["Periodic Image"][1:] @ np.array(data.cell[:3, :3]).T
+    np.testing.assert_allclose(np.linalg.norm(apart, axis=1), there["Length"][1:], rtol=1e-5)
     assert [entry.name for entry in there.bond_types.types] == ["mine", "A-B", "B-B", "A-A"]
     assert there.bond_types[0] == 1
 

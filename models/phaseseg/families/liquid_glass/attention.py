@@ -199,12 +199,14 @@ def attention_bonds(
     Returns
     -------
     Bonds
-        Sorted by the first particle, with `attention` (float32) and `bb` (int8, both ends are B).
+        Sorted by the first particle, with `attention` (float32), `bb` (int8, both ends are B) and `length`
+        (float32, σ).
     """
     one, atoms, mean = _undirected(graphs, attention)
     entry = graphs.edges.entry[one]
     turned = entry < 0
-    shifts = near.shifts.reshape(-1, 3)[np.where(turned, -entry - 1, entry)]
+    entry = np.where(turned, -entry - 1, entry)
+    shifts = near.shifts.reshape(-1, 3)[entry]
     shifts[turned] *= -1
     # Of an edge to an own image both directions are as good: the one whose first step is forward.
     own = np.flatnonzero(atoms[:, 0] == atoms[:, 1])
@@ -213,7 +215,7 @@ def attention_bonds(
         first = np.take_along_axis(signs, np.argmax(signs != 0, axis=1)[:, None], axis=1)
         shifts[own] *= np.where(first < 0, -1, 1).astype(np.int32)
     bb = (is_b[atoms[:, 0]] & is_b[atoms[:, 1]]).astype(np.int8)
-    return Bonds(atoms, shifts, {"attention": mean, "bb": bb})
+    return Bonds(atoms, shifts, {"attention": mean, "bb": bb, "length": near.lengths.ravel()[entry]})
 
 
 def _undirected(

@@ -328,9 +328,10 @@ class GlassModel:
             Per frame `frame_glass_probability` and `frame_glass_uncertainty`. Of a network on graphs, per
             atom `glass_probability` and `glass_uncertainty`, and `glass_fraction`, the share of particles at
             or above the threshold. Of one with attention also `attention` per atom; bonds `attention_bonds`
-            with `attention` (1 is the mean of the frame), `bb` and `kept`; and `attention_threshold` with the
-            numbers of the graph of the edges that are kept: `attention_n_disjoint_graphs`,
-            `attention_n_bb_edges` and `attention_n_isolated_a` (see `glass_metrics`).
+            with `attention` (1 is the mean of the frame), `bb`, `length` (σ) and `kept`; and
+            `attention_threshold` with the numbers of the graph of the edges that are kept:
+            `attention_n_disjoint_graphs`, `attention_n_bb_edges` and `attention_n_isolated_a` (see
+            `glass_metrics`).
 
         The probability of a particle comes from networks that were told of every particle of a glass that it
         is in one: it says in which of the two surroundings as its own, some T + 1 edges wide, are met more
