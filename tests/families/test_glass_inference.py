@@ -92,7 +92,7 @@ def naive_network(config, weights, frame, codes):
     def weights_in_sum(h):
         if not config.attention:
             return dict.fromkeys(h, 1.0)
-        scores = np.array([w["attention.weight"][0] @ value for value in h.values()])
+        scores = 3 * np.tanh([w["attention.weight"][0] @ value / 3 for value in h.values()])
         share = np.exp(scores - scores.max())
         return dict(zip(h, len(h) * share / share.sum(), strict=True))
 

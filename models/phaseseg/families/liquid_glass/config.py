@@ -18,6 +18,13 @@ FeatureSet = Literal["distances", "types", "coordinates"]
 LENGTH_CENTERS = tuple(round(0.7 + 1.6 * i / 15, 6) for i in range(16))
 """σ: centers of the Gaussians in which the length of an edge is written down; their width is the spacing."""
 
+SCORE_BOUND = 3.0
+"""Scores of attention are c tanh(s / c) with this c: no edge weighs more than e^6 times another.
+
+Unbounded, one edge or two of a hot liquid would take all the weight, and in a larger graph others than in
+a window of it.
+"""
+
 _GRAPH_SETTINGS = ("attention", "k", "hidden", "steps", "ffn_layers", "features")
 _IMAGE_SETTINGS = (
     "image_size", "pixels_per_sigma", "kernels", "kernel_sizes", "pool", "normalize", "dense",

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.families.liquid_glass.config import SCORE_BOUND, GlassConfig
 from phaseseg.families.liquid_glass.windows import Graphs
 from phaseseg.kernels import jit
 from phaseseg.lanes import WIDTH, dense, load, splat, store, total
 from phaseseg.memory import borrow
+
+_BOUND = np.float32(SCORE_BOUND)
 
 Floats = NDArray[np.float32]
 
@@ -61,13 +63,13 @@ def _start(inputs, weight, bias, rows, h):
 
 @jit
 def _scores(h, n, weight, scores):
-    """scores[e] = weight . h[e]."""
+    """scores[e] = c tanh(weight . h[e] / c)."""
     wide = h.shape[1]
     for e in range(n):
         s = load(h, e * wide) * load(weight, 0)
         for c in range(WIDTH, wide, WIDTH):
             s = s + load(h, e * wide + c) * load(weight, c)
-        scores[e] = total(s)
+        scores[e] = _BOUND * np.float32(np.tanh(total(s) / _BOUND))
 
 
 @jit

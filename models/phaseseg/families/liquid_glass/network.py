@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.families.liquid_glass.config import SCORE_BOUND, GlassConfig
 from phaseseg.families.liquid_glass.windows import Edges, Graphs
 from phaseseg.kernels import jit
 
@@ -143,8 +143,9 @@ class GlassNetwork(nn.Module):
         h_v  = τ(W_a [x_v, Σ a_kv h_kv over k in N(v)] + b_a)
 
     A message never returns along the edge on which it came. The head of the graph takes the mean of h_v, that
-    of the particles each h_v. Without attention a = 1; with it a = n_edges softmax(w_att · h) over the
-    directed edges of the graph and of no other in the batch, so that its mean is 1 in a graph of any size.
+    of the particles each h_v. Without attention a = 1; with it a = n_edges softmax(c tanh(w_att · h / c)),
+    c = `SCORE_BOUND`, over the directed edges of the graph and of no other in the batch, so that its mean is 1
+    in a graph of any size.
 
     State: names of `config.weight_shapes()`. DOI 10.48550/arXiv.1909.04648, in whose released code the
     softmax is over a whole batch; DOI 10.1021/acs.jcim.9b00237.
@@ -163,6 +164,11 @@ class GlassNetwork(nn.Module):
         widths = [h] * config.ffn_layers + [1]
         self.readout = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.node = nn.ModuleList([nn.Linear(h, h), nn.Linear(h, 1)])
+        # PyTorch's own start shrinks what differs from state to state with every layer. That of the messages
+        # is kept, which are sums and come on top of the first step.
+        for layer in (self.input, self.output, *self.readout, *self.node):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
 
     def forward(self, graphs: Graphs) -> Answer:
         """Logits of the graphs and of their particles; float32, or what the weights are."""
@@ -191,7 +197,7 @@ class GlassNetwork(nn.Module):
         starts = graphs.edge_starts
         counts = np.diff(starts)
         graph = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
-        score = self.attention(h)[:, 0]
+        score = SCORE_BOUND * torch.tanh(self.attention(h)[:, 0] / SCORE_BOUND)
         top = torch.from_numpy(np.maximum.reduceat(score.detach().numpy(), starts[:-1]))
         weight = torch.exp(score - top[graph])
         total = torch.zeros(len(counts), dtype=h.dtype).index_add(0, graph, weight)

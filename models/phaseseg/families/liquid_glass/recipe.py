@@ -16,7 +16,7 @@ IMAGE_RECIPE: Mapping[str, Any] = {
 }  # fmt: skip
 """Settings of the network on images."""
 TRAINING: Mapping[str, Any] = {
-    "epochs": 30, "batch_atoms": 4000, "learning_rate": 2e-3, "patience": 10,
+    "epochs": 20, "batch_atoms": 1000, "learning_rate": 2e-3, "patience": 10,
 }  # fmt: skip
 """Settings of the training, those of `phaseseg.training.Settings`."""
 WINDOWS = 2000

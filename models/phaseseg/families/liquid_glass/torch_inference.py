@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.families.liquid_glass.config import SCORE_BOUND, GlassConfig
 from phaseseg.families.liquid_glass.image_network import ImageNetwork
 from phaseseg.families.liquid_glass.inference import GlassOutput, check_weights
 from phaseseg.families.liquid_glass.windows import Graphs
@@ -80,7 +80,8 @@ class TorchNetwork:
         weights = torch.empty(0, device=self._device)
         for step in range(1, config.steps + 1):
             if config.attention:
-                weights = self._softmax((h @ w["attention.weight"][0]).double(), graph, counts)
+                score = SCORE_BOUND * torch.tanh((h @ w["attention.weight"][0]).double() / SCORE_BOUND)
+                weights = self._softmax(score, graph, counts)
             sums = torch.zeros((n, config.hidden), device=self._device)
             for rows in self._chunks(n_edges):
                 part = h[rows] * weights[rows, None] if config.attention else h[rows]
