@@ -144,8 +144,8 @@ class GlassNetwork(nn.Module):
 
     A message never returns along the edge on which it came. The head of the graph takes the mean of h_v, that
     of the particles each h_v. Without attention a = 1; with it a = n_edges softmax(c tanh(w_att · h / c)),
-    c = `SCORE_BOUND`, over the directed edges of the graph and of no other in the batch, so that its mean is 1
-    in a graph of any size.
+    c = `SCORE_BOUND`, over the directed edges of the graph and of no other in the batch, so that its mean is
+    1 in a graph of any size.
 
     State: names of `config.weight_shapes()`. DOI 10.48550/arXiv.1909.04648, in whose released code the
     softmax is over a whole batch; DOI 10.1021/acs.jcim.9b00237.
