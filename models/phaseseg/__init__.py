@@ -1,4 +1,4 @@
-"""phaseseg: the two liquids of a melt told apart, atom by atom: labels, networks, composition, interface.
+"""phaseseg: two liquids of a melt told apart, atom by atom, and liquid from glass: labels, metrics, networks.
 
 The public names load on first use, so that `import phaseseg` stays quick.
 """

@@ -60,6 +60,8 @@ def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
     if page == "README.md":
         shutil.copy(str(files("phaseseg") / "demo" / "melt_large_3000K.dump.gz"), "melt.dump.gz")
+        for seed in (901, 902, 903, 904):
+            shutil.copy(str(files("phaseseg") / "demo" / f"glass_ka2d_s{seed}.xyz.gz"), f"run{seed}.xyz.gz")
     namespace: dict[str, object] = {"__name__": "page"}
     printed = None
     for line, language, text in blocks(page):
