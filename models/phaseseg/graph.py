@@ -27,8 +27,8 @@ ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 2.5, 0.5
 FAR = np.float32(1e18)
 # Neighbors are first looked for so much further than usual, by squares; more hits than so are not sorted.
 WIDER, MOST_HITS = 1.5, 48
-# A square beyond all atoms and short of the padding.
-NOT_FOUND = np.float32(1e30)
+# Squares beyond those of all atoms, and beyond these, where the padding is.
+NOT_FOUND, NOWHERE = np.float32(1e30), np.float32(1e36)
 
 
 class Bins(NamedTuple):
@@ -585,7 +585,7 @@ def _fill_nearest(bins, places, side, k, rows, neighbors, lengths, shifts):
                             n_hits = _hits_sorted(r2, c, hits, n_hits, sorted_hits)
                             most = r2[sorted_hits[k - 1]]
                         else:
-                            r2[c] = FAR  # not a neighbor of itself
+                            r2[c] = NOWHERE  # not a neighbor of itself
                             _k_smallest(r2, n, k, best, hits)
                             most = best[k - 1]
                         cover = _covered(bins, reach, normals, heights, b, slot)
@@ -605,7 +605,7 @@ def _fill_nearest(bins, places, side, k, rows, neighbors, lengths, shifts):
                                 m += 1
                             _choose(bins, places, slot, slots, x, y, z, c, sorted_hits, m, r, atoms, images)
                         else:
-                            r2[c] = FAR
+                            r2[c] = NOWHERE
                             limit, n_hits = splat(bound), 0
                             for at in range(0, n, 16):
                                 n_hits = list_bits(bits_at_most(load(r2, at), limit), at, hits, n_hits)

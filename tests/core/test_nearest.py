@@ -118,6 +118,20 @@ def test_clusters_far_apart_and_loners():
         assert_equals_naive_in_a_tree(frame, 5)
 
 
+@pytest.mark.parametrize("k", range(1, 7))
+def test_islands_of_as_many_atoms_as_neighbors_are_asked_for(k):
+    """What lies around such an atom at first are k - 1 others and itself, which is no neighbor."""
+    rng = np.random.default_rng(k)
+    centers = np.stack(np.meshgrid(*[np.arange(3) * 50.0] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[1:]
+    islands = np.repeat(centers, 1 + np.arange(26) % 8, axis=0)
+    # Most atoms are in a droplet, so that a bin is much smaller than the distance between islands.
+    positions = np.concatenate([islands, np.zeros((2000, 3))])
+    positions += rng.normal(0, 0.3, positions.shape)
+    for pbc in (True, (True, False, True), False):
+        frame = Frame(positions, [150.0, 151.0, 149.0], pbc, np.zeros(len(positions), int), ("A",))
+        assert_equals_naive_in_a_tree(frame, k)
+
+
 def assert_equals_naive_in_a_tree(frame, k):
     shifts = np.array(list(product((0, -1, 1), repeat=3)))
     shifts = shifts[(shifts == 0)[:, ~frame.pbc].all(axis=1)]
