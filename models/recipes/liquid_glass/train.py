@@ -56,6 +56,9 @@ BRIEF: Mapping[str, Any] = {
     "batch_atoms": 1000,
 }
 # Minima of the energy differ little, and learning takes longer.
+# An image costs ten times what a graph does.
+IMAGES_BRIEF: Mapping[str, Any] = {**BRIEF, "windows": 600, "held_windows": 100}
+IMAGES_LONG: Mapping[str, Any] = {**BRIEF, "epochs": 10, "windows": 1500, "held_windows": 300}
 MINIMA: Mapping[str, Any] = {**BRIEF, "epochs": 30, "patience": 30}
 LONG: Mapping[str, Any] = {
     "epochs": 20,
@@ -128,7 +131,7 @@ def jobs(sets: Sequence[GlassSet]) -> list[Job]:
     for number, one in enumerate(sets, start=1):
         parts = ("slow", "fast") if number == 6 else ("slow",)
         found += [
-            Job(f"set{number}-{name}", parts, one.label, network, BRIEF)
+            Job(f"set{number}-{name}", parts, one.label, network, IMAGES_BRIEF if name == "cnn" else BRIEF)
             for name, network in ARCHITECTURES.items()
         ]
         found.append(
@@ -136,7 +139,8 @@ def jobs(sets: Sequence[GlassSet]) -> list[Job]:
         )
     every = label_of_all(sets)
     for name, architecture in (("dmpnn-v1", "dmpnn"), ("dmpnn-attention-v1", "attention"), ("cnn-v1", "cnn")):
-        found.append(Job(name, ("slow", "fast"), every, ARCHITECTURES[architecture], LONG))
+        training = IMAGES_LONG if architecture == "cnn" else LONG
+        found.append(Job(name, ("slow", "fast"), every, ARCHITECTURES[architecture], training))
     space = [GlassSet(f"T = {t:g}", State(SPACE, GLASS), State(SPACE, t)) for t in SPACE_LIQUIDS]
     wide = {**ARCHITECTURES["dmpnn"], "dimensions": 3, "window": (4.0, 8.0), "k": 4}
     found.append(Job("dmpnn-3d-v1", ("ka3d",), label_of_all(space), wide, LONG))
