@@ -55,10 +55,10 @@ BRIEF: Mapping[str, Any] = {
     "held_windows": 200,
     "batch_atoms": 1000,
 }
-# Minima of the energy differ little, and learning takes longer.
 # An image costs ten times what a graph does.
 IMAGES_BRIEF: Mapping[str, Any] = {**BRIEF, "windows": 600, "held_windows": 100}
 IMAGES_LONG: Mapping[str, Any] = {**BRIEF, "epochs": 10, "windows": 1500, "held_windows": 300}
+# Minima of the energy differ little, and learning takes longer.
 MINIMA: Mapping[str, Any] = {**BRIEF, "epochs": 30, "patience": 30}
 LONG: Mapping[str, Any] = {
     "epochs": 20,
