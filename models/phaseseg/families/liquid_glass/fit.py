@@ -29,6 +29,7 @@ from phaseseg.families.liquid_glass.recipe import (
     FOLDS,
     HELD_WINDOWS,
     IMAGE_RECIPE,
+    IMAGES,
     RECIPE,
     TRAINING,
     WINDOWS,
@@ -379,6 +380,8 @@ class Problem:
         """A window of each of the configurations `which`, in batches."""
         picks, sizes = self.views.draw(which, rng)
         seeds = rng.integers(0, 2**31, len(which))
+        if self.config.architecture == "cnn" and len(sizes):
+            batch_atoms = max(batch_atoms, IMAGES * int(sizes.mean()))
         return [
             Drawn(picks.take(group), self.glass[which[group]], int(seeds[group[0]]))
             for group in batches_by_atoms(sizes.tolist(), batch_atoms, range(len(which)))
