@@ -22,7 +22,9 @@ FINER_BINS = 0.75
 # Two lengths (Å or σ) closer than so are equal: rounding must not choose between neighbors of a lattice.
 TIE = 1e-9
 # Atoms to a bin where the k nearest are looked for: at least the first, and so many to each of the k.
-ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 2.5, 0.5
+ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 6.0, 0.5
+# Where bins around atoms hold so many times more than they should, they are made smaller.
+CROWDED, MOST_BINS_PER_ATOM = 4, 8
 # Where padding is put: further from any atom than any cutoff, and its square is still a float32.
 FAR = np.float32(1e18)
 # Neighbors are first looked for so much further than usual, by squares; more hits than so are not sorted.
@@ -498,6 +500,14 @@ def _choose(bins, places, slot, slots, x, y, z, c, hits, n_hits, r, atoms, image
 
 
 @jit
+def _sum_of_squares(start):
+    total = 0
+    for flat in range(start.size - 1):
+        total += (start[flat + 1] - start[flat]) ** 2
+    return total
+
+
+@jit
 def _in_order(positions, order, places):
     for slot in range(order.size):
         atom = order[slot]
@@ -546,7 +556,7 @@ def _fill_nearest(bins, places, side, k, rows, neighbors, lengths, shifts):
                     if rows[bins.order[slot]] >= 0:
                         pending[n_pending] = slot
                         n_pending += 1
-                far = side
+                far = max(side, sqrt(usual))
                 while n_pending:
                     span, around = 0.0, largest
                     for axis in range(3):
@@ -595,7 +605,7 @@ def _fill_nearest(bins, places, side, k, rows, neighbors, lengths, shifts):
                             pending[left] = slot
                             left += 1
                             continue
-                        usual += 0.05 * (most - usual)
+                        usual += 0.05 * (min(most, 2 * usual) - usual)
                         # Everything that float32 cannot tell from the k-th.
                         doubt = eps * (8 * length * span + 4 * most + 16 * eps * span * span)
                         bound = np.float32(most + doubt + TIE * (2 * length + TIE))
@@ -854,27 +864,34 @@ def nearest_neighbors(
     neighbors, lengths = np.empty((n_rows, k), dtype=np.int32), np.empty((n_rows, k), dtype=np.float32)
     shifts = np.empty((n_rows, k, 3), dtype=np.int32)
     if n_rows:
-        inverse, low, span, heights = _extents(frame, pbc)
-        shape, side = _fine_shape(heights, n_atoms, max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k))
-        bins = _sorted(frame, pbc, inverse, low, span, shape)
+        bins, side = _fine_bins(frame, pbc, max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k))
         places = borrow((n_atoms, 3), np.float64)
         _fill_nearest(bins, places, side, int(k), rows, neighbors, lengths, shifts)
     return NearestNeighbors(neighbors, lengths, shifts)
 
 
-def _fine_shape(
-    heights: NDArray[np.float64], n_atoms: int, per_bin: float
-) -> tuple[NDArray[np.float64], float]:
-    """Bins that are about cubes of so many atoms, and their edge, Å; one bin across what is thinner."""
-    wide = heights > 0
-    side = 1.0
-    while wide.any():
-        side = float((heights[wide].prod() * per_bin / n_atoms) ** (1 / np.count_nonzero(wide)))
-        thin = wide & (heights < side)
-        if not thin.any():
-            break
-        wide &= ~thin
-    return np.where(wide, np.maximum(np.floor(heights / side), 1), 1.0), side
+def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bins, float]:
+    """Atoms in bins that are about cubes, and the edge of these, Å; one bin across what is thinner.
+
+    So many atoms are wanted in a bin around an atom. A droplet in a large cell asks for more bins than atoms.
+    """
+    inverse, low, span, heights = _extents(frame, pbc)
+    per_bin = wanted
+    while True:
+        wide, side = heights > 0, 1.0
+        while wide.any():
+            side = float((heights[wide].prod() * per_bin / frame.n_atoms) ** (1 / np.count_nonzero(wide)))
+            thin = wide & (heights < side)
+            if not thin.any():
+                break
+            wide &= ~thin
+        shape = np.where(wide, np.maximum(np.floor(heights / side), 1), 1.0)
+        bins = _sorted(frame, pbc, inverse, low, span, shape)
+        # As an atom sees it: with the number of atoms in its bin as the weight.
+        crowd = _sum_of_squares(bins.start) / frame.n_atoms
+        if crowd <= CROWDED * (wanted + 1) or per_bin <= 1 / MOST_BINS_PER_ATOM or not wide.any():
+            return bins, side
+        per_bin = max(per_bin * wanted / crowd, 1 / MOST_BINS_PER_ATOM)
 
 
 def _symmetric_graph(frame: Frame, nearest: NearestNeighbors) -> Graph:
