@@ -642,10 +642,10 @@ def picture(frame, size, edge, corner, codes, radii, colors, background, samples
     fractions[:, :2] -= np.floor(fractions[:, :2]) * frame.pbc[:2]
     home = frame.origin + fractions @ frame.cell
     reach = max(radii) + np.abs(corner).sum() + 2 * edge + np.abs(frame.cell[:2]).sum()
-    total = np.zeros((*at.shape[:2], 3))
+    total, middle = np.zeros((*at.shape[:2], 3)), at.mean(axis=(0, 1))
     for shift in image_shifts(frame.cell, frame.pbc & [True, True, False], reach):
         for position, code in zip(home + shift, codes, strict=True):
-            if (np.abs(position[:2] - at.mean(axis=(0, 1))) > edge / 2 + radii[code]).any():
+            if (np.abs(position[:2] - middle) > edge / 2 + radii[code]).any():
                 continue
             inside = ((at - position[:2]) ** 2).sum(axis=-1) <= radii[code] ** 2
             total[inside] += np.subtract(colors[code], background)

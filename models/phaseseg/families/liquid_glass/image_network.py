@@ -19,8 +19,8 @@ class ImageNetwork(nn.Module):
     DOI 10.48550/arXiv.1909.04648 but for its two outputs, of which a softmax sees the difference alone: here
     there is one, the logit of glass. Its state has the names of `config.weight_shapes()`.
 
-    Averages and normalization are what makes it learn from some thousand images: liquid and glass differ by a
-    few percent in how often a local pattern occurs, beside as large fluctuations of the composition.
+    Averages and normalization are what makes it learn from some thousand images. With the greatest value of a
+    square instead, or without normalization, it hardly told T = 0.44 from 0.05 after as many.
     """
 
     def __init__(self, config: GlassConfig) -> None:
