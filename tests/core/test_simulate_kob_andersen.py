@@ -71,6 +71,7 @@ def test_a_run_is_written_at_its_temperatures(run: KobAndersenRun) -> None:
         assert (frame.positions[:, :2] < frame.cell[0, 0]).all()
         assert frame.info["seed"] == 3
         assert frame.info["inherent_energy"] == minimum.info["inherent_energy"]
+        assert minimum.info["potential_energy"] == minimum.info["inherent_energy"]
         assert frame.info["inherent_energy"] < frame.info["potential_energy"]
         # Positions have five decimals.
         assert naive_energy(frame) == pytest.approx(frame.info["potential_energy"], abs=2e-3)

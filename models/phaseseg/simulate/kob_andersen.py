@@ -92,8 +92,9 @@ def simulate_kob_andersen(
     The file is extended XYZ, wrapped, five decimals, with the keys `temperature` (of the thermostat),
     `kinetic_temperature`, `potential_energy` (per particle), `seed`, `cooling_steps`, `timestep` (steps of
     cooling) and `units=lj`; with `inherent` also `inherent_energy`, the energy per particle of the nearest
-    minimum. Two-dimensional mixtures lie in the plane z = 0 and are open along z. The same arguments give the
-    same bytes on one machine, unless the run was interrupted and resumed.
+    minimum, which is the potential energy of the minimized states. Two-dimensional mixtures lie in the plane
+    z = 0 and are open along z. The same arguments give the same bytes on one machine, unless the run was
+    interrupted and resumed.
 
     While it runs, frames go to `<output>.partial` and, every two minutes, the state of the simulation to
     `<output>.partial.npz`. Both stay behind when the run is interrupted.
@@ -308,7 +309,9 @@ class _Run:
             self.relaxing.put(engine.positions())
             self.inherent_energy = self.relaxing.relax() / n
             info["inherent_energy"] = self.inherent_energy
-            self.inherent.append(self._text(self.relaxing.positions(), info))
+            at_rest = {name: value for name, value in info.items() if name != "kinetic_temperature"}
+            at_rest["potential_energy"] = self.inherent_energy
+            self.inherent.append(self._text(self.relaxing.positions(), at_rest))
         self.output.append(self._text(engine.positions(), info))
 
     def _text(self, positions: NDArray[np.float64], info: dict[str, float]) -> str:
