@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import record
 
 NAMES = [entry.name for entry in list_checkpoints("segmentation")]
+GLASS_NAMES = [entry.name for entry in list_checkpoints("liquid_glass")]
 SHIPPED = {f"segmentation/{kind}-{t}K-v1" for kind in ("gat", "gcn") for t in (3000, 4000)}
 
 
@@ -37,7 +38,16 @@ def test_is_whole_and_has_its_card(name):
     assert isinstance(checkpoint.config["label_rule"]["threshold"], float)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GLASS_NAMES)
+def test_glass_is_whole_and_has_its_card(name):
+    checkpoint = load_checkpoint(name)
+    verify_checkpoint(checkpoint.path)
+    assert checkpoint.name == name and checkpoint.units == "lj"
+    assert {"summary", "data", "split", "training", "test_data", "metrics", "limits"} <= set(checkpoint.card)
+    assert checkpoint.path.stat().st_size < 1_500_000
+
+
+@pytest.mark.parametrize("name", [*NAMES, *GLASS_NAMES])
 def test_says_what_was_recorded(name):
     path = record.FOLDER / f"{name.split('/')[1]}.npz"
     assert path.is_file(), f"record it: python tests/checkpoints/record.py {name}"
@@ -93,6 +103,16 @@ def test_torch_gives_the_same(name):
     frame = record.frame("small_4000K")
     model = load_model(name)
     assert_allclose(model.score(frame, device="torch").score, model.score(frame).score, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", GLASS_NAMES)
+def test_glass_tells_a_liquid_from_a_glass(name):
+    """Of a run that nothing was trained on: hot below, cold above one half."""
+    if load_checkpoint(name).config["network"]["dimensions"] == 3:
+        pytest.skip("bundled runs are in two dimensions")
+    found = [predict(record.glass_frame(which), name) for which in ("hot", "cold")]
+    hot, cold = (fields["frame_glass_probability"] for fields in found)
+    assert hot < 0.5 < cold
 
 
 @pytest.mark.parametrize("temperature", [3000, 4000])
