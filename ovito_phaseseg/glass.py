@@ -253,7 +253,7 @@ class GlassClassifier(_GlassModifier):
 
     Parameters
     ----------
-    model : name of a checkpoint that comes with phaseseg, default "liquid_glass/dmpnn-v1"
+    model : name of a checkpoint that comes with phaseseg, default "liquid_glass/dmpnn-attention-v1"
     model_file : str, default ""
         Checkpoint file of your own (`phaseseg train liquid_glass`), in place of `model`.
     device : "auto", "cpu", "torch" or "cuda", default "auto"

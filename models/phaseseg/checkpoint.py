@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 FORMAT = 1
 SUFFIX = ".safetensors"
-DEFAULTS = {"segmentation": "segmentation/gat-v1", "liquid_glass": "liquid_glass/dmpnn-v1"}
+DEFAULTS = {"segmentation": "segmentation/gat-v1", "liquid_glass": "liquid_glass/dmpnn-attention-v1"}
 
 _LARGEST_HEADER = 8 << 20  # bytes; cards take some ten thousand
 _START = b'{"__metadata__":{"sha256":"'  # of the header: the digits of the sha256 follow

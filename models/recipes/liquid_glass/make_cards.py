@@ -605,7 +605,7 @@ def card_of(checkpoint: Checkpoint, measured: Measured, data: Data) -> dict[str,
     ]  # fmt: skip
     ranges = checkpoint.ranges or checkpoint.config.get("ranges") or {}
     limits = [
-        "Trained on the Kob–Andersen mixture alone (phaseseg simulate kob-andersen), at one density and "
+        "Trained on the Kob–Andersen mixture alone (phaseseg simulate ka2d, ka3d), at one density and "
         "composition: "
         + ", ".join(f"{k.replace('_', ' ')} {low:.3g} to {high:.3g}" for k, (low, high) in ranges.items())
         + ". Other mixtures have other distances; what it says of them has not been tested.",
