@@ -486,9 +486,9 @@ def minimum_table(
                      "whole": judge_baseline(baseline, *whole, one)}  # fmt: skip
             rows.append({"set": one.name, "method": name} | both(found))
     note = "The same configurations after minimization of their energy. ± from runs drawn with replacement."
-    if not n_networks:
+    if not n_networks and not space:
         note += " Networks that have learned from minima: see dmpnn-v1."
-    elif n_networks < len(sets):
+    elif 0 < n_networks < len(sets):
         note += f" Networks that have learned from minima were there for {n_networks} of {len(sets)} sets."
     measured.metrics["minima"] = table("On minima of the energy", rows, note)
     calls = float(np.mean(thermal.scores["whole"].logit > 0))
