@@ -611,6 +611,12 @@ def card_of(checkpoint: Checkpoint, measured: Measured, data: Data) -> dict[str,
         + ". Other mixtures have other distances; what it says of them has not been tested.",
         *measured.limits,
     ]
+    if checkpoint.config["network"]["architecture"] == "cnn":
+        limits.append(
+            "Resolution and edge of the images (8 pixels per σ, 20 σ) were chosen by comparing settings on "
+            "the slow test runs of set 5, so its numbers there are slightly too good; weights and epochs "
+            "were not."
+        )
     return {
         **kept,
         "test_data": table("Test data", rows, "Runs that no network and no baseline has learned from."),
