@@ -835,8 +835,8 @@ def nearest_neighbors(
     Raises
     ------
     ValueError
-        k is not a whole number from 1 on; dimensions is neither 2 nor 3; or nothing is periodic and fewer
-        than k other atoms are there.
+        k is not a whole number from 1 on; dimensions is neither 2 nor 3; `of` is no flag for each atom; or
+        nothing is periodic and fewer than k other atoms are there.
 
     >>> from phaseseg import Frame
     >>> chain = Frame([[0.0, 0, 0], [1.0, 0, 0], [2.5, 0, 0]], [9.0, 9.0, 9.0], False, ["A", "A", "B"])
@@ -859,8 +859,13 @@ def nearest_neighbors(
     rows = np.arange(n_atoms, dtype=np.int32)
     n_rows = n_atoms
     if of is not None:
-        rows = np.where(of, np.cumsum(of, dtype=np.int32) - 1, -1).astype(np.int32)
-        n_rows = int(np.count_nonzero(of))
+        asked = np.asarray(of)
+        if asked.dtype != bool or asked.shape != (n_atoms,):
+            raise ValueError(
+                f"{where}of must be {n_atoms} flags, one for each atom, found {asked.dtype} {asked.shape}."
+            )
+        rows = np.where(asked, np.cumsum(asked, dtype=np.int32) - 1, -1).astype(np.int32)
+        n_rows = int(np.count_nonzero(asked))
     neighbors, lengths = np.empty((n_rows, k), dtype=np.int32), np.empty((n_rows, k), dtype=np.float32)
     shifts = np.empty((n_rows, k, 3), dtype=np.int32)
     if n_rows:

@@ -364,6 +364,12 @@ def test_other_dimensions_are_refused(dimensions):
         nearest_neighbors(AWKWARD["triclinic"](), 2, dimensions=dimensions)
 
 
+@pytest.mark.parametrize("of", [[0, 1], [True, False], np.ones((2, 2), bool)])
+def test_what_is_no_flag_for_each_atom_is_refused(of):
+    with pytest.raises(ValueError, match="of must be 5 flags, one for each atom"):
+        nearest_neighbors(gas(5, (9.0, 9.0, 9.0)), 2, of=of)
+
+
 @pytest.mark.parametrize("options", [{}, {"cutoff": 3.0, "n_neighbors": 2}])
 def test_a_graph_needs_a_cutoff_or_a_number(options):
     with pytest.raises(ValueError, match="either a cutoff or n_neighbors"):
