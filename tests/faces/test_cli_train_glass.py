@@ -107,7 +107,8 @@ def test_a_search_chooses_what_is_left_out(runs: list[Path], tmp_path: Path) -> 
         "--windows", 10, "--held-windows", 6, "--search", 1, "--search-epochs", 1,
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    assert "Search: test AUC" in flat(result.stderr) and "found.search.csv" in result.stderr
+    said = flat(result.stderr)
+    assert "Search: test AUC" in said and "chosen: k " in said and "found.search.csv" in said
     made = load_checkpoint(tmp_path / "found.safetensors")
     network, chosen = made.config["network"], made.card["search"]["chosen"]
     assert network["hidden"] == 8 and network["k"] == chosen["k"] and network["dropout"] == chosen["dropout"]

@@ -363,7 +363,8 @@ def _glass_report(card: dict[str, Any]) -> list[str]:
     if "search" in card:
         search = card["search"]
         auc, spread = search["test_auc"]
-        chosen = ", ".join(f"{name} {value}" for name, value in search["chosen"].items())
+        searched = search["folds"]["rows"][0][1]
+        chosen = ", ".join(f"{name} {search['chosen'][name]}" for name in searched)
         sentences.append(
             f"Search: test AUC {auc:.4f} ± {spread:.4f} on folds without a say in their settings; chosen: "
             f"{chosen}."
