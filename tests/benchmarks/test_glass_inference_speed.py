@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 
 from apart import run_apart
 from conftest import disordered_mixture, random_glass_checkpoint
-from phaseseg.families.liquid_glass.config import LENGTH_CENTERS
+from phaseseg.families.liquid_glass.config import LENGTH_CENTERS, SCORE_BOUND
 from phaseseg.families.liquid_glass.inference import Network
 from phaseseg.families.liquid_glass.prediction import GlassModel
 from phaseseg.families.liquid_glass.windows import graph_of
@@ -91,7 +91,8 @@ def naive_network(frame, config, weights, graph):
     def weighted(h):
         if not config.attention:
             return h
-        return n_edges * torch.softmax(h @ w["attention.weight"][0], 0)[:, None] * h
+        score = SCORE_BOUND * torch.tanh(h @ w["attention.weight"][0] / SCORE_BOUND)
+        return n_edges * torch.softmax(score, 0)[:, None] * h
 
     for _ in range(config.steps - 1):
         ah = weighted(h)

@@ -438,7 +438,9 @@ class _Member:
                 bias = np.zeros(4, np.float32) if layer.own is not None else layer.bias[0]
                 rows = before.outputs(exact)
                 if layer.own is not None:
-                    rows += before.own[:n]
+                    # Columns beyond the outputs hold whatever was in the memory.
+                    used = out.shape[1]
+                    rows[:, :used] += before.own[:n, :used]
                 walk.unsort(rows, bias, atoms.bins.order, out)
                 return
             after = self.layers[number] if number < len(self.layers) else None
