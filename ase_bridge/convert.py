@@ -78,7 +78,7 @@ def annotate(
     device : for a model: "auto", "cpu", "torch" or "cuda"
     species_array, units : as for `frame_from_atoms`
     bonds : write the bonds into `atoms.info`, too
-    **options : with a model those of its family, see `phaseseg.predict`: of segmentation `threshold`
+    **options : with a model those of its family, see `phaseseg.api`: of segmentation `threshold`
         (0.5), `boundary` ("interface"), `boundary_width` and `min_volume` (as the network was trained),
         `keep` ("all"), `bulk_distance` (5 Å); of liquid_glass `b` ("B") and what else stands there.
         Without a model `sigma` (1.5 Å), `voxel` (None: half of sigma, Å), `field` ("number"),
@@ -88,7 +88,7 @@ def annotate(
     Returns
     -------
     Fields
-        Exactly those of `phaseseg.label_phases`, `phaseseg.predict` or `phaseseg.glass_metrics` for the
+        Exactly those of `phaseseg.label_phases`, `phaseseg.api` or `phaseseg.glass_metrics` for the
         same atoms; of a model with metrics those of both.
 
     `atoms.arrays` receives the fields of the atoms: `phase` (int32: 0 poor, 1 rich, 2 boundary),
@@ -130,7 +130,7 @@ def analysis(
         )
     parts: list[Callable[[Frame], Fields]] = []
     if model is not None:
-        from phaseseg.predict import load_model, predict
+        from phaseseg.api import load_model, predict
 
         network = load_model(model)
         network.check_device(device)
@@ -143,21 +143,21 @@ def analysis(
                 f"the options of the metrics belong into metrics=dict(...), not {', '.join(options)}."
             )
     if not parts:
-        from phaseseg.families.segmentation.config import LabelRule
+        from phaseseg.families.segmentation.rules import LabelRule
 
         return partial(_label, rule=LabelRule.from_options("Fe" if species is None else species, **options))
     return partial(_together, parts=parts)
 
 
 def _label(frame: Frame, rule: Any) -> Fields:
-    from phaseseg.families.segmentation.density import density_field
-    from phaseseg.families.segmentation.labels import label_density
+    from phaseseg.families.segmentation.labels.density import density_field
+    from phaseseg.families.segmentation.labels.weak_labels import label_density
 
     return label_density(frame, density_field(frame, rule), rule)
 
 
 def _metrics(options: Mapping[str, Any]) -> Callable[[Frame], Fields]:
-    from phaseseg.families.liquid_glass.metrics import glass_metrics
+    from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
 
     names = [name for name in signature(glass_metrics).parameters if name != "frame"]
     if not isinstance(options, Mapping):

@@ -197,7 +197,7 @@ class GlassMetrics(_GlassModifier):
         if "numba" not in sys.modules:
             yield "Loading; the very first use compiles for a while"
         from ovito_phaseseg import convert
-        from phaseseg.families.liquid_glass import metrics
+        from phaseseg.families.liquid_glass import structural_metrics as metrics
 
         def fields_of(atoms: Any) -> Any:
             return metrics.glass_metrics(atoms, convert.names_of(self.b), k=int(self.k), rule=self.rule)
@@ -343,7 +343,7 @@ class GlassClassifier(_GlassModifier):
         if "numba" not in sys.modules:
             yield "Loading; the very first use compiles for a while"
         from ovito_phaseseg import convert
-        from phaseseg.predict import load_model
+        from phaseseg.api import load_model
 
         network: Any = load_model(self.model_file or self.model, "liquid_glass")
         b = convert.names_of(self.b) or None

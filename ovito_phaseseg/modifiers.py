@@ -154,8 +154,8 @@ class WeakPhaseLabels(_PhaseModifier):
         if "numba" not in sys.modules:
             yield "Loading; the very first use compiles for a while"
         from ovito_phaseseg import convert
-        from phaseseg.families.segmentation.density import density_field
-        from phaseseg.families.segmentation.labels import interface_grid, label_density
+        from phaseseg.families.segmentation.labels.density import density_field
+        from phaseseg.families.segmentation.labels.weak_labels import interface_grid, label_density
 
         rule = self.rule()
         atoms = convert.frame_from_data(data, self.types)
@@ -184,7 +184,7 @@ class WeakPhaseLabels(_PhaseModifier):
     def rule(self) -> Any:
         """The parameters as a `LabelRule`."""
         from ovito_phaseseg.convert import names_of
-        from phaseseg.families.segmentation.config import LabelRule
+        from phaseseg.families.segmentation.rules import LabelRule
 
         return LabelRule(
             species=names_of(self.species),
@@ -306,7 +306,7 @@ class PhaseSegmentation(_PhaseModifier):
         if "numba" not in sys.modules:
             yield "Loading; the very first use compiles for a while"
         from ovito_phaseseg import convert
-        from phaseseg.predict import load_model
+        from phaseseg.api import load_model
 
         network = load_model(self.model_file or self.model, "segmentation")
         options = {

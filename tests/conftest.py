@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from phaseseg.checkpoint import Checkpoint, save_checkpoint
-from phaseseg.families.liquid_glass.config import GlassConfig
-from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.network import NetworkConfig
+from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames
 from phaseseg.testing import slab, sphere

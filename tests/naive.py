@@ -511,7 +511,7 @@ def network_logits(config, scaling, weights, features, pairs, dtype="float64"):
 
 
 def nearest_neighbors(frame, k, dimensions=None, tie=1e-9):
-    """Neighbors, lengths and shifts as in phaseseg.graph: all pairs over all images, all sorted."""
+    """Neighbors, lengths and shifts as in phaseseg.neighbors.graph: all pairs over all images, all sorted."""
     pbc = frame.pbc.copy()
     pbc[2] &= (dimensions or frame.n_dimensions) == 3
     frame = frame.replace(pbc=pbc)
@@ -577,7 +577,7 @@ def glass_network(config, weights, codes, edges, coordinates=None):
 
     edges : as `glass_edges` gives them; coordinates : (n, dimensions), where the network uses them
     """
-    from phaseseg.families.liquid_glass.config import LENGTH_CENTERS
+    from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS
 
     w = {name: np.asarray(values, dtype=np.float64) for name, values in weights.items()}
     centers = np.array(LENGTH_CENTERS)

@@ -108,7 +108,7 @@ class Constants(_Markdown):
     has_content = True
 
     def text(self) -> str:
-        from phaseseg.families.segmentation import config
+        from phaseseg.families.segmentation import rules as config
 
         numbers = {"MIN_CONTRAST": f"{config.MIN_CONTRAST:g}"}
         numbers["CLEAR_ONE"], numbers["CLEAR_TWO"] = (f"{number:g}" for number in config.CLEAR_CONTRAST)

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg import Frame, read_frames
-from phaseseg.families.segmentation.config import MIN_CONTRAST, LabelRule
-from phaseseg.families.segmentation.density import DensityField, Lattice, density_field
-from phaseseg.families.segmentation.labels import label_frame, label_trajectory, pooled_threshold
-from phaseseg.families.segmentation.threshold import measure_cuts
+from phaseseg.families.segmentation.labels.density import DensityField, Lattice, density_field
+from phaseseg.families.segmentation.labels.threshold import measure_cuts
+from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, pooled_threshold
+from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 from phaseseg.fields import BOUNDARY
 
 DT = 0.001  # ps per MD step

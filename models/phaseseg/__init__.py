@@ -10,19 +10,19 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from phaseseg.version import __version__
+
 if TYPE_CHECKING:
+    from phaseseg.api import load_model, predict
     from phaseseg.checkpoint import list_checkpoints, load_checkpoint
-    from phaseseg.families.liquid_glass.metrics import glass_metrics
-    from phaseseg.families.segmentation.labels import label_phases
+    from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
+    from phaseseg.families.segmentation.labels.weak_labels import label_phases
     from phaseseg.fields import Fields
     from phaseseg.frame import Frame
-    from phaseseg.graph import neighbor_graph
     from phaseseg.io import read_frames, write_frames, write_table
-    from phaseseg.predict import load_model, predict
+    from phaseseg.neighbors.graph import neighbor_graph
     from phaseseg.training import fit
     from phaseseg.trajectory import map_frames
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Frame": "phaseseg.frame",
@@ -31,19 +31,20 @@ _HOMES = {
     "write_frames": "phaseseg.io",
     "write_table": "phaseseg.io",
     "fit": "phaseseg.training",
-    "glass_metrics": "phaseseg.families.liquid_glass.metrics",
-    "label_phases": "phaseseg.families.segmentation.labels",
+    "glass_metrics": "phaseseg.families.liquid_glass.structural_metrics",
+    "label_phases": "phaseseg.families.segmentation.labels.weak_labels",
     "list_checkpoints": "phaseseg.checkpoint",
     "load_checkpoint": "phaseseg.checkpoint",
-    "load_model": "phaseseg.predict",
+    "load_model": "phaseseg.api",
     "map_frames": "phaseseg.trajectory",
-    "neighbor_graph": "phaseseg.graph",
-    "predict": "phaseseg.predict",
+    "neighbor_graph": "phaseseg.neighbors.graph",
+    "predict": "phaseseg.api",
 }
 
 __all__ = [
     "Fields",
     "Frame",
+    "__version__",
     "fit",
     "glass_metrics",
     "label_phases",
@@ -60,7 +61,7 @@ __all__ = [
 
 
 class _Package(ModuleType):
-    """`phaseseg.predict` is the function, also after the module of that name was imported."""
+    """`phaseseg.api` is the function, also after the module of that name was imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "predict" and isinstance(value, ModuleType):

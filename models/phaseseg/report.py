@@ -16,9 +16,9 @@ from math import inf, isfinite, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from phaseseg import __version__
 from phaseseg.fields import Table
 from phaseseg.io import OutputError, atomic_output, write_table
+from phaseseg.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

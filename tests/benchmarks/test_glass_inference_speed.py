@@ -22,10 +22,10 @@ from scipy.spatial import cKDTree
 
 from apart import run_apart
 from conftest import disordered_mixture, random_glass_checkpoint
-from phaseseg.families.liquid_glass.config import LENGTH_CENTERS, SCORE_BOUND
+from phaseseg.families.liquid_glass.crops import graph_of
 from phaseseg.families.liquid_glass.inference import Network
-from phaseseg.families.liquid_glass.prediction import GlassModel
-from phaseseg.families.liquid_glass.windows import graph_of
+from phaseseg.families.liquid_glass.model import GlassModel
+from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, SCORE_BOUND
 
 LARGE = os.environ.get("PHASESEG_BENCHMARK_LARGE") == "1"
 SIZES = (4320, 100_000, 1_000_000) if LARGE else (4320, 100_000)

@@ -20,10 +20,10 @@ from scipy.spatial import cKDTree
 from torch.nn import functional
 
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.config import LENGTH_CENTERS, SCORE_BOUND, GlassConfig
+from phaseseg.families.liquid_glass.crops import cells_of, cut_windows, draw_windows, window_graphs
+from phaseseg.families.liquid_glass.defaults import WINDOWS
 from phaseseg.families.liquid_glass.network import NODE_SHARE, GlassNetwork, glass_loss
-from phaseseg.families.liquid_glass.recipe import WINDOWS
-from phaseseg.families.liquid_glass.windows import cells_of, cut_windows, draw_windows, window_graphs
+from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, SCORE_BOUND, GlassConfig
 
 EDGE, N_ATOMS, BATCH, PLAIN, ROUNDS = 60.0, 4320, 16, 64, 3
 CENTERS = torch.tensor(LENGTH_CENTERS)

@@ -23,13 +23,13 @@ from scipy.spatial import cKDTree
 
 import naive
 from apart import run_apart
+from phaseseg.api import load_model
 from phaseseg.checkpoint import Checkpoint, load_checkpoint
 from phaseseg.families.segmentation.inference import Network, node_features
-from phaseseg.families.segmentation.network import NetworkConfig, Scaling
-from phaseseg.families.segmentation.prediction import SegmentationModel
-from phaseseg.graph import neighbor_graph
+from phaseseg.families.segmentation.model import SegmentationModel
+from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.io import read_frames
-from phaseseg.predict import load_model
+from phaseseg.neighbors.graph import neighbor_graph
 from phaseseg.testing import repeated
 
 TYPES = ("Fe", "Mg", "Si", "O", "N")

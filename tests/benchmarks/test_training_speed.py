@@ -18,13 +18,13 @@ import pytest
 import torch
 from torch import nn
 
+from phaseseg.families.segmentation.defaults import RECIPE
 from phaseseg.families.segmentation.fit import SegmentationNetwork
 from phaseseg.families.segmentation.inference import node_features
-from phaseseg.families.segmentation.network import NetworkConfig, Scaling
-from phaseseg.families.segmentation.recipe import RECIPE
-from phaseseg.graph import neighbor_graph
+from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.io import read_frames
-from phaseseg.layers import Neighbors
+from phaseseg.neighbors.graph import neighbor_graph
+from phaseseg.nn.layers import Neighbors
 
 SPECIES = ("Fe", "Mg", "Si", "O", "N")
 N_FRAMES, BATCH, PYG_STEPS, ROUNDS = 200, 10, 1, 3

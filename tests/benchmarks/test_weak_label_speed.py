@@ -21,8 +21,8 @@ import pytest
 import naive
 from apart import run_apart
 from phaseseg import Frame, label_phases
-from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.density import density_field
+from phaseseg.families.segmentation.labels.density import density_field
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.io import read_frames
 from phaseseg.testing import permuted, repeated
 

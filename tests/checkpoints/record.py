@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg import Frame, predict, read_frames
+from phaseseg.api import load_model
 from phaseseg.checkpoint import load_checkpoint
-from phaseseg.predict import load_model
 
 FOLDER = Path(__file__).parent / "recorded"
 FRAMES = {"small_3000K": 0, "small_4000K": 40}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from phaseseg import layers
 from phaseseg.families.segmentation.fit import SegmentationNetwork
-from phaseseg.families.segmentation.network import NetworkConfig
-from phaseseg.graph import neighbor_graph
-from phaseseg.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
+from phaseseg.families.segmentation.settings import NetworkConfig
+from phaseseg.neighbors.graph import neighbor_graph
+from phaseseg.nn import layers
+from phaseseg.nn.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
 
 RELATIVE = 1e-5  # of the largest number, as float32 allows; PyG itself is no closer to float64
 

@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from phaseseg import memory
-from phaseseg.memory import LARGEST_SHELF, SMALLEST, borrow
+from phaseseg.compiled import buffer_pool as memory
+from phaseseg.compiled.buffer_pool import LARGEST_SHELF, SMALLEST, borrow
 
 BIG = 2 * SMALLEST
 

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 import naive
 from phaseseg import Frame
-from phaseseg.graph import nearest_neighbors, neighbor_graph
+from phaseseg.neighbors.graph import nearest_neighbors, neighbor_graph
 from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
 
 SKEWED = ((20.0, 0, 0), (17.0, 9.0, 0), (-14.0, 6.0, 8.0))

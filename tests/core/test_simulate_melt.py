@@ -370,9 +370,7 @@ def test_lammps_has_the_forces_of_the_model(tmp_path: Path) -> None:
 
 
 def test_recipe_is_what_the_readme_says() -> None:
-    folder = Path(melt.__file__).parents[2] / "recipes" / "melt"
-    if not folder.is_dir():  # installed from a wheel
-        folder = Path(melt.__file__).parents[1] / "recipes" / "melt"
+    folder = Path(melt.__file__).parents[1] / "recipes" / "melt"
     assert json.loads((folder / "melt.json").read_text(encoding="utf-8")) == melt_recipe()
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "Not ab initio" in text

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.rules import LabelRule
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

@@ -9,8 +9,8 @@ import pytest
 
 from phaseseg import Frame, write_frames
 from phaseseg.checkpoint import Checkpoint, save_checkpoint
-from phaseseg.families.liquid_glass.config import GlassConfig
-from phaseseg.families.segmentation import density
+from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.segmentation.labels import density
 
 
 @pytest.fixture(scope="session")

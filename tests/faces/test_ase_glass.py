@@ -101,7 +101,7 @@ def test_units(atoms):
 
 
 def test_calculator_of_metrics(atoms, monkeypatch):
-    from phaseseg.families.liquid_glass import metrics
+    from phaseseg.families.liquid_glass import structural_metrics as metrics
 
     runs, real = [], metrics.glass_metrics
 

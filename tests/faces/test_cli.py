@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 import phaseseg
 from phaseseg import cli
 from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE, Labeling
-from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.labels import label_frame
+from phaseseg.families.segmentation.labels.weak_labels import label_frame
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames, write_frames
 

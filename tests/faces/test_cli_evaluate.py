@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from phaseseg import cli
 from phaseseg.checkpoint import save_checkpoint
-from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.labels import label_frame
+from phaseseg.families.segmentation.labels.weak_labels import label_frame
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.io import write_frames
 
 

@@ -141,7 +141,7 @@ def test_bad_input(trajectory: Path, pair: Path, tmp_path: Path) -> None:
 def test_a_device_that_is_not_there(
     trajectory: Path, make_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from phaseseg import devices
+    from phaseseg.nn import device as devices
 
     path = tmp_path / "own.safetensors"
     save_checkpoint(make_checkpoint(species=("Fe", "O"), cut=0.41), path)

@@ -238,7 +238,7 @@ def test_an_interruption_discards_the_partial_output(
 def test_a_device_that_is_not_there(
     run_file: Path, make_glass_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from phaseseg import devices
+    from phaseseg.nn import device as devices
 
     path = tmp_path / "own.safetensors"
     save_checkpoint(make_glass_checkpoint("liquid_glass/own-v1", hidden=7), path)

@@ -21,8 +21,8 @@ from traits.api import TraitError
 import ovito_phaseseg
 from ovito_phaseseg import RestorePhaseTypes, WeakPhaseLabels
 from phaseseg import label_phases
-from phaseseg.families.segmentation import density
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.labels import density
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.fields import PHASE_CLASSES
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames, write_frames

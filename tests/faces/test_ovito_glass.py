@@ -18,7 +18,7 @@ from traits.api import TraitError
 from faces.test_ovito import collection, python
 from ovito_phaseseg import GlassMetrics
 from phaseseg import Frame, glass_metrics
-from phaseseg.families.liquid_glass import metrics
+from phaseseg.families.liquid_glass import structural_metrics as metrics
 from phaseseg.fields import FIELD_SPECS
 from phaseseg.io import read_frames
 

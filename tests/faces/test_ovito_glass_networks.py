@@ -33,7 +33,7 @@ def layer(make_mixture):
 @pytest.fixture
 def runs(monkeypatch):
     """Counts how often networks run."""
-    from phaseseg.families.liquid_glass.prediction import GlassModel
+    from phaseseg.families.liquid_glass.model import GlassModel
 
     calls = []
     real = GlassModel.answer

@@ -40,7 +40,7 @@ def drop(make_drops):
 @pytest.fixture
 def runs(monkeypatch):
     """Counts how often a network runs."""
-    from phaseseg.families.segmentation.prediction import SegmentationModel
+    from phaseseg.families.segmentation.model import SegmentationModel
 
     calls = []
     real = SegmentationModel.score

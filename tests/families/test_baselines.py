@@ -13,9 +13,12 @@ from phaseseg.families.segmentation.baselines import (
     decode,
     fit_thresholds,
 )
-from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.families.segmentation.evaluation import WIDTHS, Segmentation, WeakLabels, compare
-from phaseseg.families.segmentation.hard_cases import (
+from phaseseg.families.segmentation.labels.weak_labels import label_frame
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.fields import BOUNDARY, RICH
+from phaseseg.frame import Frame
+from phaseseg.recipes.segmentation.stress_cases import (
     MARGIN,
     averaged_case,
     coarsening_cases,
@@ -26,9 +29,6 @@ from phaseseg.families.segmentation.hard_cases import (
     open_pieces,
     stamped_cases,
 )
-from phaseseg.families.segmentation.labels import label_frame
-from phaseseg.fields import BOUNDARY, RICH
-from phaseseg.frame import Frame
 from phaseseg.testing import AWKWARD
 
 RULE = LabelRule(sigma=2.0, threshold=0.04)

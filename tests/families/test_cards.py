@@ -9,7 +9,7 @@ import pytest
 
 from phaseseg.checkpoint import load_checkpoint, save_checkpoint
 
-SCRIPT = Path(__file__).resolve().parents[2] / "models" / "recipes" / "segmentation" / "make_cards.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "models" / "recipes" / "segmentation" / "cards.py"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from scipy.special import erf
 
 import naive
 from phaseseg import Frame, label_phases
-from phaseseg.families.segmentation.composition import ROWS, count_atoms, fit_interface
+from phaseseg.families.segmentation.labels.composition import ROWS, count_atoms, fit_interface
 from phaseseg.testing import EXACT, LITERATURE, ROUNDING
 
 NAMES = ("Fe", "Mg", "Si", "O", "N")

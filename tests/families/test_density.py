@@ -8,9 +8,9 @@ from numpy.testing import assert_allclose
 
 import naive
 from phaseseg import Frame, label_phases
-from phaseseg.families.segmentation import density as density_module
-from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.density import Lattice, density_field, exact_density, plan_lattice
+from phaseseg.families.segmentation.labels import density as density_module
+from phaseseg.families.segmentation.labels.density import Lattice, density_field, exact_density, plan_lattice
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.testing import AWKWARD, ROUNDING
 
 # Aliasing at voxel = sigma / 2, as a fraction of the largest density: measured 5e-4 and 3e-3 at most.

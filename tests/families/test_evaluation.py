@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from phaseseg.families.segmentation.config import LabelRule
 from phaseseg.families.segmentation.evaluation import (
     WIDTHS,
     Case,
@@ -22,8 +21,9 @@ from phaseseg.families.segmentation.evaluation import (
 )
 from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
 from phaseseg.families.segmentation.evaluation_report import write_evaluation
-from phaseseg.families.segmentation.labels import label_frame
-from phaseseg.families.segmentation.prediction import SegmentationModel
+from phaseseg.families.segmentation.labels.weak_labels import label_frame
+from phaseseg.families.segmentation.model import SegmentationModel
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.fields import BOUNDARY, POOR, RICH
 from phaseseg.frame import Frame
 from phaseseg.metrics import roc_curve

@@ -17,10 +17,10 @@ from phaseseg.families.liquid_glass.attention import (
     trough,
     window_counts,
 )
-from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.families.liquid_glass.crops import cells_of, cut_windows, draw_windows, window_graphs
 from phaseseg.families.liquid_glass.inference import Network
-from phaseseg.families.liquid_glass.metrics import graph_counts
-from phaseseg.families.liquid_glass.windows import cells_of, cut_windows, draw_windows, window_graphs
+from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.liquid_glass.structural_metrics import graph_counts
 
 # The cut ------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from phaseseg.families.liquid_glass.baselines import (
     radial_distribution,
     three_metrics,
 )
-from phaseseg.families.liquid_glass.metrics import glass_metrics
+from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
 from phaseseg.frame import Frame
 
 

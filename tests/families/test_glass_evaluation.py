@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from phaseseg.families.liquid_glass.baselines import BASELINES, POTENTIAL_ENERGY, THREE_METRICS
+from phaseseg.families.liquid_glass.crops import count_particles
 from phaseseg.families.liquid_glass.evaluation import (
     BaselineNumbers,
     Judge,
@@ -30,7 +31,7 @@ from phaseseg.families.liquid_glass.evaluation import (
     scores_of_windows,
     window_frames,
 )
-from phaseseg.families.liquid_glass.sets import (
+from phaseseg.recipes.liquid_glass.datasets import (
     Configurations,
     GlassSet,
     State,
@@ -38,7 +39,6 @@ from phaseseg.families.liquid_glass.sets import (
     matched_temperature,
     six_sets,
 )
-from phaseseg.families.liquid_glass.windows import count_particles
 
 RECIPE = Path(__file__).resolve().parents[2] / "models" / "recipes" / "liquid_glass"
 HOT, COLD = State(1000, 1.0), State(1000, 0.05)
@@ -62,7 +62,7 @@ def configurations(make_disorder):
 def cards():
     sys.path.insert(0, str(RECIPE))
     try:
-        spec = importlib.util.spec_from_file_location("make_glass_cards", RECIPE / "make_cards.py")
+        spec = importlib.util.spec_from_file_location("make_glass_cards", RECIPE / "cards.py")
         module = importlib.util.module_from_spec(spec)
         sys.modules["make_glass_cards"] = module
         spec.loader.exec_module(module)

@@ -14,7 +14,7 @@ from phaseseg import Frame, training
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.liquid_glass import fit as fitting
 from phaseseg.families.liquid_glass import search as searching
-from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.families.liquid_glass.crops import count_particles, cut_windows, window_graphs
 from phaseseg.families.liquid_glass.fit import (
     GlassRun,
     Problem,
@@ -26,7 +26,7 @@ from phaseseg.families.liquid_glass.fit import (
 )
 from phaseseg.families.liquid_glass.network import GlassNetwork
 from phaseseg.families.liquid_glass.search import fit_with_search, search_liquid_glass
-from phaseseg.families.liquid_glass.windows import count_particles, cut_windows, window_graphs
+from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.io import read_frames, write_frames
 from phaseseg.training import fit
 

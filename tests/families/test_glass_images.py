@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import naive
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.config import GlassConfig
 from phaseseg.families.liquid_glass.image_inference import image_logits
 from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, render, turned
+from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.testing import ROUNDING, permuted, repeated, translated, wrapped_elsewhere
 
 # Shares of 8 x 8 points beside exact ones, a few of which are on the wrong side of a circle.

@@ -9,15 +9,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.config import LENGTH_CENTERS, GlassConfig
-from phaseseg.families.liquid_glass.inference import Network
-from phaseseg.families.liquid_glass.windows import (
+from phaseseg.families.liquid_glass.crops import (
     cells_of,
     cut_windows,
     draw_windows,
     graph_of,
     window_graphs,
 )
+from phaseseg.families.liquid_glass.inference import Network
+from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, GlassConfig
 from phaseseg.testing import permuted, repeated, rolled_axes, translated, wrapped_elsewhere
 
 CELLS = {

@@ -10,9 +10,7 @@ import torch
 
 import naive
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.config import GlassConfig
-from phaseseg.families.liquid_glass.network import GlassNetwork, glass_loss
-from phaseseg.families.liquid_glass.windows import (
+from phaseseg.families.liquid_glass.crops import (
     Graphs,
     Picks,
     cells_of,
@@ -21,6 +19,8 @@ from phaseseg.families.liquid_glass.windows import (
     graph_of,
     window_graphs,
 )
+from phaseseg.families.liquid_glass.network import GlassNetwork, glass_loss
+from phaseseg.families.liquid_glass.settings import GlassConfig
 
 ROUNDING = {"rtol": 1e-9, "atol": 1e-10}
 SINGLE = {"rtol": 1e-4, "atol": 1e-5}

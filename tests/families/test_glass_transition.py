@@ -10,9 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from phaseseg.families.liquid_glass.slopes import Bootstrap, break_scan, slope_change, two_lines
-from phaseseg.families.liquid_glass.transition import METRICS, analyze_transition, energy_crossing
-from phaseseg.families.liquid_glass.transition_report import transition_figures, write_transition
+from phaseseg.families.liquid_glass.transition.analysis import METRICS, analyze_transition, energy_crossing
+from phaseseg.families.liquid_glass.transition.regression import (
+    Bootstrap,
+    break_scan,
+    slope_change,
+    two_lines,
+)
+from phaseseg.families.liquid_glass.transition.report import transition_figures, write_transition
 from phaseseg.fields import Table
 from phaseseg.report import png
 

@@ -8,7 +8,7 @@ import naive
 from phaseseg import Frame
 from phaseseg.families.segmentation import inference
 from phaseseg.families.segmentation.inference import Network, node_features
-from phaseseg.families.segmentation.network import NetworkConfig, Scaling
+from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
 
 # Of the largest |logit|, against float64: sums of some hundred float32 terms, layer after layer.
@@ -162,7 +162,7 @@ def test_attention_that_spreads_beyond_float32(network, scale, monkeypatch):
             weights[name] *= np.float32(scale)
     frame = AWKWARD["triclinic"]()
     calls = []
-    exact = inference.walk.exact_sums
+    exact = inference.neighbor_sums.exact_sums
     monkeypatch.setattr(inference.walk, "exact_sums", lambda *args: (calls.append(1), exact(*args)))
     if scale == 1:
         monkeypatch.setattr(inference, "LARGEST_SPREAD", 0.0)

@@ -15,7 +15,7 @@ import naive
 from phaseseg import Frame, label_phases, load_model, predict
 from phaseseg.checkpoint import CheckpointError, save_checkpoint
 from phaseseg.families.segmentation import inference
-from phaseseg.families.segmentation.prediction import SegmentationModel, score_field, voxel_boundary
+from phaseseg.families.segmentation.model import SegmentationModel, score_field, voxel_boundary
 from phaseseg.fields import BOUNDARY, POOR, RICH
 from phaseseg.testing import (
     AWKWARD,
@@ -474,7 +474,7 @@ def test_models_are_kept_by_their_content(tmp_path, make_checkpoint):
 
 
 def test_only_so_many_models_are_kept(tmp_path, make_checkpoint):
-    door = sys.modules["phaseseg.predict"]
+    door = sys.modules["phaseseg.api"]
     path = tmp_path / "first.safetensors"
     save_checkpoint(make_checkpoint(cut=0.123), path)
     first = load_model(path)
@@ -501,10 +501,10 @@ def test_checkpoints_that_are_no_models(make_checkpoint):
 
 def test_predict_is_a_function_though_a_module_has_its_name():
     import phaseseg
-    import phaseseg.predict
+    import phaseseg.api
 
-    assert phaseseg.predict is predict and callable(predict)
-    assert sys.modules["phaseseg.predict"].predict is predict
+    assert phaseseg.api is predict and callable(predict)
+    assert sys.modules["phaseseg.api"].predict is predict
 
 
 # Torch --------------------------------------------------------------------------------------------
@@ -530,7 +530,7 @@ def test_a_gpu_that_is_not_there_is_told(model, small):
 
 
 def test_torch_that_is_not_there_is_told(make_checkpoint, small, monkeypatch):
-    from phaseseg import devices
+    from phaseseg.nn import device as devices
 
     monkeypatch.setattr(devices, "find_spec", lambda name: None)
     model = SegmentationModel.of(make_checkpoint())

@@ -11,12 +11,12 @@ import pytest
 
 from phaseseg import __version__
 from phaseseg.families.segmentation import figures
-from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.labels import label_frame
+from phaseseg.families.segmentation.labels.composition_rows import composition_rows
+from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.report import Report, write_report
-from phaseseg.families.segmentation.series import BoundaryScan, Summary
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.slices import _Plane, figure_slices
-from phaseseg.families.segmentation.wording import composition_rows
+from phaseseg.families.segmentation.trajectory_statistics import BoundaryScan, Summary
 from phaseseg.fields import Grid, Table
 from phaseseg.frame import Frame
 from phaseseg.io import OutputError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phaseseg.families.segmentation.prediction import SegmentationModel
+from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.families.segmentation.selection import (
     Candidate,
     choice_table,

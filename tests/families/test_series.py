@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from phaseseg.families.segmentation.series import (
+from phaseseg.families.segmentation.trajectory_statistics import (
     BoundaryScan,
     Summary,
     best_boundary_width,

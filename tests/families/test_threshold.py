@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import naive
 from phaseseg import Frame, label_phases
-from phaseseg.families.segmentation.config import CLEAR_CONTRAST, MIN_CONTRAST, LabelRule
-from phaseseg.families.segmentation.density import density_field
-from phaseseg.families.segmentation.threshold import measure_cuts, pooled_threshold
+from phaseseg.families.segmentation.labels.density import density_field
+from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold
+from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, LabelRule
 from phaseseg.testing import AWKWARD, ROUNDING, slab
 
 FLOAT32 = ROUNDING["float32"]

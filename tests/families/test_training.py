@@ -13,13 +13,13 @@ from torch import nn
 from phaseseg import training
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.segmentation import fit as fitting
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.defaults import RECIPE_RULE, TRAINING
 from phaseseg.families.segmentation.fit import BOUND, SegmentationNetwork, fit_segmentation
-from phaseseg.families.segmentation.labels import label_frame, pooled_threshold
-from phaseseg.families.segmentation.network import NetworkConfig, Scaling
-from phaseseg.families.segmentation.recipe import RECIPE_RULE, TRAINING
+from phaseseg.families.segmentation.labels.weak_labels import label_frame, pooled_threshold
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.io import read_frames
-from phaseseg.layers import Neighbors
+from phaseseg.nn.layers import Neighbors
 from phaseseg.training import Settings, Task, fit, train_members, validation_block, validation_runs
 
 NETWORK = {"hidden": 4, "heads": 2, "layers": 1, "readout": 8}

@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-import phaseseg
 from phaseseg.cli.demo import demo_command
 from phaseseg.cli.evaluate import evaluate_command, select_command
 from phaseseg.cli.label import label_command
@@ -21,6 +20,7 @@ from phaseseg.cli.models import models_app
 from phaseseg.cli.predict import predict_command
 from phaseseg.cli.simulate import simulate_app
 from phaseseg.cli.train import train_app
+from phaseseg.version import __version__
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -44,7 +44,7 @@ def main() -> None:
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"phaseseg {phaseseg.__version__}")
+        typer.echo(f"phaseseg {__version__}")
         raise typer.Exit
 
 

@@ -16,8 +16,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-import phaseseg
-from phaseseg.families.segmentation.config import LabelRule, Rule
+from phaseseg.families.segmentation.rules import LabelRule, Rule
+from phaseseg.version import __version__
 
 if TYPE_CHECKING:
     from phaseseg.families.segmentation.report import Report
@@ -236,7 +236,7 @@ class Labeling:
         workers: int = 1,
         scan: bool = False,
     ) -> None:
-        from phaseseg.families.segmentation.series import BoundaryScan, Summary
+        from phaseseg.families.segmentation.trajectory_statistics import BoundaryScan, Summary
 
         self.source, self.rule, self.average, self.workers = source, rule, average, workers
         self.label, self.done = label, done
@@ -268,7 +268,7 @@ class Labeling:
             raise ValueError(f"{self.source}: there are no frames to label.")
 
     def _pairs(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Fields]]:
-        from phaseseg.families.segmentation.labels import label_frame, label_trajectory
+        from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory
         from phaseseg.trajectory import map_frames
 
         function = self.label
@@ -311,7 +311,7 @@ def write_or_drop(results: Iterable[tuple[Frame, Fields]], output: Path | None) 
 
 def finish(run: Labeling, tables_to: Path | None, folder: Path | None, *, as_json: bool, quiet: bool) -> None:
     """Tables, report, and what is printed."""
-    from phaseseg.families.segmentation.series import boundary_sentence
+    from phaseseg.families.segmentation.trajectory_statistics import boundary_sentence
     from phaseseg.report import duration
 
     tables = run.summary.tables()
@@ -360,7 +360,7 @@ def _results(run: Labeling, tables: Mapping[str, Table], messages: list[str]) ->
         return None if isinstance(value, float) and not isfinite(value) else value
 
     return {
-        "version": phaseseg.__version__,
+        "version": __version__,
         "input": run.source,
         "frames": len(run.summary),
         "seconds": run.seconds,
@@ -376,7 +376,7 @@ def _results(run: Labeling, tables: Mapping[str, Table], messages: list[str]) ->
 def print_composition(table: Table, name: str, n_frames: int) -> None:
     from rich.table import Table as RichTable
 
-    from phaseseg.families.segmentation.wording import composition_rows
+    from phaseseg.families.segmentation.labels.composition_rows import composition_rows
     from phaseseg.report import value_and_error
 
     console = results_console()

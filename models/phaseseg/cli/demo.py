@@ -13,7 +13,7 @@ from rich.console import Console
 
 from phaseseg.cli.console import Labeling, exit_codes, frame_progress, note, print_composition
 from phaseseg.cli.metrics import metrics_command
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.rules import LabelRule
 
 DEFAULT = LabelRule()
 MELTS = ("melt_large_3000K", "melt_large_4000K", "melt_small_3000K", "melt_small_4000K")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-import phaseseg
 from phaseseg.cli.console import (
     AsJson,
     Device,
@@ -33,10 +32,11 @@ from phaseseg.cli.console import (
     results_console,
     usage_errors,
 )
+from phaseseg.version import __version__
 
 if TYPE_CHECKING:
     from phaseseg.families.segmentation.evaluation import Evaluation, Method
-    from phaseseg.families.segmentation.prediction import SegmentationModel
+    from phaseseg.families.segmentation.model import SegmentationModel
     from phaseseg.fields import Table
     from phaseseg.frame import Frame
 
@@ -80,8 +80,8 @@ def evaluate_command(
 ) -> None:
     """Compare predictions of a network with weak labels, or with labels of your own."""
     with exit_codes(f"The report in {report} was not written." if report else ""):
+        from phaseseg.api import load_model
         from phaseseg.families.segmentation.evaluation import WIDTHS, evaluate
-        from phaseseg.predict import load_model
         from phaseseg.report import duration
 
         with usage_errors():
@@ -164,7 +164,7 @@ def _baselines(
 
 def _about(network: SegmentationModel, inputs: Sequence[Path], seconds: float) -> dict[str, Any]:
     return {
-        "version": phaseseg.__version__,
+        "version": __version__,
         "checkpoint": {"name": network.name, "hash": network.checkpoint.hash},
         "label_rule": network.label_rule.to_dict(),
         "inputs": [path.name for path in inputs],
@@ -266,9 +266,9 @@ def select_command(
 ) -> None:
     """Choose the frames most worth labeling next: uncertain ones that differ from each other."""
     with exit_codes(f"{output} was not written." if output else ""):
+        from phaseseg.api import load_model
         from phaseseg.families.segmentation.selection import choice_table, describe, select_frames
         from phaseseg.io import write_table
-        from phaseseg.predict import load_model
 
         with usage_errors():
             if n < 1:

@@ -31,7 +31,7 @@ from phaseseg.cli.console import (
     usage_errors,
     write_or_drop,
 )
-from phaseseg.families.segmentation.config import LabelRule
+from phaseseg.families.segmentation.rules import LabelRule
 
 DEFAULT = LabelRule()
 SPECIES = ",".join(DEFAULT.species)
@@ -101,7 +101,7 @@ def label_command(
             note("--average labels the frames in order, in one process; --workers is not used.")
         with frame_progress(input.name, shown=not quiet and not as_json) as counted:
             if pooled:
-                from phaseseg.families.segmentation.labels import pooled_threshold
+                from phaseseg.families.segmentation.labels.weak_labels import pooled_threshold
 
                 rule = pooled_threshold(counted(reader(), "finding one cut"), rule)
             run = Labeling(input.name, rule, average=average, workers=workers, scan=boundary_scan)

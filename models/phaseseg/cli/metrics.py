@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import phaseseg
 from phaseseg.cli.console import (
     AsJson,
     Format,
@@ -31,9 +30,10 @@ from phaseseg.cli.console import (
     split_names,
     usage_errors,
 )
+from phaseseg.version import __version__
 
 if TYPE_CHECKING:
-    from phaseseg.families.liquid_glass.transition import Transition
+    from phaseseg.families.liquid_glass.transition.analysis import Transition
     from phaseseg.fields import Table
     from phaseseg.frame import Frame
 
@@ -82,7 +82,7 @@ def metrics_command(
 ) -> None:
     """Count disjoint graphs, B–B edges and isolated A; test them for a change of slope at T_g."""
     with exit_codes(f"{output} was not written." if output else ""):
-        from phaseseg.families.liquid_glass.transition import analyze_transition
+        from phaseseg.families.liquid_glass.transition.analysis import analyze_transition
         from phaseseg.report import duration
 
         with usage_errors():
@@ -118,14 +118,14 @@ def metrics_command(
                 raise ValueError(sentence)
         settings = {
             "b": list(species), "k": k, "rule": rule, "temperature": key if listed is None else listed,
-            "tg": tg, "bootstrap": bootstrap, "version": phaseseg.__version__,
+            "tg": tg, "bootstrap": bootstrap, "version": __version__,
         }  # fmt: skip
         messages = list(result.messages) if result is not None else [sentence]
         content = _content(input, settings, messages, table, result, seconds)
         if output is not None:
             _write(output, table, result, content)
         if report is not None and result is not None:
-            from phaseseg.families.liquid_glass.transition_report import write_transition
+            from phaseseg.families.liquid_glass.transition.report import write_transition
 
             page = write_transition(report, result, table, source=name, settings=settings)
             if not quiet:
@@ -186,7 +186,7 @@ def _readers(
 
 def _count(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str, Any]:
     """The row of a frame; also called in other processes."""
-    from phaseseg.families.liquid_glass.metrics import glass_metrics
+    from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
 
     fields = glass_metrics(frame, b=b, k=k, rule=rule)
     return {

@@ -33,7 +33,7 @@ from phaseseg.cli.console import (
     usage_errors,
     write_or_drop,
 )
-from phaseseg.families.segmentation.config import PredictionRule
+from phaseseg.families.segmentation.rules import PredictionRule
 
 # That of `load_model`, whose module would make `--help` wait for NumPy.
 MODEL = "segmentation/gat-v1"
@@ -100,7 +100,7 @@ def predict_command(
 ) -> None:
     """Ask a trained network: the phase of every atom of a melt, or whether a mixture is liquid or glass."""
     with exit_codes(f"{output} was not written." if output else ""):
-        from phaseseg.predict import load_model, predict
+        from phaseseg.api import load_model, predict
 
         network = load_model(model)
         family = network.checkpoint.family

@@ -15,11 +15,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
-import phaseseg
 from phaseseg.cli.console import note, results_console
+from phaseseg.version import __version__
 
 if TYPE_CHECKING:
-    from phaseseg.families.liquid_glass.prediction import GlassRule
+    from phaseseg.families.liquid_glass.model import GlassRule
     from phaseseg.fields import Fields, Table
     from phaseseg.frame import Frame
 
@@ -221,7 +221,7 @@ def _content(run: GlassRun, table: Table) -> dict[str, Any]:
         return None if isinstance(value, float) and not isfinite(value) else value
 
     return {
-        "version": phaseseg.__version__,
+        "version": __version__,
         "input": run.source,
         "frames": len(run),
         "seconds": run.seconds,

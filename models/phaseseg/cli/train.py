@@ -23,9 +23,9 @@ from phaseseg.cli.console import (
     split_names,
     usage_errors,
 )
-from phaseseg.families.liquid_glass import recipe as glass
-from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE, TRAINING
+from phaseseg.families.liquid_glass import defaults as glass
+from phaseseg.families.segmentation.defaults import RECIPE, RECIPE_RULE, TRAINING
+from phaseseg.families.segmentation.rules import LabelRule
 
 SPECIES = ",".join(RECIPE_RULE.species)
 
@@ -316,7 +316,7 @@ def _numbers(text: str, option: str, example: str) -> tuple[float, ...]:
 
 def _network(**options: Any) -> dict[str, Any]:
     """The options, checked as far as they can be without the species of the data."""
-    from phaseseg.families.segmentation.network import NetworkConfig
+    from phaseseg.families.segmentation.settings import NetworkConfig
 
     counter = options["counter"]
     NetworkConfig(**{**options, "species": ("X", *counter), "target": ("X",)})
@@ -325,7 +325,7 @@ def _network(**options: Any) -> dict[str, Any]:
 
 def _check_glass(network: dict[str, Any]) -> None:
     """Refuse settings out of range, and those of the other architecture, before any file is read."""
-    from phaseseg.families.liquid_glass.config import GlassConfig
+    from phaseseg.families.liquid_glass.settings import GlassConfig
 
     images = network["architecture"] == "cnn"
     of_other = ("attention", "features", "window", "k", "hidden", "steps", "ffn_layers")

@@ -77,13 +77,13 @@ def melt_recipe() -> dict[str, Any]:
     FileNotFoundError
         If the recipe is missing from the installation.
     """
-    # In a wheel the recipes lie inside the package, in a checkout beside it.
-    for folder in (importlib.resources.files("phaseseg") / "recipes", Path(__file__).parents[2] / "recipes"):
-        path = folder / "melt" / "melt.json"
-        if path.is_file():
-            recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return recipe
-    raise FileNotFoundError("The recipe melt/melt.json is missing from this installation; install it again.")
+    path = importlib.resources.files("phaseseg") / "recipes" / "melt" / "melt.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            "The recipe melt/melt.json is missing from this installation; install it again."
+        )
+    recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return recipe
 
 
 def _of_pair(table: dict[str, Any], first: str, second: str) -> Any:

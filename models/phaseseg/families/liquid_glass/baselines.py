@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.families.liquid_glass.metrics import Rule, glass_metrics
+from phaseseg.families.liquid_glass.structural_metrics import Rule, glass_metrics
 from phaseseg.frame import Frame
-from phaseseg.graph import neighbor_graph
+from phaseseg.neighbors.graph import neighbor_graph
 
 Floats = NDArray[np.float64]
 

@@ -23,13 +23,7 @@ from phaseseg.families.liquid_glass.attention import (
     trough,
 )
 from phaseseg.families.liquid_glass.baselines import Baseline
-from phaseseg.families.liquid_glass.config import GlassConfig
-from phaseseg.families.liquid_glass.images import Plane, Style, draw
-from phaseseg.families.liquid_glass.inference import GlassOutput
-from phaseseg.families.liquid_glass.prediction import GlassModel, _images
-from phaseseg.families.liquid_glass.sets import Configurations, GlassSet, temperature_of
-from phaseseg.families.liquid_glass.slopes import Bootstrap
-from phaseseg.families.liquid_glass.windows import (
+from phaseseg.families.liquid_glass.crops import (
     Cells,
     Graphs,
     Picks,
@@ -39,9 +33,15 @@ from phaseseg.families.liquid_glass.windows import (
     graph_of,
     window_graphs,
 )
+from phaseseg.families.liquid_glass.images import Plane, Style, draw
+from phaseseg.families.liquid_glass.inference import GlassOutput
+from phaseseg.families.liquid_glass.model import GlassModel, _images
+from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.liquid_glass.transition.regression import Bootstrap
 from phaseseg.fields import Bonds
 from phaseseg.frame import Frame
-from phaseseg.graph import nearest_neighbors
+from phaseseg.neighbors.graph import nearest_neighbors
+from phaseseg.recipes.liquid_glass.datasets import Configurations, GlassSet, temperature_of
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

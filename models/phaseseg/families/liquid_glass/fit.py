@@ -19,22 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-import phaseseg
 from phaseseg.checkpoint import SUFFIX, Checkpoint, save_checkpoint
-from phaseseg.families.liquid_glass.config import GlassConfig
-from phaseseg.families.liquid_glass.image_network import ImageNetwork
-from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
-from phaseseg.families.liquid_glass.network import GlassNetwork, glass_loss
-from phaseseg.families.liquid_glass.recipe import (
-    FOLDS,
-    HELD_WINDOWS,
-    IMAGE_RECIPE,
-    IMAGES,
-    RECIPE,
-    TRAINING,
-    WINDOWS,
-)
-from phaseseg.families.liquid_glass.windows import (
+from phaseseg.families.liquid_glass.crops import (
     Picks,
     cells_of,
     count_particles,
@@ -43,6 +29,19 @@ from phaseseg.families.liquid_glass.windows import (
     graph_of,
     window_graphs,
 )
+from phaseseg.families.liquid_glass.defaults import (
+    FOLDS,
+    HELD_WINDOWS,
+    IMAGE_RECIPE,
+    IMAGES,
+    RECIPE,
+    TRAINING,
+    WINDOWS,
+)
+from phaseseg.families.liquid_glass.image_network import ImageNetwork
+from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
+from phaseseg.families.liquid_glass.network import GlassNetwork, glass_loss
+from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.frame import Frame, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
 from phaseseg.training import (
@@ -58,6 +57,7 @@ from phaseseg.training import (
     train_members,
     write_curves,
 )
+from phaseseg.version import __version__
 
 Run = str | os.PathLike[str] | Iterable[Frame]
 Label = Callable[[Frame], bool | None]
@@ -608,7 +608,7 @@ def fit_liquid_glass(
             "held_windows": held_windows,
             "best_epochs": [member.best_epoch for member in members],
             "seconds": round(sum(member.seconds for member in members), 1),
-            "versions": {"phaseseg": phaseseg.__version__, "torch": torch.__version__},
+            "versions": {"phaseseg": __version__, "torch": torch.__version__},
             "members": _member_table(members, scores, whole),
             "validation": _validation_numbers(scores, whole, scaling),
         },

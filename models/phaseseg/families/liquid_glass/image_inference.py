@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.liquid_glass.config import GlassConfig
-from phaseseg.kernels import jit
-from phaseseg.lanes import WIDTH, load, splat, spread, store
+from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import WIDTH, load, splat, spread, store
+from phaseseg.families.liquid_glass.settings import GlassConfig
 
 Floats = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.families.liquid_glass.settings import GlassConfig
 
 _MOMENTUM = 0.1  # weight of a batch in the running statistics
 _LEAST_VARIANCE = 1e-5

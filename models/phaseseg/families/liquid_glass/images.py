@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.compiled.jit import jit
+from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.frame import Frame
-from phaseseg.kernels import jit
 
 Floats = NDArray[np.float32]
 

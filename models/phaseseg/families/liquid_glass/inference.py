@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.liquid_glass.config import SCORE_BOUND, GlassConfig
-from phaseseg.families.liquid_glass.windows import Graphs
-from phaseseg.kernels import jit
-from phaseseg.lanes import WIDTH, dense, load, splat, store, total
-from phaseseg.memory import borrow
+from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import WIDTH, dense, load, splat, store, total
+from phaseseg.families.liquid_glass.crops import Graphs
+from phaseseg.families.liquid_glass.settings import SCORE_BOUND, GlassConfig
 
 _BOUND = np.float32(SCORE_BOUND)
 

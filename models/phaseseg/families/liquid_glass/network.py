@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from phaseseg.families.liquid_glass.config import SCORE_BOUND, GlassConfig
-from phaseseg.families.liquid_glass.windows import Edges, Graphs
-from phaseseg.kernels import jit
+from phaseseg.compiled.jit import jit
+from phaseseg.families.liquid_glass.crops import Edges, Graphs
+from phaseseg.families.liquid_glass.settings import SCORE_BOUND, GlassConfig
 
 NODE_SHARE = 0.5
 """Weight of the particles' loss beside that of the graphs."""

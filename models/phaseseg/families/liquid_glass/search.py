@@ -23,7 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
-from phaseseg.families.liquid_glass.config import GlassConfig
+from phaseseg.families.liquid_glass.defaults import (
+    FOLDS,
+    HELD_WINDOWS,
+    SEARCH_EPOCHS,
+    SEARCH_SPACE,
+    TRAINING,
+    WINDOWS,
+)
 from phaseseg.families.liquid_glass.fit import (
     GlassRun,
     Label,
@@ -36,14 +43,7 @@ from phaseseg.families.liquid_glass.fit import (
     read_runs,
     refuse_copies,
 )
-from phaseseg.families.liquid_glass.recipe import (
-    FOLDS,
-    HELD_WINDOWS,
-    SEARCH_EPOCHS,
-    SEARCH_SPACE,
-    TRAINING,
-    WINDOWS,
-)
+from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.fields import Table
 from phaseseg.frame import Units
 from phaseseg.metrics import roc_curve

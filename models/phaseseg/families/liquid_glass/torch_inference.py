@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from phaseseg.families.liquid_glass.config import SCORE_BOUND, GlassConfig
+from phaseseg.families.liquid_glass.crops import Graphs
 from phaseseg.families.liquid_glass.image_network import ImageNetwork
 from phaseseg.families.liquid_glass.inference import GlassOutput, check_weights
-from phaseseg.families.liquid_glass.windows import Graphs
+from phaseseg.families.liquid_glass.settings import SCORE_BOUND, GlassConfig
 
 # So many numbers are held for the rows of a chunk.
 CHUNK = 1 << 26

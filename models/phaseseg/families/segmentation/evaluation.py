@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from phaseseg.families.segmentation.composition import element_masses
-from phaseseg.families.segmentation.config import LabelRule
-from phaseseg.families.segmentation.density import DensityField, density_field
-from phaseseg.families.segmentation.labels import label_density
+from phaseseg.families.segmentation.labels.composition import element_masses
+from phaseseg.families.segmentation.labels.density import DensityField, density_field
+from phaseseg.families.segmentation.labels.weak_labels import label_density
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH, Fields, Table
 from phaseseg.frame import Frame
 from phaseseg.metrics import class_scores, confusion_matrix, reliability, roc_curve, spread
 
 if TYPE_CHECKING:
-    from phaseseg.families.segmentation.prediction import Scores, SegmentationModel
+    from phaseseg.families.segmentation.model import Scores, SegmentationModel
 
 WIDTHS = (2.7, 0.68)
 """Å: what the paper's evaluation of large cells really used, and what the paper states."""
@@ -158,7 +158,7 @@ class Prediction:
     model : SegmentationModel
     name : heading; the name of the checkpoint if left out
     device : as in `SegmentationModel.score`
-    options : as for `phaseseg.predict`; the boundary widths are those of the comparison
+    options : as for `phaseseg.api`; the boundary widths are those of the comparison
     """
 
     def __init__(

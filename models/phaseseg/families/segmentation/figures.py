@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from phaseseg.families.segmentation.config import CLEAR_CONTRAST, MIN_CONTRAST, Rule
-from phaseseg.families.segmentation.wording import enough_atoms
+from phaseseg.families.segmentation.labels.composition_rows import enough_atoms
+from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, Rule
 from phaseseg.fields import PHASE_CLASSES, Fields, Table
 from phaseseg.report import GRAY, INK, styled
 

@@ -22,20 +22,19 @@ from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional
 
-import phaseseg
 from phaseseg.checkpoint import SUFFIX, Checkpoint, save_checkpoint
-from phaseseg.families.segmentation.config import MIN_CONTRAST, LabelRule
-from phaseseg.families.segmentation.density import density_field
+from phaseseg.families.segmentation.defaults import RECIPE, RECIPE_RULE, TRAINING
 from phaseseg.families.segmentation.inference import node_features
-from phaseseg.families.segmentation.labels import label_frame, pooled_threshold
-from phaseseg.families.segmentation.network import NetworkConfig, Scaling
-from phaseseg.families.segmentation.recipe import RECIPE, RECIPE_RULE, TRAINING
-from phaseseg.families.segmentation.threshold import measure_cuts
+from phaseseg.families.segmentation.labels.density import density_field
+from phaseseg.families.segmentation.labels.threshold import measure_cuts
+from phaseseg.families.segmentation.labels.weak_labels import label_frame, pooled_threshold
+from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
+from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.fields import RICH
 from phaseseg.frame import Frame, Units
-from phaseseg.graph import neighbor_graph
-from phaseseg.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
+from phaseseg.neighbors.graph import neighbor_graph
+from phaseseg.nn.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
 from phaseseg.training import (
     Member,
     Progress,
@@ -52,6 +51,7 @@ from phaseseg.training import (
     validation_runs,
     write_curves,
 )
+from phaseseg.version import __version__
 
 Loss = Literal["distance", "class"]
 Run = str | os.PathLike[str] | Iterable[Frame]
@@ -235,7 +235,7 @@ class _LabelCache:
     def distance(self, frame: Frame, digest: str, rule: LabelRule) -> NDArray[np.float32]:
         from phaseseg.io import atomic_output
 
-        text = json.dumps([digest, rule.to_dict(), phaseseg.__version__, _LABEL_FORMAT], sort_keys=True)
+        text = json.dumps([digest, rule.to_dict(), __version__, _LABEL_FORMAT], sort_keys=True)
         path = self.folder and self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"
         if path is not None:
             try:
@@ -460,7 +460,7 @@ def centered(checkpoint: Checkpoint, frames: Iterable[tuple[Frame, NDArray[np.fl
     frames : each with the signed distances of its atoms, Å; where no atom is near an interface the
         checkpoint stays as it is
     """
-    from phaseseg.families.segmentation.prediction import SegmentationModel
+    from phaseseg.families.segmentation.model import SegmentationModel
 
     model = SegmentationModel.of(checkpoint)
     errors = []
@@ -632,7 +632,7 @@ def fit_segmentation(
         **{key: value for key, value in asdict(settings).items() if key != "seeds"},
         "best_epochs": [member.best_epoch for member in members],
         "seconds": round(sum(member.seconds for member in members), 1),
-        "versions": {"phaseseg": phaseseg.__version__, "torch": torch.__version__},
+        "versions": {"phaseseg": __version__, "torch": torch.__version__},
         "members": {
             "columns": ["seed", "epochs", "best epoch", "loss", "validation loss", "validation error", "s"],
             "rows": [

@@ -1,6 +1,6 @@
 """From a frame to the logits of a network: float32 on one core, linear in atoms. No torch.
 
-Sums over neighbors are taken while walking over the atoms (`walk`), and nothing is stored for a pair.
+Sums over neighbors are taken bin by bin (`neighbor_sums`), and nothing is stored for a pair.
 Two identities make them cheap. The weights of attention belong to pairs but are products of numbers
 that belong to atoms: exp(leaky(s_j + d_i)) is the greater of exp(s_j) exp(d_i) and the same with a
 fifth of s and d. And sums of weighted W x_j are W times sums of weighted x_j, so that a layer sums its
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation import walk
-from phaseseg.families.segmentation.network import ATTENTION_SLOPE, NetworkConfig, Scaling
+from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.simd import dense
+from phaseseg.families.segmentation import neighbor_sums
+from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
-from phaseseg.graph import Bins, sort_into_bins
-from phaseseg.lanes import dense
-from phaseseg.memory import borrow
+from phaseseg.neighbors.graph import Bins, sort_into_bins
 
 Floats = NDArray[np.float32]
 
@@ -58,7 +58,7 @@ def node_features(frame: Frame, codes: NDArray[np.integer[Any]], config: Network
     """
     atoms = _Atoms.of(frame, codes, config, config.n_features)
     features = np.empty((frame.n_atoms, config.n_features), dtype=np.float32)
-    walk.unsort(atoms.features, np.zeros(config.n_features, np.float32), atoms.bins.order, features)
+    neighbor_sums.unsort(atoms.features, np.zeros(config.n_features, np.float32), atoms.bins.order, features)
     return features
 
 
@@ -79,7 +79,7 @@ class _Atoms:
     @classmethod
     def of(cls, frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig, width: int) -> _Atoms:
         n, n_species = frame.n_atoms, len(config.species)
-        rows = borrow((n + walk.SPARE_ROWS, width), np.float32)
+        rows = borrow((n + neighbor_sums.SPARE_ROWS, width), np.float32)
         rows.fill(0)
         degrees, doubtful = borrow(n, np.int32), borrow(n, np.bool_)
         if config.features == "counts":
@@ -90,11 +90,11 @@ class _Atoms:
                 dtype=np.int32,
             )
             bins = sort_into_bins(frame, config.cutoff, kinds[codes], 4)
-            walk.count_features(bins, n_species, config.cutoff, rows, degrees, doubtful)
+            neighbor_sums.count_features(bins, n_species, config.cutoff, rows, degrees, doubtful)
         else:
             bins = sort_into_bins(frame, config.cutoff, codes, n_species)
             plan = _gaussians(config.widths, n_species)
-            walk.density_features(bins, *plan, rows, degrees, doubtful)
+            neighbor_sums.density_features(bins, *plan, rows, degrees, doubtful)
         rows[np.arange(n), codes[bins.order]] = 1
         return cls(bins, rows, degrees, doubtful)
 
@@ -112,7 +112,7 @@ class _Atoms:
 def _gaussians(
     widths: Sequence[float], n_species: int
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """The plan of `walk.density_features`: from wide to narrow, squares where they do instead of exp."""
+    """The plan of `density_features`: from wide to narrow, squares where they do instead of exp."""
     order = sorted(range(len(widths)), key=lambda w: -widths[w])
     squarings, made = [], 0
     for place, w in enumerate(order):
@@ -203,7 +203,7 @@ class _Layer:
             for at, end in ((0, "source"), (_padded(heads), "target")):
                 attention = np.asarray(weights[f"attention_{end}"], dtype=np.float64)
                 scores = np.einsum("hc,hcf->hf", attention, of_heads)
-                # Twice: two factors are made of each, see `walk.attention_factors`.
+                # Twice: two factors are made of each, see `neighbor_sums.attention_factors`.
                 parts += [(at, scores), (at + 2 * _padded(heads), scores)]
         split = shared and not last
         return cls(
@@ -239,7 +239,7 @@ def _padded(heads: int) -> int:
 
 
 def _pattern(layer: _Layer, top: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """The columns of `walk.attention_factors`, repeated to whole registers; top : (heads,) largest s."""
+    """The columns of `attention_factors`, repeated to whole registers; top : (heads,) largest s."""
     padded = _padded(layer.heads)
     pattern = np.zeros((4, layer.table_width), dtype=np.float32)
     shift, slopes, of_target, kept = pattern
@@ -263,7 +263,7 @@ class _Before:
 
     def __init__(self, layer: _Layer, atoms: _Atoms, rows: Floats | None) -> None:
         self.layer, self.atoms = layer, atoms
-        n = len(atoms.degrees) + walk.SPARE_ROWS
+        n = len(atoms.degrees) + neighbor_sums.SPARE_ROWS
         self.table: Floats = NOTHING
         if layer.table is not None:
             self.table = borrow((n, layer.table_width), np.float32)
@@ -291,10 +291,10 @@ class _Before:
         """Turn scores into factors, once all atoms are in; False where they differ too much for that."""
         layer, n = self.layer, len(self.atoms.degrees)
         if layer.architecture == "gat":
-            low, top = walk.extremes(self.table, n, layer.heads)
+            low, top = neighbor_sums.extremes(self.table, n, layer.heads)
             if n and not (top - low).max() <= LARGEST_SPREAD:
                 return False
-            walk.attention_factors(self.table, n, SLOPE, *_pattern(layer, top))
+            neighbor_sums.attention_factors(self.table, n, SLOPE, *_pattern(layer, top))
             return True
         ones: Any = 1
         if layer.architecture == "gcn":
@@ -311,12 +311,12 @@ class _Before:
         layer, atoms = self.layer, self.atoms
         if exact:
             channels = 0 if layer.shared else layer.channels
-            walk.exact_sums(
+            neighbor_sums.exact_sums(
                 atoms.bins, first, stop, atoms.doubtful, self.rows, self.table, _padded(layer.heads), SLOPE,
                 layer.heads, channels, out,
             )  # fmt: skip
             return
-        walk.layer_sums(
+        neighbor_sums.layer_sums(
             atoms.bins, first, stop, atoms.doubtful, self.rows, self.table,
             layer.architecture != "graphconv", layer.architecture == "gat", *layer.sizes, out,
         )  # fmt: skip
@@ -328,10 +328,12 @@ class _Before:
         if exact:
             values = np.ascontiguousarray(self.table[:, 4:])
             n_bins = (len(atoms.bins.start) - 1) // atoms.bins.kinds
-            walk.exact_sums(atoms.bins, 0, n_bins, atoms.doubtful, values, self.table, 1, SLOPE, 1, 0, out)
+            neighbor_sums.exact_sums(
+                atoms.bins, 0, n_bins, atoms.doubtful, values, self.table, 1, SLOPE, 1, 0, out
+            )
             return out
         attends, itself = layer.architecture == "gat", layer.architecture != "graphconv"
-        walk.narrow_sums(atoms.bins, atoms.doubtful, self.table, itself, attends, out)
+        neighbor_sums.narrow_sums(atoms.bins, atoms.doubtful, self.table, itself, attends, out)
         return out
 
 
@@ -387,7 +389,7 @@ class Network:
         outside = np.zeros(width, dtype=np.int64)
         lowest, highest = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
         scaling = self.scaling
-        walk.scale_features(
+        neighbor_sums.scale_features(
             atoms.features, frame.n_atoms, scaling.center, scaling.scale, scaling.low, scaling.high, outside,
             lowest, highest,
         )  # fmt: skip
@@ -427,7 +429,7 @@ class _Member:
         """Fill `out`, (n_atoms, outputs) in the order of the frame."""
         n = len(atoms.degrees)
         chunks = list(atoms.chunks())
-        most = max(slots.stop - slots.start for *_, slots in chunks) + walk.SPARE_ROWS
+        most = max(slots.stop - slots.start for *_, slots in chunks) + neighbor_sums.SPARE_ROWS
         inputs = [atoms.features]  # of every layer, where kept
         before = _Before(self.layers[0], atoms, atoms.features if self.layers[0].shared else None)
         for *_, slots in chunks:
@@ -441,11 +443,11 @@ class _Member:
                     # Columns beyond the outputs hold whatever was in the memory.
                     used = out.shape[1]
                     rows[:, :used] += before.own[:n, :used]
-                walk.unsort(rows, bias, atoms.bins.order, out)
+                neighbor_sums.unsort(rows, bias, atoms.bins.order, out)
                 return
             after = self.layers[number] if number < len(self.layers) else None
             keep = after is not None and (bool(self.readout) or after.shared)
-            hidden = borrow((n + walk.SPARE_ROWS if keep else most, layer.width), np.float32)
+            hidden = borrow((n + neighbor_sums.SPARE_ROWS if keep else most, layer.width), np.float32)
             following = None
             if after is not None:
                 following = _Before(after, atoms, hidden if after.shared else None)
@@ -467,7 +469,7 @@ class _Member:
                     bias = self.hidden_bias if k == 0 else np.zeros_like(self.hidden_bias)
                     _dense(part, width, weight, bias, z, m, add=k > 0, rectify=final)
                 _dense(z, self.hidden, self.last, _row(np.zeros(1)), sums, m)
-                walk.unsort(sums, self.last_bias, atoms.bins.order[slots], out)
+                neighbor_sums.unsort(sums, self.last_bias, atoms.bins.order[slots], out)
             if following is None:
                 return
             before = following
@@ -483,7 +485,7 @@ class _Member:
         m = slots.stop - slots.start
         if not layer.shared:
             before.sums(first, stop, exact, x)
-            walk.rectify(x, layer.bias[0], m)
+            neighbor_sums.rectify(x, layer.bias[0], m)
             return
         before.sums(first, stop, exact, buffer)
         if layer.own is not None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from phaseseg.families.segmentation import figures
-from phaseseg.families.segmentation.config import LabelRule, Rule
-from phaseseg.families.segmentation.series import Summary, boundary_sentence
+from phaseseg.families.segmentation.labels.composition_rows import composition_rows, enough_atoms
+from phaseseg.families.segmentation.rules import LabelRule, Rule
 from phaseseg.families.segmentation.slices import figure_slices
-from phaseseg.families.segmentation.wording import composition_rows, enough_atoms
+from phaseseg.families.segmentation.trajectory_statistics import Summary, boundary_sentence
 from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
 from phaseseg.io import write_table

@@ -17,7 +17,7 @@ from phaseseg.families.segmentation.evaluation import (
     compare,
 )
 from phaseseg.families.segmentation.inference import node_features
-from phaseseg.families.segmentation.prediction import SegmentationModel
+from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.fields import Table
 from phaseseg.frame import Frame
 

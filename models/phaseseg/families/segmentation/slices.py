@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.config import Rule
 from phaseseg.families.segmentation.figures import (
     DIVERGING,
     SEQUENTIAL,
@@ -21,6 +20,7 @@ from phaseseg.families.segmentation.figures import (
     unit_text,
     was_cut,
 )
+from phaseseg.families.segmentation.rules import Rule
 from phaseseg.fields import PHASE_CLASSES, Fields, Grid
 from phaseseg.frame import Frame
 from phaseseg.report import INK, styled

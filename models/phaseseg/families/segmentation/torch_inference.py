@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from phaseseg.families.segmentation.inference import NetworkOutput
-from phaseseg.families.segmentation.network import ATTENTION_SLOPE, NetworkConfig, Scaling
+from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
-from phaseseg.graph import Graph, neighbor_graph
+from phaseseg.neighbors.graph import Graph, neighbor_graph
 
 # So many numbers are held for the edges of a chunk.
 CHUNK = 1 << 26

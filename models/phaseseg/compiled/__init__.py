@@ -1,0 +1,1 @@
+"""Compiled loops: how they are compiled, vectors in them, and memory that is used again."""

@@ -1,0 +1,578 @@
+"""Structural metrics against temperature: means over runs, the change of slope at T_g, and what it is worth.
+
+Works on a table with a row a frame, as `phaseseg metrics` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, nan, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phaseseg.families.liquid_glass.transition.findings import conclusions
+from phaseseg.families.liquid_glass.transition.regression import (
+    NO_INTERVAL,
+    Bootstrap,
+    Floats,
+    Interval,
+    Regression,
+    TwoLines,
+    break_scan,
+    slope_change,
+    two_lines,
+)
+from phaseseg.fields import Table
+
+METRICS = {
+    "n_disjoint_graphs": "disjoint graphs",
+    "n_bb_edges": "B–B edges",
+    "n_isolated_a": "isolated A",
+}
+"""The three counts, and how sentences and figures call them."""
+
+PER_PARTICLE = {
+    "n_disjoint_graphs": "disjoint_graphs_per_particle",
+    "n_bb_edges": "bb_edges_per_particle",
+    "n_isolated_a": "isolated_a_per_particle",
+}
+MOST_TEMPERATURES = 60
+ENERGIES = ("inherent_energy", "potential_energy")
+
+
+@dataclass(frozen=True)
+class Break:
+    """Where one line becomes another, with the spread over resampled runs.
+
+    lines : the fit
+    interval : of the temperature of the break; its p means nothing
+    residual, line_residual, parabola_residual : weighted sums of squares about two lines that meet (four
+        coefficients), one line (two) and a parabola (three)
+    """
+
+    lines: TwoLines
+    interval: Interval
+    residual: float
+    line_residual: float
+    parabola_residual: float
+
+
+@dataclass(frozen=True)
+class EnergyCrossing:
+    """T_g of the inherent-structure energy; see `energy_crossing`.
+
+    temperature : T_g
+    interval : over resampled runs
+    lines : glass below, liquid above
+    lowest, highest : temperatures that the lines were fitted to
+    others : T_g for other reaches of the liquid's line, by reach
+    """
+
+    temperature: float
+    interval: Interval
+    lines: TwoLines
+    lowest: float
+    highest: float
+    others: Mapping[float, float]
+
+
+REACH = 2.0
+"""The line of the liquid is fitted up to so many T_g: further up its energy bends to a plateau."""
+
+OTHER_REACHES = (1.5, 3.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Means of the runs at each temperature.
+
+    temperature : (n_temperatures,) float64, rising
+    means : (n_runs, n_temperatures) float64, NaN where a run was not there
+    rows : (n_runs, n_temperatures) float64, how many rows each is of
+    """
+
+    temperature: Floats
+    means: Floats
+    rows: Floats
+
+    @classmethod
+    def of(cls, temperature: Floats, values: Floats, run: NDArray[np.int64], n_runs: int) -> _Grid:
+        distinct, column = np.unique(temperature, return_inverse=True)
+        sums, rows = np.zeros((2, n_runs, len(distinct)))
+        np.add.at(sums, (run, column), values)
+        np.add.at(rows, (run, column), 1.0)
+        with np.errstate(invalid="ignore"):
+            return cls(distinct, sums / rows, rows)
+
+    def mean_and_error(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """Mean over runs, its standard error (NaN of one run) and the number of runs, per temperature."""
+        n = (self.rows > 0).sum(axis=0)
+        filled = np.where(self.rows > 0, self.means, 0.0)
+        mean = filled.sum(axis=0) / n
+        squares = (np.where(self.rows > 0, self.means - mean, 0.0) ** 2).sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return mean, np.where(n > 1, np.sqrt(squares / (n - 1) / n), nan), n
+
+    def pooled(self, counts: Floats) -> tuple[Floats, Floats]:
+        """(n, n_temperatures) means of all rows and numbers of rows, each run `counts` (n, n_runs) times."""
+        weights = counts @ self.rows
+        sums = counts @ np.where(self.rows > 0, self.means * self.rows, 0.0)
+        return np.where(weights > 0, sums / np.where(weights > 0, weights, 1), 0.0), weights
+
+
+def _break(grid: _Grid, bootstrap: Bootstrap) -> Break | None:
+    """Least-squares break of a metric; None of fewer than five temperatures, where two lines always fit."""
+    if len(grid.temperature) < 5:
+        return None
+    everyone = np.ones((1, bootstrap.n_runs))
+    (values,), (weights,) = grid.pooled(everyone)
+    lines = two_lines(grid.temperature, values, weights)
+    interval = bootstrap.interval(two_lines(grid.temperature, *grid.pooled(bootstrap.counts)).temperature)
+    x = (grid.temperature - grid.temperature.mean()) / np.ptp(grid.temperature)
+    smooth = []
+    for degree in (1, 2):
+        design = np.vander(x, degree + 1) * np.sqrt(weights)[:, None]
+        left = np.sqrt(weights) * values
+        smooth.append(float(((left - design @ np.linalg.lstsq(design, left, rcond=None)[0]) ** 2).sum()))
+    return Break(lines, interval, lines.squares, *smooth)
+
+
+def energy_crossing(
+    temperature: ArrayLike, energy: ArrayLike, run: ArrayLike, *, bootstrap: Bootstrap | None = None,
+    reach: float = REACH,
+) -> EnergyCrossing | None:  # fmt: skip
+    """T_g where the line of the glass meets that of the liquid in the inherent-structure energy.
+
+    On cooling the minimum below a liquid sinks, until the liquid falls out of equilibrium and the energy
+    stays almost where it is. `two_lines` finds both lines and their crossing together. Far above T_g the
+    energy bends to a plateau, so the fit goes up to `reach` T_g: the largest range of temperatures is taken
+    that ends below `reach` times the T_g it gives and in which the energy rises faster above the break. T_g
+    depends on `reach` (`others` says how much) and on the cooling rate.
+
+    Parameters
+    ----------
+    temperature, energy : (n_rows,) float64, finite
+    run : (n_rows,) integers from 0
+    bootstrap : draws of runs; the range is chosen anew in each
+    reach : more than 1
+
+    Returns
+    -------
+    EnergyCrossing or None
+        None of fewer than five temperatures, or where no range has a break of this kind.
+    """
+    if reach <= 1:
+        raise ValueError(f"reach must be more than 1, found {reach}.")
+    t, e = np.asarray(temperature, dtype=np.float64), np.asarray(energy, dtype=np.float64)
+    runs = np.asarray(run)
+    n_runs = bootstrap.n_runs if bootstrap is not None else int(runs.max(initial=0)) + 1
+    grid = _Grid.of(t, e, runs, n_runs)
+    if len(grid.temperature) < 5:
+        return None
+    everyone = grid.pooled(np.ones((1, n_runs)))
+    lines, last = _crossing(grid.temperature, *everyone, reach)
+    if not isfinite(lines.temperature[0]):
+        return None
+    interval = NO_INTERVAL
+    if bootstrap is not None:
+        interval = bootstrap.interval(
+            _crossing(grid.temperature, *grid.pooled(bootstrap.counts), reach)[0].temperature
+        )
+    others = {
+        other: float(_crossing(grid.temperature, *everyone, other)[0].temperature[0])
+        for other in OTHER_REACHES
+        if other != reach
+    }
+    chosen = TwoLines(*(float(column[0]) for column in lines))
+    ends = float(grid.temperature[0]), float(grid.temperature[last[0]])
+    return EnergyCrossing(chosen.temperature, interval, chosen, *ends, others)
+
+
+def _crossing(
+    temperature: Floats, values: Floats, weights: Floats, reach: float
+) -> tuple[TwoLines, NDArray[np.int64]]:
+    """The lines of each row of `values`, and the number of the last temperature they are fitted to."""
+    found = [np.full(len(values), nan) for _ in TwoLines._fields]
+    last = np.zeros(len(values), dtype=np.int64)
+    for end in range(4, len(temperature)):
+        lines = two_lines(temperature[: end + 1], values[:, : end + 1], weights[:, : end + 1])
+        with np.errstate(invalid="ignore"):
+            own = (temperature[end] <= reach * lines.temperature) & (lines.above > lines.below)
+        for column, new in zip(found, lines, strict=True):
+            column[own] = new[own]
+        last[own] = end
+    return TwoLines(*found), last
+
+
+# ----------------------------------------------------------------------------------- analysis
+
+
+@dataclass(frozen=True, eq=False)
+class MetricTransition:
+    """One metric against temperature.
+
+    name : of its column
+    mean, error : (n_temperatures,) float64, over runs
+    n_runs : (n_temperatures,) int64
+    fit, square : Eq. 12 at T_g, and with T^2; None where there is no T_g or too little data
+    scan : Eq. 12 at every possible T_g
+    break_ : the best two lines that meet
+    rise : the largest rise on cooling: from which temperature to which, by how much and with what error
+    """
+
+    name: str
+    temperature: Floats
+    mean: Floats
+    error: Floats
+    n_runs: NDArray[np.int64]
+    fit: Regression | None
+    square: Regression | None
+    scan: list[Regression]
+    square_scan: list[Regression]
+    break_: Break | None
+    rise: tuple[float, float, float, float]
+
+    @property
+    def title(self) -> str:
+        return METRICS[self.name]
+
+    @property
+    def falls(self) -> bool:
+        """Whether it is lower in the cold than in the heat, and no rise on cooling exceeds its error."""
+        lower = bool(self.mean[0] < self.mean[-1])
+        return lower and not self.rises
+
+    @property
+    def rises(self) -> bool:
+        """Whether it rises somewhere on cooling, by more than three standard errors where there are any."""
+        _, _, by, error = self.rise
+        return by > 0 and (by > 3 * error if isfinite(error) else by > 0.1 * float(np.ptp(self.mean)))
+
+
+@dataclass(frozen=True, eq=False)
+class Transition:
+    """What a table of metrics says of the glass transition; see `analyze_transition`.
+
+    runs : names of the runs
+    n_rows : rows that were used
+    n_atoms : of every row, or None where they differ
+    glass_temperature : T_g of the regression, NaN where there is none
+    origin : "given", "inherent energy" or "" for none
+    energy : crossing of the inherent-structure energy
+    metrics : by name
+    energies : (mean, error) of each energy, by name
+    points : the rows: `temperature`, `n_atoms` and each metric
+    messages : what can and what cannot be concluded, as sentences
+    """
+
+    runs: tuple[str, ...]
+    n_rows: int
+    n_atoms: int | None
+    temperature: Floats
+    glass_temperature: float
+    origin: str
+    energy: EnergyCrossing | None
+    metrics: Mapping[str, MetricTransition]
+    energies: Mapping[str, tuple[Floats, Floats]]
+    bootstrap: Bootstrap
+    points: Mapping[str, Floats]
+    messages: tuple[str, ...] = ()
+
+    @property
+    def mean_atoms(self) -> float:
+        """Mean number of atoms of a frame."""
+        return float(self.points["n_atoms"].mean())
+
+    def tables(self) -> dict[str, Table]:
+        """Tables of means, fits and breaks; a column `X ±` is the standard error of the column `X`.
+
+        Returns
+        -------
+        dict of Table
+            `means`: a row a temperature, over runs;
+            `regression`: a row a metric and model, a0 to a3 (and a4), p of the t-test, interval and p of the
+            bootstrap over runs for a3;
+            `scan`: a3 for every possible T_g;
+            `breaks`: the best two lines that meet, beside one line and a parabola;
+            `energy`: T_g of the inherent-structure energy.
+            Tables of what there is not are left out.
+        """
+        tables = {
+            "means": self._means(),
+            "regression": _table("Change of slope at T_g", [*self._regression_rows()]),
+            "scan": _table("Change of slope at other temperatures", [*self._scan_rows()]),
+            "breaks": _table("Best break of each metric", [*self._break_rows()]),
+            "energy": _table("T_g of the inherent-structure energy", [*self._energy_rows()]),
+        }
+        return {name: table for name, table in tables.items() if len(table)}
+
+    def _means(self) -> Table:
+        n_runs = next(iter(self.metrics.values())).n_runs
+        columns: dict[str, NDArray[Any]] = {"temperature": self.temperature, "runs": n_runs}
+        for name, metric in self.metrics.items():
+            columns[name], columns[f"{name} ±"] = metric.mean, metric.error
+        if self.n_atoms is not None:
+            for name, metric in self.metrics.items():
+                columns[PER_PARTICLE[name]] = metric.mean / self.n_atoms
+                columns[f"{PER_PARTICLE[name]} ±"] = metric.error / self.n_atoms
+        for name, (mean, error) in self.energies.items():
+            columns[name], columns[f"{name} ±"] = mean, error
+        return Table("Means over runs", columns)
+
+    def _regression_rows(self) -> Iterator[dict[str, Any]]:
+        for metric in self.metrics.values():
+            for model, fit in (("Eq. 12", metric.fit), ("Eq. 12 and T^2", metric.square)):
+                if fit is None:
+                    continue
+                row: dict[str, Any] = {"metric": metric.title, "model": model, "T_g": fit.glass_temperature}
+                for k in range(5):
+                    has = k < len(fit.coefficients)
+                    row[f"a{k}"] = fit.coefficients[k] if has else nan
+                    row[f"a{k} ±"] = fit.errors[k] if has else nan
+                interval = fit.bootstrap
+                yield row | {
+                    "p of a3": fit.p[3], "a3 low": interval.low, "a3 high": interval.high,
+                    "bootstrap error of a3": interval.error, "bootstrap p of a3": interval.p,
+                    "rows": fit.n_rows, "residual": fit.residual, "R^2": fit.r_squared,
+                }  # fmt: skip
+
+    def _scan_rows(self) -> Iterator[dict[str, Any]]:
+        for metric in self.metrics.values():
+            squares = {fit.glass_temperature: fit for fit in metric.square_scan}
+            for fit in metric.scan:
+                square = squares.get(fit.glass_temperature)
+                yield {
+                    "metric": metric.title, "T_g": fit.glass_temperature, "a3": fit.change,
+                    "a3 ±": fit.errors[3], "p of a3": fit.p[3], "a3 low": fit.bootstrap.low,
+                    "a3 high": fit.bootstrap.high, "bootstrap p of a3": fit.bootstrap.p,
+                    "R^2": fit.r_squared,
+                    "a3 with T^2": square.change if square else nan,
+                    "p of a3 with T^2": square.p[3] if square else nan,
+                }  # fmt: skip
+
+    def _break_rows(self) -> Iterator[dict[str, Any]]:
+        for metric in self.metrics.values():
+            found = metric.break_
+            if found is not None:
+                yield {
+                    "metric": metric.title, "break": found.lines.temperature,
+                    "break ±": found.interval.error, "low": found.interval.low, "high": found.interval.high,
+                    "slope below": found.lines.below, "slope above": found.lines.above,
+                    "squares, two lines": found.residual, "squares, one line": found.line_residual,
+                    "squares, parabola": found.parabola_residual,
+                }  # fmt: skip
+
+    def _energy_rows(self) -> Iterator[dict[str, Any]]:
+        found = self.energy
+        if found is not None:
+            yield {
+                "T_g": found.temperature, "T_g ±": found.interval.error, "low": found.interval.low,
+                "high": found.interval.high, "slope of the glass": found.lines.below,
+                "slope of the liquid": found.lines.above, "fitted from": found.lowest,
+                "fitted to": found.highest,
+                **{f"T_g, liquid up to {reach:g} T_g": value for reach, value in found.others.items()},
+            }  # fmt: skip
+
+
+def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Table(title, {name: np.array([row.get(name, nan) for row in rows]) for name in names})
+
+
+def analyze_transition(
+    table: Table | Mapping[str, ArrayLike],
+    *,
+    glass_temperature: float | None = None,
+    n_bootstrap: int = 5000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Transition:
+    """Means per temperature, the change of slope at T_g, T_g from energies, and what all this can show.
+
+    Parameters
+    ----------
+    table : columns with a row a frame
+        `run` (names or numbers), `temperature`, `n_atoms` and the counts `n_disjoint_graphs`, `n_bb_edges`,
+        `n_isolated_a`; optional `inherent_energy` and `potential_energy` (per particle), `seed` and
+        `cooling_steps`. Rows without a finite temperature are left out, and a sentence says how many; so are,
+        for each metric or energy, its values that are not finite. More than 60 different temperatures (of
+        velocities, say) are put into 60 groups of neighbors, each of which counts as its mean.
+    glass_temperature : T_g of the regression; without it that of the inherent-structure energy, and if there
+        is none either, no T_g: then the scan alone says how slopes change
+    n_bootstrap : resamples of runs; 0 for none
+    seed, confidence : of the bootstrap
+
+    Returns
+    -------
+    Transition
+        Counts are analyzed as they are where every row has the same number of atoms, otherwise per particle
+        (times the mean number of atoms), and a sentence says so.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, columns differ in length, nothing finite is left, or T_g is not positive.
+
+    Examples
+    --------
+    >>> T = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6] * 4
+    >>> kink = [max(0.0, t - 0.35) * 100 + 5 for t in T]
+    >>> table = {"run": [k // 6 for k in range(24)], "temperature": T, "n_atoms": [100] * 24,
+    ...          "n_disjoint_graphs": kink, "n_bb_edges": kink, "n_isolated_a": kink}
+    >>> found = analyze_transition(table, glass_temperature=0.35)
+    >>> round(found.metrics["n_bb_edges"].fit.change, 1)
+    100.0
+    """
+    columns, messages = _checked(table)
+    if glass_temperature is not None and not (isfinite(glass_temperature) and glass_temperature > 0):
+        raise ValueError(f"T_g must be a positive temperature, found {glass_temperature}.")
+    names, run = np.unique(np.asarray(columns["run"]).astype(str), return_inverse=True)
+    temperature, sentence = _grouped(columns["temperature"])
+    messages += sentence
+    bootstrap = Bootstrap(len(names), n_bootstrap, seed=seed, confidence=confidence)
+    n_atoms = columns["n_atoms"]
+    same = bool(np.ptp(n_atoms) == 0)
+    if not same:
+        messages.append(
+            f"Frames have {n_atoms.min():.0f} to {n_atoms.max():.0f} particles: counts are per particle, "
+            f"times the mean of {n_atoms.mean():.0f}."
+        )
+    energies: dict[str, tuple[Floats, Floats]] = {}
+    distinct = np.unique(temperature)
+    for name in ENERGIES:
+        values = columns.get(name)
+        if values is not None and np.isfinite(values).any():
+            energies[name] = _spread_out(distinct, *_finite(temperature, values, run), len(names))
+    crossing = None
+    if "inherent_energy" in energies:
+        t, e, r = _finite(temperature, columns["inherent_energy"], run)
+        crossing = energy_crossing(t, e, r, bootstrap=bootstrap)
+    if glass_temperature is not None:
+        tg, origin = float(glass_temperature), "given"
+    elif crossing is not None:
+        tg, origin = crossing.temperature, "inherent energy"
+    else:
+        tg, origin = nan, ""
+    metrics = {}
+    points = {"temperature": temperature, "n_atoms": n_atoms}
+    for name in METRICS:
+        values = columns[name] if same else columns[name] / n_atoms * n_atoms.mean()
+        points[name] = values
+        missing = np.count_nonzero(~np.isfinite(values))
+        if missing:
+            messages.append(
+                f"{missing} of {len(values)} rows have no number of {METRICS[name]}; they are left out."
+            )
+        metrics[name] = _metric(name, *_finite(temperature, values, run), distinct, tg, bootstrap)
+    result = Transition(
+        tuple(names.tolist()), len(temperature), int(n_atoms[0]) if same else None, distinct, tg, origin,
+        crossing, metrics, energies, bootstrap, points,
+    )  # fmt: skip
+    return replace(result, messages=(*messages, *conclusions(result, columns)))
+
+
+def _checked(table: Table | Mapping[str, ArrayLike]) -> tuple[dict[str, Any], list[str]]:
+    """Columns of the rows that have a temperature, and what there is to say of the others."""
+    given = table.columns if isinstance(table, Table) else table
+    missing = [name for name in ("run", "temperature", "n_atoms", *METRICS) if name not in given]
+    if missing:
+        raise ValueError(f"The table of metrics has no column {missing[0]!r}; it has {', '.join(given)}.")
+    columns: dict[str, Any] = {"run": np.asarray(given["run"])}
+    for name in ("temperature", "n_atoms", *METRICS, *ENERGIES, "seed", "cooling_steps"):
+        if name in given:
+            columns[name] = np.asarray(given[name], dtype=np.float64)
+    n_rows = len(columns["run"])
+    for name, values in columns.items():
+        if values.shape != (n_rows,):
+            raise ValueError(
+                f"The columns of the table of metrics must have one length: run has {n_rows} rows, {name} "
+                f"has the shape {values.shape}."
+            )
+    if not n_rows:
+        raise ValueError("The table of metrics has no rows.")
+    known = np.isfinite(columns["temperature"])
+    if not known.any():
+        raise ValueError("No row of the table of metrics has a temperature.")
+    if (columns["temperature"][known] <= 0).any():
+        worst = float(columns["temperature"][known].min())
+        raise ValueError(f"Temperatures must be above 0, found {worst:g} in the table of metrics.")
+    kept = {name: values[known] for name, values in columns.items()}
+    if not (np.isfinite(kept["n_atoms"]) & (kept["n_atoms"] > 0)).all():
+        raise ValueError("Every row of the table of metrics must have a number of atoms above 0.")
+    for name in METRICS:
+        if not np.isfinite(kept[name]).any():
+            raise ValueError(f"No row of the table of metrics has a number in the column {name!r}.")
+    n_lost = n_rows - int(known.sum())
+    messages = []
+    if n_lost:
+        messages.append(f"{n_lost} of {n_rows} rows have no temperature; they are left out.")
+    return kept, messages
+
+
+def _grouped(temperature: Floats) -> tuple[Floats, list[str]]:
+    """Not more than `MOST_TEMPERATURES` different ones, and a sentence where there were more."""
+    distinct, place = np.unique(temperature, return_inverse=True)
+    if len(distinct) <= MOST_TEMPERATURES:
+        return temperature, []
+    groups = np.array_split(distinct, MOST_TEMPERATURES)
+    means = np.concatenate([np.full(len(group), group.mean()) for group in groups])
+    sentence = (
+        f"Frames have {len(distinct):,} temperatures, put into {MOST_TEMPERATURES} groups of neighbors. "
+        "Those of the thermostat, where runs agree, would be better."
+    )
+    return means[place], [sentence]
+
+
+def _finite(
+    temperature: Floats, values: Floats, run: NDArray[np.int64]
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    kept = np.isfinite(values)
+    return temperature[kept], values[kept], run[kept]
+
+
+def _spread_out(
+    distinct: Floats, temperature: Floats, values: Floats, run: NDArray[np.int64], n_runs: int
+) -> tuple[Floats, Floats]:
+    """Mean and error at every temperature of the table, NaN where there are no values."""
+    grid = _Grid.of(temperature, values, run, n_runs)
+    place = np.searchsorted(distinct, grid.temperature)
+    means, errors = np.full((2, len(distinct)), nan)
+    means[place], errors[place], _ = grid.mean_and_error()
+    return means, errors
+
+
+def _metric(
+    name: str, temperature: Floats, values: Floats, run: NDArray[np.int64], distinct: Floats, tg: float,
+    bootstrap: Bootstrap,
+) -> MetricTransition:  # fmt: skip
+    grid = _Grid.of(temperature, values, run, bootstrap.n_runs)
+    mean, error, n_runs = grid.mean_and_error()
+    fit = square = None
+    if isfinite(tg):
+        fit = slope_change(temperature, values, tg, run=run, bootstrap=bootstrap)
+        square = slope_change(temperature, values, tg, run=run, bootstrap=bootstrap, square=True)
+    place = np.searchsorted(distinct, grid.temperature)
+    means, errors = np.full((2, len(distinct)), nan)
+    n = np.zeros(len(distinct), dtype=np.int64)
+    means[place], errors[place], n[place] = mean, error, n_runs
+    return MetricTransition(
+        name, distinct, means, errors, n, fit, square,
+        break_scan(temperature, values, run=run, bootstrap=bootstrap),
+        break_scan(temperature, values, run=run, bootstrap=bootstrap, square=True),
+        _break(grid, bootstrap), _largest_rise(grid),
+    )  # fmt: skip
+
+
+def _largest_rise(grid: _Grid) -> tuple[float, float, float, float]:
+    """From where to where on cooling the mean rises most, by how much, and the standard error of that."""
+    mean, error, _ = grid.mean_and_error()
+    if len(mean) < 2:
+        return nan, nan, 0.0, nan
+    rise = np.where(np.tri(len(mean), k=-1, dtype=bool).T, mean[:, None] - mean, -np.inf)  # cold - hot
+    cold, hot = np.unravel_index(int(np.argmax(rise)), rise.shape)
+    # The error of a sum of two: runs are taken as if they were others at the other temperature.
+    both = sqrt(error[cold] ** 2 + error[hot] ** 2)
+    return float(grid.temperature[hot]), float(grid.temperature[cold]), float(rise[cold, hot]), both

@@ -1,0 +1,336 @@
+"""A transition analysis as files: a page, its figures and its tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from html import escape
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from phaseseg.families.liquid_glass.transition.analysis import (
+    ENERGIES,
+    METRICS,
+    PER_PARTICLE,
+    MetricTransition,
+    Transition,
+)
+from phaseseg.families.liquid_glass.transition.findings import passes
+from phaseseg.families.liquid_glass.transition.regression import Floats, Regression
+from phaseseg.fields import FIELD_SPECS, Table
+from phaseseg.io import write_table
+from phaseseg.report import (
+    GRAY,
+    INK,
+    html_figure,
+    html_grid,
+    html_page,
+    html_table,
+    png,
+    styled,
+    value_and_error,
+    write_page,
+    write_parts,
+)
+
+# Okabe and Ito's, told apart by the color-blind.
+FIT, BREAK, GLASS, LIQUID = "#D55E00", "#0072B2", "#0072B2", "#D55E00"
+ENERGY_TITLES = {"inherent_energy": "inherent energy", "potential_energy": "potential energy"}
+_BARS: dict[str, Any] = {"fmt": "o", "markersize": 3.2, "elinewidth": 1.0, "capsize": 1.8, "color": INK}
+
+
+def write_transition(
+    directory: str | os.PathLike[str],
+    result: Transition,
+    rows: Table,
+    *,
+    source: str,
+    settings: Mapping[str, Any],
+) -> Path:
+    """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`).
+
+    Parameters
+    ----------
+    directory : made if missing; files of these names in it are replaced
+    rows : the table that was analyzed, a row a frame
+    source : what the page calls the input
+    settings : how the metrics were counted, by name
+
+    Returns
+    -------
+    Path
+        Of `report.html`.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written. Every file is whole or not there.
+    """
+    pictures = [(name, caption, png(figure)) for name, caption, figure in transition_figures(result)]
+    tables = {"frames": rows, **result.tables()}
+    folder = write_parts(directory, pictures, tables)
+    write_table(folder / "tables.json", tables)
+    shown = {name: html_figure(name, caption, picture) for name, caption, picture in pictures}
+    sections = [("Metrics against temperature", shown["metrics"])]
+    if "energy" in shown:
+        sections.append(("T_g of the inherent energy", shown["energy"] + html_table(tables["energy"])))
+    if "regression" in tables:
+        sections.append(("Change of slope at T_g", _model(result) + html_table(_shown(tables["regression"]))))
+    if "scan" in shown:
+        body = shown["scan"] + (html_table(tables["breaks"]) if "breaks" in tables else "")
+        sections.append(("Change of slope at other temperatures", body))
+    sections.append(("Means over runs", html_table(_shown_means(tables["means"]))))
+    sections.append(("How it was counted", _settings(settings)))
+    return write_page(
+        folder,
+        html_page(
+            f"Structural metrics of {source}", _lead(result), sections, messages=result.messages,
+            above=_tiles(result),
+        ),
+    )  # fmt: skip
+
+
+_MODEL = (
+    "<p>Least squares of metric = a0 + a1 T + a2 H + a3 T H (+ a4 T<sup>2</sup>) over all rows, with H = 1 "
+    "above T_g: a3 is the slope above T_g less the slope below. p of the t-test takes rows as independent; "
+    "the interval and p of the bootstrap take runs as independent{least}.</p>"
+)
+
+
+def _model(result: Transition) -> str:
+    p = result.bootstrap.least_p
+    least = f" (with {len(result.runs)} runs, this p is {p:.2g} or more)" if isfinite(p) else ""
+    return _MODEL.format(least=least)
+
+
+def _lead(result: Transition) -> str:
+    n_runs, n = len(result.runs), len(result.temperature)
+    size = f" of {result.n_atoms:,} particles" if result.n_atoms is not None else ""
+    at = f"{n} temperatures from {result.temperature[0]:g} to {result.temperature[-1]:g}"
+    return escape(
+        f"{n_runs} run{'s' * (n_runs > 1)}, {result.n_rows} frames{size}, "
+        + (f"at {at}." if n > 1 else f"all at T = {result.temperature[0]:g}.")
+    )
+
+
+def _tiles(result: Transition) -> str:
+    tiles = []
+    if isfinite(result.glass_temperature):
+        error = result.energy.interval.error if result.energy and result.origin != "given" else np.nan
+        what = "T_g, given" if result.origin == "given" else "T_g of the inherent energy"
+        tiles.append((value_and_error(result.glass_temperature, error), what))
+    for metric in result.metrics.values():
+        fit = metric.fit
+        if fit is not None:
+            interval = fit.bootstrap
+            error = interval.error if isfinite(interval.error) else fit.errors[3]
+            tiles.append((value_and_error(fit.change, error), f"a3 of {metric.title}"))
+    items = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
+    return f'<ul class="numbers">{items}</ul>' if items else ""
+
+
+def _shown(table: Table) -> Table:
+    """Without a0 to a2, which nobody asks about, and with the rest in the order of reading."""
+    hidden = ("a0", "a1", "a2", "a4")
+    return Table(table.title, {k: v for k, v in table.columns.items() if k.removesuffix(" ±") not in hidden})
+
+
+def _shown_means(table: Table) -> Table:
+    """Counts under the names of sentences, and temperatures as they were given."""
+    names = METRICS | {name: ENERGY_TITLES[name] for name in ENERGIES}
+    columns: dict[str, Any] = {"T": np.array([f"{t:g}" for t in table.columns["temperature"]])}
+    columns["runs"] = table.columns["runs"]
+    for name, title in names.items():
+        if name in table.columns:
+            columns[title], columns[f"{title} ±"] = table.columns[name], table.columns[f"{name} ±"]
+    return Table(table.title, columns)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    cells = []
+    for name, value in settings.items():
+        if isinstance(value, (tuple, list)):
+            value = ", ".join(map(str, value))
+        cells.append([f"<code>{escape(name)}</code>", escape(str(value))])
+    return html_grid(["parameter", "value"], cells)
+
+
+# ------------------------------------------------------------------------------------- figures
+
+
+def transition_figures(result: Transition) -> Iterator[tuple[str, str, Figure]]:
+    """Name, caption and figure, in the order of the page."""
+    several = len(result.runs) > 1
+    fitted = any(metric.fit is not None for metric in result.metrics.values())
+    broken = any(metric.break_ is not None for metric in result.metrics.values())
+    yield (
+        "metrics",
+        "The three metrics per particle."
+        + (" Dots: runs; circles with bars: mean and standard error over runs." if several else "")
+        + (" Orange: the regression with its change of slope at T_g (gray)." if fitted else "")
+        + (" Blue: the two lines that meet and fit best." if broken else ""),
+        figure_metrics(result),
+    )
+    if "inherent_energy" in result.energies and len(result.temperature) > 1:
+        found = result.energy
+        yield (
+            "energy",
+            "Energy per particle of the minimized configurations."
+            + (
+                f" T_g is where the lines of glass and liquid, fitted from T = {found.lowest:g} to "
+                f"{found.highest:g}, meet."
+                if found is not None
+                else ""
+            ),
+            figure_energy(result),
+        )
+    if any(metric.scan for metric in result.metrics.values()):
+        bars = "intervals over runs" if several and result.bootstrap.counts.size else "two standard errors"
+        yield (
+            "scan",
+            (
+                f"Slope above less slope below, for every temperature that T_g could be ({bars}). Filled: "
+                "seen by the t-test and over runs. Open squares: with a T^2 term."
+            ),
+            figure_scan(result),
+        )
+
+
+@styled
+def figure_metrics(result: Transition) -> Figure:
+    """The three metrics per particle against temperature, with fits and breaks."""
+    figure = Figure(figsize=(8.8, 3.2), layout="constrained")
+    size = float(result.n_atoms or result.mean_atoms)
+    for ax, (name, metric) in zip(figure.subplots(1, 3), result.metrics.items(), strict=True):
+        _mark_glass(ax, result, label=True)
+        if len(result.runs) > 1:
+            ax.plot(
+                result.points["temperature"], result.points[name] / size, ".", color=GRAY, markersize=3.4,
+                alpha=0.8, markeredgewidth=0,
+            )  # fmt: skip
+        for x, y in _two_sides(metric):
+            ax.plot(x, y / size, color=FIT, linewidth=1.7, zorder=3)
+        if metric.break_ is not None and isfinite(metric.break_.lines.temperature):
+            lines = metric.break_.lines
+            x = np.array([metric.temperature[0], lines.temperature, metric.temperature[-1]])
+            slopes = np.array([lines.below, 0.0, lines.above])
+            y = lines.level + slopes * (x - lines.temperature)
+            ax.plot(x, y / size, "--", color=BREAK, linewidth=1.2, zorder=4)
+            ax.plot(x[1], y[1] / size, "v", color=BREAK, markersize=5, zorder=6, markeredgecolor="white")
+        errors = _shown_errors(metric.error / size)
+        ax.errorbar(metric.temperature, metric.mean / size, errors, zorder=5, **_BARS)
+        if np.nanmin(metric.mean) < 0.35 * np.nanmax(metric.mean):
+            ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        ax.set_xlabel("T")
+        ax.set_title(FIELD_SPECS[PER_PARTICLE[name]].title)
+    return figure
+
+
+def _shown_errors(errors: Floats) -> Floats | None:
+    return np.nan_to_num(errors) if np.isfinite(errors).any() else None
+
+
+def _two_sides(metric: MetricTransition) -> Iterator[tuple[Floats, Floats]]:
+    """Both lines of the regression."""
+    fit = metric.fit
+    if fit is not None:
+        tg, t = fit.glass_temperature, metric.temperature
+        for above, ends in ((False, (t[0], tg)), (True, (tg, t[-1]))):
+            x = np.array(ends)
+            yield x, fit.values(x, above=above)
+
+
+def _mark_glass(ax: Any, result: Transition, *, label: bool = False) -> None:
+    """T_g as a line; its interval as a band where it comes from the energy."""
+    tg = result.glass_temperature
+    if not isfinite(tg):
+        return
+    ax.axvline(tg, color=GRAY, linewidth=1.0, zorder=0)
+    if result.origin != "given" and result.energy is not None and isfinite(result.energy.interval.low):
+        ax.axvspan(*result.energy.interval[1:3], color=GRAY, alpha=0.16, linewidth=0, zorder=0)
+    if label:
+        ax.annotate(
+            f"$T_g$ = {tg:.3g}", (tg, 1), (4, -2), xycoords=("data", "axes fraction"), va="top", fontsize=8.5,
+            textcoords="offset points", color="#666666",
+        )  # fmt: skip
+
+
+@styled
+def figure_energy(result: Transition) -> Figure:
+    """Inherent-structure energy against temperature: all of it, and where the two lines meet."""
+    mean, error = result.energies["inherent_energy"]
+    found = result.energy
+    figure = Figure(figsize=(8.8 if found else 4.8, 3.2), layout="constrained")
+    panels = figure.subplots(1, 2 if found else 1, squeeze=False)[0]
+    for ax in panels:
+        ax.errorbar(result.temperature, mean, _shown_errors(error), zorder=5, **_BARS)
+        ax.set_xlabel("T")
+    panels[0].set_ylabel("inherent energy per particle")
+    if found is None:
+        return figure
+    low, high = found.lowest, found.highest
+    wide = result.temperature[result.temperature <= high].max() - low
+    lines = found.lines
+    for ax, reach in zip(panels, (0.12, 0.04), strict=True):
+        for slope, ends, color, title in (
+            (lines.below, (low, lines.temperature + 2 * reach * wide), GLASS, "glass"),
+            (lines.above, (lines.temperature - reach * wide, high), LIQUID, "liquid"),
+        ):
+            x = np.array(ends)
+            ax.plot(x, lines.level + slope * (x - lines.temperature), color=color, label=title, linewidth=1.6)
+        if isfinite(found.interval.low):
+            ax.axvspan(*found.interval[1:3], color=GRAY, alpha=0.16, linewidth=0)
+        ax.axvline(found.temperature, color=GRAY, linewidth=1.0, zorder=0)
+    inner = (result.temperature >= low) & (result.temperature <= high) & np.isfinite(mean)
+    panels[1].set_xlim(low - 0.04 * wide, high + 0.04 * wide)
+    bars = np.nan_to_num(error)
+    bottom, top = float((mean - bars)[inner].min()), float((mean + bars)[inner].max())
+    panels[1].set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
+    panels[1].set_title(f"$T_g$ = {value_and_error(found.temperature, found.interval.error)}")
+    panels[1].legend(loc="upper left")
+    return figure
+
+
+@styled
+def figure_scan(result: Transition) -> Figure:
+    """a3 for every possible T_g, with its interval."""
+    figure = Figure(figsize=(8.8, 3.0), layout="constrained")
+    for ax, metric in zip(figure.subplots(1, 3), result.metrics.values(), strict=True):
+        _mark_glass(ax, result)
+        ax.axhline(0, color=INK, linewidth=0.8)
+        for fit in metric.scan:
+            low, high = _ends(fit)
+            ax.plot([fit.glass_temperature] * 2, [low, high], color=FIT, linewidth=1.1)
+            ax.plot(
+                fit.glass_temperature, fit.change, "o", color=FIT, markersize=4.2,
+                markerfacecolor=FIT if passes(fit) or passes(fit, sign=-1) else "white",
+            )  # fmt: skip
+        ax.plot(
+            [fit.glass_temperature for fit in metric.square_scan], [fit.change for fit in metric.square_scan],
+            "s:", color=GRAY, markersize=3, markerfacecolor="white", linewidth=0.9, zorder=1,
+        )  # fmt: skip
+        ax.set_ylim(*_limits(metric))
+        ax.set_xlabel("T that is taken as $T_g$")
+        ax.set_title(metric.title)
+    figure.axes[0].set_ylabel("a3")
+    return figure
+
+
+def _ends(fit: Regression) -> tuple[float, float]:
+    if isfinite(fit.bootstrap.low):
+        return fit.bootstrap.low, fit.bootstrap.high
+    return fit.change - 2 * fit.errors[3], fit.change + 2 * fit.errors[3]
+
+
+def _limits(metric: MetricTransition) -> tuple[float, float]:
+    """What holds every value, and the intervals but for those of two or three temperatures a side."""
+    values = [fit.change for fit in (*metric.scan, *metric.square_scan)]
+    inner = metric.scan[2:-2] or metric.scan
+    ends = [end for fit in inner for end in _ends(fit)]
+    low, high = min(values + ends + [0.0]), max(values + ends + [0.0])
+    margin = 0.08 * (high - low) or 1.0
+    return low - margin, high + margin

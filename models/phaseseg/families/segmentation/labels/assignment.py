@@ -1,0 +1,252 @@
+"""From a field and the level at which it is cut to the phase of every atom: for labels and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.jit import jit
+from phaseseg.families.segmentation.labels.composition import ROWS, count_atoms, fit_interface
+from phaseseg.families.segmentation.labels.density import Field
+from phaseseg.families.segmentation.labels.domains import Domains
+from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.fields import BOUNDARY, POOR, RICH, Grid, Table
+from phaseseg.frame import Frame
+
+# Atoms so near to the edge of the boundary, Å, have their distance sharpened with the interpolated field
+# and, where it can be had, those that are still so near with the exact one.
+SHARPEN_WITHIN = (0.12, 0.01)
+
+ExactField = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Values (n,) and Cartesian slopes (n, 3) of a field at grid coordinates (n, 3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The atoms of a frame on either side of an interface, in the order of the frame.
+
+    phase : (n_atoms,) int8; distance : (n_atoms,) float32, Å, signed; domain : (n_atoms,) int32
+    value : (n_atoms,) float32, what the atoms were judged by, where it was given
+    volume_fraction : of the rich side; area : Å^2
+    domains : table of the rich domains
+    """
+
+    phase: NDArray[np.int8]
+    distance: NDArray[np.float32]
+    domain: NDArray[np.int32]
+    value: NDArray[np.float32]
+    volume_fraction: float
+    area: float
+    domains: Table
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What every atom gets, under its registered names."""
+        return {"phase": self.phase, "interface_distance": self.distance, "domain": self.domain}
+
+
+def split_atoms(
+    frame: Frame,
+    field: Field,
+    level: float,
+    domains: Domains,
+    rich: NDArray[np.bool_],
+    *,
+    boundary_width: float,
+    values: NDArray[np.float32] | None = None,
+    sharpen: bool = True,
+    exact: ExactField | None = None,
+) -> Split:
+    """Domain, distance to the interface and phase of every atom.
+
+    Parameters
+    ----------
+    domains : those of the field at the level; there must be an interface
+    rich : (n_atoms,) bool, which packed atoms are rich themselves
+    boundary_width : Å; 0 for no boundary
+    values : (n_atoms,) float32 of the packed atoms, brought into the order of the frame on the way
+    sharpen : settle the distances on which it depends who is boundary
+    exact : the field without its grid, where that can be had
+    """
+    atoms, lattice, n_atoms = field.atoms, field.lattice, frame.n_atoms
+    domain_packed = domains.of_atoms(atoms, rich)
+    interface = Interface(domains.without_dropped(field.grid.values, level), level, lattice)
+    distance_packed = interface.distance(atoms)
+    if sharpen and boundary_width > 0:
+        _sharpen(field, level, boundary_width / 2, domain_packed, distance_packed, exact)
+    phase, distance = borrow(n_atoms, np.int8), borrow(n_atoms, np.float32)
+    domain = borrow(n_atoms, np.int32)
+    packed = np.empty(0, np.float32) if values is None else values
+    value = borrow(len(packed), np.float32)
+    half_width = np.float32(boundary_width / 2 if boundary_width > 0 else -1)
+    _assign(atoms.place, domain_packed, distance_packed, packed, half_width, phase, value, distance, domain)
+    table = _domain_table(
+        domains.voxels, domains.percolates & frame.pbc & ~lattice.flat,
+        _count_domains(domain, domains.n_kept), lattice.voxel_volume,
+    )  # fmt: skip
+    volume_fraction = float(domains.voxels.sum() / field.grid.values.size)
+    return Split(phase, distance, domain, value, volume_fraction, interface.area, table)
+
+
+def one_phase(n_atoms: int, phase: int, value: NDArray[np.float32] | None = None) -> Split:
+    """All atoms in one class, without an interface: distances are NaN and there are no domains."""
+    return Split(
+        np.full(n_atoms, phase, dtype=np.int8),
+        np.full(n_atoms, np.nan, dtype=np.float32),
+        np.zeros(n_atoms, dtype=np.int32),
+        np.empty(0, np.float32) if value is None else value,
+        float(phase == RICH),
+        0.0,
+        _domain_table(np.empty(0, np.int64), np.empty((0, 3), bool), np.empty(0, np.int64), 0.0),
+    )
+
+
+def has_interface(domains: Domains, grid: Grid) -> bool:
+    """Whether there is a rich domain, and something beside it."""
+    return bool(domains.n_kept) and int(domains.voxels.sum()) < grid.values.size
+
+
+@jit
+def _assign(place, domain_in, distance_in, value_in, half_width, phase, value, distance, domain):
+    """Sign the distances, give every atom its phase, and put all in the frame's own order."""
+    for atom in range(place.size):
+        slot = place[atom]
+        inside = domain_in[slot] > 0
+        if value.size:
+            value[atom] = value_in[slot]
+        domain[atom] = domain_in[slot]
+        distance[atom] = distance_in[slot] if inside else -distance_in[slot]
+        phase[atom] = BOUNDARY if distance_in[slot] <= half_width else (RICH if inside else POOR)
+
+
+@jit
+def _count_domains(domain, n_domains):
+    """Atoms in each of the domains 1 ... n_domains."""
+    counts = np.zeros(n_domains + 1, dtype=np.int64)
+    for d in domain:
+        counts[d] += 1
+    return counts[1:]
+
+
+@jit
+def places_within(values, level, window):
+    """Places of the values within `window` of `level`."""
+    n = 0
+    for v in values:
+        n += abs(v - level) <= window
+    places = np.empty(n, dtype=np.int64)
+    n = 0
+    for place in range(values.size):
+        if abs(values[place] - level) <= window:
+            places[n] = place
+            n += 1
+    return places
+
+
+def _sharpen(
+    field: Field,
+    level: float,
+    half: float,
+    domain: NDArray[Any],
+    distance: NDArray[np.float32],
+    exact: ExactField | None,
+) -> None:
+    """Settle the distances, in place, on which it depends who is boundary.
+
+    Facets are good to 0.01 Å and move by as much with the grid, which would change the label of one atom
+    in a thousand. Along the slope at the foot of the perpendicular, the level set itself lies
+    (value - level) / |slope| away: first with the interpolated field, then, for the atoms that are still
+    undecided, with the exact one, which knows nothing of the grid.
+    """
+    places = places_within(distance, np.float32(half), np.float32(SHARPEN_WITHIN[0]))
+    if not places.size:
+        return
+    points = field.atoms.coords[places].astype(np.float64)
+    side = np.where(domain[places] > 0, 1.0, -1.0)
+    before = side * distance[places]
+    found, direction = before.copy(), _unit(field.slopes(points)[1])[0]
+
+    def step(which: NDArray[np.int64], at: ExactField) -> None:
+        s, along = found[which], direction[which]
+        value, slope = at(points[which] - (s[:, None] * along) @ field.lattice.to_grid)
+        direction[which], norm = _unit(slope)
+        found[which] = s * (along * direction[which]).sum(axis=1) + (value - level) / norm
+
+    for _ in range(2):
+        step(np.arange(len(places)), field.slopes)
+    if exact is not None:
+        step(np.flatnonzero(np.abs(np.abs(found) - half) <= SHARPEN_WITHIN[1]), exact)
+    # Where two surfaces are close the perpendicular may lead to the other one: then the facets know better.
+    good = (found * side > 0) & (np.abs(found - before) <= SHARPEN_WITHIN[0])
+    distance[places[good]] = np.abs(found[good])
+
+
+def _unit(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Unit vectors and lengths; a length of zero counts as very small."""
+    norm = np.maximum(np.linalg.norm(vectors, axis=1), 1e-30)
+    return vectors / norm[:, None], norm
+
+
+def _domain_table(
+    voxels: NDArray[np.int64], percolates: NDArray[np.bool_], atoms: NDArray[np.int64], voxel_volume: float
+) -> Table:
+    return Table(
+        "Rich domains",
+        {
+            "domain": np.arange(1, len(voxels) + 1),
+            "volume (Å^3)": voxels * voxel_volume,
+            "atoms": atoms,
+            **{f"percolates along {axis}": percolates[:, n] for n, axis in enumerate("abc")},
+        },
+    )
+
+
+def dropped_sentence(domains: Domains, *, keep: str, min_volume: float) -> str:
+    """What happened to the rich domains that were not kept."""
+    which = "other than the largest" if keep == "largest" else f"smaller than {min_volume:g} Å^3"
+    plural = "domain was" if domains.n_dropped == 1 else "domains were"
+    return f"{domains.n_dropped} rich {plural} dropped: {which}. Their atoms count as poor."
+
+
+def frame_numbers(
+    frame: Frame, split: Split, species: Sequence[str], bulk_distance: float
+) -> tuple[dict[str, Any], list[str]]:
+    """The frame-level numbers and tables that follow from the labels, and what there is to say.
+
+    species : those that the rich phase is rich in
+    bulk_distance : Å, from which on a phase is bulk in the tables
+    """
+    composition = count_atoms(frame, split.phase, split.distance, bulk_distance)
+    messages = []
+    if composition.without_mass:
+        messages.append(f"No wt%: {', '.join(composition.without_mass)} is no element with a known mass.")
+    rich_side = ROWS.index("rich side")
+    proxigram = composition.proxigram()
+    width = float("nan")
+    if len(split.domains):
+        target = np.isin(frame.species_names, species)
+        atoms = composition.by_distance.sum(axis=1)
+        kept = atoms > 0
+        share = composition.by_distance[kept][:, target].sum(axis=1) / atoms[kept]
+        _, width = fit_interface(
+            np.asarray(proxigram.columns["distance (Å)"]), share, atoms[kept].astype(float)
+        )
+    numbers = {
+        "n_domains": len(split.domains),
+        "rich_atom_fraction": float(composition.atom_fractions()[rich_side]),
+        "rich_mass_fraction": float(composition.mass_fractions()[rich_side]),
+        "rich_volume_fraction": split.volume_fraction,
+        "interface_area": split.area,
+        "interface_width": width,
+        "mass_balance_residual": composition.mass_balance_residual(),
+        "composition": composition.table(),
+        "partition": composition.partition(),
+        "domains": split.domains,
+        "proxigram": proxigram,
+    }
+    return numbers, messages

@@ -1,0 +1,220 @@
+"""What each phase is made of: composition, partition coefficients, mass balance, proxigram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.compiled.jit import jit
+from phaseseg.fields import BOUNDARY, POOR, RICH, Table
+from phaseseg.frame import Frame
+
+BIN_WIDTH = 0.5
+MAX_DISTANCE = 30.0
+# The profile is fitted where the interface is: farther out, other surfaces come into play.
+FIT_WITHIN = 6.0
+# Of the error function, between 10 % and 90 %, in units of its standard deviation.
+WIDTH_10_90 = 2 * 1.2815515655446004
+
+PHASE_ROWS = ("rich", "poor", "boundary")
+ROWS = (*PHASE_ROWS, "rich side", "poor side", "rich bulk", "poor bulk", "all")
+
+
+@jit
+def _count(phase, distance, species, bulk_distance, bin_width, by_phase, by_side, by_bulk, by_bin):
+    half = by_bin.shape[0] // 2
+    for atom in range(phase.size):
+        s = species[atom]
+        p = phase[atom]
+        by_phase[p, s] += 1
+        d = distance[atom]
+        if d != d:
+            by_side[p, s] += 1
+            by_bulk[p, s] += 1
+            continue
+        side = 1 if d > 0 else 0
+        by_side[side, s] += 1
+        if abs(d) > bulk_distance:
+            by_bulk[side, s] += 1
+        index = int(np.floor(d / bin_width)) + half
+        if 0 <= index < 2 * half:
+            by_bin[index, s] += 1
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """Atoms counted by phase, side, bulk and distance, and the tables made from the counts.
+
+    counts : (8, n_species) int64, rows as `ROWS`
+    by_distance : (n_bins, n_species) int64; bins of 0.5 Å, the middle edge at the interface
+    """
+
+    names: tuple[str, ...]
+    masses: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    by_distance: NDArray[np.int64]
+
+    @property
+    def without_mass(self) -> list[str]:
+        """Names of the species that are there but are no elements, so that there is no wt%."""
+        unknown = np.isnan(self.masses) & (self.counts[-1] > 0)
+        return [name for name, missing in zip(self.names, unknown, strict=True) if missing]
+
+    def weight_percent(self) -> NDArray[np.float64]:
+        """(8, n_species) wt%; NaN for an empty row or without masses."""
+        return _percent(self.counts * self.masses)
+
+    def atom_percent(self) -> NDArray[np.float64]:
+        """(8, n_species) at%; NaN for an empty row."""
+        return _percent(self.counts.astype(float))
+
+    def atom_fractions(self) -> NDArray[np.float64]:
+        """(8,) share of all atoms in each row."""
+        return np.asarray(self.counts.sum(axis=1) / self.counts[-1].sum())
+
+    def mass_fractions(self) -> NDArray[np.float64]:
+        """(8,) share of all mass in each row; NaN without masses."""
+        mass = self.counts @ self.masses
+        return np.asarray(mass / mass[-1])
+
+    def table(self) -> Table:
+        """One row a phase, with atoms, atom and mass fraction, wt% and at% of every element."""
+        columns: dict[str, NDArray[np.generic]] = {
+            "phase": np.array(ROWS),
+            "atoms": self.counts.sum(axis=1),
+            "atom fraction": self.atom_fractions(),
+            "mass fraction": self.mass_fractions(),
+        }
+        for unit, percent in (("wt%", self.weight_percent()), ("at%", self.atom_percent())):
+            for code, name in enumerate(self.names):
+                columns[f"{name} ({unit})"] = percent[:, code]
+        return Table("Composition of the phases", columns)
+
+    def partition(self) -> Table:
+        """Content of the rich over that of the poor phase, element by element.
+
+        Without atoms in one of the phases NaN; infinite for an element that the poor phase lacks.
+        """
+        columns: dict[str, NDArray[np.generic]] = {"element": np.array(self.names)}
+        for suffix, rich, poor in (("", "rich", "poor"), (" bulk", "rich bulk", "poor bulk")):
+            for unit, percent in (("wt", self.weight_percent()), ("at", self.atom_percent())):
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    columns[f"D{suffix} ({unit})"] = percent[ROWS.index(rich)] / percent[ROWS.index(poor)]
+        return Table("Partition coefficients, rich / poor", columns)
+
+    def mass_balance_residual(self) -> float:
+        """Largest |sum of the phases - bulk| over the elements, as a fraction of all mass.
+
+        Taken from the table's own numbers (mass fraction times wt%), so that it tests the table.
+        """
+        shares = self.mass_fractions()[:3, None] * np.nan_to_num(self.weight_percent()[:3])
+        if np.isnan(self.masses).any():
+            shares = self.atom_fractions()[:3, None] * np.nan_to_num(self.atom_percent()[:3])
+            return float(np.abs(shares.sum(axis=0) - self.atom_percent()[-1]).max() / 100)
+        return float(np.abs(shares.sum(axis=0) - self.weight_percent()[-1]).max() / 100)
+
+    def proxigram(self) -> Table:
+        """Concentration of every element against the distance to the interface (Å, + is rich).
+
+        Rows without atoms are left out (Hellman et al., DOI 10.1007/S100050010051).
+        """
+        atoms = self.by_distance.sum(axis=1)
+        kept = np.flatnonzero(atoms)
+        centers = (np.arange(len(atoms)) - len(atoms) // 2 + 0.5) * BIN_WIDTH
+        columns: dict[str, NDArray[np.generic]] = {"distance (Å)": centers[kept], "atoms": atoms[kept]}
+        percent = _percent(self.by_distance[kept].astype(float))
+        for code, name in enumerate(self.names):
+            columns[f"{name} (at%)"] = percent[:, code]
+        return Table("Proxigram", columns)
+
+
+def _percent(amounts: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = amounts.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(100 * amounts / total)
+
+
+def element_masses(names: tuple[str, ...]) -> NDArray[np.float64]:
+    """(n_species,) standard atomic masses; NaN for a name that is no element."""
+    from ase.data import atomic_masses, atomic_numbers
+
+    return np.array([atomic_masses[atomic_numbers[n]] if atomic_numbers.get(n) else np.nan for n in names])
+
+
+def count_atoms(
+    frame: Frame, phase: NDArray[np.int8], distance: NDArray[np.float32], bulk_distance: float
+) -> Composition:
+    """Count the atoms of a labeled frame.
+
+    phase : (n_atoms,) labels; distance : (n_atoms,) Å, signed, NaN where there is no interface
+    bulk_distance : atoms farther than this from the interface, Å, are the bulk of their phase
+    """
+    n_species = len(frame.species_names)
+    by_phase = np.zeros((3, n_species), dtype=np.int64)
+    by_side, by_bulk = np.zeros((2, 2, n_species), dtype=np.int64)
+    by_bin = np.zeros((2 * int(MAX_DISTANCE / BIN_WIDTH), n_species), dtype=np.int64)
+    _count(phase, distance, frame.species, bulk_distance, BIN_WIDTH, by_phase, by_side, by_bulk, by_bin)
+    counts = np.stack(
+        [
+            by_phase[RICH], by_phase[POOR], by_phase[BOUNDARY], by_side[RICH], by_side[POOR],
+            by_bulk[RICH], by_bulk[POOR], by_phase.sum(axis=0),
+        ]
+    )  # fmt: skip
+    masses = element_masses(frame.species_names)
+    masses[counts[-1] == 0] = 0.0  # a name without atoms weighs nothing, whatever it means
+    return Composition(frame.species_names, masses, counts, by_bin)
+
+
+def fit_interface(
+    distance: NDArray[np.float64], share: NDArray[np.float64], atoms: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Center and 10-90 width, Å, of an error function fitted to a profile in bins of 0.5 Å.
+
+    The profile is lower + (upper - lower) (1 + erf((distance - center) / (sqrt(2) s))) / 2, averaged over
+    each bin and weighted by its atoms; the width is 2.563 s. NaN where fewer than six bins hold atoms or
+    the fit does not converge.
+    """
+    from scipy.optimize import least_squares
+    from scipy.special import erf
+
+    near = np.abs(distance) <= FIT_WITHIN
+    x, y, w = distance[near], share[near], np.sqrt(atoms[near])
+    if len(x) < 6 or np.ptp(y) == 0:
+        return float("nan"), float("nan")
+    ends = np.stack([x - BIN_WIDTH / 2, x + BIN_WIDTH / 2])
+
+    def terms(p: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        u, s = ends - p[2], p[3]
+        bell = sqrt(2 / pi) * np.exp(-((u / s) ** 2) / 2)
+        step = erf(u / (sqrt(2) * s))
+        # Integrals of the error function from end to end of the bins, and their derivatives.
+        mean, by_center, by_s = (
+            np.diff(f, axis=0)[0] / (2 * BIN_WIDTH) for f in (u * step + s * bell, -step, bell)
+        )
+        return 0.5 + mean, by_center, by_s
+
+    def residual(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(w * (p[0] + (p[1] - p[0]) * terms(p)[0] - y))
+
+    def jacobian(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        rise, by_center, by_s = terms(p)
+        return (
+            np.stack([1 - rise, rise, (p[1] - p[0]) * by_center, (p[1] - p[0]) * by_s], axis=1) * w[:, None]
+        )
+
+    low, high = (
+        y[side].mean() if side.any() else limit for side, limit in ((x < 0, y.min()), (x > 0, y.max()))
+    )
+    fit = least_squares(
+        residual,
+        [low, high, 0.0, 1.0],
+        jacobian,
+        bounds=([-np.inf, -np.inf, -FIT_WITHIN, 1e-3], [np.inf, np.inf, FIT_WITHIN, 4 * FIT_WITHIN]),
+        x_scale=[0.1, 0.1, 1.0, 1.0],
+    )
+    if not fit.success:
+        return float("nan"), float("nan")
+    return float(fit.x[2]), float(WIDTH_10_90 * fit.x[3])

@@ -1,0 +1,221 @@
+"""Where to cut the density, and whether there is anything to cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.families.segmentation.labels import kernels
+from phaseseg.families.segmentation.labels.density import DensityField, density_field
+from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, LabelRule
+from phaseseg.frame import Frame
+
+BINS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """Counts of the voxels and sums of their values in equal bins from `low` on."""
+
+    low: float
+    width: float
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float64]
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """(n_bins + 1,) edges of the bins."""
+        return np.asarray(self.low + self.width * np.arange(len(self.counts) + 1), dtype=np.float64)
+
+    def sides(self, cut: float) -> tuple[float, float, float]:
+        """Share of the voxels above the cut, and the mean below and above it (to one bin)."""
+        place = int(np.clip(round((cut - self.low) / self.width), 0, len(self.counts))) if self.width else 0
+        below, above = self.counts[:place].sum(), self.counts[place:].sum()
+        if not below or not above:
+            mean = float(self.sums.sum() / self.counts.sum())
+            return float(above / (below + above)), mean, mean
+        return (
+            float(above / (below + above)),
+            float(self.sums[:place].sum() / below),
+            float(self.sums[place:].sum() / above),
+        )
+
+    def best_split(self) -> int:
+        """The bin edge of largest between-class variance (Otsu, DOI 10.1109/TSMC.1979.4310076)."""
+        n, s = np.cumsum(self.counts)[:-1].astype(float), np.cumsum(self.sums)[:-1]
+        return int(np.argmax(_between(n, s, float(self.counts.sum()), float(self.sums.sum())))) + 1
+
+
+def _between(
+    n: NDArray[np.float64], s: NDArray[np.float64], n_all: float, s_all: float
+) -> NDArray[np.float64]:
+    """Between-class variance (times a constant) when the n smallest values, of sum s, are one class."""
+    rest = n_all - n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = n * rest * (s / n - (s_all - s) / rest) ** 2
+    return np.where((n > 0) & (rest > 0), variance, -1.0)
+
+
+def two_means(values: NDArray[np.float32], histogram: Histogram) -> float:
+    """Cut of exact two-means: half way between the two class means of least within-class variance.
+
+    Exact: the best edge of the histogram says in which bins the best split lies, and there every
+    voxel is tried. For a constant field the constant.
+    """
+    if histogram.width == 0:
+        return histogram.low
+    split, n_bins = histogram.best_split(), len(histogram.counts)
+    first, last = max(split - 2, 0), min(split + 2, n_bins)
+    window = np.empty(int(histogram.counts[first:last].sum()), dtype=np.float32)
+    kernels.values_in_bins(values.ravel(), histogram.low, histogram.width, n_bins, first, last, window)
+    window.sort()
+    below = int(histogram.counts[:first].sum())
+    sum_below = float(histogram.sums[:first].sum())
+    counts = below + np.arange(len(window) + 1, dtype=float)
+    sums = sum_below + np.concatenate([[0.0], np.cumsum(window, dtype=float)])
+    total, sum_total = float(histogram.counts.sum()), float(histogram.sums.sum())
+    best = int(np.argmax(_between(counts, sums, total, sum_total)))
+    mean_low = sums[best] / counts[best]
+    mean_high = (sum_total - sums[best]) / (total - counts[best])
+    return float((mean_low + mean_high) / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """What the frame's own density says about where to cut.
+
+    steepest : mean of the density over the voxels, weighted by |grad|^4: the density at which the
+        field is steepest, which does not depend on how much there is of each phase
+    low, high : extremes of the field
+    """
+
+    steepest: float
+    two_means: float
+    low: float
+    high: float
+    histogram: Histogram
+    counts_per_value: float  # atoms that a value of 1 means inside the kernel's volume
+
+    @property
+    def midpoint(self) -> float:
+        """Half way between the extremes."""
+        return (self.low + self.high) / 2
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean of the field over the voxels."""
+        return float(self.histogram.sums.sum() / self.histogram.counts.sum())
+
+    def choose(self, rule: LabelRule) -> float:
+        """The cut that the rule asks for."""
+        if not isinstance(rule.threshold, str):
+            return float(rule.threshold)
+        return {"steepest": self.steepest, "two-means": self.two_means, "midpoint": self.midpoint}[
+            rule.threshold
+        ]
+
+    def contrast(self, cut: float) -> float:
+        """Difference of the two sides of a cut over the counting noise of the poor side.
+
+        With N the mean number of chosen atoms that the kernel counts on either side,
+        (N_rich - N_poor) / sqrt(N_poor + 1). A homogeneous melt, cut anywhere, has its fluctuations
+        as its two sides: 1.1 to 2.0 at any sigma. The 1 stands for the last atom: without it the empty space
+        between the atoms of a dilute species would look like a phase.
+        """
+        _, poor, rich = self.histogram.sides(cut)
+        scale = self.counts_per_value
+        return float((rich - poor) * scale / np.sqrt(max(poor, 0.0) * scale + 1.0))
+
+
+def measure_cuts(density: DensityField) -> Cuts:
+    """Histogram, steepest and two-means cut of a density: three passes over the voxels."""
+    values = density.grid.values
+    flat = values.ravel()
+    low, high = float(flat.min()), float(flat.max())
+    bins = max(16, min(BINS, 4 * int(np.sqrt(flat.size))))
+    histogram = _fill(values, low, (high - low) / bins, bins)
+    weight, weighted = kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
+    steepest = float(weighted / weight) if weight > 0 else low
+    return Cuts(steepest, two_means(values, histogram), low, high, histogram, counts_per_value(density))
+
+
+def counts_per_value(density: DensityField) -> float:
+    """Chosen atoms inside the kernel's volume where the field is 1."""
+    return density.kernel_volume * (density.atom_density if density.mole_fraction else 1.0)
+
+
+def _metric(density: DensityField) -> NDArray[np.float64]:
+    steps = density.lattice.steps
+    return np.asarray(np.linalg.inv(steps @ steps.T))
+
+
+def _fill(values: NDArray[np.float32], low: float, width: float, bins: int) -> Histogram:
+    counts, sums = np.zeros(bins, dtype=np.int64), np.zeros(bins)
+    if width > 0:
+        kernels.histogram(values.ravel(), low, width, counts, sums)
+    else:
+        counts[0], sums[0] = values.size, values.sum(dtype=np.float64)
+    return Histogram(low, width, counts, sums)
+
+
+def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
+    """The rule with one number as threshold: the cut of all frames taken together.
+
+    A pass of its own over the frames. Two-means is that of a histogram (65,536 bins), not exact to
+    the last voxel; steepest and midpoint are exact.
+
+    Raises
+    ------
+    ValueError
+        If there are no frames, or the rule already holds a number.
+    """
+    if not isinstance(rule.threshold, str):
+        raise ValueError(
+            f"a pooled threshold is found from the frames, but the threshold is {rule.threshold}."
+        )
+    weight = weighted = 0.0
+    low, high = np.inf, -np.inf
+    histogram: Histogram | None = None
+    for frame in frames:
+        density = density_field(frame, rule)
+        values = density.grid.values
+        volume = density.lattice.voxel_volume
+        moments = kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
+        weight, weighted = weight + volume * moments[0], weighted + volume * moments[1]
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+        if histogram is None:
+            # Twice the first frame's range; what lies beyond falls into the end bins with its value.
+            width = max(high - low, 1e-12) * 2 / (16 * BINS)
+            histogram = Histogram(
+                low - (high - low) / 2, width, np.zeros(16 * BINS, dtype=np.int64), np.zeros(16 * BINS)
+            )
+        kernels.histogram(values.ravel(), histogram.low, histogram.width, histogram.counts, histogram.sums)
+    if histogram is None:
+        raise ValueError("there are no frames to take a pooled threshold from.")
+    if rule.threshold == "midpoint":
+        cut = (low + high) / 2
+    elif rule.threshold == "steepest":
+        cut = weighted / weight if weight > 0 else low
+    else:
+        split = histogram.best_split()
+        below, above = histogram.counts[:split].sum(), histogram.counts[split:].sum()
+        cut = (histogram.sums[:split].sum() / below + histogram.sums[split:].sum() / above) / 2
+    return rule.replace(threshold=float(cut))
+
+
+def verdict_sentence(contrast: float, n_phases: int) -> str:
+    """One sentence on the one-phase verdict, with the criterion, its value and how sure it is."""
+    low, high = CLEAR_CONTRAST
+    number = {1: "One phase", 2: "Two phases"}[n_phases]
+    if contrast < low or contrast > high:
+        sure = "a clear case"
+    else:
+        sure = f"an uncertain case, as everything from {low:g} to {high:g} is"
+    return (
+        f"{number}: the two sides of the cut differ by {contrast:.2f} times the counting noise "
+        f"({sure}; two phases from {MIN_CONTRAST:g} on)."
+    )

@@ -1,0 +1,292 @@
+"""Weak phase labels: density, cut, domains, interface, phase of every atom."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.families.segmentation.labels.assignment import (
+    Split,
+    dropped_sentence,
+    frame_numbers,
+    has_interface,
+    one_phase,
+    places_within,
+    split_atoms,
+)
+from phaseseg.families.segmentation.labels.density import (
+    DensityField,
+    Lattice,
+    density_field,
+    exact_density,
+    plan_lattice,
+)
+from phaseseg.families.segmentation.labels.domains import Domains, find_domains
+from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold, verdict_sentence
+from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
+from phaseseg.fields import POOR, RICH, Fields, Grid
+from phaseseg.frame import Frame
+
+__all__ = [
+    "interface_grid",
+    "label_density",
+    "label_frame",
+    "label_phases",
+    "label_trajectory",
+    "pooled_threshold",
+]
+
+# Atoms nearest to the cut whose exact density shows how far off interpolation is.
+PROBES = 512
+
+
+def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: Any) -> Fields:
+    """Label every atom as rich or poor in a species, or as boundary between the two liquids.
+
+    The density of the species is smoothed with a Gaussian, cut at a threshold, and the domains above it
+    are the rich phase. Weak labels in the sense of Shakya & Karki (DOI 10.5220/0013709400004000), with
+    lengths in Å instead of fractions of the box, and decided at each atom instead of at its voxel.
+
+    Parameters
+    ----------
+    frame : Frame
+    species : name or names of the species that the rich phase is rich in
+    sigma : float, Å, default 1.5
+        Standard deviation of the Gaussian; 1.5 to 2 suits one frame, 1.0 an average over frames.
+    voxel : float, Å, default sigma / 2
+        Longest edge of a voxel.
+    field : "number" (Å^-3, default) or "mole-fraction" (of the species among all atoms)
+    threshold : "steepest" (default), "two-means", "midpoint" or a number in the field's unit
+        Steepest: where the field is steepest; it does not depend on the amounts of the phases.
+        Two-means: exact, as in the paper (= Otsu). Midpoint: between the extremes of the field.
+    at : "atom" (default) or "voxel"
+        Decide by the density at the atom itself, or at its nearest grid point as the paper does.
+    keep : "all" (default) or "largest"
+        Rich domains that count: all of `min_volume`, or the largest alone (paper).
+    min_volume : float, Å^3, default 200
+    boundary_width : float, Å, default 0.68 (paper)
+        Atoms within half of it from the interface are boundary; 0 for none.
+    phases : "auto" (default) or 2
+        "auto" cuts only where the verdict is two phases; 2 cuts in any case.
+    bulk_distance : float, Å, default 5
+        Atoms farther than this from the interface are the bulk of their phase in the tables.
+
+    Returns
+    -------
+    Fields
+        `phase`, `phase_density`, `interface_distance`, `domain` per atom; the verdict `n_phases`, cuts,
+        fractions, area and width per frame; the density on its grid; tables `composition`, `partition`,
+        `domains`, `proxigram`; sentences in `.messages`. A one-phase frame has all atoms in one class
+        (rich where the mean of the field reaches a cut given as a number; else where at least half of
+        the atoms are of the species), `interface_distance` NaN and no domains.
+
+    Raises
+    ------
+    ValueError
+        No atoms; no atom of the species; sigma beyond half of the cell; a grid larger than memory.
+    TypeError
+        Unknown option.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from phaseseg import Frame, label_phases
+    >>> rng = np.random.default_rng(0)
+    >>> positions = rng.random((8000, 3)) * [40, 20, 20]
+    >>> rich = rng.random(8000) < np.where(positions[:, 0] < 20, 0.9, 0.05)
+    >>> frame = Frame(positions, [40, 20, 20], True, np.where(rich, "Fe", "O"))
+    >>> fields = label_phases(frame, "Fe")
+    >>> fields["n_phases"], fields["n_domains"]
+    (2, 1)
+    """
+    return label_frame(frame, LabelRule.from_options(species, **options))
+
+
+def label_frame(frame: Frame, rule: LabelRule) -> Fields:
+    """`label_phases` with the options in a `LabelRule`."""
+    return label_density(frame, density_field(frame, rule), rule)
+
+
+def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Fields:
+    """Everything after the density: cheap to repeat with another cut, boundary or choice of domains.
+
+    `density` must be that of the same frame and of a rule with the same species, sigma, voxel and field.
+    """
+    cuts = measure_cuts(density)
+    cut = cuts.choose(rule)
+    contrast = cuts.contrast(cut)
+    messages = []
+    n_phases = 2 if contrast >= MIN_CONTRAST else 1
+    messages.append(verdict_sentence(contrast, n_phases))
+    if abs(cuts.two_means - cuts.steepest) > 0.1 * abs(cuts.steepest) and n_phases == 2:
+        messages.append(
+            f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: "
+            f"they differ by {abs(cuts.two_means / cuts.steepest - 1):.0%}, as they do where one phase is "
+            f"scarce or the cell is small. The cut used is {cut:.4g}."
+        )
+    if rule.voxel_size > rule.sigma:
+        messages.append(
+            f"Voxels of {rule.voxel_size:g} Å do not resolve a sigma of {rule.sigma:g} Å; "
+            f"use at most {rule.sigma / 2:g} Å."
+        )
+    # From here to `unsort`, atoms stand in the order of the grid.
+    atoms = density.atoms
+    at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
+    split: Split | None = None
+    if n_phases == 2 or rule.phases == 2:
+        domains = _rich_domains(density, rule, cut)
+        if domains.n_dropped:
+            messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+        if has_interface(domains, density.grid):
+            by_atom = rule.at == "atom"
+            split = split_atoms(
+                frame, density, cut, domains, _is_rich(density, rule, cut, at_atoms),
+                boundary_width=rule.boundary_width, values=at_atoms, sharpen=by_atom,
+                exact=None if density.averaged else partial(exact_density, density, rule),
+            )  # fmt: skip
+        else:
+            n_phases = 1
+            messages.append("No rich domain is left that has an interface, so the frame counts as one phase.")
+    if split is None:
+        if rule.phases == "auto" and len(messages) == 1:
+            messages.append("Nothing was cut: all atoms are one class.")
+        dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
+        split = one_phase(frame.n_atoms, RICH if dominant else POOR, atoms.unsort(at_atoms))
+    numbers, more = frame_numbers(frame, split, rule.species, rule.bulk_distance)
+    return Fields(
+        {
+            "phase": split.phase,
+            "phase_density": split.value,
+            "interface_distance": split.distance,
+            "domain": split.domain,
+            "density_grid": density.grid,
+            "n_phases": n_phases,
+            "phase_contrast": contrast,
+            "threshold": cut,
+            "threshold_steepest": cuts.steepest,
+            "threshold_two_means": cuts.two_means,
+            **numbers,
+        },
+        (*messages, *more),
+    )
+
+
+def interface_grid(density: DensityField, rule: LabelRule, cut: float) -> Grid:
+    """The density with the dropped domains mirrored below the cut: its isosurface is the interface."""
+    domains = _rich_domains(density, rule, cut)
+    return replace(density.grid, values=domains.without_dropped(density.grid.values, cut))
+
+
+def _rich_domains(density: DensityField, rule: LabelRule, cut: float) -> Domains:
+    return find_domains(density.grid.values, cut, density.lattice, keep=rule.keep, min_volume=rule.min_volume)
+
+
+def _is_rich(
+    density: DensityField, rule: LabelRule, cut: float, at_atoms: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Which atoms lie at or above the cut; where interpolation might err, `at_atoms` is made exact."""
+    level = np.float32(cut)
+    rich = at_atoms >= level
+    if rule.at == "voxel" or density.averaged:
+        return rich
+    # How far interpolation is off is measured where it matters: on the atoms nearest to the cut.
+    near = places_within(at_atoms, level, np.float32(0.2 * abs(cut)))
+    if not near.size:
+        return rich
+    gap = np.abs(at_atoms[near] - level)
+    probes = near if near.size <= PROBES else near[np.argpartition(gap, PROBES)[:PROBES]]
+    values, _ = exact_density(density, rule, density.atoms.coords[probes])
+    margin = 1.5 * np.abs(values - at_atoms[probes]).max()
+    rich[probes], at_atoms[probes] = values >= cut, values
+    rest = near[gap <= margin]
+    rest = rest[~np.isin(rest, probes, assume_unique=True)]
+    if rest.size:
+        values, _ = exact_density(density, rule, density.atoms.coords[rest])
+        rich[rest], at_atoms[rest] = values >= cut, values
+    return rich
+
+
+def label_trajectory(
+    frames: Iterable[Frame], rule: LabelRule, *, average: float | None = None
+) -> Iterator[tuple[Frame, Fields]]:
+    """Label frame after frame; each is deposited once.
+
+    Parameters
+    ----------
+    frames : any iterable; taken one by one, and with `average` so many ahead as the window needs
+    average : float, ps, optional
+        Cut the mean density of all frames within ±average of a frame instead of that frame's alone:
+        the better label where frames lie close (docs/weak-labels.md). Needs `Frame.time` and a cell
+        that is periodic along all axes.
+
+    Yields
+    ------
+    (Frame, Fields) in the order of the frames
+
+    Raises
+    ------
+    ValueError
+        As `label_phases`; with `average` also for a frame without a time, for times that do not grow,
+        for open axes, and for a window of ±0 or less.
+    """
+    if average is None:
+        for frame in frames:
+            yield frame, label_frame(frame, rule)
+        return
+    if not average > 0:
+        raise ValueError(f"average must be a positive time in ps, found {average}.")
+    yield from _label_averaged(frames, rule, average)
+
+
+def _label_averaged(
+    frames: Iterable[Frame], rule: LabelRule, average: float
+) -> Iterator[tuple[Frame, Fields]]:
+    window: deque[tuple[Frame, DensityField]] = deque()
+    waiting: deque[Frame] = deque()
+    shape: tuple[int, int, int] | None = None
+    total: NDArray[np.float64] | None = None
+    slack = 1e-9 * average
+
+    def label_next() -> tuple[Frame, Fields]:
+        nonlocal total
+        frame = waiting.popleft()
+        assert frame.time is not None and total is not None
+        while window[0][0].time < frame.time - average - slack:  # type: ignore[operator]
+            total -= window.popleft()[1].grid.values
+        own = next(density for other, density in window if other is frame)
+        mean = (total / len(window)).astype(np.float32)
+        grid = replace(own.grid, values=mean)
+        return frame, label_density(frame, replace(own, grid=grid, averaged=len(window) > 1), rule)
+
+    for frame in frames:
+        where = f"{frame.source}: " if frame.source else ""
+        if frame.time is None:
+            raise ValueError(
+                f"{where}averaging needs the time of every frame; give the time of an MD step in ps (dt)."
+            )
+        if window and frame.time <= window[-1][0].time:  # type: ignore[operator]
+            raise ValueError(
+                f"{where}the time {frame.time:g} ps is not later than that of the frame before it."
+            )
+        if not frame.pbc.all():
+            raise ValueError(f"{where}averaging needs a cell that is periodic along all three axes.")
+        while waiting and frame.time > waiting[0].time + average + slack:  # type: ignore[operator]
+            yield label_next()
+        lattice = plan_lattice(frame, rule)
+        if shape is not None:
+            # One grid in fractional coordinates for all frames, so that a breathing cell does not matter.
+            lattice = Lattice(shape, lattice.cell, lattice.origin, lattice.wrap, lattice.flat)
+        density = density_field(frame, rule, lattice)
+        if total is None:
+            shape, total = lattice.shape, np.zeros(lattice.shape)
+        total += density.grid.values
+        window.append((frame, density))
+        waiting.append(frame)
+    while waiting:
+        yield label_next()

@@ -1,0 +1,549 @@
+"""Predictions: from the logits of a network to phase, probability and uncertainty of every atom.
+
+The network gives every atom a score, about its signed distance to the interface in Å. The interface is
+where the scores, smoothed on a grid, pass a level; all that follows from it is that of the weak labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from math import log
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.checkpoint import Checkpoint, CheckpointError
+from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.jit import jit
+from phaseseg.families.segmentation.labels import kernels
+from phaseseg.families.segmentation.labels.assignment import (
+    Split,
+    dropped_sentence,
+    frame_numbers,
+    has_interface,
+    one_phase,
+    split_atoms,
+)
+from phaseseg.families.segmentation.labels.density import (
+    Field,
+    PackedAtoms,
+    mean_density,
+    plan_lattice,
+    smooth_grid,
+)
+from phaseseg.families.segmentation.labels.domains import Domains, find_domains
+from phaseseg.families.segmentation.rules import LabelRule, PredictionRule, refuse_unknown
+from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
+from phaseseg.fields import BOUNDARY, POOR, RICH, Fields, Grid
+from phaseseg.frame import Frame
+from phaseseg.nn.device import Device, check_device, device_kind
+
+# Where fewer than this share of the mean density of atoms is found there is nothing: 3.6 sigma from the
+# nearest atom. Cavities of a liquid are smaller.
+VOID_DENSITY = 1e-3
+# A frame is outside of the range of validity from so many atoms on, or so far beyond the densities.
+MOST_OUTSIDE = 0.01
+DENSITY_SLACK = 0.05
+# Levels near the bound of the scores would lie in their noise.
+HIGHEST_LEVEL = 0.99
+# Voxels along each axis of the paper's boundary.
+PAPER_VOXELS = 50
+
+
+class NetworkOutput(Protocol):
+    """What a network gives for a frame; see `inference.Network`."""
+
+    logits: NDArray[np.float32]
+    n_outside: NDArray[np.int64]
+    lowest: NDArray[np.float32]
+    highest: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What the network says of the atoms of a frame; threshold and boundary do not enter.
+
+    score : (n_atoms,) float32, Å; mean of the members
+    members : (n_members, n_atoms) float32, Å; score of each network
+    probability : (n_atoms,) float32, of being rich
+    uncertainty : (n_atoms,) float32; standard deviation of the probability over the members
+    boundary : (n_atoms,) float32, probability of being boundary, of a network that has learned it
+    outside : share of the atoms beyond the training data in the feature in which they are most
+    messages : about the range of validity
+    """
+
+    score: NDArray[np.float32]
+    members: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    uncertainty: NDArray[np.float32]
+    boundary: NDArray[np.float32] | None = None
+    outside: float = 0.0
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreField(Field):
+    """The scores as a field.
+
+    scores : (n_atoms,) float32, Å, of the sorted atoms
+    """
+
+    scores: NDArray[np.float32]
+
+
+@jit
+def _combine(logits, scales, offsets, bound, temperature, members, score, probability, uncertainty, boundary):
+    """Scores, probabilities and their spread from the logits (n_members, n_atoms, outputs)."""
+    n_members = logits.shape[0]
+    per = np.float32(1 / temperature)
+    for atom in range(logits.shape[1]):
+        total = np.float32(0)
+        mean, square, middle = np.float32(0), np.float32(0), np.float32(0)
+        for m in range(n_members):
+            z0, z1 = logits[m, atom, 0], logits[m, atom, 1]
+            s = bound * np.float32(np.tanh((scales[m] * (z1 - z0) + offsets[m]) / bound))
+            members[m, atom] = s
+            total += s
+            p = np.float32(1) / (np.float32(1) + np.float32(np.exp(-s * per)))
+            # Welford's way: no difference of large numbers.
+            step = p - mean
+            mean += step / np.float32(m + 1)
+            square += step * (p - mean)
+            if boundary.size:
+                z2 = logits[m, atom, 2]
+                top = max(z0, z1, z2)
+                e0, e1, e2 = np.exp(z0 - top), np.exp(z1 - top), np.exp(z2 - top)
+                middle += np.float32(e2 / (e0 + e1 + e2))
+        s = total / np.float32(n_members)
+        score[atom] = s
+        probability[atom] = np.float32(1) / (np.float32(1) + np.float32(np.exp(-s * per)))
+        uncertainty[atom] = np.sqrt(square / np.float32(n_members))
+        if boundary.size:
+            boundary[atom] = middle / np.float32(n_members)
+
+
+def score_field(
+    frame: Frame,
+    score: NDArray[np.float32],
+    *,
+    sigma: float,
+    voxel: float,
+    bound: float,
+    curvature: bool = False,
+) -> ScoreField:
+    """The scores of the atoms as a field: a local-linear mean with a Gaussian of sigma (Å).
+
+    With G the Gaussian, den = sum G(r - r_i) and f0 = sum s_i G(r - r_i) / den, the field is the solution of
+    f = f0 - sigma^2 grad f . grad ln den to second order: for scores that vary linearly in space it is their
+    plane however the atoms lie, while f0 is drawn to where they lie densest (the sum of (r_i - r) G is
+    sigma^2 grad den). It is kept within ±bound, and -bound in a void.
+
+    Parameters
+    ----------
+    score : (n_atoms,) float32, Å
+    voxel : Å; longest edge of a voxel
+    bound : Å; largest score
+    curvature : take sigma^2 / 2 times the Laplacian of the field away from it
+        What smoothing adds where scores are curved: it would move the surface of a sphere of radius R by
+        sigma^2 / R. A wider Gaussian can then be used, which knows less of the noise of the scores.
+
+    Raises
+    ------
+    ValueError
+        As `plan_lattice`.
+    """
+    lattice = plan_lattice(frame, LabelRule(sigma=sigma, voxel=voxel), n_fields=3)
+    atoms = PackedAtoms.of(frame, lattice)
+    mean, density = borrow(lattice.shape, np.float32), borrow(lattice.shape, np.float32)
+    mean.fill(0)
+    density.fill(0)
+    packed = score[atoms.order]
+    kernels.deposit_weighted(atoms.coords, packed, lattice.wrap, mean, density)
+    mean, density = smooth_grid(mean, lattice, sigma), smooth_grid(density, lattice, sigma)
+    # From here on in atoms per voxel.
+    void = VOID_DENSITY * mean_density(frame, lattice, sigma) * lattice.voxel_volume
+    kernels.mean_and_log(mean.reshape(-1), density.reshape(-1), np.float32(0.1 * void))
+    steps = lattice.steps
+    metric = sigma**2 * np.linalg.inv(steps @ steps.T)
+    # One pass leaves a fifth more of the error where the atoms are those of a melt, a third pass no less.
+    first = borrow(lattice.shape, np.float32)
+    kernels.subtract_slopes(mean, mean, density, metric, lattice.wrap, first)
+    kernels.subtract_slopes(mean, first, density, metric, lattice.wrap, mean)
+    if curvature:
+        kernels.subtract_curvature(mean, metric / 2, lattice.wrap, first)
+        mean = first
+    kernels.bound_field(mean.reshape(-1), density.reshape(-1), np.float32(log(void)), np.float32(bound))
+    grid = Grid(mean, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
+    return ScoreField(grid, lattice, atoms, packed)
+
+
+class SegmentationModel:
+    """The networks of a checkpoint, ready to be used on frames.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+    name : of the checkpoint
+    config : NetworkConfig
+    scaling : Scaling
+    label_rule : LabelRule that the training labels were made with
+    n_members : number of networks
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.family != "segmentation":
+            raise CheckpointError(
+                f"{checkpoint.name}: this is a checkpoint of the family {checkpoint.family}, and not of "
+                "segmentation."
+            )
+        self.checkpoint, self.name = checkpoint, checkpoint.name
+        try:
+            settings = checkpoint.config
+            self.config = NetworkConfig.from_dict(settings["network"])
+            self.label_rule = LabelRule(**settings["label_rule"])
+            self._bound = float(settings["score"]["bound"])
+            self._scales = np.array(settings["score"]["scale"], dtype=np.float32)
+            self._offsets = np.array(settings["score"]["offset"], dtype=np.float32)
+            self._temperature = float(settings["score"]["temperature"])
+            self._sigma = float(settings["interface"]["sigma"])
+            self._voxel = float(settings["interface"]["voxel"])
+            self._curvature = bool(settings["interface"].get("curvature", False))
+            ranges = settings.get("ranges") or checkpoint.ranges
+            self._densities = tuple(float(end) for end in ranges["number_density"])
+            weights = checkpoint.weights
+            self.scaling = Scaling(
+                *(weights[f"feature.{name}"] for name in ("center", "scale", "low", "high"))
+            )
+            self._members = _members(weights, len(self._scales))
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+            raise CheckpointError(
+                f"{checkpoint.name}: the settings in the checkpoint cannot be used: {what}."
+            ) from None
+        self._networks: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> SegmentationModel:
+        """The model in a checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            For a checkpoint of another family, or one that lacks something.
+        """
+        return cls(checkpoint)
+
+    @property
+    def n_members(self) -> int:
+        return len(self._members)
+
+    @cached_property
+    def defaults(self) -> PredictionRule:
+        """The rule of a prediction without options."""
+        return PredictionRule(
+            self.name,
+            self.config.target,
+            boundary_width=self.label_rule.boundary_width,
+            min_volume=self.label_rule.min_volume,
+        )
+
+    def rule(self, **options: Any) -> PredictionRule:
+        """The rule of a prediction with options in place of the defaults; None is the default.
+
+        Raises
+        ------
+        TypeError
+            For an unknown option.
+        ValueError
+            For a value out of range, or a learned boundary that the network does not have.
+        """
+        known = [field.name for field in fields(PredictionRule) if field.name not in ("model", "species")]
+        refuse_unknown(options, known)
+        rule = self.defaults.replace(**{name: v for name, v in options.items() if v is not None})
+        if rule.boundary == "learned" and self.config.outputs != 3:
+            raise ValueError(
+                f"{self.name} has not learned a boundary class; choose the boundary 'interface' or 'voxels'."
+            )
+        return rule
+
+    def predict(self, frame: Frame, *, device: Device = "auto", **options: Any) -> Fields:
+        """Both halves at once, `fields` of the `score`; see `phaseseg.api`.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError
+            As `rule` and `score`.
+        """
+        self.rule(**options)  # before the work
+        return self.fields(frame, self.score(frame, device=device), **options)
+
+    # The expensive half ---------------------------------------------------------------------------
+
+    def score(self, frame: Frame, *, device: Device = "auto") -> Scores:
+        """Run the networks on a frame.
+
+        device : "auto" or "cpu" for the compiled loops, "torch" for torch on the processor, "cuda" for
+            torch on a GPU; the numbers are the same
+
+        Raises
+        ------
+        ValueError
+            No atoms, species or units that the networks do not know, an unknown device.
+        ImportError
+            For a device that needs torch where that is not installed.
+        """
+        codes = self._codes(frame)
+        return self.scores_of(frame, self._network(device)(frame, codes))
+
+    def scores_of(self, frame: Frame, output: NetworkOutput) -> Scores:
+        """The scores that follow from the logits of the networks."""
+        n_members, n_atoms, n_outputs = output.logits.shape
+        members = borrow((n_members, n_atoms), np.float32)
+        score, probability, uncertainty = (borrow(n_atoms, np.float32) for _ in range(3))
+        boundary = borrow(n_atoms if n_outputs == 3 else 0, np.float32)
+        _combine(
+            output.logits, self._scales, self._offsets, np.float32(self._bound), self._temperature, members,
+            score, probability, uncertainty, boundary,
+        )  # fmt: skip
+        outside = float(output.n_outside.max(initial=0) / max(n_atoms, 1))
+        return Scores(
+            score, members, probability, uncertainty, boundary if n_outputs == 3 else None, outside,
+            self._validity(frame, output),
+        )  # fmt: skip
+
+    check_device = staticmethod(check_device)
+
+    def _network(self, device: str) -> Any:
+        kind = device_kind(device)
+        if kind not in self._networks:
+            if kind == "cpu":
+                from phaseseg.families.segmentation.inference import Network
+
+                self._networks[kind] = Network(self.config, self.scaling, self._members)
+            else:
+                from phaseseg.families.segmentation.torch_inference import TorchNetwork
+
+                self._networks[kind] = TorchNetwork(
+                    self.config, self.scaling, self._members, device="cuda" if kind == "cuda" else "cpu"
+                )
+        return self._networks[kind]
+
+    def _codes(self, frame: Frame) -> NDArray[np.int32]:
+        """Index of each atom's species among those of the networks; refuses what they do not know."""
+        where = f"{frame.source}: " if frame.source else ""
+        if frame.n_atoms == 0:
+            raise ValueError(f"{where}the frame has no atoms, so there is nothing to predict.")
+        if frame.units != self.checkpoint.units:
+            raise ValueError(
+                f"{where}the frame has the units {frame.units!r}, but {self.name} was trained with "
+                f"{self.checkpoint.units!r}; convert the frame or choose another checkpoint."
+            )
+        codes = self.config.codes_of(frame)
+        if codes.min() < 0:
+            there = np.unique(frame.species[codes < 0])
+            unknown = ", ".join(frame.species_names[code] for code in there)
+            known = ", ".join(self.config.species)
+            raise ValueError(f"{where}{self.name} does not know the species {unknown}; it knows {known}.")
+        return codes
+
+    def _validity(self, frame: Frame, output: NetworkOutput) -> tuple[str, ...]:
+        parts = []
+        worst = int(np.argmax(output.n_outside))
+        share = float(output.n_outside[worst] / max(frame.n_atoms, 1))
+        if share > MOST_OUTSIDE:
+            low, high = float(self.scaling.low[worst]), float(self.scaling.high[worst])
+            below, above = float(output.lowest[worst]), float(output.highest[worst])
+            found = f"up to {above:.3g}" if above - high >= low - below else f"down to {below:.3g}"
+            parts.append(
+                f"the {self.config.feature_names[worst]} of {share:.1%} of the atoms is {found} where the "
+                f"training data have {low:.3g} to {high:.3g}"
+            )
+        if frame.pbc.all():
+            density, (low, high) = frame.n_atoms / frame.volume, self._densities
+            if not low * (1 - DENSITY_SLACK) <= density <= high * (1 + DENSITY_SLACK):
+                parts.append(
+                    f"there are {density:.4g} atoms per Å^3 where the training data have {low:.4g} to "
+                    f"{high:.4g}"
+                )
+        if not parts:
+            return ()
+        return (f"Outside of the range in which {self.name} is known to hold: {', and '.join(parts)}.",)
+
+    # The cheap half -------------------------------------------------------------------------------
+
+    def field(self, frame: Frame, scores: Scores) -> ScoreField:
+        """The scores of a frame as a field; see `score_field`."""
+        return score_field(
+            frame, scores.score, sigma=self._sigma, voxel=self._voxel, bound=self._bound,
+            curvature=self._curvature,
+        )  # fmt: skip
+
+    def level(self, threshold: float) -> float:
+        """The score, Å, at which the probability of being rich is `threshold`."""
+        level = self._temperature * log(threshold / (1 - threshold))
+        highest = HIGHEST_LEVEL * self._bound
+        return float(min(max(level, -highest), highest))
+
+    def fields(
+        self, frame: Frame, scores: Scores, *, field: ScoreField | None = None, **options: Any
+    ) -> Fields:
+        """Everything after the networks: cheap to repeat with another threshold or boundary.
+
+        Parameters
+        ----------
+        scores : of this frame by this model
+        field : that of the scores, where it is at hand
+        options : as for `phaseseg.api`
+        """
+        rule = self.rule(**options)
+        field = self.field(frame, scores) if field is None else field
+        level = self.level(rule.threshold)
+        domains = _rich_domains(field, rule, level)
+        split, messages = self._split(frame, field, rule, level, domains)
+        n_phases = 2 if len(split.domains) else 1
+        if n_phases == 2 and rule.boundary != "interface":
+            rich = split.domain > 0
+            at_boundary = (
+                voxel_boundary(frame, rich)
+                if rule.boundary == "voxels"
+                else _learned_boundary(scores.probability, scores.boundary)
+            )
+            split.phase[at_boundary] = BOUNDARY
+        if self.n_members == 1:
+            messages.append(f"{self.name} holds one network, so the phase uncertainty is 0 everywhere.")
+        numbers, more = frame_numbers(frame, split, rule.species, rule.bulk_distance)
+        return Fields(
+            {
+                "phase": split.phase,
+                "phase_probability": _probabilities(scores, rule),
+                "phase_uncertainty": scores.uncertainty,
+                "interface_distance": split.distance,
+                "domain": split.domain,
+                "score_grid": field.grid,
+                "n_phases": n_phases,
+                "probability_threshold": float(rule.threshold),
+                "score_threshold": level,
+                "mean_uncertainty": float(scores.uncertainty.mean(dtype=np.float64)),
+                "outside_training": scores.outside,
+                **numbers,
+            },
+            (*messages, *scores.messages, *more),
+        )
+
+    def _split(
+        self,
+        frame: Frame,
+        field: ScoreField,
+        rule: PredictionRule,
+        level: float,
+        domains: Domains,
+    ) -> tuple[Split, list[str]]:
+        messages = []
+        if domains.n_dropped:
+            messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+        if has_interface(domains, field.grid):
+            split = split_atoms(
+                frame, field, level, domains, field.scores >= np.float32(level),
+                boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
+            )  # fmt: skip
+            n_rich = int(np.count_nonzero(split.domain))
+            if 0 < n_rich < frame.n_atoms:
+                number = f"{domains.n_kept} rich domain{'s' * (domains.n_kept > 1)}"
+                return split, [f"Two phases: {number} by {self.name}.", *messages]
+            whole = RICH if n_rich else POOR
+        else:
+            whole = RICH if domains.n_kept else POOR
+        verdict = f"One phase by {self.name}: no {'poor' if whole == RICH else 'rich'} region is left."
+        return one_phase(frame.n_atoms, whole), [verdict, *messages]
+
+    def interface_grid(self, field: ScoreField, **options: Any) -> Grid:
+        """The field with the dropped domains mirrored below the level: its isosurface is the interface."""
+        rule = self.rule(**options)
+        level = self.level(rule.threshold)
+        domains = _rich_domains(field, rule, level)
+        return replace(field.grid, values=domains.without_dropped(field.grid.values, level))
+
+
+def _rich_domains(field: ScoreField, rule: PredictionRule, level: float) -> Domains:
+    return find_domains(field.grid.values, level, field.lattice, keep=rule.keep, min_volume=rule.min_volume)
+
+
+def _members(
+    weights: Mapping[str, NDArray[np.float32]], n_members: int
+) -> list[dict[str, NDArray[np.float32]]]:
+    members = []
+    for m in range(n_members):
+        prefix = f"member{m}."
+        own = {name.removeprefix(prefix): v for name, v in weights.items() if name.startswith(prefix)}
+        if not own:
+            raise ValueError(f"there are {n_members} scales and no weights of {prefix.rstrip('.')}")
+        members.append(own)
+    if not members:
+        raise ValueError("it holds no network")
+    return members
+
+
+@jit
+def _fill_probabilities(probability, boundary, out):
+    for atom in range(probability.size):
+        p = probability[atom]
+        rest = np.float32(1)
+        if boundary.size:
+            rest -= boundary[atom]
+            out[atom, 2] = boundary[atom]
+        out[atom, 0] = rest * (np.float32(1) - p)
+        out[atom, 1] = rest * p
+
+
+def _probabilities(scores: Scores, rule: PredictionRule) -> NDArray[np.float32]:
+    """(n_atoms, 2) float32, poor and rich; a third column for a learned boundary."""
+    learned = rule.boundary == "learned" and scores.boundary is not None
+    boundary = scores.boundary if learned and scores.boundary is not None else np.empty(0, np.float32)
+    out = borrow((len(scores.score), 3 if learned else 2), np.float32)
+    _fill_probabilities(scores.probability, boundary, out)
+    return out
+
+
+def _learned_boundary(
+    probability: NDArray[np.float32], boundary: NDArray[np.float32] | None
+) -> NDArray[np.bool_]:
+    """Atoms whose likeliest class is the boundary."""
+    assert boundary is not None
+    return np.asarray(boundary > (1 - boundary) * np.maximum(probability, 1 - probability))
+
+
+def voxel_boundary(frame: Frame, rich: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n_atoms,) bool: the boundary as the paper's code makes it, for comparison.
+
+    A voxel of a 50 x 50 x 50 grid over the cell is rich or poor as the last atom in it; both are dilated
+    by the six neighboring voxels, and where they overlap is the boundary. Its width is two voxels where they
+    are dense with atoms, and nothing where they are smaller than the distances of the atoms. Unlike in that
+    code the grid is that of the cell and closes where the cell is periodic.
+
+    rich : (n_atoms,) bool
+    """
+    n = PAPER_VOXELS
+    fractions = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
+    low, high = fractions.min(axis=0), fractions.max(axis=0)
+    span = np.where(high > low, high - low, 1.0)
+    fractions = np.where(frame.pbc, fractions - np.floor(fractions), (fractions - low) / span)
+    voxels = tuple(np.minimum((fractions * n).astype(np.int64), n - 1).T)
+    kind = np.full((n, n, n), -1, dtype=np.int8)
+    kind[voxels] = rich
+    overlap = np.ones((n, n, n), dtype=bool)
+    for which in (POOR, RICH):
+        mask = kind == which
+        wide = mask.copy()
+        for axis in range(3):
+            for step in (-1, 1):
+                shifted = np.roll(mask, step, axis)
+                if not frame.pbc[axis]:
+                    end: list[Any] = [slice(None)] * 3
+                    end[axis] = 0 if step == 1 else n - 1
+                    shifted[tuple(end)] = False
+                wide |= shifted
+        overlap &= wide
+    return np.asarray(overlap[voxels])

@@ -1,0 +1,399 @@
+"""Walks over the neighbors of every atom, without a list of them.
+
+Every walk goes bin by bin: what may be a neighbor of the atoms of a bin is packed once, then the
+distances from each of its atoms are found sixteen at a time. Arrays per atom are in the order of the
+bins (by slot), rows of a multiple of 16 float32 unless said, and have spare rows at the end
+(`SPARE_ROWS`), because whole registers are written.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import (
+    bits_at_most,
+    count_bits,
+    exponential,
+    greater,
+    list_bits,
+    load,
+    root,
+    splat,
+    store,
+    total,
+    weighted_rows,
+    where_at_most,
+)
+from phaseseg.neighbors.graph import FAR, pack_candidates, settle, squares
+
+SPARE_ROWS = 16
+
+
+@jit
+def _buffers(bins):
+    """Places of the candidates of one kind after another and their slots, and room for a number each."""
+    size = bins.most + 16 * bins.kinds + 64
+    x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    return x, y, z, r2, np.zeros(size, dtype=np.int32)
+
+
+@jit
+def _bin(bins, flat):
+    """Indices of a bin along the axes."""
+    row = flat // bins.shape[2]
+    return row // bins.shape[1], row % bins.shape[1], flat % bins.shape[2]
+
+
+# Features -----------------------------------------------------------------------------------------
+
+
+@jit
+def _pack_kinds(bins, flat, x, y, z, slots, edges, owns):
+    """Candidates around a bin, kind by kind: those of kind k are edges[k] ... edges[k + 1] - 1."""
+    b0, b1, b2 = _bin(bins, flat)
+    for kind in range(bins.kinds):
+        edges[kind + 1], owns[kind] = pack_candidates(
+            bins, b0, b1, b2, kind, kind + 1, edges[kind], x, y, z, slots
+        )
+
+
+@jit
+def _count(r2, first, stop, within):
+    n = 0
+    for k in range(first, stop, 16):
+        n += count_bits(bits_at_most(load(r2, k), within))
+    return n
+
+
+@jit
+def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
+    """The five features of the counts; kinds are 0: neither, 1: target, 2: both, 3: counter.
+
+    Also: the number of neighbors, and whether the cutoff is too close to tell in float32 for some pair.
+    """
+    x, y, z, r2, slots = _buffers(bins)
+    edges, owns = np.zeros(5, dtype=np.int64), np.zeros(4, dtype=np.int64)
+    near, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    within, one = splat(near), splat(np.float32(1))
+    # Sums about a distance that is usual keep the variance from being lost in rounding.
+    usual = np.float32(0.75 * cutoff)
+    for flat in range(bins.start.size // 4):
+        if bins.start[flat * 4] == bins.start[flat * 4 + 4]:
+            continue
+        _pack_kinds(bins, flat, x, y, z, slots, edges, owns)
+        n_all = edges[4]
+        for kind in range(4):
+            first = bins.start[flat * 4 + kind]
+            for slot in range(first, bins.start[flat * 4 + kind + 1]):
+                c = owns[kind] + slot - first
+                doubtful[slot] = False
+                if squares(x, y, z, n_all, x[c], y[c], z[c], near, doubt, r2):
+                    settle(bins, slot, slots, x, y, z, n_all, c, r2)
+                    doubtful[slot] = True
+                r2[c] = FAR  # not a neighbor of itself
+                targets, s, s2 = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
+                for k in range(edges[1], edges[3], 16):
+                    d2 = load(r2, k)
+                    d = where_at_most(d2, within, root(d2) - splat(usual))
+                    targets = targets + where_at_most(d2, within, one)
+                    s = s + d
+                    s2 = s2 + d * d
+                n, counters = total(targets), _count(r2, edges[2], edges[4], within)
+                every = _count(r2, 0, edges[1], within) + n + _count(r2, edges[3], edges[4], within)
+                degrees[slot] = every
+                mean, variance = np.float32(cutoff), np.float32(0)
+                if n > 0:
+                    mean = total(s) / n
+                    variance = max(total(s2) / n - mean * mean, np.float32(0))
+                    mean += usual
+                rows[slot, n_species] = n
+                rows[slot, n_species + 1] = mean
+                rows[slot, n_species + 2] = variance
+                rows[slot, n_species + 3] = n / max(every, 1)
+                rows[slot, n_species + 4] = counters
+
+
+@jit
+def density_features(bins, scales, squarings, columns, norms, rows, degrees, doubtful):
+    """Densities of every kind, smoothed with Gaussians; also as in `count_features`.
+
+    exp(scales[w] r^2) times norms[w] is summed into column columns[w] + kind. With squarings[w] >= 0 it
+    is the exponential of w - 1 squared so many times.
+    """
+    x, y, z, r2, slots = _buffers(bins)
+    n_kinds, n_widths = bins.kinds, scales.size
+    edges, owns = np.zeros(n_kinds + 1, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
+    sums = np.zeros(16 * n_widths, dtype=np.float32)
+    near, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    within, zero = splat(near), splat(np.float32(0))
+    for flat in range(bins.start.size // n_kinds):
+        if bins.start[flat * n_kinds] == bins.start[(flat + 1) * n_kinds]:
+            continue
+        _pack_kinds(bins, flat, x, y, z, slots, edges, owns)
+        n = edges[n_kinds]
+        for kind in range(n_kinds):
+            first = bins.start[flat * n_kinds + kind]
+            for slot in range(first, bins.start[flat * n_kinds + kind + 1]):
+                c = owns[kind] + slot - first
+                doubtful[slot] = False
+                if squares(x, y, z, n, x[c], y[c], z[c], near, doubt, r2):
+                    settle(bins, slot, slots, x, y, z, n, c, r2)
+                    doubtful[slot] = True
+                r2[c] = FAR  # not a neighbor of itself
+                degrees[slot] = _count(r2, 0, n, within)
+                for s in range(n_kinds):
+                    for w in range(n_widths):
+                        store(sums, 16 * w, zero)
+                    for k in range(edges[s], edges[s + 1], 16):
+                        d2 = load(r2, k)
+                        e = zero
+                        for w in range(n_widths):
+                            if squarings[w] < 0:
+                                e = exponential(d2 * splat(scales[w]))
+                            for _ in range(squarings[w]):
+                                e = e * e
+                            store(sums, 16 * w, load(sums, 16 * w) + where_at_most(d2, within, e))
+                    for w in range(n_widths):
+                        rows[slot, columns[w] + s] = total(load(sums, 16 * w)) * norms[w]
+
+
+@jit
+def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, highest):
+    """Clip to [low, high], then (x - center) / scale, in place; what lay outside is counted before."""
+    n = center.size
+    for i in range(n_atoms):
+        row = rows[i]
+        for c in range(n):
+            v = row[c]
+            lowest[c] = min(lowest[c], v)
+            highest[c] = max(highest[c], v)
+            outside[c] += (v < low[c]) | (v > high[c])
+            row[c] = (min(max(v, low[c]), high[c]) - center[c]) / scale[c]
+
+
+# Layers -------------------------------------------------------------------------------------------
+
+
+@jit
+def _near(x, y, z, n, x0, y0, z0, within, hits):
+    """Which of n candidates are within the cutoff of a place; their number."""
+    x0, y0, z0, limit = splat(x0), splat(y0), splat(z0), splat(within)
+    found = 0
+    for k in range(0, n, 16):
+        dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
+        found = list_bits(bits_at_most(dx * dx + dy * dy + dz * dz, limit), k, hits, found)
+    return found
+
+
+@jit
+def _near_in_doubt(bins, slot, c, n, x, y, z, slots, r2, hits):
+    """As `_near`, around candidate c, where float32 is not enough."""
+    squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2)
+    settle(bins, slot, slots, x, y, z, n, c, r2)
+    found = 0
+    for k in range(0, n, 16):
+        new = bits_at_most(load(r2, k), splat(np.float32(bins.within)))
+        found = list_bits(new, k, hits, found)
+    return found
+
+
+@jit
+def _without(hits, n, c):
+    """Take candidate c out of the list; its new length."""
+    m = 0
+    for k in range(n):
+        hits[m] = hits[k]
+        m += hits[k] != c
+    return m
+
+
+@jit
+def _pack_all(bins, flat, x, y, z, slots):
+    """Candidates of all kinds around a bin; their number, and the first of its own."""
+    b0, b1, b2 = _bin(bins, flat)
+    return pack_candidates(bins, b0, b1, b2, 0, bins.kinds, 0, x, y, z, slots)
+
+
+@jit
+def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
+    """Weighted sums over the neighbors of all atoms of the bins first ... stop - 1; see `weighted_rows`."""
+    x, y, z, r2, slots = _buffers(bins)
+    hits, within = np.empty(x.size, dtype=np.int32), np.float32(bins.within)
+    base = bins.start[first * bins.kinds]
+    for flat in range(first, stop):
+        begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
+        if begin == end:
+            continue
+        n, own = _pack_all(bins, flat, x, y, z, slots)
+        for slot in range(begin, end):
+            c = own + slot - begin
+            if doubtful[slot]:
+                m = _near_in_doubt(bins, slot, c, n, x, y, z, slots, r2, hits)
+            else:
+                m = _near(x, y, z, n, x[c], y[c], z[c], within, hits)
+            if not itself:
+                m = _without(hits, m, c)
+            weighted_rows(
+                slots, hits, m, rows, rows.shape[1], factors, slot, normal, out, (slot - base) * out.shape[1],
+                heads, channels, blocks,
+            )  # fmt: skip
+
+
+@jit
+def narrow_sums(bins, doubtful, table, itself, normal, out):
+    """Sums of three values with the weights of one head: out[i, :3], (n_atoms, 4).
+
+    table : (n_atoms, 8) [e, t, f, u, three values, -]: the factors of `weighted_rows`, and the values
+
+    With so few values it costs less to sum over all candidates than to find the neighbors first.
+    """
+    x, y, z, r2, slots = _buffers(bins)
+    e, f = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
+    v0, v1 = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
+    v2, numbers = np.empty(x.size, dtype=np.float32), table.reshape(-1)
+    limit = splat(np.float32(bins.within))
+    for flat in range(bins.start.size // bins.kinds):
+        begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
+        if begin == end:
+            continue
+        n, own = _pack_all(bins, flat, x, y, z, slots)
+        for k in range(n):
+            at = np.uint64(slots[k]) * np.uint64(8)  # of no sign: an index that may be negative costs more
+            e[k], f[k] = numbers[at], numbers[at + np.uint64(2)]
+            v0[k], v1[k], v2[k] = (
+                numbers[at + np.uint64(4)], numbers[at + np.uint64(5)], numbers[at + np.uint64(6)]
+            )  # fmt: skip
+        for slot in range(begin, end):
+            c = own + slot - begin
+            t, u = splat(table[slot, 1]), splat(table[slot, 3])
+            x0, y0, z0 = splat(x[c]), splat(y[c]), splat(z[c])
+            norm, s0, s1, s2 = (
+                splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
+            )  # fmt: skip
+            home = x[c]
+            if doubtful[slot]:
+                squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2)
+                settle(bins, slot, slots, x, y, z, n, c, r2)
+                if not itself:
+                    r2[c] = FAR
+                for k in range(0, n, 16):
+                    w = where_at_most(load(r2, k), limit, greater(load(e, k) * t, load(f, k) * u))
+                    norm, s0 = norm + w, s0 + w * load(v0, k)
+                    s1, s2 = s1 + w * load(v1, k), s2 + w * load(v2, k)
+            else:
+                if not itself:
+                    x[c] = FAR
+                for k in range(0, n, 16):
+                    dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
+                    d2 = dx * dx + dy * dy + dz * dz
+                    w = where_at_most(d2, limit, greater(load(e, k) * t, load(f, k) * u))
+                    norm, s0 = norm + w, s0 + w * load(v0, k)
+                    s1, s2 = s1 + w * load(v1, k), s2 + w * load(v2, k)
+                x[c] = home
+            scale = 1 / total(norm) if normal else np.float32(1)
+            out[slot, 0], out[slot, 1], out[slot, 2] = total(s0) * scale, total(s1) * scale, total(s2) * scale
+
+
+@jit
+def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, channels, out):
+    """As `layer_sums` with the weights of attention, which may differ by any factor.
+
+    scores : s_j from column 0 on, d_i from column `padded` on
+    heads, channels : numbers; 0 channels where every head sums whole rows
+
+    The slow way out: an exponential for every pair, of numbers at most 0.
+    """
+    x, y, z, r2, slots = _buffers(bins)
+    hits, within = np.empty(x.size, dtype=np.int32), np.float32(bins.within)
+    width = rows.shape[1]
+    base = bins.start[first * bins.kinds]
+    for flat in range(first, stop):
+        begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
+        if begin == end:
+            continue
+        n, own = _pack_all(bins, flat, x, y, z, slots)
+        for slot in range(begin, end):
+            c = own + slot - begin
+            if doubtful[slot]:
+                m = _near_in_doubt(bins, slot, c, n, x, y, z, slots, r2, hits)
+            else:
+                m = _near(x, y, z, n, x[c], y[c], z[c], within, hits)
+            into = out[slot - base]
+            into[:] = 0
+            for h in range(heads):
+                # Of the rectified sums the greatest belongs to the greatest s.
+                top = np.float32(-np.inf)
+                for k in range(m):
+                    top = max(top, scores[slots[hits[k]], h])
+                d = scores[slot, padded + h]
+                most = max(top + d, slope * (top + d))
+                norm = np.float32(0)
+                low, high, shift = 0, width, h * width
+                if channels:
+                    low, high, shift = h * channels, (h + 1) * channels, 0
+                for k in range(m):
+                    sum_ = scores[slots[hits[k]], h] + d
+                    w = np.exp(max(sum_, slope * sum_) - most)
+                    norm += w
+                    row = rows[slots[hits[k]]]
+                    for v in range(low, high):
+                        into[shift + v] += w * row[v]
+                for v in range(low, high):
+                    into[shift + v] /= norm
+
+
+# Nodes --------------------------------------------------------------------------------------------
+
+
+@jit
+def rectify(x, bias, n_rows):
+    """max(0, x + bias) in place; rows of x are as long as the bias."""
+    width, zero = x.shape[1], splat(np.float32(0))
+    for i in range(n_rows):
+        for c in range(0, width, 16):
+            store(x, i * width + c, greater(load(x, i * width + c) + load(bias, c), zero))
+
+
+@jit
+def extremes(table, n_rows, n_columns):
+    """(2, n_columns): least and greatest of the first columns."""
+    ends = np.empty((2, n_columns), dtype=np.float32)
+    for h in range(n_columns):
+        low, high = np.float32(np.inf), np.float32(-np.inf)
+        for i in range(n_rows):
+            low, high = min(low, table[i, h]), max(high, table[i, h])
+        ends[0, h], ends[1, h] = low, high
+    return ends
+
+
+@jit
+def attention_factors(table, n_rows, slope, shift, slopes, of_target, kept):
+    """Replace scores [s, d, s, d] by the factors [e, t, f, u] of `weighted_rows`, all at most 1.
+
+    exp(leaky(s + d)), over its greatest value in the frame, is the greater of exp(s - top) times
+    exp(d + top - most) and the same with slope (s - top) and slope (d + top), most = leaky(d + top).
+
+    shift, slopes, of_target, kept : for every column of one or several rows, 16 numbers at least, what is
+    added (top), the slope, 1 for d, 1 for columns that stay as they are
+    """
+    numbers, period = table.reshape(-1), shift.size
+    half, slope = splat(np.float32(0.5)), splat(slope)
+    for i in range(0, n_rows * table.shape[1], period):
+        for k in range(0, period, 16):
+            x = load(numbers, i + k)
+            a = x + load(shift, k)
+            most = greater(a, a * slope) * load(of_target, k)
+            e = exponential(a * load(slopes, k) - most)
+            stays = load(kept, k)
+            store(numbers, i + k, where_at_most(stays, half, e) + where_at_most(half, stays, x))
+
+
+@jit
+def unsort(rows, bias, order, out):
+    """out[order[i]] = rows[i] + bias, as many columns as `out` has."""
+    for i in range(order.size):
+        atom = order[i]
+        for c in range(out.shape[1]):
+            out[atom, c] = rows[i, c] + bias[c]

@@ -1,0 +1,169 @@
+"""The rule by which weak phase labels are made: one frozen set of parameters for every face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
+from typing import Any, ClassVar, Literal
+
+Field = Literal["number", "mole-fraction"]
+Threshold = Literal["steepest", "two-means", "midpoint"]
+Boundary = Literal["interface", "voxels", "learned"]
+
+# Calibrated on melts of known state (docs/weak-labels.md; docs/examples/validate_weak_labels.py).
+MIN_CONTRAST = 2.0
+"""Contrast from which on a frame is called two phases."""
+CLEAR_CONTRAST = (1.75, 4.0)
+"""Below the first number one phase is clear, above the second two; between them the call is uncertain."""
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """Parameters of the weak labels; see `label_phases` for their meaning.
+
+    Raises
+    ------
+    ValueError
+        For a value out of its range; the sentence names the parameter and the range.
+    """
+
+    species: tuple[str, ...] = ("Fe",)
+    sigma: float = 1.5
+    voxel: float | None = None
+    field: Field = "number"
+    threshold: Threshold | float = "steepest"
+    at: Literal["atom", "voxel"] = "atom"
+    keep: Literal["all", "largest"] = "all"
+    min_volume: float = 200.0
+    boundary_width: float = 0.68
+    phases: Literal["auto", 2] = "auto"
+    bulk_distance: float = 5.0
+
+    def __post_init__(self) -> None:
+        names: Any = self.species
+        object.__setattr__(self, "species", (names,) if isinstance(names, str) else tuple(names))
+        if not self.species or not all(isinstance(name, str) and name for name in self.species):
+            raise ValueError(f"species must be one or more names, found {self.species!r}.")
+        for name, low in (("sigma", 0.0), ("voxel", 0.0)):
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value > low):
+                raise ValueError(f"{name} must be a positive length in Å, found {value}.")
+        _not_negative(self, "min_volume", "boundary_width", "bulk_distance")
+        choices: dict[str, tuple[object, ...]] = {
+            "field": ("number", "mole-fraction"),
+            "at": ("atom", "voxel"),
+            "keep": ("all", "largest"),
+            "phases": ("auto", 2),
+        }
+        _one_of(self, choices)
+        if isinstance(self.threshold, str):
+            if self.threshold not in ("steepest", "two-means", "midpoint"):
+                raise ValueError(
+                    f"threshold must be steepest, two-means, midpoint or a number, found {self.threshold!r}."
+                )
+        elif not isfinite(self.threshold):
+            raise ValueError(f"threshold must be a finite number, found {self.threshold}.")
+
+    @classmethod
+    def from_options(cls, species: str | Sequence[str] = "Fe", **options: Any) -> LabelRule:
+        """A rule from keywords; an unknown keyword is an error that lists the known ones."""
+        refuse_unknown(options, [field.name for field in fields(cls)])
+        names = (species,) if isinstance(species, str) else tuple(species)
+        return cls(species=names, **options)
+
+    @property
+    def voxel_size(self) -> float:
+        """Voxel edge in Å: as given, or half of sigma."""
+        return self.sigma / 2 if self.voxel is None else self.voxel
+
+    @property
+    def unit(self) -> str:
+        """Unit of the field and the threshold."""
+        return "Å^-3" if self.field == "number" else "mole fraction"
+
+    @property
+    def quantity(self) -> str:
+        """What is cut, in words."""
+        return f"{'+'.join(self.species)} {'number density' if self.field == 'number' else 'mole fraction'}"
+
+    grid_name: ClassVar[str] = "density_grid"
+    level_name: ClassVar[str] = "threshold"
+
+    def replace(self, **changes: Any) -> LabelRule:
+        """A copy with some parameters changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `LabelRule(**rule.to_dict())` gives the rule back."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PredictionRule:
+    """How the scores of a network become phases; see `phaseseg.api` for the meaning of the options.
+
+    model : name of the checkpoint
+    species : what the rich phase is rich in
+
+    Raises
+    ------
+    ValueError
+        For a value out of its range; the sentence names the parameter and the range.
+    """
+
+    model: str
+    species: tuple[str, ...]
+    threshold: float = 0.5
+    boundary_width: float = 0.68
+    boundary: Boundary = "interface"
+    keep: Literal["all", "largest"] = "all"
+    min_volume: float = 200.0
+    bulk_distance: float = 5.0
+
+    def __post_init__(self) -> None:
+        number: Any = self.threshold
+        if isinstance(number, str) or not 0 < number < 1:
+            raise ValueError(
+                f"threshold must be a probability between 0 and 1, the ends left out, found {self.threshold}."
+            )
+        _not_negative(self, "min_volume", "boundary_width", "bulk_distance")
+        _one_of(self, {"boundary": ("interface", "voxels", "learned"), "keep": ("all", "largest")})
+
+    unit: ClassVar[str] = "Å"
+    quantity: ClassVar[str] = "score"
+    grid_name: ClassVar[str] = "score_grid"
+    level_name: ClassVar[str] = "score_threshold"
+
+    def replace(self, **changes: Any) -> PredictionRule:
+        """A copy with some parameters changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+Rule = LabelRule | PredictionRule
+"""How frames became phases; `grid_name` and `level_name` are the fields that hold what was cut and where."""
+
+
+def _not_negative(rule: object, *names: str) -> None:
+    for name in names:
+        value = getattr(rule, name)
+        if not (isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a number not below 0, found {value}.")
+
+
+def _one_of(rule: object, choices: Mapping[str, tuple[object, ...]]) -> None:
+    for name, allowed in choices.items():
+        value = getattr(rule, name)
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; found {value!r}.")
+
+
+def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
+    """Raise TypeError for a keyword that is none of the options."""
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}.")

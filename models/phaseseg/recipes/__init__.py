@@ -1,0 +1,1 @@
+"""How the bundled data, checkpoints and cards are made: `python -m phaseseg.recipes.<family>.<step>`."""

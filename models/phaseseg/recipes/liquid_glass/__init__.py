@@ -1,0 +1,1 @@
+"""Data, training, study and cards of the checkpoints for liquid and glass."""

@@ -1,0 +1,279 @@
+"""Configurations of many runs, and the sets of liquid and glass that networks are trained and judged on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import nan, sqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phaseseg.families.liquid_glass.baselines import kob_andersen_energies
+from phaseseg.families.liquid_glass.crops import Cells, cells_of
+from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.frame import Frame
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+LIQUIDS = (1.99, 1.76, 0.96, 0.55, 0.44)
+"""Temperatures of the liquids of the first five sets; the sixth has one of the energy of its glass."""
+GLASS = 0.05
+
+# Configurations -----------------------------------------------------------------------------------
+
+
+class State(NamedTuple):
+    """Cooled in so many steps, to this temperature."""
+
+    cooling_steps: int
+    temperature: float
+
+    def holds(self, frame: Frame) -> bool:
+        return (
+            cooling_of(frame) == self.cooling_steps and abs(temperature_of(frame) - self.temperature) < 1e-6
+        )
+
+
+@dataclass(frozen=True)
+class GlassSet:
+    """Glass of one state against liquid of another.
+
+    name : for headings
+    """
+
+    name: str
+    glass: State
+    liquid: State
+
+    def label(self, frame: Frame) -> bool | None:
+        """Whether a frame is glass; None where it is of neither state. What `fit_liquid_glass` takes."""
+        return True if self.glass.holds(frame) else False if self.liquid.holds(frame) else None
+
+
+def six_sets(slow: int, fast: int, matched: float) -> list[GlassSet]:
+    """The sets of Swanson et al. (DOI 10.48550/arXiv.1909.04648).
+
+    In five the glass was cooled slowly, and the liquids have the temperatures `LIQUIDS`; in the sixth the
+    glass was cooled fast and the liquid has `matched`, where its minima are as deep as those of the glass.
+
+    slow, fast : cooling steps
+    """
+    sets = [
+        GlassSet(f"{number} (T = {t:g})", State(slow, GLASS), State(slow, t))
+        for number, t in enumerate(LIQUIDS, start=1)
+    ]
+    return [*sets, GlassSet(f"6 (T = {matched:g}, fast)", State(fast, GLASS), State(slow, matched))]
+
+
+def label_of_all(sets: Sequence[GlassSet]) -> Callable[[Frame], bool | None]:
+    """Whether a frame is glass, or liquid, in any of the sets."""
+
+    def label(frame: Frame) -> bool | None:
+        return next((found for one in sets if (found := one.label(frame)) is not None), None)
+
+    return label
+
+
+def _number(frame: Frame, key: str) -> float:
+    if key not in frame.info:
+        known = ", ".join(frame.info) or "nothing"
+        raise ValueError(
+            f"{frame.source or 'a frame'}: there is no {key!r} in what the file says of the frame ({known}); "
+            "write it into the comment line of extended XYZ."
+        )
+    return float(frame.info[key])
+
+
+def temperature_of(frame: Frame) -> float:
+    return _number(frame, "temperature")
+
+
+def cooling_of(frame: Frame) -> int:
+    return round(_number(frame, "cooling_steps"))
+
+
+@dataclass(frozen=True, eq=False)
+class Configurations:
+    """Configurations of several runs.
+
+    frames : each with `temperature`, `cooling_steps` and `seed` in `Frame.info`
+    minimized : whether they are minima of the energy
+    inherent : (n_atoms,) energies of the particles in the minimum of each, where known
+    """
+
+    frames: Sequence[Frame]
+    minimized: bool = False
+    inherent: Sequence[Floats] = ()
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def temperature(self) -> Floats:
+        return np.array([temperature_of(frame) for frame in self.frames])
+
+    @property
+    def cooling_steps(self) -> Integers:
+        return np.array([cooling_of(frame) for frame in self.frames], dtype=np.int64)
+
+    @property
+    def run(self) -> Integers:
+        """(n,) seeds: of one run are those that share it."""
+        return np.array([round(_number(frame, "seed")) for frame in self.frames], dtype=np.int64)
+
+    def take(self, which: Sequence[int] | NDArray[np.int64]) -> Configurations:
+        """Some of them."""
+        inherent = [self.inherent[k] for k in which] if len(self.inherent) else ()
+        return Configurations([self.frames[k] for k in which], self.minimized, inherent)
+
+    def of(self, *states: State) -> Configurations:
+        """Those of some states."""
+        return self.take([k for k, f in enumerate(self.frames) if any(state.holds(f) for state in states)])
+
+    def cells(self, config: GlassConfig) -> Cells:
+        """As windows are cut from them."""
+        key = ("cells", config.species, config.dimensions)
+        if key not in self._kept:
+            codes = [config.codes_of(frame) for frame in self.frames]
+            self._kept[key] = cells_of(self.frames, codes, config.dimensions)
+        cells: Cells = self._kept[key]
+        return cells
+
+    @property
+    def energies(self) -> Floats:
+        """Potential energies of all particles of all configurations, one after the other."""
+        if "energies" not in self._kept:
+            self._kept["energies"] = np.concatenate([kob_andersen_energies(frame) for frame in self.frames])
+        energies: Floats = self._kept["energies"]
+        return energies
+
+    @property
+    def inherent_energies(self) -> Floats | None:
+        """The same in the minima, where they are known."""
+        return np.concatenate(list(self.inherent)) if len(self.inherent) else None
+
+
+def read_configurations(
+    runs: Iterable[str | os.PathLike[str]],
+    *,
+    states: Sequence[State] | None = None,
+    minimized: bool = False,
+    energies: bool = False,
+) -> Configurations:
+    """The configurations of files, one run each.
+
+    Parameters
+    ----------
+    runs : files of thermal configurations, `NAME.xyz.gz`; their minima lie beside them in
+        `NAME.inherent.xyz.gz`
+    states : only these
+    minimized : the minima instead
+    energies : also the energies of all particles in the minima, by which windows can be judged
+
+    Raises
+    ------
+    ValueError
+        If nothing is found.
+    """
+    from phaseseg.io import read_frames
+
+    def read(path: Path) -> list[Frame]:
+        frames = read_frames(path, units="lj")
+        return [f for f in frames if states is None or any(state.holds(f) for state in states)]
+
+    frames: list[Frame] = []
+    inherent: list[Floats] = []
+    for run in map(Path, runs):
+        stem, dot, ending = run.name.partition(".")
+        beside = run.with_name(f"{stem}.inherent{dot}{ending}")
+        minima = read(beside) if minimized or energies else []
+        frames += minima if minimized else read(run)
+        if energies:
+            inherent += [kob_andersen_energies(frame) for frame in minima]
+    if not frames:
+        raise ValueError("none of the files holds a configuration of the states that are asked for.")
+    if energies and len(inherent) != len(frames):
+        raise ValueError(f"{len(frames)} configurations have {len(inherent)} minima; make the data again.")
+    return Configurations(frames, minimized, inherent)
+
+
+# Matched energies ---------------------------------------------------------------------------------
+
+
+class Match(NamedTuple):
+    """Inherent energy of a liquid beside that of the glass, per particle.
+
+    temperature : of the liquid
+    mean, error : of the liquid, and standard error over runs
+    difference : mean less that of the glass; sigmas : over the error of both
+    n : runs
+    """
+
+    temperature: float
+    mean: float
+    error: float
+    difference: float
+    sigmas: float
+    n: int
+
+
+def match_energies(glass: ArrayLike, liquids: Mapping[float, ArrayLike]) -> list[Match]:
+    """How near the inherent energies of liquids come to that of a glass; the nearest first.
+
+    Parameters
+    ----------
+    glass : (n_runs,) energies per particle
+    liquids : temperature and energies of the runs there
+
+    >>> [round(one.temperature, 1) for one in match_energies([1.0, 1.2], {0.7: [1.1, 1.2], 0.5: [0.2, 0.3]})]
+    [0.7, 0.5]
+    """
+    own = np.asarray(glass, dtype=np.float64)
+    found = []
+    for temperature, energies in liquids.items():
+        e = np.asarray(energies, dtype=np.float64)
+        error, both = _error(e), sqrt(_error(e) ** 2 + _error(own) ** 2)
+        difference = float(e.mean() - own.mean())
+        found.append(
+            Match(
+                float(temperature),
+                float(e.mean()),
+                error,
+                difference,
+                difference / both if both else nan,
+                len(e),
+            )
+        )
+    return sorted(found, key=lambda one: abs(one.difference))
+
+
+def _error(values: Floats) -> float:
+    return float(values.std(ddof=1) / sqrt(len(values))) if len(values) > 1 else nan
+
+
+def matched_temperature(
+    development: Configurations, slow: int, fast: int, *, temperature: float = GLASS
+) -> tuple[float, list[Match], tuple[float, float]]:
+    """The temperature of the slowly cooled liquid whose minima are as deep as those of the fast glass.
+
+    Returns
+    -------
+    It, all temperatures beside the glass, the nearest first, and mean and standard error of the glass.
+    """
+    energy = np.array([_number(frame, "inherent_energy") for frame in development.frames])
+    steps, t = development.cooling_steps, development.temperature
+    glass = energy[(steps == fast) & (np.abs(t - temperature) < 1e-6)]
+    liquids = {x: energy[(steps == slow) & (t == x)] for x in np.unique(t[steps == slow]) if x > temperature}
+    if not len(glass) or not liquids:
+        raise ValueError(
+            f"energies are matched between glasses cooled in {fast:,} steps and liquids cooled in {slow:,}, "
+            "and one of the two is missing."
+        )
+    matches = match_energies(glass, liquids)
+    return matches[0].temperature, matches, (float(glass.mean()), _error(glass))

@@ -1,0 +1,152 @@
+"""Does it pay to choose the frames that are labeled? `phaseseg select` against chance.
+
+    python -m phaseseg.recipes.segmentation.learning_curve --data FOLDER --melt FOLDER [--output FOLDER]
+
+The pool is what simulations leave behind: one long run of which every frame looks like the last, and few
+frames of everything else: other seeds, another temperature, liquids of one phase, a melt near mixing. From
+three frames of the long run on, small networks are trained on sets that grow by `--add` frames, once chosen
+by `phaseseg.families.segmentation.selection`, once drawn by chance, with several seeds. They are judged on
+runs of other seeds. Writes learning_curve.csv and learning_curve.png; some seven minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from phaseseg import read_frames
+from phaseseg.families.segmentation.figures import COLOR
+from phaseseg.families.segmentation.fit import fit_segmentation
+from phaseseg.families.segmentation.labels.weak_labels import pooled_threshold
+from phaseseg.families.segmentation.model import SegmentationModel
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.selection import learning_curve
+from phaseseg.fields import Table
+from phaseseg.frame import Frame
+from phaseseg.io import atomic_output, write_table
+from phaseseg.metrics import spread
+from phaseseg.report import GRAY, png, styled
+
+# File, and which of its frames lie in the pool: one long run, and little of everything else.
+POOL = (
+    ("small_3000K", slice(0, 40)), ("small_3000K_s12", slice(0, None, 5)),
+    ("small_4000K_s11", slice(0, None, 4)), ("small_4000K_s13", slice(0, None, 5)),
+    ("control_8000K", slice(0, 8, 3)), ("mixed_20000K_s101", slice(0, 2)),
+    ("oxidized_4000K_s101", slice(0, 2)),
+)  # fmt: skip
+TESTS = {
+    "3000 K": (("small_3000K_s151", slice(0, None, 3)), ("medium_3000K_s151", slice(-1, None))),
+    "4000 K": (("small_4000K_s151", slice(0, None, 3)), ("medium_4000K_s151", slice(-1, None))),
+    "8000 K": (("control_8000K", slice(14, None)),),
+    "one phase": (("mixed_20000K_s151", slice(None)), ("oxidized_4000K_s151", slice(None))),
+}
+VALIDATION = (("small_3000K_s152", slice(0, None, 4)), ("small_4000K_s152", slice(0, None, 4)))
+NETWORK = {
+    "architecture": "gat",
+    "features": "densities",
+    "layers": 1,
+    "heads": 2,
+    "hidden": 4,
+    "readout": 16,
+}
+PASSES = 1200  # frames that a training sees, however many there are: small sets get more epochs
+COLORS = {"selected": COLOR["rich"], "random": GRAY}
+
+
+def frames_of(parts: Any, folders: list[Path]) -> list[Frame]:
+    frames = []
+    for name, which in parts:
+        path = next((p for folder in folders if (p := folder / f"{name}.dump.gz").is_file()), None)
+        if path is None:
+            raise SystemExit(f"{name}.dump.gz is in none of {', '.join(map(str, folders))}.")
+        frames += list(read_frames(path))[which]
+    return frames
+
+
+def summary(table: Table) -> list[str]:
+    """Mean and standard deviation over the seeds, and how much choosing gains, seed by seed."""
+    rows = list(table.rows())
+    lines = ["| test | frames | selected | random | selected - random |", "| --- | --- | --- | --- | --- |"]
+    for test in dict.fromkeys(row["test"] for row in rows):
+        for n in dict.fromkeys(row["frames"] for row in rows):
+            found = {
+                (row["choice"], row["seed"]): 100 * row["two-class error"]
+                for row in rows
+                if row["test"] == test and row["frames"] == n
+            }
+            seeds = sorted({seed for _, seed in found})
+            each = {how: spread([found[how, seed] for seed in seeds]) for how in COLORS}
+            gain = spread([found["selected", seed] - found["random", seed] for seed in seeds])
+            cells = [f"{one.mean:.2f} ± {one.deviation:.2f} %" for one in (*each.values(), gain)]
+            lines.append(f"| {test} | {n} | " + " | ".join(cells) + " |")
+    return lines
+
+
+@styled
+def figure(table: Table) -> Figure:
+    """Two-class error against the number of labeled frames, for every test."""
+    rows = list(table.rows())
+    tests = list(dict.fromkeys(row["test"] for row in rows))
+    made = Figure(figsize=(2.5 * len(tests), 2.8), layout="constrained")
+    for ax, test in zip(made.subplots(1, len(tests), squeeze=False)[0], tests, strict=True):
+        for how, color in COLORS.items():
+            sizes = sorted({row["frames"] for row in rows})
+            values = [
+                [100 * row["two-class error"] for row in rows
+                 if (row["choice"], row["frames"], row["test"]) == (how, n, test)]
+                for n in sizes
+            ]  # fmt: skip
+            mean = [np.mean(v) for v in values]
+            error = [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
+            ax.errorbar(sizes, mean, error, color=color, marker="o", markersize=4, capsize=2, label=how)
+        ax.set_title("mean of all" if test == "all" else test)
+        ax.set_xlabel("labeled frames")
+        ax.set_ylim(0, None)
+    made.axes[0].set_ylabel("atoms on the wrong side (%)")
+    made.axes[-1].legend()
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("segmentation-data"))
+    parser.add_argument("--melt", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path("learning-curve"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--add", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
+    options = parser.parse_args()
+    folders = [options.data, options.melt]
+    pool, validation = frames_of(POOL, folders), frames_of(VALIDATION, folders)
+    tests = {name: frames_of(parts, folders) for name, parts in TESTS.items()}
+    rule = pooled_threshold(frames_of(POOL[1:4], folders), LabelRule(sigma=2.0))
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    with tempfile.TemporaryDirectory() as cache:
+
+        def fit(frames: list[Frame], seed: int) -> SegmentationModel:
+            checkpoint = fit_segmentation(
+                frames, validation=validation, rule=rule, network=NETWORK, batch_atoms=1040,
+                epochs=-(-PASSES // len(frames)), seeds=(2 * seed, 2 * seed + 1), cache=cache,
+            )  # fmt: skip
+            return SegmentationModel.of(checkpoint)
+
+        table = learning_curve(
+            pool, tests, fit, begin=(0, 1, 2), add=options.add, rounds=options.rounds,
+            seeds=range(options.seeds), progress=lambda line: print(line, flush=True),
+        )  # fmt: skip
+    write_table(options.output / "learning_curve.csv", table)
+    with atomic_output(options.output / "learning_curve.png") as temporary:
+        temporary.write_bytes(png(figure(table)))
+    print("\n".join(summary(table)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""Cases that tell methods apart: their answer is known from more than one frame, or from how it was made.
+
+Densities averaged over time, open pieces of large cells with little of one phase, droplets and films
+stamped into the other liquid, frames during coarsening, and liquids of one phase. Each function gives
+`evaluation.Case`s for `evaluation.compare`; frames are those of `phaseseg simulate melt`, or any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phaseseg.families.segmentation.evaluation import WIDTHS, Case, Method, Segmentation, WeakLabels
+from phaseseg.families.segmentation.labels.weak_labels import label_trajectory
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.frame import Frame
+
+RICH_FRACTIONS = (0.02, 0.05, 0.10, 0.20, 0.50, 0.80, 0.95, 0.98)
+"""Between which open pieces are sorted by their share of rich atoms."""
+MARGIN = 3.0
+"""Å: atoms nearer to a cut face do not count."""
+CLOSEST = 1.5
+"""Å: where a stamp would leave two atoms nearer than this, that of the poor liquid is removed."""
+
+
+# --------------------------------------------------------------------------------- time average
+
+
+def averaged_case(
+    frames: Iterable[Frame], *, sigma: float = 1.5, average: float = 1.0, species: Sequence[str] = ("Fe",),
+    widths: Sequence[float] = WIDTHS, group: str = "density averaged over time",
+) -> Case:  # fmt: skip
+    """The middle frame of a run, with the answer of the density averaged over ±`average` ps.
+
+    Parameters
+    ----------
+    frames : close in time, with `Frame.time` in ps; those of large_dense_4000K are 0.1 ps apart
+    sigma : Å, of the averaged density; it is cut where it is steepest
+
+    Raises
+    ------
+    ValueError
+        No frames, and as `label_trajectory` for frames without a time.
+    """
+    run = list(frames)
+    if not run:
+        raise ValueError("there are no frames to average.")
+    middle = run[len(run) // 2]
+    rule = LabelRule(species=tuple(species), sigma=sigma, boundary_width=max(widths))
+    for frame, fields in label_trajectory(run, rule, average=average):
+        if frame is middle:
+            side = np.where(fields["domain"] > 0, np.inf, -np.inf)
+            distance = fields["interface_distance"]
+            known = np.where(np.isfinite(distance), distance, side)
+            return Case(group, frame, Segmentation.of_distance(known, widths), name=frame.source)
+    raise AssertionError("the middle frame is one of the frames")
+
+
+# -------------------------------------------------------------------------------- open pieces
+
+
+def open_piece(
+    frame: Frame, low: ArrayLike, edge: float
+) -> tuple[Frame, NDArray[np.int64], NDArray[np.bool_]]:
+    """A cube out of a periodic orthogonal cell, with open ends.
+
+    low : (3,) corner, Å; edge : Å, at most the shortest edge of the cell
+
+    Returns
+    -------
+    The frame of the piece, the numbers of its atoms in the whole, and which of them count, being `MARGIN`
+    or more inside.
+    """
+    lengths = np.diag(frame.cell)
+    if not np.allclose(frame.cell, np.diag(lengths)) or not frame.pbc.all():
+        raise ValueError("pieces are cut from periodic orthogonal cells only.")
+    corner = np.asarray(low, dtype=float)
+    apart = (frame.positions - corner) % lengths
+    atoms = np.flatnonzero((apart < edge).all(axis=1))
+    inside = ((apart[atoms] >= MARGIN) & (apart[atoms] <= edge - MARGIN)).all(axis=1)
+    piece = Frame(
+        apart[atoms] + corner, np.eye(3) * edge, np.zeros(3, dtype=bool), frame.species[atoms],
+        frame.species_names, origin=corner, timestep=frame.timestep, units=frame.units,
+        source=f"piece of {frame.source}",
+    )  # fmt: skip
+    return piece, atoms, inside
+
+
+def open_pieces(
+    frames: Iterable[Frame], reference: Method, *, per_bin: int = 20,
+    edges: tuple[float, float] = (12.0, 30.0), fractions: Sequence[float] = RICH_FRACTIONS,
+    widths: Sequence[float] = WIDTHS, seed: int = 0,
+) -> Iterator[Case]:  # fmt: skip
+    """Open cubes from large cells, sorted by how much of them is rich; the answer is that of the whole cell.
+
+    Parameters
+    ----------
+    reference : what labels the whole cells
+    per_bin : pieces of each frame in each range of fractions, if chance finds so many in 200 times as many
+        trials
+    edges : Å, between which the edges are drawn evenly
+
+    Yields
+    ------
+    Case
+        Its group is the range of the share of rich atoms, as "0.02 – 0.05 rich". Only atoms `MARGIN` or
+        more inside the cut faces count; pieces with fewer than 20 of them are left out.
+    """
+    rng = np.random.default_rng(seed)
+    limits = np.asarray(fractions, dtype=float)
+    for frame in frames:
+        whole = reference(frame, widths)
+        found: list[list[Case]] = [[] for _ in limits[1:]]
+        for _ in range(200 * per_bin):
+            edge = float(rng.uniform(*edges))
+            low = frame.origin + rng.random(3) * np.diag(frame.cell)
+            piece, atoms, inside = open_piece(frame, low, edge)
+            if inside.sum() < 20:
+                continue
+            place = int(np.searchsorted(limits, whole.rich[atoms].mean(), side="right")) - 1
+            if not 0 <= place < len(found) or len(found[place]) >= per_bin:
+                continue
+            group = f"{limits[place]:.2f} – {limits[place + 1]:.2f} rich"
+            found[place].append(Case(group, piece, whole.part(atoms), inside, f"cube of {edge:.1f} Å"))
+            if all(len(some) >= per_bin for some in found):
+                break
+        for some in found:
+            yield from some
+
+
+# ---------------------------------------------------------------------------- droplets and films
+
+
+def _stamped(
+    host: Frame, guest: Frame, inside_host: NDArray[np.float64], guest_atoms: NDArray[np.int64],
+    guest_positions: NDArray[np.float64], guest_inside: NDArray[np.float64], guest_is_rich: bool,
+) -> tuple[Frame, NDArray[np.float64]]:  # fmt: skip
+    """Host atoms outside a shape and guest atoms inside it; the depths, Å, are positive inside."""
+    from scipy.spatial import cKDTree
+
+    lengths = np.diag(host.cell)
+    names = tuple(dict.fromkeys([*host.species_names, *guest.species_names]))
+    kept = np.flatnonzero(inside_host <= 0)
+    place, own = (positions % lengths for positions in (host.positions[kept] - host.origin, guest_positions))
+    # A coordinate that rounding puts on the upper end belongs to the lower one.
+    place, own = np.where(place >= lengths, 0.0, place), np.where(own >= lengths, 0.0, own)
+    poor, rich = (place, own) if guest_is_rich else (own, place)
+    if len(rich):
+        room = cKDTree(rich, boxsize=lengths).query(poor)[0] >= CLOSEST
+        if guest_is_rich:
+            kept, place = kept[room], place[room]
+        else:
+            guest_atoms, own, guest_inside = guest_atoms[room], own[room], guest_inside[room]
+    species = np.concatenate(
+        [
+            np.array(host.species_names)[host.species[kept]],
+            np.array(guest.species_names)[guest.species[guest_atoms]],
+        ]
+    )
+    frame = Frame(
+        np.concatenate([place, own]) + host.origin, host.cell, host.pbc, species, names, origin=host.origin,
+        units=host.units, source=f"{guest.source} in {host.source}",
+    )  # fmt: skip
+    depth = np.concatenate([inside_host[kept], guest_inside])
+    return frame, depth if guest_is_rich else -depth
+
+
+def droplet(
+    host: Frame, guest: Frame, radius: float, center: ArrayLike, *, guest_is_rich: bool
+) -> tuple[Frame, NDArray[np.float64]]:
+    """A sphere of one liquid in the other; returns the frame and the signed distances (n_atoms,), Å.
+
+    The sphere is cut from the middle of the guest's cell. Atoms of the host inside it are removed, and
+    those of the poor liquid nearer than 1.5 Å to an atom of the rich one.
+
+    center : (3,), Å, in the host's cell
+    radius : Å, less than half of either cell
+    guest_is_rich : then distances are positive in the sphere
+    """
+    _check_cells(host, guest)
+    if not 0 < radius < 0.5 * min(np.diag(host.cell).min(), np.diag(guest.cell).min()):
+        raise ValueError(f"a sphere of {radius:g} Å does not fit into the cells.")
+    middle = np.asarray(center, dtype=float)
+
+    def depths(frame: Frame, point: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        lengths = np.diag(frame.cell)
+        apart = frame.positions - point
+        apart -= np.rint(apart / lengths) * lengths
+        return radius - np.linalg.norm(apart, axis=1), apart
+
+    inside, apart = depths(guest, guest.origin + np.diag(guest.cell) / 2)
+    atoms = np.flatnonzero(inside > 0)
+    shift = middle - host.origin
+    return _stamped(
+        host, guest, depths(host, middle)[0], atoms, apart[atoms] + shift, inside[atoms], guest_is_rich
+    )
+
+
+def film(
+    host: Frame, guest: Frame, thickness: float, position: float, axis: int = 2, *, guest_is_rich: bool
+) -> tuple[Frame, NDArray[np.float64]]:
+    """A layer of one liquid in the other, as `droplet`; the cells must have one size along the layer.
+
+    position : Å, of the middle of the layer along the axis
+    """
+    _check_cells(host, guest)
+    lengths, other = np.diag(host.cell), np.diag(guest.cell)
+    along = [k for k in range(3) if k != axis]
+    if not np.allclose(lengths[along], other[along], rtol=1e-3):
+        raise ValueError("the cells of the two liquids must have one size along the film.")
+    if not 0 < thickness < min(lengths[axis], other[axis]):
+        raise ValueError(f"a film of {thickness:g} Å does not fit into the cells.")
+
+    def depth(frame: Frame, middle: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        size = float(frame.cell[axis, axis])
+        apart = frame.positions[:, axis] - middle
+        apart = apart - np.rint(apart / size) * size
+        return thickness / 2 - np.abs(apart), apart
+
+    inside, apart = depth(guest, float(guest.origin[axis] + other[axis] / 2))
+    atoms = np.flatnonzero(inside > 0)
+    places = (guest.positions[atoms] - guest.origin) * (lengths / other)
+    places[:, axis] = apart[atoms] + position - host.origin[axis]
+    outside = depth(host, position)[0]
+    return _stamped(host, guest, outside, atoms, places, inside[atoms], guest_is_rich)
+
+
+def _check_cells(*frames: Frame) -> None:
+    for frame in frames:
+        if not np.allclose(frame.cell, np.diag(np.diag(frame.cell))) or not frame.pbc.all():
+            raise ValueError(f"{frame.source}: stamping needs periodic orthogonal cells.")
+
+
+def stamped_cases(
+    metal: Frame, silicate: Frame, *, sizes: Sequence[float] = (5.0, 6.0, 8.0, 10.0), copies: int = 2,
+    widths: Sequence[float] = WIDTHS, seed: int = 0,
+) -> Iterator[Case]:  # fmt: skip
+    """Droplets (radius) and films (thickness) of each liquid in the other; the answer is the geometry.
+
+    metal, silicate : one frame of each liquid alone; the metal is the rich phase
+    sizes : Å
+    copies : of each, at other places
+    """
+    rng = np.random.default_rng(seed)
+    for rich_guest, host, guest in ((True, silicate, metal), (False, metal, silicate)):
+        name = "metal in silicate" if rich_guest else "silicate in metal"
+        for size in sizes:
+            for _ in range(copies):
+                center = host.origin + rng.random(3) * np.diag(host.cell)
+                axis = int(rng.integers(3))
+                made = (
+                    ("droplet, radius", droplet(host, guest, size, center, guest_is_rich=rich_guest)),
+                    ("film, thickness", film(host, guest, size, float(center[axis]), axis,
+                                             guest_is_rich=rich_guest)),
+                )  # fmt: skip
+                for shape, (frame, distance) in made:
+                    yield Case(
+                        f"{name}: {shape} {size:g} Å", frame, Segmentation.of_distance(distance, widths),
+                        name=f"{name}, {shape} {size:g} Å",
+                    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------- coarsening and one phase
+
+
+def coarsening_cases(
+    frames: Iterable[Frame], rule: LabelRule, *, widths: Sequence[float] = WIDTHS,
+    group: str = "coarsening",
+) -> Iterator[Case]:  # fmt: skip
+    """Frames of a melt that separates. Nobody knows the answer: agreement with a constant cut is told.
+
+    rule : with a number as threshold; cut in any case, whatever the verdict
+    """
+    labels = WeakLabels(rule.replace(phases=2))
+    for number, frame in enumerate(frames):
+        yield Case(group, frame, labels(frame, widths), name=f"{group}, frame {number}")
+
+
+def one_phase_cases(
+    frames: Iterable[Frame], *, rich: bool, group: str, widths: Sequence[float] = WIDTHS
+) -> Iterator[Case]:
+    """Frames of one liquid; the answer is one phase throughout.
+
+    rich : which of the two; a mixture counts as neither, and then only the verdict has a meaning
+    """
+    for number, frame in enumerate(frames):
+        distance = np.full(frame.n_atoms, np.inf if rich else -np.inf)
+        answer = Segmentation.of_distance(distance, widths)
+        yield Case(group, frame, answer, name=f"{group}, frame {number}")
