@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from inspect import signature
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from phaseseg.fields import FIELD_SPECS, Bonds, Fields, Table
+from phaseseg.fields import Bonds, Fields, Table
 from phaseseg.frame import Frame, Units
+from phaseseg.specs import FIELD_SPECS
 
 
 def frame_from_atoms(atoms: Any, *, species_array: str | None = None, units: Units | None = None) -> Frame:
@@ -137,37 +137,18 @@ def analysis(
         network.rule(**options)
         parts.append(partial(predict, model=network, device=device, **options))
     if metrics is not None:
-        parts.append(_metrics(metrics))
+        from phaseseg.families.liquid_glass.structural_metrics import measurer
+
+        parts.append(measurer(metrics))
         if model is None and options:
             raise TypeError(
                 f"the options of the metrics belong into metrics=dict(...), not {', '.join(options)}."
             )
     if not parts:
-        from phaseseg.families.segmentation.rules import LabelRule
+        from phaseseg.families.segmentation.labels.weak_labels import labeler
 
-        return partial(_label, rule=LabelRule.from_options("Fe" if species is None else species, **options))
+        return labeler(species, **options)
     return partial(_together, parts=parts)
-
-
-def _label(frame: Frame, rule: Any) -> Fields:
-    from phaseseg.families.segmentation.labels.density import density_field
-    from phaseseg.families.segmentation.labels.weak_labels import label_density
-
-    return label_density(frame, density_field(frame, rule), rule)
-
-
-def _metrics(options: Mapping[str, Any]) -> Callable[[Frame], Fields]:
-    from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
-
-    names = [name for name in signature(glass_metrics).parameters if name != "frame"]
-    if not isinstance(options, Mapping):
-        raise TypeError(f"metrics must be a dictionary of options ({', '.join(names)}), found {options!r}.")
-    unknown = [str(name) for name in options if name not in names]
-    if unknown:
-        raise TypeError(
-            f"unknown option {', '.join(unknown)} of metrics; the options are {', '.join(names)}."
-        )
-    return partial(glass_metrics, **options)
 
 
 def _together(frame: Frame, parts: Sequence[Callable[[Frame], Fields]]) -> Fields:

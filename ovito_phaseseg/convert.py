@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ovito.data import BondType, DataTable, ElementType, SimulationCell, VoxelGrid
 from ovito.modifiers import CreateIsosurfaceModifier
 
-from phaseseg.fields import FIELD_SPECS, Bonds, ClassName, Fields, FieldSpec, Grid, Table
+from phaseseg.fields import Bonds, Fields, Grid, Table
 from phaseseg.frame import Frame, Units
+from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
 
 PREFIX = "PhaseSegmentation."
 """Begins the name of every attribute of the modifiers for two liquids."""

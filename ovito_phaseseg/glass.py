@@ -13,10 +13,11 @@ from traits.api import Bool, Enum, Float, Range, Str, Union
 
 from ovito_phaseseg.base import CheckedModifier, told
 from ovito_phaseseg.modifiers import PROBABILITY_COLORS, UNCERTAINTY_COLORS
-from phaseseg.checkpoint import DEFAULTS, SUFFIX, bundled_checkpoints
-from phaseseg.fields import ClassName
+from phaseseg.checkpoint import SUFFIX, bundled_checkpoints
+from phaseseg.families import FAMILIES
+from phaseseg.specs import ClassName
 
-DEFAULT_GLASS_MODEL = DEFAULTS["liquid_glass"]
+DEFAULT_GLASS_MODEL = FAMILIES["liquid_glass"].default
 GLASS_MODELS = list(dict.fromkeys([DEFAULT_GLASS_MODEL, *bundled_checkpoints("liquid_glass")]))
 
 # Ids are the number of ends of species B.
@@ -350,7 +351,7 @@ class GlassClassifier(_GlassModifier):
         options = {
             "b": b, "threshold": self.threshold, "attention_threshold": self.attention_threshold
         }  # fmt: skip
-        network.rule(**options)
+        rule = network.rule(**options)
 
         def fields_of(atoms: Any) -> Any:
             return network.predict(atoms, device=self.device, **options)
@@ -363,10 +364,10 @@ class GlassClassifier(_GlassModifier):
         key = repr((frame, atoms.n_atoms, settings))
         if cache.get("phaseseg.key") != key:
             yield f"{network.name} on {atoms.n_atoms:,} particles"
-            cache["phaseseg.answer"] = network.answer(atoms, b=b, device=self.device)
+            cache["phaseseg.answer"] = network.run(atoms, rule, device=self.device)
             cache["phaseseg.key"] = key
         answer = cache["phaseseg.answer"]
-        fields = network.fields(atoms, answer, **options)
+        fields = network.fields(atoms, answer, rule)
         yield 0.6
         messages = list(fields.messages)
         if self.trajectory_table:

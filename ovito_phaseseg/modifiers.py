@@ -11,9 +11,10 @@ from ovito.vis import SurfaceMeshVis, VoxelGridVis
 from traits.api import Bool, Enum, Float, Range, Str, Union
 
 from ovito_phaseseg.base import CheckedModifier, told
-from phaseseg.checkpoint import DEFAULTS, SUFFIX, bundled_checkpoints
+from phaseseg.checkpoint import SUFFIX, bundled_checkpoints
+from phaseseg.families import FAMILIES
 
-DEFAULT_MODEL = DEFAULTS["segmentation"]
+DEFAULT_MODEL = FAMILIES["segmentation"].default
 PROBABILITY_COLORS = [(0.27, 0.46, 0.71), (0.97, 0.96, 0.93), (0.85, 0.47, 0.16)]
 UNCERTAINTY_COLORS = [(0.97, 0.96, 0.93), (0.55, 0.32, 0.62), (0.25, 0.05, 0.35)]
 # The default comes first; it also stands for itself where nothing is bundled.
@@ -324,13 +325,13 @@ class PhaseSegmentation(_PhaseModifier):
                 if name in cache:
                     del cache[name]
             yield f"{network.name} on {atoms.n_atoms:,} particles"
-            scores = network.score(atoms, device=self.device)
+            scores = network.run(atoms, rule, device=self.device)
             cache["phaseseg.scores"], cache["phaseseg.field"] = scores, network.field(atoms, scores)
             cache["phaseseg.key"] = key
         scores, field = cache["phaseseg.scores"], cache["phaseseg.field"]
         yield 0.6
         yield "Phases and interface"
-        fields = network.fields(atoms, scores, field=field, **options)
+        fields = network.fields(atoms, scores, rule)
         yield 0.8
         yield "Output"
         if self.color_by == "phase":
@@ -340,7 +341,7 @@ class PhaseSegmentation(_PhaseModifier):
         elif self.color_by == "uncertainty":
             # No two networks can disagree by more than a standard deviation of one half.
             convert.put_gradient(data, 2 * scores.uncertainty, UNCERTAINTY_COLORS)
-        yield from self._put(data, fields, rule, field, lambda: network.interface_grid(field, **options))
+        yield from self._put(data, fields, rule, field, lambda: network.interface_grid(atoms, scores, rule))
         data.attributes[convert.PREFIX + "model"] = network.name
         data.attributes[convert.PREFIX + "model_sha256"] = network.checkpoint.hash
 

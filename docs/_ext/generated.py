@@ -39,7 +39,7 @@ class FieldTable(_Markdown):
     """Every registered output name."""
 
     def text(self) -> str:
-        from phaseseg.fields import FIELD_SPECS
+        from phaseseg.specs import FIELD_SPECS
 
         rows = [
             [f"`{spec.name}`", spec.title, spec.level, spec.kind, spec.unit, spec.description]
@@ -52,7 +52,7 @@ class ClassTable(_Markdown):
     """The classes of the field `phase`."""
 
     def text(self) -> str:
-        from phaseseg.fields import PHASE_CLASSES
+        from phaseseg.families.segmentation.fields import PHASE_CLASSES
 
         rows = [
             [entry.id, entry.name, "#" + "".join(f"{round(255 * c):02x}" for c in entry.color)]

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg import Frame, read_frames
-from phaseseg.families.segmentation.labels.density import DensityField, Lattice, density_field
+from phaseseg.families.segmentation.fields import BOUNDARY
+from phaseseg.families.segmentation.labels.density import DensityField, density_field
+from phaseseg.families.segmentation.labels.lattice import Lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, pooled_threshold
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
-from phaseseg.fields import BOUNDARY
 
 DT = 0.001  # ps per MD step
 DT_COARSE = 0.002  # the runs that were made with steps of 2 fs

@@ -19,7 +19,7 @@ from ovito.vis import StandardRenderer, Viewport
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from ovito_phaseseg import WeakPhaseLabels
-from phaseseg.fields import PHASE_CLASSES
+from phaseseg.families.segmentation.fields import PHASE_CLASSES
 
 PICTURE = Path(__file__).with_name("segmented_melt.png")
 # Radius (Å) and color of every element.

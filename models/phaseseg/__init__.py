@@ -1,4 +1,4 @@
-"""phaseseg: two liquids of a melt told apart, atom by atom, and liquid from glass: labels, metrics, networks.
+"""phaseseg: phases of melts atom by atom, and liquid or glass: labels, structural metrics and networks.
 
 The public names load on first use, so that `import phaseseg` stays quick.
 """
@@ -10,10 +10,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from phaseseg import moved
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
-    from phaseseg.api import load_model, predict
+    from phaseseg.api import fit, load_model, predict
     from phaseseg.checkpoint import list_checkpoints, load_checkpoint
     from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
     from phaseseg.families.segmentation.labels.weak_labels import label_phases
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from phaseseg.frame import Frame
     from phaseseg.io import read_frames, write_frames, write_table
     from phaseseg.neighbors.graph import neighbor_graph
-    from phaseseg.training import fit
     from phaseseg.trajectory import map_frames
 
 _HOMES = {
@@ -30,7 +30,7 @@ _HOMES = {
     "read_frames": "phaseseg.io",
     "write_frames": "phaseseg.io",
     "write_table": "phaseseg.io",
-    "fit": "phaseseg.training",
+    "fit": "phaseseg.api",
     "glass_metrics": "phaseseg.families.liquid_glass.structural_metrics",
     "label_phases": "phaseseg.families.segmentation.labels.weak_labels",
     "list_checkpoints": "phaseseg.checkpoint",
@@ -61,15 +61,14 @@ __all__ = [
 
 
 class _Package(ModuleType):
-    """`phaseseg.api` is the function, also after the module of that name was imported."""
+    """The package: modules that are bound to it pass through `moved.bound`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "predict" and isinstance(value, ModuleType):
-            value = value.predict
-        super().__setattr__(name, value)
+        super().__setattr__(name, moved.bound(name, value) if isinstance(value, ModuleType) else value)
 
 
 sys.modules[__name__].__class__ = _Package
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,109 +1,94 @@
-"""predict: the one door of every face to the networks."""
+"""The four doors to every family: `load_model`, `predict`, `fit` and `evaluate`."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import OrderedDict
-from importlib import import_module
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
+from typing import Any
 
-from phaseseg.checkpoint import Checkpoint, CheckpointError, find_checkpoint, load_checkpoint
+from phaseseg import families
+from phaseseg.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    bundled_checkpoints,
+    find_checkpoint,
+    load_checkpoint,
+)
+from phaseseg.families import FAMILIES, Evaluation, Fitted, Model, Progress, family_named, load
 from phaseseg.fields import Fields
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
+from phaseseg.training import require_torch
+from phaseseg.trajectory import Backend, map_frames
 
-if TYPE_CHECKING:
-    from phaseseg.families.segmentation.model import SegmentationModel
-
-# The module and class of each family's models; imported when the first is asked for.
-MODELS = {
-    "segmentation": ("phaseseg.families.segmentation.model", "SegmentationModel"),
-    "liquid_glass": ("phaseseg.families.liquid_glass.model", "GlassModel"),
-}
 # So many models are kept ready.
 KEPT = 8
 
+AnyModel = str | os.PathLike[str] | Checkpoint | Model
+Runs = Mapping[str, Iterable[Frame]]
 
-@runtime_checkable
-class TrainedModel(Protocol):
-    """What the models of all families have.
-
-    checkpoint : Checkpoint; name : of the checkpoint; n_members : number of networks
-    """
-
-    checkpoint: Checkpoint
-    name: str
-
-    @property
-    def n_members(self) -> int: ...
-
-    def rule(self, **options: Any) -> Any:
-        """The rule of a prediction with these options.
-
-        Raises
-        ------
-        TypeError
-            For an option that the family does not have.
-        ValueError
-            For a value out of range.
-        """
-
-    def check_device(self, device: str) -> None:
-        """Raise ValueError for a device that is none."""
-
-    def predict(self, frame: Frame, *, device: Device = "auto", **options: Any) -> Fields:
-        """The fields of a frame; see `phaseseg.api`."""
-
-
-Model = str | os.PathLike[str] | Checkpoint | TrainedModel
-
-_models: OrderedDict[str, TrainedModel] = OrderedDict()
+_models: OrderedDict[str, Model] = OrderedDict()
 _files: dict[tuple[str, int, int, int], str] = {}
 _lock = threading.Lock()
 
 
-@overload
-def load_model(name_or_path: Model, family: Literal["segmentation"]) -> SegmentationModel: ...
+def default_checkpoint(family: str = families.DEFAULT) -> str:
+    """Name of the checkpoint that a family uses when none is asked for.
+
+    Raises
+    ------
+    CheckpointError
+        For an unknown family, or one without a checkpoint of its own.
+
+    Examples
+    --------
+    >>> default_checkpoint("segmentation")
+    'segmentation/gat-v1'
+    """
+    if family not in FAMILIES or not FAMILIES[family].default:
+        raise CheckpointError(f"{family!r}: this family has no default checkpoint; give a name or a file.")
+    return FAMILIES[family].default
 
 
-@overload
-def load_model(name_or_path: Model = ..., family: str | None = None) -> TrainedModel: ...
-
-
-def load_model(name_or_path: Model = "segmentation/gat-v1", family: str | None = None) -> TrainedModel:
+def load_model(name_or_path: AnyModel | None = None, family: str | None = None) -> Any:
     """The model of a checkpoint, kept ready by the hash of its content.
 
     Parameters
     ----------
     name_or_path : a bundled name ("segmentation/gat-v1" or "gat-v1"), a file, a Checkpoint, or a model,
-        which is given back as it is
+        which is given back as it is; if left out, the default checkpoint of the family
     family : name of the one family that will do, where there is one
 
     Returns
     -------
-    TrainedModel
-        A `SegmentationModel` or another, as the family of the checkpoint says.
+    Model
+        Its class is that of the family of the checkpoint.
 
     Raises
     ------
     CheckpointError
         As `load_checkpoint`, and for a checkpoint of another family, or of one without models.
     """
-    if isinstance(name_or_path, TrainedModel):
+    if name_or_path is None:
+        name_or_path = default_checkpoint(family or families.DEFAULT)
+    if isinstance(name_or_path, Model):
         return _of_family(name_or_path, family)
-    key, checkpoint = None, None
+    key, checkpoint, digest = None, None, ""
     if isinstance(name_or_path, Checkpoint):
         checkpoint = name_or_path
-        digest = checkpoint.hash
+    elif (foreign := _foreign(name_or_path)) is not None:
+        checkpoint = foreign
     else:
         path = find_checkpoint(name_or_path)
         key = _state(path)
         digest = _files.get(key, "")
         if digest not in _models:
             checkpoint = load_checkpoint(name_or_path)
-            digest = checkpoint.hash
+    digest = digest if checkpoint is None else checkpoint.hash
     with _lock:
         model = _models.get(digest)
         if model is None:
@@ -122,18 +107,26 @@ def load_model(name_or_path: Model = "segmentation/gat-v1", family: str | None =
     return _of_family(model, family)
 
 
-def _made(checkpoint: Checkpoint) -> TrainedModel:
-    if checkpoint.family not in MODELS:
+def _foreign(name_or_path: str | os.PathLike[str]) -> Checkpoint | None:
+    """A checkpoint in the format of another program, if a family can read it."""
+    readers = [reader for family in FAMILIES.values() for reader in family.readers]
+    if not readers or os.fspath(name_or_path) in bundled_checkpoints():
+        return None
+    path = Path(name_or_path).expanduser()
+    return next((found for reader in readers if (found := load(reader)(path)) is not None), None)
+
+
+def _made(checkpoint: Checkpoint) -> Model:
+    if checkpoint.family not in FAMILIES:
         raise CheckpointError(
             f"{checkpoint.name}: this is a checkpoint of the family {checkpoint.family}, and this version of "
-            f"phaseseg has models of {' and '.join(MODELS)}."
+            f"phaseseg has models of {' and '.join(FAMILIES)}."
         )
-    module, name = MODELS[checkpoint.family]
-    model: TrainedModel = getattr(import_module(module), name).of(checkpoint)
+    model: Model = load(FAMILIES[checkpoint.family].model)(checkpoint)
     return model
 
 
-def _of_family(model: TrainedModel, family: str | None) -> TrainedModel:
+def _of_family(model: Model, family: str | None) -> Model:
     if family is not None and model.checkpoint.family != family:
         raise CheckpointError(
             f"{model.name}: this is a checkpoint of the family {model.checkpoint.family}, and not of "
@@ -149,7 +142,12 @@ def _state(path: Path) -> tuple[str, int, int, int]:
 
 
 def predict(
-    frame: Frame, model: Model = "segmentation/gat-v1", *, device: Device = "auto", **options: Any
+    frame: Frame,
+    model: AnyModel | None = None,
+    *,
+    device: Device = "auto",
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Fields:
     """What a trained network says of a frame and of its atoms.
 
@@ -164,6 +162,8 @@ def predict(
     frame : Frame
     model : name of a bundled checkpoint, file, Checkpoint or model (`load_model`)
     device : "auto" or "cpu" (compiled loops, no torch), "torch" (torch on the processor) or "cuda"
+    progress : called with the fraction that is done and a line of text, by families whose work is long; it
+        may raise to end it
     threshold : probability from which on an atom is rich, a configuration a glass; default 0.5
     boundary_width : Å, default that of the labels that the network was trained on; segmentation
         Atoms within half of it from the interface are boundary; 0 for none.
@@ -200,4 +200,107 @@ def predict(
     ImportError, RuntimeError
         A device that is not at hand.
     """
-    return load_model(model).predict(frame, device=device, **options)
+    network: Model = load_model(model)
+    rule = network.rule(**options)
+    if isinstance(network, Fitted):
+        network = network.fit_frames([frame], rule, progress=progress)
+    return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """Predicts one frame after the other by one rule; it can be sent to other processes.
+
+    model : as for `load_model`; a process that gets a name reads the file once
+    """
+
+    model: AnyModel
+    rule: Any
+    device: Device
+
+    def __call__(self, frame: Frame) -> Fields:
+        model: Model = load_model(self.model)
+        return model.fields(frame, model.run(frame, self.rule, device=self.device), self.rule)
+
+
+def predictor(model: AnyModel, rule: Any, *, device: Device = "auto") -> Callable[[Frame], Fields]:
+    """A function that predicts a frame by a rule of the model, for `map_frames`."""
+    return _Predictor(model, rule, device)
+
+
+def predict_frames(
+    frames: Iterable[Frame],
+    model: AnyModel | None = None,
+    *,
+    device: Device = "auto",
+    workers: int = 1,
+    backend: Backend = "auto",
+    progress: Progress | None = None,
+    **options: Any,
+) -> Iterator[Fields]:
+    """`predict` for every frame of a trajectory, in order; see there, and `map_frames` for the workers.
+
+    frames : a model that learns from all frames first reads them twice, and keeps them if it must
+    """
+    network = load_model(model)
+    rule = network.rule(**options)
+    if isinstance(network, Fitted):
+        frames = list(frames)
+        network = network.fit_frames(frames, rule, progress=progress)
+    # Processes get the name of a file, which each reads once.
+    sent = network if workers == 1 or model is None or isinstance(network, Fitted) else model
+    return map_frames(predictor(sent, rule, device=device), frames, workers=workers, backend=backend)
+
+
+def fit(data: Any, family: str = families.DEFAULT, **options: Any) -> Checkpoint:
+    """Train a network of a family; the options are those of its own function.
+
+    For "segmentation" see `phaseseg.families.segmentation.fit.fit_segmentation`, for "liquid_glass"
+    `phaseseg.families.liquid_glass.fit.fit_liquid_glass`.
+
+    Raises
+    ------
+    ImportError
+        If PyTorch is not installed; the sentence says how to get it.
+    ValueError
+        For an unknown family, and for data that cannot be learned from.
+    """
+    found = family_named(family)
+    if not found.fit:
+        raise ValueError(f"networks of the family {family} are not trained here.")
+    require_torch()
+    checkpoint: Checkpoint = load(found.fit)(data, **options)
+    return checkpoint
+
+
+def evaluate(
+    runs: Runs | Iterable[Frame], model: AnyModel | None = None, *, device: Device = "auto", **options: Any
+) -> Evaluation:
+    """Compare the predictions of a model with a reference; the options are those of its family.
+
+    Parameters
+    ----------
+    runs : the frames of every run by its name; or frames, which are one run
+    model : as for `load_model`
+
+    Raises
+    ------
+    TypeError
+        Unknown option.
+    ValueError
+        No frames, or frames without the reference; a family without an evaluation.
+    """
+    network = load_model(model)
+    found = family_named(network.checkpoint.family)
+    if not found.evaluate:
+        raise ValueError(f"networks of the family {found.name} cannot be evaluated.")
+    known = [option.name for option in found.options_of("evaluate")]
+    unknown = [name for name in options if known and name not in known]
+    if unknown:
+        raise TypeError(
+            f"unknown option {', '.join(unknown)}; the options of an evaluation of {network.name} are "
+            f"{', '.join(known)}."
+        )
+    named = runs if isinstance(runs, Mapping) else {"frames": runs}
+    result: Evaluation = load(found.evaluate)(named, network, device=device, **options)
+    return result

@@ -24,9 +24,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.specs import CHECKPOINT_FOLDERS
+
 FORMAT = 1
 SUFFIX = ".safetensors"
-DEFAULTS = {"segmentation": "segmentation/gat-v1", "liquid_glass": "liquid_glass/dmpnn-attention-v1"}
 
 _LARGEST_HEADER = 8 << 20  # bytes; cards take some ten thousand
 _START = b'{"__metadata__":{"sha256":"'  # of the header: the digits of the sha256 follow
@@ -88,7 +89,7 @@ class Checkpoint:
         if not isinstance(self.name, str) or not re.fullmatch(pattern, self.name):
             raise CheckpointError(
                 f"{self.name!r} is no name of a checkpoint; it must be {self.family}/ and letters, digits, "
-                "dots, dashes or underscores, as in segmentation/gat-v1."
+                f"dots, dashes or underscores, as in {self.family}/mine-v1."
             )
         if self.units not in ("metal", "lj"):
             raise CheckpointError(f"{self.name}: units must be 'metal' or 'lj', found {self.units!r}.")
@@ -132,29 +133,15 @@ class CheckpointEntry:
 # ------------------------------------------------------------------------------------- by name
 
 
-def default_checkpoint(family: str) -> str:
-    """Name of the checkpoint that a family uses when none is asked for.
-
-    Raises
-    ------
-    CheckpointError
-        For a family without one.
-
-    Examples
-    --------
-    >>> default_checkpoint("segmentation")
-    'segmentation/gat-v1'
-    """
-    if family not in DEFAULTS:
-        raise CheckpointError(f"{family!r}: this family has no default checkpoint; give a name or a file.")
-    return DEFAULTS[family]
-
-
 def bundled_checkpoints(family: str | None = None) -> dict[str, Path]:
     """Names and files of the checkpoints that come with phaseseg, sorted; no file is opened."""
-    folder = Path(str(files("phaseseg"))) / "families"
-    paths = sorted(folder.glob(f"*/checkpoints/*{SUFFIX}"))
-    named = {f"{path.parents[1].name}/{path.name.removesuffix(SUFFIX)}": path for path in paths}
+    own = (Path(str(files("phaseseg"))) / "families").glob("*/checkpoints")
+    folders = {folder.parent.name: folder for folder in own} | CHECKPOINT_FOLDERS
+    named = {
+        f"{owner}/{path.name.removesuffix(SUFFIX)}": path
+        for owner, folder in sorted(folders.items())
+        for path in sorted(folder.glob(f"*{SUFFIX}"))
+    }
     return {name: path for name, path in named.items() if family in (None, name.split("/")[0])}
 
 

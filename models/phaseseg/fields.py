@@ -1,46 +1,28 @@
-"""Fields: what an analysis gives back, and the registry of the names it may use.
-
-A face (OVITO, ASE, command line) needs nothing else: the level of a field says where it goes
-(particle property or array, grid, attribute, table), its kind and classes how it is shown.
-"""
+"""Fields: what an analysis gives back for one frame."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Level = Literal["atom", "bond", "frame", "grid", "table"]
-Kind = Literal["class", "probability", "scalar", "count", "flag"]
+from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec, Kind, Level
 
-
-@dataclass(frozen=True)
-class ClassName:
-    """One class of a field of kind "class"."""
-
-    id: int
-    name: str
-    color: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class FieldSpec:
-    """What one name in a `Fields` means.
-
-    `name` is the snake_case name of arrays, info entries and table columns, `title` the OVITO title. The
-    columns of a kind "probability" belong to the first of its classes.
-    """
-
-    name: str
-    title: str
-    unit: str
-    level: Level
-    kind: Kind
-    description: str
-    classes: tuple[ClassName, ...] = ()
+__all__ = [
+    "FIELD_SPECS",
+    "Bonds",
+    "ClassName",
+    "FieldSpec",
+    "Fields",
+    "Grid",
+    "Kind",
+    "Level",
+    "Message",
+    "Table",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,20 +96,45 @@ class Table:
             yield dict(zip(columns, row, strict=True))
 
 
+class Message(str):
+    """A sentence that a user should see, with a code that says what kind of sentence it is.
+
+    It is a `str` everywhere; programs and tests compare the `code`, which never holds a number, and leave
+    the words free to be improved.
+
+    >>> message = Message("Two phases: contrast 9.3.", "two-phases")
+    >>> message.code, message.startswith("Two")
+    ('two-phases', True)
+    """
+
+    __slots__ = ("code",)
+    code: str
+
+    def __new__(cls, text: str, code: str) -> Message:
+        message = super().__new__(cls, text)
+        message.code = code
+        return message
+
+    def __reduce__(self) -> tuple[type[Message], tuple[str, str]]:
+        return Message, (str(self), self.code)
+
+
 class Fields(Mapping[str, Any]):
     """Result of an analysis of one frame: a mapping from registered names to values.
 
     Values are arrays of length `n_atoms` (level "atom"), `Bonds` (level "bond"), plain numbers (level
-    "frame"), `Grid` (level "grid") or `Table` (level "table"). `messages` holds sentences that a user should
-    see.
+    "frame"), `Grid` (level "grid") or `Table` (level "table"). `messages` holds the sentences that a user
+    should see, each a `Message` with its code.
     """
 
-    def __init__(self, values: Mapping[str, Any], messages: tuple[str, ...] = ()) -> None:
+    def __init__(self, values: Mapping[str, Any], messages: Sequence[str] = ()) -> None:
         unknown = [name for name in values if name not in FIELD_SPECS]
         if unknown:
             raise KeyError(f"not in the field registry: {', '.join(unknown)}")
         self._values = dict(values)
-        self.messages = messages
+        self.messages: tuple[Message, ...] = tuple(
+            text if isinstance(text, Message) else Message(text, "note") for text in messages
+        )
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -144,353 +151,3 @@ class Fields(Mapping[str, Any]):
     def level(self, level: Level) -> dict[str, Any]:
         """The entries of one level, in the order in which they were made."""
         return {name: value for name, value in self._values.items() if FIELD_SPECS[name].level == level}
-
-
-POOR, RICH, BOUNDARY = 0, 1, 2
-
-PHASE_CLASSES = (
-    ClassName(POOR, "poor", (0.27, 0.46, 0.71)),
-    ClassName(RICH, "rich", (0.85, 0.47, 0.16)),
-    ClassName(BOUNDARY, "boundary", (0.93, 0.86, 0.56)),
-)
-
-
-def _specs(*rows: tuple[str, str, str, Level, Kind, str]) -> dict[str, FieldSpec]:
-    return {row[0]: FieldSpec(*row) for row in rows}
-
-
-FIELD_SPECS: dict[str, FieldSpec] = {
-    "phase": FieldSpec(
-        "phase",
-        "Phase",
-        "",
-        "atom",
-        "class",
-        "0 poor, 1 rich in the chosen species, 2 within half the boundary width of the interface",
-        PHASE_CLASSES,
-    ),
-    "phase_probability": FieldSpec(
-        "phase_probability",
-        "Phase Probability",
-        "",
-        "atom",
-        "probability",
-        "probability of poor and rich, and of boundary where the network has learned it",
-        PHASE_CLASSES,
-    ),
-    **_specs(
-        (
-            "phase_uncertainty",
-            "Phase Uncertainty",
-            "",
-            "atom",
-            "scalar",
-            "standard deviation of the probability of rich over the networks of a checkpoint",
-        ),
-        (
-            "phase_density",
-            "Phase Density",
-            "Å^-3 or 1",
-            "atom",
-            "scalar",
-            "smoothed density (or mole fraction) of the chosen species at the atom",
-        ),
-        (
-            "interface_distance",
-            "Interface Distance",
-            "Å",
-            "atom",
-            "scalar",
-            "signed distance to the interface, positive in the rich phase; NaN where there is none",
-        ),
-        (
-            "domain",
-            "Domain",
-            "",
-            "atom",
-            "count",
-            "number of the rich domain that the atom lies in, 1 the largest; 0 outside",
-        ),
-        (
-            "density_grid",
-            "Phase Density",
-            "Å^-3 or 1",
-            "grid",
-            "scalar",
-            "smoothed density (or mole fraction) of the chosen species",
-        ),
-        (
-            "score_grid",
-            "Phase Score",
-            "Å",
-            "grid",
-            "scalar",
-            "smoothed score of a network: about the distance to the interface, positive in the rich phase",
-        ),
-        ("n_phases", "Number of phases", "", "frame", "count", "one-phase verdict: 1 or 2"),
-        (
-            "phase_contrast",
-            "Phase contrast",
-            "",
-            "frame",
-            "scalar",
-            "difference of the two sides of the cut over counting noise; two phases from 2 on",
-        ),
-        (
-            "probability_threshold",
-            "Probability threshold",
-            "",
-            "frame",
-            "scalar",
-            "probability from which on an atom is rich",
-        ),
-        ("score_threshold", "Score threshold", "Å", "frame", "scalar", "score at the probability threshold"),
-        (
-            "mean_uncertainty",
-            "Mean uncertainty",
-            "",
-            "frame",
-            "scalar",
-            "mean of the phase uncertainty over the atoms",
-        ),
-        (
-            "outside_training",
-            "Outside of the training data",
-            "",
-            "frame",
-            "scalar",
-            "share of the atoms beyond the training data, in the feature in which they are most",
-        ),
-        ("threshold", "Threshold", "Å^-3 or 1", "frame", "scalar", "the cut that was used"),
-        (
-            "threshold_steepest",
-            "Steepest threshold",
-            "Å^-3 or 1",
-            "frame",
-            "scalar",
-            "density at which the field is steepest",
-        ),
-        (
-            "threshold_two_means",
-            "Two-means threshold",
-            "Å^-3 or 1",
-            "frame",
-            "scalar",
-            "cut of exact two-means (Otsu)",
-        ),
-        ("n_domains", "Number of domains", "", "frame", "count", "rich domains that were kept"),
-        (
-            "rich_atom_fraction",
-            "Rich atom fraction",
-            "",
-            "frame",
-            "scalar",
-            "atoms on the rich side of the interface, boundary included, over all atoms",
-        ),
-        (
-            "rich_mass_fraction",
-            "Rich mass fraction",
-            "",
-            "frame",
-            "scalar",
-            "mass on the rich side of the interface, boundary included, over all mass; NaN without masses",
-        ),
-        (
-            "rich_volume_fraction",
-            "Rich volume fraction",
-            "",
-            "frame",
-            "scalar",
-            "volume on the rich side of the interface over the volume of the grid",
-        ),
-        ("interface_area", "Interface area", "Å^2", "frame", "scalar", "area of the interface"),
-        (
-            "interface_width",
-            "Interface width",
-            "Å",
-            "frame",
-            "scalar",
-            "10-90 width of the error function fitted to the proxigram of the chosen species",
-        ),
-        (
-            "mass_balance_residual",
-            "Mass balance residual",
-            "",
-            "frame",
-            "scalar",
-            "largest difference, over the elements, between bulk and the phases of the table put together",
-        ),
-        (
-            "composition",
-            "Composition",
-            "wt% and at%",
-            "table",
-            "scalar",
-            "composition of each phase and of the bulk of each phase",
-        ),
-        (
-            "partition",
-            "Partition coefficients",
-            "",
-            "table",
-            "scalar",
-            "content of the rich over that of the poor phase, by weight and by atoms",
-        ),
-        (
-            "domains",
-            "Domains",
-            "",
-            "table",
-            "scalar",
-            "volume, atoms and percolation of every rich domain that was kept",
-        ),
-        (
-            "proxigram",
-            "Proxigram",
-            "at%",
-            "table",
-            "scalar",
-            "concentration of every element against the distance to the interface",
-        ),
-        (
-            "graph_id",
-            "Graph ID",
-            "",
-            "atom",
-            "count",
-            "number of the graph of nearest neighbors around B, 1 the largest; 0 without an edge",
-        ),
-        ("isolated", "Isolated", "", "atom", "flag", "1 for a particle A without an edge to a B"),
-        ("bb_degree", "B-B Degree", "", "atom", "count", "edges between two B at the particle; 0 for A"),
-        (
-            "glass_bonds",
-            "Glass bonds",
-            "",
-            "bond",
-            "scalar",
-            "edges between nearest neighbors that touch a B; bb: both ends are B",
-        ),
-        (
-            "n_disjoint_graphs",
-            "Number of disjoint graphs",
-            "",
-            "frame",
-            "count",
-            "connected graphs with at least one edge",
-        ),
-        ("n_bb_edges", "Number of B-B edges", "", "frame", "count", "undirected edges between two B"),
-        ("n_isolated_a", "Number of isolated A", "", "frame", "count", "particles A without an edge to a B"),
-        (
-            "disjoint_graphs_per_particle",
-            "Disjoint graphs per particle",
-            "",
-            "frame",
-            "scalar",
-            "connected graphs over the number of all particles",
-        ),
-        (
-            "bb_edges_per_particle",
-            "B-B edges per particle",
-            "",
-            "frame",
-            "scalar",
-            "edges between two B over the number of all particles",
-        ),
-        (
-            "isolated_a_per_particle",
-            "Isolated A per particle",
-            "",
-            "frame",
-            "scalar",
-            "particles A without an edge over the number of all particles",
-        ),
-        (
-            "glass_probability",
-            "Glass Probability",
-            "",
-            "atom",
-            "scalar",
-            "probability that the surroundings of the particle are those of a glass",
-        ),
-        (
-            "glass_uncertainty",
-            "Glass Uncertainty",
-            "",
-            "atom",
-            "scalar",
-            "standard deviation of that probability over the networks of a checkpoint",
-        ),
-        (
-            "attention",
-            "Attention",
-            "",
-            "atom",
-            "scalar",
-            "mean attention of the edges at the particle; 1 is the mean of all edges",
-        ),
-        (
-            "attention_bonds",
-            "Attention bonds",
-            "",
-            "bond",
-            "scalar",
-            "edges of the graph with their attention; kept: at or above the threshold; bb: both ends are B",
-        ),
-        (
-            "frame_glass_probability",
-            "Glass probability of the configuration",
-            "",
-            "frame",
-            "scalar",
-            "probability that the whole configuration is a glass",
-        ),
-        (
-            "frame_glass_uncertainty",
-            "Glass uncertainty of the configuration",
-            "",
-            "frame",
-            "scalar",
-            "standard deviation of that probability over the networks of a checkpoint",
-        ),
-        (
-            "glass_fraction",
-            "Glass fraction",
-            "",
-            "frame",
-            "scalar",
-            "share of the particles whose glass probability is at or above the threshold",
-        ),
-        (
-            "attention_threshold",
-            "Attention threshold",
-            "",
-            "frame",
-            "scalar",
-            "attention from which on an edge is kept: the trough of the distribution",
-        ),
-        (
-            "attention_n_disjoint_graphs",
-            "Number of attention graphs",
-            "",
-            "frame",
-            "count",
-            "connected graphs of the edges that are kept",
-        ),
-        (
-            "attention_n_bb_edges",
-            "Number of B-B attention edges",
-            "",
-            "frame",
-            "count",
-            "kept edges between two B",
-        ),
-        (
-            "attention_n_isolated_a",
-            "Number of A without attention",
-            "",
-            "frame",
-            "count",
-            "particles A without a kept edge",
-        ),
-    ),
-}

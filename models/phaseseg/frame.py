@@ -70,7 +70,7 @@ class Frame:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        where = f"{self.source}: " if self.source else ""
+        where = self.error_prefix
         positions = np.ascontiguousarray(self.positions, dtype=np.float64)
         if positions.ndim != 2 or positions.shape[1] != 3:
             raise ValueError(f"{where}positions must have shape (n_atoms, 3), found {positions.shape}.")
@@ -135,6 +135,11 @@ class Frame:
         edge = float(np.linalg.norm(self.cell[:2], axis=1).max())
         return 2 if float(np.ptp(heights)) <= 1e-9 * edge else 3
 
+    @property
+    def error_prefix(self) -> str:
+        """What a sentence about this frame begins with: its source and a colon, or nothing."""
+        return f"{self.source}: " if self.source else ""
+
     def species_mask(self, names: str | Sequence[str]) -> NDArray[np.bool_]:
         """(n_atoms,) bool: which atoms are of one of the named species.
 
@@ -147,14 +152,13 @@ class Frame:
         mask = np.array([name in wanted for name in self.species_names], dtype=bool)[self.species]
         missing = [name for name in wanted if name not in self.species_names]
         if missing or not mask.any():
-            where = f"{self.source}: " if self.source else ""
             present = ", ".join(self.species_names[code] for code in np.unique(self.species)) or "none"
             what = (
                 f"no species named {missing[0]!r}"
                 if missing
                 else f"no atom is of species {', '.join(wanted)}"
             )
-            raise ValueError(f"{where}{what}; the species here are {present}.")
+            raise ValueError(f"{self.error_prefix}{what}; the species here are {present}.")
         return mask
 
     def replace(self, **changes: Any) -> Frame:

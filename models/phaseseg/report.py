@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, wraps
 from html import escape
@@ -29,6 +30,23 @@ Picture = tuple[str, str, bytes]
 """Name of the file without its ending, caption, PNG."""
 
 # ------------------------------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table as a terminal prints it: cells are texts already.
+
+    headings : of the columns; the first `n_labels` are texts and set left, the others numbers and set right
+    styles : of the rows, in the words of rich, where they have one
+    ends : rows after which a line is drawn
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    styles: tuple[str | None, ...] = ()
+    ends: frozenset[int] = frozenset()
+    n_labels: int = 1
 
 
 def value_and_error(value: float, error: float = nan) -> str:

@@ -113,7 +113,7 @@ def test_against_the_naive_way(name):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
     model = model_of(name)
-    config, weights = model.config, {k: v.copy() for k, v in model._members[0].items()}
+    config, weights = model.config, {k: v.copy() for k, v in model.members[0].items()}
     network = Network(config, [weights])
     network(graph_of(frame_of(name, 1000), config))  # compiles
     print(f"\n{platform.machine()}, Python {platform.python_version()}; CPU time; {name}")

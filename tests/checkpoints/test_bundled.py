@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from phaseseg import predict
-from phaseseg.api import load_model
-from phaseseg.checkpoint import default_checkpoint, list_checkpoints, load_checkpoint, verify_checkpoint
+from phaseseg.api import default_checkpoint, load_model
+from phaseseg.checkpoint import list_checkpoints, load_checkpoint, verify_checkpoint
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.metrics import class_scores, confusion_matrix, reliability, roc_curve
 from phaseseg.testing import AWKWARD, check_fields, permuted, repeated, translated, wrapped_elsewhere

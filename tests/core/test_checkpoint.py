@@ -16,11 +16,11 @@ import pytest
 
 import phaseseg
 from phaseseg import checkpoint as module
+from phaseseg.api import default_checkpoint
 from phaseseg.checkpoint import (
     Checkpoint,
     CheckpointError,
     bundled_checkpoints,
-    default_checkpoint,
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,

@@ -10,7 +10,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from ase_bridge import PhaseCalculator, annotate, frame_from_atoms
 from phaseseg import glass_metrics, label_phases, predict
-from phaseseg.fields import FIELD_SPECS
+from phaseseg.specs import FIELD_SPECS
 
 ATOM = ("graph_id", "isolated", "bb_degree")
 OPTIONS = ({}, {"k": 3}, {"b": "A", "rule": "b-only"})

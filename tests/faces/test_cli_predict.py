@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from faces.test_cli import COMMAND, ENVIRONMENT, flat, melt
 from phaseseg import cli, load_model, predict
-from phaseseg.checkpoint import DEFAULTS, save_checkpoint
+from phaseseg.api import default_checkpoint
+from phaseseg.checkpoint import save_checkpoint
 from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE, Labeling
 from phaseseg.cli.predict import MODEL
 from phaseseg.io import read_frames, write_frames
@@ -94,9 +94,7 @@ def test_a_report_of_one_phase(pair: Path, tmp_path: Path) -> None:
 
 
 def test_the_default_model_is_that_of_the_library() -> None:
-    loads = signature(load_model).parameters["name_or_path"].default
-    predicts = signature(predict).parameters["model"].default
-    assert {MODEL, loads, predicts} == {DEFAULTS["segmentation"]}
+    assert load_model().name == default_checkpoint() == MODEL
 
 
 def test_quiet_prints_nothing(trajectory: Path, pair: Path, tmp_path: Path) -> None:

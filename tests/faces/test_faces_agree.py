@@ -13,8 +13,8 @@ import pytest
 
 from ase_bridge import annotate
 from phaseseg import glass_metrics, label_phases, list_checkpoints, predict
-from phaseseg.fields import FIELD_SPECS
 from phaseseg.io import read_frames
+from phaseseg.specs import FIELD_SPECS
 
 ARRAYS = ("phase", "phase_density", "interface_distance", "domain")
 FILES = [("melt_small_3000K", 3), ("melt_large_3000K", 0)]

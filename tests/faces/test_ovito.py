@@ -21,9 +21,9 @@ from traits.api import TraitError
 import ovito_phaseseg
 from ovito_phaseseg import RestorePhaseTypes, WeakPhaseLabels
 from phaseseg import label_phases
+from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.labels import density
 from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.fields import PHASE_CLASSES
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames, write_frames
 

@@ -19,8 +19,8 @@ from faces.test_ovito import collection, python
 from ovito_phaseseg import GlassMetrics
 from phaseseg import Frame, glass_metrics
 from phaseseg.families.liquid_glass import structural_metrics as metrics
-from phaseseg.fields import FIELD_SPECS
 from phaseseg.io import read_frames
+from phaseseg.specs import FIELD_SPECS
 
 ATOM = ("graph_id", "isolated", "bb_degree")
 NUMBERS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")

@@ -17,8 +17,8 @@ from ovito_phaseseg import GlassClassifier, GlassMetrics
 from ovito_phaseseg.glass import DEFAULT_GLASS_MODEL, GLASS_MODELS
 from phaseseg import Frame, load_model, predict
 from phaseseg.checkpoint import save_checkpoint
-from phaseseg.fields import FIELD_SPECS
 from phaseseg.io import read_frames
+from phaseseg.specs import FIELD_SPECS
 
 ATOM = ("glass_probability", "glass_uncertainty", "attention")
 NUMBERS = ("attention_n_disjoint_graphs", "attention_n_bb_edges", "attention_n_isolated_a")

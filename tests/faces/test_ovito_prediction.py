@@ -16,8 +16,9 @@ from ovito_phaseseg import PhaseSegmentation, RestorePhaseTypes
 from ovito_phaseseg.modifiers import DEFAULT_MODEL, MODELS
 from phaseseg import Frame, load_model, predict
 from phaseseg.checkpoint import save_checkpoint
-from phaseseg.fields import FIELD_SPECS, PHASE_CLASSES
+from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.io import read_frames, write_frames
+from phaseseg.specs import FIELD_SPECS
 
 ATOM = ("phase", "phase_probability", "phase_uncertainty", "interface_distance", "domain")
 

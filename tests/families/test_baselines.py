@@ -14,9 +14,9 @@ from phaseseg.families.segmentation.baselines import (
     fit_thresholds,
 )
 from phaseseg.families.segmentation.evaluation import WIDTHS, Segmentation, WeakLabels, compare
+from phaseseg.families.segmentation.fields import BOUNDARY, RICH
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.fields import BOUNDARY, RICH
 from phaseseg.frame import Frame
 from phaseseg.recipes.segmentation.stress_cases import (
     MARGIN,

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 import naive
 from phaseseg import Frame, label_phases
 from phaseseg.families.segmentation.labels import density as density_module
-from phaseseg.families.segmentation.labels.density import Lattice, density_field, exact_density, plan_lattice
+from phaseseg.families.segmentation.labels.density import density_field, exact_density
+from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.testing import AWKWARD, ROUNDING
 

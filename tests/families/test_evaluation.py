@@ -21,10 +21,10 @@ from phaseseg.families.segmentation.evaluation import (
 )
 from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
 from phaseseg.families.segmentation.evaluation_report import write_evaluation
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.fields import BOUNDARY, POOR, RICH
 from phaseseg.frame import Frame
 from phaseseg.metrics import roc_curve
 from phaseseg.report import png
@@ -168,7 +168,7 @@ def test_weak_labels_as_a_method_are_the_labels(small):
 
 def test_predictions_and_members(make_checkpoint, small):
     frame = small[3000][0]
-    model = SegmentationModel.of(make_checkpoint(n_members=3))
+    model = SegmentationModel(make_checkpoint(n_members=3))
     whole = Prediction(model)
     found = whole(frame, WIDTHS)
     scores = model.score(frame)
@@ -185,7 +185,7 @@ def test_predictions_and_members(make_checkpoint, small):
 
 
 def test_evaluate_a_model_with_everything(make_checkpoint, small, tmp_path):
-    model = SegmentationModel.of(make_checkpoint(n_members=2, cut=0.33))
+    model = SegmentationModel(make_checkpoint(n_members=2, cut=0.33))
     runs = {f"{t} K": small[t][:2] for t in (3000, 4000)}
     seen = []
     result = evaluate(runs, model, members=True, progress=lambda case: seen.append(case.group))
@@ -205,14 +205,14 @@ def test_evaluate_a_model_with_everything(make_checkpoint, small, tmp_path):
 
 @pytest.mark.parametrize("widths", [(), (-1.0,), (float("nan"),)])
 def test_bad_widths_are_refused(make_checkpoint, small, widths):
-    model = SegmentationModel.of(make_checkpoint())
+    model = SegmentationModel(make_checkpoint())
     with pytest.raises(ValueError, match="boundary widths"):
         evaluate({"a": small[3000][:1]}, model, widths=widths)
 
 
 def test_no_frames(make_checkpoint):
     with pytest.raises(ValueError, match="no frames"):
-        evaluate({"a": []}, SegmentationModel.of(make_checkpoint()))
+        evaluate({"a": []}, SegmentationModel(make_checkpoint()))
     with pytest.raises(ValueError, match="no methods"):
         compare([], [])
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from phaseseg import Frame, training
+from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.liquid_glass import fit as fitting
 from phaseseg.families.liquid_glass import search as searching
@@ -28,7 +29,6 @@ from phaseseg.families.liquid_glass.network import GlassNetwork
 from phaseseg.families.liquid_glass.search import fit_with_search, search_liquid_glass
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.io import read_frames, write_frames
-from phaseseg.training import fit
 
 LABELS = {"glass_below": 0.1, "liquid_above": 1.0}
 SMALL = {"hidden": 8, "steps": 2, "window": (7.5, 12.0)}

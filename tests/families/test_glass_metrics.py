@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import naive
 from phaseseg import Frame, glass_metrics, read_frames, write_frames
 from phaseseg.families.liquid_glass.structural_metrics import graph_counts
-from phaseseg.fields import FIELD_SPECS, Bonds
+from phaseseg.fields import Bonds
+from phaseseg.specs import FIELD_SPECS
 from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
 
 RULES = ["all", "b-only"]

@@ -41,13 +41,13 @@ def sigmoid(z):
 @pytest.fixture(scope="module")
 def model(make_glass_checkpoint):
     """Two networks with attention."""
-    return GlassModel.of(make_glass_checkpoint(attention=True, n_members=2, temperature=1.4))
+    return GlassModel(make_glass_checkpoint(attention=True, n_members=2, temperature=1.4))
 
 
 @pytest.fixture(scope="module")
 def plain(make_glass_checkpoint):
     """One network without attention, in three dimensions."""
-    return GlassModel.of(make_glass_checkpoint(dimensions=3, k=4))
+    return GlassModel(make_glass_checkpoint(dimensions=3, k=4))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def images(make_glass_checkpoint):
         architecture="cnn", image_size=48, pixels_per_sigma=8.0, kernels=(3, 4), kernel_sizes=(5, 3),
         dense=10, n_members=2,
     )  # fmt: skip
-    return GlassModel.of(checkpoint)
+    return GlassModel(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def frame(make_disorder):
 def test_fields_of_an_ensemble(model, frame):
     fields = predict(frame, model)
     check_glass_fields(frame, fields)
-    found = Network(model.config, model._members)(graph_of(frame, model.config))
+    found = Network(model.config, model.members)(graph_of(frame, model.config))
     each = sigmoid(found.nodes / 1.4)
     assert_allclose(fields["glass_probability"], each.mean(axis=0), atol=1e-6)
     assert_allclose(fields["glass_uncertainty"], each.std(axis=0), atol=1e-6)
@@ -88,7 +88,7 @@ def test_fields_of_an_ensemble(model, frame):
 
 
 def test_a_threshold_moves_the_verdict(model, frame):
-    answer = model.answer(frame)
+    answer = model.run(frame)
     p = answer.probability
     low, high = (model.fields(frame, answer, threshold=p + step) for step in (-0.01, 0.01))
     assert low.messages[0].startswith("Glass by") and high.messages[0].startswith("Liquid by")
@@ -145,7 +145,7 @@ def test_bonds_are_the_edges_of_the_graph(model, make_disorder, cell):
     # The attention of an edge is the mean over both directions and members, that of a particle the mean
     # over its edges; an edge to an own image counts at both of its ends.
     graphs = graph_of(frame, model.config)
-    directed = Network(model.config, model._members)(graphs).attention.mean(axis=0)
+    directed = Network(model.config, model.members)(graphs).attention.mean(axis=0)
     to = np.repeat(np.arange(len(frame)), np.diff(graphs.edges.indptr))
     mean = 0.5 * (directed + directed[graphs.edges.reverse])
     pairs = np.sort(np.stack([to, graphs.edges.source]), axis=0)
@@ -171,7 +171,7 @@ def test_the_cut_of_the_attention(model, make_glass_checkpoint, frame):
     )
     for name in ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a"):
         assert chosen[f"attention_{name}"] == getattr(counts, name)
-    own = GlassModel.of(make_glass_checkpoint(attention=True, attention_threshold=1.1))
+    own = GlassModel(make_glass_checkpoint(attention=True, attention_threshold=1.1))
     fields = predict(frame, own)
     assert fields["attention_threshold"] == 1.1
     assert "Attention is cut at 1.1, as liquid_glass/random-v1 says." in fields.messages
@@ -266,7 +266,7 @@ def test_names_of_the_species(model, make_disorder, frame):
 def test_frames_do_not_touch_each_other(model, make_disorder):
     frames = [make_disorder(n, seed=n) for n in (100, 400, 256)]
     copies = [frame.positions.copy() for frame in frames]
-    alone = [predict(frame, GlassModel.of(model.checkpoint)) for frame in frames]
+    alone = [predict(frame, GlassModel(model.checkpoint)) for frame in frames]
     for frame, copy, wanted in zip(
         [*frames, frames[0]], [*copies, copies[0]], [*alone, alone[0]], strict=True
     ):
@@ -322,7 +322,7 @@ assert "torch" not in sys.modules
 def by_hand(images, frame, corners):
     plane = Plane.of(frame, frame.species)
     pictures = draw(plane, np.asarray(corners), images.config.image_size, Style.of_config(images.config))
-    each = np.array([sigmoid(image_logits(w, pictures, images.config)).mean() for w in images._members])
+    each = np.array([sigmoid(image_logits(w, pictures, images.config)).mean() for w in images.members])
     return each.mean(), each.std()
 
 
@@ -399,7 +399,7 @@ def test_what_the_networks_do_not_know_is_refused(model, plain, frame, make_diso
         (frame, {"b": "C"}, "no particle is C"),
         (frame.replace(species=np.zeros(400, int)), {}, "no particle is B"),
         (frame, {"b": ("A", "B")}, "every particle is B"),
-        (Frame(np.zeros((0, 3)), np.eye(3), True, [], ("A",), units="lj"), {}, "the frame has no particles"),
+        (Frame(np.zeros((0, 3)), np.eye(3), True, [], ("A",), units="lj"), {}, "the frame has no atoms"),
     ):
         with pytest.raises(ValueError, match=said):
             predict(other.replace(source="a.xyz"), model, **options)
@@ -453,7 +453,7 @@ def test_models_come_through_one_door(make_glass_checkpoint, make_checkpoint, tm
     with pytest.raises(CheckpointError, match="of the family segmentation, and not of liquid_glass"):
         load_model(make_checkpoint(), "liquid_glass")
     with pytest.raises(CheckpointError, match="of the family segmentation, and not of liquid_glass"):
-        GlassModel.of(make_checkpoint())
+        GlassModel(make_checkpoint())
     assert_array_equal(predict(frame, path)["glass_probability"], predict(frame, model)["glass_probability"])
 
 

@@ -13,9 +13,10 @@ from scipy.special import erf, erfinv
 
 import naive
 from phaseseg import Frame, label_phases
-from phaseseg.families.segmentation.labels.density import Lattice, PackedAtoms, density_field, plan_lattice
+from phaseseg.families.segmentation.labels.density import density_field
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.testing import SKEWED, TRICLINIC

@@ -9,11 +9,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from phaseseg import Frame, label_phases
+from phaseseg.families.segmentation.fields import BOUNDARY
 from phaseseg.families.segmentation.labels.assignment import SHARPEN_WITHIN
 from phaseseg.families.segmentation.labels.density import density_field
 from phaseseg.families.segmentation.labels.weak_labels import label_density, label_frame, label_trajectory
 from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.fields import BOUNDARY
 from phaseseg.testing import AWKWARD, check_fields
 
 PER_ATOM = ("phase", "phase_density", "interface_distance", "domain")

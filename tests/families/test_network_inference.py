@@ -163,7 +163,7 @@ def test_attention_that_spreads_beyond_float32(network, scale, monkeypatch):
     frame = AWKWARD["triclinic"]()
     calls = []
     exact = inference.neighbor_sums.exact_sums
-    monkeypatch.setattr(inference.walk, "exact_sums", lambda *args: (calls.append(1), exact(*args)))
+    monkeypatch.setattr(inference.neighbor_sums, "exact_sums", lambda *args: (calls.append(1), exact(*args)))
     if scale == 1:
         monkeypatch.setattr(inference, "LARGEST_SPREAD", 0.0)
         compare(frame, config, [weights])

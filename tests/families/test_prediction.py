@@ -15,8 +15,8 @@ import naive
 from phaseseg import Frame, label_phases, load_model, predict
 from phaseseg.checkpoint import CheckpointError, save_checkpoint
 from phaseseg.families.segmentation import inference
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.model import SegmentationModel, score_field, voxel_boundary
-from phaseseg.fields import BOUNDARY, POOR, RICH
 from phaseseg.testing import (
     AWKWARD,
     check_fields,
@@ -35,7 +35,7 @@ PER_ATOM = ("phase", "phase_probability", "phase_uncertainty", "interface_distan
 
 @pytest.fixture(scope="module")
 def model(make_checkpoint):
-    return SegmentationModel.of(make_checkpoint())
+    return SegmentationModel(make_checkpoint())
 
 
 def planted(model, frame, *scores):
@@ -155,7 +155,7 @@ def test_a_planted_sphere(model):
     assert ((fields["phase"] == BOUNDARY) == (np.abs(fields["interface_distance"]) <= 1)).mean() > 0.999
     # With the curvature taken out a wider Gaussian does not move the surface.
     settings = {"sigma": 1.5, "voxel": 0.75, "curvature": True}
-    sharp = SegmentationModel.of(
+    sharp = SegmentationModel(
         replace(model.checkpoint, config=model.checkpoint.config | {"interface": settings})
     )
     fields = sharp.fields(frame, planted(sharp, frame, squeezed(distance)))
@@ -221,7 +221,7 @@ def test_a_free_surface_is_not_where_the_atoms_are(model):
 @pytest.fixture(scope="module")
 def melt(large, make_checkpoint):
     """A frame, the model of three networks and its prediction."""
-    trio = SegmentationModel.of(make_checkpoint(n_members=3))
+    trio = SegmentationModel(make_checkpoint(n_members=3))
     return large[4000], trio, trio.fields(large[4000], trio.score(large[4000]))
 
 
@@ -294,7 +294,7 @@ def test_a_frame_is_not_changed_and_the_same_twice(small, melt):
 @pytest.mark.parametrize("name", AWKWARD)
 def test_any_frame_gets_a_consistent_prediction(make_checkpoint, name, options):
     frame = AWKWARD[name]()
-    model = SegmentationModel.of(make_checkpoint(n_members=2, species=("O", "Fe"), outputs=3))
+    model = SegmentationModel(make_checkpoint(n_members=2, species=("O", "Fe"), outputs=3))
     fields = predict(frame, model, **options)
     check_fields(frame, fields)
     assert fields["phase_probability"].shape[1] == (3 if options.get("boundary") == "learned" else 2)
@@ -338,7 +338,7 @@ def test_small_domains_are_dropped(model):
 
 def test_probability_and_spread_of_an_ensemble(make_checkpoint, small):
     frame = small[3000][0]
-    model = SegmentationModel.of(make_checkpoint(n_members=3))
+    model = SegmentationModel(make_checkpoint(n_members=3))
     rng = np.random.default_rng(0)
     members = squeezed(rng.normal(0, 3, (3, frame.n_atoms)))
     scores = planted(model, frame, *members)
@@ -379,11 +379,11 @@ def test_the_boundary_of_voxels_is_wide_in_a_large_cell_and_nothing_in_a_small_o
 
 
 def test_a_learned_boundary(make_checkpoint, large):
-    model = SegmentationModel.of(make_checkpoint(outputs=3))
+    model = SegmentationModel(make_checkpoint(outputs=3))
     frame = large[3000]
     scores = model.score(frame)
     fields = model.fields(frame, scores, boundary="learned")
-    z = inference.Network(model.config, model.scaling, model._members)(frame, model._codes(frame)).logits[0]
+    z = inference.Network(model.config, model.scaling, model.members)(frame, model._codes(frame)).logits[0]
     p = np.exp(z - z.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     assert_allclose(fields["phase_probability"][:, 2], p[:, 2], atol=1e-4)
@@ -399,7 +399,7 @@ def test_input_outside_of_the_training_data_is_told(model, small):
     frame = small[3000][0]
     inside = predict(frame, model)
     assert inside["outside_training"] == 0 and len(inside.messages) == 2
-    narrow = SegmentationModel.of(model.checkpoint)
+    narrow = SegmentationModel(model.checkpoint)
     narrow.scaling = replace(model.scaling, high=np.minimum(model.scaling.high, 30))
     fields = predict(frame, narrow)
     share = fields["outside_training"]
@@ -452,7 +452,10 @@ def test_options_out_of_range(model, small, options, said):
 
 
 def test_unknown_options(model, small):
-    with pytest.raises(TypeError, match="unknown option treshold; the options are threshold, boundary_width"):
+    with pytest.raises(
+        TypeError,
+        match="unknown option treshold; the options of .* are threshold, boundary_width",
+    ):
         predict(small[3000][0], model, treshold=0.4)
 
 
@@ -495,16 +498,19 @@ def test_checkpoints_that_are_no_models(make_checkpoint):
     ):
         load_model(replace(good, config=without))
     two = good.config | {"score": good.config["score"] | {"scale": [1.0, 1.0]}}
-    with pytest.raises(CheckpointError, match="there are 2 scales and no weights of member1"):
+    with pytest.raises(CheckpointError, match="there are 1 networks and 2 scales of their scores"):
         load_model(replace(good, config=two))
 
 
-def test_predict_is_a_function_though_a_module_has_its_name():
+def test_predict_is_a_function_though_a_module_had_its_name():
     import phaseseg
-    import phaseseg.api
 
-    assert phaseseg.api is predict and callable(predict)
-    assert sys.modules["phaseseg.api"].predict is predict
+    sys.modules.pop("phaseseg.predict", None)
+    with pytest.warns(FutureWarning, match="phaseseg.predict has moved to phaseseg.api"):
+        import phaseseg.predict
+
+    assert phaseseg.predict is predict and callable(predict)
+    assert sys.modules["phaseseg.predict"].predict is predict
 
 
 # Torch --------------------------------------------------------------------------------------------
@@ -513,7 +519,7 @@ def test_predict_is_a_function_though_a_module_has_its_name():
 @pytest.mark.parametrize("architecture", ["gat", "gcn", "graphconv"])
 def test_torch_gives_the_same_numbers(make_checkpoint, small, architecture):
     pytest.importorskip("torch")
-    model = SegmentationModel.of(make_checkpoint(n_members=2, architecture=architecture))
+    model = SegmentationModel(make_checkpoint(n_members=2, architecture=architecture))
     for frame in (small[4000][0], tilted(TILTED, (True, False, True))[0]):
         loops, torch = model.score(frame), model.score(frame, device="torch")
         assert_allclose(torch.members, loops.members, atol=1e-5 * BOUND)
@@ -533,7 +539,7 @@ def test_torch_that_is_not_there_is_told(make_checkpoint, small, monkeypatch):
     from phaseseg.nn import device as devices
 
     monkeypatch.setattr(devices, "find_spec", lambda name: None)
-    model = SegmentationModel.of(make_checkpoint())
+    model = SegmentationModel(make_checkpoint())
     with pytest.raises(
         ImportError, match=r"device torch needs torch, .*pip install 'ovito-phaseseg\[train\]'"
     ):

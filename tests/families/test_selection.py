@@ -66,7 +66,7 @@ def test_numbers_that_cannot_be_had(n, words):
 
 
 def test_frames_are_described_by_their_atoms(make_checkpoint, small):
-    model = SegmentationModel.of(make_checkpoint(n_members=3, cut=0.33))
+    model = SegmentationModel(make_checkpoint(n_members=3, cut=0.33))
     frame = small[3000][0]
     one = describe(frame, model, run="a", number=3)
     n = model.config.n_features
@@ -103,7 +103,7 @@ def test_a_learning_curve_is_drawn_for_both_ways_to_choose(make_checkpoint, smal
 
     def fit(frames, seed):
         asked.append((seed, len(frames)))
-        return SegmentationModel.of(make_checkpoint(n_members=2, cut=0.3 + 0.01 * len(frames)))
+        return SegmentationModel(make_checkpoint(n_members=2, cut=0.3 + 0.01 * len(frames)))
 
     table = learning_curve(
         pool, {"a": small[3000][5:6], "b": small[4000][5:6]}, fit, begin=[0], add=2, rounds=2, seeds=(0, 1)

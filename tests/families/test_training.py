@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from phaseseg import training
+from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.segmentation import fit as fitting
 from phaseseg.families.segmentation.defaults import RECIPE_RULE, TRAINING
@@ -20,7 +21,7 @@ from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.io import read_frames
 from phaseseg.nn.layers import Neighbors
-from phaseseg.training import Settings, Task, fit, train_members, validation_block, validation_runs
+from phaseseg.training import Settings, Task, train_members, validation_block, validation_runs
 
 NETWORK = {"hidden": 4, "heads": 2, "layers": 1, "readout": 8}
 QUICK = {"network": NETWORK, "epochs": 3, "seeds": (0,), "learning_rate": 2e-2, "batch_atoms": 1500}

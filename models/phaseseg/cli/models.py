@@ -39,7 +39,8 @@ def list_command(
 ) -> None:
     """List the checkpoints that come with phaseseg."""
     with exit_codes():
-        from phaseseg.checkpoint import DEFAULTS, CheckpointError, bundled_checkpoints, read_entry
+        from phaseseg.checkpoint import CheckpointError, bundled_checkpoints, read_entry
+        from phaseseg.families import FAMILIES
 
         entries: list[CheckpointEntry] = []
         damaged: list[tuple[str, CheckpointError]] = []
@@ -51,7 +52,7 @@ def list_command(
         if as_json:
             typer.echo(json.dumps([_plain_entry(entry) for entry in entries], ensure_ascii=False))
         elif entries:
-            _print_entries(entries, set(DEFAULTS.values()))
+            _print_entries(entries, {one.default for one in FAMILIES.values()})
         elif not damaged:
             typer.echo(f"There are none yet{f' of the family {family}' if family else ''}.")
         if damaged:

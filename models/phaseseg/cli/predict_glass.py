@@ -19,7 +19,7 @@ from phaseseg.cli.console import note, results_console
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
-    from phaseseg.families.liquid_glass.model import GlassRule
+    from phaseseg.families.liquid_glass.rules import GlassRule
     from phaseseg.fields import Fields, Table
     from phaseseg.frame import Frame
 
@@ -186,7 +186,7 @@ class GlassRun:
 
     @property
     def _predicted(self) -> set[str]:
-        from phaseseg.fields import FIELD_SPECS
+        from phaseseg.specs import FIELD_SPECS
 
         return {"state", *FIELD_SPECS}
 

@@ -109,7 +109,8 @@ def segmentation_command(
     Beside the checkpoint: learning curves as .curves.csv and .curves.png.
     """
     with exit_codes(f"{output} was not written."):
-        from phaseseg.training import Settings, fit
+        from phaseseg.api import fit
+        from phaseseg.training import Settings
 
         with usage_errors():
             rule = LabelRule(
@@ -237,7 +238,8 @@ def glass_command(
     Beside the checkpoint: learning curves as .curves.csv and .curves.png, trials of a search as .search.csv.
     """
     with exit_codes(f"{output} was not written."):
-        from phaseseg.training import Settings, fit, require_torch
+        from phaseseg.api import fit
+        from phaseseg.training import Settings, require_torch
 
         with usage_errors():
             given = {

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.fields import FIELD_SPECS, Fields, Table
+from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
+from phaseseg.specs import FIELD_SPECS
 
 _ROWS_PER_CHUNK = 1 << 14
 _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))

@@ -843,7 +843,7 @@ def nearest_neighbors(
     >>> nearest_neighbors(chain, 2).neighbors.tolist()
     [[1, 2], [0, 2], [1, 0]]
     """
-    where = f"{frame.source}: " if frame.source else ""
+    where = frame.error_prefix
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ValueError(f"{where}the number of neighbors must be a whole number from 1 on, found {k!r}.")
     if dimensions not in (None, 2, 3):

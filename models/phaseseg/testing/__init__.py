@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.fields import BOUNDARY, FIELD_SPECS, POOR, RICH, Bonds, Fields, Grid, Table
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
+from phaseseg.fields import Bonds, Fields, Grid, Table
 from phaseseg.frame import Frame
+from phaseseg.specs import FIELD_SPECS
 
 __all__ = [
     "AWKWARD",

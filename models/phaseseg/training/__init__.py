@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -30,13 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-    from phaseseg.checkpoint import Checkpoint
 
-# The function that trains a network of each family.
-FAMILIES = {
-    "segmentation": ("phaseseg.families.segmentation.fit", "fit_segmentation"),
-    "liquid_glass": ("phaseseg.families.liquid_glass.fit", "fit_liquid_glass"),
-}
 VALIDATION_SHARE = 0.2
 _LEAST_RATE = 0.01  # the cosine ends at this share of the learning rate
 _STATE_FORMAT = "1"
@@ -44,27 +37,6 @@ _STATE_FORMAT = "1"
 Batch = TypeVar("Batch")
 Progress = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and one line of text."""
-
-
-def fit(data: Any, family: str = "segmentation", **options: Any) -> Checkpoint:
-    """Train a network of a family; the options are those of its own function.
-
-    For "segmentation" see `phaseseg.families.segmentation.fit.fit_segmentation`, for "liquid_glass"
-    `phaseseg.families.liquid_glass.fit.fit_liquid_glass`.
-
-    Raises
-    ------
-    ImportError
-        If PyTorch is not installed; the sentence says how to get it.
-    ValueError
-        For an unknown family, and for data that cannot be learned from.
-    """
-    if family not in FAMILIES:
-        raise ValueError(f"there is no model family {family!r}; there are {', '.join(FAMILIES)}.")
-    require_torch()
-    module, name = FAMILIES[family]
-    checkpoint: Checkpoint = getattr(import_module(module), name)(data, **options)
-    return checkpoint
 
 
 def require_torch() -> None:

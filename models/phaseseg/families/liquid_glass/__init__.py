@@ -1,1 +1,49 @@
-"""Liquid or glass: structural metrics, networks on neighbor graphs and on images."""
+"""Liquid or glass: structural metrics, and networks on graphs and on images."""
+
+from __future__ import annotations
+
+from phaseseg.families import Analysis, BondFile, Family, Option, register
+from phaseseg.families.liquid_glass.fields import FIELDS
+from phaseseg.families.liquid_glass.rules import GlassRule
+
+OPTIONS = (
+    Option(
+        "b", tuple, None, "Species that are B, with commas, all others A; else they are A and B.",
+        part="run", label="Species B (empty: as trained)", group="Species",
+    ),
+    Option(
+        "threshold", float, GlassRule.threshold, "Probability from which on a configuration is a glass.",
+        low=0, high=1, open=True, label="Threshold (probability)", group="Thresholds",
+    ),
+    Option(
+        "attention_threshold", float, None,
+        "Attention from which on an edge is kept; its trough if left out.",
+        low=0, open=True, label="Threshold (attention; none = found)", group="Thresholds",
+    ),
+    Option("attention", bool, None, "Whether the attention of the edges is given.", part="run", flag=None),
+)  # fmt: skip
+
+FAMILY = register(
+    Family(
+        name="liquid_glass",
+        title="Liquid or glass",
+        status="stable",
+        units=("lj",),
+        default="liquid_glass/dmpnn-attention-v1",
+        fields=FIELDS,
+        options=OPTIONS,
+        model="phaseseg.families.liquid_glass.model:GlassModel",
+        fit="phaseseg.families.liquid_glass.fit:fit_liquid_glass",
+        bond_files=(
+            BondFile(
+                "attention", "attention_bonds", ("attention", "bb", "kept"),
+                ".csv (or .csv.gz) for the edges with their attention.",
+            ),
+        ),
+        analyses=(
+            Analysis(
+                "metrics", "phaseseg.families.liquid_glass.structural_metrics:measurer", takes_options=False
+            ),
+        ),
+    )
+)  # fmt: skip

@@ -331,12 +331,12 @@ def edge_inputs(nodes: NDArray[np.float32], edges: Edges, config: GlassConfig) -
 def graph_of(
     frame: Frame,
     config: GlassConfig,
-    b: str | tuple[str, ...] | None = None,
+    codes: NDArray[np.int32] | None = None,
     near: NearestNeighbors | None = None,
 ) -> Graphs:
     """The graph of a whole configuration, periodic where the frame is.
 
-    b : see `GlassConfig.codes_of`
+    codes : (n_atoms,) 0 for A and 1 for B; by the names of the species if left out
     near : the k nearest neighbors of the frame in its dimensions, where they are at hand
 
     Raises
@@ -344,7 +344,7 @@ def graph_of(
     ValueError
         For species that the network does not know, and for too few particles.
     """
-    codes = config.codes_of(frame, b)
+    codes = config.codes_of(frame) if codes is None else codes
     if near is None:
         near = nearest_neighbors(frame, config.k, dimensions=config.dimensions)
     edges = directed_edges(near.neighbors, near.lengths, near.shifts)

@@ -150,10 +150,10 @@ class Judge:
     """
 
     def __init__(self, checkpoint: Checkpoint | GlassModel) -> None:
-        self.model = checkpoint if isinstance(checkpoint, GlassModel) else GlassModel.of(checkpoint)
+        self.model = checkpoint if isinstance(checkpoint, GlassModel) else GlassModel(checkpoint)
         self.name, self.config = self.model.name, self.model.config
         self._scale = float(self.model.checkpoint.config.get("temperature_scaling", 1.0))
-        self._network: Callable[..., Any] = self.model._network("cpu")
+        self._network: Callable[..., Any] = self.model.network("cpu")
 
     @property
     def n_members(self) -> int:

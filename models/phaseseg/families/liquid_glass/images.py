@@ -51,7 +51,7 @@ class Plane:
             In three dimensions.
         """
         if frame.n_dimensions != 2:
-            where = f"{frame.source}: " if frame.source else ""
+            where = frame.error_prefix
             raise ValueError(
                 f"{where}pictures are drawn of particles in one plane, and these are in three dimensions; "
                 "use a network on graphs."

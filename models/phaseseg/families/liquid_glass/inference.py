@@ -19,6 +19,7 @@ from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import WIDTH, dense, load, splat, store, total
 from phaseseg.families.liquid_glass.crops import Graphs
 from phaseseg.families.liquid_glass.settings import SCORE_BOUND, GlassConfig
+from phaseseg.nn.model import check_weights
 
 _BOUND = np.float32(SCORE_BOUND)
 
@@ -287,7 +288,7 @@ class Network:
     """
 
     def __init__(self, config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]]) -> None:
-        check_weights(config, members)
+        check_weights(config.weight_shapes(), members)
         self.config = config
         self._members = [_Member(config, weights) for weights in members]
 
@@ -305,22 +306,3 @@ class Network:
         for m, member in enumerate(self._members):
             member(graphs, pairs, of_graphs[m], of_nodes[m], attention[m])
         return GlassOutput(of_graphs, of_nodes, attention if self.config.attention else None)
-
-
-def check_weights(config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]]) -> None:
-    """Raise ValueError unless every member has the weights of such a network, and there is one."""
-    if not members:
-        raise ValueError("a network needs the weights of at least one member.")
-    shapes = config.weight_shapes()
-    for number, weights in enumerate(members):
-        for name in sorted(set(shapes) - set(weights)):
-            raise ValueError(f"member{number}.{name} is missing.")
-        for name in sorted(set(weights) - set(shapes)):
-            raise ValueError(f"member{number}.{name} is no weight of such a network.")
-        for name, shape in shapes.items():
-            if np.shape(weights[name]) != shape:
-                raise ValueError(
-                    f"member{number}.{name} must have the shape {shape}, found {np.shape(weights[name])}."
-                )
-            if not np.isfinite(weights[name]).all():
-                raise ValueError(f"member{number}.{name} holds numbers that are not finite.")

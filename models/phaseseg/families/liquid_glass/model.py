@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.checkpoint import Checkpoint, CheckpointError
+from phaseseg.checkpoint import Checkpoint
+from phaseseg.families import Progress
 from phaseseg.families.liquid_glass.attention import (
     attention_bonds,
     attention_counts,
@@ -19,61 +20,21 @@ from phaseseg.families.liquid_glass.attention import (
 )
 from phaseseg.families.liquid_glass.crops import graph_of
 from phaseseg.families.liquid_glass.images import Plane, Style, draw
-from phaseseg.families.liquid_glass.inference import GlassOutput, Network, check_weights
+from phaseseg.families.liquid_glass.inference import GlassOutput, Network
+from phaseseg.families.liquid_glass.rules import GlassRule
 from phaseseg.families.liquid_glass.settings import GlassConfig
-from phaseseg.fields import Bonds, Fields
+from phaseseg.fields import Bonds, Fields, Message
 from phaseseg.frame import Frame
-from phaseseg.neighbors.graph import nearest_neighbors
-from phaseseg.nn.device import Device, check_device, device_kind
+from phaseseg.neighbors import nearest_neighbors
+from phaseseg.nn.device import Device
+from phaseseg.nn.model import NetworkModel, check_weights, density_outside, mean_and_spread, span_text
 
-# A frame is outside of the range of validity so far beyond the densities and compositions of the training.
-DENSITY_SLACK = 0.05
+# A frame is outside of the range of validity so far beyond the compositions of the training.
 FRACTION_SLACK = 0.02
 # Images that are held at a time.
 IMAGES = 16
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class GlassRule:
-    """How an answer of a network is read.
-
-    model : name of the checkpoint
-    b : names of the species that are B, all others are A; None: the species have the names of the network's
-    threshold : probability from which on a configuration, or a particle, is glass
-    attention : whether the attention is given; None: where the network has it
-    attention_threshold : attention from which on an edge is kept; None: that of the checkpoint where it has
-        one, else the trough of the frame's own distribution
-
-    Raises
-    ------
-    ValueError
-        For a value out of range.
-    """
-
-    model: str = ""
-    b: str | tuple[str, ...] | None = None
-    threshold: float = 0.5
-    attention: bool | None = None
-    attention_threshold: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.b is not None:
-            names = (self.b,) if isinstance(self.b, str) else tuple(self.b)
-            if not names or not all(isinstance(name, str) and name for name in names):
-                raise ValueError(f"b must name one species or several, found {self.b!r}.")
-            object.__setattr__(self, "b", names)
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must be a probability between 0 and 1, found {self.threshold}.")
-        if self.attention_threshold is not None and not 0 < self.attention_threshold < np.inf:
-            raise ValueError(
-                f"attention_threshold must be positive (1 is the mean), found {self.attention_threshold}."
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self) | {"b": None if self.b is None else list(self.b)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +57,10 @@ class GlassAnswer:
     spread: Floats | None = None
     bonds: Bonds | None = None
     attention: Floats | None = None
-    messages: tuple[str, ...] = ()
+    messages: tuple[Message, ...] = ()
 
 
-class GlassModel:
+class GlassModel(NetworkModel):
     """The networks of a checkpoint that tell liquid from glass, ready to be used on frames.
 
     Attributes
@@ -110,103 +71,42 @@ class GlassModel:
     n_members : number of networks
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.family != "liquid_glass":
-            raise CheckpointError(
-                f"{checkpoint.name}: this is a checkpoint of the family {checkpoint.family}, and not of "
-                "liquid_glass."
-            )
-        self.checkpoint, self.name = checkpoint, checkpoint.name
-        try:
-            settings = checkpoint.config
-            self.config = GlassConfig.from_dict(settings["network"])
-            self._temperature = float(settings.get("temperature_scaling", 1.0))
-            cut = settings.get("attention_threshold")
-            self._cut = None if cut is None else float(cut)
-            ranges = settings.get("ranges") or checkpoint.ranges
-            self._densities, self._fractions = (
-                (float(ranges[name][0]), float(ranges[name][1])) for name in ("number_density", "b_fraction")
-            )
-            self._members = _members(checkpoint.weights)
-            check_weights(self.config, self._members)
-            if not self._temperature > 0:
-                raise ValueError(f"temperature_scaling must be positive, found {self._temperature}")
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
-            raise CheckpointError(
-                f"{checkpoint.name}: the settings in the checkpoint cannot be used: {what}."
-            ) from None
-        self._networks: dict[str, Any] = {}
+    family = "liquid_glass"
+    rule_type = GlassRule
 
-    @classmethod
-    def of(cls, checkpoint: Checkpoint) -> GlassModel:
-        """The model in a checkpoint.
+    def _read(self, checkpoint: Checkpoint) -> None:
+        settings = checkpoint.config
+        self.config = GlassConfig.from_dict(settings["network"])
+        self._temperature = float(settings.get("temperature_scaling", 1.0))
+        cut = settings.get("attention_threshold")
+        self._cut = None if cut is None else float(cut)
+        self._densities, self._fractions = self.ranges("number_density"), self.ranges("b_fraction")
+        check_weights(self.config.weight_shapes(), self.members)
+        if not self._temperature > 0:
+            raise ValueError(f"temperature_scaling must be positive, found {self._temperature}")
 
-        Raises
-        ------
-        CheckpointError
-            For a checkpoint of another family, or one that lacks something.
-        """
-        return cls(checkpoint)
-
-    @property
-    def n_members(self) -> int:
-        return len(self._members)
-
-    check_device = staticmethod(check_device)
-
-    def rule(self, **options: Any) -> GlassRule:
-        """The rule of a prediction with options in place of the defaults; None is the default.
-
-        Raises
-        ------
-        TypeError
-            For an unknown option.
-        ValueError
-            For a value out of range, or attention of a network that has none.
-        """
-        known = [field.name for field in fields(GlassRule) if field.name != "model"]
-        unknown = [name for name in options if name not in known]
-        if unknown:
-            raise TypeError(
-                f"unknown option {', '.join(unknown)}; the options of {self.name} are {', '.join(known)}."
-            )
-        rule = GlassRule(self.name, **{name: value for name, value in options.items() if value is not None})
+    def _check_rule(self, rule: GlassRule) -> None:
         if (rule.attention or rule.attention_threshold is not None) and not self.config.attention:
             raise ValueError(
                 f"{self.name} has no attention; choose a checkpoint that has, as "
                 "liquid_glass/dmpnn-attention-v1."
             )
-        return rule
-
-    def predict(self, frame: Frame, *, device: Device = "auto", **options: Any) -> Fields:
-        """The fields of a frame: `fields` of the `answer`.
-
-        Raises
-        ------
-        ValueError, TypeError, ImportError
-            As `rule` and `answer`.
-        """
-        rule = self.rule(**options)
-        answer = self.answer(frame, b=rule.b, attention=rule.attention is not False, device=device)
-        return self.fields(frame, answer, **options)
 
     # The expensive half ---------------------------------------------------------------------------
 
-    def answer(
+    def run(
         self,
         frame: Frame,
+        rule: GlassRule | None = None,
         *,
-        b: str | Sequence[str] | None = None,
-        attention: bool = True,
         device: Device = "auto",
+        progress: Progress | None = None,
     ) -> GlassAnswer:
         """Run the networks on a frame.
 
         Parameters
         ----------
-        b : names of the species that are B, all others are A; None: they have the names of the network's
-        attention : whether the edges are kept, of a network with attention
+        rule : its `b` and whether attention is asked for
         device : "auto" or "cpu" for the compiled loops, "torch" for torch on the processor, "cuda" for torch
             on a GPU; the numbers are the same
 
@@ -218,9 +118,9 @@ class GlassModel:
         ImportError
             For a device that needs torch where that is not installed.
         """
-        network = self._network(device)
-        b = b if b is None or isinstance(b, str) else tuple(b)
-        codes = self._codes(frame, b)
+        rule = self.rule() if rule is None else rule
+        network = self.network(device)
+        codes = self._codes(frame, rule.b)
         is_b = codes == 1
         messages = self._validity(frame, is_b)
         if self.config.architecture == "cnn":
@@ -229,12 +129,12 @@ class GlassModel:
             ).mean(axis=1)
             return GlassAnswer(float(each.mean()), float(each.std()), is_b, messages=messages)
         near = nearest_neighbors(frame, self.config.k, dimensions=self.config.dimensions)
-        graphs = graph_of(frame, self.config, b, near)
+        graphs = graph_of(frame, self.config, codes, near)
         output: GlassOutput = network(graphs)
         whole = self._probabilities(output.graphs[:, 0])
-        of_particles, spread = _mean_and_spread(self._probabilities(output.nodes))
+        of_particles, spread = mean_and_spread(self._probabilities(output.nodes))
         bonds = weight = None
-        if attention and output.attention is not None:
+        if rule.attention is not False and output.attention is not None:
             mean = output.attention.mean(axis=0)
             bonds = attention_bonds(graphs, near, mean, is_b)
             weight = particle_attention(graphs, mean)
@@ -242,26 +142,19 @@ class GlassModel:
             float(whole.mean()), float(whole.std()), is_b, of_particles, spread, bonds, weight, messages
         )
 
-    def _network(self, device: str) -> Callable[..., Any]:
-        kind = device_kind(device)
-        if kind not in self._networks:
-            images = self.config.architecture == "cnn"
-            if kind == "cpu":
-                self._networks[kind] = self._image_logits if images else Network(self.config, self._members)
-            else:
-                from phaseseg.families.liquid_glass.torch_inference import TorchImages, TorchNetwork
+    def _make(self, kind: str) -> Callable[..., Any]:
+        images = self.config.architecture == "cnn"
+        if kind == "cpu":
+            return self._image_logits if images else Network(self.config, self.members)
+        from phaseseg.families.liquid_glass.torch_inference import TorchImages, TorchNetwork
 
-                made = TorchImages if images else TorchNetwork
-                self._networks[kind] = made(
-                    self.config, self._members, device="cuda" if kind == "cuda" else "cpu"
-                )
-        network: Callable[..., Any] = self._networks[kind]
-        return network
+        made = TorchImages if images else TorchNetwork
+        return made(self.config, self.members, device="cuda" if kind == "cuda" else "cpu")
 
     def _image_logits(self, images: Floats) -> Floats:
         from phaseseg.families.liquid_glass.image_inference import image_logits
 
-        return np.stack([image_logits(weights, images, self.config) for weights in self._members])
+        return np.stack([image_logits(weights, images, self.config) for weights in self.members])
 
     def _probabilities(self, logits: Floats) -> Floats:
         # exp of at most 80 still is a float32.
@@ -270,57 +163,42 @@ class GlassModel:
 
     def _codes(self, frame: Frame, b: str | tuple[str, ...] | None) -> NDArray[np.int32]:
         """0 for A, 1 for B; refuses what the networks do not know."""
-        where = f"{frame.source}: " if frame.source else ""
-        if frame.n_atoms == 0:
-            raise ValueError(f"{where}the frame has no particles, so there is nothing to predict.")
-        if frame.units != self.checkpoint.units:
-            raise ValueError(
-                f"{where}the frame has the units {frame.units!r}, but {self.name} was trained with "
-                f"{self.checkpoint.units!r}; if the file is in reduced units and does not say so, read it "
-                "with units 'lj' (--units lj)."
-            )
+        self.check_frame(frame)
         codes = self.config.codes_of(frame, b)
         found, known = frame.n_dimensions, self.config.dimensions
         if found != known:
             names = {2: "two dimensions", 3: "three dimensions"}
             raise ValueError(
-                f"{where}the particles are in {names[found]}, but {self.name} was trained in {names[known]}; "
-                "choose another checkpoint."
+                f"{frame.error_prefix}the particles are in {names[found]}, but {self.name} was trained in "
+                f"{names[known]}; choose another checkpoint."
             )
         return codes
 
-    def _validity(self, frame: Frame, is_b: NDArray[np.bool_]) -> tuple[str, ...]:
+    def _validity(self, frame: Frame, is_b: NDArray[np.bool_]) -> tuple[Message, ...]:
         parts = []
         dimensions = self.config.dimensions
         if frame.pbc[:dimensions].all():
             area = float(np.linalg.norm(np.cross(frame.cell[0], frame.cell[1])))
-            density, (low, high) = (
-                frame.n_atoms / (area if dimensions == 2 else frame.volume),
-                self._densities,
-            )
-            if not low * (1 - DENSITY_SLACK) <= density <= high * (1 + DENSITY_SLACK):
-                parts.append(
-                    f"there are {density:.4g} particles per σ^{dimensions} where the training data have "
-                    f"{_span(low, high)}"
-                )
+            density = frame.n_atoms / (area if dimensions == 2 else frame.volume)
+            parts += density_outside(density, self._densities, f"particles per σ^{dimensions}")
         share, (low, high) = float(is_b.mean()), self._fractions
         if not low - FRACTION_SLACK <= share <= high + FRACTION_SLACK:
             parts.append(
-                f"{share:.3g} of the particles are B where the training data have {_span(low, high)}"
+                f"{share:.3g} of the particles are B where the training data have {span_text(low, high)}"
             )
-        if not parts:
-            return ()
-        return (f"Outside of the range in which {self.name} is known to hold: {', and '.join(parts)}.",)
+        return self.outside(parts)
 
     # The cheap half -------------------------------------------------------------------------------
 
-    def fields(self, frame: Frame, answer: GlassAnswer, **options: Any) -> Fields:
+    def fields(
+        self, frame: Frame, output: GlassAnswer, rule: GlassRule | None = None, **options: Any
+    ) -> Fields:
         """What follows from an answer: cheap to repeat with another threshold.
 
         Parameters
         ----------
-        answer : of this frame by this model
-        options : as for `phaseseg.api`
+        output : answer for this frame by this model
+        rule : of a prediction; or its options as keywords
 
         Returns
         -------
@@ -333,15 +211,15 @@ class GlassModel:
             `attention_n_disjoint_graphs`, `attention_n_bb_edges` and `attention_n_isolated_a` (see
             `glass_metrics`).
 
-        The probability of a particle comes from networks that were told of every particle of a glass that it
-        is in one: it says in which of the two surroundings as its own, some T + 1 edges wide, are met more
-        often.
+        The networks were trained with one label per configuration. The probability of a particle says
+        whether surroundings like its own, some T + 1 edges wide, occur more often in glasses or in liquids.
         """
-        rule = self.rule(**options)
-        p = answer.probability
+        rule = self.rule(**options) if rule is None else rule
+        answer, p = output, output.probability
         verdict = "Glass" if p >= rule.threshold else "Liquid"
         over = f" ± {answer.uncertainty:.3f} over {self.n_members} networks" if self.n_members > 1 else ""
-        messages = [f"{verdict} by {self.name}: the probability of a glass is {p:.3f}{over}."]
+        sentence = f"{verdict} by {self.name}: the probability of a glass is {p:.3f}{over}."
+        messages = [Message(sentence, "verdict")]
         values: dict[str, Any] = {}
         if answer.of_particles is not None and answer.spread is not None:
             values |= {"glass_probability": answer.of_particles, "glass_uncertainty": answer.spread}
@@ -354,7 +232,7 @@ class GlassModel:
         if rule.attention is not False and answer.bonds is not None:
             weight = answer.bonds.columns["attention"]
             cut, sentence = self._attention_cut(weight, rule)
-            messages.append(sentence)
+            messages.append(Message(sentence, "attention-threshold"))
             keep = weight >= np.float32(cut)
             counts = attention_counts(answer.bonds, answer.is_b, keep)
             columns = {**answer.bonds.columns, "kept": keep.astype(np.int8)}
@@ -368,8 +246,7 @@ class GlassModel:
                 "attention_n_bb_edges": counts.n_bb_edges,
                 "attention_n_isolated_a": counts.n_isolated_a,
             }
-        if self.n_members == 1:
-            messages.append(f"{self.name} holds one network, so the glass uncertainty is 0 everywhere.")
+        messages += self.one_network("glass")
         return Fields(values | numbers, (*messages, *answer.messages))
 
     def _attention_cut(self, attention: Floats, rule: GlassRule) -> tuple[float, str]:
@@ -378,32 +255,6 @@ class GlassModel:
                 return cut, f"Attention is cut at {cut:.3g}, {whose}."
         found = trough(attention)
         return found.threshold, found.sentence
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g} to {high:.4g}"
-
-
-def _mean_and_spread(values: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation over the members, (n_members, n); of one member exactly 0."""
-    mean = values.mean(axis=0, dtype=np.float32)
-    square = np.zeros_like(mean)
-    if len(values) > 1:
-        for one in values:
-            square += (one - mean) ** 2
-    return mean, np.sqrt(square / np.float32(len(values)))
-
-
-def _members(weights: Mapping[str, Floats]) -> list[dict[str, Floats]]:
-    members: dict[int, dict[str, Floats]] = {}
-    for name, values in weights.items():
-        head, _, rest = name.partition(".")
-        if not head.startswith("member") or not head[6:].isdigit():
-            raise ValueError(f"{name} is no weight of a member")
-        members.setdefault(int(head[6:]), {})[rest] = values
-    if sorted(members) != list(range(len(members))):
-        raise ValueError(f"of {max(members) + 1} networks {len(members)} are there")
-    return [members[number] for number in range(len(members))]
 
 
 def _images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig) -> Iterator[Floats]:
@@ -418,7 +269,7 @@ def _images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig) -> Iter
     low, span = np.where(plane.pbc, 0.0, low), np.where(plane.pbc, 1.0, span)
     lengths = np.linalg.norm(plane.cell, axis=1) * span
     if lengths.min() < edge * (1 - 1e-9):
-        where = f"{frame.source}: " if frame.source else ""
+        where = frame.error_prefix
         raise ValueError(
             f"{where}the network looks at squares of {edge:.3g} σ, and the particles fill {lengths[0]:.3g} x "
             f"{lengths[1]:.3g} σ; repeat the cell or choose a network on graphs."

@@ -149,7 +149,7 @@ class GlassConfig:
         ValueError
             If `b` is left out and a particle is neither, or if one of the two kinds is missing.
         """
-        where = f"{frame.source}: " if frame.source else ""
+        where = frame.error_prefix
         present = [frame.species_names[code] for code in np.unique(frame.species)]
         if b is None:
             strange = [name for name in present if name not in self.species]

@@ -6,8 +6,10 @@ come from elsewhere, for example from the attention of a network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import signature
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -191,6 +193,19 @@ def _bonds(nearest: NearestNeighbors, of: NDArray[np.int32], is_b: NDArray[np.bo
     return Bonds(atoms, shifts, {"bb": bb, "length": length})
 
 
+def measurer(options: Mapping[str, Any]) -> Callable[[Frame], Fields]:
+    """A function that measures frames with these options of `glass_metrics`."""
+    names = [name for name in signature(glass_metrics).parameters if name != "frame"]
+    if not isinstance(options, Mapping):
+        raise TypeError(f"metrics must be a dictionary of options ({', '.join(names)}), found {options!r}.")
+    unknown = [str(name) for name in options if name not in names]
+    if unknown:
+        raise TypeError(
+            f"unknown option {', '.join(unknown)} of metrics; the options are {', '.join(names)}."
+        )
+    return partial(glass_metrics, **options)
+
+
 def glass_metrics(frame: Frame, b: str | Sequence[str] = "B", k: int = 2, rule: Rule = "all") -> Fields:
     """Count disjoint graphs, B-B edges and isolated A in the nearest-neighbor graph around species B.
 
@@ -251,7 +266,7 @@ def glass_metrics(frame: Frame, b: str | Sequence[str] = "B", k: int = 2, rule: 
     >>> fields["graph_id"].tolist(), fields["n_disjoint_graphs"], fields["n_bb_edges"], fields["n_isolated_a"]
     ([1, 1, 1, 0, 0, 0, 0], 1, 1, 4)
     """
-    where = f"{frame.source}: " if frame.source else ""
+    where = frame.error_prefix
     if rule not in get_args(Rule):
         raise ValueError(f"{where}rule must be one of {', '.join(get_args(Rule))}, found {rule!r}.")
     names = (b,) if isinstance(b, str) else tuple(b)

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from phaseseg.families.liquid_glass.crops import Graphs
 from phaseseg.families.liquid_glass.image_network import ImageNetwork
-from phaseseg.families.liquid_glass.inference import GlassOutput, check_weights
+from phaseseg.families.liquid_glass.inference import GlassOutput
 from phaseseg.families.liquid_glass.settings import SCORE_BOUND, GlassConfig
+from phaseseg.nn.model import check_weights
 
 # So many numbers are held for the rows of a chunk.
 CHUNK = 1 << 26
@@ -42,7 +43,7 @@ class TorchNetwork:
     def __init__(
         self, config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]], *, device: str = "cpu"
     ) -> None:
-        check_weights(config, members)
+        check_weights(config.weight_shapes(), members)
         self._config, self._device = config, _device(device)
         self._members = [
             {name: self._tensor(values) for name, values in member.items()} for member in members
@@ -147,7 +148,7 @@ class TorchImages:
     def __init__(
         self, config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]], *, device: str = "cpu"
     ) -> None:
-        check_weights(config, members)
+        check_weights(config.weight_shapes(), members)
         self._device = _device(device)
         self._networks = []
         for member in members:

@@ -1,1 +1,56 @@
-"""Phase segmentation: weak labels of two liquids from the density of a species."""
+"""Two liquids, atom by atom: weak labels from a density, and graph networks trained on them."""
+
+from __future__ import annotations
+
+from phaseseg.families import Analysis, Family, Option, register
+from phaseseg.families.segmentation.fields import FIELDS
+from phaseseg.families.segmentation.rules import PredictionRule
+
+OPTIONS = (
+    Option(
+        "threshold", float, PredictionRule.threshold, "Probability from which on an atom is rich.",
+        low=0, high=1, open=True, label="Threshold (probability)", group="Phases",
+    ),
+    Option(
+        "keep", str, PredictionRule.keep,
+        "Rich domains that count: all from the smallest volume on, or the largest.",
+        choices=("all", "largest"), label="Domains kept", group="Phases",
+    ),
+    Option(
+        "min_volume", float, None, "Smallest rich domain, Å^3; that of the training if left out.",
+        low=0, label="Smallest domain (Å³; none = as trained)", group="Phases",
+    ),
+    Option(
+        "boundary", str, PredictionRule.boundary,
+        "interface | voxels (as in the paper) | learned (where the network has it)",
+        choices=("interface", "voxels", "learned"), label="Boundary", group="Interface",
+    ),
+    Option(
+        "boundary_width", float, None, "Thickness of the boundary, Å; that of the training if left out.",
+        low=0, label="Boundary width (Å; none = as trained)", group="Interface",
+    ),
+    Option(
+        "bulk_distance", float, PredictionRule.bulk_distance,
+        "Atoms farther than this from the interface are the bulk of their phase, Å.",
+        low=0, label="Bulk begins at (Å)", group="Interface",
+    ),
+)  # fmt: skip
+
+FAMILY = register(
+    Family(
+        name="segmentation",
+        title="Two liquids",
+        status="stable",
+        units=("metal",),
+        default="segmentation/gat-v1",
+        fields=FIELDS,
+        options=OPTIONS,
+        symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
+        model="phaseseg.families.segmentation.model:SegmentationModel",
+        fit="phaseseg.families.segmentation.fit:fit_segmentation",
+        evaluate="phaseseg.families.segmentation.evaluation:evaluate",
+        analyses=(
+            Analysis("species", "phaseseg.families.segmentation.labels.weak_labels:labeler", default=True),
+        ),
+    )
+)

@@ -16,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.evaluation import Method, Segmentation, WeakLabels
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.assignment import has_interface, one_phase, split_atoms
-from phaseseg.families.segmentation.labels.density import DensityField, Lattice
+from phaseseg.families.segmentation.labels.density import DensityField
 from phaseseg.families.segmentation.labels.domains import find_domains
+from phaseseg.families.segmentation.labels.lattice import Lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold
 from phaseseg.families.segmentation.model import score_field
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig
-from phaseseg.fields import BOUNDARY, POOR, RICH
 from phaseseg.frame import Frame
 
 CUTOFF = 6.0

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from phaseseg.families.segmentation.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH
 from phaseseg.families.segmentation.labels.composition import element_masses
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
 from phaseseg.families.segmentation.labels.weak_labels import label_density
 from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH, Fields, Table
+from phaseseg.fields import Fields, Message, Table
 from phaseseg.frame import Frame
 from phaseseg.metrics import class_scores, confusion_matrix, reliability, roc_curve, spread
 
@@ -67,7 +68,7 @@ class Segmentation:
     score: NDArray[np.floating[Any]] | None = None
     probability: NDArray[np.float32] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    messages: tuple[str, ...] = ()
+    messages: tuple[Message, ...] = ()
 
     @property
     def n_phases(self) -> int:
@@ -188,11 +189,8 @@ class Prediction:
     ) -> Segmentation:
         """Phases and distances that follow from scores."""
         start, decoding, by_width = perf_counter(), nan, {}
-        scores_field = self.model.field(frame, scores)
         for width in widths:
-            by_width[width] = self.model.fields(
-                frame, scores, field=scores_field, boundary_width=width, **self.options
-            )
+            by_width[width] = self.model.fields(frame, scores, boundary_width=width, **self.options)
             if len(by_width) == 1:
                 decoding = perf_counter() - start
         return Segmentation.of_fields(
@@ -242,7 +240,7 @@ class Column:
         self.column, self.name = column, f"column {column}"
 
     def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
-        where = f"{frame.source}: " if frame.source else ""
+        where = frame.error_prefix
         if self.column not in frame.fields:
             there = ", ".join(frame.fields) or "none"
             raise ValueError(f"{where}there is no column {self.column!r}; the columns are {there}.")
@@ -773,7 +771,7 @@ def compare(
                 two = case.reference.n_phases == 2
                 if two or result.shown is None or result.shown.reference.n_phases == 1:
                     result.shown = Shown(case.frame, case.reference, found)
-                outside += [line for line in found.messages if line.startswith("Outside of the range")]
+                outside += [line for line in found.messages if line.code == "outside-training"]
             comparisons[method.name] = one
         row = Row(case.group, case.name or case.frame.source, case.frame.timestep, domains, comparisons)
         result.rows.append(row)

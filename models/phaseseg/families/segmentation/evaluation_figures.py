@@ -17,9 +17,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.evaluation import CLASSES, Evaluation, Shown
+from phaseseg.families.segmentation.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH
 from phaseseg.families.segmentation.figures import COLOR, ELEMENT_COLORS
 from phaseseg.families.segmentation.slices import _Plane, _slab
-from phaseseg.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH, Grid, Table
+from phaseseg.fields import Grid, Table
 from phaseseg.frame import Frame
 from phaseseg.report import GRAY, INK, styled
 

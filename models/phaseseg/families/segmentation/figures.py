@@ -14,9 +14,10 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.labels.composition_rows import enough_atoms
 from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, Rule
-from phaseseg.fields import PHASE_CLASSES, Fields, Table
+from phaseseg.fields import Fields, Table
 from phaseseg.report import GRAY, INK, styled
 
 COLOR: dict[str, Any] = {phase.name: phase.color for phase in PHASE_CLASSES}

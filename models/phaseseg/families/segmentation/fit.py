@@ -24,13 +24,13 @@ from torch.nn import functional
 
 from phaseseg.checkpoint import SUFFIX, Checkpoint, save_checkpoint
 from phaseseg.families.segmentation.defaults import RECIPE, RECIPE_RULE, TRAINING
+from phaseseg.families.segmentation.fields import RICH
 from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.density import density_field
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, pooled_threshold
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
-from phaseseg.fields import RICH
 from phaseseg.frame import Frame, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
 from phaseseg.neighbors.graph import neighbor_graph
@@ -462,7 +462,7 @@ def centered(checkpoint: Checkpoint, frames: Iterable[tuple[Frame, NDArray[np.fl
     """
     from phaseseg.families.segmentation.model import SegmentationModel
 
-    model = SegmentationModel.of(checkpoint)
+    model = SegmentationModel(checkpoint)
     errors = []
     for frame, distance in frames:
         found = model.fields(frame, model.score(frame))["interface_distance"]

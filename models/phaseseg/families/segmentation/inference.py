@@ -22,6 +22,7 @@ from phaseseg.families.segmentation import neighbor_sums
 from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
 from phaseseg.neighbors.graph import Bins, sort_into_bins
+from phaseseg.nn.model import check_weights
 
 Floats = NDArray[np.float32]
 
@@ -359,18 +360,9 @@ class Network:
         self, config: NetworkConfig, scaling: Scaling, members: Sequence[Mapping[str, NDArray[Any]]]
     ) -> None:
         self.config, self.scaling = config, scaling
-        if not members:
-            raise ValueError("a network needs the weights of at least one member.")
         for name in ("center", "scale", "low", "high"):
-            _check(f"feature.{name}", getattr(scaling, name), (config.n_features,))
-        for number, weights in enumerate(members):
-            shapes = config.weight_shapes()
-            for name in sorted(set(shapes) - set(weights)):
-                raise ValueError(f"member{number}.{name} is missing.")
-            for name in sorted(set(weights) - set(shapes)):
-                raise ValueError(f"member{number}.{name} is no weight of such a network.")
-            for name, shape in shapes.items():
-                _check(f"member{number}.{name}", weights[name], shape)
+            check_weights({name: (config.n_features,)}, [{name: getattr(scaling, name)}], "feature")
+        check_weights(config.weight_shapes(), members)
         self._members = [_Member(config, weights) for weights in members]
 
     def __call__(self, frame: Frame, codes: NDArray[np.integer[Any]]) -> NetworkOutput:
@@ -397,13 +389,6 @@ class Network:
         for member, out in zip(self._members, logits, strict=True):
             member(atoms, out)
         return NetworkOutput(logits, outside, lowest, highest)
-
-
-def _check(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> None:
-    if np.shape(values) != shape:
-        raise ValueError(f"{name} must have the shape {shape}, found {np.shape(values)}.")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds numbers that are not finite.")
 
 
 class _Member:

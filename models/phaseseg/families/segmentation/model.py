@@ -6,18 +6,19 @@ where the scores, smoothed on a grid, pass a level; all that follows from it is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from math import log
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.checkpoint import Checkpoint, CheckpointError
+from phaseseg.checkpoint import Checkpoint
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
+from phaseseg.families import Part, Progress
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.labels import kernels
 from phaseseg.families.segmentation.labels.assignment import (
     Split,
@@ -27,26 +28,21 @@ from phaseseg.families.segmentation.labels.assignment import (
     one_phase,
     split_atoms,
 )
-from phaseseg.families.segmentation.labels.density import (
-    Field,
-    PackedAtoms,
-    mean_density,
-    plan_lattice,
-    smooth_grid,
-)
-from phaseseg.families.segmentation.labels.domains import Domains, find_domains
-from phaseseg.families.segmentation.rules import LabelRule, PredictionRule, refuse_unknown
+from phaseseg.families.segmentation.labels.density import Field, mean_density, smooth_grid
+from phaseseg.families.segmentation.labels.domains import Domains
+from phaseseg.families.segmentation.labels.lattice import PackedAtoms, plan_lattice
+from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
-from phaseseg.fields import BOUNDARY, POOR, RICH, Fields, Grid
+from phaseseg.fields import Fields, Grid, Message
 from phaseseg.frame import Frame
-from phaseseg.nn.device import Device, check_device, device_kind
+from phaseseg.nn.device import Device
+from phaseseg.nn.model import NetworkModel, density_outside
 
 # Where fewer than this share of the mean density of atoms is found there is nothing: 3.6 sigma from the
 # nearest atom. Cavities of a liquid are smaller.
 VOID_DENSITY = 1e-3
 # A frame is outside of the range of validity from so many atoms on, or so far beyond the densities.
 MOST_OUTSIDE = 0.01
-DENSITY_SLACK = 0.05
 # Levels near the bound of the scores would lie in their noise.
 HIGHEST_LEVEL = 0.99
 # Voxels along each axis of the paper's boundary.
@@ -62,7 +58,7 @@ class NetworkOutput(Protocol):
     highest: NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Scores:
     """What the network says of the atoms of a frame; threshold and boundary do not enter.
 
@@ -73,6 +69,7 @@ class Scores:
     boundary : (n_atoms,) float32, probability of being boundary, of a network that has learned it
     outside : share of the atoms beyond the training data in the feature in which they are most
     messages : about the range of validity
+    field : the scores as a field, once it has been made
     """
 
     score: NDArray[np.float32]
@@ -81,7 +78,8 @@ class Scores:
     uncertainty: NDArray[np.float32]
     boundary: NDArray[np.float32] | None = None
     outside: float = 0.0
-    messages: tuple[str, ...] = ()
+    messages: tuple[Message, ...] = ()
+    field: ScoreField | None = field(default=None, init=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +178,7 @@ def score_field(
     return ScoreField(grid, lattice, atoms, packed)
 
 
-class SegmentationModel:
+class SegmentationModel(NetworkModel):
     """The networks of a checkpoint, ready to be used on frames.
 
     Attributes
@@ -193,97 +191,70 @@ class SegmentationModel:
     n_members : number of networks
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.family != "segmentation":
-            raise CheckpointError(
-                f"{checkpoint.name}: this is a checkpoint of the family {checkpoint.family}, and not of "
-                "segmentation."
+    family = "segmentation"
+    rule_type = PredictionRule
+    not_options = ("model", "species")
+    shared = ("feature.",)
+
+    def _read(self, checkpoint: Checkpoint) -> None:
+        settings = checkpoint.config
+        self.config = NetworkConfig.from_dict(settings["network"])
+        self.label_rule = LabelRule(**settings["label_rule"])
+        self._bound = float(settings["score"]["bound"])
+        self._scales = np.array(settings["score"]["scale"], dtype=np.float32)
+        self._offsets = np.array(settings["score"]["offset"], dtype=np.float32)
+        self._temperature = float(settings["score"]["temperature"])
+        self._sigma = float(settings["interface"]["sigma"])
+        self._voxel = float(settings["interface"]["voxel"])
+        self._curvature = bool(settings["interface"].get("curvature", False))
+        self._densities = self.ranges("number_density")
+        weights = checkpoint.weights
+        self.scaling = Scaling(*(weights[f"feature.{name}"] for name in ("center", "scale", "low", "high")))
+        if not len(self.members) == len(self._scales) == len(self._offsets):
+            raise ValueError(
+                f"there are {len(self.members)} networks and {len(self._scales)} scales of their scores"
             )
-        self.checkpoint, self.name = checkpoint, checkpoint.name
-        try:
-            settings = checkpoint.config
-            self.config = NetworkConfig.from_dict(settings["network"])
-            self.label_rule = LabelRule(**settings["label_rule"])
-            self._bound = float(settings["score"]["bound"])
-            self._scales = np.array(settings["score"]["scale"], dtype=np.float32)
-            self._offsets = np.array(settings["score"]["offset"], dtype=np.float32)
-            self._temperature = float(settings["score"]["temperature"])
-            self._sigma = float(settings["interface"]["sigma"])
-            self._voxel = float(settings["interface"]["voxel"])
-            self._curvature = bool(settings["interface"].get("curvature", False))
-            ranges = settings.get("ranges") or checkpoint.ranges
-            self._densities = tuple(float(end) for end in ranges["number_density"])
-            weights = checkpoint.weights
-            self.scaling = Scaling(
-                *(weights[f"feature.{name}"] for name in ("center", "scale", "low", "high"))
-            )
-            self._members = _members(weights, len(self._scales))
-        except (KeyError, TypeError, ValueError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
-            raise CheckpointError(
-                f"{checkpoint.name}: the settings in the checkpoint cannot be used: {what}."
-            ) from None
-        self._networks: dict[str, Any] = {}
 
-    @classmethod
-    def of(cls, checkpoint: Checkpoint) -> SegmentationModel:
-        """The model in a checkpoint.
+    def _defaults(self) -> dict[str, Any]:
+        return {
+            "species": self.config.target,
+            "boundary_width": self.label_rule.boundary_width,
+            "min_volume": self.label_rule.min_volume,
+        }
 
-        Raises
-        ------
-        CheckpointError
-            For a checkpoint of another family, or one that lacks something.
-        """
-        return cls(checkpoint)
-
-    @property
-    def n_members(self) -> int:
-        return len(self._members)
-
-    @cached_property
-    def defaults(self) -> PredictionRule:
-        """The rule of a prediction without options."""
-        return PredictionRule(
-            self.name,
-            self.config.target,
-            boundary_width=self.label_rule.boundary_width,
-            min_volume=self.label_rule.min_volume,
-        )
-
-    def rule(self, **options: Any) -> PredictionRule:
-        """The rule of a prediction with options in place of the defaults; None is the default.
-
-        Raises
-        ------
-        TypeError
-            For an unknown option.
-        ValueError
-            For a value out of range, or a learned boundary that the network does not have.
-        """
-        known = [field.name for field in fields(PredictionRule) if field.name not in ("model", "species")]
-        refuse_unknown(options, known)
-        rule = self.defaults.replace(**{name: v for name, v in options.items() if v is not None})
+    def _check_rule(self, rule: PredictionRule) -> None:
         if rule.boundary == "learned" and self.config.outputs != 3:
             raise ValueError(
                 f"{self.name} has not learned a boundary class; choose the boundary 'interface' or 'voxels'."
             )
-        return rule
 
-    def predict(self, frame: Frame, *, device: Device = "auto", **options: Any) -> Fields:
-        """Both halves at once, `fields` of the `score`; see `phaseseg.api`.
+    def _make(self, kind: str) -> Callable[..., Any]:
+        if kind == "cpu":
+            from phaseseg.families.segmentation.inference import Network
 
-        Raises
-        ------
-        ValueError, TypeError, ImportError
-            As `rule` and `score`.
-        """
-        self.rule(**options)  # before the work
-        return self.fields(frame, self.score(frame, device=device), **options)
+            return Network(self.config, self.scaling, self.members)
+        from phaseseg.families.segmentation.torch_inference import TorchNetwork
+
+        return TorchNetwork(
+            self.config, self.scaling, self.members, device="cuda" if kind == "cuda" else "cpu"
+        )
+
+    @property
+    def halo(self) -> float:
+        """Å: an atom sees its neighbors within the cutoff, and by every layer theirs."""
+        return self.config.cutoff * (1 + self.config.layers)
 
     # The expensive half ---------------------------------------------------------------------------
 
-    def score(self, frame: Frame, *, device: Device = "auto") -> Scores:
-        """Run the networks on a frame.
+    def run(
+        self,
+        frame: Frame,
+        rule: PredictionRule | None = None,
+        *,
+        device: Device = "auto",
+        progress: Progress | None = None,
+    ) -> Scores:
+        """Run the networks on a frame; the options of a rule do not enter.
 
         device : "auto" or "cpu" for the compiled loops, "torch" for torch on the processor, "cuda" for
             torch on a GPU; the numbers are the same
@@ -296,7 +267,9 @@ class SegmentationModel:
             For a device that needs torch where that is not installed.
         """
         codes = self._codes(frame)
-        return self.scores_of(frame, self._network(device)(frame, codes))
+        return self.scores_of(frame, self.network(device)(frame, codes))
+
+    score = run
 
     def scores_of(self, frame: Frame, output: NetworkOutput) -> Scores:
         """The scores that follow from the logits of the networks."""
@@ -314,42 +287,46 @@ class SegmentationModel:
             self._validity(frame, output),
         )  # fmt: skip
 
-    check_device = staticmethod(check_device)
+    def merge(self, frame: Frame, parts: Sequence[Part]) -> Scores:
+        """The scores of a frame from those of slabs with a halo of `halo` Å.
 
-    def _network(self, device: str) -> Any:
-        kind = device_kind(device)
-        if kind not in self._networks:
-            if kind == "cpu":
-                from phaseseg.families.segmentation.inference import Network
+        `outside` is the largest of the slabs, an upper bound of that of the frame; their messages are kept.
+        """
+        outputs = [part.output for part in parts]
 
-                self._networks[kind] = Network(self.config, self.scaling, self._members)
-            else:
-                from phaseseg.families.segmentation.torch_inference import TorchNetwork
+        def whole(name: str) -> Any:
+            first = getattr(outputs[0], name)
+            if first is None:
+                return None
+            out = np.empty((*first.shape[:-1], frame.n_atoms), dtype=first.dtype)
+            for part in parts:
+                out[..., part.atoms[part.own]] = getattr(part.output, name)[..., part.own]
+            return out
 
-                self._networks[kind] = TorchNetwork(
-                    self.config, self.scaling, self._members, device="cuda" if kind == "cuda" else "cpu"
-                )
-        return self._networks[kind]
+        return Scores(
+            whole("score"),
+            whole("members"),
+            whole("probability"),
+            whole("uncertainty"),
+            whole("boundary"),
+            max(output.outside for output in outputs),
+            tuple(dict.fromkeys(text for output in outputs for text in output.messages)),
+        )
 
     def _codes(self, frame: Frame) -> NDArray[np.int32]:
         """Index of each atom's species among those of the networks; refuses what they do not know."""
-        where = f"{frame.source}: " if frame.source else ""
-        if frame.n_atoms == 0:
-            raise ValueError(f"{where}the frame has no atoms, so there is nothing to predict.")
-        if frame.units != self.checkpoint.units:
-            raise ValueError(
-                f"{where}the frame has the units {frame.units!r}, but {self.name} was trained with "
-                f"{self.checkpoint.units!r}; convert the frame or choose another checkpoint."
-            )
+        self.check_frame(frame)
         codes = self.config.codes_of(frame)
         if codes.min() < 0:
             there = np.unique(frame.species[codes < 0])
             unknown = ", ".join(frame.species_names[code] for code in there)
             known = ", ".join(self.config.species)
-            raise ValueError(f"{where}{self.name} does not know the species {unknown}; it knows {known}.")
+            raise ValueError(
+                f"{frame.error_prefix}{self.name} does not know the species {unknown}; it knows {known}."
+            )
         return codes
 
-    def _validity(self, frame: Frame, output: NetworkOutput) -> tuple[str, ...]:
+    def _validity(self, frame: Frame, output: NetworkOutput) -> tuple[Message, ...]:
         parts = []
         worst = int(np.argmax(output.n_outside))
         share = float(output.n_outside[worst] / max(frame.n_atoms, 1))
@@ -362,24 +339,19 @@ class SegmentationModel:
                 f"training data have {low:.3g} to {high:.3g}"
             )
         if frame.pbc.all():
-            density, (low, high) = frame.n_atoms / frame.volume, self._densities
-            if not low * (1 - DENSITY_SLACK) <= density <= high * (1 + DENSITY_SLACK):
-                parts.append(
-                    f"there are {density:.4g} atoms per Å^3 where the training data have {low:.4g} to "
-                    f"{high:.4g}"
-                )
-        if not parts:
-            return ()
-        return (f"Outside of the range in which {self.name} is known to hold: {', and '.join(parts)}.",)
+            parts += density_outside(frame.n_atoms / frame.volume, self._densities, "atoms per Å^3")
+        return self.outside(parts)
 
     # The cheap half -------------------------------------------------------------------------------
 
     def field(self, frame: Frame, scores: Scores) -> ScoreField:
-        """The scores of a frame as a field; see `score_field`."""
-        return score_field(
-            frame, scores.score, sigma=self._sigma, voxel=self._voxel, bound=self._bound,
-            curvature=self._curvature,
-        )  # fmt: skip
+        """The scores of a frame as a field, made once; see `score_field`."""
+        if scores.field is None:
+            scores.field = score_field(
+                frame, scores.score, sigma=self._sigma, voxel=self._voxel, bound=self._bound,
+                curvature=self._curvature,
+            )  # fmt: skip
+        return scores.field
 
     def level(self, threshold: float) -> float:
         """The score, Å, at which the probability of being rich is `threshold`."""
@@ -388,20 +360,19 @@ class SegmentationModel:
         return float(min(max(level, -highest), highest))
 
     def fields(
-        self, frame: Frame, scores: Scores, *, field: ScoreField | None = None, **options: Any
+        self, frame: Frame, output: Scores, rule: PredictionRule | None = None, **options: Any
     ) -> Fields:
         """Everything after the networks: cheap to repeat with another threshold or boundary.
 
         Parameters
         ----------
-        scores : of this frame by this model
-        field : that of the scores, where it is at hand
-        options : as for `phaseseg.api`
+        output : scores of this frame by this model
+        rule : of a prediction; or its options as keywords
         """
-        rule = self.rule(**options)
-        field = self.field(frame, scores) if field is None else field
+        rule = self.rule(**options) if rule is None else rule
+        scores, field = output, self.field(frame, output)
         level = self.level(rule.threshold)
-        domains = _rich_domains(field, rule, level)
+        domains = field.domains(level, keep=rule.keep, min_volume=rule.min_volume)
         split, messages = self._split(frame, field, rule, level, domains)
         n_phases = 2 if len(split.domains) else 1
         if n_phases == 2 and rule.boundary != "interface":
@@ -412,8 +383,7 @@ class SegmentationModel:
                 else _learned_boundary(scores.probability, scores.boundary)
             )
             split.phase[at_boundary] = BOUNDARY
-        if self.n_members == 1:
-            messages.append(f"{self.name} holds one network, so the phase uncertainty is 0 everywhere.")
+        messages += self.one_network("phase")
         numbers, more = frame_numbers(frame, split, rule.species, rule.bulk_distance)
         return Fields(
             {
@@ -440,8 +410,8 @@ class SegmentationModel:
         rule: PredictionRule,
         level: float,
         domains: Domains,
-    ) -> tuple[Split, list[str]]:
-        messages = []
+    ) -> tuple[Split, list[Message]]:
+        messages: list[Message] = []
         if domains.n_dropped:
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
         if has_interface(domains, field.grid):
@@ -452,38 +422,19 @@ class SegmentationModel:
             n_rich = int(np.count_nonzero(split.domain))
             if 0 < n_rich < frame.n_atoms:
                 number = f"{domains.n_kept} rich domain{'s' * (domains.n_kept > 1)}"
-                return split, [f"Two phases: {number} by {self.name}.", *messages]
+                verdict = Message(f"Two phases: {number} by {self.name}.", "two-phases")
+                return split, [verdict, *messages]
             whole = RICH if n_rich else POOR
         else:
             whole = RICH if domains.n_kept else POOR
-        verdict = f"One phase by {self.name}: no {'poor' if whole == RICH else 'rich'} region is left."
+        missing = "poor" if whole == RICH else "rich"
+        verdict = Message(f"One phase by {self.name}: no {missing} region is left.", "one-phase")
         return one_phase(frame.n_atoms, whole), [verdict, *messages]
 
-    def interface_grid(self, field: ScoreField, **options: Any) -> Grid:
+    def interface_grid(self, frame: Frame, output: Scores, rule: PredictionRule) -> Grid:
         """The field with the dropped domains mirrored below the level: its isosurface is the interface."""
-        rule = self.rule(**options)
-        level = self.level(rule.threshold)
-        domains = _rich_domains(field, rule, level)
-        return replace(field.grid, values=domains.without_dropped(field.grid.values, level))
-
-
-def _rich_domains(field: ScoreField, rule: PredictionRule, level: float) -> Domains:
-    return find_domains(field.grid.values, level, field.lattice, keep=rule.keep, min_volume=rule.min_volume)
-
-
-def _members(
-    weights: Mapping[str, NDArray[np.float32]], n_members: int
-) -> list[dict[str, NDArray[np.float32]]]:
-    members = []
-    for m in range(n_members):
-        prefix = f"member{m}."
-        own = {name.removeprefix(prefix): v for name, v in weights.items() if name.startswith(prefix)}
-        if not own:
-            raise ValueError(f"there are {n_members} scales and no weights of {prefix.rstrip('.')}")
-        members.append(own)
-    if not members:
-        raise ValueError("it holds no network")
-    return members
+        field, level = self.field(frame, output), self.level(rule.threshold)
+        return field.without_dropped(level, keep=rule.keep, min_volume=rule.min_volume)
 
 
 @jit

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.figures import (
     DIVERGING,
     SEQUENTIAL,
@@ -21,7 +22,7 @@ from phaseseg.families.segmentation.figures import (
     was_cut,
 )
 from phaseseg.families.segmentation.rules import Rule
-from phaseseg.fields import PHASE_CLASSES, Fields, Grid
+from phaseseg.fields import Fields, Grid
 from phaseseg.frame import Frame
 from phaseseg.report import INK, styled
 

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.families.segmentation.labels.composition import element_masses, fit_interface
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.rules import LabelRule, Rule
-from phaseseg.fields import FIELD_SPECS, Fields, Table
+from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
+from phaseseg.specs import FIELD_SPECS
 
 FEW_INDEPENDENT = 10
 """Below so many independent samples an error bar is itself too small, and a sentence says so."""

@@ -179,7 +179,7 @@ def method_rows(result: Evaluation, groups: Iterable[str] | None = None) -> list
 
 def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, quick: bool) -> Measured:
     """Everything that a card tells about a checkpoint."""
-    model = SegmentationModel.of(checkpoint)
+    model = SegmentationModel(checkpoint)
     own = re.search(r"-(\d+)K-", checkpoint.name)
     trained_at = [int(own[1])] if own else list(TEMPERATURES)
     temperatures = [*trained_at, *(t for t in TEMPERATURES if t not in trained_at)]
@@ -201,7 +201,7 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
     metrics: dict[str, Any] = {}
     three, two = score_tables(result)
     if ablation is not None:
-        small = SegmentationModel.of(ablation)
+        small = SegmentationModel(ablation)
         other = evaluate(runs(chosen), small, members=True)
         for rows, more in zip((three, two), score_tables(other, "520-atom cells only"), strict=True):
             for row in rows:
@@ -290,7 +290,7 @@ def timing(checkpoint: Checkpoint, model: SegmentationModel, result: Evaluation)
     """Seconds a frame of the large cells, on the machine that makes the card."""
     assert result.shown is not None
     frame = result.shown.frame
-    single = SegmentationModel.of(only_first(checkpoint))
+    single = SegmentationModel(only_first(checkpoint))
 
     def seconds(which: SegmentationModel) -> float:
         which.score(frame)

@@ -136,7 +136,7 @@ def main() -> None:
                 frames, validation=validation, rule=rule, network=NETWORK, batch_atoms=1040,
                 epochs=-(-PASSES // len(frames)), seeds=(2 * seed, 2 * seed + 1), cache=cache,
             )  # fmt: skip
-            return SegmentationModel.of(checkpoint)
+            return SegmentationModel(checkpoint)
 
         table = learning_curve(
             pool, tests, fit, begin=(0, 1, 2), add=options.add, rounds=options.rounds,

@@ -21,7 +21,7 @@ from phaseseg.families.liquid_glass.transition.analysis import (
 )
 from phaseseg.families.liquid_glass.transition.findings import passes
 from phaseseg.families.liquid_glass.transition.regression import Floats, Regression
-from phaseseg.fields import FIELD_SPECS, Table
+from phaseseg.fields import Table
 from phaseseg.io import write_table
 from phaseseg.report import (
     GRAY,
@@ -36,6 +36,7 @@ from phaseseg.report import (
     write_page,
     write_parts,
 )
+from phaseseg.specs import FIELD_SPECS
 
 # Okabe and Ito's, told apart by the color-blind.
 FIT, BREAK, GLASS, LIQUID = "#D55E00", "#0072B2", "#0072B2", "#D55E00"

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.labels.composition import ROWS, count_atoms, fit_interface
 from phaseseg.families.segmentation.labels.density import Field
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
-from phaseseg.fields import BOUNDARY, POOR, RICH, Grid, Table
+from phaseseg.fields import Grid, Message, Table
 from phaseseg.frame import Frame
 
 # Atoms so near to the edge of the boundary, Å, have their distance sharpened with the interpolated field
@@ -206,16 +207,17 @@ def _domain_table(
     )
 
 
-def dropped_sentence(domains: Domains, *, keep: str, min_volume: float) -> str:
+def dropped_sentence(domains: Domains, *, keep: str, min_volume: float) -> Message:
     """What happened to the rich domains that were not kept."""
     which = "other than the largest" if keep == "largest" else f"smaller than {min_volume:g} Å^3"
     plural = "domain was" if domains.n_dropped == 1 else "domains were"
-    return f"{domains.n_dropped} rich {plural} dropped: {which}. Their atoms count as poor."
+    text = f"{domains.n_dropped} rich {plural} dropped: {which}. Their atoms count as poor."
+    return Message(text, "dropped-domains")
 
 
 def frame_numbers(
     frame: Frame, split: Split, species: Sequence[str], bulk_distance: float
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], list[Message]]:
     """The frame-level numbers and tables that follow from the labels, and what there is to say.
 
     species : those that the rich phase is rich in
@@ -224,7 +226,8 @@ def frame_numbers(
     composition = count_atoms(frame, split.phase, split.distance, bulk_distance)
     messages = []
     if composition.without_mass:
-        messages.append(f"No wt%: {', '.join(composition.without_mass)} is no element with a known mass.")
+        names = ", ".join(composition.without_mass)
+        messages.append(Message(f"No wt%: {names} is no element with a known mass.", "no-mass"))
     rich_side = ROWS.index("rich side")
     proxigram = composition.proxigram()
     width = float("nan")

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
-from phaseseg.fields import BOUNDARY, POOR, RICH, Table
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
+from phaseseg.fields import Table
 from phaseseg.frame import Frame
 
 BIN_WIDTH = 0.5

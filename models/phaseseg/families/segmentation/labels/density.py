@@ -2,110 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from math import pi, sqrt
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.families.segmentation.labels import kernels
+from phaseseg.families.segmentation.labels.domains import Domains, find_domains
+from phaseseg.families.segmentation.labels.lattice import OPEN_MARGIN, Lattice, PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.fields import Grid
 from phaseseg.frame import Frame
 
-# Edge of the coarse cells in voxels.
-COARSE = 4
 # Reach of the exact sums in sigma: what is left out is 1e-6 of a uniform density.
 DIRECT_REACH = 5.5
-# Open ends of the grid lie so many sigma beyond the outermost atom.
-OPEN_MARGIN = 5.0
 # A mole fraction is taken as zero where fewer than this share of the mean density of atoms is found:
 # in a void it would be the quotient of two rounding errors.
 VOID_DENSITY = 0.02
-# A grid may take so much of the free memory.
-FREE_MEMORY_SHARE = 0.8
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """The grid's place in space: shared by the frame's atoms and the voxels.
-
-    to_grid : (3, 3); `(position - origin) @ to_grid` are grid coordinates
-    wrap : (3,) bool; axes along which the grid closes on itself
-    flat : (3,) bool; axes of no extent (2D boxes): one voxel thick, left out of distances
-    """
-
-    shape: tuple[int, int, int]
-    cell: NDArray[np.float64]
-    origin: NDArray[np.float64]
-    wrap: NDArray[np.bool_]
-    flat: NDArray[np.bool_]
-
-    @cached_property
-    def steps(self) -> NDArray[np.float64]:
-        return np.asarray(self.cell / np.array(self.shape, dtype=float)[:, None])
-
-    @cached_property
-    def to_grid(self) -> NDArray[np.float64]:
-        return np.asarray(np.linalg.inv(self.steps), dtype=np.float64)
-
-    @cached_property
-    def spacing(self) -> NDArray[np.float64]:
-        """(3,) distance between the planes of grid points across each axis, Å."""
-        return np.asarray(1 / np.linalg.norm(self.to_grid, axis=0))
-
-    @property
-    def metric_steps(self) -> NDArray[np.float64]:
-        """The steps as far as distances go: zero along flat axes."""
-        return np.where(self.flat[:, None], 0.0, self.steps)
-
-    @property
-    def orthogonal(self) -> bool:
-        gram = self.steps @ self.steps.T
-        scale = np.sqrt(np.outer(np.diag(gram), np.diag(gram)))
-        return bool(np.abs(gram / scale - np.eye(3)).max() < 1e-9)
-
-    @property
-    def voxel_volume(self) -> float:
-        return float(abs(np.linalg.det(self.steps)))
-
-    @property
-    def cells(self) -> NDArray[np.int64]:
-        """(3,) coarse cells along each axis: atoms are sorted by them, facets are looked up in them."""
-        return np.asarray(np.maximum(np.array(self.shape) // COARSE, 1))
-
-
-@dataclass(frozen=True, eq=False)
-class PackedAtoms:
-    """The atoms sorted by the coarse cells of a lattice.
-
-    start : CSR over the cells; order : (n_atoms,) int32 atom numbers; place : its inverse
-    coords : (n_atoms, 3) float32, wrapped grid coordinates in that order
-    """
-
-    start: NDArray[np.int64]
-    order: NDArray[np.int32]
-    place: NDArray[np.int32]
-    coords: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, frame: Frame, lattice: Lattice) -> PackedAtoms:
-        start = np.zeros(lattice.cells.prod() + 1, dtype=np.int64)
-        order, place = borrow(frame.n_atoms, np.int32), borrow(frame.n_atoms, np.int32)
-        coords = borrow((frame.n_atoms, 3), np.float32)
-        kernels.pack(
-            frame.positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape),
-            lattice.cells, start, order, place, coords,
-        )  # fmt: skip
-        return cls(start, order, place, coords)
-
-    def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Per-atom values from the sorted back to the frame's own order."""
-        return np.asarray(values[self.place])
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +36,22 @@ class Field:
     grid: Grid
     lattice: Lattice
     atoms: PackedAtoms
+    _found: dict[Any, Domains] = field(default_factory=dict, init=False, repr=False)
+
+    def domains(self, level: float, *, keep: str, min_volume: float) -> Domains:
+        """The regions at or above a level. The last are kept: fields and interface ask for the same."""
+        key = level, keep, min_volume
+        if key not in self._found:
+            self._found.clear()
+            self._found[key] = find_domains(
+                self.grid.values, level, self.lattice, keep=keep, min_volume=min_volume
+            )
+        return self._found[key]
+
+    def without_dropped(self, level: float, *, keep: str, min_volume: float) -> Grid:
+        """The field with the dropped domains mirrored below the level: its isosurface is the interface."""
+        domains = self.domains(level, keep=keep, min_volume=min_volume)
+        return replace(self.grid, values=domains.without_dropped(self.grid.values, level))
 
     def interpolated(self) -> NDArray[np.float32]:
         """(n_atoms,) float32: the field at every packed atom, by cubic interpolation."""
@@ -155,85 +87,6 @@ class DensityField(Field):
     atom_density: float
     mole_fraction: bool = False
     averaged: bool = False
-
-
-def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> Lattice:
-    """Choose shape and extent of the grid.
-
-    n_fields : how many fields will be in memory; as many as the rule needs if left out
-
-    Raises
-    ------
-    ValueError
-        No atoms; sigma beyond half of a periodic axis; a grid that does not fit into memory.
-    """
-    where = f"{frame.source}: " if frame.source else ""
-    if frame.n_atoms == 0:
-        raise ValueError(f"{where}the frame has no atoms, so there is nothing to label.")
-    inverse = np.linalg.inv(frame.cell)
-    heights = 1.0 / np.linalg.norm(inverse, axis=0)
-    cell, origin, wrap = frame.cell.copy(), frame.origin.copy(), frame.pbc.copy()
-    flat = np.zeros(3, dtype=bool)
-    short = np.flatnonzero(heights < 2 * rule.sigma)
-    if short.size or not frame.pbc.all():
-        fractions = (frame.positions - frame.origin) @ inverse
-        low, high = fractions.min(axis=0), fractions.max(axis=0)
-        apart = fractions - fractions[:1]
-        apart -= np.rint(apart) * frame.pbc  # also of atoms that are in other images of the cell
-        coplanar = np.ptp(apart, axis=0) * heights < 1e-3
-        if short.size == 1 and coplanar[short[0]] and frame.n_atoms > 1:
-            # A 2D box: one voxel thick. It closes on itself, so that nothing varies along it.
-            flat[short[0]] = wrap[short[0]] = True
-        elif frame.pbc[short].any():
-            axis = next(int(axis) for axis in short if frame.pbc[axis])
-            raise ValueError(
-                f"{where}sigma is {rule.sigma:g} Å, more than half of the cell's {heights[axis]:.3g} Å along "
-                f"axis {'abc'[axis]}; choose a sigma of at most {heights[axis] / 2:.3g} Å or repeat the cell."
-            )
-        for axis in np.flatnonzero(~wrap).tolist():
-            margin = OPEN_MARGIN * rule.sigma / heights[axis]
-            origin = origin + (low[axis] - margin) * frame.cell[axis]
-            cell[axis] = frame.cell[axis] * (high[axis] - low[axis] + 2 * margin)
-    lengths = np.linalg.norm(cell, axis=1)
-    counts = np.maximum(np.ceil(lengths / rule.voxel_size - 1e-6), 1)
-    counts[flat] = 1
-    reduced = _sampling(cell, counts)
-    counts = np.where(flat, 1, np.ceil(counts * max(1.0, reduced / rule.voxel_size) - 1e-6))
-    orthogonal = Lattice((1, 1, 1), cell, origin, wrap, flat).orthogonal
-    # Field, and the FFT's spectrum and workspace; or the field alone, and twice for a mole fraction.
-    n_fields = n_fields or (1 if rule.field == "number" else 2)
-    each = (4 if orthogonal else 16) * n_fields + 2
-    needed, free = each * counts.prod(), psutil.virtual_memory().available
-    if needed > FREE_MEMORY_SHARE * free:
-        least = rule.voxel_size * (needed / (FREE_MEMORY_SHARE * free)) ** (1 / 3)
-        raise ValueError(
-            f"{where}voxels of {rule.voxel_size:g} Å make a grid of "
-            f"{' x '.join(f'{c:.0f}' for c in counts)}, which needs {needed / 1e9:.3g} GB "
-            f"of memory where {free / 1e9:.3g} GB are free; choose a voxel of at least {least:.2g} Å."
-        )
-    if not orthogonal:
-        from scipy.fft import next_fast_len
-
-        counts = np.array([next_fast_len(int(count), real=True) for count in counts])
-    n0, n1, n2 = (int(count) for count in counts)
-    return Lattice((n0, n1, n2), cell, origin, wrap, flat)
-
-
-def _sampling(cell: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
-    """Coarsest wavelength, Å, that the grid's reciprocal lattice leaves unresolved.
-
-    The voxel edge for an orthogonal cell; more for a strongly skewed one, whose grid points lie far
-    apart across the skew although they are close along the axes.
-    """
-    reciprocal = np.linalg.inv(cell / counts[:, None]).T
-    shifts = np.array(
-        [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) != (0, 0, 0)]
-    )
-    # An axis of a single point has nothing to resolve.
-    shifts = shifts[(shifts[:, counts == 1] == 0).all(axis=1)]
-    if not len(shifts):
-        return 0.0
-    return float(1 / np.linalg.norm(shifts @ reciprocal, axis=1).min())
 
 
 def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None) -> DensityField:

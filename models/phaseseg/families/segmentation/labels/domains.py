@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
-from phaseseg.families.segmentation.labels.density import Lattice, PackedAtoms
+from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 
 
 @jit

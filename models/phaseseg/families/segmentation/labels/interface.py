@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
-from phaseseg.families.segmentation.labels.density import Lattice, PackedAtoms
+from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 
 # Where the interface seems to be within so many voxels, every facet around is tried.
 NEAR = 5.0

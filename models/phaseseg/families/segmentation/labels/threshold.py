@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from phaseseg.families.segmentation.labels import kernels
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
 from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, LabelRule
+from phaseseg.fields import Message
 from phaseseg.frame import Frame
 
 BINS = 4096
@@ -207,7 +208,7 @@ def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
     return rule.replace(threshold=float(cut))
 
 
-def verdict_sentence(contrast: float, n_phases: int) -> str:
+def verdict_sentence(contrast: float, n_phases: int) -> Message:
     """One sentence on the one-phase verdict, with the criterion, its value and how sure it is."""
     low, high = CLEAR_CONTRAST
     number = {1: "One phase", 2: "Two phases"}[n_phases]
@@ -215,7 +216,8 @@ def verdict_sentence(contrast: float, n_phases: int) -> str:
         sure = "a clear case"
     else:
         sure = f"an uncertain case, as everything from {low:g} to {high:g} is"
-    return (
+    text = (
         f"{number}: the two sides of the cut differ by {contrast:.2f} times the counting noise "
         f"({sure}; two phases from {MIN_CONTRAST:g} on)."
     )
+    return Message(text, "one-phase" if n_phases == 1 else "two-phases")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.families.segmentation.fields import POOR, RICH
 from phaseseg.families.segmentation.labels.assignment import (
     Split,
     dropped_sentence,
@@ -20,17 +21,11 @@ from phaseseg.families.segmentation.labels.assignment import (
     places_within,
     split_atoms,
 )
-from phaseseg.families.segmentation.labels.density import (
-    DensityField,
-    Lattice,
-    density_field,
-    exact_density,
-    plan_lattice,
-)
-from phaseseg.families.segmentation.labels.domains import Domains, find_domains
+from phaseseg.families.segmentation.labels.density import DensityField, density_field, exact_density
+from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold, verdict_sentence
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
-from phaseseg.fields import POOR, RICH, Fields, Grid
+from phaseseg.fields import Fields, Grid, Message
 from phaseseg.frame import Frame
 
 __all__ = [
@@ -108,6 +103,11 @@ def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: A
     return label_frame(frame, LabelRule.from_options(species, **options))
 
 
+def labeler(species: str | Sequence[str] | None = None, **options: Any) -> Callable[[Frame], Fields]:
+    """A function that labels frames by a rule with these options, which are checked at once."""
+    return partial(label_frame, rule=LabelRule.from_options("Fe" if species is None else species, **options))
+
+
 def label_frame(frame: Frame, rule: LabelRule) -> Fields:
     """`label_phases` with the options in a `LabelRule`."""
     return label_density(frame, density_field(frame, rule), rule)
@@ -125,22 +125,24 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     n_phases = 2 if contrast >= MIN_CONTRAST else 1
     messages.append(verdict_sentence(contrast, n_phases))
     if abs(cuts.two_means - cuts.steepest) > 0.1 * abs(cuts.steepest) and n_phases == 2:
-        messages.append(
+        text = (
             f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: "
             f"they differ by {abs(cuts.two_means / cuts.steepest - 1):.0%}, as they do where one phase is "
             f"scarce or the cell is small. The cut used is {cut:.4g}."
         )
+        messages.append(Message(text, "cuts-differ"))
     if rule.voxel_size > rule.sigma:
-        messages.append(
+        text = (
             f"Voxels of {rule.voxel_size:g} Å do not resolve a sigma of {rule.sigma:g} Å; "
             f"use at most {rule.sigma / 2:g} Å."
         )
+        messages.append(Message(text, "coarse-voxels"))
     # From here to `unsort`, atoms stand in the order of the grid.
     atoms = density.atoms
     at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
     split: Split | None = None
     if n_phases == 2 or rule.phases == 2:
-        domains = _rich_domains(density, rule, cut)
+        domains = density.domains(cut, keep=rule.keep, min_volume=rule.min_volume)
         if domains.n_dropped:
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
         if has_interface(domains, density.grid):
@@ -152,10 +154,11 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             )  # fmt: skip
         else:
             n_phases = 1
-            messages.append("No rich domain is left that has an interface, so the frame counts as one phase.")
+            text = "No rich domain is left that has an interface, so the frame counts as one phase."
+            messages.append(Message(text, "no-domain-left"))
     if split is None:
         if rule.phases == "auto" and len(messages) == 1:
-            messages.append("Nothing was cut: all atoms are one class.")
+            messages.append(Message("Nothing was cut: all atoms are one class.", "nothing-cut"))
         dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
         split = one_phase(frame.n_atoms, RICH if dominant else POOR, atoms.unsort(at_atoms))
     numbers, more = frame_numbers(frame, split, rule.species, rule.bulk_distance)
@@ -179,12 +182,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
 
 def interface_grid(density: DensityField, rule: LabelRule, cut: float) -> Grid:
     """The density with the dropped domains mirrored below the cut: its isosurface is the interface."""
-    domains = _rich_domains(density, rule, cut)
-    return replace(density.grid, values=domains.without_dropped(density.grid.values, cut))
-
-
-def _rich_domains(density: DensityField, rule: LabelRule, cut: float) -> Domains:
-    return find_domains(density.grid.values, cut, density.lattice, keep=rule.keep, min_volume=rule.min_volume)
+    return density.without_dropped(cut, keep=rule.keep, min_volume=rule.min_volume)
 
 
 def _is_rich(
@@ -265,7 +263,7 @@ def _label_averaged(
         return frame, label_density(frame, replace(own, grid=grid, averaged=len(window) > 1), rule)
 
     for frame in frames:
-        where = f"{frame.source}: " if frame.source else ""
+        where = frame.error_prefix
         if frame.time is None:
             raise ValueError(
                 f"{where}averaging needs the time of every frame; give the time of an MD step in ps (dt)."

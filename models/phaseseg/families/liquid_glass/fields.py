@@ -1,0 +1,49 @@
+"""What the structural metrics and the networks of this family give: names and units."""
+
+from __future__ import annotations
+
+from phaseseg.specs import FieldSpec
+
+# fmt: off
+FIELDS = (
+    FieldSpec("graph_id", "Graph ID", "", "atom", "count",
+        "number of the graph of nearest neighbors around B, 1 the largest; 0 without an edge"),
+    FieldSpec("isolated", "Isolated", "", "atom", "flag", "1 for a particle A without an edge to a B"),
+    FieldSpec("bb_degree", "B-B Degree", "", "atom", "count", "edges between two B at the particle; 0 for A"),
+    FieldSpec("glass_bonds", "Glass bonds", "", "bond", "scalar",
+        "edges between nearest neighbors that touch a B; bb: both ends are B"),
+    FieldSpec("n_disjoint_graphs", "Number of disjoint graphs", "", "frame", "count",
+        "connected graphs with at least one edge"),
+    FieldSpec("n_bb_edges", "Number of B-B edges", "", "frame", "count", "undirected edges between two B"),
+    FieldSpec("n_isolated_a", "Number of isolated A", "", "frame", "count",
+        "particles A without an edge to a B"),
+    FieldSpec("disjoint_graphs_per_particle", "Disjoint graphs per particle", "", "frame", "scalar",
+        "connected graphs over the number of all particles"),
+    FieldSpec("bb_edges_per_particle", "B-B edges per particle", "", "frame", "scalar",
+        "edges between two B over the number of all particles"),
+    FieldSpec("isolated_a_per_particle", "Isolated A per particle", "", "frame", "scalar",
+        "particles A without an edge over the number of all particles"),
+    FieldSpec("glass_probability", "Glass Probability", "", "atom", "scalar",
+        "probability that the surroundings of the particle are those of a glass"),
+    FieldSpec("glass_uncertainty", "Glass Uncertainty", "", "atom", "scalar",
+        "standard deviation of that probability over the networks of a checkpoint"),
+    FieldSpec("attention", "Attention", "", "atom", "scalar",
+        "mean attention of the edges at the particle; 1 is the mean of all edges"),
+    FieldSpec("attention_bonds", "Attention bonds", "", "bond", "scalar",
+        "edges of the graph with their attention; kept: at or above the threshold; bb: both ends are B"),
+    FieldSpec("frame_glass_probability", "Glass probability of the configuration", "", "frame", "scalar",
+        "probability that the whole configuration is a glass"),
+    FieldSpec("frame_glass_uncertainty", "Glass uncertainty of the configuration", "", "frame", "scalar",
+        "standard deviation of that probability over the networks of a checkpoint"),
+    FieldSpec("glass_fraction", "Glass fraction", "", "frame", "scalar",
+        "share of the particles whose glass probability is at or above the threshold"),
+    FieldSpec("attention_threshold", "Attention threshold", "", "frame", "scalar",
+        "attention from which on an edge is kept: the trough of the distribution"),
+    FieldSpec("attention_n_disjoint_graphs", "Number of attention graphs", "", "frame", "count",
+        "connected graphs of the edges that are kept"),
+    FieldSpec("attention_n_bb_edges", "Number of B-B attention edges", "", "frame", "count",
+        "kept edges between two B"),
+    FieldSpec("attention_n_isolated_a", "Number of A without attention", "", "frame", "count",
+        "particles A without a kept edge"),
+)
+# fmt: on

@@ -1,0 +1,48 @@
+"""How an answer of a network is read: the options of a prediction, checked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GlassRule:
+    """How an answer of a network is read.
+
+    model : name of the checkpoint
+    b : names of the species that are B, all others are A; None: the species have the names of the network's
+    threshold : probability from which on a configuration, or a particle, is glass
+    attention : whether the attention is given; None: where the network has it
+    attention_threshold : attention from which on an edge is kept; None: that of the checkpoint where it has
+        one, else the trough of the frame's own distribution
+
+    Raises
+    ------
+    ValueError
+        For a value out of range.
+    """
+
+    model: str = ""
+    b: str | tuple[str, ...] | None = None
+    threshold: float = 0.5
+    attention: bool | None = None
+    attention_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.b is not None:
+            names = (self.b,) if isinstance(self.b, str) else tuple(self.b)
+            if not names or not all(isinstance(name, str) and name for name in names):
+                raise ValueError(f"b must name one species or several, found {self.b!r}.")
+            object.__setattr__(self, "b", names)
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must be a probability between 0 and 1, found {self.threshold}.")
+        if self.attention_threshold is not None and not 0 < self.attention_threshold < inf:
+            raise ValueError(
+                f"attention_threshold must be positive (1 is the mean), found {self.attention_threshold}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"b": None if self.b is None else list(self.b)}

@@ -1,0 +1,115 @@
+"""Old module paths: they still work, and say in a warning where things are now."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_SEGMENTATION, _GLASS = "families.segmentation", "families.liquid_glass"
+_LABELS, _TRANSITION = f"{_SEGMENTATION}.labels", f"{_GLASS}.transition"
+
+MOVED: dict[str, tuple[str, ...]] = {
+    "cards": ("recipes.cards",),
+    "devices": ("nn.device",),
+    "graph": ("neighbors",),
+    "kernels": ("compiled.jit", f"{_LABELS}.kernels"),
+    "lanes": ("compiled.simd",),
+    "layers": ("nn.layers",),
+    "memory": ("compiled.buffer_pool",),
+    "predict": ("api",),
+    f"{_SEGMENTATION}.composition": (f"{_LABELS}.composition",),
+    f"{_SEGMENTATION}.config": (f"{_SEGMENTATION}.rules",),
+    f"{_SEGMENTATION}.decoding": (f"{_LABELS}.assignment",),
+    f"{_SEGMENTATION}.density": (f"{_LABELS}.density", f"{_LABELS}.lattice"),
+    f"{_SEGMENTATION}.domains": (f"{_LABELS}.domains",),
+    f"{_SEGMENTATION}.hard_cases": ("recipes.segmentation.stress_cases",),
+    f"{_SEGMENTATION}.interface": (f"{_LABELS}.interface",),
+    f"{_SEGMENTATION}.prediction": (f"{_SEGMENTATION}.model",),
+    f"{_SEGMENTATION}.recipe": (f"{_SEGMENTATION}.defaults",),
+    f"{_SEGMENTATION}.series": (f"{_SEGMENTATION}.trajectory_statistics",),
+    f"{_SEGMENTATION}.threshold": (f"{_LABELS}.threshold",),
+    f"{_GLASS}.conclusions": (f"{_TRANSITION}.findings",),
+    f"{_GLASS}.config": (f"{_GLASS}.settings",),
+    f"{_GLASS}.metrics": (f"{_GLASS}.structural_metrics",),
+    f"{_GLASS}.prediction": (f"{_GLASS}.model",),
+    f"{_GLASS}.recipe": (f"{_GLASS}.defaults",),
+    f"{_GLASS}.sets": ("recipes.liquid_glass.datasets",),
+    f"{_GLASS}.slopes": (f"{_TRANSITION}.regression",),
+    f"{_GLASS}.windows": (f"{_GLASS}.crops",),
+}
+"""Old path to the new ones, in the order in which a name is looked for; all below `phaseseg`."""
+
+MOVED_NAMES: dict[str, dict[str, str]] = {
+    "checkpoint": {"default_checkpoint": "api"},
+    "fields": dict.fromkeys(("PHASE_CLASSES", "POOR", "RICH", "BOUNDARY"), f"{_SEGMENTATION}.fields"),
+    "training": {"fit": "api"},
+}
+"""Names that have left a module which is still there, and where they are."""
+
+
+def _warn(old: str, new: str) -> None:
+    # At the line that imports: frames of the import system do not count.
+    warnings.warn(f"{old} has moved to {new}; the old path will go in 0.3.0.", FutureWarning, stacklevel=3)
+
+
+class _MovedModule(ModuleType):
+    """Stands for a module that is gone: its names are those of the new ones."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        for path in MOVED[self.__name__.removeprefix("phaseseg.")]:
+            module = import_module(f"phaseseg.{path}")
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Asked last, and so only for what is not there any more."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
+        if name.startswith("phaseseg.") and name.removeprefix("phaseseg.") in MOVED:
+            return ModuleSpec(name, self)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        _warn(spec.name, f"phaseseg.{MOVED[spec.name.removeprefix('phaseseg.')][-1]}")
+        return _MovedModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+def install() -> None:
+    """Serve the old paths from now on."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
+
+
+def bound(name: str, module: ModuleType) -> Any:
+    """What becomes the attribute `name` of the package when a module of it has been imported.
+
+    `phaseseg.predict` is the function, also after the old module of that name was imported; a module that
+    names have left gets a `__getattr__` that finds them.
+    """
+    if name == "predict":
+        return module.predict
+    if name in MOVED_NAMES:
+        module.__getattr__ = partial(_moved_name, name)  # type: ignore[method-assign]
+    return module
+
+
+def _moved_name(module: str, name: str) -> Any:
+    if name not in MOVED_NAMES[module]:
+        raise AttributeError(f"module 'phaseseg.{module}' has no attribute {name!r}")
+    new = f"phaseseg.{MOVED_NAMES[module][name]}"
+    _warn(f"phaseseg.{module}.{name}", new)
+    return getattr(import_module(new), name)
