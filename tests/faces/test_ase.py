@@ -203,7 +203,7 @@ def test_calculator_with_a_model(atoms, pair):
 
 def test_options_of_a_model_are_checked_at_once(atoms, pair):
     for use in (lambda **options: annotate(atoms, **options), PhaseCalculator):
-        with pytest.raises(TypeError, match="unknown option sigma; the options of .* are threshold"):
+        with pytest.raises(TypeError, match=r"unknown option sigma; the options of .* are threshold"):
             use(model=pair, sigma=1.0)
         with pytest.raises(TypeError, match="give a species or a model, not both"):
             use(species="Fe", model=pair)

@@ -454,7 +454,7 @@ def test_options_out_of_range(model, small, options, said):
 def test_unknown_options(model, small):
     with pytest.raises(
         TypeError,
-        match="unknown option treshold; the options of .* are threshold, boundary_width",
+        match=r"unknown option treshold; the options of .* are threshold, boundary_width",
     ):
         predict(small[3000][0], model, treshold=0.4)
 
