@@ -23,7 +23,7 @@ from phaseseg.families.liquid_glass.structural_metrics import graph_counts
 from phaseseg.fields import Bonds
 from phaseseg.neighbors.graph import nearest_neighbors
 from phaseseg.testing import (
-    check_glass_fields,
+    check_fields,
     permuted,
     repeated,
     rolled_axes,
@@ -70,7 +70,7 @@ def frame(make_disorder):
 
 def test_fields_of_an_ensemble(model, frame):
     fields = predict(frame, model)
-    check_glass_fields(frame, fields)
+    check_fields(frame, fields)
     found = Network(model.config, model.members)(graph_of(frame, model.config))
     each = sigmoid(found.nodes / 1.4)
     assert_allclose(fields["glass_probability"], each.mean(axis=0), atol=1e-6)
@@ -99,7 +99,7 @@ def test_a_threshold_moves_the_verdict(model, frame):
 def test_one_network_has_no_uncertainty(plain, make_disorder):
     frame = make_disorder(343, 3)
     fields = predict(frame, plain)
-    check_glass_fields(frame, fields)
+    check_fields(frame, fields)
     assert set(fields) == {
         "glass_probability", "glass_uncertainty", "frame_glass_probability", "frame_glass_uncertainty",
         "glass_fraction",
@@ -124,7 +124,7 @@ def test_bonds_are_the_edges_of_the_graph(model, make_disorder, cell):
     elif cell == "open":
         frame = frame.replace(pbc=False)
     fields = predict(frame, model)
-    check_glass_fields(frame, fields)
+    check_fields(frame, fields)
     bonds = fields["attention_bonds"]
     near = nearest_neighbors(frame, 2)
     wanted = set()
@@ -163,7 +163,7 @@ def test_the_cut_of_the_attention(model, make_glass_checkpoint, frame):
     found = trough(attention)
     assert fields["attention_threshold"] == found.threshold and found.sentence in fields.messages
     chosen = predict(frame, model, attention_threshold=0.7)
-    check_glass_fields(frame, chosen)
+    check_fields(frame, chosen)
     assert chosen["attention_threshold"] == 0.7
     assert "Attention is cut at 0.7, as asked for." in chosen.messages
     counts = graph_counts(
@@ -179,7 +179,7 @@ def test_the_cut_of_the_attention(model, make_glass_checkpoint, frame):
 
 def test_attention_can_be_left_out(model, frame):
     fields = predict(frame, model, attention=False)
-    check_glass_fields(frame, fields)
+    check_fields(frame, fields)
     assert "attention" not in fields and not fields.level("bond")
     assert_array_equal(fields["glass_probability"], predict(frame, model)["glass_probability"])
     assert predict(frame, model, attention=True)["attention_bonds"]
@@ -330,7 +330,7 @@ def test_images_cover_the_cell(images, make_disorder):
     """A cell of 14 x 9 σ and squares of 6: three along x, two along y, evenly."""
     frame = make_disorder(150, edges=(14.0, 9.0))
     fields = predict(frame, images)
-    check_glass_fields(frame, fields)
+    check_fields(frame, fields)
     assert set(fields) == {"frame_glass_probability", "frame_glass_uncertainty"}
     mean, spread = by_hand(images, frame, [(14 / 3 * i, 4.5 * j) for i in range(3) for j in range(2)])
     assert fields["frame_glass_probability"] == pytest.approx(mean, abs=1e-6)

@@ -124,7 +124,7 @@ class Family:
     settings : dataclass of the network and its training, with a default for each; its fields are the flags of
         `phaseseg train`, a table of the documentation and a part of the card
     symmetries : what the conformance suite tests: "translation", "wrapping", "permutation", "repetition",
-        "rotation"
+        "rotation"; a model with fewer has an attribute of this name
     model : "module:name" of a class; called with a `Checkpoint` it gives a `Model`
     fit : "module:name" of a function that trains and gives a `Checkpoint`; "" for none
     evaluate : "module:name" of a function `evaluate(runs, model, **options)` that gives an `Evaluation`, with
@@ -132,6 +132,10 @@ class Family:
     summary : "module:name" of a class that puts the results of many frames together (`Summary`); "" for a
         table with a row a frame
     report : "module:name" of a function that says in sentences what a card has of the training; "" for none
+    check : "module:name" of a function `check(frame, fields)` that asserts what holds for its fields beyond
+        levels, shapes and types; `phaseseg.testing.check_fields` calls it
+    invariant : fields that the symmetries leave as they are but for rounding; if left out, all scalars and
+        probabilities of atoms
     bond_files : bonds that can be written as tables
     analyses : analyses without a network
     commands : words of the command line that only this family has, "word=module:name" of a Typer function
@@ -154,6 +158,8 @@ class Family:
     evaluate: str = ""
     summary: str = ""
     report: str = ""
+    check: str = ""
+    invariant: tuple[str, ...] = ()
     bond_files: tuple[BondFile, ...] = ()
     analyses: tuple[Analysis, ...] = ()
     commands: tuple[str, ...] = ()

@@ -32,6 +32,12 @@ FAMILY = register(
         default="liquid_glass/dmpnn-attention-v1",
         fields=FIELDS,
         options=OPTIONS,
+        symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
+        invariant=(
+            "glass_probability", "glass_uncertainty", "attention", "frame_glass_probability",
+            "frame_glass_uncertainty",
+        ),
+        check="phaseseg.families.liquid_glass.checks:check",
         model="phaseseg.families.liquid_glass.model:GlassModel",
         fit="phaseseg.families.liquid_glass.fit:fit_liquid_glass",
         bond_files=(

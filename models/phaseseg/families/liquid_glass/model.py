@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
-from phaseseg.families import Progress
+from phaseseg.families import FAMILIES, Progress
 from phaseseg.families.liquid_glass.attention import (
     attention_bonds,
     attention_counts,
@@ -84,6 +84,12 @@ class GlassModel(NetworkModel):
         check_weights(self.config.weight_shapes(), self.members)
         if not self._temperature > 0:
             raise ValueError(f"temperature_scaling must be positive, found {self._temperature}")
+
+    @property
+    def symmetries(self) -> frozenset[str]:
+        """Those of the family; where images are drawn, a network on them sees them anew."""
+        images = self.config.architecture == "cnn"
+        return frozenset({"wrapping", "permutation"}) if images else FAMILIES[self.family].symmetries
 
     def _check_rule(self, rule: GlassRule) -> None:
         if (rule.attention or rule.attention_threshold is not None) and not self.config.attention:

@@ -1,0 +1,570 @@
+"""The conformance suite: what the contract demands of every family and of every model.
+
+A check takes a model and frames that it accepts, and raises AssertionError. It gives back None, or the
+reason for which it does not apply to the model. In a test:
+
+    @pytest.mark.parametrize("check", CONFORMANCE)
+    def test_conformance(check):
+        if reason := CONFORMANCE[check](model, [frame]):
+            pytest.skip(reason)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.api import load_model, predict, predict_frames, predictor
+from phaseseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from phaseseg.families import FAMILIES, Family, Fitted, Model, Option, Part, load
+from phaseseg.fields import Bonds, Fields, Grid, Message, Table
+from phaseseg.frame import Frame, Units
+from phaseseg.specs import FIELD_SPECS, FieldSpec
+from phaseseg.testing.frames import (
+    awkward_like,
+    permuted,
+    repeated,
+    rotated,
+    slabs,
+    translated,
+    wrapped_elsewhere,
+)
+from phaseseg.testing.tolerances import EXACT, ROUNDING
+
+Check = Callable[[Any, Sequence[Frame]], str | None]
+
+NETWORK = 10.0
+"""Factor on ROUNDING for outputs of networks: layers, tanh and exp enlarge what sums lose."""
+
+
+# ------------------------------------------------------------------------------------------- fields
+
+
+def check_fields(frame: Frame, fields: Fields) -> None:
+    """Assert what holds for the result of any analysis of a frame, and what its family adds to that.
+
+    Names are registered; values have the level, shape and type of their names; numbers of the frame are
+    plain; messages have codes. Then the `check` of the families that give such fields is called.
+
+    Raises
+    ------
+    AssertionError
+    """
+    for name, value in fields.items():
+        _check_value(FIELD_SPECS[name], value, frame.n_atoms)
+    for message in fields.messages:
+        assert isinstance(message, Message) and message.strip(), f"{message!r} is no message"
+        assert message.code and not any(c.isdigit() for c in message.code), f"the code is {message.code!r}"
+    for family in FAMILIES.values():
+        if family.check and set(fields) <= {spec.name for spec in family.fields}:
+            load(family.check)(frame, fields)
+
+
+def _check_value(spec: FieldSpec, value: Any, n_atoms: int) -> None:
+    name = spec.name
+    if spec.level == "atom":
+        assert isinstance(value, np.ndarray), f"{name} is {type(value)}"
+        columns = 2 if spec.kind == "probability" else 1
+        assert value.ndim == columns and len(value) == n_atoms, f"{name} has the shape {value.shape}"
+        dtypes = {"class": ("int8",), "flag": ("int8", "bool"), "count": ("int32", "int64")}
+        allowed = dtypes.get(spec.kind, ("float32", "float64"))
+        assert value.dtype in allowed, f"{name} is {value.dtype}"
+        assert value.flags.c_contiguous and value.flags.writeable, f"{name} is not contiguous or read-only"
+        if spec.kind == "class":
+            assert np.isin(value, [known.id for known in spec.classes]).all(), f"{name} has unknown classes"
+        elif spec.kind == "probability":
+            assert value.shape[1] <= max(len(spec.classes), 2), f"{name} has {value.shape[1]} columns"
+            assert (value >= 0).all(), f"{name} has negative values"
+            assert np.allclose(value.sum(axis=1), 1, atol=1e-6), f"{name} does not add up to 1"
+        elif spec.kind == "flag":
+            assert np.isin(value, (0, 1)).all(), f"{name} has values other than 0 and 1"
+    elif spec.level == "frame":
+        allowed_types = (int,) if spec.kind in ("count", "flag", "class") else (int, float)
+        assert type(value) in allowed_types, f"{name} is {type(value)}"
+    elif spec.level == "bond":
+        assert isinstance(value, Bonds), f"{name} is {type(value)}"
+        n = len(value)
+        assert value.atoms.shape == (n, 2) and value.shifts.shape == (n, 3), f"{name}: shapes"
+        assert all(len(values) == n for values in value.columns.values()), f"{name}: lengths of columns"
+        if n:
+            assert (value.atoms[:, 0] <= value.atoms[:, 1]).all(), f"{name}: j < i"
+            assert value.atoms.min() >= 0 and value.atoms.max() < n_atoms, f"{name}: no such atom"
+            rows = np.concatenate([value.atoms, value.shifts], axis=1)
+            assert len(np.unique(rows, axis=0)) == n, f"{name} has a pair twice"
+    elif spec.level == "grid":
+        assert isinstance(value, Grid) and value.values.dtype == np.float32, f"{name} is no Grid of float32"
+        assert value.values.ndim == 3 and np.isfinite(value.values).all(), f"{name}: values"
+    else:
+        assert isinstance(value, Table), f"{name} is {type(value)}"
+        assert len({len(column) for column in value.columns.values()}) <= 1, f"{name}: lengths of columns"
+
+
+def assert_same(found: Any, expected: Any, where: str = "") -> None:
+    """Assert that two results are the same, bit for bit, messages included."""
+    if isinstance(expected, Fields):
+        assert list(found) == list(expected), f"the names are {list(found)} and {list(expected)}"
+        for name, value in expected.items():
+            assert_same(found[name], value, name)
+        assert found.messages == expected.messages
+        assert [text.code for text in found.messages] == [text.code for text in expected.messages]
+    elif isinstance(expected, np.ndarray):
+        assert found.dtype == expected.dtype, f"{where}: {found.dtype} and {expected.dtype}"
+        np.testing.assert_array_equal(found, expected, err_msg=where)
+    elif dataclasses.is_dataclass(expected):
+        assert type(found) is type(expected), where
+        for part in dataclasses.fields(expected):
+            assert_same(
+                getattr(found, part.name), getattr(expected, part.name), f"{where}.{part.name}".lstrip(".")
+            )
+    elif isinstance(expected, Mapping):
+        assert list(found) == list(expected), f"{where}: {list(found)} and {list(expected)}"
+        for key, value in expected.items():
+            assert_same(found[key], value, f"{where} {key}".strip())
+    else:
+        nan = expected != expected
+        assert type(found) is type(expected) and (found != found if nan else found == expected), (
+            f"{where}: {found!r} and {expected!r}"
+        )
+
+
+def _close(
+    found: Fields, expected: Fields, names: Sequence[str], rows: NDArray[Any] | slice, what: str
+) -> None:
+    """Assert that these fields agree within the rounding of a network."""
+    for name in names:
+        if name not in expected:
+            continue
+        one, other = np.asarray(found[name]), np.asarray(expected[name])
+        if FIELD_SPECS[name].level == "atom":
+            other = other[rows]
+        assert one.shape == other.shape, f"{name} after {what}: {one.shape} and {other.shape}"
+        if other.dtype.kind in "ib":
+            tolerance = EXACT
+        else:
+            # A plain number was computed from arrays of float32.
+            scale = float(np.nanmax(np.abs(other), initial=0.0))
+            tolerance = NETWORK * ROUNDING["float32" if other.ndim == 0 else str(other.dtype)] * scale
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=f"{name} after {what}")
+
+
+def _refused(text: object, where: str) -> None:
+    """Assert that a refusal is one line that ends with a full stop."""
+    sentence = str(text)
+    assert "\n" not in sentence and sentence.endswith(".") and 15 < len(sentence) < 500, (
+        f"{where}: this is no sentence: {sentence!r}"
+    )
+
+
+# ----------------------------------------------------------------------------------------- the model
+
+
+def _ready(model: Any, frames: Sequence[Frame]) -> Any:
+    """The model, after it has seen the frames where it has to."""
+    network: Model = load_model(model)
+    rule = network.rule()
+    return network.fit_frames(frames, rule) if isinstance(network, Fitted) else network
+
+
+def _family(model: Model) -> Family:
+    return FAMILIES[model.checkpoint.family]
+
+
+def _symmetries(model: Model) -> frozenset[str]:
+    found: frozenset[str] = getattr(model, "symmetries", _family(model).symmetries)
+    return found
+
+
+def _invariant(model: Model) -> list[str]:
+    """Fields that the symmetries leave as they are."""
+    family = _family(model)
+    return list(family.invariant) or [
+        spec.name for spec in family.fields if spec.level == "atom" and spec.kind in ("scalar", "probability")
+    ]
+
+
+def check_output(model: Any, frames: Sequence[Frame]) -> str | None:
+    """Fields are those of the declaration and of the family's own check; a frame is left as it was; the same
+    frame gives the same bits."""
+    network = _ready(model, frames)
+    declared = {spec.name for spec in _family(network).fields}
+    for frame in frames:
+        before = pickle.dumps(frame)
+        first = predict(frame, network)
+        assert pickle.dumps(frame) == before, "the frame was changed"
+        assert set(first) <= declared, f"not declared: {sorted(set(first) - declared)}"
+        check_fields(frame, first)
+        assert_same(predict(frame, network), first)
+    return None
+
+
+def check_awkward(model: Any, frames: Sequence[Frame]) -> str | None:
+    """Awkward frames are analyzed, or refused in one sentence; an ordinary one of them is not refused."""
+    for frame in frames:
+        refused = refused_frames(model, frame)
+        assert "orthogonal" not in refused, refused["orthogonal"]
+    return None
+
+
+def refused_frames(model: Any, frame: Frame) -> dict[str, str]:
+    """The sentences by which awkward frames like this one are refused, by the names of the frames.
+
+    All others are analyzed and checked. They have about 100 atoms, or as many as this frame where 100 are too
+    few for the model.
+    """
+    network = _ready(model, [frame])
+    size = 1.0
+    try:
+        predict(awkward_like(frame)["orthogonal"](), network)
+    except ValueError:
+        size = max(1.0, (frame.n_atoms / 80) ** (1 / frame.n_dimensions))
+    refused = {}
+    for kind, make in awkward_like(frame, size).items():
+        awkward = make()
+        try:
+            fields = predict(awkward, network)
+        except ValueError as error:
+            _refused(error, kind)
+            refused[kind] = str(error)
+            continue
+        try:
+            check_fields(awkward, fields)
+        except AssertionError as error:
+            raise AssertionError(f"{kind}: {error}") from error
+    return refused
+
+
+def check_halves(model: Any, frames: Sequence[Frame]) -> str | None:
+    """Options of the part "read" do not enter into `run`, and reading leaves an output as it was."""
+    network = _ready(model, frames)
+    family = _family(network)
+    options = family.options_of("read")
+    if not options:
+        return "no option is only read"
+    frame, rule = frames[0], network.rule()
+    output = network.run(frame, rule)
+    expected = network.fields(frame, output, rule)
+    for option in options:
+        for value in option_values(option):
+            try:
+                other = network.rule(**{option.name: value})
+            except ValueError as error:
+                _refused(error, f"{option.name}={value!r}")
+                continue
+            read = network.fields(frame, output, other)
+            check_fields(frame, read)
+            assert_same(read, predict(frame, network, **{option.name: value}))
+    assert_same(network.fields(frame, output, rule), expected)
+    return None
+
+
+def check_options(model: Any, frames: Sequence[Frame]) -> str | None:
+    """Every option is taken, or refused in one sentence; unknown ones and values out of range are refused.
+
+    None is the default of every option.
+    """
+    network = _ready(model, frames)
+    options = _family(network).options_of("run", "read")
+    try:
+        network.rule(no_such_option=1)
+    except TypeError as error:
+        missing = [option.name for option in options if option.name not in str(error)]
+        assert not missing, f"the sentence does not name {', '.join(missing)}: {error}"
+        assert "no_such_option" in str(error), error
+        _refused(error, "an unknown option")
+    else:
+        raise AssertionError("an unknown option was taken")
+    plain = network.rule()
+    assert network.rule(**{option.name: None for option in options}) == plain, "None is not the default"
+    assert pickle.loads(pickle.dumps(plain)) == plain and isinstance(plain.to_dict(), dict)
+    for option in options:
+        for value in option_values(option):
+            try:
+                fields = predict(frames[0], network, **{option.name: value})
+            except ValueError as error:
+                _refused(error, f"{option.name}={value!r}")
+            else:
+                check_fields(frames[0], fields)
+        for value in bad_values(option):
+            try:
+                network.rule(**{option.name: value})
+            except ValueError as error:
+                assert option.name in str(error), f"the sentence does not name {option.name}: {error}"
+                _refused(error, f"{option.name}={value!r}")
+            else:
+                raise AssertionError(f"{option.name}={value!r} was taken")
+    return None
+
+
+def option_values(option: Option) -> list[Any]:
+    """Some values that an option may have by its declaration."""
+    if option.choices:
+        return list(option.choices)
+    if option.type is bool:
+        return [True, False]
+    if option.type not in (int, float):
+        return []
+    low, high = option.low, option.high
+    default = option.default if isinstance(option.default, int | float) else None
+    if low is not None and high is not None:
+        found = [low + 0.3 * (high - low), low + 0.8 * (high - low)]
+    elif low is not None:
+        found = [low + 1, low + 0.5, low if not option.open else low + 2]
+    else:
+        found = [default * 0.8, default * 1.3] if default else [1]
+    return [option.type(value) for value in found]
+
+
+def bad_values(option: Option) -> list[Any]:
+    """Some values that an option cannot have by its declaration."""
+    if option.choices:
+        return ["no such choice"]
+    if option.type not in (int, float) or (option.low is None and option.high is None):
+        return []
+    found: list[Any] = [float("nan")]
+    for bound, outward in ((option.low, -1), (option.high, 1)):
+        if bound is not None:
+            found += [bound + outward] + [bound] * option.open
+    return found
+
+
+def check_refusals(model: Any, frames: Sequence[Frame]) -> str | None:
+    """A frame without atoms, of other units, or on a device that there is none, is refused in one sentence.
+
+    Unknown species are refused, or make no difference to what is checked. A sentence about a frame begins
+    with its source.
+    """
+    network = _ready(model, frames)
+    frame = frames[0].replace(source="here.xyz, frame 3")
+    units = [name for name in get_args(Units) if name != network.checkpoint.units]
+    nothing = permuted(frame, np.arange(0))
+    for wrong in (nothing, *(frame.replace(units=name) for name in units)):
+        try:
+            predict(wrong, network)
+        except ValueError as error:
+            _refused(error, "a frame that cannot be used")
+            assert str(error).startswith("here.xyz, frame 3: "), f"where? {error}"
+        else:
+            raise AssertionError(f"{wrong.n_atoms} atoms in the units {wrong.units} were taken")
+    strangers = frame.replace(species_names=tuple(f"X{i}" for i in range(len(frame.species_names))))
+    try:
+        fields = predict(strangers, network)
+    except ValueError as error:
+        _refused(error, "unknown species")
+        assert str(error).startswith("here.xyz, frame 3: "), f"where? {error}"
+    else:
+        check_fields(strangers, fields)
+    try:
+        network.run(frame, network.rule(), device="abacus")
+    except ValueError as error:
+        _refused(error, "an unknown device")
+    else:
+        raise AssertionError("an unknown device was taken")
+    return None
+
+
+def check_symmetries(model: Any, frames: Sequence[Frame]) -> str | None:
+    """What the family, or the model, declares to change nothing changes nothing."""
+    network = _ready(model, frames)
+    declared, names = _symmetries(network), _invariant(network)
+    if not declared:
+        return "no symmetry is declared"
+    for frame in frames:
+        n, d = frame.n_atoms, frame.n_dimensions
+        order = np.random.default_rng(1).permutation(n)
+        edge = float(np.linalg.norm(frame.cell[0]))
+        moved: dict[str, tuple[Frame, Any]] = {
+            "translation": (translated(frame, np.array([0.21, -1.27, 0.02]) * edge), slice(None)),
+            "wrapping": (wrapped_elsewhere(frame), slice(None)),
+            "permutation": (permuted(frame, order), order),
+            "rotation": (rotated(frame), slice(None)),
+        }
+        if frame.pbc[:d].all():
+            times = (2, 1, 2) if d == 3 else (2, 2, 1)
+            moved["repetition"] = (repeated(frame, times), np.tile(np.arange(n), 4))
+        expected = predict(frame, network)
+        for what in sorted(declared & set(moved)):
+            other, rows = moved[what]
+            found = predict(other, network)
+            assert set(found) == set(expected)
+            _close(found, expected, names, rows, what)
+    return None
+
+
+def check_slabs(model: Any, frames: Sequence[Frame]) -> str | None:
+    """The outputs of slabs with their halo, merged, are the output of the frame."""
+    network = _ready(model, frames)
+    if not np.isfinite(network.halo):
+        return "the halo is infinite: whole frames only"
+    assert network.halo >= 0
+    rule = network.rule()
+    for frame in frames:
+        expected = network.fields(frame, network.run(frame, rule), rule)
+        for axis in range(frame.n_dimensions):
+            parts = []
+            for slab in slabs(frame, network.halo, n=2 + axis, axis=axis):
+                assert len(slab.frame), "a slab without atoms"
+                parts.append(Part(network.run(slab.frame, rule), slab.own, slab.atoms))
+            found = network.fields(frame, network.merge(frame, parts), rule)
+            check_fields(frame, found)
+            _close(found, expected, _invariant(network), slice(None), f"cutting across axis {axis}")
+    return None
+
+
+def check_file(model: Any, frames: Sequence[Frame]) -> str | None:
+    """A checkpoint that is written, read and sent to another process gives the same bits."""
+    network = _ready(model, frames)
+    checkpoint: Checkpoint = network.checkpoint
+    make = load(_family(network).model)
+    frame, rule = frames[0], network.rule()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "copy.safetensors"
+        save_checkpoint(checkpoint, path)
+        copy = load_checkpoint(path)
+        assert copy.hash == checkpoint.hash and copy.config == checkpoint.config
+        assert copy.card == checkpoint.card and copy.ranges == checkpoint.ranges
+        again = make(copy)
+        if isinstance(again, Fitted):
+            return "what a fit over frames has learned is not in the checkpoint"
+        expected = predict(frame, network)
+        assert_same(predict(frame, again), expected)
+        sent = pickle.loads(pickle.dumps(predictor(str(path), rule)))
+        assert_same(sent(frame), expected)
+    return None
+
+
+def check_workers(model: Any, frames: Sequence[Frame]) -> str | None:
+    """Frames give the same bits together and alone, in this process and in two others."""
+    some = [*frames, *frames][:3]
+    alone = list(predict_frames(some, model))
+    network = _ready(model, some)
+    for frame, expected in zip(some, alone, strict=True):
+        assert_same(network.fields(frame, network.run(frame, network.rule()), network.rule()), expected)
+    for found, expected in zip(predict_frames(some, model, workers=2), alone, strict=True):
+        assert_same(found, expected)
+    return None
+
+
+class _Interrupt(Exception):
+    pass
+
+
+def check_progress(model: Any, frames: Sequence[Frame]) -> str | None:
+    """Progress goes from 0 to 1, changes nothing, and may end the work."""
+    network = _ready(model, frames)
+    frame, rule = frames[0], network.rule()
+    seen: list[float] = []
+
+    def report(fraction: float, text: str) -> None:
+        assert isinstance(text, str)
+        seen.append(fraction)
+
+    def stop(fraction: float, text: str) -> None:
+        raise _Interrupt
+
+    expected = predict(frame, network)
+    assert_same(network.fields(frame, network.run(frame, rule, progress=report), rule), expected)
+    if not seen:
+        return "no progress is reported"
+    assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] <= 1, f"the fractions are {seen}"
+    try:
+        network.run(frame, rule, progress=stop)
+    except _Interrupt:
+        pass
+    else:
+        raise AssertionError("the work went on after an interruption")
+    assert_same(predict(frame, network), expected)
+    return None
+
+
+CONFORMANCE: Mapping[str, Check] = {
+    "output": check_output,
+    "awkward frames": check_awkward,
+    "halves": check_halves,
+    "options": check_options,
+    "refusals": check_refusals,
+    "symmetries": check_symmetries,
+    "slabs": check_slabs,
+    "file": check_file,
+    "progress": check_progress,
+    "workers": check_workers,
+}
+"""The checks of `check_conformance` by name. "workers" starts processes, which takes some seconds."""
+
+
+def check_conformance(model: Any, *frames: Frame, without: Sequence[str] = ()) -> dict[str, str]:
+    """Assert that a model, and its family, keep the contract.
+
+    Parameters
+    ----------
+    model : as for `phaseseg.load_model`; "workers" needs one that can be sent to processes, as a file can
+    frames : some that the model accepts, of a few hundred atoms
+    without : names of `CONFORMANCE` that are left out
+
+    Returns
+    -------
+    dict
+        The checks that do not apply to the model, each with the reason.
+
+    Raises
+    ------
+    AssertionError
+        The sentence begins with the name of the check.
+    """
+    check_family(_family(load_model(model)))
+    reasons = {}
+    for name, check in CONFORMANCE.items():
+        if name in without:
+            continue
+        try:
+            reason = check(model, frames)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+        if reason:
+            reasons[name] = reason
+    return reasons
+
+
+# ---------------------------------------------------------------------------------------- the family
+
+
+def check_family(family: Family) -> None:
+    """Assert that a declaration is complete and that all it points to is there.
+
+    Raises
+    ------
+    AssertionError
+    """
+    assert FAMILIES[family.name] == family, "the family is not registered"
+    assert family.title and family.status in ("experimental", "stable", "deprecated")
+    assert family.units and set(family.units) <= set(get_args(Units))
+    for spec in family.fields:
+        assert FIELD_SPECS[spec.name] == spec and spec.title and spec.description, spec.name
+        assert bool(spec.classes) or spec.kind not in ("class", "probability"), f"{spec.name} has no classes"
+    known = {spec.name for spec in family.fields}
+    assert set(family.invariant) <= known and {bonds.field for bonds in family.bond_files} <= known
+    assert family.symmetries <= {"translation", "wrapping", "permutation", "repetition", "rotation"}
+    names = [option.name for option in family.options]
+    assert len(set(names)) == len(names), f"an option is there twice: {names}"
+    for option in family.options:
+        assert option.help and option.name.isidentifier(), option.name
+        if option.default is not None:
+            assert not option.choices or option.default in option.choices, f"{option.name}: default"
+            assert isinstance(option.default, (option.type, int)), f"{option.name}: default"
+    if family.settings is not None:
+        family.settings()
+    bare = (family.model, family.fit, family.evaluate, family.summary, family.report, family.check)
+    words = [word.partition("=")[2] for word in family.commands]
+    for reference in (*bare, *(a.make for a in family.analyses), *words, *family.readers):
+        if reference:
+            module, _, name = reference.partition(":")
+            assert name and find_spec(module) is not None, f"{reference} is not there"
+    if family.default:
+        assert load_checkpoint(family.default).family == family.name
