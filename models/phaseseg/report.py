@@ -6,8 +6,9 @@ A report is a folder: one HTML page that needs nothing beside it, and its figure
 from __future__ import annotations
 
 import base64
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, wraps
@@ -16,6 +17,8 @@ from io import BytesIO
 from math import inf, isfinite, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
+
+import numpy as np
 
 from phaseseg.fields import Table
 from phaseseg.io import OutputError, atomic_output, write_table
@@ -145,6 +148,69 @@ def write_parts(
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)
     return folder
+
+
+def plain(value: Any) -> Any:
+    """Plain values for JSON: tables become lists of rows, arrays lists, and NaN and infinity None."""
+    if isinstance(value, Table):
+        return [plain(row) for row in value.rows()]
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def write_evaluation(
+    directory: str | os.PathLike[str],
+    title: str,
+    lead: str,
+    sections: Sequence[tuple[str, Sequence[str], Sequence[str]]],
+    figures: Iterable[tuple[str, str, Figure]],
+    tables: Mapping[str, Table],
+    numbers: Mapping[str, Any],
+    messages: Sequence[str] = (),
+) -> Path:
+    """Write an evaluation: `report.html`, figures (PNG), tables (CSV) and all numbers in `metrics.json`.
+
+    Parameters
+    ----------
+    directory : made if missing; files of these names in it are replaced
+    lead : HTML, below the title
+    sections : heading, names of tables, and names of figures or what they begin with before a `_`; those that
+        are not there are left out
+    figures : name, caption and figure
+    numbers : plain values
+
+    Returns
+    -------
+    Path
+        Of `report.html`.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written. Every file is whole or not there.
+    """
+    pictures = [(name, caption, png(figure)) for name, caption, figure in figures]
+    folder = write_parts(directory, pictures, tables)
+    with atomic_output(folder / "metrics.json") as temporary:
+        text = json.dumps(numbers, ensure_ascii=False, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    shown = []
+    for heading, names, drawn in sections:
+        body = "<br>".join(html_table(tables[name]) for name in names if name in tables)
+        for name, caption, picture in pictures:
+            if name in drawn or name.partition("_")[0] in drawn:
+                body += html_figure(name, caption, picture)
+        if body:
+            shown.append((heading, body))
+    beside = (
+        "The figures (PNG), the tables (CSV) and all numbers\n(metrics.json) are in the folder of this page."
+    )
+    return write_page(folder, html_page(title, lead, shown, messages=messages, beside=beside))
 
 
 def write_page(folder: Path, text: str) -> Path:

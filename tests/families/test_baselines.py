@@ -10,12 +10,12 @@ from phaseseg.families.segmentation.baselines import (
     NeighborFraction,
     baselines,
     best_threshold,
-    decode,
     fit_thresholds,
 )
-from phaseseg.families.segmentation.evaluation import WIDTHS, Segmentation, WeakLabels, compare
+from phaseseg.families.segmentation.comparison import compare
 from phaseseg.families.segmentation.fields import BOUNDARY, RICH
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
+from phaseseg.families.segmentation.methods import WIDTHS, Segmentation, WeakLabels, decode
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
 from phaseseg.recipes.segmentation.stress_cases import (

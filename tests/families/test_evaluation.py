@@ -5,24 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from phaseseg.families.segmentation.evaluation import (
+from phaseseg.families.segmentation.comparison import Case, Comparison, Comparisons, cases_of, compare
+from phaseseg.families.segmentation.evaluation import evaluate
+from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
+from phaseseg.families.segmentation.labels.weak_labels import label_frame
+from phaseseg.families.segmentation.methods import (
     WIDTHS,
-    Case,
     Column,
-    Comparison,
-    Evaluation,
     Prediction,
     Segmentation,
     WeakLabels,
-    cases_of,
-    compare,
-    evaluate,
     one_member,
 )
-from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
-from phaseseg.families.segmentation.evaluation_report import write_evaluation
-from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
-from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
@@ -187,15 +182,14 @@ def test_predictions_and_members(make_checkpoint, small):
 def test_evaluate_a_model_with_everything(make_checkpoint, small, tmp_path):
     model = SegmentationModel(make_checkpoint(n_members=2, cut=0.33))
     runs = {f"{t} K": small[t][:2] for t in (3000, 4000)}
-    seen = []
-    result = evaluate(runs, model, members=True, progress=lambda case: seen.append(case.group))
-    assert seen == ["3000 K", "3000 K", "4000 K", "4000 K"]
+    result = evaluate(runs, model, members=True)
+    assert [row.group for row in result.rows] == ["3000 K", "3000 K", "4000 K", "4000 K"]
     assert result.methods == (model.name, "member 1", "member 2")
     numbers = result.pooled().numbers()
     assert numbers["error"] < 0.06 and numbers["auc"] > 0.95
     stages = {row["stage"] for row in result.tables()["time"].rows() if row["method"] == model.name}
     assert stages == {"network", "decoding", "weak labels"}
-    page = write_evaluation(tmp_path / "report", result, {"version": "x"})
+    page = result.write(tmp_path / "report", {"version": "x"})
     names = {path.name for path in page.parent.iterdir()}
     assert {"report.html", "metrics.json", "scores.csv", "roc.png", "confusion.png", "slices_0.68.png",
             "reliability.png", "composition.png", "confusion_2.7.csv"} <= names  # fmt: skip
@@ -207,7 +201,7 @@ def test_evaluate_a_model_with_everything(make_checkpoint, small, tmp_path):
 def test_bad_widths_are_refused(make_checkpoint, small, widths):
     model = SegmentationModel(make_checkpoint())
     with pytest.raises(ValueError, match="boundary widths"):
-        evaluate({"a": small[3000][:1]}, model, widths=widths)
+        evaluate({"a": small[3000][:1]}, model, boundary_width=widths)
 
 
 def test_no_frames(make_checkpoint):
@@ -266,4 +260,4 @@ def test_the_roc_table_holds_the_ends_and_the_bend():
     x, y = table.columns["false positive rate"], table.columns["true positive rate"]
     assert len(table) <= 250 and (x[0], y[0]) == (0, 0) and (x[-1], y[-1]) == (1, 1)
     assert (np.diff(x) >= 0).all() and (np.diff(y) >= 0).all()
-    assert isinstance(one(frame, Planted()), Evaluation)
+    assert isinstance(one(frame, Planted()), Comparisons)

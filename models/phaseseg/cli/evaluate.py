@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from phaseseg.cli.console import (
     AsJson,
@@ -35,13 +33,9 @@ from phaseseg.cli.console import (
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
-    from phaseseg.families.segmentation.evaluation import Evaluation, Method
-    from phaseseg.families.segmentation.model import SegmentationModel
     from phaseseg.fields import Table
     from phaseseg.frame import Frame
-
-# Frames that baselines are fitted to where nothing else is at hand.
-FITTED = 8
+    from phaseseg.report import TextTable
 
 
 def evaluate_command(
@@ -80,13 +74,11 @@ def evaluate_command(
 ) -> None:
     """Compare predictions of a network with weak labels, or with labels of your own."""
     with exit_codes(f"The report in {report} was not written." if report else ""):
-        from phaseseg.api import load_model
-        from phaseseg.families.segmentation.evaluation import WIDTHS, evaluate
+        from phaseseg.api import evaluate, load_model
         from phaseseg.report import duration
 
         with usage_errors():
-            widths = tuple(boundary_width or WIDTHS)
-            for width in widths:
+            for width in boundary_width or ():
                 if not (isfinite(width) and width >= 0):
                     raise ValueError(f"--boundary-width must be a length in Å not below 0, found {width}.")
             _writable_folder(report)
@@ -94,25 +86,18 @@ def evaluate_command(
             fitting = _readers(baseline_data or [], types, None, format, fields=False)
         network = load_model(model, "segmentation")
         start = perf_counter()
-        beside: list[Method] = []
-        notes: list[str] = []
-        if baselines or baseline_data:
-            beside, sentence = _baselines(network, fitting or readers, given=bool(fitting))
-            notes.append(sentence)
         name = input[0].name if len(input) == 1 else f"{len(input)} files"
         with frame_progress(name, shown=not quiet and not as_json) as counted:
             runs = {run: counted(reader(), f"evaluating {run}") for run, reader in readers.items()}
             result = evaluate(
-                runs, network, reference=reference, widths=widths, baselines=beside, members=members,
-                device=device,
+                runs, network, reference=reference, boundary_width=boundary_width or None,
+                baselines=baselines, members=members, device=device,  # type: ignore[arg-type]
+                baseline_data={run: reader() for run, reader in fitting.items()},
             )  # fmt: skip
-        result.messages.update(dict.fromkeys(notes))
         seconds = perf_counter() - start
         about = _about(network, input, seconds)
         if report is not None:
-            from phaseseg.families.segmentation.evaluation_report import write_evaluation
-
-            page = write_evaluation(report, result, about)
+            page = result.write(report, about)
             if not quiet:
                 note(f"Written: {page}")
         if as_json:
@@ -121,8 +106,8 @@ def evaluate_command(
             for sentence in result.messages:
                 note(sentence)
             if not as_json:
-                _print_evaluation(result, name)
-            n = len(result.rows)
+                _print(result.shown(name))
+            n = len(result)
             note(f"{n:,} frame{'s' * (n > 1)} evaluated in {duration(seconds)}.")
 
 
@@ -144,103 +129,31 @@ def _readers(
     return readers
 
 
-def _baselines(
-    network: SegmentationModel, readers: Mapping[str, Callable[[], Iterator[Frame]]], given: bool
-) -> tuple[list[Method], str]:
-    """The methods without a network, and a sentence on what they were fitted to."""
-    from phaseseg.families.segmentation.baselines import baselines, fit_thresholds
-
-    kept = network.checkpoint.card.get("baselines")
-    if kept and not given:
-        words = "the data of the checkpoint, as its card says"
-        thresholds = {key: float(kept[key]) for key in ("fraction", "bins", "density", "sigma")}
-    else:
-        most = None if given else FITTED
-        frames = islice((frame for reader in readers.values() for frame in reader()), most)
-        thresholds = fit_thresholds(frames, network.label_rule)
-        words = "--baseline-data" if given else "the first of the evaluated frames themselves, in their favor"
-    return baselines(network.label_rule, thresholds), f"Thresholds of the baselines were fitted to {words}."
-
-
-def _about(network: SegmentationModel, inputs: Sequence[Path], seconds: float) -> dict[str, Any]:
+def _about(network: Any, inputs: Sequence[Path], seconds: float) -> dict[str, Any]:
     return {
         "version": __version__,
         "checkpoint": {"name": network.name, "hash": network.checkpoint.hash},
-        "label_rule": network.label_rule.to_dict(),
         "inputs": [path.name for path in inputs],
         "seconds": seconds,
     }
 
 
-def _print_evaluation(result: Evaluation, name: str) -> None:
-    from phaseseg.report import value_and_error
-
-    pooled = result.pooled()
-    n = pooled.n_frames
-    agree = int(pooled.verdicts.trace())
-    console = results_console()
-    what = "1 frame" if n == 1 else f"{n} frames, ± standard deviation over them"
-    scores = list(result.score_table().rows())
-    several = len(result.methods) > 1
-
-    def put(title: str, headings: Sequence[str]) -> None:
-        from rich.table import Table as RichTable
-
-        shown = RichTable(title=title, title_justify="left", title_style="bold")
-        shown.add_column("method")
-        for heading in headings:
-            shown.add_column(heading.partition(",")[0], justify="right", no_wrap=True)
-        for k, row in enumerate(scores):
-            cells = [_score(row[h], row.get(f"{h} ±", float("nan"))) for h in headings]
-            shown.add_row(row["method"], *cells, style="bold" if several and k == 0 else None)
-        console.print(shown)
-
-    put(
-        f"{name} against {result.reference} ({what})",
-        ("two-class error", "AUC", "calibration error", "shift (Å)", "rms (Å)"),
-    )
-    for width in result.widths:
-        kinds = ("macro F1", "poor F1", "rich F1", "boundary F1", "micro F1")
-        put(f"three classes, boundary {width:g} Å", [f"{kind}, {width:g} Å" for kind in kinds])
-    _print_contents(console, result.content_table(), min(result.widths))
-    times = [row for row in result.time_table().rows() if row["method"] == result.methods[0]]
-    parts = ", ".join(f"{row['stage']} {value_and_error(row['seconds a frame'])} s" for row in times)
-    console.print(f"Phases as in the reference: {agree} of {n} frames. A frame takes: {parts}.")
-
-
-def _score(value: float, error: float) -> str:
-    """Four digits behind the point, as scores are compared by; five of what is nearly 1."""
-    if not isfinite(value):
-        return "–"
-    digits = 5 if 0.999 < value < 1 else 4
-    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if isfinite(error) else "")
-
-
-def _print_contents(console: Console, table: Table, width: float) -> None:
+def _print(shown: Iterable[TextTable | str]) -> None:
     from rich.table import Table as RichTable
 
-    rows = list(table.rows())
-    if not any(isfinite(row["reference (wt%)"]) for row in rows):
-        return
-    shown = RichTable(
-        title=f"composition without the boundary of {width:g} Å, wt%", title_justify="left",
-        title_style="bold",
-    )  # fmt: skip
-    elements = list(dict.fromkeys(str(row["element"]) for row in rows))
-    shown.add_column("phase")
-    shown.add_column("")
-    for element in elements:
-        shown.add_column(element, justify="right", no_wrap=True)
-    found = {(row["phase"], row["element"]): row for row in rows}
-    for phase in ("rich", "poor"):
-        for label, column in (("reference", "reference (wt%)"), ("prediction", "prediction (wt%)")):
-            values = [found[phase, e][column] for e in elements]
-            shown.add_row(phase, label, *(f"{v:.3f}" if isfinite(v) else "–" for v in values))
-        changes = [found[phase, e]["relative difference (%)"] for e in elements]
-        shown.add_row(
-            phase, "difference", *(f"{v:+.2f} %" if isfinite(v) else "–" for v in changes), end_section=True
-        )
-    console.print(shown)
+    console = results_console()
+    for one in shown:
+        if isinstance(one, str):
+            console.print(one)
+            continue
+        table = RichTable(title=one.title, title_justify="left", title_style="bold")
+        for k, heading in enumerate(one.headings):
+            number = k >= one.n_labels
+            table.add_column(heading, justify="right" if number else "left", no_wrap=number)
+        for k, row in enumerate(one.rows):
+            style = one.styles[k] if k < len(one.styles) else None
+            table.add_row(*row, style=style, end_section=k in one.ends)
+        console.print(table)
 
 
 # -------------------------------------------------------------------------------------- select

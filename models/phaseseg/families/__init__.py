@@ -43,7 +43,8 @@ class Option:
     """One thing that may be asked of a family: the same in Python, on the command line and in OVITO.
 
     name : keyword in Python and trait in OVITO
-    type : bool, int, float, str, or tuple for names that are separated by commas in a text
+    type : bool, int, float, str, tuple for names that are separated by commas in a text, or `Path` for
+        trajectories, which a face reads as it reads its input and hands over as runs
     default : None where the checkpoint or the frame decides
     help : one line
     part : "run" if the networks must run again when it changes, "read" if their output is only read anew,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from phaseseg.families import Analysis, Family, Option, register
 from phaseseg.families.segmentation.fields import FIELDS
 from phaseseg.families.segmentation.rules import PredictionRule
@@ -34,6 +36,23 @@ OPTIONS = (
         "Atoms farther than this from the interface are the bulk of their phase, Å.",
         low=0, label="Bulk begins at (Å)", group="Interface",
     ),
+    Option(
+        "reference", str, "weak",
+        "weak: labels by the rule of the checkpoint; or a column of the files with 0 poor, 1 rich and, if "
+        "there are any, 2 boundary.",
+        part="evaluate",
+    ),
+    Option(
+        "boundary_width", float, None,
+        "Thickness of the boundary, Å; may be repeated. 2.7 and 0.68 if left out.",
+        part="evaluate", low=0, multiple=True,
+    ),
+    Option("baselines", bool, False, "Also methods without a network, for comparison.", part="evaluate"),
+    Option(
+        "baseline_data", Path, None, "Trajectory that the baselines are fitted to; may be repeated.",
+        part="evaluate", multiple=True,
+    ),
+    Option("members", bool, False, "Also every network of the checkpoint alone.", part="evaluate"),
 )  # fmt: skip
 
 FAMILY = register(

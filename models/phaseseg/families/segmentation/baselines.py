@@ -1,8 +1,7 @@
-"""Methods without a network, to stand beside one: local composition, cuts of the density, bins.
+"""Methods without a network, to compare one with: local composition, cuts of the density, bins.
 
-Each is called with a frame and boundary widths, as `evaluation.Method`. Their thresholds are fitted to the
-frames that a network is trained on. A method that has a density takes the boundary from its own cut; one
-that only has a number for each atom, from that number smoothed as the scores of networks are.
+Their thresholds are fitted to the frames that a network is trained on. A method that has a density takes
+the boundary from its own cut; one that only has a number per atom smooths it as the scores of networks are.
 """
 
 from __future__ import annotations
@@ -15,15 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.evaluation import Method, Segmentation, WeakLabels
-from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.inference import node_features
-from phaseseg.families.segmentation.labels.assignment import has_interface, one_phase, split_atoms
 from phaseseg.families.segmentation.labels.density import DensityField
-from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.lattice import Lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold
-from phaseseg.families.segmentation.model import score_field
+from phaseseg.families.segmentation.methods import BOUND, Method, Segmentation, WeakLabels, decode
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame
@@ -32,61 +27,12 @@ CUTOFF = 6.0
 """Å: of the neighbors whose composition is judged, as in the paper's features."""
 BIN = 8.5
 """Å: of the space decomposition by the authors of the paper."""
-BOUND = 3.0  # of numbers that are smoothed into a field; their scale does not matter otherwise
-SIGMA, VOXEL = 1.0, 0.75  # Å: of that field, as for the scores of networks
-
-
-def decode(
-    frame: Frame,
-    score: NDArray[np.floating[Any]],
-    widths: Sequence[float],
-    *,
-    min_volume: float = 200.0,
-    undecided: NDArray[np.bool_] | None = None,
-    start: float | None = None,
-) -> Segmentation:
-    """Sides, distances and classes that follow from any number per atom that is above 0 in the rich phase.
-
-    What is done with the scores of networks, at level 0: smoothed with a local-linear Gaussian of 1 Å,
-    domains of at least `min_volume` (Å^3) kept, distances to the surface where the field is 0.
-
-    score : (n_atoms,) between -3 and 3
-    undecided : (n_atoms,) bool, atoms whose side is that of the field around them, not that of their number
-    start : when the work began
-    """
-    start = perf_counter() if start is None else start
-    numbers = np.ascontiguousarray(score, dtype=np.float32)
-    field = score_field(frame, numbers, sigma=SIGMA, voxel=VOXEL, bound=BOUND)
-    domains = find_domains(field.grid.values, 0.0, field.lattice, min_volume=min_volume)
-    if not has_interface(domains, field.grid):
-        whole = RICH if domains.n_kept else POOR
-        split = one_phase(frame.n_atoms, whole)
-        return Segmentation(
-            np.full(frame.n_atoms, whole == RICH), split.distance, dict.fromkeys(widths, split.phase), 0,
-            score=numbers, seconds={"baseline": perf_counter() - start},
-        )  # fmt: skip
-    order = field.atoms.order
-    sides = numbers[order] >= 0
-    if undecided is not None:
-        sides = np.where(undecided[order], field.interpolated() >= 0, sides)
-    split = split_atoms(frame, field, 0.0, domains, sides, boundary_width=max(widths))
-    rich = split.domain > 0
-    phases = {
-        width: np.where(
-            (np.abs(split.distance) <= width / 2) & (width > 0), BOUNDARY, np.where(rich, RICH, POOR)
-        ).astype(np.int8)
-        for width in widths
-    }
-    return Segmentation(
-        rich, split.distance, phases, domains.n_kept, score=numbers,
-        seconds={"baseline": perf_counter() - start},
-    )  # fmt: skip
 
 
 def best_threshold(values: NDArray[np.floating[Any]], rich: NDArray[np.bool_]) -> float:
-    """The threshold that puts fewest items on the wrong side when `values >= threshold` is called rich.
+    """The threshold that puts the fewest atoms on the wrong side if `values >= threshold` means rich.
 
-    Half way between two neighboring values; of several equally good ones the middle one.
+    It lies half way between two neighboring values. Of several equally good thresholds it is the middle one.
 
     Examples
     --------
@@ -108,10 +54,10 @@ def best_threshold(values: NDArray[np.floating[Any]], rich: NDArray[np.bool_]) -
 
 
 class NeighborFraction:
-    """Threshold on the share of the target species among the neighbors within 6 Å.
+    """Threshold on the fraction of the target species among the neighbors within 6 Å.
 
     The simplest use of a feature that the paper gives its networks (S. Shakya and B. B. Karki, KDIR 2025,
-    DOI 10.5220/0013709400004000). The atom itself does not count; without neighbors the share is 0.
+    DOI 10.5220/0013709400004000). The atom itself does not count; without neighbors the fraction is 0.
     """
 
     def __init__(self, target: Sequence[str], threshold: float, *, min_volume: float = 200.0) -> None:
@@ -119,7 +65,7 @@ class NeighborFraction:
         self.name = f"{'+'.join(target)} fraction within {CUTOFF:g} Å"
 
     def values(self, frame: Frame) -> NDArray[np.float32]:
-        """(n_atoms,) share of the target among the neighbors."""
+        """(n_atoms,) fraction of the target among the neighbors."""
         names = frame.species_names
         config = NetworkConfig(
             names, tuple(name for name in self.target if name in names), features="counts", cutoff=CUTOFF
@@ -133,12 +79,13 @@ class NeighborFraction:
 
 
 class CompositionBins:
-    """Threshold on the share of the target species in cubes of 8.5 Å: atoms are what their cube is.
+    """Threshold on the fraction of the target species in cubes of 8.5 Å; an atom has the phase of its cube.
 
-    The space decomposition that the authors of the paper used before it (S. Shakya et al., Sci. Rep. 14,
-    18739 (2024), DOI 10.1038/s41598-024-69873-8, and their released scripts: 8 x 8 x 8 cubes in a cell of
-    68 Å, metal from a number of iron atoms on). There cubes in between are left out; here all are decided.
-    Edges are the nearest to 8.5 Å that divide the cell, or the extent of the atoms along open axes.
+    The authors of the paper used this decomposition of space before (S. Shakya et al., Sci. Rep. 14, 18739
+    (2024), DOI 10.1038/s41598-024-69873-8, and their released scripts: 8 x 8 x 8 cubes in a cell of 68 Å,
+    metal from a certain number of iron atoms). They leave intermediate cubes out; here every cube is
+    decided. The edges are those nearest to 8.5 Å that divide the cell, or the extent of the atoms along open
+    axes.
     """
 
     def __init__(self, target: Sequence[str], threshold: float, *, min_volume: float = 200.0) -> None:
@@ -146,7 +93,7 @@ class CompositionBins:
         self.name = f"bins of {BIN:g} Å"
 
     def values(self, frame: Frame) -> NDArray[np.float64]:
-        """(n_atoms,) share of the target in the cube of each atom."""
+        """(n_atoms,) fraction of the target in the cube of each atom."""
         inverse = np.linalg.inv(frame.cell)
         fractions = (frame.positions - frame.origin) @ inverse
         heights = 1 / np.linalg.norm(inverse, axis=0)
@@ -179,10 +126,10 @@ class ConstantCut(WeakLabels):
 
 
 class FrameCut(WeakLabels):
-    """Cut of the smoothed density that is taken from the frame itself: steepest, two-means or midpoint.
+    """Cut of the smoothed density that is found in the frame itself: steepest, two-means or midpoint.
 
-    Of an open frame the voxels inside its cell alone are asked: beyond the cut faces there is nothing,
-    and the fall of the density there is no interface.
+    In an open frame it is found from the voxels inside the cell alone, because the density falls to zero
+    beyond the open faces, where there is no interface.
     """
 
     def __init__(self, rule: LabelRule, threshold: str, name: str = "") -> None:
@@ -198,7 +145,7 @@ class FrameCut(WeakLabels):
 
 
 def _inside_cell(frame: Frame, density: DensityField) -> DensityField:
-    """The part of a density inside the cell, for frames with open axes; for its cuts alone."""
+    """The part of a density inside the cell of a frame with open axes; only used to find a cut."""
     lattice = density.lattice
     ends = []
     start = (frame.origin - lattice.origin) @ np.linalg.inv(lattice.cell) * lattice.shape
@@ -221,34 +168,31 @@ def _inside_cell(frame: Frame, density: DensityField) -> DensityField:
 # ------------------------------------------------------------------------------------ the usual set
 
 
-def fit_thresholds(
-    frames: Iterable[Frame], rule: LabelRule, *, sigma: float = 1.5, references: Method | None = None
-) -> dict[str, float]:
+def fit_thresholds(frames: Iterable[Frame], rule: LabelRule, *, sigma: float = 1.5) -> dict[str, float]:
     """Thresholds of the baselines, from the frames that a network is trained on.
 
     Parameters
     ----------
-    frames : those of one phase are left out
-    rule : of the labels, with a number as threshold
-    sigma : Å, of the constant cut that stands beside the labels
-    references : what the fractions are fitted to; labels by `rule` if left out
+    frames : frames of one phase are skipped
+    rule : of the labels that the thresholds are fitted to, with a number as threshold
+    sigma : Å, of the constant cut of the density
 
     Returns
     -------
     dict
-        `fraction`, `bins`: shares of the target, by fewest atoms on the wrong side; `density`: steepest
-        cut of all frames at `sigma`, which is `sigma` in the result.
+        `fraction` and `bins`: the fractions of the target species that put the fewest atoms on the wrong
+        side; `density`: the steepest cut of all frames at `sigma`; `sigma`.
 
     Raises
     ------
     ValueError
         If no frame holds two phases.
     """
-    answer = WeakLabels(rule) if references is None else references
+    labels = WeakLabels(rule)
     fraction, bins = NeighborFraction(rule.species, 0.5), CompositionBins(rule.species, 0.5)
     two, found = [], []
     for frame in frames:
-        segmentation = answer(frame, (rule.boundary_width,))
+        segmentation = labels(frame, (rule.boundary_width,))
         if segmentation.n_phases == 2:
             two.append(frame)
             found.append((segmentation.rich, fraction.values(frame), bins.values(frame)))
@@ -265,9 +209,9 @@ def fit_thresholds(
 
 
 def baselines(rule: LabelRule, thresholds: Mapping[str, float]) -> list[Method]:
-    """The methods that stand beside a network: local composition, cuts of the density, bins.
+    """The methods that networks are compared with: local composition, cuts of the density, bins.
 
-    rule : of the labels; the cuts of the frame itself have its sigma, domains its `min_volume`
+    rule : of the labels; the cuts that are found in a frame use its sigma, all methods its `min_volume`
     thresholds : of `fit_thresholds`
     """
     constant = LabelRule(

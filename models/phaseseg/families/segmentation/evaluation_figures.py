@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.evaluation import CLASSES, Evaluation, Shown
+from phaseseg.families.segmentation.comparison import CLASSES, Comparisons, Example
 from phaseseg.families.segmentation.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH
 from phaseseg.families.segmentation.figures import COLOR, ELEMENT_COLORS
 from phaseseg.families.segmentation.slices import _Plane, _slab
@@ -34,7 +34,7 @@ def short_name(method: str) -> str:
 
 
 @styled
-def figure_roc(result: Evaluation, methods: Sequence[str] | None = None) -> Figure:
+def figure_roc(result: Comparisons, methods: Sequence[str] | None = None) -> Figure:
     """ROC curves of all methods with a score; the false positive rate on a logarithmic scale."""
     figure = Figure(figsize=(5.4, 3.6), layout="constrained")
     ax = figure.subplots()
@@ -60,7 +60,7 @@ def figure_roc(result: Evaluation, methods: Sequence[str] | None = None) -> Figu
 
 
 @styled
-def figure_confusion(result: Evaluation, method: str | None = None) -> Figure:
+def figure_confusion(result: Comparisons, method: str | None = None) -> Figure:
     """Confusion matrices at every boundary width: share of each class of the reference, and atoms."""
     pooled = result.pooled(method)
     widths = pooled.widths
@@ -87,7 +87,7 @@ def figure_confusion(result: Evaluation, method: str | None = None) -> Figure:
 
 
 @styled
-def figure_reliability(result: Evaluation, method: str | None = None) -> Figure:
+def figure_reliability(result: Comparisons, method: str | None = None) -> Figure:
     """Predicted probability against how often the atoms are rich; below it how many atoms there are."""
     pooled = result.pooled(method)
     table = pooled.reliability()
@@ -115,10 +115,10 @@ def figure_reliability(result: Evaluation, method: str | None = None) -> Figure:
 
 
 @styled
-def figure_scores(result: Evaluation) -> Figure:
+def figure_scores(result: Comparisons, methods: Sequence[str] | None = None) -> Figure:
     """F1 of the classes and their mean for every method, at every boundary width."""
     widths = result.widths
-    methods = list(result.methods)
+    methods = list(result.methods if methods is None else methods)
     kinds = [("macro", "mean of three", INK), *((name, name, COLOR[name]) for name in reversed(CLASSES))]
     figure = Figure(figsize=(2.0 + 3.1 * len(widths), 0.9 + 0.58 * len(methods)), layout="constrained")
     numbers = [result.pooled(method).numbers() for method in methods]
@@ -147,7 +147,7 @@ def figure_scores(result: Evaluation) -> Figure:
 def figure_contents(table: Table) -> Figure:
     """Contents of both phases in the reference and the prediction; the scarce ones on a scale of their own.
 
-    table : of `Evaluation.content_table`
+    table : of `Comparisons.content_table`
     """
     rows = [row for row in table.rows() if np.isfinite(row["reference (wt%)"])]
     panels = [
@@ -192,19 +192,19 @@ def figure_contents(table: Table) -> Figure:
 
 @styled
 def figure_side_by_side(
-    shown: Shown, width: float, *, axis: int = 2, n_slices: int = 3, thickness: float = 2.0,
+    example: Example, width: float, *, axis: int = 2, n_slices: int = 3, thickness: float = 2.0,
     reference: str = "reference", prediction: str = "prediction",
 ) -> Figure:  # fmt: skip
     """Thin slabs of a frame: classes of the reference, of the prediction, and where the two differ.
 
     Parameters
     ----------
-    shown : of an `Evaluation`
+    example : of `Comparisons`
     width : boundary width, Å
     axis : cell vector along which the slices follow each other
     n_slices, thickness : how many slabs, and how thick, Å
     """
-    frame = shown.frame
+    frame = example.frame
     plane = _Plane(_cell_grid(frame), axis)
     (left, right), (bottom, top) = plane.extent()
     breadth = 2.35
@@ -212,7 +212,7 @@ def figure_side_by_side(
     margin, gap, below, above = 0.95, 0.12, 0.72 if n_slices > 2 else 0.95, 0.28
     size = (margin + n_slices * (breadth + gap), below + 3 * height + 2 * gap + above)
     figure = Figure(figsize=size)
-    truth, found = shown.reference.phase[width], shown.prediction.phase[width]
+    truth, found = example.reference.phase[width], example.prediction.phase[width]
     rows = ((reference, truth), (prediction, found), ("differences", None))
     for column in range(n_slices):
         fraction = (column + 0.5) / n_slices
@@ -283,7 +283,7 @@ def _differences(
     )  # fmt: skip
 
 
-def evaluation_figures(result: Evaluation) -> Iterator[tuple[str, str, Figure]]:
+def evaluation_figures(result: Comparisons) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and figure, in the order of a report."""
     pooled = result.pooled()
     against = f"against {result.reference}"
@@ -299,11 +299,11 @@ def evaluation_figures(result: Evaluation) -> Iterator[tuple[str, str, Figure]]:
     narrow = min(result.widths)
     caption = f"Composition of the phases without the boundary of {narrow:g} Å, and relative differences."
     yield "composition", caption, figure_contents(result.content_table())
-    if result.shown is not None:
-        where = f"Slabs of 2 Å through {result.shown.frame.source}"
+    if result.example is not None:
+        where = f"Slabs of 2 Å through {result.example.frame.source}"
         for width in result.widths:
             caption = (
                 f"{where}: {result.reference}, prediction and where they differ; boundary of {width:g} Å."
             )
-            figure = figure_side_by_side(result.shown, width, reference=result.reference)
+            figure = figure_side_by_side(result.example, width, reference=result.reference)
             yield f"slices_{width:g}", caption, figure

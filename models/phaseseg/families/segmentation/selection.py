@@ -9,14 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.evaluation import (
-    Prediction,
-    WeakLabels,
-    as_table,
-    cases_of,
-    compare,
-)
+from phaseseg.families.segmentation.comparison import as_table, cases_of, compare
 from phaseseg.families.segmentation.inference import node_features
+from phaseseg.families.segmentation.methods import Prediction, WeakLabels
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.fields import Table
 from phaseseg.frame import Frame

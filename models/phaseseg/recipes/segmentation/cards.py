@@ -24,23 +24,16 @@ import numpy as np
 
 from phaseseg import read_frames
 from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, load_checkpoint
-from phaseseg.families.segmentation.baselines import ConstantCut, FrameCut, baselines, fit_thresholds
-from phaseseg.families.segmentation.evaluation import (
-    WIDTHS,
-    Case,
-    Evaluation,
-    Method,
-    Prediction,
-    WeakLabels,
-    compare,
-    evaluate,
-)
+from phaseseg.families.segmentation.baselines import ConstantCut, FrameCut, baselines
+from phaseseg.families.segmentation.comparison import Case, Comparisons, compare
+from phaseseg.families.segmentation.evaluation import evaluate
 from phaseseg.families.segmentation.evaluation_figures import (
     figure_confusion,
     figure_reliability,
     figure_scores,
     figure_side_by_side,
 )
+from phaseseg.families.segmentation.methods import WIDTHS, Method, Prediction, WeakLabels
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
@@ -124,7 +117,7 @@ TWO = {"two-class error": "error", "two-class accuracy": "accuracy", "AUC": "auc
 
 
 def seeds_and_all(
-    result: Evaluation, group: str, columns: Mapping[str, str], suffix: str, what: Mapping[str, Any]
+    result: Comparisons, group: str, columns: Mapping[str, str], suffix: str, what: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """A row for all networks together, with the spread over frames, and one for each alone, over seeds."""
     whole = result.pooled(None, group).numbers()
@@ -143,7 +136,7 @@ def seeds_and_all(
         yield row
 
 
-def score_tables(result: Evaluation, words: str = "") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def score_tables(result: Comparisons, words: str = "") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of three classes and of two classes."""
     three, two = [], []
     for group in result.groups():
@@ -155,7 +148,7 @@ def score_tables(result: Evaluation, words: str = "") -> tuple[list[dict[str, An
     return three, two
 
 
-def method_rows(result: Evaluation, groups: Iterable[str] | None = None) -> list[dict[str, Any]]:
+def method_rows(result: Comparisons, groups: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """A row for each group and method, members left out."""
     rows = []
     for group in result.groups() if groups is None else groups:
@@ -186,8 +179,6 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
     tests = {t: data.tests(t) for t in temperatures}
     refuse_training_data(checkpoint, [name for names in tests.values() for name in names])
     training = [frame for t in trained_at for frame in training_frames(data, t)]
-    thresholds = fit_thresholds(training, model.label_rule)
-    beside = baselines(model.label_rule, thresholds)
 
     def runs(which: slice = slice(None)) -> dict[str, Iterable[Frame]]:
         found = {
@@ -197,7 +188,8 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
         return {group: frames for group, frames in found.items() if frames}
 
     chosen = slice(-1, None) if quick else slice(None)
-    result = evaluate(runs(chosen), model, baselines=beside, members=True)
+    result = evaluate(runs(chosen), model, baseline_data=training, members=True)
+    thresholds = dict(result.thresholds)
     metrics: dict[str, Any] = {}
     three, two = score_tables(result)
     if ablation is not None:
@@ -264,7 +256,7 @@ class Measured:
     tests : table of the files that were tested on
     """
 
-    result: Evaluation
+    result: Comparisons
     metrics: dict[str, Any]
     thresholds: dict[str, float]
     tests: dict[str, Any]
@@ -286,10 +278,10 @@ def refuse_training_data(checkpoint: Checkpoint, tests: Sequence[str]) -> None:
         raise SystemExit(f"{checkpoint.name} was trained on {', '.join(sorted(both))}; test on other files.")
 
 
-def timing(checkpoint: Checkpoint, model: SegmentationModel, result: Evaluation) -> dict[str, Any]:
+def timing(checkpoint: Checkpoint, model: SegmentationModel, result: Comparisons) -> dict[str, Any]:
     """Seconds a frame of the large cells, on the machine that makes the card."""
-    assert result.shown is not None
-    frame = result.shown.frame
+    assert result.example is not None
+    frame = result.example.frame
     single = SegmentationModel(only_first(checkpoint))
 
     def seconds(which: SegmentationModel) -> float:
@@ -445,7 +437,7 @@ def pieces(model: SegmentationModel, larges: Sequence[Frame], per_bin: int) -> d
     return {"open_pieces": against_labels, "open_pieces_itself": against_itself}
 
 
-def mean_of(result: Evaluation) -> dict[str, Any]:
+def mean_of(result: Comparisons) -> dict[str, Any]:
     """Mean over the members of what `method_rows` shows."""
     each = [result.pooled(name).numbers() for name in result.methods if name.startswith("member ")]
     mean = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
@@ -556,25 +548,19 @@ def card_of(checkpoint: Checkpoint, measured: Measured) -> dict[str, Any]:
     }
 
 
-def draw(result: Evaluation, folder: Path, stem: str) -> None:
+def draw(result: Comparisons, folder: Path, stem: str) -> None:
     """The figures of a page; small files, as they are kept with the sources."""
-    assert result.shown is not None
+    assert result.example is not None
     drawn = {
         "reliability": figure_reliability(result),
         "confusion": figure_confusion(result),
-        "scores": figure_scores(without_members(result)),
-        "slices": figure_side_by_side(result.shown, min(result.widths), n_slices=2, reference="weak labels"),
+        "scores": figure_scores(result, [m for m in result.methods if not m.startswith("member ")]),
+        "slices": figure_side_by_side(
+            result.example, min(result.widths), n_slices=2, reference="weak labels"
+        ),
     }
     for name, figure in drawn.items():
         put_figure(folder / f"{stem}-{name}.png", figure)
-
-
-def without_members(result: Evaluation) -> Evaluation:
-    """The same evaluation, whose figures leave out single members."""
-    methods = [name for name in result.methods if not name.startswith("member ")]
-    fewer = Evaluation(methods, result.widths, result.target, result.reference)
-    fewer.rows, fewer.shown = result.rows, result.shown
-    return fewer
 
 
 # --------------------------------------------------------------------------------------- pages

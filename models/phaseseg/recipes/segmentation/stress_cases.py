@@ -2,7 +2,7 @@
 
 Densities averaged over time, open pieces of large cells with little of one phase, droplets and films
 stamped into the other liquid, frames during coarsening, and liquids of one phase. Each function gives
-`evaluation.Case`s for `evaluation.compare`; frames are those of `phaseseg simulate melt`, or any others.
+`Case`s for `compare`; frames are those of `phaseseg simulate melt`, or any others.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.families.segmentation.evaluation import WIDTHS, Case, Method, Segmentation, WeakLabels
+from phaseseg.families.segmentation.comparison import Case
 from phaseseg.families.segmentation.labels.weak_labels import label_trajectory
+from phaseseg.families.segmentation.methods import WIDTHS, Method, Segmentation, WeakLabels
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
 

@@ -1,0 +1,536 @@
+"""Methods against a reference, frame by frame: counts that add up, and every score that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import nan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.families.segmentation.fields import PHASE_CLASSES, POOR, RICH
+from phaseseg.families.segmentation.labels.composition import element_masses
+from phaseseg.families.segmentation.methods import WIDTHS, Method, Segmentation
+from phaseseg.fields import Message, Table
+from phaseseg.frame import Frame
+from phaseseg.metrics import class_scores, confusion_matrix, reliability, roc_curve, spread
+from phaseseg.report import plain
+
+NEAR = 1.5
+"""Å: distances are compared for atoms that are not farther from the interface of the reference."""
+CLASSES = tuple(phase.name for phase in PHASE_CLASSES)
+
+_ROC_POINTS = 200
+_SCORE_COLUMNS = {
+    "error": "two-class error", "auc": "AUC", "calibration": "calibration error", "shift": "shift (Å)",
+    "rms": "rms (Å)",
+}  # fmt: skip
+_F1_COLUMNS = {
+    "macro": "macro F1", "boundary": "boundary F1", "rich": "rich F1", "poor": "poor F1",
+    "micro": "micro F1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Counts of one method against the reference, over one frame or several.
+
+    n_frames, n_atoms : how much was compared
+    sides : (2, 2) int64, poor and rich; rows are the reference
+    confusion : (3, 3) int64 for each boundary width; rows are the reference
+    moments : (3,) number, sum and sum of squares of the differences of signed distances, Å
+    verdicts : (2, 2) int64, frames of one and two phases; rows are the reference
+    reference, prediction : {element: (3,) atoms in poor, rich and boundary at the narrowest width}
+    samples : for each frame the sides of the reference, scores and probabilities
+    seconds : by stage, a value a frame
+    """
+
+    n_frames: int
+    n_atoms: int
+    sides: NDArray[np.int64]
+    confusion: Mapping[float, NDArray[np.int64]]
+    moments: NDArray[np.float64]
+    verdicts: NDArray[np.int64]
+    reference: Mapping[str, NDArray[np.int64]]
+    prediction: Mapping[str, NDArray[np.int64]]
+    samples: tuple[tuple[NDArray[np.bool_], Any, Any], ...]
+    seconds: Mapping[str, tuple[float, ...]]
+
+    @classmethod
+    def of(
+        cls, frame: Frame, reference: Segmentation, prediction: Segmentation, inside: Any = None
+    ) -> Comparison:
+        """Compare one frame; `inside` is a mask of the atoms that count."""
+        species = frame.species
+        # Whether a frame is one phase is asked of the whole of it.
+        verdicts = np.zeros((2, 2), dtype=np.int64)
+        verdicts[reference.n_phases - 1, prediction.n_phases - 1] = 1
+        seconds = {stage: (value,) for stage, value in prediction.seconds.items()}
+        if inside is not None:
+            reference, prediction, species = reference.part(inside), prediction.part(inside), species[inside]
+        apart = prediction.distance.astype(np.float64) - reference.distance
+        apart = apart[(np.abs(reference.distance) < NEAR) & np.isfinite(apart)]
+        narrow = min(reference.phase)
+
+        def contents(phase: NDArray[np.int8]) -> dict[str, NDArray[np.int64]]:
+            n = len(frame.species_names)
+            counts = np.bincount(phase.astype(np.int64) * n + species, minlength=3 * n).reshape(3, n)
+            return {name: counts[:, k] for k, name in enumerate(frame.species_names) if counts[:, k].any()}
+
+        sample = reference.rich, prediction.score, prediction.probability
+        return cls(
+            1,
+            len(species),
+            confusion_matrix(reference.rich, prediction.rich, 2),
+            {w: confusion_matrix(reference.phase[w], prediction.phase[w], 3) for w in reference.phase},
+            np.array([len(apart), apart.sum(), (apart**2).sum()]),
+            verdicts,
+            contents(reference.phase[narrow]),
+            contents(prediction.phase[narrow]),
+            (sample,),
+            seconds,
+        )
+
+    @classmethod
+    def pooled(cls, parts: Sequence[Comparison]) -> Comparison:
+        """All together; there must be one at least."""
+
+        def summed(dicts: Iterable[Mapping[Any, NDArray[np.int64]]]) -> dict[Any, NDArray[np.int64]]:
+            total: dict[Any, NDArray[np.int64]] = {}
+            for one in dicts:
+                for key, counts in one.items():
+                    total[key] = total.get(key, 0) + counts
+            return total
+
+        stages = dict.fromkeys(stage for part in parts for stage in part.seconds)
+        return cls(
+            sum(part.n_frames for part in parts),
+            sum(part.n_atoms for part in parts),
+            np.sum([part.sides for part in parts], axis=0),
+            summed(part.confusion for part in parts),
+            np.sum([part.moments for part in parts], axis=0),
+            np.sum([part.verdicts for part in parts], axis=0),
+            summed(part.reference for part in parts),
+            summed(part.prediction for part in parts),
+            tuple(sample for part in parts for sample in part.samples),
+            {stage: tuple(v for part in parts for v in part.seconds.get(stage, ())) for stage in stages},
+        )
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        return tuple(self.confusion)
+
+    def _sample(self, which: int) -> tuple[NDArray[np.bool_], NDArray[Any]] | None:
+        """Sides of the reference, and scores (1) or probabilities (2), of all atoms."""
+        if any(sample[which] is None for sample in self.samples):
+            return None
+        return (
+            np.concatenate([sample[0] for sample in self.samples]),
+            np.concatenate([np.asarray(sample[which]) for sample in self.samples]),
+        )
+
+    def numbers(self) -> dict[str, float]:
+        """Every score by a short name; NaN where it has no value.
+
+        `error` and `accuracy` of two classes, `auc`, `calibration` (expected error), `shift` and `rms` (Å,
+        of the distance near the interface: the mean difference and the spread around it), `verdicts`
+        (share of the frames whose number of phases is that of the reference); for each width w `macro w`,
+        `micro w` and the F1 `poor w`, `rich w`, `boundary w`.
+        """
+        hits, total = int(np.trace(self.sides)), int(self.sides.sum())
+        n, first, second = (float(moment) for moment in self.moments)
+        scored, calibrated = self._sample(1), self._sample(2)
+        numbers = {
+            "error": 1 - hits / total if total else nan,
+            "accuracy": hits / total if total else nan,
+            "auc": nan if scored is None else roc_curve(*scored).auc,
+            "calibration": nan if calibrated is None else reliability(*calibrated).expected_calibration_error,
+            "shift": first / n if n else nan,
+            "rms": float(np.sqrt(max(second / n - (first / n) ** 2, 0.0))) if n else nan,
+            "verdicts": float(np.trace(self.verdicts) / self.verdicts.sum()),
+        }
+        for width, matrix in self.confusion.items():
+            scores = class_scores(matrix)
+            numbers[f"macro {width:g}"], numbers[f"micro {width:g}"] = scores.macro_f1, scores.micro_f1
+            for name, value in zip(CLASSES, scores.f1, strict=True):
+                numbers[f"{name} {width:g}"] = float(value)
+        return numbers
+
+    def contents(self, target: Sequence[str]) -> Table:
+        """Weight content of every element in both phases, without the boundary of the narrowest width.
+
+        A minority content is that of a target in the poor phase and of any other element in the rich one.
+        """
+        elements = list(dict.fromkeys([*self.reference, *self.prediction]))
+        masses = element_masses(tuple(elements))
+        none = np.zeros(3, dtype=np.int64)
+        percent = []
+        for counts in (self.reference, self.prediction):
+            mass = np.array([counts.get(name, none) for name in elements], float).T * masses
+            with np.errstate(divide="ignore", invalid="ignore"):
+                percent.append(100 * mass / mass.sum(axis=1, keepdims=True))
+        rows = [
+            (phase, name, float(percent[0][code, k]), float(percent[1][code, k]),
+             (name in target) == (phase == "poor"))
+            for phase, code in (("rich", RICH), ("poor", POOR))
+            for k, name in enumerate(elements)
+        ]  # fmt: skip
+        phases, names, expected, found, minority = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+        before, after = np.array(expected, dtype=float), np.array(found, dtype=float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = np.where(before > 0, 100 * (after - before) / before, np.nan)
+        return Table(
+            "Composition of the phases",
+            {
+                "phase": np.array(phases, dtype=str), "element": np.array(names, dtype=str),
+                "reference (wt%)": before, "prediction (wt%)": after, "relative difference (%)": relative,
+                "minority": np.array(minority, dtype=bool),
+            },
+        )  # fmt: skip
+
+    def partition(self) -> Table:
+        """Weight content of the rich over that of the poor phase, of the reference and of the method."""
+        contents = self.contents(())
+        rows = list(contents.rows())
+        names = list(dict.fromkeys(str(row["element"]) for row in rows))
+        columns: dict[str, NDArray[Any]] = {"element": np.array(names, dtype=str)}
+        for source in ("reference", "prediction"):
+            found = {(row["phase"], row["element"]): row[f"{source} (wt%)"] for row in rows}
+            with np.errstate(divide="ignore", invalid="ignore"):
+                columns[f"D, {source}"] = np.array(
+                    [np.float64(found["rich", name]) / found["poor", name] for name in names], dtype=float
+                )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = columns["D, prediction"] / columns["D, reference"]
+        columns["relative difference (%)"] = 100 * (ratio - 1)
+        return Table("Partition coefficients by weight, rich / poor", columns)
+
+    def reliability(self) -> Table:
+        """Predicted probability of the rich phase against how often it is rich; empty without one."""
+        sample = self._sample(2)
+        if sample is None or not len(sample[0]):
+            return Table("Reliability", {})
+        bins = reliability(*sample)
+        return Table(
+            "Reliability",
+            {
+                "from": bins.edges[:-1], "to": bins.edges[1:], "atoms": bins.count,
+                "mean probability": bins.mean_probability, "share that is rich": bins.frequency,
+            },
+        )  # fmt: skip
+
+    def roc(self) -> Table:
+        """At most some 200 points of the ROC curve; empty where it has no value."""
+        sample = self._sample(1)
+        if sample is None or sample[0].all() or not sample[0].any():
+            return Table("ROC curve", {})
+        curve = roc_curve(*sample)
+        along = curve.false_positive_rate + curve.true_positive_rate
+        # More of the points where the curve bends, near the upper left corner.
+        wanted = np.concatenate([np.linspace(0, 2, _ROC_POINTS // 2), 1 - np.geomspace(1e-4, 1, 50),
+                                 1 + np.geomspace(1e-4, 1, 50)])  # fmt: skip
+        kept = np.unique(np.clip(np.searchsorted(along, np.sort(wanted)), 0, len(along) - 1))
+        kept = np.unique(np.concatenate([[0], kept, [len(along) - 1]]))
+        return Table(
+            "ROC curve",
+            {
+                "threshold of the score": curve.threshold[kept],
+                "false positive rate": curve.false_positive_rate[kept],
+                "true positive rate": curve.true_positive_rate[kept],
+            },
+        )
+
+    def confusion_table(self, width: float) -> Table:
+        """Atoms and, of each class of the reference, the shares."""
+        counts = self.confusion[width]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = counts / counts.sum(axis=1, keepdims=True)
+        return Table(
+            f"Confusion at a boundary of {width:g} Å",
+            {
+                "reference": np.array(CLASSES),
+                **{f"called {name}": counts[:, k] for k, name in enumerate(CLASSES)},
+                **{f"share called {name}": shares[:, k] for k, name in enumerate(CLASSES)},
+            },
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A frame with its right answer.
+
+    group : tables have a row for each group, as a file or a kind of stress case
+    reference : the right answer, or what stands for it
+    inside : (n_atoms,) bool, atoms that count; all if left out
+    name : of this frame
+    """
+
+    group: str
+    frame: Frame
+    reference: Segmentation
+    inside: NDArray[np.bool_] | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One frame that was compared, and the counts of every method."""
+
+    group: str
+    name: str
+    timestep: int | None
+    n_domains: Mapping[str, int]
+    comparisons: Mapping[str, Comparison]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """The frame that is shown in the figures."""
+
+    frame: Frame
+    reference: Segmentation
+    prediction: Segmentation
+
+
+class Comparisons:
+    """Methods against a reference over frames: a row for each frame, and all tables.
+
+    Parameters
+    ----------
+    methods : the first is the one that is evaluated
+    widths : boundary widths, Å; those of the references
+    target : species that the rich phase is rich in
+    reference : what the methods are compared with, in words
+
+    Attributes
+    ----------
+    methods : names
+    rows : one for each frame
+    example : the last frame of two phases, or the last frame
+    notes : further messages
+
+    Raises
+    ------
+    ValueError
+        Without a method.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        widths: Sequence[float] = WIDTHS,
+        target: Sequence[str] = ("Fe",),
+        reference: str = "the known answer",
+    ) -> None:
+        if not methods:
+            raise ValueError("there are no methods to compare.")
+        self._methods = methods
+        self.methods = tuple(method.name for method in methods)
+        self.widths, self.target, self.reference = tuple(widths), tuple(target), reference
+        self.rows: list[Row] = []
+        self.example: Example | None = None
+        self.notes: list[Message] = []
+        self._outside: list[Message] = []
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.rows)
+
+    def add(self, case: Case) -> None:
+        """Let every method segment the frame of a case, and count."""
+        comparisons, domains = {}, {}
+        for method in self._methods:
+            found = method(case.frame, self.widths)
+            one = Comparison.of(case.frame, case.reference, found, case.inside)
+            domains[method.name] = found.n_domains
+            if method is self._methods[0]:
+                taken = {stage: (value,) for stage, value in case.reference.seconds.items()}
+                one = replace(one, seconds={**one.seconds, **taken})
+                two = case.reference.n_phases == 2
+                if two or self.example is None or self.example.reference.n_phases == 1:
+                    self.example = Example(case.frame, case.reference, found)
+                self._outside += [line for line in found.messages if line.code == "outside-training"]
+            comparisons[method.name] = one
+        name = case.name or case.frame.source
+        self.rows.append(Row(case.group, name, case.frame.timestep, domains, comparisons))
+
+    @property
+    def messages(self) -> list[Message]:
+        """What a user should see."""
+        if not self._outside:
+            return self.notes
+        first, n = self._outside[0], len(self._outside)
+        more = f" In all {n} of {len(self)} frames are outside." if n > 1 else ""
+        return [Message(first + more, first.code), *self.notes]
+
+    # Pooling -------------------------------------------------------------------------------------
+
+    def groups(self) -> list[str]:
+        return list(dict.fromkeys(row.group for row in self.rows))
+
+    def pooled(self, method: str | None = None, group: str | None = None) -> Comparison:
+        """The counts of one method, the first if left out, over all frames or those of a group."""
+        name = self.methods[0] if method is None else method
+        return Comparison.pooled([row.comparisons[name] for row in self.rows if group in (None, row.group)])
+
+    def over_frames(self, method: str | None = None, group: str | None = None) -> dict[str, Any]:
+        """Spread of every number over the frames: {name: metrics.Spread}."""
+        name = self.methods[0] if method is None else method
+        each = [row.comparisons[name].numbers() for row in self.rows if group in (None, row.group)]
+        return {key: spread([numbers[key] for numbers in each]) for key in each[0]}
+
+    # Tables --------------------------------------------------------------------------------------
+
+    def score_table(self, group: str | None = None) -> Table:
+        """A row for each method: pooled scores, with the standard deviation over the frames."""
+        rows = []
+        for method in self.methods:
+            numbers = self.pooled(method, group).numbers()
+            over = self.over_frames(method, group)
+            row: dict[str, Any] = {"method": method}
+            for key, heading in self._columns().items():
+                row[heading] = numbers[key]
+                if over[key].n > 1:
+                    row[f"{heading} ±"] = over[key].deviation
+            rows.append(row)
+        return as_table(f"Scores against {self.reference}", rows)
+
+    def _columns(self) -> dict[str, str]:
+        columns = dict(_SCORE_COLUMNS)
+        for width in self.widths:
+            columns |= {f"{key} {width:g}": f"{name}, {width:g} Å" for key, name in _F1_COLUMNS.items()}
+        return columns
+
+    def group_table(self) -> Table:
+        """A row for each group and method."""
+        rows = []
+        for group in self.groups():
+            for method in self.methods:
+                part = self.pooled(method, group)
+                numbers = part.numbers()
+                rows.append(
+                    {"group": group, "method": method, "frames": part.n_frames, "atoms": part.n_atoms}
+                    | {heading: numbers[key] for key, heading in self._columns().items()}
+                    | {"verdicts that agree": numbers["verdicts"]}
+                )
+        return as_table(f"Scores against {self.reference}, by group", rows)
+
+    def frame_table(self) -> Table:
+        """A row for each frame, of the method that is evaluated."""
+        rows = []
+        for row in self.rows:
+            one = row.comparisons[self.methods[0]]
+            numbers = one.numbers()
+            reference, predicted = np.argwhere(one.verdicts)[0] + 1
+            rows.append(
+                {"group": row.group, "frame": row.name,
+                 "timestep": nan if row.timestep is None else row.timestep,
+                 "atoms": one.n_atoms, "phases, reference": int(reference), "phases": int(predicted),
+                 "domains": row.n_domains[self.methods[0]]}
+                | {heading: numbers[key] for key, heading in self._columns().items()}
+                | {f"{stage} (s)": values[0] for stage, values in one.seconds.items()}
+            )  # fmt: skip
+        return as_table(f"Frames, {self.methods[0]} against {self.reference}", rows)
+
+    def content_table(self, method: str | None = None, group: str | None = None) -> Table:
+        """`Comparison.contents` pooled, with the standard deviation of the relative difference."""
+        name = self.methods[0] if method is None else method
+        parts = [row.comparisons[name] for row in self.rows if group in (None, row.group)]
+        pooled = Comparison.pooled(parts).contents(self.target)
+        if len(parts) < 2:
+            return pooled
+        each: dict[tuple[Any, Any], list[float]] = {}
+        for part in parts:
+            for row in part.contents(self.target).rows():
+                each.setdefault((row["phase"], row["element"]), []).append(row["relative difference (%)"])
+        deviation = [spread(each[row["phase"], row["element"]]).deviation for row in pooled.rows()]
+        columns = dict(pooled.columns)
+        columns["relative difference (%) ±"] = np.array(deviation)
+        return Table(pooled.title, columns)
+
+    def time_table(self) -> Table:
+        """Median seconds per frame by method and stage, and of a million atoms."""
+        rows = []
+        for method in self.methods:
+            pooled = self.pooled(method)
+            if not pooled.n_atoms:
+                continue
+            mean_atoms = pooled.n_atoms / pooled.n_frames
+            stages = {stage: float(np.median(v)) for stage, v in pooled.seconds.items() if len(v)}
+            rows += [
+                {"method": method, "stage": stage, "seconds a frame": value,
+                 "seconds a million atoms": 1e6 * value / mean_atoms}
+                for stage, value in stages.items()
+            ]  # fmt: skip
+        return as_table("Time", rows)
+
+    def tables(self) -> dict[str, Table]:
+        """Every table by its name; of the method that is evaluated unless a table says otherwise."""
+        pooled = self.pooled()
+        tables = {"scores": self.score_table(), "frames": self.frame_table()}
+        if len(self.groups()) > 1:
+            tables["groups"] = self.group_table()
+        for width in self.widths:
+            tables[f"confusion_{width:g}"] = pooled.confusion_table(width)
+        tables |= {
+            "composition": self.content_table(), "partition": pooled.partition(),
+            "reliability": pooled.reliability(), "roc": pooled.roc(), "time": self.time_table(),
+        }  # fmt: skip
+        return {name: table for name, table in tables.items() if len(table)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number as plain values; None for what has no value."""
+        pooled = self.pooled()
+        methods = {}
+        for method in self.methods:
+            one, over = self.pooled(method), self.over_frames(method)
+            methods[method] = {
+                "scores": one.numbers(),
+                "over_frames": {
+                    key: {"n": value.n, "mean": value.mean, "deviation": value.deviation}
+                    for key, value in over.items()
+                },
+                "confusion": {f"{width:g}": matrix for width, matrix in one.confusion.items()},
+            }
+        numbers: dict[str, Any] = plain(
+            {
+                "method": self.methods[0], "reference": self.reference, "target": self.target,
+                "boundary_widths": self.widths, "frames": pooled.n_frames, "atoms": pooled.n_atoms,
+                "verdicts": pooled.verdicts, "methods": methods, "tables": self.tables(),
+                "messages": self.messages,
+            }
+        )  # fmt: skip
+        return numbers
+
+
+def as_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows as a table; NaN where one lacks a number."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Table(title, {name: np.array([row.get(name, nan) for row in rows]) for name in names})
+
+
+def compare(cases: Iterable[Case], methods: Sequence[Method], **options: Any) -> Comparisons:
+    """Let every method segment every case, and count; options as for `Comparisons`.
+
+    Raises
+    ------
+    ValueError
+        Without a case or a method, and what the methods raise.
+    """
+    result = Comparisons(methods, **options)
+    for case in cases:
+        result.add(case)
+    if not len(result):
+        raise ValueError("there are no frames to evaluate.")
+    return result
+
+
+def cases_of(
+    frames: Iterable[Frame], reference: Method, *, group: str, widths: Sequence[float] = WIDTHS
+) -> Iterator[Case]:
+    """Cases of frames whose right answer is what a method says."""
+    for number, frame in enumerate(frames):
+        name = frame.source or f"{group}, frame {number}"
+        yield Case(group, frame, reference(frame, widths), name=name)

@@ -1,0 +1,302 @@
+"""Methods that segment a frame: weak labels, networks, columns of the input, and any number per atom.
+
+A `Method` gives a `Segmentation`: the side and the distance to the interface of each atom. Evaluations
+compare methods, baselines are methods, and the reference of a comparison is one more method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import nan
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
+from phaseseg.families.segmentation.labels.assignment import has_interface, one_phase, split_atoms
+from phaseseg.families.segmentation.labels.density import DensityField, density_field
+from phaseseg.families.segmentation.labels.domains import find_domains
+from phaseseg.families.segmentation.labels.weak_labels import label_density
+from phaseseg.families.segmentation.model import Scores, SegmentationModel, score_field
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.fields import Fields, Message
+from phaseseg.frame import Frame
+
+WIDTHS = (2.7, 0.68)
+"""Boundary widths, Å: what the paper's evaluation of large cells really used, and what the paper states."""
+BOUND = 3.0
+"""Scores that are smoothed into a field lie between plus and minus this; otherwise their scale is free."""
+SIGMA, VOXEL = 1.0, 0.75  # Å: of that field, as for the scores of networks
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What one method says about the atoms of a frame.
+
+    rich : (n_atoms,) bool, the side of each atom
+    distance : (n_atoms,) float32, Å, signed, positive in the rich phase; NaN where there is no interface
+    phase : for each boundary width (Å) the classes, (n_atoms,) int8
+    n_domains : number of rich domains
+    score : (n_atoms,), larger for rich, if the method has one
+    probability : (n_atoms,) float32, of being rich, if the method has one
+    seconds : time taken, by stage
+    """
+
+    rich: NDArray[np.bool_]
+    distance: NDArray[np.float32]
+    phase: Mapping[float, NDArray[np.int8]]
+    n_domains: int = 0
+    score: NDArray[np.floating[Any]] | None = None
+    probability: NDArray[np.float32] | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def n_phases(self) -> int:
+        """1 where all atoms are on one side."""
+        return 2 if len(self.rich) and bool(self.rich.any()) and not bool(self.rich.all()) else 1
+
+    @classmethod
+    def of_fields(cls, by_width: Mapping[float, Fields], **more: Any) -> Segmentation:
+        """From labels or predictions of a frame that differ in the boundary width alone."""
+        first = next(iter(by_width.values()))
+        rich = first["domain"] > 0 if first["n_domains"] else first["phase"] == RICH
+        phases = {width: fields["phase"] for width, fields in by_width.items()}
+        return cls(
+            rich, first["interface_distance"], phases, first["n_domains"], messages=first.messages, **more
+        )
+
+    @classmethod
+    def of_distance(
+        cls, distance: NDArray[np.floating[Any]], widths: Sequence[float], **more: Any
+    ) -> Segmentation:
+        """From signed distances, Å, alone; plus or minus infinity where there is no interface."""
+        rich = np.asarray(distance > 0)
+        finite = np.where(np.isfinite(distance), distance, np.nan).astype(np.float32)
+        return cls(rich, finite, _phases(distance, rich, widths), **more)
+
+    def part(self, atoms: NDArray[Any]) -> Segmentation:
+        """The same for some of the atoms."""
+        return replace(
+            self,
+            rich=self.rich[atoms],
+            distance=self.distance[atoms],
+            phase={width: phase[atoms] for width, phase in self.phase.items()},
+            score=None if self.score is None else self.score[atoms],
+            probability=None if self.probability is None else self.probability[atoms],
+        )
+
+
+def _phases(
+    distance: NDArray[np.floating[Any]], rich: NDArray[np.bool_], widths: Sequence[float]
+) -> dict[float, NDArray[np.int8]]:
+    """Classes at each boundary width."""
+    sides = np.where(rich, RICH, POOR)
+    return {
+        width: np.where((np.abs(distance) <= width / 2) & (width > 0), BOUNDARY, sides).astype(np.int8)
+        for width in widths
+    }
+
+
+class Method(Protocol):
+    """Something that segments frames; `name` is the heading of its row."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation: ...
+
+
+def decode(
+    frame: Frame,
+    score: NDArray[np.floating[Any]],
+    widths: Sequence[float],
+    *,
+    min_volume: float = 200.0,
+    undecided: NDArray[np.bool_] | None = None,
+    start: float | None = None,
+) -> Segmentation:
+    """Sides, distances and classes from any number per atom that is positive in the rich phase.
+
+    The numbers are treated like the scores of a network, at level 0: they are smoothed with a local-linear
+    Gaussian of 1 Å, domains smaller than `min_volume` (Å^3) are dropped, and distances are measured to the
+    surface where the field is 0.
+
+    score : (n_atoms,) between -3 and 3
+    undecided : (n_atoms,) bool, atoms whose side is taken from the field around them instead of their number
+    start : when the work began, by `perf_counter`
+    """
+    start = perf_counter() if start is None else start
+    numbers = np.ascontiguousarray(score, dtype=np.float32)
+    field = score_field(frame, numbers, sigma=SIGMA, voxel=VOXEL, bound=BOUND)
+    domains = find_domains(field.grid.values, 0.0, field.lattice, min_volume=min_volume)
+    if not has_interface(domains, field.grid):
+        whole = RICH if domains.n_kept else POOR
+        split = one_phase(frame.n_atoms, whole)
+        return Segmentation(
+            np.full(frame.n_atoms, whole == RICH), split.distance, dict.fromkeys(widths, split.phase), 0,
+            score=numbers, seconds={"baseline": perf_counter() - start},
+        )  # fmt: skip
+    order = field.atoms.order
+    sides = numbers[order] >= 0
+    if undecided is not None:
+        sides = np.where(undecided[order], field.interpolated() >= 0, sides)
+    split = split_atoms(frame, field, 0.0, domains, sides, boundary_width=max(widths))
+    rich = split.domain > 0
+    return Segmentation(
+        rich, split.distance, _phases(split.distance, rich, widths), domains.n_kept, score=numbers,
+        seconds={"baseline": perf_counter() - start},
+    )  # fmt: skip
+
+
+class WeakLabels:
+    """The labels of a rule, as a method.
+
+    rule : with a number for a threshold the cut is constant
+    """
+
+    def __init__(self, rule: LabelRule, name: str = "weak labels") -> None:
+        self.rule, self.name = rule, name
+
+    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
+        start = perf_counter()
+        density = density_field(frame, self.rule)
+        return self.of_density(frame, density, widths, start)
+
+    def of_density(
+        self, frame: Frame, density: DensityField, widths: Sequence[float], start: float | None = None
+    ) -> Segmentation:
+        """The labels that follow from a density; `start` is when the work began."""
+        start = perf_counter() if start is None else start
+        by_width, seconds = {}, nan
+        for width in widths:
+            by_width[width] = label_density(frame, density, self.rule.replace(boundary_width=width))
+            if len(by_width) == 1:
+                seconds = perf_counter() - start
+        first = next(iter(by_width.values()))
+        return Segmentation.of_fields(
+            by_width, score=first["phase_density"], seconds={"weak labels": seconds}
+        )
+
+
+class Prediction:
+    """The predictions of a model, as a method.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+    name : heading; the name of the checkpoint if left out
+    device : as in `SegmentationModel.score`
+    options : as for `phaseseg.predict`; the boundary widths are those of the comparison
+    """
+
+    def __init__(
+        self, model: SegmentationModel, name: str = "", *, device: Any = "auto", **options: Any
+    ) -> None:
+        self.model, self.name, self.device, self.options = model, name or model.name, device, options
+        self._last: tuple[Frame, Scores, float] | None = None
+
+    def scores(self, frame: Frame) -> tuple[Scores, float]:
+        """The scores of a frame and the seconds they took; those of the last frame are kept."""
+        if self._last is None or self._last[0] is not frame:
+            start = perf_counter()
+            scores = self.model.score(frame, device=self.device)
+            self._last = frame, scores, perf_counter() - start
+        return self._last[1], self._last[2]
+
+    def forget(self) -> None:
+        """Drop the scores that are kept."""
+        self._last = None
+
+    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
+        scores, seconds = self.scores(frame)
+        return self.decoded(frame, scores, widths, {"network": seconds})
+
+    def decoded(
+        self, frame: Frame, scores: Scores, widths: Sequence[float], seconds: Mapping[str, float]
+    ) -> Segmentation:
+        """Phases and distances that follow from scores."""
+        start, decoding, by_width = perf_counter(), nan, {}
+        for width in widths:
+            by_width[width] = self.model.fields(frame, scores, boundary_width=width, **self.options)
+            if len(by_width) == 1:
+                decoding = perf_counter() - start
+        return Segmentation.of_fields(
+            by_width, score=scores.score, probability=scores.probability,
+            seconds={**seconds, "decoding": decoding},
+        )  # fmt: skip
+
+    def members(self) -> list[Member]:
+        """Each network of the model alone; the networks run once for all of them."""
+        return [Member(self, index) for index in range(self.model.n_members)]
+
+
+class Member:
+    """One network of a model alone, decoded and calibrated like all of them together."""
+
+    def __init__(self, whole: Prediction, index: int) -> None:
+        self.whole, self.index, self.name = whole, index, f"member {index + 1}"
+
+    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
+        scores, _ = self.whole.scores(frame)
+        temperature = float(self.whole.model.checkpoint.config["score"]["temperature"])
+        return self.whole.decoded(frame, one_member(scores, self.index, temperature), widths, {})
+
+
+def one_member(scores: Scores, index: int, temperature: float) -> Scores:
+    """The scores of one network of a model, as if it were alone."""
+    score = scores.members[index]
+    probability = expit(score / np.float32(temperature))
+    return replace(
+        scores,
+        score=score,
+        members=scores.members[index : index + 1],
+        probability=probability.astype(np.float32),
+        uncertainty=np.zeros_like(score),
+    )
+
+
+class Column:
+    """A column of the input as the reference.
+
+    0 is poor, 1 rich and 2 boundary, whatever the boundary width. A column with 0 and 1 alone gets an
+    interface, found from its sides as for predictions. A column `phase` with a column `interface_distance`,
+    as `phaseseg label` writes them, is used with these distances.
+    """
+
+    def __init__(self, column: str) -> None:
+        self.column, self.name = column, f"column {column}"
+
+    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
+        where = frame.error_prefix
+        if self.column not in frame.fields:
+            there = ", ".join(frame.fields) or "none"
+            raise ValueError(f"{where}there is no column {self.column!r}; the columns are {there}.")
+        values = np.asarray(frame.fields[self.column])
+        classes = np.unique(values) if values.ndim == 1 else np.array([nan])
+        if not np.isin(classes, (POOR, RICH, BOUNDARY)).all():
+            raise ValueError(
+                f"{where}the column {self.column!r} must hold 0 (poor), 1 (rich) and 2 (boundary) only, "
+                f"found {', '.join(f'{value:g}' for value in classes[:6])}."
+            )
+        distance = frame.fields.get("interface_distance") if self.column == "phase" else None
+        if distance is not None:
+            given = np.asarray(distance, dtype=np.float32)
+            side = np.where(values == RICH, np.inf, -np.inf)
+            return Segmentation.of_distance(np.where(np.isfinite(given), given, side), widths)
+        own = values.astype(np.int8)
+        middle = own == BOUNDARY
+        # The column does not say on which side an atom of the boundary is: its surroundings decide.
+        score = np.where(middle, 0.0, np.where(own == RICH, 1.0, -1.0))
+        sides = decode(frame, score, widths, undecided=middle)
+        if middle.any():
+            rich = np.where(middle, sides.rich, own == RICH)
+            return replace(sides, rich=rich, phase=dict.fromkeys(widths, own))
+        phases = {
+            width: np.where(sides.phase[width] == BOUNDARY, BOUNDARY, own).astype(np.int8) for width in widths
+        }
+        return replace(sides, rich=own == RICH, phase=phases)
