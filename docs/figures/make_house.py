@@ -1,0 +1,109 @@
+"""Draw the house from its own imports: `python docs/figures/make_house.py`; writes docs/figures/house.png.
+
+Rooms are the folders and modules of the package, in the layers that `pyproject.toml` declares; an arrow says
+that one room imports another. Arrows to the ground floor, which every room uses, are left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from phaseseg.recipes.cards import put_figure
+
+ROOT = Path(__file__).parents[2]
+SHADES = ("#e8eef5", "#f5efe3", "#e9f2ea", "#f2eaf0")
+GROUND = {"fields", "frame", "specs", "version", "moved"}
+
+
+def layers() -> list[list[str]]:
+    """The layers of the import contract, from the top down; `phaseseg.` is left out of the names."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    contract = next(c for c in settings["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    rows = [layer.replace(":", "|").split("|") for layer in contract["layers"]]
+    return [[name.strip().strip("()").removeprefix("phaseseg.") for name in row] for row in rows]
+
+
+def room_of(module: str, rooms: set[str]) -> str | None:
+    parts = module.removeprefix("phaseseg.").split(".")
+    return parts[0] if parts[0] in rooms else None
+
+
+def imports(rooms: set[str]) -> dict[str, set[str]]:
+    """Which rooms each room imports, also inside functions."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for base in (ROOT / "models" / "phaseseg", ROOT / "ase_bridge", ROOT / "ovito_phaseseg"):
+        for path in base.rglob("*.py"):
+            name = ".".join(path.relative_to(base.parent).with_suffix("").parts)
+            here = room_of(name, rooms)
+            if here is None:
+                continue
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                names = []
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    names = [node.module]
+                elif isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                for imported in names:
+                    if imported.startswith(("phaseseg.", "ase_bridge", "ovito_phaseseg")):
+                        there = room_of(imported, rooms)
+                        if there is not None and there != here:
+                            found[here].add(there)
+    return found
+
+
+def n_lines(room: str) -> int:
+    for base in (ROOT / "models" / "phaseseg", ROOT):
+        if (base / room).is_dir():
+            return sum(len(p.read_text("utf-8").splitlines()) for p in (base / room).rglob("*.py"))
+        if (base / f"{room}.py").is_file():
+            return len((base / f"{room}.py").read_text("utf-8").splitlines())
+    return 0
+
+
+def box(axes: Axes, x: float, y: float, width: float, text: str, color: str) -> None:
+    patch = FancyBboxPatch((x, y), width, 0.5, boxstyle="round,pad=0.02", facecolor=color, edgecolor="#666666")
+    axes.add_patch(patch)
+    axes.text(x + width / 2, y + 0.25, text, ha="center", va="center", fontsize=7)
+
+
+def draw() -> Figure:
+    rows = layers()
+    rooms = {name for row in rows for name in row}
+    arrows = imports(rooms)
+    figure = Figure(figsize=(8.2, 0.62 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots()
+    place: dict[str, tuple[float, float, float]] = {}
+    for n, row in enumerate(rows):
+        width = min(2.4, 9.6 / len(row))
+        start = 5 - (width + 0.15) * len(row) / 2
+        for k, name in enumerate(row):
+            place[name] = start + k * (width + 0.15), -float(n), width
+    for name, targets in arrows.items():
+        for target in targets - GROUND:
+            (x0, y0, w0), (x1, y1, w1) = place[name], place[target]
+            color = "#c0392b" if y1 > y0 else "#9a9a9a"
+            arrow = FancyArrowPatch(
+                (x0 + w0 / 2, y0), (x1 + w1 / 2, y1 + 0.5), arrowstyle="-|>", mutation_scale=7, color=color,
+                linewidth=0.6, alpha=0.7, connectionstyle="arc3,rad=0.06", zorder=0,
+            )  # fmt: skip
+            axes.add_patch(arrow)
+    for n, row in enumerate(rows):
+        for name in row:
+            x, y, width = place[name]
+            box(axes, x, y, width, f"{name}\n{n_lines(name):,} lines", SHADES[n % len(SHADES)])
+    axes.set_xlim(-0.1, 10.1)
+    axes.set_ylim(-len(rows) + 0.8, 0.7)
+    axes.set_axis_off()
+    return figure
+
+
+if __name__ == "__main__":
+    put_figure(Path(__file__).with_name("house.png"), draw(), dpi=160)
+    print("Written: docs/figures/house.png")

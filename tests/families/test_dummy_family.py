@@ -1,0 +1,153 @@
+"""Proof of the contract: a family that lives in one test file is served by every face."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import dummy_family
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from phaseseg import load_model, map_frames, predict, read_frames, write_frames
+from phaseseg.api import default_checkpoint, evaluate, fit, predict_frames, predictor
+from phaseseg.checkpoint import CheckpointError, save_checkpoint
+from phaseseg.families import FAMILIES, Part, register, unregister
+from phaseseg.neighbors import neighbor_graph
+from phaseseg.specs import FieldSpec, register_fields
+from phaseseg.testing import AWKWARD
+
+
+@pytest.fixture(autouse=True)
+def families():
+    dummy_family.register_all()
+    yield
+    for name in ("crowding", "centered"):
+        unregister(name)
+
+
+@pytest.fixture
+def crowding():
+    return dummy_family.checkpoint_of("crowding/two-v1")
+
+
+@pytest.fixture
+def frames():
+    return [AWKWARD["orthogonal"](), AWKWARD["triclinic"]()]
+
+
+def naive(frame, cutoff=3.0, slope=1.0):
+    """Two networks whose offsets cancel: the number of neighbors times the slope."""
+    return slope * np.diff(neighbor_graph(frame, cutoff=cutoff).indptr)
+
+
+def test_it_is_found_and_its_fields_are_known(crowding):
+    assert {"crowding", "centered"} < set(FAMILIES) and list(FAMILIES)[0] == "segmentation"
+    with pytest.raises(ValueError, match="'n_crowded' is registered already"):
+        register_fields(FieldSpec("n_crowded", "Other", "", "frame", "count", "something else"))
+    with pytest.raises(ValueError, match="there is a family 'crowding' already"):
+        register(dummy_family.Family(**{**vars(dummy_family.CROWDING), "title": "Other"}))
+    with pytest.raises(CheckpointError, match="no default checkpoint"):
+        default_checkpoint("crowding")
+
+
+def test_predict(crowding, frames):
+    for frame in frames:
+        fields = predict(frame, crowding, weight=2.0, limit=3.0)
+        assert_array_equal(fields["crowding"], (2 * naive(frame)).astype(np.float32))
+        assert fields["n_crowded"] == (2 * naive(frame) > 3).sum()
+        assert [message.code for message in fields.messages] == ["crowded"]
+    with pytest.raises(TypeError, match="unknown option limits; the options of crowding/two-v1 are weight, limit"):
+        predict(frames[0], crowding, limits=3)
+    with pytest.raises(ValueError, match="weight must be positive"):
+        predict(frames[0], crowding, weight=-1)
+    with pytest.raises(ValueError, match="trained with 'metal'"):
+        predict(frames[0].replace(units="lj"), crowding)
+
+
+def test_a_rule_is_parsed_once_and_travels_to_processes(crowding, frames, monkeypatch):
+    model = load_model(crowding)
+    rule = model.rule(weight=2.0)
+    monkeypatch.setattr(type(model), "rule", None)
+    ready = pickle.loads(pickle.dumps(predictor(crowding, rule)))
+    for frame, fields in zip(frames, map_frames(ready, frames), strict=True):
+        assert_array_equal(fields["crowding"], 2 * naive(frame))
+
+
+def test_progress_and_interruption(crowding, frames):
+    seen = []
+    predict(frames[0], crowding, progress=lambda done, line: seen.append((done, line)))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen) and seen[-1][0] == 1
+
+    def stop(done, line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(frames[0], crowding, progress=stop)
+
+
+def test_a_foreign_checkpoint(tmp_path, frames):
+    path = tmp_path / "theirs.crowd"
+    path.write_text(json.dumps({"slope": 3.0, "cutoff": 2.5}), "utf-8")
+    assert load_model(path).name == "crowding/theirs" and load_model(str(path)) is load_model(path)
+    assert_array_equal(predict(frames[0], path)["crowding"], naive(frames[0], 2.5, 3.0))
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        load_model(tmp_path / "nothing.safetensors")
+
+
+def test_slabs_with_a_halo_are_the_whole(crowding):
+    frame = AWKWARD["orthogonal"]()
+    model = load_model(crowding)
+    rule = model.rule()
+    heights = (frame.positions[:, 0] - frame.origin[0]) % frame.cell[0, 0]
+    edges = np.linspace(0, frame.cell[0, 0], 4)
+    parts = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        # Distance to the slab along the axis, around the periodic end.
+        below, above = (low - heights) % frame.cell[0, 0], (heights - high) % frame.cell[0, 0]
+        own = (heights >= low) & (heights < high)
+        seen = own | (np.minimum(below, above) <= model.halo)
+        atoms = np.flatnonzero(seen)
+        slab = frame.replace(positions=frame.positions[atoms], species=frame.species[atoms], ids=None)
+        parts.append(Part(model.run(slab, rule), own[atoms], atoms))
+    assert_array_equal(model.merge(frame, parts), model.run(frame, rule))
+
+
+def test_a_fit_over_all_frames(frames):
+    checkpoint = dummy_family.checkpoint_of("centered/mean-v1")
+    mean = np.mean([naive(frame).mean() for frame in frames])
+    for frame, fields in zip(frames, predict_frames(frames, checkpoint), strict=True):
+        assert_allclose(fields["crowding"], naive(frame) - mean, atol=1e-5)
+    assert abs(predict(frames[0], checkpoint)["mean_crowding"]) < 1e-5  # a single frame is its own data set
+
+
+def test_fit_and_evaluate(tmp_path, frames):
+    made = fit(frames, "crowding", output=tmp_path / "mine.safetensors", cutoff=2.5)
+    assert load_model(tmp_path / "mine.safetensors").checkpoint.hash == made.hash
+    result = evaluate({"a": frames[:1], "b": frames[1:]}, made, expected=1.0)
+    assert [row["run"] for row in result.rows] == ["a", "b"]
+    assert result.rows[0]["error"] == pytest.approx(abs(naive(frames[0], 2.5).mean() - 1))
+    with pytest.raises(TypeError, match=r"unknown option limit; the options of an evaluation .* expected"):
+        evaluate(frames, made, limit=1.0)
+
+
+def test_files(tmp_path, crowding, frames):
+    path = tmp_path / "out.xyz"
+    write_frames(path, [(frame, predict(frame, crowding)) for frame in frames[:1]])
+    assert_array_equal(next(read_frames(path)).fields["crowding"], naive(frames[0]))
+    save_checkpoint(crowding, tmp_path / "c.safetensors")
+
+
+def test_ase(crowding, frames):
+    from ase import Atoms
+
+    from ase_bridge import PhaseCalculator, annotate
+
+    frame = frames[0]
+    atoms = Atoms(frame.species.size * ["Fe"], frame.positions, cell=frame.cell, pbc=frame.pbc)
+    fields = annotate(atoms, model=crowding, limit=2.0)
+    assert_array_equal(atoms.arrays["crowding"], naive(frame))
+    assert atoms.info["n_crowded"] == fields["n_crowded"] == (naive(frame) > 2).sum()
+    found = PhaseCalculator(model=crowding).get_property("crowding", atoms)
+    assert_array_equal(found, naive(frame))
