@@ -68,8 +68,8 @@ def n_lines(room: str) -> int:
 
 
 def box(axes: Axes, x: float, y: float, width: float, text: str, color: str) -> None:
-    patch = FancyBboxPatch((x, y), width, 0.5, boxstyle="round,pad=0.02", facecolor=color, edgecolor="#666666")
-    axes.add_patch(patch)
+    style = {"boxstyle": "round,pad=0.02", "facecolor": color, "edgecolor": "#666666"}
+    axes.add_patch(FancyBboxPatch((x, y), width, 0.5, **style))
     axes.text(x + width / 2, y + 0.25, text, ha="center", va="center", fontsize=7)
 
 

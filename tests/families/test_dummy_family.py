@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+from itertools import pairwise
 
-import dummy_family
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import dummy_family
 from phaseseg import load_model, map_frames, predict, read_frames, write_frames
 from phaseseg.api import default_checkpoint, evaluate, fit, predict_frames, predictor
 from phaseseg.checkpoint import CheckpointError, save_checkpoint
@@ -43,7 +44,7 @@ def naive(frame, cutoff=3.0, slope=1.0):
 
 
 def test_it_is_found_and_its_fields_are_known(crowding):
-    assert {"crowding", "centered"} < set(FAMILIES) and list(FAMILIES)[0] == "segmentation"
+    assert {"crowding", "centered"} < set(FAMILIES) and next(iter(FAMILIES)) == "segmentation"
     with pytest.raises(ValueError, match="'n_crowded' is registered already"):
         register_fields(FieldSpec("n_crowded", "Other", "", "frame", "count", "something else"))
     with pytest.raises(ValueError, match="there is a family 'crowding' already"):
@@ -58,7 +59,7 @@ def test_predict(crowding, frames):
         assert_array_equal(fields["crowding"], (2 * naive(frame)).astype(np.float32))
         assert fields["n_crowded"] == (2 * naive(frame) > 3).sum()
         assert [message.code for message in fields.messages] == ["crowded"]
-    with pytest.raises(TypeError, match="unknown option limits; the options of crowding/two-v1 are weight, limit"):
+    with pytest.raises(TypeError, match=r"unknown option limits; the options of .* are weight, limit"):
         predict(frames[0], crowding, limits=3)
     with pytest.raises(ValueError, match="weight must be positive"):
         predict(frames[0], crowding, weight=-1)
@@ -103,7 +104,7 @@ def test_slabs_with_a_halo_are_the_whole(crowding):
     heights = (frame.positions[:, 0] - frame.origin[0]) % frame.cell[0, 0]
     edges = np.linspace(0, frame.cell[0, 0], 4)
     parts = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         # Distance to the slab along the axis, around the periodic end.
         below, above = (low - heights) % frame.cell[0, 0], (heights - high) % frame.cell[0, 0]
         own = (heights >= low) & (heights < high)
