@@ -22,7 +22,7 @@ from phaseseg.families import FAMILIES, Evaluation, Fitted, Model, Progress, fam
 from phaseseg.fields import Fields
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
-from phaseseg.training import require_torch
+from phaseseg.training.loop import require_torch
 from phaseseg.trajectory import Backend, map_frames
 
 # So many models are kept ready.

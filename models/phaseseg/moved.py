@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -32,14 +32,16 @@ MOVED: dict[str, tuple[str, ...]] = {
     f"{_SEGMENTATION}.hard_cases": ("recipes.segmentation.stress_cases",),
     f"{_SEGMENTATION}.interface": (f"{_LABELS}.interface",),
     f"{_SEGMENTATION}.prediction": (f"{_SEGMENTATION}.model",),
-    f"{_SEGMENTATION}.recipe": (f"{_SEGMENTATION}.defaults",),
+    f"{_SEGMENTATION}.defaults": (f"{_SEGMENTATION}.settings",),
+    f"{_SEGMENTATION}.recipe": (f"{_SEGMENTATION}.settings",),
     f"{_SEGMENTATION}.series": (f"{_SEGMENTATION}.trajectory_statistics",),
     f"{_SEGMENTATION}.threshold": (f"{_LABELS}.threshold",),
     f"{_GLASS}.conclusions": (f"{_TRANSITION}.findings",),
     f"{_GLASS}.config": (f"{_GLASS}.settings",),
     f"{_GLASS}.metrics": (f"{_GLASS}.structural_metrics",),
     f"{_GLASS}.prediction": (f"{_GLASS}.model",),
-    f"{_GLASS}.recipe": (f"{_GLASS}.defaults",),
+    f"{_GLASS}.defaults": (f"{_GLASS}.settings",),
+    f"{_GLASS}.recipe": (f"{_GLASS}.settings",),
     f"{_GLASS}.sets": ("recipes.liquid_glass.datasets",),
     f"{_GLASS}.slopes": (f"{_TRANSITION}.regression",),
     f"{_GLASS}.windows": (f"{_GLASS}.crops",),
@@ -103,12 +105,15 @@ def bound(name: str, module: ModuleType) -> Any:
     if name == "predict":
         return module.predict
     if name in MOVED_NAMES:
-        module.__getattr__ = partial(_moved_name, name)  # type: ignore[method-assign]
+        own = vars(module).get("__getattr__")
+        module.__getattr__ = partial(_moved_name, name, own)  # type: ignore[method-assign]
     return module
 
 
-def _moved_name(module: str, name: str) -> Any:
+def _moved_name(module: str, own: Callable[[str], Any] | None, name: str) -> Any:
     if name not in MOVED_NAMES[module]:
+        if own is not None:
+            return own(name)
         raise AttributeError(f"module 'phaseseg.{module}' has no attribute {name!r}")
     new = f"phaseseg.{MOVED_NAMES[module][name]}"
     _warn(f"phaseseg.{module}.{name}", new)

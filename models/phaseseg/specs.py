@@ -7,12 +7,16 @@ imports neither NumPy nor anything of the package, so that a family can declare 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Level = Literal["atom", "bond", "frame", "grid", "table"]
 Kind = Literal["class", "probability", "scalar", "count", "flag"]
+
+Progress = Callable[[float, str], None]
+"""Called with the fraction that is done, 0 to 1, and one line of text. It may raise to end the work."""
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,9 @@ import pytest
 
 import naive
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.defaults import IMAGE_RECIPE
 from phaseseg.families.liquid_glass.image_inference import image_logits
 from phaseseg.families.liquid_glass.images import Plane, Style, draw, render, turned
-from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.liquid_glass.settings import IMAGE_RECIPE, GlassConfig
 
 NETWORKS = {
     "recipe": IMAGE_RECIPE,

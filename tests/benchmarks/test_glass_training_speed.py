@@ -21,9 +21,8 @@ from torch.nn import functional
 
 from phaseseg import Frame
 from phaseseg.families.liquid_glass.crops import cells_of, cut_windows, draw_windows, window_graphs
-from phaseseg.families.liquid_glass.defaults import WINDOWS
 from phaseseg.families.liquid_glass.network import NODE_SHARE, GlassNetwork, glass_loss
-from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, SCORE_BOUND, GlassConfig
+from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, SCORE_BOUND, WINDOWS, GlassConfig
 
 EDGE, N_ATOMS, BATCH, PLAIN, ROUNDS = 60.0, 4320, 16, 64, 3
 CENTERS = torch.tensor(LENGTH_CENTERS)

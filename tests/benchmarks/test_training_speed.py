@@ -18,10 +18,9 @@ import pytest
 import torch
 from torch import nn
 
-from phaseseg.families.segmentation.defaults import RECIPE
 from phaseseg.families.segmentation.fit import SegmentationNetwork
 from phaseseg.families.segmentation.inference import node_features
-from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
+from phaseseg.families.segmentation.settings import RECIPE, NetworkConfig, Scaling
 from phaseseg.io import read_frames
 from phaseseg.neighbors.graph import neighbor_graph
 from phaseseg.nn.layers import Neighbors

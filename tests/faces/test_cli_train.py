@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from phaseseg import cli
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE
-from phaseseg.families.segmentation.defaults import RECIPE, RECIPE_RULE, TRAINING
 from phaseseg.families.segmentation.fit import fit_segmentation
+from phaseseg.families.segmentation.settings import RECIPE, RECIPE_RULE, TRAINING
 from phaseseg.frame import Frame
 from phaseseg.io import write_frames
 from phaseseg.training import TrainingState

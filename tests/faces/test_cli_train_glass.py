@@ -15,8 +15,8 @@ from phaseseg import cli
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.cli.console import INPUT, INTERRUPTED, USAGE
 from phaseseg.families.liquid_glass import fit as fitting
-from phaseseg.families.liquid_glass.defaults import FOLDS, HELD_WINDOWS, TRAINING, WINDOWS
 from phaseseg.families.liquid_glass.fit import fit_liquid_glass
+from phaseseg.families.liquid_glass.settings import FOLDS, HELD_WINDOWS, TRAINING, WINDOWS
 from phaseseg.frame import Frame
 from phaseseg.io import write_frames
 

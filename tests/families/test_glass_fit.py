@@ -10,25 +10,26 @@ import numpy as np
 import pytest
 import torch
 
-from phaseseg import Frame, training
+from phaseseg import Frame
 from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.liquid_glass import fit as fitting
-from phaseseg.families.liquid_glass import search as searching
 from phaseseg.families.liquid_glass.crops import count_particles, cut_windows, window_graphs
 from phaseseg.families.liquid_glass.fit import (
-    GlassRun,
+    STATES,
     Problem,
     configuration,
     fit_liquid_glass,
-    fold_of_runs,
-    read_runs,
+    glass_runs,
     temperature_label,
 )
 from phaseseg.families.liquid_glass.network import GlassNetwork
 from phaseseg.families.liquid_glass.search import fit_with_search, search_liquid_glass
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.io import read_frames, write_frames
+from phaseseg.training import search as searching
+from phaseseg.training.runs import Run, fold_of_runs
+from phaseseg.training.search import NestedSearch
 
 LABELS = {"glass_below": 0.1, "liquid_above": 1.0}
 SMALL = {"hidden": 8, "steps": 2, "window": (7.5, 12.0)}
@@ -132,7 +133,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(trained, runs):
     """The validation loss of a member, computed from the file and its own fold, is the least of its curve."""
     made, _ = trained
     config = GlassConfig.from_dict(made.config["network"])
-    labeled = read_runs(runs, temperature_label(0.1, 1.0))
+    labeled = glass_runs(runs, temperature_label(0.1, 1.0))
     problem = Problem(config, labeled)
     for member in (0, 1):
         weights = {
@@ -152,7 +153,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(trained, runs):
 
 def test_what_is_learned_from_is_never_checked_on(runs):
     """No window of a run's fold among those of its member, half of all glass, sizes mixed."""
-    labeled = read_runs(runs, temperature_label(0.1, 1.0))
+    labeled = glass_runs(runs, temperature_label(0.1, 1.0))
     config = configuration(SMALL, labeled)
     problem = Problem(config, labeled)
     mine = np.array([True, False, False, True])
@@ -253,13 +254,13 @@ def test_runs_given_for_validation(runs):
 
 
 def run_of(name, glass, liquid, group=""):
-    labels = np.array([True] * glass + [False] * liquid)
-    return GlassRun(name, [None] * len(labels), labels, group or name, ())
+    labels = (True,) * glass + (False,) * liquid
+    return Run(name, [None] * len(labels), group or name, labels)
 
 
 def test_runs_of_one_seed_stay_together():
     runs = [run_of(f"run {k}", 1, 2, f"seed {k % 5}") for k in range(10)]
-    fold = fold_of_runs(runs, 3)
+    fold = fold_of_runs(runs, 3, STATES)
     assert np.array_equal(fold[:5], fold[5:])
     assert sorted(np.bincount(fold)) == [2, 4, 4]
 
@@ -267,11 +268,11 @@ def test_runs_of_one_seed_stay_together():
 @pytest.mark.parametrize("kinds", ["gggglllll", "gglb", "bgglllb", "lbbg", "bbbbbbb"])
 def test_every_fold_has_glass_and_liquid(kinds):
     runs = [run_of(f"{k}", int(kind in "gb"), int(kind in "lb")) for k, kind in enumerate(kinds)]
-    folds = min(sum(run.n_glass for run in runs), sum(run.n_liquid for run in runs))
-    fold = fold_of_runs(runs, folds)
+    folds = min(sum(run.count(state) for run in runs) for state in STATES)
+    fold = fold_of_runs(runs, folds, STATES)
     for k in range(folds):
         own = [run for run, where in zip(runs, fold, strict=True) if where == k]
-        assert any(run.n_glass for run in own) and any(run.n_liquid for run in own)
+        assert all(any(run.count(state) for run in own) for state in STATES)
 
 
 # ------------------------------------------------------------------------------------ comes again
@@ -369,7 +370,7 @@ def test_a_search_is_nested_and_goes_on_where_it_was(runs, tmp_path, monkeypatch
     assert card["trials"] == [4, 4, 4] and len(card["folds"]["rows"]) == 3
 
     record, calls = tmp_path / "search.json", []
-    real = searching._Search._trial
+    real = NestedSearch._trial
 
     def stop(self, *arguments):
         calls.append(arguments)
@@ -377,7 +378,7 @@ def test_a_search_is_nested_and_goes_on_where_it_was(runs, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return real(self, *arguments)
 
-    monkeypatch.setattr(searching._Search, "_trial", stop)
+    monkeypatch.setattr(NestedSearch, "_trial", stop)
     with pytest.raises(KeyboardInterrupt, match=r"5 finished trials lie in .*search\.json"):
         search_liquid_glass(runs, 4, record=record, **SEARCH)
     with pytest.raises(ValueError, match="trials of an unfinished search are in the way"):
@@ -485,7 +486,6 @@ def test_files_are_runs(runs, tmp_path):
     assert [row[0] for row in made.card["data"]["files"]["rows"]] == ["run0.xyz.gz", "run1.xyz.gz"]
     read = [list(read_frames(path)) for path in paths]  # as they are after rounding
     assert same_weights(made, fit_liquid_glass(read, **options))
-    assert training.FAMILIES["liquid_glass"][1] == "fit_liquid_glass"
 
 
 def test_windows_too_small_by_chance_are_drawn_again():

@@ -14,14 +14,14 @@ from phaseseg import training
 from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.segmentation import fit as fitting
-from phaseseg.families.segmentation.defaults import RECIPE_RULE, TRAINING
 from phaseseg.families.segmentation.fit import BOUND, SegmentationNetwork, fit_segmentation
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, pooled_threshold
 from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
+from phaseseg.families.segmentation.settings import RECIPE_RULE, TRAINING, NetworkConfig, Scaling
 from phaseseg.io import read_frames
 from phaseseg.nn.layers import Neighbors
 from phaseseg.training import Settings, Task, train_members, validation_block, validation_runs
+from phaseseg.training.runs import frame_digest
 
 NETWORK = {"hidden": 4, "heads": 2, "layers": 1, "readout": 8}
 QUICK = {"network": NETWORK, "epochs": 3, "seeds": (0,), "learning_rate": 2e-2, "batch_atoms": 1500}
@@ -140,7 +140,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(trained, runs):
     losses = []
     for frame in runs[2]:
         graph = fitting.neighbor_graph(frame, cutoff=config.cutoff)
-        features = fitting.node_features(frame, fitting._codes(frame, config), config)
+        features = fitting.node_features(frame, config.codes_of(frame), config)
         d = torch.from_numpy(np.array(label_frame(frame, rule)["interface_distance"]))
         with torch.no_grad():
             z = network(torch.from_numpy(scaling.apply(features)), Neighbors(graph.indptr, graph.neighbors))
@@ -178,7 +178,7 @@ def test_a_boundary_head_finds_the_boundary(runs, loss):
     network, scaling = first_member(made)
     frame = runs[2][0]
     graph = fitting.neighbor_graph(frame, cutoff=6.0)
-    features = fitting.node_features(frame, fitting._codes(frame, config), config)
+    features = fitting.node_features(frame, config.codes_of(frame), config)
     with torch.no_grad():
         z = network(torch.from_numpy(scaling.apply(features)), Neighbors(graph.indptr, graph.neighbors))
     boundary = torch.softmax(z, dim=1)[:, 2].numpy()
@@ -287,11 +287,11 @@ def test_labels_are_kept_and_made_anew(runs, tmp_path, monkeypatch):
     rule = LabelRule(**first.config["label_rule"])
     cache = fitting._LabelCache(tmp_path)
     frame = runs[0][0]
-    cache.distance(frame, fitting._digest(frame), rule)
+    cache.distance(frame, frame_digest(frame), rule)
     assert len(calls) == 12
-    cache.distance(frame, fitting._digest(frame), rule.replace(sigma=1.9))
+    cache.distance(frame, frame_digest(frame), rule.replace(sigma=1.9))
     moved = frame.replace(positions=frame.positions + 1e-9)
-    cache.distance(moved, fitting._digest(moved), rule)
+    cache.distance(moved, frame_digest(moved), rule)
     assert len(calls) == 14
 
 
@@ -362,7 +362,7 @@ def test_data_that_cannot_be_learned_from(runs, tmp_path):
         ),
         ([runs[0], reduced, runs[2]], {}, "run 2 is in units of 'lj', run 1 in 'metal'"),
         ([runs[0], no_iron, runs[2]], {}, "run 2: there is no Fe.*the species there are .*--species"),
-        (runs[0], {"validation": silver}, "Ag does not occur in the training data"),
+        (runs[0], {"validation": silver}, "does not know the species Ag; it knows Fe"),
         (runs[0], {"validation": mixed}, "no frame holds two phases.*nothing to check against|check against"),
         ([runs[0], []], {}, "run 2: there are no frames"),
         ([], {}, "there are no files"),

@@ -23,9 +23,9 @@ from phaseseg.cli.console import (
     split_names,
     usage_errors,
 )
-from phaseseg.families.liquid_glass import defaults as glass
-from phaseseg.families.segmentation.defaults import RECIPE, RECIPE_RULE, TRAINING
+from phaseseg.families.liquid_glass import settings as glass
 from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.settings import RECIPE, RECIPE_RULE, TRAINING
 
 SPECIES = ",".join(RECIPE_RULE.species)
 

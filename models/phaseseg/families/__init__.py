@@ -12,13 +12,14 @@ packages, and by `register` in scripts and tests.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from phaseseg.specs import CHECKPOINT_FOLDERS, FieldSpec, register_fields
+from phaseseg.specs import Progress as Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 DEFAULT = "segmentation"
 """The family whose default checkpoint serves `predict(frame)` where no model is named."""
-
-Progress = Callable[[float, str], None]
-"""Called with the fraction that is done, 0 to 1, and one line of text. It may raise to end the work."""
 
 # ------------------------------------------------------------------------------------ declaration
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from phaseseg.families import Analysis, BondFile, Family, Option, register
 from phaseseg.families.liquid_glass.fields import FIELDS
 from phaseseg.families.liquid_glass.rules import GlassRule
+from phaseseg.families.liquid_glass.settings import GlassSettings
 
 OPTIONS = (
     Option(
@@ -38,8 +39,9 @@ FAMILY = register(
             "frame_glass_uncertainty",
         ),
         check="phaseseg.families.liquid_glass.checks:check",
+        settings=GlassSettings,
         model="phaseseg.families.liquid_glass.model:GlassModel",
-        fit="phaseseg.families.liquid_glass.fit:fit_liquid_glass",
+        fit="phaseseg.families.liquid_glass.search:fit",
         bond_files=(
             BondFile(
                 "attention", "attention_bonds", ("attention", "bb", "kept"),

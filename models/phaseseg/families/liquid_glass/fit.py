@@ -5,13 +5,10 @@ Runs, not configurations, are parted: what a run was at one temperature it is no
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from phaseseg.checkpoint import SUFFIX, Checkpoint, save_checkpoint
+from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.liquid_glass.crops import (
     Picks,
     cells_of,
@@ -29,7 +26,10 @@ from phaseseg.families.liquid_glass.crops import (
     graph_of,
     window_graphs,
 )
-from phaseseg.families.liquid_glass.defaults import (
+from phaseseg.families.liquid_glass.image_network import ImageNetwork
+from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
+from phaseseg.families.liquid_glass.network import GlassNetwork, glass_loss
+from phaseseg.families.liquid_glass.settings import (
     FOLDS,
     HELD_WINDOWS,
     IMAGE_RECIPE,
@@ -37,64 +37,33 @@ from phaseseg.families.liquid_glass.defaults import (
     RECIPE,
     TRAINING,
     WINDOWS,
+    GlassConfig,
 )
-from phaseseg.families.liquid_glass.image_network import ImageNetwork
-from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
-from phaseseg.families.liquid_glass.network import GlassNetwork, glass_loss
-from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.frame import Frame, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
-from phaseseg.training import (
-    Member,
-    Progress,
-    Settings,
-    Task,
-    TrainingState,
-    batches_by_atoms,
-    beside,
-    deterministic,
-    output_file,
-    train_members,
-    write_curves,
+from phaseseg.nn.model import member_weights
+from phaseseg.specs import Progress
+from phaseseg.training.card import training_card, value_range
+from phaseseg.training.loop import Task, batches_by_atoms, deterministic, train_members
+from phaseseg.training.output import TrainingOutput
+from phaseseg.training.runs import (
+    Run,
+    RunData,
+    fold_of_runs,
+    joint_digest,
+    read_runs,
+    refuse_copies,
 )
-from phaseseg.version import __version__
+from phaseseg.training.settings import Settings
 
-Run = str | os.PathLike[str] | Iterable[Frame]
 Label = Callable[[Frame], bool | None]
 """Whether a configuration is glass; None leaves it out."""
+STATES = {True: "glass", False: "liquid"}
 
 _TRIES = 100  # to find windows that hold enough particles
 
 
 # ------------------------------------------------------------------------------------------- data
-
-
-@dataclass(frozen=True, eq=False)
-class GlassRun:
-    """The configurations of one run whose state is known.
-
-    glass : (n_frames,) bool; group : runs of the same group are never parted
-    digests : of each frame, sha256 of positions, cell and species
-    """
-
-    name: str
-    frames: list[Frame]
-    glass: NDArray[np.bool_]
-    group: str
-    digests: tuple[str, ...]
-
-    @property
-    def digest(self) -> str:
-        """sha256 of frames and labels."""
-        return hashlib.sha256(json.dumps([self.digests, self.glass.tolist()]).encode()).hexdigest()
-
-    @property
-    def n_glass(self) -> int:
-        return int(self.glass.sum())
-
-    @property
-    def n_liquid(self) -> int:
-        return len(self.frames) - self.n_glass
 
 
 def temperature_label(glass_below: float, liquid_above: float, key: str = "temperature") -> Label:
@@ -126,116 +95,24 @@ def temperature_label(glass_below: float, liquid_above: float, key: str = "tempe
     return label
 
 
-def read_runs(
-    data: Run | Iterable[Run],
-    label: Label,
-    *,
-    types: Sequence[str] | None = None,
-    units: Units = "metal",
-    what: str = "run",
-    note: Progress = lambda done, line: None,
-) -> list[GlassRun]:
-    """The runs of files or iterables of frames, without those that hold nothing of known state.
+def glass_runs(
+    data: RunData | Iterable[RunData], label: Label, what: str = "run", **options: Any
+) -> list[Run]:
+    """The runs that hold frames of known state, with whether each is glass as its label."""
 
-    Runs with the same `seed` in `Frame.info` make one group.
-
-    what : name of the runs that are no files, before their number
-
-    Raises
-    ------
-    ValueError
-        For units that are not reduced.
-    """
-    from phaseseg.io import read_frames
-
-    if isinstance(data, str | os.PathLike):
-        data = [data]
-    sources = list(cast(Iterable[Any], data))
-    if sources and all(isinstance(run, Frame) for run in sources):
-        sources = [sources]
-    runs = []
-    for number, source in enumerate(sources, start=1):
-        if isinstance(source, str | os.PathLike):
-            name, group = Path(source).name, os.fspath(source)
-            note(0.0, f"reading {name}")
-            frames: Iterable[Frame] = read_frames(Path(source), types=types, units=units)
-        else:
-            name = group = f"{what} {number}"
-            frames = source
-        runs.append(_run(name, group, frames, label))
-    return [run for run in runs if run.frames]
-
-
-def _run(name: str, group: str, frames: Iterable[Frame], label: Label) -> GlassRun:
-    kept, glass = [], []
-    for frame in frames:
+    def state(frame: Frame) -> bool | None:
         if frame.units != "lj":
             raise ValueError(
-                f"{frame.source or name}: lengths are in Å, and these networks take reduced units; if the "
-                "file is in reduced units but does not say so, tell it with units='lj' (--units lj)."
+                f"{frame.source or 'a frame'}: lengths are in Å, and these networks take reduced units; if "
+                "the file is in reduced units but does not say so, read it with units='lj' (--units lj)."
             )
-        state = label(frame)
-        if state is not None:
-            kept.append(frame)
-            glass.append(bool(state))
-    seeds = {frame.info["seed"] for frame in kept if "seed" in frame.info}
-    if len(seeds) == 1:
-        group = f"seed {seeds.pop():g}"
-    return GlassRun(name, kept, np.array(glass, dtype=bool), group, tuple(map(_digest, kept)))
+        found = label(frame)
+        return None if found is None else bool(found)
+
+    return [run for run in read_runs(data, state, what=what, **options) if run.frames]
 
 
-def _digest(frame: Frame) -> str:
-    content = hashlib.sha256(json.dumps([list(frame.species_names), frame.pbc.tolist()]).encode())
-    for values in (frame.positions, frame.cell, frame.origin, frame.species):
-        content.update(np.ascontiguousarray(values).tobytes())
-    return content.hexdigest()
-
-
-def fold_of_runs(runs: Sequence[GlassRun], folds: int) -> NDArray[np.int64]:
-    """(n_runs,) the fold of each run; groups stay together, and each fold has its part of either state.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer groups with glass, or with liquid, than folds.
-    """
-    groups: dict[str, list[GlassRun]] = {}
-    for run in runs:
-        groups.setdefault(run.group, []).append(run)
-    kinds = {
-        name: (any(run.n_glass for run in own), any(run.n_liquid for run in own))
-        for name, own in groups.items()
-    }
-    for state, number in (("glass", 0), ("liquid", 1)):
-        found = sum(kind[number] for kind in kinds.values())
-        if found < folds:
-            raise ValueError(
-                f"{found} independent run{'s' * (found != 1)} hold{'s' * (found == 1)} {state}, and {folds} "
-                "folds need one each; give more runs (one file each) or fewer folds."
-            )
-    # Groups of one state alone first: those of both states then fill up what is missing.
-    counts = np.zeros((folds, 2), dtype=np.int64)
-    fold: dict[str, int] = {}
-    for name in sorted(groups, key=lambda name: sum(kinds[name])):
-        fold[name] = int(np.argmin(counts @ kinds[name]))
-        counts[fold[name]] += kinds[name]
-    return np.array([fold[run.group] for run in runs])
-
-
-def refuse_copies(runs: Iterable[GlassRun]) -> None:
-    """Raise a ValueError if two groups of runs hold the same configuration."""
-    holders: dict[str, GlassRun] = {}
-    for run in runs:
-        for digest in run.digests:
-            other = holders.setdefault(digest, run)
-            if other.group != run.group:
-                raise ValueError(
-                    f"{run.name} and {other.name} hold the same configuration, so neither can be checked "
-                    "against the other; leave one of them out."
-                )
-
-
-def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[GlassRun]) -> GlassConfig:
+def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Run]) -> GlassConfig:
     """The settings of the network, those of the recipe where they are left out, checked against the runs.
 
     Raises
@@ -245,7 +122,7 @@ def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Glass
         particles for k neighbors.
     """
     frames = [frame for run in runs for frame in run.frames]
-    glass, liquid = sum(run.n_glass for run in runs), sum(run.n_liquid for run in runs)
+    glass, liquid = (sum(run.count(state) for run in runs) for state in STATES)
     if not glass or not liquid:
         raise ValueError(
             f"of the configurations {glass:,} are glass and {liquid:,} liquid; both are needed to learn the "
@@ -369,10 +246,10 @@ class Problem:
     runs : all of them; config : of the network
     """
 
-    def __init__(self, config: GlassConfig, runs: Sequence[GlassRun]) -> None:
+    def __init__(self, config: GlassConfig, runs: Sequence[Run]) -> None:
         self.config, self.runs = config, list(runs)
         self.frames = [frame for run in runs for frame in run.frames]
-        self.glass = np.concatenate([run.glass for run in runs])
+        self.glass = np.array([label for run in runs for label in run.labels], dtype=bool)
         self.run = np.repeat(np.arange(len(self.runs)), [len(run.frames) for run in runs])
         self.views = (_Images if config.architecture == "cnn" else _Graphs)(config, self.frames)
 
@@ -456,7 +333,7 @@ class Problem:
 
 
 def fit_liquid_glass(
-    data: Run | Iterable[Run],
+    data: RunData | Iterable[RunData],
     *,
     glass_below: float | None = None,
     liquid_above: float | None = None,
@@ -464,7 +341,7 @@ def fit_liquid_glass(
     output: str | os.PathLike[str] | None = None,
     network: GlassConfig | Mapping[str, Any] = RECIPE,
     folds: int = FOLDS,
-    validation: Run | Iterable[Run] | None = None,
+    validation: RunData | Iterable[RunData] | None = None,
     temperature: str = "temperature",
     types: Sequence[str] | None = None,
     units: Units = "metal",
@@ -472,7 +349,7 @@ def fit_liquid_glass(
     held_windows: int = HELD_WINDOWS,
     epochs: int = TRAINING["epochs"],
     batch_atoms: int = TRAINING["batch_atoms"],
-    learning_rate: float = TRAINING["learning_rate"],
+    learning_rate: float | None = None,
     patience: int = TRAINING["patience"],
     seed: int = 0,
     name: str | None = None,
@@ -528,25 +405,19 @@ def fit_liquid_glass(
     label = label_of(label, glass_below, liquid_above, temperature)
     if folds < 1 or (validation is None and folds < 2):
         raise ValueError(f"folds must be at least 2 (1 with runs given for validation), found {folds}.")
-    settings = Settings(epochs, batch_atoms, learning_rate, tuple(range(seed, seed + folds)), patience)
+    rate = TRAINING["learning_rate"] if learning_rate is None else learning_rate
+    settings = Settings(epochs, batch_atoms, rate, tuple(range(seed, seed + folds)), patience)
     for what, value in (("windows", windows), ("held_windows", held_windows)):
         if value < 2:
             raise ValueError(f"{what} must be at least 2, one of each state, found {value}.")
-    path = None if output is None else output_file(output)
-    name = name or f"liquid_glass/{'unnamed' if path is None else path.name.removesuffix(SUFFIX)}"
-    Checkpoint("liquid_glass", name, {}, {"any": np.zeros(1, dtype=np.float32)})  # is the name allowed?
-    state_path = None if path is None else beside(path, f".state{SUFFIX}")
-    if state_path is not None and not resume:
-        TrainingState(state_path, {}, resume=False)  # before the work begins
-
-    runs = read_runs(data, label, types=types, units=units, note=note)
-    given = []
-    if validation is not None:
-        given = read_runs(validation, label, types=types, units=units, what="validation run", note=note)
+    files = TrainingOutput("liquid_glass", output, name, resume=resume)
+    reading: dict[str, Any] = {"types": types, "units": units, "note": note}
+    runs = glass_runs(data, label, **reading)
+    given = [] if validation is None else glass_runs(validation, label, "validation run", **reading)
     refuse_copies([*runs, *given])
     config = configuration(network, runs)
     if validation is None:
-        fold = fold_of_runs(runs, folds)
+        fold = fold_of_runs(runs, folds, STATES)
         split = f"by run, {folds} folds: each validates the member that has not learned from it"
     else:
         configuration(config, given)
@@ -568,11 +439,10 @@ def fit_liquid_glass(
     ]
     described = {
         **asdict(settings), "network": config.to_dict(), "windows": windows, "held_windows": held_windows,
-        "data": hashlib.sha256(json.dumps([run.digest for run in problem.runs]).encode()).hexdigest(),
+        "data": joint_digest(run.digest for run in problem.runs),
         "folds": fold.tolist(),
     }  # fmt: skip
-    state = None if state_path is None else TrainingState(state_path, described, resume=resume)
-    members = train_members(tasks, settings, state=state, progress=note)
+    members = train_members(tasks, settings, state=files.state(described), progress=note)
 
     with deterministic():
         scores = [problem.logits(m.weights, own) for m, own in zip(members, held, strict=True)]
@@ -582,16 +452,15 @@ def fit_liquid_glass(
     scaling = _temperature_scaling(scores)
     frames = [frame for k, frame in enumerate(problem.frames) if fold[problem.run[k]] != 0 or not given]
     ranges = {
-        "number_density": _range(_number_density(frame, config.dimensions) for frame in frames),
-        "b_fraction": _range(config.codes_of(frame).mean() for frame in frames),
+        "number_density": value_range([_number_density(frame, config.dimensions) for frame in frames]),
+        "b_fraction": value_range([config.codes_of(frame).mean() for frame in frames]),
     }
     n_particles = sum(frame.n_atoms for frame in frames)
     card: dict[str, Any] = {
         "summary": summary or _summary(config, runs),
         "data": {
             "configurations": len(frames),
-            "glass": sum(run.n_glass for run in runs),
-            "liquid": sum(run.n_liquid for run in runs),
+            **{name: sum(run.count(state) for run in runs) for state, name in STATES.items()},
             "runs": len(runs),
             "particles": n_particles,
             "species": list(config.species),
@@ -602,34 +471,23 @@ def fit_liquid_glass(
             {"glass_below": glass_below, "liquid_above": liquid_above} if glass_below is not None else {}
         ),
         "split": split,
-        "training": {
-            **{key: value for key, value in asdict(settings).items() if key != "seeds"},
-            "windows": windows,
-            "held_windows": held_windows,
-            "best_epochs": [member.best_epoch for member in members],
-            "seconds": round(sum(member.seconds for member in members), 1),
-            "versions": {"phaseseg": __version__, "torch": torch.__version__},
-            "members": _member_table(members, scores, whole),
-            "validation": _validation_numbers(scores, whole, scaling),
-        },
-    }
+        "training": training_card(
+            settings, members, _validation_numbers(scores, whole, scaling), columns=_columns(scores, whole),
+            windows=windows, held_windows=held_windows,
+        ),
+    }  # fmt: skip
     if search is not None:
         card["search"] = dict(search)
     checkpoint = Checkpoint(
         "liquid_glass",
-        name,
+        files.name,
         {"network": config.to_dict(), "temperature_scaling": scaling, "ranges": ranges},
-        {f"member{k}.{key}": values for k, m in enumerate(members) for key, values in m.weights.items()},
+        member_weights(m.weights for m in members),
         card=card,
         units="lj",
         ranges=ranges,
     )
-    if path is not None:
-        save_checkpoint(checkpoint, path)
-        write_curves(path, members, "windows on the wrong side (%)")
-    if state is not None:
-        state.delete()
-    return checkpoint
+    return files.finish(checkpoint, members, "windows on the wrong side (%)")
 
 
 def label_of(
@@ -686,35 +544,26 @@ def _validation_numbers(
     return {key: float(value) if key != "windows" else value for key, value in numbers.items()}
 
 
-def _member_table(
-    members: Sequence[Member],
+def _columns(
     scores: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]],
     whole: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]],
-) -> dict[str, Any]:
-    columns = ["seed", "epochs", "best epoch", "loss", "validation loss", "validation error", "auc", "s"]
-    rows: list[list[Any]] = [
-        [m.seed, len(m.epochs), m.best_epoch, m.best.loss, m.best.validation_loss, m.best.validation_error,
-         _numbers(*score)[0], round(m.seconds, 1)]
-        for m, score in zip(members, scores, strict=True)
-    ]  # fmt: skip
-    if whole:
-        columns.append("whole-cell accuracy")
-        for row, one in zip(rows, whole, strict=True):
-            row.append(_numbers(*one)[1])
-    return {"columns": columns, "rows": rows}
+) -> dict[str, list[float]]:
+    """More columns of the table of members."""
+    more = {"auc": [_numbers(*one)[0] for one in scores]}
+    return more | ({"whole-cell accuracy": [_numbers(*one)[1] for one in whole]} if whole else {})
 
 
-def _file_table(runs: Sequence[GlassRun], fold: NDArray[np.int64], given: bool) -> dict[str, Any]:
+def _file_table(runs: Sequence[Run], fold: NDArray[np.int64], given: bool) -> dict[str, Any]:
     def use(k: int) -> str:
         if given:
             return "training" if k < 0 else "validation"
         return f"fold {k + 1}"
 
     rows = [
-        [run.name, use(int(k)), run.n_glass, run.n_liquid, run.digest[:16]]
+        [run.name, use(int(k)), *map(run.count, STATES), run.digest[:16]]
         for run, k in zip(runs, fold, strict=True)
     ]
-    return {"columns": ["file", "use", "glass", "liquid", "content"], "rows": rows}
+    return {"columns": ["file", "use", *STATES.values(), "content"], "rows": rows}
 
 
 def _number_density(frame: Frame, dimensions: int) -> float:
@@ -723,12 +572,7 @@ def _number_density(frame: Frame, dimensions: int) -> float:
     return frame.n_atoms / (area if dimensions == 2 else frame.volume)
 
 
-def _range(values: Iterable[float]) -> list[float]:
-    numbers = [float(value) for value in values]
-    return [min(numbers), max(numbers)]
-
-
-def _summary(config: GlassConfig, runs: Sequence[GlassRun]) -> str:
+def _summary(config: GlassConfig, runs: Sequence[Run]) -> str:
     kind = {
         "cnn": "Convolutional network on images",
         "dmpnn": f"Message passing along edges{', with attention,' * config.attention}",

@@ -1,28 +1,74 @@
-"""What a network that tells liquid from glass is: its settings and its weights' shapes. No torch here."""
+"""Settings of a network that tells liquid from glass, and of its training. NumPy inside functions only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import inf, isfinite
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
+from phaseseg.nn.config import NetworkSettings
+from phaseseg.training.settings import Settings, check_choices, setting
 
-from phaseseg.frame import Frame
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from phaseseg.frame import Frame
 
 Architecture = Literal["dmpnn", "cnn"]
 FeatureSet = Literal["distances", "types", "coordinates"]
 
 LENGTH_CENTERS = tuple(round(0.7 + 1.6 * i / 15, 6) for i in range(16))
-"""σ: centers of the Gaussians in which the length of an edge is written down; their width is the spacing."""
+"""σ: centers of the Gaussians that describe the length of an edge; their width is the spacing."""
 
 SCORE_BOUND = 3.0
 """Scores of attention are c tanh(s / c) with this c: no edge weighs more than e^6 times another.
 
-Unbounded, one edge or two of a hot liquid would take all the weight, and in a larger graph others than in
-a window of it.
+Without a bound a single edge of a hot liquid can take nearly all the weight, and in a larger graph that is
+another edge than in a window of it.
+"""
+
+RECIPE: Mapping[str, Any] = {
+    "architecture": "dmpnn", "attention": False, "window": (6.0, 18.0), "k": 2, "hidden": 64, "steps": 3,
+    "dropout": 0.0, "ffn_layers": 2, "features": "distances",
+}  # fmt: skip
+"""The network on graphs that is trained by default; settings of `GlassConfig`."""
+IMAGE_RECIPE: Mapping[str, Any] = {
+    "architecture": "cnn", "dropout": 0.0, "image_size": 160, "pixels_per_sigma": 8.0, "radii": (0.35, 0.3),
+    "pool": 4, "dense": 80, "global_average": True,
+}  # fmt: skip
+"""The network on images. They show 20 σ: with smaller or coarser images the network is less accurate."""
+IMAGES = 16
+"""Images of a batch, at least: channels are normalized with the statistics of the batch."""
+TRAINING: Mapping[str, Any] = {
+    "epochs": 20, "batch_atoms": 1000, "learning_rate": 2e-3, "patience": 10,
+}  # fmt: skip
+"""The default training; settings of `phaseseg.training.Settings`."""
+WINDOWS = 2000
+"""Windows of an epoch, half of them of glass."""
+HELD_WINDOWS = 600
+"""Windows that a member is validated on, half of them of glass."""
+FOLDS = 3
+"""Parts of the runs; each validates one member."""
+
+SEARCH_EPOCHS = 10
+"""Epochs of a network of a search, which only has to rank settings."""
+SEARCH_SPACE: Mapping[str, Mapping[str, tuple[float, float, float | str]]] = {
+    "dmpnn": {
+        "k": (1, 5, 1), "hidden": (16, 96, 16), "steps": (2, 6, 1), "dropout": (0.0, 0.5, 0.05),
+        "ffn_layers": (1, 3, 1), "learning_rate": (3e-4, 1e-2, "log"),
+    },
+    "cnn": {
+        "pool": (3, 5, 1), "dense": (20, 100, 20), "dropout": (0.0, 0.5, 0.05),
+        "learning_rate": (1e-4, 3e-3, "log"),
+    },
+}  # fmt: skip
+"""What is searched: least, most and step, or "log" for a number drawn on a logarithmic scale.
+
+The settings of the paper, with widths for one core. The size of the windows is not searched: every network
+is better in larger windows, so the largest would always be chosen.
 """
 
 _GRAPH_SETTINGS = ("attention", "k", "hidden", "steps", "ffn_layers", "features")
@@ -32,8 +78,11 @@ _IMAGE_SETTINGS = (
 )  # fmt: skip
 
 
+# Network ------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class GlassConfig:
+class GlassConfig(NetworkSettings):
     """A network that gives the probability that a configuration is glass, of graphs or of images.
 
     "dmpnn" passes messages along the directed edges between nearest neighbors (DOI 10.48550/arXiv.1909.04648;
@@ -119,17 +168,17 @@ class GlassConfig:
             raise ValueError(f"window must be two lengths in σ, 0 < low <= high, found {self.window}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, found {self.dropout}.")
-        for name in ("k", "hidden", "steps", "ffn_layers", "image_size", "pool", "dense"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
+        self._check_counts("k", "hidden", "steps", "ffn_layers", "image_size", "pool", "dense")
         for name in ("kernels", "kernel_sizes"):
             if len(getattr(self, name)) != 2 or min(getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be two numbers from 1 on, found {getattr(self, name)}.")
-        for name in ("pixels_per_sigma", "radii"):
-            if not all(isfinite(value) and value > 0 for value in np.ravel(getattr(self, name))):
+        for name, values in (("pixels_per_sigma", (self.pixels_per_sigma,)), ("radii", self.radii)):
+            if not all(isfinite(value) and value > 0 for value in values):
                 raise ValueError(f"{name} must be positive, found {getattr(self, name)}.")
-        shades = np.array([*self.colors, self.background], dtype=float)
-        if shades.shape != (3, 3) or not (shades.min() >= 0 and shades.max() <= 1):
+        shades = [*self.colors, self.background]
+        if len(shades) != 3 or not all(
+            len(shade) == 3 and all(0 <= part <= 1 for part in shade) for shade in shades
+        ):
             raise ValueError("colors and background must be three numbers each, from 0 to 1.")
         if self.architecture == "cnn" and self.convolved_sizes[-1] < 1:
             raise ValueError(
@@ -149,6 +198,8 @@ class GlassConfig:
         ValueError
             If `b` is left out and a particle is neither, or if one of the two kinds is missing.
         """
+        import numpy as np
+
         where = frame.error_prefix
         present = [frame.species_names[code] for code in np.unique(frame.species)]
         if b is None:
@@ -199,7 +250,6 @@ class GlassConfig:
     # ---------------------------------------------------------------------------------------- weights
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every weight of one member; linear layers are (out, in) as in PyTorch."""
         if self.architecture == "cnn":
             one, two = self.kernels
             first, second = self.kernel_sizes
@@ -229,10 +279,6 @@ class GlassConfig:
             shapes |= {f"node.{i}.weight": (width, h), f"node.{i}.bias": (width,)}
         return shapes
 
-    @property
-    def n_parameters(self) -> int:
-        return int(sum(np.prod(shape) for shape in self.weight_shapes().values()))
-
     # ------------------------------------------------------------------------------------------- JSON
 
     def to_dict(self) -> dict[str, Any]:
@@ -240,16 +286,122 @@ class GlassConfig:
         other = _GRAPH_SETTINGS if self.architecture == "cnn" else _IMAGE_SETTINGS
         return {name: value for name, value in asdict(self).items() if name not in other}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GlassConfig:
-        """The inverse of `to_dict`.
 
-        Raises
-        ------
-        ValueError
-            For an unknown setting: the file was written by a newer version.
-        """
-        unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown settings of the network: {', '.join(unknown)}; update ovito-phaseseg.")
-        return cls(**values)
+# Training -----------------------------------------------------------------------------------------
+
+
+def _left_out(name: str, of: Mapping[str, Any] = RECIPE) -> str:
+    """For the help of a setting that may be searched if it is left out."""
+    return f"{of[name]:g} if left out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlassSettings:
+    """Train on runs of a mixture of two kinds of particles that was cooled from liquid to glass.
+
+    Beside the checkpoint: learning curves as .curves.csv and .curves.png, trials of a search as .search.csv.
+    """
+
+    data: ClassVar[str] = "Runs, one file each, in reduced units: extended XYZ, dumps; gz too."
+
+    glass_below: float = setting(help="Temperature up to which it is glass.")
+    liquid_above: float = setting(help="Temperature from which on it is liquid.")
+    temperature: str = setting("temperature", help="Key of the temperature in the comment line of a frame.")
+    species: tuple[str, ...] = setting(GlassConfig.species, help="Names of A and of B, with a comma.")
+    types: tuple[str, ...] | None = setting(None, help="Species of the types 1, 2, ... of a dump: A,B.")
+    units: str | None = setting(
+        None, help="lj where the files are in reduced units but do not say so.", choices=("lj",)
+    )
+    validation: tuple[Path, ...] = setting(
+        (), help="A run to validate with; may be repeated. Else folds of the runs do.", multiple=True
+    )
+    folds: int = setting(
+        FOLDS, help="Parts of the runs; each validates one member, which learns from the others."
+    )
+    architecture: str = setting(
+        RECIPE["architecture"], help="dmpnn (messages on graphs) | cnn (images, in two dimensions)"
+    )
+    attention: bool = setting(False, help="Weigh edges by attention (dmpnn).")
+    features: str | None = setting(
+        None,
+        help=f"distances | types | coordinates (the paper's); {RECIPE['features']} if left out (dmpnn).",
+    )
+    window: tuple[float, ...] | None = setting(
+        None,
+        help="Edges of the windows, sigma, from LOW to HIGH: LOW,HIGH; "
+        f"{','.join(map(str, RECIPE['window']))} if left out (dmpnn).",
+        example="6,18",
+    )
+    k: int | None = setting(None, help=f"Nearest neighbors, {_left_out('k')} (dmpnn).", flag="-k")
+    hidden: int | None = setting(None, help=f"Numbers on an edge, {_left_out('hidden')} (dmpnn).")
+    steps: int | None = setting(None, help=f"Steps T, {_left_out('steps')} (dmpnn).")
+    ffn_layers: int | None = setting(None, help=f"Layers of the head, {_left_out('ffn_layers')} (dmpnn).")
+    pool: int | None = setting(None, help=f"Pooling, pixels, {_left_out('pool', IMAGE_RECIPE)} (cnn).")
+    dense: int | None = setting(
+        None, help=f"Units before the output, {_left_out('dense', IMAGE_RECIPE)} (cnn)."
+    )
+    dropout: float | None = setting(
+        None, help=f"Share of units left out in training, {_left_out('dropout')}."
+    )
+    learning_rate: float | None = setting(
+        None, help=f"Of Adam, at the start, {_left_out('learning_rate', TRAINING)}."
+    )
+    search: int = setting(
+        0,
+        help="Trials for each fold of a search for the settings that are left out, by nested "
+        "cross-validation (TPE); 0: none.",
+    )
+    search_epochs: int = setting(SEARCH_EPOCHS, help="Epochs of a network of the search.")
+    windows: int = setting(WINDOWS, help="Windows of an epoch, half of them of glass.")
+    held_windows: int = setting(HELD_WINDOWS, help="Windows that a member is validated on.")
+    epochs: int = setting(TRAINING["epochs"], help="Epochs, at most.")
+    batch_atoms: int = setting(TRAINING["batch_atoms"], help="Particles of a batch.")
+    patience: int = setting(
+        TRAINING["patience"],
+        help="Epochs without a better validation loss before a member is finished.",
+    )
+    seed: int = setting(0, help="Seed of the first member; the next follow.")
+    resume: bool = setting(False, help="Continue an interrupted training or search.")
+    summary: str | None = setting(None, help="One line for the card.")
+
+    def __post_init__(self) -> None:
+        images = self.architecture == "cnn"
+        of_other = (*_GRAPH_SETTINGS, "window") if images else ("pool", "dense")
+        for name in of_other:
+            if name in self.network:
+                raise ValueError(
+                    f"{name} is a setting of the architecture {'dmpnn' if images else 'cnn'}; leave it out."
+                )
+        GlassConfig(**{**(IMAGE_RECIPE if images else RECIPE), **self.network})
+        Settings(
+            self.epochs, self.batch_atoms,
+            TRAINING["learning_rate"] if self.learning_rate is None else self.learning_rate, (self.seed,),
+            self.patience,
+        )  # fmt: skip
+        check_choices(self)
+        if self.search < 0:
+            raise ValueError(f"search must be a number of trials, found {self.search}.")
+        if self.search and self.validation:
+            raise ValueError("a search validates on folds of the runs; leave validation out.")
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Settings of `GlassConfig`, without those that are left out and may be searched."""
+        names = (
+            "architecture", "attention", "features", "window", "k", "hidden", "steps", "ffn_layers", "pool",
+            "dense", "dropout", "species",
+        )  # fmt: skip
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value is not None and value is not False}
+
+    def fit_options(self) -> dict[str, Any]:
+        """The keywords of `fit_liquid_glass`."""
+        names = (
+            "glass_below", "liquid_above", "temperature", "types", "folds", "windows", "held_windows",
+            "epochs", "batch_atoms", "learning_rate", "patience", "seed", "search", "search_epochs",
+            "summary", "resume",
+        )  # fmt: skip
+        given = {name: getattr(self, name) for name in names}
+        return given | {
+            "network": self.network, "units": self.units or "metal", "validation": self.validation or None,
+        }  # fmt: skip

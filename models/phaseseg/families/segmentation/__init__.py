@@ -7,6 +7,7 @@ from pathlib import Path
 from phaseseg.families import Analysis, Family, Option, register
 from phaseseg.families.segmentation.fields import FIELDS
 from phaseseg.families.segmentation.rules import PredictionRule
+from phaseseg.families.segmentation.settings import SegmentationSettings
 
 OPTIONS = (
     Option(
@@ -64,6 +65,7 @@ FAMILY = register(
         default="segmentation/gat-v1",
         fields=FIELDS,
         options=OPTIONS,
+        settings=SegmentationSettings,
         symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
         invariant=("phase_probability", "phase_uncertainty", "mean_uncertainty"),
         check="phaseseg.families.segmentation.checks:check",

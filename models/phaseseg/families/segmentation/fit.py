@@ -11,9 +11,8 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,39 +21,43 @@ from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional
 
-from phaseseg.checkpoint import SUFFIX, Checkpoint, save_checkpoint
-from phaseseg.families.segmentation.defaults import RECIPE, RECIPE_RULE, TRAINING
+from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.segmentation.fields import RICH
 from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.density import density_field
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, pooled_threshold
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
-from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
+from phaseseg.families.segmentation.settings import (
+    RECIPE,
+    RECIPE_RULE,
+    TRAINING,
+    Loss,
+    NetworkConfig,
+    Scaling,
+)
 from phaseseg.frame import Frame, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
 from phaseseg.neighbors.graph import neighbor_graph
 from phaseseg.nn.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
-from phaseseg.training import (
-    Member,
-    Progress,
-    Settings,
-    Task,
-    TrainingState,
-    batches_by_atoms,
-    beside,
-    cache_folder,
-    deterministic,
-    output_file,
-    train_members,
+from phaseseg.nn.model import member_weights
+from phaseseg.specs import Progress
+from phaseseg.training.card import training_card, value_range
+from phaseseg.training.curves import Member
+from phaseseg.training.files import cache_folder
+from phaseseg.training.loop import Task, batches_by_atoms, deterministic, train_members
+from phaseseg.training.output import TrainingOutput
+from phaseseg.training.runs import (
+    Run,
+    RunData,
+    joint_digest,
+    listed,
+    read_runs,
     validation_block,
     validation_runs,
-    write_curves,
 )
+from phaseseg.training.settings import Settings
 from phaseseg.version import __version__
-
-Loss = Literal["distance", "class"]
-Run = str | os.PathLike[str] | Iterable[Frame]
 
 BOUND = 3.0
 """Å: distances are learned, and scores given, up to here."""
@@ -113,14 +116,6 @@ class SegmentationNetwork(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class _Source:
-    """The frames of one file, or of one iterable."""
-
-    name: str
-    frames: list[Frame]
-
-
-@dataclass(frozen=True, eq=False)
 class _Sample:
     """One frame to learn from.
 
@@ -139,82 +134,42 @@ class _Sample:
         return bool(len(self.distance) and np.isfinite(self.distance[0]))
 
 
-def _sources(
-    data: Run | Iterable[Run], types: Sequence[str] | None, units: Units, every: int, note: Progress
-) -> list[_Source]:
-    from phaseseg.io import read_frames
-
-    if isinstance(data, str | os.PathLike):
-        data = [data]
-    runs = list(cast(Iterable[Any], data))
-    if runs and all(isinstance(run, Frame) for run in runs):
-        runs = [runs]
-    sources = []
-    for number, run in enumerate(runs, start=1):
-        if isinstance(run, str | os.PathLike):
-            path = Path(run)
-            note(0.0, f"reading {path.name}")
-            source = _Source(
-                path.name, list(read_frames(path, types=types, units=units, frames=slice(None, None, every)))
-            )
-        else:
-            source = _Source(f"run {number}", list(islice(run, 0, None, every)))
-        if not source.frames:
-            raise ValueError(f"{source.name}: there are no frames to learn from.")
-        sources.append(source)
-    return sources
+def _runs(
+    data: RunData | Iterable[RunData], types: Sequence[str] | None, units: Units, every: int, note: Progress
+) -> list[Run]:
+    runs = read_runs(data, types=types, units=units, every=every, note=note)
+    for run in runs:
+        if not run.frames:
+            raise ValueError(f"{run.name}: there are no frames to learn from.")
+    return runs
 
 
-def _check(sources: Sequence[_Source], target: Sequence[str]) -> None:
-    first = sources[0]
-    for source in sources:
-        for frame in source.frames:
+def _check(runs: Sequence[Run], target: Sequence[str]) -> None:
+    first = runs[0]
+    for run in runs:
+        for frame in run.frames:
             if frame.units != first.frames[0].units:
                 raise ValueError(
-                    f"{source.name} is in units of {frame.units!r}, {first.name} in "
+                    f"{run.name} is in units of {frame.units!r}, {first.name} in "
                     f"{first.frames[0].units!r}; train on files of one kind of units."
                 )
-        present = {frame.species_names[k] for frame in source.frames for k in np.unique(frame.species)}
+        present = {frame.species_names[k] for frame in run.frames for k in np.unique(frame.species)}
         missing = [name for name in target if name not in present]
         if missing:
             raise ValueError(
-                f"{source.name}: there is no {missing[0]}, which the rich phase is to be rich in; the "
+                f"{run.name}: there is no {missing[0]}, which the rich phase is to be rich in; the "
                 f"species there are {', '.join(sorted(present))}. Choose --species, or leave the file out."
             )
 
 
-def _species(sources: Sequence[_Source]) -> tuple[str, ...]:
+def _species(runs: Sequence[Run]) -> tuple[str, ...]:
     """All species that occur, in the order in which the files name them."""
-    present = {name: False for source in sources for name in source.frames[0].species_names}
-    for source in sources:
-        for frame in source.frames:
+    present = {name: False for run in runs for name in run.frames[0].species_names}
+    for run in runs:
+        for frame in run.frames:
             for code in np.unique(frame.species):
                 present[frame.species_names[code]] = True
     return tuple(name for name, is_there in present.items() if is_there)
-
-
-def _codes(frame: Frame, config: NetworkConfig) -> NDArray[np.int32]:
-    """Index of each atom's species among those of the network, which are those of the training data."""
-    codes = config.codes_of(frame)
-    if len(codes) and codes.min() < 0:
-        name = frame.species_names[frame.species[int(np.argmin(codes))]]
-        raise ValueError(
-            f"{frame.source or 'a validation frame'}: {name} does not occur in the training data, where "
-            f"there are {', '.join(config.species)}."
-        )
-    return codes
-
-
-def _digest(frame: Frame) -> str:
-    """sha256 of all that labels and features depend on."""
-    content = hashlib.sha256(json.dumps([list(frame.species_names), frame.pbc.tolist()]).encode())
-    for values in (frame.positions, frame.cell, frame.origin, frame.species):
-        content.update(np.ascontiguousarray(values).tobytes())
-    return content.hexdigest()
-
-
-def _joint_digest(samples: Iterable[_Sample]) -> str:
-    return hashlib.sha256("".join(sample.digest for sample in samples).encode()).hexdigest()
 
 
 def _is_two_phases(frame: Frame, rule: LabelRule) -> bool:
@@ -262,62 +217,50 @@ def _distance(frame: Frame, rule: LabelRule) -> NDArray[np.float32]:
     return np.full(frame.n_atoms, side, dtype=np.float32)
 
 
-def _split(sources: Sequence[_Source], rule: LabelRule) -> tuple[list[_Source], list[_Source], str]:
-    """Training and validation data, and a sentence on how they were parted."""
-    two = [s for s in sources if any(_is_two_phases(frame, rule) for frame in s.frames)]
+def _split(runs: Sequence[Run], rule: LabelRule) -> tuple[list[Run], list[Run], str]:
+    """Training and validation data, and a sentence on how they were divided."""
+    two = [run for run in runs if any(_is_two_phases(frame, rule) for frame in run.frames)]
     if not two:
         raise ValueError(
-            f"{_listed(sources)}: no frame holds two phases, so there is no interface to learn. Add "
+            f"{listed(runs)}: no frame holds two phases, so there is no interface to learn. Add "
             "frames of two separated liquids, or look at the frames with `phaseseg label`."
         )
-    one = [s for s in sources if s not in two]
+    one = [run for run in runs if run not in two]
     if len(two) >= 3:
         held = [two[k] for k in validation_runs(len(two))]
         if len(one) >= 3:
             held += [one[k] for k in validation_runs(len(one))]
-        sentence = f"by run: {len(held)} of {len(sources)} files validate ({_listed(held)})"
-        return [s for s in sources if s not in held], held, sentence
-    if all(len(s.frames) == 1 for s in two):
+        sentence = f"by run: {len(held)} of {len(runs)} files validate ({listed(held)})"
+        return [run for run in runs if run not in held], held, sentence
+    if all(len(run.frames) == 1 for run in two):
         raise ValueError(
-            f"{_listed(two)}: {'one frame' if len(two) == 1 else 'one frame each'} with two phases cannot be "
+            f"{listed(two)}: {'one frame' if len(two) == 1 else 'one frame each'} with two phases cannot be "
             "both learned from and checked against. Give more frames, or others with --validation."
         )
     trained, held = [], []
-    for source in sources:
-        block = validation_block(len(source.frames))
-        trained.append(_Source(source.name, source.frames[: block.start]))
-        if source.frames[block]:
-            held.append(_Source(source.name, source.frames[block]))
+    for run in runs:
+        block = validation_block(len(run.frames))
+        trained.append(replace(run, frames=run.frames[: block.start]))
+        if run.frames[block]:
+            held.append(replace(run, frames=run.frames[block]))
     return trained, held, "by time: the last fifth of the frames of each file validates"
 
 
-def _count(sources: Sequence[_Source]) -> str:
-    return "1 file" if len(sources) == 1 else f"{len(sources)} files"
-
-
-def _listed(sources: Sequence[_Source], most: int = 4) -> str:
-    names = [source.name for source in sources]
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[:most])} and {len(names) - most} more"
-
-
 def _samples(
-    sources: Sequence[_Source],
+    runs: Sequence[Run],
     rule: LabelRule,
     config: NetworkConfig,
     cache: _LabelCache,
     note: Progress,
     what: str,
 ) -> list[list[_Sample]]:
-    total, done = sum(len(source.frames) for source in sources), 0
+    total, done = sum(len(run.frames) for run in runs), 0
     result = []
-    for source in sources:
+    for run in runs:
         samples = []
-        for frame in source.frames:
+        for frame, digest in zip(run.frames, run.digests, strict=True):
             note(0.0, f"labels and graphs of the {what} frames: {done} of {total}")
-            codes = _codes(frame, config)
-            digest = _digest(frame)
+            codes = config.codes_of(frame, "the network, whose species are those of the training data,")
             graph = neighbor_graph(frame, cutoff=config.cutoff)
             samples.append(
                 _Sample(
@@ -480,13 +423,13 @@ def centered(checkpoint: Checkpoint, frames: Iterable[tuple[Frame, NDArray[np.fl
 
 
 def fit_segmentation(
-    data: Run | Iterable[Run],
+    data: RunData | Iterable[RunData],
     *,
     output: str | os.PathLike[str] | None = None,
     rule: LabelRule = RECIPE_RULE,
     network: NetworkConfig | Mapping[str, Any] = RECIPE,
     loss: Loss = "distance",
-    validation: Run | Iterable[Run] | None = None,
+    validation: RunData | Iterable[RunData] | None = None,
     types: Sequence[str] | None = None,
     units: Units = "metal",
     every: int = 1,
@@ -553,27 +496,23 @@ def fit_segmentation(
     if every < 1:
         raise ValueError(f"every must be at least 1, found {every}.")
     settings = Settings(epochs, batch_atoms, learning_rate, tuple(seeds), patience)
-    path = None if output is None else output_file(output)
-    name = name or f"segmentation/{'unnamed' if path is None else path.name.removesuffix(SUFFIX)}"
-    Checkpoint("segmentation", name, {}, {"any": np.zeros(1, dtype=np.float32)})  # is the name allowed?
-    state_path = None if path is None else beside(path, f".state{SUFFIX}")
-    if state_path is not None and not resume:
-        TrainingState(state_path, {}, resume=False)  # before the work begins
+    files = TrainingOutput("segmentation", output, name, resume=resume)
     note = progress or (lambda done, line: None)
 
-    sources = _sources(data, types, units, every, note)
-    given = [] if validation is None else _sources(validation, types, units, every, note)
-    if not sources or (validation is not None and not given):
+    runs = _runs(data, types, units, every, note)
+    given = [] if validation is None else _runs(validation, types, units, every, note)
+    if not runs or (validation is not None and not given):
         raise ValueError("there are no files to learn from.")
-    _check([*sources, *given], rule.species)
+    _check([*runs, *given], rule.species)
     note(0.0, "looking for two phases")
     if validation is None:
-        trained, held, split = _split(sources, rule)
+        trained, held, split = _split(runs, rule)
     else:
-        trained, held, split = sources, given, f"{_count(given)} given for validation ({_listed(given)})"
+        number = "1 file" if len(given) == 1 else f"{len(given)} files"
+        trained, held, split = runs, given, f"{number} given for validation ({listed(given)})"
     config = _configuration(network, rule, trained)
     if isinstance(rule.threshold, str):
-        two = [frame for source in trained for frame in source.frames if _is_two_phases(frame, rule)]
+        two = [frame for run in trained for frame in run.frames if _is_two_phases(frame, rule)]
         rule = pooled_threshold(two or trained[0].frames, rule)
     labels = _LabelCache(cache_folder() / "labels" if cache is None else Path(cache))
     by_run = _samples(trained, rule, config, labels, note, "training")
@@ -583,7 +522,7 @@ def fit_segmentation(
     for part, where in ((samples, trained), (held_samples, held)):
         if not any(sample.two_phases for sample in part):
             raise ValueError(
-                f"{_listed(where)}: no frame holds two phases at the threshold of "
+                f"{listed(where)}: no frame holds two phases at the threshold of "
                 f"{float(rule.threshold):.4g} {rule.unit}, so there is no interface to "
                 f"{'learn' if part is samples else 'check against'}. Add frames of two separated liquids."
             )
@@ -608,11 +547,11 @@ def fit_segmentation(
     )
     described = {
         **asdict(settings), "loss": loss, "network": config.to_dict(),
-        "training data": _joint_digest(samples), "validation data": _joint_digest(held_samples),
+        "training data": joint_digest(s.digest for s in samples),
+        "validation data": joint_digest(s.digest for s in held_samples),
         "label rule": rule.to_dict(),
     }  # fmt: skip
-    state = None if state_path is None else TrainingState(state_path, described, resume=resume)
-    members = train_members(task, settings, state=state, progress=note)
+    members = train_members(task, settings, state=files.state(described), progress=note)
 
     distance = np.concatenate([sample.distance for sample in held_samples]).astype(np.float64)
     with deterministic():
@@ -624,29 +563,12 @@ def fit_segmentation(
     # Frames of one liquid would blur it: their label says nothing of where in them the score is near zero.
     two_phases = np.isfinite(distance)
     temperature = fit_temperature(score[two_phases], distance[two_phases] >= 0)
-    densities = [sample.number_density for sample in samples]
-    ranges = {"number_density": [min(densities), max(densities)]}
-    files = _file_table([("training", trained, by_run), ("validation", held, held_by_run)])
-    training = {
-        "loss": loss,
-        **{key: value for key, value in asdict(settings).items() if key != "seeds"},
-        "best_epochs": [member.best_epoch for member in members],
-        "seconds": round(sum(member.seconds for member in members), 1),
-        "versions": {"phaseseg": __version__, "torch": torch.__version__},
-        "members": {
-            "columns": ["seed", "epochs", "best epoch", "loss", "validation loss", "validation error", "s"],
-            "rows": [
-                [m.seed, len(m.epochs), m.best_epoch, m.best.loss, m.best.validation_loss,
-                 m.best.validation_error, round(m.seconds, 1)]
-                for m in members
-            ],
-        },
-        "validation": _validation_numbers(score, distance, temperature),
-    }  # fmt: skip
+    ranges = {"number_density": value_range([sample.number_density for sample in samples])}
+    training = training_card(settings, members, _validation_numbers(score, distance, temperature), loss=loss)
     n_frames, n_atoms = len(samples), sum(sizes)
     checkpoint = Checkpoint(
         "segmentation",
-        name,
+        files.name,
         {
             "network": config.to_dict(),
             "score": {
@@ -661,9 +583,7 @@ def fit_segmentation(
         },
         {
             **{f"feature.{key}": getattr(scaling, key) for key in ("center", "scale", "low", "high")},
-            **{
-                f"member{k}.{key}": values for k, m in enumerate(members) for key, values in m.weights.items()
-            },
+            **member_weights(m.weights for m in members),
         },
         card={
             "summary": summary or _summary(config, n_frames, n_atoms),
@@ -672,7 +592,7 @@ def fit_segmentation(
                 "atoms": n_atoms,
                 "species": list(config.species),
                 "frames_of_two_phases": sum(sample.two_phases for sample in samples),
-                "files": files,
+                "files": _file_table([("training", trained, by_run), ("validation", held, held_by_run)]),
             },
             "split": split,
             "label_rule": rule.to_dict(),
@@ -683,19 +603,14 @@ def fit_segmentation(
     )
     if loss == "distance":
         note(1.0, "interfaces of the validation frames")
-        shown = [frame for source in held for frame in source.frames]
+        shown = [frame for run in held for frame in run.frames]
         known = [sample.distance for sample in held_samples]
         checkpoint = centered(checkpoint, zip(shown, known, strict=True))
-    if path is not None:
-        save_checkpoint(checkpoint, path)
-        write_curves(path, members, "atoms on the wrong side (%)")
-    if state is not None:
-        state.delete()
-    return checkpoint
+    return files.finish(checkpoint, members, "atoms on the wrong side (%)")
 
 
 def _configuration(
-    network: NetworkConfig | Mapping[str, Any], rule: LabelRule, trained: Sequence[_Source]
+    network: NetworkConfig | Mapping[str, Any], rule: LabelRule, trained: Sequence[Run]
 ) -> NetworkConfig:
     species = _species(trained)
     if isinstance(network, NetworkConfig):
@@ -718,13 +633,13 @@ def _summary(config: NetworkConfig, n_frames: int, n_atoms: int) -> str:
 
 
 def _file_table(
-    parts: Sequence[tuple[str, Sequence[_Source], Sequence[Sequence[_Sample]]]],
+    parts: Sequence[tuple[str, Sequence[Run], Sequence[Sequence[_Sample]]]],
 ) -> dict[str, Any]:
     rows = [
-        [source.name, use, len(samples), sum(len(s.distance) for s in samples),
-         sum(s.two_phases for s in samples), _joint_digest(samples)[:16]]
-        for use, sources, by_run in parts
-        for source, samples in zip(sources, by_run, strict=True)
+        [run.name, use, len(samples), sum(len(s.distance) for s in samples),
+         sum(s.two_phases for s in samples), run.digest[:16]]
+        for use, runs, by_run in parts
+        for run, samples in zip(runs, by_run, strict=True)
         if samples
     ]  # fmt: skip
     return {"columns": ["file", "use", "frames", "atoms", "of two phases", "content"], "rows": rows}

@@ -316,15 +316,7 @@ class SegmentationModel(NetworkModel):
     def _codes(self, frame: Frame) -> NDArray[np.int32]:
         """Index of each atom's species among those of the networks; refuses what they do not know."""
         self.check_frame(frame)
-        codes = self.config.codes_of(frame)
-        if codes.min() < 0:
-            there = np.unique(frame.species[codes < 0])
-            unknown = ", ".join(frame.species_names[code] for code in there)
-            known = ", ".join(self.config.species)
-            raise ValueError(
-                f"{frame.error_prefix}{self.name} does not know the species {unknown}; it knows {known}."
-            )
-        return codes
+        return self.config.codes_of(frame, self.name)
 
     def _validity(self, frame: Frame, output: NetworkOutput) -> tuple[Message, ...]:
         parts = []

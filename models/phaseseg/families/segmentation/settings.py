@@ -1,26 +1,51 @@
-"""What a segmentation network is: its settings, the names and shapes of its weights. No torch here."""
+"""Settings of a segmentation network and of its training, with defaults. NumPy inside functions only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.nn.config import NetworkSettings
+from phaseseg.training.settings import Settings, check_choices, setting
 
-from phaseseg.families.segmentation.defaults import CUTOFF, WIDTHS
-from phaseseg.frame import Frame
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from phaseseg.frame import Frame
 
 Architecture = Literal["gat", "gcn", "graphconv"]
 FeatureSet = Literal["counts", "densities"]
+Loss = Literal["distance", "class"]
 
 # Of the leaky rectifier inside the attention, as in PyG and the paper's code.
 ATTENTION_SLOPE = 0.2
 
+CUTOFF = 6.0
+"""Radius of the neighborhood, Å."""
+WIDTHS = (1.0, 2**0.5, 2.0)
+"""Widths of the densities around an atom, Å."""
+RECIPE: Mapping[str, Any] = {
+    "architecture": "gat", "cutoff": CUTOFF, "features": "densities", "widths": WIDTHS, "hidden": 8,
+    "heads": 2, "layers": 1, "readout": 32,
+}  # fmt: skip
+"""The network that is trained by default; settings of `NetworkConfig`."""
+TRAINING: Mapping[str, Any] = {
+    "epochs": 60, "batch_atoms": 5200, "learning_rate": 5e-3, "seeds": (0, 1, 2), "patience": 30,
+}  # fmt: skip
+"""The default training; settings of `phaseseg.training.Settings`."""
+RECIPE_RULE = LabelRule(sigma=2.0)
+"""The default rule of the labels: smoother than that for display, because a rough label cannot be learned."""
+
+
+# Network ------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(NetworkSettings):
     """A message-passing network over the atoms within `cutoff`, and the features it starts from.
 
     Any number of species; which of them the rich phase is rich in (`target`) and which one the
@@ -83,9 +108,7 @@ class NetworkConfig:
         for name in (*self.target, *self.counter):
             if name not in self.species:
                 raise ValueError(f"{name!r} is not among the species {', '.join(self.species)}.")
-        for name in ("hidden", "heads", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
+        self._check_counts("hidden", "heads", "layers")
         if self.readout < 0 or self.outputs not in (2, 3):
             raise ValueError("readout must be at least 0 and outputs 2 or 3.")
         if not 0 < self.cutoff < float("inf"):
@@ -116,10 +139,27 @@ class NetworkConfig:
             f"number of {counter} neighbors",
         )
 
-    def codes_of(self, frame: Frame) -> NDArray[np.int32]:
-        """(n_atoms,) index of each atom's species in `species`; -1 where the network does not know it."""
+    def codes_of(self, frame: Frame, what: str = "the network") -> NDArray[np.int32]:
+        """(n_atoms,) index of each atom's species in `species`.
+
+        what : names the network in messages
+
+        Raises
+        ------
+        ValueError
+            For a species that the network does not know.
+        """
+        import numpy as np
+
         place = [self.species.index(name) if name in self.species else -1 for name in frame.species_names]
-        return np.asarray(np.array(place, dtype=np.int32)[frame.species])
+        codes = np.asarray(np.array(place, dtype=np.int32)[frame.species])
+        if codes.min(initial=0) < 0:
+            unknown = ", ".join(frame.species_names[code] for code in np.unique(frame.species[codes < 0]))
+            raise ValueError(
+                f"{frame.error_prefix}{what} does not know the species {unknown}; it knows "
+                f"{', '.join(self.species)}."
+            )
+        return codes
 
     @property
     def layer_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -154,28 +194,6 @@ class NetworkConfig:
             shapes["readout2.bias"] = (self.outputs,)
         return shapes
 
-    @property
-    def n_parameters(self) -> int:
-        return int(sum(np.prod(shape) for shape in self.weight_shapes().values()))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON keeps them."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
-        """The inverse of `to_dict`.
-
-        Raises
-        ------
-        ValueError
-            For an unknown setting: the file was written by a newer version.
-        """
-        unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown settings of the network: {', '.join(unknown)}; update ovito-phaseseg.")
-        return cls(**values)
-
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
@@ -192,6 +210,8 @@ class Scaling:
     @classmethod
     def of(cls, features: NDArray[np.floating[Any]]) -> Scaling:
         """From the raw features (n, F) of a training set; features that never vary keep the scale 1."""
+        import numpy as np
+
         center, spread = features.mean(axis=0), features.std(axis=0)
         scale = np.where(spread > 1e-6 * np.maximum(np.abs(center), 1e-6), spread, 1.0)
         low, high = features.min(axis=0), features.max(axis=0)
@@ -199,6 +219,109 @@ class Scaling:
 
     def apply(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Scaled float32 features of raw ones (n, F)."""
+        import numpy as np
+
         return np.asarray(
             (np.clip(features, self.low, self.high) - self.center) / self.scale, dtype=np.float32
         )
+
+
+# Training -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationSettings:
+    """Train on trajectories of two liquids: labels are made on the way.
+
+    Beside the checkpoint: learning curves as .curves.csv and .curves.png.
+    """
+
+    data: ClassVar[str] = "Trajectories: whatever `phaseseg label` reads."
+
+    validation: tuple[Path, ...] = setting(
+        (), help="A trajectory to validate with; may be repeated. Else a part of DATA does.", multiple=True
+    )
+    species: tuple[str, ...] = setting(
+        RECIPE_RULE.species, help="What the rich phase is rich in; several with commas."
+    )
+    counter: tuple[str, ...] = setting((), help="Species counted by the last of the counts features, as Mg.")
+    types: tuple[str, ...] | None = setting(
+        None, help="Species of the types 1, 2, ... of a dump: Fe,Mg,Si,O,N."
+    )
+    architecture: str = setting(
+        RECIPE["architecture"], help="gat | gcn | graphconv", choices=("gat", "gcn", "graphconv")
+    )
+    features: str = setting(
+        RECIPE["features"], help="densities | counts (the paper's ten)", choices=("counts", "densities")
+    )
+    widths: tuple[float, ...] = setting(
+        RECIPE["widths"], help="Widths of the densities, Å, with commas.", example="1,1.4,2"
+    )
+    hidden: int = setting(RECIPE["hidden"], help="Channels of a layer, per head.")
+    heads: int = setting(RECIPE["heads"], help="Heads of attention.")
+    layers: int = setting(RECIPE["layers"], help="Message-passing layers.")
+    readout: int = setting(
+        RECIPE["readout"], help="Hidden units on all layers; 0: the last layer gives the outputs."
+    )
+    boundary_head: bool = setting(False, help="Learn the boundary as a third class.")
+    boundary_width: float = setting(RECIPE_RULE.boundary_width, help="Thickness of the boundary, Å.")
+    loss: str = setting("distance", help="distance | class", choices=("distance", "class"))
+    sigma: float = setting(RECIPE_RULE.sigma, help="Width of the Gaussian of the labels, Å.")
+    cutoff: float = setting(RECIPE["cutoff"], help="Radius of the neighborhood, Å.")
+    label_threshold: float | str = setting(
+        RECIPE_RULE.threshold,
+        help="steepest | two-means | midpoint (one cut for all frames) | a number",
+    )
+    min_volume: float = setting(RECIPE_RULE.min_volume, help="Smallest rich domain of the labels, Å^3.")
+    epochs: int = setting(TRAINING["epochs"], help="Passes over the data, at most.")
+    members: int = setting(len(TRAINING["seeds"]), help="Networks in the checkpoint, one seed each.")
+    seed: int = setting(TRAINING["seeds"][0], help="Seed of the first member; the next follow.")
+    batch_atoms: int = setting(TRAINING["batch_atoms"], help="Atoms of a batch.")
+    learning_rate: float = setting(TRAINING["learning_rate"], help="Of Adam, at the start.")
+    patience: int = setting(
+        TRAINING["patience"],
+        help="Epochs without a better validation loss before a member is finished.",
+    )
+    every: int = setting(1, help="Take every n-th frame.")
+    resume: bool = setting(False, help="Continue an interrupted training.")
+    cache: Path | None = setting(None, help="Folder that keeps labels; your cache folder if left out.")
+    summary: str | None = setting(None, help="One line for the card.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("members", "every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
+        # As far as the settings can be checked without the species of the data.
+        NetworkConfig(("X", *self.counter), ("X",), **self.network)
+        Settings(self.epochs, self.batch_atoms, self.learning_rate, self.seeds, self.patience)
+        self.rule  # noqa: B018
+
+    @property
+    def rule(self) -> LabelRule:
+        """The rule of the labels."""
+        return LabelRule(
+            self.species, sigma=self.sigma, threshold=self.label_threshold,  # type: ignore[arg-type]
+            boundary_width=self.boundary_width, min_volume=self.min_volume,
+        )  # fmt: skip
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Settings of `NetworkConfig` but for the species."""
+        names = ("counter", *RECIPE)
+        return {name: getattr(self, name) for name in names} | {"outputs": 3 if self.boundary_head else 2}
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(self.seed, self.seed + self.members))
+
+    def fit_options(self) -> dict[str, Any]:
+        """The keywords of `fit_segmentation`."""
+        names = (
+            "loss", "types", "every", "epochs", "batch_atoms", "learning_rate", "patience", "seeds",
+            "summary", "resume", "cache",
+        )  # fmt: skip
+        given = {name: getattr(self, name) for name in names}
+        return given | {
+            "rule": self.rule, "network": self.network, "validation": self.validation or None,
+        }  # fmt: skip

@@ -18,9 +18,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from phaseseg.families.segmentation.defaults import RECIPE, RECIPE_RULE
 from phaseseg.families.segmentation.fit import fit_segmentation
 from phaseseg.families.segmentation.labels.weak_labels import pooled_threshold
+from phaseseg.families.segmentation.settings import RECIPE, RECIPE_RULE
 from phaseseg.io import read_frames
 
 TEMPERATURES = (3000, 4000)
