@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import typer
-from phaseseg.training.settings import setting
 
 from phaseseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from phaseseg.families import Family, Option, register
@@ -27,6 +26,7 @@ from phaseseg.nn.model import NetworkModel, member_weights
 from phaseseg.report import TextTable
 from phaseseg.specs import FieldSpec
 from phaseseg.training import Settings
+from phaseseg.training.settings import setting
 
 
 @dataclass(frozen=True)
