@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIN := -c constraints.txt --build-constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test format docs benchmark wheel clean
+.PHONY: demo test format docs benchmark record wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
@@ -30,6 +30,10 @@ docs: .venv/test.stamp
 
 benchmark: .venv/test.stamp
 	$(BIN)/pytest tests/benchmarks -m "slow or not slow"
+
+# What the bundled checkpoints say of some frames: `make record NAMES=gat-v2` for a new one.
+record: .venv/test.stamp
+	cd tests && ../$(BIN)/python -m checkpoints.record $(NAMES)
 
 wheel: .venv/test.stamp
 	$(BIN)/pip install --quiet build -c constraints.txt

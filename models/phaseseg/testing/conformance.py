@@ -149,8 +149,8 @@ def _close(
         if other.dtype.kind in "ib":
             tolerance = EXACT
         else:
-            # A plain number was computed from arrays of float32.
-            scale = float(np.nanmax(np.abs(other), initial=0.0))
+            # A plain number was computed from arrays of float32; small probabilities are powers of e.
+            scale = max(float(np.nanmax(np.abs(other), initial=0.0)), 0.01)
             tolerance = NETWORK * ROUNDING["float32" if other.ndim == 0 else str(other.dtype)] * scale
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=f"{name} after {what}")
 
@@ -452,6 +452,21 @@ def check_workers(model: Any, frames: Sequence[Frame]) -> str | None:
     return None
 
 
+def check_devices(model: Any, frames: Sequence[Frame]) -> str | None:
+    """PyTorch gives the numbers of the compiled loops."""
+    network = _ready(model, frames)
+    rule = network.rule()
+    for frame in frames:
+        expected = network.fields(frame, network.run(frame, rule, device="cpu"), rule)
+        try:
+            output = network.run(frame, rule, device="torch")
+        except (ImportError, ValueError) as error:
+            _refused(error, "the device torch")
+            return str(error)
+        _close(network.fields(frame, output, rule), expected, _invariant(network), slice(None), "torch")
+    return None
+
+
 class _Interrupt(Exception):
     pass
 
@@ -492,6 +507,7 @@ CONFORMANCE: Mapping[str, Check] = {
     "refusals": check_refusals,
     "symmetries": check_symmetries,
     "slabs": check_slabs,
+    "devices": check_devices,
     "file": check_file,
     "progress": check_progress,
     "workers": check_workers,
