@@ -138,9 +138,10 @@ def _kernel() -> Callable[..., Any]:
         return numba.njit(nogil=True)(_parse)  # type: ignore[no-any-return]
 
 
-def _parse(  # type: ignore[no-untyped-def]
-    text, action, slot, exact, powers, reals, integers, codes, table, lengths, n_names
-):  # fmt: skip
+def _parse(
+    text: Any, action: Any, slot: Any, exact: Any, powers: Any, reals: Any, integers: Any, codes: Any,
+    table: Any, lengths: Any, n_names: int,
+) -> tuple[int, int, int, int]:  # fmt: skip
     """Returns status, row, column, number of names. Written for numba: plain loops over bytes."""
     n_rows, n_columns, end = codes.shape[0], action.shape[0], text.shape[0]
     p = 0
