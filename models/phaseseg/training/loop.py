@@ -190,7 +190,7 @@ class _Training(Generic[Batch]):
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
             loss = self.task.loss(self.network, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
             self.optimizer.step()
             total += loss.item()
