@@ -102,11 +102,14 @@ class CenteredModel(CrowdingModel):
     """Learns the mean over all frames first."""
 
     family = "centered"
-    mean = 0.0
+    fitted, mean = False, 0.0
 
     def fit_frames(self, frames: Iterable[Frame], rule: Any, *, progress: Any = None) -> CenteredModel:
         fitted = CenteredModel(self.checkpoint)
-        fitted.mean = float(np.mean([super(CenteredModel, self).run(f, rule).mean() for f in frames]))
+        fitted.fitted, fitted.mean = (
+            True,
+            float(np.mean([super(CenteredModel, self).run(f, rule).mean() for f in frames])),
+        )
         return fitted
 
     def run(self, frame: Frame, rule: Any = None, *, device: Any = "auto", progress: Any = None) -> Any:

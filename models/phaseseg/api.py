@@ -202,8 +202,7 @@ def predict(
     """
     network: Model = load_model(model)
     rule = network.rule(**options)
-    if isinstance(network, Fitted):
-        network = network.fit_frames([frame], rule, progress=progress)
+    network = prepare(network, [frame], rule, progress=progress)
     return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
 
 
@@ -242,14 +241,21 @@ def predict_frames(
 
     frames : a model that learns from all frames first reads them twice, and keeps them if it must
     """
-    network = load_model(model)
+    network: Model = load_model(model)
     rule = network.rule(**options)
-    if isinstance(network, Fitted):
+    if isinstance(network, Fitted) and not network.fitted:
         frames = list(frames)
-        network = network.fit_frames(frames, rule, progress=progress)
+        network = model = prepare(network, frames, rule, progress=progress)
     # Processes get the name of a file, which each reads once.
-    sent = network if workers == 1 or model is None or isinstance(network, Fitted) else model
+    sent = network if workers == 1 or model is None else model
     return map_frames(predictor(sent, rule, device=device), frames, workers=workers, backend=backend)
+
+
+def prepare(model: Model, frames: Iterable[Frame], rule: Any, *, progress: Progress | None = None) -> Model:
+    """The model, ready for each of these frames: a model that learns from a whole data set has seen them."""
+    if isinstance(model, Fitted) and not model.fitted:
+        return model.fit_frames(frames, rule, progress=progress)
+    return model
 
 
 def fit(data: Any, family: str = families.DEFAULT, **options: Any) -> Checkpoint:

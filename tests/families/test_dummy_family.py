@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,10 +13,10 @@ import dummy_family
 from phaseseg import load_model, map_frames, predict, read_frames, write_frames
 from phaseseg.api import default_checkpoint, evaluate, fit, predict_frames, predictor
 from phaseseg.checkpoint import CheckpointError, save_checkpoint
-from phaseseg.families import FAMILIES, Part, register, unregister
+from phaseseg.families import FAMILIES, register, unregister
 from phaseseg.neighbors import neighbor_graph
 from phaseseg.specs import FieldSpec, register_fields
-from phaseseg.testing import AWKWARD
+from phaseseg.testing import AWKWARD, check_conformance
 
 
 @pytest.fixture(autouse=True)
@@ -97,22 +96,11 @@ def test_a_foreign_checkpoint(tmp_path, frames):
         load_model(tmp_path / "nothing.safetensors")
 
 
-def test_slabs_with_a_halo_are_the_whole(crowding):
-    frame = AWKWARD["orthogonal"]()
-    model = load_model(crowding)
-    rule = model.rule()
-    heights = (frame.positions[:, 0] - frame.origin[0]) % frame.cell[0, 0]
-    edges = np.linspace(0, frame.cell[0, 0], 4)
-    parts = []
-    for low, high in pairwise(edges):
-        # Distance to the slab along the axis, around the periodic end.
-        below, above = (low - heights) % frame.cell[0, 0], (heights - high) % frame.cell[0, 0]
-        own = (heights >= low) & (heights < high)
-        seen = own | (np.minimum(below, above) <= model.halo)
-        atoms = np.flatnonzero(seen)
-        slab = frame.replace(positions=frame.positions[atoms], species=frame.species[atoms], ids=None)
-        parts.append(Part(model.run(slab, rule), own[atoms], atoms))
-    assert_array_equal(model.merge(frame, parts), model.run(frame, rule))
+def test_conformance(tmp_path, crowding, frames):
+    save_checkpoint(crowding, tmp_path / "two-v1.safetensors")
+    skipped = check_conformance(tmp_path / "two-v1.safetensors", *frames, without=("workers",))
+    assert "slabs" not in skipped and "progress" not in skipped
+    check_conformance(dummy_family.checkpoint_of("centered/mean-v1"), *frames, without=("workers",))
 
 
 def test_a_fit_over_all_frames(frames):
@@ -136,7 +124,7 @@ def test_fit_and_evaluate(tmp_path, frames):
 def test_files(tmp_path, crowding, frames):
     path = tmp_path / "out.xyz"
     write_frames(path, [(frame, predict(frame, crowding)) for frame in frames[:1]])
-    assert_array_equal(next(read_frames(path)).fields["crowding"], naive(frames[0]))
+    assert_array_equal(next(read_frames(path, fields=True)).fields["crowding"], naive(frames[0]))
     save_checkpoint(crowding, tmp_path / "c.safetensors")
 
 

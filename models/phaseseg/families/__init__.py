@@ -238,10 +238,15 @@ class Model(Protocol):
 
 @runtime_checkable
 class Fitted(Protocol):
-    """A model that learns from all frames of a data set before it is used on each of them."""
+    """A model that learns from all frames of a data set before it is used on each of them.
+
+    fitted : whether it has done so; `api.prepare` sees to it
+    """
+
+    fitted: bool
 
     def fit_frames(self, frames: Iterable[Frame], rule: Any, *, progress: Progress | None = None) -> Model:
-        """A model that has seen the frames."""
+        """A model that has seen the frames, whose `fitted` is True."""
 
 
 class Summary(Protocol):

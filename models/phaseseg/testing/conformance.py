@@ -22,7 +22,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.api import load_model, predict, predict_frames, predictor
+from phaseseg.api import load_model, predict, predict_frames, predictor, prepare
 from phaseseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from phaseseg.families import FAMILIES, Family, Fitted, Model, Option, Part, load
 from phaseseg.fields import Bonds, Fields, Grid, Message, Table
@@ -170,7 +170,7 @@ def _ready(model: Any, frames: Sequence[Frame]) -> Any:
     """The model, after it has seen the frames where it has to."""
     network: Model = load_model(model)
     rule = network.rule()
-    return network.fit_frames(frames, rule) if isinstance(network, Fitted) else network
+    return prepare(network, frames, rule)
 
 
 def _family(model: Model) -> Family:
