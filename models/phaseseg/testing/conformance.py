@@ -41,6 +41,8 @@ from phaseseg.testing.tolerances import EXACT, ROUNDING
 
 Check = Callable[[Any, Sequence[Frame]], str | None]
 
+SYMMETRIES = frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"})
+
 NETWORK = 10.0
 """Factor on ROUNDING for outputs of networks: layers, tanh and exp enlarge what sums lose."""
 
@@ -173,6 +175,12 @@ def _ready(model: Any, frames: Sequence[Frame]) -> Any:
     return prepare(network, frames, rule)
 
 
+def _answer(network: Model, frame: Frame, **options: Any) -> Fields:
+    """Both halves. `predict` would have a model that learns from all frames learn from this one alone."""
+    rule = network.rule(**options)
+    return network.fields(frame, network.run(frame, rule), rule)
+
+
 def _family(model: Model) -> Family:
     return FAMILIES[model.checkpoint.family]
 
@@ -195,13 +203,15 @@ def check_output(model: Any, frames: Sequence[Frame]) -> str | None:
     frame gives the same bits."""
     network = _ready(model, frames)
     declared = {spec.name for spec in _family(network).fields}
+    if not isinstance(load_model(model), Fitted):
+        assert_same(predict(frames[0], model), _answer(network, frames[0]))
     for frame in frames:
         before = pickle.dumps(frame)
-        first = predict(frame, network)
+        first = _answer(network, frame)
         assert pickle.dumps(frame) == before, "the frame was changed"
         assert set(first) <= declared, f"not declared: {sorted(set(first) - declared)}"
         check_fields(frame, first)
-        assert_same(predict(frame, network), first)
+        assert_same(_answer(network, frame), first)
     return None
 
 
@@ -222,14 +232,14 @@ def refused_frames(model: Any, frame: Frame) -> dict[str, str]:
     network = _ready(model, [frame])
     size = 1.0
     try:
-        predict(awkward_like(frame)["orthogonal"](), network)
+        _answer(network, awkward_like(frame)["orthogonal"]())
     except ValueError:
         size = max(1.0, (frame.n_atoms / 80) ** (1 / frame.n_dimensions))
     refused = {}
     for kind, make in awkward_like(frame, size).items():
         awkward = make()
         try:
-            fields = predict(awkward, network)
+            fields = _answer(network, awkward)
         except ValueError as error:
             _refused(error, kind)
             refused[kind] = str(error)
@@ -260,7 +270,7 @@ def check_halves(model: Any, frames: Sequence[Frame]) -> str | None:
                 continue
             read = network.fields(frame, output, other)
             check_fields(frame, read)
-            assert_same(read, predict(frame, network, **{option.name: value}))
+            assert_same(read, _answer(network, frame, **{option.name: value}))
     assert_same(network.fields(frame, output, rule), expected)
     return None
 
@@ -287,7 +297,7 @@ def check_options(model: Any, frames: Sequence[Frame]) -> str | None:
     for option in options:
         for value in option_values(option):
             try:
-                fields = predict(frames[0], network, **{option.name: value})
+                fields = _answer(network, frames[0], **{option.name: value})
             except ValueError as error:
                 _refused(error, f"{option.name}={value!r}")
             else:
@@ -347,7 +357,7 @@ def check_refusals(model: Any, frames: Sequence[Frame]) -> str | None:
     nothing = permuted(frame, np.arange(0))
     for wrong in (nothing, *(frame.replace(units=name) for name in units)):
         try:
-            predict(wrong, network)
+            _answer(network, wrong)
         except ValueError as error:
             _refused(error, "a frame that cannot be used")
             assert str(error).startswith("here.xyz, frame 3: "), f"where? {error}"
@@ -355,7 +365,7 @@ def check_refusals(model: Any, frames: Sequence[Frame]) -> str | None:
             raise AssertionError(f"{wrong.n_atoms} atoms in the units {wrong.units} were taken")
     strangers = frame.replace(species_names=tuple(f"X{i}" for i in range(len(frame.species_names))))
     try:
-        fields = predict(strangers, network)
+        fields = _answer(network, strangers)
     except ValueError as error:
         _refused(error, "unknown species")
         assert str(error).startswith("here.xyz, frame 3: "), f"where? {error}"
@@ -389,10 +399,10 @@ def check_symmetries(model: Any, frames: Sequence[Frame]) -> str | None:
         if frame.pbc[:d].all():
             times = (2, 1, 2) if d == 3 else (2, 2, 1)
             moved["repetition"] = (repeated(frame, times), np.tile(np.arange(n), 4))
-        expected = predict(frame, network)
+        expected = _answer(network, frame)
         for what in sorted(declared & set(moved)):
             other, rows = moved[what]
-            found = predict(other, network)
+            found = _answer(network, other)
             assert set(found) == set(expected)
             _close(found, expected, names, rows, what)
     return None
@@ -406,7 +416,7 @@ def check_slabs(model: Any, frames: Sequence[Frame]) -> str | None:
     assert network.halo >= 0
     rule = network.rule()
     for frame in frames:
-        expected = network.fields(frame, network.run(frame, rule), rule)
+        expected = _answer(network, frame)
         for axis in range(frame.n_dimensions):
             parts = []
             for slab in slabs(frame, network.halo, n=2 + axis, axis=axis):
@@ -433,8 +443,8 @@ def check_file(model: Any, frames: Sequence[Frame]) -> str | None:
         again = make(copy)
         if isinstance(again, Fitted):
             return "what a fit over frames has learned is not in the checkpoint"
-        expected = predict(frame, network)
-        assert_same(predict(frame, again), expected)
+        expected = _answer(network, frame)
+        assert_same(_answer(again, frame), expected)
         sent = pickle.loads(pickle.dumps(predictor(str(path), rule)))
         assert_same(sent(frame), expected)
     return None
@@ -446,7 +456,7 @@ def check_workers(model: Any, frames: Sequence[Frame]) -> str | None:
     alone = list(predict_frames(some, model))
     network = _ready(model, some)
     for frame, expected in zip(some, alone, strict=True):
-        assert_same(network.fields(frame, network.run(frame, network.rule()), network.rule()), expected)
+        assert_same(_answer(network, frame), expected)
     for found, expected in zip(predict_frames(some, model, workers=2), alone, strict=True):
         assert_same(found, expected)
     return None
@@ -484,7 +494,7 @@ def check_progress(model: Any, frames: Sequence[Frame]) -> str | None:
     def stop(fraction: float, text: str) -> None:
         raise _Interrupt
 
-    expected = predict(frame, network)
+    expected = _answer(network, frame)
     assert_same(network.fields(frame, network.run(frame, rule, progress=report), rule), expected)
     if not seen:
         return "no progress is reported"
@@ -495,7 +505,7 @@ def check_progress(model: Any, frames: Sequence[Frame]) -> str | None:
         pass
     else:
         raise AssertionError("the work went on after an interruption")
-    assert_same(predict(frame, network), expected)
+    assert_same(_answer(network, frame), expected)
     return None
 
 
@@ -565,17 +575,19 @@ def check_family(family: Family) -> None:
         assert FIELD_SPECS[spec.name] == spec and spec.title and spec.description, spec.name
         assert bool(spec.classes) or spec.kind not in ("class", "probability"), f"{spec.name} has no classes"
     known = {spec.name for spec in family.fields}
-    assert set(family.invariant) <= known and {bonds.field for bonds in family.bond_files} <= known
-    assert family.symmetries <= {"translation", "wrapping", "permutation", "repetition", "rotation"}
-    names = [option.name for option in family.options]
-    assert len(set(names)) == len(names), f"an option is there twice: {names}"
+    named = {*family.invariant, *(bonds.field for bonds in family.bond_files)}
+    assert named <= known, f"not among the fields: {sorted(named - known)}"
+    assert family.symmetries <= SYMMETRIES, f"unknown symmetries: {sorted(family.symmetries - SYMMETRIES)}"
+    for parts in (("run", "read"), ("evaluate",)):
+        names = [option.name for option in family.options_of(*parts)]
+        assert len(set(names)) == len(names), f"an option is there twice: {names}"
     for option in family.options:
         assert option.help and option.name.isidentifier(), option.name
         if option.default is not None:
             assert not option.choices or option.default in option.choices, f"{option.name}: default"
             assert isinstance(option.default, (option.type, int)), f"{option.name}: default"
-    if family.settings is not None:
-        family.settings()
+    for setting in dataclasses.fields(family.settings) if family.settings is not None else ():
+        assert setting.metadata.get("help"), f"the setting {setting.name} has no help"
     bare = (family.model, family.fit, family.evaluate, family.summary, family.report, family.check)
     words = [word.partition("=")[2] for word in family.commands]
     for reference in (*bare, *(a.make for a in family.analyses), *words, *family.readers):
