@@ -511,7 +511,7 @@ def network_logits(config, scaling, weights, features, pairs, dtype="float64"):
 
 
 def nearest_neighbors(frame, k, dimensions=None, tie=1e-9):
-    """Neighbors, lengths and shifts as in phaseseg.neighbors.graph: all pairs over all images, all sorted."""
+    """Neighbors, lengths and shifts as in phaseseg.neighbors: all pairs over all images, all sorted."""
     pbc = frame.pbc.copy()
     pbc[2] &= (dimensions or frame.n_dimensions) == 3
     frame = frame.replace(pbc=pbc)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from phaseseg.fields import Fields
     from phaseseg.frame import Frame
     from phaseseg.io import read_frames, write_frames, write_table
-    from phaseseg.neighbors.graph import neighbor_graph
+    from phaseseg.neighbors import neighbor_graph
     from phaseseg.trajectory import map_frames
 
 _HOMES = {
@@ -37,7 +37,7 @@ _HOMES = {
     "load_checkpoint": "phaseseg.checkpoint",
     "load_model": "phaseseg.api",
     "map_frames": "phaseseg.trajectory",
-    "neighbor_graph": "phaseseg.neighbors.graph",
+    "neighbor_graph": "phaseseg.neighbors",
     "predict": "phaseseg.api",
 }
 

@@ -19,7 +19,7 @@ import pytest
 import naive
 from apart import run_apart
 from phaseseg import Frame, glass_metrics
-from phaseseg.neighbors.graph import nearest_neighbors, neighbor_graph
+from phaseseg.neighbors import nearest_neighbors, neighbor_graph
 
 LIMIT = 2.0
 SIZES = (10_000, 100_000, 1_000_000)

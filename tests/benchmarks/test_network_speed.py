@@ -29,7 +29,7 @@ from phaseseg.families.segmentation.inference import Network, node_features
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.io import read_frames
-from phaseseg.neighbors.graph import neighbor_graph
+from phaseseg.neighbors import neighbor_graph
 from phaseseg.testing import repeated
 
 TYPES = ("Fe", "Mg", "Si", "O", "N")

@@ -22,7 +22,7 @@ from phaseseg.families.segmentation.fit import SegmentationNetwork
 from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.settings import RECIPE, NetworkConfig, Scaling
 from phaseseg.io import read_frames
-from phaseseg.neighbors.graph import neighbor_graph
+from phaseseg.neighbors import neighbor_graph
 from phaseseg.nn.layers import Neighbors
 
 SPECIES = ("Fe", "Mg", "Si", "O", "N")

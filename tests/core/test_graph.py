@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 import naive
 from phaseseg import Frame
-from phaseseg.neighbors.graph import neighbor_graph, sort_into_bins
+from phaseseg.neighbors import neighbor_graph, sort_into_bins
 from phaseseg.testing import AWKWARD, EXACT, permuted, repeated, translated, wrapped_elsewhere
 
 # Of positions from the center of a bin in float32, twice: ulps of 20 Å.

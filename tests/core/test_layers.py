@@ -11,7 +11,7 @@ import torch
 
 from phaseseg.families.segmentation.fit import SegmentationNetwork
 from phaseseg.families.segmentation.settings import NetworkConfig
-from phaseseg.neighbors.graph import neighbor_graph
+from phaseseg.neighbors import neighbor_graph
 from phaseseg.nn import layers
 from phaseseg.nn.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
 

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 import naive
 from phaseseg import Frame
-from phaseseg.neighbors.graph import nearest_neighbors, neighbor_graph
+from phaseseg.neighbors import nearest_neighbors, neighbor_graph
 from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
 
 SKEWED = ((20.0, 0, 0), (17.0, 9.0, 0), (-14.0, 6.0, 8.0))
@@ -360,7 +360,7 @@ def test_a_number_of_neighbors_that_is_none_is_refused(k):
 
 @pytest.mark.parametrize("dimensions", [1, 4, "2D"])
 def test_other_dimensions_are_refused(dimensions):
-    with pytest.raises(ValueError, match="2 and 3 dimensions"):
+    with pytest.raises(ValueError, match="dimensions must be 2 or 3"):
         nearest_neighbors(AWKWARD["triclinic"](), 2, dimensions=dimensions)
 
 

@@ -21,7 +21,7 @@ from phaseseg.families.liquid_glass.inference import Network
 from phaseseg.families.liquid_glass.model import GlassModel
 from phaseseg.families.liquid_glass.structural_metrics import graph_counts
 from phaseseg.fields import Bonds
-from phaseseg.neighbors.graph import nearest_neighbors
+from phaseseg.neighbors import nearest_neighbors
 from phaseseg.testing import (
     check_fields,
     permuted,

@@ -1,5 +1,15 @@
-"""Neighbors in any cell: within a cutoff, or the k nearest."""
+"""Neighbors in any cell: within a cutoff or the k nearest, and the graph of a frame."""
 
-from phaseseg.neighbors.graph import Graph, NearestNeighbors, nearest_neighbors, neighbor_graph
+from phaseseg.neighbors.bins import Bins, sort_into_bins
+from phaseseg.neighbors.graph import Graph, neighbor_graph, place_among
+from phaseseg.neighbors.nearest import NearestNeighbors, nearest_neighbors
 
-__all__ = ["Graph", "NearestNeighbors", "nearest_neighbors", "neighbor_graph"]
+__all__ = [
+    "Bins",
+    "Graph",
+    "NearestNeighbors",
+    "nearest_neighbors",
+    "neighbor_graph",
+    "place_among",
+    "sort_into_bins",
+]

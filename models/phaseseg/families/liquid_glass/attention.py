@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.families.liquid_glass.crops import Graphs
 from phaseseg.families.liquid_glass.structural_metrics import GraphCounts, graph_counts
 from phaseseg.fields import Bonds, Table
-from phaseseg.neighbors.graph import NearestNeighbors
+from phaseseg.neighbors import NearestNeighbors
 
 METRICS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
 """The numbers of a graph of edges that are compared; see `metrics.GraphCounts`."""

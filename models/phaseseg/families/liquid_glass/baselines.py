@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.liquid_glass.structural_metrics import Rule, glass_metrics
 from phaseseg.frame import Frame
-from phaseseg.neighbors.graph import neighbor_graph
+from phaseseg.neighbors import neighbor_graph
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from phaseseg.compiled.jit import jit
 from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, GlassConfig
 from phaseseg.frame import Frame
-from phaseseg.neighbors.graph import NearestNeighbors, nearest_neighbors
+from phaseseg.neighbors import NearestNeighbors, nearest_neighbors
 
 _CENTERS = np.array(LENGTH_CENTERS)
 

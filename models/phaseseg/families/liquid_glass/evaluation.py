@@ -40,7 +40,7 @@ from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.families.liquid_glass.transition.regression import Bootstrap
 from phaseseg.fields import Bonds
 from phaseseg.frame import Frame
-from phaseseg.neighbors.graph import nearest_neighbors
+from phaseseg.neighbors import nearest_neighbors
 from phaseseg.recipes.liquid_glass.datasets import Configurations, GlassSet, temperature_of
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.compiled.jit import jit
 from phaseseg.fields import Bonds, Fields
 from phaseseg.frame import Frame
-from phaseseg.neighbors.graph import NearestNeighbors, nearest_neighbors, place_among
+from phaseseg.neighbors import NearestNeighbors, nearest_neighbors, place_among
 
 Rule = Literal["all", "b-only"]
 

@@ -38,7 +38,7 @@ from phaseseg.families.segmentation.settings import (
 )
 from phaseseg.frame import Frame, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
-from phaseseg.neighbors.graph import neighbor_graph
+from phaseseg.neighbors import neighbor_graph
 from phaseseg.nn.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
 from phaseseg.nn.model import member_weights
 from phaseseg.specs import Progress

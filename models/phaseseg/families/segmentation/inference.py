@@ -21,7 +21,7 @@ from phaseseg.compiled.simd import dense
 from phaseseg.families.segmentation import neighbor_sums
 from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
-from phaseseg.neighbors.graph import Bins, sort_into_bins
+from phaseseg.neighbors import Bins, sort_into_bins
 from phaseseg.nn.model import check_weights
 
 Floats = NDArray[np.float32]

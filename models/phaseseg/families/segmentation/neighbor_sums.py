@@ -1,9 +1,9 @@
-"""Walks over the neighbors of every atom, without a list of them.
+"""Sums over the neighbors of every atom, without a list of neighbors.
 
-Every walk goes bin by bin: what may be a neighbor of the atoms of a bin is packed once, then the
-distances from each of its atoms are found sixteen at a time. Arrays per atom are in the order of the
-bins (by slot), rows of a multiple of 16 float32 unless said, and have spare rows at the end
-(`SPARE_ROWS`), because whole registers are written.
+Every sum goes bin by bin: the candidates around a bin are packed once, then the distances from each of its
+atoms are computed a register at a time. Arrays per atom are in the order of the bins (by slot). Unless
+stated otherwise, rows are whole registers of float32; spare rows at the end (`SPARE_ROWS`) take what is
+written beyond the last.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import (
+    WIDTH,
     bits_at_most,
     count_bits,
     exponential,
@@ -25,25 +26,15 @@ from phaseseg.compiled.simd import (
     weighted_rows,
     where_at_most,
 )
-from phaseseg.neighbors.graph import FAR, pack_candidates, settle, squares
+from phaseseg.neighbors.bins import FAR, SPARE, candidate_arrays, hits_within, pack_around, settle, squares
 
 SPARE_ROWS = 16
 
 
 @jit
-def _buffers(bins):
-    """Places of the candidates of one kind after another and their slots, and room for a number each."""
-    size = bins.most + 16 * bins.kinds + 64
-    x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
-    z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
-    return x, y, z, r2, np.zeros(size, dtype=np.int32)
-
-
-@jit
-def _bin(bins, flat):
-    """Indices of a bin along the axes."""
-    row = flat // bins.shape[2]
-    return row // bins.shape[1], row % bins.shape[1], flat % bins.shape[2]
+def _candidate_arrays(bins):
+    """Room for the candidates of one kind after another; each kind starts at a whole register."""
+    return candidate_arrays(bins.most + WIDTH * bins.kinds + SPARE)
 
 
 # Features -----------------------------------------------------------------------------------------
@@ -52,17 +43,16 @@ def _bin(bins, flat):
 @jit
 def _pack_kinds(bins, flat, x, y, z, slots, edges, owns):
     """Candidates around a bin, kind by kind: those of kind k are edges[k] ... edges[k + 1] - 1."""
-    b0, b1, b2 = _bin(bins, flat)
     for kind in range(bins.kinds):
-        edges[kind + 1], owns[kind] = pack_candidates(
-            bins, b0, b1, b2, kind, kind + 1, edges[kind], x, y, z, slots
+        edges[kind + 1], owns[kind] = pack_around(
+            bins, bins.reach, flat, kind, kind + 1, edges[kind], x, y, z, slots
         )
 
 
 @jit
 def _count(r2, first, stop, within):
     n = 0
-    for k in range(first, stop, 16):
+    for k in range(first, stop, WIDTH):
         n += count_bits(bits_at_most(load(r2, k), within))
     return n
 
@@ -73,28 +63,26 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
 
     Also: the number of neighbors, and whether the cutoff is too close to tell in float32 for some pair.
     """
-    x, y, z, r2, slots = _buffers(bins)
+    x, y, z, r2, slots, _ = _candidate_arrays(bins)
     edges, owns = np.zeros(5, dtype=np.int64), np.zeros(4, dtype=np.int64)
     near, doubt = np.float32(bins.within), np.float32(bins.doubt)
     within, one = splat(near), splat(np.float32(1))
-    # Sums about a distance that is usual keep the variance from being lost in rounding.
+    # Deviations from a usual distance keep rounding from swallowing the variance.
     usual = np.float32(0.75 * cutoff)
     for flat in range(bins.start.size // 4):
         if bins.start[flat * 4] == bins.start[flat * 4 + 4]:
             continue
         _pack_kinds(bins, flat, x, y, z, slots, edges, owns)
-        n_all = edges[4]
         for kind in range(4):
             first = bins.start[flat * 4 + kind]
             for slot in range(first, bins.start[flat * 4 + kind + 1]):
                 c = owns[kind] + slot - first
-                doubtful[slot] = False
-                if squares(x, y, z, n_all, x[c], y[c], z[c], near, doubt, r2):
-                    settle(bins, slot, slots, x, y, z, n_all, c, r2)
-                    doubtful[slot] = True
+                doubtful[slot] = squares(x, y, z, edges[4], c, near, doubt, r2) != 0
+                if doubtful[slot]:
+                    settle(bins, slot, slots, x, y, z, edges[4], c, r2)
                 r2[c] = FAR  # not a neighbor of itself
                 targets, s, s2 = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
-                for k in range(edges[1], edges[3], 16):
+                for k in range(edges[1], edges[3], WIDTH):
                     d2 = load(r2, k)
                     d = where_at_most(d2, within, root(d2) - splat(usual))
                     targets = targets + where_at_most(d2, within, one)
@@ -122,10 +110,10 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
     exp(scales[w] r^2) times norms[w] is summed into column columns[w] + kind. With squarings[w] >= 0 it
     is the exponential of w - 1 squared so many times.
     """
-    x, y, z, r2, slots = _buffers(bins)
+    x, y, z, r2, slots, _ = _candidate_arrays(bins)
     n_kinds, n_widths = bins.kinds, scales.size
     edges, owns = np.zeros(n_kinds + 1, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
-    sums = np.zeros(16 * n_widths, dtype=np.float32)
+    sums = np.zeros(WIDTH * n_widths, dtype=np.float32)
     near, doubt = np.float32(bins.within), np.float32(bins.doubt)
     within, zero = splat(near), splat(np.float32(0))
     for flat in range(bins.start.size // n_kinds):
@@ -137,16 +125,15 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
             first = bins.start[flat * n_kinds + kind]
             for slot in range(first, bins.start[flat * n_kinds + kind + 1]):
                 c = owns[kind] + slot - first
-                doubtful[slot] = False
-                if squares(x, y, z, n, x[c], y[c], z[c], near, doubt, r2):
+                doubtful[slot] = squares(x, y, z, n, c, near, doubt, r2) != 0
+                if doubtful[slot]:
                     settle(bins, slot, slots, x, y, z, n, c, r2)
-                    doubtful[slot] = True
                 r2[c] = FAR  # not a neighbor of itself
                 degrees[slot] = _count(r2, 0, n, within)
                 for s in range(n_kinds):
                     for w in range(n_widths):
-                        store(sums, 16 * w, zero)
-                    for k in range(edges[s], edges[s + 1], 16):
+                        store(sums, WIDTH * w, zero)
+                    for k in range(edges[s], edges[s + 1], WIDTH):
                         d2 = load(r2, k)
                         e = zero
                         for w in range(n_widths):
@@ -154,9 +141,9 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
                                 e = exponential(d2 * splat(scales[w]))
                             for _ in range(squarings[w]):
                                 e = e * e
-                            store(sums, 16 * w, load(sums, 16 * w) + where_at_most(d2, within, e))
+                            store(sums, WIDTH * w, load(sums, WIDTH * w) + where_at_most(d2, within, e))
                     for w in range(n_widths):
-                        rows[slot, columns[w] + s] = total(load(sums, 16 * w)) * norms[w]
+                        rows[slot, columns[w] + s] = total(load(sums, WIDTH * w)) * norms[w]
 
 
 @jit
@@ -177,50 +164,46 @@ def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, hig
 
 
 @jit
-def _near(x, y, z, n, x0, y0, z0, within, hits):
-    """Which of n candidates are within the cutoff of a place; their number."""
-    x0, y0, z0, limit = splat(x0), splat(y0), splat(z0), splat(within)
-    found = 0
-    for k in range(0, n, 16):
-        dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
-        found = list_bits(bits_at_most(dx * dx + dy * dy + dz * dz, limit), k, hits, found)
-    return found
+def _pack_all(bins, flat, x, y, z, slots):
+    """Candidates of all kinds around a bin; their number, and the first of its own."""
+    return pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, x, y, z, slots)
 
 
 @jit
-def _near_in_doubt(bins, slot, c, n, x, y, z, slots, r2, hits):
-    """As `_near`, around candidate c, where float32 is not enough."""
-    squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2)
+def _exact_squares(bins, slot, slots, x, y, z, n, c, r2):
+    """As `squares`, settled in float64; candidate c is the atom in `slot`."""
+    squares(x, y, z, n, c, np.float32(bins.within), np.float32(bins.doubt), r2)
     settle(bins, slot, slots, x, y, z, n, c, r2)
-    found = 0
-    for k in range(0, n, 16):
-        new = bits_at_most(load(r2, k), splat(np.float32(bins.within)))
-        found = list_bits(new, k, hits, found)
-    return found
 
 
 @jit
-def _without(hits, n, c):
-    """Take candidate c out of the list; its new length."""
+def _near(x, y, z, r2, doubtful, n, c, within, itself, hits):
+    """List which of n candidates are within the cutoff of candidate c; their number.
+
+    doubtful : whether the exact squares in r2 decide; itself : whether c is listed, too
+    """
+    found = 0
+    if doubtful:
+        found = hits_within(r2, n, within, hits)
+    else:
+        x0, y0, z0, limit = splat(x[c]), splat(y[c]), splat(z[c]), splat(within)
+        for k in range(0, n, WIDTH):
+            dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
+            found = list_bits(bits_at_most(dx * dx + dy * dy + dz * dz, limit), k, hits, found)
+    if itself:
+        return found
     m = 0
-    for k in range(n):
+    for k in range(found):
         hits[m] = hits[k]
         m += hits[k] != c
     return m
 
 
 @jit
-def _pack_all(bins, flat, x, y, z, slots):
-    """Candidates of all kinds around a bin; their number, and the first of its own."""
-    b0, b1, b2 = _bin(bins, flat)
-    return pack_candidates(bins, b0, b1, b2, 0, bins.kinds, 0, x, y, z, slots)
-
-
-@jit
 def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
     """Weighted sums over the neighbors of all atoms of the bins first ... stop - 1; see `weighted_rows`."""
-    x, y, z, r2, slots = _buffers(bins)
-    hits, within = np.empty(x.size, dtype=np.int32), np.float32(bins.within)
+    x, y, z, r2, slots, hits = _candidate_arrays(bins)
+    within = np.float32(bins.within)
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
@@ -230,11 +213,8 @@ def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads
         for slot in range(begin, end):
             c = own + slot - begin
             if doubtful[slot]:
-                m = _near_in_doubt(bins, slot, c, n, x, y, z, slots, r2, hits)
-            else:
-                m = _near(x, y, z, n, x[c], y[c], z[c], within, hits)
-            if not itself:
-                m = _without(hits, m, c)
+                _exact_squares(bins, slot, slots, x, y, z, n, c, r2)
+            m = _near(x, y, z, r2, doubtful[slot], n, c, within, itself, hits)
             weighted_rows(
                 slots, hits, m, rows, rows.shape[1], factors, slot, normal, out, (slot - base) * out.shape[1],
                 heads, channels, blocks,
@@ -249,7 +229,7 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
 
     With so few values it costs less to sum over all candidates than to find the neighbors first.
     """
-    x, y, z, r2, slots = _buffers(bins)
+    x, y, z, r2, slots, _ = _candidate_arrays(bins)
     e, f = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
     v0, v1 = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
     v2, numbers = np.empty(x.size, dtype=np.float32), table.reshape(-1)
@@ -272,26 +252,18 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
             norm, s0, s1, s2 = (
                 splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
             )  # fmt: skip
-            home = x[c]
-            if doubtful[slot]:
-                squares(x, y, z, n, x[c], y[c], z[c], np.float32(bins.within), np.float32(bins.doubt), r2)
-                settle(bins, slot, slots, x, y, z, n, c, r2)
-                if not itself:
-                    r2[c] = FAR
-                for k in range(0, n, 16):
-                    w = where_at_most(load(r2, k), limit, greater(load(e, k) * t, load(f, k) * u))
-                    norm, s0 = norm + w, s0 + w * load(v0, k)
-                    s1, s2 = s1 + w * load(v1, k), s2 + w * load(v2, k)
-            else:
-                if not itself:
-                    x[c] = FAR
-                for k in range(0, n, 16):
-                    dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
-                    d2 = dx * dx + dy * dy + dz * dz
-                    w = where_at_most(d2, limit, greater(load(e, k) * t, load(f, k) * u))
-                    norm, s0 = norm + w, s0 + w * load(v0, k)
-                    s1, s2 = s1 + w * load(v1, k), s2 + w * load(v2, k)
-                x[c] = home
+            home, doubt = x[c], doubtful[slot]
+            if doubt:
+                _exact_squares(bins, slot, slots, x, y, z, n, c, r2)
+            if not itself:
+                x[c] = r2[c] = FAR
+            for k in range(0, n, WIDTH):
+                dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
+                d2 = load(r2, k) if doubt else dx * dx + dy * dy + dz * dz
+                w = where_at_most(d2, limit, greater(load(e, k) * t, load(f, k) * u))
+                norm, s0 = norm + w, s0 + w * load(v0, k)
+                s1, s2 = s1 + w * load(v1, k), s2 + w * load(v2, k)
+            x[c] = home
             scale = 1 / total(norm) if normal else np.float32(1)
             out[slot, 0], out[slot, 1], out[slot, 2] = total(s0) * scale, total(s1) * scale, total(s2) * scale
 
@@ -305,9 +277,8 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
 
     The slow way out: an exponential for every pair, of numbers at most 0.
     """
-    x, y, z, r2, slots = _buffers(bins)
-    hits, within = np.empty(x.size, dtype=np.int32), np.float32(bins.within)
-    width = rows.shape[1]
+    x, y, z, r2, slots, hits = _candidate_arrays(bins)
+    width, within = rows.shape[1], np.float32(bins.within)
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
@@ -317,9 +288,8 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
         for slot in range(begin, end):
             c = own + slot - begin
             if doubtful[slot]:
-                m = _near_in_doubt(bins, slot, c, n, x, y, z, slots, r2, hits)
-            else:
-                m = _near(x, y, z, n, x[c], y[c], z[c], within, hits)
+                _exact_squares(bins, slot, slots, x, y, z, n, c, r2)
+            m = _near(x, y, z, r2, doubtful[slot], n, c, within, True, hits)
             into = out[slot - base]
             into[:] = 0
             for h in range(heads):
@@ -352,7 +322,7 @@ def rectify(x, bias, n_rows):
     """max(0, x + bias) in place; rows of x are as long as the bias."""
     width, zero = x.shape[1], splat(np.float32(0))
     for i in range(n_rows):
-        for c in range(0, width, 16):
+        for c in range(0, width, WIDTH):
             store(x, i * width + c, greater(load(x, i * width + c) + load(bias, c), zero))
 
 
@@ -375,13 +345,13 @@ def attention_factors(table, n_rows, slope, shift, slopes, of_target, kept):
     exp(leaky(s + d)), over its greatest value in the frame, is the greater of exp(s - top) times
     exp(d + top - most) and the same with slope (s - top) and slope (d + top), most = leaky(d + top).
 
-    shift, slopes, of_target, kept : for every column of one or several rows, 16 numbers at least, what is
-    added (top), the slope, 1 for d, 1 for columns that stay as they are
+    shift, slopes, of_target, kept : for each column of one or more rows, whole registers: what is added
+        (top), the slope, 1 for d, 1 for columns that stay as they are
     """
     numbers, period = table.reshape(-1), shift.size
     half, slope = splat(np.float32(0.5)), splat(slope)
     for i in range(0, n_rows * table.shape[1], period):
-        for k in range(0, period, 16):
+        for k in range(0, period, WIDTH):
             x = load(numbers, i + k)
             a = x + load(shift, k)
             most = greater(a, a * slope) * load(of_target, k)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from phaseseg.families.segmentation.inference import NetworkOutput
 from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
-from phaseseg.neighbors.graph import Graph, neighbor_graph
+from phaseseg.neighbors import Graph, neighbor_graph
 
 # So many numbers are held for the edges of a chunk.
 CHUNK = 1 << 26

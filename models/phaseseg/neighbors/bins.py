@@ -1,0 +1,383 @@
+"""Atoms sorted into bins, and the candidates for the neighbors of the atoms of a bin.
+
+Every search for neighbors works bin by bin: all atoms around a bin are packed once into contiguous arrays
+(`pack_around`), then the distances from each atom of the bin are computed a register at a time (`squares`).
+Where float32 cannot tell whether a pair lies within the cutoff, float64 decides (`settle`).
+"""
+
+from __future__ import annotations
+
+from math import floor
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import WIDTH, bits_at_most, count_up, list_bits, load, splat, store
+from phaseseg.frame import Frame
+
+# With fewer atoms in a bin the bookkeeping costs more than the shorter lists of candidates save.
+ATOMS_PER_BIN = 8
+# Two bins per cutoff replace one where they shorten a row of bins around a bin at least to this fraction.
+FINER_BINS = 0.75
+# Padding lies here: farther from any atom than any cutoff, and its square is still a float32.
+FAR = np.float32(1e18)
+# Room behind the last candidate: whole registers are written.
+SPARE = 48
+
+
+class Bins(NamedTuple):
+    """Atoms sorted into bins, which are parallelepipeds that fill the cell (the extent of open axes).
+
+    Positions are relative to the center of their bin, so float32 is as accurate in a box of 10,000 Å as in
+    one of 10 Å. All images within the cutoff of an atom lie in bins at most `reach` further along each axis;
+    bins are counted on through the periodic images.
+
+    kinds : number of kinds of atoms; the atoms of a bin are sorted by their kind, 0 ... kinds - 1
+    start : (n_bins * kinds + 1,) int64, CSR over the bins (last axis fastest) and the kinds in each
+    order : (n_atoms,) int32 atom numbers, bin by bin; a position in this order is called a slot
+    offsets : (3, n_atoms + spare) float32, Å, from the center of the bin
+    steps : (3, 3) float64, Å, edge vectors of a bin as rows
+    shape, reach : (3,) int64; wrap : (3,) bool
+    positions, cell, inverse : of the frame, float64, for what float32 cannot decide
+    within : Å^2, square of the cutoff; doubt : Å^2, largest error of a square in float32
+    most : largest number of candidates around a bin
+    """
+
+    kinds: int
+    start: NDArray[np.int64]
+    order: NDArray[np.int32]
+    offsets: NDArray[np.float32]
+    steps: NDArray[np.float64]
+    shape: NDArray[np.int64]
+    reach: NDArray[np.int64]
+    wrap: NDArray[np.bool_]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    within: float
+    doubt: float
+    most: int
+
+
+class Extents(NamedTuple):
+    """What the bins of a frame fill.
+
+    inverse : (3, 3), of the cell; low, span : (3,), start and length in fractions; heights : (3,), Å
+    """
+
+    inverse: NDArray[np.float64]
+    low: NDArray[np.float64]
+    span: NDArray[np.float64]
+    heights: NDArray[np.float64]
+
+
+def sort_into_bins(
+    frame: Frame, cutoff: float, codes: NDArray[np.integer[Any]] | None = None, kinds: int = 1
+) -> Bins:
+    """Bins for all pairs within `cutoff` (Å).
+
+    codes : (n_atoms,) kinds of the atoms, 0 ... kinds - 1; None for one kind
+
+    Raises
+    ------
+    ValueError
+        The cutoff is not a positive number.
+    """
+    if not 0 < cutoff < float("inf"):
+        raise ValueError(f"cutoff must be a positive length in Å, found {cutoff}.")
+    extents = extents_of(frame, frame.pbc)
+    heights = extents.heights
+    one, two = (np.maximum(np.floor(k * heights / cutoff * (1 - 1e-12)), 1) for k in (1, 2))
+    shape = np.where(5 / two < FINER_BINS * 3 / one, two, one)
+    while shape.prod() > max(frame.n_atoms / ATOMS_PER_BIN, 1):
+        axis = int(np.argmin(heights / shape))
+        if shape[axis] == 1:
+            axis = int(np.argmax(shape))
+        shape[axis] = max(np.floor(shape[axis] * 0.9), 1)
+    reach = np.where(frame.pbc, np.inf, shape - 1)
+    wide = heights > 0
+    reach[wide] = np.minimum(reach[wide], np.ceil(cutoff * (1 - 1e-12) * shape[wide] / heights[wide]))
+    bins = bins_of_shape(frame, frame.pbc, extents, shape, codes, kinds)
+    bins = bins._replace(reach=reach.astype(np.int64), within=cutoff * cutoff)
+    # Each of the two coordinates of a difference is rounded once or twice, and r^2 a few times.
+    largest = float((np.abs(bins.steps) * (bins.reach + 0.5)[:, None]).sum(axis=0).max())
+    doubt = float(np.finfo(np.float32).eps) * (8 * cutoff * largest + 4 * cutoff**2)
+    return bins._replace(doubt=doubt, most=_most_candidates(bins))
+
+
+def extents_of(frame: Frame, pbc: NDArray[np.bool_]) -> Extents:
+    """The cell along periodic axes, the atoms' extent along open ones."""
+    inverse = np.linalg.inv(frame.cell).astype(np.float64)
+    low, span = np.zeros(3), np.ones(3)
+    if frame.n_atoms and not pbc.all():
+        ends = _extent(frame.positions, frame.origin, inverse)
+        low, span = np.where(pbc, low, ends[0]), np.where(pbc, span, ends[1] - ends[0])
+    return Extents(inverse, low, span, 1 / np.linalg.norm(inverse, axis=0) * span)
+
+
+def bins_of_shape(
+    frame: Frame, pbc: NDArray[np.bool_], extents: Extents, shape: NDArray[np.float64],
+    codes: NDArray[np.integer[Any]] | None = None, kinds: int = 1,
+) -> Bins:  # fmt: skip
+    """The atoms in bins of the given shape; `reach`, `within`, `doubt` and `most` are left at zero."""
+    inverse, low, span, _ = extents
+    n_atoms = frame.n_atoms
+    counts = shape.astype(np.int64)
+    bins = Bins(
+        kinds=kinds, start=np.zeros(counts.prod() * kinds + 1, dtype=np.int64),
+        order=borrow(n_atoms, np.int32), offsets=borrow((3, n_atoms + WIDTH), np.float32),
+        steps=frame.cell * (span / shape)[:, None], shape=counts, reach=np.zeros(3, dtype=np.int64), wrap=pbc,
+        positions=frame.positions, cell=frame.cell, inverse=inverse, within=0.0, doubt=0.0, most=0,
+    )  # fmt: skip
+    per = np.divide(shape, span, out=np.zeros(3), where=span > 0)
+    codes = np.zeros(0, dtype=np.int32) if codes is None else np.asarray(codes, dtype=np.int32)
+    _sort(bins, frame.origin, low, per, codes, borrow(n_atoms, np.int32))
+    return bins
+
+
+# Sorting ------------------------------------------------------------------------------------------
+
+
+@jit
+def _fraction(positions, atom, origin, inverse, axis):
+    """Fractional coordinate of an atom along an axis."""
+    return (
+        (positions[atom, 0] - origin[0]) * inverse[0, axis]
+        + (positions[atom, 1] - origin[1]) * inverse[1, axis]
+        + (positions[atom, 2] - origin[2]) * inverse[2, axis]
+    )
+
+
+@jit
+def _extent(positions, origin, inverse):
+    """(2, 3): least and greatest fractional coordinates."""
+    ends = np.empty((2, 3))
+    ends[0], ends[1] = np.inf, -np.inf
+    for atom in range(positions.shape[0]):
+        for axis in range(3):
+            f = _fraction(positions, atom, origin, inverse, axis)
+            ends[0, axis], ends[1, axis] = min(ends[0, axis], f), max(ends[1, axis], f)
+    return ends
+
+
+@jit
+def _bin_coordinate(bins, atom, origin, axis, low, per):
+    """Coordinate of an atom along an axis in bins, wrapped into [0, shape]."""
+    f = _fraction(bins.positions, atom, origin, bins.inverse, axis)
+    if bins.wrap[axis]:
+        f -= floor(f)
+    return (f - low[axis]) * per[axis]
+
+
+@jit
+def _sort(bins, origin, low, per, codes, home):
+    """Fill `start`, `order` and `offsets` of `bins`; `home` is scratch space."""
+    n_atoms = bins.order.size
+    shape, steps = bins.shape, bins.steps
+    start, kinds = bins.start, bins.kinds
+    for atom in range(n_atoms):
+        flat = 0
+        for axis in range(3):
+            g = _bin_coordinate(bins, atom, origin, axis, low, per)
+            flat = flat * shape[axis] + min(max(int(g), 0), shape[axis] - 1)
+        if kinds > 1:
+            flat = flat * kinds + codes[atom]
+        home[atom] = flat
+        start[flat + 1] += 1
+    for flat in range(start.size - 1):
+        start[flat + 1] += start[flat]
+    fill = start[:-1].copy()
+    for atom in range(n_atoms):
+        slot = fill[home[atom]]
+        fill[home[atom]] += 1
+        bins.order[slot] = atom
+        flat = home[atom] // kinds
+        x, y, z = 0.0, 0.0, 0.0
+        for back in range(3):
+            axis = 2 - back
+            g = _bin_coordinate(bins, atom, origin, axis, low, per)
+            g -= flat % shape[axis] + 0.5
+            flat //= shape[axis]
+            x += g * steps[axis, 0]
+            y += g * steps[axis, 1]
+            z += g * steps[axis, 2]
+        bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot] = x, y, z
+
+
+# Candidates ---------------------------------------------------------------------------------------
+
+
+@jit
+def bin_at(bins, flat):
+    """Indices of a bin along the axes."""
+    row = flat // bins.shape[2]
+    return row // bins.shape[1], row % bins.shape[1], flat % bins.shape[2]
+
+
+@jit
+def _bin_there(bins, here, step, axis):
+    """Index of the bin `step` further along an axis, wrapped; -1 beyond an open end."""
+    there, n = here + step, bins.shape[axis]
+    if 0 <= there < n:
+        return there
+    return there - there // n * n if bins.wrap[axis] else -1
+
+
+@jit
+def count_around(bins, reach, flat):
+    """Number of atoms of all kinds at most `reach` bins from a bin along each axis."""
+    b0, b1, b2 = bin_at(bins, flat)
+    total = 0
+    for i in range(-reach[0], reach[0] + 1):
+        p0 = _bin_there(bins, b0, i, 0)
+        for j in range(-reach[1], reach[1] + 1):
+            p1 = _bin_there(bins, b1, j, 1)
+            for k in range(-reach[2], reach[2] + 1):
+                p2 = _bin_there(bins, b2, k, 2)
+                if p0 >= 0 and p1 >= 0 and p2 >= 0:
+                    there = (p0 * bins.shape[1] + p1) * bins.shape[2] + p2
+                    total += bins.start[(there + 1) * bins.kinds] - bins.start[there * bins.kinds]
+    return total
+
+
+@jit
+def _most_candidates(bins):
+    most = 0
+    for flat in range(bins.start.size // bins.kinds):
+        most = max(most, count_around(bins, bins.reach, flat))
+    return most
+
+
+@jit
+def candidate_arrays(size):
+    """x, y, z, squared distance, slot and hits: room for `size` candidates, spare registers included."""
+    x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+    return x, y, z, r2, np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32)
+
+
+@jit
+def pack_around(bins, reach, flat, low, high, n, x, y, z, slots):
+    """Append the candidates of kinds low ... high - 1 at most `reach` bins from a bin along each axis.
+
+    They start at index n; `x`, `y`, `z` are relative to the center of the bin, Å. Returns the index behind
+    the last, rounded up to whole registers that padding fills (far away, slot 0), and the index of the first
+    atom of the bin itself. Up to a register behind the end is overwritten.
+    """
+    own = n
+    steps, length = bins.steps, bins.offsets.shape[1]
+    b0, b1, b2 = bin_at(bins, flat)
+    for i in range(-reach[0], reach[0] + 1):
+        p0 = _bin_there(bins, b0, i, 0)
+        if p0 < 0:
+            continue
+        for j in range(-reach[1], reach[1] + 1):
+            p1 = _bin_there(bins, b1, j, 1)
+            if p1 < 0:
+                continue
+            for k in range(-reach[2], reach[2] + 1):
+                p2 = _bin_there(bins, b2, k, 2)
+                if p2 < 0:
+                    continue
+                if i == 0 and j == 0 and k == 0:
+                    own = n
+                dx = np.float32(i * steps[0, 0] + j * steps[1, 0] + k * steps[2, 0])
+                dy = np.float32(i * steps[0, 1] + j * steps[1, 1] + k * steps[2, 1])
+                dz = np.float32(i * steps[0, 2] + j * steps[1, 2] + k * steps[2, 2])
+                there = ((p0 * bins.shape[1] + p1) * bins.shape[2] + p2) * bins.kinds
+                first, stop = bins.start[there + low], bins.start[there + high]
+                for slot in range(first, stop, WIDTH):
+                    at = n + slot - first
+                    store(x, at, load(bins.offsets, slot) + splat(dx))
+                    store(y, at, load(bins.offsets, slot + length) + splat(dy))
+                    store(z, at, load(bins.offsets, slot + 2 * length) + splat(dz))
+                    count_up(slots, at, slot, 1)
+                n += stop - first
+    far = splat(FAR)
+    store(x, n, far)
+    store(y, n, far)
+    store(z, n, far)
+    count_up(slots, n, 0, 0)
+    return (n + WIDTH - 1) // WIDTH * WIDTH, own
+
+
+# Distances ----------------------------------------------------------------------------------------
+
+
+@jit
+def image_of(inverse, x, y, z):
+    """Cell vectors (n0, n1, n2) whose sum is nearest to a vector."""
+    return (
+        np.rint(x * inverse[0, 0] + y * inverse[1, 0] + z * inverse[2, 0]),
+        np.rint(x * inverse[0, 1] + y * inverse[1, 1] + z * inverse[2, 1]),
+        np.rint(x * inverse[0, 2] + y * inverse[1, 2] + z * inverse[2, 2]),
+    )
+
+
+@jit
+def shift_between(bins, a, b, x, y, z):
+    """Cell vectors to add to positions[b] - positions[a]; (x, y, z) is about the vector from slot a to b."""
+    i, j = bins.order[a], bins.order[b]
+    positions = bins.positions
+    dx = x - (positions[j, 0] - positions[i, 0])
+    dy = y - (positions[j, 1] - positions[i, 1])
+    dz = z - (positions[j, 2] - positions[i, 2])
+    return image_of(bins.inverse, dx, dy, dz)
+
+
+@jit
+def _surely_within(bins, a, b, x, y, z):
+    """Whether slot b is within the cutoff of slot a in float64; (x, y, z) is about the vector from a to b."""
+    s0, s1, s2 = shift_between(bins, a, b, x, y, z)
+    i, j = bins.order[a], bins.order[b]
+    # Always from the same end, so that both directions of a pair are decided alike.
+    if i > j or (i == j and (s0 < 0 or (s0 == 0 and (s1 < 0 or (s1 == 0 and s2 < 0))))):
+        i, j, s0, s1, s2 = j, i, -s0, -s1, -s2
+    r2 = 0.0
+    for k in range(3):
+        d = bins.positions[j, k] - bins.positions[i, k]
+        d += s0 * bins.cell[0, k] + s1 * bins.cell[1, k] + s2 * bins.cell[2, k]
+        r2 += d * d
+    return r2 <= bins.within
+
+
+@jit
+def squares(x, y, z, n, c, within, doubt, r2):
+    """Squared distances of n candidates from candidate c; n : whole registers.
+
+    Returns not 0 if one is too close to `within`, the square of the cutoff, for float32: see `settle`.
+    """
+    doubtful = np.uint64(0)
+    x0, y0, z0, within, doubt = splat(x[c]), splat(y[c]), splat(z[c]), splat(within), splat(doubt * doubt)
+    for k in range(0, n, WIDTH):
+        dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
+        d2 = dx * dx + dy * dy + dz * dz
+        off = d2 - within
+        doubtful |= bits_at_most(off * off, doubt)
+        store(r2, k, d2)
+    return doubtful
+
+
+@jit
+def settle(bins, slot, slots, x, y, z, n, c, r2):
+    """Replace the squares that float32 cannot compare with the cutoff, as float64 decides.
+
+    They become a little less than the square of the cutoff, or `FAR`. Candidate c is the atom in `slot`.
+    """
+    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    for k in range(n):
+        if abs(r2[k] - within) <= doubt:
+            inside = _surely_within(bins, slot, slots[k], x[k] - x[c], y[k] - y[c], z[k] - z[c])
+            r2[k] = np.float32(bins.within * (1 - 1e-6)) if inside else FAR
+
+
+@jit
+def hits_within(r2, n, within, hits):
+    """List the candidates whose squares are at most `within`; their number. n : whole registers"""
+    limit, found = splat(within), 0
+    for k in range(0, n, WIDTH):
+        found = list_bits(bits_at_most(load(r2, k), limit), k, hits, found)
+    return found

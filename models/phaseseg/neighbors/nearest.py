@@ -1,0 +1,352 @@
+"""The k nearest neighbors of every atom."""
+
+from __future__ import annotations
+
+from math import ceil, inf, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import WIDTH, bits_at_most, list_bits, load, splat, store
+from phaseseg.frame import Frame
+from phaseseg.neighbors.bins import (
+    SPARE,
+    Bins,
+    bin_at,
+    bins_of_shape,
+    candidate_arrays,
+    count_around,
+    extents_of,
+    hits_within,
+    image_of,
+    pack_around,
+)
+
+# Two lengths (Å or σ) that differ by less are equal: rounding must not choose between neighbors of a lattice.
+TIE = 1e-9
+# Atoms per bin: at least the first number, and the second for each of the k neighbors.
+ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 6.0, 0.5
+# Bins that hold on average this many times the wanted number of atoms are made smaller, down to a limit.
+CROWDED, MOST_BINS_PER_ATOM = 4, 8
+# Neighbors are first looked for among squares up to this factor times the usual one of the k-th neighbor, and
+# sorted if there are no more than this many.
+WIDER, MOST_HITS = 1.5, 48
+# Squares beyond those of all atoms, and beyond these, those of padding and of the atom itself.
+NOT_FOUND, NOWHERE = np.float32(1e30), np.float32(1e36)
+
+
+class NearestNeighbors(NamedTuple):
+    """The k nearest neighbors of n atoms, the nearest first.
+
+    neighbors : (n, k) int32 atom numbers
+    lengths : (n, k) float32, Å (σ in reduced units)
+    shifts : (n, k, 3) int32; neighbor m of atom i is at positions[neighbors[i, m]] + shifts[i, m] @ cell
+    """
+
+    neighbors: NDArray[np.int32]
+    lengths: NDArray[np.float32]
+    shifts: NDArray[np.int32]
+
+
+def nearest_neighbors(
+    frame: Frame, k: int, *, dimensions: int | None = None, of: NDArray[np.bool_] | None = None
+) -> NearestNeighbors:
+    """The k nearest neighbors of every atom; each image counts separately, images of the atom itself too.
+
+    Neighbors are sorted by their lengths in float64; of those that are equally far (within 1e-9 Å) the
+    lower number comes first, then the lower shift. Any cell: triclinic, open along some axes, smaller
+    than the distances in question; atoms anywhere, also on top of each other. Linear in the number of
+    atoms where they fill the cell about evenly.
+
+    Parameters
+    ----------
+    k : number of neighbors
+    dimensions : 2 treats the third axis as open, 3 follows `frame.pbc`; None takes `frame.n_dimensions`
+    of : (n_atoms,) bool, the atoms whose neighbors are wanted; None: all. Neighbors are any atoms.
+
+    Returns
+    -------
+    NearestNeighbors
+        A row for every atom, or for every one of `of` in their order.
+
+    Raises
+    ------
+    ValueError
+        k is not a whole number from 1 on; dimensions is neither 2 nor 3; `of` is not a flag per atom; or
+        nothing is periodic and there are fewer than k other atoms.
+
+    >>> from phaseseg import Frame
+    >>> chain = Frame([[0.0, 0, 0], [1.0, 0, 0], [2.5, 0, 0]], [9.0, 9.0, 9.0], False, ["A", "A", "B"])
+    >>> nearest_neighbors(chain, 2).neighbors.tolist()
+    [[1, 2], [0, 2], [1, 0]]
+    """
+    where = frame.error_prefix
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"{where}the number of neighbors must be a whole number from 1 on, found {k!r}.")
+    if dimensions not in (None, 2, 3):
+        raise ValueError(f"{where}dimensions must be 2 or 3, found {dimensions!r}.")
+    pbc = frame.pbc.copy()
+    pbc[2] &= (dimensions or frame.n_dimensions) == 3
+    n_atoms = frame.n_atoms
+    if n_atoms and not pbc.any() and k > n_atoms - 1:
+        raise ValueError(
+            f"{where}the {k} nearest neighbors are asked for, but nothing is periodic and every atom has "
+            f"only {n_atoms - 1} others; ask for fewer."
+        )
+    rows = np.arange(n_atoms, dtype=np.int32)
+    n_rows = n_atoms
+    if of is not None:
+        asked = np.asarray(of)
+        if asked.dtype != bool or asked.shape != (n_atoms,):
+            raise ValueError(
+                f"{where}of must be {n_atoms} flags, one for each atom, found {asked.dtype} {asked.shape}."
+            )
+        rows = np.where(asked, np.cumsum(asked, dtype=np.int32) - 1, -1).astype(np.int32)
+        n_rows = int(np.count_nonzero(asked))
+    neighbors, lengths = np.empty((n_rows, k), dtype=np.int32), np.empty((n_rows, k), dtype=np.float32)
+    shifts = np.empty((n_rows, k, 3), dtype=np.int32)
+    if n_rows:
+        bins, side = _fine_bins(frame, pbc, max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k))
+        places = borrow((n_atoms, 3), np.float64)
+        _fill(bins, places, side, int(k), rows, neighbors, lengths, shifts)
+    return NearestNeighbors(neighbors, lengths, shifts)
+
+
+def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bins, float]:
+    """Atoms in bins that are about cubes, and their edge, Å; thinner axes get one bin.
+
+    wanted : atoms in a bin, averaged over the atoms. A droplet in a large cell needs more bins than atoms.
+    """
+    extents = extents_of(frame, pbc)
+    heights, per_bin = extents.heights, wanted
+    while True:
+        wide, side = heights > 0, 1.0
+        while wide.any():
+            side = float((heights[wide].prod() * per_bin / frame.n_atoms) ** (1 / np.count_nonzero(wide)))
+            thin = wide & (heights < side)
+            if not thin.any():
+                break
+            wide &= ~thin
+        shape = np.where(wide, np.maximum(np.floor(heights / side), 1), 1.0)
+        bins = bins_of_shape(frame, pbc, extents, shape)
+        # As an atom sees it: bins are weighted with their number of atoms.
+        crowd = _sum_of_squares(bins.start) / frame.n_atoms
+        if crowd <= CROWDED * (wanted + 1) or per_bin <= 1 / MOST_BINS_PER_ATOM or not wide.any():
+            return bins, side
+        per_bin = max(per_bin * wanted / crowd, 1 / MOST_BINS_PER_ATOM)
+
+
+@jit
+def _covered(bins, reach, normals, heights, b, slot):
+    """Distance from an atom, Å, up to which all others lie in the bins at most `reach` further."""
+    cover = inf
+    x, y, z = bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot]
+    for axis in range(3):
+        u = x * normals[0, axis] + y * normals[1, axis] + z * normals[2, axis]
+        half = heights[axis] * (reach[axis] + 0.5)
+        if bins.wrap[axis] or b[axis] > reach[axis]:
+            cover = min(cover, half + u)
+        if bins.wrap[axis] or b[axis] + reach[axis] < bins.shape[axis] - 1:
+            cover = min(cover, half - u)
+    return cover
+
+
+@jit
+def _k_smallest(r2, n, k, best, hits):
+    """Fill `best` with the k smallest of n squares, whole registers; `hits` is scratch space."""
+    for m in range(k):
+        best[m] = NOT_FOUND
+    last = k - 1
+    for first in range(0, n, WIDTH):
+        found = list_bits(bits_at_most(load(r2, first), splat(best[last])), first, hits, 0)
+        for h in range(found):
+            value = r2[hits[h]]
+            if value < best[last]:
+                m = last
+                while m > 0 and best[m - 1] > value:
+                    best[m] = best[m - 1]
+                    m -= 1
+                best[m] = value
+
+
+@jit
+def _hits_sorted(r2, c, hits, n_hits, found):
+    """Sort the candidates in `hits` except c by their squares into `found`; returns their number."""
+    n = 0
+    for h in range(n_hits):
+        at = hits[h]
+        if at == c:
+            continue
+        value, m = r2[at], n
+        while m > 0 and r2[found[m - 1]] > value:
+            found[m] = found[m - 1]
+            m -= 1
+        found[m] = at
+        n += 1
+    return n
+
+
+@jit
+def _choose(bins, places, slot, slots, x, y, z, c, hits, n_hits, r, atoms, images):
+    """The first r.size of some candidates, sorted by length in float64; ties as `nearest_neighbors` says."""
+    cell, order, k = bins.cell, bins.order, r.size
+    found = 0
+    for h in range(n_hits):
+        at = hits[h]
+        there = slots[at]
+        dx, dy, dz = (
+            places[there, 0] - places[slot, 0], places[there, 1] - places[slot, 1],
+            places[there, 2] - places[slot, 2],
+        )  # fmt: skip
+        ex, ey, ez = x[at] - x[c] - dx, y[at] - y[c] - dy, z[at] - z[c] - dz
+        s0, s1, s2 = image_of(bins.inverse, ex, ey, ez)
+        dx += s0 * cell[0, 0] + s1 * cell[1, 0] + s2 * cell[2, 0]
+        dy += s0 * cell[0, 1] + s1 * cell[1, 1] + s2 * cell[2, 1]
+        dz += s0 * cell[0, 2] + s1 * cell[1, 2] + s2 * cell[2, 2]
+        length, j, m = sqrt(dx * dx + dy * dy + dz * dz), order[there], found
+        while m > 0:
+            before = m - 1
+            if length > r[before] + TIE:
+                break
+            if length >= r[before] - TIE:
+                if j != atoms[before]:
+                    first = j < atoms[before]
+                elif s0 != images[before, 0]:
+                    first = s0 < images[before, 0]
+                elif s1 != images[before, 1]:
+                    first = s1 < images[before, 1]
+                else:
+                    first = s2 < images[before, 2]
+                if not first:
+                    break
+            m = before
+        if m == k:
+            continue
+        found = min(found + 1, k)
+        for t in range(found - 1, m, -1):
+            r[t], atoms[t] = r[t - 1], atoms[t - 1]
+            for axis in range(3):
+                images[t, axis] = images[t - 1, axis]
+        r[m], atoms[m], images[m, 0], images[m, 1], images[m, 2] = length, j, s0, s1, s2
+
+
+@jit
+def _sum_of_squares(start):
+    total = 0
+    for flat in range(start.size - 1):
+        total += (start[flat + 1] - start[flat]) ** 2
+    return total
+
+
+@jit
+def _in_order(positions, order, places):
+    for slot in range(order.size):
+        atom = order[slot]
+        places[slot, 0], places[slot, 1] = positions[atom, 0], positions[atom, 1]
+        places[slot, 2] = positions[atom, 2]
+
+
+@jit
+def _fill(bins, places, side, k, rows, neighbors, lengths, shifts):
+    """Write the k nearest of every atom i with rows[i] >= 0 into that row.
+
+    places : (n_atoms, 3) float64, Å, room for the positions in the order of the bins
+    side : Å, about the edge of a bin; the first search goes this far
+    """
+    # In this order neighbors are close in memory; in a file they may be anywhere.
+    _in_order(bins.positions, bins.order, places)
+    normals, heights = bins.inverse.copy(), np.zeros(3)
+    largest = 0
+    for axis in range(3):
+        norm = sqrt((bins.inverse[:, axis] ** 2).sum())
+        for other in range(3):
+            normals[other, axis] /= norm
+            heights[axis] += bins.steps[axis, other] * normals[other, axis]
+        heights[axis] = abs(heights[axis])
+    for flat in range(bins.start.size - 1):
+        largest = max(largest, bins.start[flat + 1] - bins.start[flat])
+    eps = 1.2e-7
+    size = 27 * largest + SPARE
+    x, y, z, r2, slots, hits = candidate_arrays(size)
+    best, sorted_hits = np.empty(k, dtype=np.float32), np.empty(MOST_HITS, dtype=np.int32)
+    r, atoms, images = np.empty(k), np.empty(k, dtype=np.int32), np.empty((k, 3), dtype=np.int32)
+    usual = side * side
+    reach, b = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    pending = np.empty(largest, dtype=np.int64)
+    for flat in range(bins.start.size - 1):
+        first, last = bins.start[flat], bins.start[flat + 1]
+        b[0], b[1], b[2] = bin_at(bins, flat)
+        n_pending = 0
+        for slot in range(first, last):
+            if rows[bins.order[slot]] >= 0:
+                pending[n_pending] = slot
+                n_pending += 1
+        far = max(side, sqrt(usual))
+        while n_pending:
+            span, around = 0.0, largest
+            for axis in range(3):
+                reach[axis] = ceil(far / heights[axis]) if heights[axis] > 0 else 0
+                if not bins.wrap[axis]:
+                    reach[axis] = min(reach[axis], bins.shape[axis] - 1)
+                around *= 2 * reach[axis] + 1
+            for axis in range(3):
+                extent = 0.0
+                for other in range(3):
+                    extent += abs(bins.steps[other, axis]) * (reach[other] + 0.5)
+                span = max(span, extent)
+            if around + SPARE > size:
+                around = count_around(bins, reach, flat)
+            if around + SPARE > size:
+                size = around + SPARE
+                x, y, z, r2, slots, hits = candidate_arrays(size)
+            n, own = pack_around(bins, reach, flat, 0, 1, 0, x, y, z, slots)
+            left, next_far = 0, 1.2 * far
+            for p in range(n_pending):
+                slot = pending[p]
+                c = own + slot - first
+                x0, y0, z0 = splat(x[c]), splat(y[c]), splat(z[c])
+                # Only a few lie within the usual distance of the k-th neighbor.
+                reached = np.float32(WIDER * usual)
+                limit, n_hits = splat(reached), 0
+                for at in range(0, n, WIDTH):
+                    dx, dy, dz = load(x, at) - x0, load(y, at) - y0, load(z, at) - z0
+                    d2 = dx * dx + dy * dy + dz * dz
+                    store(r2, at, d2)
+                    n_hits = list_bits(bits_at_most(d2, limit), at, hits, n_hits)
+                few = k < n_hits <= MOST_HITS
+                if few:
+                    n_hits = _hits_sorted(r2, c, hits, n_hits, sorted_hits)
+                    most = r2[sorted_hits[k - 1]]
+                else:
+                    r2[c] = NOWHERE  # not a neighbor of itself
+                    _k_smallest(r2, n, k, best, hits)
+                    most = best[k - 1]
+                cover = _covered(bins, reach, normals, heights, b, slot)
+                length = sqrt(most)
+                if most >= NOT_FOUND or length + 1e-5 * (length + side) > cover:
+                    next_far = max(next_far, 2 * far if most >= NOT_FOUND else 1.001 * length)
+                    pending[left] = slot
+                    left += 1
+                    continue
+                usual += 0.05 * (min(most, 2 * usual) - usual)
+                # Includes all that float32 cannot distinguish from the k-th.
+                doubt = eps * (8 * length * span + 4 * most + 16 * eps * span * span)
+                bound = np.float32(most + doubt + TIE * (2 * length + TIE))
+                if few and bound <= reached:
+                    m = k
+                    while m < n_hits and r2[sorted_hits[m]] <= bound:
+                        m += 1
+                    _choose(bins, places, slot, slots, x, y, z, c, sorted_hits, m, r, atoms, images)
+                else:
+                    r2[c] = NOWHERE
+                    n_hits = hits_within(r2, n, bound, hits)
+                    _choose(bins, places, slot, slots, x, y, z, c, hits, n_hits, r, atoms, images)
+                row = rows[bins.order[slot]]
+                for m in range(k):
+                    neighbors[row, m], lengths[row, m] = atoms[m], r[m]
+                    for axis in range(3):
+                        shifts[row, m, axis] = images[m, axis]
+            n_pending, far = left, next_far

@@ -1,0 +1,84 @@
+"""All pairs of atoms within a cutoff, as CSR lists of neighbors."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.compiled.jit import jit
+from phaseseg.neighbors.bins import (
+    FAR,
+    SPARE,
+    Bins,
+    candidate_arrays,
+    hits_within,
+    pack_around,
+    settle,
+    shift_between,
+    squares,
+)
+
+
+def list_pairs(
+    bins: Bins, indptr: NDArray[np.int64] | None = None, *, shifts: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
+    """CSR lists of the neighbors of every atom within the cutoff of the bins, self-images included.
+
+    Parameters
+    ----------
+    indptr : (n_atoms + 1,), if the pairs were counted before
+    shifts : whether the images are wanted
+
+    Returns
+    -------
+    indptr : (n_atoms + 1,) int64
+    neighbors : (n_edges,) int32
+    lengths : (n_edges,) float32, Å
+    images : (n_edges, 3) int32 if asked for, else (0, 3)
+    """
+    lists = _room(0, shifts)
+    if indptr is None:
+        indptr = np.zeros(len(bins.order) + 1, dtype=np.int64)
+        if len(bins.order):
+            _fill(bins, True, indptr, *lists)
+            np.cumsum(indptr, out=indptr)
+    lists = _room(int(indptr[-1]), shifts)
+    _fill(bins, False, indptr, *lists)
+    return indptr, *lists
+
+
+def _room(n: int, shifts: bool) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
+    images = np.empty((n if shifts else 0, 3), dtype=np.int32)
+    return np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32), images
+
+
+@jit
+def _fill(bins, counting, indptr, neighbors, lengths, shifts):
+    """Count the neighbors of each atom into indptr[atom + 1], or write them down."""
+    x, y, z, r2, slots, hits = candidate_arrays(bins.most + SPARE)
+    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    for flat in range(bins.start.size - 1):
+        first, last = bins.start[flat], bins.start[flat + 1]
+        if first == last:
+            continue
+        n, own = pack_around(bins, bins.reach, flat, 0, 1, 0, x, y, z, slots)
+        for slot in range(first, last):
+            c = own + slot - first
+            if squares(x, y, z, n, c, within, doubt, r2):
+                settle(bins, slot, slots, x, y, z, n, c, r2)
+            r2[c] = FAR  # not a neighbor of itself
+            atom = bins.order[slot]
+            m = hits_within(r2, n, within, hits)
+            if counting:
+                indptr[atom + 1] = m
+                continue
+            e = indptr[atom]
+            for h in range(m):
+                k = hits[h]
+                neighbors[e + h] = bins.order[slots[k]]
+                lengths[e + h] = np.sqrt(r2[k])
+            if shifts.shape[0]:
+                for h in range(m):
+                    k, at = hits[h], e + h
+                    s0, s1, s2 = shift_between(bins, slot, slots[k], x[k] - x[c], y[k] - y[c], z[k] - z[c])
+                    shifts[at, 0], shifts[at, 1], shifts[at, 2] = s0, s1, s2
