@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from phaseseg.fields import Bonds, Fields, Table
+from phaseseg.fields import Bonds, Fields, Table, snake
 from phaseseg.frame import Frame, Units
 from phaseseg.specs import FIELD_SPECS
 
@@ -203,9 +203,3 @@ def nested(table: Table) -> dict[str, Any]:
         }
         for row in table.rows()
     }
-
-
-def snake(text: str) -> str:
-    """`"Fe (wt%)"` gives `"Fe_wt_percent"`, `"rich bulk"` gives `"rich_bulk"`."""
-    text = text.replace("%", "_percent").replace("Å", "A").replace("^", "")
-    return "_".join("".join(c if c.isalnum() else " " for c in text).split())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ovito.data import BondType, DataTable, ElementType, SimulationCell, VoxelGrid
 from ovito.modifiers import CreateIsosurfaceModifier
 
-from phaseseg.fields import Bonds, Fields, Grid, Table
+from phaseseg.fields import Bonds, Fields, Grid, Table, snake
 from phaseseg.frame import Frame, Units
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
 
@@ -308,12 +308,12 @@ def put_tables(data: Any, fields: Fields) -> None:
 def _put_table(data: Any, name: str, table: Table) -> None:
     identifier, plot = PLOTS[name]
     target = data.tables.create(identifier=identifier, title=table.title, plot_mode=plot)
-    columns = list(table.columns.items())
-    target.x = _put_column(target, *columns[0])
+    first, *others = table.headings
+    target.x = _put_column(target, first, table.columns[first])
     groups: dict[str, list[tuple[str, NDArray[Any]]]] = {}
-    for column, values in columns[1:]:
-        stem, unit = split_unit(column)
-        groups.setdefault(unit if unit in ("wt%", "at%") else column, []).append((stem, np.asarray(values)))
+    for column in others:
+        title = column.unit if column.unit in ("wt%", "at%") else column
+        groups.setdefault(title, []).append((column.quantity, table.columns[column]))
     made = {}
     for title, members in groups.items():
         if len(members) == 1 and title not in ("wt%", "at%"):
@@ -323,8 +323,8 @@ def _put_table(data: Any, name: str, table: Table) -> None:
             made[title] = target.create_property(
                 f"Content ({title})", data=stacked, components=[stem.replace(".", "_") for stem, _ in members]
             )
-    first = next((made[title] for title in ("wt%", "at%") if title in made), None)
-    target.y = first if first is not None else next(iter(made.values()))
+    shown = next((made[title] for title in ("wt%", "at%") if title in made), None)
+    target.y = shown if shown is not None else next(iter(made.values()))
 
 
 def _put_column(table: Any, title: str, values: NDArray[Any]) -> Any:
@@ -345,12 +345,6 @@ def _row_color(text: str) -> tuple[float, float, float]:
         if text.split(" ")[0] == entry.name:
             return entry.color
     return (0.6, 0.6, 0.6)
-
-
-def split_unit(column: str) -> tuple[str, str]:
-    """`"Fe (wt%)"` gives `("Fe", "wt%")`; without a unit the second is empty."""
-    stem, bracket, rest = column.rpartition(" (")
-    return (stem, rest[:-1]) if bracket and rest.endswith(")") else (column, "")
 
 
 def put_series(
@@ -387,12 +381,6 @@ def put_attributes(data: Any, fields: Fields, messages: Sequence[str], prefix: s
         names = ",".join(f"{entry.id}={entry.name}" for entry in FIELD_SPECS["phase"].classes)
         attributes[prefix + "phase_names"] = names
     attributes[prefix + "messages"] = " ".join(messages)
-
-
-def snake(column: str) -> str:
-    """`"Fe (wt%)"` gives `"Fe_wt_percent"`, `"atom fraction"` gives `"atom_fraction"`."""
-    text = column.replace("%", "_percent").replace("Å", "A").replace("^", "")
-    return "_".join(part for part in "".join(c if c.isalnum() else " " for c in text).split())
 
 
 # Back from files

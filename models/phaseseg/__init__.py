@@ -74,6 +74,8 @@ moved.install()
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'phaseseg' has no attribute {name!r}")
+    if name == "Fields":  # which holds what families have registered
+        list(import_module("phaseseg.families").FAMILIES)
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from html import escape
+from math import isfinite, nan
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import (
+    Summarized,
+    Summary,
+    html_grid,
+    html_number,
+    listed,
+    number,
+    plural,
+    with_unit,
+)
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec, Kind, Level
 
 __all__ = [
     "FIELD_SPECS",
     "Bonds",
     "ClassName",
+    "Column",
     "FieldSpec",
     "Fields",
     "Grid",
     "Kind",
     "Level",
     "Message",
+    "MessageCounter",
     "Table",
+    "plain",
+    "snake",
 ]
 
+# ---------------------------------------------------------------------------- grids and bonds
 
-@dataclass(frozen=True, eq=False)
-class Grid:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Grid(Summarized):
     """A field on a regular grid of points.
 
     Point `(i, j, k)` lies at `origin + i/n_x a + j/n_y b + k/n_z c` with `a, b, c` the rows of
@@ -37,6 +55,12 @@ class Grid:
         axes; along open axes the atoms with a margin)
     origin : (3,) float64, Å
     pbc : (3,) bool
+
+    >>> axes = np.diag([4.0, 4.0, 9.0])
+    >>> print(Grid(np.ones((2, 2, 3), np.float32), axes, np.zeros(3), np.ones(3, bool)))
+    Grid of 2 x 2 x 3 points
+      voxels  2 x 2 x 3 Å
+      values  1
     """
 
     values: NDArray[np.float32]
@@ -59,9 +83,14 @@ class Grid:
         """Volume of one voxel, Å^3."""
         return float(abs(np.linalg.det(self.steps)))
 
+    def _summary(self) -> Summary:
+        edges = " x ".join(map(number, np.linalg.norm(self.steps, axis=1)))
+        rows = [("voxels", f"{edges} Å"), ("values", _range(self.values))]
+        return f"Grid of {' x '.join(map(str, self.shape))} points", rows, ()
 
-@dataclass(frozen=True, eq=False)
-class Bonds:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bonds(Summarized):
     """Pairs of atoms, each pair once, and what is known of each.
 
     A bond goes from atom i to the image of atom j that is `shifts @ cell` away from j.
@@ -69,6 +98,10 @@ class Bonds:
     atoms : (n_bonds, 2) int64; i <= j
     shifts : (n_bonds, 3) int32
     columns : arrays of length n_bonds by name
+
+    >>> print(Bonds(np.array([[0, 1], [0, 2]]), np.zeros((2, 3), int), {"length": np.array([0.9, 1.2])}))
+    2 bonds
+      length  float64  0.9 to 1.2
     """
 
     atoms: NDArray[np.int64]
@@ -78,22 +111,224 @@ class Bonds:
     def __len__(self) -> int:
         return len(self.atoms)
 
+    def _summary(self) -> Summary:
+        rows = [(name, str(values.dtype), _range(values)) for name, values in self.columns.items()]
+        return plural(len(self), "bond"), rows, ()
 
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Named columns of equal length; units stand in the column names, as `width (Å)`."""
+
+# ------------------------------------------------------------------------------------- tables
+
+
+class Column(str):
+    """Heading of a column of a table, with what it says as data.
+
+    It is a `str` everywhere; programs read `quantity`, `unit`, `part` and `of` and leave the text to people.
+
+    Parameters
+    ----------
+    quantity : what the column holds: "Fe"
+    unit : "" for none
+    part : what the quantity is of, as a phase: "rich"
+    heading : the text, where it is not `PART QUANTITY (UNIT)`
+
+    Attributes
+    ----------
+    of : heading of the values whose errors the column holds; None for columns of values
+
+    Examples
+    --------
+    >>> column = Column("Fe", "wt%", part="rich")
+    >>> column, column.quantity, column.unit
+    ('rich Fe (wt%)', 'Fe', 'wt%')
+    >>> column.error, column.error.of
+    ('rich Fe (wt%) ±', 'rich Fe (wt%)')
+    """
+
+    __slots__ = ("of", "part", "quantity", "unit")
+    quantity: str
+    unit: str
+    part: str
+    of: Column | None
+
+    def __new__(cls, quantity: str, unit: str = "", *, part: str = "", heading: str = "") -> Column:
+        text = f"{part} {quantity}".lstrip() + (f" ({unit})" if unit else "")
+        column = super().__new__(cls, heading or text)
+        column.quantity, column.unit, column.part, column.of = quantity, unit, part, None
+        return column
+
+    @property
+    def error(self) -> Column:
+        """Heading of the standard errors of this column."""
+        column = Column(self.quantity, self.unit, part=self.part, heading=f"{self} ±")
+        column.of = self
+        return column
+
+    def __reduce__(self) -> Any:
+        if self.of is not None:
+            return getattr, (self.of, "error")
+        return _column, (self.quantity, self.unit, self.part, str(self))
+
+
+def _column(quantity: str, unit: str, part: str, heading: str) -> Column:
+    return Column(quantity, unit, part=part, heading=heading)
+
+
+def snake(text: str) -> str:
+    """A heading as a name: `"Fe (wt%)"` gives `"Fe_wt_percent"`, `"rich bulk"` gives `"rich_bulk"`."""
+    text = text.replace("%", "_percent").replace("Å", "A").replace("^", "")
+    return "_".join("".join(c if c.isalnum() else " " for c in text).split())
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table(Summarized):
+    """Named columns of equal length.
+
+    Parameters
+    ----------
+    title : a few words
+    columns : arrays by their headings; a heading that is no `Column` becomes one without a unit
+
+    Examples
+    --------
+    >>> iron = Column("Fe", "wt%")
+    >>> rows = [{"phase": "rich", iron: 91.6, iron.error: 0.3}, {"phase": "poor", iron: 4.8}]
+    >>> table = Table.of_rows("Composition", rows)
+    >>> table.columns["Fe (wt%)"], table.errors(iron), table.units
+    (array([91.6,  4.8]), array([0.3, nan]), {'Fe (wt%)': 'wt%'})
+    >>> print(table)
+    Composition, 2 rows
+      phase     rich, poor
+      Fe (wt%)  4.8 to 91.6 (± 0.3)
+    """
 
     title: str
     columns: Mapping[str, NDArray[Any]]
+
+    def __init__(self, title: str, columns: Mapping[Any, Any]) -> None:
+        headed = {
+            name if isinstance(name, Column) else Column(name): np.asarray(values)
+            for name, values in columns.items()
+        }
+        object.__setattr__(self, "title", title)
+        object.__setattr__(self, "columns", headed)
+
+    @classmethod
+    def of_rows(
+        cls, title: str, rows: Sequence[Mapping[Any, Any]], columns: Iterable[str] | None = None
+    ) -> Table:
+        """The table of some rows; NaN where a row lacks a column.
+
+        columns : all that there are, in the order in which they first come, if left out
+        """
+        names = list(dict.fromkeys(name for row in rows for name in row) if columns is None else columns)
+        return cls(title, {name: np.array([row.get(name, nan) for row in rows]) for name in names})
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows as dictionaries of plain Python values."""
-        columns = {name: np.asarray(values).tolist() for name, values in self.columns.items()}
+        columns = {name: values.tolist() for name, values in self.columns.items()}
         for row in zip(*columns.values(), strict=True):
             yield dict(zip(columns, row, strict=True))
+
+    @property
+    def headings(self) -> list[Column]:
+        """Headings of all columns."""
+        return list(cast(Mapping[Column, Any], self.columns))
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Units by heading, of the columns of values that have one."""
+        return {name: name.unit for name in self.values() if name.unit}
+
+    def values(self, unit: str | None = None, part: str | None = None) -> list[Column]:
+        """Headings of the columns that hold no errors: all, or those of a unit and of a part."""
+        return [
+            name
+            for name in self.headings
+            if name.of is None and unit in (None, name.unit) and part in (None, name.part)
+        ]
+
+    def errors(self, name: str) -> NDArray[Any] | None:
+        """The standard errors of a column; None where the table has none."""
+        return next((self.columns[column] for column in self.headings if column.of == name), None)
+
+    def without(self, *names: str) -> Table:
+        """A table without some columns and their errors."""
+        kept = [column for column in self.headings if column not in names and column.of not in names]
+        return Table(self.title, {column: self.columns[column] for column in kept})
+
+    def _summary(self) -> Summary:
+        lines = []
+        for name in self.values():
+            errors = self.errors(name)
+            known = errors is not None and np.isfinite(errors).any()
+            lines.append((name, _range(self.columns[name]) + (f" (± {_range(errors)})" if known else "")))
+        return f"{self.title}, {plural(len(self), 'row')}", lines, ()
+
+    def html(self, most: int | None = None) -> str:
+        """The rows as a table in HTML, errors with their values; of many rows the first `most`."""
+        names = self.values()
+        cells: list[list[str]] = []
+        for row in self.rows():
+            if len(cells) == most:
+                cells.append([f"… {len(self) - len(cells):,} more", *[""] * (len(names) - 1)])
+                break
+            line = []
+            for name in names:
+                value = row[name]
+                if isinstance(value, bool):
+                    line.append("yes" if value else "no")
+                elif isinstance(value, str):
+                    line.append(escape(value))
+                else:
+                    line.append(html_number(float(value), float(row.get(name.error, nan))))
+            cells.append(line)
+        return html_grid([escape(name) for name in names], cells)
+
+    def _repr_html_(self) -> str:
+        return f"<b>{escape(self.title)}</b>{self.html(most=10)}"
+
+
+def _range(values: Any) -> str:
+    """What an array holds: a number, from where to where, or its first texts."""
+    values = np.asarray(values)
+    if values.dtype.kind in "USO":
+        return listed([str(text) for text in dict.fromkeys(values.ravel()[:100].tolist())])
+    if values.dtype.kind == "b":
+        return f"{np.count_nonzero(values):,} of {values.size:,}"
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return "–"
+    low, high = float(finite.min()), float(finite.max())
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON holds it: Python numbers, null for what is not finite, a row a dictionary of a table.
+
+    >>> plain({"a": np.array([1.5, np.nan]), "t": Table("t", {"n": [1, 2]})})
+    {'a': [1.5, None], 't': [{'n': 1}, {'n': 2}]}
+    """
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, Table):
+        value = value.rows()
+    if isinstance(value, (list, tuple, Iterator)):
+        return [plain(one) for one in value]
+    return value
+
+
+# ----------------------------------------------------------------------------------- messages
+
+
+NOTE = "note"
+"""Code of a sentence that came without one."""
 
 
 class Message(str):
@@ -119,12 +354,59 @@ class Message(str):
         return Message, (str(self), self.code)
 
 
-class Fields(Mapping[str, Any]):
+class MessageCounter:
+    """The messages of many frames put together: one for each code, with the number of frames that have it.
+
+    >>> counter = MessageCounter()
+    >>> for number in (3, 5):
+    ...     counter.add([Message(f"{number} domains were dropped.", "dropped")])
+    >>> counter.add([])
+    >>> counter.messages()
+    ('3 domains were dropped. (2 of 3 frames, with other numbers in other frames)',)
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[Message, int, bool]] = {}
+        self._frames = 0
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Take in the messages of one frame."""
+        self._frames += 1
+        here: dict[str, Message] = {}
+        for message in messages:
+            # What nobody gave a code is collapsed by its words.
+            here.setdefault(message if message.code == NOTE else message.code, message)
+        for code, message in here.items():
+            first, n, alike = self._found.get(code, (message, 0, True))
+            self._found[code] = first, n + 1, alike and message == first
+
+    def messages(self) -> tuple[Message, ...]:
+        """The first message of each code, and how many frames have one where not all have the same."""
+        shown = []
+        for message, n, alike in self._found.values():
+            notes = [] if n == self._frames else [f"{n:,} of {self._frames:,} frames"]
+            notes += [] if alike else ["with other numbers in other frames"]
+            shown.append(Message(f"{message} ({', '.join(notes)})", message.code) if notes else message)
+        return tuple(shown)
+
+
+# ------------------------------------------------------------------------------------- fields
+
+
+class Fields(Summarized, Mapping[str, Any]):
     """Result of an analysis of one frame: a mapping from registered names to values.
 
     Values are arrays of length `n_atoms` (level "atom"), `Bonds` (level "bond"), plain numbers (level
     "frame"), `Grid` (level "grid") or `Table` (level "table"). `messages` holds the sentences that a user
     should see, each a `Message` with its code.
+
+    >>> from phaseseg import Fields
+    >>> phase = np.array([0, 1, 1, 2], dtype=np.int8)
+    >>> print(Fields({"phase": phase, "interface_area": 136.5}, ["A note."]))
+    Fields of 4 atoms
+      phase           int8  1 poor, 2 rich, 1 boundary
+      interface_area        136.5 Å^2
+      A note.
     """
 
     def __init__(self, values: Mapping[str, Any], messages: Sequence[str] = ()) -> None:
@@ -133,7 +415,7 @@ class Fields(Mapping[str, Any]):
             raise KeyError(f"not in the field registry: {', '.join(unknown)}")
         self._values = dict(values)
         self.messages: tuple[Message, ...] = tuple(
-            text if isinstance(text, Message) else Message(text, "note") for text in messages
+            text if isinstance(text, Message) else Message(text, NOTE) for text in messages
         )
 
     def __getitem__(self, name: str) -> Any:
@@ -145,9 +427,35 @@ class Fields(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def __repr__(self) -> str:
-        return f"Fields({', '.join(self._values)})"
+    def _summary(self) -> Summary:
+        n_atoms = next((len(values) for values in self.level("atom").values()), None)
+        title = "Fields" if n_atoms is None else f"Fields of {plural(n_atoms, 'atom')}"
+        return (
+            title,
+            [(name, *_shown(FIELD_SPECS[name], value)) for name, value in self.items()],
+            self.messages,
+        )
 
     def level(self, level: Level) -> dict[str, Any]:
         """The entries of one level, in the order in which they were made."""
         return {name: value for name, value in self._values.items() if FIELD_SPECS[name].level == level}
+
+
+def _shown(spec: FieldSpec, value: Any) -> tuple[str, str]:
+    """Type and content of a field."""
+    if isinstance(value, Grid):
+        return str(value.values.dtype), f"{' x '.join(map(str, value.shape))} points, {_range(value.values)}"
+    if isinstance(value, Bonds):
+        return "", f"{plural(len(value), 'bond')} with {listed(list(value.columns))}"
+    if isinstance(value, Table):
+        return "", f"{plural(len(value), 'row')} of {listed(value.values(), 4)}"
+    if not isinstance(value, np.ndarray):
+        text = str(value) if isinstance(value, str | None) else number(value)
+        return "", with_unit(text, spec.unit)
+    if spec.kind == "class":
+        counts = [(entry.name, int(np.count_nonzero(value == entry.id))) for entry in spec.classes]
+        text = ", ".join(f"{n:,} {name}" for name, n in counts if n)
+    else:
+        text = with_unit(_range(value), spec.unit)
+    shape = "".join(f" x {n}" for n in value.shape[1:])
+    return f"{value.dtype}{shape}", text

@@ -34,7 +34,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     f"{_SEGMENTATION}.prediction": (f"{_SEGMENTATION}.model",),
     f"{_SEGMENTATION}.defaults": (f"{_SEGMENTATION}.settings",),
     f"{_SEGMENTATION}.recipe": (f"{_SEGMENTATION}.settings",),
-    f"{_SEGMENTATION}.series": (f"{_SEGMENTATION}.trajectory_statistics",),
+    f"{_SEGMENTATION}.series": ("statistics", f"{_SEGMENTATION}.trajectory_statistics"),
     f"{_SEGMENTATION}.threshold": (f"{_LABELS}.threshold",),
     f"{_GLASS}.conclusions": (f"{_TRANSITION}.findings",),
     f"{_GLASS}.config": (f"{_GLASS}.settings",),
@@ -43,10 +43,13 @@ MOVED: dict[str, tuple[str, ...]] = {
     f"{_GLASS}.defaults": (f"{_GLASS}.settings",),
     f"{_GLASS}.recipe": (f"{_GLASS}.settings",),
     f"{_GLASS}.sets": ("recipes.liquid_glass.datasets",),
-    f"{_GLASS}.slopes": (f"{_TRANSITION}.regression",),
+    f"{_GLASS}.slopes": ("statistics",),
     f"{_GLASS}.windows": (f"{_GLASS}.crops",),
 }
 """Old path to the new ones, in the order in which a name is looked for; all below `phaseseg`."""
+
+RENAMED = {f"{_SEGMENTATION}.series": {"Summary": "TrajectorySummary"}}
+"""New names of what a moved module held under another one."""
 
 MOVED_NAMES: dict[str, dict[str, str]] = {
     "checkpoint": {"default_checkpoint": "api"},
@@ -67,10 +70,12 @@ class _MovedModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        for path in MOVED[self.__name__.removeprefix("phaseseg.")]:
+        old = self.__name__.removeprefix("phaseseg.")
+        new = RENAMED.get(old, {}).get(name, name)
+        for path in MOVED[old]:
             module = import_module(f"phaseseg.{path}")
-            if hasattr(module, name):
-                return getattr(module, name)
+            if hasattr(module, new):
+                return getattr(module, new)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 

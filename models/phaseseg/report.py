@@ -6,31 +6,26 @@ A report is a folder: one HTML page that needs nothing beside it, and its figure
 from __future__ import annotations
 
 import base64
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, wraps
 from html import escape
 from io import BytesIO
-from math import inf, isfinite, isnan, nan
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-import numpy as np
-
+from phaseseg.display import html_grid, value_and_error
 from phaseseg.fields import Table
-from phaseseg.io import OutputError, atomic_output, write_table
+from phaseseg.io import OutputError, atomic_output, write_json, write_table
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
-
-Picture = tuple[str, str, bytes]
-"""Name of the file without its ending, caption, PNG."""
 
 # ------------------------------------------------------------------------------------- numbers
 
@@ -51,23 +46,20 @@ class TextTable:
     ends: frozenset[int] = frozenset()
     n_labels: int = 1
 
-
-def value_and_error(value: float, error: float = nan) -> str:
-    """`91.63 ± 0.12`: the error with two figures and the value to the same digit; `91.6` without error
-    or for a constant. Not a number is `–`.
-    """
-    if not isfinite(value):
-        return "–" if isnan(value) else "∞" if value == inf else "−∞"
-    if not isfinite(error) or error <= 1e-12 * abs(value):  # no error, or that of a constant
-        if float(value).is_integer() and abs(value) < 1e6:
-            return f"{value:.0f}"
-        return f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}"
-    if abs(value) >= 1e5 or max(abs(value), error) < 1e-3:
-        return f"{value:.3g} ± {error:.1g}"
-    digits = 0
-    while digits < 6 and round(error, digits) < 9.5 * 10.0**-digits:
-        digits += 1
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    @classmethod
+    def of_table(cls, table: Table, title: str = "", *, styles: Sequence[str | None] = ()) -> TextTable:
+        """The values of a table with their errors, below the quantities that they are of."""
+        names = table.values()
+        rows = [
+            tuple(
+                row[name]
+                if isinstance(row[name], str)
+                else value_and_error(row[name], row.get(name.error, nan))
+                for name in names
+            )
+            for row in table.rows()
+        ]
+        return cls(title or table.title, tuple(name.quantity for name in names), tuple(rows), tuple(styles))
 
 
 def duration(seconds: float) -> str:
@@ -127,62 +119,31 @@ def png(figure: Figure, dpi: float = 170) -> bytes:
 # --------------------------------------------------------------------------------------- files
 
 
-def write_parts(
-    directory: str | os.PathLike[str], pictures: Sequence[Picture], tables: Mapping[str, Table]
-) -> Path:
-    """The figures and tables of a report as files, and their folder; made if missing.
-
-    Raises
-    ------
-    OutputError
-        If something cannot be written. Every file is whole or not there.
-    """
-    folder = Path(directory)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: the folder of the report cannot be made ({error.strerror}).") from error
-    for name, _, picture in pictures:
-        with atomic_output(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(picture)
-    for name, table in tables.items():
-        write_table(folder / f"{name}.csv", table)
-    return folder
-
-
-def plain(value: Any) -> Any:
-    """Plain values for JSON: tables become lists of rows, arrays lists, and NaN and infinity None."""
-    if isinstance(value, Table):
-        return [plain(row) for row in value.rows()]
-    if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def write_evaluation(
+def write_report(
     directory: str | os.PathLike[str],
+    *,
     title: str,
     lead: str,
-    sections: Sequence[tuple[str, Sequence[str], Sequence[str]]],
     figures: Iterable[tuple[str, str, Figure]],
     tables: Mapping[str, Table],
-    numbers: Mapping[str, Any],
+    sections: Callable[[dict[str, str]], Iterable[tuple[str, str]]],
     messages: Sequence[str] = (),
+    above: str = "",
+    numbers: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write an evaluation: `report.html`, figures (PNG), tables (CSV) and all numbers in `metrics.json`.
+    """Write `report.html`, the figures (PNG), the tables (CSV), and the tables or all numbers as JSON.
+
+    The page holds its figures and asks the network for nothing.
 
     Parameters
     ----------
     directory : made if missing; files of these names in it are replaced
-    lead : HTML, below the title
-    sections : heading, names of tables, and names of figures or what they begin with before a `_`; those that
-        are not there are left out
-    figures : name, caption and figure
-    numbers : plain values
+    title, messages : plain text
+    lead, above : HTML, below the title and above the first section
+    figures : name, caption and figure, in the order of the page
+    tables : by name
+    sections : heading and content (HTML) of each section of the page, from the figures as HTML by name
+    numbers : content of `metrics.json`; if left out, the tables go into `tables.json`
 
     Returns
     -------
@@ -195,30 +156,63 @@ def write_evaluation(
         If something cannot be written. Every file is whole or not there.
     """
     pictures = [(name, caption, png(figure)) for name, caption, figure in figures]
-    folder = write_parts(directory, pictures, tables)
-    with atomic_output(folder / "metrics.json") as temporary:
-        text = json.dumps(numbers, ensure_ascii=False, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-    shown = []
-    for heading, names, drawn in sections:
-        body = "<br>".join(html_table(tables[name]) for name in names if name in tables)
-        for name, caption, picture in pictures:
-            if name in drawn or name.partition("_")[0] in drawn:
-                body += html_figure(name, caption, picture)
-        if body:
-            shown.append((heading, body))
-    beside = (
-        "The figures (PNG), the tables (CSV) and all numbers\n(metrics.json) are in the folder of this page."
-    )
-    return write_page(folder, html_page(title, lead, shown, messages=messages, beside=beside))
-
-
-def write_page(folder: Path, text: str) -> Path:
-    """`report.html` in the folder of a report."""
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: the folder of the report cannot be made ({error.strerror}).") from error
+    for name, _, picture in pictures:
+        with atomic_output(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(picture)
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+    if numbers is None:
+        write_table(folder / "tables.json", tables)
+        files = "The figures (PNG) and tables (CSV, JSON)"
+    else:
+        write_json(folder / "metrics.json", numbers)
+        files = "The figures (PNG), the tables (CSV) and all numbers (metrics.json)"
+    shown = {name: html_figure(name, caption, picture) for name, caption, picture in pictures}
     page = folder / "report.html"
     with atomic_output(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(
+            _page(title, lead, sections(shown), messages, above, f"{files} are in the folder of this page."),
+            encoding="utf-8",
+        )
     return page
+
+
+def write_evaluation(
+    directory: str | os.PathLike[str],
+    title: str,
+    lead: str,
+    sections: Sequence[tuple[str, Sequence[str], Sequence[str]]],
+    figures: Iterable[tuple[str, str, Figure]],
+    tables: Mapping[str, Table],
+    numbers: Mapping[str, Any],
+    messages: Sequence[str] = (),
+) -> Path:
+    """Write an evaluation: as `write_report`, with all numbers in `metrics.json`.
+
+    Parameters
+    ----------
+    sections : heading, names of tables, and names of figures or what they begin with before a `_`; those that
+        are not there are left out
+    """
+
+    def filled(shown: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        for heading, names, drawn in sections:
+            body = "<br>".join(tables[name].html() for name in names if name in tables)
+            for name, figure in shown.items():
+                if name in drawn or name.partition("_")[0] in drawn:
+                    body += figure
+            if body:
+                yield heading, body
+
+    return write_report(
+        directory, title=title, lead=lead, figures=figures, tables=tables, sections=filled,
+        messages=messages, numbers=numbers,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------- page
@@ -252,24 +246,16 @@ code { font-size: .9em; }
 """
 
 
-def html_page(
+def _page(
     title: str,
     lead: str,
-    sections: Sequence[tuple[str, str]],
-    *,
-    messages: Sequence[str] = (),
-    above: str = "",
-    beside: str = "The figures (PNG) and tables (CSV, JSON) lie beside\nthis page.",
+    sections: Iterable[tuple[str, str]],
+    messages: Sequence[str],
+    above: str,
+    foot: str,
 ) -> str:
-    """A whole page.
-
-    title, messages : plain text
-    lead, above : HTML, below the title and above the first section
-    sections : heading and content, HTML
-    beside : what the foot of the page says of the files in its folder
-    """
-    told = "".join(f"<li>{escape(sentence)}</li>" for sentence in messages)
-    listed = f'<ul class="messages">{told}</ul>' if messages else ""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in messages)
+    listed = f'<ul class="messages">{items}</ul>' if messages else ""
     body = "\n".join(f"<section><h2>{heading}</h2>\n{content}</section>" for heading, content in sections)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -285,7 +271,7 @@ def html_page(
 {above}
 {listed}
 {body}
-<footer>Made by phaseseg {escape(__version__)}. {beside}</footer>
+<footer>Made by phaseseg {escape(__version__)}. {foot}</footer>
 </body>
 </html>
 """
@@ -302,33 +288,20 @@ def html_figure(name: str, caption: str, picture: bytes) -> str:
     )
 
 
-def html_number(value: float, error: float) -> str:
-    """A value, its error small beside it."""
-    text = value_and_error(value, error)
-    number, _, spread = text.partition(" ± ")
-    return f"{number} <small>± {spread}</small>" if spread else number
+def html_tiles(tiles: Iterable[tuple[str, str]]) -> str:
+    """The numbers at the top of a page: each as HTML, with what it is."""
+    items = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
+    return f'<ul class="numbers">{items}</ul>' if items else ""
 
 
-def html_table(table: Table) -> str:
-    """A table whose columns `X ±` stand beside `X`."""
-    names = [name for name in table.columns if not name.endswith(" ±")]
+def html_settings(settings: Mapping[str, Any], units: Mapping[str, str] | None = None) -> str:
+    """Parameters and their values, with their units where they have one."""
     cells = []
-    for row in table.rows():
-        line = []
-        for name in names:
-            value = row[name]
-            if isinstance(value, bool):
-                line.append("yes" if value else "no")
-            elif isinstance(value, str):
-                line.append(escape(value))
-            else:
-                line.append(html_number(float(value), float(row.get(f"{name} ±", float("nan")))))
-        cells.append(line)
-    return html_grid([escape(name) for name in names], cells)
-
-
-def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
-    head = "".join(f"<th>{name}</th>" for name in header)
-    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    for name, value in settings.items():
+        if isinstance(value, (tuple, list)):
+            value = ", ".join(map(str, value))
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        cells.append(
+            [f"<code>{escape(name)}</code>", escape(f"{text} {(units or {}).get(name, '')}".rstrip())]
+        )
+    return html_grid(["parameter", "value"], cells)

@@ -10,16 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from phaseseg.families.liquid_glass.transition.analysis import METRICS, analyze_transition, energy_crossing
-from phaseseg.families.liquid_glass.transition.regression import (
+from phaseseg.families.liquid_glass.transition.analysis import analyze_transition, energy_crossing
+from phaseseg.families.liquid_glass.transition.report import transition_figures, write_transition
+from phaseseg.families.liquid_glass.transition.result import METRICS
+from phaseseg.fields import Table
+from phaseseg.report import png
+from phaseseg.statistics import (
     Bootstrap,
     break_scan,
     slope_change,
     two_lines,
 )
-from phaseseg.families.liquid_glass.transition.report import transition_figures, write_transition
-from phaseseg.fields import Table
-from phaseseg.report import png
 
 TEMPERATURES = np.array([0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.45, 0.5, 0.6, 0.7, 0.8])
 ROUNDING = 1e-10
@@ -185,7 +186,7 @@ def test_few_runs_are_not_resampled() -> None:
         assert Bootstrap(n_runs).counts.shape == (0, n_runs)
     result = analyze(table(n_runs=2), glass_temperature=0.4)
     assert np.isnan(result.metrics["n_bb_edges"].fit.bootstrap.low)
-    assert any("too few" in sentence for sentence in result.messages)
+    assert any(message.code == "few-runs" for message in result.messages)
 
 
 # ------------------------------------------------------------------------------------- two lines
@@ -301,11 +302,14 @@ def test_no_t_g_where_the_energy_has_no_such_break(values: np.ndarray) -> None:
 # -------------------------------------------------------------------------------------- analysis
 
 
-def said(result, *words: str) -> str:
-    """The one sentence with all these words."""
-    found = [sentence for sentence in result.messages if all(word in sentence for word in words)]
-    assert len(found) == 1, (words, result.messages)
-    return found[0]
+def said(result, code: str) -> str:
+    """The one message of this code."""
+    (found,) = [message for message in result.messages if message.code == code]
+    return found
+
+
+def codes(result) -> set[str]:
+    return {message.code for message in result.messages}
 
 
 def test_means_and_errors_are_over_runs() -> None:
@@ -325,16 +329,16 @@ def test_means_and_errors_are_over_runs() -> None:
 def test_sentences_follow_the_numbers() -> None:
     result = analyze(table(energy=True))
     assert result.origin == "inherent energy" and result.glass_temperature == pytest.approx(0.37, abs=0.02)
-    assert "0.35" not in said(result, "T_g = 0.37", "interval over runs")
-    assert "all three metrics fall" in said(result, "On cooling")
-    steeper = said(result, "more steeply")
-    assert "two metrics change" in steeper and "disjoint graphs" in steeper and "B–B edges" in steeper
-    assert "isolated A" in said(result, "No change of slope")
+    assert "0.37" in said(result, "glass-temperature")
+    assert all(metric.title in said(result, "falls-on-cooling") for metric in result.metrics.values())
+    steeper = said(result, "steeper-above")
+    assert "isolated A" not in steeper and "disjoint graphs" in steeper and "B–B edges" in steeper
+    assert "isolated A" in said(result, "no-change-of-slope")
     # A parabola passes everywhere, and a T^2 term takes all of it; a kink stays.
-    assert "B–B edges" in said(result, "does not single out T_g")
-    assert "B–B edges" in said(result, "With a T^2 term nothing is left")
-    assert "disjoint graphs" in said(result, "Beside a T^2 term")
-    assert "B–B edges" in said(result, "A parabola")
+    assert "B–B edges" in said(result, "passed-elsewhere")
+    assert "B–B edges" in said(result, "curvature-explains")
+    assert "disjoint graphs" in said(result, "kink-beyond-curvature")
+    assert "B–B edges" in said(result, "parabola-fits-better")
     kink = result.metrics["n_disjoint_graphs"].break_
     assert kink.interval.low < 0.4 < kink.interval.high
     assert kink.lines.temperature == pytest.approx(0.4, abs=0.05)
@@ -344,8 +348,8 @@ def test_the_other_way_and_rising_are_said() -> None:
     columns = table(noise=0.1)
     columns["n_disjoint_graphs"] = -columns["n_disjoint_graphs"] + 200
     result = analyze(columns, glass_temperature=0.4)
-    assert "disjoint graphs" in said(result, "smaller than below, unlike published")
-    assert re.search(r"rise by \S+ ± \S+ from T = 0.8 to 0.05", said(result, "do not simply fall"))
+    assert "disjoint graphs" in said(result, "flatter-above")
+    assert re.search(r"\S+ ± \S+ from T = 0.8 to 0.05", said(result, "rises-on-cooling"))
 
 
 def test_rows_and_runs_may_disagree() -> None:
@@ -357,46 +361,47 @@ def test_rows_and_runs_may_disagree() -> None:
     result = analyze(often, glass_temperature=0.4)
     fit = result.metrics["n_isolated_a"].fit
     assert fit.p[3] < 0.01 and fit.bootstrap.p > 0.1
-    assert "isolated A" in said(result, "Rows and runs disagree")
+    assert "isolated A" in said(result, "rows-and-runs-disagree")
 
 
 def test_without_t_g_there_is_the_scan() -> None:
     result = analyze(table())
     assert result.origin == "" and np.isnan(result.glass_temperature)
     assert "regression" not in result.tables() and len(result.tables()["scan"]) == 3 * 9
-    said(result, "Without T_g")
-    assert "Disjoint graphs change more steeply" in said(result, "Disjoint graphs")
+    assert "no-regression" in codes(result)
+    somewhere = [message for message in result.messages if message.code == "steeper-somewhere"]
+    assert any(message.startswith("Disjoint graphs") for message in somewhere)
 
 
 def test_a_given_t_g_beside_that_of_the_energy() -> None:
     far = analyze(table(energy=True), glass_temperature=0.55)
     assert far.origin == "given"
-    said(far, "The T_g given, 0.55, is not that of the energy")
+    assert "0.55" in said(far, "glass-temperatures-differ")
     near = analyze(table(energy=True), glass_temperature=0.4)
-    assert not any("is not that of the energy" in sentence for sentence in near.messages)
+    assert "glass-temperatures-differ" not in codes(near)
 
 
 def test_one_temperature() -> None:
     result = analyze(table(temperatures=np.array([0.5])), glass_temperature=0.4)
     assert set(result.tables()) == {"means"}
-    assert len(result.messages) == 1 and "Every frame has T = 0.5" in result.messages[0]
+    assert codes(result) == {"one-temperature"} and "0.5" in result.messages[0]
 
 
 def test_two_temperatures_give_means_but_no_test() -> None:
     result = analyze(table(temperatures=np.array([0.1, 0.7])), glass_temperature=0.4)
     assert set(result.tables()) == {"means"}
-    assert "needs two or more on each side" in said(result, "There is 1 temperature")
-    said(result, "On cooling")
+    assert said(result, "few-temperatures").startswith("There is 1 temperature")
+    assert "falls-on-cooling" in codes(result)
 
 
 def test_t_g_outside_of_the_temperatures() -> None:
     result = analyze(table(), glass_temperature=3.0)
-    assert "There are no temperatures above T_g = 3" in said(result, "two or more")
+    assert said(result, "few-temperatures").startswith("There are no temperatures above T_g = 3")
 
 
 def test_one_run() -> None:
     result = analyze(table(n_runs=1), glass_temperature=0.4)
-    said(result, "There is one run")
+    assert "one-run" in codes(result)
     assert np.isnan(result.metrics["n_bb_edges"].error).all()
     assert result.metrics["n_disjoint_graphs"].fit.p[3] < 0.05
 
@@ -406,8 +411,9 @@ def test_rows_without_temperature_or_numbers_are_left_out() -> None:
     columns["temperature"][[0, 5]] = np.nan
     columns["n_bb_edges"][30] = np.nan
     result = analyze(columns, glass_temperature=0.4)
-    said(result, "2 of 96 rows have no temperature")
-    said(result, "1 of 94 rows have no number of B–B edges")
+    assert said(result, "rows-without-temperature").startswith("2 of 96 rows")
+    missing = said(result, "rows-without-metric")
+    assert missing.startswith("1 of 94 rows") and "B–B edges" in missing
     kept = np.isfinite(columns["temperature"]) & np.isfinite(columns["n_bb_edges"])
     expected = slope_change(columns["temperature"][kept], columns["n_bb_edges"][kept], 0.4)
     assert result.metrics["n_bb_edges"].fit.coefficients == pytest.approx(expected.coefficients)
@@ -417,22 +423,22 @@ def test_rows_without_temperature_or_numbers_are_left_out() -> None:
 def test_runs_that_are_not_independent_or_not_alike() -> None:
     seeds, steps = np.repeat([1, 2, 3, 4, 5, 6, 7, 3], 12), np.repeat([20000] * 4 + [200000] * 4, 12)
     result = analyze(table(seed=0) | {"seed": seeds, "cooling_steps": steps})
-    assert "run 2 and run 7 have the same seed" in said(result, "seed")
-    said(result, "cooled in 20000 to 200000 steps")
+    assert said(result, "same-seed").startswith("run 2 and run 7")
+    assert "20000 to 200000 steps" in said(result, "cooling-rates-differ")
 
 
 def test_temperatures_that_no_two_runs_share() -> None:
     columns = table(n_runs=5)
     columns["temperature"] = columns["temperature"] + np.random.default_rng(0).normal(size=60) * 1e-3
     result = analyze(columns, glass_temperature=0.4)
-    said(result, "No two runs share a temperature")
+    assert "no-shared-temperature" in codes(result)
     assert result.metrics["n_disjoint_graphs"].fit.bootstrap.low > 0
 
 
 def test_very_many_temperatures_are_put_into_groups() -> None:
     t = np.linspace(0.05, 0.8, 500)
     result = analyze(table(temperatures=t), glass_temperature=0.4)
-    said(result, "500 temperatures, put into 60 groups")
+    assert "500 temperatures" in said(result, "temperatures-grouped")
     assert len(result.temperature) == 60 and result.metrics["n_bb_edges"].n_runs.tolist() == [8] * 60
     assert result.metrics["n_disjoint_graphs"].fit.change == pytest.approx(90, rel=0.05)
 
@@ -443,7 +449,7 @@ def test_different_numbers_of_particles() -> None:
     for name in METRICS:
         columns[name] = columns[name] * columns["n_atoms"] / 1000
     result, same = analyze(columns), analyze(table(noise=0))
-    said(result, "Frames have 500 to 1500 particles")
+    assert "500 to 1500 particles" in said(result, "sizes-differ")
     for name in METRICS:
         assert result.metrics[name].mean == pytest.approx(same.metrics[name].mean)
         assert np.allclose(result.metrics[name].error, 0, atol=1e-9)
@@ -453,9 +459,9 @@ def test_minimized_frames_without_bb_edges() -> None:
     columns = table()
     columns["n_bb_edges"] = np.zeros(96)
     result = analyze(columns, glass_temperature=0.4)
-    assert said(result, "no B–B edge").startswith("100%")
-    said(result, "B–B edges are the same in every frame")
-    said(result, "B–B edges do not change")
+    assert said(result, "no-bb-edges").startswith("100%")
+    assert "B–B edges" in said(result, "constant-metric")
+    assert "B–B edges" in said(result, "constant-on-cooling")
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 from phaseseg import __version__
+from phaseseg.display import value_and_error
 from phaseseg.families.segmentation import figures
-from phaseseg.families.segmentation.labels.composition_rows import composition_rows
+from phaseseg.families.segmentation.labels.composition_rows import composition_in
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.report import Report, write_report
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.slices import _Plane, figure_slices
-from phaseseg.families.segmentation.trajectory_statistics import BoundaryScan, Summary
-from phaseseg.fields import Grid, Table
+from phaseseg.families.segmentation.trajectory_statistics import BoundaryScan, TrajectorySummary
+from phaseseg.fields import Column, Grid, Table
 from phaseseg.frame import Frame
 from phaseseg.io import OutputError
-from phaseseg.report import duration, png, value_and_error
+from phaseseg.report import duration, png
 
 PNG = b"\x89PNG\r\n\x1a\n"
 RULE = LabelRule()
@@ -40,7 +41,7 @@ def slab(seed: int = 0, *, cell: np.ndarray | None = None, pbc: object = True, m
 
 
 def report_of(frames: list[Frame], rule: LabelRule = RULE, *, scan: bool = False) -> Report:
-    summary, boundary = Summary(rule), BoundaryScan(rule.species)
+    summary, boundary = TrajectorySummary(rule), BoundaryScan(rule.species)
     for frame in frames:
         fields = label_frame(frame, rule)
         summary.add(frame, fields)
@@ -176,7 +177,7 @@ def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
 def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
     frame = slab()
     frame = frame.replace(species_names=tuple("A" if n == "Mg" else n for n in frame.species_names))
-    summary = Summary(RULE)
+    summary = TrajectorySummary(RULE)
     fields = label_frame(frame, RULE)
     summary.add(frame, fields)
     page = write_report(tmp_path, Report(summary, RULE, frame, fields, source="x"))
@@ -230,9 +231,9 @@ def test_rows_of_a_few_atoms_are_not_shown() -> None:
         "phase": np.array(["all", "poor", "rich bulk", "poor bulk", "rich"]),
         "atoms": np.array([500, 300, 4, 60, 20]),
         "mass fraction": np.array([1, 0.5, 0.01, 0.1, 0.4]),
-        "Fe (wt%)": np.array([50.0, 3.0, 99.0, 2.0, np.nan]),
+        Column("Fe", "wt%"): np.array([50.0, 3.0, 99.0, 2.0, np.nan]),
     }
-    rows = composition_rows(Table("Composition", columns), "wt%")
-    assert [row["phase"] for row in rows] == ["poor", "poor bulk", "all"]
+    shown = composition_in(Table("Composition", columns), "wt%")
+    assert shown.columns["phase"].tolist() == ["poor", "poor bulk", "all"]
     averaged = Table("Composition", {**columns, "frames": np.full(5, 20)})
-    assert "rich bulk" in [row["phase"] for row in composition_rows(averaged, "wt%")]
+    assert "rich bulk" in composition_in(averaged, "wt%").columns["phase"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from phaseseg.families.segmentation.report import Report
     from phaseseg.fields import Fields, Table
     from phaseseg.frame import Frame
+    from phaseseg.report import TextTable
 
 FAILURE, USAGE, INPUT, INTERRUPTED = 1, 2, 3, 130
 
@@ -236,14 +236,14 @@ class Labeling:
         workers: int = 1,
         scan: bool = False,
     ) -> None:
-        from phaseseg.families.segmentation.trajectory_statistics import BoundaryScan, Summary
+        from phaseseg.families.segmentation.trajectory_statistics import BoundaryScan, TrajectorySummary
 
         self.source, self.rule, self.average, self.workers = source, rule, average, workers
         self.label, self.done = label, done
         self.settings = rule.to_dict() | dict(settings or {})
         if isinstance(rule, LabelRule):
             self.settings |= {"voxel": rule.voxel_size, "average": average}
-        self.summary = Summary(rule)
+        self.summary = TrajectorySummary(rule, source)
         self.scan = BoundaryScan(rule.species) if scan else None
         self.seconds = 0.0
         self.shown: tuple[Frame, Fields] | None = None
@@ -311,14 +311,14 @@ def write_or_drop(results: Iterable[tuple[Frame, Fields]], output: Path | None) 
 
 def finish(run: Labeling, tables_to: Path | None, folder: Path | None, *, as_json: bool, quiet: bool) -> None:
     """Tables, report, and what is printed."""
-    from phaseseg.families.segmentation.trajectory_statistics import boundary_sentence
+    from phaseseg.families.segmentation.trajectory_statistics import boundary_message
     from phaseseg.report import duration
 
     tables = run.summary.tables()
     messages = list(run.summary.messages)
     if run.scan is not None:
         tables["boundary_scan"] = run.scan.table()
-        messages.append(boundary_sentence(tables["boundary_scan"]))
+        messages.append(boundary_message(tables["boundary_scan"]))
     if tables_to is not None:
         _write_tables(tables_to, tables, _results(run, tables, messages))
     if folder is not None:
@@ -333,31 +333,27 @@ def finish(run: Labeling, tables_to: Path | None, folder: Path | None, *, as_jso
         for sentence in messages:
             note(sentence)
         if not as_json:
-            print_composition(tables["composition"], run.source, len(run.summary))
+            for shown in run.summary.shown():
+                print_table(shown)
         note(
             f"{len(run.summary):,} frame{'s' * (len(run.summary) > 1)} {run.done} in {duration(run.seconds)}."
         )
 
 
 def _write_tables(path: Path, tables: Mapping[str, Table], results: Mapping[str, Any]) -> None:
-    from phaseseg.io import atomic_output, write_table
+    from phaseseg.io import write_json, write_table
 
     if path.suffix.lower() == ".json":
-        with atomic_output(path) as temporary:
-            temporary.write_text(
-                json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False) + "\n", "utf-8"
-            )
+        write_json(path, results)
         return
     others = {name: table for name, table in tables.items() if name != "composition"}
     write_table(path, tables["composition"])
     write_table(path, others)
 
 
-def _results(run: Labeling, tables: Mapping[str, Table], messages: list[str]) -> dict[str, Any]:
+def _results(run: Labeling, tables: Mapping[str, Table], messages: Sequence[str]) -> dict[str, Any]:
     """What `--json` prints: plain values, and null for what is not a finite number."""
-
-    def plain(value: Any) -> Any:
-        return None if isinstance(value, float) and not isfinite(value) else value
+    from phaseseg.fields import plain
 
     return {
         "version": __version__,
@@ -366,31 +362,19 @@ def _results(run: Labeling, tables: Mapping[str, Table], messages: list[str]) ->
         "seconds": run.seconds,
         "rule": run.settings,
         "messages": messages,
-        "tables": {
-            name: [{column: plain(value) for column, value in row.items()} for row in table.rows()]
-            for name, table in tables.items()
-        },
+        "tables": plain(tables),
     }
 
 
-def print_composition(table: Table, name: str, n_frames: int) -> None:
+def print_table(shown: TextTable) -> None:
+    """A table on standard output."""
     from rich.table import Table as RichTable
 
-    from phaseseg.families.segmentation.labels.composition_rows import composition_rows
-    from phaseseg.report import value_and_error
-
-    console = results_console()
-    for unit, kind in (("wt%", "mass"), ("at%", "atoms")):
-        rows = composition_rows(table, unit)
-        if not rows:
-            continue
-        what = f"mean ± standard error of {n_frames} frames" if n_frames > 1 else "1 frame"
-        shown = RichTable(title=f"{name}, {unit} ({what})", title_justify="left", title_style="bold")
-        shown.add_column("phase")
-        for heading in (f"share of {kind}", *list(rows[0])[2:]):
-            shown.add_column(heading, justify="right", no_wrap=True)
-        colors = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki3"}
-        for row in rows:
-            cells = [value_and_error(*row[column]) for column in list(row)[1:]]
-            shown.add_row(row["phase"], *cells, style=colors.get(row["phase"]))
-        console.print(shown)
+    table = RichTable(title=shown.title, title_justify="left", title_style="bold")
+    for k, heading in enumerate(shown.headings):
+        number = k >= shown.n_labels
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number)
+    for k, row in enumerate(shown.rows):
+        style = shown.styles[k] if k < len(shown.styles) else None
+        table.add_row(*row, style=style, end_section=k in shown.ends)
+    results_console().print(table)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from phaseseg.cli.console import Labeling, exit_codes, frame_progress, note, print_composition
+from phaseseg.cli.console import Labeling, exit_codes, frame_progress, note, print_table
 from phaseseg.cli.metrics import metrics_command
 from phaseseg.families.segmentation.rules import LabelRule
 
@@ -57,7 +57,8 @@ def _melts(output: Path) -> None:
             write_frames(labeled, counted(run.results(read_frames(path, dt=0.001)), "labeling"))
             page = write_report(output / name, run.report())
         assert run.shown is not None
-        print_composition(run.summary.tables()["composition"], name, len(run.summary))
+        for shown in run.summary.shown():
+            print_table(shown)
         for sentence in run.summary.messages:
             note(sentence)
         note(

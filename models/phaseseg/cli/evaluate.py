@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -27,6 +27,7 @@ from phaseseg.cli.console import (
     frame_reader,
     note,
     output_kind,
+    print_table,
     results_console,
     usage_errors,
 )
@@ -35,7 +36,6 @@ from phaseseg.version import __version__
 if TYPE_CHECKING:
     from phaseseg.fields import Table
     from phaseseg.frame import Frame
-    from phaseseg.report import TextTable
 
 
 def evaluate_command(
@@ -106,7 +106,11 @@ def evaluate_command(
             for sentence in result.messages:
                 note(sentence)
             if not as_json:
-                _print(result.shown(name))
+                for one in result.shown(name):
+                    if isinstance(one, str):
+                        results_console().print(one)
+                    else:
+                        print_table(one)
             n = len(result)
             note(f"{n:,} frame{'s' * (n > 1)} evaluated in {duration(seconds)}.")
 
@@ -138,24 +142,6 @@ def _about(network: Any, inputs: Sequence[Path], seconds: float) -> dict[str, An
     }
 
 
-def _print(shown: Iterable[TextTable | str]) -> None:
-    from rich.table import Table as RichTable
-
-    console = results_console()
-    for one in shown:
-        if isinstance(one, str):
-            console.print(one)
-            continue
-        table = RichTable(title=one.title, title_justify="left", title_style="bold")
-        for k, heading in enumerate(one.headings):
-            number = k >= one.n_labels
-            table.add_column(heading, justify="right" if number else "left", no_wrap=number)
-        for k, row in enumerate(one.rows):
-            style = one.styles[k] if k < len(one.styles) else None
-            table.add_row(*row, style=style, end_section=k in one.ends)
-        console.print(table)
-
-
 # -------------------------------------------------------------------------------------- select
 
 
@@ -181,6 +167,7 @@ def select_command(
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.api import load_model
         from phaseseg.families.segmentation.selection import choice_table, describe, select_frames
+        from phaseseg.fields import plain
         from phaseseg.io import write_table
 
         with usage_errors():
@@ -206,12 +193,8 @@ def select_command(
         if output is not None:
             write_table(output, table)
         if as_json:
-            rows = [
-                {key: None if isinstance(value, float) and not isfinite(value) else value
-                 for key, value in row.items()}
-                for row in table.rows()
-            ]  # fmt: skip
-            typer.echo(json.dumps({"model": network.name, "chosen": rows}, ensure_ascii=False))
+            content = {"model": network.name, "chosen": plain(table)}
+            typer.echo(json.dumps(content, ensure_ascii=False, allow_nan=False))
         elif not quiet:
             _print_choice(table, len(candidates))
         if output and not quiet:

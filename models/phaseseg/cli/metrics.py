@@ -33,7 +33,7 @@ from phaseseg.cli.console import (
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
-    from phaseseg.families.liquid_glass.transition.analysis import Transition
+    from phaseseg.families.liquid_glass.transition.result import Transition
     from phaseseg.fields import Table
     from phaseseg.frame import Frame
 
@@ -285,9 +285,7 @@ def _content(
     seconds: float,
 ) -> dict[str, Any]:
     """What `--json` prints: plain values, and null for what is not a finite number."""
-
-    def plain(value: Any) -> Any:
-        return None if isinstance(value, float) and not isfinite(value) else value
+    from phaseseg.fields import plain
 
     tables = {"frames": table, **(result.tables() if result is not None else {})}
     tg = result.glass_temperature if result is not None else nan
@@ -297,20 +295,15 @@ def _content(
         "settings": dict(settings),
         "glass_temperature": plain(tg),
         "messages": list(messages),
-        "tables": {
-            name: [{column: plain(value) for column, value in row.items()} for row in one.rows()]
-            for name, one in tables.items()
-        },
+        "tables": plain(tables),
     }
 
 
 def _write(output: Path, table: Table, result: Transition | None, content: Mapping[str, Any]) -> None:
-    from phaseseg.io import atomic_output, write_table
+    from phaseseg.io import write_json, write_table
 
     if output.suffix.lower() == ".json":
-        with atomic_output(output) as temporary:
-            text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(output, content)
         return
     write_table(output, table)
     tables = result.tables() if result is not None else {}
@@ -321,7 +314,7 @@ def _write(output: Path, table: Table, result: Transition | None, content: Mappi
 def _print(table: Table, result: Transition | None, name: str) -> None:
     from rich.table import Table as RichTable
 
-    from phaseseg.report import value_and_error
+    from phaseseg.display import value_and_error
 
     console = results_console()
     if result is None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from math import isfinite, nan
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import IO, TYPE_CHECKING, Any
@@ -102,12 +101,14 @@ class GlassRun:
         edges: IO[bytes] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
+        from phaseseg.fields import MessageCounter
+
         self.source, self.rule, self.label = source, rule, label
         self.workers, self.edges = workers, edges
         self.settings = rule.to_dict() | dict(settings or {})
         self.seconds = 0.0
         self._rows: list[dict[str, Any]] = []
-        self._messages: dict[str, tuple[str, int, bool]] = {}
+        self._messages = MessageCounter()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -153,25 +154,15 @@ class GlassRun:
         own = {key: value for key, value in frame.info.items() if key not in known}
         self._rows.append({**row, **own, "state": state, **known})
         # The first sentence is what the row says.
-        for text in fields.messages[1:]:
-            kind = re.sub(r"[-+]?\d[\d.e+-]*", "#", text)
-            first, n, alike = self._messages.get(kind, (text, 0, True))
-            self._messages[kind] = first, n + 1, alike and text == first
+        self._messages.add(fields.messages[1:])
 
     @property
     def messages(self) -> list[str]:
-        """What the user should know; sentences that differ in their numbers alone, once."""
-        found = []
-        for text, n, alike in self._messages.values():
-            notes = [] if n == len(self) else [f"{n} of {len(self)} frames"]
-            notes += [] if alike else ["with other numbers in other frames"]
-            found.append(f"{text} ({', '.join(notes)})" if notes else text)
-        return found
+        """What the user should know, each kind of message once."""
+        return list(self._messages.messages())
 
     def table(self) -> Table:
         """A row a frame: what the file says of it, and what the networks do."""
-        import numpy as np
-
         from phaseseg.fields import Table
 
         names = list(dict.fromkeys(name for row in self._rows for name in row))
@@ -179,10 +170,7 @@ class GlassRun:
         order = {name: n for n, name in enumerate(names)}
         first = [name for name in names if name not in self._predicted]
         names = sorted(first, key=order.__getitem__) + [name for name in names if name in self._predicted]
-        return Table(
-            f"Liquid or glass by {self.rule.model}",
-            {name: np.array([row.get(name, nan) for row in self._rows]) for name in names},
-        )
+        return Table.of_rows(f"Liquid or glass by {self.rule.model}", self._rows, names)
 
     @property
     def _predicted(self) -> set[str]:
@@ -193,16 +181,14 @@ class GlassRun:
 
 def finish(run: GlassRun, tables_to: Path | None, *, as_json: bool, quiet: bool) -> None:
     """Tables, and what is printed."""
-    from phaseseg.io import atomic_output, write_table
+    from phaseseg.io import write_json, write_table
     from phaseseg.report import duration
 
     table = run.table()
     if tables_to is not None and tables_to.suffix.lower() == ".csv":
         write_table(tables_to, table)
     elif tables_to is not None:
-        with atomic_output(tables_to) as temporary:
-            text = json.dumps(_content(run, table), ensure_ascii=False, indent=1, allow_nan=False)
-            temporary.write_text(text + "\n", "utf-8")
+        write_json(tables_to, _content(run, table))
     if as_json:
         typer.echo(json.dumps(_content(run, table), ensure_ascii=False, allow_nan=False))
     if quiet:
@@ -216,9 +202,7 @@ def finish(run: GlassRun, tables_to: Path | None, *, as_json: bool, quiet: bool)
 
 def _content(run: GlassRun, table: Table) -> dict[str, Any]:
     """What `--json` prints: plain values, and null for what is not a finite number."""
-
-    def plain(value: Any) -> Any:
-        return None if isinstance(value, float) and not isfinite(value) else value
+    from phaseseg.fields import plain
 
     return {
         "version": __version__,
@@ -227,7 +211,7 @@ def _content(run: GlassRun, table: Table) -> dict[str, Any]:
         "seconds": run.seconds,
         "rule": run.settings,
         "messages": run.messages,
-        "tables": {"frames": [{key: plain(value) for key, value in row.items()} for row in table.rows()]},
+        "tables": plain({"frames": table}),
     }
 
 

@@ -16,7 +16,7 @@ from phaseseg.io.lammps import read_dump
 from phaseseg.io.reading import Block, Reading, new_reading
 from phaseseg.io.source import COMPRESSION_SUFFIXES, ByteSource, InputError, open_source
 from phaseseg.io.text import read_extxyz, read_gro, read_xdatcar
-from phaseseg.io.write import OutputError, atomic_output, write_frames, write_table
+from phaseseg.io.write import OutputError, atomic_output, write_frames, write_json, write_table
 
 __all__ = [
     "InputError",
@@ -25,6 +25,7 @@ __all__ = [
     "frame_from_atoms",
     "read_frames",
     "write_frames",
+    "write_json",
     "write_table",
 ]
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.fields import Fields, Table
+from phaseseg.fields import Fields, Table, plain
 from phaseseg.frame import Frame
 from phaseseg.specs import FIELD_SPECS
 
@@ -304,40 +304,35 @@ def write_table(path: str | os.PathLike[str], table: Table | Mapping[str, Table]
         raise ValueError(
             f"{path.name}: a table is written as .csv or .json, not {suffix or 'without a suffix'}."
         )
-    if isinstance(table, Mapping) and not table:
+    named = table if isinstance(table, Mapping) else {"": table}
+    if not named:
         raise ValueError(f"{path.name}: there is no table to write.")
     if suffix == ".json":
-        content: Any = (
-            {name: _json_table(one) for name, one in table.items()}
-            if isinstance(table, Mapping)
-            else _json_table(table)
-        )
-        with atomic_output(path) as temporary:
-            temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        content = {name: {"title": one.title, "columns": one.columns} for name, one in named.items()}
+        write_json(path, content if isinstance(table, Mapping) else content[""])
         return (path,)
-    tables = (
-        {path.with_stem(f"{path.stem}_{name}"): one for name, one in table.items()}
-        if isinstance(table, Mapping)
-        else {path: table}
-    )
+    tables = {path.with_stem(f"{path.stem}_{name}") if name else path: one for name, one in named.items()}
     with ExitStack() as stack:  # all tables are written before the first takes its name
         for target, one in tables.items():
             temporary = stack.enter_context(atomic_output(target))
             with temporary.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(one.columns)
-                writer.writerows(["" if cell is None else cell for cell in row] for row in _rows(one))
+                rows = (plain(list(row.values())) for row in one.rows())
+                writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
     return tuple(tables)
 
 
-def _rows(table: Table) -> Iterator[list[Any]]:
-    for row in table.rows():
-        yield [None if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in row.values()]
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write plain values, arrays and tables as JSON; numbers that are not finite become null.
 
+    A table is a list of its rows, each a dictionary.
 
-def _json_table(table: Table) -> dict[str, Any]:
-    rows = list(_rows(table))
-    return {
-        "title": table.title,
-        "columns": {name: [row[k] for row in rows] for k, name in enumerate(table.columns)},
-    }
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    text = json.dumps(plain(content), ensure_ascii=False, indent=1, allow_nan=False)
+    with atomic_output(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

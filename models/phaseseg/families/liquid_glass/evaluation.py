@@ -37,11 +37,11 @@ from phaseseg.families.liquid_glass.images import Plane, Style, draw
 from phaseseg.families.liquid_glass.inference import GlassOutput
 from phaseseg.families.liquid_glass.model import GlassModel, _images
 from phaseseg.families.liquid_glass.settings import GlassConfig
-from phaseseg.families.liquid_glass.transition.regression import Bootstrap
 from phaseseg.fields import Bonds
 from phaseseg.frame import Frame
 from phaseseg.neighbors import nearest_neighbors
 from phaseseg.recipes.liquid_glass.datasets import Configurations, GlassSet, temperature_of
+from phaseseg.statistics import Bootstrap
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

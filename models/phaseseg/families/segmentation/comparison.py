@@ -13,24 +13,31 @@ from numpy.typing import NDArray
 from phaseseg.families.segmentation.fields import PHASE_CLASSES, POOR, RICH
 from phaseseg.families.segmentation.labels.composition import element_masses
 from phaseseg.families.segmentation.methods import WIDTHS, Method, Segmentation
-from phaseseg.fields import Message, Table
+from phaseseg.fields import Column, Message, Table, plain
 from phaseseg.frame import Frame
 from phaseseg.metrics import class_scores, confusion_matrix, reliability, roc_curve, spread
-from phaseseg.report import plain
 
 NEAR = 1.5
 """Å: distances are compared for atoms that are not farther from the interface of the reference."""
 CLASSES = tuple(phase.name for phase in PHASE_CLASSES)
 
 _ROC_POINTS = 200
-_SCORE_COLUMNS = {
-    "error": "two-class error", "auc": "AUC", "calibration": "calibration error", "shift": "shift (Å)",
-    "rms": "rms (Å)",
+SCORE_COLUMNS = {
+    "error": Column("two-class error"), "auc": Column("AUC"), "calibration": Column("calibration error"),
+    "shift": Column("shift", "Å"), "rms": Column("rms", "Å"),
 }  # fmt: skip
 _F1_COLUMNS = {
     "macro": "macro F1", "boundary": "boundary F1", "rich": "rich F1", "poor": "poor F1",
     "micro": "micro F1",
 }  # fmt: skip
+CONTENTS = (Column("reference", "wt%"), Column("prediction", "wt%"))
+DIFFERENCE = Column("relative difference", "%")
+
+
+def f1_column(kind: str, width: float) -> Column:
+    """Heading of an F1: of "macro", "micro" or a class, at a boundary width (Å)."""
+    name = _F1_COLUMNS[kind]
+    return Column(name, part=f"{width:g} Å", heading=f"{name}, {width:g} Å")
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +192,7 @@ class Comparison:
             "Composition of the phases",
             {
                 "phase": np.array(phases, dtype=str), "element": np.array(names, dtype=str),
-                "reference (wt%)": before, "prediction (wt%)": after, "relative difference (%)": relative,
+                **dict(zip(CONTENTS, (before, after), strict=True)), DIFFERENCE: relative,
                 "minority": np.array(minority, dtype=bool),
             },
         )  # fmt: skip
@@ -196,15 +203,15 @@ class Comparison:
         rows = list(contents.rows())
         names = list(dict.fromkeys(str(row["element"]) for row in rows))
         columns: dict[str, NDArray[Any]] = {"element": np.array(names, dtype=str)}
-        for source in ("reference", "prediction"):
-            found = {(row["phase"], row["element"]): row[f"{source} (wt%)"] for row in rows}
+        for source in CONTENTS:
+            found = {(row["phase"], row["element"]): row[source] for row in rows}
             with np.errstate(divide="ignore", invalid="ignore"):
-                columns[f"D, {source}"] = np.array(
+                columns[f"D, {source.quantity}"] = np.array(
                     [np.float64(found["rich", name]) / found["poor", name] for name in names], dtype=float
                 )
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = columns["D, prediction"] / columns["D, reference"]
-        columns["relative difference (%)"] = 100 * (ratio - 1)
+        columns[DIFFERENCE] = 100 * (ratio - 1)
         return Table("Partition coefficients by weight, rich / poor", columns)
 
     def reliability(self) -> Table:
@@ -393,15 +400,13 @@ class Comparisons:
             for key, heading in self._columns().items():
                 row[heading] = numbers[key]
                 if over[key].n > 1:
-                    row[f"{heading} ±"] = over[key].deviation
+                    row[heading.error] = over[key].deviation
             rows.append(row)
-        return as_table(f"Scores against {self.reference}", rows)
+        return Table.of_rows(f"Scores against {self.reference}", rows)
 
-    def _columns(self) -> dict[str, str]:
-        columns = dict(_SCORE_COLUMNS)
-        for width in self.widths:
-            columns |= {f"{key} {width:g}": f"{name}, {width:g} Å" for key, name in _F1_COLUMNS.items()}
-        return columns
+    def _columns(self) -> dict[str, Column]:
+        f1 = {f"{key} {width:g}": f1_column(key, width) for width in self.widths for key in _F1_COLUMNS}
+        return SCORE_COLUMNS | f1
 
     def group_table(self) -> Table:
         """A row for each group and method."""
@@ -415,7 +420,7 @@ class Comparisons:
                     | {heading: numbers[key] for key, heading in self._columns().items()}
                     | {"verdicts that agree": numbers["verdicts"]}
                 )
-        return as_table(f"Scores against {self.reference}, by group", rows)
+        return Table.of_rows(f"Scores against {self.reference}, by group", rows)
 
     def frame_table(self) -> Table:
         """A row for each frame, of the method that is evaluated."""
@@ -430,9 +435,9 @@ class Comparisons:
                  "atoms": one.n_atoms, "phases, reference": int(reference), "phases": int(predicted),
                  "domains": row.n_domains[self.methods[0]]}
                 | {heading: numbers[key] for key, heading in self._columns().items()}
-                | {f"{stage} (s)": values[0] for stage, values in one.seconds.items()}
+                | {Column(stage, "s"): values[0] for stage, values in one.seconds.items()}
             )  # fmt: skip
-        return as_table(f"Frames, {self.methods[0]} against {self.reference}", rows)
+        return Table.of_rows(f"Frames, {self.methods[0]} against {self.reference}", rows)
 
     def content_table(self, method: str | None = None, group: str | None = None) -> Table:
         """`Comparison.contents` pooled, with the standard deviation of the relative difference."""
@@ -444,10 +449,10 @@ class Comparisons:
         each: dict[tuple[Any, Any], list[float]] = {}
         for part in parts:
             for row in part.contents(self.target).rows():
-                each.setdefault((row["phase"], row["element"]), []).append(row["relative difference (%)"])
+                each.setdefault((row["phase"], row["element"]), []).append(row[DIFFERENCE])
         deviation = [spread(each[row["phase"], row["element"]]).deviation for row in pooled.rows()]
         columns = dict(pooled.columns)
-        columns["relative difference (%) ±"] = np.array(deviation)
+        columns[DIFFERENCE.error] = np.array(deviation)
         return Table(pooled.title, columns)
 
     def time_table(self) -> Table:
@@ -464,7 +469,7 @@ class Comparisons:
                  "seconds a million atoms": 1e6 * value / mean_atoms}
                 for stage, value in stages.items()
             ]  # fmt: skip
-        return as_table("Time", rows)
+        return Table.of_rows("Time", rows)
 
     def tables(self) -> dict[str, Table]:
         """Every table by its name; of the method that is evaluated unless a table says otherwise."""
@@ -503,12 +508,6 @@ class Comparisons:
             }
         )  # fmt: skip
         return numbers
-
-
-def as_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Rows as a table; NaN where one lacks a number."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return Table(title, {name: np.array([row.get(name, nan) for row in rows]) for name in names})
 
 
 def compare(cases: Iterable[Case], methods: Sequence[Method], **options: Any) -> Comparisons:

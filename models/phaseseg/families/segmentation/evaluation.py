@@ -10,14 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from phaseseg import fields
+from phaseseg.display import value_and_error
 from phaseseg.families.segmentation.baselines import baselines as baseline_methods
 from phaseseg.families.segmentation.baselines import fit_thresholds
-from phaseseg.families.segmentation.comparison import Case, Comparisons, compare
+from phaseseg.families.segmentation.comparison import (
+    CONTENTS,
+    DIFFERENCE,
+    SCORE_COLUMNS,
+    Case,
+    Comparisons,
+    compare,
+    f1_column,
+)
 from phaseseg.families.segmentation.methods import WIDTHS, Column, Method, Prediction, WeakLabels
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.fields import Message
 from phaseseg.frame import Frame
-from phaseseg.report import TextTable, value_and_error, write_evaluation
+from phaseseg.report import TextTable, write_evaluation
 
 __all__ = ["Evaluation", "compare", "evaluate"]
 
@@ -60,25 +70,26 @@ class Evaluation(Comparisons):
         pooled = self.pooled()
         n, agree = pooled.n_frames, int(pooled.verdicts.trace())
         what = "1 frame" if n == 1 else f"{n} frames, ± standard deviation over them"
-        two = ("two-class error", "AUC", "calibration error", "shift (Å)", "rms (Å)")
-        yield self._scores(f"{name} against {self.reference} ({what})", two)
+        yield self._scores(f"{name} against {self.reference} ({what})", SCORE_COLUMNS.values())
         for width in self.widths:
-            kinds = ("macro F1", "poor F1", "rich F1", "boundary F1", "micro F1")
-            headings = [f"{kind}, {width:g} Å" for kind in kinds]
+            kinds = ("macro", "poor", "rich", "boundary", "micro")
+            headings = [f1_column(kind, width) for kind in kinds]
             yield self._scores(f"three classes, boundary {width:g} Å", headings)
         rows = list(self.content_table().rows())
-        if any(isfinite(row["reference (wt%)"]) for row in rows):
+        if any(isfinite(row[CONTENTS[0]]) for row in rows):
             yield _contents(rows, min(self.widths))
         times = [row for row in self.time_table().rows() if row["method"] == self.methods[0]]
         parts = ", ".join(f"{row['stage']} {value_and_error(row['seconds a frame'])} s" for row in times)
         yield f"Phases as in the reference: {agree} of {n} frames. A frame takes: {parts}."
 
-    def _scores(self, title: str, headings: Sequence[str]) -> TextTable:
+    def _scores(self, title: str, headings: Iterable[fields.Column]) -> TextTable:
+        shown = tuple(headings)
         rows = [
-            (row["method"], *(_score(row[h], row.get(f"{h} ±", np.nan)) for h in headings))
+            (row["method"], *(_score(row[one], row.get(one.error, np.nan)) for one in shown))
             for row in self.score_table().rows()
         ]
-        short = [heading.partition(",")[0] for heading in headings]
+        # The title says the width.
+        short = [one.quantity if one.part else one for one in shown]
         styles = ("bold",) if len(rows) > 1 else ()
         return TextTable(title, ("method", *short), tuple(rows), styles)
 
@@ -115,16 +126,12 @@ def _score(value: float, error: float) -> str:
 def _contents(rows: Sequence[Mapping[str, Any]], width: float) -> TextTable:
     elements = list(dict.fromkeys(str(row["element"]) for row in rows))
     found = {(row["phase"], row["element"]): row for row in rows}
-    lines, formats = (
-        [],
-        {"reference (wt%)": ".3f", "prediction (wt%)": ".3f", "relative difference (%)": "+.2f"},
-    )
+    lines = []
     for phase in ("rich", "poor"):
-        for column, digits in formats.items():
+        for column in (*CONTENTS, DIFFERENCE):
             values = [found[phase, element][column] for element in elements]
-            unit = " %" if column.startswith("relative") else ""
-            cells = [f"{value:{digits}}{unit}" if isfinite(value) else "–" for value in values]
-            lines.append((phase, column.partition(" (")[0].removeprefix("relative "), *cells))
+            name, form = ("difference", "{:+.2f} %") if column is DIFFERENCE else (column.quantity, "{:.3f}")
+            lines.append((phase, name, *(form.format(v) if isfinite(v) else "–" for v in values)))
     title = f"composition without the boundary of {width:g} Å, wt%"
     return TextTable(title, ("phase", "", *elements), tuple(lines), (), frozenset({2, 5}), 2)
 

@@ -12,6 +12,9 @@ PHASE_CLASSES = (
     ClassName(BOUNDARY, "boundary", (0.93, 0.86, 0.56)),
 )
 
+DENSITY = "Å^-3 or 1"
+"""Unit of what is cut: of a number density, or of a mole fraction; the rule of the labels knows which."""
+
 # fmt: off
 FIELDS = (
     FieldSpec("phase", "Phase", "", "atom", "class",
@@ -22,13 +25,13 @@ FIELDS = (
         PHASE_CLASSES),
     FieldSpec("phase_uncertainty", "Phase Uncertainty", "", "atom", "scalar",
         "standard deviation of the probability of rich over the networks of a checkpoint"),
-    FieldSpec("phase_density", "Phase Density", "Å^-3 or 1", "atom", "scalar",
+    FieldSpec("phase_density", "Phase Density", DENSITY, "atom", "scalar",
         "smoothed density (or mole fraction) of the chosen species at the atom"),
     FieldSpec("interface_distance", "Interface Distance", "Å", "atom", "scalar",
         "signed distance to the interface, positive in the rich phase; NaN where there is none"),
     FieldSpec("domain", "Domain", "", "atom", "count",
         "number of the rich domain that the atom lies in, 1 the largest; 0 outside"),
-    FieldSpec("density_grid", "Phase Density", "Å^-3 or 1", "grid", "scalar",
+    FieldSpec("density_grid", "Phase Density", DENSITY, "grid", "scalar",
         "smoothed density (or mole fraction) of the chosen species"),
     FieldSpec("score_grid", "Phase Score", "Å", "grid", "scalar",
         "smoothed score of a network: about the distance to the interface, positive in the rich phase"),
@@ -43,10 +46,10 @@ FIELDS = (
         "mean of the phase uncertainty over the atoms"),
     FieldSpec("outside_training", "Outside of the training data", "", "frame", "scalar",
         "share of the atoms beyond the training data, in the feature in which they are most"),
-    FieldSpec("threshold", "Threshold", "Å^-3 or 1", "frame", "scalar", "the cut that was used"),
-    FieldSpec("threshold_steepest", "Steepest threshold", "Å^-3 or 1", "frame", "scalar",
+    FieldSpec("threshold", "Threshold", DENSITY, "frame", "scalar", "the cut that was used"),
+    FieldSpec("threshold_steepest", "Steepest threshold", DENSITY, "frame", "scalar",
         "density at which the field is steepest"),
-    FieldSpec("threshold_two_means", "Two-means threshold", "Å^-3 or 1", "frame", "scalar",
+    FieldSpec("threshold_two_means", "Two-means threshold", DENSITY, "frame", "scalar",
         "cut of exact two-means (Otsu)"),
     FieldSpec("n_domains", "Number of domains", "", "frame", "count", "rich domains that were kept"),
     FieldSpec("rich_atom_fraction", "Rich atom fraction", "", "frame", "scalar",

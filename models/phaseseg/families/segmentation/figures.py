@@ -86,11 +86,6 @@ def figure_histogram(fields: Fields, rule: Rule) -> Figure:
 # ----------------------------------------------------------------------------------- composition
 
 
-def _elements(names: Sequence[str], unit: str) -> dict[str, str]:
-    """Element -> column, for the columns `Fe (at%)`."""
-    return {name.split(" ")[0]: name for name in names if name.endswith(f" ({unit})")}
-
-
 def element_colors(elements: Sequence[str]) -> dict[str, str]:
     """One color for each element, in their order."""
     return {name: ELEMENT_COLORS[k % len(ELEMENT_COLORS)] for k, name in enumerate(elements)}
@@ -109,10 +104,9 @@ def figure_proxigram(
     table : proxigram of one frame, or the averaged one of a `Summary`
     interface_width, interface_width_error : fitted 10–90 width, Å, shown as a band
     """
-    columns = {name: np.asarray(values) for name, values in table.columns.items()}
-    distance = columns[next(name for name in columns if name.startswith("distance"))]
-    elements = _elements(list(columns), "at%")
-    averaged = any(name.endswith("±") for name in columns)
+    columns, distance = table.columns, table.columns["distance (Å)"]
+    elements = {name.quantity: name for name in table.values("at%")}
+    averaged = any(name.of is not None for name in table.headings)
     least = 0.03 * float(columns["atoms"].max(initial=0))
     enough = columns["atoms"] >= (least if averaged else max(20.0, least))
     highest = {
@@ -127,7 +121,7 @@ def figure_proxigram(
     colors = element_colors(list(elements))
     for name, column in elements.items():
         ax = panels[-1] if split and name in minor else panels[0]
-        errors = columns.get(f"{column} ±")
+        errors = table.errors(column)
         if errors is not None and not np.isfinite(errors[enough]).any():
             errors = None
         ax.errorbar(
@@ -165,28 +159,27 @@ def figure_composition(table: Table) -> Figure:
     """
     rows = {str(row["phase"]): row for row in table.rows() if enough_atoms(row)}
     bars: list[str] = [name for name in ("rich", "poor") if name in rows] or ["all"]
-    elements = _elements(list(table.columns), "at%")
+    elements = [name.quantity for name in table.values("at%")]
     units = [
         unit
         for unit in ("wt%", "at%")  # no weights without masses
-        if any(
-            np.isfinite(table.columns[name]).any() for name in _elements(list(table.columns), unit).values()
-        )
+        if any(np.isfinite(table.columns[name]).any() for name in table.values(unit))
     ]
     figure = Figure(figsize=(1.2 + (0.55 + 0.24 * len(elements)) * 2 * len(units), 3.2), layout="constrained")
     for ax, unit in zip(figure.subplots(1, len(units), squeeze=False)[0], units, strict=True):
         step = 0.8 / len(bars)
         top = 0.0
         for k, phase in enumerate(bars):
-            values = np.array([float(rows[phase][f"{name} ({unit})"]) for name in elements])
-            errors = np.array([float(rows[phase].get(f"{name} ({unit}) ±", np.nan)) for name in elements])
+            names = table.values(unit)
+            values = np.array([float(rows[phase][name]) for name in names])
+            errors = np.array([float(rows[phase].get(name.error, np.nan)) for name in names])
             places = np.arange(len(elements)) + (k - (len(bars) - 1) / 2) * step
             ax.bar(places, values, step * 0.94, color=COLOR.get(phase, GRAY), label=phase)
             shown = np.isfinite(errors)
             ax.errorbar(places[shown], values[shown], errors[shown], fmt="none", ecolor=INK, elinewidth=1,
                         capsize=2)  # fmt: skip
             bulk = rows.get(f"{phase} bulk", {})
-            inner = np.array([float(bulk.get(f"{name} ({unit})", np.nan)) for name in elements])
+            inner = np.array([float(bulk.get(name, np.nan)) for name in names])
             ax.plot(places, inner, "D", color="white", markeredgecolor=INK, markersize=4.2,
                     markeredgewidth=0.9, label="bulk" if k == len(bars) - 1 else None)  # fmt: skip
             highest = np.fmax(np.fmax(values, values + np.nan_to_num(errors)), np.nan_to_num(inner))
@@ -195,7 +188,7 @@ def figure_composition(table: Table) -> Figure:
                 if np.isfinite(value):
                     ax.annotate(_short(value), (place, height), (0, 4.5), textcoords="offset points",
                                 ha="center", va="bottom", fontsize=7)  # fmt: skip
-        ax.set_xticks(np.arange(len(elements)), list(elements))
+        ax.set_xticks(np.arange(len(elements)), elements)
         ax.tick_params(axis="x", length=0)
         ax.set_ylim(0, 1.12 * top if top else 1)
         ax.set_ylabel(f"content ({unit})")
@@ -223,7 +216,7 @@ def figure_time_series(table: Table) -> Figure:
     """
     columns = table.columns
     x_name = next((name for name in ("time (ps)", "timestep") if name in columns), "frame")
-    x = np.asarray(columns[x_name], dtype=float)
+    x = columns[x_name].astype(float)
     panels = list(_time_panels(table))
     figure = Figure(figsize=(6.4, 0.55 + 1.1 * len(panels)), layout="constrained")
     style: dict[str, Any] = {"marker": "o", "markersize": 2.4, "linewidth": 1.1}
@@ -231,7 +224,7 @@ def figure_time_series(table: Table) -> Figure:
         figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels, strict=True
     ):
         for name, legend, color in lines:
-            ax.plot(x, np.asarray(columns[name], dtype=float), color=color, label=legend, **style)
+            ax.plot(x, columns[name].astype(float), color=color, label=legend, **style)
         ax.set_ylabel(label, fontsize=8.5)
         if label.startswith("contrast"):
             ax.axhspan(*CLEAR_CONTRAST, color=GRAY, alpha=0.16, linewidth=0, label="uncertain")
@@ -247,34 +240,30 @@ def figure_time_series(table: Table) -> Figure:
 
 def _time_panels(table: Table) -> Iterator[tuple[str, list[tuple[str, str | None, Any]]]]:
     """Label of each panel, and its lines: column, legend, color."""
-
-    def column(start: str) -> str:
-        return next((name for name in table.columns if name.split(" (")[0] == start), "")
-
-    if name := column("phase_contrast"):
+    column = {name.quantity: name for name in table.values(part="")}
+    if name := column.get("phase_contrast"):
         yield "contrast", [(name, None, INK)]
     shares: list[tuple[str, str | None, Any]] = [
-        (column(f"rich_{kind}_fraction"), "atoms" if kind == "atom" else kind, color)
+        (column[f"rich_{kind}_fraction"], "atoms" if kind == "atom" else kind, color)
         for kind, color in (("mass", COLOR["rich"]), ("volume", INK), ("atom", GRAY))
-        if column(f"rich_{kind}_fraction")
+        if f"rich_{kind}_fraction" in column
     ]
     if shares:
         yield "rich fraction", shares
-    if name := column("interface_area"):
+    if name := column.get("interface_area"):
         yield "interface\narea (Å$^2$)", [(name, None, INK)]
-    if name := column("interface_width"):
+    if name := column.get("interface_width"):
         yield "interface\nwidth (Å)", [(name, None, INK)]
     for phase in ("rich", "poor"):
-        names = [name for name in table.columns if name.startswith(f"{phase} ") and name.endswith("(wt%)")]
-        elements = [name.split(" ")[1] for name in names]
-        colors = element_colors(elements)
+        names = table.values("wt%", part=phase)
+        colors = element_colors([name.quantity for name in names])
         highest = [float(np.nanmax(table.columns[name])) for name in names]
         # The main element of a metal would press all others against the axis.
         alone = [value > 60 for value in highest]
         for apart in (True, False):
             lines: list[tuple[str, str | None, Any]] = [
-                (name, element, colors[element])
-                for name, element, main in zip(names, elements, alone, strict=True)
+                (name, name.quantity, colors[name.quantity])
+                for name, main in zip(names, alone, strict=True)
                 if main is apart
             ]
             if lines:
@@ -284,21 +273,20 @@ def _time_panels(table: Table) -> Iterator[tuple[str, list[tuple[str, str | None
 @styled
 def figure_boundary_scan(table: Table) -> Figure:
     """Variance and mean of the rich phase's content against the boundary width (the paper's Fig. 2)."""
-    widths = np.asarray(table.columns["boundary width (Å)"])
-    variance_name = next(name for name in table.columns if name.startswith("variance"))
-    mean_name = variance_name.removeprefix("variance of ").replace("%^2", "%")
+    widths = table.columns["boundary width (Å)"]
+    (mean_name,), (variance_name,) = table.values("wt%"), table.values("wt%^2")
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.plot(widths, table.columns[variance_name], "o-", color=COLOR["poor"], markersize=4)
     upper.set_ylim(0, None)
-    species = mean_name.split(" ")[0]
+    species = mean_name.quantity
     upper.set_ylabel(f"variance of {species}\nin the rich phase (wt%$^2$)")
     best = np.flatnonzero(table.columns["least variance"])
     if len(best):
         for ax in (upper, lower):
             ax.axvline(widths[best[0]], color=INK, linewidth=1, linestyle="--")
         upper.set_title(f"least variance at {widths[best[0]]:.2f} Å")
-    errors = np.nan_to_num(np.asarray(table.columns[f"{mean_name} ±"]))
+    errors = np.nan_to_num(table.columns[mean_name.error])
     lower.errorbar(widths, table.columns[mean_name], errors, color=COLOR["rich"], marker="o", markersize=4,
                    capsize=2)  # fmt: skip
     lower.set_ylabel(f"{species} in the rich\nphase (wt%)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from math import isfinite
@@ -11,32 +11,22 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from phaseseg.display import html_grid, html_number, value_and_error
 from phaseseg.families.segmentation import figures
-from phaseseg.families.segmentation.labels.composition_rows import composition_rows, enough_atoms
+from phaseseg.families.segmentation.labels.composition import ATOMS, COEFFICIENTS, WEIGHT
+from phaseseg.families.segmentation.labels.composition_rows import composition_in, enough_atoms
 from phaseseg.families.segmentation.rules import LabelRule, Rule
 from phaseseg.families.segmentation.slices import figure_slices
-from phaseseg.families.segmentation.trajectory_statistics import Summary, boundary_sentence
+from phaseseg.families.segmentation.trajectory_statistics import TrajectorySummary, boundary_message
 from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
-from phaseseg.io import write_table
-from phaseseg.report import (
-    Picture,
-    duration,
-    html_figure,
-    html_grid,
-    html_number,
-    html_page,
-    html_table,
-    png,
-    value_and_error,
-    write_page,
-    write_parts,
-)
+from phaseseg.report import duration, html_settings, html_tiles
+from phaseseg.report import write_report as write_any_report
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is to be told about a labeled file.
+    """What a page shows of a labeled file.
 
     summary : of all frames
     rule : how they were labeled
@@ -47,7 +37,7 @@ class Report:
     seconds : time that labeling took, optional
     """
 
-    summary: Summary
+    summary: TrajectorySummary
     rule: Rule
     frame: Frame
     fields: Fields
@@ -115,7 +105,7 @@ def report_figures(report: Report) -> Iterator[tuple[str, str, Figure]]:
         )
 
 
-def _bars(summary: Summary) -> str:
+def _bars(summary: TrajectorySummary) -> str:
     return " Bars are standard errors by block averaging." if len(summary) > 1 else ""
 
 
@@ -138,24 +128,25 @@ def write_report(directory: str | os.PathLike[str], report: Report) -> Path:
     OutputError
         If something cannot be written. Every file is whole or not there.
     """
-    pictures = [(name, caption, png(figure)) for name, caption, figure in report_figures(report)]
     tables = report_tables(report)
-    folder = write_parts(directory, pictures, tables)
-    write_table(folder / "tables.json", tables)
-    return write_page(folder, _page(report, tables, pictures))
+    return write_any_report(
+        directory, title=f"Phases of {report.source}", lead=_lead(report), figures=report_figures(report),
+        tables=tables, sections=lambda shown: _sections(report, tables, shown),
+        messages=report.summary.messages, above=html_tiles(_tiles(tables["scalars"], len(report.summary))),
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------- page
 
 
-def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[Picture]) -> str:
-    shown = {name: html_figure(name, caption, picture) for name, caption, picture in pictures}
-    sections = [
-        ("Composition", _composition(tables["composition"]) + shown.pop("composition")),
-        ("Where the phases are", shown.pop("slices") + shown.pop("histogram")),
-    ]
+def _sections(
+    report: Report, tables: Mapping[str, Table], shown: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    contents = [composition_in(tables["composition"], unit) for unit in (WEIGHT, ATOMS)]
+    yield "Composition", "<br>".join(one.html() for one in contents if len(one)) + shown["composition"]
+    yield "Where the phases are", shown["slices"] + shown["histogram"]
     if "proxigram" in shown:
-        sections.append(("The interface", shown.pop("proxigram")))
+        yield "The interface", shown["proxigram"]
     if "partition" in tables:
         note = (
             "<p>Content of the rich over that of the poor phase: the mean of the frames, and the quotient of "
@@ -163,24 +154,16 @@ def _page(report: Report, tables: Mapping[str, Table], pictures: Sequence[Pictur
             if len(report.summary) > 1
             else "<p>Content of the rich over that of the poor phase.</p>"
         )
-        sections.append(("Partition coefficients", note + html_table(_shown_partition(tables))))
+        yield "Partition coefficients", note + _shown_partition(tables).html()
     if "domains" in tables:
-        sections.append(("Rich domains", html_table(tables["domains"])))
+        yield "Rich domains", tables["domains"].html()
     if "time_series" in shown:
-        sections.append(("Along the trajectory", shown.pop("time_series")))
+        yield "Along the trajectory", shown["time_series"]
     if report.boundary_scan is not None:
-        text = boundary_sentence(report.boundary_scan)
-        scan = shown.pop("boundary_scan") + html_table(report.boundary_scan)
-        sections.append(("Boundary width", f"<p>{text}</p>{scan}"))
-    sections.append(("All numbers", _scalars(tables["scalars"])))
-    sections.append(("How it was labeled", _rule(report)))
-    return html_page(
-        f"Phases of {report.source}",
-        _lead(report),
-        sections,
-        messages=report.summary.messages,
-        above=_highlights(tables["scalars"], len(report.summary)),
-    )
+        scan = shown["boundary_scan"] + report.boundary_scan.html()
+        yield "Boundary width", f"<p>{boundary_message(report.boundary_scan)}</p>{scan}"
+    yield "All numbers", _scalars(tables["scalars"])
+    yield "How it was labeled", _rule(report)
 
 
 def _lead(report: Report) -> str:
@@ -192,11 +175,11 @@ def _lead(report: Report) -> str:
     return f"{text}; the rich phase is rich in {escape(' + '.join(report.rule.species))}."
 
 
-def _highlights(scalars: Table, n_frames: int) -> str:
+def _tiles(scalars: Table, n_frames: int) -> Iterator[tuple[str, str]]:
     rows = {row["name"]: row for row in scalars.rows()}
     share = rows["two_phase_share"]["mean"]
     verdict = ("two phases" if share else "one phase") if n_frames == 1 else f"{share:.0%} of the frames"
-    tiles = [(verdict, "verdict" if n_frames == 1 else "of the frames have two phases")]
+    yield verdict, "verdict" if n_frames == 1 else "of the frames have two phases"
     for name, label in (
         ("phase_contrast", "contrast"),
         ("rich_mass_fraction", "rich mass fraction"),
@@ -209,26 +192,12 @@ def _highlights(scalars: Table, n_frames: int) -> str:
     ):
         row = rows.get(name)
         if row and isfinite(row["mean"]):
-            tiles.append((f"{value_and_error(row['mean'], row['mean ±'])} {_html_unit(row['unit'])}", label))
-    items = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
-    return f'<ul class="numbers">{items}</ul>'
+            yield f"{value_and_error(row['mean'], row['mean ±'])} {_unit(row['unit'])}", label
 
 
-def _html_unit(unit: str) -> str:
-    return "" if " or " in unit else escape(unit).replace("^2", "²").replace("^3", "³").replace("^-3", "⁻³")
-
-
-def _composition(table: Table) -> str:
-    parts = []
-    for unit, kind in (("wt%", "mass"), ("at%", "atoms")):
-        rows = composition_rows(table, unit)
-        if rows:
-            header = ["phase", f"share of {kind}", *(f"{name} ({unit})" for name in list(rows[0])[2:])]
-            cells = [
-                [escape(row["phase"]), *(html_number(*row[name]) for name in list(row)[1:])] for row in rows
-            ]
-            parts.append(html_grid(header, cells))
-    return "<br>".join(parts)
+def _unit(unit: str) -> str:
+    """A unit with its powers set high."""
+    return unit.replace("^2", "²").replace("^3", "³").replace("^-3", "⁻³")
 
 
 def _shown_partition(tables: Mapping[str, Table]) -> Table:
@@ -237,7 +206,8 @@ def _shown_partition(tables: Mapping[str, Table]) -> Table:
     table = tables["partition"]
     if {"rich bulk", "poor bulk"} <= shown:
         return table
-    return Table(table.title, {name: v for name, v in table.columns.items() if "bulk" not in name})
+    bulk = [one.column for one in COEFFICIENTS if one.rich == "rich bulk"]
+    return table.without(*(name for column in bulk for name in (column, f"{column} of means")))
 
 
 def _scalars(table: Table) -> str:
@@ -268,13 +238,7 @@ def _rule(report: Report) -> str:
         values["voxel"] = report.rule.voxel_size
     if report.average is not None:
         values["average"] = f"±{report.average:g} ps"
-    cells = []
-    for name, value in values.items():
-        if isinstance(value, (tuple, list)):
-            value = ", ".join(value)
-        unit = _RULE_UNITS.get(name, "")
-        if name == report.rule.level_name and not isinstance(value, str):
-            unit = _html_unit(report.rule.unit)
-        text = f"{value:g}" if isinstance(value, float) else str(value)
-        cells.append([f"<code>{escape(name)}</code>", f"{escape(text)} {unit}".rstrip()])
-    return html_grid(["parameter", "value"], cells)
+    units = dict(_RULE_UNITS)
+    if not isinstance(values.get(report.rule.level_name, ""), str):
+        units[report.rule.level_name] = _unit(report.rule.unit)
+    return html_settings(values, units)

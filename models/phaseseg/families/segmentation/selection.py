@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.comparison import as_table, cases_of, compare
+from phaseseg.families.segmentation.comparison import cases_of, compare
 from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.methods import Prediction, WeakLabels
 from phaseseg.families.segmentation.model import SegmentationModel
@@ -127,7 +127,7 @@ def select_frames(
 
 def choice_table(choices: Sequence[Choice]) -> Table:
     """One row a chosen frame, the first choice first."""
-    return as_table(
+    return Table.of_rows(
         "Frames to label next",
         [
             {
@@ -215,7 +215,7 @@ def learning_curve(
                     progress(f"seed {seed}, {how}: {len(chosen)} frames")
                 model = fit([pool[k] for k in chosen], seed)
                 judge(model, how, seed, len(chosen))
-    return as_table("Learning curve", rows)
+    return Table.of_rows("Learning curve", rows)
 
 
 def _two(error: float, macro: float) -> dict[str, float]:

@@ -2,126 +2,59 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.families.segmentation.labels.composition import element_masses, fit_interface
-from phaseseg.families.segmentation.labels.weak_labels import label_frame
+from phaseseg.families.segmentation.fields import DENSITY
+from phaseseg.families.segmentation.labels.composition import (
+    ATOMS,
+    COEFFICIENTS,
+    DISTANCE,
+    WEIGHT,
+    element_masses,
+    fit_interface,
+)
+from phaseseg.families.segmentation.labels.composition_rows import composition_in
+from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, rule_or_options
 from phaseseg.families.segmentation.rules import LabelRule, Rule
-from phaseseg.fields import Fields, Table
+from phaseseg.fields import Column, Fields, Message, MessageCounter, Table
 from phaseseg.frame import Frame
+from phaseseg.report import TextTable
 from phaseseg.specs import FIELD_SPECS
+from phaseseg.statistics import WeightedMean, block_error, weighted_mean
 
 FEW_INDEPENDENT = 10
-"""Below so many independent samples an error bar is itself too small, and a sentence says so."""
+"""With fewer independent frames than this an error bar is itself too small, and a message says so."""
 
-_MIN_BLOCKS = 4
-
-
-class BlockError(NamedTuple):
-    """Mean of a correlated series, its standard error and the statistical inefficiency."""
-
-    mean: float
-    standard_error: float
-    inefficiency: float
+MEAN, ATOM_COUNT = Column("mean"), Column("atoms")
+PHASE_COLORS = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki3"}
+"""Colors of the rows on a terminal."""
 
 
-def block_error(values: ArrayLike) -> BlockError:
-    """Mean of a correlated series and its standard error by block averaging.
-
-    The series is cut into blocks of B = 1, 2, 4 ... values; the spread of the block means gives the
-    standard error s(B), which grows with B until blocks are independent. The block is the shortest with
-    B^3 > 2 n [s(B) / s(1)]^4, where what is still missing of the error equals the noise of s(B); where
-    the series is too short for that, the largest s(B) of at least four blocks, which is a lower bound.
-    An error below s(1) is noise of few blocks and not believed. The statistical inefficiency
-    g = [s(B) / s(1)]^2 says how many values count as one: n / g are independent.
-
-    Parameters
-    ----------
-    values : (n,) float64
-        At even intervals of time. Values that are not finite are dropped.
-
-    Returns
-    -------
-    BlockError
-        Mean and error in the unit of the values. No value: three NaN; one value: error and inefficiency
-        NaN; a constant: error 0, inefficiency 1.
-
-    References
-    ----------
-    H. Flyvbjerg and H. G. Petersen, J. Chem. Phys. 91, 461 (1989), DOI 10.1063/1.457480; choice of the
-    block: R. M. Lee et al., Phys. Rev. E 83, 066706 (2011), DOI 10.1103/PhysRevE.83.066706.
-
-    Examples
-    --------
-    >>> block_error([1.0, 3.0, 1.0, 3.0]).mean
-    2.0
-    """
-    series = np.asarray(values, dtype=np.float64).ravel()
-    series = series[np.isfinite(series)]
-    n = len(series)
-    if n == 0:
-        return BlockError(np.nan, np.nan, np.nan)
-    mean = float(series.mean())
-    if n == 1:
-        return BlockError(mean, np.nan, np.nan)
-    plain = float(series.std(ddof=1) / np.sqrt(n))
-    if plain <= 1e-14 * abs(mean):  # rounding of a constant
-        return BlockError(mean, 0.0, 1.0)
-    largest, length = plain, 1
-    while n // length >= _MIN_BLOCKS:
-        n_blocks = n // length
-        blocks = series[: n_blocks * length].reshape(n_blocks, length).mean(axis=1)
-        error = max(plain, float(blocks.std(ddof=1) / np.sqrt(n_blocks)))
-        if length**3 > 2 * n * (error / plain) ** 4:
-            return BlockError(mean, error, (error / plain) ** 2)
-        largest = max(largest, error)
-        length *= 2
-    return BlockError(mean, largest, (largest / plain) ** 2)
-
-
-class _Weighted(NamedTuple):
-    """A weighted mean, and how much each frame pulls at it: the error of their mean is that of the mean."""
-
-    mean: float
-    pulls: NDArray[np.float64]
-
-    @property
-    def error(self) -> float:
-        return block_error(self.pulls).standard_error
-
-
-def _weighted(values: NDArray[np.float64], weights: NDArray[np.float64]) -> _Weighted:
-    """Mean of `values` by `weights`; frames without a value or weight pull at nothing."""
-    counted = np.isfinite(values) & (weights > 0)
-    weights = np.where(counted, weights, 0.0)
-    if not counted.any():
-        return _Weighted(np.nan, np.full(len(values), np.nan))
-    mean = float(weights @ np.where(counted, values, 0.0) / weights.sum())
-    return _Weighted(mean, weights * (np.where(counted, values, mean) - mean) / weights.mean())
-
-
-class Summary:
-    """What a trajectory of labeled frames amounts to; a single frame is a trajectory of one.
+class TrajectorySummary:
+    """Means over the labeled frames of a trajectory, with their errors; one frame is a trajectory of one.
 
     Only numbers are kept of a frame, so memory stays small for any number of atoms. Errors are standard
     errors of the mean by `block_error`; they are NaN for a single frame.
 
-    rule : how the frames are labeled: gives the unit of the cut, and the species whose mean profile across
-        the interface is fitted
+    Parameters
+    ----------
+    rule : by which the frames are labeled, default `LabelRule()`; it gives the unit of the cut, and the
+        species whose mean profile across the interface is fitted
+    source : name of the trajectory, for headings
     """
 
-    def __init__(self, rule: Rule | None = None) -> None:
+    def __init__(self, rule: Rule | None = None, source: str = "") -> None:
         self.rule: Rule = rule or LabelRule()
+        self.source = source
         self._scalars: list[dict[str, float]] = []
-        self._composition: list[dict[str, dict[str, float]]] = []
-        self._partition: list[dict[str, dict[str, float]]] = []
-        self._proxigrams: list[Mapping[str, NDArray[Any]]] = []
-        self._messages: dict[str, list[str]] = {}
+        self._composition: list[dict[str, dict[Column, float]]] = []
+        self._partition: list[dict[str, dict[Column, float]]] = []
+        self._proxigrams: list[Mapping[Column, NDArray[Any]]] = []
+        self._messages = MessageCounter()
         self._elements: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -138,37 +71,37 @@ class Summary:
         self._composition.append(_by(fields.get("composition"), "phase"))
         self._partition.append(_by(fields.get("partition"), "element"))
         proxigram = fields.get("proxigram")
-        self._proxigrams.append({} if proxigram is None else proxigram.columns)
-        for sentence in fields.messages:
-            # Sentences of many frames differ in their numbers only: they are told once.
-            kind = re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", sentence)
-            self._messages.setdefault(kind, []).append(sentence)
+        self._proxigrams.append({} if proxigram is None else dict(_headed(proxigram)))
+        self._messages.add(fields.messages)
 
     @property
-    def messages(self) -> tuple[str, ...]:
-        """The sentences of all frames, those that differ in numbers only told once, and our own."""
-        n_frames = len(self)
-        told = tuple(
-            sentence[0]
-            if n_frames == 1
-            else f"{len(sentence)} of {n_frames} frames, the first: {sentence[0]}"
-            for sentence in self._messages.values()
-        )
-        return (*told, *self._own_messages())
+    def messages(self) -> tuple[Message, ...]:
+        """The messages of all frames, one for each code, and one where frames are too few."""
+        return (*self._messages.messages(), *self._few_frames())
 
-    def _own_messages(self) -> tuple[str, ...]:
+    def _few_frames(self) -> tuple[Message, ...]:
         n_cut = sum(self._cut())
         if n_cut < 2:
             return ()
         inefficiency = block_error(self._series("rich_mass_fraction")).inefficiency
         if not n_cut / inefficiency < FEW_INDEPENDENT:
             return ()
-        sentence = (
+        text = (
             f"The {n_cut} frames amount to about {max(1, round(n_cut / inefficiency))} independent ones "
             f"(statistical inefficiency {inefficiency:.0f} of the rich mass fraction): "
             "take the error bars as lower bounds."
         )
-        return (sentence,)
+        return (Message(text, "few-independent-frames"),)
+
+    def shown(self) -> Iterator[TextTable]:
+        """The composition by weight and by atoms, as a terminal shows it."""
+        n = len(self)
+        what = f"mean ± standard error of {n} frames" if n > 1 else "1 frame"
+        for unit in (WEIGHT, ATOMS):
+            table = composition_in(self.tables()["composition"], unit)
+            if len(table):
+                styles = [PHASE_COLORS.get(phase) for phase in table.columns["phase"].tolist()]
+                yield TextTable.of_table(table, f"{self.source}, {unit} ({what})", styles=styles)
 
     def _cut(self) -> NDArray[np.bool_]:
         """Which frames have two labeled phases, by the verdict or on demand."""
@@ -204,20 +137,19 @@ class Summary:
     def _composition_table(self) -> Table:
         rows = []
         for phase in dict.fromkeys(phase for frame in self._composition for phase in frame):
-            atoms = self._of_phase(phase, "atoms")
+            atoms = self._of_phase(phase, ATOM_COUNT)
             if not np.nansum(atoms):
                 continue
             row: dict[str, Any] = {"phase": phase, "frames": int((atoms > 0).sum())}
             for column in self._composition[0][phase]:
-                if column.endswith("%)"):
-                    content = self._content(phase, column)
-                    row[column], row[f"{column} ±"] = content.mean, content.error
+                if column.unit in (WEIGHT, ATOMS):
+                    row[column], row[column.error] = _mean_and_error(self._content(phase, column))
                 else:
-                    row[column], row[f"{column} ±"], _ = block_error(self._of_phase(phase, column))
+                    row[column], row[column.error], _ = block_error(self._of_phase(phase, column))
             rows.append(row)
-        return _table("Composition", rows)
+        return Table.of_rows("Composition", rows)
 
-    def _of_phase(self, phase: str, column: str) -> NDArray[np.float64]:
+    def _of_phase(self, phase: str, column: Column) -> NDArray[np.float64]:
         """(n,) of the frames that were cut; of every frame for the phase "all"."""
         return np.array(
             [
@@ -227,107 +159,106 @@ class Summary:
             ]
         )
 
-    def _content(self, phase: str, column: str) -> _Weighted:
-        by = "mass fraction" if column.endswith("(wt%)") else "atoms"
-        return _weighted(self._of_phase(phase, column), self._of_phase(phase, by))
+    def _content(self, phase: str, column: Column) -> WeightedMean:
+        by = Column("mass fraction") if column.unit == WEIGHT else ATOM_COUNT
+        return weighted_mean(self._of_phase(phase, column), self._of_phase(phase, by))
 
     def _partition_table(self) -> Table:
         frames = [frame for frame, use in zip(self._partition, self._cut(), strict=True) if use]
         rows = []
         for element in dict.fromkeys(name for frame in frames for name in frame):
             row: dict[str, Any] = {"element": element}
-            for column in frames[0].get(element, {}):
+            for column, rich_phase, poor_phase, unit in COEFFICIENTS:
+                if column not in frames[0].get(element, {}):
+                    continue
                 values = np.array([frame.get(element, {}).get(column, np.nan) for frame in frames])
                 # One frame whose poor phase lacks the element makes the mean infinite: not to be hidden.
                 mean, error, _ = block_error(values)
                 infinite = bool(np.isinf(values).any())
-                row[column], row[f"{column} ±"] = (np.inf, np.nan) if infinite else (mean, error)
-                bulk = " bulk" if "bulk" in column else ""
-                content = f"{element} ({'at' if '(at)' in column else 'wt'}%)"
-                rich, poor = (self._content(f"{phase}{bulk}", content) for phase in ("rich", "poor"))
+                row[column], row[column.error] = (np.inf, np.nan) if infinite else (mean, error)
+                rich, poor = (
+                    self._content(phase, Column(element, unit)) for phase in (rich_phase, poor_phase)
+                )
                 with np.errstate(divide="ignore", invalid="ignore"):
                     ratio = np.float64(rich.mean) / poor.mean
                     pulls = (rich.pulls - ratio * poor.pulls) / poor.mean
-                row[f"{column} of means"] = float(ratio)
-                row[f"{column} of means ±"] = block_error(pulls).standard_error
+                of_means = Column(f"{column} of means")
+                row[of_means] = float(ratio)
+                row[of_means.error] = block_error(pulls).standard_error
             rows.append(row)
-        return _table("Partition coefficients", rows)
+        return Table.of_rows("Partition coefficients", rows)
 
     def _unit(self, name: str) -> str:
         if name not in FIELD_SPECS:
             return "ps" if name == "time" else ""
-        return self.rule.unit if name.startswith("threshold") else FIELD_SPECS[name].unit
+        unit = FIELD_SPECS[name].unit
+        return self.rule.unit if unit == DENSITY else unit
 
     def _scalar_table(self) -> Table:
-        rows = []
-        for name in dict.fromkeys(name for row in self._scalars for name in row if name in FIELD_SPECS):
-            spec, values = FIELD_SPECS[name], self._series(name)
-            mean, error, inefficiency = block_error(values)
+        rows: list[dict[str, Any]] = []
+
+        def put(name: str, title: str, unit: str, numbers: Sequence[float], n_frames: int) -> None:
+            mean, error, inefficiency = numbers
             rows.append(
-                {"name": name, "title": spec.title, "unit": self._unit(name), "mean": mean, "mean ±": error,
-                 "statistical inefficiency": inefficiency, "frames": int(np.isfinite(values).sum())}
+                {"name": name, "title": title, "unit": unit, MEAN: mean, MEAN.error: error,
+                 "statistical inefficiency": inefficiency, "frames": n_frames}
             )  # fmt: skip
+
+        for name in dict.fromkeys(name for row in self._scalars for name in row if name in FIELD_SPECS):
+            values = self._series(name)
+            n_frames = int(np.isfinite(values).sum())
+            put(name, FIELD_SPECS[name].title, self._unit(name), block_error(values), n_frames)
         if rows:
             if len(self) > 1:
-                mean, error = self._mean_profile_width()
                 title = "Interface width of the mean profile"
-                rows.append(
-                    {"name": "mean_profile_width", "title": title, "unit": "Å", "mean": mean,
-                     "mean ±": error, "statistical inefficiency": np.nan, "frames": len(self)}
-                )  # fmt: skip
-            mean, error, inefficiency = block_error((self._series("n_phases") == 2).astype(float))
-            rows.append(
-                {"name": "two_phase_share", "title": "Share of frames of two phases", "unit": "",
-                 "mean": mean, "mean ±": error, "statistical inefficiency": inefficiency, "frames": len(self)}
-            )  # fmt: skip
-        return _table("Numbers of the frames", rows)
+                put("mean_profile_width", title, "Å", (*self._mean_profile_width(), np.nan), len(self))
+            two = block_error((self._series("n_phases") == 2).astype(float))
+            put("two_phase_share", "Share of frames of two phases", "", two, len(self))
+        return Table.of_rows("Numbers of the frames", rows)
 
     def _time_table(self) -> Table:
         columns: dict[str, NDArray[Any]] = {"frame": np.arange(len(self))}
         for name in dict.fromkeys(name for row in self._scalars for name in row):
             values = self._series(name)
             if np.isfinite(values).any():
-                unit = self._unit(name)
                 whole = np.isfinite(values).all() and (
                     name == "timestep" or (name in FIELD_SPECS and FIELD_SPECS[name].kind == "count")
                 )
-                columns[f"{name} ({unit})" if unit else name] = values.astype(np.int64) if whole else values
+                columns[Column(name, self._unit(name))] = values.astype(np.int64) if whole else values
         for phase in ("rich", "poor"):
             for element in self._elements:
-                column = f"{element} (wt%)"
+                column = Column(element, WEIGHT)
                 values = np.array([frame.get(phase, {}).get(column, np.nan) for frame in self._composition])
                 if np.isfinite(values).any():
-                    columns[f"{phase} {column}"] = values
+                    columns[Column(element, WEIGHT, part=phase)] = values
         return Table("Time series", columns)
 
-    def _profiles(self) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    def _profiles(self) -> tuple[NDArray[np.float64], dict[Column, NDArray[np.float64]]]:
         """Distances (n_bins,), and each column as (n_frames, n_bins), NaN where a frame has no atoms."""
-        distance = "distance (Å)"
-        filled = [frame for frame in self._proxigrams if len(frame.get(distance, ()))]
+        filled = [frame for frame in self._proxigrams if len(frame.get(DISTANCE, ()))]
         if not filled:
             return np.empty(0), {}
         # Frames may end at different distances; equal distances are equal but for rounding.
-        bins = [np.round(np.asarray(frame[distance], dtype=float), 6) for frame in filled]
+        bins = [np.round(np.asarray(frame[DISTANCE], dtype=float), 6) for frame in filled]
         centers = np.unique(np.concatenate(bins))
-        names = dict.fromkeys(name for frame in filled for name in frame if name != distance)
+        names = dict.fromkeys(name for frame in filled for name in frame if name != DISTANCE)
         profiles = {name: np.full((len(filled), len(centers)), np.nan) for name in names}
         for row, (frame, places) in enumerate(zip(filled, bins, strict=True)):
             for name, values in frame.items():
-                if name != distance:
+                if name != DISTANCE:
                     profiles[name][row, np.searchsorted(centers, places)] = values
-        profiles["atoms"] = np.nan_to_num(profiles["atoms"])
+        profiles[ATOM_COUNT] = np.nan_to_num(profiles[ATOM_COUNT])
         return centers, profiles
 
     def _proxigram_table(self) -> Table:
         centers, profiles = self._profiles()
         if not profiles:
             return Table("Proxigram", {})
-        atoms = profiles.pop("atoms")
-        columns: dict[str, NDArray[Any]] = {"distance (Å)": centers, "atoms": atoms.mean(axis=0)}
+        atoms = profiles.pop(ATOM_COUNT)
+        columns: dict[str, NDArray[Any]] = {DISTANCE: centers, ATOM_COUNT: atoms.mean(axis=0)}
         for name, values in profiles.items():
-            results = [_weighted(*pair) for pair in zip(values.T, atoms.T, strict=True)]
-            columns[name] = np.array([result.mean for result in results])
-            columns[f"{name} ±"] = np.array([result.error for result in results])
+            results = [weighted_mean(*pair) for pair in zip(values.T, atoms.T, strict=True)]
+            columns[name], columns[name.error] = np.array([_mean_and_error(one) for one in results]).T
         return Table("Proxigram", columns)
 
     def _mean_profile_width(self) -> tuple[float, float]:
@@ -336,10 +267,10 @@ class Summary:
         Other than the mean of the frames' own widths it is not biased by their noise.
         """
         centers, profiles = self._profiles()
-        names = [f"{name} (at%)" for name in self.rule.species if f"{name} (at%)" in profiles]
+        names = [name for name in (Column(one, ATOMS) for one in self.rule.species) if name in profiles]
         if not names:
             return np.nan, np.nan
-        atoms = profiles["atoms"]
+        atoms = profiles[ATOM_COUNT]
         chosen = np.nan_to_num(sum(profiles[name] for name in names)) * atoms / 100
 
         def width(rows: NDArray[np.int64]) -> float:
@@ -357,19 +288,36 @@ class Summary:
         return width(everything), float(error)
 
 
-def _by(table: Table | None, key: str) -> dict[str, dict[str, float]]:
+def _mean_and_error(content: WeightedMean) -> tuple[float, float]:
+    return content.mean, content.error
+
+
+def _headed(table: Table) -> Iterator[tuple[Column, NDArray[Any]]]:
+    return ((name, table.columns[name]) for name in table.headings)
+
+
+def _by(table: Table | None, key: str) -> dict[str, dict[Column, float]]:
     """Rows of a table under their name in column `key`, with its columns of numbers."""
     if table is None:
         return {}
     return {
-        str(row[key]): {name: float(value) for name, value in row.items() if isinstance(value, (int, float))}
+        row[key]: {name: float(row[name]) for name in table.headings if isinstance(row[name], (int, float))}
         for row in table.rows()
     }
 
 
-def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return Table(title, {name: np.array([row.get(name, np.nan) for row in rows]) for name in names})
+def summarize(
+    frames: Iterable[Frame], rule: LabelRule | None = None, *, average: float | None = None, **options: Any
+) -> TrajectorySummary:
+    """Label all frames of a trajectory and put the results together.
+
+    frames, rule, average, options : as for `label_trajectory`
+    """
+    rule = rule_or_options(rule, options)
+    summary = TrajectorySummary(rule)
+    for frame, fields in label_trajectory(frames, rule, average=average):
+        summary.add(frame, fields)
+    return summary
 
 
 # ------------------------------------------------------------------------------- boundary width
@@ -377,6 +325,9 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 BOUNDARY_WIDTHS = np.arange(0.0, 4.1, 0.34)
 """Widths that are tried, Å: whole steps of 0.34 Å, as in the paper, up to 4.08 Å."""
+
+
+WIDTH, VARIANCE = Column("boundary width", "Å"), f"{WEIGHT}^2"
 
 
 class BoundaryScan:
@@ -436,13 +387,14 @@ class BoundaryScan:
         if usable.any():
             best[np.argmin(np.where(usable, variance, np.inf))] = True
         name = "+".join(self.species)
+        content = Column(name, WEIGHT)
         return Table(
             f"Rich phase against the boundary width: {name}",
             {
-                "boundary width (Å)": self.widths,
-                f"{name} (wt%)": np.array([result.mean for result in results]),
-                f"{name} (wt%) ±": np.array([result.standard_error for result in results]),
-                f"variance of {name} (wt%^2)": variance,
+                WIDTH: self.widths,
+                content: np.array([result.mean for result in results]),
+                content.error: np.array([result.standard_error for result in results]),
+                Column(f"variance of {name}", VARIANCE): variance,
                 "frames": n_frames,
                 "least variance": best,
             },
@@ -481,28 +433,26 @@ def boundary_width_scan(
     return scan.table()
 
 
-def boundary_sentence(table: Table) -> str:
+def boundary_message(table: Table) -> Message:
     """What a table by `boundary_width_scan` says, and how far it can be trusted."""
     best = best_boundary_width(table)
     if best is None:
-        return "Too few frames of two phases to choose a boundary width."
-    variance = table.columns[next(name for name in table.columns if name.startswith("variance"))]
+        return Message("Too few frames of two phases to choose a boundary width.", "no-boundary-width")
+    variance = table.columns[table.values(VARIANCE)[0]]
     n_frames = int(table.columns["frames"][0])
     # The variance of n values is known to sqrt(2 / (n - 1)) of itself.
     alike = variance <= np.nanmin(variance[table.columns["least variance"]]) * (
         1 + np.sqrt(2 / (n_frames - 1))
     )
-    widths = table.columns["boundary width (Å)"][alike]
-    sentence = f"The content of the rich phase varies least at a boundary width of {best:.2f} Å"
-    if len(widths) == 1:
-        return f"{sentence}."
-    return (
-        f"{sentence}; {n_frames} frames do not tell it from "
-        f"{', '.join(f'{width:.2f}' for width in widths if width != best)} Å."
-    )
+    widths = table.columns[WIDTH][alike]
+    text = f"The content of the rich phase varies least at a boundary width of {best:.2f} Å"
+    if len(widths) > 1:
+        others = ", ".join(f"{width:.2f}" for width in widths if width != best)
+        text += f"; {n_frames} frames cannot distinguish it from {others} Å"
+    return Message(f"{text}.", "boundary-width")
 
 
 def best_boundary_width(table: Table) -> float | None:
     """The width of least variance, Å, of a table by `boundary_width_scan`; None where there is none."""
     best = np.flatnonzero(table.columns["least variance"])
-    return float(table.columns["boundary width (Å)"][best[0]]) if len(best) else None
+    return float(table.columns[WIDTH][best[0]]) if len(best) else None

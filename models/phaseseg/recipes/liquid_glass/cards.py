@@ -61,7 +61,6 @@ from phaseseg.families.liquid_glass.evaluation_figures import (
     figure_transfer,
 )
 from phaseseg.families.liquid_glass.settings import GlassConfig
-from phaseseg.families.liquid_glass.transition.regression import Bootstrap
 from phaseseg.recipes.cards import (
     cell,
     markdown,
@@ -81,6 +80,7 @@ from phaseseg.recipes.liquid_glass.datasets import (
     read_configurations,
     six_sets,
 )
+from phaseseg.statistics import Bootstrap
 from phaseseg.version import __version__
 
 ROOT = Path(__file__).resolve().parents[3]

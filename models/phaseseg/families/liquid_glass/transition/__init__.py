@@ -1,12 +1,11 @@
 """The glass transition in the structural metrics: regression, tests, findings and a report."""
 
-from phaseseg.families.liquid_glass.transition.analysis import (
+from phaseseg.families.liquid_glass.transition.analysis import analyze_transition, energy_crossing
+from phaseseg.families.liquid_glass.transition.result import (
     Break,
     EnergyCrossing,
     MetricTransition,
     Transition,
-    analyze_transition,
-    energy_crossing,
 )
 
 __all__ = [

@@ -5,7 +5,7 @@ Works on a table with a row a frame, as `phaseseg metrics` writes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite, nan, sqrt
 from typing import Any
@@ -13,75 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.families.liquid_glass.transition.findings import conclusions
-from phaseseg.families.liquid_glass.transition.regression import (
-    NO_INTERVAL,
-    Bootstrap,
-    Floats,
-    Interval,
-    Regression,
-    TwoLines,
-    break_scan,
-    slope_change,
-    two_lines,
+from phaseseg.families.liquid_glass.transition.findings import findings
+from phaseseg.families.liquid_glass.transition.result import (
+    ENERGIES,
+    METRICS,
+    Break,
+    EnergyCrossing,
+    MetricTransition,
+    Transition,
 )
-from phaseseg.fields import Table
+from phaseseg.fields import Message, Table
+from phaseseg.statistics import NO_INTERVAL, Bootstrap, Floats, TwoLines, break_scan, slope_change, two_lines
 
-METRICS = {
-    "n_disjoint_graphs": "disjoint graphs",
-    "n_bb_edges": "B–B edges",
-    "n_isolated_a": "isolated A",
-}
-"""The three counts, and how sentences and figures call them."""
-
-PER_PARTICLE = {
-    "n_disjoint_graphs": "disjoint_graphs_per_particle",
-    "n_bb_edges": "bb_edges_per_particle",
-    "n_isolated_a": "isolated_a_per_particle",
-}
 MOST_TEMPERATURES = 60
-ENERGIES = ("inherent_energy", "potential_energy")
-
-
-@dataclass(frozen=True)
-class Break:
-    """Where one line becomes another, with the spread over resampled runs.
-
-    lines : the fit
-    interval : of the temperature of the break; its p means nothing
-    residual, line_residual, parabola_residual : weighted sums of squares about two lines that meet (four
-        coefficients), one line (two) and a parabola (three)
-    """
-
-    lines: TwoLines
-    interval: Interval
-    residual: float
-    line_residual: float
-    parabola_residual: float
-
-
-@dataclass(frozen=True)
-class EnergyCrossing:
-    """T_g of the inherent-structure energy; see `energy_crossing`.
-
-    temperature : T_g
-    interval : over resampled runs
-    lines : glass below, liquid above
-    lowest, highest : temperatures that the lines were fitted to
-    others : T_g for other reaches of the liquid's line, by reach
-    """
-
-    temperature: float
-    interval: Interval
-    lines: TwoLines
-    lowest: float
-    highest: float
-    others: Mapping[float, float]
-
-
 REACH = 2.0
-"""The line of the liquid is fitted up to so many T_g: further up its energy bends to a plateau."""
-
+"""The line of the liquid is fitted up to this multiple of T_g: above it the energy bends to a plateau."""
 OTHER_REACHES = (1.5, 3.0)
 
 
@@ -210,178 +156,6 @@ def _crossing(
 # ----------------------------------------------------------------------------------- analysis
 
 
-@dataclass(frozen=True, eq=False)
-class MetricTransition:
-    """One metric against temperature.
-
-    name : of its column
-    mean, error : (n_temperatures,) float64, over runs
-    n_runs : (n_temperatures,) int64
-    fit, square : Eq. 12 at T_g, and with T^2; None where there is no T_g or too little data
-    scan : Eq. 12 at every possible T_g
-    break_ : the best two lines that meet
-    rise : the largest rise on cooling: from which temperature to which, by how much and with what error
-    """
-
-    name: str
-    temperature: Floats
-    mean: Floats
-    error: Floats
-    n_runs: NDArray[np.int64]
-    fit: Regression | None
-    square: Regression | None
-    scan: list[Regression]
-    square_scan: list[Regression]
-    break_: Break | None
-    rise: tuple[float, float, float, float]
-
-    @property
-    def title(self) -> str:
-        return METRICS[self.name]
-
-    @property
-    def falls(self) -> bool:
-        """Whether it is lower in the cold than in the heat, and no rise on cooling exceeds its error."""
-        lower = bool(self.mean[0] < self.mean[-1])
-        return lower and not self.rises
-
-    @property
-    def rises(self) -> bool:
-        """Whether it rises somewhere on cooling, by more than three standard errors where there are any."""
-        _, _, by, error = self.rise
-        return by > 0 and (by > 3 * error if isfinite(error) else by > 0.1 * float(np.ptp(self.mean)))
-
-
-@dataclass(frozen=True, eq=False)
-class Transition:
-    """What a table of metrics says of the glass transition; see `analyze_transition`.
-
-    runs : names of the runs
-    n_rows : rows that were used
-    n_atoms : of every row, or None where they differ
-    glass_temperature : T_g of the regression, NaN where there is none
-    origin : "given", "inherent energy" or "" for none
-    energy : crossing of the inherent-structure energy
-    metrics : by name
-    energies : (mean, error) of each energy, by name
-    points : the rows: `temperature`, `n_atoms` and each metric
-    messages : what can and what cannot be concluded, as sentences
-    """
-
-    runs: tuple[str, ...]
-    n_rows: int
-    n_atoms: int | None
-    temperature: Floats
-    glass_temperature: float
-    origin: str
-    energy: EnergyCrossing | None
-    metrics: Mapping[str, MetricTransition]
-    energies: Mapping[str, tuple[Floats, Floats]]
-    bootstrap: Bootstrap
-    points: Mapping[str, Floats]
-    messages: tuple[str, ...] = ()
-
-    @property
-    def mean_atoms(self) -> float:
-        """Mean number of atoms of a frame."""
-        return float(self.points["n_atoms"].mean())
-
-    def tables(self) -> dict[str, Table]:
-        """Tables of means, fits and breaks; a column `X ±` is the standard error of the column `X`.
-
-        Returns
-        -------
-        dict of Table
-            `means`: a row a temperature, over runs;
-            `regression`: a row a metric and model, a0 to a3 (and a4), p of the t-test, interval and p of the
-            bootstrap over runs for a3;
-            `scan`: a3 for every possible T_g;
-            `breaks`: the best two lines that meet, beside one line and a parabola;
-            `energy`: T_g of the inherent-structure energy.
-            Tables of what there is not are left out.
-        """
-        tables = {
-            "means": self._means(),
-            "regression": _table("Change of slope at T_g", [*self._regression_rows()]),
-            "scan": _table("Change of slope at other temperatures", [*self._scan_rows()]),
-            "breaks": _table("Best break of each metric", [*self._break_rows()]),
-            "energy": _table("T_g of the inherent-structure energy", [*self._energy_rows()]),
-        }
-        return {name: table for name, table in tables.items() if len(table)}
-
-    def _means(self) -> Table:
-        n_runs = next(iter(self.metrics.values())).n_runs
-        columns: dict[str, NDArray[Any]] = {"temperature": self.temperature, "runs": n_runs}
-        for name, metric in self.metrics.items():
-            columns[name], columns[f"{name} ±"] = metric.mean, metric.error
-        if self.n_atoms is not None:
-            for name, metric in self.metrics.items():
-                columns[PER_PARTICLE[name]] = metric.mean / self.n_atoms
-                columns[f"{PER_PARTICLE[name]} ±"] = metric.error / self.n_atoms
-        for name, (mean, error) in self.energies.items():
-            columns[name], columns[f"{name} ±"] = mean, error
-        return Table("Means over runs", columns)
-
-    def _regression_rows(self) -> Iterator[dict[str, Any]]:
-        for metric in self.metrics.values():
-            for model, fit in (("Eq. 12", metric.fit), ("Eq. 12 and T^2", metric.square)):
-                if fit is None:
-                    continue
-                row: dict[str, Any] = {"metric": metric.title, "model": model, "T_g": fit.glass_temperature}
-                for k in range(5):
-                    has = k < len(fit.coefficients)
-                    row[f"a{k}"] = fit.coefficients[k] if has else nan
-                    row[f"a{k} ±"] = fit.errors[k] if has else nan
-                interval = fit.bootstrap
-                yield row | {
-                    "p of a3": fit.p[3], "a3 low": interval.low, "a3 high": interval.high,
-                    "bootstrap error of a3": interval.error, "bootstrap p of a3": interval.p,
-                    "rows": fit.n_rows, "residual": fit.residual, "R^2": fit.r_squared,
-                }  # fmt: skip
-
-    def _scan_rows(self) -> Iterator[dict[str, Any]]:
-        for metric in self.metrics.values():
-            squares = {fit.glass_temperature: fit for fit in metric.square_scan}
-            for fit in metric.scan:
-                square = squares.get(fit.glass_temperature)
-                yield {
-                    "metric": metric.title, "T_g": fit.glass_temperature, "a3": fit.change,
-                    "a3 ±": fit.errors[3], "p of a3": fit.p[3], "a3 low": fit.bootstrap.low,
-                    "a3 high": fit.bootstrap.high, "bootstrap p of a3": fit.bootstrap.p,
-                    "R^2": fit.r_squared,
-                    "a3 with T^2": square.change if square else nan,
-                    "p of a3 with T^2": square.p[3] if square else nan,
-                }  # fmt: skip
-
-    def _break_rows(self) -> Iterator[dict[str, Any]]:
-        for metric in self.metrics.values():
-            found = metric.break_
-            if found is not None:
-                yield {
-                    "metric": metric.title, "break": found.lines.temperature,
-                    "break ±": found.interval.error, "low": found.interval.low, "high": found.interval.high,
-                    "slope below": found.lines.below, "slope above": found.lines.above,
-                    "squares, two lines": found.residual, "squares, one line": found.line_residual,
-                    "squares, parabola": found.parabola_residual,
-                }  # fmt: skip
-
-    def _energy_rows(self) -> Iterator[dict[str, Any]]:
-        found = self.energy
-        if found is not None:
-            yield {
-                "T_g": found.temperature, "T_g ±": found.interval.error, "low": found.interval.low,
-                "high": found.interval.high, "slope of the glass": found.lines.below,
-                "slope of the liquid": found.lines.above, "fitted from": found.lowest,
-                "fitted to": found.highest,
-                **{f"T_g, liquid up to {reach:g} T_g": value for reach, value in found.others.items()},
-            }  # fmt: skip
-
-
-def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return Table(title, {name: np.array([row.get(name, nan) for row in rows]) for name in names})
-
-
 def analyze_transition(
     table: Table | Mapping[str, ArrayLike],
     *,
@@ -430,16 +204,17 @@ def analyze_transition(
     if glass_temperature is not None and not (isfinite(glass_temperature) and glass_temperature > 0):
         raise ValueError(f"T_g must be a positive temperature, found {glass_temperature}.")
     names, run = np.unique(np.asarray(columns["run"]).astype(str), return_inverse=True)
-    temperature, sentence = _grouped(columns["temperature"])
-    messages += sentence
+    temperature, grouped = _grouped(columns["temperature"])
+    messages += grouped
     bootstrap = Bootstrap(len(names), n_bootstrap, seed=seed, confidence=confidence)
     n_atoms = columns["n_atoms"]
     same = bool(np.ptp(n_atoms) == 0)
     if not same:
-        messages.append(
+        text = (
             f"Frames have {n_atoms.min():.0f} to {n_atoms.max():.0f} particles: counts are per particle, "
             f"times the mean of {n_atoms.mean():.0f}."
         )
+        messages.append(Message(text, "sizes-differ"))
     energies: dict[str, tuple[Floats, Floats]] = {}
     distinct = np.unique(temperature)
     for name in ENERGIES:
@@ -463,20 +238,19 @@ def analyze_transition(
         points[name] = values
         missing = np.count_nonzero(~np.isfinite(values))
         if missing:
-            messages.append(
-                f"{missing} of {len(values)} rows have no number of {METRICS[name]}; they are left out."
-            )
+            text = f"{missing} of {len(values)} rows have no number of {METRICS[name]}; they are left out."
+            messages.append(Message(text, "rows-without-metric"))
         metrics[name] = _metric(name, *_finite(temperature, values, run), distinct, tg, bootstrap)
     result = Transition(
         tuple(names.tolist()), len(temperature), int(n_atoms[0]) if same else None, distinct, tg, origin,
         crossing, metrics, energies, bootstrap, points,
     )  # fmt: skip
-    return replace(result, messages=(*messages, *conclusions(result, columns)))
+    return replace(result, messages=(*messages, *findings(result, columns)))
 
 
-def _checked(table: Table | Mapping[str, ArrayLike]) -> tuple[dict[str, Any], list[str]]:
+def _checked(table: Table | Mapping[str, ArrayLike]) -> tuple[dict[str, Any], list[Message]]:
     """Columns of the rows that have a temperature, and what there is to say of the others."""
-    given = table.columns if isinstance(table, Table) else table
+    given: Mapping[str, ArrayLike] = table.columns if isinstance(table, Table) else table
     missing = [name for name in ("run", "temperature", "n_atoms", *METRICS) if name not in given]
     if missing:
         raise ValueError(f"The table of metrics has no column {missing[0]!r}; it has {', '.join(given)}.")
@@ -506,24 +280,22 @@ def _checked(table: Table | Mapping[str, ArrayLike]) -> tuple[dict[str, Any], li
         if not np.isfinite(kept[name]).any():
             raise ValueError(f"No row of the table of metrics has a number in the column {name!r}.")
     n_lost = n_rows - int(known.sum())
-    messages = []
-    if n_lost:
-        messages.append(f"{n_lost} of {n_rows} rows have no temperature; they are left out.")
-    return kept, messages
+    text = f"{n_lost} of {n_rows} rows have no temperature; they are left out."
+    return kept, [Message(text, "rows-without-temperature")] if n_lost else []
 
 
-def _grouped(temperature: Floats) -> tuple[Floats, list[str]]:
-    """Not more than `MOST_TEMPERATURES` different ones, and a sentence where there were more."""
+def _grouped(temperature: Floats) -> tuple[Floats, list[Message]]:
+    """At most `MOST_TEMPERATURES` different ones, and a message where there were more."""
     distinct, place = np.unique(temperature, return_inverse=True)
     if len(distinct) <= MOST_TEMPERATURES:
         return temperature, []
     groups = np.array_split(distinct, MOST_TEMPERATURES)
     means = np.concatenate([np.full(len(group), group.mean()) for group in groups])
-    sentence = (
-        f"Frames have {len(distinct):,} temperatures, put into {MOST_TEMPERATURES} groups of neighbors. "
-        "Those of the thermostat, where runs agree, would be better."
+    text = (
+        f"Frames have {len(distinct):,} temperatures, which were put into {MOST_TEMPERATURES} groups of "
+        "neighbors. Temperatures of the thermostat, which runs share, would be better."
     )
-    return means[place], [sentence]
+    return means[place], [Message(text, "temperatures-grouped")]
 
 
 def _finite(

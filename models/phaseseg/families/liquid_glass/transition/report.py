@@ -12,31 +12,20 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from phaseseg.families.liquid_glass.transition.analysis import (
+from phaseseg.display import value_and_error
+from phaseseg.families.liquid_glass.transition.findings import passes
+from phaseseg.families.liquid_glass.transition.result import (
+    COEFFICIENTS,
     ENERGIES,
     METRICS,
     PER_PARTICLE,
     MetricTransition,
     Transition,
 )
-from phaseseg.families.liquid_glass.transition.findings import passes
-from phaseseg.families.liquid_glass.transition.regression import Floats, Regression
-from phaseseg.fields import Table
-from phaseseg.io import write_table
-from phaseseg.report import (
-    GRAY,
-    INK,
-    html_figure,
-    html_grid,
-    html_page,
-    html_table,
-    png,
-    styled,
-    value_and_error,
-    write_page,
-    write_parts,
-)
+from phaseseg.fields import Column, Table
+from phaseseg.report import GRAY, INK, html_settings, html_tiles, styled, write_report
 from phaseseg.specs import FIELD_SPECS
+from phaseseg.statistics import Floats, Regression
 
 # Okabe and Ito's, told apart by the color-blind.
 FIT, BREAK, GLASS, LIQUID = "#D55E00", "#0072B2", "#0072B2", "#D55E00"
@@ -71,27 +60,26 @@ def write_transition(
     OutputError
         If something cannot be written. Every file is whole or not there.
     """
-    pictures = [(name, caption, png(figure)) for name, caption, figure in transition_figures(result)]
     tables = {"frames": rows, **result.tables()}
-    folder = write_parts(directory, pictures, tables)
-    write_table(folder / "tables.json", tables)
-    shown = {name: html_figure(name, caption, picture) for name, caption, picture in pictures}
-    sections = [("Metrics against temperature", shown["metrics"])]
-    if "energy" in shown:
-        sections.append(("T_g of the inherent energy", shown["energy"] + html_table(tables["energy"])))
-    if "regression" in tables:
-        sections.append(("Change of slope at T_g", _model(result) + html_table(_shown(tables["regression"]))))
-    if "scan" in shown:
-        body = shown["scan"] + (html_table(tables["breaks"]) if "breaks" in tables else "")
-        sections.append(("Change of slope at other temperatures", body))
-    sections.append(("Means over runs", html_table(_shown_means(tables["means"]))))
-    sections.append(("How it was counted", _settings(settings)))
-    return write_page(
-        folder,
-        html_page(
-            f"Structural metrics of {source}", _lead(result), sections, messages=result.messages,
-            above=_tiles(result),
-        ),
+
+    def sections(figures: dict[str, str]) -> Iterator[tuple[str, str]]:
+        yield "Metrics against temperature", figures["metrics"]
+        if "energy" in figures:
+            yield "T_g of the inherent energy", figures["energy"] + tables["energy"].html()
+        if "regression" in tables:
+            # Of the coefficients people ask for the change of slope alone.
+            shown = tables["regression"].without(*COEFFICIENTS[:3], COEFFICIENTS[4])
+            yield "Change of slope at T_g", _model(result) + shown.html()
+        if "scan" in figures:
+            breaks = tables["breaks"].html() if "breaks" in tables else ""
+            yield "Change of slope at other temperatures", figures["scan"] + breaks
+        yield "Means over runs", _shown_means(tables["means"]).html()
+        yield "How it was counted", html_settings(settings)
+
+    return write_report(
+        directory, title=f"Structural metrics of {source}", lead=_lead(result),
+        figures=transition_figures(result), tables=tables, sections=sections,
+        messages=result.messages, above=html_tiles(_tiles(result)),
     )  # fmt: skip
 
 
@@ -118,46 +106,27 @@ def _lead(result: Transition) -> str:
     )
 
 
-def _tiles(result: Transition) -> str:
-    tiles = []
+def _tiles(result: Transition) -> Iterator[tuple[str, str]]:
     if isfinite(result.glass_temperature):
         error = result.energy.interval.error if result.energy and result.origin != "given" else np.nan
         what = "T_g, given" if result.origin == "given" else "T_g of the inherent energy"
-        tiles.append((value_and_error(result.glass_temperature, error), what))
+        yield value_and_error(result.glass_temperature, error), what
     for metric in result.metrics.values():
         fit = metric.fit
         if fit is not None:
             interval = fit.bootstrap
             error = interval.error if isfinite(interval.error) else fit.errors[3]
-            tiles.append((value_and_error(fit.change, error), f"a3 of {metric.title}"))
-    items = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
-    return f'<ul class="numbers">{items}</ul>' if items else ""
-
-
-def _shown(table: Table) -> Table:
-    """Without a0 to a2, which nobody asks about, and with the rest in the order of reading."""
-    hidden = ("a0", "a1", "a2", "a4")
-    return Table(table.title, {k: v for k, v in table.columns.items() if k.removesuffix(" ±") not in hidden})
+            yield value_and_error(fit.change, error), f"a3 of {metric.title}"
 
 
 def _shown_means(table: Table) -> Table:
     """Counts under the names of sentences, and temperatures as they were given."""
-    names = METRICS | {name: ENERGY_TITLES[name] for name in ENERGIES}
-    columns: dict[str, Any] = {"T": np.array([f"{t:g}" for t in table.columns["temperature"]])}
-    columns["runs"] = table.columns["runs"]
-    for name, title in names.items():
-        if name in table.columns:
-            columns[title], columns[f"{title} ±"] = table.columns[name], table.columns[f"{name} ±"]
+    found = {str(name): values for name, values in table.columns.items()}
+    columns: dict[str, Any] = {"T": [f"{t:g}" for t in found["temperature"]], "runs": found["runs"]}
+    for name, title in (METRICS | {name: ENERGY_TITLES[name] for name in ENERGIES}).items():
+        if name in found:
+            columns[Column(title)], columns[Column(title).error] = found[name], table.errors(name)
     return Table(table.title, columns)
-
-
-def _settings(settings: Mapping[str, Any]) -> str:
-    cells = []
-    for name, value in settings.items():
-        if isinstance(value, (tuple, list)):
-            value = ", ".join(map(str, value))
-        cells.append([f"<code>{escape(name)}</code>", escape(str(value))])
-    return html_grid(["parameter", "value"], cells)
 
 
 # ------------------------------------------------------------------------------------- figures

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
-from phaseseg.fields import Table
+from phaseseg.fields import Column, Table
 from phaseseg.frame import Frame
 
 BIN_WIDTH = 0.5
@@ -20,8 +21,27 @@ FIT_WITHIN = 6.0
 # Of the error function, between 10 % and 90 %, in units of its standard deviation.
 WIDTH_10_90 = 2 * 1.2815515655446004
 
+WEIGHT, ATOMS = "wt%", "at%"
+DISTANCE = Column("distance", "Å")
+
 PHASE_ROWS = ("rich", "poor", "boundary")
 ROWS = (*PHASE_ROWS, "rich side", "poor side", "rich bulk", "poor bulk", "all")
+
+
+class Coefficient(NamedTuple):
+    """A partition coefficient: its column, the two rows of the composition, and the unit of the contents."""
+
+    column: Column
+    rich: str
+    poor: str
+    unit: str
+
+
+COEFFICIENTS = tuple(
+    Coefficient(Column(f"D{bulk} ({by})"), f"rich{bulk}", f"poor{bulk}", unit)
+    for bulk in ("", " bulk")
+    for by, unit in (("wt", WEIGHT), ("at", ATOMS))
+)
 
 
 @jit
@@ -81,6 +101,9 @@ class Composition:
         mass = self.counts @ self.masses
         return np.asarray(mass / mass[-1])
 
+    def _percents(self) -> dict[str, NDArray[np.float64]]:
+        return {WEIGHT: self.weight_percent(), ATOMS: self.atom_percent()}
+
     def table(self) -> Table:
         """One row a phase, with atoms, atom and mass fraction, wt% and at% of every element."""
         columns: dict[str, NDArray[np.generic]] = {
@@ -89,9 +112,9 @@ class Composition:
             "atom fraction": self.atom_fractions(),
             "mass fraction": self.mass_fractions(),
         }
-        for unit, percent in (("wt%", self.weight_percent()), ("at%", self.atom_percent())):
+        for unit, percent in self._percents().items():
             for code, name in enumerate(self.names):
-                columns[f"{name} ({unit})"] = percent[:, code]
+                columns[Column(name, unit)] = percent[:, code]
         return Table("Composition of the phases", columns)
 
     def partition(self) -> Table:
@@ -100,10 +123,10 @@ class Composition:
         Without atoms in one of the phases NaN; infinite for an element that the poor phase lacks.
         """
         columns: dict[str, NDArray[np.generic]] = {"element": np.array(self.names)}
-        for suffix, rich, poor in (("", "rich", "poor"), (" bulk", "rich bulk", "poor bulk")):
-            for unit, percent in (("wt", self.weight_percent()), ("at", self.atom_percent())):
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    columns[f"D{suffix} ({unit})"] = percent[ROWS.index(rich)] / percent[ROWS.index(poor)]
+        percents = self._percents()
+        for column, rich, poor, unit in COEFFICIENTS:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                columns[column] = percents[unit][ROWS.index(rich)] / percents[unit][ROWS.index(poor)]
         return Table("Partition coefficients, rich / poor", columns)
 
     def mass_balance_residual(self) -> float:
@@ -125,10 +148,10 @@ class Composition:
         atoms = self.by_distance.sum(axis=1)
         kept = np.flatnonzero(atoms)
         centers = (np.arange(len(atoms)) - len(atoms) // 2 + 0.5) * BIN_WIDTH
-        columns: dict[str, NDArray[np.generic]] = {"distance (Å)": centers[kept], "atoms": atoms[kept]}
+        columns: dict[str, NDArray[np.generic]] = {DISTANCE: centers[kept], "atoms": atoms[kept]}
         percent = _percent(self.by_distance[kept].astype(float))
         for code, name in enumerate(self.names):
-            columns[f"{name} (at%)"] = percent[:, code]
+            columns[Column(name, ATOMS)] = percent[:, code]
         return Table("Proxigram", columns)
 
 

@@ -1,4 +1,4 @@
-"""Phases as people read of them: the order of rows, the rows of a composition."""
+"""A composition as people read it: which rows, in which order, in one unit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import isfinite, nan
 from typing import Any
 
-from phaseseg.fields import Table
+from phaseseg.fields import Column, Table
 
 PHASE_ORDER = ("rich", "poor", "boundary", "rich bulk", "poor bulk", "rich side", "poor side", "all")
 """The order of rows in tables that people read."""
@@ -17,20 +17,24 @@ def enough_atoms(row: Mapping[str, Any]) -> bool:
     return " " not in row["phase"] or row["atoms"] * row.get("frames", 1) >= 50
 
 
-def composition_rows(table: Table, unit: str) -> list[dict[str, Any]]:
-    """Rows for readers: phase, share of the mass or atoms, and (value, error) of every element.
+def composition_in(table: Table, unit: str) -> Table:
+    """The composition in one unit and each phase's share of mass or atoms; rows without content are left out.
 
     unit : "wt%" or "at%"
     """
-    share = "mass fraction" if unit == "wt%" else "atom fraction"
+    fraction, share = (
+        ("mass fraction", "share of mass") if unit == "wt%" else ("atom fraction", "share of atoms")
+    )
+    of_all, shown, contents = Column(fraction), Column(share), table.values(unit)
     rows = []
     for row in sorted(filter(enough_atoms, table.rows()), key=lambda row: PHASE_ORDER.index(row["phase"])):
-        cells = {
-            name.split(" ")[0]: (row[name], row.get(f"{name} ±", nan))
-            for name in row
-            if name.endswith(f"({unit})")
-        }
-        if any(isfinite(value) for value, _ in cells.values()):
-            fraction = (row.get(share, nan), row.get(f"{share} ±", nan))
-            rows.append({"phase": row["phase"], "share": fraction, **cells})
-    return rows
+        if any(isfinite(row[name]) for name in contents):
+            line = {
+                "phase": row["phase"],
+                shown: row.get(of_all, nan),
+                shown.error: row.get(of_all.error, nan),
+            }
+            for name in contents:
+                line |= {name: row[name], name.error: row.get(name.error, nan)}
+            rows.append(line)
+    return Table.of_rows(f"Composition, {unit}", rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -211,13 +211,14 @@ def _is_rich(
 
 
 def label_trajectory(
-    frames: Iterable[Frame], rule: LabelRule, *, average: float | None = None
+    frames: Iterable[Frame], rule: LabelRule | None = None, *, average: float | None = None, **options: Any
 ) -> Iterator[tuple[Frame, Fields]]:
     """Label frame after frame; each is deposited once.
 
     Parameters
     ----------
-    frames : any iterable; taken one by one, and with `average` so many ahead as the window needs
+    frames : any iterable; taken one by one, and with `average` as many ahead as the window needs
+    rule : how to label; or the options of `label_phases` as keywords
     average : float, ps, optional
         Cut the mean density of all frames within ±average of a frame instead of that frame's alone:
         the better label where frames lie close (docs/weak-labels.md). Needs `Frame.time` and a cell
@@ -230,16 +231,24 @@ def label_trajectory(
     Raises
     ------
     ValueError
-        As `label_phases`; with `average` also for a frame without a time, for times that do not grow,
-        for open axes, and for a window of ±0 or less.
+        At the call: for a bad option, and for a window of ±0 or less. Then as `label_phases`; with `average`
+        also for a frame without a time, for times that do not grow, and for open axes.
+    TypeError
+        For an unknown option, and for a rule together with options.
     """
+    rule = rule_or_options(rule, options)
     if average is None:
-        for frame in frames:
-            yield frame, label_frame(frame, rule)
-        return
+        return ((frame, label_frame(frame, rule)) for frame in frames)
     if not average > 0:
         raise ValueError(f"average must be a positive time in ps, found {average}.")
-    yield from _label_averaged(frames, rule, average)
+    return _label_averaged(frames, rule, average)
+
+
+def rule_or_options(rule: LabelRule | None, options: Mapping[str, Any]) -> LabelRule:
+    """The rule, or that of the options; both together are a TypeError."""
+    if rule is not None and options:
+        raise TypeError(f"give a rule or options ({', '.join(options)}), not both.")
+    return LabelRule.from_options(**options) if rule is None else rule
 
 
 def _label_averaged(

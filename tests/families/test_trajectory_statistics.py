@@ -1,96 +1,21 @@
-"""Errors of correlated means, the summary of a trajectory, the scan of boundary widths."""
+"""The summary of a trajectory, and the scan of boundary widths."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.trajectory_statistics import (
     BoundaryScan,
-    Summary,
+    TrajectorySummary,
     best_boundary_width,
-    block_error,
-    boundary_sentence,
+    boundary_message,
+    summarize,
 )
-from phaseseg.fields import Fields, Table
+from phaseseg.fields import Column, Fields, Message, Table, plain
 from phaseseg.frame import Frame
-
-ROUNDING = 1e-10
-
-# --------------------------------------------------------------------------------- block errors
-
-
-def autoregressive(n: int, memory: float, rng: np.random.Generator) -> np.ndarray:
-    """x_t = memory x_{t-1} + noise, of unit variance from the first value on."""
-    noise = rng.standard_normal(n) * np.sqrt(1 - memory**2)
-    values = np.empty(n)
-    values[0] = rng.standard_normal()
-    for t in range(1, n):
-        values[t] = memory * values[t - 1] + noise[t]
-    return values
-
-
-@pytest.mark.parametrize("n", [1000, 20000])
-def test_white_noise_has_the_error_of_independent_values(n: int) -> None:
-    results = [block_error(np.random.default_rng(seed).normal(5, 2, n)) for seed in range(20)]
-    assert_allclose(np.mean([r.standard_error for r in results]), 2 / np.sqrt(n), rtol=0.06)
-    assert 1 <= np.mean([r.inefficiency for r in results]) < 1.15
-    assert_allclose([r.mean for r in results], 5, atol=5 * 2 / np.sqrt(n))
-
-
-@pytest.mark.parametrize("memory", [0.5, 0.9])
-def test_autoregressive_series_has_its_known_error(memory: float) -> None:
-    # Variance of the mean of AR(1): (1 + memory) / (1 - memory) / n for n much above the correlation time.
-    n, known = 20000, (1 + memory) / (1 - memory)
-    results = [block_error(autoregressive(n, memory, np.random.default_rng(seed))) for seed in range(12)]
-    assert_allclose(np.mean([r.standard_error for r in results]), np.sqrt(known / n), rtol=0.06)
-    assert_allclose(np.mean([r.inefficiency for r in results]), known, rtol=0.12)
-
-
-def test_the_error_is_the_spread_of_the_means_of_many_series() -> None:
-    series = [autoregressive(2000, 0.8, np.random.default_rng(seed)) for seed in range(300)]
-    spread = np.std([values.mean() for values in series], ddof=1)
-    claimed = np.mean([block_error(values).standard_error for values in series[:60]])
-    assert_allclose(claimed, spread, rtol=0.15)
-
-
-def test_a_series_shorter_than_its_memory_gives_the_largest_block_error() -> None:
-    values = np.linspace(0, 1, 64)  # a drift: never independent
-    result = block_error(values)
-    blocks = values.reshape(4, 16).mean(axis=1)
-    assert_allclose(result.standard_error, blocks.std(ddof=1) / 2, rtol=ROUNDING)
-    assert result.inefficiency > 10
-
-
-def test_degenerate_series() -> None:
-    assert np.isnan(block_error([])).all()
-    assert np.isnan(block_error([np.nan, np.inf])).all()
-    mean, error, inefficiency = block_error([3.0])
-    assert mean == 3 and np.isnan(error) and np.isnan(inefficiency)
-    assert block_error([0.1] * 7) == (pytest.approx(0.1), 0.0, 1.0)
-    assert block_error([0.0, 0.0]) == (0.0, 0.0, 1.0)
-    assert block_error([1.0, np.nan, 3.0]) == block_error([1.0, 3.0])
-    assert block_error([1.0, 3.0]) == (2.0, pytest.approx(1.0), 1.0)
-
-
-@given(
-    st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=60),
-    st.floats(-10, 10),
-    st.floats(0.1, 10),
-)
-def test_error_follows_shift_and_scale_and_is_never_below_that_of_independent_values(
-    values: list[float], shift: float, scale: float
-) -> None:
-    result = block_error(values)
-    assert result.standard_error >= np.std(values, ddof=1) / np.sqrt(len(values)) * (1 - 1e-9) - 1e-10
-    moved = block_error(np.array(values) * scale + shift)
-    assert_allclose(moved.mean, result.mean * scale + shift, atol=1e-8)
-    if result.standard_error > 1e-6:
-        assert_allclose(moved.standard_error, result.standard_error * scale, rtol=1e-6)
-
 
 # -------------------------------------------------------------------------------------- summary
 
@@ -104,8 +29,8 @@ def labeled(k: int, *, n_phases: int = 2, messages: tuple[str, ...] = (), **more
             "phase": np.array(["rich", "poor", "boundary", "all"]),
             "atoms": np.array([30, 60, 0, 90]),
             "mass fraction": np.array([0.5, 0.5, 0.0, 1.0]),
-            "Fe (wt%)": np.array([rich, poor, np.nan, 50.0]),
-            "O (wt%)": np.array([10.0 - k, 92.0 + k, np.nan, 50.0]),
+            Column("Fe", "wt%"): np.array([rich, poor, np.nan, 50.0]),
+            Column("O", "wt%"): np.array([10.0 - k, 92.0 + k, np.nan, 50.0]),
         },
     )
     partition = Table(
@@ -120,7 +45,7 @@ def labeled(k: int, *, n_phases: int = 2, messages: tuple[str, ...] = (), **more
         {
             "distance (Å)": np.array([-1.0, 0.0, 1.0][: 3 - k % 2]),
             "atoms": np.array([10, 20, 0 if k == 0 else 30][: 3 - k % 2]),
-            "Fe (at%)": np.array([5.0 + k, 50.0, 95.0][: 3 - k % 2]),
+            Column("Fe", "at%"): np.array([5.0 + k, 50.0, 95.0][: 3 - k % 2]),
         },
     )
     return Fields(
@@ -134,8 +59,8 @@ def frame(k: int) -> Frame:
     return Frame(np.zeros((2, 3)), np.eye(3) * 9, True, ["Fe", "O"], timestep=10 * k, time=0.01 * k)
 
 
-def summary_of(*results: Fields) -> Summary:
-    summary = Summary()
+def summary_of(*results: Fields) -> TrajectorySummary:
+    summary = TrajectorySummary()
     for k, fields in enumerate(results):
         summary.add(frame(k), fields)
     return summary
@@ -222,26 +147,47 @@ def test_proxigram_weights_frames_by_their_atoms_and_joins_their_ranges() -> Non
 
 
 def test_nothing_added_gives_no_tables() -> None:
-    assert Summary().tables() == {}
-    assert Summary().messages == ()
+    assert TrajectorySummary().tables() == {}
+    assert TrajectorySummary().messages == ()
 
 
-def test_sentences_that_differ_in_numbers_are_told_once() -> None:
-    one = summary_of(labeled(0, messages=("The cuts differ by 12.5 %.",)))
-    assert one.messages == ("The cuts differ by 12.5 %.",)
-    two = summary_of(*(labeled(k, messages=(f"The cuts differ by {k}.5 %.", "Other.")) for k in range(2)))
-    assert two.messages == (
-        "2 of 2 frames, the first: The cuts differ by 0.5 %.",
-        "2 of 2 frames, the first: Other.",
-    )
+def test_messages_of_a_code_are_said_once() -> None:
+    def messages(k: int) -> tuple[Message, ...]:
+        return Message(f"The cuts differ by {k}.5 %.", "cuts-differ"), Message("Other.", "other")
+
+    one = summary_of(labeled(0, messages=messages(0)))
+    assert one.messages == messages(0)
+    two = summary_of(*(labeled(k, messages=messages(k)) for k in range(2)))
+    assert [message.code for message in two.messages] == ["cuts-differ", "other"]
+    assert two.messages[0].startswith("The cuts differ by 0.5 %.") and two.messages[1] == "Other."
 
 
-def test_few_independent_frames_are_told() -> None:
+def test_few_independent_frames_are_reported() -> None:
     drifting = summary_of(*(labeled(k % 3, rich_mass_fraction=0.01 * k) for k in range(40)))
-    assert "independent" in drifting.messages[-1]
+    assert [message.code for message in drifting.messages] == ["few-independent-frames"]
     rng = np.random.default_rng(0)
     white = summary_of(*(labeled(k % 3, rich_mass_fraction=rng.random()) for k in range(200)))
     assert white.messages == ()
+
+
+def test_what_a_terminal_shows_is_the_composition_in_both_units() -> None:
+    summary = TrajectorySummary(source="run.dump")
+    for k in (0, 2):
+        summary.add(frame(k), labeled(k))
+    (shown,) = summary.shown()  # these tables have no at%
+    assert "run.dump" in shown.title and shown.headings == ("phase", "share of mass", "Fe", "O")
+    assert shown.rows[0] == ("rich", "0.500", "91.0 ± 1.0", "9.0 ± 1.0")
+    assert len(shown.styles) == len(shown.rows)
+
+
+def test_summarize_labels_by_a_rule_or_by_options(slab_frame: Frame) -> None:
+    frames = [slab_frame, slab_frame.replace(positions=slab_frame.positions + 0.1)]
+    summary = summarize(frames, species="Fe", sigma=2.0)
+    assert len(summary) == 2 and summary.rule == LabelRule(species=("Fe",), sigma=2.0)
+    same = summarize(frames, LabelRule(sigma=2.0))
+    assert plain(same.tables()) == plain(summary.tables())
+    with pytest.raises(TypeError, match="not both"):
+        summarize(frames, LabelRule(), sigma=2.0)
 
 
 # ------------------------------------------------------------------------------- boundary width
@@ -273,15 +219,14 @@ def test_boundary_scan_counts_what_lies_deeper_than_half_the_width() -> None:
     assert best == widths[np.argmin(np.var(contents, axis=0, ddof=1)[:3])]
 
 
-def test_boundary_sentence_names_the_widths_that_are_not_told_apart() -> None:
+def test_the_message_names_the_widths_that_cannot_be_distinguished() -> None:
     scan = BoundaryScan(("Fe",), [0.0, 1.0, 2.0])
     for iron in (0.2, 0.4, 0.3):  # 0 and 1 Å are alike, 2 Å varies more
         scan._contents.append(np.array([iron, iron + 0.01, 3 * iron]))
-    assert boundary_sentence(scan.table()) == (
-        "The content of the rich phase varies least at a boundary width of 0.00 Å; "
-        "3 frames do not tell it from 1.00 Å."
-    )
-    assert "Too few frames" in boundary_sentence(BoundaryScan(("Fe",)).table())
+    message = boundary_message(scan.table())
+    assert message.code == "boundary-width"
+    assert " 0.00 Å" in message and "3 frames" in message and " 1.00 Å" in message and "2.00" not in message
+    assert boundary_message(BoundaryScan(("Fe",)).table()).code == "no-boundary-width"
 
 
 def test_boundary_scan_without_enough_frames_chooses_nothing() -> None:

@@ -1,6 +1,7 @@
-"""Lines against temperature, and how sure they are: regression with a step, lines that meet, runs resampled.
+"""Errors of correlated means, intervals over resampled runs, and lines against temperature.
 
-The independent unit is a *run*: the frames of one cooled system remember each other.
+Frames of one run are correlated. Either the errors of their means come from blocks (`block_error`), or a
+*run* is the independent unit and runs are resampled (`Bootstrap`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,101 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FEW_RUNS = 3
-"""Below so many runs nothing is resampled."""
+"""With fewer runs than this nothing is resampled."""
 
 Floats = NDArray[np.float64]
+
+# -------------------------------------------------------------------------------- block errors
+
+_MIN_BLOCKS = 4
+
+
+class BlockError(NamedTuple):
+    """Mean of a correlated series, its standard error and the statistical inefficiency."""
+
+    mean: float
+    standard_error: float
+    inefficiency: float
+
+
+def block_error(values: ArrayLike) -> BlockError:
+    """Mean of a correlated series and its standard error by block averaging.
+
+    The series is cut into blocks of B = 1, 2, 4 ... values; the spread of the block means gives the
+    standard error s(B), which grows with B until blocks are independent. The block is the shortest with
+    B^3 > 2 n [s(B) / s(1)]^4, where what is still missing of the error equals the noise of s(B); where
+    the series is too short for that, the largest s(B) of at least four blocks, which is a lower bound.
+    An error below s(1) is noise of few blocks and not believed. The statistical inefficiency
+    g = [s(B) / s(1)]^2 says how many values count as one: n / g are independent.
+
+    Parameters
+    ----------
+    values : (n,) float64
+        At even intervals of time. Values that are not finite are dropped.
+
+    Returns
+    -------
+    BlockError
+        Mean and error in the unit of the values. No value: three NaN; one value: error and inefficiency
+        NaN; a constant: error 0, inefficiency 1.
+
+    References
+    ----------
+    H. Flyvbjerg and H. G. Petersen, J. Chem. Phys. 91, 461 (1989), DOI 10.1063/1.457480; choice of the
+    block: R. M. Lee et al., Phys. Rev. E 83, 066706 (2011), DOI 10.1103/PhysRevE.83.066706.
+
+    Examples
+    --------
+    >>> block_error([1.0, 3.0, 1.0, 3.0]).mean
+    2.0
+    """
+    series = np.asarray(values, dtype=np.float64).ravel()
+    series = series[np.isfinite(series)]
+    n = len(series)
+    if n == 0:
+        return BlockError(np.nan, np.nan, np.nan)
+    mean = float(series.mean())
+    if n == 1:
+        return BlockError(mean, np.nan, np.nan)
+    plain = float(series.std(ddof=1) / np.sqrt(n))
+    if plain <= 1e-14 * abs(mean):  # rounding of a constant
+        return BlockError(mean, 0.0, 1.0)
+    largest, length = plain, 1
+    while n // length >= _MIN_BLOCKS:
+        n_blocks = n // length
+        blocks = series[: n_blocks * length].reshape(n_blocks, length).mean(axis=1)
+        error = max(plain, float(blocks.std(ddof=1) / np.sqrt(n_blocks)))
+        if length**3 > 2 * n * (error / plain) ** 4:
+            return BlockError(mean, error, (error / plain) ** 2)
+        largest = max(largest, error)
+        length *= 2
+    return BlockError(mean, largest, (largest / plain) ** 2)
+
+
+class WeightedMean(NamedTuple):
+    """A weighted mean, and what each value contributes to its deviation: see `weighted_mean`.
+
+    mean : of the values that count
+    pulls : (n,) float64; their mean is 0, and its standard error is that of the weighted mean
+    """
+
+    mean: float
+    pulls: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        return block_error(self.pulls).standard_error
+
+
+def weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> WeightedMean:
+    """Mean of `values` by `weights`; values that are not finite or have no weight are left out."""
+    counted = np.isfinite(values) & (weights > 0)
+    weights = np.where(counted, weights, 0.0)
+    if not counted.any():
+        return WeightedMean(np.nan, np.full(len(values), np.nan))
+    mean = float(weights @ np.where(counted, values, 0.0) / weights.sum())
+    return WeightedMean(mean, weights * (np.where(counted, values, mean) - mean) / weights.mean())
+
 
 # ---------------------------------------------------------------------------------- bootstrap
 

@@ -1,0 +1,93 @@
+"""Short summaries of objects for a terminal and for notebooks, and numbers as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from math import inf, isfinite, isnan, nan
+
+Summary = tuple[str, Sequence[Sequence[str]], Sequence[str]]
+"""Title, rows of cells, and sentences."""
+
+
+class Summarized:
+    """Base of classes that show a summary of themselves in place of their arrays.
+
+    A subclass gives the parts in `_summary`: `print` shows all of them, a notebook a table, and `repr`, as in
+    a list, the title alone.
+    """
+
+    def _summary(self) -> Summary:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{self._summary()[0]}>"
+
+    def __str__(self) -> str:
+        title, rows, sentences = self._summary()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([title, *(f"  {line}" for line in (*lines, *sentences))])
+
+    def _repr_html_(self) -> str:
+        title, rows, sentences = self._summary()
+        grid = html_grid([], [[escape(cell) for cell in row] for row in rows]) if rows else ""
+        return f"<b>{escape(title)}</b>{grid}" + "".join(f"<div>{escape(text)}</div>" for text in sentences)
+
+
+def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are HTML already."""
+    heads = "".join(f"<th>{name}</th>" for name in header)
+    head = f"<thead><tr>{heads}</tr></thead>\n" if header else ""
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
+    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def value_and_error(value: float, error: float = nan) -> str:
+    """`91.63 ± 0.12`: the error with two figures and the value to the same digit; `91.6` without error
+    or for a constant. Not a number is `–`.
+    """
+    if not isfinite(value):
+        return "–" if isnan(value) else "∞" if value == inf else "−∞"
+    if not isfinite(error) or error <= 1e-12 * abs(value):  # no error, or that of a constant
+        if float(value).is_integer() and abs(value) < 1e6:
+            return f"{value:.0f}"
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}"
+    if abs(value) >= 1e5 or max(abs(value), error) < 1e-3:
+        return f"{value:.3g} ± {error:.1g}"
+    digits = 0
+    while digits < 6 and round(error, digits) < 9.5 * 10.0**-digits:
+        digits += 1
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def html_number(value: float, error: float) -> str:
+    """A value with its error in small print."""
+    text, _, spread = value_and_error(value, error).partition(" ± ")
+    return f"{text} <small>± {spread}</small>" if spread else text
+
+
+def number(value: float) -> str:
+    """Four figures, whole numbers with all of theirs: `0.05234`, `33,280`."""
+    if float(value).is_integer() and abs(value) < 1e12:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def plural(n: int, noun: str) -> str:
+    """`1 frame`, `33,280 frames`."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def with_unit(text: str, unit: str) -> str:
+    """`0.05234 Å^-3`; units that depend on the options are left out."""
+    return text if not unit or " or " in unit or " and " in unit else f"{text} {unit}"
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names with commas; of many the first and how many more."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

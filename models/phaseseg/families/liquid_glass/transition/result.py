@@ -1,0 +1,239 @@
+"""What an analysis of the glass transition finds: the lines, the metrics against temperature, the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite, nan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.fields import Column, Message, Table
+from phaseseg.statistics import Bootstrap, Floats, Interval, Regression, TwoLines
+
+METRICS = {
+    "n_disjoint_graphs": "disjoint graphs",
+    "n_bb_edges": "B–B edges",
+    "n_isolated_a": "isolated A",
+}
+"""The three counts, and how sentences and figures call them."""
+
+PER_PARTICLE = {
+    "n_disjoint_graphs": "disjoint_graphs_per_particle",
+    "n_bb_edges": "bb_edges_per_particle",
+    "n_isolated_a": "isolated_a_per_particle",
+}
+ENERGIES = ("inherent_energy", "potential_energy")
+
+
+COEFFICIENTS = tuple(Column(f"a{k}") for k in range(5))
+"""Columns of the coefficients of the regression; a3 is the change of slope at T_g."""
+CHANGE, TG, BREAK = COEFFICIENTS[3], Column("T_g"), Column("break")
+
+
+@dataclass(frozen=True)
+class Break:
+    """Where one line becomes another, with the spread over resampled runs.
+
+    lines : the fit
+    interval : of the temperature of the break; its p means nothing
+    residual, line_residual, parabola_residual : weighted sums of squares about two lines that meet (four
+        coefficients), one line (two) and a parabola (three)
+    """
+
+    lines: TwoLines
+    interval: Interval
+    residual: float
+    line_residual: float
+    parabola_residual: float
+
+
+@dataclass(frozen=True)
+class EnergyCrossing:
+    """T_g of the inherent-structure energy; see `energy_crossing`.
+
+    temperature : T_g
+    interval : over resampled runs
+    lines : glass below, liquid above
+    lowest, highest : temperatures that the lines were fitted to
+    others : T_g for other reaches of the liquid's line, by reach
+    """
+
+    temperature: float
+    interval: Interval
+    lines: TwoLines
+    lowest: float
+    highest: float
+    others: Mapping[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class MetricTransition:
+    """One metric against temperature.
+
+    name : of its column
+    mean, error : (n_temperatures,) float64, over runs
+    n_runs : (n_temperatures,) int64
+    fit, square : Eq. 12 at T_g, and with T^2; None where there is no T_g or too little data
+    scan : Eq. 12 at every possible T_g
+    break_ : the best two lines that meet
+    rise : the largest rise on cooling: from which temperature to which, by how much and with what error
+    """
+
+    name: str
+    temperature: Floats
+    mean: Floats
+    error: Floats
+    n_runs: NDArray[np.int64]
+    fit: Regression | None
+    square: Regression | None
+    scan: list[Regression]
+    square_scan: list[Regression]
+    break_: Break | None
+    rise: tuple[float, float, float, float]
+
+    @property
+    def title(self) -> str:
+        return METRICS[self.name]
+
+    @property
+    def falls(self) -> bool:
+        """Whether it is lower in the cold than in the heat, and no rise on cooling exceeds its error."""
+        lower = bool(self.mean[0] < self.mean[-1])
+        return lower and not self.rises
+
+    @property
+    def rises(self) -> bool:
+        """Whether it rises somewhere on cooling, by more than three standard errors where there are any."""
+        _, _, by, error = self.rise
+        return by > 0 and (by > 3 * error if isfinite(error) else by > 0.1 * float(np.ptp(self.mean)))
+
+
+@dataclass(frozen=True, eq=False)
+class Transition:
+    """What a table of metrics says of the glass transition; see `analyze_transition`.
+
+    runs : names of the runs
+    n_rows : rows that were used
+    n_atoms : of every row, or None where they differ
+    glass_temperature : T_g of the regression, NaN where there is none
+    origin : "given", "inherent energy" or "" for none
+    energy : crossing of the inherent-structure energy
+    metrics : by name
+    energies : (mean, error) of each energy, by name
+    points : the rows: `temperature`, `n_atoms` and each metric
+    messages : what can and what cannot be concluded
+    """
+
+    runs: tuple[str, ...]
+    n_rows: int
+    n_atoms: int | None
+    temperature: Floats
+    glass_temperature: float
+    origin: str
+    energy: EnergyCrossing | None
+    metrics: Mapping[str, MetricTransition]
+    energies: Mapping[str, tuple[Floats, Floats]]
+    bootstrap: Bootstrap
+    points: Mapping[str, Floats]
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def mean_atoms(self) -> float:
+        """Mean number of atoms of a frame."""
+        return float(self.points["n_atoms"].mean())
+
+    def tables(self) -> dict[str, Table]:
+        """Tables of means, fits and breaks; a column `X ±` is the standard error of the column `X`.
+
+        Returns
+        -------
+        dict of Table
+            `means`: a row a temperature, over runs;
+            `regression`: a row a metric and model, a0 to a3 (and a4), p of the t-test, interval and p of the
+            bootstrap over runs for a3;
+            `scan`: a3 for every possible T_g;
+            `breaks`: the best two lines that meet, beside one line and a parabola;
+            `energy`: T_g of the inherent-structure energy.
+            Tables of what there is not are left out.
+        """
+        tables = {
+            "means": self._means(),
+            "regression": Table.of_rows("Change of slope at T_g", [*self._regression_rows()]),
+            "scan": Table.of_rows("Change of slope at other temperatures", [*self._scan_rows()]),
+            "breaks": Table.of_rows("Best break of each metric", [*self._break_rows()]),
+            "energy": Table.of_rows("T_g of the inherent-structure energy", [*self._energy_rows()]),
+        }
+        return {name: table for name, table in tables.items() if len(table)}
+
+    def _means(self) -> Table:
+        n_runs = next(iter(self.metrics.values())).n_runs
+        columns: dict[str, NDArray[Any]] = {"temperature": self.temperature, "runs": n_runs}
+
+        def put(name: str, mean: Floats, error: Floats) -> None:
+            columns[Column(name)], columns[Column(name).error] = mean, error
+
+        for name, metric in self.metrics.items():
+            put(name, metric.mean, metric.error)
+        if self.n_atoms is not None:
+            for name, metric in self.metrics.items():
+                put(PER_PARTICLE[name], metric.mean / self.n_atoms, metric.error / self.n_atoms)
+        for name, (mean, error) in self.energies.items():
+            put(name, mean, error)
+        return Table("Means over runs", columns)
+
+    def _regression_rows(self) -> Iterator[dict[str, Any]]:
+        for metric in self.metrics.values():
+            for model, fit in (("Eq. 12", metric.fit), ("Eq. 12 and T^2", metric.square)):
+                if fit is None:
+                    continue
+                row: dict[str, Any] = {"metric": metric.title, "model": model, TG: fit.glass_temperature}
+                for k, column in enumerate(COEFFICIENTS):
+                    has = k < len(fit.coefficients)
+                    row[column] = fit.coefficients[k] if has else nan
+                    row[column.error] = fit.errors[k] if has else nan
+                interval = fit.bootstrap
+                yield row | {
+                    "p of a3": fit.p[3], "a3 low": interval.low, "a3 high": interval.high,
+                    "bootstrap error of a3": interval.error, "bootstrap p of a3": interval.p,
+                    "rows": fit.n_rows, "residual": fit.residual, "R^2": fit.r_squared,
+                }  # fmt: skip
+
+    def _scan_rows(self) -> Iterator[dict[str, Any]]:
+        for metric in self.metrics.values():
+            squares = {fit.glass_temperature: fit for fit in metric.square_scan}
+            for fit in metric.scan:
+                square = squares.get(fit.glass_temperature)
+                yield {
+                    "metric": metric.title, TG: fit.glass_temperature, CHANGE: fit.change,
+                    CHANGE.error: fit.errors[3], "p of a3": fit.p[3], "a3 low": fit.bootstrap.low,
+                    "a3 high": fit.bootstrap.high, "bootstrap p of a3": fit.bootstrap.p,
+                    "R^2": fit.r_squared,
+                    "a3 with T^2": square.change if square else nan,
+                    "p of a3 with T^2": square.p[3] if square else nan,
+                }  # fmt: skip
+
+    def _break_rows(self) -> Iterator[dict[str, Any]]:
+        for metric in self.metrics.values():
+            found = metric.break_
+            if found is not None:
+                yield {
+                    "metric": metric.title, BREAK: found.lines.temperature,
+                    BREAK.error: found.interval.error, "low": found.interval.low, "high": found.interval.high,
+                    "slope below": found.lines.below, "slope above": found.lines.above,
+                    "squares, two lines": found.residual, "squares, one line": found.line_residual,
+                    "squares, parabola": found.parabola_residual,
+                }  # fmt: skip
+
+    def _energy_rows(self) -> Iterator[dict[str, Any]]:
+        found = self.energy
+        if found is not None:
+            yield {
+                TG: found.temperature, TG.error: found.interval.error, "low": found.interval.low,
+                "high": found.interval.high, "slope of the glass": found.lines.below,
+                "slope of the liquid": found.lines.above, "fitted from": found.lowest,
+                "fitted to": found.highest,
+                **{f"T_g, liquid up to {reach:g} T_g": value for reach, value in found.others.items()},
+            }  # fmt: skip
