@@ -4,8 +4,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from phaseseg import Frame, read_frames, write_frames
 from phaseseg.io import frame_from_atoms

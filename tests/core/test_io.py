@@ -18,8 +18,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from phaseseg.fields import Fields, Grid, Table
 from phaseseg.frame import Frame

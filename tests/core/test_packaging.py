@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import phaseseg
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,3 +66,8 @@ def test_entry_points_load() -> None:
         "Liquid or glass (D-MPNN)": "ovito_phaseseg.glass",
     }
     assert "phaseseg" in {entry.name for entry in entry_points(group="console_scripts")}
+
+
+def test_public_names_are_there() -> None:
+    assert all(getattr(phaseseg, name) is not None for name in phaseseg.__all__)
+    assert set(phaseseg.__all__) <= set(dir(phaseseg))

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from phaseseg import checkpoint as module
-from phaseseg import cli
+from phaseseg import checkpoint as module, cli
 from phaseseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from phaseseg.cli.console import FAILURE, INPUT
 

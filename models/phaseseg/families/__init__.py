@@ -18,8 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from phaseseg.specs import CHECKPOINT_FOLDERS, FieldSpec, register_fields
-from phaseseg.specs import Progress as Progress
+from phaseseg.specs import CHECKPOINT_FOLDERS, FieldSpec, Progress as Progress, register_fields
 
 if TYPE_CHECKING:
     import numpy as np

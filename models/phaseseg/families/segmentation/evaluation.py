@@ -12,8 +12,7 @@ import numpy as np
 
 from phaseseg import fields
 from phaseseg.display import value_and_error
-from phaseseg.families.segmentation.baselines import baselines as baseline_methods
-from phaseseg.families.segmentation.baselines import fit_thresholds
+from phaseseg.families.segmentation.baselines import baselines as baseline_methods, fit_thresholds
 from phaseseg.families.segmentation.comparison import (
     CONTENTS,
     DIFFERENCE,

@@ -20,8 +20,7 @@ from phaseseg.families.segmentation.slices import figure_slices
 from phaseseg.families.segmentation.trajectory_statistics import TrajectorySummary, boundary_message
 from phaseseg.fields import Fields, Table
 from phaseseg.frame import Frame
-from phaseseg.report import duration, html_settings, html_tiles
-from phaseseg.report import write_report as write_any_report
+from phaseseg.report import duration, html_settings, html_tiles, write_report as write_any_report
 
 
 @dataclass(frozen=True)
