@@ -29,7 +29,7 @@ docs: .venv/test.stamp
 	@echo "Written: docs/_build/html/index.html"
 
 benchmark: .venv/test.stamp
-	$(BIN)/pytest tests/benchmarks -m "slow or not slow"
+	PHASESEG_BENCHMARK=$(or $(PHASESEG_BENCHMARK),full) $(BIN)/pytest -s tests/benchmarks
 
 # What the bundled checkpoints say of some frames: `make record NAMES=gat-v2` for a new one.
 record: .venv/test.stamp
@@ -40,7 +40,7 @@ wheel: .venv/test.stamp
 	$(BIN)/python -m build
 
 clean:
-	rm -rf .venv build dist docs/_build docs/api demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf .venv build dist docs/_build docs/api demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/core.stamp: .venv/pip.stamp $(INPUTS)
 	$(BIN)/pip install --quiet --editable . $(PIN)

@@ -8,36 +8,30 @@ time: the numbers are printed.
 
 from __future__ import annotations
 
-import platform
 import time
 
 import numpy as np
 import pytest
 
 import naive
+from benchmarks.measure import MACHINE, cpu_time, scaled
 from phaseseg import Frame
 from phaseseg.families.liquid_glass.image_inference import image_logits
 from phaseseg.families.liquid_glass.images import Plane, Style, draw, render, turned
 from phaseseg.families.liquid_glass.settings import IMAGE_RECIPE, GlassConfig
 
-NETWORKS = {
-    "recipe": IMAGE_RECIPE,
-    "60 σ in 250 pixels": {"architecture": "cnn", "image_size": 250, "pixels_per_sigma": 250 / 60},
-}
+NETWORKS = scaled(
+    {"small": {**IMAGE_RECIPE, "image_size": 64}},
+    {
+        "recipe": IMAGE_RECIPE,
+        "60 σ in 250 pixels": {"architecture": "cnn", "image_size": 250, "pixels_per_sigma": 250 / 60},
+    },
+)
+N, EDGE, SIZE = scaled((480, 20.0, 80), (4320, 60.0, 250))
+IMAGES = scaled(4, 20)
 
 
-def cpu_time(function, repeats=3):
-    """Least CPU time of some calls, seconds; all threads count."""
-    function()  # compiles
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
-def mixture(n=4320, edge=60.0):
+def mixture(n=N, edge=EDGE):
     rng = np.random.default_rng(0)
     positions = np.c_[rng.random((n, 2)) * edge, np.zeros(n)]
     return Frame(
@@ -45,27 +39,29 @@ def mixture(n=4320, edge=60.0):
     )
 
 
-def test_pictures(benchmark):
+def test_pictures():
     """4320 particles in 60 x 60 σ; 250 pixels, and windows of the recipe."""
-    frame, size = mixture(), 250
-    benchmark.pedantic(lambda: render(frame, size), rounds=5, warmup_rounds=1)
-    ours = cpu_time(lambda: render(frame, size))
+    frame = mixture()
+    render(frame, SIZE)  # compiles
+    ours = cpu_time(lambda: render(frame, SIZE))
     # A tenth of the particles and of the pixels: the naive time grows with the product of the two.
-    small = mixture(432, 60 / 10**0.5)
+    edge, size = EDGE / 10**0.5, round(SIZE / 10**0.5)
+    small = mixture(N // 10, edge)
     style = {name: getattr(GlassConfig, name) for name in ("radii", "colors", "background")}
     start = time.process_time()
-    counted = naive.picture(small, 79, 60 / 10**0.5, (0, 0), small.species, **style, samples=4)
+    counted = naive.picture(small, size, edge, (0, 0), small.species, **style, samples=4)
     naive_time = (time.process_time() - start) * 100
-    difference = np.abs(counted - render(small, 79)).mean()
-    print(f"\n{platform.machine()}, Python {platform.python_version()}; CPU time")
+    difference = np.abs(counted - render(small, size)).mean()
+    assert difference < 0.02
+    print(f"\n{MACHINE}")
     print(
-        f"picture of 250 x 250: {ours * 1e3:.1f} ms, naive with 4 x 4 points a pixel {naive_time:.0f} s "
-        f"(from a smaller one; mean difference {difference:.4f}), {naive_time / ours:,.0f} times"
+        f"picture of {SIZE} x {SIZE}: {ours * 1e3:.1f} ms, naive with 4 x 4 points a pixel {naive_time:.0f} s"
+        f" (from a smaller one; mean difference {difference:.4f}), {naive_time / ours:,.0f} times"
     )
     config = GlassConfig(**IMAGE_RECIPE)
     plane, style = Plane.of(frame, frame.species), Style.of_config(config)
-    corners = np.random.default_rng(0).random((20, 2)) * 60
-    drawn = cpu_time(lambda: turned(draw(plane, corners, config.image_size, style), np.arange(20) % 8)) / 20
+    corners, turns = np.random.default_rng(0).random((IMAGES, 2)) * EDGE, np.arange(IMAGES) % 8
+    drawn = cpu_time(lambda: turned(draw(plane, corners, config.image_size, style), turns)) / IMAGES
     print(f"window of {config.image_edge:.0f} σ in {config.image_size} pixels: {drawn * 1e3:.2f} ms")
 
 
@@ -78,8 +74,8 @@ def test_network(name):
     config = GlassConfig(**NETWORKS[name])
     network = ImageNetwork(config)
     optimizer = torch.optim.Adam(network.parameters())
-    images = np.random.default_rng(0).random((20, 3, config.image_size, config.image_size), dtype=np.float32)
-    there, label = torch.from_numpy(images), torch.arange(20) % 2.0
+    images = np.random.default_rng(0).random((IMAGES, 3, *[config.image_size] * 2), dtype=np.float32)
+    there, label = torch.from_numpy(images), torch.arange(IMAGES) % 2.0
 
     def train():
         optimizer.zero_grad()
@@ -90,10 +86,11 @@ def test_network(name):
         with torch.inference_mode():
             return network(there).numpy()
 
-    step = cpu_time(train) / 20
+    step = cpu_time(train) / IMAGES
     network.eval()
     weights = {key: values.numpy() for key, values in network.state_dict().items()}
-    theirs, ours = cpu_time(predict) / 20, cpu_time(lambda: image_logits(weights, images, config)) / 20
+    theirs = cpu_time(predict) / IMAGES
+    ours = cpu_time(lambda: image_logits(weights, images, config)) / IMAGES
     expected = predict()
     error = np.abs(image_logits(weights, images, config) - expected).max() / np.abs(expected).max()
     print(

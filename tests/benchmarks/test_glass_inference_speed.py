@@ -1,7 +1,7 @@
 """Networks of liquid and glass beside the naive way to apply them, in the same run, in CPU time.
 
     pytest tests/benchmarks/test_glass_inference_speed.py -s
-    PHASESEG_BENCHMARK_LARGE=1 pytest tests/benchmarks/test_glass_inference_speed.py -s     (1 M particles)
+    PHASESEG_BENCHMARK=large pytest tests/benchmarks/test_glass_inference_speed.py -s     (1 M particles)
 
 The naive way: neighbors from scipy's k-d tree, edges made symmetric by sorting, messages with index_add in
 PyTorch in float32. Nothing is asserted about time: the table is printed.
@@ -9,40 +9,24 @@ PyTorch in float32. Nothing is asserted about time: the table is printed.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from apart import run_apart
+from benchmarks.measure import MACHINE, cpu_times, peak_memory, run_apart, scaled
 from conftest import disordered_mixture, random_glass_checkpoint
 from phaseseg.families.liquid_glass.crops import graph_of
 from phaseseg.families.liquid_glass.inference import Network
 from phaseseg.families.liquid_glass.model import GlassModel
 from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, SCORE_BOUND
 
-LARGE = os.environ.get("PHASESEG_BENCHMARK_LARGE") == "1"
-SIZES = (4320, 100_000, 1_000_000) if LARGE else (4320, 100_000)
+SIZES = sorted(scaled({400}, {4320, 100_000}, {1_000_000}))
 NETWORKS = {
     "2D, k = 2": {"k": 2}, "2D, k = 2, attention": {"k": 2, "attention": True},
     "3D, k = 4, attention": {"k": 4, "dimensions": 3, "attention": True},
 }  # fmt: skip
-
-
-def cpu_times(function, repeats):
-    """CPU times of some calls, seconds; all threads count."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return times
 
 
 def model_of(name):
@@ -116,7 +100,7 @@ def test_against_the_naive_way(name):
     config, weights = model.config, {k: v.copy() for k, v in model.members[0].items()}
     network = Network(config, [weights])
     network(graph_of(frame_of(name, 1000), config))  # compiles
-    print(f"\n{platform.machine()}, Python {platform.python_version()}; CPU time; {name}")
+    print(f"\n{MACHINE}; {name}")
     for n in SIZES:
         frame = frame_of(name, n)
         repeats = 5 if n < 50_000 else 2
@@ -144,31 +128,21 @@ def test_against_the_naive_way(name):
 
 
 def measure(name, n):
-    """In a process of its own: CPU time from a frame to its fields, peak memory; prints JSON."""
-    import resource
-
+    """In a process of its own: CPU time from a frame to its fields, peak memory."""
     model = model_of(name)
     model.predict(frame_of(name, 1000))  # compiles
-    # Kilobytes on Linux, bytes on macOS. On Linux that of the parent counts, too, but not in the status.
-    status = Path("/proc/self/status")
-
-    def peak():
-        if status.exists():
-            return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
     frame = frame_of(name, n)
-    before = peak()
+    before = peak_memory()
     times = cpu_times(lambda: model.predict(frame), 2)
-    print(json.dumps({"first": times[0], "least": min(times), "before": before, "peak": peak()}))
+    return {"first": times[0], "least": min(times), "before": before, "peak": peak_memory()}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read with the resource module")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_cost_per_particle(name):
     """From a frame to all fields, bonds and attention graphs included."""
-    for n in SIZES[1:]:
-        found = run_apart(__file__, f"measure({name!r}, {n})")
+    for n in SIZES[-2:] if len(SIZES) > 2 else SIZES[-1:]:
+        found = run_apart(measure, name, n)
         print(
             f"\n{name:22} {n:9,} particles: first {found['first']:.2f} s, then {found['least']:.2f} s, "
             f"{found['least'] / n * 1e6:.1f} µs a particle; {found['before'] / 1e9:.2f} GB before, "

@@ -19,12 +19,14 @@ import torch
 from scipy.spatial import cKDTree
 from torch.nn import functional
 
+from benchmarks.measure import scaled
 from phaseseg import Frame
 from phaseseg.families.liquid_glass.crops import cells_of, cut_windows, draw_windows, window_graphs
 from phaseseg.families.liquid_glass.network import NODE_SHARE, GlassNetwork, glass_loss
 from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, SCORE_BOUND, WINDOWS, GlassConfig
 
-EDGE, N_ATOMS, BATCH, PLAIN, ROUNDS = 60.0, 4320, 16, 64, 3
+EDGE, N_ATOMS, BATCH, PLAIN, ROUNDS = 60.0, 4320, 16, scaled(16, 64), scaled(1, 3)
+MANY = scaled(32, WINDOWS)
 CENTERS = torch.tensor(LENGTH_CENTERS)
 
 
@@ -73,7 +75,7 @@ def plain_logits(network, x, source, target, reverse, features):
     return head(network.readout, own.mean(dim=0)), head(network.node, own)
 
 
-@pytest.mark.parametrize("hidden", [32, 64])
+@pytest.mark.parametrize("hidden", scaled([16], [32, 64]))
 @pytest.mark.parametrize("attention", [False, True])
 def test_an_epoch(hidden, attention):
     rng = np.random.default_rng(0)
@@ -84,7 +86,7 @@ def test_an_epoch(hidden, attention):
         species = (rng.random(N_ATOMS) < 0.35).astype(int)
         frames.append(Frame(positions, [EDGE, EDGE, 1], [True, True, False], species, ("A", "B"), units="lj"))
     cells = cells_of(frames, [config.codes_of(frame) for frame in frames], 2)
-    picks = draw_windows(cells, rng.integers(0, 8, WINDOWS), rng, edge=config.window)
+    picks = draw_windows(cells, rng.integers(0, 8, MANY), rng, edge=config.window)
     glass = picks.cell % 2 == 0
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -94,7 +96,7 @@ def test_an_epoch(hidden, attention):
         adam = torch.optim.Adam(network.parameters(), lr=0.0)  # weights stay for the comparison
         edges = 0
 
-        def epoch(last=WINDOWS):
+        def epoch(last=MANY):
             nonlocal edges
             edges = 0
             for first in range(0, last, BATCH):
@@ -130,13 +132,13 @@ def test_an_epoch(hidden, attention):
             ours.append(time.process_time() - start)
             start = time.process_time()
             plain_epoch()
-            plain.append((time.process_time() - start) * WINDOWS / PLAIN)
+            plain.append((time.process_time() - start) * MANY / PLAIN)
     finally:
         torch.set_num_threads(threads)
     print(
         f"\nhidden {hidden}{', attention' * attention}: {config.n_parameters:,} weights; "
         f"{platform.machine()}, torch {torch.__version__}, CPU time\n"
-        f"epoch of {WINDOWS:,} windows, {edges:,} directed edges: "
+        f"epoch of {MANY:,} windows, {edges:,} directed edges: "
         f"{min(ours):.2f} s; one window after the other {min(plain):.1f} s (scaled up from {PLAIN}), "
         f"{min(plain) / min(ours):.1f} times as long"
     )

@@ -1,7 +1,7 @@
 """Networks beside the naive way to apply them, in the same run, in CPU time.
 
     pytest tests/benchmarks/test_network_speed.py -s
-    PHASESEG_BENCHMARK_LARGE=1 pytest tests/benchmarks/test_network_speed.py -s     (1 M and 10 M atoms)
+    PHASESEG_BENCHMARK=large pytest tests/benchmarks/test_network_speed.py -s     (1 M and 10 M atoms)
 
 The naive way: pairs from scipy's k-d tree, features by bincount over them, layers of PyTorch Geometric in
 float32. Nothing is asserted about time: the table is printed.
@@ -9,55 +9,29 @@ float32. Nothing is asserted about time: the table is printed.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import sys
-import time
-from importlib.resources import as_file, files
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
 import naive
-from apart import run_apart
+from benchmarks.measure import MACHINE, TYPES, cpu_times, melt, peak_memory, run_apart, scaled
 from phaseseg.api import load_model
 from phaseseg.checkpoint import Checkpoint, load_checkpoint
 from phaseseg.families.segmentation.inference import Network, node_features
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
-from phaseseg.io import read_frames
 from phaseseg.neighbors import neighbor_graph
 from phaseseg.testing import repeated
 
-TYPES = ("Fe", "Mg", "Si", "O", "N")
-LARGE = os.environ.get("PHASESEG_BENCHMARK_LARGE") == "1"
-REPLICAS = {"33 k": (1, 1, 1)}
-if LARGE:
-    REPLICAS |= {"1 M": (2, 3, 5), "10 M": (5, 6, 10)}
+REPLICAS = scaled({"1 k": (2, 1, 1)}, {"33 k": (1, 1, 1)}, {"1 M": (2, 3, 5), "10 M": (5, 6, 10)})
 NETWORKS = {
     "GAT 10 -> 4x32 -> 2": {},
     "GCN 10 -> 32 -> 2": {"architecture": "gcn"},
     "GraphConv 10 -> 32 -> 2": {"architecture": "graphconv"},
     "GAT 20 -> 4x8 -> 4x8 -> 64": {"features": "densities", "hidden": 8, "readout": 64},
 }  # fmt: skip
-
-
-def cpu_times(function, repeats):
-    """CPU times of some calls, seconds; all threads count."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return times
-
-
-def melt():
-    with as_file(files("phaseseg") / "demo" / "melt_large_3000K.dump.gz") as path:
-        return list(read_frames(path, types=TYPES))[-1]
 
 
 def network_of(frame, name):
@@ -111,7 +85,7 @@ def test_against_the_naive_way():
     torch.set_num_threads(1)
     frame = melt()
     codes = frame.species
-    print(f"\n{platform.machine()}, Python {platform.python_version()}; CPU time; {len(frame):,} atoms")
+    print(f"\n{MACHINE}; {len(frame):,} atoms")
     neighbor_graph(frame, cutoff=6.0)  # compiles
     graph = np.median(cpu_times(lambda: neighbor_graph(frame, cutoff=6.0), 7))
     pairs = naive_pairs(frame, 6.0)
@@ -143,7 +117,10 @@ def test_against_the_naive_way():
 
 # From a frame to labels, with the checkpoints that ship -------------------------------------------
 
-SHIPPED = ("segmentation/gat-3000K-v1", "segmentation/gcn-3000K-v1", "segmentation/gat-v1")
+SHIPPED = scaled(
+    ("segmentation/gat-v1",),
+    ("segmentation/gat-3000K-v1", "segmentation/gcn-3000K-v1", "segmentation/gat-v1"),
+)
 
 
 def single(name):
@@ -210,7 +187,7 @@ def test_frame_to_labels(name):
     ours = np.median(cpu_times(lambda: labels(one), 9))
     network = np.median(cpu_times(lambda: one.score(frame), 9))
     all_members = np.median(cpu_times(lambda: labels(whole), 5))
-    naive_way = min(cpu_times(theirs, 2 if LARGE else 1))
+    naive_way = min(cpu_times(theirs, 1))
     print(
         f"\n{name:26} one network {ours * 1e3:5.1f} ms ({network * 1e3:.1f} without the interface), "
         f"{whole.n_members} networks {all_members * 1e3:5.1f} ms; naive {naive_way:.2f} s, "
@@ -219,19 +196,12 @@ def test_frame_to_labels(name):
 
 
 def measure(replicas, name):
-    """In a process of its own: CPU time from a frame to labels and tables, peak memory; prints JSON."""
-    import resource
-
+    """In a process of its own: CPU time from a frame to labels and tables, peak memory."""
     frame, model = melt(), single(name)
     model.fields(frame, model.score(frame))  # compiles
     frame = repeated(frame, replicas)
     times = cpu_times(lambda: model.fields(frame, model.score(frame)), 5 if len(frame) < 500_000 else 2)
-    # Kilobytes on Linux, bytes on macOS. On Linux that of the parent counts, too, but not in the status.
-    status = Path("/proc/self/status")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    if status.exists():
-        peak = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    print(json.dumps({"atoms": len(frame), "first": times[0], "least": min(times), "peak": peak}))
+    return {"atoms": len(frame), "first": times[0], "least": min(times), "peak": peak_memory()}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read with the resource module")
@@ -239,9 +209,9 @@ def measure(replicas, name):
 def test_cost_per_atom(name):
     """One network of a checkpoint, from a frame to labels, at the sizes of REPLICAS."""
     for size, replicas in REPLICAS.items():
-        found = run_apart(__file__, f"measure({replicas}, {name!r})")
+        found = run_apart(measure, replicas, name)
         print(
             f"\n{name:26} {size:5} first {found['first']:.2f} s, then {found['least']:.3f} s, "
             f"{found['least'] / found['atoms'] * 1e9:.0f} ns an atom, {found['peak'] / 1e9:.2f} GB"
         )
-        assert found["atoms"] == np.prod(replicas) * 33280
+        assert found["atoms"] == np.prod(replicas) * len(melt())

@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.measure import scaled
 from phaseseg.families.segmentation.fit import SegmentationNetwork
 from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.settings import RECIPE, NetworkConfig, Scaling
@@ -26,7 +27,7 @@ from phaseseg.neighbors import neighbor_graph
 from phaseseg.nn.layers import Neighbors
 
 SPECIES = ("Fe", "Mg", "Si", "O", "N")
-N_FRAMES, BATCH, PYG_STEPS, ROUNDS = 200, 10, 1, 3
+N_FRAMES, BATCH, PYG_STEPS, ROUNDS = scaled((4, 2, 1, 1), (200, 10, 1, 3))
 PAPER = {"features": "counts", "counter": ("Mg",), "hidden": 32, "heads": 4, "layers": 2, "readout": 0}
 NETWORKS = {
     "paper's GAT, 10 -> 4 x 32 -> 2": {**PAPER, "architecture": "gat"},

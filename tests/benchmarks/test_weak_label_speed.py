@@ -1,53 +1,32 @@
 """Weak labels beside the naive ways to get them, in the same run, in CPU time.
 
     pytest tests/benchmarks/test_weak_label_speed.py -s
-    PHASESEG_BENCHMARK_LARGE=1 pytest tests/benchmarks/test_weak_label_speed.py -s     (1 M and 10 M atoms)
+    PHASESEG_BENCHMARK=large pytest tests/benchmarks/test_weak_label_speed.py -s     (1 M and 10 M atoms)
 
 Nothing is asserted about time: the table is printed.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import sys
-import time
-from importlib.resources import as_file, files
 
 import numpy as np
 import pytest
 
 import naive
-from apart import run_apart
+from benchmarks.measure import MACHINE, cpu_time, melt, peak_memory, run_apart, scaled
 from phaseseg import Frame, label_phases
 from phaseseg.families.segmentation.labels.density import density_field
 from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.io import read_frames
 from phaseseg.testing import permuted, repeated
 
-TYPES = ("Fe", "Mg", "Si", "O", "N")
-LARGE = os.environ.get("PHASESEG_BENCHMARK_LARGE") == "1"
 # Replicas of the 33,280 atoms; 30 make 1 M, 300 make 10 M.
-REPLICAS = {"33 k": (1, 1, 1), "266 k": (2, 2, 2)}
-if LARGE:
-    REPLICAS |= {"1 M": (2, 3, 5), "10 M": (5, 6, 10)}
-KDE_SAMPLE = 200
-
-
-def cpu_time(function, repeats=5):
-    """Least CPU time of some calls, seconds; all threads count."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
-def melt():
-    with as_file(files("phaseseg") / "demo" / "melt_large_3000K.dump.gz") as path:
-        return list(read_frames(path, types=TYPES))[-1]
+REPLICAS = scaled(
+    {"1 k": (2, 1, 1)},
+    {"33 k": (1, 1, 1), "266 k": (2, 2, 2)},
+    {"1 M": (2, 3, 5), "10 M": (5, 6, 10)},
+)
+KDE_SAMPLE = scaled(20, 200)
 
 
 def test_against_the_naive_ways():
@@ -67,7 +46,7 @@ def test_against_the_naive_ways():
     some = voxels[np.random.default_rng(0).choice(len(voxels), KDE_SAMPLE, replace=False)]
     sample = cpu_time(lambda: kde(some.T), 1)
     whole = sample * len(voxels) / KDE_SAMPLE
-    print(f"\n{platform.machine()}, Python {platform.python_version()}; CPU time; {len(frame):,} atoms, "
+    print(f"\n{MACHINE}; {len(frame):,} atoms, "
           f"{len(voxels):,} voxels")  # fmt: skip
     print(f"labels, all of them              {labels * 1e3:10.1f} ms")
     print(f"gaussian_kde over 27 images      {whole:10.0f} s    {whole / labels:,.0f} times the labels; "
@@ -77,9 +56,7 @@ def test_against_the_naive_ways():
 
 
 def measure(replicas, shuffled):
-    """Run in a process of its own: CPU times of density and labels, peak memory. Prints JSON."""
-    import resource
-
+    """Run in a process of its own: CPU times of density and labels, peak memory."""
     frame = melt()
     label_phases(frame, "Fe", voxel=1.0)  # compiles
     frame = repeated(frame, replicas)
@@ -89,9 +66,7 @@ def measure(replicas, shuffled):
     rule = LabelRule("Fe", voxel=1.0)
     density = cpu_time(lambda: density_field(frame, rule), repeats)
     labels = cpu_time(lambda: label_phases(frame, "Fe", voxel=1.0), repeats)
-    # Kilobytes on Linux, bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"atoms": len(frame), "density": density, "labels": labels, "peak": peak}))
+    return {"atoms": len(frame), "density": density, "labels": labels, "peak": peak_memory()}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read with the resource module")
@@ -101,13 +76,13 @@ def test_cost_per_atom():
     print("\natoms        order       density      labels   per atom   peak memory")
     for name, replicas in REPLICAS.items():
         for shuffled in (False, True):
-            found = run_apart(__file__, f"measure({replicas}, {shuffled})")
+            found = run_apart(measure, replicas, shuffled)
             print(
                 f"{name:6} {'shuffled' if shuffled else 'file':>11} {found['density'] * 1e3:10.1f} ms "
                 f"{found['labels'] * 1e3:8.1f} ms {found['labels'] / found['atoms'] * 1e9:7.0f} ns "
                 f"{found['peak'] / 1e9:9.2f} GB"
             )
-            assert found["atoms"] == np.prod(replicas) * 33280
+            assert found["atoms"] == np.prod(replicas) * len(melt())
 
 
 def test_a_frame_made_of_replicas_is_the_same_melt():
