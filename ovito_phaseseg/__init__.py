@@ -1,4 +1,4 @@
-"""Phases and glasses in OVITO: the modifiers that OVITO Pro lists and that scripts put into a pipeline.
+"""Phases and glasses in OVITO: modifiers for OVITO Pro and for pipelines in scripts.
 
 >>> from ovito.io import import_file
 >>> from ovito_phaseseg import WeakPhaseLabels
@@ -7,30 +7,43 @@
 >>> pipeline.compute().attributes["PhaseSegmentation.n_phases"]   # doctest: +SKIP
 2
 
-Importing this package imports nothing else: OVITO may look at it when it starts. The modifiers load
-when they are first named, the numerical libraries when a modifier first runs.
+`network_modifier("FAMILY")` makes a modifier for any other family of models.
+
+Importing this package imports nothing else, because OVITO may do so when it starts. A modifier is loaded
+when it is first named, and the numerical libraries when a modifier first runs.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ovito_phaseseg.base import NetworkModifier, network_modifier
     from ovito_phaseseg.glass import GlassClassifier, GlassMetrics
     from ovito_phaseseg.modifiers import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
 
-__all__ = ["GlassClassifier", "GlassMetrics", "PhaseSegmentation", "RestorePhaseTypes", "WeakPhaseLabels"]
+__all__ = [
+    "GlassClassifier",
+    "GlassMetrics",
+    "NetworkModifier",
+    "PhaseSegmentation",
+    "RestorePhaseTypes",
+    "WeakPhaseLabels",
+    "network_modifier",
+]
+
+_MODULES = {
+    "base": ("NetworkModifier", "network_modifier"),
+    "glass": ("GlassClassifier", "GlassMetrics"),
+    "modifiers": ("PhaseSegmentation", "RestorePhaseTypes", "WeakPhaseLabels"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("Glass") and name in __all__:
-        from ovito_phaseseg import glass
-
-        return getattr(glass, name)
-    if name in __all__:
-        from ovito_phaseseg import modifiers
-
-        return getattr(modifiers, name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"ovito_phaseseg.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

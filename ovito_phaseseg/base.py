@@ -1,17 +1,33 @@
-"""What every modifier does: it refuses misspelt keywords and says its name in errors."""
+"""What every modifier does, and `NetworkModifier`: a modifier made from the declaration of a family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import dataclass, field
+from threading import Event
+from types import new_class
+from typing import Any, ClassVar, TypeVar, cast
 
 from ovito.pipeline import ModifierInterface
-from traits.api import HasTraits
+from ovito.traits import FilePath
+from traits.api import Bool, Enum, Float, HasTraits, Int, Range, Str, Union
+
+from phaseseg.checkpoint import SUFFIX, bundled_checkpoints
+from phaseseg.families import Family, Fitted, Option, Progress, family_named
+
+POLL = 0.05
+"""Seconds after which OVITO gets control back while an analysis runs."""
+
+T = TypeVar("T")
+Steps = Generator[str | float, None, T]
+"""What OVITO shows while a modifier works (texts, and fractions from 0 to 1), and a result."""
 
 
 class CheckedModifier(ModifierInterface):
-    """Refuses a misspelt keyword, which OVITO would silently take for a new attribute."""
+    """Refuses a misspelled keyword, which OVITO would silently accept as a new attribute."""
 
     def __init__(self, **parameters: Any) -> None:
         known = self.parameters()
@@ -25,23 +41,376 @@ class CheckedModifier(ModifierInterface):
         super().__init__(**parameters)
 
     def parameters(self) -> list[str]:
-        """Names of the parameters, in the order in which they are shown."""
+        """Names of the parameters, in the order in which OVITO shows them."""
         itself = cast(HasTraits, self)
         return [name for name in itself.trait_names() if itself.trait(name).label]
 
 
 @contextmanager
-def told(name: str, remedy: str) -> Iterator[None]:
-    """Put the name of the modifier before what it says of an error."""
+def error_prefix(name: str, remedy: str) -> Iterator[None]:
+    """Put the name of the modifier before the text of an error."""
     try:
         yield
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+    except (ValueError, RuntimeError) as error:
+        kind = ValueError if isinstance(error, ValueError) else RuntimeError
+        raise kind(f"{name}: {error}") from error
     except MemoryError as error:
         raise MemoryError(f"{name}: the memory is not enough; {remedy}. {error}") from error
     except ImportError as error:
         raise ImportError(
             f"{name}: {error}; install everything with: pip install ovito-phaseseg[ovito]"
         ) from error
-    except RuntimeError as error:
-        raise RuntimeError(f"{name}: {error}") from error
+
+
+# ------------------------------------------------------------------------------------ one evaluation
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a modifier does with a frame: its options, parsed and checked once.
+
+    rule : the parsed options
+    key : everything that the output depends on, except the frame
+    text : status while the analysis runs; the number of particles follows
+    run : the expensive half, from a frame to an output that is kept; it runs in a thread of its own
+    fields : the cheap half, from a frame and its output to fields
+    about : further attributes
+    """
+
+    rule: Any
+    key: tuple[Any, ...]
+    text: str
+    run: Callable[[Any, Progress], Any]
+    fields: Callable[[Any, Any], Any]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def output(self, frame: Any, low: float, high: float) -> Steps[Any]:
+        """Run, and show the progress between low and high."""
+        return in_thread(lambda progress: self.run(frame, progress), low, high)
+
+
+@dataclass
+class Evaluation:
+    """One evaluation of a modifier by OVITO.
+
+    data : the DataCollection, which is changed
+    number : number of the frame
+    cache : kept by OVITO until a parameter that is part of an output, or anything upstream, changes
+    upstream : gives the data of other frames; None outside of a pipeline
+    job, frame, output, fields : of this frame, as soon as they are known
+    messages : shown to the user at the end
+    """
+
+    data: Any
+    number: int
+    cache: MutableMapping[str, Any]
+    upstream: Any = None
+    job: Any = None
+    frame: Any = None
+    output: Any = None
+    fields: Any = None
+    messages: list[str] = field(default_factory=list)
+
+    def kept(self, name: str, key: Any, make: Callable[[], Steps[T]]) -> Steps[T]:
+        """The value that was made with this key, or a new one. There is one value of a name at a time."""
+        names, key = (f"phaseseg.{name}.key", f"phaseseg.{name}"), repr(key)
+        if self.cache.get(names[0]) != key:
+            for entry in names:
+                self.cache.pop(entry, None)
+            self.cache[names[1]] = yield from make()
+            self.cache[names[0]] = key
+        value: T = self.cache[names[1]]
+        return value
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Numbers of all frames of the trajectory; of this one alone outside of a pipeline."""
+        return (self.number,) if self.upstream is None else range(self.upstream.num_frames)
+
+    def data_of(self, number: int) -> Any:
+        """The data of a frame, as they come from upstream."""
+        return self.data if number == self.number else self.upstream.compute(number)
+
+
+def in_thread(work: Callable[[Progress], T], low: float, high: float) -> Steps[T]:
+    """What `work` gives, run in a thread of its own while OVITO shows its progress between low and high.
+
+    OVITO can be used meanwhile. If it closes the generator (the user cancels), the next call of `progress`
+    raises in the thread and so ends the work. The work must not call OVITO.
+    """
+    stopped, latest = Event(), (0.0, "")
+
+    def progress(fraction: float, text: str = "") -> None:
+        nonlocal latest
+        if stopped.is_set():
+            raise InterruptedError("The analysis was canceled.")
+        latest = max(latest[0], min(fraction, 1.0)), text
+
+    shown = ""
+    with ThreadPoolExecutor(1, "phaseseg") as pool:
+        future = pool.submit(work, progress)
+        try:
+            while wait([future], POLL).not_done:
+                fraction, text = latest
+                if text and text != shown:
+                    yield text
+                    shown = text
+                yield low + (high - low) * fraction
+        finally:
+            stopped.set()
+    try:
+        return future.result()
+    finally:
+        del future  # else an error, its traceback and so all data would hold each other in memory
+
+
+class AnalysisModifier(CheckedModifier):
+    """From the particles to fields and from fields to OVITO's data; the expensive half of it is kept.
+
+    heading : begins the texts of its errors
+    prefix : begins the names of its attributes
+    tables : begins the identifiers of its tables
+    file_units : units of the file, where no parameter asks for them
+    remedy : what to do if the memory is not enough
+    """
+
+    heading: ClassVar[str]
+    prefix: ClassVar[str]
+    tables: ClassVar[str] = ""
+    file_units: ClassVar[str] = "metal"
+    remedy: ClassVar[str] = "use fewer particles"
+
+    def job(self) -> Job:
+        """The analysis that the parameters ask for."""
+        raise NotImplementedError
+
+    def prepare(self, now: Evaluation) -> Steps[None]:
+        """Set `now.job`."""
+        now.job = self.job()
+        yield 0.0
+
+    def put(self, now: Evaluation) -> Steps[None]:
+        """Write what is more than particle properties, tables and attributes: all grids and bonds."""
+        from ovito_phaseseg import convert
+
+        for name, grid in now.fields.level("grid").items():
+            convert.put_grid(now.data, name, grid)
+        for name, bonds in now.fields.level("bond").items():
+            convert.put_bonds(now.data, name, bonds)
+        yield 0.9
+
+    def modify(
+        self, data: Any, *, frame: int, data_cache: Any = None, input_slots: Any = None, **_: Any
+    ) -> Steps[None]:
+        """Analyze `data`; called by OVITO."""
+        cache = {} if data_cache is None else data_cache.attributes
+        upstream = None if input_slots is None else input_slots["upstream"]
+        with error_prefix(self.heading, self.remedy):
+            yield from self._steps(Evaluation(data, frame, cache, upstream))
+
+    def _steps(self, now: Evaluation) -> Steps[None]:
+        if "numba" not in sys.modules:
+            yield "Loading; the very first run compiles for a while"
+        from ovito_phaseseg import convert
+
+        yield from self.prepare(now)
+        job = now.job
+        now.frame = self.frame_of(now.data)
+        yield 0.05
+        key = (now.number, now.frame.n_atoms, *job.key)
+        now.output = yield from now.kept("output", key, lambda: self._run(now))
+        yield 0.5
+        yield "Phases and properties"
+        now.fields = job.fields(now.frame, now.output)
+        now.messages += now.fields.messages
+        yield 0.6
+        convert.put_atoms(now.data, now.fields)
+        convert.put_tables(now.data, now.fields, self.tables)
+        yield from self.put(now)
+        convert.put_attributes(now.data, now.fields, self.prefix, now.messages)
+        for name, value in job.about.items():
+            now.data.attributes[self.prefix + name] = value
+        yield 1.0
+        if now.messages:
+            yield " ".join(now.messages)
+
+    def _run(self, now: Evaluation) -> Steps[Any]:
+        yield f"{now.job.text} {now.frame.n_atoms:,} particles"
+        return (yield from now.job.output(now.frame, 0.05, 0.5))
+
+    def frame_of(self, data: Any) -> Any:
+        """The particles as a Frame."""
+        from ovito_phaseseg import convert
+
+        itself: Any = self
+        return convert.frame_from_data(data, itself.types, getattr(self, "units", self.file_units))
+
+
+# ----------------------------------------------------------------------------------- from a family
+
+
+class _FromFamily(type(ModifierInterface)):  # type: ignore[misc]
+    """Begins the body of a class with the traits of a family: `class M(NetworkModifier, family="name")`."""
+
+    @classmethod
+    def __prepare__(mcs, name: str, bases: Any, family: str = "") -> dict[str, Any]:
+        if not family:
+            return {}
+        found = family_named(family)
+        return {"family": found, "heading": found.title, "prefix": f"{name}.", "tables": f"{family}-"} | (
+            network_traits(found)
+        )
+
+    def __new__(mcs, name: str, bases: Any, namespace: dict[str, Any], family: str = "") -> Any:
+        if family and "__doc__" not in namespace:
+            found = family_named(family)
+            lines = [f"{o.name} : default {o.default}\n    {o.help}" for o in shown_options(found)]
+            namespace["__doc__"] = "\n".join([f"{found.title}.", "", "Parameters", "-" * 10, *lines])
+        return super().__new__(mcs, name, bases, namespace)
+
+    def __init__(cls, name: str, bases: Any, namespace: dict[str, Any], family: str = "") -> None:
+        super().__init__(name, bases, namespace)
+
+
+class NetworkModifier(AnalysisModifier, metaclass=_FromFamily):
+    """Runs a network of a family. A subclass names its family and has nothing else to write.
+
+    `class MyModifier(NetworkModifier, family="my_family")` has the parameters `model`, `model_file` and
+    `device`, the options of the family that have a label, the names of the particle types and, where the
+    family knows reduced units, the units. It writes all fields. A subclass may add parameters and override
+    `put`.
+    """
+
+    family: ClassVar[Family]
+
+    def options(self, *parts: str) -> dict[str, Any]:
+        """The options of the family as they are set, of these parts; None for an empty text."""
+        from ovito_phaseseg.convert import names_of
+
+        options = {}
+        for option in shown_options(self.family, *parts):
+            value = getattr(self, option.name)
+            value = names_of(value) if option.type is tuple else value
+            options[option.name] = None if value in ("", ()) else value
+        return options
+
+    def prepare(self, now: Evaluation) -> Steps[None]:
+        """Load the networks and parse the options into a rule; a model that learns from frames does so."""
+        from phaseseg.api import load_model
+
+        itself: Any = self
+        chosen = itself.model_file or itself.model
+        if not chosen:
+            raise ValueError("no checkpoint is bundled; choose a file of your own.")
+        network = load_model(chosen, self.family.name)
+        rule = network.rule(**self.options("run", "read"))
+        about = {"model": network.name, "model_sha256": network.checkpoint.hash}
+        units = getattr(self, "units", self.file_units)
+        key = (network.checkpoint.hash, itself.device, itself.types, units, self.options("run"))
+        yield 0.0
+        if isinstance(network, Fitted) and not network.fitted:
+            network = yield from now.kept("fitted", key, lambda: self._fitted(now, network, rule))
+
+        def run(frame: Any, progress: Progress) -> Any:
+            return network.run(frame, rule, device=itself.device, progress=progress)
+
+        def fields(frame: Any, output: Any) -> Any:
+            return network.fields(frame, output, rule)
+
+        now.job = Job(rule, key, f"{network.name} on", run, fields, about)
+
+    def _fitted(self, now: Evaluation, network: Any, rule: Any) -> Steps[Any]:
+        from phaseseg import api
+
+        frames = []
+        for number in now.numbers:
+            yield f"Frame {number + 1:,}, from which {network.name} learns"
+            frames.append(self.frame_of(now.data_of(number)))
+
+        def learn(progress: Progress) -> Any:
+            return api.prepare(network, frames, rule, progress=progress)
+
+        return (yield from in_thread(learn, 0.0, 0.05))
+
+    def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
+        """What OVITO Pro shows next to the modifier: the name of the file or of the checkpoint."""
+        itself: Any = self
+        name: str = str(itself.model_file).replace("\\", "/").rpartition("/")[2] or itself.model
+        return name.removeprefix(f"{self.family.name}/")
+
+
+def network_modifier(family: str, name: str = "") -> type[NetworkModifier]:
+    """A modifier class for a registered family.
+
+    name : of the class; that of the family in camel case if left out. A session file finds a class by its
+        module and its name: for sessions write `class Name(NetworkModifier, family=...)` in a module.
+    """
+    name = name or family.title().replace("_", "")
+    body = {"__module__": __name__}
+    return cast(
+        type[NetworkModifier],
+        new_class(name, (NetworkModifier,), {"family": family}, lambda to: to.update(body)),
+    )
+
+
+def shown_options(family: Family, *parts: str) -> list[Option]:
+    """The options of a prediction that OVITO shows."""
+    return [option for option in family.options_of(*(parts or ("run", "read"))) if option.label]
+
+
+def network_traits(family: Family) -> dict[str, Any]:
+    """The traits of the modifier of a family, in the order in which OVITO shows them."""
+    # The default comes first; it also stands for itself where nothing is bundled.
+    models = [name for name in dict.fromkeys([family.default, *bundled_checkpoints(family.name)]) if name]
+    run, read = shown_options(family, "run"), shown_options(family, "read")
+    # The names of the types stand next to an option that names species, if there is one.
+    group = next((option.group for option in run if option.type is tuple), "Network")
+    lj = "lj" in family.units
+    traits: dict[str, Any] = {
+        "model": Enum(models[0] if models else "", models or [""], label="Checkpoint", ovito_group="Network"),
+        "model_file": FilePath(
+            "", label="Own file (empty: the checkpoint above)", ovito_group="Network",
+            ovito_file_filter=[f"Checkpoints (*{SUFFIX})", "All files (*)"],
+        ),
+        "device": Enum("auto", "cpu", "torch", "cuda", label="Device", ovito_group="Network"),
+        **{option.name: trait_of(option) for option in run},
+        "types": types_trait(group, "A,B" if lj else "Fe,Mg,Si,O,N"),
+    }  # fmt: skip
+    if lj:
+        units = list(dict.fromkeys([*family.units, "metal"]))
+        traits["units"] = Enum(units[0], units, label="Units of the file", ovito_group=group)
+    return traits | {option.name: trait_of(option) for option in read}
+
+
+def types_trait(group: str, example: str) -> Any:
+    """The trait with the names of the particle types."""
+    return Str("", label="Names of types 1, 2, ...", ovito_group=group, ovito_placeholder=example)
+
+
+def reads(label: str, group: str) -> dict[str, Any]:
+    """Metadata of a trait that does not enter the expensive half: OVITO keeps the output if it changes."""
+    return {"label": label, "ovito_group": group, "ovito_invalidate_cache": False}
+
+
+def trait_of(option: Option) -> Any:
+    """The trait of an option of a family."""
+    look = {"label": option.label, "ovito_group": option.group}
+    if option.part == "read":
+        look = reads(option.label, option.group)
+    if option.placeholder:
+        look["ovito_placeholder"] = option.placeholder
+    if option.choices:
+        choices = list(option.choices) if option.default is not None else ["", *option.choices]
+        return Enum(option.default or "", choices, **look)
+    if option.type in (str, tuple):
+        return Str(option.default or "", **look)
+    plain = {bool: Bool, int: Int, float: Float}[option.type]
+    if option.default is None:
+        return Union(None, plain, **look)
+    if option.low is None and option.high is None:
+        return plain(option.default, **look)
+    low, high = (None if end is None else option.type(end) for end in (option.low, option.high))
+    return Range(
+        low=low, high=high, value=option.type(option.default), exclude_low=option.open and low is not None,
+        exclude_high=option.open and high is not None, **look,
+    )  # fmt: skip

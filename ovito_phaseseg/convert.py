@@ -15,25 +15,6 @@ from phaseseg.fields import Bonds, Fields, Grid, Table, snake
 from phaseseg.frame import Frame, Units
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
 
-PREFIX = "PhaseSegmentation."
-"""Begins the name of every attribute of the modifiers for two liquids."""
-GRIDS = {"density_grid": "phase-density", "score_grid": "phase-score"}
-"""Identifiers of the voxel grids."""
-INTERFACE = "phase-interface"
-"""Identifier of the surface mesh."""
-
-PLOTS: dict[str, tuple[str, DataTable.PlotMode]] = {
-    "composition": ("phase-composition", DataTable.PlotMode.BarChart),
-    "partition": ("phase-partition", DataTable.PlotMode.BarChart),
-    "domains": ("phase-domains", DataTable.PlotMode.BarChart),
-    "proxigram": ("phase-proxigram", DataTable.PlotMode.Line),
-}
-"""Identifier and plot of every table."""
-
-BOND_TITLES = {"bb": "B-B", "length": "Length", "attention": "Attention", "kept": "Kept"}
-"""Bond properties by the names of the columns of `Bonds`."""
-
-
 # In
 
 
@@ -141,11 +122,16 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
 
 # Out
 
+Color = tuple[float, float, float]
+GRAY: Color = (0.6, 0.6, 0.6)
+CONTENTS = ("wt%", "at%")
+"""Units of the columns that become the curves of one plot."""
+
 
 def put_property(
     particles: Any, title: str, values: NDArray[Any], components: Sequence[str] | None = None
 ) -> Any:
-    """Make a particle property, in the place of one of that name and another type."""
+    """Make a particle property; one of this name with another data type is replaced."""
     if values.dtype == np.int8:
         values = values.astype(np.int32)
     if title in particles:
@@ -157,14 +143,12 @@ def put_property(
     return particles.create_property(title, data=values)
 
 
-def component_names(spec: FieldSpec, values: NDArray[Any]) -> list[str] | None:
-    """Names of the columns of a probability; None for other fields."""
-    return [entry.name for entry in spec.classes[: values.shape[1]]] if spec.kind == "probability" else None
-
-
-def put_classes(prop: Any, spec: FieldSpec) -> None:
-    """Give a property the names and colors of the classes of its field."""
-    for entry in spec.classes:
+def put_field(data: Any, spec: FieldSpec, values: NDArray[Any]) -> None:
+    """Write a per-atom field as a particle property, with the names and colors of its classes."""
+    columns = spec.kind == "probability"
+    components = [entry.name for entry in spec.classes[: values.shape[1]]] if columns else None
+    prop = put_property(data.particles_, spec.title, values, components)
+    for entry in spec.classes if spec.kind == "class" else ():
         present = prop.type_by_id(entry.id, require=False)
         if present is None:
             prop.types.append(ElementType(id=entry.id, name=entry.name, color=entry.color))
@@ -176,23 +160,15 @@ def put_classes(prop: Any, spec: FieldSpec) -> None:
 def put_atoms(data: Any, fields: Fields) -> None:
     """Write the per-atom fields as particle properties."""
     for name, values in fields.level("atom").items():
-        spec = FIELD_SPECS[name]
-        prop = put_property(data.particles_, spec.title, values, component_names(spec, values))
-        if spec.kind == "class":
-            put_classes(prop, spec)
+        put_field(data, FIELD_SPECS[name], values)
 
 
-def put_colors(data: Any, phase: NDArray[Any]) -> None:
-    """Color every particle by its phase."""
-    put_class_colors(data, phase, [entry.color for entry in FIELD_SPECS["phase"].classes])
-
-
-def put_class_colors(data: Any, codes: NDArray[Any], colors: Sequence[tuple[float, float, float]]) -> None:
-    """Color every particle by a number that says which of the colors it has."""
+def put_class_colors(data: Any, codes: NDArray[Any], colors: Sequence[Color]) -> None:
+    """Color every particle; its code is a row of the colors."""
     data.particles_.create_property("Color", data=np.array(colors, dtype=np.float32)[codes])
 
 
-def put_gradient(data: Any, values: NDArray[Any], colors: Sequence[tuple[float, float, float]]) -> None:
+def put_gradient(data: Any, values: NDArray[Any], colors: Sequence[Color]) -> None:
     """Color every particle by a value between 0 and 1, along evenly spaced colors."""
     at = np.linspace(0, 1, len(colors))
     mixed = [np.interp(values, at, [color[channel] for color in colors]) for channel in range(3)]
@@ -200,16 +176,26 @@ def put_gradient(data: Any, values: NDArray[Any], colors: Sequence[tuple[float, 
 
 
 def put_bonds(
-    data: Any, bonds: Bonds, kinds: NDArray[Any], classes: Sequence[ClassName], vis: Any = None
+    data: Any,
+    name: str,
+    bonds: Bonds,
+    kinds: NDArray[Any] | None = None,
+    classes: Sequence[ClassName] = (),
+    titles: Mapping[str, str] | None = None,
+    vis: Any = None,
 ) -> None:
-    """Add bonds to those that are there, if any; what was known of the present ones stays.
+    """Add the bonds of a field to existing bonds, which keep all their properties.
 
     Parameters
     ----------
-    bonds : their columns become bond properties, which are 0 for the present bonds
-    kinds : (n_bonds,) ids of `classes`, which become bond types with ids that nothing else has
-    vis : how bonds look where there are none yet
+    bonds : their columns become bond properties, which are 0 for the existing bonds
+    kinds : (n_bonds,) ids of `classes`, which become bond types with unused ids; without them all bonds are
+        of one type with the title of the field
+    titles : of the bond properties, where they are not the words of the name of the column
+    vis : how bonds look if there were none before
     """
+    if kinds is None:
+        kinds, classes = np.zeros(len(bonds), dtype=int), (ClassName(0, FIELD_SPECS[name].title, GRAY),)
     particles = data.particles_
     if particles.bonds is None:
         first = 0
@@ -230,10 +216,10 @@ def put_bonds(
 
     column("Topology")[first:] = bonds.atoms
     column("Periodic Image")[first:] = bonds.shifts
-    for name, values in bonds.columns.items():
+    for key, values in bonds.columns.items():
+        title = (titles or {}).get(key, key.replace("_", " ").title())
         # OVITO's own "Length" is of float64.
-        dtype = np.int32 if values.dtype.kind in "iu" else np.float64
-        column(BOND_TITLES[name], dtype)[first:] = values
+        column(title, np.int32 if values.dtype.kind in "iu" else np.float64)[first:] = values
     types = column("Bond Type")
     taken = {entry.id for entry in types.types} | set(np.unique(types[:first]).tolist()) | {0}
     lookup = np.zeros(1 + max(entry.id for entry in classes), dtype=np.int32)
@@ -247,26 +233,28 @@ def put_bonds(
     types[first:] = lookup[kinds]
 
 
-def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> None:
-    """Write the grid of a field as a voxel grid of points.
+def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> str:
+    """Write the grid of a field as a voxel grid of points; gives its identifier.
 
-    OVITO takes isosurfaces only of float64.
+    OVITO makes isosurfaces of float64 only.
     """
-    spec = FIELD_SPECS[name]
+    title = FIELD_SPECS[name].title
     voxels = data.grids.create(
-        identifier=GRIDS[name],
-        title=spec.title,
+        identifier=title.lower().replace(" ", "-"),
+        title=title,
         domain=_domain(data, grid),
         shape=grid.shape,
         grid_type=VoxelGrid.GridType.PointData,
     )
-    voxels.create_property(spec.title, data=grid.values.astype(np.float64).ravel(order="F"))
+    voxels.create_property(title, data=grid.values.astype(np.float64).ravel(order="F"))
     if vis is not None:
         voxels.vis = vis
+    identifier: str = voxels.identifier
+    return identifier
 
 
 def _domain(data: Any, grid: Grid) -> Any:
-    """The cell that OVITO spans over the grid's points: along open axes from the first to the last."""
+    """The cell that OVITO spans over the points of the grid: along open axes from the first to the last."""
     matrix = np.empty((3, 4))
     matrix[:, 3] = grid.origin
     for axis, (vector, points, periodic) in enumerate(zip(grid.cell, grid.shape, grid.pbc, strict=True)):
@@ -280,71 +268,74 @@ def _domain(data: Any, grid: Grid) -> Any:
     return cell
 
 
-def put_interface(data: Any, name: str, grid: Grid, level: float, vis: Any = None) -> None:
-    """Write the surface on which the grid of a field has the value of the level as a surface mesh.
+def put_isosurface(
+    data: Any, name: str, grid: Grid, level: float, identifier: str, title: str, vis: Any = None
+) -> None:
+    """Write the surface at which the grid of a field has the value `level` as a surface mesh.
 
     The surface is made in a clone, so that nothing else that OVITO's modifier makes is left behind.
     """
     clone = data.clone()
-    put_grid(clone, name, grid)
+    voxels = put_grid(clone, name, grid)
     clone.apply(
         CreateIsosurfaceModifier(
-            operate_on=f"voxels:{GRIDS[name]}", property=FIELD_SPECS[name].title, isolevel=level
+            operate_on=f"voxels:{voxels}", property=FIELD_SPECS[name].title, isolevel=level
         )
     )
     data.objects.append(clone.surfaces["isosurface"])
     surface = data.surfaces["isosurface_"]
-    surface.identifier, surface.title = INTERFACE, "Phase interface"
+    surface.identifier, surface.title = identifier, title
     if vis is not None:
         surface.vis = vis
 
 
-def put_tables(data: Any, fields: Fields) -> None:
-    """Write the tables: the first column is x, columns that share a unit are the curves of one plot."""
+def put_tables(data: Any, fields: Fields, prefix: str) -> None:
+    """Write the tables, against their first columns: numbers as lines, texts and integers as bars.
+
+    Rows have the color of the class with whose name they begin.
+    """
+    colors = {entry.name: entry.color for name in fields for entry in FIELD_SPECS[name].classes}
     for name, table in fields.level("table").items():
-        _put_table(data, name, table)
+        _put_table(data, prefix + name.replace("_", "-"), table, colors)
 
 
-def _put_table(data: Any, name: str, table: Table) -> None:
-    identifier, plot = PLOTS[name]
-    target = data.tables.create(identifier=identifier, title=table.title, plot_mode=plot)
+def _new_table(data: Any, identifier: str, title: str, plot: DataTable.PlotMode) -> Any:
+    if identifier in data.tables:  # of another modifier, perhaps with other columns
+        data.objects.remove(data.tables[identifier])
+    return data.tables.create(identifier=identifier, title=title, plot_mode=plot)
+
+
+def _put_table(data: Any, identifier: str, table: Table, colors: Mapping[str, Color]) -> None:
     first, *others = table.headings
-    target.x = _put_column(target, first, table.columns[first])
-    groups: dict[str, list[tuple[str, NDArray[Any]]]] = {}
-    for column in others:
-        title = column.unit if column.unit in ("wt%", "at%") else column
-        groups.setdefault(title, []).append((column.quantity, table.columns[column]))
+    line = table.columns[first].dtype.kind == "f"
+    plot = DataTable.PlotMode.Line if line else DataTable.PlotMode.BarChart
+    target = _new_table(data, identifier, table.title, plot)
+    target.x = _put_column(target, first, table.columns[first], colors)
     made = {}
-    for title, members in groups.items():
-        if len(members) == 1 and title not in ("wt%", "at%"):
-            made[title] = _put_column(target, title, members[0][1])
-        else:
-            stacked = np.stack([values.astype(np.float64) for _, values in members], axis=1)
-            made[title] = target.create_property(
-                f"Content ({title})", data=stacked, components=[stem.replace(".", "_") for stem, _ in members]
-            )
-    shown = next((made[title] for title in ("wt%", "at%") if title in made), None)
-    target.y = shown if shown is not None else next(iter(made.values()))
+    for column in others:
+        if column.unit not in CONTENTS:
+            made[str(column)] = _put_column(target, column, table.columns[column], colors)
+        elif column.unit not in made:
+            curves = {one.quantity: table.columns[one] for one in others if one.unit == column.unit}
+            made[column.unit] = _put_curves(target, f"Content ({column.unit})", curves)
+    target.y = next((made[unit] for unit in CONTENTS if unit in made), next(iter(made.values()), None))
 
 
-def _put_column(table: Any, title: str, values: NDArray[Any]) -> Any:
+def _put_column(table: Any, title: str, values: NDArray[Any], colors: Mapping[str, Color]) -> Any:
     values = np.asarray(values)
     title = title.replace(".", "_")
     if values.dtype.kind in "US":
         prop = table.create_property(title, data=np.arange(len(values), dtype=np.int32))
         for number, text in enumerate(values.tolist()):
-            prop.types.append(ElementType(id=number, name=text, color=_row_color(text)))
+            prop.types.append(ElementType(id=number, name=text, color=colors.get(text.split(" ")[0], GRAY)))
         return prop
     kinds = {"b": np.int32, "i": np.int64, "u": np.int64, "f": np.float64}
     return table.create_property(title, data=values.astype(kinds[values.dtype.kind]))
 
 
-def _row_color(text: str) -> tuple[float, float, float]:
-    """The color of the phase that the name of a row begins with; gray for others."""
-    for entry in FIELD_SPECS["phase"].classes:
-        if text.split(" ")[0] == entry.name:
-            return entry.color
-    return (0.6, 0.6, 0.6)
+def _put_curves(table: Any, title: str, curves: Mapping[str, NDArray[Any]]) -> Any:
+    stacked = np.stack([np.asarray(values, dtype=np.float64) for values in curves.values()], axis=1)
+    return table.create_property(title, data=stacked, components=[name.replace(".", "_") for name in curves])
 
 
 def put_series(
@@ -356,74 +347,81 @@ def put_series(
     plot: DataTable.PlotMode = DataTable.PlotMode.Line,
 ) -> None:
     """Write numbers of the frames of a trajectory as the curves of one plot against x, a title and values."""
-    table = data.tables.create(identifier=identifier, title=title, plot_mode=plot)
-    table.x = _put_column(table, *x)
-    stacked = np.stack([np.asarray(values, dtype=np.float64) for values in curves.values()], axis=1)
-    table.y = table.create_property(title, data=stacked, components=list(curves))
+    table = _new_table(data, identifier, title, plot)
+    table.x = _put_column(table, *x, {})
+    table.y = _put_curves(table, title, curves)
 
 
-def put_attributes(data: Any, fields: Fields, messages: Sequence[str], prefix: str = PREFIX) -> None:
-    """Write scalars, the composition of each phase, the names of the phases and the messages.
+def put_attributes(data: Any, fields: Fields, prefix: str, messages: Sequence[str]) -> None:
+    """Write the numbers of the frame, the names of the classes of its atoms and the messages.
 
-    Names: `PhaseSegmentation.n_phases`, `PhaseSegmentation.rich.Fe_wt_percent`,
-    `PhaseSegmentation.rich_bulk.atoms`, `GlassMetrics.n_bb_edges`.
+    Names: `PhaseSegmentation.n_phases`, `PhaseSegmentation.phase_names`, `GlassMetrics.n_bb_edges`.
     """
-    attributes = data.attributes
     for name, value in fields.level("frame").items():
         if value is not None:
-            attributes[prefix + name] = value.item() if isinstance(value, np.generic) else value
-    if "composition" in fields:
-        for row in fields["composition"].rows():
-            phase, *_ = row.values()
-            for column, value in list(row.items())[1:]:
-                attributes[f"{prefix}{snake(str(phase))}.{snake(column)}"] = value
-    if "phase" in fields:
-        names = ",".join(f"{entry.id}={entry.name}" for entry in FIELD_SPECS["phase"].classes)
-        attributes[prefix + "phase_names"] = names
-    attributes[prefix + "messages"] = " ".join(messages)
+            data.attributes[prefix + name] = value.item() if isinstance(value, np.generic) else value
+    for name in fields.level("atom"):
+        if FIELD_SPECS[name].kind == "class":
+            names = ",".join(f"{entry.id}={entry.name}" for entry in FIELD_SPECS[name].classes)
+            data.attributes[f"{prefix}{name}_names"] = names
+    data.attributes[prefix + "messages"] = " ".join(messages)
+
+
+def put_rows(data: Any, table: Table, prefix: str) -> None:
+    """Write a table whose first column is text as attributes: `PhaseSegmentation.rich.Fe_wt_percent`."""
+    for row in table.rows():
+        (_, name), *entries = row.items()
+        for column, value in entries:
+            data.attributes[f"{prefix}{snake(name)}.{snake(column)}"] = value
 
 
 # Back from files
 
 
-def restore(data: Any, column: str = "") -> None:
-    """Turn a column read from a file into the typed property "Phase", and rename its companions.
+def restore(data: Any, spec: FieldSpec, companions: Sequence[FieldSpec] = (), column: str = "") -> None:
+    """Turn a column read from a file into the typed property of a field of kind "class".
+
+    Parameters
+    ----------
+    spec : the field
+    companions : per-atom fields that were written with it; columns with their names get their titles
+    column : a particle property; if left out, the one with the name of the field in any spelling
 
     Raises
     ------
     ValueError
-        No particles; no such column; entries that are no phases.
+        No particles; no such column; entries that are no classes.
     """
     particles = data.particles
     if particles is None or particles.count == 0:
         raise ValueError("the input has no particles.")
     found = {_plain(name): name for name in reversed(list(particles.keys()))}
-    spec = FIELD_SPECS["phase"]
-    source = column if column else found.get(_plain(spec.name), "")
-    if not source or source not in particles:
+    source = column or found.get(_plain(spec.name), "")
+    if source not in particles:
         raise ValueError(
-            f"the particles have no property {column or 'phase'!r}; the properties are "
+            f"the particles have no property {column or spec.name!r}; the properties are "
             f"{', '.join(particles.keys())}."
         )
-    codes = _phase_codes(particles[source], source)
+    codes = _class_codes(particles[source], source, spec)
     if source != spec.title:
         del data.particles_[source]
-    put_classes(put_property(data.particles_, spec.title, codes), spec)
-    for name in (
-        "phase_density", "interface_distance", "domain", "phase_probability", "phase_uncertainty"
-    ):  # fmt: skip
-        title, present = FIELD_SPECS[name].title, found.get(_plain(name))
+    put_field(data, spec, codes)
+    for other in companions:
+        present = found.get(_plain(other.name))
         if present is None:
             continue
         values = np.array(data.particles[present][...])
-        probability = FIELD_SPECS[name].kind == "probability"
-        if values.shape[1:] not in (((2,), (3,)) if probability else ((),)):
+        if other.kind == "probability":
+            fits = values.ndim == 2 and values.shape[1] <= len(other.classes)
+        else:
+            fits = values.ndim == 1
+        if not fits:
             continue
-        if name == "domain" and values.dtype.kind == "f":
+        if other.kind == "count" and values.dtype.kind == "f":
             values = values.astype(np.int32)
-        if present != title:
+        if present != other.title:
             del data.particles_[present]
-        put_property(data.particles_, title, values, component_names(FIELD_SPECS[name], values))
+        put_field(data, other, values)
 
 
 def _plain(name: str) -> str:
@@ -431,20 +429,20 @@ def _plain(name: str) -> str:
     return name.lower().replace(" ", "").replace("_", "")
 
 
-def _phase_codes(prop: Any, name: str) -> NDArray[np.int32]:
-    classes = FIELD_SPECS["phase"].classes
-    known = ", ".join(f"{entry.id} = {entry.name}" for entry in classes)
+def _class_codes(prop: Any, name: str, spec: FieldSpec) -> NDArray[np.int32]:
+    known = ", ".join(f"{entry.id} = {entry.name}" for entry in spec.classes)
     values = prop[...]
     if isinstance(values, list):
-        table = {entry.name: entry.id for entry in classes} | {str(entry.id): entry.id for entry in classes}
-        unknown = sorted({str(value) for value in values} - set(table))
-        if unknown:
-            raise ValueError(f"the property {name!r} holds {unknown[0]!r}, which is no phase ({known}).")
-        return np.array([table[str(value)] for value in values], dtype=np.int32)
-    values = np.asarray(values)
-    if values.ndim != 1:
-        raise ValueError(f"the property {name!r} has {values.shape[1]} components; a phase is one number.")
-    bad = ~np.isin(values, [entry.id for entry in classes])
-    if bad.any():
-        raise ValueError(f"the property {name!r} holds {values[bad][0]}, which is no phase ({known}).")
-    return values.astype(np.int32)
+        table = {str(key): entry.id for entry in spec.classes for key in (entry.name, entry.id)}
+        bad = sorted({repr(str(value)) for value in values if str(value) not in table})
+        codes = [table.get(str(value), 0) for value in values]
+    else:
+        codes = np.asarray(values)
+        if codes.ndim != 1:
+            raise ValueError(
+                f"the property {name!r} has {codes.shape[1]} components; a {spec.name} is one number."
+            )
+        bad = codes[~np.isin(codes, [entry.id for entry in spec.classes])]
+    if len(bad):
+        raise ValueError(f"the property {name!r} holds {bad[0]}, which is no {spec.name} ({known}).")
+    return np.array(codes, dtype=np.int32)

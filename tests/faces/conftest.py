@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from importlib.resources import as_file, files
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 
 from phaseseg import Frame, write_frames
 from phaseseg.checkpoint import Checkpoint, save_checkpoint
+from phaseseg.families import FAMILIES, load
+from phaseseg.families.liquid_glass import structural_metrics
 from phaseseg.families.liquid_glass.settings import GlassConfig
-from phaseseg.families.segmentation.labels import density
+from phaseseg.families.segmentation.labels import density, weak_labels
 
 
 @pytest.fixture(scope="session")
@@ -46,17 +49,35 @@ def make_drops():
 
 
 @pytest.fixture
-def densities(monkeypatch):
-    """Counts how often a density is made."""
-    calls = []
-    real = density.density_field
+def runs(monkeypatch):
+    """The frames for which an expensive half has run: a network of any family, a density, metrics."""
+    frames = []
 
-    def counted(*args, **kwargs):
-        calls.append(args)
-        return real(*args, **kwargs)
+    def counted(owner, name):
+        real = getattr(owner, name)
 
-    monkeypatch.setattr(density, "density_field", counted)
-    return calls
+        @wraps(real)
+        def count(*args, **options):
+            frames.append(next(argument for argument in args if isinstance(argument, Frame)))
+            return real(*args, **options)
+
+        monkeypatch.setattr(owner, name, count)
+
+    for family in FAMILIES.values():
+        counted(load(family.model), "run")
+    for module in (density, weak_labels):
+        counted(module, "density_field")
+    counted(structural_metrics, "glass_metrics")
+    return frames
+
+
+@pytest.fixture(scope="session")
+def pair_file(tmp_path_factory, make_checkpoint):
+    """A file with an ensemble of two networks for Fe and O, which know the boundary, too."""
+    path = tmp_path_factory.mktemp("checkpoints") / "pair-v1.safetensors"
+    checkpoint = make_checkpoint("segmentation/pair-v1", n_members=2, species=("Fe", "O"), outputs=3)
+    save_checkpoint(checkpoint, path)
+    return str(path)
 
 
 def mixture(*, n_dimensions=2, n_atoms=300, seed=0, jitter=0.4, **options):

@@ -1,25 +1,19 @@
-"""The OVITO face: outputs, what is computed anew and what is not, sessions, files, bad input."""
+"""The OVITO face of the weak labels: outputs, files read back, bad input."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
 
 pytest.importorskip("ovito")
 
-from ovito.data import DataCollection, ElementType, Particles, SimulationCell
+from ovito.data import DataCollection, ElementType
 from ovito.io import export_file, import_file
-from ovito.modifiers import ColorByTypeModifier, ExpressionSelectionModifier
-from ovito.pipeline import Pipeline, StaticSource
+from ovito.modifiers import ColorByTypeModifier
 from traits.api import TraitError
 
-import ovito_phaseseg
-from ovito_phaseseg import RestorePhaseTypes, WeakPhaseLabels
+from faces.ovito_data import area_of, collection, evaluate, pipeline_of
+from ovito_phaseseg import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
 from phaseseg import label_phases
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.labels import density
@@ -35,39 +29,13 @@ TITLES = {
 }
 
 
-def collection(positions, symbols, cell, pbc=(True, True, True), origin=(0, 0, 0), *, named=True):
-    """A DataCollection as a file reader of OVITO would make it."""
-    data = DataCollection()
-    matrix = np.column_stack([np.asarray(cell, dtype=float).T, origin])
-    box = SimulationCell(pbc=tuple(bool(flag) for flag in pbc))
-    box[...] = matrix
-    data.objects.append(box)
-    particles = Particles(count=len(positions))
-    particles.create_property("Position", data=positions)
-    names = sorted(set(symbols))
-    types = particles.create_property(
-        "Particle Type", data=np.array([names.index(name) + 1 for name in symbols], dtype=np.int32)
-    )
-    for number, name in enumerate(names, start=1):
-        types.types.append(ElementType(id=number, name=name if named else ""))
-    data.objects.append(particles)
-    return data
-
-
 @pytest.fixture
 def drop(make_drops):
     return collection(*make_drops())
 
 
-def python(code, *arguments):
-    """Run Python code in a process of its own; gives back what it prints."""
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
-        capture_output=True, text=True, check=False, env=env,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+def apply(data, **parameters):
+    return evaluate(data, WeakPhaseLabels(**parameters))
 
 
 # Outputs
@@ -97,15 +65,13 @@ def test_attributes_and_tables(make_drops):
     fields = label_phases(Frame(positions=positions, cell=cell, pbc=True, species=symbols))
     for name, value in fields.level("frame").items():
         np.testing.assert_equal(data.attributes["PhaseSegmentation." + name], value)
-    rows = {row["phase"]: row for row in fields["composition"].rows()}
-    for name in ("rich", "poor", "rich bulk"):
-        prefix = f"PhaseSegmentation.{name.replace(' ', '_')}."
-        assert data.attributes[prefix + "atoms"] == rows[name]["atoms"]
-        np.testing.assert_equal(data.attributes[prefix + "Fe_wt_percent"], rows[name]["Fe (wt%)"])
-        np.testing.assert_equal(data.attributes[prefix + "O_at_percent"], rows[name]["O (at%)"])
+    others = {"PhaseSegmentation.phase_names", "PhaseSegmentation.messages"}
+    assert set(data.attributes) == {f"PhaseSegmentation.{name}" for name in fields.level("frame")} | others
+    assert len(data.attributes) < 20
     assert data.attributes["PhaseSegmentation.phase_names"] == "0=poor,1=rich,2=boundary"
     assert data.attributes["PhaseSegmentation.messages"] == " ".join(fields.messages)
 
+    rows = {row["phase"]: row for row in fields["composition"].rows()}
     composition = data.tables["phase-composition"]
     assert composition.y.component_names == ("Fe", "O")
     titles = [composition.x.type_by_id(row).name for row in composition.x[...]]
@@ -123,25 +89,34 @@ def test_attributes_and_tables(make_drops):
     }  # fmt: skip
 
 
+def test_tables_as_attributes_on_request(make_drops, pair_file):
+    positions, symbols, cell = make_drops()
+    for modifier in (WeakPhaseLabels(), PhaseSegmentation(model_file=pair_file)):
+        few = evaluate(collection(positions, symbols, cell), modifier).attributes
+        modifier.table_attributes = True
+        data = evaluate(collection(positions, symbols, cell), modifier)
+        expected = label_phases(Frame(positions=positions, cell=cell, pbc=True, species=symbols))
+        more = {name: value for name, value in data.attributes.items() if name not in few}
+        columns = ["atoms", "atom_fraction", "mass_fraction"]
+        columns += [f"{name}_{unit}_percent" for unit in ("wt", "at") for name in ("Fe", "O")]
+        rows = [row["phase"].replace(" ", "_") for row in expected["composition"].rows()]
+        assert set(more) == {f"PhaseSegmentation.{row}.{column}" for row in rows for column in columns}
+        table = data.tables["phase-composition"]
+        for name, content in zip(rows, table["Content (wt%)"], strict=True):
+            np.testing.assert_equal(more[f"PhaseSegmentation.{name}.Fe_wt_percent"], content[0])
+
+
+def test_tables_of_two_modifiers_with_other_species(drop):
+    """Both make the table of compositions, the second one with a column more."""
+    pipeline = pipeline_of(drop, WeakPhaseLabels(types="Fe,Fe"), WeakPhaseLabels(types="Fe,O"))
+    assert pipeline.compute().tables["phase-composition"].y.component_names == ("Fe", "O")
+
+
 def test_nothing_of_the_isosurface_is_left_behind(drop):
     drop.apply(WeakPhaseLabels(voxel_grid=False))
     assert not drop.grids
     assert list(drop.surfaces) == ["phase-interface"]
     assert all(name.startswith("PhaseSegmentation.") for name in drop.attributes)
-
-
-def area_of(data):
-    surface = data.surfaces["phase-interface"]
-    vertices, faces = surface.get_vertices(), surface.get_faces()
-    a, b, c = vertices[faces].transpose(1, 0, 2)
-    if surface.domain is not None:  # faces may span the periodic boundary
-        cell = surface.domain[:, :3].T
-        pbc = np.array(surface.domain.pbc)
-        edges = []
-        for edge in (b - a, c - a):
-            shift = np.rint(edge @ np.linalg.inv(cell)) * pbc
-            edges.append(edge - shift @ cell)
-    return 0.5 * np.linalg.norm(np.cross(*edges), axis=1).sum()
 
 
 def exact_density(places, atoms, cell, pbc, sigma=1.5):
@@ -185,17 +160,22 @@ def test_interface_mesh_and_grid(make_drops, cell, pbc):
     assert area_of(data) == pytest.approx(data.attributes["PhaseSegmentation.interface_area"], rel=0.1)
 
 
-def test_dropped_domains_have_no_mesh(make_drops):
+@pytest.mark.parametrize("by", ["labels", "network"])
+def test_dropped_domains_have_no_mesh(make_drops, pair_file, by):
     """A small drop that is dropped by its volume or for not being the largest shows no surface."""
     melt = make_drops(centers=((0.3, 0.3, 0.3), (0.8, 0.8, 0.8)), radii=(9.0, 5.5), cell=(36.0, 36.0, 36.0))
-    both, large, largest = (collection(*melt) for _ in range(3))
-    both.apply(WeakPhaseLabels(min_volume=300.0))
-    large.apply(WeakPhaseLabels(min_volume=1500.0))
-    largest.apply(WeakPhaseLabels(keep="largest"))
+
+    cls, fixed = {"labels": (WeakPhaseLabels, {}), "network": (PhaseSegmentation, {"model_file": pair_file})}[
+        by
+    ]
+    both, large, largest = (
+        evaluate(collection(*melt), cls(**fixed, **options))
+        for options in ({"min_volume": 50.0}, {"min_volume": 1500.0}, {"keep": "largest"})
+    )
     assert both.attributes["PhaseSegmentation.n_domains"] == 2
     for data in (both, large, largest):
         assert area_of(data) == pytest.approx(data.attributes["PhaseSegmentation.interface_area"], rel=0.1)
-    assert area_of(large) < 0.85 * area_of(both)
+    assert area_of(large) < 0.9 * area_of(both)
     assert area_of(largest) == area_of(large)
     far = np.linalg.norm(large.surfaces["phase-interface"].get_vertices() - 0.3 * 36.0, axis=1)
     assert far.max() < 13.0
@@ -245,14 +225,6 @@ def test_foreign_names_of_the_types_are_replaced(drop):
     assert [phase.type_by_id(entry.id).name for entry in PHASE_CLASSES] == ["poor", "rich", "boundary"]
 
 
-def test_input_is_left_as_it_was(drop):
-    before = drop.clone()
-    result = apply(drop)
-    assert "Phase" in result.particles
-    assert set(drop.particles) == set(before.particles)
-    np.testing.assert_array_equal(drop.particles.positions, before.particles.positions)
-
-
 def test_two_dimensional_cell():
     """A disk in a 2D cell whose third vector is missing."""
     rng = np.random.default_rng(0)
@@ -269,62 +241,7 @@ def test_two_dimensional_cell():
     assert data.grids["phase-density"].shape[2] == 1
 
 
-# What is computed anew
-
-
-KEPT = {
-    "threshold": "midpoint",
-    "threshold_value": 0.03,
-    "phases": "2",
-    "at": "voxel",
-    "keep": "largest",
-    "min_volume": 100.0,
-    "boundary_width": 2.0,
-    "bulk_distance": 3.0,
-    "color_by_phase": True,
-    "interface_mesh": False,
-    "voxel_grid": False,
-}
-ANEW = {"sigma": 1.6, "voxel": 1.0, "field": "mole-fraction", "species": "O", "types": "Fe,O"}
-
-
-def test_the_density_is_kept_where_it_can_be(drop, densities):
-    pipeline = Pipeline(source=StaticSource(data=drop))
-    pipeline.modifiers.append(ExpressionSelectionModifier(expression="0"))
-    modifier = WeakPhaseLabels()
-    pipeline.modifiers.append(modifier)
-    assert set(KEPT) | set(ANEW) == set(modifier.parameters())
-
-    before = pipeline.compute()
-    assert len(densities) == 1
-    for name, value in KEPT.items():
-        setattr(modifier, name, value)
-        after = pipeline.compute()
-        assert len(densities) == 1, name
-    assert not np.array_equal(before.particles["Phase"], after.particles["Phase"])
-    for number, (name, value) in enumerate(ANEW.items(), start=2):
-        setattr(modifier, name, value)
-        pipeline.compute()
-        assert len(densities) == number, name
-    pipeline.modifiers[0].expression = "1"  # upstream
-    pipeline.compute()
-    assert len(densities) == number + 1
-
-
-def test_labels_from_a_kept_density_are_those_from_a_new_one(drop):
-    pipeline = Pipeline(source=StaticSource(data=drop))
-    modifier = WeakPhaseLabels()
-    pipeline.modifiers.append(modifier)
-    pipeline.compute()
-    modifier.boundary_width, modifier.threshold = 2.0, "two-means"
-    kept = pipeline.compute()
-    fresh = drop.clone()
-    fresh.apply(WeakPhaseLabels(boundary_width=2.0, threshold="two-means"))
-    for title in TITLES.values():
-        np.testing.assert_array_equal(kept.particles[title], fresh.particles[title])
-
-
-def test_trajectory(demo, densities):
+def test_trajectory(demo, runs):
     path = demo("melt_small_3000K")
     pipeline = import_file(path)
     modifier = WeakPhaseLabels()
@@ -332,15 +249,16 @@ def test_trajectory(demo, densities):
     frames = list(read_frames(path, frames=slice(0, 4)))
     for count, number in enumerate((0, 3, 1), start=1):
         data = pipeline.compute(number)
-        assert len(densities) == count
+        assert len(runs) == count
         expected = label_phases(frames[number])
+        runs.pop()
         np.testing.assert_array_equal(data.particles["Phase"], expected["phase"])
         assert data.attributes["PhaseSegmentation.threshold"] == expected["threshold"]
     modifier.boundary_width = 1.0
     pipeline.compute(1)
-    assert len(densities) == 3
+    assert len(runs) == 3
     pipeline.compute(0)  # only the current frame is kept
-    assert len(densities) == 4
+    assert len(runs) == 4
 
 
 def test_one_modifier_in_two_pipelines(make_drops):
@@ -348,11 +266,8 @@ def test_one_modifier_in_two_pipelines(make_drops):
     pipelines, expected = [], []
     for seed in (1, 2):
         data = collection(*make_drops(seed=seed))
-        pipelines.append(Pipeline(source=StaticSource(data=data)))
-        pipelines[-1].modifiers.append(modifier)
-        fresh = data.clone()
-        fresh.apply(WeakPhaseLabels(boundary_width=2.0))
-        expected.append(fresh.particles["Phase"][...])
+        pipelines.append(pipeline_of(data, modifier))
+        expected.append(apply(data, boundary_width=2.0).particles["Phase"][...])
     for pipeline in pipelines:
         pipeline.compute()
     modifier.boundary_width = 2.0
@@ -388,22 +303,6 @@ def test_several_species_and_two_types_of_one_name(make_drops):
 
 
 # Bad input
-
-
-def apply(data, **parameters):
-    """Evaluate in a pipeline, where errors keep their type."""
-    pipeline = Pipeline(source=StaticSource(data=data))
-    pipeline.modifiers.append(WeakPhaseLabels(**parameters))
-    return pipeline.compute()
-
-
-def test_misspelt_keywords():
-    with pytest.raises(
-        TypeError, match=r"WeakPhaseLabels has no parameter simga; the parameters are species"
-    ):
-        WeakPhaseLabels(simga=1.0)
-    with pytest.raises(TypeError, match="RestorePhaseTypes has no parameter columns"):
-        RestorePhaseTypes(columns="phase")
 
 
 def test_values_that_no_rule_allows(drop):
@@ -466,96 +365,6 @@ def test_every_parameter_of_the_rule_is_a_trait_with_its_default():
         "keep": "largest", "min_volume": 1.0, "boundary_width": 2.0, "bulk_distance": 3.0,
     }  # fmt: skip
     assert WeakPhaseLabels(**changed).rule() == LabelRule(**changed)
-
-
-def test_every_parameter_has_a_label_and_a_group():
-    for cls in (WeakPhaseLabels, RestorePhaseTypes):
-        for name in cls().parameters():
-            trait = cls().trait(name)
-            assert trait.label, name
-            assert trait.ovito_group, name
-
-
-def test_entry_points_lead_to_the_modifiers():
-    assert ovito_phaseseg.WeakPhaseLabels is WeakPhaseLabels
-    assert {"WeakPhaseLabels", "RestorePhaseTypes"} <= set(dir(ovito_phaseseg))
-    with pytest.raises(AttributeError, match="Nothing"):
-        _ = ovito_phaseseg.Nothing
-
-
-def test_import_is_light():
-    out = python(
-        """
-        import sys, time
-        import ovito.pipeline, ovito.traits, ovito.vis, traits.api
-        start = time.process_time()
-        import ovito_phaseseg
-        ovito_phaseseg.WeakPhaseLabels(), ovito_phaseseg.RestorePhaseTypes()
-        print(time.process_time() - start)
-        heavy = ("torch", "numba", "scipy", "sklearn", "ase", "matplotlib")
-        print([name for name in heavy if name in sys.modules])
-        """
-    )
-    seconds, loaded = out.splitlines()
-    assert loaded == "[]"
-    assert float(seconds) < 0.05
-
-
-def test_evaluation_puts_nothing_on_the_modifier(drop):
-    modifier = WeakPhaseLabels()
-    before = set(modifier.__dict__)
-    apply_with = Pipeline(source=StaticSource(data=drop))
-    apply_with.modifiers.append(modifier)
-    apply_with.compute()
-    assert set(modifier.__dict__) <= before | set(modifier.parameters()) | {"interface_vis", "grid_vis"}
-
-
-def test_session_keeps_parameters_and_nothing_else(demo, tmp_path):
-    session = tmp_path / "session.ovito"
-    every = KEPT | ANEW | {"threshold": "number", "types": "Fe,Mg,Si,O,N", "species": "Si, Mg"}
-    save = """
-        import sys, ovito
-        from ovito.io import import_file
-        from ovito_phaseseg import RestorePhaseTypes, WeakPhaseLabels
-        pipeline = import_file(sys.argv[1])
-        modifier = WeakPhaseLabels(**eval(sys.argv[3]))
-        modifier.interface_vis.surface_transparency = 0.25
-        pipeline.modifiers.append(modifier)
-        pipeline.modifiers.append(RestorePhaseTypes(column="Phase", color_by_phase=True))
-        print(pipeline.compute().particles["Phase"][...].tolist())
-        modifier.boundary_width = 2.5
-        pipeline.compute()
-        pipeline.add_to_scene()
-        ovito.scene.save(sys.argv[2])
-    """
-    load = """
-        import sys, ovito
-        ovito.scene.load(sys.argv[1])
-        pipeline = ovito.scene.pipelines[0]
-        modifier, restore = (step.delegate for step in pipeline.modifiers)
-        modifier.boundary_width = 2.0
-        print(pipeline.compute().particles["Phase"][...].tolist())
-        print({name: getattr(modifier, name) for name in modifier.parameters()})
-        print(round(modifier.interface_vis.surface_transparency, 6), restore.column, restore.color_by_phase)
-        print(type(modifier).__module__, type(modifier).__name__)
-    """
-    saved = python(save, demo("melt_small_3000K"), session, repr(every)).splitlines()
-    loaded = python(load, session).splitlines()
-    assert loaded[0] == saved[0]
-    assert eval(loaded[1]) == every
-    assert loaded[2] == "0.25 Phase True"
-    assert loaded[3] == "ovito_phaseseg.modifiers WeakPhaseLabels"
-    assert session.stat().st_size < 40_000
-
-
-def test_status_and_progress(drop):
-    steps = list(WeakPhaseLabels().modify(drop, frame=0))
-    texts = [step for step in steps if isinstance(step, str)]
-    numbers = [step for step in steps if isinstance(step, float)]
-    assert any("Density of Fe" in text for text in texts)
-    assert numbers == sorted(numbers)
-    assert numbers[-1] == 1.0
-    assert WeakPhaseLabels(sigma=2).get_pipeline_short_info(None) == "Fe, σ 2 Å"
 
 
 # Files read back
@@ -638,9 +447,7 @@ def test_restore_leaves_labels_as_they_are(drop):
 
 def test_restore_names_what_is_wrong(drop):
     def restore(data, **parameters):
-        pipeline = Pipeline(source=StaticSource(data=data))
-        pipeline.modifiers.append(RestorePhaseTypes(**parameters))
-        return pipeline.compute()
+        return evaluate(data, RestorePhaseTypes(**parameters))
 
     with pytest.raises(
         ValueError, match=r"^Restore phase types: the particles have no property 'phase'; the prop"

@@ -1,7 +1,8 @@
-"""The OVITO face of glass formers: outputs, bonds beside others, tables over a run, sessions, bad input."""
+"""The OVITO face of glass formers: outputs, bonds next to others, tables over a run, bad input."""
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,9 @@ pytest.importorskip("ovito")
 from ovito.data import BondType, DataCollection
 from ovito.io import import_file
 from ovito.modifiers import ComputePropertyModifier, CreateBondsModifier
-from ovito.pipeline import Pipeline, StaticSource
 from traits.api import TraitError
 
-from faces.test_ovito import collection, python
+from faces.ovito_data import collection, collection_of, evaluate, pipeline_of, symbols
 from ovito_phaseseg import GlassMetrics
 from phaseseg import Frame, glass_metrics
 from phaseseg.families.liquid_glass import structural_metrics as metrics
@@ -29,33 +29,11 @@ NUMBERS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
 @pytest.fixture
 def layer(make_mixture):
     """A 2D mixture in a cell that OVITO takes for one of three dimensions."""
-    frame = make_mixture()
-    return collection(frame.positions, symbols(frame), frame.cell, frame.pbc)
-
-
-def symbols(frame):
-    return np.array(frame.species_names)[frame.species]
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """Counts how often graphs are made."""
-    calls = []
-    real = metrics.glass_metrics
-
-    def counted(frame, *args, **options):
-        calls.append(frame)
-        return real(frame, *args, **options)
-
-    monkeypatch.setattr(metrics, "glass_metrics", counted)
-    return calls
+    return collection_of(make_mixture())
 
 
 def apply(data, **parameters):
-    """Evaluate in a pipeline, where errors keep their type."""
-    pipeline = Pipeline(source=StaticSource(data=data))
-    pipeline.modifiers.append(GlassMetrics(**parameters))
-    return pipeline.compute()
+    return evaluate(data, GlassMetrics(**parameters))
 
 
 def assert_equal_fields(data, expected):
@@ -72,7 +50,7 @@ def assert_equal_fields(data, expected):
 @pytest.mark.parametrize("n_dimensions", [2, 3])
 def test_properties_attributes_and_bonds_are_those_of_the_library(make_mixture, n_dimensions, options):
     frame = make_mixture(n_dimensions=n_dimensions)
-    data = apply(collection(frame.positions, symbols(frame), frame.cell, frame.pbc), **options)
+    data = apply(collection_of(frame), **options)
     expected = glass_metrics(frame, **options)
     assert all(expected[name] > 0 for name in ("n_disjoint_graphs", "n_bb_edges"))
     assert_equal_fields(data, expected)
@@ -142,8 +120,7 @@ def test_existing_bonds_are_kept(layer):
 
 def test_bonds_of_other_modifiers_are_kept(layer):
     """Two modifiers of ours and one of OVITO in one pipeline, their types beside each other."""
-    pipeline = Pipeline(source=StaticSource(data=layer))
-    pipeline.modifiers.append(CreateBondsModifier(cutoff=1.05))
+    pipeline = pipeline_of(layer, CreateBondsModifier(cutoff=1.05))
     n_own = pipeline.compute().particles.bonds.count
     pipeline.modifiers.append(GlassMetrics())
     n_first = pipeline.compute().particles.bonds.count
@@ -158,8 +135,7 @@ def test_bonds_of_other_modifiers_are_kept(layer):
 def test_look_of_the_bonds(layer):
     modifier = GlassMetrics()
     modifier.bonds_vis.width = 0.3
-    pipeline = Pipeline(source=StaticSource(data=layer))
-    pipeline.modifiers.append(modifier)
+    pipeline = pipeline_of(layer, modifier)
     vis = pipeline.compute().particles.bonds.vis
     assert vis.width == pytest.approx(0.3)
     assert vis.coloring_mode == vis.ColoringMode.ByBondType
@@ -211,44 +187,10 @@ def test_a_2d_cell_gives_a_frame_of_two_dimensions(make_mixture):
     assert frame_of(data).n_dimensions == 3
 
 
-# What is computed anew
-
-KEPT = {
-    "bonds": False, "bb_bonds_only": True, "color_by": "graph", "trajectory_table": True, "temperature": "T"
-}  # fmt: skip
-ANEW = {"b": "A", "types": "A,B", "k": 3, "rule": "b-only"}
-
-
-def test_every_parameter_is_known_here():
-    modifier = GlassMetrics()
-    assert {*KEPT, *ANEW} == set(modifier.parameters())
-    for name in modifier.parameters():
-        assert modifier.trait(name).label and modifier.trait(name).ovito_group, name
-    assert {name: getattr(modifier, name) for name in ("b", "k", "rule")} == {"b": "B", "k": 2, "rule": "all"}
-
-
-@pytest.mark.parametrize("name", [*KEPT, *ANEW])
-def test_only_some_parameters_make_the_graphs_anew(layer, runs, name):
-    pipeline = Pipeline(source=StaticSource(data=layer))
-    modifier = GlassMetrics()
-    pipeline.modifiers.append(modifier)
-    pipeline.compute()
-    assert len(runs) == 1
-    value = (KEPT | ANEW)[name]
-    setattr(modifier, name, value)
-    data = pipeline.compute()
-    assert len(runs) == (1 if name in KEPT else 2)
-    fresh = apply(layer, **{name: value})
-    for title in ("Graph ID", "Isolated", "B-B Degree"):
-        np.testing.assert_array_equal(data.particles[title], fresh.particles[title])
-
-
 def test_what_lies_upstream_makes_them_anew(layer, runs):
-    pipeline = Pipeline(source=StaticSource(data=layer))
     squeeze = ComputePropertyModifier(output_property="Position", expressions=["Position.X"] * 3)
     squeeze.expressions = ["Position.X", "Position.Y", "Position.Z"]
-    pipeline.modifiers.append(squeeze)
-    pipeline.modifiers.append(GlassMetrics(trajectory_table=True))
+    pipeline = pipeline_of(layer, squeeze, GlassMetrics(trajectory_table=True))
     first = pipeline.compute().tables["glass-metrics-frames"].y[...].copy()
     squeeze.expressions = ["Position.X + 0.2*sin(9*Position.Y)", "Position.Y", "Position.Z"]
     data = pipeline.compute()
@@ -334,6 +276,7 @@ def test_cancel_keeps_the_rows_that_are_there(run_file, monkeypatch):
     pipeline.modifiers.append(modifier)
     real, seen = metrics.glass_metrics, []
 
+    @wraps(real)
     def stopped(frame, *args, **options):
         seen.append(frame)
         if len(seen) == 3:
@@ -393,7 +336,7 @@ def test_bad_input(layer):
         apply(without(lambda data: data.objects.remove(data.cell)))
     few = Frame([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]], [9.0, 9, 9], False, ["A", "B", "A"])
     with pytest.raises(ValueError, match=r"^Glass structural metrics: .*neighbors"):
-        apply(collection(few.positions, symbols(few), few.cell, few.pbc), k=3)
+        apply(collection_of(few), k=3)
 
 
 def test_the_frame_is_named_in_errors_of_other_frames(run_file, tmp_path):
@@ -410,66 +353,3 @@ def test_the_frame_is_named_in_errors_of_other_frames(run_file, tmp_path):
     pipeline.modifiers[0].delegate.trajectory_table = True
     with pytest.raises(ValueError, match=r"spoilt.xyz, frame 1: atom 1"):
         pipeline.compute(0)
-
-
-# Sessions
-
-
-def test_session_keeps_parameters_and_nothing_else(run_file, tmp_path):
-    session = tmp_path / "session.ovito"
-    every = KEPT | ANEW | {"b": "B", "bonds": True, "temperature": "temperature"}
-    save = """
-        import sys, ovito
-        from ovito.io import import_file
-        from ovito_phaseseg import GlassMetrics
-        pipeline = import_file(sys.argv[1])
-        modifier = GlassMetrics(**eval(sys.argv[3]))
-        modifier.bonds_vis.width = 0.25
-        pipeline.modifiers.append(modifier)
-        data = pipeline.compute()
-        print(data.particles["Graph ID"][...].tolist(), data.tables["glass-metrics-frames"].y[...].tolist())
-        pipeline.add_to_scene()
-        ovito.scene.save(sys.argv[2])
-    """
-    load = """
-        import sys, ovito
-        ovito.scene.load(sys.argv[1])
-        pipeline = ovito.scene.pipelines[0]
-        modifier = pipeline.modifiers[0].delegate
-        data = pipeline.compute()
-        print(data.particles["Graph ID"][...].tolist(), data.tables["glass-metrics-frames"].y[...].tolist())
-        print({name: getattr(modifier, name) for name in modifier.parameters()})
-        print(round(modifier.bonds_vis.width, 6), type(modifier).__module__, type(modifier).__name__)
-    """
-    saved = python(save, run_file, session, repr(every)).splitlines()
-    loaded = python(load, session).splitlines()
-    assert loaded[0] == saved[0]
-    assert eval(loaded[1]) == every
-    assert loaded[2] == "0.25 ovito_phaseseg.glass GlassMetrics"
-    assert session.stat().st_size < 40_000
-
-
-def test_evaluation_puts_nothing_on_the_modifier(layer):
-    modifier = GlassMetrics(trajectory_table=True)
-    before = set(modifier.__dict__)
-    pipeline = Pipeline(source=StaticSource(data=layer))
-    pipeline.modifiers.append(modifier)
-    pipeline.compute()
-    assert set(modifier.__dict__) <= before | set(modifier.parameters()) | {"bonds_vis"}
-
-
-def test_construction_is_light():
-    out = python(
-        """
-        import sys, time
-        import ovito.pipeline, ovito.traits, ovito.vis, traits.api
-        start = time.process_time()
-        import ovito_phaseseg
-        ovito_phaseseg.GlassMetrics()
-        print(time.process_time() - start)
-        heavy = ("torch", "numba", "scipy", "sklearn", "ase", "matplotlib", "safetensors")
-        print([name for name in heavy if name in sys.modules])
-        """
-    )
-    seconds, loaded = out.splitlines()
-    assert loaded == "[]" and float(seconds) < 0.1

@@ -1,4 +1,4 @@
-"""The OVITO face of networks that tell liquid from glass: outputs, bonds, what runs them anew, sessions."""
+"""The OVITO face of networks that tell liquid from glass: outputs, bonds, tables, bad input."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ pytest.importorskip("ovito")
 
 from ovito.data import BondType
 from ovito.io import import_file
-from ovito.pipeline import Pipeline, StaticSource
 from traits.api import TraitError
 
-from faces.test_ovito import collection, python
+from faces.ovito_data import collection_of, evaluate, pipeline_of, symbols
 from ovito_phaseseg import GlassClassifier, GlassMetrics
-from ovito_phaseseg.glass import DEFAULT_GLASS_MODEL, GLASS_MODELS
 from phaseseg import Frame, load_model, predict
 from phaseseg.checkpoint import save_checkpoint
 from phaseseg.io import read_frames
@@ -26,35 +24,11 @@ NUMBERS = ("attention_n_disjoint_graphs", "attention_n_bb_edges", "attention_n_i
 
 @pytest.fixture
 def layer(make_mixture):
-    frame = make_mixture()
-    return collection(frame.positions, symbols(frame), frame.cell, frame.pbc)
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """Counts how often networks run."""
-    from phaseseg.families.liquid_glass.model import GlassModel
-
-    calls = []
-    real = GlassModel.answer
-
-    def counted(self, frame, **options):
-        calls.append(frame)
-        return real(self, frame, **options)
-
-    monkeypatch.setattr(GlassModel, "answer", counted)
-    return calls
-
-
-def symbols(frame):
-    return np.array(frame.species_names)[frame.species]
+    return collection_of(make_mixture())
 
 
 def apply(data, **parameters):
-    """Evaluate in a pipeline, where errors keep their type."""
-    pipeline = Pipeline(source=StaticSource(data=data))
-    pipeline.modifiers.append(GlassClassifier(**parameters))
-    return pipeline.compute()
+    return evaluate(data, GlassClassifier(**parameters))
 
 
 # Outputs
@@ -92,8 +66,7 @@ def test_bonds_stand_beside_others(layer, glass_file):
     own.create_property("Bond Type", data=np.array([1], dtype=np.int32)).types.append(
         BondType(id=1, name="mine")
     )
-    pipeline = Pipeline(source=StaticSource(data=layer))
-    pipeline.modifiers.append(GlassMetrics())
+    pipeline = pipeline_of(layer, GlassMetrics())
     n_before = pipeline.compute().particles.bonds.count
     pipeline.modifiers.append(GlassClassifier(model_file=glass_file, kept_bonds_only=False))
     data = pipeline.compute()
@@ -140,7 +113,7 @@ def test_three_dimensions(make_mixture, make_glass_checkpoint, tmp_path, layer):
     path = tmp_path / "space-v1.safetensors"
     save_checkpoint(make_glass_checkpoint(dimensions=3, attention=True), path)
     frame = make_mixture(n_dimensions=3)
-    data = apply(collection(frame.positions, symbols(frame), frame.cell, frame.pbc), model_file=str(path))
+    data = apply(collection_of(frame), model_file=str(path))
     np.testing.assert_array_equal(
         data.particles["Glass Probability"], predict(frame, str(path))["glass_probability"]
     )
@@ -161,40 +134,6 @@ def test_colors(layer, glass_file):
         order = np.argsort(fields[name])
         assert (np.diff(colors[order, 0] - colors[order, 2]) > -0.02).all() or color_by == "uncertainty"
         assert len(np.unique(colors, axis=0)) > 20, color_by
-
-
-# What runs the networks anew
-
-KEPT = {
-    "threshold": 0.3, "attention_threshold": 1.1, "bonds": False, "kept_bonds_only": False,
-    "color_by": "attention", "trajectory_table": True, "temperature": "T",
-}  # fmt: skip
-ANEW = {"b": "A", "types": "A,B", "device": "cpu"}
-
-
-def test_every_parameter_is_known_here():
-    modifier = GlassClassifier()
-    assert {*KEPT, *ANEW, "model", "model_file", "units"} == set(modifier.parameters())
-    for name in modifier.parameters():
-        assert modifier.trait(name).label and modifier.trait(name).ovito_group, name
-    assert GLASS_MODELS[0] == DEFAULT_GLASS_MODEL == modifier.model and modifier.units == "lj"
-
-
-@pytest.mark.parametrize("name", [*KEPT, *ANEW])
-def test_only_some_parameters_run_the_network(layer, glass_file, runs, name):
-    pipeline = Pipeline(source=StaticSource(data=layer))
-    modifier = GlassClassifier(model_file=glass_file)
-    pipeline.modifiers.append(modifier)
-    pipeline.compute()
-    assert len(runs) == 1
-    value = (KEPT | ANEW)[name]
-    setattr(modifier, name, value)
-    data = pipeline.compute()
-    assert len(runs) == (1 if name in KEPT else 2)
-    fresh = apply(layer, model_file=glass_file, **{name: value})
-    for title in ("Glass Probability", "Attention"):
-        np.testing.assert_array_equal(data.particles[title], fresh.particles[title])
-    assert dict(data.attributes) == dict(fresh.attributes)
 
 
 def test_thresholds(layer, glass_file):
@@ -236,17 +175,6 @@ def test_tables_over_the_trajectory(run_file, glass_file, runs):
     assert (changed != counts).any()
 
 
-def test_status_and_progress(layer, glass_file):
-    steps = list(GlassClassifier(model_file=glass_file).modify(layer, frame=0))
-    texts = [step for step in steps if isinstance(step, str)]
-    numbers = [step for step in steps if isinstance(step, float)]
-    assert any(text.startswith("liquid_glass/random-v1 on 289 particles") for text in texts)
-    assert "liquid_glass/random-v1: the probability of a glass is" in texts[-1]
-    assert numbers == sorted(numbers) and numbers[-1] == 1.0
-    assert GlassClassifier(model_file=glass_file).get_pipeline_short_info() == "random-v1.safetensors"
-    assert GlassClassifier().get_pipeline_short_info(None) == DEFAULT_GLASS_MODEL.rpartition("/")[2]
-
-
 # Bad input
 
 
@@ -281,7 +209,7 @@ def test_bad_input(layer, glass_file, checkpoint_file, make_glass_checkpoint, tm
     path = tmp_path / "three-v1.safetensors"
     save_checkpoint(make_glass_checkpoint(k=3), path)
     with pytest.raises(ValueError, match=start + ".*neighbors"):
-        apply(collection(few.positions, symbols(few), few.cell, few.pbc), model_file=str(path))
+        apply(collection_of(few), model_file=str(path))
     empty = layer.clone()
     empty.objects.remove(empty.cell)
     with pytest.raises(ValueError, match=start + "the input has no simulation cell"):
@@ -291,56 +219,6 @@ def test_bad_input(layer, glass_file, checkpoint_file, make_glass_checkpoint, tm
 def test_networks_of_glasses_are_refused_by_the_modifier_for_liquids(layer, glass_file):
     from ovito_phaseseg import PhaseSegmentation
 
-    pipeline = Pipeline(source=StaticSource(data=layer))
-    pipeline.modifiers.append(PhaseSegmentation(model_file=glass_file))
+    pipeline = pipeline_of(layer, PhaseSegmentation(model_file=glass_file))
     with pytest.raises(ValueError, match=r"^Phase segmentation: .*of the family liquid_glass, and not of"):
         pipeline.compute()
-
-
-# Sessions
-
-
-def test_session_keeps_parameters_and_no_network(run_file, glass_file, tmp_path):
-    session = tmp_path / "session.ovito"
-    every = KEPT | {"bonds": True, "b": "B", "types": "", "device": "cpu", "units": "lj"}
-    every |= {"model_file": glass_file}
-    save = """
-        import sys, ovito
-        from ovito.io import import_file
-        from ovito_phaseseg import GlassClassifier
-        pipeline = import_file(sys.argv[1])
-        modifier = GlassClassifier(**eval(sys.argv[3]))
-        modifier.bonds_vis.width = 0.25
-        pipeline.modifiers.append(modifier)
-        print(pipeline.compute().particles["Glass Probability"][...].tolist())
-        pipeline.add_to_scene()
-        ovito.scene.save(sys.argv[2])
-    """
-    load = """
-        import sys, ovito
-        ovito.scene.load(sys.argv[1])
-        pipeline = ovito.scene.pipelines[0]
-        modifier = pipeline.modifiers[0].delegate
-        print(pipeline.compute().particles["Glass Probability"][...].tolist())
-        print({name: getattr(modifier, name) for name in modifier.parameters()})
-        print(round(modifier.bonds_vis.width, 6), type(modifier).__module__, type(modifier).__name__)
-    """
-    saved = python(save, run_file, session, repr(every)).splitlines()
-    loaded = python(load, session).splitlines()
-    assert loaded[0] == saved[0]
-    assert eval(loaded[1]) == every | {"model": DEFAULT_GLASS_MODEL}
-    assert loaded[2] == "0.25 ovito_phaseseg.glass GlassClassifier"
-    assert session.stat().st_size < 40_000
-
-
-def test_construction_is_light():
-    out = python(
-        """
-        import sys
-        import ovito_phaseseg
-        ovito_phaseseg.GlassClassifier()
-        heavy = ("torch", "numba", "scipy", "sklearn", "ase", "matplotlib", "safetensors")
-        print([name for name in heavy if name in sys.modules])
-        """
-    )
-    assert out.strip() == "[]"

@@ -49,6 +49,7 @@ class Option:
     choices : the texts that are allowed, if not all are
     low, high : bounds of a number; `open` leaves the bounds themselves out
     label, group : text and group in OVITO; an option without a label is not shown there
+    placeholder : what OVITO shows in an empty text field
     flag : on the command line, `--name` if left out; None for an option that is not there
     multiple : whether the flag may be repeated
     """
@@ -64,6 +65,7 @@ class Option:
     open: bool = False
     label: str = ""
     group: str = ""
+    placeholder: str = ""
     flag: str | None = ""
     multiple: bool = False
 

@@ -10,7 +10,7 @@ from phaseseg.families.liquid_glass.settings import GlassSettings
 OPTIONS = (
     Option(
         "b", tuple, None, "Species that are B, with commas, all others A; else they are A and B.",
-        part="run", label="Species B (empty: as trained)", group="Species",
+        part="run", label="Species B (empty: as trained)", group="Species", placeholder="B",
     ),
     Option(
         "threshold", float, GlassRule.threshold, "Probability from which on a configuration is a glass.",
