@@ -1,71 +1,69 @@
-"""The phase labels, and what networks and metrics say of atoms, as an ASE calculator."""
+"""The analyses of atoms as an ASE calculator."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
-from ase_bridge.convert import analysis, frame_from_atoms, write_fields
+from ase_bridge.convert import analysis, as_int32, frame_from_atoms, write_fields
+from phaseseg.families import FAMILIES
 from phaseseg.fields import Fields
 from phaseseg.frame import Units
+from phaseseg.nn.device import Device
+
+
+class _AtomFields:
+    """The names of all per-atom fields of all families that are known when they are asked for."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> list[str]:
+        specs = [spec for family in FAMILIES.values() for spec in family.fields]
+        return list(dict.fromkeys(spec.name for spec in specs if spec.level == "atom"))
 
 
 class PhaseCalculator(Calculator):  # type: ignore[misc]
-    """Phases by `calculator.get_property("phase", atoms)`.
+    """The analyses of `annotate` as a calculator: `calculator.get_property("phase", atoms)`.
 
     Parameters
     ----------
-    species : name or names of the species whose density tells the phases apart, default "Fe"
-    model : in place of a species: name of a checkpoint of a trained network, file, or Checkpoint
-    metrics : in place of a species, or in addition to a model: options of `phaseseg.glass_metrics`
-    device : for a model: "auto", "cpu", "torch" or "cuda"
-    species_array : array of `atoms.arrays` that holds the species, in place of the symbols
-    units : "metal" or "lj", in place of `atoms.info["units"]`
-    **options : as for `annotate`
+    species, model, device, species_array, units, **options : as for `annotate`
 
     Attributes
     ----------
-    fields : Fields of the last labeling
+    fields : Fields of the last analysis
 
-    Properties are `phase`, `interface_distance`, `domain` and `phase_density`, or with a model
-    `phase_probability` and `phase_uncertainty`; of a model of liquid_glass `glass_probability`,
-    `glass_uncertainty` and `attention`, and of metrics `graph_id`, `isolated` and `bb_degree`. As with
-    any ASE calculator, atoms that have not changed are not labeled again. No writer of ASE keeps the custom
-    results of a calculator, so the labels are also written into the atoms, as `annotate` does.
-    Energies and forces do not exist here; asking for them raises `PropertyNotImplementedError`.
+    Its properties are the per-atom fields of the analysis, such as `phase`. As with any ASE calculator,
+    atoms that have not changed are not analyzed again. No writer of ASE keeps the custom results of a
+    calculator, so they are also written into the atoms, as `annotate` does. There are no energies and forces;
+    asking for them raises `PropertyNotImplementedError`.
 
     >>> from ase_bridge import PhaseCalculator
     >>> calculator = PhaseCalculator(species="Fe", sigma=1.5)
     >>> phase = calculator.get_property("phase", atoms)  # doctest: +SKIP
     """
 
-    implemented_properties: ClassVar[list[str]] = [
-        "phase", "interface_distance", "domain", "phase_density", "phase_probability", "phase_uncertainty",
-        "glass_probability", "glass_uncertainty", "attention", "graph_id", "isolated", "bb_degree",
-    ]  # fmt: skip
+    implemented_properties = _AtomFields()
 
     def __init__(
         self,
         species: str | Sequence[str] | None = None,
         *,
         model: Any = None,
-        metrics: Mapping[str, Any] | None = None,
-        device: str = "auto",
+        device: Device = "auto",
         species_array: str | None = None,
         units: Units | None = None,
         **options: Any,
     ) -> None:
-        chosen = {"species": species, "model": model, "metrics": metrics, "device": device}
-        self._analyze = analysis(**chosen, **options)
-        super().__init__(species_array=species_array, units=units, **chosen, **options)
+        chosen = {"species": species, "model": model, "device": device, **options}
+        self._analyze = analysis(**chosen)
+        super().__init__(species_array=species_array, units=units, **chosen)
         self.fields: Fields | None = None
         self._labels: Any = None
 
     def set(self, **parameters: Any) -> dict[str, Any]:
-        """Change options; the next question labels anew.
+        """Change options; the atoms are then analyzed again.
 
         Raises
         ------
@@ -82,7 +80,7 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         return changed
 
     def check_state(self, atoms: Any, tol: float = 1e-15) -> list[str]:
-        """What has changed since the last labeling; the array of species counts as numbers do."""
+        """What has changed since the last analysis; the array of species counts as numbers do."""
         changes: list[str] = super().check_state(atoms, tol)
         name = self.parameters.get("species_array")
         if name is not None and self.fields is not None and "numbers" not in changes:
@@ -97,16 +95,13 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         properties: Sequence[str] = ("phase",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Label the phases of `atoms`; called by ASE."""
+        """Analyze `atoms`; called by ASE."""
         super().calculate(atoms, list(properties), list(system_changes))
         name = self.parameters.get("species_array")
         frame = frame_from_atoms(self.atoms, species_array=name, units=self.parameters.get("units"))
         self.fields = self._analyze(frame)
         self._labels = None if name is None else self.atoms.arrays[name].copy()
-        self.results = {
-            key: values.astype(np.int32) if values.dtype.kind in "iu" else values
-            for key, values in self.fields.level("atom").items()
-        }
+        self.results = {name: as_int32(values) for name, values in self.fields.level("atom").items()}
 
     def get_property(self, name: str, atoms: Any = None, allow_calculation: bool = True) -> Any:
         """The value of a property, which is also written into `atoms`."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from phaseseg.api import load_model, predictor, prepare
+from phaseseg.families import FAMILIES, load
 from phaseseg.fields import Bonds, Fields, Table, snake
 from phaseseg.frame import Frame, Units
-from phaseseg.specs import FIELD_SPECS
+from phaseseg.nn.device import Device, check_device
 
 
 def frame_from_atoms(atoms: Any, *, species_array: str | None = None, units: Units | None = None) -> Frame:
@@ -59,111 +61,92 @@ def annotate(
     species: str | Sequence[str] | None = None,
     *,
     model: Any = None,
-    metrics: Mapping[str, Any] | None = None,
-    device: Any = "auto",
+    device: Device = "auto",
     species_array: str | None = None,
     units: Units | None = None,
     bonds: bool = False,
     **options: Any,
 ) -> Fields:
-    """Analyze `atoms` by a density, with a trained network or by structural metrics, and write it into them.
+    """Analyze `atoms` and write the results into them.
+
+    Without a model, the atoms get weak labels from the density of a species.
 
     Parameters
     ----------
     atoms : ase.Atoms, changed in place
-    species : name or names of the species whose density tells the phases apart, default "Fe"
-    model : in place of a species: name of a checkpoint ("segmentation/gat-v1"), file, or Checkpoint
-    metrics : in place of a species, or in addition to a model: options of `phaseseg.glass_metrics`,
-        such as `dict(b="B", k=2, rule="all")`
+    species : name or names of the species whose density distinguishes the phases, default "Fe"
+    model : name of a checkpoint ("gat-v1"), file, or Checkpoint of a trained network, instead of a species
+    metrics : options of the structural metrics, such as `dict(b="B", k=2, rule="all")`, instead of a species
+        or in addition to a model
     device : for a model: "auto", "cpu", "torch" or "cuda"
     species_array, units : as for `frame_from_atoms`
-    bonds : write the bonds into `atoms.info`, too
-    **options : with a model those of its family, see `phaseseg.api`: of segmentation `threshold`
-        (0.5), `boundary` ("interface"), `boundary_width` and `min_volume` (as the network was trained),
-        `keep` ("all"), `bulk_distance` (5 Å); of liquid_glass `b` ("B") and what else stands there.
-        Without a model `sigma` (1.5 Å), `voxel` (None: half of sigma, Å), `field` ("number"),
-        `threshold` ("steepest"), `at` ("atom"), `keep` ("all"), `min_volume` (200 Å^3),
-        `boundary_width` (0.68 Å), `phases` ("auto"), `bulk_distance` (5 Å); see `phaseseg.label_phases`
+    bonds : also write the bonds, into `atoms.info`
+    **options : with a model those of `phaseseg.predict`, without one those of `phaseseg.label_phases`
 
     Returns
     -------
     Fields
-        Exactly those of `phaseseg.label_phases`, `phaseseg.api` or `phaseseg.glass_metrics` for the
-        same atoms; of a model with metrics those of both.
+        Exactly those that the library gives for the same atoms; for a model with metrics those of both.
 
-    `atoms.arrays` receives the fields of the atoms: `phase` (int32: 0 poor, 1 rich, 2 boundary),
-    `interface_distance` (Å), `domain` and `phase_density`; with a model of segmentation
-    `phase_probability` (columns poor, rich) and `phase_uncertainty` in place of the density; with one of
-    liquid_glass `glass_probability`, `glass_uncertainty` and `attention`; with metrics `graph_id`, `isolated`
-    and `bb_degree`. `atoms.info` receives the finite numbers of the frame (`n_phases`, `threshold`,
-    `interface_area`, `n_bb_edges` ...), the tables as nested dictionaries and on request the bonds as
-    `glass_bonds` and `attention_bonds`. All of it survives `ase.io.write` to extended XYZ. What an earlier
-    call wrote is replaced.
+    `atoms.arrays` receives the per-atom fields under their names, such as `phase` (int32: 0 poor, 1 rich,
+    2 boundary) and `interface_distance` (Å). `atoms.info` receives the finite numbers of the frame, the
+    tables as nested dictionaries and, on request, the bonds. Extended XYZ keeps all of them. Fields of an
+    earlier call are removed.
 
     Raises
     ------
     ValueError
-        For atoms or values of options that cannot be used; one sentence says why.
+        For atoms or values of options that cannot be used; the message says why.
     TypeError
         For an unknown option.
     """
-    analyze = analysis(species, model=model, metrics=metrics, device=device, **options)
+    analyze = analysis(species=species, model=model, device=device, **options)
     fields = analyze(frame_from_atoms(atoms, species_array=species_array, units=units))
     write_fields(atoms, fields, bonds=bonds)
     return fields
 
 
-def analysis(
-    species: str | Sequence[str] | None = None,
-    *,
-    model: Any = None,
-    metrics: Mapping[str, Any] | None = None,
-    device: Any = "auto",
-    **options: Any,
-) -> Callable[[Frame], Fields]:
-    """What gives the fields of a frame, with the options of `annotate`; wrong ones are refused at once."""
-    if (model is not None or metrics is not None) and species is not None:
-        raise TypeError(
-            "a model knows its species; give a species or a model, not both."
-            if model is not None
-            else "metrics take the species from b in metrics=dict(b=...); give no other."
-        )
+def analysis(*, model: Any = None, device: Device = "auto", **options: Any) -> Callable[[Frame], Fields]:
+    """The function of a frame that `annotate` applies; unusable options are refused at once."""
+    declared = {one.keyword: one for family in FAMILIES.values() for one in family.analyses}
+    asked = {name: value for name in declared if (value := options.pop(name, None)) is not None}
+    chosen = [*asked, *(["model"] if model is not None else [])]
+    for name in asked:
+        if declared[name].takes_options and len(chosen) > 1:
+            other = next(one for one in chosen if one != name)
+            raise TypeError(f"give either {name} or {other}, not both.")
+        if not declared[name].takes_options and model is None and options:
+            raise TypeError(f"the options of {name} belong into {name}=dict(...), not {', '.join(options)}.")
     parts: list[Callable[[Frame], Fields]] = []
     if model is not None:
-        from phaseseg.api import load_model, predict
-
+        check_device(device)
         network = load_model(model)
-        network.check_device(device)
-        network.rule(**options)
-        parts.append(partial(predict, model=network, device=device, **options))
-    if metrics is not None:
-        from phaseseg.families.liquid_glass.structural_metrics import measurer
-
-        parts.append(measurer(metrics))
-        if model is None and options:
-            raise TypeError(
-                f"the options of the metrics belong into metrics=dict(...), not {', '.join(options)}."
-            )
-    if not parts:
-        from phaseseg.families.segmentation.labels.weak_labels import labeler
-
-        return labeler(species, **options)
-    return partial(_together, parts=parts)
+        parts.append(partial(_predict, network, network.rule(**options), device))
+    if not chosen:
+        asked[next(name for name, one in declared.items() if one.default)] = None
+    for name, value in asked.items():
+        own = options if declared[name].takes_options else {}
+        parts.append(load(declared[name].make)(value, **own))
+    return parts[0] if len(parts) == 1 else partial(_together, parts)
 
 
-def _together(frame: Frame, parts: Sequence[Callable[[Frame], Fields]]) -> Fields:
+def _predict(network: Any, rule: Any, device: Device, frame: Frame) -> Fields:
+    return predictor(prepare(network, [frame], rule), rule, device=device)(frame)
+
+
+def _together(parts: Sequence[Callable[[Frame], Fields]], frame: Frame) -> Fields:
     found = [part(frame) for part in parts]
     values = {name: value for fields in found for name, value in fields.items()}
-    return Fields(values, tuple(text for fields in found for text in fields.messages))
+    return Fields(values, [text for fields in found for text in fields.messages])
 
 
 def write_fields(atoms: Any, fields: Fields, *, bonds: bool = False) -> None:
-    """Write fields into `atoms.arrays` and `atoms.info`, in the place of earlier ones; bonds on request."""
-    for name in FIELD_SPECS:
-        atoms.arrays.pop(name, None)
-        atoms.info.pop(name, None)
+    """Write fields into `atoms.arrays` and `atoms.info`; fields of an earlier call are removed."""
+    for spec in [spec for family in FAMILIES.values() for spec in family.fields]:
+        atoms.arrays.pop(spec.name, None)
+        atoms.info.pop(spec.name, None)
     for name, values in fields.level("atom").items():
-        atoms.set_array(name, values.astype(np.int32) if values.dtype.kind in "iu" else values)
+        atoms.set_array(name, as_int32(values))
     for name, value in fields.level("frame").items():
         if value is not None and isfinite(value):
             atoms.info[name] = value.item() if isinstance(value, np.generic) else value
@@ -173,11 +156,16 @@ def write_fields(atoms: Any, fields: Fields, *, bonds: bool = False) -> None:
         atoms.info[name] = lists(value)
 
 
-def lists(bonds: Bonds) -> dict[str, Any]:
-    """Bonds as a dictionary that JSON can hold, of one list a column.
+def as_int32(values: Any) -> Any:
+    """Integers as int32, which all writers of ASE know."""
+    return values.astype(np.int32) if values.dtype.kind in "iu" else values
 
-    `{"i": [0], "j": [3], "shift": [[0, -1, 0]], "bb": [1], "length": [0.93]}`: a bond from atom i to atom j,
-    so many cell vectors away.
+
+def lists(bonds: Bonds) -> dict[str, Any]:
+    """Bonds as a dictionary for JSON, with one list per column.
+
+    `{"i": [0], "j": [3], "shift": [[0, -1, 0]], "bb": [1], "length": [0.93]}`: a bond from atom i to the
+    image of atom j that is displaced by `shift` cell vectors.
     """
     i, j = bonds.atoms.T
     columns = {name: np.asarray(values).tolist() for name, values in bonds.columns.items()}
@@ -185,7 +173,7 @@ def lists(bonds: Bonds) -> dict[str, Any]:
 
 
 def nested(table: Table) -> dict[str, Any]:
-    """A table as a dictionary that JSON can hold.
+    """A table as a dictionary for JSON.
 
     A table whose first column is text becomes one dictionary per row (`{"rich": {"atoms": 9411,
     "Fe_wt_percent": 93.1}}`), any other one list per column (`{"distance_A": [...]}`). Numbers that

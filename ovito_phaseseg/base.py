@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from types import new_class
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from ovito.pipeline import ModifierInterface
 from ovito.traits import FilePath
-from traits.api import Bool, Enum, Float, HasTraits, Int, Range, Str, Union
+from traits.api import Bool, Enum, Float, Int, Range, Str, Union
 
 from phaseseg.checkpoint import SUFFIX, bundled_checkpoints
 from phaseseg.families import Family, Fitted, Option, Progress, family_named
@@ -29,9 +29,13 @@ Steps = Generator[str | float, None, T]
 class CheckedModifier(ModifierInterface):
     """Refuses a misspelled keyword, which OVITO would silently accept as a new attribute."""
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # a parameter; type checkers do not see traits
+
     def __init__(self, **parameters: Any) -> None:
         known = self.parameters()
-        looks = [name for name in cast(HasTraits, self).trait_names() if name.endswith("_vis")]
+        looks = [name for name in self.trait_names() if name.endswith("_vis")]
         unknown = [name for name in parameters if name not in known and name not in looks]
         if unknown:
             raise TypeError(
@@ -42,8 +46,7 @@ class CheckedModifier(ModifierInterface):
 
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order in which OVITO shows them."""
-        itself = cast(HasTraits, self)
-        return [name for name in itself.trait_names() if itself.trait(name).label]
+        return [name for name in self.trait_names() if self.trait(name).label]
 
 
 @contextmanager
@@ -242,8 +245,11 @@ class AnalysisModifier(CheckedModifier):
         """The particles as a Frame."""
         from ovito_phaseseg import convert
 
-        itself: Any = self
-        return convert.frame_from_data(data, itself.types, getattr(self, "units", self.file_units))
+        return convert.frame_from_data(data, self.types, self.units_of_file())
+
+    def units_of_file(self) -> Any:
+        """The units that are chosen, or the only ones."""
+        return getattr(self, "units", self.file_units)
 
 
 # ----------------------------------------------------------------------------------- from a family
@@ -298,21 +304,20 @@ class NetworkModifier(AnalysisModifier, metaclass=_FromFamily):
         """Load the networks and parse the options into a rule; a model that learns from frames does so."""
         from phaseseg.api import load_model
 
-        itself: Any = self
-        chosen = itself.model_file or itself.model
+        chosen = self.model_file or self.model
         if not chosen:
             raise ValueError("no checkpoint is bundled; choose a file of your own.")
         network = load_model(chosen, self.family.name)
         rule = network.rule(**self.options("run", "read"))
         about = {"model": network.name, "model_sha256": network.checkpoint.hash}
-        units = getattr(self, "units", self.file_units)
-        key = (network.checkpoint.hash, itself.device, itself.types, units, self.options("run"))
+        options = self.options("run")
+        key = (network.checkpoint.hash, self.device, self.types, self.units_of_file(), options)
         yield 0.0
         if isinstance(network, Fitted) and not network.fitted:
             network = yield from now.kept("fitted", key, lambda: self._fitted(now, network, rule))
 
         def run(frame: Any, progress: Progress) -> Any:
-            return network.run(frame, rule, device=itself.device, progress=progress)
+            return network.run(frame, rule, device=self.device, progress=progress)
 
         def fields(frame: Any, output: Any) -> Any:
             return network.fields(frame, output, rule)
@@ -334,8 +339,7 @@ class NetworkModifier(AnalysisModifier, metaclass=_FromFamily):
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
         """What OVITO Pro shows next to the modifier: the name of the file or of the checkpoint."""
-        itself: Any = self
-        name: str = str(itself.model_file).replace("\\", "/").rpartition("/")[2] or itself.model
+        name: str = str(self.model_file).replace("\\", "/").rpartition("/")[2] or self.model
         return name.removeprefix(f"{self.family.name}/")
 
 
@@ -409,7 +413,8 @@ def trait_of(option: Option) -> Any:
         return Union(None, plain, **look)
     if option.low is None and option.high is None:
         return plain(option.default, **look)
-    low, high = (None if end is None else option.type(end) for end in (option.low, option.high))
+    low: Any = None if option.low is None else option.type(option.low)
+    high: Any = None if option.high is None else option.type(option.high)
     return Range(
         low=low, high=high, value=option.type(option.default), exclude_low=option.open and low is not None,
         exclude_high=option.open and high is not None, **look,

@@ -430,19 +430,20 @@ def _plain(name: str) -> str:
 
 
 def _class_codes(prop: Any, name: str, spec: FieldSpec) -> NDArray[np.int32]:
-    known = ", ".join(f"{entry.id} = {entry.name}" for entry in spec.classes)
+    """Ids of the classes, from their names or from numbers."""
+    ids = {str(key): entry.id for entry in spec.classes for key in (entry.name, entry.id)}
     values = prop[...]
     if isinstance(values, list):
-        table = {str(key): entry.id for entry in spec.classes for key in (entry.name, entry.id)}
-        bad = sorted({repr(str(value)) for value in values if str(value) not in table})
-        codes = [table.get(str(value), 0) for value in values]
+        bad = sorted({repr(str(value)) for value in values if str(value) not in ids})
+        codes = np.array([ids.get(str(value), 0) for value in values])
     else:
         codes = np.asarray(values)
         if codes.ndim != 1:
             raise ValueError(
                 f"the property {name!r} has {codes.shape[1]} components; a {spec.name} is one number."
             )
-        bad = codes[~np.isin(codes, [entry.id for entry in spec.classes])]
-    if len(bad):
+        bad = [str(code) for code in codes[~np.isin(codes, list(ids.values()))]]
+    if bad:
+        known = ", ".join(f"{entry.id} = {entry.name}" for entry in spec.classes)
         raise ValueError(f"the property {name!r} holds {bad[0]}, which is no {spec.name} ({known}).")
-    return np.array(codes, dtype=np.int32)
+    return codes.astype(np.int32)

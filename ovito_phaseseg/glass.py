@@ -67,11 +67,10 @@ class _GlassOutput(AnalysisModifier):
 
     def put(self, now: Evaluation) -> Steps[None]:
         """Write the bonds, the colors and, on request, the tables over the trajectory."""
-        itself: Any = self
-        if itself.trajectory_table:
-            yield from self._put_trajectory(now, itself.temperature)
-        if itself.bonds and self.bonds_of in now.fields:
-            self._put_bonds(now, itself.bonds_vis)
+        if self.trajectory_table:
+            yield from self._put_trajectory(now, self.temperature)
+        if self.bonds and self.bonds_of in now.fields:
+            self._put_bonds(now, self.bonds_vis)
         self.color(now)
 
     def _put_bonds(self, now: Evaluation, vis: Any) -> None:

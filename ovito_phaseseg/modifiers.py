@@ -49,22 +49,21 @@ class _PhaseOutput(AnalysisModifier):
         """Write the grid, the interface and, on request, the rows of the composition as attributes."""
         from ovito_phaseseg import convert
 
-        itself: Any = self
         rule, field = now.job.rule, self.field_of(now.output)
-        if itself.voxel_grid:
-            convert.put_grid(now.data, rule.grid_name, field.grid, itself.grid_vis)
-        if itself.interface_mesh and now.fields["n_domains"]:
+        if self.voxel_grid:
+            convert.put_grid(now.data, rule.grid_name, field.grid, self.grid_vis)
+        if self.interface_mesh and now.fields["n_domains"]:
             yield 0.8
             if not field.lattice.flat.any():
                 level = now.fields[rule.level_name]
                 grid = field.without_dropped(level, keep=rule.keep, min_volume=rule.min_volume)
                 convert.put_isosurface(
                     now.data, rule.grid_name, grid, level, "phase-interface", "Phase interface",
-                    itself.interface_vis,
+                    self.interface_vis,
                 )  # fmt: skip
             else:
                 now.messages.append("The interface of a 2D cell is a line; no surface mesh was made.")
-        if itself.table_attributes:
+        if self.table_attributes:
             convert.put_rows(now.data, now.fields["composition"], self.prefix)
 
 
@@ -91,7 +90,7 @@ class WeakPhaseLabels(_PhaseOutput):
     phases : "auto" or "2", default "auto"
         "auto" decides whether there are two phases at all; "2" always separates two.
     at : "atom" or "voxel", default "atom"
-        Density at the particle itself, or in its voxel (as in the paper).
+        Density at the particle self, or in its voxel (as in the paper).
     keep : "all" or "largest", default "all"
         Rich domains to keep: all of at least `min_volume`, or only the largest.
     min_volume : float, default 200 Å^3

@@ -82,11 +82,11 @@ def test_one_phase_leaves_nothing_of_an_earlier_call(atoms):
         assert isinstance(value, dict) or np.isfinite(value), name
 
 
-def test_calculator_is_annotate_and_remembers(atoms, densities):
+def test_calculator_is_annotate_and_remembers(atoms, runs):
     calculator = PhaseCalculator(species="Fe", sigma=1.4)
     phase = calculator.get_property("phase", atoms)
     expected = annotate(atoms.copy(), species="Fe", sigma=1.4)
-    n_densities = len(densities)
+    n_runs = len(runs)
     for name in ARRAYS:
         np.testing.assert_array_equal(calculator.get_property(name, atoms), expected[name])
         np.testing.assert_array_equal(atoms.arrays[name], expected[name])
@@ -95,14 +95,14 @@ def test_calculator_is_annotate_and_remembers(atoms, densities):
     del copy.arrays["phase"]
     calculator.get_property("phase", copy)
     np.testing.assert_array_equal(copy.arrays["phase"], expected["phase"])
-    assert len(densities) == n_densities
+    assert len(runs) == n_runs
 
     atoms.positions[0] += 0.3
     calculator.get_property("phase", atoms)
-    assert len(densities) == n_densities + 1
+    assert len(runs) == n_runs + 1
     calculator.set(boundary_width=2.0)
     wide = calculator.get_property("phase", atoms)
-    assert len(densities) == n_densities + 2
+    assert len(runs) == n_runs + 2
     np.testing.assert_array_equal(wide, annotate(atoms.copy(), sigma=1.4, boundary_width=2.0)["phase"])
     assert np.count_nonzero(wide == 2) > np.count_nonzero(phase == 2)
 
@@ -121,7 +121,7 @@ def test_calculator_checks_options_at_once(use):
         use(sigma=-1.0)
 
 
-def test_species_from_an_array(atoms, densities):
+def test_species_from_an_array(atoms, runs):
     expected = annotate(atoms.copy())["phase"]
     atoms.set_array("kind", np.where(atoms.symbols == "Fe", "metal", "rest"))
     atoms.symbols = "H" * len(atoms)
@@ -129,10 +129,10 @@ def test_species_from_an_array(atoms, densities):
 
     calculator = PhaseCalculator("metal", species_array="kind")
     np.testing.assert_array_equal(calculator.get_property("phase", atoms), expected)
-    before = len(densities)
+    before = len(runs)
     atoms.arrays["kind"][:10] = "metal"
     calculator.get_property("phase", atoms)
-    assert len(densities) == before + 1
+    assert len(runs) == before + 1
 
 
 def test_bad_atoms(atoms):
@@ -205,7 +205,7 @@ def test_options_of_a_model_are_checked_at_once(atoms, pair):
     for use in (lambda **options: annotate(atoms, **options), PhaseCalculator):
         with pytest.raises(TypeError, match=r"unknown option sigma; the options of .* are threshold"):
             use(model=pair, sigma=1.0)
-        with pytest.raises(TypeError, match="give a species or a model, not both"):
+        with pytest.raises(TypeError, match="give either species or model, not both"):
             use(species="Fe", model=pair)
         with pytest.raises(ValueError, match="threshold must be a probability"):
             use(model=pair, threshold=2.0)
