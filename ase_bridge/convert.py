@@ -168,7 +168,7 @@ def lists(bonds: Bonds) -> dict[str, Any]:
     image of atom j that is displaced by `shift` cell vectors.
     """
     i, j = bonds.atoms.T
-    columns = {name: np.asarray(values).tolist() for name, values in bonds.columns.items()}
+    columns = {name: values.tolist() for name, values in bonds.columns.items()}
     return {"i": i.tolist(), "j": j.tolist(), "shift": bonds.shifts.tolist(), **columns}
 
 
@@ -179,15 +179,12 @@ def nested(table: Table) -> dict[str, Any]:
     "Fe_wt_percent": 93.1}}`), any other one list per column (`{"distance_A": [...]}`). Numbers that
     are not finite are left out of rows; in lists they stay NaN.
     """
-    columns = {name: np.asarray(values) for name, values in table.columns.items()}
-    first = next(iter(columns), None)
-    if first is None or columns[first].dtype.kind not in "USO":
-        return {snake(name): values.tolist() for name, values in columns.items()}
+    first = next(iter(table.columns), None)
+    if first is None or table.columns[first].dtype.kind not in "USO":
+        return {snake(name): values.tolist() for name, values in table.columns.items()}
     return {
-        snake(str(row[first])): {
-            snake(name): value
-            for name, value in row.items()
-            if name != first and value is not None and (isinstance(value, str) or isfinite(value))
+        snake(row.pop(first)): {
+            snake(name): value for name, value in row.items() if isinstance(value, str) or isfinite(value)
         }
         for row in table.rows()
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, MutableMappi
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 from types import new_class
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -89,7 +90,8 @@ class Job:
 
     def output(self, frame: Any, low: float, high: float) -> Steps[Any]:
         """Run, and show the progress between low and high."""
-        return in_thread(lambda progress: self.run(frame, progress), low, high)
+        yield f"{self.text} {frame.n_atoms:,} particles"
+        return (yield from in_thread(lambda progress: self.run(frame, progress), low, high))
 
 
 @dataclass
@@ -183,14 +185,9 @@ class AnalysisModifier(CheckedModifier):
     file_units: ClassVar[str] = "metal"
     remedy: ClassVar[str] = "use fewer particles"
 
-    def job(self) -> Job:
+    def job(self, now: Evaluation) -> Steps[Job]:
         """The analysis that the parameters ask for."""
         raise NotImplementedError
-
-    def prepare(self, now: Evaluation) -> Steps[None]:
-        """Set `now.job`."""
-        now.job = self.job()
-        yield 0.0
 
     def put(self, now: Evaluation) -> Steps[None]:
         """Write what is more than particle properties, tables and attributes: all grids and bonds."""
@@ -201,6 +198,9 @@ class AnalysisModifier(CheckedModifier):
         for name, bonds in now.fields.level("bond").items():
             convert.put_bonds(now.data, name, bonds)
         yield 0.9
+
+    def color(self, now: Evaluation) -> None:
+        """Color the particles."""
 
     def modify(
         self, data: Any, *, frame: int, data_cache: Any = None, input_slots: Any = None, **_: Any
@@ -216,20 +216,20 @@ class AnalysisModifier(CheckedModifier):
             yield "Loading; the very first run compiles for a while"
         from ovito_phaseseg import convert
 
-        yield from self.prepare(now)
-        job = now.job
-        now.frame = self.frame_of(now.data)
+        job = now.job = yield from self.job(now)
+        frame = now.frame = self.frame_of(now.data)
         yield 0.05
-        key = (now.number, now.frame.n_atoms, *job.key)
-        now.output = yield from now.kept("output", key, lambda: self._run(now))
+        key = (now.number, frame.n_atoms, *job.key)
+        now.output = yield from now.kept("output", key, lambda: job.output(frame, 0.05, 0.5))
         yield 0.5
-        yield "Phases and properties"
-        now.fields = job.fields(now.frame, now.output)
+        yield "Particles, tables and attributes"
+        now.fields = job.fields(frame, now.output)
         now.messages += now.fields.messages
         yield 0.6
         convert.put_atoms(now.data, now.fields)
         convert.put_tables(now.data, now.fields, self.tables)
         yield from self.put(now)
+        self.color(now)
         convert.put_attributes(now.data, now.fields, self.prefix, now.messages)
         for name, value in job.about.items():
             now.data.attributes[self.prefix + name] = value
@@ -237,54 +237,45 @@ class AnalysisModifier(CheckedModifier):
         if now.messages:
             yield " ".join(now.messages)
 
-    def _run(self, now: Evaluation) -> Steps[Any]:
-        yield f"{now.job.text} {now.frame.n_atoms:,} particles"
-        return (yield from now.job.output(now.frame, 0.05, 0.5))
-
     def frame_of(self, data: Any) -> Any:
         """The particles as a Frame."""
         from ovito_phaseseg import convert
 
-        return convert.frame_from_data(data, self.types, self.units_of_file())
-
-    def units_of_file(self) -> Any:
-        """The units that are chosen, or the only ones."""
-        return getattr(self, "units", self.file_units)
+        units: Any = getattr(self, "units", self.file_units)
+        return convert.frame_from_data(data, self.types, units)
 
 
 # ----------------------------------------------------------------------------------- from a family
 
 
 class _FromFamily(type(ModifierInterface)):  # type: ignore[misc]
-    """Begins the body of a class with the traits of a family: `class M(NetworkModifier, family="name")`."""
+    """Begins the body and the documentation of a class with the parameters of a family."""
 
     @classmethod
     def __prepare__(mcs, name: str, bases: Any, family: str = "") -> dict[str, Any]:
         if not family:
             return {}
         found = family_named(family)
-        return {"family": found, "heading": found.title, "prefix": f"{name}.", "tables": f"{family}-"} | (
-            network_traits(found)
-        )
+        declared = {"family": found, "heading": found.title, "prefix": f"{name}.", "tables": f"{family}-"}
+        return declared | {"file_units": found.units[0]} | network_traits(found)
 
     def __new__(mcs, name: str, bases: Any, namespace: dict[str, Any], family: str = "") -> Any:
-        if family and "__doc__" not in namespace:
-            found = family_named(family)
-            lines = [f"{o.name} : default {o.default}\n    {o.help}" for o in shown_options(found)]
-            namespace["__doc__"] = "\n".join([f"{found.title}.", "", "Parameters", "-" * 10, *lines])
+        if family:
+            found, rule = family_named(family), "    ----------\n"
+            words = PARAMETERS | {option.name: option.help for option in shown_options(found)}
+            text = namespace.get("__doc__", f"{found.title}.\n\n    Parameters\n{rule}")
+            before, _, own = text.partition(rule)
+            entries = [f"    {name} :\n        {words[name]}\n" for name in namespace if name in words]
+            namespace["__doc__"] = f"{before}{rule}{''.join(entries)}{own}"
         return super().__new__(mcs, name, bases, namespace)
-
-    def __init__(cls, name: str, bases: Any, namespace: dict[str, Any], family: str = "") -> None:
-        super().__init__(name, bases, namespace)
 
 
 class NetworkModifier(AnalysisModifier, metaclass=_FromFamily):
-    """Runs a network of a family. A subclass names its family and has nothing else to write.
+    """Runs a network of a family: `class MyModifier(NetworkModifier, family="my_family")` is complete.
 
-    `class MyModifier(NetworkModifier, family="my_family")` has the parameters `model`, `model_file` and
-    `device`, the options of the family that have a label, the names of the particle types and, where the
-    family knows reduced units, the units. It writes all fields. A subclass may add parameters and override
-    `put`.
+    Its parameters are `model`, `model_file`, `device`, the options of the family that have a label, the names
+    of the particle types and, where the family knows reduced units, the units. It writes all fields. A
+    subclass may add parameters, which its docstring explains, and override `put` and `color`.
     """
 
     family: ClassVar[Family]
@@ -300,42 +291,36 @@ class NetworkModifier(AnalysisModifier, metaclass=_FromFamily):
             options[option.name] = None if value in ("", ()) else value
         return options
 
-    def prepare(self, now: Evaluation) -> Steps[None]:
+    def job(self, now: Evaluation) -> Steps[Job]:
         """Load the networks and parse the options into a rule; a model that learns from frames does so."""
         from phaseseg.api import load_model
 
-        chosen = self.model_file or self.model
+        chosen, device = self.model_file or self.model, self.device
         if not chosen:
             raise ValueError("no checkpoint is bundled; choose a file of your own.")
         network = load_model(chosen, self.family.name)
         rule = network.rule(**self.options("run", "read"))
-        about = {"model": network.name, "model_sha256": network.checkpoint.hash}
-        options = self.options("run")
-        key = (network.checkpoint.hash, self.device, self.types, self.units_of_file(), options)
+        units = getattr(self, "units", self.file_units)
+        key = (network.checkpoint.hash, device, self.types, units, self.options("run"))
         yield 0.0
         if isinstance(network, Fitted) and not network.fitted:
             network = yield from now.kept("fitted", key, lambda: self._fitted(now, network, rule))
-
-        def run(frame: Any, progress: Progress) -> Any:
-            return network.run(frame, rule, device=self.device, progress=progress)
-
-        def fields(frame: Any, output: Any) -> Any:
-            return network.fields(frame, output, rule)
-
-        now.job = Job(rule, key, f"{network.name} on", run, fields, about)
+        return Job(
+            rule,
+            key,
+            text=f"{network.name} on",
+            run=lambda frame, progress: network.run(frame, rule, device=device, progress=progress),
+            fields=lambda frame, output: network.fields(frame, output, rule),
+            about={"model": network.name, "model_sha256": network.checkpoint.hash},
+        )
 
     def _fitted(self, now: Evaluation, network: Any, rule: Any) -> Steps[Any]:
-        from phaseseg import api
-
         frames = []
         for number in now.numbers:
             yield f"Frame {number + 1:,}, from which {network.name} learns"
             frames.append(self.frame_of(now.data_of(number)))
-
-        def learn(progress: Progress) -> Any:
-            return api.prepare(network, frames, rule, progress=progress)
-
-        return (yield from in_thread(learn, 0.0, 0.05))
+        fit = partial(network.fit_frames, frames, rule)
+        return (yield from in_thread(lambda progress: fit(progress=progress), 0.0, 0.05))
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
         """What OVITO Pro shows next to the modifier: the name of the file or of the checkpoint."""
@@ -349,12 +334,19 @@ def network_modifier(family: str, name: str = "") -> type[NetworkModifier]:
     name : of the class; that of the family in camel case if left out. A session file finds a class by its
         module and its name: for sessions write `class Name(NetworkModifier, family=...)` in a module.
     """
-    name = name or family.title().replace("_", "")
-    body = {"__module__": __name__}
-    return cast(
-        type[NetworkModifier],
-        new_class(name, (NetworkModifier,), {"family": family}, lambda to: to.update(body)),
-    )
+    name, body = name or family.title().replace("_", ""), {"__module__": __name__}
+    made = new_class(name, (NetworkModifier,), {"family": family}, lambda namespace: namespace.update(body))
+    return cast(type[NetworkModifier], made)
+
+
+PARAMETERS = {
+    "model": "Bundled checkpoint.",
+    "model_file": "Your own checkpoint file (`phaseseg train`), instead of `model`.",
+    "device": 'Compiled loops, without torch ("auto", "cpu"); torch on the processor or on a GPU.',
+    "types": "Names of the particle types 1, 2, ..., separated by commas; they replace those of the file.",
+    "units": "Units of the file, which OVITO does not know; they must be those of the network.",
+}
+"""What the parameters of all network modifiers mean."""
 
 
 def shown_options(family: Family, *parts: str) -> list[Option]:
@@ -398,7 +390,7 @@ def reads(label: str, group: str) -> dict[str, Any]:
 
 def trait_of(option: Option) -> Any:
     """The trait of an option of a family."""
-    look = {"label": option.label, "ovito_group": option.group}
+    look: dict[str, Any] = {"label": option.label, "ovito_group": option.group}
     if option.part == "read":
         look = reads(option.label, option.group)
     if option.placeholder:
@@ -413,9 +405,8 @@ def trait_of(option: Option) -> Any:
         return Union(None, plain, **look)
     if option.low is None and option.high is None:
         return plain(option.default, **look)
-    low: Any = None if option.low is None else option.type(option.low)
-    high: Any = None if option.high is None else option.type(option.high)
-    return Range(
-        low=low, high=high, value=option.type(option.default), exclude_low=option.open and low is not None,
-        exclude_high=option.open and high is not None, **look,
-    )  # fmt: skip
+    number: Any = option.type
+    ends = {name: getattr(option, name) for name in ("low", "high")}
+    bounds: dict[str, Any] = {name: number(end) for name, end in ends.items() if end is not None}
+    bounds |= {f"exclude_{name}": option.open for name in bounds}
+    return Range(value=number(option.default), **bounds, **look)

@@ -66,18 +66,10 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame
     ids = particles.identifiers
     time = data.attributes.get("Time")
     return Frame(
-        positions=positions,
-        cell=cell,
-        origin=origin,
-        pbc=np.array(pbc, dtype=bool),
-        species=codes,
-        species_names=names,
-        ids=None if ids is None else np.array(ids[...]),
+        positions, cell, np.array(pbc, dtype=bool), codes, names, origin, units=units, source=source,
+        ids=None if ids is None else np.array(ids[...]), time=None if time is None else float(time),
         timestep=data.attributes.get("Timestep"),
-        time=None if time is None else float(time),
-        units=units,
-        source=source,
-    )
+    )  # fmt: skip
 
 
 def _source(data: Any) -> str:
@@ -101,16 +93,11 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
     ids = np.flatnonzero(np.bincount(values - low)) + low
     given = names_of(types)
     table = dict(enumerate(given, start=1)) if given else {entry.id: entry.name for entry in prop.types}
-    unnamed = [int(number) for number in ids if not table.get(int(number))]
-    if unnamed and given:
-        named = ", ".join(f"{number} = {name}" for number, name in table.items())
-        raise ValueError(
-            f"{where}particle type {', '.join(map(str, unnamed))} has no name among the given types "
-            f"({named})."
-        )
+    unnamed = ", ".join(str(number) for number in ids if not table.get(int(number)))
     if unnamed:
+        known = ", ".join(f"{number} = {name}" for number, name in table.items() if name) or "none"
         raise ValueError(
-            f"{where}particle type {', '.join(map(str, unnamed))} has no name; name types 1, 2, ... in the "
+            f"{where}particle type {unnamed} has no name (named: {known}); name types 1, 2, ... in the "
             "parameter 'types', for example Fe,Mg,Si,O,N."
         )
     names = [table[int(number)] for number in ids]
@@ -128,26 +115,21 @@ CONTENTS = ("wt%", "at%")
 """Units of the columns that become the curves of one plot."""
 
 
-def put_property(
-    particles: Any, title: str, values: NDArray[Any], components: Sequence[str] | None = None
-) -> Any:
-    """Make a particle property; one of this name with another data type is replaced."""
-    if values.dtype == np.int8:
-        values = values.astype(np.int32)
-    if title in particles:
-        present = particles[title]
-        if present.dtype != values.dtype or present.ndim != values.ndim or components:
-            del particles[title]
-    if components:
-        return particles.create_property(title, data=values, components=list(components))
-    return particles.create_property(title, data=values)
-
-
 def put_field(data: Any, spec: FieldSpec, values: NDArray[Any]) -> None:
-    """Write a per-atom field as a particle property, with the names and colors of its classes."""
-    columns = spec.kind == "probability"
-    components = [entry.name for entry in spec.classes[: values.shape[1]]] if columns else None
-    prop = put_property(data.particles_, spec.title, values, components)
+    """Write a per-atom field as a particle property, with the names and colors of its classes.
+
+    A property of this name with another data type is replaced.
+    """
+    particles = data.particles_
+    values = values.astype(np.int32) if values.dtype == np.int8 else values
+    parts = {}
+    if spec.kind == "probability":
+        parts["components"] = [entry.name for entry in spec.classes[: values.shape[1]]]
+    if spec.title in particles:
+        present = particles[spec.title]
+        if parts or (present.dtype, present.ndim) != (values.dtype, values.ndim):
+            del particles[spec.title]
+    prop = particles.create_property(spec.title, data=values, **parts)
     for entry in spec.classes if spec.kind == "class" else ():
         present = prop.type_by_id(entry.id, require=False)
         if present is None:
@@ -233,7 +215,7 @@ def put_bonds(
     types[first:] = lookup[kinds]
 
 
-def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> str:
+def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> Any:
     """Write the grid of a field as a voxel grid of points; gives its identifier.
 
     OVITO makes isosurfaces of float64 only.
@@ -249,8 +231,7 @@ def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> str:
     voxels.create_property(title, data=grid.values.astype(np.float64).ravel(order="F"))
     if vis is not None:
         voxels.vis = vis
-    identifier: str = voxels.identifier
-    return identifier
+    return voxels.identifier
 
 
 def _domain(data: Any, grid: Grid) -> Any:
@@ -333,7 +314,7 @@ def _put_column(table: Any, title: str, values: NDArray[Any], colors: Mapping[st
     return table.create_property(title, data=values.astype(kinds[values.dtype.kind]))
 
 
-def _put_curves(table: Any, title: str, curves: Mapping[str, NDArray[Any]]) -> Any:
+def _put_curves(table: Any, title: str, curves: Mapping[str, Any]) -> Any:
     stacked = np.stack([np.asarray(values, dtype=np.float64) for values in curves.values()], axis=1)
     return table.create_property(title, data=stacked, components=[name.replace(".", "_") for name in curves])
 
@@ -343,8 +324,8 @@ def put_series(
     identifier: str,
     title: str,
     x: tuple[str, NDArray[Any]],
-    curves: Mapping[str, NDArray[Any]],
-    plot: DataTable.PlotMode = DataTable.PlotMode.Line,
+    curves: Mapping[str, Any],
+    plot: DataTable.PlotMode,
 ) -> None:
     """Write numbers of the frames of a trajectory as the curves of one plot against x, a title and values."""
     table = _new_table(data, identifier, title, plot)
@@ -378,50 +359,45 @@ def put_rows(data: Any, table: Table, prefix: str) -> None:
 # Back from files
 
 
-def restore(data: Any, spec: FieldSpec, companions: Sequence[FieldSpec] = (), column: str = "") -> None:
-    """Turn a column read from a file into the typed property of a field of kind "class".
+def restore(data: Any, specs: Sequence[FieldSpec], column: str = "") -> None:
+    """Turn a column read from a file into the typed property of a field, and rename its companions.
 
     Parameters
     ----------
-    spec : the field
-    companions : per-atom fields that were written with it; columns with their names get their titles
-    column : a particle property; if left out, the one with the name of the field in any spelling
+    specs : the field, of kind "class", and per-atom fields that may have been written with it
+    column : property with the classes; if left out, the one with the name of the field in any spelling
 
     Raises
     ------
     ValueError
         No particles; no such column; entries that are no classes.
     """
-    particles = data.particles
+    particles, spec = data.particles, specs[0]
     if particles is None or particles.count == 0:
         raise ValueError("the input has no particles.")
     found = {_plain(name): name for name in reversed(list(particles.keys()))}
-    source = column or found.get(_plain(spec.name), "")
-    if source not in particles:
+    sources = {one.name: found.get(_plain(one.name), "") for one in specs}
+    sources[spec.name] = column or sources[spec.name]
+    if sources[spec.name] not in particles:
         raise ValueError(
             f"the particles have no property {column or spec.name!r}; the properties are "
             f"{', '.join(particles.keys())}."
         )
-    codes = _class_codes(particles[source], source, spec)
-    if source != spec.title:
-        del data.particles_[source]
-    put_field(data, spec, codes)
-    for other in companions:
-        present = found.get(_plain(other.name))
-        if present is None:
+    for one in specs:
+        source = sources[one.name]
+        if one is spec:
+            values = _class_codes(particles[source], source, spec)
+        elif not source:
             continue
-        values = np.array(data.particles[present][...])
-        if other.kind == "probability":
-            fits = values.ndim == 2 and values.shape[1] <= len(other.classes)
         else:
-            fits = values.ndim == 1
-        if not fits:
+            values = np.array(data.particles[source][...])
+        if values.ndim != (2 if one.kind == "probability" else 1):
             continue
-        if other.kind == "count" and values.dtype.kind == "f":
+        if one.kind == "count":
             values = values.astype(np.int32)
-        if present != other.title:
-            del data.particles_[present]
-        put_field(data, other, values)
+        if source != one.title:
+            del data.particles_[source]
+        put_field(data, one, values)
 
 
 def _plain(name: str) -> str:

@@ -62,16 +62,12 @@ class _GlassOutput(AnalysisModifier):
         """(n_atoms,) bool: the particles of species B."""
         raise NotImplementedError
 
-    def color(self, now: Evaluation) -> None:
-        """Color the particles."""
-
     def put(self, now: Evaluation) -> Steps[None]:
-        """Write the bonds, the colors and, on request, the tables over the trajectory."""
+        """Write the bonds and, on request, the tables over the trajectory."""
         if self.trajectory_table:
             yield from self._put_trajectory(now, self.temperature)
         if self.bonds and self.bonds_of in now.fields:
             self._put_bonds(now, self.bonds_vis)
-        self.color(now)
 
     def _put_bonds(self, now: Evaluation, vis: Any) -> None:
         from ovito_phaseseg import convert
@@ -93,24 +89,17 @@ class _GlassOutput(AnalysisModifier):
         from ovito_phaseseg import convert
 
         rows = yield from self._rows(now)
-        known = [row for row, (_, attributes) in enumerate(rows) if name in attributes]
-        temperature = np.array([rows[row][1][name] for row in known])
-        order = np.argsort(temperature, kind="stable")
-        for identifier, title, curves in self.series:
-            if not curves.keys() <= now.fields.keys():
-                continue
-            columns = {text: np.array([row[field] for row, _ in rows]) for field, text in curves.items()}
-            convert.put_series(
-                now.data, f"{identifier}-frames", title, ("Frame", np.arange(len(rows))), columns
-            )
-            if known:
-                columns = {text: values[known][order] for text, values in columns.items()}
-                convert.put_series(
-                    now.data, f"{identifier}-temperature", title, (name, temperature[order]), columns,
-                    DataTable.PlotMode.Scatter,
-                )  # fmt: skip
-        if not known:
+        axes = [("frames", "Frame", np.arange(len(rows)), rows, DataTable.PlotMode.Line)]
+        known = sorted((row for row in rows if name in row[1]), key=lambda row: row[1][name])
+        if known:
+            temperatures = np.array([attributes[name] for _, attributes in known])
+            axes.append(("temperature", name, temperatures, known, DataTable.PlotMode.Scatter))
+        else:
             now.messages.append(f"No frame has a global attribute {name!r}; there is no table against it.")
+        for identifier, title, curves in self.series:
+            for end, x, values, points, plot in axes if curves.keys() <= now.fields.keys() else ():
+                columns = {text: [row[field] for row, _ in points] for field, text in curves.items()}
+                convert.put_series(now.data, f"{identifier}-{end}", title, (x, values), columns, plot)
 
     def _rows(self, now: Evaluation) -> Steps[list[tuple[Mapping[str, Any], Mapping[str, float]]]]:
         """Numbers and attributes of every frame; known ones are kept as long as OVITO keeps the cache."""
@@ -166,12 +155,10 @@ class GlassMetrics(_GlassOutput):
     temperature : str, default "temperature"
         Global attribute with the temperature of a frame.
 
-    Output: the particle properties `Graph ID` (1 is the largest, 0 none), `Isolated` (1 for an A without an
-    edge) and `B-B Degree`; bonds with the properties `B-B` and `Length` and the bond types A-B and B-B;
-    the attributes `GlassMetrics.*`; the tables `glass-metrics-frames` and `glass-metrics-temperature`.
-
-    The graphs of the current frame are kept, and the rows of the tables for all frames: only changes of `b`,
-    `types`, `k` and `rule`, and changes upstream, compute them again.
+    Outputs are the particle properties `Graph ID` (1 is the largest, 0 none), `Isolated` (1 for an A without
+    an edge) and `B-B Degree`, bonds of the types A-B and B-B, the attributes `GlassMetrics.*` and the tables
+    `glass-metrics-frames` and `glass-metrics-temperature`. The graphs of the frame and the rows of the tables
+    are kept until one of the first four parameters changes.
     """
 
     heading, prefix, file_units = "Glass structural metrics", "GlassMetrics.", "lj"
@@ -192,12 +179,13 @@ class GlassMetrics(_GlassOutput):
     trajectory_table = Bool(False, **reads("Tables over all frames", "Trajectory"))
     temperature = Str("temperature", **reads("Temperature (global attribute)", "Trajectory"))
 
-    def job(self) -> Job:
+    def job(self, now: Evaluation) -> Steps[Job]:
         """The metrics."""
         from ovito_phaseseg.convert import names_of
         from phaseseg.families.liquid_glass.structural_metrics import measurer
 
         measure = measurer({"b": names_of(self.b), "k": int(self.k), "rule": self.rule})
+        yield 0.0
         return Job(
             rule=None,
             key=(self.b, self.types, self.k, self.rule),
@@ -236,24 +224,6 @@ class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass"):
 
     Parameters
     ----------
-    model : name of a bundled checkpoint, default "liquid_glass/dmpnn-attention-v1"
-    model_file : str, default ""
-        Your own checkpoint file (`phaseseg train liquid_glass`), instead of `model`.
-    device : "auto", "cpu", "torch" or "cuda", default "auto"
-        Compiled loops, which need no torch ("auto", "cpu"); torch on the processor or on a GPU.
-    b : str, default ""
-        Species B; several names separated by commas. All others are A. Empty for the names of A and B with
-        which the network was trained.
-    types : str, default ""
-        Names of the particle types 1, 2, ..., separated by commas (`"A,B"`), for files without names.
-        They replace the names in the file.
-    units : "lj" or "metal", default "lj"
-        Units of the file, which OVITO does not know; they must be those of the network.
-    threshold : float between 0 and 1, default 0.5
-        Probability from which on a configuration, or a particle, counts as glass.
-    attention_threshold : float or None, default None
-        Attention (1 is the mean) from which on an edge is in the attention graphs; None for the threshold
-        of the checkpoint or, if it has none, the minimum of the distribution between its two peaks.
     bonds : bool, default True
         Add the edges of a network with attention to the existing bonds.
     kept_bonds_only : bool, default True
@@ -265,16 +235,11 @@ class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass"):
     temperature : str, default "temperature"
         Global attribute with the temperature of a frame.
 
-    Output: the particle properties `Glass Probability`, `Glass Uncertainty` and, with attention, `Attention`
-    (mean of the edges of a particle); bonds with the properties `Attention`, `B-B`, `Length` and `Kept` (1 at
-    or above the threshold) and the bond types A-A, A-B and B-B; the attributes `GlassClassifier.*`, as
-    `frame_glass_probability`, `glass_fraction` and `attention_threshold`; the tables
-    `glass-probability-frames`, `glass-probability-temperature`, `glass-attention-frames` and
-    `glass-attention-temperature`. A network on images gives only the numbers of the configuration.
-
-    The output of the network for the current frame is kept: only changes of `model`, `model_file`, `device`,
-    `b`, `types` and `units`, and changes upstream, run it again. The rows of the tables are kept for all
-    frames until a threshold changes.
+    Outputs are the particle properties `Glass Probability`, `Glass Uncertainty` and, with attention,
+    `Attention` (mean of the edges of a particle), bonds of the types A-A, A-B and B-B with their attention,
+    the attributes `GlassClassifier.*` and the tables `glass-probability-...` and `glass-attention-...`. A
+    network on images gives only the attributes. The output of the network is kept until a parameter of the
+    first two groups changes, the rows of the tables until a threshold changes.
     """
 
     bonds_of, only = "attention_bonds", ("kept", "kept_bonds_only")

@@ -23,8 +23,8 @@ from phaseseg.families import FAMILIES
 
 PROBABILITY_COLORS = [(0.27, 0.46, 0.71), (0.97, 0.96, 0.93), (0.85, 0.47, 0.16)]
 UNCERTAINTY_COLORS = [(0.97, 0.96, 0.93), (0.55, 0.32, 0.62), (0.25, 0.05, 0.35)]
-ATOM_FIELDS = {spec.name: spec for spec in FAMILIES["segmentation"].fields if spec.level == "atom"}
-PHASE = ATOM_FIELDS.pop("phase")
+ATOM_FIELDS = [spec for spec in FAMILIES["segmentation"].fields if spec.level == "atom"]
+PHASE = ATOM_FIELDS[0]
 PHASE_COLORS = [entry.color for entry in PHASE.classes]
 
 
@@ -41,15 +41,11 @@ class _PhaseOutput(AnalysisModifier):
     prefix = "PhaseSegmentation."
     tables = "phase-"
 
-    def field_of(self, output: Any) -> Any:
-        """The field on the grid whose level is the interface."""
-        return output
-
     def put(self, now: Evaluation) -> Steps[None]:
         """Write the grid, the interface and, on request, the rows of the composition as attributes."""
         from ovito_phaseseg import convert
 
-        rule, field = now.job.rule, self.field_of(now.output)
+        rule, field = now.job.rule, getattr(now.output, "field", now.output)  # of scores, or the density
         if self.voxel_grid:
             convert.put_grid(now.data, rule.grid_name, field.grid, self.grid_vis)
         if self.interface_mesh and now.fields["n_domains"]:
@@ -108,14 +104,10 @@ class WeakPhaseLabels(_PhaseOutput):
     table_attributes : bool, default False
         Output the composition of each phase also as attributes (`PhaseSegmentation.rich.Fe_wt_percent`).
 
-    Output: the particle properties `Phase` (typed: 0 poor, 1 rich, 2 boundary), `Phase Density`
-    (Å^-3 or mole fraction), `Interface Distance` (Å, positive in the rich phase) and `Domain`
-    (1 is the largest); the voxel grid `phase-density`; the surface mesh `phase-interface`; the tables
-    `phase-composition`, `phase-partition`, `phase-domains` and `phase-proxigram`; the attributes
-    `PhaseSegmentation.*`.
-
-    The density of the current frame is kept: only changes of `species`, `types`, `sigma`, `voxel` and
-    `field`, and changes upstream, compute it again.
+    Outputs are the particle properties `Phase` (typed: 0 poor, 1 rich, 2 boundary), `Phase Density`,
+    `Interface Distance` (Å, positive in the rich phase) and `Domain` (1 is the largest), the grid
+    `phase-density`, the surface `phase-interface`, four tables and the attributes `PhaseSegmentation.*`. The
+    density of the current frame is kept until one of the first two groups of parameters changes.
     """
 
     heading = "Weak phase labels"
@@ -145,12 +137,13 @@ class WeakPhaseLabels(_PhaseOutput):
     interface_vis = _interface_vis()
     grid_vis = OvitoObject(VoxelGridVis, title="Phase density", enabled=False)
 
-    def job(self) -> Job:
+    def job(self, now: Evaluation) -> Steps[Job]:
         """The density, and the labels that follow from it."""
         from phaseseg.families.segmentation.labels.density import density_field
         from phaseseg.families.segmentation.labels.weak_labels import label_density
 
         rule = self.rule()
+        yield 0.0
         return Job(
             rule,
             key=(self.types, rule.species, rule.sigma, rule.voxel_size, rule.field),
@@ -175,13 +168,12 @@ class WeakPhaseLabels(_PhaseOutput):
             **options,
         )
 
-    def put(self, now: Evaluation) -> Steps[None]:
-        """Color the particles; write grid, interface and composition."""
+    def color(self, now: Evaluation) -> None:
+        """Color the particles by their phase."""
         from ovito_phaseseg import convert
 
         if self.color_by_phase:
             convert.put_class_colors(now.data, now.fields["phase"], PHASE_COLORS)
-        yield from super().put(now)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
         """What OVITO Pro shows next to the modifier."""
@@ -193,27 +185,6 @@ class PhaseSegmentation(_PhaseOutput, NetworkModifier, family="segmentation"):
 
     Parameters
     ----------
-    model : name of a bundled checkpoint, default "segmentation/gat-v1"
-    model_file : str, default ""
-        Your own checkpoint file (`phaseseg train segmentation`), instead of `model`.
-    types : str, default ""
-        Names of the particle types 1, 2, ..., separated by commas (`"Fe,Mg,Si,O,N"`), for files
-        without element names. They replace the names in the file.
-    device : "auto", "cpu", "torch" or "cuda", default "auto"
-        Compiled loops, which need no torch ("auto", "cpu"); torch on the processor or on a GPU.
-    threshold : float between 0 and 1, default 0.5
-        Probability from which on a particle is rich.
-    boundary : "interface", "voxels" or "learned", default "interface"
-        By the distance to the interface; by dilated voxels as in the paper; as the class of a network
-        that has learned it.
-    boundary_width : float or None, default None
-        Particles within half of it (Å) from the interface are boundary; None for the width of the training.
-    keep : "all" or "largest", default "all"
-        Rich domains to keep: all of at least `min_volume`, or only the largest.
-    min_volume : float or None, default None
-        Smaller domains (Å^3) are ignored as noise; None for the volume of the training.
-    bulk_distance : float, default 5 Å
-        Bulk begins at this distance from the interface.
     color_by : "nothing", "phase", "probability" or "uncertainty", default "nothing"
     interface_mesh : bool, default True
         Output the interface as a surface mesh.
@@ -222,14 +193,9 @@ class PhaseSegmentation(_PhaseOutput, NetworkModifier, family="segmentation"):
     table_attributes : bool, default False
         Output the composition of each phase also as attributes (`PhaseSegmentation.rich.Fe_wt_percent`).
 
-    Output: the particle properties `Phase` (typed: 0 poor, 1 rich, 2 boundary), `Phase Probability`
-    (components poor, rich, and boundary if learned), `Phase Uncertainty`, `Interface Distance` (Å,
-    positive in the rich phase) and `Domain` (1 is the largest); the voxel grid `phase-score`; the surface
-    mesh `phase-interface`; the tables `phase-composition`, `phase-partition`, `phase-domains` and
-    `phase-proxigram`; the attributes `PhaseSegmentation.*`.
-
-    The output of the network for the current frame is kept: only changes of `model`, `model_file`, `types`
-    and `device`, and changes upstream, run it again.
+    Outputs are those of `WeakPhaseLabels`, but for the particle properties `Phase Probability` (poor, rich,
+    and boundary if learned) and `Phase Uncertainty` and the grid `phase-score`. The output of the network is
+    kept until a parameter of the first group changes.
     """
 
     heading = "Phase segmentation"
@@ -242,12 +208,8 @@ class PhaseSegmentation(_PhaseOutput, NetworkModifier, family="segmentation"):
     interface_vis = _interface_vis()
     grid_vis = OvitoObject(VoxelGridVis, title="Phase score", enabled=False)
 
-    def field_of(self, output: Any) -> Any:
-        """The smoothed scores."""
-        return output.field
-
-    def put(self, now: Evaluation) -> Steps[None]:
-        """Color the particles; write grid, interface and composition."""
+    def color(self, now: Evaluation) -> None:
+        """Color the particles by their phase or by what the networks say of them."""
         from ovito_phaseseg import convert
 
         if self.color_by == "phase":
@@ -257,7 +219,6 @@ class PhaseSegmentation(_PhaseOutput, NetworkModifier, family="segmentation"):
         elif self.color_by == "uncertainty":
             # No two networks can disagree by more than a standard deviation of one half.
             convert.put_gradient(now.data, 2 * now.output.uncertainty, UNCERTAINTY_COLORS)
-        yield from super().put(now)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
         """What OVITO Pro shows next to the modifier."""
@@ -288,6 +249,6 @@ class RestorePhaseTypes(CheckedModifier):
         from ovito_phaseseg import convert
 
         with error_prefix("Restore phase types", ""):
-            convert.restore(data, PHASE, [*ATOM_FIELDS.values()], self.column)
+            convert.restore(data, ATOM_FIELDS, self.column)
         if self.color_by_phase:
             convert.put_class_colors(data, data.particles[PHASE.title][...], PHASE_COLORS)

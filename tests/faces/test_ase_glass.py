@@ -131,9 +131,7 @@ def test_bad_input(atoms):
             use(metrics=True)
         with pytest.raises(TypeError, match="give either species or metrics, not both"):
             use(species="B", metrics={})
-        with pytest.raises(
-            TypeError, match=r"the options of metrics belong into metrics=dict\(...\), not k"
-        ):
+        with pytest.raises(TypeError, match=r"the options of metrics belong into metrics=dict\(...\), not k"):
             use(metrics={}, k=3)
     with pytest.raises(ValueError, match="no species named 'B'; the species here are X"):
         annotate(atoms, metrics={})

@@ -286,7 +286,7 @@ def test_types_name_the_species(make_drops):
     np.testing.assert_array_equal(named.particles["Phase"], unnamed.particles["Phase"])
     with pytest.raises(ValueError, match=r"Weak phase labels: particle type 1, 2 has no name"):
         apply(collection(positions, symbols, cell, named=False))
-    with pytest.raises(ValueError, match=r"particle type 2 has no name among the given types \(1 = Fe\)"):
+    with pytest.raises(ValueError, match=r"particle type 2 has no name \(named: 1 = Fe\)"):
         apply(collection(positions, symbols, cell), types="Fe")
 
 

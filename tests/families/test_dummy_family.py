@@ -140,3 +140,15 @@ def test_ase(crowding, frames):
     assert atoms.info["n_crowded"] == fields["n_crowded"] == (naive(frame) > 2).sum()
     found = PhaseCalculator(model=crowding).get_property("crowding", atoms)
     assert_array_equal(found, naive(frame))
+
+
+def test_ovito(tmp_path, crowding, frames):
+    pytest.importorskip("ovito")
+    from faces.ovito_data import collection_of, evaluate
+    from ovito_phaseseg import network_modifier
+
+    save_checkpoint(crowding, tmp_path / "c.safetensors")
+    modifier = network_modifier("crowding")(model_file=str(tmp_path / "c.safetensors"), limit=2.0)
+    data = evaluate(collection_of(frames[0]), modifier)
+    assert_array_equal(data.particles["Crowding"], naive(frames[0]))
+    assert data.attributes["Crowding.n_crowded"] == (naive(frames[0]) > 2).sum()

@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from phaseseg.specs import CHECKPOINT_FOLDERS, FieldSpec, Progress as Progress, register_fields
+from phaseseg.specs import CHECKPOINT_FOLDERS, FIELD_SPECS, FieldSpec, Progress as Progress, register_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -313,8 +313,12 @@ def register(family: Family) -> Family:
 
 def unregister(name: str) -> None:
     """Take a family out again, as tests do."""
-    _registered.pop(name, None)
+    gone = _registered.pop(name, None)
     CHECKPOINT_FOLDERS.pop(name, None)
+    others = {spec.name for family in _registered.values() for spec in family.fields}
+    for spec in gone.fields if gone else ():
+        if spec.name not in others:
+            FIELD_SPECS.pop(spec.name, None)
 
 
 class _Families(Mapping[str, Family]):

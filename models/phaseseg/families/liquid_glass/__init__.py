@@ -9,7 +9,7 @@ from phaseseg.families.liquid_glass.settings import GlassSettings
 
 OPTIONS = (
     Option(
-        "b", tuple, None, "Species that are B, with commas, all others A; else they are A and B.",
+        "b", tuple, None, "Species B, separated by commas; all others are A. By default as in the training.",
         part="run", label="Species B (empty: as trained)", group="Species", placeholder="B",
     ),
     Option(
@@ -18,7 +18,7 @@ OPTIONS = (
     ),
     Option(
         "attention_threshold", float, None,
-        "Attention from which on an edge is kept; its trough if left out.",
+        "Attention (1 is the mean) from which on an edge is kept; by default the trough of its distribution.",
         low=0, open=True, label="Threshold (attention; none = found)", group="Thresholds",
     ),
     Option("attention", bool, None, "Whether the attention of the edges is given.", part="run", flag=None),

@@ -16,11 +16,11 @@ OPTIONS = (
     ),
     Option(
         "keep", str, PredictionRule.keep,
-        "Rich domains that count: all from the smallest volume on, or the largest.",
+        "Rich domains to keep: all of at least the smallest volume, or only the largest.",
         choices=("all", "largest"), label="Domains kept", group="Phases",
     ),
     Option(
-        "min_volume", float, None, "Smallest rich domain, Å^3; that of the training if left out.",
+        "min_volume", float, None, "Smallest rich domain, Å^3; by default that of the training.",
         low=0, label="Smallest domain (Å³; none = as trained)", group="Phases",
     ),
     Option(
@@ -29,12 +29,12 @@ OPTIONS = (
         choices=("interface", "voxels", "learned"), label="Boundary", group="Interface",
     ),
     Option(
-        "boundary_width", float, None, "Thickness of the boundary, Å; that of the training if left out.",
+        "boundary_width", float, None, "Thickness of the boundary, Å; by default that of the training.",
         low=0, label="Boundary width (Å; none = as trained)", group="Interface",
     ),
     Option(
         "bulk_distance", float, PredictionRule.bulk_distance,
-        "Atoms farther than this from the interface are the bulk of their phase, Å.",
+        "Distance from the interface at which the bulk of a phase begins, Å.",
         low=0, label="Bulk begins at (Å)", group="Interface",
     ),
     Option(
