@@ -216,15 +216,22 @@ class _Predictor:
     model: AnyModel
     rule: Any
     device: Device
+    progress: Progress | None
 
     def __call__(self, frame: Frame) -> Fields:
         model: Model = load_model(self.model)
-        return model.fields(frame, model.run(frame, self.rule, device=self.device), self.rule)
+        output = model.run(frame, self.rule, device=self.device, progress=self.progress)
+        return model.fields(frame, output, self.rule)
 
 
-def predictor(model: AnyModel, rule: Any, *, device: Device = "auto") -> Callable[[Frame], Fields]:
-    """A function that predicts a frame by a rule of the model, for `map_frames`."""
-    return _Predictor(model, rule, device)
+def predictor(
+    model: AnyModel, rule: Any, *, device: Device = "auto", progress: Progress | None = None
+) -> Callable[[Frame], Fields]:
+    """A function that predicts a frame by a rule of the model, for `map_frames`.
+
+    progress : as for `predict`; only within one process
+    """
+    return _Predictor(model, rule, device, progress)
 
 
 def predict_frames(

@@ -2,34 +2,34 @@
 
 import gzip
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 import phaseseg
-from phaseseg import cli
-from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE, Labeling
+from faces import command_line
+from faces.command_line import (
+    ENVIRONMENT,
+    done,
+    flat,
+    interrupted_at_the_end,
+    interrupted_by_control_c,
+    melt,
+    refused,
+    same_bytes_with_workers,
+)
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames, write_frames
+from phaseseg.terminal.errors import FAILURE, INPUT, INTERRUPTED, USAGE
 
-
-def melt(seed: int = 0, n_atoms: int = 1500) -> Frame:
-    """Iron in the left half of a cell at melt density."""
-    rng = np.random.default_rng(seed)
-    cell = np.diag([24.0, 24.0, 24.0]) * (n_atoms / 1500) ** (1 / 3)
-    fractions = rng.random((n_atoms, 3))
-    iron = rng.random(n_atoms) < np.where(fractions[:, 0] < 0.5, 0.9, 0.03)
-    return Frame(fractions @ cell, cell, True, np.where(iron, "Fe", "O"), timestep=100 * seed)
+run = partial(command_line.run, "label")
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +37,6 @@ def trajectory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("melt") / "melt.dump.gz"
     write_frames(path, [(melt(seed), {}) for seed in range(5)])
     return path
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["label", *map(str, arguments)])
-
-
-def flat(text: str) -> str:
-    return " ".join(text.split())
 
 
 # -------------------------------------------------------------------------------------- results
@@ -72,9 +64,7 @@ def test_the_name_of_the_output_decides_its_format(trajectory: Path, tmp_path: P
 
 
 def test_workers_write_the_same_bytes(trajectory: Path, tmp_path: Path) -> None:
-    assert run(trajectory, "-o", tmp_path / "one.xyz").exit_code == 0
-    assert run(trajectory, "-o", tmp_path / "two.xyz", "--workers", 2).exit_code == 0
-    assert (tmp_path / "one.xyz").read_bytes() == (tmp_path / "two.xyz").read_bytes()
+    same_bytes_with_workers(tmp_path, {"-o": "out.xyz"}, "label", trajectory)
 
 
 def test_columns_of_the_input_are_kept(tmp_path: Path) -> None:
@@ -171,7 +161,7 @@ def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
         (["--species", ""], "species must be one or more names"),
         (["--workers", "0"], "--workers must be at least 1"),
         (["--average", "-1"], "--average must be a positive time"),
-        (["--pooled", "--threshold", "0.04"], "--pooled finds one cut"),
+        (["--pooled", "--threshold", "0.04"], "--pooled finds one threshold"),
         (["--frames", "a:b"], "--frames must be start:stop:step"),
         (["--frames", "1:2:3:4"], "--frames must be start:stop:step"),
         (["--frames", "::0"], "the step must be 1 or more"),
@@ -182,22 +172,19 @@ def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
     ],
 )
 def test_bad_usage(trajectory: Path, options: list[str], sentence: str) -> None:
-    result = run(trajectory, *options)
-    assert result.exit_code == USAGE and result.stdout == ""
-    assert sentence in flat(result.stderr)
+    refused(USAGE, sentence, "label", trajectory, *options)
 
 
 def test_unknown_option_and_command() -> None:
     assert run("x.dump", "--sgima", "1").exit_code == USAGE
-    assert CliRunner().invoke(cli.app, ["lable"]).exit_code == USAGE
+    assert command_line.run("lable").exit_code == USAGE
 
 
 def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
     source = tmp_path / "in.xyz"
     write_frames(source, [(melt(), {})])
     before = source.read_bytes()
-    result = run(source, "-o", source)
-    assert result.exit_code == USAGE and "is the input" in result.stderr
+    refused(USAGE, "is the input", "label", source, "-o", source)
     assert source.read_bytes() == before
 
 
@@ -241,17 +228,13 @@ def test_bad_input_gives_a_sentence_and_writes_nothing(case: str, tmp_path: Path
     (tmp_path / "bad.dump").write_text(_text(melt(), change))
     output = tmp_path / "out.xyz"
     output.write_text("was here")
-    result = run(tmp_path / "bad.dump", "-o", output, *options)
-    assert result.exit_code == INPUT, result.stderr
-    assert sentence in flat(result.stderr) and "Traceback" not in result.stderr
-    assert flat(result.stderr).startswith("phaseseg: ") and result.stdout == ""
+    refused(INPUT, sentence, "label", tmp_path / "bad.dump", "-o", output, *options)
     assert output.read_text() == "was here"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.dump", "out.xyz"]
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    result = run(tmp_path / "none.dump")
-    assert result.exit_code == INPUT and "none.dump" in result.stderr
+    refused(INPUT, "none.dump", "label", tmp_path / "none.dump")
 
 
 def test_missing_cell(tmp_path: Path) -> None:
@@ -267,17 +250,14 @@ def test_a_trajectory_that_breaks_off_leaves_no_output(trajectory: Path, tmp_pat
     (tmp_path / "cut.dump").write_bytes(text[: len(text) * 2 // 3])
     for name in ("cut.dump.gz", "cut.dump"):
         for workers in (1, 2):
-            result = run(tmp_path / name, "-o", tmp_path / "out.dump", "--workers", workers)
-            assert result.exit_code == INPUT and name in flat(result.stderr)
+            refused(INPUT, name, "label", tmp_path / name, "-o", tmp_path / "out.dump", "--workers", workers)
     assert not (tmp_path / "out.dump").exists() and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_frame_of_other_atoms_is_refused(tmp_path: Path) -> None:
     write_frames(tmp_path / "in.xyz", [(melt(), {}), (melt(1, 1600), {})])
-    result = run(tmp_path / "in.xyz", "-o", tmp_path / "out.xyz")
-    assert result.exit_code == INPUT and "1600 atoms, but the first frame read has 1500" in flat(
-        result.stderr
-    )
+    words = "1600 atoms, but the first frame read has 1500"
+    refused(INPUT, words, "label", tmp_path / "in.xyz", "-o", tmp_path / "out.xyz")
     assert not (tmp_path / "out.xyz").exists()
 
 
@@ -288,81 +268,65 @@ def test_a_frame_of_other_atoms_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["out.xyz", "out.json", "out.csv"])
 def test_disk_full(trajectory: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).symlink_to("/dev/full")
-    result = run(trajectory, "-o", tmp_path / name)
-    assert result.exit_code == FAILURE and "the disk is full" in flat(result.stderr)
-    assert "Traceback" not in result.stderr
+    refused(FAILURE, "the disk is full", "label", trajectory, "-o", tmp_path / name)
 
 
 def test_an_interruption_discards_the_partial_output(
     trajectory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: object, frames: object):
-        yield from real(self, frames)  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    real = Labeling.results
-    monkeypatch.setattr(Labeling, "results", interrupted)
-    result = run(trajectory, "-o", tmp_path / "out.xyz")
-    assert result.exit_code == INTERRUPTED
-    assert flat(result.stderr).endswith("out.xyz was not written.")
-    assert list(tmp_path.iterdir()) == []
-
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-COMMAND = [sys.executable, "-m", "phaseseg.cli"]
+    interrupted_at_the_end(monkeypatch, tmp_path, "label", trajectory)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize(("workers", "wait"), [(1, 0.5), (2, 0.0), (2, 0.2), (2, 0.8)])
 def test_control_c_ends_cleanly(tmp_path: Path, workers: int, wait: float) -> None:
-    source = tmp_path / "long.xyz"
-    write_frames(source, ((melt(seed % 7), {}) for seed in range(1500)))
-    process = subprocess.Popen(
-        [*COMMAND, "label", source, "-o", tmp_path / "out.xyz", "--workers", str(workers)],
-        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".*out.xyz")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(wait)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-    _, errors = process.communicate(timeout=60)
-    # `python -m` ends by the signal itself, which a shell shows as 130 too, where the interrupt struck inside
-    # an exec() of text (a dataclass being made, say); CPython remembers that although it was caught.
-    assert process.returncode in (INTERRUPTED, -signal.SIGINT), errors
-    assert "interrupted" in errors and "was not written" in errors and "Traceback" not in errors
-    assert [path.name for path in tmp_path.iterdir()] == ["long.xyz"]
+    interrupted_by_control_c(tmp_path, wait, "label", "--workers", workers)
 
 
 # -------------------------------------------------------------------------------------- others
 
 
 def test_version_and_help_are_quick_and_light() -> None:
-    heavy = ["numba", "scipy", "matplotlib", "ase", "numpy", "torch"]
-    code = (
-        "import sys, phaseseg.cli as cli\n"
-        "try:\n    cli.app(['--help'])\nexcept SystemExit:\n    pass\n"
-        f"print([name for name in {heavy} if name in sys.modules])"
-    )
+    """Nothing heavy is loaded for the help of any word, and little for a listing."""
+    code = """
+import sys
+from typer.testing import CliRunner
+from phaseseg import cli
+
+def call(*words):
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+def loaded(*names):
+    return [name for name in names if name in sys.modules]
+
+heavy = "torch", "optuna", "numba", "scipy", "matplotlib", "ase", "safetensors"
+for words in ([], ["predict"], ["train", "segmentation"], ["evaluate"], ["label"], ["models", "show"]):
+    assert "--help" in call(*words, "--help"), words
+print(loaded(*heavy, "numpy"))
+call("models", "list")
+print(loaded(*heavy))
+"""
     found = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
-    assert "label" in found.stdout and found.stdout.rstrip().endswith("[]")
-    result = CliRunner().invoke(cli.app, ["--version"])
+    assert found.stdout.split() == ["[]", "[]"], found.stdout + found.stderr
+    result = command_line.run("--version")
     assert (result.exit_code, result.stdout) == (0, f"phaseseg {phaseseg.__version__}\n")
 
 
 @pytest.mark.slow
 def test_demo_labels_the_bundled_melts_and_follows_the_bundled_liquids(tmp_path: Path) -> None:
-    result = CliRunner().invoke(cli.app, ["demo", "-o", str(tmp_path / "demo")])
+    result = command_line.run("demo", "-o", tmp_path / "demo")
     assert result.exit_code == 0, result.stderr
     for name in ("large_3000K", "large_4000K", "small_3000K", "small_4000K"):
         assert (tmp_path / "demo" / f"melt_{name}" / "report.html").is_file()
     large = next(read_frames(tmp_path / "demo" / "melt_large_3000K.xyz", fields=True))
     assert len(large) == 33280 and set(np.unique(large.fields["phase"])) == {0, 1, 2}
     assert len(list(read_frames(tmp_path / "demo" / "melt_small_4000K.xyz"))) == 66
-    assert "33,280 atoms read and labeled in" in flat(result.stderr)
+    assert "66 frames read and labeled in" in flat(result.stderr)
     assert "66 frames" in result.stdout and "±" in result.stdout
     assert (tmp_path / "demo" / "glass_ka2d" / "report.html").is_file()
     assert len((tmp_path / "demo" / "glass_ka2d.csv").read_text().splitlines()) == 1 + 4 * 21
@@ -381,13 +345,11 @@ def test_simulate_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(simulate, "simulate_melt", simulated)
     options = "--temperature 3500 --steps 10 --seed 7 --every 5 --replicate 2 --composition oxidized --resume"
-    arguments = ["simulate", "melt", "-o", str(tmp_path / "a.dump"), *options.split()]
-    result = CliRunner().invoke(cli.app, arguments)
-    assert result.exit_code == 0, result.stderr
+    said = done("simulate", "melt", "-o", tmp_path / "a.dump", *options.split())
     assert seen == {"output": tmp_path / "a.dump", "temperature": 3500.0, "steps": 10, "seed": 7, "every": 5,
                     "replicate": 2, "composition": "oxidized", "resume": True, "equilibration": 1.0,
                     "timestep": None}  # fmt: skip
-    assert "3 frames of 520 atoms" in flat(result.stderr)
+    assert "3 frames of 520 atoms" in said
 
 
 @pytest.mark.parametrize(("word", "dimensions", "n"), [("ka2d", 2, 4320), ("ka3d", 3, 4096)])
@@ -405,16 +367,14 @@ def test_simulate_kob_andersen_passes_its_options_on(
 
     monkeypatch.setattr(simulate, "simulate_kob_andersen", simulated)
     options = "--cooling-steps 10 --seed 7 --temperatures 1.99,0.05 --inherent --resume"
-    arguments = ["simulate", word, "-o", str(tmp_path / "a.xyz"), *options.split()]
-    result = CliRunner().invoke(cli.app, arguments)
-    assert result.exit_code == 0, result.stderr
+    arguments = ("simulate", word, "-o", tmp_path / "a.xyz", *options.split())
+    said = done(*arguments)
     assert seen == {"output": tmp_path / "a.xyz", "dimensions": dimensions, "n_particles": n, "density": 1.2,
                     "b_fraction": {2: 0.35, 3: 0.2}[dimensions], "cooling_steps": 10, "seed": 7,
                     "temperatures": (1.99, 0.05), "inherent": True, "resume": True,
                     "equilibration_steps": 20_000}  # fmt: skip
-    assert f"3 frames of {n:,} particles" in flat(result.stderr)
-    wrong = CliRunner().invoke(cli.app, [*arguments, "--temperatures", "hot"])
-    assert wrong.exit_code == USAGE and "--temperatures must be numbers" in flat(wrong.stderr)
+    assert f"3 frames of {n:,} particles" in said
+    refused(USAGE, "--temperatures must be numbers", *arguments, "--temperatures", "hot")
 
 
 @pytest.mark.parametrize(
@@ -434,5 +394,4 @@ def test_simulate_failures(monkeypatch: pytest.MonkeyPatch, error: BaseException
         raise error
 
     monkeypatch.setattr(simulate, "simulate_melt", failing)
-    result = CliRunner().invoke(cli.app, ["simulate", "melt", "-o", "x.dump"])
-    assert result.exit_code == code and str(error) in result.stderr
+    refused(code, str(error), "simulate", "melt", "-o", "x.dump")

@@ -5,17 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from phaseseg import cli
+from faces.command_line import refused, run
 from phaseseg.checkpoint import save_checkpoint
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.io import write_frames
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.app, [str(one) for one in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -78,24 +73,22 @@ def test_frames_of_a_file(model, files):
     ("arguments", "code", "words"),
     [
         (["--reference", "nothing"], 3, "there is no column 'nothing'"),
-        (["--boundary-width", "-1"], 2, "--boundary-width must be a length"),
+        (["--boundary-width", "-1"], 2, "--boundary-width must be a number from 0 on"),
+        (["--boundary-width", "nan"], 2, "--boundary-width must be a number"),
         (["--frames", "x"], 2, "--frames must be"),
         (["--frames", "9:"], 3, "no frame"),
         (["--device", "abacus"], 3, "device must be"),
     ],
 )
 def test_what_cannot_be_evaluated(model, files, arguments, code, words):
-    result = run("evaluate", files[0], "-m", model, *arguments)
-    assert result.exit_code == code and words in result.stderr and result.stderr.count("\n") == 1
+    refused(code, words, "evaluate", files[0], "-m", model, *arguments)
 
 
 def test_a_missing_file_or_model_and_a_report_in_the_way(model, files, tmp_path):
-    assert run("evaluate", tmp_path / "no.xyz", "-m", model).exit_code == 3
-    result = run("evaluate", files[0], "-m", "gat-v77")
-    assert result.exit_code == 3 and "gat-v77" in result.stderr
+    refused(3, "no.xyz", "evaluate", tmp_path / "no.xyz", "-m", model)
+    refused(3, "gat-v77", "evaluate", files[0], "-m", "gat-v77")
     (tmp_path / "taken").touch()
-    result = run("evaluate", files[0], "-m", model, "--report", tmp_path / "taken")
-    assert result.exit_code == 2 and "this is a file" in result.stderr
+    refused(2, "this is a file", "evaluate", files[0], "-m", model, "--report", tmp_path / "taken")
 
 
 def test_select(model, files, tmp_path):
@@ -130,5 +123,4 @@ def test_frames_keep_their_numbers(model, files):
     ],
 )
 def test_what_cannot_be_selected(model, files, arguments, code, words):
-    result = run("select", files[0], "-m", model, *arguments)
-    assert result.exit_code == code and words in result.stderr
+    refused(code, words, "select", files[0], "-m", model, *arguments)

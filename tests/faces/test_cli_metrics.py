@@ -2,17 +2,20 @@
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from phaseseg import cli, glass_metrics
-from phaseseg.cli.console import INPUT, USAGE
+from faces import command_line
+from faces.command_line import done, flat, refused, same_bytes_with_workers
+from phaseseg import glass_metrics
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames, write_frames
+from phaseseg.terminal.errors import INPUT, USAGE
 
+run = partial(command_line.run, "metrics")
 TEMPERATURES = (1.2, 0.9, 0.6, 0.45, 0.3, 0.2, 0.1)
 
 
@@ -42,16 +45,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["metrics", *map(str, arguments)])
-
-
 def table_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text("utf-8").splitlines()))
-
-
-def flat(text: str) -> str:
-    return " ".join(text.split())
 
 
 def test_rows_are_those_of_the_library(runs: list[Path], tmp_path: Path) -> None:
@@ -85,10 +80,7 @@ def test_json_holds_rows_analysis_and_sentences(runs: list[Path], tmp_path: Path
 
 
 def test_workers_give_the_same_rows(runs: list[Path], tmp_path: Path) -> None:
-    options = ("--bootstrap", 0, "-q")
-    assert run(*runs[:2], "-o", tmp_path / "one.csv", *options).exit_code == 0
-    assert run(*runs[:2], "-o", tmp_path / "two.csv", "--workers", 2, *options).exit_code == 0
-    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+    same_bytes_with_workers(tmp_path, {"-o": "t.csv"}, "metrics", *runs[:2], "--bootstrap", 0)
 
 
 def test_report_and_quiet(runs: list[Path], tmp_path: Path) -> None:
@@ -98,14 +90,12 @@ def test_report_and_quiet(runs: list[Path], tmp_path: Path) -> None:
 
 
 def test_one_run_says_so(runs: list[Path]) -> None:
-    result = run(runs[0], "--tg", 0.4)
-    assert result.exit_code == 0 and "There is one run" in flat(result.stderr)
+    assert "There is one run" in done("metrics", runs[0], "--tg", 0.4)
 
 
 def test_temperatures_of_a_list_and_chosen_frames(runs: list[Path], tmp_path: Path) -> None:
     output = tmp_path / "t.csv"
-    result = run(runs[0], "--frames", "1:4:2", "--temperatures", "5, 4", "-o", output, "-q")
-    assert result.exit_code == 0, result.stderr
+    done("metrics", runs[0], "--frames", "1:4:2", "--temperatures", "5, 4", "-o", output, "-q")
     rows = table_of(output)
     assert [(row["frame"], row["temperature"]) for row in rows] == [("1", "5.0"), ("3", "4.0")]
 
@@ -113,13 +103,11 @@ def test_temperatures_of_a_list_and_chosen_frames(runs: list[Path], tmp_path: Pa
 def test_another_key(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     write_frames(path, [(mixture(0, None, info={"T_bath": 0.7, "pressure": 1.0}), {})])
-    assert run(path, "--temperature", "T_bath", "-o", tmp_path / "t.csv").exit_code == 0
+    done("metrics", path, "--temperature", "T_bath", "-o", tmp_path / "t.csv")
     assert table_of(tmp_path / "t.csv")[0]["temperature"] == "0.7"
-    result = run(path, "--temperature", "T", "-o", tmp_path / "u.csv")
-    assert result.exit_code == INPUT and not (tmp_path / "u.csv").exists()
-    assert "a.xyz, frame 0: there is no temperature 'T'; the frame has T_bath, pressure" in flat(
-        result.stderr
-    )
+    words = "a.xyz, frame 0: there is no temperature 'T'; the frame has T_bath, pressure"
+    refused(INPUT, words, "metrics", path, "--temperature", "T", "-o", tmp_path / "u.csv")
+    assert not (tmp_path / "u.csv").exists()
 
 
 def test_frames_without_temperature_are_counted_not_analyzed(tmp_path: Path) -> None:
@@ -136,8 +124,7 @@ def test_frames_without_temperature_are_counted_not_analyzed(tmp_path: Path) -> 
 def test_some_frames_without_temperature(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     write_frames(path, [(mixture(0, 0.5), {}), (mixture(1, None), {})])
-    result = run(path)
-    assert result.exit_code == 0 and "1 of 2 rows have no temperature" in flat(result.stderr)
+    assert "1 of 2 rows have no temperature" in done("metrics", path)
 
 
 def test_several_species_of_b(tmp_path: Path) -> None:
@@ -174,21 +161,19 @@ def test_one_sentence_for_what_cannot_be(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, code: int, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = run(runs[0], *options.split())
-    assert result.exit_code == code and words in flat(result.stderr)
+    refused(code, words, "metrics", runs[0], *options.split())
     assert not list(tmp_path.iterdir())
 
 
 def test_k_beyond_the_other_particles(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     write_frames(path, [(mixture(0, 0.5, n=3, pbc=[False, False, False]), {})])
-    result = run(path, "--k", 9)
-    assert result.exit_code == INPUT and "a.xyz, frame 0" in flat(result.stderr)
+    refused(INPUT, "a.xyz, frame 0", "metrics", path, "--k", 9)
 
 
 def test_a_file_twice_or_missing(runs: list[Path], tmp_path: Path) -> None:
-    assert "given twice" in flat(run(runs[0], runs[0]).stderr)
-    assert run(runs[0], tmp_path / "none.xyz").exit_code == INPUT
+    refused(USAGE, "given twice", "metrics", runs[0], runs[0])
+    refused(INPUT, "none.xyz", "metrics", runs[0], tmp_path / "none.xyz")
 
 
 def test_files_of_one_name_are_told_apart(runs: list[Path], tmp_path: Path) -> None:
@@ -208,6 +193,5 @@ def test_two_and_three_dimensions_do_not_mix(runs: list[Path], tmp_path: Path) -
         cell=[6.0, 6.0, 6.0], pbc=[True, True, True],
     )  # fmt: skip
     write_frames(tmp_path / "thick.xyz", [(thick, {})])
-    result = run(runs[0], tmp_path / "thick.xyz")
-    assert result.exit_code == INPUT
-    assert "run_0.xyz.gz, frame 0 has two dimensions and thick.xyz, frame 0 three" in flat(result.stderr)
+    words = "run_0.xyz.gz, frame 0 has two dimensions and thick.xyz, frame 0 three"
+    refused(INPUT, words, "metrics", runs[0], tmp_path / "thick.xyz")

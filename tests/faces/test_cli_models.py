@@ -1,18 +1,19 @@
 """phaseseg models: what is printed, and the exit code."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from phaseseg import checkpoint as module, cli
+from faces import command_line
+from phaseseg import checkpoint as module
 from phaseseg.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from phaseseg.cli.console import FAILURE, INPUT
+from phaseseg.terminal.errors import FAILURE, INPUT
+
+run = partial(command_line.run, "models")
 
 CARD: dict[str, Any] = {
     "summary": "Attention network for [bold] melts of Fe.\nSecond line.",
@@ -56,10 +57,6 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "files", lambda package: tmp_path)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["models", *map(str, arguments)])
 
 
 def damage(path: Path) -> None:
@@ -201,14 +198,3 @@ def test_unknown_names_are_one_sentence(shelf: Path, command: str) -> None:
     assert result.exit_code == INPUT and not result.stdout
     assert result.stderr.startswith("phaseseg: 'gat-v7': there is no checkpoint of this name")
     assert "segmentation/gat-v1" in result.stderr and "phaseseg models list" in result.stderr
-
-
-def test_it_starts_quickly() -> None:
-    """Nothing heavy is loaded for a listing."""
-    program = (
-        "import sys; from typer.testing import CliRunner; from phaseseg import cli;"
-        "print(CliRunner().invoke(cli.app, ['models', 'list']).exit_code,"
-        "[m for m in ('torch', 'numba', 'scipy', 'ase', 'matplotlib', 'safetensors') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "0 []"

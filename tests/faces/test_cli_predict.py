@@ -1,24 +1,31 @@
 """`phaseseg predict`: what it writes and prints, and one sentence with an exit code for bad input."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from faces.test_cli import COMMAND, ENVIRONMENT, flat, melt
-from phaseseg import cli, load_model, predict
+from faces import command_line
+from faces.command_line import (
+    done,
+    interrupted_at_the_end,
+    interrupted_by_control_c,
+    melt,
+    needs_torch,
+    refused,
+    same_bytes_with_workers,
+)
+from phaseseg import load_model, predict
 from phaseseg.api import default_checkpoint
 from phaseseg.checkpoint import save_checkpoint
-from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE, Labeling
-from phaseseg.cli.predict import MODEL
+from phaseseg.frame import Frame
 from phaseseg.io import read_frames, write_frames
+from phaseseg.terminal.errors import INPUT, USAGE
+
+run = partial(command_line.run, "predict")
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +43,6 @@ def trajectory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["predict", *map(str, arguments)])
-
-
 def test_predictions_are_those_of_the_library(trajectory: Path, pair: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.xyz"
     result = run(trajectory, "-m", pair, "-o", output, "--threshold", 0.4, "--boundary-width", 1.2)
@@ -54,10 +57,8 @@ def test_predictions_are_those_of_the_library(trajectory: Path, pair: Path, tmp_
 
 
 def test_workers_write_the_same_bytes(trajectory: Path, pair: Path, tmp_path: Path) -> None:
-    assert run(trajectory, "-m", pair, "-o", tmp_path / "one.dump").exit_code == 0
-    assert run(trajectory, "-m", pair, "-o", tmp_path / "two.dump", "--workers", 2).exit_code == 0
-    assert (tmp_path / "one.dump").read_bytes() == (tmp_path / "two.dump").read_bytes()
-    assert "phase_probability[2]" in (tmp_path / "one.dump").read_text()[:1000]
+    same_bytes_with_workers(tmp_path, {"-o": "out.dump"}, "predict", trajectory, "-m", pair)
+    assert "phase_probability[2]" in (tmp_path / "1_out.dump").read_text()[:1000]
 
 
 def test_json_report_and_tables(trajectory: Path, pair: Path, tmp_path: Path) -> None:
@@ -88,13 +89,14 @@ def test_json_report_and_tables(trajectory: Path, pair: Path, tmp_path: Path) ->
 def test_a_report_of_one_phase(pair: Path, tmp_path: Path) -> None:
     frame = melt()
     write_frames(tmp_path / "in.xyz", [(frame.replace(species=np.ones(len(frame), int)), {})])
-    result = run(tmp_path / "in.xyz", "-m", pair, "--report", tmp_path / "report")
-    assert result.exit_code == 0, result.stderr
-    assert "One phase by segmentation/pair-v1" in flat(result.stderr)
+    said = done("predict", tmp_path / "in.xyz", "-m", pair, "--report", tmp_path / "report")
+    assert "One phase by segmentation/pair-v1" in said
 
 
-def test_the_default_model_is_that_of_the_library() -> None:
-    assert load_model().name == default_checkpoint() == MODEL
+def test_the_default_model_is_that_of_the_library(small: dict[int, list[Frame]], tmp_path: Path) -> None:
+    write_frames(tmp_path / "in.xyz", [(small[3000][0], {})])
+    result = run(tmp_path / "in.xyz", "--json")
+    assert json.loads(result.stdout)["rule"]["model"] == load_model().name == default_checkpoint()
 
 
 def test_quiet_prints_nothing(trajectory: Path, pair: Path, tmp_path: Path) -> None:
@@ -117,67 +119,38 @@ def test_quiet_prints_nothing(trajectory: Path, pair: Path, tmp_path: Path) -> N
     ],
 )
 def test_bad_usage(trajectory: Path, pair: Path, options: list[str], sentence: str) -> None:
-    result = run(trajectory, "-m", pair, *options)
-    assert result.exit_code == USAGE and result.stdout == ""
-    assert sentence in flat(result.stderr)
+    refused(USAGE, sentence, "predict", trajectory, "-m", pair, *options)
 
 
 def test_bad_input(trajectory: Path, pair: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out.xyz"
-    result = run(trajectory, "-m", tmp_path / "none.safetensors", "-o", output)
-    assert result.exit_code == INPUT and "there is no such file" in flat(result.stderr)
-    result = run(trajectory, "-m", "no-such-name", "-o", output)
-    assert result.exit_code == INPUT and "there is no checkpoint of this name" in flat(result.stderr)
-    (tmp_path / "bad.safetensors").write_bytes(pair.read_bytes()[:-4] + b"abcd")
-    result = run(trajectory, "-m", tmp_path / "bad.safetensors", "-o", output)
-    assert result.exit_code == INPUT and "has changed" in flat(result.stderr)
-    result = run(trajectory, "-m", pair, "--types", "Fe,Xe", "-o", output)
-    assert result.exit_code == INPUT and "does not know the species Xe" in flat(result.stderr)
-    assert not output.exists()
+    damaged = tmp_path / "bad.safetensors"
+    damaged.write_bytes(pair.read_bytes()[:-4] + b"abcd")
+    for options, words in (
+        (["-m", tmp_path / "none.safetensors"], "there is no such file"),
+        (["-m", "no-such-name"], "there is no checkpoint of this name"),
+        (["-m", damaged], "has changed"),
+        (["-m", pair, "--types", "Fe,Xe"], "does not know the species Xe"),
+    ):
+        refused(INPUT, words, "predict", trajectory, *options, "-o", tmp_path / "out.xyz")
+    assert list(tmp_path.iterdir()) == [damaged]
 
 
 def test_a_device_that_is_not_there(
     trajectory: Path, make_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from phaseseg.nn import device as devices
-
     path = tmp_path / "own.safetensors"
     save_checkpoint(make_checkpoint(species=("Fe", "O"), cut=0.41), path)
-    monkeypatch.setattr(devices, "find_spec", lambda name: None)
-    result = run(trajectory, "-m", path, "--device", "torch")
-    assert result.exit_code == FAILURE and "needs torch, which is not installed" in flat(result.stderr)
+    needs_torch(monkeypatch, "predict", trajectory, "-m", path)
 
 
 def test_an_interruption_discards_the_partial_output(
     trajectory: Path, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: object, frames: object):
-        yield from real(self, frames)  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    real = Labeling.results
-    monkeypatch.setattr(Labeling, "results", interrupted)
-    result = run(trajectory, "-m", pair, "-o", tmp_path / "out.xyz")
-    assert result.exit_code == INTERRUPTED and flat(result.stderr).endswith("out.xyz was not written.")
-    assert list(tmp_path.iterdir()) == []
+    interrupted_at_the_end(monkeypatch, tmp_path, "predict", trajectory, "-m", pair)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_control_c_ends_cleanly(tmp_path: Path, pair: Path, workers: int) -> None:
-    source = tmp_path / "long.xyz"
-    write_frames(source, ((melt(seed % 7), {}) for seed in range(1500)))
-    process = subprocess.Popen(
-        [*COMMAND, "predict", source, "-m", pair, "-o", tmp_path / "out.xyz", "--workers", str(workers)],
-        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".*out.xyz")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode in (INTERRUPTED, -signal.SIGINT), errors
-    assert "interrupted" in errors and "was not written" in errors and "Traceback" not in errors
-    assert [path.name for path in tmp_path.iterdir()] == ["long.xyz"]
+    interrupted_by_control_c(tmp_path, 0.5, "predict", "-m", pair, "--workers", workers)

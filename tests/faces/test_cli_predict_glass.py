@@ -2,19 +2,29 @@
 
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from faces.test_cli import flat
-from phaseseg import cli, load_model, predict
+from faces import command_line
+from faces.command_line import (
+    done,
+    flat,
+    interrupted_at_the_end,
+    needs_torch,
+    refused,
+    same_bytes_with_workers,
+)
+from phaseseg import load_model, predict
 from phaseseg.checkpoint import save_checkpoint
-from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE
-from phaseseg.cli.predict_glass import COLUMNS, MOST_ROWS, GlassRun
 from phaseseg.io import read_frames, write_frames
+from phaseseg.summary import MOST_ROWS
+from phaseseg.terminal.bonds import COLUMNS
+from phaseseg.terminal.errors import INPUT, USAGE
 
+run = partial(command_line.run, "predict")
 TEMPERATURES = (1.5, 0.9, 0.4, 0.05)
 
 
@@ -43,10 +53,6 @@ def run_file(tmp_path_factory: pytest.TempPathFactory, make_disorder) -> Path:
     )
     write_frames(path, [(frame, {}) for frame in frames])
     return path
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["predict", *map(str, arguments)])
 
 
 def test_frames_are_those_of_the_library(run_file: Path, model: Path, tmp_path: Path) -> None:
@@ -90,7 +96,7 @@ def test_edges(run_file: Path, model: Path, tmp_path: Path, suffix: str) -> None
     assert result.exit_code == 0, result.stderr
     text = gzip.decompress(path.read_bytes()).decode() if suffix.endswith("gz") else path.read_text()
     lines = text.splitlines()
-    assert tuple(lines[0].split(",")) == COLUMNS
+    assert tuple(lines[0].split(",")) == (*COLUMNS, "attention", "bb", "kept")
     values = np.array([line.split(",") for line in lines[1:]], dtype=float)
     for number, frame in enumerate(read_frames(run_file, frames=slice(1, 3))):
         bonds = predict(frame, model, attention_threshold=1.05)["attention_bonds"]
@@ -104,14 +110,8 @@ def test_edges(run_file: Path, model: Path, tmp_path: Path, suffix: str) -> None
 
 
 def test_workers_write_the_same_bytes(run_file: Path, model: Path, tmp_path: Path) -> None:
-    for n in (1, 2):
-        result = run(
-            run_file, "-m", model, "-o", tmp_path / f"{n}.xyz", "--attention", tmp_path / f"{n}.csv",
-            "--workers", n,
-        )  # fmt: skip
-        assert result.exit_code == 0, result.stderr
-    for suffix in ("xyz", "csv"):
-        assert (tmp_path / f"1.{suffix}").read_bytes() == (tmp_path / f"2.{suffix}").read_bytes()
+    files = {"-o": "out.xyz", "--attention": "edges.csv"}
+    same_bytes_with_workers(tmp_path, files, "predict", run_file, "-m", model)
 
 
 def test_json(run_file: Path, blind: Path, tmp_path: Path) -> None:
@@ -136,9 +136,7 @@ def test_json(run_file: Path, blind: Path, tmp_path: Path) -> None:
 def test_sentences_of_several_frames_come_once(blind: Path, make_disorder, tmp_path: Path) -> None:
     frames = [make_disorder(100, density=density) for density in (1.2, 0.9, 0.8, 1.2)]
     write_frames(tmp_path / "in.xyz", [(frame, {}) for frame in frames])
-    result = run(tmp_path / "in.xyz", "-m", blind)
-    assert result.exit_code == 0, result.stderr
-    told = flat(result.stderr)
+    told = done("predict", tmp_path / "in.xyz", "-m", blind)
     assert told.count("Outside of the range") == 1 and "there are 0.9 particles per σ^2" in told
     assert "(2 of 4 frames, with other numbers in other frames)" in told
 
@@ -158,10 +156,9 @@ def test_units_that_the_file_does_not_tell(run_file: Path, blind: Path, tmp_path
     write_frames(tmp_path / "run.dump", [(frame, {}) for frame in read_frames(run_file)])
     text = (tmp_path / "run.dump").read_text().replace("ITEM: UNITS\nlj\n", "")
     (tmp_path / "run.dump").write_text(text)
-    result = run(tmp_path / "run.dump", "-m", blind)
-    assert result.exit_code == INPUT and "read it with units 'lj' (--units lj)" in flat(result.stderr)
-    result = run(tmp_path / "run.dump", "-m", blind, "--units", "lj", "--types", "A,B")
-    assert result.exit_code == 0, result.stderr
+    arguments = ("predict", tmp_path / "run.dump", "-m", blind)
+    refused(INPUT, "read it with units 'lj' (--units lj)", *arguments)
+    done(*arguments, "--units", "lj", "--types", "A,B")
 
 
 @pytest.mark.parametrize(
@@ -170,30 +167,27 @@ def test_units_that_the_file_does_not_tell(run_file: Path, blind: Path, tmp_path
         (["--threshold", "1"], "threshold must be a probability between 0 and 1"),
         (["--boundary", "voxels"], "--boundary is an option for networks of the family segmentation, and"),
         (["--min-volume", "3"], "--min-volume is an option for networks of the family segmentation"),
-        (["--report", "x"], "--report is an option for networks of the family segmentation"),
+        (["--report", "x"], "networks of the family liquid_glass have no report"),
         (["--b", ","], "b must name one species or several"),
         (["--attention", "a.csv"], "liquid_glass/blind-v1 has no attention; choose a checkpoint that has"),
         (["--attention-threshold", "1.5"], "liquid_glass/blind-v1 has no attention"),
         (["--device", "tpu"], "device must be auto, cpu, torch or cuda"),
         (["--workers", "0"], "--workers must be at least 1"),
-        (["--units", "si"], "--units must be lj or metal"),
+        (["--units", "si"], "units must be 'metal' or 'lj'"),
         (["-o", "out.pdf"], "the name does not tell a format"),
     ],
 )
 def test_bad_usage(run_file: Path, blind: Path, options: list[str], sentence: str) -> None:
-    result = run(run_file, "-m", blind, *options)
-    assert result.exit_code == USAGE and result.stdout == ""
-    assert sentence in flat(result.stderr)
+    refused(USAGE, sentence, "predict", run_file, "-m", blind, *options)
 
 
 def test_edges_that_cannot_be_written(run_file: Path, model: Path, tmp_path: Path) -> None:
     for path, said in (
-        (tmp_path / "a.txt", "a.txt: edges are written as .csv or .csv.gz"),
+        (tmp_path / "a.txt", "a.txt: bonds are written as .csv or .csv.gz"),
         (tmp_path / "no" / "a.csv", "its folder does not exist"),
-        (tmp_path / "t.csv", "is the output; give the edges another name"),
+        (tmp_path / "t.csv", "is the output; choose another name"),
     ):
-        result = run(run_file, "-m", model, "--attention", path, "-o", tmp_path / "t.csv")
-        assert result.exit_code == USAGE and said in flat(result.stderr)
+        refused(USAGE, said, "predict", run_file, "-m", model, "--attention", path, "-o", tmp_path / "t.csv")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -201,47 +195,31 @@ def test_options_of_glass_are_refused_for_melts(run_file: Path, make_checkpoint,
     path = tmp_path / "pair-v1.safetensors"
     save_checkpoint(make_checkpoint("segmentation/pair-v1", species=("Fe", "O")), path)
     for options in (["--b", "B"], ["--attention", "a.csv"], ["--attention-threshold", "1"]):
-        result = run(run_file, "-m", path, *options)
-        assert result.exit_code == USAGE
-        assert f"{options[0]} is an option for networks of the family liquid_glass" in flat(result.stderr)
+        words = f"{options[0]} is an option for networks of the family liquid_glass"
+        refused(USAGE, words, "predict", run_file, "-m", path, *options)
 
 
 def test_bad_input_leaves_nothing(run_file: Path, model: Path, make_disorder, tmp_path: Path) -> None:
     source = tmp_path / "in.xyz"
     flatland, space = make_disorder(125), make_disorder(125, 3)
     write_frames(source, [(flatland, {}), (space, {})])
-    output, edges = tmp_path / "out.xyz", tmp_path / "edges.csv"
-    result = run(source, "-m", model, "-o", output, "--attention", edges)
-    assert result.exit_code == INPUT
-    assert "in.xyz" in result.stderr and "in three dimensions, but liquid_glass/eyes-v1" in flat(
-        result.stderr
-    )
-    result = run(run_file, "-m", model, "--b", "Xe", "-o", output, "--attention", edges)
-    assert result.exit_code == INPUT and "no particle is Xe" in flat(result.stderr)
+    files = ("-o", tmp_path / "out.xyz", "--attention", tmp_path / "edges.csv")
+    words = "in.xyz, frame 1: the particles are in three dimensions, but liquid_glass/eyes-v1"
+    refused(INPUT, words, "predict", source, "-m", model, *files)
+    refused(INPUT, "no particle is Xe", "predict", run_file, "-m", model, "--b", "Xe", *files)
     assert list(tmp_path.iterdir()) == [source]
 
 
 def test_an_interruption_discards_the_partial_output(
     run_file: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: object, frames: object):
-        yield from real(self, frames)  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    real = GlassRun.results
-    monkeypatch.setattr(GlassRun, "results", interrupted)
-    result = run(run_file, "-m", model, "-o", tmp_path / "out.xyz", "--attention", tmp_path / "e.csv")
-    assert result.exit_code == INTERRUPTED and flat(result.stderr).endswith("out.xyz was not written.")
-    assert list(tmp_path.iterdir()) == []
+    edges = ("--attention", tmp_path / "e.csv")
+    interrupted_at_the_end(monkeypatch, tmp_path, "predict", run_file, "-m", model, *edges)
 
 
 def test_a_device_that_is_not_there(
     run_file: Path, make_glass_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from phaseseg.nn import device as devices
-
     path = tmp_path / "own.safetensors"
     save_checkpoint(make_glass_checkpoint("liquid_glass/own-v1", hidden=7), path)
-    monkeypatch.setattr(devices, "find_spec", lambda name: None)
-    result = run(run_file, "-m", path, "--device", "torch")
-    assert result.exit_code == FAILURE and "needs torch, which is not installed" in flat(result.stderr)
+    needs_torch(monkeypatch, "predict", run_file, "-m", path)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from phaseseg import cli
+from faces import command_line
+from faces.command_line import flat, refused
 from phaseseg.checkpoint import load_checkpoint
-from phaseseg.cli.console import FAILURE, INPUT, INTERRUPTED, USAGE
 from phaseseg.families.segmentation.fit import fit_segmentation
 from phaseseg.families.segmentation.settings import RECIPE, RECIPE_RULE, TRAINING
 from phaseseg.frame import Frame
 from phaseseg.io import write_frames
+from phaseseg.terminal.errors import FAILURE, INPUT, INTERRUPTED, USAGE
 from phaseseg.training import TrainingState
 
+run = partial(command_line.run, "train", "segmentation")
 SMALL = ("--hidden", 4, "--heads", 2, "--layers", 1, "--readout", 8, "--learning-rate", 0.02)
 QUICK = (*SMALL, "--epochs", 3, "--members", 1, "--batch-atoms", 1500)
 
@@ -38,14 +40,6 @@ def files(small: dict[int, list[Frame]], tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["train", "segmentation", *map(str, arguments)])
-
-
-def flat(text: str) -> str:
-    return " ".join(text.split())
 
 
 def test_trains_and_says_how_well(files: list[Path], cache: Path, tmp_path: Path) -> None:
@@ -71,7 +65,7 @@ def test_trains_and_says_how_well(files: list[Path], cache: Path, tmp_path: Path
 
 
 def test_the_defaults_are_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from phaseseg import training
+    from phaseseg import api
 
     given: dict[str, object] = {}
 
@@ -79,7 +73,7 @@ def test_the_defaults_are_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         given.update(options, data=data, family=family)
         raise ValueError("enough")
 
-    monkeypatch.setattr(training, "fit", instead)
+    monkeypatch.setattr(api, "fit", instead)
     assert run("a.dump", "b.dump", "-o", tmp_path / "x.safetensors").exit_code == INPUT
     assert given["family"] == "segmentation" and given["rule"] == RECIPE_RULE
     network = given["network"]
@@ -151,10 +145,10 @@ def test_interrupt_and_resume(
         (("--features", "raw"), USAGE, "features must be counts or densities"),
         (("--widths", "1,x"), USAGE, "--widths must be numbers with commas"),
         (("--widths", "1,-2"), USAGE, "widths must be positive lengths"),
-        (("--loss", "mse"), USAGE, "--loss must be distance or class"),
-        (("--members", 0), USAGE, "--members must be at least 1"),
+        (("--loss", "mse"), USAGE, "loss must be distance or class"),
+        (("--members", 0), USAGE, "members must be at least 1"),
         (("--epochs", 0), USAGE, "epochs must be at least 1"),
-        (("--every", 0), USAGE, "--every must be at least 1"),
+        (("--every", 0), USAGE, "every must be at least 1"),
         (("--sigma", -1), USAGE, "sigma must be a positive length"),
         (("--species", "Au"), INPUT, "melt0.dump.gz: there is no Au"),
         (("--counter", "Au"), INPUT, "'Au' is not among the species"),
@@ -163,10 +157,9 @@ def test_interrupt_and_resume(
 def test_one_sentence_for_what_cannot_be_meant(
     files: list[Path], cache: Path, tmp_path: Path, options: tuple[object, ...], code: int, sentence: str
 ) -> None:
-    result = run(*files, "-o", tmp_path / "x.safetensors", "--cache", cache, *options)
-    assert result.exit_code == code
-    assert sentence in flat(result.stderr), result.stderr
-    assert result.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+    arguments = ("-o", tmp_path / "x.safetensors", "--cache", cache, *options)
+    refused(code, sentence, "train", "segmentation", *files, *arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_sentence_for_files(files: list[Path], cache: Path, tmp_path: Path) -> None:
@@ -175,12 +168,11 @@ def test_one_sentence_for_files(files: list[Path], cache: Path, tmp_path: Path) 
         (files, "x.pt", "the name of a checkpoint file must end in .safetensors"),
         (files, "nowhere/x.safetensors", "there is no folder"),
     ]:
-        result = run(*data, "-o", tmp_path / output, "--cache", cache)
-        assert result.exit_code == INPUT and sentence in flat(result.stderr), result.stderr
+        arguments = (*data, "-o", tmp_path / output, "--cache", cache)
+        refused(INPUT, sentence, "train", "segmentation", *arguments)
 
 
 def test_without_torch(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    result = run(*files, "-o", tmp_path / "x.safetensors")
-    assert result.exit_code == FAILURE
-    assert 'install it with: pip install "ovito-phaseseg[train]"' in flat(result.stderr)
+    words = 'install it with: pip install "ovito-phaseseg[train]"'
+    refused(FAILURE, words, "train", "segmentation", *files, "-o", tmp_path / "x.safetensors")

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from phaseseg import cli
+from faces import command_line
+from faces.command_line import done, flat, refused
 from phaseseg.checkpoint import load_checkpoint
-from phaseseg.cli.console import INPUT, INTERRUPTED, USAGE
 from phaseseg.families.liquid_glass import fit as fitting
 from phaseseg.families.liquid_glass.fit import fit_liquid_glass
 from phaseseg.families.liquid_glass.settings import FOLDS, HELD_WINDOWS, TRAINING, WINDOWS
 from phaseseg.frame import Frame
 from phaseseg.io import write_frames
+from phaseseg.terminal.errors import INPUT, INTERRUPTED, USAGE
 
+run = partial(command_line.run, "train", "liquid_glass")
 BETWEEN = ("--glass-below", 0.1, "--liquid-above", 1.0)
 SMALL = ("--hidden", 8, "--steps", 2, "--window", "7.5,12")
 QUICK = (*SMALL, "--epochs", 2, "--windows", 60, "--held-windows", 20, "--batch-atoms", 500)
@@ -50,14 +50,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["train", "liquid_glass", *map(str, arguments)])
-
-
-def flat(text: str) -> str:
-    return " ".join(text.split())
-
-
 def test_trains_and_says_how_well(runs: list[Path], tmp_path: Path) -> None:
     output = tmp_path / "mine.safetensors"
     result = run(*runs, "-o", output, *BETWEEN, *QUICK, "--attention", "-k", 3, "--learning-rate", 0.02)
@@ -84,7 +76,7 @@ def test_trains_and_says_how_well(runs: list[Path], tmp_path: Path) -> None:
 def test_the_defaults_are_the_recipe(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from phaseseg import training
+    from phaseseg import api
 
     given: dict[str, Any] = {}
 
@@ -92,13 +84,13 @@ def test_the_defaults_are_the_recipe(
         given.update(options, family=family)
         raise ValueError("enough")
 
-    monkeypatch.setattr(training, "fit", instead)
+    monkeypatch.setattr(api, "fit", instead)
     assert "enough" in run(*runs, "-o", tmp_path / "a.safetensors", *BETWEEN).stderr
     assert given["network"] == {"architecture": "dmpnn", "species": ("A", "B")}
     assert given["family"] == "liquid_glass" and given["validation"] is None
     assert (given["glass_below"], given["liquid_above"], given["units"]) == (0.1, 1.0, "metal")
     assert (given["folds"], given["windows"], given["held_windows"]) == (FOLDS, WINDOWS, HELD_WINDOWS)
-    assert {name: given[name] for name in TRAINING} == dict(TRAINING)
+    assert {name: given[name] for name in TRAINING} == {**TRAINING, "learning_rate": None}  # may be searched
 
 
 def test_a_search_chooses_what_is_left_out(runs: list[Path], tmp_path: Path) -> None:
@@ -143,54 +135,42 @@ def test_interruption_and_resumption(
         (("--window", "0.5"), "window must be two lengths in σ"),
         (("--window", "a,b"), "--window must be numbers with commas, as 6,18, found 'a,b'"),
         (("--architecture", "gat"), "architecture must be dmpnn or cnn"),
-        (("--architecture", "cnn", "-k", 3), "-k is a setting of the architecture dmpnn; leave it out"),
-        (("--architecture", "cnn", "--attention"), "--attention is a setting of the architecture dmpnn"),
-        (("--dense", 20), "--dense is a setting of the architecture cnn; leave it out"),
+        (("--architecture", "cnn", "-k", 3), "k is a setting of the architecture dmpnn; leave it out"),
+        (("--architecture", "cnn", "--attention"), "attention is a setting of the architecture dmpnn"),
+        (("--dense", 20), "dense is a setting of the architecture cnn; leave it out"),
         (("--species", "A"), "species must be two names, of A and of B"),
         (("--hidden", 0), "hidden must be at least 1, found 0"),
         (("--dropout", 1), "dropout must be at least 0 and below 1"),
         (("--epochs", 0), "epochs must be at least 1"),
-        (("--units", "metal"), "--units must be lj or be left out"),
-        (("--search", -1), "--search must be a number of trials"),
-        (("--search", 2, "--validation", "x.xyz"), "leave --validation out"),
+        (("--units", "metal"), "units must be lj"),
+        (("--search", -1), "search must be a number of trials"),
+        (("--search", 2, "--validation", "x.xyz"), "leave validation out"),
     ],
 )
 def test_arguments_that_cannot_be_meant(
     runs: list[Path], tmp_path: Path, options: tuple[object, ...], sentence: str
 ) -> None:
-    result = run(*runs, "-o", tmp_path / "a.safetensors", *BETWEEN, *options)
-    assert result.exit_code == USAGE and sentence in flat(result.stderr)
+    arguments = (*runs, "-o", tmp_path / "a.safetensors", *BETWEEN, *options)
+    refused(USAGE, sentence, "train", "liquid_glass", *arguments)
 
 
 def test_input_that_cannot_be_learned_from(runs: list[Path], tmp_path: Path) -> None:
-    def refuses(sentence: str, *arguments: object, files: list[Path] = runs) -> None:
-        result = run(*files, "-o", tmp_path / "a.safetensors", *arguments, *QUICK)
-        said = flat(result.stderr)
-        assert result.exit_code == INPUT and sentence in said, said
-        assert said.count("\n") == 0 and "Traceback" not in said
+    def refuse(sentence: str, *arguments: object, files: list[Path] = runs) -> None:
+        output = ("-o", tmp_path / "a.safetensors")
+        refused(INPUT, sentence, "train", "liquid_glass", *files, *output, *arguments, *QUICK)
 
-    refuses("of the configurations 0 are glass and 3 liquid", "--glass-below", 0.01, "--liquid-above", 1)
-    refuses("the glass must be colder than the liquid", "--glass-below", 2, "--liquid-above", 1)
-    refuses("there is no 'T' in what the file says of the frame", *BETWEEN, "--temperature", "T")
-    refuses("A, B is unknown to the network", *BETWEEN, "--species", "Ni,P")
-    refuses("3 independent runs hold glass, and 4 folds need one each", *BETWEEN, "--folds", 4)
-    refuses("too few to find 60 neighbors", *BETWEEN, "-k", 60)
-    refuses("there is no such file", *BETWEEN, files=[tmp_path / "none.xyz"])
+    refuse("of the configurations 0 are glass and 3 liquid", "--glass-below", 0.01, "--liquid-above", 1)
+    refuse("the glass must be colder than the liquid", "--glass-below", 2, "--liquid-above", 1)
+    refuse("there is no 'T' in what the file says of the frame", *BETWEEN, "--temperature", "T")
+    refuse("A, B is unknown to the network", *BETWEEN, "--species", "Ni,P")
+    refuse("3 independent runs hold glass, and 4 folds need one each", *BETWEEN, "--folds", 4)
+    refuse("too few to find 60 neighbors", *BETWEEN, "-k", 60)
+    refuse("there is no such file", *BETWEEN, files=[tmp_path / "none.xyz"])
     stripped = []
     for path in runs:
         plain = tmp_path / f"plain_{path.name.removesuffix('.gz')}"
         write_frames(plain, [(frame.replace(units="metal"), {}) for frame in cooled(len(stripped))])
         stripped.append(plain)
-    refuses("lengths are in Å, and these networks take reduced units", *BETWEEN, files=stripped)
-    result = run(*stripped, "-o", tmp_path / "a.safetensors", *BETWEEN, *QUICK, "--units", "lj", "-q")
-    assert result.exit_code == 0, result.stderr
-
-
-def test_help_does_not_wait_for_torch() -> None:
-    code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom phaseseg import cli\n"
-        "result = CliRunner().invoke(cli.app, ['train', 'liquid_glass', '--help'])\n"
-        "assert result.exit_code == 0 and '--glass-below' in result.stdout\n"
-        "assert not {'torch', 'optuna', 'numba'} & set(sys.modules), 'heavy'\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    refuse("lengths are in Å, and these networks take reduced units", *BETWEEN, files=stripped)
+    output = ("-o", tmp_path / "a.safetensors", "--units", "lj", "-q")
+    done("train", "liquid_glass", *stripped, *output, *BETWEEN, *QUICK)

@@ -1,9 +1,7 @@
-"""The command line: `phaseseg label`, `predict`, `train` and what else stands in `phaseseg --help`.
+"""The command line: `phaseseg predict`, `train`, `evaluate` and what else stands in `phaseseg --help`.
 
-Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a failure (disk
-full, missing package), 2 bad usage, 3 bad input, 130 interrupted. One module a word; the words know
-`console`, not each other, except for `demo`, which shows others. Heavy imports happen inside the commands,
-so that `--help` is quick.
+Options of `predict` and `evaluate`, subwords of `train` and the words of one family alone come from the
+declarations of the families. The words share `phaseseg.terminal`, where the exit codes are explained.
 """
 
 from __future__ import annotations
@@ -13,33 +11,33 @@ from typing import Annotated
 import typer
 
 from phaseseg.cli.demo import demo_command
-from phaseseg.cli.evaluate import evaluate_command, select_command
-from phaseseg.cli.label import label_command
-from phaseseg.cli.metrics import metrics_command
+from phaseseg.cli.evaluate import evaluate_word
 from phaseseg.cli.models import models_app
-from phaseseg.cli.predict import predict_command
+from phaseseg.cli.predict import predict_word
 from phaseseg.cli.simulate import simulate_app
 from phaseseg.cli.train import train_app
+from phaseseg.families import FAMILIES, load
 from phaseseg.version import __version__
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
-    help="Phases of melts, atom by atom; liquid or glass: labels, metrics and networks.",
-)  # fmt: skip
-app.command("label")(label_command)
-app.command("predict")(predict_command)
-app.command("evaluate")(evaluate_command)
-app.command("select")(select_command)
-app.command("metrics")(metrics_command)
-app.command("demo")(demo_command)
-app.add_typer(train_app, name="train")
-app.add_typer(models_app, name="models")
-app.add_typer(simulate_app, name="simulate")
 
-
-def main() -> None:
-    """Entry point of the `phaseseg` command."""
-    app()
+def make_app() -> typer.Typer:
+    """The command line for the families that are known now."""
+    made = typer.Typer(
+        add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+        help="Machine-learned analysis of atomistic simulations: networks, labels and metrics.",
+    )  # fmt: skip
+    made.callback()(_root)
+    made.command("predict")(predict_word())
+    made.command("evaluate")(evaluate_word())
+    for family in FAMILIES.values():
+        for command in family.commands:
+            word, _, reference = command.partition("=")
+            made.command(word)(load(reference))
+    made.command("demo")(demo_command)
+    made.add_typer(train_app(), name="train")
+    made.add_typer(models_app, name="models")
+    made.add_typer(simulate_app, name="simulate")
+    return made
 
 
 def _version(show: bool) -> None:
@@ -48,10 +46,17 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
+
+
+app = make_app()
+
+
+def main() -> None:
+    """Entry point of the `phaseseg` command."""
+    app()

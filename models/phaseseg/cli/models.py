@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +12,10 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from phaseseg.cli.console import (
-    FAILURE,
-    AsJson,
-    exit_codes,
-    results_console,
-)
+from phaseseg.families import DEFAULT, FAMILIES
+from phaseseg.terminal.errors import FAILURE, exit_codes
+from phaseseg.terminal.options import AsJson
+from phaseseg.terminal.show import results_console, show_json
 
 if TYPE_CHECKING:
     from phaseseg.checkpoint import Checkpoint, CheckpointEntry
@@ -27,8 +24,10 @@ models_app = typer.Typer(
     no_args_is_help=True, help="Checkpoints of networks: which there are, what they are."
 )
 
+EXAMPLE = FAMILIES[DEFAULT].default
 Name = Annotated[
-    str, typer.Argument(help="Name, as in segmentation/gat-v1 or gat-v1, or a .safetensors file.")
+    str,
+    typer.Argument(help=f"Name, as in {EXAMPLE} or {EXAMPLE.partition('/')[2]}, or a .safetensors file."),
 ]
 
 
@@ -40,7 +39,6 @@ def list_command(
     """List the checkpoints that come with phaseseg."""
     with exit_codes():
         from phaseseg.checkpoint import CheckpointError, bundled_checkpoints, read_entry
-        from phaseseg.families import FAMILIES
 
         entries: list[CheckpointEntry] = []
         damaged: list[tuple[str, CheckpointError]] = []
@@ -50,7 +48,7 @@ def list_command(
             except CheckpointError as error:
                 damaged.append((name, error))
         if as_json:
-            typer.echo(json.dumps([_plain_entry(entry) for entry in entries], ensure_ascii=False))
+            show_json([_plain_entry(entry) for entry in entries])
         elif entries:
             _print_entries(entries, {one.default for one in FAMILIES.values()})
         elif not damaged:
@@ -96,7 +94,7 @@ def show_command(name: Name, as_json: AsJson = False) -> None:
 
         checkpoint = load_checkpoint(name)
         if as_json:
-            typer.echo(json.dumps(_described(checkpoint), ensure_ascii=False))
+            show_json(_described(checkpoint))
         else:
             _print_card(checkpoint)
 

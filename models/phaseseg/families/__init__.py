@@ -129,8 +129,8 @@ class Family:
     fit : "module:name" of a function that trains and gives a `Checkpoint`; "" for none
     evaluate : "module:name" of a function `evaluate(runs, model, **options)` that gives an `Evaluation`, with
         `runs` the frames of each file by its name; "" for none
-    summary : "module:name" of a class that puts the results of many frames together (`Summary`); "" for a
-        table with a row a frame
+    summary : "module:name" of a class that puts the results of many frames together
+        (`phaseseg.summary.Summary`); "" for a table with a row a frame
     report : "module:name" of a function that says in sentences what a card has of the training; "" for none
     check : "module:name" of a function `check(frame, fields)` that asserts what holds for its fields beyond
         levels, shapes and types; `phaseseg.testing.check_fields` calls it
@@ -139,6 +139,8 @@ class Family:
     bond_files : bonds that can be written as tables
     analyses : analyses without a network
     commands : words of the command line that only this family has, "word=module:name" of a Typer function
+    demo : "module:name" of a function `demo(folder)` that analyzes bundled files for `phaseseg demo`; "" for
+        none
     readers : "module:name" of functions that read foreign checkpoints: `reader(path)` gives a
         `Checkpoint`, or None for a path that is none of theirs
     folder : holds its bundled checkpoints; of a family in this package its own folder `checkpoints`
@@ -163,6 +165,7 @@ class Family:
     bond_files: tuple[BondFile, ...] = ()
     analyses: tuple[Analysis, ...] = ()
     commands: tuple[str, ...] = ()
+    demo: str = ""
     readers: tuple[str, ...] = ()
     folder: Path | None = field(default=None, compare=False)
 
@@ -248,24 +251,6 @@ class Fitted(Protocol):
 
     def fit_frames(self, frames: Iterable[Frame], rule: Any, *, progress: Progress | None = None) -> Model:
         """A model that has seen the frames, whose `fitted` is True."""
-
-
-class Summary(Protocol):
-    """Puts the results of many frames together. Made with the rule and the name of the source."""
-
-    messages: Iterable[str]
-
-    def __init__(self, rule: Any, source: str = "") -> None: ...
-
-    def __len__(self) -> int: ...
-
-    def add(self, frame: Frame, fields: Fields) -> None: ...
-
-    def tables(self) -> Mapping[str, Table]:
-        """All tables by name, the most important first."""
-
-    def shown(self) -> Iterable[TextTable]:
-        """What is printed on a terminal."""
 
 
 class Evaluation(Protocol):

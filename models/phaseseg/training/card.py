@@ -45,6 +45,14 @@ def training_card(
     }
 
 
+def members_sentence(card: Mapping[str, Any]) -> str:
+    """How many members a card has, how long they took, and which epochs they are from."""
+    training = card["training"]
+    rows = training["members"]["rows"]
+    plural, kept = "s" * (len(rows) > 1), ", ".join(str(row[2]) for row in rows)
+    return f"{len(rows)} member{plural} in {training['seconds']:,.0f} s; kept epoch{plural} {kept}."
+
+
 def value_range(values: Sequence[float]) -> list[float]:
     """Lowest and highest value, as `Checkpoint.ranges` has them."""
     numbers = [float(value) for value in values]

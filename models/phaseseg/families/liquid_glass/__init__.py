@@ -42,6 +42,10 @@ FAMILY = register(
         settings=GlassSettings,
         model="phaseseg.families.liquid_glass.model:GlassModel",
         fit="phaseseg.families.liquid_glass.search:fit",
+        summary="phaseseg.families.liquid_glass.summary:GlassSummary",
+        report="phaseseg.families.liquid_glass.commands:training_sentences",
+        commands=("metrics=phaseseg.families.liquid_glass.commands:metrics_command",),
+        demo="phaseseg.families.liquid_glass.commands:demo",
         bond_files=(
             BondFile(
                 "attention", "attention_bonds", ("attention", "bb", "kept"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import inf, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from phaseseg.nn.config import NetworkSettings
 from phaseseg.training.settings import Settings, check_choices, setting
@@ -301,8 +301,6 @@ class GlassSettings:
 
     Beside the checkpoint: learning curves as .curves.csv and .curves.png, trials of a search as .search.csv.
     """
-
-    data: ClassVar[str] = "Runs, one file each, in reduced units: extended XYZ, dumps; gz too."
 
     glass_below: float = setting(help="Temperature up to which it is glass.")
     liquid_above: float = setting(help="Temperature from which on it is liquid.")

@@ -72,6 +72,13 @@ FAMILY = register(
         model="phaseseg.families.segmentation.model:SegmentationModel",
         fit="phaseseg.families.segmentation.fit:fit_segmentation",
         evaluate="phaseseg.families.segmentation.evaluation:evaluate",
+        summary="phaseseg.families.segmentation.summary:RunSummary",
+        report="phaseseg.families.segmentation.commands:training_sentences",
+        commands=(
+            "label=phaseseg.families.segmentation.commands:label_command",
+            "select=phaseseg.families.segmentation.commands:select_command",
+        ),
+        demo="phaseseg.families.segmentation.commands:demo",
         analyses=(
             Analysis("species", "phaseseg.families.segmentation.labels.weak_labels:labeler", default=True),
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.nn.config import NetworkSettings
@@ -235,8 +235,6 @@ class SegmentationSettings:
 
     Beside the checkpoint: learning curves as .curves.csv and .curves.png.
     """
-
-    data: ClassVar[str] = "Trajectories: whatever `phaseseg label` reads."
 
     validation: tuple[Path, ...] = setting(
         (), help="A trajectory to validate with; may be repeated. Else a part of DATA does.", multiple=True

@@ -1,0 +1,242 @@
+"""Words of the command line that this family alone has: `label`, `select` and its part of `demo`."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from importlib.resources import as_file, files
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.terminal.errors import exit_codes, usage_errors
+from phaseseg.terminal.options import (
+    AsJson,
+    Device,
+    Format,
+    Frames,
+    FramesOrTables,
+    Input,
+    Model,
+    Quiet,
+    ReportFolder,
+    TimeStep,
+    Types,
+    Workers,
+    at_least,
+    number_or_name,
+    split_names,
+)
+from phaseseg.terminal.run import (
+    FrameRun,
+    check_folder,
+    frame_number,
+    frame_reader,
+    in_order,
+    name_of,
+    output_kind,
+    run_readers,
+)
+from phaseseg.terminal.show import counted, frame_bar, note, notes, show, show_json
+
+if TYPE_CHECKING:
+    from phaseseg.fields import Table
+    from phaseseg.report import TextTable
+
+DEFAULT = LabelRule()
+SPECIES = ",".join(DEFAULT.species)
+MELTS = ("melt_large_3000K", "melt_large_4000K", "melt_small_3000K", "melt_small_4000K")
+
+
+def label_command(
+    input: Input,
+    output: FramesOrTables = None,
+    species: Annotated[
+        str, typer.Option(help="Species that is enriched in the rich phase; several with commas.")
+    ] = SPECIES,
+    types: Types = None,
+    sigma: Annotated[float, typer.Option(help="Width of the Gaussian, Å.")] = DEFAULT.sigma,
+    voxel: Annotated[float | None, typer.Option(help="Voxel edge, Å; sigma/2 if left out.")] = None,
+    field: Annotated[str, typer.Option(help="number | mole-fraction")] = DEFAULT.field,
+    boundary_width: Annotated[
+        float, typer.Option(help="Thickness of the boundary, Å.")
+    ] = DEFAULT.boundary_width,
+    threshold: Annotated[str, typer.Option(help="steepest | two-means | midpoint | a number")] = str(
+        DEFAULT.threshold
+    ),
+    pooled: Annotated[
+        bool, typer.Option("--pooled", help="One threshold for all frames (reads the file twice).")
+    ] = False,
+    average: Annotated[float | None, typer.Option(help="Average densities over ± this time, ps.")] = None,
+    dt: TimeStep = None,
+    keep: Annotated[str, typer.Option(help="Rich domains that count: all | largest")] = DEFAULT.keep,
+    min_volume: Annotated[float, typer.Option(help="Smallest rich domain, Å^3.")] = DEFAULT.min_volume,
+    at: Annotated[str, typer.Option(help="Where the phase is decided: atom | voxel")] = DEFAULT.at,
+    phases: Annotated[str, typer.Option(help="auto, or 2 to separate two phases in any case.")] = str(
+        DEFAULT.phases
+    ),
+    bulk_distance: Annotated[
+        float, typer.Option(help="Distance from which on a phase is bulk, Å.")
+    ] = DEFAULT.bulk_distance,
+    frames: Frames = None,
+    workers: Workers = 1,
+    format: Format = None,
+    report: ReportFolder = None,
+    boundary_scan: Annotated[
+        bool, typer.Option("--boundary-scan", help="Find the boundary width of least variance.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Label every atom as rich, poor or boundary; composition with error bars."""
+    with exit_codes(f"{output} was not written." if output else ""):
+        from phaseseg.families.segmentation.labels import weak_labels
+        from phaseseg.families.segmentation.summary import RunSummary
+
+        with usage_errors():
+            rule = LabelRule(
+                species=split_names(species), sigma=sigma, voxel=voxel, field=field, at=at, keep=keep,  # type: ignore[arg-type]
+                threshold=number_or_name(threshold), min_volume=min_volume, boundary_width=boundary_width,
+                phases=2 if phases == "2" else phases, bulk_distance=bulk_distance,  # type: ignore[arg-type]
+            )  # fmt: skip
+            at_least("--workers", workers, 1)
+            if average is not None and not average > 0:
+                raise ValueError(f"--average must be a positive time in ps, found {average}.")
+            if pooled and not isinstance(rule.threshold, str):
+                raise ValueError(
+                    "--pooled finds one threshold for all frames; leave the number after --threshold out."
+                )
+            check_folder(report)
+            kind = output_kind(output, input)
+            reader = frame_reader(
+                input, types=types, frames=frames, dt=dt, format=format, fields=kind == "frames"
+            )
+        if average is not None and workers > 1 and not quiet:
+            note("--average labels the frames in order in one process; --workers is ignored.")
+        with frame_bar(input.name, shown=not quiet and not as_json) as bar:
+            if pooled:
+                rule = weak_labels.pooled_threshold(bar.frames(reader(), "finding one threshold"), rule)
+            settings = rule.to_dict() | {"voxel": rule.voxel_size, "average": average}
+            summary = RunSummary(rule, input.name, average=average, scan=boundary_scan)
+            run = FrameRun(input.name, summary, "labeled", settings)
+            if average is None:
+                pairs = in_order(partial(weak_labels.label_frame, rule=rule), reader(), workers)
+            else:
+                pairs = weak_labels.label_trajectory(reader(), rule, average=average)
+            run.write(bar.frames(run.results(pairs), "labeling"), output if kind == "frames" else None)
+        run.finish(output if kind == "tables" else None, report, as_json=as_json, quiet=quiet)
+        if output and not quiet:
+            note(f"Written: {output}")
+
+
+def select_command(
+    input: Annotated[list[Path], typer.Argument(help="Trajectories to choose from.")],
+    model: Model,
+    n: Annotated[int, typer.Option("-n", "--number", help="How many frames.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="List to write: .csv or .json.")
+    ] = None,
+    labeled: Annotated[
+        list[Path] | None,
+        typer.Option(help="Trajectory that is labeled already: others are wanted; may be repeated."),
+    ] = None,
+    types: Types = None,
+    frames: Frames = None,
+    device: Device = "auto",
+    format: Format = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Choose the frames most worth labeling next: uncertain ones that differ from each other."""
+    with exit_codes(f"{output} was not written." if output else ""):
+        from phaseseg.checkpoint import load_checkpoint
+        from phaseseg.families.segmentation.model import SegmentationModel
+        from phaseseg.families.segmentation.selection import choice_table, describe, select_frames
+        from phaseseg.io import write_table
+
+        with usage_errors():
+            at_least("-n", n, 1)
+            if output is not None and output_kind(output, input[0]) != "tables":
+                raise ValueError(f"{output.name}: the list is written as .csv or .json.")
+            readers = run_readers(input, types=types, frames=frames, format=format)
+            known = run_readers(labeled or [], types=types, format=format)
+        network = SegmentationModel(load_checkpoint(model))
+        look = partial(describe, model=network, device=device)
+        with frame_bar(name_of(input), shown=not quiet and not as_json) as bar:
+            candidates, others = (
+                [
+                    look(frame, run=run, number=frame_number(frame, k))
+                    for run, read in some.items()
+                    for k, frame in enumerate(bar.frames(read(), f"looking at {run}"))
+                ]
+                for some in (readers, known)
+            )
+        table = choice_table(select_frames(candidates, n, labeled=others))
+        if output is not None:
+            write_table(output, table)
+        if as_json:
+            show_json({"model": network.name, "chosen": table})
+        elif not quiet:
+            show([_choice(table, len(candidates))])
+        if output and not quiet:
+            note(f"Written: {output}")
+
+
+def _choice(table: Table, n_candidates: int) -> TextTable:
+    from phaseseg.report import TextTable
+
+    def cell(heading: str, value: Any) -> str:
+        if isinstance(value, str) or not isfinite(value):
+            return value if isinstance(value, str) else "–"
+        return f"{value:.0f}" if heading in ("frame", "timestep") else f"{value:.4g}"
+
+    cells = tuple(tuple(cell(*one) for one in row.items()) for row in table.rows())
+    return TextTable(f"{table.title}, of {n_candidates}", tuple(table.columns), cells)
+
+
+def training_sentences(card: dict[str, Any]) -> list[str]:
+    """What was trained, and how well."""
+    from phaseseg.training.card import members_sentence
+
+    data, scores = card["data"], card["training"]["validation"]
+    learned = f"{data['frames']:,} frames of {data['atoms']:,} atoms in all; split {card['split']}."
+    found = (
+        f"Validation, {scores['atoms']:,} atoms: {scores['error']:.2%} on the wrong side; distances near the "
+        f"interface off by {scores['distance_bias_near_interface']:+.2f} ± "
+        f"{scores['distance_rms_near_interface']:.2f} Å; expected calibration error "
+        f"{scores['expected_calibration_error']:.3f}."
+    )
+    return [learned, members_sentence(card), found]
+
+
+def demo(output: Path) -> None:
+    """Label the bundled melts, at 3000 K and 4000 K."""
+    from phaseseg.families.segmentation.labels.weak_labels import label_frame
+    from phaseseg.families.segmentation.summary import RunSummary
+    from phaseseg.io import read_frames
+    from phaseseg.report import duration
+
+    melts = files("phaseseg") / "demo"
+    label = partial(label_frame, rule=DEFAULT)
+    console = Console(stderr=True)
+    status = console.status("compiling, on first use") if console.is_terminal else nullcontext()
+    with status, as_file(melts / "melt_small_3000K.dump.gz") as path:
+        label(next(read_frames(path)))
+    for name in MELTS:
+        labeled = output / f"{name}.xyz"
+        with as_file(melts / f"{name}.dump.gz") as path, frame_bar(name, shown=True) as bar:
+            summary = RunSummary(DEFAULT, path.name, scan="small" in name)
+            run = FrameRun(path.name, summary, "labeled", {})
+            results = run.results(in_order(label, read_frames(path, dt=0.001)))
+            run.write(bar.frames(results, "labeling"), labeled)
+        page = summary.write_report(output / name, {"seconds": run.seconds})
+        show(summary.shown())
+        notes(summary.messages)
+        note(
+            f"{counted(len(summary), 'frame')} read and labeled in {duration(run.seconds)}.\n"
+            f"  labeled atoms  {labeled}\n  report         {page}\n"
+        )

@@ -1,0 +1,124 @@
+"""The results of many frames put together: what is needed of a summary, and a table with a row a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from phaseseg.fields import Fields, Message, MessageCounter, Table
+from phaseseg.frame import Frame
+from phaseseg.report import TextTable
+from phaseseg.specs import FIELD_SPECS
+
+
+class Summary(Protocol):
+    """Puts the results of many frames together. Made with the rule and the name of the source."""
+
+    def __init__(self, rule: Any, source: str = "") -> None: ...
+
+    @property
+    def messages(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def add(self, frame: Frame, fields: Fields) -> None: ...
+
+    def tables(self) -> Mapping[str, Table]:
+        """All tables by name, the most important first."""
+
+    def shown(self) -> Iterable[TextTable]:
+        """What is printed on a terminal."""
+
+    def write_report(self, folder: Path, about: Mapping[str, Any]) -> Path:
+        """Write a page, figures and tables into a folder; gives the page. A summary may lack this.
+
+        about : `seconds` that the work took
+        """
+
+
+MOST_ROWS = 40
+"""Rows that are printed; of more frames the first and the last."""
+
+
+class FrameSummary:
+    """What the file and the model say of each frame: the `Summary` of families without one of their own.
+
+    A subclass may add columns in `row`, choose the printed ones, and leave messages out that the row says.
+
+    Parameters
+    ----------
+    rule : of the prediction
+    source : name of the file
+    """
+
+    headings: ClassVar[Mapping[str, str]] = {}
+    """Columns that are printed, and their headings; all numbers of the frames if empty."""
+    in_row: ClassVar[frozenset[str]] = frozenset()
+    """Codes of messages that repeat what the row of a frame says."""
+    title: str = "Predictions"
+
+    def __init__(self, rule: Any, source: str = "") -> None:
+        self.rule, self.source = rule, source
+        self._rows: list[dict[str, Any]] = []
+        self._of_file: dict[str, None] = {"frame": None}
+        self._counter = MessageCounter()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, fields: Fields) -> dict[str, Any]:
+        """Columns between those of the file and the numbers of the frame."""
+        return {}
+
+    def style(self, row: Mapping[str, Any]) -> str | None:
+        """Style of a printed row, in the words of rich."""
+        return None
+
+    def add(self, frame: Frame, fields: Fields) -> None:
+        """Take in the result of one frame."""
+        known = fields.level("frame")
+        of_file = {"frame": len(self), "timestep": frame.timestep, "time": frame.time}
+        of_file |= {name: value for name, value in frame.info.items() if name not in known}
+        of_file = {name: value for name, value in of_file.items() if value is not None}
+        self._of_file |= dict.fromkeys(of_file)
+        self._rows.append({**of_file, **self.row(fields), **known})
+        self._counter.add(message for message in fields.messages if message.code not in self.in_row)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """One message of each kind, with the number of frames that have it."""
+        return self._counter.messages()
+
+    def tables(self) -> dict[str, Table]:
+        """`frames`: a row a frame, first what the file says; NaN where a frame lacks a number."""
+        columns = dict.fromkeys([*self._of_file, *(name for row in self._rows for name in row)])
+        return {"frames": Table.of_rows(self.title, self._rows, columns)}
+
+    def shown(self) -> Iterator[TextTable]:
+        """The table with the columns of `headings`, shortened in the middle."""
+        rows = list(self.tables()["frames"].rows())
+        headings = self.headings or {
+            name: FIELD_SPECS[name].title if name in FIELD_SPECS else name for name in rows[0]
+        }
+        columns = [name for name in headings if name in rows[0]]
+        cells = [tuple(_cell(name, row[name]) for name in columns) for row in rows]
+        styles = [self.style(row) for row in rows]
+        half = MOST_ROWS // 2
+        if len(rows) > MOST_ROWS:
+            cells[half:-half] = [("…",) * len(columns)]
+            styles[half:-half] = [None]
+        yield TextTable(
+            f"{self.source}: {self.title}", tuple(headings[name] for name in columns), tuple(cells),
+            tuple(styles), n_labels=0,
+        )  # fmt: skip
+
+
+def _cell(name: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if not isfinite(value):
+        return "–"
+    fraction = name in FIELD_SPECS and not FIELD_SPECS[name].unit and 0 <= value <= 1
+    return f"{value:.3f}" if fraction else f"{value:g}"

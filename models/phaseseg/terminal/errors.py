@@ -1,0 +1,60 @@
+"""Errors as one sentence on standard error, and exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+FAILURE, USAGE, INPUT, INTERRUPTED = 1, 2, 3, 130
+
+
+class UsageError(Exception):
+    """Arguments that make no sense."""
+
+
+@contextmanager
+def exit_codes(kept: str = "") -> Iterator[None]:
+    """Turn errors into one sentence on standard error and an exit code.
+
+    kept : what an interruption leaves behind, as a sentence
+    """
+    from phaseseg.io import InputError, OutputError
+
+    def stop(code: int, sentence: str) -> typer.Exit:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"phaseseg: {sentence}", markup=False, style="red" if code != INTERRUPTED else None
+        )
+        return typer.Exit(code)
+
+    try:
+        yield
+    except UsageError as error:
+        raise stop(USAGE, str(error)) from None
+    except KeyboardInterrupt as error:
+        raise stop(INTERRUPTED, f"interrupted. {str(error) or kept}".rstrip()) from None
+    except OutputError as error:
+        raise stop(FAILURE, str(error)) from None
+    except (InputError, ValueError) as error:
+        raise stop(INPUT, str(error)) from None
+    except BrokenPipeError:
+        raise typer.Exit(FAILURE) from None
+    except (OSError, ImportError, RuntimeError) as error:
+        raise stop(FAILURE, str(error) or type(error).__name__) from None
+    except MemoryError:
+        raise stop(FAILURE, "there is not enough memory; use fewer --workers or a coarser grid.") from None
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Within, a ValueError is about the arguments; one about the input stays what it is."""
+    from phaseseg.io import InputError
+
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from None

@@ -1,0 +1,221 @@
+"""Flags of the command line that are made from the declarations of families."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from math import inf, isfinite
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from phaseseg.terminal.options import number_or_name, numbers, split_names
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag that the declaration of a family asks for.
+
+    name : keyword of the family
+    decl : as it is typed, `--name`
+    kind : bool, int, float, str or Path; of a tuple that of its elements
+    default : None if the family decides; MISSING if the flag must be given
+    listed : whether the value is one text with commas
+    multiple : whether the flag may be repeated
+    low, high, open, choices : what is allowed, as in `Option`
+    example : how a text with commas looks
+    or_name : whether a text that is a number becomes one
+    families : names of those that have the flag
+    """
+
+    name: str
+    decl: str
+    kind: Any
+    default: Any
+    help: str
+    listed: bool = False
+    multiple: bool = False
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    open: bool = False
+    example: str = ""
+    or_name: bool = False
+    families: tuple[str, ...] = ()
+
+    def parameter(self, panel: str | None = None) -> inspect.Parameter:
+        """The flag as a parameter of a word; `panel` is the heading above it in the help."""
+        kind, default, decls = str if self.listed else self.kind, self.default, [self.decl]
+        if self.multiple:
+            kind, default = list[self.kind], None  # type: ignore[name-defined]
+        elif self.listed and isinstance(default, tuple):
+            default = ",".join(f"{one:.17g}" if isinstance(one, float) else str(one) for one in default)
+        elif kind is bool and default is not False:
+            decls = [f"{self.decl}/--no-{self.decl.removeprefix('--')}"]
+        unsaid = [choice for choice in self.choices if choice not in self.help]
+        words = f"{self.help} {' | '.join(self.choices)}" if unsaid else self.help
+        option = typer.Option(*decls, help=words, rich_help_panel=panel)
+        return inspect.Parameter(
+            self.name, inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if default is MISSING else default,
+            annotation=Annotated[kind | None if default is None else kind, option],
+        )  # fmt: skip
+
+    def value(self, given: Any) -> Any:
+        """What the family gets for what was typed.
+
+        Raises
+        ------
+        ValueError
+            For a text that cannot be read.
+        """
+        if self.multiple:
+            return tuple(given)
+        if self.listed:
+            return split_names(given) if self.kind is str else numbers(given, self.decl, self.example)
+        return number_or_name(given) if self.or_name else given
+
+    def check(self, given: Any) -> None:
+        """Raise ValueError for a value that the declaration does not allow."""
+        for one in given if self.multiple else (given,):
+            if self.choices and one not in self.choices:
+                raise ValueError(f"{self.decl} must be one of {', '.join(self.choices)}, found {one!r}.")
+            if self.kind not in (int, float) or self.listed:
+                continue
+            low = -inf if self.low is None else self.low
+            high = inf if self.high is None else self.high
+            if not isfinite(one) or not (low < one < high if self.open else low <= one <= high):
+                allowed = f"between {low:g} and {high:g}" if high < inf else f"from {low:g} on"
+                excluded = ", the limits excluded" if self.open else ""
+                raise ValueError(f"{self.decl} must be a number {allowed}{excluded}, found {one:g}.")
+
+
+def option_flags(families: Iterable[Any], *parts: str) -> list[Flag]:
+    """The flags for the options of some families, and for the files of bonds that they write.
+
+    families : each a `Family`
+    parts : of the options; the files of bonds belong to "read"
+    """
+    flags: list[Flag] = []
+    for family in families:
+        flags += [_of_option(option, family.name) for option in family.options_of(*parts) if option.cli]
+        for bonds in family.bond_files if "read" in parts else ():
+            decl = f"--{bonds.option.replace('_', '-')}"
+            flags.append(Flag(bonds.option, decl, Path, None, bonds.help, families=(family.name,)))
+    return _merged(flags)
+
+
+def _of_option(option: Any, family: str) -> Flag:
+    listed = option.type is tuple
+    return Flag(
+        option.name, option.cli or "", str if listed else option.type, option.default, option.help, listed,
+        option.multiple, option.choices, option.low, option.high, option.open, families=(family,),
+    )  # fmt: skip
+
+
+def setting_flags(settings: type) -> list[Flag]:
+    """The flags for the fields of a settings dataclass (`phaseseg.training.settings.setting`)."""
+    types, flags = get_type_hints(settings), []
+    for field in fields(settings):
+        about = field.metadata
+        if "help" not in about:
+            continue
+        kind = types[field.name]
+        kinds = [one for one in get_args(kind) if one is not NoneType]
+        union = get_origin(kind) in (Union, UnionType)
+        if union:
+            kind = kinds[0]
+        listed = get_origin(kind) is tuple
+        if listed:
+            kind = get_args(kind)[0]
+        or_name = union and len(kinds) > 1
+        flags.append(
+            Flag(
+                field.name, about["flag"] or f"--{field.name.replace('_', '-')}", str if or_name else kind,
+                field.default, about["help"], listed and not about["multiple"], about["multiple"],
+                about["choices"], example=about["example"], or_name=or_name,
+            )
+        )  # fmt: skip
+    return flags
+
+
+def _merged(flags: Sequence[Flag]) -> list[Flag]:
+    """One flag for each name; families that share a name share the kind of value."""
+    found: dict[str, list[Flag]] = {}
+    for flag in flags:
+        found.setdefault(flag.name, []).append(flag)
+    merged = []
+    for same in found.values():
+        first, *others = same
+        for other in others:
+            if (first.decl, first.kind, first.listed) != (other.decl, other.kind, other.listed):
+                raise ValueError(
+                    f"the families {first.families[0]} and {other.families[0]} declare different flags "
+                    f"named {first.name}; rename one of the options."
+                )
+        words = {flag.help: f"{flag.families[0]}: {flag.help.rstrip('.')}" for flag in same}
+        merged.append(
+            replace(
+                first,
+                default=first.default if all(flag.default == first.default for flag in same) else None,
+                help=first.help if len(words) == 1 else f"{'; '.join(words.values())}.",
+                families=tuple(name for flag in same for name in flag.families),
+            )
+        )
+    return merged
+
+
+def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) -> Callable[..., None]:
+    """The command as Typer takes it, with flags of families among its parameters.
+
+    Parameters
+    ----------
+    command : has the parameters `context: typer.Context` and `given`, which becomes what was typed by flag;
+        flags that were left out are not in it
+    after : name of the parameter behind which the flags stand
+
+    Raises
+    ------
+    ValueError
+        For a flag that the command has already.
+    """
+    own = dict(inspect.signature(command, eval_str=True).parameters)
+    del own["given"]
+    parameters = []
+    for name, parameter in own.items():
+        parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        if name == after:
+            parameters += [flag.parameter(_panel(flag)) for flag in flags]
+    for flag in flags:
+        if flag.name in own:
+            raise ValueError(f"{flag.decl} is a flag of every family; rename the option {flag.name}.")
+
+    def called(**values: Any) -> None:
+        typed = {flag: values.pop(flag.name) for flag in flags}
+        source = values["context"].get_parameter_source
+        given = {flag: value for flag, value in typed.items() if source(flag.name).name == "COMMANDLINE"}
+        command(given=given, **values)
+
+    called.__doc__, called.__name__ = command.__doc__, command.__name__
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return called
+
+
+def _panel(flag: Flag) -> str | None:
+    if len(flag.families) != 1:
+        return None
+    return f"Networks of the family {flag.families[0]}"
+
+
+def refuse_others(given: Iterable[Flag], family: str, model: str) -> None:
+    """Raise ValueError for a flag of other families than that of the model."""
+    for flag in given:
+        if family not in flag.families:
+            raise ValueError(
+                f"{flag.decl} is an option for networks of the family {' or '.join(flag.families)}, and "
+                f"{model} is of the family {family}; leave it out."
+            )

@@ -1,0 +1,249 @@
+"""The frames of files: which are read, the loop over them, and what is written and printed of it."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from phaseseg.terminal.options import split_names
+from phaseseg.terminal.show import counted, note, notes, show, show_json
+from phaseseg.version import __version__
+
+if TYPE_CHECKING:
+    from phaseseg.fields import Fields, Table
+    from phaseseg.frame import Frame
+    from phaseseg.summary import Summary
+
+Reader = Callable[[], "Iterator[Frame]"]
+Results = Iterator[tuple["Frame", "Fields"]]
+Also = Callable[[int, "Frame", "Fields"], None]
+"""Called with the number, the frame and the fields of each frame."""
+
+# -------------------------------------------------------------------------------------- input
+
+
+def frame_reader(
+    path: Path,
+    *,
+    types: str | None = None,
+    frames: str | None = None,
+    dt: float | None = None,
+    format: str | None = None,
+    units: str | None = None,
+    fields: bool = False,
+    same_atoms: bool = True,
+) -> Reader:
+    """What reads the chosen frames of a file, anew with every call.
+
+    Raises
+    ------
+    InputError
+        For a file that is missing, empty or of an unknown format.
+    ValueError
+        For arguments that make no sense.
+    """
+    from phaseseg.io import read_frames
+
+    chosen = None
+    if frames is not None:
+        try:
+            parts = [int(part) if part.strip() else None for part in frames.split(":")]
+            if len(parts) > 3:
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"--frames must be start:stop:step, as 0:100:10, found {frames!r}.") from None
+        if len(parts) == 1:  # one number is one frame
+            first = parts[0] or 0
+            parts = [first, first + 1 if first != -1 else None]
+        chosen = slice(*parts)
+    reader = partial(
+        read_frames, path, types=None if types is None else split_names(types), frames=chosen, dt=dt,
+        fields=fields, same_atoms=same_atoms, file_format=format, units=units or "metal",  # type: ignore[arg-type]
+    )  # fmt: skip
+    reader()  # a file that is not there is reported before the work starts
+    return reader
+
+
+def run_readers(paths: Sequence[Path], **options: Any) -> dict[str, Reader]:
+    """What reads each file, by the name of the file, or by its path if two files have one name.
+
+    Raises
+    ------
+    ValueError
+        For a file that is given twice, and as `frame_reader`.
+    """
+    names = [path.name for path in paths]
+    readers: dict[str, Reader] = {}
+    for path, name in zip(paths, names, strict=True):
+        run = name if names.count(name) == 1 else str(path)
+        if run in readers:
+            raise ValueError(f"{path} is given twice; every file is a run of its own.")
+        readers[run] = frame_reader(path, **options)
+    return readers
+
+
+def name_of(paths: Sequence[Path]) -> str:
+    """What files are called in headings."""
+    return paths[0].name if len(paths) == 1 else f"{len(paths)} files"
+
+
+# ------------------------------------------------------------------------------------- output
+
+
+def output_kind(output: Path | None, source: Path) -> str:
+    """ "frames", "tables" or "" for none; what cannot be written is refused before the work starts."""
+    if output is None:
+        return ""
+    check_place(output, source)
+    name = output.name.lower()
+    if name.endswith((".csv", ".json")):
+        return "tables"
+    name = name.removesuffix(".gz")
+    if name.endswith((".xyz", ".extxyz", ".lammpstrj")) or ".dump" in name or name.startswith("dump."):
+        return "frames"
+    if output.exists() and not output.is_file():  # a device or pipe
+        raise ValueError(f"{output}: its name does not tell a format.")
+    raise ValueError(
+        f"{output.name}: the name does not tell a format; use .xyz, .extxyz, .dump or .lammpstrj (each also "
+        "with .gz) for labeled frames, .csv or .json for tables."
+    )
+
+
+def check_place(output: Path, *others: Path | None) -> None:
+    """Raise ValueError for a file that cannot be written, or that is one of the others.
+
+    others : the input first
+    """
+    for other, what in zip(others, ("input", "output"), strict=False):
+        if other is not None and _same(output, other):
+            raise ValueError(f"{output} is the {what}; choose another name.")
+    if output.is_dir() or not output.parent.is_dir():
+        raise ValueError(
+            f"{output}: " + ("this is a folder." if output.is_dir() else "its folder does not exist.")
+        )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
+def check_folder(folder: Path | None) -> None:
+    """Raise ValueError for a folder that cannot be made because a file has its name."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: this is a file. Give the name of a folder.")
+
+
+# --------------------------------------------------------------------------------------- loop
+
+
+def in_order(function: Callable[[Frame], Fields], frames: Iterable[Frame], workers: int = 1) -> Results:
+    """Frames with what a function gives for them, by workers."""
+    from phaseseg.trajectory import map_frames
+
+    waiting: deque[Frame] = deque()
+
+    def read() -> Iterator[Frame]:
+        for frame in frames:
+            waiting.append(frame)
+            yield frame
+
+    for fields in map_frames(function, read(), workers=workers):
+        yield waiting.popleft(), fields
+
+
+class FrameRun:
+    """One pass over the frames of a file.
+
+    source : name of the file
+    summary : takes the results in
+    done : what happened to the frames, in a word
+    settings : what the results say of how they were made
+    also : what else is done with each frame
+    seconds : time for reading and working, without that for writing
+    """
+
+    def __init__(
+        self,
+        source: str,
+        summary: Summary,
+        done: str,
+        settings: Mapping[str, Any],
+        also: Sequence[Also] = (),
+    ) -> None:
+        self.source, self.summary, self.done, self.settings, self.also = source, summary, done, settings, also
+        self.seconds = 0.0
+
+    def results(self, pairs: Results) -> Results:
+        """Take in the pairs of frames and fields, and pass them on."""
+        while True:
+            start = perf_counter()
+            pair = next(pairs, None)
+            self.seconds += perf_counter() - start
+            if pair is None:
+                break
+            for do in self.also:
+                do(len(self.summary), *pair)
+            self.summary.add(*pair)
+            yield pair
+        if not len(self.summary):
+            raise ValueError(f"{self.source}: there are no frames.")
+
+    def write(self, results: Results, output: Path | None) -> None:
+        """Take all results, and write the frames if an output is given."""
+        if output is None:
+            deque(results, maxlen=0)
+            return
+        from phaseseg.io import write_frames
+
+        write_frames(output, results)
+
+    def finish(
+        self, tables_to: Path | None = None, report: Path | None = None, *, as_json: bool = False,
+        quiet: bool = False,
+    ) -> None:  # fmt: skip
+        """Tables, report, and what is printed."""
+        from phaseseg.report import duration
+
+        summary, n = self.summary, len(self.summary)
+        tables, messages = summary.tables(), list(summary.messages)
+        content = {
+            "version": __version__, "input": self.source, "frames": n, "seconds": self.seconds,
+            "rule": self.settings, "messages": messages, "tables": tables,
+        }  # fmt: skip
+        if tables_to is not None:
+            write_results(tables_to, tables, content)
+        if report is not None:
+            page = summary.write_report(report, {"seconds": self.seconds})
+            if not quiet:
+                note(f"Written: {page}")
+        if as_json:
+            show_json(content)
+        if not quiet:
+            notes(messages)
+            if not as_json:
+                show(summary.shown())
+            note(f"{counted(n, 'frame')} {self.done} in {duration(self.seconds)}.")
+
+
+def write_results(path: Path, tables: Mapping[str, Table], content: Any) -> None:
+    """All results in one .json; or tables as .csv, the first under the name that was given."""
+    from phaseseg.io import write_json, write_table
+
+    if path.suffix.lower() == ".json":
+        write_json(path, content)
+        return
+    first, *others = tables
+    write_table(path, tables[first])
+    if others:
+        write_table(path, {name: tables[name] for name in others})
+
+
+def frame_number(frame: Frame, k: int) -> int:
+    """Number of a frame in its file, of which it is the k-th that was read."""
+    found = re.search(r"frame (\d+)$", frame.source)
+    return int(found[1]) if found else k
