@@ -2,168 +2,120 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-import subprocess
-import sys
 
 import ase
 import ase.io
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from ase_bridge import annotate
-from phaseseg import glass_metrics, label_phases, list_checkpoints, predict
+from phaseseg import cli, glass_metrics, label_phases, list_checkpoints, predict
 from phaseseg.io import read_frames
 from phaseseg.specs import FIELD_SPECS
 
-ARRAYS = ("phase", "phase_density", "interface_distance", "domain")
-FILES = [("melt_small_3000K", 3), ("melt_large_3000K", 0)]
-OPTIONS = {"sigma": 1.4, "boundary_width": 1.0}
-
-
-@pytest.fixture(scope="module", params=FILES, ids=lambda item: item[0])
-def case(request, demo):
-    """Path, frame number and the labels of the library."""
-    name, number = request.param
-    path = demo(name)
-    frame = next(read_frames(path, frames=slice(number, number + 1)))
-    return path, number, frame, label_phases(frame, "Fe", **OPTIONS)
-
-
-def assert_identical(found, expected, names=ARRAYS):
-    for name in names:
-        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
-
-
-def test_there_is_something_to_agree_about(case):
-    *_, fields = case
-    assert fields["n_phases"] == 2
-    assert set(np.unique(fields["phase"])) == {0, 1, 2}
-
-
-def test_ovito(case):
-    io = pytest.importorskip("ovito.io")
-    from ovito_phaseseg import WeakPhaseLabels
-
-    path, number, _, expected = case
-    pipeline = io.import_file(path)
-    pipeline.modifiers.append(WeakPhaseLabels(species="Fe", **OPTIONS))
-    data = pipeline.compute(number)
-    found = {name: data.particles[FIELD_SPECS[name].title][...] for name in ARRAYS}
-    assert_identical({name: found[name].astype(expected[name].dtype) for name in ARRAYS}, expected)
-    for name, value in expected.level("frame").items():
-        np.testing.assert_equal(data.attributes["PhaseSegmentation." + name], value, err_msg=name)
-
-
-def test_ase(case):
-    path, number, frame, expected = case
-    import gzip
-
-    with gzip.open(path, "rt") as file:
-        atoms = ase.io.read(file, index=number, format="lammps-dump-text", order=False)
-    # Both readers must have seen the same atoms for the labels to be the same.
-    np.testing.assert_array_equal(atoms.positions, frame.positions)
-    annotate(atoms, "Fe", **OPTIONS)
-    assert_identical(atoms.arrays, expected)
-
-
-@pytest.mark.parametrize("suffix", [".xyz", ".dump"])
-def test_command_line(case, tmp_path, suffix):
-    path, number, _, expected = case
-    output = tmp_path / f"labeled{suffix}"
-    command = [sys.executable, "-m", "phaseseg.cli", "label", path, "-o", str(output)]
-    command += ["--species", "Fe", "--sigma", "1.4", "--boundary-width", "1.0"]
-    command += ["--frames", f"{number}:{number + 1}"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    found = next(read_frames(output, fields=True)).fields
-    assert_identical({name: found[name].astype(expected[name].dtype) for name in ARRAYS}, expected)
-
-
-# Predictions --------------------------------------------------------------------------------------
-
+LABELS = ("phase", "phase_density", "interface_distance", "domain")
 PREDICTED = ("phase", "phase_probability", "phase_uncertainty", "interface_distance", "domain")
+METRICS = ("graph_id", "isolated", "bb_degree")
+GLASS = ("glass_probability", "glass_uncertainty", "attention")
+FILES = [("melt_small_3000K", 3), ("melt_large_3000K", 0)]
+LABEL_OPTIONS = {"sigma": 1.4, "boundary_width": 1.0}
 PREDICT_OPTIONS = {"threshold": 0.45, "boundary_width": 1.0}
-
-
+METRICS_OPTIONS = {"b": "B", "k": 3, "rule": "all"}
 BUNDLED = [entry.name for entry in list_checkpoints("segmentation")]
+# File, frame number and model: "" for weak labels, "file" for a checkpoint file.
+CASES = [
+    *((*file, model) for file in FILES for model in ("", "file")),
+    *((*FILES[0], name) for name in BUNDLED),
+]
 
 
-CASES = [*((*file, "file") for file in FILES), *((*FILES[0], name) for name in BUNDLED)]
-
-
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[2]}")
-def predicted(request, demo, checkpoint_file):
-    """Path, frame number, model, and the prediction of the library."""
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[2] or 'labels'}")
+def melt(request, demo, checkpoint_file):
+    """Path, frame number, model, names of the arrays and the result of the library."""
     name, number, model = request.param
     path = demo(name)
     frame = next(read_frames(path, frames=slice(number, number + 1)))
-    model = checkpoint_file if model == "file" else model
-    return path, number, model, predict(frame, model, **PREDICT_OPTIONS)
+    if not model:
+        return path, number, "", LABELS, label_phases(frame, "Fe", **LABEL_OPTIONS)
+    model = str(checkpoint_file) if model == "file" else model
+    return path, number, model, PREDICTED, predict(frame, model, **PREDICT_OPTIONS)
 
 
-def test_there_is_something_to_agree_about_in_predictions(predicted):
-    *_, fields = predicted
-    assert fields["n_phases"] == 2 and fields["mean_uncertainty"] > 0
-    assert set(np.unique(fields["phase"])) == {0, 1, 2}
+def assert_identical(found, expected, names):
+    for name in names:
+        np.testing.assert_array_equal(found[name].astype(expected[name].dtype), expected[name], err_msg=name)
 
 
-def test_predictions_in_ovito(predicted):
-    io = pytest.importorskip("ovito.io")
-    from ovito_phaseseg import PhaseSegmentation
-
-    path, number, model, expected = predicted
-    pipeline = io.import_file(path)
-    which = {"model": model} if model in BUNDLED else {"model_file": str(model)}
-    pipeline.modifiers.append(PhaseSegmentation(**which, **PREDICT_OPTIONS))
-    data = pipeline.compute(number)
-    found = {name: data.particles[FIELD_SPECS[name].title][...] for name in PREDICTED}
-    found = {name: found[name].astype(expected[name].dtype) for name in PREDICTED}
-    assert_identical(found, expected, PREDICTED)
+def assert_attributes(data, expected, prefix):
     for name, value in expected.level("frame").items():
-        np.testing.assert_equal(data.attributes["PhaseSegmentation." + name], value, err_msg=name)
+        np.testing.assert_equal(data.attributes[prefix + name], value, err_msg=name)
 
 
-def test_predictions_in_ase(predicted):
-    import gzip
+def properties(data, names):
+    return {name: data.particles[FIELD_SPECS[name].title][...] for name in names}
 
-    path, number, model, expected = predicted
+
+def on_the_command_line(word, path, number, *words):
+    command = [word, path, *map(str, words), "--frames", f"{number}:{number + 1}", "--quiet"]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 0, result.output
+
+
+def test_there_is_something_to_agree_about(melt):
+    _, _, model, _, fields = melt
+    assert fields["n_phases"] == 2 and set(np.unique(fields["phase"])) == {0, 1, 2}
+    assert not model or fields["mean_uncertainty"] > 0
+
+
+def test_ovito(melt):
+    io = pytest.importorskip("ovito.io")
+    from ovito_phaseseg import PhaseSegmentation, WeakPhaseLabels
+
+    path, number, model, names, expected = melt
+    which = {"model": model} if model in BUNDLED else {"model_file": model}
+    pipeline = io.import_file(path)
+    pipeline.modifiers.append(
+        PhaseSegmentation(**which, **PREDICT_OPTIONS) if model else WeakPhaseLabels(**LABEL_OPTIONS)
+    )
+    data = pipeline.compute(number)
+    assert_identical(properties(data, names), expected, names)
+    assert_attributes(data, expected, "PhaseSegmentation.")
+
+
+def test_ase(melt):
+    path, number, model, names, expected = melt
     with gzip.open(path, "rt") as file:
         atoms = ase.io.read(file, index=number, format="lammps-dump-text", order=False)
-    annotate(atoms, model=model, **PREDICT_OPTIONS)
-    assert_identical(atoms.arrays, expected, PREDICTED)
+    # Both readers must have seen the same atoms for the results to be the same.
+    frame = next(read_frames(path, frames=slice(number, number + 1)))
+    np.testing.assert_array_equal(atoms.positions, frame.positions)
+    annotate(atoms, **({"model": model} | PREDICT_OPTIONS if model else {"species": "Fe"} | LABEL_OPTIONS))
+    assert_identical(atoms.arrays, expected, names)
 
 
 @pytest.mark.parametrize("suffix", [".xyz", ".dump"])
-def test_predictions_of_the_command_line(predicted, tmp_path, suffix):
-    path, number, model, expected = predicted
-    output = tmp_path / f"predicted{suffix}"
-    command = [sys.executable, "-m", "phaseseg.cli", "predict", path, "-m", str(model)]
-    command += ["-o", str(output), "--threshold", "0.45", "--boundary-width", "1.0"]
-    command += ["--frames", f"{number}:{number + 1}"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    found = next(read_frames(output, fields=True)).fields
-    if suffix == ".dump":
-        found = {
-            **found,
-            "phase_probability": np.stack([found[f"phase_probability[{k}]"] for k in (1, 2)], axis=1),
-        }
-    assert_identical(
-        {name: found[name].astype(expected[name].dtype) for name in PREDICTED}, expected, PREDICTED
-    )
+def test_command_line(melt, tmp_path, suffix):
+    path, number, model, names, expected = melt
+    output = tmp_path / f"out{suffix}"
+    words = ["predict", path, number, "-m", model, "--threshold", 0.45]
+    if not model:
+        words = ["label", path, number, "--species", "Fe", "--sigma", 1.4]
+    on_the_command_line(*words, "-o", output, "--boundary-width", 1.0)
+    found = dict(next(read_frames(output, fields=True)).fields)
+    if "phase_probability[1]" in found:
+        found["phase_probability"] = np.stack([found[f"phase_probability[{k}]"] for k in (1, 2)], axis=1)
+    assert_identical(found, expected, names)
 
 
 # Liquid or glass ----------------------------------------------------------------------------------
 
-METRICS = ("graph_id", "isolated", "bb_degree")
-GLASS = ("glass_probability", "glass_uncertainty", "attention")
-METRICS_OPTIONS = {"b": "B", "k": 3, "rule": "all"}
-
 
 @pytest.fixture(scope="module", params=[0, 4])
 def glass(request, run_file, glass_file):
-    """Path and number of a frame of a 2D mixture, the model, and what the library says of it."""
+    """Path and number of a frame of a 2D mixture, the model, its metrics and prediction by the library."""
     frame = next(read_frames(run_file, frames=slice(request.param, request.param + 1)))
     assert frame.n_dimensions == 2 and frame.units == "lj"
     model, metrics = predict(frame, glass_file), glass_metrics(frame, **METRICS_OPTIONS)
@@ -171,10 +123,10 @@ def glass(request, run_file, glass_file):
 
 
 def test_there_is_something_to_agree_about_in_glasses(glass):
-    *_, metrics, model = glass
+    *_, metrics, predicted = glass
     assert metrics["n_bb_edges"] > 0 and metrics["n_disjoint_graphs"] > 0
-    assert np.ptp(model["glass_probability"]) > 0.1 and model["glass_uncertainty"].max() > 0
-    assert 0 < np.mean(model["attention_bonds"].columns["kept"]) < 1
+    assert np.ptp(predicted["glass_probability"]) > 0.1 and predicted["glass_uncertainty"].max() > 0
+    assert 0 < np.mean(predicted["attention_bonds"].columns["kept"]) < 1
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["3D", "2D"])
@@ -189,12 +141,10 @@ def test_glasses_in_ovito(glass, flat):
     pipeline.modifiers.append(GlassMetrics(**METRICS_OPTIONS))
     pipeline.modifiers.append(GlassClassifier(model_file=model, kept_bonds_only=False))
     data = pipeline.compute(number)
-    found = {name: data.particles[FIELD_SPECS[name].title][...] for name in (*METRICS, *GLASS)}
-    assert_identical(found, metrics, METRICS)
-    assert_identical(found, predicted, GLASS)
-    for prefix, fields in (("GlassMetrics.", metrics), ("GlassClassifier.", predicted)):
-        for name, value in fields.level("frame").items():
-            np.testing.assert_equal(data.attributes[prefix + name], value, err_msg=name)
+    assert_identical(properties(data, METRICS), metrics, METRICS)
+    assert_identical(properties(data, GLASS), predicted, GLASS)
+    assert_attributes(data, metrics, "GlassMetrics.")
+    assert_attributes(data, predicted, "GlassClassifier.")
     bonds = data.particles.bonds
     each = metrics["glass_bonds"], predicted["attention_bonds"]
     np.testing.assert_array_equal(bonds.topology, np.concatenate([one.atoms for one in each]))
@@ -219,26 +169,13 @@ def test_glasses_in_ase(glass):
     )
 
 
-def on_the_command_line(glass, *words):
-    path, number, *_ = glass
-    command = [sys.executable, "-m", "phaseseg.cli", words[0], path, *words[1:]]
-    command += ["--frames", f"{number}:{number + 1}", "--quiet"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-
-
-def test_metrics_of_glasses_on_the_command_line(glass, tmp_path):
-    *_, metrics, _ = glass
-    on_the_command_line(glass, "metrics", "--k", "3", "-o", str(tmp_path / "metrics.json"))
+def test_glasses_on_the_command_line(glass, tmp_path):
+    path, number, model, metrics, predicted = glass
+    on_the_command_line("metrics", path, number, "--k", 3, "-o", tmp_path / "metrics.json")
     row = json.loads((tmp_path / "metrics.json").read_text())["tables"]["frames"][0]
-    for name, value in metrics.level("frame").items():
-        assert row[name] == value, name
-
-
-def test_predictions_of_glasses_on_the_command_line(glass, tmp_path):
-    _, _, model, _, predicted = glass
-    on_the_command_line(glass, "predict", "-m", model, "-o", str(tmp_path / "predicted.xyz"))
+    assert {name: row[name] for name in metrics.level("frame")} == metrics.level("frame")
+    on_the_command_line("predict", path, number, "-m", model, "-o", tmp_path / "predicted.xyz")
     frame = next(read_frames(tmp_path / "predicted.xyz", fields=True))
-    assert_identical({name: frame.fields[name].astype(np.float32) for name in GLASS}, predicted, GLASS)
+    assert_identical(frame.fields, predicted, GLASS)
     for name, value in predicted.level("frame").items():
         assert frame.info[name] == pytest.approx(value, rel=1e-9), name  # ten digits in comment lines

@@ -181,6 +181,24 @@ def test_dropped_domains_have_no_mesh(make_drops, pair_file, by):
     assert far.max() < 13.0
 
 
+@pytest.mark.parametrize("by", ["labels", "network"])
+def test_domains_are_found_once(drop, pair_file, monkeypatch, by):
+    """For the labels, the grid and the mesh together; a boundary and a look need no new ones."""
+    calls, real = [], density.find_domains
+    monkeypatch.setattr(
+        density, "find_domains", lambda *args, **options: calls.append(1) or real(*args, **options)
+    )
+    modifier = WeakPhaseLabels() if by == "labels" else PhaseSegmentation(model_file=pair_file)
+    pipeline = pipeline_of(drop, modifier)
+    assert "phase-interface" in pipeline.compute().surfaces and len(calls) == 1
+    modifier.boundary_width = 1.0
+    pipeline.compute()
+    assert len(calls) == 1
+    modifier.keep = "largest"
+    pipeline.compute()
+    assert len(calls) == 2
+
+
 def test_appearance_of_mesh_and_colors(drop):
     modifier = WeakPhaseLabels(color_by_phase=True)
     modifier.interface_vis.surface_transparency = 0.1

@@ -119,7 +119,7 @@ def test_existing_bonds_are_kept(layer):
 
 
 def test_bonds_of_other_modifiers_are_kept(layer):
-    """Two modifiers of ours and one of OVITO in one pipeline, their types beside each other."""
+    """Two modifiers of ours and one of OVITO in one pipeline, with their types."""
     pipeline = pipeline_of(layer, CreateBondsModifier(cutoff=1.05))
     n_own = pipeline.compute().particles.bonds.count
     pipeline.modifiers.append(GlassMetrics())

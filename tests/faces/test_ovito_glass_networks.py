@@ -59,7 +59,7 @@ def test_outputs_are_those_of_the_library(layer, make_mixture, glass_file, kept_
     assert "Color" not in data.particles and not data.tables
 
 
-def test_bonds_stand_beside_others(layer, glass_file):
+def test_bonds_are_added_to_others(layer, glass_file):
     """Those of the file, of the metrics and of the network, each with what is known of it."""
     own = layer.particles_.create_bonds(count=1)
     own.create_property("Topology", data=[[0, 1]])

@@ -423,11 +423,6 @@ class SegmentationModel(NetworkModel):
         verdict = Message(f"One phase by {self.name}: no {missing} region is left.", "one-phase")
         return one_phase(frame.n_atoms, whole), [verdict, *messages]
 
-    def interface_grid(self, frame: Frame, output: Scores, rule: PredictionRule) -> Grid:
-        """The field with the dropped domains mirrored below the level: its isosurface is the interface."""
-        field, level = self.field(frame, output), self.level(rule.threshold)
-        return field.without_dropped(level, keep=rule.keep, min_volume=rule.min_volume)
-
 
 @jit
 def _fill_probabilities(probability, boundary, out):

@@ -2,7 +2,6 @@
 
 from phaseseg.families.segmentation.labels.threshold import pooled_threshold
 from phaseseg.families.segmentation.labels.weak_labels import (
-    interface_grid,
     label_density,
     label_frame,
     label_phases,
@@ -11,7 +10,6 @@ from phaseseg.families.segmentation.labels.weak_labels import (
 )
 
 __all__ = [
-    "interface_grid",
     "label_density",
     "label_frame",
     "label_phases",

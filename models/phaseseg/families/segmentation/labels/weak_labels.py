@@ -25,11 +25,10 @@ from phaseseg.families.segmentation.labels.density import DensityField, density_
 from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold, verdict_sentence
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
-from phaseseg.fields import Fields, Grid, Message
+from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 
 __all__ = [
-    "interface_grid",
     "label_density",
     "label_frame",
     "label_phases",
@@ -178,11 +177,6 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         },
         (*messages, *more),
     )
-
-
-def interface_grid(density: DensityField, rule: LabelRule, cut: float) -> Grid:
-    """The density with the dropped domains mirrored below the cut: its isosurface is the interface."""
-    return density.without_dropped(cut, keep=rule.keep, min_volume=rule.min_volume)
 
 
 def _is_rich(
