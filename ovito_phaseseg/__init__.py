@@ -33,17 +33,14 @@ __all__ = [
     "network_modifier",
 ]
 
-_MODULES = {
-    "base": ("NetworkModifier", "network_modifier"),
-    "glass": ("GlassClassifier", "GlassMetrics"),
-    "modifiers": ("PhaseSegmentation", "RestorePhaseTypes", "WeakPhaseLabels"),
-}
+_MODULES = dict.fromkeys(__all__, "modifiers") | {
+    "GlassClassifier": "glass", "GlassMetrics": "glass", "NetworkModifier": "base", "network_modifier": "base"
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"ovito_phaseseg.{module}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"ovito_phaseseg.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -262,11 +262,12 @@ class _FromFamily(type(ModifierInterface)):  # type: ignore[misc]
     def __new__(mcs, name: str, bases: Any, namespace: dict[str, Any], family: str = "") -> Any:
         if family:
             found, rule = family_named(family), "    ----------\n"
-            words = PARAMETERS | {option.name: option.help for option in shown_options(found)}
             text = namespace.get("__doc__", f"{found.title}.\n\n    Parameters\n{rule}")
             before, _, own = text.partition(rule)
-            entries = [f"    {name} :\n        {words[name]}\n" for name in namespace if name in words]
-            namespace["__doc__"] = f"{before}{rule}{''.join(entries)}{own}"
+            words = PARAMETERS | {option.name: (of_type(option), option.help) for option in found.options}
+            entries = [(one, *words[one]) for one in namespace if one in words]
+            inherited = "".join(f"    {one} : {kind}\n        {meaning}\n" for one, kind, meaning in entries)
+            namespace["__doc__"] = f"{before}{rule}{inherited}{own}"
         return super().__new__(mcs, name, bases, namespace)
 
 
@@ -340,13 +341,28 @@ def network_modifier(family: str, name: str = "") -> type[NetworkModifier]:
 
 
 PARAMETERS = {
-    "model": "Bundled checkpoint.",
-    "model_file": "Your own checkpoint file (`phaseseg train`), instead of `model`.",
-    "device": 'Compiled loops, without torch ("auto", "cpu"); torch on the processor or on a GPU.',
-    "types": "Names of the particle types 1, 2, ..., separated by commas; they replace those of the file.",
-    "units": "Units of the file, which OVITO does not know; they must be those of the network.",
+    "model": ("str", "Bundled checkpoint."),
+    "model_file": ("str", "Your own checkpoint file (`phaseseg train`), instead of `model`."),
+    "device": (
+        '"auto", "cpu", "torch" or "cuda"',
+        "Compiled loops (auto, cpu), torch on the processor, a GPU.",
+    ),
+    "types": (
+        "str",
+        "Names of the particle types 1, 2, ..., separated by commas, instead of those of the file.",
+    ),
+    "units": (
+        '"lj" or "metal"',
+        "Units of the file, which OVITO does not know; they must be those of the network.",
+    ),
 }
-"""What the parameters of all network modifiers mean."""
+"""Type and meaning of the parameters of all network modifiers."""
+
+
+def of_type(option: Option) -> str:
+    """What an option may be, and its default, as a docstring says it."""
+    kind = " or ".join(f'"{choice}"' for choice in option.choices) or option.type.__name__
+    return f"{'str' if option.type is tuple else kind}, default {option.default}"
 
 
 def shown_options(family: Family, *parts: str) -> list[Option]:

@@ -38,12 +38,6 @@ PROBABILITY = {"frame_glass_probability": "glass probability"}
 ATTENTION = {f"attention_{name}": title for name, title in METRICS.items()}
 
 
-def _bonds_vis() -> Any:
-    return OvitoObject(
-        BondsVis, title="Glass bonds", width=0.15, coloring_mode=BondsVis.ColoringMode.ByBondType
-    )
-
-
 class _GlassOutput(AnalysisModifier):
     """What both modifiers have in common: bonds, and numbers against the frames of the trajectory.
 
@@ -57,6 +51,12 @@ class _GlassOutput(AnalysisModifier):
     only: ClassVar[tuple[str, str]]
     pairs: ClassVar[tuple[ClassName, ...]] = PAIRS
     series: ClassVar[tuple[tuple[str, str, Mapping[str, str]], ...]]
+
+    bonds_vis = OvitoObject(
+        BondsVis, title="Glass bonds", width=0.15, coloring_mode=BondsVis.ColoringMode.ByBondType
+    )
+    trajectory_table = Bool(False, **reads("Tables over all frames", "Trajectory"))
+    temperature = Str("temperature", **reads("Temperature (global attribute)", "Trajectory"))
 
     def is_b(self, now: Evaluation) -> Any:
         """(n_atoms,) bool: the particles of species B."""
@@ -105,8 +105,8 @@ class _GlassOutput(AnalysisModifier):
         """Numbers and attributes of every frame; known ones are kept as long as OVITO keeps the cache."""
         rows = yield from now.kept("rows", (now.job.key, now.job.rule), _no_rows)
         rows[now.number] = now.fields.level("frame"), _numbers(now.data.attributes)
-        for number in now.numbers:
-            low, high = (0.6 + 0.3 * n / len(now.numbers) for n in (number, number + 1))
+        for done, number in enumerate(now.numbers):
+            low, high = (0.6 + 0.3 * n / len(now.numbers) for n in (done, done + 1))
             if number not in rows:
                 yield f"Frame {number + 1:,} of {len(now.numbers):,}, for the tables"
                 data = now.data_of(number)
@@ -174,10 +174,6 @@ class GlassMetrics(_GlassOutput):
     bonds = Bool(True, **reads("Edges as bonds", "Output"))
     bb_bonds_only = Bool(False, **reads("Only B-B bonds", "Output"))
     color_by = Enum("nothing", "graph", "isolated", "bb", **reads("Color particles by", "Output"))
-    bonds_vis = _bonds_vis()
-
-    trajectory_table = Bool(False, **reads("Tables over all frames", "Trajectory"))
-    temperature = Str("temperature", **reads("Temperature (global attribute)", "Trajectory"))
 
     def job(self, now: Evaluation) -> Steps[Job]:
         """The metrics."""
@@ -252,10 +248,6 @@ class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass"):
     color_by = Enum(
         "nothing", "probability", "attention", "uncertainty", **reads("Color particles by", "Output")
     )
-    bonds_vis = _bonds_vis()
-
-    trajectory_table = Bool(False, **reads("Tables over all frames", "Trajectory"))
-    temperature = Str("temperature", **reads("Temperature (global attribute)", "Trajectory"))
 
     def is_b(self, now: Evaluation) -> Any:
         """(n_atoms,) bool: the particles of species B."""
