@@ -1,17 +1,27 @@
-"""jit: how every compiled loop of the package is compiled."""
+"""jit: how every compiled loop of the package is compiled.
+
+`PHASESEG_SIMD=0` in the environment, read once, replaces the vector instructions (`compiled.simd`) by loops
+over single numbers.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numba
 
+SIMD = os.environ.get("PHASESEG_SIMD", "1") != "0"
+
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with numba, kept on disk where a folder can be written and in memory otherwise."""
+    """Compile with numba; the code is cached on disk where a folder is writable, and in memory otherwise."""
     # Sums may be reordered, which lets them vectorize; NaN and infinity keep their meaning.
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+    if not SIMD:
+        # The cache knows a function by its name and line: without vectors it needs a name of its own.
+        function.__qualname__ += "_scalar"
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder for the cache: a read-only install with a read-only home

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
-from phaseseg.compiled.simd import dense
+from phaseseg.compiled.dense import dense, padded_columns, padded_row, whole_registers
+from phaseseg.compiled.simd import WIDTH
 from phaseseg.families.segmentation import neighbor_sums
 from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
@@ -132,27 +133,6 @@ def _gaussians(
 # Layers -------------------------------------------------------------------------------------------
 
 
-def _wide(n: int) -> int:
-    """Columns of n numbers in whole registers."""
-    return (n + 15) // 16 * 16
-
-
-def _columns(*parts: tuple[int, NDArray[Any]]) -> Floats:
-    """(inputs, columns) weights for `lanes.dense` from (outputs, inputs) ones put at some columns each."""
-    width = _wide(max(at + len(weight) for at, weight in parts))
-    out = np.zeros((parts[0][1].shape[1], width), dtype=np.float32)
-    for at, weight in parts:
-        out[:, at : at + len(weight)] = weight.T
-    return out
-
-
-def _row(values: NDArray[Any]) -> Floats:
-    """Zeros behind the values, to whole registers."""
-    out = np.zeros(_wide(len(values)), dtype=np.float32)
-    out[: len(values)] = values
-    return out
-
-
 def _dense(
     x: Floats, inputs: int, weight: Floats, bias: Floats, out: Floats, n_rows: int, *,
     x_at: int = 0, out_at: int = 0, add: bool = False, rectify: bool = False,
@@ -197,7 +177,7 @@ class _Layer:
         own = weights.get("weight_self")
         bias = np.asarray(weights["bias"], dtype=np.float64)
         # Of attention a layer behind the first has no fewer inputs than all heads have outputs.
-        shared = architecture != "gat" or (first and heads * _wide(inputs) <= _wide(heads * channels))
+        shared = architecture != "gat" or (first and heads * whole_registers(inputs) <= whole_registers(heads * channels))
         parts: list[tuple[int, NDArray[Any]]] = [(4, weight)] if last else []
         if architecture == "gat":
             of_heads = weight.reshape(heads, channels, inputs)
@@ -209,25 +189,25 @@ class _Layer:
         split = shared and not last
         return cls(
             architecture, inputs, heads, channels, last, shared,
-            table=_columns(*parts) if parts else None,
-            weight=tuple(_columns((0, part)) for part in np.split(weight, heads if split else 1)),
-            own=None if own is None else _columns((0, np.asarray(own))),
-            bias=tuple(_row(part) for part in np.split(bias, heads if split else 1)),
+            table=padded_columns(*parts) if parts else None,
+            weight=tuple(padded_columns((0, part)) for part in np.split(weight, heads if split else 1)),
+            own=None if own is None else padded_columns((0, np.asarray(own))),
+            bias=tuple(padded_row(part) for part in np.split(bias, heads if split else 1)),
         )  # fmt: skip
 
     @property
     def width(self) -> int:
         """Columns of the layer's outputs in whole registers."""
         if self.shared and not self.last:
-            return _wide((self.heads - 1) * self.channels + _wide(self.channels))
-        return _wide(self.heads * self.channels)
+            return whole_registers((self.heads - 1) * self.channels + whole_registers(self.channels))
+        return whole_registers(self.heads * self.channels)
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Heads, channels and blocks of `weighted_rows`, as the lengths of tuples."""
         heads = 0 if self.architecture == "graphconv" else self.heads
         columns = self.inputs if self.shared else self.heads * self.channels
-        return (0,) * heads, () if self.shared else (0,) * self.channels, (0,) * (_wide(columns) // 16)
+        return (0,) * heads, () if self.shared else (0,) * self.channels, (0,) * (whole_registers(columns) // WIDTH)
 
     @property
     def table_width(self) -> int:
@@ -250,7 +230,7 @@ def _pattern(layer: _Layer, top: Floats) -> tuple[Floats, Floats, Floats, Floats
         of_target[columns] = part % 2
         slopes[part * padded : (part + 1) * padded] = slope
     kept[4 * padded :] = 1
-    repeats = max(16 // layer.table_width, 1)
+    repeats = max(WIDTH // layer.table_width, 1)
     a, b, c, d = np.tile(pattern, repeats)
     return a, b, c, d
 
@@ -377,7 +357,7 @@ class Network:
         if codes.shape != (frame.n_atoms,):
             raise ValueError(f"{frame.n_atoms} atoms have species codes of the shape {codes.shape}.")
         width = self.config.n_features
-        atoms = _Atoms.of(frame, codes, self.config, _wide(width))
+        atoms = _Atoms.of(frame, codes, self.config, whole_registers(width))
         outside = np.zeros(width, dtype=np.int64)
         lowest, highest = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
         scaling = self.scaling
@@ -405,10 +385,10 @@ class _Member:
             at = 0
             for width in (config.n_features, *(heads * channels for _, heads, channels in shapes)):
                 part = np.asarray(weights["readout1.weight"])[:, at : at + width]
-                self.readout.append((width, _columns((0, part))))
+                self.readout.append((width, padded_columns((0, part))))
                 at += width
-            self.hidden_bias, self.hidden = _row(weights["readout1.bias"]), config.readout
-            self.last, self.last_bias = _columns((0, weights["readout2.weight"])), weights["readout2.bias"]
+            self.hidden_bias, self.hidden = padded_row(weights["readout1.bias"]), config.readout
+            self.last, self.last_bias = padded_columns((0, weights["readout2.weight"])), weights["readout2.bias"]
 
     def __call__(self, atoms: _Atoms, out: Floats) -> None:
         """Fill `out`, (n_atoms, outputs) in the order of the frame."""
@@ -437,9 +417,9 @@ class _Member:
             if after is not None:
                 following = _Before(after, atoms, hidden if after.shared else None)
             else:
-                z = borrow((most, _wide(self.hidden)), np.float32)
-                sums = np.empty((most, 16), dtype=np.float32)
-            columns = layer.heads * _wide(layer.inputs) if layer.shared else layer.width
+                z = borrow((most, whole_registers(self.hidden)), np.float32)
+                sums = np.empty((most, self.last.shape[1]), dtype=np.float32)
+            columns = layer.heads * whole_registers(layer.inputs) if layer.shared else layer.width
             buffer = np.empty((most, columns), dtype=np.float32)
             for first, stop, slots in chunks:
                 m = slots.stop - slots.start
@@ -453,7 +433,7 @@ class _Member:
                     final = k == len(parts) - 1
                     bias = self.hidden_bias if k == 0 else np.zeros_like(self.hidden_bias)
                     _dense(part, width, weight, bias, z, m, add=k > 0, rectify=final)
-                _dense(z, self.hidden, self.last, _row(np.zeros(1)), sums, m)
+                _dense(z, self.hidden, self.last, padded_row(np.zeros(1)), sums, m)
                 neighbor_sums.unsort(sums, self.last_bias, atoms.bins.order[slots], out)
             if following is None:
                 return
@@ -477,6 +457,6 @@ class _Member:
             _dense(inputs[slots.start :], layer.inputs, layer.own, np.zeros_like(layer.bias[0]), x, m)
         for head, (weight, bias) in enumerate(zip(layer.weight, layer.bias, strict=True)):
             _dense(
-                buffer, layer.inputs, weight, bias, x, m, x_at=head * _wide(layer.inputs),
+                buffer, layer.inputs, weight, bias, x, m, x_at=head * whole_registers(layer.inputs),
                 out_at=head * layer.channels, add=layer.own is not None, rectify=True,
             )  # fmt: skip

@@ -1,0 +1,77 @@
+"""Dense layers of a network in compiled loops: a small matrix product that stays in registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import WIDTH, greater, load, splat, spread, store
+
+
+def whole_registers(n: int) -> int:
+    """The length of a row that holds n numbers in whole registers."""
+    return -(-n // WIDTH) * WIDTH
+
+
+def padded_row(values: NDArray[Any]) -> NDArray[np.float32]:
+    """The values (n,) and zeros, in whole registers."""
+    out = np.zeros(whole_registers(len(values)), dtype=np.float32)
+    out[: len(values)] = values
+    return out
+
+
+def padded_columns(*parts: tuple[int, NDArray[Any]]) -> NDArray[np.float32]:
+    """Weights (inputs, columns) for `dense`: each part is (outputs, inputs) and starts at a column."""
+    width = whole_registers(max(at + len(weight) for at, weight in parts))
+    out = np.zeros((parts[0][1].shape[1], width), dtype=np.float32)
+    for at, weight in parts:
+        out[:, at : at + len(weight)] = weight.T
+    return out
+
+
+@jit
+def _put(out, at, lanes, add, rectify):
+    if add:
+        lanes = lanes + load(out, at)
+    if rectify:
+        lanes = greater(lanes, splat(np.float32(0)))
+    store(out, at, lanes)
+
+
+@jit
+def dense(x, x_at, inputs, weight, bias, out, out_at, n_rows, add, rectify):
+    """out = x @ weight + bias, or added to what is there with `add`; then max(0, out) if `rectify`.
+
+    x_at, out_at : flat indices of the first number of the first row; inputs : how many numbers of a row count
+    weight : (inputs, columns), columns a multiple of WIDTH; bias : (columns,)
+
+    Rows are multiplied eight at a time, also beyond the last, and written in order.
+    """
+    wide, length, columns = x.shape[1], out.shape[1], weight.shape[1]
+    for i in range(0, n_rows, 8):
+        a, o = x_at + i * wide, out_at + i * length
+        for c in range(0, columns, WIDTH):
+            s0 = load(bias, c)
+            s1, s2, s3, s4, s5, s6, s7 = s0, s0, s0, s0, s0, s0, s0
+            for k in range(inputs):
+                w = load(weight, k * columns + c)
+                s0 = s0 + spread(x, a + k) * w
+                s1 = s1 + spread(x, a + k + wide) * w
+                s2 = s2 + spread(x, a + k + 2 * wide) * w
+                s3 = s3 + spread(x, a + k + 3 * wide) * w
+                s4 = s4 + spread(x, a + k + 4 * wide) * w
+                s5 = s5 + spread(x, a + k + 5 * wide) * w
+                s6 = s6 + spread(x, a + k + 6 * wide) * w
+                s7 = s7 + spread(x, a + k + 7 * wide) * w
+            at = o + c
+            _put(out, at, s0, add, rectify)
+            _put(out, at + length, s1, add, rectify)
+            _put(out, at + 2 * length, s2, add, rectify)
+            _put(out, at + 3 * length, s3, add, rectify)
+            _put(out, at + 4 * length, s4, add, rectify)
+            _put(out, at + 5 * length, s5, add, rectify)
+            _put(out, at + 6 * length, s6, add, rectify)
+            _put(out, at + 7 * length, s7, add, rectify)
