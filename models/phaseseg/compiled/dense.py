@@ -23,12 +23,10 @@ def padded_row(values: NDArray[Any]) -> NDArray[np.float32]:
     return out
 
 
-def padded_columns(*parts: tuple[int, NDArray[Any]]) -> NDArray[np.float32]:
-    """Weights (inputs, columns) for `dense`: each part is (outputs, inputs) and starts at a column."""
-    width = whole_registers(max(at + len(weight) for at, weight in parts))
-    out = np.zeros((parts[0][1].shape[1], width), dtype=np.float32)
-    for at, weight in parts:
-        out[:, at : at + len(weight)] = weight.T
+def padded_columns(weight: NDArray[Any]) -> NDArray[np.float32]:
+    """Weights (inputs, columns) for `dense` from (outputs, inputs): zeros behind the outputs."""
+    out = np.zeros((weight.shape[1], whole_registers(len(weight))), dtype=np.float32)
+    out[:, : len(weight)] = weight.T
     return out
 
 

@@ -14,7 +14,7 @@ from phaseseg.compiled.jit import SIMD, jit
 if SIMD:
     from phaseseg.compiled import vectors as lanes
 else:
-    from phaseseg.compiled import scalars as lanes
+    from phaseseg.compiled import scalars as lanes  # type: ignore[no-redef]
 
 WIDTH = lanes.WIDTH
 load, store, splat, spread, total = lanes.load, lanes.store, lanes.splat, lanes.spread, lanes.total

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.dense import dense, padded_columns, padded_row, whole_registers
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH, dense, load, splat, store, total
+from phaseseg.compiled.simd import WIDTH, load, splat, store, total
 from phaseseg.families.liquid_glass.crops import Graphs
 from phaseseg.families.liquid_glass.settings import SCORE_BOUND, GlassConfig
 from phaseseg.nn.model import check_weights
@@ -193,48 +194,32 @@ def _finish(
 # Weights ------------------------------------------------------------------------------------------
 
 
-def _wide(n: int) -> int:
-    """Columns of n numbers in whole registers."""
-    return (n + WIDTH - 1) // WIDTH * WIDTH
-
-
-def _columns(*weights: NDArray[Any]) -> Floats:
-    """(inputs, columns) for `dense` from (outputs, inputs) ones, whose inputs follow each other."""
-    together = np.concatenate([np.asarray(weight, dtype=np.float32) for weight in weights], axis=1)
-    out = np.zeros((together.shape[1], _wide(len(together))), dtype=np.float32)
-    out[:, : len(together)] = together.T
-    return out
-
-
-def _row(values: NDArray[Any]) -> Floats:
-    """Zeros behind the values, to whole registers."""
-    out = np.zeros(_wide(len(values)), dtype=np.float32)
-    out[: len(values)] = values
-    return out
+def _dense_layer(weights: Mapping[str, NDArray[Any]], name: str) -> tuple[Floats, Floats]:
+    return padded_columns(weights[f"{name}.weight"]), padded_row(weights[f"{name}.bias"])
 
 
 class _Member:
     def __init__(self, config: GlassConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         self.config = config
-        self.start = _columns(weights["input.weight"])
+        self.start = padded_columns(weights["input.weight"])
         # Of one step there are no messages.
-        self.step = _columns(*(weights[key] for key in ("input.weight", "message.weight") if key in weights))
-        self.bias = _row(weights["input.bias"])
-        self.attention = _row(weights["attention.weight"][0]) if config.attention else _NOTHING
-        self.output, self.output_bias = _columns(weights["output.weight"]), _row(weights["output.bias"])
-        self.node, self.node_bias = _columns(weights["node.0.weight"]), _row(weights["node.0.bias"])
-        self.last, self.last_bias = _row(weights["node.1.weight"][0]), np.float32(weights["node.1.bias"][0])
-        self.readout = [
-            (_columns(weights[f"readout.{i}.weight"]), _row(weights[f"readout.{i}.bias"]))
-            for i in range(config.ffn_layers)
-        ]
+        keys = [key for key in ("input.weight", "message.weight") if key in weights]
+        self.step = padded_columns(np.concatenate([weights[key] for key in keys], axis=1))
+        self.bias = padded_row(weights["input.bias"])
+        self.attention = padded_row(weights["attention.weight"][0]) if config.attention else _NOTHING
+        self.output, self.output_bias = _dense_layer(weights, "output")
+        self.node, self.node_bias = _dense_layer(weights, "node.0")
+        self.last, self.last_bias = (
+            padded_row(weights["node.1.weight"][0]), np.float32(weights["node.1.bias"][0])
+        )  # fmt: skip
+        self.readout = [_dense_layer(weights, f"readout.{i}") for i in range(config.ffn_layers)]
 
     def __call__(
         self, graphs: Graphs, pairs: NDArray[np.int32], of_graphs: Floats, of_nodes: Floats, attention: Floats
     ) -> None:
         """Fill the last three arrays; the last is empty without attention."""
         config, edges = self.config, graphs.edges
-        n, n_edges, wide = len(graphs.nodes), len(edges.source), _wide(config.hidden)
+        n, n_edges, wide = len(graphs.nodes), len(edges.source), whole_registers(config.hidden)
         length = max(graphs.inputs.shape[1], graphs.nodes.shape[1]) + wide
         h = borrow((n_edges + _SPARE, wide), np.float32)
         sums = borrow((n, wide), np.float32)

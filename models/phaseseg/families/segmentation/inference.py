@@ -177,21 +177,26 @@ class _Layer:
         own = weights.get("weight_self")
         bias = np.asarray(weights["bias"], dtype=np.float64)
         # Of attention a layer behind the first has no fewer inputs than all heads have outputs.
-        shared = architecture != "gat" or (first and heads * whole_registers(inputs) <= whole_registers(heads * channels))
-        parts: list[tuple[int, NDArray[Any]]] = [(4, weight)] if last else []
+        shared = architecture != "gat" or (
+            first and heads * whole_registers(inputs) <= whole_registers(heads * channels)
+        )
+        table = np.zeros((4 + len(weight) if last else 4 * _padded(heads), inputs))
+        if last:
+            table[4:] = weight
         if architecture == "gat":
             of_heads = weight.reshape(heads, channels, inputs)
             for at, end in ((0, "source"), (_padded(heads), "target")):
                 attention = np.asarray(weights[f"attention_{end}"], dtype=np.float64)
                 scores = np.einsum("hc,hcf->hf", attention, of_heads)
                 # Twice: two factors are made of each, see `neighbor_sums.attention_factors`.
-                parts += [(at, scores), (at + 2 * _padded(heads), scores)]
+                for row in (at, at + 2 * _padded(heads)):
+                    table[row : row + heads] = scores
         split = shared and not last
         return cls(
             architecture, inputs, heads, channels, last, shared,
-            table=padded_columns(*parts) if parts else None,
-            weight=tuple(padded_columns((0, part)) for part in np.split(weight, heads if split else 1)),
-            own=None if own is None else padded_columns((0, np.asarray(own))),
+            table=padded_columns(table) if last or architecture == "gat" else None,
+            weight=tuple(padded_columns(part) for part in np.split(weight, heads if split else 1)),
+            own=None if own is None else padded_columns(np.asarray(own)),
             bias=tuple(padded_row(part) for part in np.split(bias, heads if split else 1)),
         )  # fmt: skip
 
@@ -207,7 +212,11 @@ class _Layer:
         """Heads, channels and blocks of `weighted_rows`, as the lengths of tuples."""
         heads = 0 if self.architecture == "graphconv" else self.heads
         columns = self.inputs if self.shared else self.heads * self.channels
-        return (0,) * heads, () if self.shared else (0,) * self.channels, (0,) * (whole_registers(columns) // WIDTH)
+        return (
+            (0,) * heads,
+            () if self.shared else (0,) * self.channels,
+            (0,) * (whole_registers(columns) // WIDTH),
+        )
 
     @property
     def table_width(self) -> int:
@@ -385,10 +394,10 @@ class _Member:
             at = 0
             for width in (config.n_features, *(heads * channels for _, heads, channels in shapes)):
                 part = np.asarray(weights["readout1.weight"])[:, at : at + width]
-                self.readout.append((width, padded_columns((0, part))))
+                self.readout.append((width, padded_columns(part)))
                 at += width
             self.hidden_bias, self.hidden = padded_row(weights["readout1.bias"]), config.readout
-            self.last, self.last_bias = padded_columns((0, weights["readout2.weight"])), weights["readout2.bias"]
+            self.last, self.last_bias = padded_columns(weights["readout2.weight"]), weights["readout2.bias"]
 
     def __call__(self, atoms: _Atoms, out: Floats) -> None:
         """Fill `out`, (n_atoms, outputs) in the order of the frame."""
@@ -433,7 +442,7 @@ class _Member:
                     final = k == len(parts) - 1
                     bias = self.hidden_bias if k == 0 else np.zeros_like(self.hidden_bias)
                     _dense(part, width, weight, bias, z, m, add=k > 0, rectify=final)
-                _dense(z, self.hidden, self.last, padded_row(np.zeros(1)), sums, m)
+                _dense(z, self.hidden, self.last, np.zeros(sums.shape[1], np.float32), sums, m)
                 neighbor_sums.unsort(sums, self.last_bias, atoms.bins.order[slots], out)
             if following is None:
                 return
