@@ -1,0 +1,265 @@
+"""Vectors and their scalar twins: the same kernels, compiled both ways, give the same numbers.
+
+This process has one of the two (`PHASESEG_SIMD`), a second one gets the other and runs this file.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from phaseseg import list_checkpoints, load_model
+from phaseseg.compiled import dense, simd
+from phaseseg.compiled.jit import SIMD, jit
+from phaseseg.compiled.simd import WIDTH, load, splat, store
+from phaseseg.families.segmentation import inference
+from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
+from phaseseg.neighbors import nearest_neighbors, neighbor_graph
+from phaseseg.testing import AWKWARD
+
+# Of the largest number: sums of some hundred float32 terms in another order, layer after layer.
+SAME = 5e-6
+N = 64
+SPECIES = ("Fe", "Mg", "Si", "O", "N")
+# What the bundled networks lack: counts as features, odd sizes, sums of inputs and of outputs, graphconv.
+NETWORKS = {
+    "attention": {"layers": 3, "hidden": 7, "heads": 3},
+    "graphconv": {"architecture": "graphconv", "hidden": 11},
+}
+
+
+# Primitives ---------------------------------------------------------------------------------------
+
+
+@jit
+def _primitives(a, b, c, out, bits, hits, counts):
+    """A row of `out` for each function of vectors."""
+    n = a.size
+    found = 0
+    for k in range(0, n, WIDTH):
+        x, y, z = load(a, k), load(b, k), load(c, k)
+        store(out, k, x + y)
+        store(out, n + k, x - y)
+        store(out, 2 * n + k, x * y)
+        store(out, 3 * n + k, simd.greater(x, y))
+        store(out, 4 * n + k, simd.where_at_most(x, y, z))
+        store(out, 5 * n + k, simd.root(x * x))
+        store(out, 6 * n + k, simd.whole(x))
+        store(out, 7 * n + k, simd.power_of_two(simd.whole(x)))
+        store(out, 8 * n + k, splat(a[3]))
+        store(out, 9 * n + k, simd.spread(b, 5))
+        bits[0] += simd.count_bits(simd.bits_at_most(x, y))
+        out[10, 0] += simd.total(x)
+        found = simd.list_bits(simd.bits_at_most(x, y), k, hits, found)
+        simd.count_up(counts, k, 3 + 2 * k, 2)
+    bits[1] = found
+
+
+def primitives():
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.normal(scale=20, size=N).astype(np.float32) for _ in range(3))
+    b[::7] = a[::7]
+    out = np.zeros((11, N), dtype=np.float32)
+    bits, hits, counts = np.zeros(2, np.int64), np.zeros(N + 16, np.int32), np.zeros(N, np.int32)
+    _primitives(a, b, c, out, bits, hits, counts)
+    return (a, b, c), out, bits, hits[: bits[1]], counts
+
+
+def test_functions_of_vectors_are_those_of_numpy():
+    (a, b, c), out, bits, hits, counts = primitives()
+    same = np.full(N, 1, dtype=np.float32)
+    expected = [
+        a + b, a - b, a * b, np.maximum(a, b), np.where(a <= b, c, 0), np.sqrt(a * a), np.floor(a),
+        np.exp2(np.floor(a)), a[3] * same, b[5] * same,
+    ]  # fmt: skip
+    for found, row in zip(out, expected, strict=False):
+        np.testing.assert_allclose(found, row, rtol=3e-7, atol=0)
+    assert out[10, 0] == pytest.approx(a.sum(), rel=1e-6)
+    assert bits.tolist() == [np.count_nonzero(a <= b)] * 2
+    np.testing.assert_array_equal(hits, np.flatnonzero(a <= b))
+    np.testing.assert_array_equal(counts, 3 + 2 * np.arange(N))
+
+
+@jit
+def _exponential(x):
+    for k in range(0, x.size, WIDTH):
+        store(x, k, simd.exponential(load(x, k)))
+
+
+def test_the_exponential_is_that_of_numpy_and_never_zero():
+    x = np.concatenate([np.linspace(-87, 0, 12 * N - 2), [-200, -1e30]]).astype(np.float32)
+    found = x.copy()
+    _exponential(found)
+    x = np.maximum(x, -87).astype(np.float64)
+    # A product of this size is rounded before its fraction is taken.
+    np.testing.assert_array_less(np.abs(found / np.exp(x) - 1), 2e-7 - 1.2e-7 * x)
+
+
+@jit
+def _rows(slots, hits, rows, factors, normal, out, above, heads, channels, blocks):
+    simd.weighted_rows(
+        slots, hits, hits.size, rows, rows.shape[1], factors, 2, normal, out, 0, heads, channels, blocks
+    )
+    if above.size:
+        simd.branched_rows(
+            slots, slots.size, rows, rows.shape[1], factors, 2, above, 0, heads, channels, blocks
+        )
+
+
+# Heads, channels of each (0: every head sums whole rows), numbers in a row.
+SHAPES = [(0, 0, 10), (1, 0, 5), (3, 0, 17), (4, 8, 32), (3, 7, 21), (3, 7, 24), (5, 2, 10)]
+
+
+@pytest.mark.parametrize("normal", [False, True])
+@pytest.mark.parametrize(("heads", "channels", "width"), SHAPES)
+def test_weighted_rows_are_those_of_numpy(heads, channels, width, normal):
+    rng = np.random.default_rng(1)
+    n, padded = 9, 1 << max(heads - 1, 0).bit_length()
+    blocks = dense.whole_registers(width) // WIDTH
+    rows = np.zeros((n, blocks * WIDTH), dtype=np.float32)
+    rows[:, :width] = rng.normal(size=(n, width))
+    factors = rng.random((n, 4, padded)).astype(np.float32)
+    slots, hits = rng.permutation(n).astype(np.int32), np.array([0, 3, 3, 8, 5], dtype=np.int32)
+    sums = max(heads, 1) if not channels else 1
+    out = np.empty(sums * rows.shape[1], dtype=np.float32)
+    above = np.empty(2 * out.size if heads else 0, dtype=np.float32)
+    sizes = (0,) * heads, (0,) * channels, (0,) * blocks
+    _rows(slots, hits, rows, factors, normal, out, above, *sizes)
+
+    def expected(atoms, weights):
+        if not heads:
+            return rows[atoms].sum(axis=0)[None, :width]
+        if not channels:
+            return np.einsum("kh,kc->hc", weights, rows[atoms])[:, :width]
+        # Behind the channels of the last head comes one more number for every head.
+        of = [c // channels if c < heads * channels else c - heads * channels for c in range(width)]
+        return (weights[:, of] * rows[atoms][:, :width]).sum(axis=0)[None]
+
+    def factored(atoms):
+        e, t, f, u = (factors[:, part, : max(heads, 1)] for part in range(4))
+        return e[atoms] * t[2], f[atoms] * u[2]
+
+    atoms = slots[hits]
+    first, second = factored(atoms)
+    weights = np.maximum(first, second)
+    scaled = weights / weights.sum(axis=0) if normal else weights
+    np.testing.assert_allclose(
+        out.reshape(sums, -1)[:, :width], expected(atoms, scaled), rtol=1e-5, atol=1e-6
+    )
+    if heads:
+        first, second = factored(slots)
+        both = [expected(slots, w) for w in (np.maximum(first, second), np.where(first > second, first, 0))]
+        found = above.reshape(2, sums, -1)[:, :, :width]
+        np.testing.assert_allclose(found, both, rtol=1e-5, atol=1e-6)
+
+
+# Kernels ------------------------------------------------------------------------------------------
+
+
+def _neighbors(found):
+    for name in ("strongly skewed", "open along c", "tiny"):
+        frame = AWKWARD[name]()
+        graph = neighbor_graph(frame, cutoff=5.3)
+        found |= {f"{name}: indptr": graph.indptr, f"{name}: neighbors": graph.neighbors}
+        found |= {f"{name}: length": graph.edge_length, f"{name}: shift": graph.edge_shift}
+        for k in (3, 60):  # few candidates are sorted, of many the smallest are kept
+            for part, values in nearest_neighbors(frame, k)._asdict().items():
+                found[f"{name}: {k} nearest, {part}"] = values
+
+
+def _networks(found):
+    rng = np.random.default_rng(2)
+    frame = AWKWARD["triclinic"]()
+    codes = (np.arange(frame.n_atoms) % len(SPECIES)).astype(np.int32)
+    for name, settings in NETWORKS.items():
+        config = NetworkConfig(SPECIES, ("Fe",), ("O",), cutoff=5.3, **settings)
+        features = inference.node_features(frame, codes, config)
+        found[f"{name}: features"] = features
+        for scale in (1, 60) if config.architecture == "gat" else (1,):  # 60: beyond products of factors
+            weights = {}
+            for key, shape in config.weight_shapes().items():
+                size = scale if "attention" in key else 0.01 if "neighbors" in key else 1
+                weights[key] = (size * rng.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
+            network = inference.Network(config, Scaling.of(features), [weights])
+            found[f"{name}: logits, attention times {scale}"] = network(frame, codes).logits
+
+
+def _bundled(found):
+    for entry in list_checkpoints():
+        model = load_model(entry.name)
+        frames = import_module(f"checkpoints.{entry.family}").frames(model.checkpoint)
+        output = model.run(next(iter(frames.values())), model.rule())
+        for field in fields(output):
+            if isinstance(value := getattr(output, field.name), np.ndarray):
+                found[f"{entry.name}: {field.name}"] = value
+
+
+def _layers(found):
+    import torch
+
+    from phaseseg.nn.layers import GraphAttention, GraphConv, Neighbors
+
+    graph = neighbor_graph(AWKWARD["triclinic"](), cutoff=4.0)
+    for name, make, inputs in (
+        ("narrow attention", lambda: GraphAttention(3, 3, 5), 3),
+        ("wide attention", lambda: GraphAttention(20, 3, 5), 20),
+        ("sums", lambda: GraphConv(20, 8), 20),
+    ):
+        torch.manual_seed(0)
+        layer = make()
+        x = torch.randn(graph.frame.n_atoms, inputs, requires_grad=True)
+        layer(x, Neighbors(graph.indptr, graph.neighbors)).square().sum().backward()
+        found |= {f"{name}: {key}": values.grad.numpy() for key, values in layer.named_parameters()}
+        found[f"{name}: inputs"] = x.grad.numpy()
+
+
+@cache
+def results():
+    """What every kernel that uses vectors gives, by name."""
+    found = {}
+    for part in (_neighbors, _networks, _bundled, _layers):
+        part(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """The results of a process that has the other kind of vectors."""
+    path = tmp_path_factory.mktemp("simd") / "results.npz"
+    tests = Path(__file__).parents[1]
+    paths = os.pathsep.join([str(tests), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": paths, "PHASESEG_SIMD": "0" if SIMD else "1"}
+    subprocess.run([sys.executable, __file__, str(path)], check=True, env=environment)
+    with np.load(path) as saved:
+        yield dict(saved)
+
+
+def test_both_are_compiled_and_kept_apart(others):
+    """From one cache on disk: sums of another order are not the same to the last bit."""
+    assert {WIDTH, int(others["WIDTH"])} == {1, 16}
+    assert any(not np.array_equal(values, others[name], equal_nan=True) for name, values in results().items())
+
+
+def test_kernels_give_the_same_with_and_without_vectors(others):
+    assert set(others) - {"WIDTH"} == set(results())
+    for name, values in results().items():
+        other = others[name]
+        assert (other.dtype, other.shape) == (values.dtype, values.shape), name
+        if values.dtype.kind != "f":
+            np.testing.assert_array_equal(other, values, err_msg=name)
+            continue
+        size = np.abs(values[np.isfinite(values)]).max(initial=0)
+        tolerance = SAME * (20 if "times 60" in name else 1)  # scores of some hundred, rounded to 1e-5
+        np.testing.assert_allclose(other, values, rtol=0, atol=tolerance * size, err_msg=name)
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], WIDTH=WIDTH, **results())
