@@ -152,3 +152,76 @@ def test_ovito(tmp_path, crowding, frames):
     data = evaluate(collection_of(frames[0]), modifier)
     assert_array_equal(data.particles["Crowding"], naive(frames[0]))
     assert data.attributes["Crowding.n_crowded"] == (naive(frames[0]) > 2).sum()
+
+
+@pytest.fixture
+def command(tmp_path, frames, crowding):
+    """`command(*words)` runs the command line in a folder with two files of frames and two checkpoints."""
+    from typer.testing import CliRunner
+
+    from phaseseg.cli import make_app
+
+    write_frames(tmp_path / "a.xyz", [(frame, {}) for frame in frames[:1] * 2])
+    write_frames(tmp_path / "b.xyz", [(frames[1], {})])
+    save_checkpoint(crowding, tmp_path / "two.safetensors")
+    save_checkpoint(dummy_family.checkpoint_of("centered/mean-v1"), tmp_path / "mean.safetensors")
+    app = make_app()
+
+    def call(*words):
+        words = [str(tmp_path / word) if "." in str(word) else str(word) for word in words]
+        return CliRunner().invoke(app, words)
+
+    return call
+
+
+def test_words_of_the_command_line(command, tmp_path, frames):
+    made = command("train", "crowding", "a.xyz", "-o", "mine.safetensors", "--slope", 2)
+    assert made.exit_code == 0 and "mine.safetensors" in made.stderr, made.stderr
+    assert command("train", "crowding", "a.xyz", "-o", "no.safetensors", "--cutoff", -1).exit_code == 2
+    result = command("predict", "b.xyz", "-m", "mine.safetensors", "--weight", 3, "-o", "out.xyz", "--json")
+    assert result.exit_code == 0, result.stderr
+    (row,) = json.loads(result.stdout)["tables"]["frames"]
+    assert row["mean_crowding"] == pytest.approx((6 * naive(frames[1])).mean())
+    written = next(read_frames(tmp_path / "out.xyz", fields=True))
+    assert_array_equal(written.fields["crowding"], 6 * naive(frames[1]))
+    assert "Mean crowding" in command("predict", "b.xyz", "-m", "mine.safetensors").stdout
+    result = command(
+        "evaluate", "a.xyz", "b.xyz", "-m", "two.safetensors", "--expected", 1, "--report", "r.d"
+    )
+    assert result.exit_code == 0 and "error" in result.stdout, result.stderr
+    assert len(json.loads((tmp_path / "r.d" / "metrics.json").read_text())["rows"]) == 3
+    assert command("crowd", "two.safetensors").stdout == "cutoff 3\n"
+    assert [command(*words, "--help").exit_code for words in (["predict"], ["train", "crowding"])] == [0, 0]
+
+
+def test_options_of_others_and_reports_are_refused(command):
+    for options, words in (
+        (["--boundary", "voxels"], "--boundary is an option for networks of the family segmentation"),
+        (["--report", "page.d"], "networks of the family crowding have no report"),
+        (["--weight", "-1"], "weight must be positive"),
+    ):
+        result = command("predict", "a.xyz", "-m", "two.safetensors", *options)
+        assert result.exit_code == 2 and words in " ".join(result.stderr.split())
+
+
+def test_the_command_line_fits_over_all_frames(command, tmp_path):
+    assert command("predict", "a.xyz", "-m", "mean.safetensors", "-o", "t.json").exit_code == 0
+    rows = json.loads((tmp_path / "t.json").read_text())["tables"]["frames"]
+    assert len(rows) == 2 and abs(rows[0]["mean_crowding"] + rows[1]["mean_crowding"]) < 1e-5
+
+
+def test_long_work_on_a_frame_can_be_interrupted(command, tmp_path, monkeypatch):
+    from phaseseg.terminal.show import FrameBar
+
+    seen = []
+
+    def stop(self, done, line):
+        seen.append(line)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(FrameBar, "inside", stop)
+    before = sorted(tmp_path.iterdir())
+    result = command("predict", "a.xyz", "-m", "two.safetensors", "-o", "out.xyz")
+    assert result.exit_code == 130 and "was not written" in result.stderr and len(seen) == 3
+    assert sorted(tmp_path.iterdir()) == before

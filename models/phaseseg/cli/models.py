@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from phaseseg.families import DEFAULT, FAMILIES
@@ -62,8 +63,6 @@ def _plain_entry(entry: CheckpointEntry) -> dict[str, Any]:
 
 
 def _print_entries(entries: list[CheckpointEntry], defaults: set[str]) -> None:
-    from rich.table import Table
-
     table = Table(title="Checkpoints", title_justify="left", title_style="bold")
     for heading in ("name", "version", "family", "hash", "size", "summary"):
         right = heading in ("version", "size")
@@ -117,97 +116,77 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _print_card(checkpoint: Checkpoint) -> None:
-    console = results_console()
     described = _described(checkpoint)
     card, config, ranges = (described.pop(key) for key in ("card", "config", "ranges"))
+    console = results_console()
     console.print(Text(described.pop("name"), style="bold"))
-    summary = card.get("summary")
-    if isinstance(summary, str):
-        console.print(Text(summary))
+    if isinstance(card.get("summary"), str):
+        console.print(Text(card["summary"]))
+        card = {key: value for key, value in card.items() if key != "summary"}
     console.print()
-    _print_mapping(console, described, 0)
-    sections = {key: value for key, value in card.items() if key != "summary" or not isinstance(value, str)}
-    for key, value in (*sections.items(), ("network", config), ("ranges of the training data", ranges)):
-        if value not in (None, "", [], {}):
+    sections = {**described, **card, "network": config, "ranges of the training data": ranges}
+    for key, value in sections.items():
+        if key not in described:
+            if value in (None, "", [], {}):
+                continue
             if isinstance(value, Mapping | list):
                 console.print()
-            _print_value(console, key.replace("_", " "), value, 0)
+        for depth, line in _lines(key, value):
+            console.print(Padding(line, (0, 0, 0, 2 * depth), expand=False))
 
 
-# A card is rendered by the shapes of its values, whatever their names.
-
-
-def _is_table(value: Any) -> bool:
-    if not isinstance(value, Mapping) or not {"columns", "rows"} <= set(value):
-        return False
-    columns, rows = value["columns"], value["rows"]
-    return isinstance(columns, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value goes on one line."""
-    if isinstance(value, list):
-        return len(value) <= 12 and all(isinstance(one, str | int | float | None) for one in value)
-    return not isinstance(value, Mapping)
-
-
-def _is_matrix(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and all(isinstance(row, list) and row for row in value)
-        and len({len(row) for row in value}) == 1
-        and all(isinstance(one, int | float | None) for row in value for one in row)
-    )
-
-
-def _print_value(console: Console, title: str, value: Any, depth: int) -> None:
-    """A value under its title."""
-    heading = Text(title, style="bold" if depth == 0 else "italic")
-    if _is_table(value):
-        _print_table(console, title, value, depth)
+def _lines(key: str, value: Any, depth: int = 0) -> Iterator[tuple[int, Text | Table]]:
+    """Depth and content of the lines that show an entry of a card, by the shape of its value alone."""
+    title, style = str(key).replace("_", " "), "italic" if depth else "bold"
+    table = _table_of(value)
+    if table is not None:
+        about = value if isinstance(value, Mapping) else {}
+        # Above and below, not as title and caption of the table, which wrap at its width.
+        yield depth, Text(str(about.get("title") or title), style=style)
+        yield depth, table
+        if about.get("note"):
+            yield depth, Text(str(about["note"]), style="dim")
     elif isinstance(value, Mapping):
-        console.print(Padding(heading, (0, 0, 0, 2 * depth), expand=False))
-        _print_mapping(console, value, depth + 1)
-    elif isinstance(value, list) and value and _is_matrix(value):
-        _print_table(console, title, {"columns": [""] * len(value[0]), "rows": value}, depth)
-    elif isinstance(value, list) and (depth == 0 or not _is_plain(value)):
-        console.print(Padding(heading, (0, 0, 0, 2 * depth), expand=False))
+        yield depth, Text(title, style=style)
+        for name, one in value.items():
+            yield from _lines(name, one, depth + 1)
+    elif isinstance(value, list) and (depth == 0 or not _is_short(value)):
+        yield depth, Text(title, style=style)
         for k, one in enumerate(value, 1):
             if isinstance(one, Mapping):
-                _print_value(console, str(k), one, depth + 1)
+                yield from _lines(str(k), one, depth + 1)
             else:
-                console.print(Padding(Text(f"• {_text(one)}"), (0, 0, 0, 2 * depth + 2), expand=False))
+                yield depth + 1, Text(f"• {_text(one)}")
     else:
-        line = Text.assemble((f"{title}: ", "bold" if depth == 0 else "italic"), _text(value))
-        console.print(Padding(line, (0, 0, 0, 2 * depth), expand=False))
+        yield depth, Text.assemble((f"{title}: ", style), _text(value))
 
 
-def _print_mapping(console: Console, mapping: Mapping[str, Any], depth: int) -> None:
-    for key, value in mapping.items():
-        _print_value(console, str(key).replace("_", " "), value, depth)
+def _is_short(values: list[Any]) -> bool:
+    """Whether a list goes on one line."""
+    return len(values) <= 12 and all(isinstance(one, str | int | float | None) for one in values)
 
 
-def _print_table(console: Console, title: str, value: Mapping[str, Any], depth: int) -> None:
-    from rich.table import Table
-
-    columns, rows = value["columns"], value["rows"]
-    n_columns = max([len(columns), *(len(row) for row in rows)])
+def _table_of(value: Any) -> Table | None:
+    """A mapping with columns and rows, or a matrix of numbers, as a table; None for anything else."""
+    if isinstance(value, Mapping):
+        columns, rows = value.get("columns"), value.get("rows")
+    else:
+        columns, rows = [], value
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        return None
+    if not all(isinstance(row, list) for row in rows):
+        return None
+    numeric = [[isinstance(one, int | float | None) for one in row] for row in rows]
+    if rows is value and not (rows and len({*map(len, rows)}) == 1 and rows[0] and all(map(all, numeric))):
+        return None
     table = Table(show_header=any(map(str, columns)))
-    for k in range(n_columns):
-        numbers = all(isinstance(row[k], int | float | None) for row in rows if k < len(row))
-        heading = Text(str(columns[k])) if k < len(columns) else Text("")
-        table.add_column(heading, justify="right" if numbers and rows else "left", overflow="fold")
+    for k in range(max([len(columns), *map(len, rows)])):
+        right = bool(rows) and all(row[k] for row in numeric if k < len(row))
+        heading = Text(str(columns[k]) if k < len(columns) else "")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_text(one)) for one in row))
-    # Above and below, not as title and caption of the table, which wrap at its width.
-    lines: list[Text | Table] = [
-        Text(str(value.get("title") or title), style="bold" if depth == 0 else "italic"),
-        table,
-    ]
-    if value.get("note"):
-        lines.append(Text(str(value["note"]), style="dim"))
-    for line in lines:
-        console.print(Padding(line, (0, 0, 0, 2 * depth), expand=False))
+    return table
 
 
 def _text(value: Any) -> str:

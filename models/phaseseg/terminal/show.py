@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from phaseseg.report import TextTable
     from phaseseg.specs import Progress as Report
 
-COMPILES = "the first use on a machine compiles for up to 30 s"
+COMPILES = "the first use compiles, up to 30 s"
 
 
 def results_console() -> Console:
@@ -61,9 +61,7 @@ def show(shown: Iterable[TextTable | str]) -> None:
             continue
         table = Table(title=Text(one.title, style="bold"), title_justify="left")
         for k, heading in enumerate(one.headings):
-            number = k >= one.n_labels
-            side: Literal["left", "right"] = "right" if number else "left"
-            table.add_column(Text(heading), justify=side, no_wrap=number, overflow="fold")
+            table.add_column(Text(heading), justify="left" if k < one.n_labels else "right", overflow="fold")
         for k, row in enumerate(one.rows):
             style = one.styles[k] if k < len(one.styles) else None
             table.add_row(*map(Text, row), style=style, end_section=k in one.ends)

@@ -297,9 +297,10 @@ def _left_out(name: str, of: Mapping[str, Any] = RECIPE) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class GlassSettings:
-    """Train on runs of a mixture of two kinds of particles that was cooled from liquid to glass.
+    """Train on runs in which a mixture of two kinds of particles was cooled from liquid to glass.
 
-    Beside the checkpoint: learning curves as .curves.csv and .curves.png, trials of a search as .search.csv.
+    The files are in reduced units, one run each. Learning curves are written next to the checkpoint, as
+    .curves.csv and .curves.png, the trials of a search as .search.csv.
     """
 
     glass_below: float = setting(help="Temperature up to which it is glass.")
@@ -311,7 +312,7 @@ class GlassSettings:
         None, help="lj where the files are in reduced units but do not say so.", choices=("lj",)
     )
     validation: tuple[Path, ...] = setting(
-        (), help="A run to validate with; may be repeated. Else folds of the runs do.", multiple=True
+        (), help="A run to validate with; may be repeated. Folds of the runs if left out.", multiple=True
     )
     folds: int = setting(
         FOLDS, help="Parts of the runs; each validates one member, which learns from the others."

@@ -231,16 +231,16 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationSettings:
-    """Train on trajectories of two liquids: labels are made on the way.
+    """Train on trajectories of two liquids; they are labeled first.
 
-    Beside the checkpoint: learning curves as .curves.csv and .curves.png.
+    Learning curves are written next to the checkpoint, as .curves.csv and .curves.png.
     """
 
     validation: tuple[Path, ...] = setting(
-        (), help="A trajectory to validate with; may be repeated. Else a part of DATA does.", multiple=True
+        (), help="A trajectory to validate with; may be repeated. A part of DATA if left out.", multiple=True
     )
     species: tuple[str, ...] = setting(
-        RECIPE_RULE.species, help="What the rich phase is rich in; several with commas."
+        RECIPE_RULE.species, help="Species that is enriched in the rich phase; several with commas."
     )
     counter: tuple[str, ...] = setting((), help="Species counted by the last of the counts features, as Mg.")
     types: tuple[str, ...] | None = setting(
