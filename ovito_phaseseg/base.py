@@ -1,4 +1,4 @@
-"""What every modifier does, and `NetworkModifier`: a modifier made from the declaration of a family."""
+"""What every analysis does in OVITO, and `NetworkModifier`, which runs the networks of any family."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 from types import new_class
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
-from ovito.pipeline import ModifierInterface
-from ovito.traits import FilePath
-from traits.api import Bool, Enum, Float, Int, Range, Str, Union
-
-from phaseseg.checkpoint import SUFFIX, bundled_checkpoints
-from phaseseg.families import Family, Fitted, Option, Progress, family_named
+from ovito_phaseseg.options import CheckedModifier, shown_options
+from phaseseg.families import Family, Fitted, Progress
 
 POLL = 0.05
 """Seconds after which OVITO gets control back while an analysis runs."""
@@ -27,53 +23,26 @@ Steps = Generator[str | float, None, T]
 """What OVITO shows while a modifier works (texts, and fractions from 0 to 1), and a result."""
 
 
-class CheckedModifier(ModifierInterface):
-    """Refuses a misspelled keyword, which OVITO would silently accept as a new attribute."""
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...  # a parameter; type checkers do not see traits
-
-    def __init__(self, **parameters: Any) -> None:
-        known = self.parameters()
-        looks = [name for name in self.trait_names() if name.endswith("_vis")]
-        unknown = [name for name in parameters if name not in known and name not in looks]
-        if unknown:
-            raise TypeError(
-                f"{type(self).__name__} has no parameter {', '.join(unknown)}; "
-                f"the parameters are {', '.join(known)}."
-            )
-        super().__init__(**parameters)
-
-    def parameters(self) -> list[str]:
-        """Names of the parameters, in the order in which OVITO shows them."""
-        return [name for name in self.trait_names() if self.trait(name).label]
-
-
 @contextmanager
 def error_prefix(name: str, remedy: str) -> Iterator[None]:
     """Put the name of the modifier before the text of an error."""
     try:
         yield
-    except (ValueError, RuntimeError) as error:
-        kind = ValueError if isinstance(error, ValueError) else RuntimeError
-        raise kind(f"{name}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    except RuntimeError as error:
+        raise RuntimeError(f"{name}: {error}") from error
     except MemoryError as error:
         raise MemoryError(f"{name}: the memory is not enough; {remedy}. {error}") from error
     except ImportError as error:
-        raise ImportError(
-            f"{name}: {error}; install everything with: pip install ovito-phaseseg[ovito]"
-        ) from error
-
-
-# ------------------------------------------------------------------------------------ one evaluation
+        hint = "install everything with: pip install ovito-phaseseg[ovito]"
+        raise ImportError(f"{name}: {error}; {hint}") from error
 
 
 @dataclass(frozen=True)
 class Job:
     """What a modifier does with a frame: its options, parsed and checked once.
 
-    rule : the parsed options
     key : everything that the output depends on, except the frame
     text : status while the analysis runs; the number of particles follows
     run : the expensive half, from a frame to an output that is kept; it runs in a thread of its own
@@ -98,11 +67,9 @@ class Job:
 class Evaluation:
     """One evaluation of a modifier by OVITO.
 
-    data : the DataCollection, which is changed
-    number : number of the frame
+    data : the DataCollection of the frame `number`, which is changed
     cache : kept by OVITO until a parameter that is part of an output, or anything upstream, changes
     upstream : gives the data of other frames; None outside of a pipeline
-    job, frame, output, fields : of this frame, as soon as they are known
     messages : shown to the user at the end
     """
 
@@ -245,38 +212,12 @@ class AnalysisModifier(CheckedModifier):
         return convert.frame_from_data(data, self.types, units)
 
 
-# ----------------------------------------------------------------------------------- from a family
-
-
-class _FromFamily(type(ModifierInterface)):  # type: ignore[misc]
-    """Begins the body and the documentation of a class with the parameters of a family."""
-
-    @classmethod
-    def __prepare__(mcs, name: str, bases: Any, family: str = "") -> dict[str, Any]:
-        if not family:
-            return {}
-        found = family_named(family)
-        declared = {"family": found, "heading": found.title, "prefix": f"{name}.", "tables": f"{family}-"}
-        return declared | {"file_units": found.units[0]} | network_traits(found)
-
-    def __new__(mcs, name: str, bases: Any, namespace: dict[str, Any], family: str = "") -> Any:
-        if family:
-            found, rule = family_named(family), "    ----------\n"
-            text = namespace.get("__doc__", f"{found.title}.\n\n    Parameters\n{rule}")
-            before, _, own = text.partition(rule)
-            words = PARAMETERS | {option.name: (of_type(option), option.help) for option in found.options}
-            entries = [(one, *words[one]) for one in namespace if one in words]
-            inherited = "".join(f"    {one} : {kind}\n        {meaning}\n" for one, kind, meaning in entries)
-            namespace["__doc__"] = f"{before}{rule}{inherited}{own}"
-        return super().__new__(mcs, name, bases, namespace)
-
-
-class NetworkModifier(AnalysisModifier, metaclass=_FromFamily):
+class NetworkModifier(AnalysisModifier):
     """Runs a network of a family: `class MyModifier(NetworkModifier, family="my_family")` is complete.
 
     Its parameters are `model`, `model_file`, `device`, the options of the family that have a label, the names
     of the particle types and, where the family knows reduced units, the units. It writes all fields. A
-    subclass may add parameters, which its docstring explains, and override `put` and `color`.
+    subclass may add `options` and override `put` and `color`.
     """
 
     family: ClassVar[Family]
@@ -338,91 +279,3 @@ def network_modifier(family: str, name: str = "") -> type[NetworkModifier]:
     name, body = name or family.title().replace("_", ""), {"__module__": __name__}
     made = new_class(name, (NetworkModifier,), {"family": family}, lambda namespace: namespace.update(body))
     return cast(type[NetworkModifier], made)
-
-
-PARAMETERS = {
-    "model": ("str", "Bundled checkpoint."),
-    "model_file": ("str", "Your own checkpoint file (`phaseseg train`), instead of `model`."),
-    "device": (
-        '"auto", "cpu", "torch" or "cuda"',
-        "Compiled loops (auto, cpu), torch on the processor, a GPU.",
-    ),
-    "types": (
-        "str",
-        "Names of the particle types 1, 2, ..., separated by commas, instead of those of the file.",
-    ),
-    "units": (
-        '"lj" or "metal"',
-        "Units of the file, which OVITO does not know; they must be those of the network.",
-    ),
-}
-"""Type and meaning of the parameters of all network modifiers."""
-
-
-def of_type(option: Option) -> str:
-    """What an option may be, and its default, as a docstring says it."""
-    kind = " or ".join(f'"{choice}"' for choice in option.choices) or option.type.__name__
-    return f"{'str' if option.type is tuple else kind}, default {option.default}"
-
-
-def shown_options(family: Family, *parts: str) -> list[Option]:
-    """The options of a prediction that OVITO shows."""
-    return [option for option in family.options_of(*(parts or ("run", "read"))) if option.label]
-
-
-def network_traits(family: Family) -> dict[str, Any]:
-    """The traits of the modifier of a family, in the order in which OVITO shows them."""
-    # The default comes first; it also stands for itself where nothing is bundled.
-    models = [name for name in dict.fromkeys([family.default, *bundled_checkpoints(family.name)]) if name]
-    run, read = shown_options(family, "run"), shown_options(family, "read")
-    # The names of the types stand next to an option that names species, if there is one.
-    group = next((option.group for option in run if option.type is tuple), "Network")
-    lj = "lj" in family.units
-    traits: dict[str, Any] = {
-        "model": Enum(models[0] if models else "", models or [""], label="Checkpoint", ovito_group="Network"),
-        "model_file": FilePath(
-            "", label="Own file (empty: the checkpoint above)", ovito_group="Network",
-            ovito_file_filter=[f"Checkpoints (*{SUFFIX})", "All files (*)"],
-        ),
-        "device": Enum("auto", "cpu", "torch", "cuda", label="Device", ovito_group="Network"),
-        **{option.name: trait_of(option) for option in run},
-        "types": types_trait(group, "A,B" if lj else "Fe,Mg,Si,O,N"),
-    }  # fmt: skip
-    if lj:
-        units = list(dict.fromkeys([*family.units, "metal"]))
-        traits["units"] = Enum(units[0], units, label="Units of the file", ovito_group=group)
-    return traits | {option.name: trait_of(option) for option in read}
-
-
-def types_trait(group: str, example: str) -> Any:
-    """The trait with the names of the particle types."""
-    return Str("", label="Names of types 1, 2, ...", ovito_group=group, ovito_placeholder=example)
-
-
-def reads(label: str, group: str) -> dict[str, Any]:
-    """Metadata of a trait that does not enter the expensive half: OVITO keeps the output if it changes."""
-    return {"label": label, "ovito_group": group, "ovito_invalidate_cache": False}
-
-
-def trait_of(option: Option) -> Any:
-    """The trait of an option of a family."""
-    look: dict[str, Any] = {"label": option.label, "ovito_group": option.group}
-    if option.part == "read":
-        look = reads(option.label, option.group)
-    if option.placeholder:
-        look["ovito_placeholder"] = option.placeholder
-    if option.choices:
-        choices = list(option.choices) if option.default is not None else ["", *option.choices]
-        return Enum(option.default or "", choices, **look)
-    if option.type in (str, tuple):
-        return Str(option.default or "", **look)
-    plain = {bool: Bool, int: Int, float: Float}[option.type]
-    if option.default is None:
-        return Union(None, plain, **look)
-    if option.low is None and option.high is None:
-        return plain(option.default, **look)
-    number: Any = option.type
-    ends = {name: getattr(option, name) for name in ("low", "high")}
-    bounds: dict[str, Any] = {name: number(end) for name, end in ends.items() if end is not None}
-    bounds |= {f"exclude_{name}": option.open for name in bounds}
-    return Range(value=number(option.default), **bounds, **look)

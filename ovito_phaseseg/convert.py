@@ -28,7 +28,6 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame
 
     Parameters
     ----------
-    data : ovito.data.DataCollection
     types : names of particle types 1, 2, ..., comma separated (`"Fe,Mg,Si,O,N"`); without them the
         types' own names are used
     units : OVITO does not know them
@@ -336,7 +335,7 @@ def put_series(
 def put_attributes(data: Any, fields: Fields, prefix: str, messages: Sequence[str]) -> None:
     """Write the numbers of the frame, the names of the classes of its atoms and the messages.
 
-    Names: `PhaseSegmentation.n_phases`, `PhaseSegmentation.phase_names`, `GlassMetrics.n_bb_edges`.
+    Names: `PREFIX.n_phases`, `PREFIX.phase_names`, `PREFIX.messages`.
     """
     for name, value in fields.level("frame").items():
         if value is not None:
@@ -349,7 +348,7 @@ def put_attributes(data: Any, fields: Fields, prefix: str, messages: Sequence[st
 
 
 def put_rows(data: Any, table: Table, prefix: str) -> None:
-    """Write a table whose first column is text as attributes: `PhaseSegmentation.rich.Fe_wt_percent`."""
+    """Write a table whose first column is text as attributes: `PREFIX.rich.Fe_wt_percent`."""
     for row in table.rows():
         (_, name), *entries = row.items()
         for column, value in entries:

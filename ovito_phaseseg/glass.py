@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from ovito.traits import OvitoObject
 from ovito.vis import BondsVis
-from traits.api import Bool, Enum, Range, Str
 
-from ovito_phaseseg.base import AnalysisModifier, Evaluation, Job, NetworkModifier, Steps, reads, types_trait
+from ovito_phaseseg.base import AnalysisModifier, Evaluation, Job, NetworkModifier, Steps
 from ovito_phaseseg.modifiers import PROBABILITY_COLORS, UNCERTAINTY_COLORS
+from ovito_phaseseg.options import types_of_file
+from phaseseg.families import Option
 from phaseseg.specs import ClassName
 
 # Ids are the number of ends of species B.
@@ -37,6 +38,40 @@ METRICS = {
 PROBABILITY = {"frame_glass_probability": "glass probability"}
 ATTENTION = {f"attention_{name}": title for name, title in METRICS.items()}
 
+BONDS = Option(
+    "bonds", bool, True, "Add the edges to the existing bonds.", label="Edges as bonds", group="Output"
+)
+TRAJECTORY = (
+    Option("trajectory_table", bool, False,
+           "Output tables of the numbers against frame and temperature, which needs every frame.",
+           label="Tables over all frames", group="Trajectory"),
+    Option("temperature", str, "temperature", "Global attribute with the temperature of a frame.",
+           label="Temperature (global attribute)", group="Trajectory"),
+)  # fmt: skip
+MEASURE = (
+    Option("b", str, "B", "Species B, separated by commas; all others are A.", "run",
+           label="Species B (comma separated)", group="Species"),
+    types_of_file("Species", "A,B"),
+    Option("k", int, 2, "Number of nearest neighbors to which a particle is joined.", "run", low=1, high=64,
+           label="Nearest neighbors", group="Graph"),
+    Option("rule", str, "all", "Join every particle and keep the edges with a B, or join only the B.", "run",
+           ("all", "b-only"), label="Joined to them", group="Graph"),
+    BONDS,
+    Option("bb_bonds_only", bool, False, "Add only the edges between two B.", label="Only B-B bonds",
+           group="Output"),
+    Option("color_by", str, "nothing",
+           "Graph; isolated A (yellow) among A (pale) and B (dark); B with an edge to another B (red).",
+           choices=("nothing", "graph", "isolated", "bb"), label="Color particles by", group="Output"),
+)  # fmt: skip
+CLASSIFY = (
+    BONDS,
+    Option("kept_bonds_only", bool, True, "Add only the edges at or above the threshold of the attention.",
+           label="Only bonds of the attention graphs", group="Output"),
+    Option("color_by", str, "nothing", "What the colors of the particles show.",
+           choices=("nothing", "probability", "attention", "uncertainty"), label="Color particles by",
+           group="Output"),
+)  # fmt: skip
+
 
 class _GlassOutput(AnalysisModifier):
     """What both modifiers have in common: bonds, and numbers against the frames of the trajectory.
@@ -55,8 +90,6 @@ class _GlassOutput(AnalysisModifier):
     bonds_vis = OvitoObject(
         BondsVis, title="Glass bonds", width=0.15, coloring_mode=BondsVis.ColoringMode.ByBondType
     )
-    trajectory_table = Bool(False, **reads("Tables over all frames", "Trajectory"))
-    temperature = Str("temperature", **reads("Temperature (global attribute)", "Trajectory"))
 
     def is_b(self, now: Evaluation) -> Any:
         """(n_atoms,) bool: the particles of species B."""
@@ -130,30 +163,8 @@ def _numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-class GlassMetrics(_GlassOutput):
+class GlassMetrics(_GlassOutput, options=(*MEASURE, *TRAJECTORY)):
     """Graphs that the particles of species B form with their nearest neighbors, and three numbers of them.
-
-    Parameters
-    ----------
-    b : str, default "B"
-        Species B; several names separated by commas. All others are A.
-    types : str, default ""
-        Names of the particle types 1, 2, ..., separated by commas (`"A,B"`), for files without names.
-        They replace the names in the file.
-    k : int, default 2
-        Number of nearest neighbors to which a particle is joined.
-    rule : "all" or "b-only", default "all"
-        Join every particle to its nearest neighbors and keep the edges with a B; or join only the B.
-    bonds : bool, default True
-        Add the edges to the existing bonds.
-    bb_bonds_only : bool, default False
-        Add only the edges between two B.
-    color_by : "nothing", "graph", "isolated" or "bb", default "nothing"
-        Graph; isolated A (yellow) among A (pale) and B (dark); B with an edge to another B (red).
-    trajectory_table : bool, default False
-        Output tables of the three numbers against frame and temperature, which needs every frame.
-    temperature : str, default "temperature"
-        Global attribute with the temperature of a frame.
 
     Outputs are the particle properties `Graph ID` (1 is the largest, 0 none), `Isolated` (1 for an A without
     an edge) and `B-B Degree`, bonds of the types A-B and B-B, the attributes `GlassMetrics.*` and the tables
@@ -164,16 +175,6 @@ class GlassMetrics(_GlassOutput):
     heading, prefix, file_units = "Glass structural metrics", "GlassMetrics.", "lj"
     bonds_of, only, pairs = "glass_bonds", ("bb", "bb_bonds_only"), PAIRS[1:]
     series = (("glass-metrics", "Number", METRICS),)
-
-    b = Str("B", label="Species B (comma separated)", ovito_group="Species")
-    types = types_trait("Species", "A,B")
-
-    k = Range(low=1, high=64, value=2, label="Nearest neighbors", ovito_group="Graph")
-    rule = Enum("all", "b-only", label="Joined to them", ovito_group="Graph")
-
-    bonds = Bool(True, **reads("Edges as bonds", "Output"))
-    bb_bonds_only = Bool(False, **reads("Only B-B bonds", "Output"))
-    color_by = Enum("nothing", "graph", "isolated", "bb", **reads("Color particles by", "Output"))
 
     def job(self, now: Evaluation) -> Steps[Job]:
         """The metrics."""
@@ -215,21 +216,8 @@ class GlassMetrics(_GlassOutput):
         return f"B = {self.b}, k = {self.k}, {self.rule}"
 
 
-class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass"):
+class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass", options=(*CLASSIFY, *TRAJECTORY)):
     """Distinguish glass from liquid with a trained network, for the configuration and for every particle.
-
-    Parameters
-    ----------
-    bonds : bool, default True
-        Add the edges of a network with attention to the existing bonds.
-    kept_bonds_only : bool, default True
-        Add only the edges at or above the threshold of the attention: the attention graphs.
-    color_by : "nothing", "probability", "attention" or "uncertainty", default "nothing"
-    trajectory_table : bool, default False
-        Output tables of the probability and of the numbers of the attention graphs against frame and
-        temperature, which needs every frame.
-    temperature : str, default "temperature"
-        Global attribute with the temperature of a frame.
 
     Outputs are the particle properties `Glass Probability`, `Glass Uncertainty` and, with attention,
     `Attention` (mean of the edges of a particle), bonds of the types A-A, A-B and B-B with their attention,
@@ -242,12 +230,6 @@ class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass"):
     series = (
         ("glass-probability", "Glass probability", PROBABILITY), ("glass-attention", "Number", ATTENTION)
     )  # fmt: skip
-
-    bonds = Bool(True, **reads("Edges as bonds", "Output"))
-    kept_bonds_only = Bool(True, **reads("Only bonds of the attention graphs", "Output"))
-    color_by = Enum(
-        "nothing", "probability", "attention", "uncertainty", **reads("Color particles by", "Output")
-    )
 
     def is_b(self, now: Evaluation) -> Any:
         """(n_atoms,) bool: the particles of species B."""

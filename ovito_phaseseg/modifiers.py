@@ -6,32 +6,71 @@ from typing import Any
 
 from ovito.traits import OvitoObject
 from ovito.vis import SurfaceMeshVis, VoxelGridVis
-from traits.api import Bool, Enum, Float, Range, Str, Union
 
-from ovito_phaseseg.base import (
-    AnalysisModifier,
-    CheckedModifier,
-    Evaluation,
-    Job,
-    NetworkModifier,
-    Steps,
-    error_prefix,
-    reads,
-    types_trait,
-)
-from phaseseg.families import FAMILIES
+from ovito_phaseseg.base import AnalysisModifier, Evaluation, Job, NetworkModifier, Steps, error_prefix
+from ovito_phaseseg.options import CheckedModifier, types_of_file
+from phaseseg.families import FAMILIES, Option
 
 PROBABILITY_COLORS = [(0.27, 0.46, 0.71), (0.97, 0.96, 0.93), (0.85, 0.47, 0.16)]
 UNCERTAINTY_COLORS = [(0.97, 0.96, 0.93), (0.55, 0.32, 0.62), (0.25, 0.05, 0.35)]
 ATOM_FIELDS = [spec for spec in FAMILIES["segmentation"].fields if spec.level == "atom"]
 PHASE = ATOM_FIELDS[0]
 PHASE_COLORS = [entry.color for entry in PHASE.classes]
+INTERFACE_VIS = OvitoObject(
+    SurfaceMeshVis, title="Phase interface", show_cap=False, surface_color=(0.93, 0.86, 0.56),
+    surface_transparency=0.4,
+)  # fmt: skip
+
+LABELS = (
+    Option("species", str, "Fe", "Species whose density distinguishes the phases, with commas.", "run",
+           label="Species (comma separated)", group="Species"),
+    types_of_file("Species", "Fe,Mg,Si,O,N"),
+    Option("sigma", float, 1.5, "Standard deviation of the Gaussian that smooths the density, Å.", "run",
+           low=0, label="Sigma (Å)", group="Density"),
+    Option("voxel", float, None, "Edge of a voxel, Å; None or 0 for half of sigma.", "run",
+           label="Voxel (Å; none = sigma/2)", group="Density"),
+    Option("field", str, "number", "Number density of the species (Å^-3), or its fraction of nearby atoms.",
+           "run", ("number", "mole-fraction"), label="Field", group="Density"),
+    Option("threshold", str, "steepest", 'How the density is cut; "number" takes `threshold_value`.',
+           choices=("steepest", "two-means", "midpoint", "number"), label="Threshold", group="Phases"),
+    Option("threshold_value", float, 0.0, 'The cut, Å^-3 or mole fraction, for `threshold="number"`.',
+           label="Number (Å⁻³ or mole fraction)", group="Phases"),
+    Option("phases", str, "auto", '"auto" decides whether there are two phases; "2" always separates two.',
+           choices=("auto", "2"), label="Number of phases", group="Phases"),
+    Option("at", str, "atom", "Density at the particle itself, or in its voxel (as in the paper).",
+           choices=("atom", "voxel"), label="Density at the", group="Phases"),
+    Option("keep", str, "all", "Rich domains to keep: all of at least `min_volume`, or only the largest.",
+           choices=("all", "largest"), label="Domains kept", group="Phases"),
+    Option("min_volume", float, 200.0, "Smaller domains (Å^3) are ignored as noise.", low=0,
+           label="Smallest domain (Å³)", group="Phases"),
+    Option("boundary_width", float, 0.68, "Particles within half of it (Å) from the interface are boundary.",
+           low=0, label="Boundary width (Å)", group="Interface"),
+    Option("bulk_distance", float, 5.0, "Distance from the interface at which bulk begins, Å.", low=0,
+           label="Bulk begins at (Å)", group="Interface"),
+    Option("color_by_phase", bool, False, "Color the particles by their phase.",
+           label="Color particles by phase", group="Output"),
+)  # fmt: skip
+COLOR_BY = Option("color_by", str, "nothing", "What the colors of the particles show.",
+                  choices=("nothing", "phase", "probability", "uncertainty"), label="Color particles by",
+                  group="Output")  # fmt: skip
+RESTORE = (
+    Option("column", str, "", "Particle property with the phases; empty for `phase` in any spelling.", "run",
+           label="Column (empty: phase)", group="Input", placeholder="phase"),
+    Option("color_by_phase", bool, False, "Color the particles by their phase.", "run",
+           label="Color particles by phase", group="Output"),
+)  # fmt: skip
 
 
-def _interface_vis() -> Any:
-    return OvitoObject(
-        SurfaceMeshVis, title="Phase interface", show_cap=False, surface_color=(0.93, 0.86, 0.56),
-        surface_transparency=0.4,
+def outputs(what: str) -> tuple[Option, ...]:
+    """The outputs that can be switched on and off; what : "Density" or "Score"."""
+    return (
+        Option("interface_mesh", bool, True, "Output the interface as a surface mesh.",
+               label="Interface as surface mesh", group="Output"),
+        Option("voxel_grid", bool, True, f"Output the {what.lower()} as a voxel grid.",
+               label=f"{what} as voxel grid", group="Output"),
+        Option("table_attributes", bool, False,
+               "Output the composition also as attributes, such as `PhaseSegmentation.rich.Fe_wt_percent`.",
+               label="Tables as attributes, too", group="Output"),
     )  # fmt: skip
 
 
@@ -63,46 +102,8 @@ class _PhaseOutput(AnalysisModifier):
             convert.put_rows(now.data, now.fields["composition"], self.prefix)
 
 
-class WeakPhaseLabels(_PhaseOutput):
+class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
     """Label every particle as rich or poor in a chosen species, or as part of the boundary.
-
-    Parameters
-    ----------
-    species : str, default "Fe"
-        Species whose density distinguishes the phases; several names separated by commas.
-    types : str, default ""
-        Names of the particle types 1, 2, ..., separated by commas (`"Fe,Mg,Si,O,N"`), for files
-        without element names. They replace the names in the file.
-    sigma : float, default 1.5 Å
-        Standard deviation of the Gaussian that smooths the density.
-    voxel : float or None, default None
-        Edge of a voxel, Å; None or 0 for half of sigma.
-    field : "number" or "mole-fraction", default "number"
-        Number density of the species (Å^-3), or its fraction of all atoms nearby.
-    threshold : "steepest", "two-means", "midpoint" or "number", default "steepest"
-        How the threshold of the density is chosen; "number" takes `threshold_value`.
-    threshold_value : float, default 0
-        The threshold, Å^-3 or mole fraction; used with `threshold="number"`.
-    phases : "auto" or "2", default "auto"
-        "auto" decides whether there are two phases at all; "2" always separates two.
-    at : "atom" or "voxel", default "atom"
-        Density at the particle self, or in its voxel (as in the paper).
-    keep : "all" or "largest", default "all"
-        Rich domains to keep: all of at least `min_volume`, or only the largest.
-    min_volume : float, default 200 Å^3
-        Smaller domains are ignored as noise.
-    boundary_width : float, default 0.68 Å
-        Particles within half of it from the interface are boundary.
-    bulk_distance : float, default 5 Å
-        Bulk begins at this distance from the interface.
-    color_by_phase : bool, default False
-        Color the particles by their phase.
-    interface_mesh : bool, default True
-        Output the interface as a surface mesh.
-    voxel_grid : bool, default True
-        Output the density as a voxel grid.
-    table_attributes : bool, default False
-        Output the composition of each phase also as attributes (`PhaseSegmentation.rich.Fe_wt_percent`).
 
     Outputs are the particle properties `Phase` (typed: 0 poor, 1 rich, 2 boundary), `Phase Density`,
     `Interface Distance` (Å, positive in the rich phase) and `Domain` (1 is the largest), the grid
@@ -113,28 +114,7 @@ class WeakPhaseLabels(_PhaseOutput):
     heading = "Weak phase labels"
     remedy = "choose larger voxels"
 
-    species = Str("Fe", label="Species (comma separated)", ovito_group="Species")
-    types = types_trait("Species", "Fe,Mg,Si,O,N")
-
-    sigma = Range(low=0.0, value=1.5, label="Sigma (Å)", ovito_group="Density")
-    voxel = Union(None, Float, label="Voxel (Å; none = sigma/2)", ovito_group="Density")
-    field = Enum("number", "mole-fraction", label="Field", ovito_group="Density")
-
-    threshold = Enum("steepest", "two-means", "midpoint", "number", **reads("Threshold", "Phases"))
-    threshold_value = Float(0.0, **reads("Number (Å⁻³ or mole fraction)", "Phases"))
-    phases = Enum("auto", "2", **reads("Number of phases", "Phases"))
-    at = Enum("atom", "voxel", **reads("Density at the", "Phases"))
-    keep = Enum("all", "largest", **reads("Domains kept", "Phases"))
-    min_volume = Range(low=0.0, value=200.0, **reads("Smallest domain (Å³)", "Phases"))
-
-    boundary_width = Range(low=0.0, value=0.68, **reads("Boundary width (Å)", "Interface"))
-    bulk_distance = Range(low=0.0, value=5.0, **reads("Bulk begins at (Å)", "Interface"))
-
-    color_by_phase = Bool(False, **reads("Color particles by phase", "Output"))
-    interface_mesh = Bool(True, **reads("Interface as surface mesh", "Output"))
-    voxel_grid = Bool(True, **reads("Density as voxel grid", "Output"))
-    table_attributes = Bool(False, **reads("Tables as attributes, too", "Output"))
-    interface_vis = _interface_vis()
+    interface_vis = INTERFACE_VIS
     grid_vis = OvitoObject(VoxelGridVis, title="Phase density", enabled=False)
 
     def job(self, now: Evaluation) -> Steps[Job]:
@@ -180,18 +160,10 @@ class WeakPhaseLabels(_PhaseOutput):
         return f"{self.species}, σ {self.sigma:g} Å"
 
 
-class PhaseSegmentation(_PhaseOutput, NetworkModifier, family="segmentation"):
+class PhaseSegmentation(
+    _PhaseOutput, NetworkModifier, family="segmentation", options=(COLOR_BY, *outputs("Score"))
+):
     """Find two liquids with a trained graph network: phase, probability and uncertainty of every particle.
-
-    Parameters
-    ----------
-    color_by : "nothing", "phase", "probability" or "uncertainty", default "nothing"
-    interface_mesh : bool, default True
-        Output the interface as a surface mesh.
-    voxel_grid : bool, default True
-        Output the score of the network as a voxel grid.
-    table_attributes : bool, default False
-        Output the composition of each phase also as attributes (`PhaseSegmentation.rich.Fe_wt_percent`).
 
     Outputs are those of `WeakPhaseLabels`, but for the particle properties `Phase Probability` (poor, rich,
     and boundary if learned) and `Phase Uncertainty` and the grid `phase-score`. The output of the network is
@@ -201,11 +173,7 @@ class PhaseSegmentation(_PhaseOutput, NetworkModifier, family="segmentation"):
     heading = "Phase segmentation"
     prefix, tables = "PhaseSegmentation.", "phase-"
 
-    color_by = Enum("nothing", "phase", "probability", "uncertainty", **reads("Color particles by", "Output"))
-    interface_mesh = Bool(True, **reads("Interface as surface mesh", "Output"))
-    voxel_grid = Bool(True, **reads("Score as voxel grid", "Output"))
-    table_attributes = Bool(False, **reads("Tables as attributes, too", "Output"))
-    interface_vis = _interface_vis()
+    interface_vis = INTERFACE_VIS
     grid_vis = OvitoObject(VoxelGridVis, title="Phase score", enabled=False)
 
     def color(self, now: Evaluation) -> None:
@@ -225,24 +193,13 @@ class PhaseSegmentation(_PhaseOutput, NetworkModifier, family="segmentation"):
         return f"{super().get_pipeline_short_info()}, p ≥ {self.threshold:g}"
 
 
-class RestorePhaseTypes(CheckedModifier):
+class RestorePhaseTypes(CheckedModifier, options=RESTORE):
     """Restore names and colors of phase labels that were read from a file.
 
-    Files store either the numbers or the names of the phases, and no colors: LAMMPS dumps and extended XYZ
-    written by `phaseseg` and ASE hold a number `phase`, extended XYZ written by OVITO a text `Phase`. The
-    column becomes the typed property `Phase` (0 poor, 1 rich, 2 boundary). Columns such as `phase_density`,
-    `interface_distance` and `domain` are renamed to the properties of `WeakPhaseLabels`.
-
-    Parameters
-    ----------
-    column : str, default ""
-        Particle property with the phases; empty for `phase` in any spelling.
-    color_by_phase : bool, default False
-        Color the particles by their phase.
+    Files store either the numbers or the names of the phases, and no colors. The column becomes the typed
+    property `Phase` (0 poor, 1 rich, 2 boundary); columns such as `phase_density`, `interface_distance` and
+    `domain` get the names of the properties of `WeakPhaseLabels`.
     """
-
-    column = Str("", label="Column (empty: phase)", ovito_group="Input", ovito_placeholder="phase")
-    color_by_phase = Bool(False, label="Color particles by phase", ovito_group="Output")
 
     def modify(self, data: Any, **_: Any) -> None:
         """Restore the types in `data`; called by OVITO."""

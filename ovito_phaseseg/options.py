@@ -1,0 +1,144 @@
+"""Parameters of modifiers: options become traits of OVITO, and entries of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovito.pipeline import ModifierInterface
+from ovito.traits import FilePath
+from traits.api import Bool, Enum, Float, Int, Range, Str, Union
+
+from phaseseg.checkpoint import SUFFIX, bundled_checkpoints
+from phaseseg.families import Family, Option, family_named
+
+
+def shown_options(family: Family, *parts: str) -> list[Option]:
+    """The options of a prediction that OVITO shows."""
+    return [option for option in family.options_of(*parts) if option.label]
+
+
+def all_options(family: str, options: Sequence[Option]) -> list[Option]:
+    """The parameters of the modifier of a family, and further ones."""
+    return [*(parameters_of(family_named(family)) if family else ()), *options]
+
+
+def parameters_of(family: Family) -> list[Option]:
+    """All parameters of the modifier of a family as options, in the order in which OVITO shows them."""
+    # The default comes first; it also stands for itself where nothing is bundled.
+    models = tuple(
+        name for name in dict.fromkeys([family.default, *bundled_checkpoints(family.name)]) if name
+    )
+    run, units = shown_options(family, "run"), tuple(dict.fromkeys([*family.units, "metal"]))
+    # The names of the types stand next to an option that names species, if there is one.
+    group = next((option.group for option in run if option.type is tuple), "Network")
+    return [
+        Option("model", str, models[0] if models else "", "Bundled checkpoint.", "run", models,
+               label="Checkpoint", group="Network"),
+        Option("model_file", Path, "", "Your own checkpoint file (`phaseseg train`), instead of `model`.",
+               "run", label="Own file (empty: the checkpoint above)", group="Network"),
+        Option("device", str, "auto", "Compiled loops (auto, cpu), torch on the processor, or a GPU.", "run",
+               ("auto", "cpu", "torch", "cuda"), label="Device", group="Network"),
+        *run,
+        types_of_file(group, "A,B" if "lj" in units else "Fe,Mg,Si,O,N"),
+        *([Option("units", str, units[0], "Units of the file, which must be those of the network.", "run",
+                  units, label="Units of the file", group=group)] if "lj" in units else []),
+        *shown_options(family, "read"),
+    ]  # fmt: skip
+
+
+def types_of_file(group: str, example: str) -> Option:
+    """The parameter with the names of the particle types."""
+    meaning = "Names of the particle types 1, 2, ..., separated by commas, instead of those of the file."
+    return Option(
+        "types",
+        tuple,
+        None,
+        meaning,
+        "run",
+        label="Names of types 1, 2, ...",
+        group=group,
+        placeholder=example,
+    )
+
+
+def documented(option: Option) -> str:
+    """The entry of an option in a docstring."""
+    kind = " or ".join(f'"{choice}"' for choice in option.choices)
+    kind = kind or ("str" if option.type in (tuple, Path) else option.type.__name__)
+    return f"    {option.name} : {kind}, default {option.default!r}\n        {option.help}\n"
+
+
+def trait_of(option: Option) -> Any:
+    """The trait of an option. OVITO keeps the output of the expensive half if one of part "read" changes."""
+    look: dict[str, Any] = {"label": option.label, "ovito_group": option.group}
+    if option.part == "read":
+        look["ovito_invalidate_cache"] = False
+    if option.placeholder:
+        look["ovito_placeholder"] = option.placeholder
+    if option.choices:
+        choices = list(option.choices) if option.default is not None else ["", *option.choices]
+        return Enum(option.default or "", choices, **look)
+    if option.type is Path:
+        files = [f"Checkpoints (*{SUFFIX})", "All files (*)"]
+        return FilePath(option.default, ovito_file_filter=files, **look)
+    if option.type in (str, tuple):
+        return Str(option.default or "", **look)
+    plain = {bool: Bool, int: Int, float: Float}[option.type]
+    if option.default is None:
+        return Union(None, plain, **look)
+    if option.low is None and option.high is None:
+        return plain(option.default, **look)
+    number: Any = option.type
+    ends = {name: getattr(option, name) for name in ("low", "high")}
+    bounds: dict[str, Any] = {name: number(end) for name, end in ends.items() if end is not None}
+    bounds |= {f"exclude_{name}": option.open for name in bounds}
+    return Range(value=number(option.default), **bounds, **look)
+
+
+class _WithOptions(type(ModifierInterface)):  # type: ignore[misc]
+    """Gives a class the parameters of a family, and further ones, as traits and in its documentation."""
+
+    @classmethod
+    def __prepare__(mcs, name: str, bases: Any, family: str = "", options: Any = ()) -> dict[str, Any]:
+        declared: dict[str, Any] = {}
+        if family:
+            found = family_named(family)
+            declared = {"family": found, "heading": found.title, "prefix": f"{name}.", "tables": f"{family}-"}
+            declared |= {"file_units": found.units[0]}
+        return declared | {option.name: trait_of(option) for option in all_options(family, options)}
+
+    def __new__(
+        mcs, name: str, bases: Any, namespace: dict[str, Any], family: str = "", options: Any = ()
+    ) -> Any:
+        if entries := "".join(map(documented, all_options(family, options))):
+            title, _, text = namespace.get("__doc__", f"{namespace.get('heading')}.").partition("\n\n")
+            namespace["__doc__"] = f"{title}\n\n    Parameters\n    ----------\n{entries}\n{text}"
+        return super().__new__(mcs, name, bases, namespace)
+
+
+class CheckedModifier(ModifierInterface, metaclass=_WithOptions):
+    """Refuses a misspelled keyword, which OVITO would silently accept as a new attribute.
+
+    `class MyModifier(CheckedModifier, options=[...])` has these options as parameters.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # a parameter; type checkers do not see traits
+
+    def __init__(self, **parameters: Any) -> None:
+        known = self.parameters()
+        looks = [name for name in self.trait_names() if name.endswith("_vis")]
+        unknown = [name for name in parameters if name not in known and name not in looks]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no parameter {', '.join(unknown)}; "
+                f"the parameters are {', '.join(known)}."
+            )
+        super().__init__(**parameters)
+
+    def parameters(self) -> list[str]:
+        """Names of the parameters, in the order in which OVITO shows them."""
+        return [name for name in self.trait_names() if self.trait(name).label]
