@@ -115,7 +115,7 @@ def in_thread(work: Callable[[Progress], T], low: float, high: float) -> Steps[T
     def progress(fraction: float, text: str = "") -> None:
         nonlocal latest
         if stopped.is_set():
-            raise InterruptedError("The analysis was canceled.")
+            raise KeyboardInterrupt  # no handler of errors in a family keeps it
         latest = max(latest[0], min(fraction, 1.0)), text
 
     shown = ""

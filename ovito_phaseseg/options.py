@@ -27,9 +27,7 @@ def all_options(family: str, options: Sequence[Option]) -> list[Option]:
 def parameters_of(family: Family) -> list[Option]:
     """All parameters of the modifier of a family as options, in the order in which OVITO shows them."""
     # The default comes first; it also stands for itself where nothing is bundled.
-    models = tuple(
-        name for name in dict.fromkeys([family.default, *bundled_checkpoints(family.name)]) if name
-    )
+    models = tuple(filter(None, dict.fromkeys([family.default, *bundled_checkpoints(family.name)])))
     run, units = shown_options(family, "run"), tuple(dict.fromkeys([*family.units, "metal"]))
     # The names of the types stand next to an option that names species, if there is one.
     group = next((option.group for option in run if option.type is tuple), "Network")
@@ -51,16 +49,8 @@ def parameters_of(family: Family) -> list[Option]:
 def types_of_file(group: str, example: str) -> Option:
     """The parameter with the names of the particle types."""
     meaning = "Names of the particle types 1, 2, ..., separated by commas, instead of those of the file."
-    return Option(
-        "types",
-        tuple,
-        None,
-        meaning,
-        "run",
-        label="Names of types 1, 2, ...",
-        group=group,
-        placeholder=example,
-    )
+    look = {"label": "Names of types 1, 2, ...", "group": group, "placeholder": example}
+    return Option("types", tuple, None, meaning, "run", **look)
 
 
 def documented(option: Option) -> str:
