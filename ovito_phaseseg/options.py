@@ -49,7 +49,7 @@ def parameters_of(family: Family) -> list[Option]:
 def types_of_file(group: str, example: str) -> Option:
     """The parameter with the names of the particle types."""
     meaning = "Names of the particle types 1, 2, ..., separated by commas, instead of those of the file."
-    look = {"label": "Names of types 1, 2, ...", "group": group, "placeholder": example}
+    look: dict[str, Any] = {"label": "Names of types 1, 2, ...", "group": group, "placeholder": example}
     return Option("types", tuple, None, meaning, "run", **look)
 
 
