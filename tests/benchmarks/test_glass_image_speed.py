@@ -16,8 +16,8 @@ import pytest
 import naive
 from benchmarks.measure import MACHINE, cpu_time, scaled
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.image_inference import image_logits
 from phaseseg.families.liquid_glass.images import Plane, Style, draw, render, turned
+from phaseseg.families.liquid_glass.inference import image_logits
 from phaseseg.families.liquid_glass.settings import IMAGE_RECIPE, GlassConfig
 
 NETWORKS = scaled(
@@ -68,7 +68,7 @@ def test_pictures():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network(name):
     torch = pytest.importorskip("torch")
-    from phaseseg.families.liquid_glass.image_network import ImageNetwork
+    from phaseseg.families.liquid_glass.network import ImageNetwork
 
     torch.set_num_threads(1)
     config = GlassConfig(**NETWORKS[name])

@@ -19,12 +19,12 @@ import torch
 from torch import nn
 
 from benchmarks.measure import scaled
-from phaseseg.families.segmentation.fit import SegmentationNetwork
 from phaseseg.families.segmentation.inference import node_features
+from phaseseg.families.segmentation.network import SegmentationNetwork
 from phaseseg.families.segmentation.settings import RECIPE, NetworkConfig, Scaling
 from phaseseg.io import read_frames
 from phaseseg.neighbors import neighbor_graph
-from phaseseg.nn.layers import Neighbors
+from phaseseg.nn.ops import Neighbors
 
 SPECIES = ("Fe", "Mg", "Si", "O", "N")
 N_FRAMES, BATCH, PYG_STEPS, ROUNDS = scaled((4, 2, 1, 1), (200, 10, 1, 3))

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from phaseseg.families.segmentation.fit import SegmentationNetwork
+from phaseseg.families.segmentation.network import SegmentationNetwork
 from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.neighbors import neighbor_graph
-from phaseseg.nn import layers
-from phaseseg.nn.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
+from phaseseg.nn import attention, ops
+from phaseseg.nn.layers import GraphAttention, GraphConv, GraphConvolution
+from phaseseg.nn.ops import Neighbors
 
 RELATIVE = 1e-5  # of the largest number, as float32 allows; PyG itself is no closer to float64
 
@@ -37,6 +38,14 @@ def graphs(small):
 @pytest.fixture(scope="module")
 def neighbors(graphs):
     return Neighbors.join([Neighbors(graph.indptr, graph.neighbors) for graph in graphs])
+
+
+@pytest.fixture(params=["compiled", "torch", "torch in chunks"])
+def edges(request, neighbors, monkeypatch):
+    """The neighbors as compiled loops take them, and as plain torch does, of some hundred edges at a time."""
+    if request.param == "torch in chunks":
+        monkeypatch.setattr(ops, "CHUNK", 20000)
+    return neighbors if request.param == "compiled" else neighbors.to("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +101,11 @@ SHAPES = [("gat", 10, 4, 32), ("gat", 20, 4, 8), ("gat", 3, 1, 5), ("gat", 7, 3,
 
 
 @pytest.mark.parametrize(("kind", "inputs", "heads", "channels"), SHAPES)
-def test_values_and_gradients_are_those_of_pyg(neighbors, edge_index, kind, inputs, heads, channels):
+def test_values_and_gradients_are_those_of_pyg(edges, edge_index, kind, inputs, heads, channels):
     torch.manual_seed(3)
     ours, theirs, same = pairs(kind, inputs, heads, channels)
-    x = torch.randn(neighbors.n_atoms, inputs)
-    found, found_x = gradients(ours, x, neighbors)
+    x = torch.randn(edges.n_atoms, inputs)
+    found, found_x = gradients(ours, x, edges)
     # In float64: PyG's float32 is off by as much as ours.
     theirs = theirs.double()
     expected, expected_x = gradients(theirs, x.double(), edge_index)
@@ -109,11 +118,11 @@ def test_values_and_gradients_are_those_of_pyg(neighbors, edge_index, kind, inpu
 
 @pytest.mark.parametrize("kind", ["gat", "gcn", "graphconv"])
 @pytest.mark.parametrize("inputs", [3, 9])
-def test_double_precision(neighbors, edge_index, kind, inputs):
+def test_double_precision(edges, edge_index, kind, inputs):
     torch.manual_seed(4)
     ours, theirs, _ = pairs(kind, inputs, 2 if kind == "gat" else 1, 4)
-    x = torch.randn(neighbors.n_atoms, inputs, dtype=torch.float64)
-    found = gradients(ours.double(), x, neighbors)
+    x = torch.randn(edges.n_atoms, inputs, dtype=torch.float64)
+    found = gradients(ours.double(), x, edges)
     expected = gradients(theirs.double(), x, edge_index)
     close(found[0], expected[0], 1e-11)
     close(found[1], expected[1], 1e-11)
@@ -133,16 +142,16 @@ def test_gradients_are_differences(kind):
 
 @pytest.mark.parametrize("inputs", [4, 40])
 @pytest.mark.parametrize("size", [30.0, 300.0])
-def test_attention_over_a_large_range(neighbors, edge_index, inputs, size):
+def test_attention_over_a_large_range(edges, edge_index, inputs, size):
     """Scores so far apart that their exponentials leave float32."""
     torch.manual_seed(6)
     ours, theirs, _ = pairs("gat", inputs, 2, 8)
     with torch.no_grad():
-        x = torch.randn(neighbors.n_atoms, inputs)
+        x = torch.randn(edges.n_atoms, inputs)
         x *= size / (x @ ours.weight[:8].T @ ours.attention_source[0]).abs().max()
         spread = np.ptp((x @ ours.weight[:8].T @ ours.attention_source[0]).numpy())
-    assert (spread > layers.SINGLE_SPREAD) == (size > 100)
-    found = gradients(ours, x, neighbors)
+    assert (spread > attention.SINGLE_SPREAD) == (size > 100)
+    found = gradients(ours, x, edges)
     expected = gradients(theirs.double(), x.double(), edge_index)
     assert torch.isfinite(found[0]).all() and torch.isfinite(found[1]).all()
     # The scores themselves are float32 numbers of this size.
@@ -152,11 +161,11 @@ def test_attention_over_a_large_range(neighbors, edge_index, inputs, size):
 def test_registers_and_plain_loops_agree(neighbors):
     rng = np.random.default_rng(7)
     n = neighbors.n_atoms
-    table = layers._factors(*(rng.normal(size=(n, 3)).astype(np.float32) for _ in range(2)), 0.2)
+    table = attention._factors(*(rng.normal(size=(n, 3)).astype(np.float32) for _ in range(2)), 0.2)
     for rows in (rng.normal(size=(n, 3, 11)), rng.normal(size=(n, 1, 11))):
         factor = np.ones((n, 3)) if rows.shape[1] == 1 else rng.normal(size=(n, 3))
-        single = layers._sums(neighbors, rows.astype(np.float32), factor.astype(np.float32), table, 0.2)
-        double = layers._sums(neighbors, rows, factor, table.astype(np.float64), 0.2)
+        single = attention._sums(neighbors, rows.astype(np.float32), factor.astype(np.float32), table, 0.2)
+        double = attention._sums(neighbors, rows, factor, table.astype(np.float64), 0.2)
         for found, expected in zip(single, double, strict=True):
             assert found.dtype == np.float32
             assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
@@ -178,10 +187,11 @@ def test_a_batch_is_its_frames(graphs, neighbors):
 def test_an_atom_without_neighbors():
     alone = Neighbors(np.array([0, 0]), np.zeros(0, dtype=np.int32))
     x = torch.randn(1, 3)
-    attention, convolution, conv = GraphAttention(3, 2, 4), GraphConvolution(3, 4), GraphConv(3, 4)
-    assert torch.allclose(attention(x, alone), x @ attention.weight.T, atol=1e-6)
-    assert torch.allclose(convolution(x, alone), x @ convolution.weight.T, atol=1e-6)
-    assert torch.allclose(conv(x, alone), x @ conv.weight_self.T + conv.bias, atol=1e-6)
+    attended, convolution, conv = GraphAttention(3, 2, 4), GraphConvolution(3, 4), GraphConv(3, 4)
+    for edges in (alone, alone.to("cpu")):
+        assert torch.allclose(attended(x, edges), x @ attended.weight.T, atol=1e-6)
+        assert torch.allclose(convolution(x, edges), x @ convolution.weight.T, atol=1e-6)
+        assert torch.allclose(conv(x, edges), x @ conv.weight_self.T + conv.bias, atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["gat", "gcn", "graphconv"])

@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import naive
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.image_inference import image_logits
 from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, render, turned
+from phaseseg.families.liquid_glass.inference import image_logits
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.testing import ROUNDING, permuted, repeated, translated, wrapped_elsewhere
 
@@ -213,7 +213,7 @@ def one_thread():
 def trained_a_little(config, seed=0):
     """A network in PyTorch whose running statistics and biases are not those it started with."""
     torch = pytest.importorskip("torch")
-    from phaseseg.families.liquid_glass.image_network import ImageNetwork
+    from phaseseg.families.liquid_glass.network import ImageNetwork
 
     torch.manual_seed(seed)
     network = ImageNetwork(config)
@@ -279,7 +279,7 @@ def test_the_published_network():
 
 def test_normalization_of_a_batch_and_of_what_was_seen():
     torch = pytest.importorskip("torch")
-    from phaseseg.families.liquid_glass.image_network import Normalization
+    from phaseseg.families.liquid_glass.network import Normalization
 
     for shape in ((50, 4), (6, 4, 7, 5)):
         layer = Normalization(4)
@@ -310,7 +310,7 @@ def test_learns_order_from_disorder():
             images[k] = draw(plane, rng.random((1, 2)) * 10, 50, style)[0]
         return torch.from_numpy(images), torch.arange(n) % 2.0
 
-    from phaseseg.families.liquid_glass.image_network import ImageNetwork
+    from phaseseg.families.liquid_glass.network import ImageNetwork
 
     torch.manual_seed(0)
     network = ImageNetwork(config)

@@ -19,8 +19,9 @@ from phaseseg.families.liquid_glass.crops import (
     graph_of,
     window_graphs,
 )
-from phaseseg.families.liquid_glass.network import GlassNetwork, glass_loss
+from phaseseg.families.liquid_glass.network import GlassNetwork, GraphTensors, glass_loss
 from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.nn import ops
 
 ROUNDING = {"rtol": 1e-9, "atol": 1e-10}
 SINGLE = {"rtol": 1e-4, "atol": 1e-5}
@@ -136,6 +137,24 @@ def test_gradients_are_those_of_the_twin(config):
         expected = (ends[0] - ends[1]) / 2e-6
         found = float((parameter.grad.numpy() * direction).sum())
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-7), name
+
+
+@pytest.mark.parametrize("chunk", [1 << 26, 300])
+@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+def test_plain_torch_has_the_values_and_gradients_of_the_compiled_loops(config, chunk, monkeypatch):
+    """What runs on a GPU, on the processor; all edges at once, and some at a time."""
+    monkeypatch.setattr(ops, "CHUNK", chunk)
+    graphs = window_graphs(windows_of(config, np.random.default_rng(1)), config)
+    glass = np.array([True, False, True])
+    found = []
+    for given in (graphs, GraphTensors.of(graphs, torch.device("cpu"))):
+        net = network(config)
+        answer = net(given)
+        glass_loss(answer, glass, graphs.starts).backward()
+        values = [part for part in answer if part is not None]
+        found.append([part.detach() for part in values] + [weight.grad for weight in net.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, **ROUNDING)
 
 
 @pytest.mark.parametrize(("edge", "k"), [(7.0, 2), (2.1, 3), (1.5, 5)])

@@ -15,9 +15,8 @@ from phaseseg import Frame, load_model, map_frames, predict
 from phaseseg.checkpoint import CheckpointError, save_checkpoint
 from phaseseg.families.liquid_glass.attention import trough
 from phaseseg.families.liquid_glass.crops import graph_of
-from phaseseg.families.liquid_glass.image_inference import image_logits
 from phaseseg.families.liquid_glass.images import Plane, Style, draw
-from phaseseg.families.liquid_glass.inference import Network
+from phaseseg.families.liquid_glass.inference import Network, image_logits
 from phaseseg.families.liquid_glass.model import GlassModel
 from phaseseg.families.liquid_glass.structural_metrics import graph_counts
 from phaseseg.fields import Bonds

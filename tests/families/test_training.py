@@ -14,12 +14,13 @@ from phaseseg import training
 from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.segmentation import fit as fitting
-from phaseseg.families.segmentation.fit import BOUND, SegmentationNetwork, fit_segmentation
+from phaseseg.families.segmentation.fit import BOUND, fit_segmentation
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, pooled_threshold
+from phaseseg.families.segmentation.network import SegmentationNetwork
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.settings import RECIPE_RULE, TRAINING, NetworkConfig, Scaling
 from phaseseg.io import read_frames
-from phaseseg.nn.layers import Neighbors
+from phaseseg.nn.ops import Neighbors
 from phaseseg.training import Settings, Task, train_members, validation_block, validation_runs
 from phaseseg.training.runs import frame_digest
 

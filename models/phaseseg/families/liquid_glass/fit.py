@@ -26,9 +26,8 @@ from phaseseg.families.liquid_glass.crops import (
     graph_of,
     window_graphs,
 )
-from phaseseg.families.liquid_glass.image_network import ImageNetwork
 from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
-from phaseseg.families.liquid_glass.network import GlassNetwork, glass_loss
+from phaseseg.families.liquid_glass.network import GlassNetwork, ImageNetwork, glass_loss
 from phaseseg.families.liquid_glass.settings import (
     FOLDS,
     HELD_WINDOWS,
@@ -41,6 +40,7 @@ from phaseseg.families.liquid_glass.settings import (
 )
 from phaseseg.frame import Frame, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
+from phaseseg.nn.ensemble import loaded
 from phaseseg.nn.model import member_weights
 from phaseseg.specs import Progress
 from phaseseg.training.card import training_card, value_range
@@ -324,9 +324,7 @@ class Problem:
         return np.array(found), self.glass[chosen]
 
     def _network(self, weights: Mapping[str, NDArray[np.float32]]) -> nn.Module:
-        network = self.views.build().eval()
-        network.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in weights.items()})
-        return network
+        return loaded(self.views.build(), weights)
 
 
 # -------------------------------------------------------------------------------------------- fit

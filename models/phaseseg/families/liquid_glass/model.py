@@ -20,7 +20,7 @@ from phaseseg.families.liquid_glass.attention import (
 )
 from phaseseg.families.liquid_glass.crops import graph_of
 from phaseseg.families.liquid_glass.images import Plane, Style, draw
-from phaseseg.families.liquid_glass.inference import GlassOutput, Network
+from phaseseg.families.liquid_glass.inference import GlassOutput, Network, image_logits
 from phaseseg.families.liquid_glass.rules import GlassRule
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.fields import Bonds, Fields, Message
@@ -152,14 +152,12 @@ class GlassModel(NetworkModel):
         images = self.config.architecture == "cnn"
         if kind == "cpu":
             return self._image_logits if images else Network(self.config, self.members)
-        from phaseseg.families.liquid_glass.torch_inference import TorchImages, TorchNetwork
+        from phaseseg.families.liquid_glass.network import TorchImages, TorchNetwork
 
         made = TorchImages if images else TorchNetwork
         return made(self.config, self.members, device="cuda" if kind == "cuda" else "cpu")
 
     def _image_logits(self, images: Floats) -> Floats:
-        from phaseseg.families.liquid_glass.image_inference import image_logits
-
         return np.stack([image_logits(weights, images, self.config) for weights in self.members])
 
     def _probabilities(self, logits: Floats) -> Floats:

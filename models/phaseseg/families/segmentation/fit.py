@@ -27,6 +27,7 @@ from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.density import density_field
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, pooled_threshold
+from phaseseg.families.segmentation.network import SegmentationNetwork
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 from phaseseg.families.segmentation.settings import (
     RECIPE,
@@ -39,8 +40,9 @@ from phaseseg.families.segmentation.settings import (
 from phaseseg.frame import Frame, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
 from phaseseg.neighbors import neighbor_graph
-from phaseseg.nn.layers import GraphAttention, GraphConv, GraphConvolution, Neighbors
+from phaseseg.nn.ensemble import loaded
 from phaseseg.nn.model import member_weights
+from phaseseg.nn.ops import Neighbors
 from phaseseg.specs import Progress
 from phaseseg.training.card import training_card, value_range
 from phaseseg.training.curves import Member
@@ -74,42 +76,6 @@ do not agree better.
 
 _LINE_WITHIN = 1.5  # Å: where the logit is compared with the distance
 _LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other labels
-
-
-# ---------------------------------------------------------------------------------------- network
-
-
-class SegmentationNetwork(nn.Module):
-    """The network of a configuration in PyTorch; its state has the names of `config.weight_shapes()`."""
-
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        self.config = config
-        for number, (inputs, heads, channels) in enumerate(config.layer_shapes, start=1):
-            layer: nn.Module
-            if config.architecture == "gat":
-                layer = GraphAttention(inputs, heads, channels)
-            elif config.architecture == "gcn":
-                layer = GraphConvolution(inputs, channels)
-            else:
-                layer = GraphConv(inputs, channels)
-            self.add_module(f"layer{number}", layer)
-        if config.readout:
-            width = config.n_features + sum(heads * channels for _, heads, channels in config.layer_shapes)
-            self.readout1 = nn.Linear(width, config.readout)
-            self.readout2 = nn.Linear(config.readout, config.outputs)
-
-    def forward(self, x: Tensor, neighbors: Neighbors) -> Tensor:
-        """Logits (n_atoms, outputs) of scaled features (n_atoms, F)."""
-        seen = [x]
-        for number in range(1, self.config.layers + 1):
-            x = self.get_submodule(f"layer{number}")(x, neighbors)
-            if self.config.readout or number < self.config.layers:
-                x = torch.relu(x)
-            seen.append(x)
-        if self.config.readout:
-            x = self.readout2(torch.relu(self.readout1(torch.cat(seen, dim=1))))
-        return x
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -371,7 +337,7 @@ def _batch(frames: Sequence[tuple[Tensor, Tensor, Neighbors]]) -> _Batch:
 
 def _logits(network: nn.Module, member: Member, batches: Sequence[_Batch]) -> NDArray[np.float64]:
     """(n_atoms,) u = z1 - z0 of one member over all batches."""
-    network.load_state_dict({name: torch.from_numpy(values) for name, values in member.weights.items()})
+    loaded(network, member.weights)
     with torch.no_grad():
         outputs = [network(batch.x, batch.neighbors) for batch in batches]
     return np.concatenate([(z[:, 1] - z[:, 0]).numpy().astype(np.float64) for z in outputs])

@@ -233,7 +233,7 @@ class SegmentationModel(NetworkModel):
             from phaseseg.families.segmentation.inference import Network
 
             return Network(self.config, self.scaling, self.members)
-        from phaseseg.families.segmentation.torch_inference import TorchNetwork
+        from phaseseg.families.segmentation.network import TorchNetwork
 
         return TorchNetwork(
             self.config, self.scaling, self.members, device="cuda" if kind == "cuda" else "cpu"

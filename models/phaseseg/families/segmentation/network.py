@@ -1,0 +1,81 @@
+"""The segmentation network in PyTorch, for training and for inference on GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from phaseseg.families.segmentation.inference import NetworkOutput, node_features
+from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
+from phaseseg.frame import Frame
+from phaseseg.neighbors import neighbor_graph
+from phaseseg.nn.ensemble import Ensemble
+from phaseseg.nn.layers import Edges, GraphAttention, GraphConv, GraphConvolution
+from phaseseg.nn.ops import Neighbors, tensor_of
+
+
+class SegmentationNetwork(nn.Module):
+    """The network of a configuration in PyTorch; its state has the names of `config.weight_shapes()`."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        for number, (inputs, heads, channels) in enumerate(config.layer_shapes, start=1):
+            layer: nn.Module
+            if config.architecture == "gat":
+                layer = GraphAttention(inputs, heads, channels)
+            elif config.architecture == "gcn":
+                layer = GraphConvolution(inputs, channels)
+            else:
+                layer = GraphConv(inputs, channels)
+            self.add_module(f"layer{number}", layer)
+        if config.readout:
+            width = config.n_features + sum(heads * channels for _, heads, channels in config.layer_shapes)
+            self.readout1 = nn.Linear(width, config.readout)
+            self.readout2 = nn.Linear(config.readout, config.outputs)
+
+    def forward(self, x: Tensor, neighbors: Edges) -> Tensor:
+        """Logits (n_atoms, outputs) of scaled features (n_atoms, F)."""
+        seen = [x]
+        for number in range(1, self.config.layers + 1):
+            x = self.get_submodule(f"layer{number}")(x, neighbors)
+            if self.config.readout or number < self.config.layers:
+                x = torch.relu(x)
+            seen.append(x)
+        if self.config.readout:
+            x = self.readout2(torch.relu(self.readout1(torch.cat(seen, dim=1))))
+        return x
+
+
+class TorchNetwork(Ensemble):
+    """An ensemble of networks in torch; called as `inference.Network`.
+
+    Neighbors and features are those of the compiled loops, made on the processor. The layers run on the
+    device, over the edges of the neighbor list, some million at a time.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        scaling: Scaling,
+        members: Sequence[Mapping[str, NDArray[Any]]],
+        *,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(lambda: SegmentationNetwork(config), config, members, device=device)
+        self.config, self.scaling = config, scaling
+
+    def __call__(self, frame: Frame, codes: NDArray[np.integer[Any]]) -> NetworkOutput:
+        """Logits of all members, and how far the features lie from those of the training data."""
+        raw = node_features(frame, codes, self.config)
+        graph = neighbor_graph(frame, cutoff=self.config.cutoff)
+        edges = Neighbors(graph.indptr, graph.neighbors).to(self.device)
+        x = tensor_of(self.scaling.apply(raw), self.device)
+        logits = torch.stack(self.outputs(x, edges)).cpu().numpy()
+        outside = ((raw < self.scaling.low) | (raw > self.scaling.high)).sum(axis=0)
+        return NetworkOutput(logits, outside, raw.min(axis=0), raw.max(axis=0))

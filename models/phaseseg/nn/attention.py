@@ -1,0 +1,265 @@
+"""Attention over the neighbors of an atom, and over the edges of a graph; values and gradients.
+
+Compiled loops serve the processor. What makes them fast is exact: exp(leaky(s_j + d_i)) is the greater of two
+products of numbers known per atom, so that no edge needs an exponential; and since a list of neighbors within
+a cutoff is symmetric, the backward pass is the same kind of sum as the forward pass. Elsewhere plain torch
+takes some million edges at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import WIDTH
+
+if TYPE_CHECKING:
+    from phaseseg.nn.ops import EdgeTensors, Neighbors
+
+# Beyond this spread of the attention's source terms float32 exponentials underflow, and the tables of the
+# per-atom factors are kept in float64.
+SINGLE_SPREAD = 80.0
+
+# Kernels ------------------------------------------------------------------------------------------
+
+
+@jit
+def _attention_sums(indptr, neighbors, rows, table, out):
+    """Weighted sums over j in N(i) + i: out[i, 0, h] of all, out[i, 1, h] of those above the kink.
+
+    table : (n, 4, heads), [e, t, f, u]; the weight of j for i is max(e_j t_i, f_j u_i), and above the kink
+    is where the first is the greater. rows : (n, heads, width)
+    """
+    heads, width = out.shape[2], out.shape[3]
+    for i in range(out.shape[0]):
+        sums = out[i]
+        sums[:] = 0
+        begin = indptr[i] - 1
+        for e in range(begin, indptr[i + 1]):
+            j = i if e == begin else neighbors[e]
+            for h in range(heads):
+                a, b = table[j, 0, h] * table[i, 1, h], table[j, 2, h] * table[i, 3, h]
+                row = rows[j, h]
+                weight = max(a, b)
+                for c in range(width):
+                    sums[0, h, c] += weight * row[c]
+                if a > b:
+                    for c in range(width):
+                        sums[1, h, c] += weight * row[c]
+
+
+@intrinsic
+def _two_sums(typingctx, hits, n, rows, stride, table, own, out, at, heads, blocks, channels):
+    """What `_attention_sums` gives for one atom, `own`, in registers of sixteen float32.
+
+    hits : the n atoms of N(i) + i, int32; rows : flat float32, a row of `blocks` registers for each atom,
+    `stride` apart; table : flat float32, heads rounded up to a power of two; out : flat float32, from
+    `at` on the registers of all, then those of the sums above the kink
+    heads, blocks, channels : tuples whose *length* counts, so that a kernel is compiled for each
+        no channels: every head sums the whole row, one head after the other
+        else: each head sums its own channels; behind those of the last, one more number for every head
+    """
+    n_heads, n_blocks, n_channels = heads.count, blocks.count, channels.count
+    padded = 1 << max(n_heads - 1, 0).bit_length()
+    vector, short = ir.VectorType(ir.FloatType(), WIDTH), ir.VectorType(ir.FloatType(), padded)
+    word, index = ir.IntType(64), ir.VectorType(ir.IntType(32), WIDTH)
+
+    def head_of(lane):
+        last = n_heads * n_channels
+        return lane // n_channels if lane < last else lane - last if lane < last + n_heads else 0
+
+    if n_channels:
+        parts = [(b, [head_of(WIDTH * b + lane) for lane in range(WIDTH)]) for b in range(n_blocks)]
+    else:
+        parts = [(b, [h] * WIDTH) for h in range(n_heads) for b in range(n_blocks)]
+
+    def codegen(context, builder, sig, args):
+        flags = ("contract", "reassoc", "nsz")
+        data = {k: context.make_array(sig.args[k])(context, builder, args[k]).data for k in (0, 2, 4, 6)}
+        n, stride, own, at = (args[k] for k in (1, 3, 5, 7))
+
+        def address(array, place, kind):
+            return builder.bitcast(builder.gep(data[array], [place]), kind.as_pointer())
+
+        def factors(atom, part):
+            place = builder.add(builder.mul(atom, word(4 * padded)), word(part * padded))
+            return builder.load(address(4, place, short), align=4)
+
+        sums = [[cgutils.alloca_once_value(builder, vector(None)) for _ in parts] for _ in range(2)]
+        for place in sums[0] + sums[1]:
+            builder.store(vector(None), place)
+        t, u = factors(own, 1), factors(own, 3)
+        with cgutils.for_range(builder, n, intp=word) as loop:
+            atom = builder.sext(builder.load(builder.gep(data[0], [loop.index])), word)
+            a = builder.fmul(factors(atom, 0), t, flags=flags)
+            b = builder.fmul(factors(atom, 2), u, flags=flags)
+            above = builder.fcmp_ordered(">", a, b)
+            weights = builder.select(above, a, b), builder.select(above, a, short(None))
+            start = builder.mul(atom, stride)
+            row = [
+                builder.load(address(2, builder.add(start, word(WIDTH * k)), vector), align=4)
+                for k in range(n_blocks)
+            ]
+            for weight, places in zip(weights, sums, strict=True):
+                for place, (block, chosen) in zip(places, parts, strict=True):
+                    lanes = builder.shuffle_vector(weight, weight, index(chosen))
+                    term = builder.fmul(lanes, row[block], flags=flags)
+                    builder.store(builder.fadd(builder.load(place), term, flags=flags), place)
+        for k, place in enumerate(sums[0] + sums[1]):
+            target = address(6, builder.add(at, word(WIDTH * k)), vector)
+            builder.store(builder.load(place), target, align=4)
+        return context.get_dummy_value()
+
+    kinds = hits, types.int64, rows, types.int64, table, types.int64, out, types.int64
+    return types.void(*kinds, heads, blocks, channels), codegen
+
+
+@jit
+def _attention_sums_in_registers(indptr, neighbors, rows, table, out, heads, blocks, channels):
+    """`_attention_sums` in float32: flat arrays, whose rows are those of `_two_sums`."""
+    n_atoms = indptr.size - 1
+    degree = 0
+    for i in range(n_atoms):
+        degree = max(degree, indptr[i + 1] - indptr[i])
+    hits = np.empty(degree + 1, dtype=np.int32)
+    stride, step = rows.size // max(n_atoms, 1), out.size // max(n_atoms, 1)
+    for i in range(n_atoms):
+        n = indptr[i + 1] - indptr[i]
+        hits[0] = i
+        for k in range(n):
+            hits[k + 1] = neighbors[indptr[i] + k]
+        _two_sums(hits, n + 1, rows, stride, table, i, out, i * step, heads, blocks, channels)
+
+
+# Functions ----------------------------------------------------------------------------------------
+
+
+class Attention(torch.autograd.Function):
+    """out[i, h] = sum over j in N(i) + i of alpha_ij values[j, h], alpha = softmax of leaky(s_j + d_i).
+
+    The rectifier's derivative is 1 above its kink and `slope` below. Gradients follow from sums over the
+    neighbors, of all and of those above the kink, of the values and of the gradients: no edge needs one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, s: Tensor, d: Tensor, neighbors: Neighbors, slope: float) -> Tensor:
+        rows = values.detach().contiguous().numpy()
+        table = _factors(s.detach().numpy(), d.detach().numpy(), slope)
+        ones = np.ones(s.shape, dtype=rows.dtype)
+        sums, norm, sloped_sums, sloped_norm = _sums(neighbors, rows, ones, table, slope)
+        out = sums / norm[:, :, None]
+        rest = (sloped_sums - sloped_norm[:, :, None] * out) / norm[:, :, None]
+        ctx.state = (rows, table, norm, out, rest, neighbors, slope)
+        return torch.from_numpy(out.astype(rows.dtype, copy=False))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        rows, table, norm, out, rest, neighbors, slope = ctx.state
+        gradient = gradients[0].contiguous().numpy()
+        d_d = np.einsum("nhc,nhc->nh", gradient, rest)
+        projection = np.einsum("nhc,nhc->nh", gradient, out)
+        # Neighbors and center change places: the list is symmetric.
+        swapped = table[:, [1, 0, 3, 2]]
+        swapped[:, 0::2] /= norm[:, None, :]
+        d_values, _, sloped, sloped_projection = _sums(neighbors, gradient, projection, swapped, slope)
+        d_s = np.einsum("nhc,nhc->nh", sloped, np.broadcast_to(rows, sloped.shape)) - sloped_projection
+        if rows.shape[1] < d_values.shape[1]:
+            d_values = d_values.sum(axis=1, keepdims=True)
+        values, s, d = (torch.from_numpy(g.astype(rows.dtype, copy=False)) for g in (d_values, d_s, d_d))
+        return values, s, d, None, None
+
+
+def _sums(
+    neighbors: Neighbors, rows: NDArray[Any], factor: NDArray[Any], table: NDArray[Any], slope: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Weighted sums over N(i) + i of rows (n, heads, width) and of factor (n, heads); both with slope.
+
+    rows : (n, heads or 1, width); where one serves all heads, the factors of all heads must be the same.
+    The sums are of the type of the table.
+    """
+    n, heads, width, shared = len(rows), table.shape[2], rows.shape[2], rows.shape[1] < table.shape[2]
+    kind = table.dtype
+    if kind == rows.dtype == np.float32:
+        n_numbers = width + 1 if shared else heads * (width + 1)
+        n_blocks = -(-n_numbers // WIDTH)
+        packed = np.zeros((n, n_blocks * WIDTH), dtype=kind)
+        n_values = rows.shape[1] * width
+        packed[:, :n_values] = rows.reshape(n, n_values)
+        packed[:, n_values:n_numbers] = factor[:, :1] if shared else factor
+        padded = np.zeros((n, 4, 1 << (heads - 1).bit_length()), dtype=kind)
+        padded[:, :, :heads] = table
+        out = np.empty((n, 2, (heads if shared else 1) * n_blocks * WIDTH), dtype=kind)
+        _attention_sums_in_registers(
+            neighbors.indptr, neighbors.neighbors, packed.ravel(), padded.ravel(), out.ravel(), (0,) * heads,
+            (0,) * n_blocks, () if shared else (0,) * width,
+        )  # fmt: skip
+        if shared:
+            out = out.reshape(n, 2, heads, -1)
+            sums, totals = out[..., :width], out[..., width]
+        else:
+            sums = out[..., : heads * width].reshape(n, 2, heads, width)
+            totals = out[..., heads * width : n_numbers]
+    else:
+        every = np.broadcast_to(rows, (n, heads, width))
+        own = np.concatenate([every, factor[:, :, None]], axis=2).astype(kind)
+        out = np.empty((n, 2, heads, width + 1), dtype=kind)
+        _attention_sums(neighbors.indptr, neighbors.neighbors, own, table, out)
+        sums, totals = out[..., :width], out[..., width]
+    down, up = kind.type(slope), kind.type(1 - slope)
+    sloped, sloped_totals = (down * part[:, 0] + up * part[:, 1] for part in (sums, totals))
+    return sums[:, 0], totals[:, 0], sloped, sloped_totals
+
+
+def _factors(s: NDArray[Any], d: NDArray[Any], slope: float) -> NDArray[Any]:
+    """(n, 4, heads), [e, t, f, u]: e_j t_i is exp(s_j + d_i) and f_j u_i its power `slope`.
+
+    The greater of the two is the weight of j for i, up to a factor that depends on i alone and by which
+    every weight is at most 1. e_j = exp(s_j - max s), t_i goes with it; f and u are those of the other.
+    """
+    top = s.max(axis=0, initial=-np.inf)
+    spread = float((top - s.min(axis=0, initial=np.inf)).max(initial=0.0))
+    kind = np.float64 if spread > SINGLE_SPREAD else s.dtype
+    below, above = (s - top).astype(kind), (top + d).astype(kind)
+    most = np.maximum(above, slope * above)
+    return np.stack(
+        [np.exp(below), np.exp(above - most), np.exp(slope * below), np.exp(slope * above - most)], axis=1
+    )
+
+
+def attention_in_torch(values: Tensor, s: Tensor, d: Tensor, edges: EdgeTensors, slope: float) -> Tensor:
+    """The sums of `Attention` in plain torch, (n, heads, width)."""
+    heads, width = s.shape[1], values.shape[2]
+    out = torch.empty((len(s), heads, width), dtype=values.dtype, device=values.device)
+    for atoms, center, source, _ in edges.chunks(2 * heads * width):
+        own = functional.leaky_relu(s[atoms] + d[atoms], slope)  # of the loop that every atom has
+        raw = functional.leaky_relu(s.index_select(0, source) + d[atoms][center], slope)
+        index = center[:, None].expand(-1, heads)
+        top = own.detach().scatter_reduce(0, index, raw.detach(), "amax", include_self=True)
+        weight, loop = torch.exp(raw - top[center]), torch.exp(own - top)
+        total = loop.index_add(0, center, weight)
+        sums = loop[:, :, None] * values[atoms]
+        sums = sums.index_add(0, center, weight[:, :, None] * values.index_select(0, source))
+        out[atoms] = sums / total[:, :, None]
+    return out
+
+
+def softmax_over_graphs(scores: Tensor, graph: Tensor, sizes: Tensor) -> Tensor:
+    """Softmax over the edges of each graph times their number, so that its mean is 1 in a graph of any size.
+
+    scores : (n_edges,); graph : (n_edges,) the graph of each edge; sizes : (n_graphs,) edges of each graph
+    """
+    top = torch.full((len(sizes),), -torch.inf, dtype=scores.dtype, device=scores.device)
+    top = top.scatter_reduce(0, graph, scores.detach(), "amax")
+    weight = torch.exp(scores - top[graph])
+    total = torch.zeros_like(top).index_add(0, graph, weight)
+    return weight * (sizes.to(scores.dtype) / total)[graph]
