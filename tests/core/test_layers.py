@@ -162,10 +162,11 @@ def test_registers_and_plain_loops_agree(neighbors):
     rng = np.random.default_rng(7)
     n = neighbors.n_atoms
     table = attention._factors(*(rng.normal(size=(n, 3)).astype(np.float32) for _ in range(2)), 0.2)
+    lists = neighbors.indptr, neighbors.neighbors
     for rows in (rng.normal(size=(n, 3, 11)), rng.normal(size=(n, 1, 11))):
         factor = np.ones((n, 3)) if rows.shape[1] == 1 else rng.normal(size=(n, 3))
-        single = attention._sums(neighbors, rows.astype(np.float32), factor.astype(np.float32), table, 0.2)
-        double = attention._sums(neighbors, rows, factor, table.astype(np.float64), 0.2)
+        single = attention._sums(lists, rows.astype(np.float32), factor.astype(np.float32), table, 0.2)
+        double = attention._sums(lists, rows, factor, table.astype(np.float64), 0.2)
         for found, expected in zip(single, double, strict=True):
             assert found.dtype == np.float32
             assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()

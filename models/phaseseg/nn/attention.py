@@ -8,7 +8,8 @@ takes some million edges at a time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +24,10 @@ from torch.nn import functional
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import WIDTH
 
-if TYPE_CHECKING:
-    from phaseseg.nn.ops import EdgeTensors, Neighbors
+Lists = tuple[NDArray[np.int64], NDArray[np.int32]]
+"""Neighbors in CSR form: (n_atoms + 1,) starts and (n_edges,) neighbors."""
+Chunks = Callable[[int], Iterator[tuple[slice, Tensor, Tensor, slice]]]
+"""`EdgeTensors.chunks` of `nn.ops`."""
 
 # Beyond this spread of the attention's source terms float32 exponentials underflow, and the tables of the
 # per-atom factors are kept in float64.
@@ -152,7 +155,7 @@ class Attention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, s: Tensor, d: Tensor, neighbors: Neighbors, slope: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, s: Tensor, d: Tensor, neighbors: Lists, slope: float) -> Tensor:
         rows = values.detach().contiguous().numpy()
         table = _factors(s.detach().numpy(), d.detach().numpy(), slope)
         ones = np.ones(s.shape, dtype=rows.dtype)
@@ -180,7 +183,7 @@ class Attention(torch.autograd.Function):
 
 
 def _sums(
-    neighbors: Neighbors, rows: NDArray[Any], factor: NDArray[Any], table: NDArray[Any], slope: float
+    neighbors: Lists, rows: NDArray[Any], factor: NDArray[Any], table: NDArray[Any], slope: float
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Weighted sums over N(i) + i of rows (n, heads, width) and of factor (n, heads); both with slope.
 
@@ -200,7 +203,7 @@ def _sums(
         padded[:, :, :heads] = table
         out = np.empty((n, 2, (heads if shared else 1) * n_blocks * WIDTH), dtype=kind)
         _attention_sums_in_registers(
-            neighbors.indptr, neighbors.neighbors, packed.ravel(), padded.ravel(), out.ravel(), (0,) * heads,
+            *neighbors, packed.ravel(), padded.ravel(), out.ravel(), (0,) * heads,
             (0,) * n_blocks, () if shared else (0,) * width,
         )  # fmt: skip
         if shared:
@@ -213,7 +216,7 @@ def _sums(
         every = np.broadcast_to(rows, (n, heads, width))
         own = np.concatenate([every, factor[:, :, None]], axis=2).astype(kind)
         out = np.empty((n, 2, heads, width + 1), dtype=kind)
-        _attention_sums(neighbors.indptr, neighbors.neighbors, own, table, out)
+        _attention_sums(*neighbors, own, table, out)
         sums, totals = out[..., :width], out[..., width]
     down, up = kind.type(slope), kind.type(1 - slope)
     sloped, sloped_totals = (down * part[:, 0] + up * part[:, 1] for part in (sums, totals))
@@ -236,11 +239,11 @@ def _factors(s: NDArray[Any], d: NDArray[Any], slope: float) -> NDArray[Any]:
     )
 
 
-def attention_in_torch(values: Tensor, s: Tensor, d: Tensor, edges: EdgeTensors, slope: float) -> Tensor:
+def attention_in_torch(values: Tensor, s: Tensor, d: Tensor, chunks: Chunks, slope: float) -> Tensor:
     """The sums of `Attention` in plain torch, (n, heads, width)."""
     heads, width = s.shape[1], values.shape[2]
     out = torch.empty((len(s), heads, width), dtype=values.dtype, device=values.device)
-    for atoms, center, source, _ in edges.chunks(2 * heads * width):
+    for atoms, center, source, _ in chunks(2 * heads * width):
         own = functional.leaky_relu(s[atoms] + d[atoms], slope)  # of the loop that every atom has
         raw = functional.leaky_relu(s.index_select(0, source) + d[atoms][center], slope)
         index = center[:, None].expand(-1, heads)

@@ -224,7 +224,7 @@ class Neighbors:
 
     def attention(self, values: Tensor, s: Tensor, d: Tensor, slope: float) -> Tensor:
         """(n_atoms, heads, width): see `Attention`; symmetric lists only."""
-        return cast(Tensor, Attention.apply(values, s, d, self, slope))
+        return cast(Tensor, Attention.apply(values, s, d, (self.indptr, self.neighbors), slope))
 
     def sum_edges(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
         """(n_atoms, width): sums over the edges of each atom.
@@ -294,7 +294,7 @@ class EdgeTensors:
         return out
 
     def attention(self, values: Tensor, s: Tensor, d: Tensor, slope: float) -> Tensor:
-        return attention_in_torch(values, s, d, self, slope)
+        return attention_in_torch(values, s, d, self.chunks, slope)
 
     def sum_edges(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
         out = torch.empty((self.n_atoms, values.shape[1]), dtype=values.dtype, device=values.device)

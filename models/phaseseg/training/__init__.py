@@ -64,4 +64,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'phaseseg.training' has no attribute {name!r}")
-    return getattr(import_module(f"phaseseg.training.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -43,11 +43,9 @@ class GraphTensors(NamedTuple):
     @classmethod
     def of(cls, graphs: Graphs, device: torch.device | None = None) -> GraphTensors:
         """For the compiled loops on the processor or, with a device, for plain torch on it."""
-        edges: Neighbors | EdgeTensors = Neighbors(
-            graphs.edges.indptr, graphs.edges.source, graphs.edges.reverse
-        )
-        if device is not None:
-            edges = edges.to(device)
+        found = graphs.edges
+        lists = Neighbors(found.indptr, found.source, found.reverse)
+        edges = lists if device is None else lists.to(device)
         arrays = np.diff(graphs.starts), np.diff(graphs.edge_starts), graphs.nodes, graphs.inputs
         return cls(edges, *(tensor_of(values, device or "cpu") for values in arrays))
 
@@ -252,11 +250,12 @@ class TorchNetwork(Ensemble):
     def __call__(self, graphs: Graphs) -> GlassOutput:
         """Logits of graphs and of their particles, and the attention of the edges."""
         answers = self.outputs(GraphTensors.of(graphs, self.device))
-        parts = (
+        of_graphs, nodes, attention = (
             None if part[0] is None else torch.stack(part).cpu().numpy()
             for part in zip(*answers, strict=True)
         )
-        return GlassOutput(*parts)
+        assert of_graphs is not None and nodes is not None
+        return GlassOutput(of_graphs, nodes, attention)
 
 
 class TorchImages(Ensemble):
