@@ -13,16 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH
+from phaseseg.compiled.simd import WIDTH, branched_rows
 
 Lists = tuple[NDArray[np.int64], NDArray[np.int32]]
 """Neighbors in CSR form: (n_atoms + 1,) starts and (n_edges,) neighbors."""
@@ -61,75 +57,9 @@ def _attention_sums(indptr, neighbors, rows, table, out):
                         sums[1, h, c] += weight * row[c]
 
 
-@intrinsic
-def _two_sums(typingctx, hits, n, rows, stride, table, own, out, at, heads, blocks, channels):
-    """What `_attention_sums` gives for one atom, `own`, in registers of sixteen float32.
-
-    hits : the n atoms of N(i) + i, int32; rows : flat float32, a row of `blocks` registers for each atom,
-    `stride` apart; table : flat float32, heads rounded up to a power of two; out : flat float32, from
-    `at` on the registers of all, then those of the sums above the kink
-    heads, blocks, channels : tuples whose *length* counts, so that a kernel is compiled for each
-        no channels: every head sums the whole row, one head after the other
-        else: each head sums its own channels; behind those of the last, one more number for every head
-    """
-    n_heads, n_blocks, n_channels = heads.count, blocks.count, channels.count
-    padded = 1 << max(n_heads - 1, 0).bit_length()
-    vector, short = ir.VectorType(ir.FloatType(), WIDTH), ir.VectorType(ir.FloatType(), padded)
-    word, index = ir.IntType(64), ir.VectorType(ir.IntType(32), WIDTH)
-
-    def head_of(lane):
-        last = n_heads * n_channels
-        return lane // n_channels if lane < last else lane - last if lane < last + n_heads else 0
-
-    if n_channels:
-        parts = [(b, [head_of(WIDTH * b + lane) for lane in range(WIDTH)]) for b in range(n_blocks)]
-    else:
-        parts = [(b, [h] * WIDTH) for h in range(n_heads) for b in range(n_blocks)]
-
-    def codegen(context, builder, sig, args):
-        flags = ("contract", "reassoc", "nsz")
-        data = {k: context.make_array(sig.args[k])(context, builder, args[k]).data for k in (0, 2, 4, 6)}
-        n, stride, own, at = (args[k] for k in (1, 3, 5, 7))
-
-        def address(array, place, kind):
-            return builder.bitcast(builder.gep(data[array], [place]), kind.as_pointer())
-
-        def factors(atom, part):
-            place = builder.add(builder.mul(atom, word(4 * padded)), word(part * padded))
-            return builder.load(address(4, place, short), align=4)
-
-        sums = [[cgutils.alloca_once_value(builder, vector(None)) for _ in parts] for _ in range(2)]
-        for place in sums[0] + sums[1]:
-            builder.store(vector(None), place)
-        t, u = factors(own, 1), factors(own, 3)
-        with cgutils.for_range(builder, n, intp=word) as loop:
-            atom = builder.sext(builder.load(builder.gep(data[0], [loop.index])), word)
-            a = builder.fmul(factors(atom, 0), t, flags=flags)
-            b = builder.fmul(factors(atom, 2), u, flags=flags)
-            above = builder.fcmp_ordered(">", a, b)
-            weights = builder.select(above, a, b), builder.select(above, a, short(None))
-            start = builder.mul(atom, stride)
-            row = [
-                builder.load(address(2, builder.add(start, word(WIDTH * k)), vector), align=4)
-                for k in range(n_blocks)
-            ]
-            for weight, places in zip(weights, sums, strict=True):
-                for place, (block, chosen) in zip(places, parts, strict=True):
-                    lanes = builder.shuffle_vector(weight, weight, index(chosen))
-                    term = builder.fmul(lanes, row[block], flags=flags)
-                    builder.store(builder.fadd(builder.load(place), term, flags=flags), place)
-        for k, place in enumerate(sums[0] + sums[1]):
-            target = address(6, builder.add(at, word(WIDTH * k)), vector)
-            builder.store(builder.load(place), target, align=4)
-        return context.get_dummy_value()
-
-    kinds = hits, types.int64, rows, types.int64, table, types.int64, out, types.int64
-    return types.void(*kinds, heads, blocks, channels), codegen
-
-
 @jit
-def _attention_sums_in_registers(indptr, neighbors, rows, table, out, heads, blocks, channels):
-    """`_attention_sums` in float32: flat arrays, whose rows are those of `_two_sums`."""
+def _attention_sums_in_registers(indptr, neighbors, rows, table, out, heads, channels, blocks):
+    """`_attention_sums` in float32: flat arrays, whose rows are those of `branched_rows`."""
     n_atoms = indptr.size - 1
     degree = 0
     for i in range(n_atoms):
@@ -141,7 +71,7 @@ def _attention_sums_in_registers(indptr, neighbors, rows, table, out, heads, blo
         hits[0] = i
         for k in range(n):
             hits[k + 1] = neighbors[indptr[i] + k]
-        _two_sums(hits, n + 1, rows, stride, table, i, out, i * step, heads, blocks, channels)
+        branched_rows(hits, n + 1, rows, stride, table, i, out, i * step, heads, channels, blocks)
 
 
 # Functions ----------------------------------------------------------------------------------------
@@ -204,7 +134,7 @@ def _sums(
         out = np.empty((n, 2, (heads if shared else 1) * n_blocks * WIDTH), dtype=kind)
         _attention_sums_in_registers(
             *neighbors, packed.ravel(), padded.ravel(), out.ravel(), (0,) * heads,
-            (0,) * n_blocks, () if shared else (0,) * width,
+            () if shared else (0,) * width, (0,) * n_blocks,
         )  # fmt: skip
         if shared:
             out = out.reshape(n, 2, heads, -1)

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.dense import dense, padded_columns, padded_row, whole_registers
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH, load, splat, store, total
-from phaseseg.compiled.simd import WIDTH, dense, load, splat, spread, store, total
+from phaseseg.compiled.simd import WIDTH, load, splat, spread, store, total
 from phaseseg.families.liquid_glass.crops import Graphs
 from phaseseg.families.liquid_glass.settings import SCORE_BOUND, GlassConfig
 from phaseseg.nn.model import check_weights
