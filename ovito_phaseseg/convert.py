@@ -12,7 +12,7 @@ from ovito.data import BondType, DataTable, ElementType, SimulationCell, VoxelGr
 from ovito.modifiers import CreateIsosurfaceModifier
 
 from phaseseg.fields import Bonds, Fields, Grid, Table, snake
-from phaseseg.frame import Frame, Units
+from phaseseg.frame import Frame, Units, error_prefix
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
 
 # In
@@ -40,8 +40,8 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame
     ValueError
         No particles, cell or types; types without names; and whatever `Frame` refuses.
     """
-    source = _source(data)
-    where = f"{source}: " if source else ""
+    source, index = _source(data)
+    where = error_prefix(source)
     particles = data.particles
     if particles is None or particles.count == 0:
         raise ValueError(f"{where}the input has no particles.")
@@ -67,16 +67,15 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame
     return Frame(
         positions, cell, np.array(pbc, dtype=bool), codes, names, origin, units=units, source=source,
         ids=None if ids is None else np.array(ids[...]), time=None if time is None else float(time),
-        timestep=data.attributes.get("Timestep"),
+        timestep=data.attributes.get("Timestep"), index=index,
     )  # fmt: skip
 
 
-def _source(data: Any) -> str:
+def _source(data: Any) -> tuple[str, int | None]:
+    """What sentences call the frame, and its number in its file."""
     file, number = data.attributes.get("SourceFile"), data.attributes.get("SourceFrame")
-    if not file:
-        return ""
-    name = Path(str(file)).name
-    return name if number is None else f"{name}, frame {number}"
+    name = Path(str(file)).name if file else ""
+    return (f"{name}, frame {number}" if file and number is not None else name), number
 
 
 def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import Summarized, Summary, listed, plural
 from phaseseg.specs import CHECKPOINT_FOLDERS
 
 FORMAT = 1
@@ -39,8 +40,8 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used: one sentence names it, what was found and what to do."""
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class Checkpoint(Summarized):
     """Weights of a network with all that is needed to use and to judge them.
 
     Tuples and NumPy numbers in `config`, `card` and `ranges` become lists and plain numbers, as JSON has
@@ -70,6 +71,12 @@ class Checkpoint:
     >>> checkpoint = Checkpoint("segmentation", "segmentation/mine-v2", {"hidden": 2}, weights)
     >>> checkpoint.version, len(checkpoint.hash)
     (2, 64)
+    >>> print(checkpoint)
+    Checkpoint segmentation/mine-v2
+      units    metal
+      weights  2 numbers in 1 array
+      hidden   2
+      sha256   1a2c4a7ed8f2
     """
 
     family: str
@@ -112,9 +119,29 @@ class Checkpoint:
         """sha256 of the checkpoint, 64 hexadecimal digits."""
         return _file_bytes(self)[_DIGITS].decode()
 
+    def _summary(self) -> Summary:
+        n_numbers = sum(values.size for values in self.weights.values())
+        rows = {
+            "units": self.units,
+            "weights": f"{plural(n_numbers, 'number')} in {plural(len(self.weights), 'array')}",
+            # One line for each part of the settings.
+            **{name: _settings(value) for name, value in self.config.items()},
+            "sha256": self.hash[:12],
+        }
+        summary = str(self.card.get("summary", ""))
+        return f"Checkpoint {self.name}", list(rows.items()), [summary] if summary else []
 
-@dataclass(frozen=True)
-class CheckpointEntry:
+
+def _settings(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_settings(one)}" for name, one in value.items() if one not in (None, []))
+    if isinstance(value, list):
+        return f"({listed([_settings(one) for one in value])})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, repr=False)
+class CheckpointEntry(Summarized):
     """What the header of a checkpoint file says; `hash` is stated there and not checked.
 
     size : bytes of the file
@@ -128,6 +155,10 @@ class CheckpointEntry:
     size: int
     summary: str
     path: Path
+
+    def _summary(self) -> Summary:
+        rows = [("size", f"{self.size / 1000:,.0f} kB"), ("sha256", self.hash[:12]), ("path", str(self.path))]
+        return f"Checkpoint {self.name}", rows, [self.summary] if self.summary else []
 
 
 # ------------------------------------------------------------------------------------- by name

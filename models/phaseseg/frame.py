@@ -9,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.display import Summarized, Summary, listed, number, plural
+
 Units = Literal["metal", "lj"]
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Frame(Summarized):
     """One configuration: positions, cell and species of `n_atoms` atoms.
 
     Arrays are converted on construction and must not be changed afterwards; a frame made from
@@ -44,12 +46,23 @@ class Frame:
     fields : mapping of further per-atom columns that were in the file
     info : mapping of numbers of the whole frame that were in the file (temperature, energy, ...)
     source : where the frame came from, used in messages (`run.dump.gz, frame 3`)
+    index : int, optional
+        Number of the frame in its file, from 0.
 
     Raises
     ------
     ValueError
         For arrays of the wrong shape, a coordinate that is not finite, a cell without volume or a
         species code without a name. The sentence names the source and the first offending atom.
+
+    Examples
+    --------
+    >>> print(Frame(np.zeros((3, 3)), [3.0, 4.0, 5.0], True, ["Fe", "O", "O"], time=1.5, source="run.xyz"))
+    Frame of 3 atoms, run.xyz
+      species   1 Fe, 2 O
+      cell      3 x 4 x 5 Å, periodic
+      density   0.05 atoms per Å^3
+      time      1.5 ps
     """
 
     positions: NDArray[np.float64]
@@ -65,42 +78,43 @@ class Frame:
     fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     info: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
+    index: int | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        where = self.error_prefix
+        prefix = self.error_prefix
         positions = np.ascontiguousarray(self.positions, dtype=np.float64)
         if positions.ndim != 2 or positions.shape[1] != 3:
-            raise ValueError(f"{where}positions must have shape (n_atoms, 3), found {positions.shape}.")
+            raise ValueError(f"{prefix}positions must have shape (n_atoms, 3), found {positions.shape}.")
         n_atoms = len(positions)
         put("positions", positions)
-        put("cell", _cell(self.cell, where))
+        put("cell", _cell(self.cell, prefix))
         put("pbc", np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,)).copy())
         origin = np.asarray(self.origin, dtype=np.float64)
         if origin.shape != (3,) or not np.isfinite(origin).all():
-            raise ValueError(f"{where}origin must be three finite numbers, found {self.origin!r}.")
+            raise ValueError(f"{prefix}origin must be three finite numbers, found {self.origin!r}.")
         put("origin", origin)
         ids = None if self.ids is None else np.ascontiguousarray(self.ids, dtype=np.int64)
         if ids is not None and ids.shape != (n_atoms,):
-            raise ValueError(f"{where}{n_atoms} atoms have {len(ids)} ids.")
+            raise ValueError(f"{prefix}{n_atoms} atoms have {len(ids)} ids.")
         put("ids", ids)
         # One reduction instead of a mask: a single non-finite coordinate makes the sum non-finite
         # (so might an overflow of finite ones, hence the second look).
         if not np.isfinite(positions.sum()) and not np.isfinite(positions).all():
             bad = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
             raise ValueError(
-                f"{where}{self._atom(bad)} has the coordinates {positions[bad].tolist()}; "
+                f"{prefix}{self._atom(bad)} has the coordinates {positions[bad].tolist()}; "
                 "every coordinate must be a finite number. Remove or repair that atom."
             )
-        codes, names = _species(self.species, self.species_names, where)
+        codes, names = _species(self.species, self.species_names, prefix)
         if codes.shape != (n_atoms,):
-            raise ValueError(f"{where}{n_atoms} atoms have {len(codes)} species codes.")
+            raise ValueError(f"{prefix}{n_atoms} atoms have {len(codes)} species codes.")
         if n_atoms and (codes.min() < 0 or codes.max() >= len(names)):
             bad = int(np.flatnonzero((codes < 0) | (codes >= len(names)))[0])
             raise ValueError(
-                f"{where}{self._atom(bad)} has the species code {codes[bad]}, "
+                f"{prefix}{self._atom(bad)} has the species code {codes[bad]}, "
                 f"but only 0 to {len(names) - 1} have names ({', '.join(names)})."
             )
         put("species", codes)
@@ -138,7 +152,7 @@ class Frame:
     @property
     def error_prefix(self) -> str:
         """What a sentence about this frame begins with: its source and a colon, or nothing."""
-        return f"{self.source}: " if self.source else ""
+        return error_prefix(self.source)
 
     def species_mask(self, names: str | Sequence[str]) -> NDArray[np.bool_]:
         """(n_atoms,) bool: which atoms are of one of the named species.
@@ -165,27 +179,56 @@ class Frame:
         """A copy with some attributes changed."""
         return replace(self, **changes)
 
+    def _summary(self) -> Summary:
+        length = "σ" if self.units == "lj" else "Å"
+        counts = np.bincount(self.species, minlength=len(self.species_names)).tolist()
+        edges = np.linalg.norm(self.cell, axis=1)
+        cosines = (self.cell @ self.cell.T / np.outer(edges, edges))[[1, 0, 0], [2, 2, 1]]
+        angles = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+        turned = (
+            f" ({', '.join(f'{angle:.4g}°' for angle in angles)})" if np.abs(cosines).max() > 1e-6 else ""
+        )
+        axes = [axis for axis, periodic in zip("abc", self.pbc, strict=True) if periodic]
+        ends = {0: "open", 3: "periodic"}.get(len(axes), f"periodic along {' and '.join(axes)}")
+        present = [f"{n:,} {name}" for n, name in zip(counts, self.species_names, strict=True) if n]
+        rows = {
+            "species": listed(present),
+            "cell": f"{' x '.join(map(number, edges))} {length}{turned}, {ends}",
+            "density": f"{self.n_atoms / self.volume:.4g} atoms per {length}^3",
+            "time": "" if self.time is None else f"{number(self.time)} {'τ' if self.units == 'lj' else 'ps'}",
+            "timestep": "" if self.timestep is None else f"{self.timestep:,}",
+            "fields": listed(list(self.fields)),
+            "info": listed([f"{name} {number(value)}" for name, value in self.info.items()]),
+        }
+        title = f"Frame of {plural(self.n_atoms, 'atom')}" + (f", {self.source}" if self.source else "")
+        return title, [(name, text) for name, text in rows.items() if text], ()
 
-def _cell(cell: ArrayLike, where: str) -> NDArray[np.float64]:
+
+def error_prefix(source: str) -> str:
+    """What a sentence about something from a source begins with."""
+    return f"{source}: " if source else ""
+
+
+def _cell(cell: ArrayLike, prefix: str) -> NDArray[np.float64]:
     matrix = np.array(cell, dtype=np.float64)
     if matrix.shape == (3,):
         matrix = np.diag(matrix)
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         raise ValueError(
-            f"{where}cell must be three finite vectors (rows), found {np.asarray(cell).tolist()}."
+            f"{prefix}cell must be three finite vectors (rows), found {np.asarray(cell).tolist()}."
         )
     lengths = np.linalg.norm(matrix, axis=1)
     # Relative test: the volume of a cell of very small or very large units is still a volume.
     if not lengths.all() or abs(np.linalg.det(matrix / lengths[:, None])) < 1e-9:
         raise ValueError(
-            f"{where}the cell is missing or has no volume: its vectors are {matrix.tolist()}. "
+            f"{prefix}the cell is missing or has no volume: its vectors are {matrix.tolist()}. "
             "Give three vectors that are not in one plane."
         )
     return matrix
 
 
 def _species(
-    species: ArrayLike, names: Sequence[str], where: str
+    species: ArrayLike, names: Sequence[str], prefix: str
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     codes = np.asarray(species)
     if codes.dtype.kind in "US":
@@ -197,11 +240,11 @@ def _species(
         unknown = sorted(set(text.tolist()) - set(table))
         if unknown:
             raise ValueError(
-                f"{where}species {', '.join(unknown)} are not among the names {', '.join(names)}."
+                f"{prefix}species {', '.join(unknown)} are not among the names {', '.join(names)}."
             )
         return np.array([table[name] for name in text.tolist()], dtype=np.int32), tuple(names)
     if not names:
-        raise ValueError(f"{where}integer species need species_names, for example ('Fe', 'O').")
+        raise ValueError(f"{prefix}integer species need species_names, for example ('Fe', 'O').")
     if len(set(names)) != len(names):
-        raise ValueError(f"{where}species_names must be distinct, found {', '.join(names)}.")
+        raise ValueError(f"{prefix}species_names must be distinct, found {', '.join(names)}.")
     return np.ascontiguousarray(codes, dtype=np.int32), tuple(str(name) for name in names)

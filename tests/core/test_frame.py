@@ -154,3 +154,21 @@ def test_a_dump_has_no_place_for_them(tmp_path, name):
 def test_a_name_that_no_comment_line_can_hold_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="cannot be written as a name"):
         write_frames(tmp_path / "run.xyz", [(layer().replace(info={name: 1.0}), {})])
+
+
+# What is printed ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_a_frame_prints_a_summary_and_no_arrays(name):
+    frame = AWKWARD[name]().replace(source="run.dump, frame 3", index=3)
+    text, html = str(frame), frame._repr_html_()
+    assert f"{len(frame):,} atom" in text and frame.species_names[frame.species[0]] in text
+    assert "array(" not in text + html and len(text) < 600 and len(html) < 1200
+    assert repr(frame).startswith("<Frame of ") and "run.dump, frame 3" in repr(frame)
+
+
+def test_a_summary_of_a_frame_names_its_shape_and_units():
+    text = str(layer().replace(info={"temperature": 0.44}, time=2.0, fields={"c_pe": np.zeros(40)}))
+    assert "12 x 11.4 x 1 σ (90°, 90°, 105.3°), periodic along a and b" in text
+    assert "2 τ" in text and "c_pe" in text and "temperature 0.44" in text

@@ -279,10 +279,11 @@ def ten_frames(tmp_path):
 )  # fmt: skip
 def test_slices(ten_frames, tmp_path, frames, suffix):
     path = tmp_path / f"other{suffix}"
-    write_frames(path, ((frame, None) for frame in read_frames(ten_frames)))
+    write_frames(path, read_frames(ten_frames))
     whole = list(read_frames(path))
     picked = list(read_frames(path, frames=frames))
     assert [f.source for f in picked] == [f.source for f in whole[frames]]
+    assert [f.index for f in picked] == list(range(10))[frames]
     for one, other in zip(picked, whole[frames], strict=True):
         assert_same(one, other, atol=0)
 
@@ -507,6 +508,29 @@ def test_round_trip(tmp_path, name, triclinic):
         assert_same(one, other, atol=1e-12)
         np.testing.assert_array_equal(one.positions, other.positions)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, f"second-{name}"])
+
+
+@pytest.mark.parametrize("name", ["out.xyz", "out.dump"])
+def test_frames_are_written_alone_and_with_results(ten_frames, tmp_path, name):
+    frames = list(read_frames(ten_frames))[:3]
+    marked = (frames[1], {"mark": np.arange(len(frames[1]))})
+    assert write_frames(tmp_path / name, frames) == 3
+    assert write_frames(tmp_path / f"mixed-{name}", [frames[0], marked, (frames[2], None)]) == 3
+    again = list(read_frames(tmp_path / f"mixed-{name}", fields=True))
+    for one, other in zip(read_frames(tmp_path / name), again, strict=True):
+        np.testing.assert_array_equal(one.positions, other.positions)
+    assert [list(frame.fields) for frame in again] == [[], ["mark"], []]
+
+
+@pytest.mark.parametrize("name", ["run.xyz", "run.traj", "XDATCAR", "out.gro"])
+def test_every_format_numbers_its_frames(tmp_path, name):
+    form = {"XDATCAR": "vasp-xdatcar", "out.gro": "gromacs", "run.xyz": "extxyz"}.get(name, "traj")
+    atoms = make_atoms(pbc=True)
+    ase.io.write(tmp_path / name, atoms if form == "gromacs" else [atoms] * 3, format=form)
+    if form == "gromacs":  # ASE writes one frame
+        (tmp_path / name).write_text((tmp_path / name).read_text() * 3)
+    assert [frame.index for frame in read_frames(tmp_path / name)] == [0, 1, 2]
+    assert [frame.index for frame in read_frames(tmp_path / name, frames=slice(2, None))] == [2]
 
 
 def test_ase_reads_what_is_written(tmp_path):

@@ -81,7 +81,7 @@ def read_frames(
     Yields
     ------
     Frame
-        With `source` set to `file name, frame k`, k counted from 0 in the file.
+        With `index` k, counted from 0 in the file, and `source` "file name, frame k".
 
     Raises
     ------
@@ -171,6 +171,7 @@ def _selected(
     frame_zero: Block | None = None
     n_atoms: int | None = None
     for index, block in enumerate(_blocks(path, chosen, reading)):
+        reading.index = index
         if last is not None and index >= last:
             return
         if index < first or (index - first) % step:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from phaseseg.frame import Frame
 from phaseseg.io.columns import parse_columns
-from phaseseg.io.reading import Block, Reading, no_atoms
+from phaseseg.io.reading import Block, Reading, is_number, no_atoms
 from phaseseg.io.source import ByteSource, InputError
 
 _ITEM = b"ITEM:"
@@ -121,7 +121,7 @@ def _parse(sections: dict[str, _Section], units: str | None, label: str, reading
     if reading.fields:
         taken = {*triple, *integers, *_NAME_COLUMNS}
         sample = dict(zip(titles, atoms.body[: atoms.body.find(b"\n")].split(), strict=False))
-        extra = [name for name in titles if name not in taken and _is_number(sample.get(name, b""))]
+        extra = [name for name in titles if name not in taken and is_number(sample.get(name, b""))]
     parsed = parse_columns(
         atoms.body, n_atoms, titles,
         reals=[titles.index(name) for name in (*triple, *extra)],
@@ -151,14 +151,6 @@ def _parse(sections: dict[str, _Section], units: str | None, label: str, reading
         units="lj" if units == "lj" else reading.units if units is None else "metal",
         fields={name: np.ascontiguousarray(parsed.reals[:, 3 + k]) for k, name in enumerate(extra)},
     )
-
-
-def _is_number(text: bytes) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _box(

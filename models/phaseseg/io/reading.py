@@ -20,7 +20,8 @@ Block = Callable[[], Frame]
 class Reading:
     """One pass over one file.
 
-    `names` grows as species are met, so that a code means the same species in every frame.
+    `names` grows as species are met, so that a code means the same species in every frame. `index` is the
+    number in the file of the frame that is parsed.
     """
 
     units: Units
@@ -29,6 +30,7 @@ class Reading:
     type_names: dict[int, str] | None
     renames: dict[str, str]
     names: list[str] = field(default_factory=list)
+    index: int = 0
 
     def code(self, name: str) -> int:
         """Code of a species, a new one where the name is new."""
@@ -96,6 +98,7 @@ class Reading:
                 time=time,
                 species_names=tuple(self.names),
                 source=label,
+                index=self.index,
                 **parts,
             )
         except InputError:
@@ -136,3 +139,12 @@ def new_reading(
 
 def no_atoms(label: str) -> InputError:
     return InputError(f"{label}: the frame has no atoms. Leave it out or write the file again.")
+
+
+def is_number(text: str | bytes) -> bool:
+    """Whether it can be read as a floating-point number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from phaseseg.frame import Frame
 from phaseseg.io.columns import parse_columns
-from phaseseg.io.reading import Block, Reading, no_atoms
+from phaseseg.io.reading import Block, Reading, is_number, no_atoms
 from phaseseg.io.source import ByteSource, InputError
 
 
@@ -318,7 +318,7 @@ def _parse_gro(
         try:
             positions[:, axis] = [float(line[cut]) for line in lines]
         except ValueError:
-            row, text = next((r, line[cut]) for r, line in enumerate(lines) if not _is_float(line[cut]))
+            row, text = next((r, line[cut]) for r, line in enumerate(lines) if not is_number(line[cut]))
             raise InputError(
                 f"{label}, line {first_line + row}: coordinate {'xyz'[axis]} (columns {start + 1} to "
                 f"{start + width}) is {text.strip()!r}, not a number. Repair the line or leave this frame "
@@ -348,16 +348,8 @@ def _parse_gro(
         pbc=True,
         species=reading.codes_of_names(codes, elements),
         timestep=int(step[1]) if step else None,
-        time=float(time[1]) if time and _is_float(time[1]) else None,
+        time=float(time[1]) if time and is_number(time[1]) else None,
     )
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _element(atom_name: str, label: str) -> str:

@@ -85,11 +85,11 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def write_frames(
     path: str | os.PathLike[str],
-    results: Iterable[tuple[Frame, Fields | Mapping[str, Any] | None]],
+    results: Iterable[Frame | tuple[Frame, Fields | Mapping[str, Any] | None]],
     *,
     file_format: str | None = None,
 ) -> int:
-    """Write frames with their results, one at a time, as extended XYZ or LAMMPS dump.
+    """Write frames, alone or with their results, one at a time, as extended XYZ or LAMMPS dump.
 
     Every atom gets its id, species (and 1-based type in a dump), position (8 decimals, Å), the
     columns of `Frame.fields` and those of the result. Finite numbers of level "frame" and
@@ -98,8 +98,8 @@ def write_frames(
     Parameters
     ----------
     path : `.xyz`, `.extxyz`, `.dump` or `.lammpstrj`, with `.gz` to compress
-    results : pairs of a Frame and its result: `Fields`, or a mapping from names to numbers and
-        arrays of shape (n_atoms,) or (n_atoms, k)
+    results : frames, or pairs of a frame and its result, also mixed; a result is `Fields`, or a mapping from
+        names to numbers and arrays of shape (n_atoms,) or (n_atoms, k), or None
     file_format : "extxyz" or "lammps-dump", where the name does not tell
 
     Returns
@@ -133,7 +133,8 @@ def write_frames(
         if path.name.lower().endswith(".gz"):
             # No name and no date inside: the same frames give the same bytes.
             file = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0))
-        for frame, result in results:
+        for item in results:
+            frame, result = (item, None) if isinstance(item, Frame) else item
             columns, scalars = _sorted_out(frame, result or {})
             for piece in pieces(frame, columns, scalars, n_frames):
                 file.write(piece)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -241,9 +240,3 @@ def write_results(path: Path, tables: Mapping[str, Table], content: Any) -> None
     write_table(path, tables[first])
     if others:
         write_table(path, {name: tables[name] for name in others})
-
-
-def frame_number(frame: Frame, k: int) -> int:
-    """Number of a frame in its file, of which it is the k-th that was read."""
-    found = re.search(r"frame (\d+)$", frame.source)
-    return int(found[1]) if found else k

@@ -29,7 +29,6 @@ from phaseseg.terminal.options import (
 from phaseseg.terminal.run import (
     Reader,
     check_folder,
-    frame_number,
     name_of,
     output_kind,
     run_readers,
@@ -167,7 +166,7 @@ def _count(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str, Any
 
     fields = glass_metrics(frame, b=b, k=k, rule=rule)
     return {
-        "source": frame.source, "number": frame_number(frame, -1), "n_atoms": frame.n_atoms,
+        "source": frame.source, "index": frame.index, "n_atoms": frame.n_atoms,
         "n_dimensions": frame.n_dimensions, "info": dict(frame.info),
         **{name: fields[name] for name in COUNTS},
     }  # fmt: skip
@@ -193,7 +192,7 @@ def _rows(
     if not found:
         raise ValueError(f"{next(iter(readers))}: there are no frames to count in.")
     rows = [
-        {"run": run, "order": order, "frame": row["number"] if row["number"] >= 0 else order, **row}
+        {"run": run, "order": order, "frame": order if row["index"] is None else row["index"], **row}
         for (run, order), row in zip(places, found, strict=True)
     ]
     flat = {row["n_dimensions"]: row["source"] for row in reversed(rows)}

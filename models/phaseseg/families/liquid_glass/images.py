@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.families.liquid_glass.settings import GlassConfig
-from phaseseg.frame import Frame
+from phaseseg.frame import Frame, error_prefix
 
 Floats = NDArray[np.float32]
 
@@ -189,7 +189,7 @@ def draw(plane: Plane, corners: NDArray[np.float64], size: int, style: Style) ->
         For a particle whose type has no radius.
     """
     if len(plane.codes) and (plane.codes.min() < 0 or plane.codes.max() >= len(style.radii)):
-        where = f"{plane.source}: " if plane.source else ""
+        where = error_prefix(plane.source)
         strange = plane.codes[(plane.codes < 0) | (plane.codes >= len(style.radii))][0]
         raise ValueError(f"{where}particles of type {strange} have no radius; give one for every type.")
     images = np.empty((len(corners), len(style.background), size, size), dtype=np.float32)

@@ -34,7 +34,6 @@ from phaseseg.terminal.options import (
 from phaseseg.terminal.run import (
     FrameRun,
     check_folder,
-    frame_number,
     frame_reader,
     in_order,
     name_of,
@@ -169,7 +168,7 @@ def select_command(
         with frame_bar(name_of(input), shown=not quiet and not as_json) as bar:
             candidates, others = (
                 [
-                    look(frame, run=run, number=frame_number(frame, k))
+                    look(frame, run=run, number=k if frame.index is None else frame.index)
                     for run, read in some.items()
                     for k, frame in enumerate(bar.frames(read(), f"looking at {run}"))
                 ]
