@@ -76,7 +76,7 @@ class Checkpoint(Summarized):
       units    metal
       weights  2 numbers in 1 array
       hidden   2
-      sha256   1a2c4a7ed8f2
+      sha256   10755779793f
     """
 
     family: str
