@@ -19,7 +19,7 @@ from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.families import Part, Progress
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
-from phaseseg.families.segmentation.labels import kernels
+from phaseseg.families.segmentation.labels import density_kernels, field_kernels
 from phaseseg.families.segmentation.labels.assignment import (
     Split,
     dropped_sentence,
@@ -159,21 +159,21 @@ def score_field(
     mean.fill(0)
     density.fill(0)
     packed = score[atoms.order]
-    kernels.deposit_weighted(atoms.coords, packed, lattice.wrap, mean, density)
+    density_kernels.deposit_weighted(atoms.coords, packed, lattice.wrap, mean, density)
     mean, density = smooth_grid(mean, lattice, sigma), smooth_grid(density, lattice, sigma)
     # From here on in atoms per voxel.
     void = VOID_DENSITY * mean_density(frame, lattice, sigma) * lattice.voxel_volume
-    kernels.mean_and_log(mean.reshape(-1), density.reshape(-1), np.float32(0.1 * void))
+    field_kernels.mean_and_log(mean.reshape(-1), density.reshape(-1), np.float32(0.1 * void))
     steps = lattice.steps
     metric = sigma**2 * np.linalg.inv(steps @ steps.T)
     # One pass leaves a fifth more of the error where the atoms are those of a melt, a third pass no less.
     first = borrow(lattice.shape, np.float32)
-    kernels.subtract_slopes(mean, mean, density, metric, lattice.wrap, first)
-    kernels.subtract_slopes(mean, first, density, metric, lattice.wrap, mean)
+    field_kernels.subtract_slopes(mean, mean, density, metric, lattice.wrap, first)
+    field_kernels.subtract_slopes(mean, first, density, metric, lattice.wrap, mean)
     if curvature:
-        kernels.subtract_curvature(mean, metric / 2, lattice.wrap, first)
+        field_kernels.subtract_curvature(mean, metric / 2, lattice.wrap, first)
         mean = first
-    kernels.bound_field(mean.reshape(-1), density.reshape(-1), np.float32(log(void)), np.float32(bound))
+    field_kernels.bound_field(mean.reshape(-1), density.reshape(-1), np.float32(log(void)), np.float32(bound))
     grid = Grid(mean, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
     return ScoreField(grid, lattice, atoms, packed)
 

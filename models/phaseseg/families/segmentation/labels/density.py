@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
-from phaseseg.families.segmentation.labels import kernels
+from phaseseg.families.segmentation.labels import density_kernels, field_kernels
 from phaseseg.families.segmentation.labels.domains import Domains, find_domains
 from phaseseg.families.segmentation.labels.lattice import OPEN_MARGIN, Lattice, PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.rules import LabelRule
@@ -56,19 +56,19 @@ class Field:
     def interpolated(self) -> NDArray[np.float32]:
         """(n_atoms,) float32: the field at every packed atom, by cubic interpolation."""
         out = borrow(len(self.atoms.order), np.float32)
-        kernels.interpolate(self.atoms.coords, self.lattice.wrap, self.grid.values, out)
+        field_kernels.interpolate(self.atoms.coords, self.lattice.wrap, self.grid.values, out)
         return out
 
     def slopes(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Values (n,) and Cartesian slopes (n, 3) at grid coordinates (n, 3), by cubic interpolation."""
         out = np.empty((len(points), 4))
-        kernels.interpolate_slope(points, self.lattice.wrap, self.grid.values, out)
+        field_kernels.interpolate_slope(points, self.lattice.wrap, self.grid.values, out)
         return out[:, 0], out[:, 1:] @ self.lattice.to_grid.T
 
     def at_voxels(self) -> NDArray[np.float32]:
         """(n_atoms,) float32: the field at the grid point nearest to every packed atom."""
         out = np.empty(len(self.atoms.order), dtype=np.float32)
-        kernels.at_nearest(self.atoms.coords, self.lattice.wrap, self.grid.values, out)
+        field_kernels.at_nearest(self.atoms.coords, self.lattice.wrap, self.grid.values, out)
         return out
 
 
@@ -144,29 +144,29 @@ def _smooth(
 ) -> NDArray[np.float32]:
     values = borrow(lattice.shape, np.float32)
     values.fill(0)
-    kernels.deposit(atoms.coords, mask, lattice.wrap, values)
+    density_kernels.deposit(atoms.coords, mask, lattice.wrap, values)
     return smooth_grid(values, lattice, sigma, 1 / lattice.voxel_volume)
 
 
 def smooth_grid(
     values: NDArray[np.float32], lattice: Lattice, sigma: float, scale: float = 1.0
 ) -> NDArray[np.float32]:
-    """What `kernels.deposit` left on the grid, smoothed with a Gaussian of sigma (Å); may reuse `values`."""
+    """Deposited values smoothed with a Gaussian of sigma (Å); may reuse `values`."""
     if lattice.orthogonal:
         steps = np.linalg.norm(lattice.steps, axis=1)
         taps = [
-            np.ones(1, dtype=np.float32) if flat else kernels.gaussian_taps(sigma, step)
+            np.ones(1, dtype=np.float32) if flat else density_kernels.gaussian_taps(sigma, step)
             for step, flat in zip(steps, lattice.flat, strict=True)
         ]
         taps[0] = taps[0] * np.float32(scale)
-        kernels.convolve(values, *taps, lattice.wrap)
+        density_kernels.convolve(values, *taps, lattice.wrap)
         return values
     from scipy import fft
 
     spectrum = fft.rfftn(values, overwrite_x=True)
     reciprocal = 2 * pi * np.linalg.inv(lattice.cell).T
     gram = reciprocal @ reciprocal.T
-    kernels.smooth_spectrum(spectrum, gram, np.array(lattice.shape), sigma)
+    density_kernels.smooth_spectrum(spectrum, gram, np.array(lattice.shape), sigma)
     spectrum *= np.float32(scale)
     return np.ascontiguousarray(fft.irfftn(spectrum, lattice.shape, overwrite_x=True), dtype=np.float32)
 
@@ -184,7 +184,7 @@ def exact_density(
     lattice, atoms = density.lattice, density.atoms
     shape = np.array(lattice.shape)
     wrapped = np.where(lattice.wrap, points - np.floor(points / shape) * shape, points)
-    sums = kernels.direct_sums(
+    sums = density_kernels.direct_sums(
         wrapped.astype(np.float32), density.chosen, lattice.to_grid, lattice.metric_steps, lattice.wrap,
         shape, atoms.start, atoms.coords, lattice.cells, lattice.orthogonal,
         rule.field == "number", rule.sigma, DIRECT_REACH * rule.sigma,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.families.segmentation.labels.density_kernels import grid_index
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 
 
@@ -177,23 +178,20 @@ def _domains_of(coords, rich, wrap, start, low, high, domain, shape, out):
             g = coords[atom, axis]
             cell[axis] = floor(g)
             part[axis] = g - cell[axis]
-            nearest = cell[axis] + (part[axis] >= 0.5)
-            if nearest >= n[axis]:
-                nearest = nearest % n[axis] if wrap[axis] else n[axis] - 1
-            at[axis] = nearest
+            at[axis] = grid_index(cell[axis] + (part[axis] >= 0.5), n[axis], wrap[axis])
         out[atom] = _domain_at(start, low, high, domain, at[0], at[1], at[2], n[1])
         if out[atom] >= 0:
             continue
         best = 1e30
         for di in range(-1, 3):
-            i = (cell[0] + di) % n[0] if wrap[0] else min(max(cell[0] + di, 0), n[0] - 1)
+            i = grid_index(cell[0] + di, n[0], wrap[0])
             for dj in range(-1, 3):
-                j = (cell[1] + dj) % n[1] if wrap[1] else min(max(cell[1] + dj, 0), n[1] - 1)
+                j = grid_index(cell[1] + dj, n[1], wrap[1])
                 for dk in range(-1, 3):
                     far = (di - part[0]) ** 2 + (dj - part[1]) ** 2 + (dk - part[2]) ** 2
                     if far >= best:
                         continue
-                    k = (cell[2] + dk) % n[2] if wrap[2] else min(max(cell[2] + dk, 0), n[2] - 1)
+                    k = grid_index(cell[2] + dk, n[2], wrap[2])
                     found = _domain_at(start, low, high, domain, i, j, k, n[1])
                     if found >= 0:
                         best = far

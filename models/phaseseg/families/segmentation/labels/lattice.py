@@ -11,7 +11,7 @@ import psutil
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
-from phaseseg.families.segmentation.labels import kernels
+from phaseseg.families.segmentation.labels import density_kernels
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
 
@@ -90,7 +90,7 @@ class PackedAtoms:
         start = np.zeros(lattice.cells.prod() + 1, dtype=np.int64)
         order, place = borrow(frame.n_atoms, np.int32), borrow(frame.n_atoms, np.int32)
         coords = borrow((frame.n_atoms, 3), np.float32)
-        kernels.pack(
+        density_kernels.pack(
             frame.positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape),
             lattice.cells, start, order, place, coords,
         )  # fmt: skip

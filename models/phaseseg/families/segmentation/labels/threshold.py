@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.labels import kernels
+from phaseseg.families.segmentation.labels import field_kernels
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
 from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, LabelRule
 from phaseseg.fields import Message
@@ -72,7 +72,7 @@ def two_means(values: NDArray[np.float32], histogram: Histogram) -> float:
     split, n_bins = histogram.best_split(), len(histogram.counts)
     first, last = max(split - 2, 0), min(split + 2, n_bins)
     window = np.empty(int(histogram.counts[first:last].sum()), dtype=np.float32)
-    kernels.values_in_bins(values.ravel(), histogram.low, histogram.width, n_bins, first, last, window)
+    field_kernels.values_in_bins(values.ravel(), histogram.low, histogram.width, n_bins, first, last, window)
     window.sort()
     below = int(histogram.counts[:first].sum())
     sum_below = float(histogram.sums[:first].sum())
@@ -139,7 +139,7 @@ def measure_cuts(density: DensityField) -> Cuts:
     low, high = float(flat.min()), float(flat.max())
     bins = max(16, min(BINS, 4 * int(np.sqrt(flat.size))))
     histogram = _fill(values, low, (high - low) / bins, bins)
-    weight, weighted = kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
+    weight, weighted = field_kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
     steepest = float(weighted / weight) if weight > 0 else low
     return Cuts(steepest, two_means(values, histogram), low, high, histogram, counts_per_value(density))
 
@@ -157,7 +157,7 @@ def _metric(density: DensityField) -> NDArray[np.float64]:
 def _fill(values: NDArray[np.float32], low: float, width: float, bins: int) -> Histogram:
     counts, sums = np.zeros(bins, dtype=np.int64), np.zeros(bins)
     if width > 0:
-        kernels.histogram(values.ravel(), low, width, counts, sums)
+        field_kernels.histogram(values.ravel(), low, width, counts, sums)
     else:
         counts[0], sums[0] = values.size, values.sum(dtype=np.float64)
     return Histogram(low, width, counts, sums)
@@ -185,7 +185,7 @@ def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
         density = density_field(frame, rule)
         values = density.grid.values
         volume = density.lattice.voxel_volume
-        moments = kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
+        moments = field_kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
         weight, weighted = weight + volume * moments[0], weighted + volume * moments[1]
         low, high = min(low, float(values.min())), max(high, float(values.max()))
         if histogram is None:
@@ -194,7 +194,9 @@ def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
             histogram = Histogram(
                 low - (high - low) / 2, width, np.zeros(16 * BINS, dtype=np.int64), np.zeros(16 * BINS)
             )
-        kernels.histogram(values.ravel(), histogram.low, histogram.width, histogram.counts, histogram.sums)
+        field_kernels.histogram(
+            values.ravel(), histogram.low, histogram.width, histogram.counts, histogram.sums
+        )
     if histogram is None:
         raise ValueError("there are no frames to take a pooled threshold from.")
     if rule.threshold == "midpoint":
