@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 import naive
 from phaseseg import Frame, label_phases
-from phaseseg.families.segmentation.labels import density as density_module
+from phaseseg.families.segmentation.labels import lattice as lattice_module
 from phaseseg.families.segmentation.labels.density import density_field, exact_density
 from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
 from phaseseg.families.segmentation.rules import LabelRule
@@ -180,7 +180,7 @@ def test_the_least_voxel_named_fits_into_memory(large, monkeypatch):
     class Memory:
         available = 100e6
 
-    monkeypatch.setattr(density_module.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(lattice_module.psutil, "virtual_memory", lambda: Memory)
     frame = large[3000]
     with pytest.raises(ValueError) as caught:
         plan_lattice(frame, LabelRule("Fe", voxel=0.1))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
-from phaseseg.families.segmentation.labels.assignment import has_interface, one_phase, split_atoms
+from phaseseg.families.segmentation.labels.assignment import assign_phases, has_interface, one_phase
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.weak_labels import label_density
@@ -136,19 +136,19 @@ def decode(
     domains = find_domains(field.grid.values, 0.0, field.lattice, min_volume=min_volume)
     if not has_interface(domains, field.grid):
         whole = RICH if domains.n_kept else POOR
-        split = one_phase(frame.n_atoms, whole)
+        assigned = one_phase(frame.n_atoms, whole)
         return Segmentation(
-            np.full(frame.n_atoms, whole == RICH), split.distance, dict.fromkeys(widths, split.phase), 0,
-            score=numbers, seconds={"baseline": perf_counter() - start},
+            np.full(frame.n_atoms, whole == RICH), assigned.distance, dict.fromkeys(widths, assigned.phase),
+            0, score=numbers, seconds={"baseline": perf_counter() - start},
         )  # fmt: skip
     order = field.atoms.order
     sides = numbers[order] >= 0
     if undecided is not None:
         sides = np.where(undecided[order], field.interpolated() >= 0, sides)
-    split = split_atoms(frame, field, 0.0, domains, sides, boundary_width=max(widths))
-    rich = split.domain > 0
+    assigned = assign_phases(frame, field, 0.0, domains, sides, boundary_width=max(widths))
+    rich = assigned.domain > 0
     return Segmentation(
-        rich, split.distance, _phases(split.distance, rich, widths), domains.n_kept, score=numbers,
+        rich, assigned.distance, _phases(assigned.distance, rich, widths), domains.n_kept, score=numbers,
         seconds={"baseline": perf_counter() - start},
     )  # fmt: skip
 

@@ -21,12 +21,12 @@ from phaseseg.families import Part, Progress
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.labels import density_kernels, field_kernels
 from phaseseg.families.segmentation.labels.assignment import (
-    Split,
+    PhaseAssignment,
+    assign_phases,
     dropped_sentence,
     frame_numbers,
     has_interface,
     one_phase,
-    split_atoms,
 )
 from phaseseg.families.segmentation.labels.density import Field, mean_density, smooth_grid
 from phaseseg.families.segmentation.labels.domains import Domains
@@ -365,25 +365,25 @@ class SegmentationModel(NetworkModel):
         scores, field = output, self.field(frame, output)
         level = self.level(rule.threshold)
         domains = field.domains(level, keep=rule.keep, min_volume=rule.min_volume)
-        split, messages = self._split(frame, field, rule, level, domains)
-        n_phases = 2 if len(split.domains) else 1
+        assigned, messages = self._assign(frame, field, rule, level, domains)
+        n_phases = 2 if len(assigned.domains) else 1
         if n_phases == 2 and rule.boundary != "interface":
-            rich = split.domain > 0
+            rich = assigned.domain > 0
             at_boundary = (
                 voxel_boundary(frame, rich)
                 if rule.boundary == "voxels"
                 else _learned_boundary(scores.probability, scores.boundary)
             )
-            split.phase[at_boundary] = BOUNDARY
+            assigned.phase[at_boundary] = BOUNDARY
         messages += self.one_network("phase")
-        numbers, more = frame_numbers(frame, split, rule.species, rule.bulk_distance)
+        numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
         return Fields(
             {
-                "phase": split.phase,
+                "phase": assigned.phase,
                 "phase_probability": _probabilities(scores, rule),
                 "phase_uncertainty": scores.uncertainty,
-                "interface_distance": split.distance,
-                "domain": split.domain,
+                "interface_distance": assigned.distance,
+                "domain": assigned.domain,
                 "score_grid": field.grid,
                 "n_phases": n_phases,
                 "probability_threshold": float(rule.threshold),
@@ -395,27 +395,27 @@ class SegmentationModel(NetworkModel):
             (*messages, *scores.messages, *more),
         )
 
-    def _split(
+    def _assign(
         self,
         frame: Frame,
         field: ScoreField,
         rule: PredictionRule,
         level: float,
         domains: Domains,
-    ) -> tuple[Split, list[Message]]:
+    ) -> tuple[PhaseAssignment, list[Message]]:
         messages: list[Message] = []
         if domains.n_dropped:
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
         if has_interface(domains, field.grid):
-            split = split_atoms(
+            assigned = assign_phases(
                 frame, field, level, domains, field.scores >= np.float32(level),
                 boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
             )  # fmt: skip
-            n_rich = int(np.count_nonzero(split.domain))
+            n_rich = int(np.count_nonzero(assigned.domain))
             if 0 < n_rich < frame.n_atoms:
                 number = f"{domains.n_kept} rich domain{'s' * (domains.n_kept > 1)}"
                 verdict = Message(f"Two phases: {number} by {self.name}.", "two-phases")
-                return split, [verdict, *messages]
+                return assigned, [verdict, *messages]
             whole = RICH if n_rich else POOR
         else:
             whole = RICH if domains.n_kept else POOR

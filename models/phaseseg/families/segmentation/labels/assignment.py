@@ -1,4 +1,4 @@
-"""From a field and the level at which it is cut to the phase of every atom: for labels and predictions."""
+"""Phases of the atoms from a field and the level at which it is cut, for labels and predictions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.fields import Grid, Message, Table
 from phaseseg.frame import Frame
 
-# Atoms so near to the edge of the boundary, Å, have their distance sharpened with the interpolated field
-# and, where it can be had, those that are still so near with the exact one.
+# Atoms closer than the first number, Å, to the edge of the boundary have their distance sharpened with the
+# interpolated field; those that are then closer than the second, with the exact field if there is one.
 SHARPEN_WITHIN = (0.12, 0.01)
 
 ExactField = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -28,11 +28,11 @@ ExactField = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """The atoms of a frame on either side of an interface, in the order of the frame.
+class PhaseAssignment:
+    """Phase, domain and distance to the interface of every atom, in the order of the frame.
 
     phase : (n_atoms,) int8; distance : (n_atoms,) float32, Å, signed; domain : (n_atoms,) int32
-    value : (n_atoms,) float32, what the atoms were judged by, where it was given
+    value : (n_atoms,) float32, the value that decided about each atom, if it was given
     volume_fraction : of the rich side; area : Å^2
     domains : table of the rich domains
     """
@@ -45,13 +45,8 @@ class Split:
     area: float
     domains: Table
 
-    @property
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """What every atom gets, under its registered names."""
-        return {"phase": self.phase, "interface_distance": self.distance, "domain": self.domain}
 
-
-def split_atoms(
+def assign_phases(
     frame: Frame,
     field: Field,
     level: float,
@@ -62,7 +57,7 @@ def split_atoms(
     values: NDArray[np.float32] | None = None,
     sharpen: bool = True,
     exact: ExactField | None = None,
-) -> Split:
+) -> PhaseAssignment:
     """Domain, distance to the interface and phase of every atom.
 
     Parameters
@@ -70,9 +65,9 @@ def split_atoms(
     domains : those of the field at the level; there must be an interface
     rich : (n_atoms,) bool, which packed atoms are rich themselves
     boundary_width : Å; 0 for no boundary
-    values : (n_atoms,) float32 of the packed atoms, brought into the order of the frame on the way
-    sharpen : settle the distances on which it depends who is boundary
-    exact : the field without its grid, where that can be had
+    values : (n_atoms,) float32 of the packed atoms; the result has them in the order of the frame
+    sharpen : refine distances close to the edge of the boundary
+    exact : the field without its grid, if there is one
     """
     atoms, lattice, n_atoms = field.atoms, field.lattice, frame.n_atoms
     domain_packed = domains.of_atoms(atoms, rich)
@@ -91,12 +86,12 @@ def split_atoms(
         _count_domains(domain, domains.n_kept), lattice.voxel_volume,
     )  # fmt: skip
     volume_fraction = float(domains.voxels.sum() / field.grid.values.size)
-    return Split(phase, distance, domain, value, volume_fraction, interface.area, table)
+    return PhaseAssignment(phase, distance, domain, value, volume_fraction, interface.area, table)
 
 
-def one_phase(n_atoms: int, phase: int, value: NDArray[np.float32] | None = None) -> Split:
-    """All atoms in one class, without an interface: distances are NaN and there are no domains."""
-    return Split(
+def one_phase(n_atoms: int, phase: int, value: NDArray[np.float32] | None = None) -> PhaseAssignment:
+    """All atoms in one phase without an interface: distances are NaN, and there are no domains."""
+    return PhaseAssignment(
         np.full(n_atoms, phase, dtype=np.int8),
         np.full(n_atoms, np.nan, dtype=np.float32),
         np.zeros(n_atoms, dtype=np.int32),
@@ -108,13 +103,13 @@ def one_phase(n_atoms: int, phase: int, value: NDArray[np.float32] | None = None
 
 
 def has_interface(domains: Domains, grid: Grid) -> bool:
-    """Whether there is a rich domain, and something beside it."""
+    """Whether a rich domain is left that does not fill the cell."""
     return bool(domains.n_kept) and int(domains.voxels.sum()) < grid.values.size
 
 
 @jit
 def _assign(place, domain_in, distance_in, value_in, half_width, phase, value, distance, domain):
-    """Sign the distances, give every atom its phase, and put all in the frame's own order."""
+    """Sign the distances, assign the phases, and bring all into the order of the frame."""
     for atom in range(place.size):
         slot = place[atom]
         inside = domain_in[slot] > 0
@@ -157,12 +152,12 @@ def _sharpen(
     distance: NDArray[np.float32],
     exact: ExactField | None,
 ) -> None:
-    """Settle the distances, in place, on which it depends who is boundary.
+    """Refine, in place, the distances close to the edge of the boundary.
 
-    Facets are good to 0.01 Å and move by as much with the grid, which would change the label of one atom
-    in a thousand. Along the slope at the foot of the perpendicular, the level set itself lies
-    (value - level) / |slope| away: first with the interpolated field, then, for the atoms that are still
-    undecided, with the exact one, which knows nothing of the grid.
+    Facets are accurate to 0.01 Å and move by as much with the grid, which would change the label of one atom
+    in a thousand. From the foot of the perpendicular, the level set lies (value - level) / |slope| away along
+    the slope: first by the interpolated field, then, for atoms that are still undecided, by the exact one,
+    which does not depend on the grid.
     """
     places = places_within(distance, np.float32(half), np.float32(SHARPEN_WITHIN[0]))
     if not places.size:
@@ -182,7 +177,7 @@ def _sharpen(
         step(np.arange(len(places)), field.slopes)
     if exact is not None:
         step(np.flatnonzero(np.abs(np.abs(found) - half) <= SHARPEN_WITHIN[1]), exact)
-    # Where two surfaces are close the perpendicular may lead to the other one: then the facets know better.
+    # Where two surfaces are close, the perpendicular may lead to the other one; the facets are right then.
     good = (found * side > 0) & (np.abs(found - before) <= SHARPEN_WITHIN[0])
     distance[places[good]] = np.abs(found[good])
 
@@ -208,7 +203,7 @@ def _domain_table(
 
 
 def dropped_sentence(domains: Domains, *, keep: str, min_volume: float) -> Message:
-    """What happened to the rich domains that were not kept."""
+    """The message about rich domains that were not kept."""
     which = "other than the largest" if keep == "largest" else f"smaller than {min_volume:g} Å^3"
     plural = "domain was" if domains.n_dropped == 1 else "domains were"
     text = f"{domains.n_dropped} rich {plural} dropped: {which}. Their atoms count as poor."
@@ -216,14 +211,14 @@ def dropped_sentence(domains: Domains, *, keep: str, min_volume: float) -> Messa
 
 
 def frame_numbers(
-    frame: Frame, split: Split, species: Sequence[str], bulk_distance: float
+    frame: Frame, assigned: PhaseAssignment, species: Sequence[str], bulk_distance: float
 ) -> tuple[dict[str, Any], list[Message]]:
-    """The frame-level numbers and tables that follow from the labels, and what there is to say.
+    """Numbers and tables of a frame that follow from the phases of its atoms, and messages about them.
 
-    species : those that the rich phase is rich in
-    bulk_distance : Å, from which on a phase is bulk in the tables
+    species : in which the rich phase is rich
+    bulk_distance : Å from the interface beyond which a phase counts as bulk in the tables
     """
-    composition = count_atoms(frame, split.phase, split.distance, bulk_distance)
+    composition = count_atoms(frame, assigned.phase, assigned.distance, bulk_distance)
     messages = []
     if composition.without_mass:
         names = ", ".join(composition.without_mass)
@@ -231,7 +226,7 @@ def frame_numbers(
     rich_side = ROWS.index("rich side")
     proxigram = composition.proxigram()
     width = float("nan")
-    if len(split.domains):
+    if len(assigned.domains):
         target = np.isin(frame.species_names, species)
         atoms = composition.by_distance.sum(axis=1)
         kept = atoms > 0
@@ -240,16 +235,16 @@ def frame_numbers(
             np.asarray(proxigram.columns["distance (Å)"]), share, atoms[kept].astype(float)
         )
     numbers = {
-        "n_domains": len(split.domains),
+        "n_domains": len(assigned.domains),
         "rich_atom_fraction": float(composition.atom_fractions()[rich_side]),
         "rich_mass_fraction": float(composition.mass_fractions()[rich_side]),
-        "rich_volume_fraction": split.volume_fraction,
-        "interface_area": split.area,
+        "rich_volume_fraction": assigned.volume_fraction,
+        "interface_area": assigned.area,
         "interface_width": width,
         "mass_balance_residual": composition.mass_balance_residual(),
         "composition": composition.table(),
         "partition": composition.partition(),
-        "domains": split.domains,
+        "domains": assigned.domains,
         "proxigram": proxigram,
     }
     return numbers, messages

@@ -1,6 +1,6 @@
 """Domains of a thresholded grid: connected regions of voxels, periodic where the grid is.
 
-Found on runs of voxels along the last axis, so that work and memory beyond one pass over the grid grow
+The search works on runs of voxels along the last axis. Beyond one pass over the grid, time and memory grow
 with the surface of the domains.
 """
 
@@ -55,7 +55,7 @@ def _find_runs(values, cut):
 
 @jit
 def _root(parent, image, run):
-    """Root of a run; afterwards `parent[run]` is the root and `image[run]` the cell image that meets it."""
+    """Root of a run; afterwards `parent[run]` is the root, `image[run]` the cell image connected to it."""
     top = run
     x, y, z = 0, 0, 0
     while parent[top] != top:
@@ -79,8 +79,8 @@ def _root(parent, image, run):
 def _join(parent, image, winds, a, b, s0, s1, s2):
     """Run a touches the image (s0, s1, s2) of run b.
 
-    Every run knows the image of itself that is connected to image 0 of its root. Where two runs of one
-    domain meet in images that disagree, the domain closes on itself around the cell: it percolates.
+    Each run stores which of its images is connected to image 0 of its root. If two runs of one domain meet in
+    images that disagree, the domain closes on itself around the cell: it percolates.
     """
     ra, rb = _root(parent, image, a), _root(parent, image, b)
     d0 = (image[a, 0] if a != ra else 0) + s0 - (image[b, 0] if b != rb else 0)
@@ -202,9 +202,10 @@ def _domains_of(coords, rich, wrap, start, low, high, domain, shape, out):
 class Domains:
     """Face-connected domains of voxels at or above a cut, periodic along the axes that wrap.
 
-    numbers : (n_kept,) 1-based numbers are places in these arrays, the largest domain first
+    Domains are numbered from 1, the largest first.
+
     voxels : (n_kept,) int64; percolates : (n_kept, 3) bool
-    n_dropped : domains that were found and not kept
+    n_dropped : number of domains that were not kept
     """
 
     voxels: NDArray[np.int64]
@@ -222,7 +223,7 @@ class Domains:
         return len(self.voxels)
 
     def of_atoms(self, atoms: PackedAtoms, rich: NDArray[np.bool_]) -> NDArray[np.integer[Any]]:
-        """(n_atoms,) integers: the domain of each rich packed atom; 0 outside the kept domains."""
+        """(n_atoms,) integers: the domain of each rich packed atom; 0 outside kept domains."""
         if self.n_kept == 1 and not self.n_dropped:
             return rich.view(np.int8)
         out = np.empty(len(rich), dtype=np.int32)
@@ -239,7 +240,7 @@ class Domains:
         return mask
 
     def without_dropped(self, values: NDArray[np.float32], cut: float) -> NDArray[np.float32]:
-        """The field with the dropped domains mirrored below the cut, so that they leave no interface."""
+        """The field, mirrored at the cut inside the dropped domains so that they have no interface."""
         if not self.n_dropped:
             return values
         mirrored = values.copy()
@@ -279,7 +280,7 @@ def find_domains(
     """
     start, low, high = _find_runs(values, np.float32(cut))
     run_domain, voxels, percolates = _connect(start, low, high, lattice.shape, lattice.wrap)
-    # A stable sort: domains of equal volume keep the order of the grid.
+    # Domains of equal volume keep the order of the grid.
     order = np.argsort(-voxels, kind="stable")
     kept = order[:1] if keep == "largest" else order[voxels[order] * lattice.voxel_volume >= min_volume]
     number = np.zeros(len(voxels) + 1, dtype=np.int32)

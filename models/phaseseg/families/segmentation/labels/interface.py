@@ -1,7 +1,7 @@
 """The interface of a thresholded grid: facets, area, and distances that resolve a fraction of a voxel.
 
-One small facet in every cube of eight grid points that the cut passes through. Distances are taken from
-the facets, not from voxels; work and memory grow with the voxels and the area, not with their product.
+Every cube of eight grid points that the cut passes through gets one small facet. Distances are measured to
+the facets, not to voxels; time and memory grow with the voxels and the area, not with their product.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 
-# Where the interface seems to be within so many voxels, every facet around is tried.
+# Atoms that seem to be closer to the interface, in voxels, are compared with every facet around them.
 NEAR = 5.0
 
 
 def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
-    """What the cut does in a cube, for each of the 256 ways in which its corners can be rich.
+    """How the cut passes through a cube, for each of the 256 combinations of rich corners.
 
     Corner c lies at (c >> 1 & 1, c & 1, c >> 2 & 1). Returns the corners (12, 2) of the edges; for every
     case its crossed edges, and the pieces of the contour on the faces as pairs of places among them
@@ -59,7 +59,7 @@ _EDGES, _CROSSED, _PIECES = _contour_cases()
 
 @jit
 def _mixed_cubes(values, cut, wrap, cells, cubes, cases, cell_of, start):
-    """The cubes that the cut passes through; returns how many there are, written or not.
+    """The cubes that the cut passes through; returns their number, even if the arrays are too short.
 
     Fills their first corners (n, 3), which corners are rich (n,), the coarse cell that holds the first
     corner (n,), and how many there are in every cell, as the start of a CSR (zeros at first).
@@ -172,9 +172,9 @@ def _facets(
 
 @jit
 def _offer(vector, facet, node, v0, v1, v2, e):
-    """Let a coarse node take facet e, at (v0, v1, v2) from it, if that is nearer; True if it did."""
+    """Give a coarse node facet e, at (v0, v1, v2) from it, if that is nearer; returns whether it was."""
     w0, w1, w2 = vector[node, 0], vector[node, 1], vector[node, 2]
-    # By more than rounding: else two nodes would hand a tie to each other for ever.
+    # By more than rounding, or two nodes would pass a tie to each other forever.
     if v0 * v0 + v1 * v1 + v2 * v2 >= np.float32(0.9999) * (w0 * w0 + w1 * w1 + w2 * w2):
         return False
     vector[node, 0], vector[node, 1], vector[node, 2] = v0, v1, v2
@@ -186,8 +186,8 @@ def _offer(vector, facet, node, v0, v1, v2, e):
 def _spread(shape, wrap, steps, start, point, cells, nodes, vector, facet):
     """Nearest facet of every node of a coarse grid and the `vector` to it, by sweeping.
 
-    A vector distance transform: a node offers its neighbors the facet that it knows. The vector, not
-    the facet's place, is handed on, so periodic images need no bookkeeping in any cell.
+    A vector distance transform: each node offers its facet to its neighbors. It passes on the vector to the
+    facet, not the position, so periodic images need no bookkeeping in any cell.
     """
     m0, m1, m2 = nodes
     vector[:] = np.float32(1e15)
@@ -249,7 +249,7 @@ def _spread(shape, wrap, steps, start, point, cells, nodes, vector, facet):
                                     vector[other, 2] + np.float32(direction) * big[axis, 2],
                                     facet[other],
                                 )  # fmt: skip
-        # The last few nodes of a thousand may still gain a hair; a further round would find no more.
+        # The last one in a thousand nodes may still gain a little, but no further round would pay.
         if changed * 1000 <= facet.size:
             break
 
@@ -384,7 +384,7 @@ def _measure(
 
 
 class Interface:
-    """The surface on which a field equals a cut, made of one facet a mixed cube.
+    """The surface on which a field equals a cut: one facet for each cube that it passes through.
 
     Attributes
     ----------
@@ -394,7 +394,7 @@ class Interface:
 
     def __init__(self, values: NDArray[np.float32], cut: float, lattice: Lattice) -> None:
         self._lattice = lattice
-        # Compared in the field's own precision, so that domains and interface agree on every voxel.
+        # In the precision of the field, so that domains and interface agree on every voxel.
         level = np.float32(cut)
         shape, cells = np.array(lattice.shape), lattice.cells
         room = 1024 + values.size // 14  # a guess that rarely needs to grow
@@ -410,7 +410,7 @@ class Interface:
             room = self.n_facets
         cubes, cases, cell_of = cubes[: self.n_facets], cases[: self.n_facets], cell_of[: self.n_facets]
         point, normal = borrow((3, self.n_facets), np.float32), borrow((self.n_facets, 3), np.float32)
-        # Flat axes do not count for distances, though they do for the area.
+        # Flat axes count for the area, but not for distances.
         self._steps = lattice.metric_steps
         area = _facets(
             values, level, self._steps, lattice.to_grid, lattice.voxel_volume, cubes, cases, _EDGES, _CROSSED,
@@ -431,10 +431,10 @@ class Interface:
     def distance(self, atoms: PackedAtoms) -> NDArray[np.float32]:
         """(n,) float32, Å: unsigned distance of every packed atom; NaN where there is no interface.
 
-        Within 3 voxels the nearest of all facets is found: error below 0.05 Å on planes and on spheres
-        of 8 Å at 0.75 Å voxels. From 5 voxels on the best of the facets known to the eight surrounding
-        nodes of the coarse grid is taken: too long by 0.02 Å in the mean, by half an Å at the worst, in
-        strongly skewed cells by more.
+        Within 3 voxels, the nearest of all facets is found; the error is below 0.05 Å on planes and on
+        spheres of 8 Å at 0.75 Å voxels. Beyond 5 voxels, only the facets of the eight surrounding nodes of
+        the coarse grid are compared; distances are then too long by 0.02 Å on average and by up to 0.5 Å,
+        or more in strongly skewed cells.
         """
         out = borrow(len(atoms.order), np.float32)
         if not self.n_facets:

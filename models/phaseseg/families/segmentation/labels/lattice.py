@@ -1,4 +1,4 @@
-"""The grid of a density: where its points lie, and the atoms sorted along it."""
+"""The grid of a density: its geometry, and the atoms sorted along it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from phaseseg.frame import Frame
 
 # Edge of the coarse cells in voxels.
 COARSE = 4
-# Open ends of the grid lie so many sigma beyond the outermost atom.
+# Distance from the outermost atom to an open end of the grid, in sigma.
 OPEN_MARGIN = 5.0
-# A grid may take so much of the free memory.
+# Largest fraction of the free memory that a grid may take.
 FREE_MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """The grid's place in space: shared by the frame's atoms and the voxels.
+    """Geometry of a grid, shared by atoms and voxels.
 
     to_grid : (3, 3); `(position - origin) @ to_grid` are grid coordinates
-    wrap : (3,) bool; axes along which the grid closes on itself
-    flat : (3,) bool; axes of no extent (2D boxes): one voxel thick, left out of distances
+    wrap : (3,) bool; axes along which the grid is periodic
+    flat : (3,) bool; axes without extent (2D boxes): one voxel thick, ignored in distances
     """
 
     shape: tuple[int, int, int]
@@ -53,7 +53,7 @@ class Lattice:
 
     @property
     def metric_steps(self) -> NDArray[np.float64]:
-        """The steps as far as distances go: zero along flat axes."""
+        """The steps for distances: zero along flat axes."""
         return np.where(self.flat[:, None], 0.0, self.steps)
 
     @property
@@ -68,7 +68,7 @@ class Lattice:
 
     @property
     def cells(self) -> NDArray[np.int64]:
-        """(3,) coarse cells along each axis: atoms are sorted by them, facets are looked up in them."""
+        """(3,) number of coarse cells along each axis; they hold sorted atoms and facets."""
         return np.asarray(np.maximum(np.array(self.shape) // COARSE, 1))
 
 
@@ -97,14 +97,14 @@ class PackedAtoms:
         return cls(start, order, place, coords)
 
     def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Per-atom values from the sorted back to the frame's own order."""
+        """Values per packed atom in the order of the frame."""
         return np.asarray(values[self.place])
 
 
 def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> Lattice:
     """Choose shape and extent of the grid.
 
-    n_fields : how many fields will be in memory; as many as the rule needs if left out
+    n_fields : number of fields that will be in memory; by default as many as the rule needs
 
     Raises
     ------
@@ -126,7 +126,7 @@ def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> 
         apart -= np.rint(apart) * frame.pbc  # also of atoms that are in other images of the cell
         coplanar = np.ptp(apart, axis=0) * heights < 1e-3
         if short.size == 1 and coplanar[short[0]] and frame.n_atoms > 1:
-            # A 2D box: one voxel thick. It closes on itself, so that nothing varies along it.
+            # A 2D box is one voxel thick and periodic, so that nothing varies along it.
             flat[short[0]] = wrap[short[0]] = True
         elif frame.pbc[short].any():
             axis = next(int(axis) for axis in short if frame.pbc[axis])
@@ -164,10 +164,10 @@ def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> 
 
 
 def _sampling(cell: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
-    """Coarsest wavelength, Å, that the grid's reciprocal lattice leaves unresolved.
+    """Coarsest wavelength, Å, that the grid does not resolve.
 
-    The voxel edge for an orthogonal cell; more for a strongly skewed one, whose grid points lie far
-    apart across the skew although they are close along the axes.
+    The voxel edge of an orthogonal cell; longer in a strongly skewed one, whose grid points lie far apart
+    across the skew although they are close along the axes.
     """
     reciprocal = np.linalg.inv(cell / counts[:, None]).T
     shifts = np.array(

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.fields import POOR, RICH
 from phaseseg.families.segmentation.labels.assignment import (
-    Split,
+    PhaseAssignment,
+    assign_phases,
     dropped_sentence,
     frame_numbers,
     has_interface,
     one_phase,
     places_within,
-    split_atoms,
 )
 from phaseseg.families.segmentation.labels.density import DensityField, density_field, exact_density
 from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
@@ -139,14 +139,14 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     # From here to `unsort`, atoms stand in the order of the grid.
     atoms = density.atoms
     at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
-    split: Split | None = None
+    assigned: PhaseAssignment | None = None
     if n_phases == 2 or rule.phases == 2:
         domains = density.domains(cut, keep=rule.keep, min_volume=rule.min_volume)
         if domains.n_dropped:
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
         if has_interface(domains, density.grid):
             by_atom = rule.at == "atom"
-            split = split_atoms(
+            assigned = assign_phases(
                 frame, density, cut, domains, _is_rich(density, rule, cut, at_atoms),
                 boundary_width=rule.boundary_width, values=at_atoms, sharpen=by_atom,
                 exact=None if density.averaged else partial(exact_density, density, rule),
@@ -155,18 +155,18 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             n_phases = 1
             text = "No rich domain is left that has an interface, so the frame counts as one phase."
             messages.append(Message(text, "no-domain-left"))
-    if split is None:
+    if assigned is None:
         if rule.phases == "auto" and len(messages) == 1:
             messages.append(Message("Nothing was cut: all atoms are one class.", "nothing-cut"))
         dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
-        split = one_phase(frame.n_atoms, RICH if dominant else POOR, atoms.unsort(at_atoms))
-    numbers, more = frame_numbers(frame, split, rule.species, rule.bulk_distance)
+        assigned = one_phase(frame.n_atoms, RICH if dominant else POOR, atoms.unsort(at_atoms))
+    numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
     return Fields(
         {
-            "phase": split.phase,
-            "phase_density": split.value,
-            "interface_distance": split.distance,
-            "domain": split.domain,
+            "phase": assigned.phase,
+            "phase_density": assigned.value,
+            "interface_distance": assigned.distance,
+            "domain": assigned.domain,
             "density_grid": density.grid,
             "n_phases": n_phases,
             "phase_contrast": contrast,
