@@ -39,6 +39,18 @@ def small():
 
 
 @pytest.fixture(scope="session")
+def cooled_runs():
+    """The bundled runs of a glass former, 21 configurations each from hot to cold, by name."""
+    folder = files("phaseseg") / "demo"
+    names = [f"glass_ka2d_s{seed}" for seed in (901, 902, 903, 904)]
+    runs = {}
+    for name in names:
+        with as_file(folder / f"{name}.xyz.gz") as path:
+            runs[name] = list(read_frames(path, units="lj"))
+    return runs
+
+
+@pytest.fixture(scope="session")
 def melt_data():
     """`melt_data("control_20000K")`: the frames of a trajectory that is too large to be bundled.
 

@@ -1,79 +1,25 @@
-"""Evaluation of liquid against glass: areas by counting, runs as units, sets, matched energies, test runs."""
+"""Evaluation of liquid against glass: areas by counting, runs as the unit, and networks on cooled runs."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from phaseseg.families.liquid_glass.baselines import BASELINES, POTENTIAL_ENERGY, THREE_METRICS
-from phaseseg.families.liquid_glass.crops import count_particles
+from phaseseg.api import evaluate
 from phaseseg.families.liquid_glass.evaluation import (
-    BaselineNumbers,
-    Judge,
-    Scores,
-    against_edge,
-    against_temperature,
-    attention_cut,
-    attention_numbers,
-    attention_tests,
+    Logits,
     draws_of_runs,
-    judge,
-    judge_baseline,
-    judge_set,
-    only_member,
     run_pairs,
-    sample_windows,
-    scores_of_windows,
-    window_frames,
+    score_states,
 )
-from phaseseg.recipes.liquid_glass.datasets import (
-    Configurations,
-    GlassSet,
-    State,
-    label_of_all,
-    matched_temperature,
-    six_sets,
-)
+from phaseseg.families.liquid_glass.model import GlassModel
+from phaseseg.families.liquid_glass.states import named_label, temperature_label
+from phaseseg.metrics import reliability
 
-RECIPE = Path(__file__).resolve().parents[2] / "models" / "recipes" / "liquid_glass"
-HOT, COLD = State(1000, 1.0), State(1000, 0.05)
-SET = GlassSet("1 (T = 1)", COLD, HOT)
-
-
-@pytest.fixture(scope="module")
-def configurations(make_disorder):
-    """Six runs, each hot and cold; energies lower when cold."""
-    frames = []
-    for run in range(1, 7):
-        for k, state in enumerate((HOT, COLD)):
-            frame = make_disorder(300, seed=10 * run + k)
-            info = {"temperature": state.temperature, "cooling_steps": 1000, "seed": run,
-                    "potential_energy": -2.0 - k, "inherent_energy": -3.9}  # fmt: skip
-            frames.append(frame.replace(info=info))
-    return Configurations(frames)
-
-
-@pytest.fixture(scope="module")
-def cards():
-    sys.path.insert(0, str(RECIPE))
-    try:
-        spec = importlib.util.spec_from_file_location("make_glass_cards", RECIPE / "cards.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["make_glass_cards"] = module
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        sys.path.remove(str(RECIPE))
-        sys.modules.pop("make_glass_cards", None)
-        sys.modules.pop("train", None)
-
-
-# Numbers ------------------------------------------------------------------------------------------
+BOUNDS = {"glass_below": 0.1, "liquid_above": 1.0}
 
 
 def naive_auc(score, glass):
@@ -101,12 +47,12 @@ def test_runs_are_the_unit():
     rng = np.random.default_rng(0)
     run, glass = np.repeat(np.arange(12), 2), np.tile([True, False], 12)
     logits = rng.normal(0, 1, (3, 24)) + np.where(glass, 0.7, -0.7)
-    once = judge(Scores(np.arange(24), logits), glass, run)
-    often = judge(Scores(np.repeat(np.arange(24), 10), np.repeat(logits, 10, axis=1)), glass, run)
+    once = score_states(Logits(np.arange(24), logits), glass, run)
+    often = score_states(Logits(np.repeat(np.arange(24), 10), np.repeat(logits, 10, axis=1)), glass, run)
     assert often.n_glass == 10 * once.n_glass and often.n_runs == once.n_runs == 12
-    for name in ("auc", "auc_error", "auc_low", "auc_high", "accuracy", "accuracy_error", "auc_spread"):
+    for name in ("auc", "accuracy", "brier"):
         assert_allclose(getattr(often, name), getattr(once, name), atol=1e-9, err_msg=name)
-    assert once.auc_low < once.auc < once.auc_high and once.auc_error > 0.02
+    assert once.auc.low < once.auc.value < once.auc.high and once.auc.error > 0.02
 
 
 def test_no_draw_of_runs_lacks_a_state():
@@ -120,147 +66,195 @@ def test_no_draw_of_runs_lacks_a_state():
 
 def test_perfect_scores_and_members():
     glass, run = np.array([True, False] * 4), np.repeat(np.arange(4), 2)
-    sure = judge(Scores(np.arange(8), np.where(glass, 90.0, -90.0)[None]), glass, run)
-    assert (sure.auc, sure.auc_error, sure.accuracy, sure.auc_low) == (1, 0, 1, 1) and np.isnan(
-        sure.auc_spread
-    )
-    two = Scores(np.arange(8), np.array([np.where(glass, 5.0, -5.0), np.where(glass, -1.0, 1.0)]))
-    both = judge(two, glass, run)
-    assert both.auc == 1 and both.auc_mean == 0.5 and both.accuracy_mean == 0.5
+    sure = score_states(Logits(np.arange(8), np.where(glass, 90.0, -90.0)[None]), glass, run)
+    assert (sure.auc.value, sure.auc.error, sure.accuracy.value, sure.auc.low) == (1, 0, 1, 1)
+    assert np.isnan(sure.auc.spread) and sure.brier.value == pytest.approx(0)
+    two = Logits(np.arange(8), np.array([np.where(glass, 5.0, -5.0), np.where(glass, -1.0, 1.0)]))
+    both = score_states(two, glass, run)
+    assert both.auc.value == 1 and both.auc.mean == 0.5 and both.accuracy.mean == 0.5
     assert_allclose(two.logit, np.log(two.probability / (1 - two.probability)), rtol=1e-9)
-    with pytest.raises(ValueError, match="liquid and glass are both needed"):
-        judge(two, np.ones(8, bool), run)
+    one_state = score_states(two, np.ones(8, bool), run)
+    assert np.isnan(one_state.auc.value) and one_state.accuracy.value == 0.5
 
 
-# Sets ---------------------------------------------------------------------------------------------
+def test_scores_are_those_of_scikit_learn():
+    from sklearn import metrics
+
+    rng = np.random.default_rng(1)
+    glass, run = rng.random(200) < 0.4, rng.integers(0, 5, 200)
+    logits = Logits(np.arange(200), rng.normal(0, 2, (2, 200)) + 2 * glass)
+    found, p = score_states(logits, glass, run), logits.probability
+    assert found.auc.value == pytest.approx(metrics.roc_auc_score(glass, p), rel=1e-12)
+    assert found.accuracy.value == pytest.approx(metrics.accuracy_score(glass, p > 0.5), rel=1e-12)
+    assert found.brier.value == pytest.approx(metrics.brier_score_loss(glass, p), rel=1e-12)
+    assert found.calibration == reliability(glass, p).expected_calibration_error
 
 
-def test_sets_and_labels(configurations):
-    sets = six_sets(200_000, 20_000, 0.7)
-    assert [one.liquid.temperature for one in sets] == [1.99, 1.76, 0.96, 0.55, 0.44, 0.7]
-    assert sets[5].glass == State(20_000, 0.05) and sets[5].liquid.cooling_steps == 200_000
-    hot, cold = configurations.frames[:2]
-    other = hot.replace(info={**hot.info, "temperature": 0.5})
-    label = label_of_all([SET])
-    assert (label(hot), label(cold), label(other)) == (False, True, None)
-    assert len(configurations.of(COLD)) == 6 and set(configurations.run) == set(range(1, 7))
-    with pytest.raises(ValueError, match="there is no 'cooling_steps'"):
-        label(hot.replace(info={}))
+# ------------------------------------------------------------------------------------- evaluate
 
 
-def test_the_temperature_of_the_same_energy(make_disorder):
-    rng = np.random.default_rng(0)
-    frame, frames = make_disorder(20), []
-    for run in range(8):
-        for steps, t, energy in ((2000, 0.05, -4.3), (2000, 0.6, -4.0), (2000, 0.7, -3.9), (2000, 0.8, -3.8),
-                                 (100, 0.05, -3.91), (100, 0.55, -3.5)):  # fmt: skip
-            info = {"temperature": t, "cooling_steps": steps, "seed": run,
-                    "inherent_energy": energy + rng.normal(0, 0.005)}  # fmt: skip
-            frames.append(frame.replace(info=info))
-    found, matches, (mean, error) = matched_temperature(Configurations(frames), 2000, 100)
-    assert found == 0.7 and [one.temperature for one in matches] == [0.7, 0.6, 0.8]
-    assert_allclose(mean, -3.91, atol=0.01)
-    assert 0 < error < 0.005 and matches[0].n == 8
-    with pytest.raises(ValueError, match="one of the two is missing"):
-        matched_temperature(Configurations(frames), 2000, 55)
+@pytest.fixture(scope="module")
+def runs(make_disorder):
+    """Four runs of a cold, an intermediate and a hot configuration; the energy rises with temperature."""
+    return {
+        f"run {run}": [
+            make_disorder(60, seed=10 * run + k).replace(
+                info={"temperature": t, "potential_energy": -3 + t + 0.01 * run, "state": ("glass", 1, 0)[k]},
+                source=f"run {run}, frame {k}",
+            )
+            for k, t in enumerate((0.05, 0.5, 1.0))
+        ]
+        for run in range(4)
+    }
 
 
-# Windows and networks -----------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def model(make_glass_checkpoint):
+    return GlassModel(make_glass_checkpoint(n_members=2))
 
 
-def test_windows_are_the_same_for_the_same_seed(configurations, make_glass_checkpoint):
-    network = Judge(make_glass_checkpoint(n_members=2))
-    cells = configurations.cells(network.config)
-    one, two = (sample_windows(cells, 4, edge=3.0, least=9, seed=5) for _ in range(2))
-    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
-    assert (count_particles(cells, one) >= 9).all()
-    # What a configuration is asked does not depend on the others.
-    few = configurations.take([0, 1])
-    many = scores_of_windows(network, configurations, 3, edge=6.0)
-    alone = scores_of_windows(network, few, 3, edge=6.0)
-    assert_allclose(alone.members, many.members[:, :6], atol=1e-5)
-    with pytest.raises(ValueError, match="rarely hold 20 particles"):
-        sample_windows(cells, 1, edge=1.0, least=20)
+def test_scores_follow_from_the_predictions(runs, model):
+    """Counted one by one, from what `predict` says about whole configurations and particles."""
+    result = evaluate(runs, model, **BOUNDS, members=True)
+    predicted = [(frame, model.predict(frame)) for own in runs.values() for frame in own]
+    assert [row["probability"] for row in result.frames] == pytest.approx(
+        [fields["frame_glass_probability"] for _, fields in predicted], abs=1e-5
+    )
+    known = [(fields, frame.info["temperature"] < 0.5) for frame, fields in predicted
+             if frame.info["temperature"] != 0.5]  # fmt: skip
+    whole = np.array([fields["frame_glass_probability"] for fields, _ in known], dtype=float)
+    particles = np.concatenate([fields["glass_probability"] for fields, _ in known]).astype(float)
+    glass = np.array([state for _, state in known])
+    for what, p, y in (("configurations", whole, glass), ("particles", particles, np.repeat(glass, 60))):
+        scores = result.scores[model.name, what]
+        assert (scores.n_runs, scores.n_glass, scores.n_liquid) == (4, y.sum(), (~y).sum())
+        assert scores.auc.value == pytest.approx(naive_auc(p, y), abs=1e-4)
+        assert scores.brier.value == pytest.approx(np.mean((p - y) ** 2), abs=1e-5)
+        assert scores.accuracy.value == pytest.approx(np.mean((p > 0.5) == y), abs=1e-3)
+        each = [result.scores[f"member {k}", what].auc.value for k in (1, 2)]
+        assert (scores.auc.mean, scores.auc.spread) == pytest.approx((np.mean(each), np.std(each, ddof=1)))
+    assert len(result) == 12 and [message.code for message in result.messages] == ["not-scored"]
 
 
-def test_networks_as_they_predict(configurations, make_glass_checkpoint):
-    """Whole cells, particles and members are what a prediction says."""
-    checkpoint = make_glass_checkpoint(n_members=2, temperature=1.5)
-    network = Judge(checkpoint)
-    frame = configurations.frames[0]
-    fields = network.model.predict(frame)
-    few = configurations.take([0])
-    assert_allclose(network.whole(few).probability, fields["frame_glass_probability"], atol=1e-5)
-    assert_allclose(network.particles(few).probability, fields["glass_probability"], atol=1e-5)
-    second = Judge(only_member(checkpoint, 1)).whole(few)
-    assert_allclose(second.members[0], network.whole(few).members[1], atol=1e-5)
-    rows = against_temperature(network, configurations)
-    assert [row["temperature"] for row in rows[:2]] == [1.0, 0.05] and rows[-1]["run"] == 6
-    curve = against_edge(network, configurations, [SET], (4.0,), particles=400, most=5)[SET.name]
-    assert [edge for edge, _ in curve] == [4.0, np.inf] and curve[1][1].n_glass == 6
+def test_labels_in_the_file(runs, model):
+    """The intermediate configurations are called glass."""
+    result = evaluate(runs, model, reference="state")
+    assert result.scores[model.name, "configurations"].n_glass == 8 and not result.messages
+    assert [row["state"] for row in result.frames[:3]] == ["glass", "glass", "liquid"]
 
 
-def test_baselines_of_windows(configurations, make_glass_checkpoint):
-    config = Judge(make_glass_checkpoint()).config
-    first, rest = configurations.take(range(6)), configurations.take(range(6, 12))
-    baselines = [POTENTIAL_ENERGY, THREE_METRICS]
-    lots = [BaselineNumbers.of_whole(c, baselines) for c in (first, rest)]
-    assert judge_baseline(POTENTIAL_ENERGY, *lots, SET).auc == 1
-    assert 0 <= judge_baseline(THREE_METRICS, *lots, SET).auc <= 1
-    picks = sample_windows(first.cells(config), 2, edge=6.0)
-    frames = window_frames(first, picks, config)
-    assert all(not frame.pbc.any() and frame.info["seed"] <= 3 for frame in frames)
-    # The energies of windows are those of particles that have their neighbors beyond the edge.
-    small = first.take([0])
-    whole = window_frames(small, sample_windows(small.cells(config), 1, edge=15.0), config)[0]
-    assert len(whole) < 300 and np.isfinite(whole.info["potential_energy"])
-    assert len(BASELINES) == 4
-    with pytest.raises(ValueError, match="liquid and glass"):
-        judge_set(Scores(np.arange(2), np.zeros((1, 2))), configurations.of(COLD).take([0, 1]), SET)
+def test_baselines_are_fitted_to_the_other_runs(runs, model):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    result = evaluate(runs, model, **BOUNDS, baselines=True)
+    methods = [method for method, what in result.scores if what == "configurations"]
+    # The files have no inherent energies.
+    assert methods == [model.name, "potential energy", "first peak of g(r)", "three metrics"]
+    assert [message.code for message in result.messages] == ["not-scored", "baseline-left-out"]
+    assert result.scores["potential energy", "configurations"].auc.value == 1
+    frames = [frame for own in runs.values() for frame in own if frame.info["temperature"] != 0.5]
+    x = [[frame.info["potential_energy"]] for frame in frames]
+    glass = [frame.info["temperature"] < 0.5 for frame in frames]
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (6 * 1e-3)))
+    p = cross_val_predict(pipeline, x, glass, groups=np.repeat(np.arange(4), 2), cv=LeaveOneGroupOut(),
+                          method="predict_proba")[:, 1]  # fmt: skip
+    brier = result.scores["potential energy", "configurations"].brier.value
+    assert brier == pytest.approx(np.mean((p - glass) ** 2), rel=1e-2)
 
 
-def test_attention_of_random_networks(configurations, make_glass_checkpoint):
-    network = Judge(make_glass_checkpoint(attention=True, n_members=2))
-    cut, _ = attention_cut(network, configurations)
-    found = attention_numbers(network, configurations, cut)
-    assert (found.threshold == cut).all() and 0 < found.shares["kept"].mean() < 1
-    rows = attention_tests(found, SET)
-    assert len(rows) == 3 and all(0 < row["p"] <= 1 and 0 < row["p of pairs"] <= 1 for row in rows)
+def test_networks_on_images(make_glass_checkpoint, make_disorder):
+    """They have no particles, and a configuration has the mean probability of its images."""
+    config = {"architecture": "cnn", "image_size": 40, "kernels": (3, 4), "kernel_sizes": (5, 3), "dense": 8}
+    model = GlassModel(make_glass_checkpoint(n_members=2, **config))
+    frames = [make_disorder(400, seed=k).replace(info={"temperature": t}) for k, t in enumerate((0.05, 2.0))]
+    result = evaluate(frames, model, **BOUNDS)
+    assert [what for _, what in result.scores] == ["configurations"]
+    for row, frame in zip(result.frames, frames, strict=True):
+        assert row["probability"] == pytest.approx(model.predict(frame)["frame_glass_probability"], abs=1e-5)
 
 
-# Cards --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("reference", [None, "state"])
+def test_everything_is_shown_and_written(runs, model, reference, tmp_path):
+    result = evaluate(runs, model, **({"reference": reference} if reference else BOUNDS))
+    tables = list(result.shown("4 runs"))
+    assert len(tables) == 2 and all(len(row) == len(one.headings) for one in tables for row in one.rows)
+    page = result.write(tmp_path / "report", {"version": "x"})
+    names = {path.name for path in page.parent.iterdir()}
+    assert names == {"report.html", "metrics.json", "probability.png", "scores.csv", "frames.csv"}
+    metrics = json.loads((page.parent / "metrics.json").read_text("utf-8"))
+    assert metrics["version"] == "x" and len(metrics["tables"]["frames"]) == 12
+    assert metrics == {"version": "x", **result.to_dict()}
 
 
-def test_training_runs_are_no_test_runs(cards, make_glass_checkpoint):
-    checkpoint = make_glass_checkpoint()
-    files = {"columns": ["file"], "rows": [["slow/ka2d_s016.xyz.gz"], ["slow/ka2d_s003.inherent.xyz.gz"]]}
-    checkpoint.card["data"] = {"files": files}
-    cards.refuse_training_runs(checkpoint, [Path("x/slow/ka2d_s001.xyz.gz"), Path("x/fast/ka2d_s016.xyz.gz")])
-    with pytest.raises(SystemExit, match="has learned from slow/ka2d_s003; test on other runs"):
-        cards.refuse_training_runs(checkpoint, [Path("x/slow/ka2d_s003.xyz.gz")])
+def test_one_state_and_few_runs(runs, model):
+    """The area has no value, and is said to have none; nothing else is lost."""
+    cold = {name: own[:1] for name, own in runs.items() if name != "run 3"}
+    result = evaluate(cold, model, **BOUNDS, baselines=True)
+    scores = result.scores[model.name, "configurations"]
+    assert np.isnan(scores.auc.value) and 0 <= scores.accuracy.value <= 1
+    assert [message.code for message in result.messages] == ["one-state"] + 4 * ["baseline-left-out"]
+    assert result.to_dict()["tables"]["scores"][0]["AUC"] is None
+    alone = evaluate({"a": runs["run 0"]}, model, **BOUNDS)
+    assert np.isnan(alone.scores[model.name, "configurations"].auc.error)
+    assert "few-runs" in [message.code for message in alone.messages]
 
 
-def test_where_a_probability_crosses_one_half(cards):
-    assert cards.crossing_of([(1.0, 0.0), (0.4, 0.25), (0.1, 0.75)]) == pytest.approx(0.2)
-    assert cards.crossing_of([(1.0, 0.0), (0.4, 0.2)]) is None
-    assert cards.crossing_of([(1.0, 0.0), (0.4, 0.9), (0.2, 0.1)]) is None
+def test_frames_outside_the_training_range(runs, make_glass_checkpoint):
+    model = GlassModel(make_glass_checkpoint(number_density=(3.0, 4.0)))
+    result = evaluate(runs, model, **BOUNDS)
+    assert [message.code for message in result.messages] == ["outside-training", "not-scored"]
+    assert "12 of 12" in result.messages[0]
 
 
-def test_page_and_shelf(cards, make_glass_checkpoint, tmp_path):
-    checkpoint = make_glass_checkpoint("liquid_glass/dmpnn-v9")
-    rows = [{"set": "1", "trained on": "all sets", "AUC, windows": 1.0, "accuracy, windows": 0.98,
-             "AUC, whole": 1.0, "accuracy, whole": 1.0}]  # fmt: skip
-    card = {"summary": "A network.", "limits": ["Only discs."],
-            "metrics": {"sets": cards.table("Sets", rows, "Note.")}}  # fmt: skip
-    checkpoint.card.update(card)
-    readme = tmp_path / "README.md"
-    readme.write_text((RECIPE.parents[1] / "README.md").read_text("utf-8"), "utf-8")
-    before = readme.read_text("utf-8")
-    for _ in range(2):  # a second time changes nothing
-        cards.render([checkpoint], tmp_path / "docs", readme)
-    text = readme.read_text("utf-8")
-    assert text.count("<!-- glass checkpoints:") == 1 and "| A network. | 1 | 0.98 |" in text
-    end = "<!-- end of checkpoints -->"
-    assert text[: text.index(end)] == before[: before.index(end)]
-    page = (tmp_path / "docs" / "dmpnn-v9.md").read_text("utf-8")
-    assert "# liquid_glass/dmpnn-v9" in page and "- Only discs." in page and "### Sets" in page
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "glass_below"),
+        ({"glass_below": 0.1}, "liquid_above"),
+        ({"glass_below": 1.0, "liquid_above": 0.1}, "colder than the liquid"),
+        ({**BOUNDS, "reference": "state"}, "not both"),
+        ({**BOUNDS, "temperature": "pressure"}, "there is no 'pressure'"),
+        ({"reference": "nothing"}, "there is no 'nothing'"),
+        ({"reference": "temperature"}, "must be 1 or glass, 0 or liquid"),
+        ({**BOUNDS, "temperature": "state"}, "must be a finite number"),
+        ({"glass_below": 1e-3, "liquid_above": 9.0}, "known state"),
+        ({**BOUNDS, "b": "X"}, "no particle is X"),
+    ],
+)
+def test_what_cannot_be_evaluated(runs, model, options, words):
+    with pytest.raises(ValueError, match=words):
+        evaluate(runs, model, **options)
+
+
+def test_no_frames_and_unknown_options(model):
+    with pytest.raises(ValueError, match="no frames"):
+        evaluate({"a": []}, model, **BOUNDS)
+    with pytest.raises(TypeError, match="unknown option widths"):
+        evaluate({"a": []}, model, widths=3)
+
+
+def test_without_scikit_learn(runs, model, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
+    assert evaluate(runs, model, **BOUNDS).scores
+    with pytest.raises(ImportError, match=r"ovito-phaseseg\[train\]"):
+        evaluate(runs, model, **BOUNDS, baselines=True)
+
+
+def test_the_bundled_network_on_bundled_runs(cooled_runs):
+    """Hot liquids and deep glasses are ranked without an error."""
+    ends = {name: [frames[0], frames[-1]] for name, frames in cooled_runs.items()}
+    scores = evaluate(ends, "liquid_glass/dmpnn-v1", **BOUNDS).scores["liquid_glass/dmpnn-v1", "particles"]
+    assert scores.auc.value > 0.99 and scores.accuracy.value > 0.9
+
+
+def test_labels_by_temperature_and_by_name(make_disorder):
+    frame = make_disorder(20)
+    label = temperature_label(0.3, 0.5, "T")
+    states = [label(frame.replace(info={"T": t})) for t in (0.1, 0.3, 0.4, 0.5, 2.0)]
+    assert states == [True, True, None, False, False]
+    named = named_label("state")
+    for value, state in (("Glass", True), ("1", True), (1.0, True), (" liquid ", False), (0, False)):
+        assert named(frame.replace(info={"state": value})) is state

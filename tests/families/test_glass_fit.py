@@ -21,11 +21,11 @@ from phaseseg.families.liquid_glass.fit import (
     configuration,
     fit_liquid_glass,
     glass_runs,
-    temperature_label,
 )
 from phaseseg.families.liquid_glass.network import GlassNetwork
 from phaseseg.families.liquid_glass.search import fit_with_search, search_liquid_glass
 from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.liquid_glass.states import temperature_label
 from phaseseg.io import read_frames, write_frames
 from phaseseg.training import search as searching
 from phaseseg.training.runs import Run, fold_of_runs
@@ -232,9 +232,9 @@ def test_a_function_may_say_what_is_glass(runs):
     assert [row[1:4] for row in made.card["data"]["files"]["rows"]] == [
         ["fold 1", 1, 0], ["fold 2", 1, 0], ["fold 1", 0, 3], ["fold 2", 0, 3],
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="either temperatures of glass and liquid or a label"):
+    with pytest.raises(ValueError, match="a label, not both"):
         fit_liquid_glass(named, label=label, **LABELS)
-    with pytest.raises(ValueError, match="say up to which temperature configurations are glass"):
+    with pytest.raises(ValueError, match="glass_below"):
         fit_liquid_glass(named, glass_below=0.1)
 
 
@@ -433,10 +433,8 @@ def test_data_that_cannot_be_learned_from(runs, tmp_path):
         with pytest.raises(ValueError, match=sentence):
             fit_liquid_glass(data, **QUICK | options)
 
-    refuses(
-        "seed 0 at 2.0: there is no 'temperature' in what the file says of the frame", changed(runs, info={})
-    )
-    refuses("there is no 'T' in what the file says of the frame .temperature.", runs, temperature="T")
+    refuses("seed 0 at 2.0: there is no 'temperature'", changed(runs, info={}))
+    refuses("there is no 'T'", runs, temperature="T")
     refuses("the configurations 4 are glass and 0 liquid", runs, liquid_above=5.0)
     refuses("the configurations 0 are glass and 4 liquid", runs, glass_below=0.01)
     refuses("the glass must be colder than the liquid", runs, glass_below=2.0)

@@ -1,24 +1,32 @@
-"""Cards of checkpoints: tables of plain values in them, and the pages that are made from them."""
+"""Cards of checkpoints: their tables of plain values, and the pages made from them.
+
+What the recipes of all families share.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from phaseseg.checkpoint import SUFFIX, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from phaseseg.fields import Table
 from phaseseg.io import atomic_output
 from phaseseg.report import png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parents[3]
+"""Of the sources, where docs/ and models/ are."""
 
 # ------------------------------------------------------------------------------------- in a card
 
@@ -139,21 +147,139 @@ def put_figure(path: Path, figure: Figure, *, dpi: float = 110) -> None:
             small.save(temporary, format="PNG", optimize=True)
 
 
+def replace_block(text: str, begin: str, end: str, block: str) -> str:
+    """The text with all between two marks, and these, replaced; as it is where the marks are not there."""
+    marked = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    return marked.sub(lambda _: block, text)
+
+
+def rows_of(source: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a table of a card as dictionaries."""
+    return [dict(zip(source["columns"], row, strict=True)) for row in source["rows"]]
+
+
+def last(name: str) -> str:
+    """`gat-v1` for `segmentation/gat-v1` and for `gat-v1.safetensors`."""
+    return name.rpartition("/")[2].removesuffix(SUFFIX)
+
+
+# ------------------------------------------------------------------------------------ the pages
+
+
+TITLES = {"test_data": "Test data", "label_rule": "Label rule", "metrics": "Measured"}
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What the pages of the checkpoints of a family say beside the cards.
+
+    recipe : module that makes them
+    about : one paragraph about a checkpoint
+    captions : of figures, by the end of the names of their files
+    order : parts of a card in the order of the page, others follow
+    mark : name of the table of the family in models/README.md
+    shelf : rows of this table; a row lacks what it does not name
+    note : below this table
+    """
+
+    recipe: str
+    about: Callable[[Checkpoint], str]
+    captions: Mapping[str, str]
+    order: Sequence[str]
+    mark: str
+    shelf: Callable[[Checkpoint], Mapping[str, Any]]
+    note: str
+
+    def page(self, checkpoint: Checkpoint, figures: Path) -> str:
+        """The page of a checkpoint, with the figures that are there."""
+        card, stem = checkpoint.card, last(checkpoint.name)
+        lines = [
+            f"# {checkpoint.name}", "",
+            f"<!-- Made by `python -m {self.recipe}` from the card in the checkpoint. -->", "",
+            str(card.get("summary", "")), "",
+            self.about(checkpoint), "",
+            f"    phaseseg models show {checkpoint.name}", "",
+        ]  # fmt: skip
+        for name, caption in self.captions.items():
+            if (figures / f"{stem}-{name}.png").is_file():
+                lines += [f"![{caption}](figures/{stem}-{name}.png)", "", caption, ""]
+        for key in [*self.order, *(key for key in card if key not in (*self.order, "summary"))]:
+            if card.get(key):
+                title = TITLES.get(key, key.replace("_", " ").capitalize())
+                lines += markdown(card[key], title, 2)
+        return "\n".join(lines).rstrip() + "\n"
+
+    def table(self, checkpoints: Sequence[Checkpoint]) -> str:
+        """The table of models/README.md, between its marks."""
+        rows = [
+            {"checkpoint": f"[`{one.name}`](../docs/checkpoints/{last(one.name)}.md)",
+             "what": one.card.get("summary", ""), **self.shelf(one)}
+            for one in checkpoints
+        ]  # fmt: skip
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        lines = markdown_table(columns, [[row.get(name) for name in columns] for row in rows])
+        begin = f"<!-- {self.mark}: made by `python -m {self.recipe}` -->"
+        return "\n".join([begin, "", *lines, "", self.note, "", f"<!-- end of {self.mark} -->"])
+
+    def render(self, checkpoints: Sequence[Checkpoint], docs: Path, readme: Path) -> None:
+        """Write the pages, their index and the table."""
+        for checkpoint in checkpoints:
+            put_text(docs / f"{last(checkpoint.name)}.md", self.page(checkpoint, docs / "figures"))
+        put_index(docs)
+        text, marks = readme.read_text("utf-8"), (f"<!-- {self.mark}: ", f"<!-- end of {self.mark} -->")
+        put_text(readme, replace_block(text, *marks, self.table(checkpoints)))
+
+
 def put_index(docs: Path) -> None:
     """`index.md` of a folder of pages of checkpoints, those of subfolders after the others."""
     own = sorted(path.stem for path in docs.glob("*.md") if path.stem != "index")
     others = sorted(f"{path.parent.name}/{path.stem}" for path in docs.glob("*/*.md"))
     names = "\n".join([*own, *others])
     about = (
-        "What each network was made from, how good it is and where it fails; measured by\n"
-        "`cards.py` in the folders of `models/recipes`, and also printed by\n"
-        "`phaseseg models show NAME`."
+        "Data, accuracy and limits of each network, from its card, which `phaseseg models show NAME` prints\n"
+        "too. The recipes in `models/phaseseg/recipes` measure the networks and make these pages."
     )
     toctree = f"```{{toctree}}\n:maxdepth: 1\n\n{names}\n```"
     put_text(docs / "index.md", f"# Checkpoints\n\n{about}\n\n{toctree}\n")
 
 
-def replace_block(text: str, begin: str, end: str, block: str) -> str:
-    """The text with all between two marks, and these, replaced; as it is where the marks are not there."""
-    marked = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    return marked.sub(lambda _: block, text)
+def arguments(description: str | None) -> ArgumentParser:
+    """The options that the cards of all families have."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", nargs="+", metavar="NAME", help="only these, as gat-v1")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "checkpoints")
+    parser.add_argument("--readme", type=Path, default=ROOT / "models" / "README.md")
+    parser.add_argument("--quick", action="store_true", help="smaller samples: to try the command")
+    parser.add_argument("--render-only", action="store_true", help="pages from the cards as they are")
+    return parser
+
+
+_BEGIN = perf_counter()
+
+
+def say(text: str) -> None:
+    """A line on the terminal, after the seconds since the start."""
+    print(f"{perf_counter() - _BEGIN:6.0f} s  {text}", flush=True)
+
+
+def refuse_training_data(checkpoint: Checkpoint, tests: Iterable[str]) -> None:
+    """No run may be trained on and tested on.
+
+    tests : names of runs as `run_name` gives them
+
+    Raises
+    ------
+    SystemExit
+        If one is.
+    """
+    files = checkpoint.card.get("data", {}).get("files", {"columns": (), "rows": ()})
+    used = {run_name(str(row[0])) for row in files["rows"]}
+    if both := used & set(tests):
+        raise SystemExit(f"{checkpoint.name} was trained on {', '.join(sorted(both))}; test on other runs.")
+
+
+def run_name(path: str) -> str:
+    """`slow/ka2d_s016` for `data/slow/ka2d_s016.inherent.xyz.gz`, `large_3000K` for `large_3000K.dump.gz`."""
+    folder, _, name = path.rpartition("/")
+    parent = folder.rpartition("/")[2]
+    return (f"{parent}/" if parent else "") + name.partition(".")[0]

@@ -22,6 +22,32 @@ OPTIONS = (
         low=0, open=True, label="Threshold (attention; none = found)", group="Thresholds",
     ),
     Option("attention", bool, None, "Whether the attention of the edges is given.", part="run", flag=None),
+    Option(
+        "glass_below", float, None, "Temperature at or below which a configuration is a glass.",
+        part="evaluate",
+    ),
+    Option(
+        "liquid_above", float, None, "Temperature at or above which a configuration is a liquid.",
+        part="evaluate",
+    ),
+    Option(
+        "temperature", str, "temperature", "Key of the temperature in the comment line of a frame.",
+        part="evaluate",
+    ),
+    Option(
+        "reference", str, None,
+        "In place of temperatures: key in the comment line with 1 or glass, 0 or liquid.", part="evaluate",
+    ),
+    Option(
+        "b", tuple, None, "Species that are B, with commas, all others A; else they are A and B.",
+        part="evaluate",
+    ),
+    Option(
+        "baselines", bool, False,
+        "Also methods without a network, each fitted to all other runs (needs scikit-learn).",
+        part="evaluate",
+    ),
+    Option("members", bool, False, "Also every network of the checkpoint alone.", part="evaluate"),
 )  # fmt: skip
 
 FAMILY = register(
@@ -42,6 +68,7 @@ FAMILY = register(
         settings=GlassSettings,
         model="phaseseg.families.liquid_glass.model:GlassModel",
         fit="phaseseg.families.liquid_glass.search:fit",
+        evaluate="phaseseg.families.liquid_glass.evaluation:evaluate",
         summary="phaseseg.families.liquid_glass.summary:GlassSummary",
         report="phaseseg.families.liquid_glass.commands:training_sentences",
         commands=("metrics=phaseseg.families.liquid_glass.commands:metrics_command",),

@@ -1,18 +1,19 @@
-"""Methods without a network, to stand beside one: energies, the first peak of g(r), the three metrics.
+"""Methods without a network, to compare one with: energies, the first peak of g(r), the three metrics.
 
-Each takes one to three numbers of a configuration, whole or cut out of a larger one, and tells liquid from
-glass by a logistic regression that is fitted to the configurations a network is trained on.
+Each takes one to three numbers of a configuration, whole or cut out of a larger one. A logistic regression
+on them, fitted to configurations of known state, distinguishes glass from liquid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.families.liquid_glass.states import number_of
 from phaseseg.families.liquid_glass.structural_metrics import Rule, glass_metrics
 from phaseseg.frame import Frame
 from phaseseg.neighbors import neighbor_graph
@@ -24,32 +25,30 @@ BIN = 0.05
 BEYOND = 1.5
 """σ: end of the histogram; the first peak of the mixture lies before it."""
 RIDGE = 1e-3
-"""Of the regression, beside a mean loss: enough for a solution where the states do not overlap."""
+"""Weight of the penalty of the regression, which has a solution even where the states do not overlap."""
 
 # ε and σ of the pairs A-A, A-B and B-B of the Kob-Andersen mixture, and where they are cut, in σ of the pair.
 _EPSILON = np.array([[1.0, 1.5], [1.5, 0.5]])
 _SIGMA = np.array([[1.0, 0.8], [0.8, 0.88]])
 _CUTOFF = 2.5
 
-_ITERATIONS = 100
-
 
 # Numbers ------------------------------------------------------------------------------------------
 
 
 class RadialDistribution(NamedTuple):
-    """g(r) of all pairs: `r` (n_bins,) σ, middles of the bins, and `g` (n_bins,)."""
+    """g(r) of all pairs: `r` (n_bins,) σ, the middles of the bins, and `g` (n_bins,)."""
 
     r: Floats
     g: Floats
 
 
 def radial_distribution(frame: Frame, *, width: float = BIN, beyond: float = BEYOND) -> RadialDistribution:
-    """Pairs at a distance over those that there would be if particles lay anywhere. Linear in particles.
+    """The radial distribution function of all pairs, in linear time.
 
     g = n(r) / (N ρ v(r) c(r)): n directed pairs whose distance is in the bin, v its area (in two dimensions)
-    or volume, ρ = N over that of the cell, and c the share of pairs at a distance r that open boundaries
-    leave: of a rectangle with edges a and b it is 1 - 2 r (1/a + 1/b) / π + r² / (π a b), of a box
+    or volume, ρ = N over that of the cell, and c the fraction of pairs at a distance r that open
+    boundaries leave: of a rectangle with edges a and b it is 1 - 2 r (1/a + 1/b) / π + r² / (π a b), of a box
     1 - r (1/a + 1/b + 1/c) / 2 + 2 r² (1/ab + 1/bc + 1/ca) / 3π - r³ / (4 π abc), with 1/a = 0 along
     periodic axes. So windows and whole cells have the same g(r). Open axes must be perpendicular to the
     others, and the distances shorter than open edges.
@@ -92,7 +91,7 @@ def _in_the_plane(frame: Frame, dimensions: int) -> Frame:
 
 
 def _inside(r: Floats, a: Floats) -> Floats:
-    """The share of pairs that open boundaries leave; a : one over the edge of each axis, 0 where periodic."""
+    """Fraction of pairs that open boundaries leave; a : one over the edge of each axis, 0 where periodic."""
     if len(a) == 2:
         return np.asarray(1 - 2 * r * a.sum() / np.pi + r**2 * a.prod() / np.pi)
     pairs = a[0] * a[1] + a[1] * a[2] + a[2] * a[0]
@@ -118,16 +117,7 @@ def kob_andersen_energies(frame: Frame, b: str | Sequence[str] = "B") -> Floats:
 
 
 def _known(key: str) -> Callable[[Frame], tuple[float, ...]]:
-    def number(frame: Frame) -> tuple[float, ...]:
-        if key not in frame.info:
-            known = ", ".join(frame.info) or "nothing"
-            raise ValueError(
-                f"{frame.source or 'a frame'}: there is no {key!r} in what the file says of the frame "
-                f"({known}); leave this baseline out."
-            )
-        return (float(frame.info[key]),)
-
-    return number
+    return lambda frame: (number_of(frame, key),)
 
 
 def first_peak(frame: Frame) -> tuple[float, ...]:
@@ -140,7 +130,7 @@ def three_metrics(
 ) -> tuple[float, ...]:
     """Disjoint graphs, B-B edges and isolated A per particle; see `glass_metrics`.
 
-    Of a configuration of one species, or of k particles or fewer, there are none: 0, 0 and the share of A.
+    A configuration of one species, or of at most k particles, has no edges: 0, 0 and the fraction of A.
     """
     names = (b,) if isinstance(b, str) else tuple(b)
     is_b = np.array([name in names for name in frame.species_names], dtype=bool)[frame.species]
@@ -153,103 +143,51 @@ def three_metrics(
     )
 
 
-# Regression ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Logistic:
-    """A logistic regression on standardized numbers; see `fit_logistic`.
-
-    mean, deviation, weights : (n_numbers,) float64; bias : float
-    """
-
-    mean: Floats
-    deviation: Floats
-    weights: Floats
-    bias: float
-
-    def __call__(self, x: ArrayLike) -> Floats:
-        """(n,) logits of x (n, n_numbers)."""
-        return np.asarray((np.asarray(x, float) - self.mean) / self.deviation @ self.weights + self.bias)
-
-
-def fit_logistic(x: ArrayLike, y: ArrayLike, *, ridge: float = RIDGE) -> Logistic:
-    """Minimize the mean of log(1 + exp(-s (w z + b))) + ridge w² / 2, s = ±1, by Newton's method.
-
-    z are the numbers less their mean, over their standard deviation; one that does not vary has no weight.
-    The function is strictly convex where both states are there, so there is one minimum; steps that do not
-    lower it are halved.
-
-    Parameters
-    ----------
-    x : (n, n_numbers) finite
-    y : (n,) bool, both values there
-
-    Raises
-    ------
-    ValueError
-        For other shapes, numbers that are not finite, and one state alone.
-
-    >>> model = fit_logistic([[0.0], [1.0], [2.0], [3.0]], [False, False, True, True])
-    >>> (model([[0.0], [1.5], [3.0]]) > 1e-9).tolist()
-    [False, False, True]
-    """
-    numbers, positive = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=bool)
-    if numbers.ndim != 2 or positive.shape != numbers.shape[:1]:
-        raise ValueError(f"numbers (n, m) need n labels, found shapes {numbers.shape} and {positive.shape}.")
-    if not np.isfinite(numbers).all():
-        raise ValueError("numbers of a regression must be finite.")
-    if not positive.any() or positive.all():
-        raise ValueError("a regression needs configurations of both liquid and glass.")
-    mean, deviation = numbers.mean(axis=0), numbers.std(axis=0)
-    deviation = np.where(deviation > 1e-12 * np.abs(mean), deviation, np.inf)
-    z = np.column_stack([(numbers - mean) / deviation, np.ones(len(numbers))])
-    sign = np.where(positive, 1.0, -1.0)
-    penalty = ridge * np.append(np.ones(z.shape[1] - 1), 0.0)
-
-    def loss(w: Floats) -> float:
-        return float(np.logaddexp(0, -sign * (z @ w)).mean() + 0.5 * (penalty * w**2).sum())
-
-    w = np.zeros(z.shape[1])
-    now = loss(w)
-    for _ in range(_ITERATIONS):
-        margin = sign * (z @ w)
-        wrong = 1 / (1 + np.exp(np.clip(margin, -500, 500)))
-        gradient = -(z * (sign * wrong)[:, None]).mean(axis=0) + penalty * w
-        hessian = (z * (wrong * (1 - wrong))[:, None]).T @ z / len(z) + np.diag(penalty + 1e-12)
-        step = np.linalg.solve(hessian, gradient)
-        size = 1.0
-        while (then := loss(w - size * step)) > now and size > 1e-9:
-            size /= 2
-        w, before, now = w - size * step, now, min(then, now)
-        if before - now <= 1e-15 * max(before, 1e-300) or np.abs(gradient).max() < 1e-12:
-            break
-    return Logistic(mean, deviation, w[:-1], float(w[-1]))
-
-
 # Methods ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """Numbers of a configuration and, once fitted, a logistic regression on them; higher is glass.
+    """Numbers of a configuration and, once fitted, a logistic regression on them; higher means glass.
 
     name : heading of its row
     numbers : of a frame
-    regression : None until it is fitted
+    regression : pipeline of scikit-learn; None until it is fitted
     """
 
     name: str
     numbers: Callable[[Frame], Sequence[float]]
-    regression: Logistic | None = None
+    regression: Any = None
 
     def measure(self, frames: Iterable[Frame]) -> Floats:
         """(n_frames, n_numbers)."""
         return np.array([tuple(self.numbers(frame)) for frame in frames], dtype=np.float64)
 
     def fit(self, x: ArrayLike, glass: ArrayLike) -> Baseline:
-        """The same with a regression fitted to numbers (n, n_numbers) of configurations of known state."""
-        return replace(self, regression=fit_logistic(x, glass))
+        """The same with a regression fitted to configurations of known state.
+
+        It minimizes the mean of log(1 + exp(-s (w z + b))) + `RIDGE` w² / 2 with s = ±1 and the standardized
+        numbers z; a number that does not vary has no weight.
+
+        Parameters
+        ----------
+        x : (n, n_numbers) finite
+        glass : (n,) bool, both values there
+
+        Raises
+        ------
+        ValueError
+            For other shapes, numbers that are not finite, and one state alone.
+        ImportError
+            If scikit-learn is not installed.
+        """
+        linear, preprocessing, pipeline = _scikit_learn()
+        states = np.asarray(glass, dtype=bool)
+        if not states.any() or states.all():
+            raise ValueError("a regression needs configurations of both liquid and glass.")
+        regression = linear.LogisticRegression(C=1 / (RIDGE * len(states)), tol=1e-8, max_iter=1000)
+        made = pipeline.make_pipeline(preprocessing.StandardScaler(), regression)
+        return replace(self, regression=made.fit(np.asarray(x, dtype=np.float64), states))
 
     def logits(self, x: ArrayLike) -> Floats:
         """(n,) logits of glass from numbers (n, n_numbers).
@@ -261,7 +199,18 @@ class Baseline:
         """
         if self.regression is None:
             raise ValueError(f"the baseline {self.name!r} has not been fitted; call fit first.")
-        return self.regression(x)
+        return np.asarray(self.regression.decision_function(np.asarray(x, dtype=np.float64)))
+
+
+def _scikit_learn() -> tuple[Any, Any, Any]:
+    try:
+        from sklearn import linear_model, pipeline, preprocessing
+    except ImportError:
+        raise ImportError(
+            "baselines need scikit-learn, which is not installed; it comes with "
+            "pip install 'ovito-phaseseg[train]'."
+        ) from None
+    return linear_model, preprocessing, pipeline
 
 
 POTENTIAL_ENERGY = Baseline("potential energy", _known("potential_energy"))
@@ -269,4 +218,4 @@ INHERENT_ENERGY = Baseline("inherent energy", _known("inherent_energy"))
 FIRST_PEAK = Baseline("first peak of g(r)", first_peak)
 THREE_METRICS = Baseline("three metrics", three_metrics)
 BASELINES = (POTENTIAL_ENERGY, INHERENT_ENERGY, FIRST_PEAK, THREE_METRICS)
-"""Energies are those that the file, or who cut the window, wrote into `Frame.info`, per particle."""
+"""Energies are per particle, from `Frame.info`, where the file or the cutting of a window put them."""

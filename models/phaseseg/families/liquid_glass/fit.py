@@ -6,7 +6,7 @@ Runs, not configurations, are parted: what a run was at one temperature it is no
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ from phaseseg.families.liquid_glass.settings import (
     WINDOWS,
     GlassConfig,
 )
+from phaseseg.families.liquid_glass.states import Label, label_of
 from phaseseg.frame import Frame, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
 from phaseseg.nn.ensemble import loaded
@@ -56,43 +57,12 @@ from phaseseg.training.runs import (
 )
 from phaseseg.training.settings import Settings
 
-Label = Callable[[Frame], bool | None]
-"""Whether a configuration is glass; None leaves it out."""
 STATES = {True: "glass", False: "liquid"}
 
 _TRIES = 100  # to find windows that hold enough particles
 
 
 # ------------------------------------------------------------------------------------------- data
-
-
-def temperature_label(glass_below: float, liquid_above: float, key: str = "temperature") -> Label:
-    """Glass up to one temperature, liquid from another on, what is between left out.
-
-    key : of the temperature in `Frame.info`
-
-    Raises
-    ------
-    ValueError
-        Unless glass_below < liquid_above; when called, for a frame without a temperature.
-    """
-    if not glass_below < liquid_above:
-        raise ValueError(
-            f"the glass must be colder than the liquid, found glass at T <= {glass_below:g} and liquid at "
-            f"T >= {liquid_above:g}."
-        )
-
-    def label(frame: Frame) -> bool | None:
-        temperature = frame.info.get(key)
-        if temperature is None or not np.isfinite(temperature):
-            known = ", ".join(frame.info) or "nothing"
-            raise ValueError(
-                f"{frame.source or 'a frame'}: there is no {key!r} in what the file says of the frame "
-                f"({known}); write {key}=... into the comment line of extended XYZ, or name another key."
-            )
-        return True if temperature <= glass_below else False if temperature >= liquid_above else None
-
-    return label
 
 
 def glass_runs(
@@ -486,25 +456,6 @@ def fit_liquid_glass(
         ranges=ranges,
     )
     return files.finish(checkpoint, members, "windows on the wrong side (%)")
-
-
-def label_of(
-    label: Label | None, glass_below: float | None, liquid_above: float | None, temperature: str
-) -> Label:
-    """The label by temperatures, or the one that is given.
-
-    Raises
-    ------
-    ValueError
-        If both or neither are given.
-    """
-    if label is not None:
-        if glass_below is not None or liquid_above is not None:
-            raise ValueError("give either temperatures of glass and liquid or a label, not both.")
-        return label
-    if glass_below is None or liquid_above is None:
-        raise ValueError("say up to which temperature configurations are glass, and from which on liquid.")
-    return temperature_label(glass_below, liquid_above, temperature)
 
 
 def _temperature_scaling(scores: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]]) -> float:

@@ -126,12 +126,14 @@ class GlassModel(NetworkModel):
         """
         rule = self.rule() if rule is None else rule
         network = self.network(device)
-        codes = self._codes(frame, rule.b)
+        codes = self.codes(frame, rule.b)
         is_b = codes == 1
-        messages = self._validity(frame, is_b)
+        messages = self.validity(frame, is_b)
         if self.config.architecture == "cnn":
             each = self._probabilities(
-                np.concatenate([network(images) for images in _images(frame, codes, self.config)], axis=1)
+                np.concatenate(
+                    [network(images) for images in covering_images(frame, codes, self.config)], axis=1
+                )
             ).mean(axis=1)
             return GlassAnswer(float(each.mean()), float(each.std()), is_b, messages=messages)
         near = nearest_neighbors(frame, self.config.k, dimensions=self.config.dimensions)
@@ -147,6 +149,30 @@ class GlassModel(NetworkModel):
         return GlassAnswer(
             float(whole.mean()), float(whole.std()), is_b, of_particles, spread, bonds, weight, messages
         )
+
+    def logits(
+        self, frame: Frame, rule: GlassRule | None = None, *, device: Device = "auto"
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Calibrated logits of a glass by each network; unlike probabilities they do not saturate at 0 or 1.
+
+        Returns
+        -------
+        (n_members,) of the configuration, and (n_members, n_atoms) of its particles; None of images
+
+        Raises
+        ------
+        ValueError, ImportError
+            As `run`.
+        """
+        rule = self.rule() if rule is None else rule
+        network, codes = self.network(device), self.codes(frame, rule.b)
+        if self.config.architecture == "cnn":
+            parts = [network(images) for images in covering_images(frame, codes, self.config)]
+            each = np.concatenate(parts, axis=1).astype(np.float64)
+            return logit_of_mean(each.T / self._temperature), None
+        output: GlassOutput = network(graph_of(frame, self.config, codes))
+        whole, nodes = (np.asarray(x, np.float64) for x in (output.graphs[:, 0], output.nodes))
+        return whole / self._temperature, nodes / self._temperature
 
     def _make(self, kind: str) -> Callable[..., Any]:
         images = self.config.architecture == "cnn"
@@ -165,7 +191,7 @@ class GlassModel(NetworkModel):
         scaled = np.clip(logits / np.float32(self._temperature), -80, 80)
         return np.asarray(1 / (1 + np.exp(-scaled)), dtype=np.float32)
 
-    def _codes(self, frame: Frame, b: str | tuple[str, ...] | None) -> NDArray[np.int32]:
+    def codes(self, frame: Frame, b: str | tuple[str, ...] | None) -> NDArray[np.int32]:
         """0 for A, 1 for B; refuses what the networks do not know."""
         self.check_frame(frame)
         codes = self.config.codes_of(frame, b)
@@ -178,7 +204,7 @@ class GlassModel(NetworkModel):
             )
         return codes
 
-    def _validity(self, frame: Frame, is_b: NDArray[np.bool_]) -> tuple[Message, ...]:
+    def validity(self, frame: Frame, is_b: NDArray[np.bool_]) -> tuple[Message, ...]:
         parts = []
         dimensions = self.config.dimensions
         if frame.pbc[:dimensions].all():
@@ -261,7 +287,13 @@ class GlassModel(NetworkModel):
         return found.threshold, found.sentence
 
 
-def _images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig) -> Iterator[Floats]:
+def logit_of_mean(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logit of the mean, along the first axis, of probabilities that are given as logits."""
+    yes, no = -np.logaddexp(0, -logits), -np.logaddexp(0, logits)
+    return np.asarray(np.logaddexp.reduce(yes, axis=0) - np.logaddexp.reduce(no, axis=0))
+
+
+def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig) -> Iterator[Floats]:
     """Images that cover a configuration, some at a time: as few squares of the trained size as can.
 
     They lie in rows along the cell vectors, evenly, and overlap where the cell is no multiple of them.

@@ -14,12 +14,10 @@ import numpy as np
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.liquid_glass.fit import (
     STATES,
-    Label,
     Problem,
     configuration,
     fit_liquid_glass,
     glass_runs,
-    label_of,
 )
 from phaseseg.families.liquid_glass.settings import (
     FOLDS,
@@ -30,6 +28,7 @@ from phaseseg.families.liquid_glass.settings import (
     WINDOWS,
     GlassConfig,
 )
+from phaseseg.families.liquid_glass.states import Label, label_of
 from phaseseg.frame import Units
 from phaseseg.metrics import roc_curve
 from phaseseg.specs import Progress

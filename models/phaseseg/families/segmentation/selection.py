@@ -1,23 +1,21 @@
-"""Which frames to label next: those that a model is unsure of, and that differ from each other."""
+"""Which frames to label next: those that a model is uncertain about, and that differ from each other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.comparison import cases_of, compare
 from phaseseg.families.segmentation.inference import node_features
-from phaseseg.families.segmentation.methods import Prediction, WeakLabels
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.fields import Table
 from phaseseg.frame import Frame
 
 FARTHEST = 10.0
-"""Scaled features count up to so many standard deviations of the training data."""
+"""Scaled features are clipped at this number of standard deviations of the training data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +25,8 @@ class Candidate:
     run, number : where it is from
     disagreement : mean over the atoms of twice the standard deviation of the members' probabilities
     closeness : mean over the atoms of 4 p (1 - p), p the probability of being rich
-    outside : share of the atoms with a feature outside of the range of the training data
-    descriptor : (n,) float64; what the frame is like, see `describe`
+    outside : fraction of the atoms with a feature outside the range of the training data
+    descriptor : (n,) float64, see `describe`
     """
 
     run: str
@@ -50,9 +48,9 @@ def describe(
 ) -> Candidate:
     """Uncertainty and descriptor of a frame.
 
-    The descriptor is the share of rich atoms and, for the atoms that are predicted poor and rich, the mean
-    and the standard deviation of every feature, scaled as the network scales it but not clipped at the
-    range of the training data; zeros for a phase without atoms.
+    The descriptor is the fraction of rich atoms and, for the atoms that are predicted poor and rich, the
+    mean and the standard deviation of every feature. Features are scaled as the network scales them, but not
+    clipped at the range of the training data; a phase without atoms has zeros.
 
     Raises
     ------
@@ -77,7 +75,7 @@ def describe(
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """A frame that was chosen; `distance` is that of its descriptor to the nearest one known before."""
+    """A frame that was chosen, and the distance of its descriptor to the nearest one known before."""
 
     candidate: Candidate
     distance: float
@@ -88,13 +86,12 @@ def select_frames(
 ) -> list[Choice]:
     """The n frames most worth labeling, in the order in which they are chosen.
 
-    Farthest points first, weighted by uncertainty: the next frame is the one with the largest d (u + m),
-    with d the distance of its descriptor to the nearest of the frames that are labeled or chosen already, u
-    its uncertainty and m the mean uncertainty of all, which keeps frames in play of which the model is
-    wrongly sure. Without labeled frames the first is the most uncertain one. Of equals the first in order is
-    taken, so the same candidates give the same choice. The greedy rule is that of k-centers (T. F. Gonzalez,
-    Theor. Comput. Sci. 38, 293 (1985), DOI 10.1016/0304-3975(85)90224-5; for networks O. Sener and
-    S. Savarese, ICLR 2018, arXiv:1708.00489).
+    The next frame is the one with the largest d (u + m): d is the distance of its descriptor to the nearest
+    frame that is labeled or chosen already, u its uncertainty, and m the mean uncertainty of all, which
+    leaves a chance to frames that the model is wrongly certain about. Without labeled frames the first choice
+    is the most uncertain frame. Among equals the first in order is taken, so that the same candidates give
+    the same choice. This is the greedy rule of k-centers (T. F. Gonzalez, Theor. Comput. Sci. 38, 293 (1985),
+    DOI 10.1016/0304-3975(85)90224-5; for networks O. Sener and S. Savarese, ICLR 2018, arXiv:1708.00489).
 
     Raises
     ------
@@ -126,7 +123,7 @@ def select_frames(
 
 
 def choice_table(choices: Sequence[Choice]) -> Table:
-    """One row a chosen frame, the first choice first."""
+    """One row per chosen frame, the first choice first."""
     return Table.of_rows(
         "Frames to label next",
         [
@@ -140,83 +137,3 @@ def choice_table(choices: Sequence[Choice]) -> Table:
             for one in choices
         ],
     )  # fmt: skip
-
-
-# ------------------------------------------------------------------------------- learning curve
-
-
-def learning_curve(
-    pool: Sequence[Frame],
-    test: Mapping[str, Sequence[Frame]],
-    fit: Callable[[list[Frame], int], SegmentationModel],
-    *,
-    begin: Sequence[int],
-    add: int,
-    rounds: int,
-    seeds: Sequence[int] = (0, 1, 2),
-    width: float = 2.7,
-    progress: Callable[[str], None] | None = None,
-) -> Table:
-    """Does choosing pay? Networks trained on growing sets of chosen frames, and of frames drawn by chance.
-
-    Parameters
-    ----------
-    pool : frames that can be labeled; their labels are made when they are trained on
-    test : frames by kind, never trained on; judged by labels of the networks' own rule
-    fit : trains a model on some frames with a seed
-    begin : places in the pool of the frames that both start from
-    add, rounds : frames added in each round, and how many rounds
-    seeds : of the training and of the chance
-    width : boundary width of the F1, Å
-
-    Returns
-    -------
-    Table
-        Columns `choice` ("selected" or "random"), `seed`, `frames`, `test` (kind, or "all" for the mean of
-        the kinds), `two-class error` and `macro F1`.
-
-    Raises
-    ------
-    ValueError
-        If the pool is too small.
-    """
-    if len(begin) + add * rounds > len(pool):
-        raise ValueError(f"{len(begin) + add * rounds} frames are needed, but the pool holds {len(pool)}.")
-    rows: list[dict[str, Any]] = []
-
-    def judge(model: SegmentationModel, how: str, seed: int, n: int) -> None:
-        labels, found = WeakLabels(model.label_rule), []
-        for kind, frames in test.items():
-            result = compare(
-                cases_of(frames, labels, group=kind, widths=(width,)), [Prediction(model)], widths=(width,)
-            )
-            numbers = result.pooled().numbers()
-            found.append((numbers["error"], numbers[f"macro {width:g}"]))
-            rows.append({"choice": how, "seed": seed, "frames": n, "test": kind} | _two(*found[-1]))
-        rows.append({"choice": how, "seed": seed, "frames": n, "test": "all"} | _two(*np.mean(found, axis=0)))
-
-    for seed in seeds:
-        if progress is not None:
-            progress(f"seed {seed}: {len(begin)} frames")
-        first = fit([pool[k] for k in begin], seed)
-        for how in ("selected", "random"):
-            rng = np.random.default_rng(seed)
-            model, chosen = first, list(begin)
-            judge(model, how, seed, len(chosen))
-            for _ in range(rounds):
-                rest = [k for k in range(len(pool)) if k not in chosen]
-                if how == "random":
-                    chosen += sorted(rng.choice(rest, add, replace=False).tolist())
-                else:
-                    candidates = [describe(pool[k], model, number=k) for k in rest]
-                    known = [describe(pool[k], model, number=k) for k in chosen]
-                    chosen += [one.candidate.number for one in select_frames(candidates, add, labeled=known)]
-                if progress is not None:
-                    progress(f"seed {seed}, {how}: {len(chosen)} frames")
-                model = fit([pool[k] for k in chosen], seed)
-                judge(model, how, seed, len(chosen))
-    return Table.of_rows("Learning curve", rows)
-
-
-def _two(error: float, macro: float) -> dict[str, float]:
-    return {"two-class error": float(error), "macro F1": float(macro)}

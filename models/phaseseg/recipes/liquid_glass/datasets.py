@@ -1,4 +1,4 @@
-"""Configurations of many runs, and the sets of liquid and glass that networks are trained and judged on."""
+"""Configurations of many runs, and the sets of liquid and glass that networks are trained and tested on."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.families.liquid_glass.baselines import kob_andersen_energies
 from phaseseg.families.liquid_glass.crops import Cells, cells_of
 from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.liquid_glass.states import number_of
 from phaseseg.frame import Frame
 
 Floats = NDArray[np.float64]
@@ -28,7 +29,7 @@ GLASS = 0.05
 
 
 class State(NamedTuple):
-    """Cooled in so many steps, to this temperature."""
+    """Configurations that were cooled in this number of steps, to this temperature."""
 
     cooling_steps: int
     temperature: float
@@ -79,22 +80,12 @@ def label_of_all(sets: Sequence[GlassSet]) -> Callable[[Frame], bool | None]:
     return label
 
 
-def _number(frame: Frame, key: str) -> float:
-    if key not in frame.info:
-        known = ", ".join(frame.info) or "nothing"
-        raise ValueError(
-            f"{frame.source or 'a frame'}: there is no {key!r} in what the file says of the frame ({known}); "
-            "write it into the comment line of extended XYZ."
-        )
-    return float(frame.info[key])
-
-
 def temperature_of(frame: Frame) -> float:
-    return _number(frame, "temperature")
+    return number_of(frame, "temperature")
 
 
 def cooling_of(frame: Frame) -> int:
-    return round(_number(frame, "cooling_steps"))
+    return round(number_of(frame, "cooling_steps"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +116,7 @@ class Configurations:
     @property
     def run(self) -> Integers:
         """(n,) seeds: of one run are those that share it."""
-        return np.array([round(_number(frame, "seed")) for frame in self.frames], dtype=np.int64)
+        return np.array([round(number_of(frame, "seed")) for frame in self.frames], dtype=np.int64)
 
     def take(self, which: Sequence[int] | NDArray[np.int64]) -> Configurations:
         """Some of them."""
@@ -266,7 +257,7 @@ def matched_temperature(
     -------
     It, all temperatures beside the glass, the nearest first, and mean and standard error of the glass.
     """
-    energy = np.array([_number(frame, "inherent_energy") for frame in development.frames])
+    energy = np.array([number_of(frame, "inherent_energy") for frame in development.frames])
     steps, t = development.cooling_steps, development.temperature
     glass = energy[(steps == fast) & (np.abs(t - temperature) < 1e-6)]
     liquids = {x: energy[(steps == slow) & (t == x)] for x in np.unique(t[steps == slow]) if x > temperature}

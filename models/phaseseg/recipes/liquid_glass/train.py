@@ -22,8 +22,8 @@ from typing import Any
 
 from phaseseg import Frame
 from phaseseg.checkpoint import Checkpoint, save_checkpoint
-from phaseseg.families.liquid_glass.evaluation import Judge, attention_cut
 from phaseseg.families.liquid_glass.fit import fit_liquid_glass
+from phaseseg.recipes.liquid_glass.data import file_of
 from phaseseg.recipes.liquid_glass.datasets import (
     GLASS,
     Configurations,
@@ -34,6 +34,7 @@ from phaseseg.recipes.liquid_glass.datasets import (
     read_configurations,
     six_sets,
 )
+from phaseseg.recipes.liquid_glass.evaluation import Evaluator, attention_cut
 
 SLOW, FAST, SPACE = 200_000, 20_000, 50_000
 """Cooling steps of the three parts of the data."""
@@ -67,11 +68,6 @@ LONG: Mapping[str, Any] = {
     "held_windows": 600,
     "batch_atoms": 1000,
 }
-
-
-def file_of(folder: Path, part: str, run: int) -> Path:
-    """Where data.py has put a run."""
-    return folder / part / f"{'ka3d' if part == 'ka3d' else 'ka2d'}_s{run:03d}.xyz.gz"
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ def train(job: Job, data: Data, path: Path, note: Callable[[float, str], None]) 
     config = dict(checkpoint.config)
     if job.network.get("attention"):
         known = Configurations([f for own in frames for f in own if job.label(f) is not None][::3])
-        cut, bimodal = attention_cut(Judge(checkpoint), known)
+        cut, bimodal = attention_cut(Evaluator(checkpoint), known)
         config["attention_threshold"] = cut
         checkpoint.card["training"]["attention_threshold"] = {"threshold": cut, "bimodal": bimodal}
     checkpoint = replace(checkpoint, config=config)

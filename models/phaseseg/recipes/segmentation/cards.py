@@ -1,473 +1,34 @@
-"""Measure the segmentation checkpoints, write their cards into them, and render the pages.
+"""Measure the segmentation checkpoints, write their cards into them, and make the pages.
 
-    python models/phaseseg/recipes/segmentation/cards.py --data FOLDER --melt FOLDER [--checkpoint NAME ...]
+    python -m phaseseg.recipes.segmentation.cards --data FOLDER --melt FOLDER [--checkpoint NAME ...]
         [--folder FOLDER] [--ablation FILE] [--quick] [--render-only]
 
-`--data` is what data.py made, `--melt` holds large_{3000,4000}K, large_dense_4000K, coarsening_4000K
-and the controls of `docs/examples/validate_weak_labels.py`. What is not there is left out and said.
-Checkpoints are those that come with phaseseg, or those of `--folder`. A card is replaced, weights and
-settings stay as they are. Pages: the table of models/README.md and docs/checkpoints/. On one core some
-four minutes a checkpoint.
+The folders are those of the step `study`. Checkpoints are those that come with phaseseg, or those of
+`--folder`. Cards are replaced; weights and settings stay as they are. Pages: docs/checkpoints/ and the table
+of models/README.md.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import numpy as np
-
-from phaseseg import read_frames
-from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, load_checkpoint
-from phaseseg.families.segmentation.baselines import ConstantCut, FrameCut, baselines
-from phaseseg.families.segmentation.comparison import Case, Comparisons, compare
-from phaseseg.families.segmentation.evaluation import evaluate
+from phaseseg.checkpoint import SUFFIX, Checkpoint, bundled_checkpoints, load_checkpoint
+from phaseseg.families.segmentation.comparison import Comparisons
 from phaseseg.families.segmentation.evaluation_figures import (
     figure_confusion,
     figure_reliability,
     figure_scores,
     figure_side_by_side,
 )
-from phaseseg.families.segmentation.methods import WIDTHS, Method, Prediction, WeakLabels
-from phaseseg.families.segmentation.model import SegmentationModel
-from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.frame import Frame
-from phaseseg.metrics import spread
-from phaseseg.recipes.cards import (
-    cell,
-    markdown,
-    markdown_table,
-    of_table,
-    put_figure,
-    put_index,
-    put_text,
-    replace_block,
-    table,
-    write_card,
-)
-from phaseseg.recipes.segmentation.stress_cases import (
-    averaged_case,
-    coarsening_cases,
-    one_phase_cases,
-    open_pieces,
-    stamped_cases,
-)
+from phaseseg.recipes.cards import Pages, arguments, cell, last, put_figure, rows_of, say, write_card
+from phaseseg.recipes.segmentation.study import Data, Measured, measure
 from phaseseg.version import __version__
 
-ROOT = Path(__file__).resolve().parents[3]
-TEMPERATURES = (3000, 4000)
-DT_DENSE = 0.002  # ps per MD step of large_dense_4000K
-LABEL_SIGMAS = (1.5, 2.0, 2.5)
-ONE_PHASE = (
-    "control_20000K", "control_oxidized_4000K", "mixed_20000K_s151", "oxidized_4000K_s151",
-    *(f"{liquid}_{t}K_s201" for liquid in ("metal", "silicate") for t in TEMPERATURES), "control_8000K",
-)  # fmt: skip
 PAPER = (
     "S. Shakya, B. B. Karki, Weakly Supervised Graph Neural Networks for Scalable 3D Phase Segmentation in "
     "Molecular Dynamics Simulations, KDIR 2025, DOI 10.5220/0013709400004000"
 )
-# Table 1 of the paper, on its own trajectories: (macro F1, boundary F1, AUC) of GAT and GCN.
-PAPER_TABLE_1 = {
-    3000: {"GAT": (0.819, 0.506, 0.999), "GCN": (0.873, 0.678, 0.999)},
-    4000: {"GAT": (0.810, 0.515, 0.998), "GCN": (0.618, 0.061, 0.967)},
-}
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where the trajectories lie; frames by name."""
-
-    data: Path
-    melt: Path
-
-    def path(self, name: str) -> Path | None:
-        for folder in (self.melt, self.data):
-            if (path := folder / f"{name}.dump.gz").is_file():
-                return path
-        return None
-
-    def missing(self) -> list[str]:
-        """Names that are looked for and not there."""
-        names = [f"large_{t}K{end}" for t in TEMPERATURES for end in ("", "_s201")]
-        names += ["large_dense_4000K", "coarsening_4000K", *ONE_PHASE]
-        return [name for name in names if self.path(name) is None]
-
-    def frames(self, name: str, **options: Any) -> list[Frame]:
-        path = self.path(name)
-        return [] if path is None else list(read_frames(path, **options))
-
-    def tests(self, temperature: int) -> list[str]:
-        """Names of the large cells of a temperature that no checkpoint is trained on."""
-        names = (f"large_{temperature}K", f"large_{temperature}K_s201")
-        return [name for name in names if self.path(name)]
-
-
-# ------------------------------------------------------------------------------------- tables
-
-
-THREE = {"macro F1": "macro", "boundary F1": "boundary", "rich F1": "rich", "poor F1": "poor",
-         "micro F1": "micro"}  # fmt: skip
-TWO = {"two-class error": "error", "two-class accuracy": "accuracy", "AUC": "auc",
-       "calibration error": "calibration", "shift (Å)": "shift", "rms (Å)": "rms"}  # fmt: skip
-
-
-def seeds_and_all(
-    result: Comparisons, group: str, columns: Mapping[str, str], suffix: str, what: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """A row for all networks together, with the spread over frames, and one for each alone, over seeds."""
-    whole = result.pooled(None, group).numbers()
-    over = result.over_frames(None, group)
-    members = [name for name in result.methods if name.startswith("member ")]
-    each = [result.pooled(name, group).numbers() for name in members]
-    row = dict(what) | {"networks": f"all {len(members)} together" if len(members) > 1 else "one"}
-    for heading, key in columns.items():
-        row[heading], row[f"± {heading}"] = whole[key + suffix], over[key + suffix].deviation
-    yield row
-    if len(members) > 1:
-        row = dict(what) | {"networks": f"each of {len(members)} alone, mean"}
-        for heading, key in columns.items():
-            found = spread([numbers[key + suffix] for numbers in each])
-            row[heading], row[f"± {heading}"] = found.mean, found.deviation
-        yield row
-
-
-def score_tables(result: Comparisons, words: str = "") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of three classes and of two classes."""
-    three, two = [], []
-    for group in result.groups():
-        first = {"test": group} if not words else {"test": group, "trained on": words}
-        for width in result.widths:
-            what = {**first, "boundary (Å)": width}
-            three += list(seeds_and_all(result, group, THREE, f" {width:g}", what))
-        two += list(seeds_and_all(result, group, TWO, "", first))
-    return three, two
-
-
-def method_rows(result: Comparisons, groups: Iterable[str] | None = None) -> list[dict[str, Any]]:
-    """A row for each group and method, members left out."""
-    rows = []
-    for group in result.groups() if groups is None else groups:
-        for method in result.methods:
-            if method.startswith("member "):
-                continue
-            pooled = result.pooled(method, group)
-            numbers = pooled.numbers()
-            row = {"test": group, "method": method, "frames": pooled.n_frames, "atoms": pooled.n_atoms}
-            row |= {"phases as there are": numbers["verdicts"]}
-            row |= {"two-class error": numbers["error"], "AUC": numbers["auc"], "shift (Å)": numbers["shift"]}
-            for width in result.widths:
-                row[f"macro F1, {width:g} Å"] = numbers[f"macro {width:g}"]
-                row[f"boundary F1, {width:g} Å"] = numbers[f"boundary {width:g}"]
-            rows.append(row)
-    return rows
-
-
-# ---------------------------------------------------------------------------------- measuring
-
-
-def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, quick: bool) -> Measured:
-    """Everything that a card tells about a checkpoint."""
-    model = SegmentationModel(checkpoint)
-    own = re.search(r"-(\d+)K-", checkpoint.name)
-    trained_at = [int(own[1])] if own else list(TEMPERATURES)
-    temperatures = [*trained_at, *(t for t in TEMPERATURES if t not in trained_at)]
-    tests = {t: data.tests(t) for t in temperatures}
-    refuse_training_data(checkpoint, [name for names in tests.values() for name in names])
-    training = [frame for t in trained_at for frame in training_frames(data, t)]
-
-    def runs(which: slice = slice(None)) -> dict[str, Iterable[Frame]]:
-        found = {
-            f"{t} K": [frame for name in names for frame in data.frames(name)[which]]
-            for t, names in tests.items()
-        }
-        return {group: frames for group, frames in found.items() if frames}
-
-    chosen = slice(-1, None) if quick else slice(None)
-    result = evaluate(runs(chosen), model, baseline_data=training, members=True)
-    thresholds = dict(result.thresholds)
-    metrics: dict[str, Any] = {}
-    three, two = score_tables(result)
-    if ablation is not None:
-        small = SegmentationModel(ablation)
-        other = evaluate(runs(chosen), small, members=True)
-        for rows, more in zip((three, two), score_tables(other, "520-atom cells only"), strict=True):
-            for row in rows:
-                row["trained on"] = "all"
-            rows += more
-    compared = "Against the weak labels by the rule of the checkpoint."
-    paper = "; ".join(
-        f"{t} K {kind}: macro F1 {m}, boundary F1 {b}, AUC {a}"
-        for t, kinds in PAPER_TABLE_1.items()
-        for kind, (m, b, a) in kinds.items()
-    )
-    metrics["three_classes"] = table(
-        "Three classes", three,
-        f"{compared} ± is the standard deviation over the frames for all networks together and over the "
-        "seeds for each alone. 2.7 Å is the width that the paper's evaluation of large cells really used, "
-        f"0.68 Å the one it states. The paper, on its own data: {paper}.",
-    )  # fmt: skip
-    metrics["two_classes"] = table(
-        "Two classes and the interface", two,
-        f"{compared} Shift and rms: of the signed distance for atoms within 1.5 Å of the interface. The "
-        "probability of one network alone is calibrated as that of all together.",
-    )  # fmt: skip
-    metrics["baselines"] = table(
-        "Beside methods without a network", method_rows(result),
-        "Thresholds fitted to the 520-atom training cells. Weak labels are themselves a constant cut: at the "
-        f"sigma of the rule ({model.label_rule.sigma:g} Å) one would agree with them by construction.",
-    )  # fmt: skip
-    for group in result.groups():
-        key = group.replace(" ", "")
-        pooled = result.pooled(None, group)
-        for width in result.widths:
-            metrics[f"confusion_{key}_{width:g}"] = of_table(pooled.confusion_table(width)) | {
-                "title": f"Confusion, {group}, boundary {width:g} Å"
-            }
-        metrics[f"composition_{key}"] = of_table(
-            result.content_table(None, group),
-            f"Without the boundary of {min(result.widths):g} Å; ± over the frames. A relative difference of "
-            "next to nothing (Mg in the metal) says nothing.",
-        ) | {"title": f"Composition of the phases, {group}"}
-        metrics[f"partition_{key}"] = of_table(pooled.partition()) | {
-            "title": f"Partition coefficients by weight, rich / poor, {group}"
-        }
-        metrics[f"reliability_{key}"] = of_table(pooled.reliability()) | {"title": f"Reliability, {group}"}
-    metrics["time"] = timing(checkpoint, model, result)
-    metrics |= hard(model, data, thresholds, quick)
-    rows = [
-        {"file": name, "temperature (K)": t, "frames": len(frames), "atoms": frames[0].n_atoms}
-        for t, names in tests.items()
-        for name in names
-        if (frames := data.frames(name)[chosen])
-    ]
-    return Measured(result, metrics, thresholds, table("Test data", rows))
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """An evaluation on the large cells, and the tables of a card.
-
-    thresholds : of the baselines
-    tests : table of the files that were tested on
-    """
-
-    result: Comparisons
-    metrics: dict[str, Any]
-    thresholds: dict[str, float]
-    tests: dict[str, Any]
-
-
-def training_frames(data: Data, temperature: int) -> list[Frame]:
-    names = [f"small_{temperature}K_s{seed}" for seed in (101, 102, 103, 104, 11, 12)]
-    frames = [frame for name in names for frame in data.frames(name)[::2]]
-    if not frames:
-        raise SystemExit(f"there are no small_{temperature}K cells, which the baselines are fitted to.")
-    return frames
-
-
-def refuse_training_data(checkpoint: Checkpoint, tests: Sequence[str]) -> None:
-    """No file may be trained on and tested on."""
-    files = checkpoint.card.get("data", {}).get("files", {})
-    used = {str(row[0]).removesuffix(".dump.gz") for row in files.get("rows", [])}
-    if both := used & set(tests):
-        raise SystemExit(f"{checkpoint.name} was trained on {', '.join(sorted(both))}; test on other files.")
-
-
-def timing(checkpoint: Checkpoint, model: SegmentationModel, result: Comparisons) -> dict[str, Any]:
-    """Seconds a frame of the large cells, on the machine that makes the card."""
-    assert result.example is not None
-    frame = result.example.frame
-    single = SegmentationModel(only_first(checkpoint))
-
-    def seconds(which: SegmentationModel) -> float:
-        which.score(frame)
-        times = []
-        for _ in range(3):
-            start = perf_counter()
-            which.score(frame)
-            times.append(perf_counter() - start)
-        return min(times)
-
-    stages = {row["stage"]: row["seconds a frame"] for row in result.time_table().rows()
-              if row["method"] == result.methods[0]}  # fmt: skip
-    rows: list[dict[str, Any]] = [{"what": "one network", "s": seconds(single)}]
-    if model.n_members > 1:
-        rows.append({"what": f"{model.n_members} networks", "s": seconds(model)})
-    rows.append({"what": "from scores to phases, areas and tables", "s": stages["decoding"]})
-    rows.append({"what": "weak labels, for comparison", "s": stages["weak labels"]})
-    for row in rows:
-        row["s for a million atoms"] = 1e6 * row["s"] / frame.n_atoms
-    return table(
-        f"Time for a frame of {frame.n_atoms:,} atoms", rows,
-        "One core of the machine on which the card was made; least of three, median for the last two.",
-    )  # fmt: skip
-
-
-def only_first(checkpoint: Checkpoint) -> Checkpoint:
-    """The first network of a checkpoint alone."""
-    config = dict(checkpoint.config)
-    config["score"] = {
-        key: value[:1] if isinstance(value, list) else value for key, value in config["score"].items()
-    }
-    weights = {
-        key: values
-        for key, values in checkpoint.weights.items()
-        if not key.startswith("member") or key.startswith("member0.")
-    }
-    return Checkpoint(
-        checkpoint.family, f"{checkpoint.name}-one", config, weights, {}, checkpoint.units, checkpoint.ranges
-    )
-
-
-# --------------------------------------------------------------------------------- hard cases
-
-
-def hard(
-    model: SegmentationModel, data: Data, thresholds: Mapping[str, float], quick: bool
-) -> dict[str, Any]:
-    rule = model.label_rule
-    metrics: dict[str, Any] = {}
-    dense = data.frames("large_dense_4000K", dt=DT_DENSE)
-    if dense:
-        whole = Prediction(model)
-        labels: list[Method] = [
-            WeakLabels(LabelRule(species=rule.species, sigma=s, phases=2), f"weak labels, sigma {s:g} Å")
-            for s in LABEL_SIGMAS
-        ]
-        own = ConstantCut(rule, f"cut of the checkpoint's rule, sigma {rule.sigma:g} Å")
-        result = compare(
-            [averaged_case(dense, species=rule.species, group="4000 K")],
-            [whole, *whole.members(), *labels, own, *baselines(rule, thresholds)[:1]], target=rule.species,
-        )  # fmt: skip
-        rows = method_rows(result)
-        rows[1:1] = [
-            {"test": "4000 K", "method": f"each of {model.n_members} networks alone, mean"} | mean_of(result)
-        ]
-        metrics["time_average"] = table(
-            "Against the density averaged over time", rows,
-            f"One frame of large_dense_4000K, {len(dense)} frames 0.1 ps apart: labels of the density "
-            "averaged over ±1 ps (sigma 1.5 Å, steepest cut) are the reference.",
-        )  # fmt: skip
-    larges = [frame for t in TEMPERATURES for name in data.tests(t) for frame in data.frames(name)[-1:]]
-    if larges:
-        metrics |= pieces(model, larges[:1] if quick else larges, 5 if quick else 20)
-    stamped: list[Case] = []
-    for t in TEMPERATURES:
-        metal, silicate = (data.frames(f"{liquid}_{t}K_s201")[-1:] for liquid in ("metal", "silicate"))
-        if metal and silicate:
-            stamped += stamped_cases(metal[0], silicate[0], copies=1 if quick else 3)
-    if stamped:
-        cut = rule.replace(phases=2)
-        result = compare(
-            stamped,
-            [Prediction(model), ConstantCut(cut, "constant cut"), FrameCut(cut, "steepest"),
-             FrameCut(cut, "two-means")],
-            target=rule.species,
-        )  # fmt: skip
-        metrics["droplets_films"] = table(
-            "Droplets and films of one liquid stamped into the other", method_rows(result),
-            f"One-liquid cells of {', '.join(str(t) for t in TEMPERATURES)} K, seed 201; the reference is "
-            "the geometry: the liquids were not given time to mix or to relax, and a surface sharper than a "
-            "real one moves every cut, so shifts compare the methods and no more. Domains below "
-            f"{rule.min_volume:g} Å^3 are dropped by all.",
-        )  # fmt: skip
-    coarsening = data.frames("coarsening_4000K")[:: 4 if quick else 1]
-    if coarsening:
-        cut = rule.replace(phases=2)
-        result = compare(
-            coarsening_cases(coarsening, rule), [Prediction(model), ConstantCut(cut, "constant cut")],
-            target=rule.species,
-        )  # fmt: skip
-        rows = []
-        for row in result.rows:
-            numbers = row.comparisons[result.methods[0]].numbers()
-            rows.append(
-                {"frame": row.name, "timestep": row.timestep,
-                 "differ from the constant cut": numbers["error"],
-                 "domains": row.n_domains[result.methods[0]],
-                 "domains of the constant cut": row.n_domains["constant cut"]}
-                | {f"macro F1, {w:g} Å": numbers[f"macro {w:g}"] for w in WIDTHS}
-            )  # fmt: skip
-        metrics["coarsening"] = table(
-            "Frames during coarsening", rows,
-            "Nobody knows the answer here: agreement with the constant cut of the rule, whatever its "
-            "verdict.",
-        )  # fmt: skip
-    rows = one_phase_rows(model, data)
-    if rows:
-        metrics["one_phase"] = table(
-            "Liquids of one phase", rows,
-            "Frames called one phase, of all. 8000 K is not homogeneous and no negative: a hard case.",
-        )  # fmt: skip
-    return metrics
-
-
-def pieces(model: SegmentationModel, larges: Sequence[Frame], per_bin: int) -> dict[str, Any]:
-    """Open pieces of large cells: against the weak labels of the whole, and every method against itself."""
-    rule = model.label_rule
-    free = rule.replace(min_volume=0.0, phases=2)
-    methods: list[Method] = [
-        Prediction(model, min_volume=0.0), ConstantCut(free, "constant cut"),
-        FrameCut(free, "steepest"), FrameCut(free, "two-means"),
-    ]  # fmt: skip
-    result = compare(open_pieces(larges, WeakLabels(rule), per_bin=per_bin), methods, target=rule.species)
-    how = "Cubes of 12 to 30 Å with open ends; atoms within 3 Å of a cut face do not count."
-    against_labels = table(
-        "Open pieces of large cells, by their share of rich atoms", method_rows(result),
-        f"{how} The reference is the weak label of the whole cell. The constant cut is that of the reference "
-        "itself, which is why it can hardly be wrong here; the other two know nothing but the piece.",
-    )  # fmt: skip
-    rows = []
-    for method in methods:
-        own = compare(open_pieces(larges, method, per_bin=per_bin), [method], target=rule.species)
-        for group in own.groups():
-            numbers = own.pooled(None, group).numbers()
-            row = {"share of rich atoms": group.removesuffix(" rich"), "method": method.name}
-            rows.append(row | {"differ": numbers["error"], "shift (Å)": numbers["shift"]})
-    rows.sort(key=lambda row: str(row["share of rich atoms"]))
-    against_itself = table(
-        "Open pieces of large cells, each method against itself on the whole cell", rows,
-        f"{how} Atoms that a method puts on another side when it sees the piece alone.",
-    )  # fmt: skip
-    return {"open_pieces": against_labels, "open_pieces_itself": against_itself}
-
-
-def mean_of(result: Comparisons) -> dict[str, Any]:
-    """Mean over the members of what `method_rows` shows."""
-    each = [result.pooled(name).numbers() for name in result.methods if name.startswith("member ")]
-    mean = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
-    row = {"two-class error": mean["error"], "AUC": mean["auc"], "shift (Å)": mean["shift"]}
-    for width in result.widths:
-        row[f"macro F1, {width:g} Å"] = mean[f"macro {width:g}"]
-        row[f"boundary F1, {width:g} Å"] = mean[f"boundary {width:g}"]
-    return row
-
-
-def one_phase_rows(model: SegmentationModel, data: Data) -> list[dict[str, Any]]:
-    rule = model.label_rule
-    own = rule.replace(phases="auto")
-    found = WeakLabels(own.replace(threshold="steepest"), "weak labels, steepest")
-    methods: list[Method] = [Prediction(model), WeakLabels(own, "weak labels, constant cut"), found]
-    rows = []
-    for name in ONE_PHASE:
-        frames = data.frames(name)
-        if not frames:
-            continue
-        rich = name.startswith("metal")
-        result = compare(one_phase_cases(frames, rich=rich, group=name), methods, target=rule.species)
-        row: dict[str, Any] = {"melt": name, "frames": len(frames)}
-        for method in methods:
-            row[method.name] = int(result.pooled(method.name).verdicts[:, 0].sum())
-        rows.append(row)
-    return rows
-
-
-# --------------------------------------------------------------------------------------- cards
 
 
 def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
@@ -490,7 +51,7 @@ def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
     lines = [model, where, noise]
     tables = measured.metrics
     if "time_average" in tables:
-        errors = by_method(tables["time_average"], "two-class error")
+        errors = {row["method"]: row["two-class error"] for row in rows_of(tables["time_average"])}
         labels = {name: error for name, error in errors.items() if name.startswith("weak labels")}
         best = min(labels, key=lambda name: labels[name])
         network = next(iter(errors.values()))
@@ -500,18 +61,14 @@ def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
         )
     for key, what in (("open_pieces", "open pieces"), ("droplets_films", "droplets and films")):
         if key in tables:
-            rows = [dict(zip(tables[key]["columns"], row, strict=True)) for row in tables[key]["rows"]]
-            own = [row for row in rows if row["method"] == measured.result.methods[0]]
+            own = [row for row in rows_of(tables[key]) if row["method"] == measured.result.methods[0]]
             worst = max(own, key=lambda row: row["two-class error"])
             lines.append(
                 f"Worst of the {what}: {worst['test']}, {worst['two-class error']:.2%} of the atoms on the "
                 "wrong side."
             )
     if "one_phase" in tables:
-        rows = [
-            dict(zip(tables["one_phase"]["columns"], row, strict=True)) for row in tables["one_phase"]["rows"]
-        ]
-        name = measured.result.methods[0]
+        name, rows = measured.result.methods[0], rows_of(tables["one_phase"])
         wrong = [row for row in rows if row[name] < row["frames"] and row["melt"] != "control_8000K"]
         lines += [
             f"Called two phases although there is one: {row['frames'] - row[name]} of {row['frames']} frames "
@@ -519,11 +76,6 @@ def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
             for row in wrong
         ]
     return lines
-
-
-def by_method(source: Mapping[str, Any], column: str) -> dict[str, float]:
-    method, value = source["columns"].index("method"), source["columns"].index(column)
-    return {row[method]: row[value] for row in source["rows"]}
 
 
 def card_of(checkpoint: Checkpoint, measured: Measured) -> dict[str, Any]:
@@ -544,7 +96,7 @@ def card_of(checkpoint: Checkpoint, measured: Measured) -> dict[str, Any]:
         "limits": limits(checkpoint, measured),
         "license": "MIT",
         "citation": {"software": "ovito-phaseseg, CITATION.cff", "method": PAPER},
-        "made_with": f"phaseseg {__version__}, models/phaseseg/recipes/segmentation/cards.py",
+        "made_with": f"phaseseg {__version__}, python -m {PAGES.recipe}",
     }
 
 
@@ -566,128 +118,77 @@ def draw(result: Comparisons, folder: Path, stem: str) -> None:
 # --------------------------------------------------------------------------------------- pages
 
 
-def page(checkpoint: Checkpoint, figures: Path) -> str:
-    """The page of a checkpoint."""
-    card = checkpoint.card
-    stem = checkpoint.name.split("/")[1]
+def about(checkpoint: Checkpoint) -> str:
     network = checkpoint.config["network"]
     n_weights = sum(values.size for values in checkpoint.weights.values())
-    about = (
+    return (
         f"Species {', '.join(network['species'])}; rich in {', '.join(network['target'])}. "
         f"{len(checkpoint.config['score']['scale'])} networks ({network['architecture']}, features "
         f"{network['features']}), {n_weights:,} numbers in all."
     )
-    lines = [
-        f"# {checkpoint.name}", "",
-        "<!-- Made by models/phaseseg/recipes/segmentation/cards.py from the card in the checkpoint. -->", "",
-        str(card.get("summary", "")), "",
-        about, "",
-        f"    phaseseg models show {checkpoint.name}", "",
-    ]  # fmt: skip
-    captions = {
-        "scores": "F1 of the classes beside the methods without a network.",
-        "slices": "Slabs of 2 Å: weak labels, prediction, and where they differ.",
-        "confusion": "Confusion matrices: shares of each row, and atoms.",
-        "reliability": "Predicted probability against how often it is right.",
+
+
+def shelf(checkpoint: Checkpoint) -> dict[str, str]:
+    """Macro and boundary F1 by temperature and boundary width."""
+    three = checkpoint.card.get("metrics", {}).get("three_classes", {"columns": (), "rows": ()})
+    found = {
+        f"{row['test']}, {row['boundary (Å)']:g} Å": f"{cell(row['macro F1'])} / {cell(row['boundary F1'])}"
+        for row in rows_of(three)
+        if row["networks"].startswith(("all", "one")) and row.get("trained on") in (None, "all")
     }
-    for name, caption in captions.items():
-        if (figures / f"{stem}-{name}.png").is_file():
-            lines += [f"![{caption}](figures/{stem}-{name}.png)", "", caption, ""]
-    order = ["limits", "split", "test_data", "metrics", "data", "training", "label_rule", "baselines"]
-    titles = {"test_data": "Test data", "label_rule": "Label rule", "metrics": "Measured"}
-    for key in [*order, *(key for key in card if key not in (*order, "summary"))]:
-        if card.get(key):
-            lines += markdown(card[key], titles.get(key, key.replace("_", " ").capitalize()), 2)
-    return "\n".join(lines).rstrip() + "\n"
+    return dict(sorted(found.items()))
 
 
-def shelf(checkpoints: Sequence[Checkpoint]) -> str:
-    """The table of models/README.md."""
-    lines = ["<!-- checkpoints: made by recipes/segmentation/cards.py -->", ""]
-    rows = []
-    for one in checkpoints:
-        stem = one.name.split("/")[1]
-        three = one.card.get("metrics", {}).get("three_classes")
-        found: dict[str, str] = {}
-        if three:
-            for values in three["rows"]:
-                row = dict(zip(three["columns"], values, strict=True))
-                if row["networks"].startswith(("all", "one")) and row.get("trained on") in (None, "all"):
-                    numbers = f"{cell(row['macro F1'])} / {cell(row['boundary F1'])}"
-                    found[f"{row['test']}, {row['boundary (Å)']:g} Å"] = numbers
-        rows.append({"checkpoint": f"[`{one.name}`](../docs/checkpoints/{stem}.md)",
-                     "what": one.card.get("summary", ""), **found})  # fmt: skip
-    columns = sorted({name for row in rows for name in row if name not in ("checkpoint", "what")})
-    columns = ["checkpoint", "what", *columns]
-    lines += markdown_table(columns, [[row.get(name) for name in columns] for row in rows])
-    note = (
-        "Macro F1 / boundary F1 of three classes on held-out cells of 33,280 atoms, by temperature and "
-        "boundary width; all else stands in the cards."
-    )
-    return "\n".join([*lines, "", note, "", "<!-- end of checkpoints -->"])
-
-
-def render(checkpoints: Sequence[Checkpoint], docs: Path, readme: Path) -> None:
-    """The pages and the table of the shelf."""
-    for checkpoint in checkpoints:
-        put_text(docs / f"{checkpoint.name.split('/')[1]}.md", page(checkpoint, docs / "figures"))
-    put_index(docs)
-    block = replace_block(
-        readme.read_text("utf-8"), "<!-- checkpoints: ", "<!-- end of checkpoints -->", shelf(checkpoints)
-    )
-    put_text(readme, block)
+PAGES = Pages(
+    recipe="phaseseg.recipes.segmentation.cards",
+    about=about,
+    captions={
+        "scores": "F1 of the classes for the networks and for methods without a network.",
+        "slices": "Slabs of 2 Å: weak labels, prediction, and where they differ.",
+        "confusion": "Confusion matrices: fraction of each row, and number of atoms.",
+        "reliability": "Predicted probability against how often it is right.",
+    },
+    order=("limits", "split", "test_data", "metrics", "data", "training", "label_rule", "baselines"),
+    mark="checkpoints",
+    shelf=shelf,
+    note="Macro F1 / boundary F1 of three classes on held-out cells of 33,280 atoms, by temperature and "
+    "boundary width. The cards have all other numbers.",
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--data", type=Path, default=Path("segmentation-data"))
     parser.add_argument("--melt", type=Path, help="folder with the large cells and the controls")
-    parser.add_argument("--checkpoint", nargs="+", metavar="NAME", help="only these, as gat-v1")
     parser.add_argument("--folder", type=Path, help="checkpoints there instead of the bundled ones")
     parser.add_argument("--ablation", type=Path, help="gat-v1's network trained on 520-atom cells only")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "checkpoints")
-    parser.add_argument("--readme", type=Path, default=ROOT / "models" / "README.md")
-    parser.add_argument("--quick", action="store_true", help="fewer frames: to try the command")
-    parser.add_argument("--render-only", action="store_true", help="pages from the cards as they are")
     options = parser.parse_args()
     if options.folder is None:
         paths = list(bundled_checkpoints("segmentation").values())
     else:
-        paths = sorted(options.folder.glob("*.safetensors"))
+        paths = sorted(options.folder.glob(f"*{SUFFIX}"))
     if not paths:
         raise SystemExit("there are no checkpoints.")
-    chosen = [
-        path for path in paths if options.checkpoint is None or stem_of(path) in map(last, options.checkpoint)
-    ]
-    if options.checkpoint is not None and len(chosen) < len(options.checkpoint):
-        raise SystemExit(f"there are {', '.join(map(stem_of, paths))}.")
+    names = [last(path.name) for path in paths]
+    asked = names if options.checkpoint is None else [last(name) for name in options.checkpoint]
+    chosen = [path for path in paths if last(path.name) in asked]
+    if len(chosen) < len(asked):
+        raise SystemExit(f"there are {', '.join(names)}.")
     if not options.render_only:
         if options.melt is None:
             parser.error("--melt is needed, unless with --render-only")
         data = Data(options.data, options.melt)
         if missing := data.missing():
-            print(f"Not there, and left out: {', '.join(missing)}.", flush=True)
+            say(f"Not there, and left out: {', '.join(missing)}.")
         for path in chosen:
-            start = perf_counter()
-            checkpoint = load_checkpoint(path)
-            ablation = None
-            if stem_of(path) == "gat-v1" and options.ablation is not None:
-                ablation = load_checkpoint(options.ablation)
+            checkpoint, name = load_checkpoint(path), last(path.name)
+            own = name == "gat-v1" and options.ablation is not None
+            ablation = load_checkpoint(options.ablation) if own else None
             measured = measure(checkpoint, data, ablation, options.quick)
-            draw(measured.result, options.docs / "figures", stem_of(path))
+            draw(measured.result, options.docs / "figures", name)
             write_card(checkpoint, card_of(checkpoint, measured), path)
-            print(f"{checkpoint.name}: {perf_counter() - start:.0f} s", flush=True)
-    render([load_checkpoint(path) for path in paths], options.docs, options.readme)
-
-
-def stem_of(path: Path) -> str:
-    return path.name.removesuffix(".safetensors")
-
-
-def last(name: str) -> str:
-    return name.rpartition("/")[2]
+            say(checkpoint.name)
+    PAGES.render([load_checkpoint(path) for path in paths], options.docs, options.readme)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""Does it pay to choose the frames that are labeled? `phaseseg select` against chance.
+"""Does selecting the frames to label pay? `phaseseg select` against random choice.
 
     python -m phaseseg.recipes.segmentation.learning_curve --data FOLDER --melt FOLDER [--output FOLDER]
 
-The pool is what simulations leave behind: one long run of which every frame looks like the last, and few
-frames of everything else: other seeds, another temperature, liquids of one phase, a melt near mixing. From
-three frames of the long run on, small networks are trained on sets that grow by `--add` frames, once chosen
-by `phaseseg.families.segmentation.selection`, once drawn by chance, with several seeds. They are judged on
-runs of other seeds. Writes learning_curve.csv and learning_curve.png; some seven minutes on one core.
+The pool is what simulations typically leave behind: one long run with similar frames, and a few frames from
+other seeds, another temperature, liquids of one phase and a melt near mixing. Small networks start from three
+frames of the long run and are trained on sets that grow by `--add` frames, selected by
+`phaseseg.families.segmentation.selection` or drawn at random, with several seeds. They are tested on runs of
+other seeds. Writes learning_curve.csv and learning_curve.png; about seven minutes on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from phaseseg import read_frames
+from phaseseg.families.segmentation.comparison import cases_of, compare
 from phaseseg.families.segmentation.figures import COLOR
 from phaseseg.families.segmentation.fit import fit_segmentation
 from phaseseg.families.segmentation.labels.weak_labels import pooled_threshold
+from phaseseg.families.segmentation.methods import Prediction, WeakLabels
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.families.segmentation.selection import learning_curve
+from phaseseg.families.segmentation.selection import describe, select_frames
 from phaseseg.fields import Table
 from phaseseg.frame import Frame
 from phaseseg.io import atomic_output, write_table
@@ -68,8 +71,78 @@ def frames_of(parts: Any, folders: list[Path]) -> list[Frame]:
     return frames
 
 
+def learning_curve(
+    pool: Sequence[Frame],
+    test: Mapping[str, Sequence[Frame]],
+    fit: Callable[[list[Frame], int], SegmentationModel],
+    *,
+    begin: Sequence[int],
+    add: int,
+    rounds: int,
+    seeds: Sequence[int] = (0, 1, 2),
+    width: float = 2.7,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Table:
+    """Train networks on growing sets of selected frames, and of frames drawn at random.
+
+    Parameters
+    ----------
+    pool : frames that can be labeled; their labels are made when a network is trained on them
+    test : frames by kind, never trained on; the reference are labels by the networks' own rule
+    fit : trains a model on frames with a seed
+    begin : places in the pool of the frames that both start from
+    add, rounds : frames added in each round, and number of rounds
+    seeds : of the training and of the random choice
+    width : boundary width of the F1, Å
+
+    Returns
+    -------
+    Table
+        Columns `choice` ("selected" or "random"), `seed`, `frames`, `test` (kind, or "all" for the mean of
+        the kinds), `two-class error` and `macro F1`.
+
+    Raises
+    ------
+    ValueError
+        If the pool is too small.
+    """
+    if len(begin) + add * rounds > len(pool):
+        raise ValueError(f"{len(begin) + add * rounds} frames are needed, but the pool holds {len(pool)}.")
+    rows: list[dict[str, Any]] = []
+
+    def evaluate(model: SegmentationModel, how: str, seed: int, n: int) -> None:
+        labels, found = WeakLabels(model.label_rule), []
+        for kind, frames in test.items():
+            cases = cases_of(frames, labels, group=kind, widths=(width,))
+            numbers = compare(cases, [Prediction(model)], widths=(width,)).pooled().numbers()
+            found.append((numbers["error"], numbers[f"macro {width:g}"]))
+        for kind, (error, macro) in zip([*test, "all"], [*found, np.mean(found, axis=0)], strict=True):
+            row = {"choice": how, "seed": seed, "frames": n, "test": kind}
+            rows.append(row | {"two-class error": float(error), "macro F1": float(macro)})
+
+    for seed in seeds:
+        progress(f"seed {seed}: {len(begin)} frames")
+        first = fit([pool[k] for k in begin], seed)
+        for how in ("selected", "random"):
+            rng = np.random.default_rng(seed)
+            model, chosen = first, list(begin)
+            evaluate(model, how, seed, len(chosen))
+            for _ in range(rounds):
+                rest = [k for k in range(len(pool)) if k not in chosen]
+                if how == "random":
+                    chosen += sorted(rng.choice(rest, add, replace=False).tolist())
+                else:
+                    candidates = [describe(pool[k], model, number=k) for k in rest]
+                    known = [describe(pool[k], model, number=k) for k in chosen]
+                    chosen += [one.candidate.number for one in select_frames(candidates, add, labeled=known)]
+                progress(f"seed {seed}, {how}: {len(chosen)} frames")
+                model = fit([pool[k] for k in chosen], seed)
+                evaluate(model, how, seed, len(chosen))
+    return Table.of_rows("Learning curve", rows)
+
+
 def summary(table: Table) -> list[str]:
-    """Mean and standard deviation over the seeds, and how much choosing gains, seed by seed."""
+    """Mean and standard deviation over the seeds, and the gain by selection, seed by seed."""
     rows = list(table.rows())
     lines = ["| test | frames | selected | random | selected - random |", "| --- | --- | --- | --- | --- |"]
     for test in dict.fromkeys(row["test"] for row in rows):

@@ -1,0 +1,111 @@
+"""Which configurations are known to be a glass or a liquid: by temperature, or by a label in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from phaseseg.frame import Frame
+
+Label = Callable[[Frame], bool | None]
+"""Whether a configuration is glass; None leaves it out."""
+
+
+def info_of(frame: Frame, key: str) -> Any:
+    """What the file says about a configuration under a key.
+
+    Raises
+    ------
+    ValueError
+        If the key is not there; the sentence lists those there are.
+    """
+    if key not in frame.info:
+        known = ", ".join(frame.info) or "nothing"
+        raise ValueError(
+            f"{frame.error_prefix or 'a frame: '}there is no {key!r} in what the file says about the "
+            f"configuration ({known}); write {key}=... into the comment line of extended XYZ, or name "
+            "another key."
+        )
+    return frame.info[key]
+
+
+def number_of(frame: Frame, key: str) -> float:
+    """A finite number of `info_of`.
+
+    Raises
+    ------
+    ValueError
+        As `info_of`, and for what is no finite number.
+    """
+    value = info_of(frame, key)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not isfinite(number):
+        raise ValueError(f"{frame.error_prefix}{key!r} must be a finite number, found {value!r}.")
+    return number
+
+
+def temperature_label(glass_below: float, liquid_above: float, key: str = "temperature") -> Label:
+    """Glass at or below one temperature, liquid at or above another, and neither in between.
+
+    key : of the temperature in `Frame.info`
+
+    Raises
+    ------
+    ValueError
+        Unless glass_below < liquid_above; when called, for a frame without a temperature.
+    """
+    if not glass_below < liquid_above:
+        raise ValueError(
+            f"the glass must be colder than the liquid, found glass at T <= {glass_below:g} and liquid at "
+            f"T >= {liquid_above:g}."
+        )
+
+    def label(frame: Frame) -> bool | None:
+        temperature = number_of(frame, key)
+        return True if temperature <= glass_below else False if temperature >= liquid_above else None
+
+    return label
+
+
+def named_label(key: str) -> Label:
+    """The label under a key of `Frame.info`: 1 or "glass", 0 or "liquid".
+
+    When called it raises ValueError for a frame without the key, or with another value.
+    """
+
+    def label(frame: Frame) -> bool:
+        value = info_of(frame, key)
+        name = value.strip().lower() if isinstance(value, str) else value
+        if name in ("glass", "1", 1):
+            return True
+        if name in ("liquid", "0", 0):
+            return False
+        raise ValueError(f"{frame.error_prefix}{key!r} must be 1 or glass, 0 or liquid, found {value!r}.")
+
+    return label
+
+
+def label_of(
+    label: Label | None, glass_below: float | None, liquid_above: float | None, temperature: str
+) -> Label:
+    """The label by temperatures, or the one that is given.
+
+    Raises
+    ------
+    ValueError
+        If both or neither are given.
+    """
+    if label is not None:
+        if glass_below is not None or liquid_above is not None:
+            raise ValueError("give either the temperatures of glass and liquid or a label, not both.")
+        return label
+    if glass_below is None or liquid_above is None:
+        raise ValueError(
+            "give the temperature at or below which configurations are glass (glass_below), and the one at "
+            "or above which they are liquid (liquid_above)."
+        )
+    return temperature_label(glass_below, liquid_above, temperature)
