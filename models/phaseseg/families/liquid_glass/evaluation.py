@@ -19,11 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.families.liquid_glass.baselines import BASELINES, THREE_METRICS, Baseline, three_metrics
 from phaseseg.families.liquid_glass.model import GlassModel, logit_of_mean
 from phaseseg.families.liquid_glass.states import label_of, named_label
-from phaseseg.families.liquid_glass.transition.regression import FEW_RUNS, Bootstrap
-from phaseseg.fields import Message, Table
+from phaseseg.fields import Message, Table, plain
 from phaseseg.frame import Frame
 from phaseseg.metrics import reliability
-from phaseseg.report import TextTable, plain, write_evaluation
+from phaseseg.report import TextTable, write_evaluation
+from phaseseg.statistics import FEW_RUNS, Bootstrap
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

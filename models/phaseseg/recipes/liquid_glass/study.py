@@ -36,7 +36,6 @@ from phaseseg.families.liquid_glass.baselines import (
 from phaseseg.families.liquid_glass.evaluation import Logits, StateScores
 from phaseseg.families.liquid_glass.evaluation_figures import figure_temperature
 from phaseseg.families.liquid_glass.settings import GlassConfig
-from phaseseg.families.liquid_glass.transition.regression import Bootstrap
 from phaseseg.recipes.cards import last, markdown, refuse_training_data, run_name, say, table
 from phaseseg.recipes.liquid_glass.data import file_of
 from phaseseg.recipes.liquid_glass.datasets import (
@@ -70,6 +69,7 @@ from phaseseg.recipes.liquid_glass.figures import (
     figure_transfer,
 )
 from phaseseg.recipes.liquid_glass.train import DEVELOPMENT, FAST, SLOW, SPACE, SPACE_LIQUIDS, TEST
+from phaseseg.statistics import Bootstrap
 
 SHIPPED = {"dmpnn-v1": "dmpnn", "dmpnn-attention-v1": "attention", "cnn-v1": "cnn", "dmpnn-3d-v1": "3d"}
 EDGES = (3.0, 4.5, 6.0, 9.0, 12.0, 18.0)  # σ, of windows in the table of edges
