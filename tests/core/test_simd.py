@@ -23,10 +23,10 @@ from phaseseg.compiled.simd import WIDTH, load, splat, store
 from phaseseg.families.segmentation import inference
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.neighbors import nearest_neighbors, neighbor_graph
-from phaseseg.testing import AWKWARD
+from phaseseg.testing import AWKWARD, ROUNDING
 
 # Of the largest number: sums of some hundred float32 terms in another order, layer after layer.
-SAME = 5e-6
+SAME = ROUNDING["float32"]
 N = 64
 SPECIES = ("Fe", "Mg", "Si", "O", "N")
 # What the bundled networks lack: counts as features, odd sizes, sums of inputs and of outputs, graphconv.
