@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from phaseseg.io import OutputError, read_frames
-from phaseseg.simulate import KobAndersenRun, simulate_kob_andersen
+from phaseseg.simulate import KobAndersenRun, kob_andersen, simulate_kob_andersen
 from phaseseg.simulate.engine import import_lammps
 from phaseseg.simulate.kob_andersen import CUTOFF, PAIRS
 
@@ -124,6 +124,21 @@ def test_interrupted_run_keeps_its_frames_and_resumes(tmp_path: Path, when: str)
     assert run.n_frames == 3
     assert gzip.decompress(path.read_bytes()).count(b"Lattice") == 3
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run.inherent.xyz.gz", "run.xyz.gz"]
+
+
+@needs_lammps
+def test_a_run_interrupted_before_its_first_step_starts_again(tmp_path: Path, monkeypatch: Any) -> None:
+    # LAMMPS counts the steps of a minimization, too: they are none of the run.
+    relax = kob_andersen._Engine.relax
+
+    def interrupted(engine: Any) -> float:
+        relax(engine)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kob_andersen._Engine, "relax", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="Nothing was kept"):
+        simulate_kob_andersen(tmp_path / "run.xyz", **SHORT)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ import pytest
 from phaseseg.io import OutputError, read_frames
 from phaseseg.simulate import MeltRun, melt, melt_pair, melt_recipe, melt_species, simulate_melt
 from phaseseg.simulate.engine import import_lammps
+from phaseseg.simulate.melt_dissolving import dissolve
+from phaseseg.simulate.melt_model import dissolved_counts
 
 SPECIES = tuple(melt_recipe()["species"])
 PAIRS = list(combinations_with_replacement(SPECIES, 2))
@@ -155,7 +157,8 @@ def test_dissolving_keeps_elements_and_finds_room() -> None:
     metal = np.isin(codes, [SPECIES.index("Fe"), SPECIES.index("N")])
     positions = rng.uniform(0, 34, (len(codes), 3))
     positions[:, 2] = np.where(metal, rng.uniform(0, 10, len(codes)), rng.uniform(10, 34, len(codes)))
-    new_codes, new = melt._dissolve(recipe, _settings(replicate=2), codes, positions, 34.0)
+    m, ns = dissolved_counts(3000.0)
+    new_codes, new = dissolve(codes, positions, 34.0, (8 * m, 8 * ns), np.random.default_rng(0))
     wanted = melt_species(temperature=3000.0)
     assert {s: int((new_codes == c).sum()) for c, s in enumerate(SPECIES)} == {
         s: 8 * n for s, n in wanted.items()
@@ -331,7 +334,7 @@ def test_other_compositions_and_temperatures(tmp_path: Path) -> None:
     ],
 )
 def test_protocol(arguments: dict[str, Any], names: list[str], picoseconds: list[float]) -> None:
-    stages = melt._stages(melt_recipe(), _settings(**arguments))
+    stages = melt._stages(_settings(**arguments))
     assert [stage.name for stage in stages] == names
     assert [stage.steps * stage.timestep for stage in stages] == pytest.approx(picoseconds)
 
@@ -339,16 +342,19 @@ def test_protocol(arguments: dict[str, Any], names: list[str], picoseconds: list
 def _settings(
     temperature: float = 3000.0, replicate: int = 1, composition: str = "metal-silicate"
 ) -> dict[str, Any]:
-    return melt._settings(temperature, replicate, 18000, 1, None, composition, 1.0, None)
+    return melt._checked({
+        "temperature": temperature, "replicate": replicate, "steps": 18000, "seed": 1, "every": None,
+        "composition": composition, "equilibration": 1.0, "timestep": None,
+    })  # fmt: skip
 
 
 @needs_lammps
 def test_lammps_has_the_forces_of_the_model(tmp_path: Path) -> None:
     # LAMMPS' tables against a direct sum over pairs in a jittered lattice of all nine species.
-    codes, positions, _ = melt._Run(melt_recipe(), _settings(4000.0), tmp_path / "x", None)._lattice()
-    engine = melt._Engine(melt_recipe(), tmp_path, codes, positions, None, 17.0)
+    codes, positions, _ = melt._Run(_settings(4000.0), tmp_path / "x").start()
+    engine = melt._Engine(tmp_path, 17.0, codes, positions)
     try:
-        engine.thermostat(4000.0, 0.001)
+        engine.hold(4000.0, 0.001)
         engine.run(0)
         found = np.array(engine.lammps.gather_atoms("f", 1, 3)).reshape(-1, 3)
         energy = engine.lammps.get_thermo("pe")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from phaseseg.simulate.kob_andersen import KobAndersenRun, simulate_kob_andersen
-from phaseseg.simulate.melt import MeltRun, melt_pair, melt_recipe, melt_species, simulate_melt
+from phaseseg.simulate.melt import MeltRun, simulate_melt
+from phaseseg.simulate.melt_model import melt_pair, melt_recipe, melt_species
 
 __all__ = [
     "KobAndersenRun",

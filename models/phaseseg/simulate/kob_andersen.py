@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.simulate.engine import Lammps, Progress
-from phaseseg.simulate.unfinished import GrowingFile, RunState
+from phaseseg.simulate.runner import Atoms, Simulation, check_whole, random_sites
+from phaseseg.simulate.unfinished import GrowingFile
 
 # ε and σ of the pairs (DOI 10.1103/PhysRevE.51.4626).
 PAIRS = {("A", "A"): (1.0, 1.0), ("A", "B"): (1.5, 0.8), ("B", "B"): (0.5, 0.88)}
@@ -130,42 +131,34 @@ def simulate_kob_andersen(
     KeyboardInterrupt
         After an interruption; its message says what was kept.
     """
-    settings = _settings(
-        dimensions, n_particles, b_fraction, cooling_steps, temperatures, seed, density, equilibration_steps
-    )
+    settings = _checked({
+        "dimensions": dimensions, "n_particles": n_particles, "b_fraction": b_fraction,
+        "cooling_steps": cooling_steps, "temperatures": temperatures, "seed": seed, "density": density,
+        "equilibration_steps": equilibration_steps,
+    })  # fmt: skip
     target = Path(output)
     second = None
     if inherent:
-        second = _beside(target) if inherent is True else Path(inherent)
-    return _Run(settings, target, second, resume, progress).go()
+        second = inherent_path(target) if inherent is True else Path(inherent)
+    return _Run(settings, target, second, resume, progress).result()
 
 
-def _beside(target: Path) -> Path:
+def inherent_path(target: Path) -> Path:
     """`run.xyz.gz` gives `run.inherent.xyz.gz`."""
     stem, dot, ending = target.name.partition(".")
     return target.with_name(f"{stem}.inherent{dot}{ending}")
 
 
-def _settings(
-    dimensions: int,
-    n_particles: int | None,
-    b_fraction: float | None,
-    cooling_steps: int,
-    temperatures: Sequence[float],
-    seed: int,
-    density: float,
-    equilibration_steps: int,
-) -> dict[str, Any]:
+def _checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with defaults and plain types, or a ValueError."""
+    dimensions, density = settings["dimensions"], settings["density"]
     if dimensions not in (2, 3):
         raise ValueError(f"dimensions must be 2 or 3, found {dimensions}.")
-    n_particles = N_PARTICLES[dimensions] if n_particles is None else n_particles
-    b_fraction = B_FRACTION[dimensions] if b_fraction is None else b_fraction
-    for name, value, least in (
-        ("n_particles", n_particles, 2), ("cooling_steps", cooling_steps, 1), ("seed", seed, 0),
-        ("equilibration_steps", equilibration_steps, 0),
-    ):  # fmt: skip
-        if value != int(value) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, found {value}.")
+    for name, default in (("n_particles", N_PARTICLES), ("b_fraction", B_FRACTION)):
+        if settings[name] is None:
+            settings[name] = default[dimensions]
+    check_whole(settings, dimensions=2, n_particles=2, cooling_steps=1, seed=0, equilibration_steps=0)
+    n_particles, b_fraction = settings["n_particles"], settings["b_fraction"]
     if not 0 < b_fraction < 1:
         raise ValueError(f"b_fraction must lie between 0 and 1, found {b_fraction}.")
     if not 0 < density <= 3:
@@ -179,119 +172,98 @@ def _settings(
             f"{n_particles} particles fill a cell of {edge:.2f} σ, less than twice the range of the forces; "
             f"take {least_n} or more."
         )
-    falling = sorted({float(t) for t in temperatures}, reverse=True)
+    falling = sorted({float(t) for t in settings["temperatures"]}, reverse=True)
     if not falling or not all(COLD <= t <= HOT for t in falling):
         found = ", ".join(f"{t:g}" for t in falling) or "none"
         raise ValueError(f"temperatures must lie between {COLD} and {HOT}, found {found}.")
-    return {
-        "dimensions": int(dimensions),
-        "n_particles": int(n_particles),
-        "b_fraction": float(b_fraction),
-        "cooling_steps": int(cooling_steps),
-        "temperatures": falling,
-        "seed": int(seed),
-        "density": float(density),
-        "equilibration_steps": int(equilibration_steps),
-    }
+    return {**settings, "b_fraction": float(b_fraction), "temperatures": falling, "density": float(density)}
 
 
-class _Run:
-    """One call of `simulate_kob_andersen`."""
+class _Run(Simulation):
+    """One call of `simulate_kob_andersen`; cooling begins at step 0."""
+
+    PART = 2_000_000
 
     def __init__(
-        self,
-        settings: dict[str, Any],
-        target: Path,
-        inherent: Path | None,
-        resume: bool,
+        self, settings: dict[str, Any], target: Path, inherent: Path | None, resume: bool,
         progress: Progress | None,
-    ) -> None:
-        self.settings, self.progress = settings, progress
-        self.output = GrowingFile(target)
-        self.inherent = None if inherent is None else GrowingFile(inherent)
-        files = [self.output] if self.inherent is None else [self.output, self.inherent]
-        self.state = RunState(files, {**settings, "inherent": inherent is not None}, resume=resume)
-        cooling = settings["cooling_steps"]
-        self.when = [round((HOT - t) / (HOT - COLD) * cooling) for t in settings["temperatures"]]
+    ) -> None:  # fmt: skip
+        files = [GrowingFile(path) for path in (target, inherent) if path is not None]
+        self.inherent = None if inherent is None else files[1]
+        kept = {**settings, "inherent": inherent is not None}
+        super().__init__(settings, files, resume, progress, kept)
+        self.when = [round((HOT - t) / (HOT - COLD) * settings["cooling_steps"])
+                     for t in settings["temperatures"]]  # fmt: skip
         self.edge = (settings["n_particles"] / settings["density"]) ** (1 / settings["dimensions"])
-        self.step = -settings["equilibration_steps"]  # cooling begins at 0
+        self.step = -settings["equilibration_steps"]
         self.energy = self.inherent_energy = math.nan
-        self.engine: _Engine | None = None
         self.relaxing: _Engine | None = None
 
-    def go(self) -> KobAndersenRun:
+    def result(self) -> KobAndersenRun:
         start = time.monotonic()
-        settings = self.settings
-        with self.state.keeping():
-            codes, positions, velocities = self._load() or self._lattice()
-            self.engine = _Engine(settings["dimensions"], self.edge, codes, positions, velocities)
-            try:
-                self._equilibrate_and_cool(fresh=velocities is None)
-            finally:
-                for engine in (self.engine, self.relaxing):
-                    if engine is not None:
-                        engine.close()
-                self.engine = self.relaxing = None
-        n_frames = self.output.n_frames
-        self.state.finish()
+        try:
+            self.go()
+        finally:
+            if self.relaxing is not None:
+                self.relaxing.close()
         return KobAndersenRun(
             output=self.output.target,
             inherent=None if self.inherent is None else self.inherent.target,
-            n_particles=settings["n_particles"],
-            n_frames=n_frames,
-            steps=settings["cooling_steps"],
-            temperature=settings["temperatures"][-1],
+            n_particles=self.settings["n_particles"],
+            n_frames=len(self.when),
+            steps=self.settings["cooling_steps"],
+            temperature=self.settings["temperatures"][-1],
             energy=self.energy,
             inherent_energy=None if self.inherent is None else self.inherent_energy,
             seconds=time.monotonic() - start,
         )
 
-    def _equilibrate_and_cool(self, *, fresh: bool) -> None:
+    def start(self) -> Atoms:
+        n, dimensions = self.settings["n_particles"], self.settings["dimensions"]
+        rng = self.rng(1)
+        codes = np.zeros(n, dtype=np.int32)
+        codes[: round(self.settings["b_fraction"] * n)] = 1
+        per_edge = math.ceil(n ** (1 / dimensions) - 1e-9)
+        grid = random_sites(codes, per_edge, dimensions, rng)
+        positions = np.zeros((n, 3))
+        positions[:, :dimensions] = (grid + rng.uniform(-0.1, 0.1, grid.shape)) * (self.edge / per_edge)
+        return codes, positions % self.edge, None
+
+    def make_engine(self, atoms: Atoms) -> _Engine:
+        return _Engine(self.settings["dimensions"], self.edge, *atoms)
+
+    def simulate(self, *, fresh: bool) -> None:
         engine, cooling = self.engine, self.settings["cooling_steps"]
-        assert engine is not None
         if fresh:
             engine.relax()
-            engine.command(f"velocity all create {HOT} {self._seed(2)} mom yes rot no dist gaussian")
-        try:
+            engine.thermalize(HOT, self.seed(2))
+        engine.count_from(self.step)
+        with self.saved_if_interrupted():
             if self.step < 0:
                 engine.begin(HOT, HOT, self.step, self.step, 0)
-                self._advance(0)
+                self.advance(0)
             engine.begin(HOT, COLD, self.step, 0, cooling)
             while True:
                 while self.output.n_frames < len(self.when) and self.when[self.output.n_frames] == self.step:
                     self._write_frame()
                 if self.output.n_frames == len(self.when):
                     break
-                self._advance(self.when[self.output.n_frames])
-        except KeyboardInterrupt:
-            # LAMMPS returns before Python looks at the signal, so its state is whole here.
-            self.step = engine.done()
-            self._save()
-            raise
+                self.advance(self.when[self.output.n_frames])
 
-    def _advance(self, stop: int) -> None:
-        engine = self.engine
-        assert engine is not None
-        # Short enough to answer Ctrl-C and to move a progress bar, long enough to cost nothing.
-        chunk = min(500, max(10, 2_000_000 // self.settings["n_particles"]))
-        while self.step < stop:
-            engine.run(min(chunk, stop - self.step))
-            self.step = engine.done()
-            self._report()
-            if self.state.due:
-                self._save()
-
-    def _report(self) -> None:
-        if self.progress is None:
-            return
+    def done(self, steps: int) -> tuple[float, str]:
         cooling, before = self.settings["cooling_steps"], self.settings["equilibration_steps"]
-        done = (self.step + before) / (self.when[-1] + before)
         temperature = HOT - (HOT - COLD) * max(self.step, 0) / cooling
-        self.progress(min(done, 1.0), f"{'mixing' if self.step < 0 else 'cooling'} at T = {temperature:.2f}")
+        line = f"{'mixing' if self.step < 0 else 'cooling'} at T = {temperature:.2f}"
+        return (self.step + before) / (self.when[-1] + before), line
+
+    def position(self) -> dict[str, NDArray[Any]]:
+        return {"step": np.array(self.step)}
+
+    def resume_at(self, saved: dict[str, NDArray[Any]]) -> None:
+        self.step = int(saved["step"])
 
     def _write_frame(self) -> None:
         engine, settings = self.engine, self.settings
-        assert engine is not None
         n = settings["n_particles"]
         self.energy = engine.thermo("pe") / n
         info = {
@@ -303,10 +275,8 @@ class _Run:
         }
         if self.inherent is not None:
             if self.relaxing is None:
-                self.relaxing = _Engine(
-                    settings["dimensions"], self.edge, engine.codes, engine.positions(), None
-                )
-            self.relaxing.put(engine.positions())
+                self.relaxing = _Engine(settings["dimensions"], self.edge, engine.codes, engine.positions())
+            self.relaxing.rebuild(engine.codes, engine.positions())
             self.inherent_energy = self.relaxing.relax() / n
             info["inherent_energy"] = self.inherent_energy
             at_rest = {name: value for name, value in info.items() if name != "kinetic_temperature"}
@@ -315,7 +285,6 @@ class _Run:
         self.output.append(self._text(engine.positions(), info))
 
     def _text(self, positions: NDArray[np.float64], info: dict[str, float]) -> str:
-        assert self.engine is not None
         flat = self.settings["dimensions"] == 2
         edge = f"{self.edge:.10g}"
         lattice = f"{edge} 0 0 0 {edge} 0 0 0 {1 if flat else edge}"
@@ -335,71 +304,18 @@ class _Run:
             f'pbc="T T {"F" if flat else "T"}" units=lj timestep={self.step} {numbers}\n{body}'
         )
 
-    def _seed(self, purpose: int) -> int:
-        return int(np.random.default_rng([self.settings["seed"], purpose]).integers(1, 2**31 - 1))
-
-    def _lattice(self) -> tuple[NDArray[np.int32], NDArray[np.float64], None]:
-        settings = self.settings
-        n, dimensions = settings["n_particles"], settings["dimensions"]
-        rng = np.random.default_rng([settings["seed"], 1])
-        codes = np.zeros(n, dtype=np.int32)
-        codes[: round(settings["b_fraction"] * n)] = 1
-        # Shuffled, so that a particle's row says nothing about its species.
-        rng.shuffle(codes)
-        per_edge = math.ceil(n ** (1 / dimensions) - 1e-9)
-        sites = rng.permutation(per_edge**dimensions)[:n]
-        grid = np.stack(np.unravel_index(sites, (per_edge,) * dimensions), axis=1)
-        positions = np.zeros((n, 3))
-        spacing = self.edge / per_edge
-        positions[:, :dimensions] = (grid + rng.uniform(-0.1, 0.1, grid.shape)) * spacing
-        return codes, positions % self.edge, None
-
-    def _save(self) -> None:
-        engine = self.engine
-        assert engine is not None
-        self.state.save(
-            {
-                "step": np.array(self.step),
-                "codes": engine.codes,
-                "positions": engine.positions(),
-                "velocities": engine.velocities(),
-            }
-        )
-
-    def _load(self) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]] | None:
-        saved = self.state.load()
-        if saved is None:
-            return None
-        self.step = int(saved["step"])
-        return saved["codes"], saved["positions"], saved["velocities"]
-
 
 class _Engine(Lammps):
-    """LAMMPS with the particles of the mixture; species codes + 1 are its types."""
+    """LAMMPS with the particles of the mixture."""
 
-    def __init__(
-        self,
-        dimensions: int,
-        edge: float,
-        codes: NDArray[np.int32],
-        positions: NDArray[np.float64],
-        velocities: NDArray[np.float64] | None,
-    ) -> None:
-        super().__init__()
-        self.codes, self.edge = codes, edge
-        self._first, self._options = True, ""
-        self._began = 0
-        try:
-            self._set_up(dimensions)
-            self.create_atoms(codes, positions % edge, velocities)
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, dimensions: int, edge: float, *atoms: Any) -> None:
+        self.dimensions, self._options = dimensions, ""
+        super().__init__(edge, *atoms)
 
-    def _set_up(self, dimensions: int) -> None:
-        height = "-0.25 0.25" if dimensions == 2 else f"0 {self.edge!r}"
+    def set_up(self) -> None:
+        height = "-0.25 0.25" if self.dimensions == 2 else f"0 {self.edge!r}"
         self.command(
-            "units lj", f"dimension {dimensions}", "atom_style atomic", "atom_modify map array",
+            "units lj", f"dimension {self.dimensions}", "atom_style atomic", "atom_modify map array",
             "boundary p p p", f"region box block 0 {self.edge!r} 0 {self.edge!r} {height}",
             "create_box 2 box",
         )  # fmt: skip
@@ -410,41 +326,25 @@ class _Engine(Lammps):
             i, j = ("AB".index(name) + 1 for name in (first, second))
             self.command(f"pair_coeff {i} {j} {epsilon} {sigma} {CUTOFF * sigma:.10g}")
         self.command("mass * 1", "neighbor 0.25 bin", "neigh_modify every 1 delay 0 check yes")
-        self.command("thermo_modify norm no", "thermo 1000000000", f"timestep {TIMESTEP}")
-        if dimensions == 2:
+        self.command(f"timestep {TIMESTEP}")
+        if self.dimensions == 2:
             self.command("fix plane all enforce2d")
-
-    def put(self, positions: NDArray[np.float64]) -> None:
-        """Other positions of the same particles."""
-        self.command("delete_atoms group all compress no")
-        self.create_atoms(self.codes, positions % self.edge)
 
     def relax(self) -> float:
         """Go down to the nearest minimum; the potential energy there."""
         # Shifted, the energy is continuous at the cut-off: a line search ends early on one that is not.
-        self.command("pair_modify shift yes", "min_style cg")
-        self.command(f"minimize {_ENERGY} {_FORCE} {_ITERATIONS} {10 * _ITERATIONS}")
+        self.command("pair_modify shift yes")
+        self.minimize(_ENERGY, _FORCE, _ITERATIONS)
         self.command("pair_modify shift no", "run 0 post no")
-        self._first = True
         return self.thermo("pe")
 
     def begin(self, hot: float, cold: float, now: int, start: int, stop: int) -> None:
-        """A linear course of temperature for the thermostat, from step `start` to `stop`; we are at `now`."""
-        # fix with a known id replaces the old one, and its Nosé–Hoover chain starts afresh. LAMMPS counts
-        # steps from 0.
-        self._began = start
+        """A linear course of temperature from step `start` to `stop`; we are at `now`."""
+        # LAMMPS counts steps from 0.
         self.command(f"reset_timestep {now - start}")
-        self.command(f"fix thermostat all nvt temp {hot} {cold} {DAMPING}")
+        self.count_from(now)
+        self.thermostat(hot, cold, DAMPING)
         self._options = f"start 0 stop {max(stop - start, 1)}"
-        self._first = True
 
-    def run(self, steps: int) -> None:
-        # Only the first part needs LAMMPS' set-up; later ones continue as one long run.
-        self.command(f"run {steps} {self._options} pre {'yes' if self._first else 'no'} post no")
-        self._first = False
-        if not math.isfinite(self.thermo("pe")):
-            raise RuntimeError("The energy is no longer finite.")
-
-    def done(self) -> int:
-        """The step that was reached, counted as in `begin`."""
-        return self._began + self.step()
+    def run(self, steps: int, options: str = "") -> None:
+        super().run(steps, options or self._options)

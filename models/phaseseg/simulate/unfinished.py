@@ -1,4 +1,4 @@
-"""What an interrupted simulation leaves beside its output, and how it goes on from there."""
+"""The files that an interrupted simulation leaves behind, and how it continues from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECKPOINT_SECONDS = 120.0
 class GrowingFile:
     """A trajectory that grows in `<name>.partial` until it is finished.
 
-    n_frames, n_bytes : what of the partial file counts; the rest, of an interrupted writing, is cut off
+    n_frames, n_bytes : the valid part of the partial file; an interrupted write may have left more
     """
 
     def __init__(self, target: Path) -> None:
@@ -40,10 +40,10 @@ class GrowingFile:
         self.n_bytes = 0
 
     def append(self, text: str) -> None:
-        """One frame more."""
+        """Add a frame."""
         block = text.encode("ascii")
         if self.compressed:
-            # One gzip member per frame: whatever is in the file can be read, and more appended.
+            # One gzip member per frame, so that the file is readable at any time and can grow.
             block = gzip.compress(block, mtime=0)
         with self.partial.open("r+b" if self.n_bytes else "wb") as file:
             file.truncate(self.n_bytes)
@@ -55,7 +55,7 @@ class GrowingFile:
     def finish(self) -> None:
         """Give the file its name."""
         if self.compressed:
-            # One gzip member in the end: some readers (OVITO) stop after the first of many.
+            # One gzip member at the end, because some readers (OVITO) stop after the first one.
             with (
                 atomic_output(self.target) as path,
                 gzip.open(self.partial) as frames,
@@ -74,7 +74,7 @@ class RunState:
     Raises
     ------
     OutputError
-        If an interrupted run is in the way and `resume` is False.
+        If files of an interrupted run exist and `resume` is False.
     """
 
     def __init__(self, files: list[GrowingFile], settings: dict[str, Any], *, resume: bool) -> None:
@@ -94,7 +94,7 @@ class RunState:
         return time.monotonic() - self._saved > CHECKPOINT_SECONDS
 
     def save(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, completely or not at all."""
         fresh = self.path.with_name(self.path.name + ".new")
         written = np.array([[file.n_frames, file.n_bytes] for file in self.files])
         with fresh.open("wb") as file:
@@ -103,12 +103,12 @@ class RunState:
         self._saved = time.monotonic()
 
     def load(self) -> dict[str, NDArray[Any]] | None:
-        """The arrays that were saved, or None where there is no state.
+        """The saved arrays, or None if there is no saved state.
 
         Raises
         ------
         ValueError
-            For a state of other arguments, or where a partial file is shorter than it says.
+            The state belongs to other arguments, or a partial file is shorter than the state says.
         """
         if not self.path.exists():
             return None
@@ -132,14 +132,14 @@ class RunState:
         return arrays
 
     def finish(self) -> None:
-        """The run is done: files get their names, the state goes."""
+        """End the run: give the files their names and remove the state."""
         for file in self.files:
             file.finish()
         self.path.unlink(missing_ok=True)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Say in the message of an interruption or a failure what was kept."""
+        """Add what was kept to the message of an interruption or a failure."""
         try:
             yield
         except KeyboardInterrupt:
