@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         label_trajectory as label_trajectory,
     )
     from phaseseg.families.segmentation.rules import LabelRule as LabelRule
+    from phaseseg.families.segmentation.selection import select_frames as select_frames
     from phaseseg.families.segmentation.trajectory_statistics import (
         TrajectorySummary as TrajectorySummary,
         boundary_width_scan as boundary_width_scan,
@@ -93,6 +94,7 @@ _NAMES = {
     "phaseseg.families.segmentation.labels.threshold": "pooled_threshold",
     "phaseseg.families.segmentation.labels.weak_labels": "label_phases label_trajectory",
     "phaseseg.families.segmentation.rules": "LabelRule",
+    "phaseseg.families.segmentation.selection": "select_frames",
     "phaseseg.families.segmentation.trajectory_statistics": "TrajectorySummary boundary_width_scan summarize",
     "phaseseg.fields": "Bonds Column Fields Grid Message Table",
     "phaseseg.frame": "Frame",

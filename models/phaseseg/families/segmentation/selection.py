@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,9 +82,20 @@ class Choice:
 
 
 def select_frames(
-    candidates: Sequence[Candidate], n: int, *, labeled: Sequence[Candidate] = ()
+    candidates: Iterable[Candidate] | Iterable[Frame],
+    n: int,
+    *,
+    model: SegmentationModel | None = None,
+    labeled: Iterable[Candidate] | Iterable[Frame] = (),
 ) -> list[Choice]:
     """The n frames most worth labeling, in the order in which they are chosen.
+
+    Parameters
+    ----------
+    candidates : frames to choose from, or what `describe` gives for them
+    n : number of frames
+    model : describes frames; not needed for candidates that are described already
+    labeled : frames, or their descriptions, that are labeled already
 
     The next frame is the one with the largest d (u + m): d is the distance of its descriptor to the nearest
     frame that is labeled or chosen already, u its uncertainty, and m the mean uncertainty of all, which
@@ -98,6 +109,7 @@ def select_frames(
     ValueError
         For n below 1 or above the number of candidates.
     """
+    candidates, labeled = _described(candidates, model), _described(labeled, model)
     if n < 1:
         raise ValueError(f"the number of frames to choose must be at least 1, found {n}.")
     if n > len(candidates):
@@ -120,6 +132,18 @@ def select_frames(
         open_[k] = False
         distance = np.minimum(distance, np.linalg.norm(points - points[k], axis=1))
     return choices
+
+
+def _described(frames: Iterable[Any], model: SegmentationModel | None) -> list[Candidate]:
+    found: list[Candidate] = []
+    for k, one in enumerate(frames):
+        if isinstance(one, Candidate):
+            found.append(one)
+        elif model is None:
+            raise ValueError("frames are described by a model; give one (model=load_model(...)).")
+        else:
+            found.append(describe(one, model, run=one.source, number=k if one.index is None else one.index))
+    return found
 
 
 def choice_table(choices: Sequence[Choice]) -> Table:
