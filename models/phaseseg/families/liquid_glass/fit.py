@@ -386,7 +386,7 @@ def fit_liquid_glass(
     config = configuration(network, runs)
     if validation is None:
         fold = fold_of_runs(runs, folds, STATES)
-        split = f"by run, {folds} folds: each validates the member that has not learned from it"
+        split = f"by run, {folds} folds; each fold validates the member that was not trained on it"
     else:
         configuration(config, given)
         shared = {run.group for run in runs} & {run.group for run in given}
@@ -524,10 +524,10 @@ def _number_density(frame: Frame, dimensions: int) -> float:
 def _summary(config: GlassConfig, runs: Sequence[Run]) -> str:
     kind = {
         "cnn": "Convolutional network on images",
-        "dmpnn": f"Message passing along edges{', with attention,' * config.attention}",
+        "dmpnn": f"Message-passing network on directed edges{', with attention,' * config.attention}",
     }[config.architecture]
     frames = sum(len(run.frames) for run in runs)
     return (
-        f"{kind} that tells liquid from glass in {config.dimensions} dimensions, trained on windows of "
+        f"{kind} that distinguishes liquid from glass in {config.dimensions} dimensions, trained on windows from "
         f"{frames:,} configurations of {len(runs):,} runs."
     )

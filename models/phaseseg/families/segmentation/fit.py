@@ -594,7 +594,7 @@ def _summary(config: NetworkConfig, n_frames: int, n_atoms: int) -> str:
     target = "+".join(config.target)
     return (
         f"{kinds[config.architecture]} network for {target}-rich and {target}-poor liquids of "
-        f"{'-'.join(config.species)}, trained on {n_frames:,} frames, {n_atoms:,} atoms in all."
+        f"{'-'.join(config.species)}, trained on {n_frames:,} frames ({n_atoms:,} atoms)."
     )
 
 

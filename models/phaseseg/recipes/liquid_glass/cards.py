@@ -54,21 +54,21 @@ def card_of(checkpoint: Checkpoint, measured: Measured, data: Data) -> dict[str,
     ]  # fmt: skip
     ranges = checkpoint.ranges or checkpoint.config.get("ranges") or {}
     limits = [
-        "Trained on the Kob–Andersen mixture alone (phaseseg simulate ka2d, ka3d), at one density and "
+        "Trained only on the Kob–Andersen mixture (phaseseg simulate ka2d, ka3d) at one density and "
         "composition: "
         + ", ".join(f"{k.replace('_', ' ')} {low:.3g} to {high:.3g}" for k, (low, high) in ranges.items())
-        + ". Other mixtures have other distances; what it says of them has not been tested.",
+        + ". Other mixtures have other distances; predictions for them have not been tested.",
         *measured.limits,
     ]
     if checkpoint.config["network"]["architecture"] == "cnn":
         limits.append(
-            "Resolution and edge of the images (8 pixels per σ, 20 σ) were chosen by comparing settings on "
-            "the slow test runs of set 5, so its numbers there are slightly too good; weights and epochs "
-            "were not."
+            "The resolution and edge of the images (8 pixels per σ, 20 σ) were chosen by comparing "
+            "settings on the slow test runs of set 5, so the numbers for this set are slightly too good. "
+            "Weights and epochs were not chosen on these runs."
         )
     return {
         **kept,
-        "test_data": table("Test data", rows, "Runs that no network and no baseline has learned from."),
+        "test_data": table("Test data", rows, "Runs that were not used to train any network or baseline."),
         "metrics": measured.metrics,
         "limits": limits,
         "license": "MIT",
@@ -107,16 +107,18 @@ PAGES = Pages(
     about=about,
     captions={
         "transfer": "Networks trained on one set and tested on windows of another: AUC, and accuracy at 0.5.",
-        "edge": "AUC against the edge of windows, with 95 % intervals from runs; shaded: edges in training.",
-        "temperature": "Probability of glass while runs are cooled; triangles: temperatures in training.",
+        "edge": "AUC against window size with 95 % intervals over runs; shaded: window sizes in training.",
+        "temperature": "Probability of a glass while runs are cooled; triangles mark the temperatures in "
+        "training.",
         "attention": "Edges with high attention in a liquid and in a glass.",
-        "attention-metrics": "Metrics of attention graphs, a dot for each test configuration, and medians.",
+        "attention-metrics": "Metrics of attention graphs: one dot per test configuration, and medians.",
     },
     order=("limits", "split", "test_data", "metrics", "data", "training"),
     mark="glass checkpoints",
     shelf=shelf,
-    note="The lowest of all sets, on runs that were not learned from, mean over the members of each. The "
-    "potential energy and the first peak of g(r) have an AUC of 1 as well. The cards have all other numbers.",
+    note="Each number is the lowest of all test sets, averaged over the members, on runs that were not "
+    "used for training. The potential energy and the first peak of g(r) also have an AUC of 1; see "
+    "the cards.",
 )
 
 

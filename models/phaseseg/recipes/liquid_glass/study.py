@@ -78,8 +78,8 @@ TEMPERATURE_RUNS = range(1, 9)  # slow runs that are written at all temperatures
 METRIC_NAMES = dict(zip(METRICS, ("disjoint graphs", "B–B edges", "isolated A"), strict=True))
 GLASS_TRANSITION = 0.37
 NO_BETTER = (
-    "One number is enough: the potential energy and the first peak of g(r) each tell the states of all sets "
-    "apart without an error in rank, so no network can be better, only as good."
+    "A single number is sufficient: the potential energy and the first peak of g(r) each rank the states of "
+    "all sets without error, so no network can do better."
 )
 
 
@@ -271,13 +271,13 @@ def score_tables(
                 row["AUC, particles"], row["± AUC, particles"] = auc.mean, auc.spread
             rows.append(row)
     note = (
-        f"Mean and standard deviation of {network.n_members} networks, each alone; they have learned from "
-        f"different folds of runs. Windows have an edge of {edge:g} σ{paper_words(edge, network.config)}, "
-        "whole: of whole cells. Accuracy: glass above a probability of 0.5."
+        f"Mean and standard deviation over {network.n_members} networks, which were trained on different "
+        f"folds of the runs. Windows have an edge of {edge:g} σ{paper_words(edge, network.config)}, "
+        "“whole” refers to whole cells. Accuracy counts a probability above 0.5 as glass."
     )
     if others and len(others) < len(sets):
         note += " Networks of other single sets were not there."
-    measured.metrics["sets"] = table("Liquid against glass, each network alone", rows, note)
+    measured.metrics["sets"] = table("Liquid and glass, individual networks", rows, note)
     return judged
 
 
@@ -302,10 +302,10 @@ def baseline_table(
             if name in (POTENTIAL_ENERGY.name, FIRST_PEAK.name):
                 perfect &= min(scores.auc.value for scores in found.values()) > 0.99995
     measured.metrics["baselines"] = table(
-        "Beside methods without a network", rows,
-        "All networks together; ± from runs drawn with replacement. Energies, g(r) and the three metrics in "
-        "logistic regressions, fitted to the runs that the networks have learned from, on the same test "
-        f"runs. {NO_BETTER if perfect else ''}".strip(),
+        "Comparison with methods without a network", rows,
+        "All networks together; ± from a bootstrap over runs. Energies, g(r) and the three metrics enter "
+        "logistic regressions, which were fitted to the training runs of the networks and tested on the "
+        f"same test runs. {NO_BETTER if perfect else ''}".strip(),
     )  # fmt: skip
     if perfect:
         measured.limits.append(NO_BETTER)
@@ -336,7 +336,7 @@ def transfer_tables(
         missing = "" if len(others) == n else " Sets whose network was not there are left out."
         measured.metrics[f"transfer_{key}"] = table(
             f"Trained on one set, tested on another: {title} of windows", rows,
-            f"All networks of a set together; sets as above, `all` is this checkpoint.{missing}",
+            f"All networks of a set together. The sets are those above; `all` is this checkpoint.{missing}",
         )  # fmt: skip
     if len(others) == n:
         panels = {"area under the curve": matrices["AUC"][:-1], "accuracy": matrices["accuracy"][:-1]}
@@ -347,7 +347,7 @@ def transfer_tables(
 def edge_tables(
     measured: Measured, network: Evaluator, sets: Sequence[GlassSet], test: Configurations
 ) -> None:
-    """AUC against the edge of windows."""
+    """AUC against window size."""
     curves = against_edge(network, test, sets, EDGES, particles=1500)
     rows = []
     for k, edge in enumerate((*EDGES, np.inf)):
@@ -359,7 +359,7 @@ def edge_tables(
         rows.append(row)
     measured.metrics["edge"] = table(
         "AUC against the edge of windows", rows,
-        f"All networks together, sets side by side. ± from runs drawn with replacement. "
+        "All networks together, one column per set; ± from a bootstrap over runs. "
         f"{larger_windows(curves)}",
     )  # fmt: skip
     low, high = network.config.window
@@ -373,7 +373,7 @@ def larger_windows(curves: Mapping[str, Curve]) -> str:
     }
     (small, name), (large, other) = worst[12.0], worst[18.0]
     if small == large == 1:
-        return "From l = 0.2 to 0.3 nothing is left to be gained: AUC is 1 for every set."
+        return "The AUC is already 1 for every set at l = 0.2, so l = 0.3 cannot improve it."
     return (
         f"From l = 0.2 to 0.3 the lowest AUC goes from {small:.5f} (set {name}) to {large:.5f} (set {other})."
     )
@@ -395,22 +395,23 @@ def temperature_table(measured: Measured, network: Evaluator, data: Data, sets: 
                 line[f"± {title}"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
         lines.append(line)
     crossing = crossing_of([(line["temperature"], line["cell"]) for line in lines])
-    words = "Its mean over runs does not cross 0.5 once."
+    words = "The mean over runs does not cross 0.5 exactly once."
     if crossing:
-        words = f"Its mean over runs crosses 0.5 at T = {crossing:.2f}."
+        words = f"The mean over runs crosses 0.5 at T = {crossing:.2f}."
     measured.metrics["temperature"] = table(
         "Probability of glass against temperature", lines,
-        f"Whole cells of slowly cooled test runs; ± over the runs. Only T = {GLASS:g} is glass in training. "
+        "Whole cells of slowly cooled test runs; ± over the runs. In training, only "
+        f"T = {GLASS:g} is glass. "
         f"{words}",
     )  # fmt: skip
     coldest = min(one.liquid.temperature for one in sets)
     if crossing:
         side = "below" if crossing < GLASS_TRANSITION else "above"
         measured.limits.append(
-            f"Trained on T = {GLASS:g} as glass and T ≥ {coldest:g} as liquid, it has to put the border "
-            f"somewhere between: its probability crosses 0.5 at T = {crossing:.2f}, {side} the T_g of "
-            f"{GLASS_TRANSITION:g} at which the energy bends. It measures how much particles vibrate, not "
-            "the glass transition; do not read a T_g from it."
+            f"Trained with T = {GLASS:g} as glass and T ≥ {coldest:g} as liquid, the network must place the "
+            f"decision boundary somewhere in between: the probability crosses 0.5 at T = {crossing:.2f}, "
+            f"{side} T_g = {GLASS_TRANSITION:g}, where the slope of the energy changes. The network measures "
+            "how much particles vibrate, not the glass transition. Do not use it to determine T_g."
         )
     liquids = sorted({one.liquid.temperature for one in sets})
     curves = {"configuration": rows}
@@ -454,19 +455,20 @@ def minimum_table(
         for name, found in scores_of_baselines(numbers, one):
             method = "inherent energy" if name == POTENTIAL_ENERGY.name else name
             rows.append({"set": one.name, "method": method} | both(found))
-    note = "The same configurations after minimization of their energy. ± from runs drawn with replacement."
+    note = "The same configurations after energy minimization; ± from a bootstrap over runs."
     if not n_networks and not space:
-        note += " Networks that have learned from minima: see dmpnn-v1."
+        note += " For networks trained on minima, see dmpnn-v1."
     elif 0 < n_networks < len(sets):
-        note += f" Networks that have learned from minima were there for {n_networks} of {len(sets)} sets."
+        note += f" Networks trained on minima were available for {n_networks} of {len(sets)} sets."
     measured.metrics["minima"] = table("On minima of the energy", rows, note)
     calls = float(np.mean(thermal.logits["whole"].logit > 0))
     measured.metrics["minima_called_glass"] = calls
     if not 0.05 < calls < 0.95:
         side = "glass" if calls > 0.5 else "liquid"
         measured.limits.append(
-            f"It sees thermal vibration: of minimized configurations, liquid and glass alike, it calls "
-            f"{max(calls, 1 - calls):.0%} {side}. Do not minimize before asking it."
+            f"The network relies on thermal vibrations: it classifies {max(calls, 1 - calls):.0%} of the "
+            f"energy-minimized configurations, liquid or glass, as {side}. Do not minimize the energy before "
+            "a prediction."
         )
 
 
@@ -475,11 +477,11 @@ def attention_table(
 ) -> None:
     """Metrics of attention graphs of liquid against glass."""
     cut = network.model.checkpoint.config.get("attention_threshold")
-    where = "found in development runs and kept in the checkpoint"
+    where = "that was determined on development runs and is stored in the checkpoint"
     if cut is None:
         known = data.configurations(False, development=True)
         cut, _ = attention_cut(network, known.take(list(range(0, len(known), 3))))
-        where = "found in development runs"
+        where = "that was determined on development runs"
     found = attention_numbers(network, test, float(cut))
     rows = []
     for one in sets:
@@ -495,10 +497,10 @@ def attention_table(
     share = ", ".join(f"{v:.2f} at T = {t:g}" for t, v in sorted(kept.items()))
     measured.metrics["attention"] = table(
         "Attention graphs of liquid and glass", rows,
-        f"Edges with attention of at least {cut:.4g}, one value for all configurations, {where}. ± from runs "
-        "drawn with replacement; p of one-sided Wilcoxon tests that the glass has less: of rank sums, and of "
-        "signed ranks with the liquid of a run beside its glass (of 15 runs, where differences are tied, at "
-        f"least 3e-4). Share of edges kept: {share}.",
+        f"Edges with an attention of at least {cut:.4g}, a single value for all configurations {where}; ± "
+        "from a bootstrap over runs. The p values are those of one-sided Wilcoxon tests that the glass has "
+        "fewer: rank sums, and signed ranks that pair the liquid and the glass of each run (at least 3e-4 "
+        f"for 15 runs with ties). Fraction of edges kept: {share}.",
     )  # fmt: skip
     measured.limits.append(attention_limit(rows))
     states = [*dict.fromkeys(one.liquid for one in sets[:5]), sets[0].glass]
@@ -525,13 +527,13 @@ def attention_limit(rows: Sequence[Mapping[str, Any]]) -> str:
         less = sum(row["p"] < 1e-4 for row in own)
         more = sum(row["glass"] > row["liquid"] for row in own)
         words.append(
-            f"{metric}: less in the glass with p < 1e-4 in {less} of {len(own)} sets, more in {more}"
+            f"{metric}: fewer in the glass with p < 1e-4 in {less} of {len(own)} sets, more in {more}"
         )
     return (
-        "Attention says what the network weighs, and not what makes a glass. With one cut for all the graphs "
-        "keep fewer edges the colder it is, and their numbers follow that ("
+        "Attention shows what the network relies on, not what makes a glass. With a single threshold, colder "
+        "configurations keep fewer edges, so the counts change for that reason alone ("
         + "; ".join(words)
-        + "); energies and g(r) differ as clearly."
+        + "). Energies and g(r) differ just as clearly."
     )
 
 
@@ -552,7 +554,11 @@ def timing(network: Evaluator, test: Configurations) -> dict[str, Any]:
     n = few.frames[0].n_atoms
     rows = [{"what": f"{network.n_members} networks", "particles": n, "s": min(times),
              "s for a million particles": 1e6 * min(times) / n}]  # fmt: skip
-    return table("Time for a whole cell", rows, "One core, least of four, neighbors included.")
+    return table(
+        "Time for a whole cell",
+        rows,
+        "One core, minimum of four measurements, including the neighbor search.",
+    )
 
 
 # -------------------------------------------------------------------------------------------- run

@@ -38,16 +38,19 @@ def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
     low, high = config["ranges"]["number_density"]
     model = (
         "Trained on melts of a classical pair model (phaseseg simulate melt), which is not fitted to ab "
-        "initio data: its partition coefficients and thermodynamics are not those of nature. On melts of "
-        "other models look at the range of validity that every prediction states, and compare with weak "
+        "initio data: its partition coefficients and thermodynamics are not realistic. For melts of "
+        "other models, check the range of validity that every prediction reports, and compare with weak "
         "labels."
     )
     noise = (
-        f"The reference is itself a label of one frame (sigma {config['label_rule']['sigma']:g} Å): "
-        "agreement beyond that of such a label with the density averaged over time is agreement with its "
+        f"The reference is itself a label of a single frame (sigma {config['label_rule']['sigma']:g} Å). "
+        "Agreement beyond that of such a label with the time-averaged density is agreement with its "
         "noise."
     )
-    where = f"Species {species} only, at {low:.3g} to {high:.3g} atoms per Å^3; others are refused or said."
+    where = (
+        f"Only the species {species} at {low:.3g} to {high:.3g} atoms per Å^3. Other species are refused; "
+        "other densities are reported."
+    )
     lines = [model, where, noise]
     tables = measured.metrics
     if "time_average" in tables:
@@ -56,22 +59,23 @@ def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
         best = min(labels, key=lambda name: labels[name])
         network = next(iter(errors.values()))
         lines.append(
-            f"Against the density averaged over time {network:.2%} of the atoms are on the wrong side, of "
-            f"{best} {labels[best]:.2%}."
+            f"Compared with the time-averaged density, {network:.2%} of the atoms are on the wrong side "
+            f"({best}: {labels[best]:.2%})."
         )
     for key, what in (("open_pieces", "open pieces"), ("droplets_films", "droplets and films")):
         if key in tables:
             own = [row for row in rows_of(tables[key]) if row["method"] == measured.result.methods[0]]
             worst = max(own, key=lambda row: row["two-class error"])
             lines.append(
-                f"Worst of the {what}: {worst['test']}, {worst['two-class error']:.2%} of the atoms on the "
-                "wrong side."
+                f"Worst {what}: {worst['test']}, {worst['two-class error']:.2%} of the atoms on the wrong "
+                "side."
             )
     if "one_phase" in tables:
         name, rows = measured.result.methods[0], rows_of(tables["one_phase"])
         wrong = [row for row in rows if row[name] < row["frames"] and row["melt"] != "control_8000K"]
         lines += [
-            f"Called two phases although there is one: {row['frames'] - row[name]} of {row['frames']} frames "
+            f"Classified as two phases although there is one: {row['frames'] - row[name]} of "
+            f"{row['frames']} frames "
             f"of {row['melt']}."
             for row in wrong
         ]

@@ -175,7 +175,7 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
             for row in rows:
                 row["trained on"] = "all"
             rows += more
-    compared = "Against the weak labels by the rule of the checkpoint."
+    compared = "Compared with weak labels made by the rule of the checkpoint."
     paper = "; ".join(
         f"{t} K {kind}: macro F1 {m}, boundary F1 {b}, AUC {a}"
         for t, kinds in PAPER_TABLE_1.items()
@@ -183,18 +183,19 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
     )
     metrics["three_classes"] = table(
         "Three classes", three,
-        f"{compared} ± is the standard deviation over the frames for all networks together and over the "
-        "seeds for each alone. 2.7 Å is the width that the paper's evaluation of large cells really used, "
-        f"0.68 Å the one it states. The paper, on its own data: {paper}.",
+        f"{compared} ± is the standard deviation over frames for all networks together, and over seeds "
+        "for individual networks. 2.7 Å is the boundary width that the paper's evaluation of large cells "
+        f"actually used; 0.68 Å is the width it states. The paper's results on its own data: {paper}.",
     )  # fmt: skip
     metrics["two_classes"] = table(
         "Two classes and the interface", two,
-        f"{compared} Shift and rms: of the signed distance for atoms within 1.5 Å of the interface. The "
-        "probability of one network alone is calibrated as that of all together.",
+        f"{compared} Shift and rms refer to the signed distance of atoms within 1.5 Å of the interface. "
+        "The probability of an individual network uses the calibration of all networks together.",
     )  # fmt: skip
     metrics["baselines"] = table(
         "Beside methods without a network", method_rows(result),
-        "Thresholds fitted to the 520-atom training cells. Weak labels are themselves a constant cut: at the "
+        "Thresholds were fitted to the 520-atom training cells. Weak labels are themselves a constant "
+        "threshold: at the "
         f"sigma of the rule ({model.label_rule.sigma:g} Å) one would agree with them by construction.",
     )  # fmt: skip
     for group in result.groups():
@@ -206,8 +207,8 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
             }
         metrics[f"composition_{key}"] = of_table(
             result.content_table(None, group),
-            f"Without the boundary of {min(result.widths):g} Å; ± over the frames. A relative difference of "
-            "next to nothing (Mg in the metal) says nothing.",
+            f"Without the boundary of {min(result.widths):g} Å; ± over the frames. Relative differences "
+            "of very small contents (Mg in the metal) are not meaningful.",
         ) | {"title": f"Composition of the phases, {group}"}
         metrics[f"partition_{key}"] = of_table(pooled.partition()) | {
             "title": f"Partition coefficients by weight, rich / poor, {group}"
@@ -272,7 +273,8 @@ def timing(checkpoint: Checkpoint, model: SegmentationModel, result: Comparisons
         row["s for a million atoms"] = 1e6 * row["s"] / frame.n_atoms
     return table(
         f"Time for a frame of {frame.n_atoms:,} atoms", rows,
-        "One core of the machine on which the card was made; least of three, median for the last two.",
+        "One core of the machine on which the card was made; minimum of three measurements, median for "
+        "the last two rows.",
     )  # fmt: skip
 
 
@@ -307,7 +309,7 @@ def stress(
             WeakLabels(LabelRule(species=rule.species, sigma=s, phases=2), f"weak labels, sigma {s:g} Å")
             for s in LABEL_SIGMAS
         ]
-        own = ConstantCut(rule, f"cut of the checkpoint's rule, sigma {rule.sigma:g} Å")
+        own = ConstantCut(rule, f"threshold of the checkpoint's rule, sigma {rule.sigma:g} Å")
         result = compare(
             [averaged_case(dense, species=rule.species, group="4000 K")],
             [whole, *whole.members(), *labels, own, *baselines(rule, thresholds)[:1]], target=rule.species,
@@ -317,9 +319,9 @@ def stress(
             {"test": "4000 K", "method": f"each of {model.n_members} networks alone, mean"} | mean_of(result)
         ]
         metrics["time_average"] = table(
-            "Against the density averaged over time", rows,
-            f"One frame of large_dense_4000K, {len(dense)} frames 0.1 ps apart: labels of the density "
-            "averaged over ±1 ps (sigma 1.5 Å, steepest cut) are the reference.",
+            "Comparison with the time-averaged density", rows,
+            f"One frame of large_dense_4000K ({len(dense)} frames, 0.1 ps apart). The reference is the label "
+            "of the density averaged over ±1 ps (sigma 1.5 Å, steepest threshold).",
         )  # fmt: skip
     larges = [frame for t in TEMPERATURES for name in data.tests(t) for frame in data.frames(name)[-1:]]
     if larges:
@@ -338,11 +340,11 @@ def stress(
             target=rule.species,
         )  # fmt: skip
         metrics["droplets_films"] = table(
-            "Droplets and films of one liquid stamped into the other", method_rows(result),
-            f"One-liquid cells of {', '.join(str(t) for t in TEMPERATURES)} K, seed 201; the reference is "
-            "the geometry: the liquids were not given time to mix or to relax, and a surface sharper than a "
-            "real one moves every cut, so shifts compare the methods and no more. Domains below "
-            f"{rule.min_volume:g} Å^3 are dropped by all.",
+            "Droplets and films of one liquid inserted into the other", method_rows(result),
+            f"Single-liquid cells at {', '.join(str(t) for t in TEMPERATURES)} K, seed 201. The reference is "
+            "the geometry: the liquids had no time to mix or relax. Their interface is sharper than a real "
+            "one and shifts every threshold, so the shifts only compare the methods. All methods drop domains below "
+            f"{rule.min_volume:g} Å^3.",
         )  # fmt: skip
     coarsening = data.frames("coarsening_4000K")[:: 4 if quick else 1]
     if coarsening:
@@ -363,14 +365,15 @@ def stress(
             )  # fmt: skip
         metrics["coarsening"] = table(
             "Frames during coarsening", rows,
-            "Nobody knows the answer here: agreement with the constant cut of the rule, whatever its "
-            "verdict.",
+            "The true answer is unknown. The numbers show the agreement with the constant threshold of "
+            "the rule, whatever its verdict.",
         )  # fmt: skip
     rows = one_phase_rows(model, data)
     if rows:
         metrics["one_phase"] = table(
             "Liquids of one phase", rows,
-            "Frames called one phase, of all. 8000 K is not homogeneous and no negative: a stress case.",
+            "Frames classified as one phase, out of all frames. The melt at 8000 K is not homogeneous "
+            "and is not a negative control; it is a hard case.",
         )  # fmt: skip
     return metrics
 
@@ -384,11 +387,11 @@ def pieces(model: SegmentationModel, larges: Sequence[Frame], per_bin: int) -> d
         FrameCut(free, "steepest"), FrameCut(free, "two-means"),
     ]  # fmt: skip
     result = compare(open_pieces(larges, WeakLabels(rule), per_bin=per_bin), methods, target=rule.species)
-    how = "Cubes of 12 to 30 Å with open ends; atoms within 3 Å of a cut face do not count."
+    how = "Cubes of 12 to 30 Å with open boundaries; atoms within 3 Å of a cut face are excluded."
     against_labels = table(
-        "Open pieces of large cells, by their share of rich atoms", method_rows(result),
-        f"{how} The reference is the weak label of the whole cell. The constant cut is that of the reference "
-        "itself, which is why it can hardly be wrong here; the other two know nothing but the piece.",
+        "Open pieces of large cells, by fraction of rich atoms", method_rows(result),
+        f"{how} The reference is the weak label of the whole cell. The constant threshold is that of the "
+        "reference, so it can hardly be wrong here. The other two methods use only the piece.",
     )  # fmt: skip
     rows = []
     for method in methods:
@@ -399,8 +402,9 @@ def pieces(model: SegmentationModel, larges: Sequence[Frame], per_bin: int) -> d
             rows.append(row | {"differ": numbers["error"], "shift (Å)": numbers["shift"]})
     rows.sort(key=lambda row: str(row["share of rich atoms"]))
     against_itself = table(
-        "Open pieces of large cells, each method against itself on the whole cell", rows,
-        f"{how} Atoms that a method puts on another side when it sees the piece alone.",
+        "Open pieces of large cells, each method compared with itself on the whole cell", rows,
+        f"{how} The numbers are the fractions of atoms that a method places on the other side when it "
+        "sees only the piece.",
     )  # fmt: skip
     return {"open_pieces": against_labels, "open_pieces_itself": against_itself}
 
