@@ -1,9 +1,6 @@
-"""For tests of this package and of others: tolerances, awkward frames, and the contract of the families.
+"""For tests of this package and others: tolerances, awkward frames, and checks of the contract of families.
 
-A model keeps the contract if this raises nothing:
-
-    from phaseseg.testing import check_conformance
-    check_conformance("mine-v1.safetensors", *frames)
+A model keeps the contract if `check_conformance("mine-v1.safetensors", *frames)` raises nothing.
 
 The result of any analysis is checked by `check_fields`:
 

@@ -528,6 +528,6 @@ def _summary(config: GlassConfig, runs: Sequence[Run]) -> str:
     }[config.architecture]
     frames = sum(len(run.frames) for run in runs)
     return (
-        f"{kind} that distinguishes liquid from glass in {config.dimensions} dimensions, trained on windows from "
-        f"{frames:,} configurations of {len(runs):,} runs."
+        f"{kind} that distinguishes liquid from glass in {config.dimensions} dimensions, trained on windows "
+        f"from {frames:,} configurations of {len(runs):,} runs."
     )

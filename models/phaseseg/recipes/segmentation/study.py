@@ -343,8 +343,8 @@ def stress(
             "Droplets and films of one liquid inserted into the other", method_rows(result),
             f"Single-liquid cells at {', '.join(str(t) for t in TEMPERATURES)} K, seed 201. The reference is "
             "the geometry: the liquids had no time to mix or relax. Their interface is sharper than a real "
-            "one and shifts every threshold, so the shifts only compare the methods. All methods drop domains below "
-            f"{rule.min_volume:g} Å^3.",
+            "one and shifts every threshold, so the shifts only compare the methods. All methods drop "
+            f"domains below {rule.min_volume:g} Å^3.",
         )  # fmt: skip
     coarsening = data.frames("coarsening_4000K")[:: 4 if quick else 1]
     if coarsening:
