@@ -1,7 +1,8 @@
 """Draw the house from its own imports: `python docs/figures/make_house.py`; writes docs/figures/house.png.
 
-Rooms are the folders and modules of the package, in the layers that `pyproject.toml` declares; an arrow says
-that one room imports another. Arrows to the ground floor, which every room uses, are left out.
+Rooms are the folders and modules of the package, in the layers that `pyproject.toml` declares. An arrow means
+that one room imports another. An arrow is omitted if a chain of other arrows leads to the same room, and so are
+the arrows to the data types that every room uses. An arrow that points upward would be red.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from phaseseg.recipes.cards import put_figure
 
 ROOT = Path(__file__).parents[2]
 SHADES = ("#e8eef5", "#f5efe3", "#e9f2ea", "#f2eaf0")
-GROUND = {"fields", "frame", "specs", "version", "moved"}
+GROUND = {"fields", "frame", "specs", "version", "moved", "display"}
 
 
 def layers() -> list[list[str]]:
@@ -58,6 +59,18 @@ def imports(rooms: set[str]) -> dict[str, set[str]]:
     return found
 
 
+def reduced(arrows: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Only the arrows that no longer chain of arrows replaces."""
+
+    def reach(room: str) -> set[str]:
+        return {far for near in arrows.get(room, ()) for far in {near} | reach(near)}
+
+    return {
+        room: {one for one in own if not any(one in reach(other) for other in own - {one})}
+        for room, own in arrows.items()
+    }
+
+
 def n_lines(room: str) -> int:
     for base in (ROOT / "models" / "phaseseg", ROOT):
         if (base / room).is_dir():
@@ -74,31 +87,32 @@ def box(axes: Axes, x: float, y: float, width: float, text: str, color: str) -> 
 
 
 def draw() -> Figure:
-    rows = layers()
+    rows = [[name for name in row if n_lines(name)] for row in layers()]
+    rows = [row for row in rows if row]
     rooms = {name for row in rows for name in row}
-    arrows = imports(rooms)
+    arrows = reduced({room: own - GROUND for room, own in imports(rooms).items()})
     figure = Figure(figsize=(8.2, 0.62 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots()
     place: dict[str, tuple[float, float, float]] = {}
     for n, row in enumerate(rows):
-        width = min(2.4, 9.6 / len(row))
+        width = min(2.3, 9.0 / len(row))
         start = 5 - (width + 0.15) * len(row) / 2
         for k, name in enumerate(row):
             place[name] = start + k * (width + 0.15), -float(n), width
     for name, targets in arrows.items():
-        for target in targets - GROUND:
+        for target in targets:
             (x0, y0, w0), (x1, y1, w1) = place[name], place[target]
             color = "#c0392b" if y1 > y0 else "#9a9a9a"
             arrow = FancyArrowPatch(
                 (x0 + w0 / 2, y0), (x1 + w1 / 2, y1 + 0.5), arrowstyle="-|>", mutation_scale=7, color=color,
-                linewidth=0.6, alpha=0.7, connectionstyle="arc3,rad=0.06", zorder=0,
+                linewidth=0.9, alpha=0.9, connectionstyle="arc3,rad=0.06", zorder=0,
             )  # fmt: skip
             axes.add_patch(arrow)
     for n, row in enumerate(rows):
         for name in row:
             x, y, width = place[name]
             box(axes, x, y, width, f"{name}\n{n_lines(name):,} lines", SHADES[n % len(SHADES)])
-    axes.set_xlim(-0.1, 10.1)
+    axes.set_xlim(-0.2, 10.2)
     axes.set_ylim(-len(rows) + 0.8, 0.7)
     axes.set_axis_off()
     return figure
