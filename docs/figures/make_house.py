@@ -1,8 +1,8 @@
 """Draw the house from its own imports: `python docs/figures/make_house.py`; writes docs/figures/house.png.
 
 Rooms are the folders and modules of the package, in the layers that `pyproject.toml` declares. An arrow means
-that one room imports another. An arrow is omitted if a chain of other arrows leads to the same room, and so are
-the arrows to the data types that every room uses. An arrow that points upward would be red.
+that one room imports another. An arrow is omitted if a chain of other arrows leads to the same room, and so
+are the arrows to the data types that every room uses. An arrow that points upward would be red.
 """
 
 from __future__ import annotations
