@@ -1,0 +1,221 @@
+"""The file of a checkpoint, byte by byte.
+
+A checkpoint is a safetensors file. Its metadata hold three strings: the sha256, the version of the format
+and a JSON text with family, name, units, config, ranges and card. The sha256 is that of the whole file with
+the 64 digits of the sha256 itself set to "0", so it covers every byte. Reading one runs no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 1
+
+_LARGEST_HEADER = 8 << 20  # bytes; cards take about ten thousand
+_START = b'{"__metadata__":{"sha256":"'  # of the header: the digits of the sha256 follow
+_DIGITS = slice(8 + len(_START), 8 + len(_START) + 64)
+_CONTENT = ("family", "name", "units", "config", "ranges", "card")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: one sentence names it, what was found and what to do."""
+
+
+def to_bytes(checkpoint: Any) -> tuple[bytes, str]:
+    """The file of a checkpoint and its sha256."""
+    # Not by safetensors, which leaves the order of the metadata open: the same checkpoint must give the same
+    # bytes, with the sha256 at the same place.
+    content = {key: getattr(checkpoint, key) for key in _CONTENT}
+    metadata = {"sha256": "0" * 64, "phaseseg_format": str(FORMAT), "checkpoint": _json(content)}
+    header: dict[str, Any] = {"__metadata__": metadata}
+    arrays = [np.asarray(values, dtype="<f4", order="C") for values in checkpoint.weights.values()]
+    end = 0
+    for name, values in zip(checkpoint.weights, arrays, strict=True):
+        start, end = end, end + values.nbytes
+        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [start, end]}
+    try:
+        text = _json(header).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"{checkpoint.name}: the text cannot be written as UTF-8 ({error}).") from None
+    text += b" " * (-len(text) % 8)
+    if len(text) > _LARGEST_HEADER:
+        raise CheckpointError(
+            f"{checkpoint.name}: config and card take {len(text):,} bytes, more than {_LARGEST_HEADER:,}."
+        )
+    raw = bytearray(len(text).to_bytes(8, "little") + text)
+    for values in arrays:
+        raw += values.tobytes()
+    digest = hashlib.sha256(raw).hexdigest()
+    raw[_DIGITS] = digest.encode()
+    return bytes(raw), digest
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], bytes, str]:
+    """Description, bytes and sha256 of a file; a CheckpointError if it is not whole."""
+    try:
+        with path.open("rb") as file:
+            header, raw, size = _header(file, path)
+            metadata = _metadata(header, path)
+            expected = len(raw) + _data_end(header, path)
+            if size < expected:
+                raise CheckpointError(
+                    f"{path}: the file is cut short; {size:,} of {expected:,} bytes are there. Copy it again."
+                )
+            raw += file.read(size - len(raw))
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    digest = hashlib.sha256(raw[: _DIGITS.start] + b"0" * 64 + raw[_DIGITS.stop :]).hexdigest()
+    stated = raw[_DIGITS].decode("latin-1")
+    if not raw[8:].startswith(_START) or digest != stated or len(raw) > expected:
+        raise CheckpointError(
+            f"{path}: the file has changed since it was written; its sha256 is {digest[:12]}, and "
+            f"{stated[:12]!r} is stated. Copy it again."
+        )
+    return _content(metadata, path), raw, digest
+
+
+def read_head(path: Path) -> tuple[dict[str, Any], str, int]:
+    """Description, stated sha256 and size of a file, of which only the header is read."""
+    try:
+        with path.open("rb") as file:
+            header, _, size = _header(file, path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    metadata = _metadata(header, path)
+    return _content(metadata, path), str(metadata["sha256"]), size
+
+
+def _header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], bytes, int]:
+    """The header, its bytes with the eight of its length, and the size of the file.
+
+    Nothing is read that cannot be a header.
+    """
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    if len(start) == 9 and (start[8:] != b"{" or not 2 <= length <= _LARGEST_HEADER):
+        kind = ""
+        if start[:2] == b"PK" or start[:1] == b"\x80":
+            kind = " but one of pickled objects, as torch.save writes, which would run code"
+        raise CheckpointError(
+            f"{path}: this is not a safetensors file{kind}. Give a file that `phaseseg train` wrote, or "
+            "a name from `phaseseg models list`."
+        )
+    if len(start) < 9 or size < 8 + length:
+        raise CheckpointError(
+            f"{path}: the file is empty or cut short; {size:,} bytes are there. Copy it again."
+        )
+    raw = start + file.read(length - 1)
+    try:
+        header = _parsed(raw[8:])
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: the header of the file is damaged. Copy it again.")
+    return header, raw, size
+
+
+def _metadata(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    metadata = header.get("__metadata__")
+    if not isinstance(metadata, dict) or not {"sha256", "phaseseg_format", "checkpoint"} <= set(metadata):
+        raise CheckpointError(
+            f"{path}: this safetensors file is not a checkpoint of phaseseg, or is damaged: its metadata "
+            "lack sha256, phaseseg_format or checkpoint. Give a file that `phaseseg train` wrote."
+        )
+    version = metadata["phaseseg_format"]
+    if not isinstance(version, str) or not re.fullmatch(r"[1-9][0-9]{0,8}", version):
+        raise CheckpointError(f"{path}: format {version!r} is none; the file is damaged. Copy it again.")
+    if int(version) > FORMAT:
+        raise CheckpointError(
+            f"{path}: format {version} is newer than this version of phaseseg, which reads up to {FORMAT}. "
+            "Install a newer phaseseg."
+        )
+    return metadata
+
+
+def _content(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        content = _parsed(metadata["checkpoint"])
+    except (ValueError, TypeError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or set(content) != set(_CONTENT):
+        raise CheckpointError(f"{path}: the description in the file is damaged. Copy it again.")
+    return content
+
+
+def _data_end(header: Mapping[str, Any], path: Path) -> int:
+    """Number of bytes that the arrays take."""
+    end = 0
+    for name, entry in header.items():
+        if name != "__metadata__":
+            try:
+                end = max(end, int(entry["data_offsets"][1]))
+            except (TypeError, LookupError, ValueError, OverflowError):
+                raise CheckpointError(f"{path}: the header of the file is damaged. Copy it again.") from None
+    return end
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    if isinstance(error, FileNotFoundError):
+        return CheckpointError(f"{path}: there is no such file. Check the path.")
+    return CheckpointError(f"{path}: the file cannot be read ({error.strerror or error}).")
+
+
+# JSON ---------------------------------------------------------------------------------------------
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _parsed(text: str | bytes) -> Any:
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def plain(value: Any, where: str, depth: int = 0) -> Any:
+    """A copy of `value` with what JSON has; anything else is refused."""
+    if depth == 0 and not isinstance(value, Mapping):
+        raise CheckpointError(f"{where} must be a mapping of names to values, found {type(value).__name__}.")
+    if depth > 50:
+        raise CheckpointError(f"{where} is nested too deeply.")
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise CheckpointError(f"{where} has keys that are not strings.")
+        return {str(key): plain(one, f"{where}.{key}", depth + 1) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one, f"{where}[{k}]", depth + 1) for k, one in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise CheckpointError(f"{where} is {value}, which JSON does not have. Write None.")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise CheckpointError(f"{where} is a {type(value).__name__}, which JSON does not have.")
+
+
+def checked_weight(values: Any, key: str, name: str) -> NDArray[np.float32]:
+    """A copy of an array of weights that cannot be written to; a CheckpointError if it cannot be stored."""
+    if not isinstance(key, str) or not key or key == "__metadata__":
+        raise CheckpointError(f"{name}: {key!r} is no name of an array.")
+    if not isinstance(values, np.ndarray | np.generic) or values.dtype != np.float32:
+        found = getattr(values, "dtype", type(values).__name__)
+        raise CheckpointError(f"{name}: {key} must be a float32 array, found {found}.")
+    n_bad = np.count_nonzero(~np.isfinite(values))
+    if n_bad:
+        raise CheckpointError(f"{name}: {key} holds {n_bad} values that are not finite.")
+    copy = np.array(values, dtype=np.float32, order="C")
+    copy.flags.writeable = False
+    return copy
