@@ -20,6 +20,16 @@ from phaseseg.testing import slab, sphere
 TYPES = ("Fe", "Mg", "Si", "O", "N")
 
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    """What measures time and what runs the pages is slow as a whole."""
+    for item in items:
+        if {HERE / "benchmarks", HERE / "docs"} & set(item.path.parents):
+            item.add_marker("slow")
+
+
 def bundled(name):
     """All frames of a bundled dump: `melt_small_3000K`."""
     with as_file(files("phaseseg") / "demo" / f"{name}.dump.gz") as path:

@@ -61,6 +61,7 @@ def test_keeps_the_contract(name, check):
         pytest.skip(reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_workers_give_the_same(family):
     assert not CONFORMANCE["workers"](FAMILIES[family].default, frames_of(FAMILIES[family].default))

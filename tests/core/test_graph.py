@@ -44,6 +44,7 @@ def test_equals_all_pairs_over_all_images(name, cutoff):
     assert graph.edge_length.dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "pbc", "n_atoms"),
     [
@@ -62,6 +63,7 @@ def test_cells_of_any_size_and_shape(cell, pbc, n_atoms):
     assert_array_equal(edges(neighbor_graph(frame, cutoff=6.0)), of_naive(frame, 6.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pbc", [True, (True, False, False), False])
 def test_ten_thousand_angstrom_from_the_origin_no_edge_flips(pbc):
     """A float32 coordinate there is good to 1e-3 Å: one edge in a thousand would flip."""
@@ -69,6 +71,7 @@ def test_ten_thousand_angstrom_from_the_origin_no_edge_flips(pbc):
     assert_array_equal(edges(neighbor_graph(frame, cutoff=6.0)), of_naive(frame, 6.0))
 
 
+@pytest.mark.slow
 def test_in_a_box_of_a_micrometer_no_edge_flips():
     cell = np.array([10000.0, 10.0, 10.0])
     frame = gas(60_000, cell)
@@ -90,6 +93,7 @@ def test_neighbors_exactly_at_the_cutoff_count(spacing):
     assert_array_equal(np.diff(graph.indptr), inside)
 
 
+@pytest.mark.slow
 def test_pairs_within_rounding_of_the_cutoff_are_decided_as_in_float64_and_alike_from_both_sides():
     rng = np.random.default_rng(3)
     frame = gas(100, ((21.0, 0, 0), (6.0, 18.0, 0), (-5.0, 3.0, 19.0)))

@@ -696,6 +696,7 @@ def test_import_is_light():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_kernel_compiles_where_nothing_can_be_cached(monkeypatch):
     import numba
 

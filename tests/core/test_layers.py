@@ -100,6 +100,7 @@ SHAPES = [("gat", 10, 4, 32), ("gat", 20, 4, 8), ("gat", 3, 1, 5), ("gat", 7, 3,
           ("graphconv", 20, 1, 8)]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "inputs", "heads", "channels"), SHAPES)
 def test_values_and_gradients_are_those_of_pyg(edges, edge_index, kind, inputs, heads, channels):
     torch.manual_seed(3)
@@ -116,6 +117,7 @@ def test_values_and_gradients_are_those_of_pyg(edges, edge_index, kind, inputs, 
         close(own.grad.view(-1), weights[name].grad.view(-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gat", "gcn", "graphconv"])
 @pytest.mark.parametrize("inputs", [3, 9])
 def test_double_precision(edges, edge_index, kind, inputs):
@@ -158,6 +160,7 @@ def test_attention_over_a_large_range(edges, edge_index, inputs, size):
     close(found[0], expected[0], 1e-5 + 2e-7 * size)
 
 
+@pytest.mark.slow
 def test_registers_and_plain_loops_agree(neighbors):
     rng = np.random.default_rng(7)
     n = neighbors.n_atoms

@@ -29,6 +29,7 @@ def test_like_numpy_empty(shape, dtype):
     assert (array == 3).all()
 
 
+@pytest.mark.slow
 def test_memory_comes_back_when_the_last_view_is_gone():
     array = borrow((BIG, 3), np.float32)
     place = address(array)
@@ -46,6 +47,7 @@ def test_memory_comes_back_when_the_last_view_is_gone():
     assert address(borrow((BIG, 3), np.float32)) == place
 
 
+@pytest.mark.slow
 def test_no_two_arrays_share_memory():
     rng = np.random.default_rng(0)
     held = []

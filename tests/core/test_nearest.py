@@ -42,6 +42,7 @@ def assert_equals_naive(frame, k, **options):
 # Neighbors ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in AWKWARD if name != "one atom, open"])
 @pytest.mark.parametrize("k", [2, 12])
 def test_equals_all_pairs_over_all_images(name, k):
@@ -52,6 +53,7 @@ def test_equals_all_pairs_over_all_images(name, k):
     assert found.neighbors.shape == found.lengths.shape == found.shifts.shape[:2] == (frame.n_atoms, k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 3, 12])
 @pytest.mark.parametrize(
     ("cell", "pbc", "n_atoms"),
@@ -72,6 +74,7 @@ def test_cells_of_any_size_and_shape(cell, pbc, n_atoms, k):
     assert_equals_naive(gas(n_atoms, cell, pbc), k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pbc", [True, (True, False, False), False])
 def test_ten_thousand_sigma_from_the_origin_nothing_flips(pbc):
     assert_equals_naive(gas(150, (25.0, 26.0, 24.0), pbc, at=1e4), 4)
@@ -145,6 +148,7 @@ def assert_equals_naive_in_a_tree(frame, k):
 # Ties ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("basis", "k"),
     [
@@ -292,6 +296,7 @@ def test_the_frame_is_left_as_it_is_and_twice_is_the_same():
 # The graph ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in AWKWARD if name != "one atom, open"])
 @pytest.mark.parametrize("k", [1, 3])
 def test_the_graph_has_an_edge_where_either_end_is_among_the_nearest_of_the_other(name, k):

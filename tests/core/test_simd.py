@@ -242,12 +242,14 @@ def others(tmp_path_factory):
         yield dict(saved)
 
 
+@pytest.mark.slow
 def test_both_are_compiled_and_kept_apart(others):
     """From one cache on disk: sums of another order are not the same to the last bit."""
     assert {WIDTH, int(others["WIDTH"])} == {1, 16}
     assert any(not np.array_equal(values, others[name], equal_nan=True) for name, values in results().items())
 
 
+@pytest.mark.slow
 def test_kernels_give_the_same_with_and_without_vectors(others):
     assert set(others) - {"WIDTH"} == set(results())
     for name, values in results().items():

@@ -91,6 +91,7 @@ def test_same_seed_same_bytes_and_minimizing_does_not_disturb(run: KobAndersenRu
     assert other.output.read_bytes() != plain.output.read_bytes()
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_three_dimensions(tmp_path: Path) -> None:
     settings = {**SHORT, "n_particles": 300, "cooling_steps": 195}

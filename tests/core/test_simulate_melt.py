@@ -224,6 +224,7 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[MeltRun, list[t
     return simulate_melt(path, seed=3, progress=lambda done, line: lines.append((done, line)), **SHORT), lines
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_short_run(short_run: tuple[MeltRun, list[tuple[float, str]]]) -> None:
     run, lines = short_run
@@ -258,6 +259,7 @@ def test_dump_has_the_elements_and_nothing_hidden(short_run: tuple[MeltRun, list
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_same_seed_same_bytes_other_seed_other_melt(
     short_run: tuple[MeltRun, list[tuple[float, str]]], tmp_path: Path
@@ -269,6 +271,7 @@ def test_same_seed_same_bytes_other_seed_other_melt(
     assert plain.output.read_bytes() != gzip.decompress(run.output.read_bytes())
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_interrupted_run_keeps_its_frames_and_resumes(tmp_path: Path) -> None:
     path = tmp_path / "run.dump.gz"
@@ -297,6 +300,7 @@ def test_interrupted_run_keeps_its_frames_and_resumes(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.dump.gz"]
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_interrupted_before_production_resumes(tmp_path: Path) -> None:
     path = tmp_path / "run.dump"
@@ -310,6 +314,7 @@ def test_interrupted_before_production_resumes(tmp_path: Path) -> None:
     assert simulate_melt(path, resume=True, **SHORT).n_frames == 3
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_other_compositions_and_temperatures(tmp_path: Path) -> None:
     oxidized = simulate_melt(
@@ -348,6 +353,7 @@ def _settings(
     })  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_lammps_has_the_forces_of_the_model(tmp_path: Path) -> None:
     # LAMMPS' tables against a direct sum over pairs in a jittered lattice of all nine species.

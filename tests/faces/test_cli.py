@@ -63,6 +63,7 @@ def test_the_name_of_the_output_decides_its_format(trajectory: Path, tmp_path: P
     assert len(written) == 2 and "phase" in written[0].fields
 
 
+@pytest.mark.slow
 def test_workers_write_the_same_bytes(trajectory: Path, tmp_path: Path) -> None:
     same_bytes_with_workers(tmp_path, {"-o": "out.xyz"}, "label", trajectory)
 
@@ -84,6 +85,7 @@ def test_composition_is_printed_and_messages_go_to_standard_error(trajectory: Pa
     assert "5 frames labeled in" in result.stderr
 
 
+@pytest.mark.slow
 def test_quiet_prints_nothing(trajectory: Path, tmp_path: Path) -> None:
     result = run(trajectory, "-o", tmp_path / "a.xyz", "--quiet", "--report", tmp_path / "report")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
@@ -243,6 +245,7 @@ def test_missing_cell(tmp_path: Path) -> None:
     assert result.exit_code == INPUT and "cell" in flat(result.stderr).lower()
 
 
+@pytest.mark.slow
 def test_a_trajectory_that_breaks_off_leaves_no_output(trajectory: Path, tmp_path: Path) -> None:
     whole = trajectory.read_bytes()
     (tmp_path / "cut.dump.gz").write_bytes(whole[: len(whole) * 2 // 3])
@@ -287,6 +290,7 @@ def test_control_c_ends_cleanly(tmp_path: Path, workers: int, wait: float) -> No
 # -------------------------------------------------------------------------------------- others
 
 
+@pytest.mark.slow
 def test_version_and_help_are_quick_and_light() -> None:
     """Nothing heavy is loaded for the help of any word, and little for a listing."""
     code = """

@@ -33,6 +33,7 @@ def files(tmp_path_factory, small):
     return [folder / "melt_3000.xyz", folder / "melt_4000.xyz"]
 
 
+@pytest.mark.slow
 def test_scores_and_report(model, files, tmp_path):
     folder = tmp_path / "report"
     result = run("evaluate", *files, "-m", model, "--baselines", "--members", "--report", folder)

@@ -79,10 +79,12 @@ def test_json_holds_rows_analysis_and_sentences(runs: list[Path], tmp_path: Path
     assert any("T_g = 0.4" in sentence for sentence in found["messages"])
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_rows(runs: list[Path], tmp_path: Path) -> None:
     same_bytes_with_workers(tmp_path, {"-o": "t.csv"}, "metrics", *runs[:2], "--bootstrap", 0)
 
 
+@pytest.mark.slow
 def test_report_and_quiet(runs: list[Path], tmp_path: Path) -> None:
     result = run(runs[0], "--tg", 0.4, "--report", tmp_path / "r", "--quiet")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")

@@ -56,11 +56,13 @@ def test_predictions_are_those_of_the_library(trajectory: Path, pair: Path, tmp_
     assert "Two phases" in result.stderr and "4 frames predicted in" in result.stderr
 
 
+@pytest.mark.slow
 def test_workers_write_the_same_bytes(trajectory: Path, pair: Path, tmp_path: Path) -> None:
     same_bytes_with_workers(tmp_path, {"-o": "out.dump"}, "predict", trajectory, "-m", pair)
     assert "phase_probability[2]" in (tmp_path / "1_out.dump").read_text()[:1000]
 
 
+@pytest.mark.slow
 def test_json_report_and_tables(trajectory: Path, pair: Path, tmp_path: Path) -> None:
     options = (
         "--threshold 0.6 --boundary voxels --keep largest --min-volume 50 --bulk-distance 4 --device cpu"
@@ -86,6 +88,7 @@ def test_json_report_and_tables(trajectory: Path, pair: Path, tmp_path: Path) ->
     assert json.loads((tmp_path / "out.json").read_text())["frames"] == 1
 
 
+@pytest.mark.slow
 def test_a_report_of_one_phase(pair: Path, tmp_path: Path) -> None:
     frame = melt()
     write_frames(tmp_path / "in.xyz", [(frame.replace(species=np.ones(len(frame), int)), {})])

@@ -109,6 +109,7 @@ def test_edges(run_file: Path, model: Path, tmp_path: Path, suffix: str) -> None
     assert "Attention is cut at 1.05, as asked for." in flat(result.stderr)
 
 
+@pytest.mark.slow
 def test_workers_write_the_same_bytes(run_file: Path, model: Path, tmp_path: Path) -> None:
     files = {"-o": "out.xyz", "--attention": "edges.csv"}
     same_bytes_with_workers(tmp_path, files, "predict", run_file, "-m", model)

@@ -112,6 +112,7 @@ def test_all_options_arrive(files: list[Path], cache: Path, tmp_path: Path) -> N
     assert checkpoint.card["split"].startswith("2 files given for validation")
 
 
+@pytest.mark.slow
 def test_interrupt_and_resume(
     files: list[Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

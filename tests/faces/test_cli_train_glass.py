@@ -50,6 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_trains_and_says_how_well(runs: list[Path], tmp_path: Path) -> None:
     output = tmp_path / "mine.safetensors"
     result = run(*runs, "-o", output, *BETWEEN, *QUICK, "--attention", "-k", 3, "--learning-rate", 0.02)
@@ -107,6 +108,7 @@ def test_a_search_chooses_what_is_left_out(runs: list[Path], tmp_path: Path) -> 
     assert len((tmp_path / "found.search.csv").read_text("utf-8").splitlines()) == 1 + 3
 
 
+@pytest.mark.slow
 def test_interruption_and_resumption(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +156,7 @@ def test_arguments_that_cannot_be_meant(
     refused(USAGE, sentence, "train", "liquid_glass", *arguments)
 
 
+@pytest.mark.slow
 def test_input_that_cannot_be_learned_from(runs: list[Path], tmp_path: Path) -> None:
     def refuse(sentence: str, *arguments: object, files: list[Path] = runs) -> None:
         output = ("-o", tmp_path / "a.safetensors")

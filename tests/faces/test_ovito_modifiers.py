@@ -170,6 +170,7 @@ def test_the_bundled_checkpoints_stand_to_choose(name):
     assert modifier.get_pipeline_short_info(None).startswith("mine.safetensors")
 
 
+@pytest.mark.slow
 def test_construction_is_light():
     out = python(
         """
@@ -244,12 +245,14 @@ def every_parameter():
     return json.loads((SESSIONS / "version_0_1.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_session_of_an_earlier_version(every_parameter):
     for name in ("WeakPhaseLabels", "PhaseSegmentation"):
         every_parameter[name]["table_attributes"] = False  # came later
     assert_loaded(SESSIONS / "version_0_1.ovito", every_parameter)
 
 
+@pytest.mark.slow
 def test_a_session_keeps_the_parameters_and_no_results(tmp_path, demo, pair_file, every_parameter):
     every_parameter["WeakPhaseLabels"]["table_attributes"] = True
     every_parameter["PhaseSegmentation"] |= {

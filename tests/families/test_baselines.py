@@ -37,6 +37,7 @@ def naive_fraction(frame, cutoff=6.0):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["orthogonal", "triclinic", "open along c", "one atom", "tiny"])
 def test_fraction_of_the_neighbors_by_all_pairs(name):
     frame = AWKWARD[name]()

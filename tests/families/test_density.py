@@ -29,6 +29,7 @@ def exact_at_atoms(frame, density, rule):
     return density.atoms.unsort(exact_density(density, rule, density.atoms.coords)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["number", "mole-fraction"])
 @pytest.mark.parametrize("name", AWKWARD)
 def test_density_equals_direct_sums(name, field):
@@ -120,6 +121,7 @@ def test_voxels_are_no_longer_than_asked_and_the_cell_is_the_files():
         assert (density.grid.pbc == frame.pbc).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_cut_and_labels_equal_those_of_the_exact_density(large, temperature):
     """33,280 atoms: the cut within 0.1 %, at most 2 in 10,000 atoms on the other side of it."""

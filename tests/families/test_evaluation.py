@@ -179,6 +179,7 @@ def test_predictions_and_members(make_checkpoint, small):
     assert not alone.uncertainty.any()
 
 
+@pytest.mark.slow
 def test_evaluate_a_model_with_everything(make_checkpoint, small, tmp_path):
     model = SegmentationModel(make_checkpoint(n_members=2, cut=0.33))
     runs = {f"{t} K": small[t][:2] for t in (3000, 4000)}

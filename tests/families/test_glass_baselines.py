@@ -52,6 +52,7 @@ def test_pairs_are_counted_one_by_one(name):
     assert found.r == pytest.approx(r) and found.g == pytest.approx(g, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("pbc", [True, False, (True, False, False)])
 def test_an_ideal_gas_has_no_structure(dimensions, pbc):

@@ -187,6 +187,7 @@ def test_curves(trained):
     assert (folder / "mine.curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_images_are_learned_too(runs):
     options = QUICK | {"network": IMAGES, "folds": 1, "seed": 1, "learning_rate": 1e-2, "epochs": 5}
     made = fit_liquid_glass(runs[:3], validation=runs[3:], **options)
@@ -198,6 +199,7 @@ def test_images_are_learned_too(runs):
     )
 
 
+@pytest.mark.slow
 def test_cubes_in_three_dimensions():
     runs = [cooled(seed, dimensions=3, n_rows=7) for seed in range(2)]
     made = fit_liquid_glass(runs, **QUICK | {"folds": 2, "epochs": 5})
@@ -278,6 +280,7 @@ def test_every_fold_has_glass_and_liquid(kinds):
 # ------------------------------------------------------------------------------------ comes again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network", [{**SMALL, "dropout": 0.4, "attention": True}, {**IMAGES, "dropout": 0.3}]
 )
@@ -352,6 +355,7 @@ def plain(result):
     ], result.chosen
 
 
+@pytest.mark.slow
 def test_a_search_is_nested_and_goes_on_where_it_was(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(searching, "_STARTUP", 2)
     whole = search_liquid_glass(runs, 4, **SEARCH)

@@ -294,6 +294,7 @@ def test_normalization_of_a_batch_and_of_what_was_seen():
     assert_array_equal(alone(torch.ones(1, 4)), torch.ones(1, 4))
 
 
+@pytest.mark.slow
 def test_learns_order_from_disorder():
     """A triangular lattice with noise beside particles anywhere, of equal density."""
     torch = pytest.importorskip("torch")

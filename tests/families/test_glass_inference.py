@@ -143,6 +143,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_network_is_that_of_the_formulas(case):
     config = GlassConfig(**{"hidden": 12, **CASES[case]})

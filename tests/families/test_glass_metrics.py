@@ -138,6 +138,7 @@ def assert_equals_naive(frame, b, k, rule):
     assert counts(fields) == tuple(numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXED)
 @pytest.mark.parametrize("rule", RULES)
 def test_equals_the_naive_twin(name, rule):

@@ -276,6 +276,7 @@ def test_frames_do_not_touch_each_other(model, make_disorder):
                 assert_array_equal(fields[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_bits(make_glass_checkpoint, make_disorder, tmp_path):
     path = tmp_path / "pair.safetensors"
     save_checkpoint(make_glass_checkpoint(attention=True, n_members=2), path)
@@ -300,6 +301,7 @@ def test_torch_gives_the_same_numbers(model, plain, images, make_disorder, frame
             predict(frame, model, device="cuda")
 
 
+@pytest.mark.slow
 def test_torch_is_not_imported():
     code = """
 import sys

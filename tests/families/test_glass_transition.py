@@ -276,6 +276,7 @@ def test_t_g_of_a_curved_energy_with_noise(seed: int) -> None:
     assert found.temperature == pytest.approx(0.35, abs=0.06) and 0.55 < found.highest < 0.85
 
 
+@pytest.mark.slow
 def test_error_of_t_g_is_that_of_repeated_experiments() -> None:
     rng = np.random.default_rng(0)
     t = np.tile(TEMPERATURES, 10)
@@ -434,6 +435,7 @@ def test_temperatures_that_no_two_runs_share() -> None:
     assert result.metrics["n_disjoint_graphs"].fit.bootstrap.low > 0
 
 
+@pytest.mark.slow
 def test_very_many_temperatures_are_put_into_groups() -> None:
     t = np.linspace(0.05, 0.8, 500)
     result = analyze(table(temperatures=t), glass_temperature=0.4)
@@ -509,6 +511,7 @@ def test_scan_is_the_test_at_every_temperature() -> None:
 # ---------------------------------------------------------------------------------------- report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "tg", "n_figures"),
     [
@@ -531,6 +534,7 @@ def test_figures_are_drawn_of_any_table(columns: dict[str, np.ndarray], tg: floa
     assert len(drawn) == n_figures and all(picture.startswith(b"\x89PNG") for picture in drawn)
 
 
+@pytest.mark.slow
 def test_report_is_one_page_with_its_files(tmp_path: Path) -> None:
     columns = table(energy=True)
     result = analyze(columns)

@@ -160,6 +160,7 @@ def test_distances_far_from_a_sphere():
     assert np.sqrt((error**2).mean()) <= rms and error.max() <= largest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_distance_in_a_real_melt_against_a_dense_sampling(small, temperature):
     frame = small[temperature][30]
@@ -174,6 +175,7 @@ def test_distance_in_a_real_melt_against_a_dense_sampling(small, temperature):
     assert near.sum() > 150 and np.quantile(error, 0.95) <= 0.05 and error.max() <= 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [TRICLINIC, SKEWED])
 def test_distance_on_a_rough_field_against_a_dense_sampling(cell):
     """A sum of waves with many domains in a small cell, to catch wrong images and missed facets."""

@@ -209,6 +209,7 @@ def test_an_average_over_a_breathing_cell_follows_the_fractions(small):
         assert_allclose(fields["density_grid"].cell, frame.cell)
 
 
+@pytest.mark.slow
 def test_averages_are_nearer_to_the_mean_over_two_picoseconds(melt_data):
     """One frame differs in 1.4 % of the atoms at 4000 K; the more frames, the fewer."""
     frames = timed(melt_data("large_dense_4000K"))

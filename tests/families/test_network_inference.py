@@ -94,6 +94,7 @@ def close(found, expected):
 # Oracle -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AWKWARD)
 @pytest.mark.parametrize("features", ["counts", "densities"])
 def test_features_equal_the_naive_ones(name, features):
@@ -112,6 +113,7 @@ def test_features_equal_the_naive_ones(name, features):
         assert (np.abs(found - exact) <= FEATURES * np.maximum(largest, 1e-3)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", ["strongly skewed", "open along c"])
 def test_logits_equal_pyg_in_float64(name, network):
@@ -119,6 +121,7 @@ def test_logits_equal_pyg_in_float64(name, network):
     compare(AWKWARD[name](), config, [weights_of(config, seed) for seed in (1, 2)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", SOME)
 @pytest.mark.parametrize("name", AWKWARD)
 def test_logits_of_awkward_frames(name, network):

@@ -76,6 +76,7 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SMALL, "2D"])
 @pytest.mark.parametrize("curvature", [False, True])
 def test_the_field_is_that_of_direct_sums(name, curvature):
@@ -516,6 +517,7 @@ def test_predict_is_a_function_though_a_module_had_its_name():
 # Torch --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gat", "gcn", "graphconv"])
 def test_torch_gives_the_same_numbers(make_checkpoint, small, architecture):
     pytest.importorskip("torch")

@@ -54,6 +54,7 @@ TRICLINIC = np.array([[40.0, 0, 0], [9.0, 24.0, 0], [-6.0, 5.0, 24.0]])
 TURNED = np.array([[0, 30.0, 0], [0, 0, 28.0], [26.0, 0, 4.0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "frame",
     [
@@ -134,6 +135,7 @@ class _Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_report_is_self_contained_and_says_how_it_was_made(tmp_path: Path) -> None:
     rule = LabelRule(sigma=1.6, threshold="two-means")
     page = write_report(tmp_path / "new" / "report", report_of([slab(k) for k in range(5)], rule, scan=True))
@@ -153,6 +155,7 @@ def test_report_is_self_contained_and_says_how_it_was_made(tmp_path: Path) -> No
         assert sentence.replace("&", "&amp;") in text
 
 
+@pytest.mark.slow
 def test_report_writes_figures_and_tables_beside_the_page(tmp_path: Path) -> None:
     write_report(tmp_path, report_of([slab(k) for k in range(3)], scan=True))
     names = {path.name for path in tmp_path.iterdir()}
@@ -164,6 +167,7 @@ def test_report_writes_figures_and_tables_beside_the_page(tmp_path: Path) -> Non
     assert not [name for name in names if name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
     page = write_report(tmp_path / "one", report_of([slab()]))
     text = page.read_text(encoding="utf-8")
@@ -174,6 +178,7 @@ def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
     assert not (tmp_path / "mixed" / "proxigram.png").exists()
 
 
+@pytest.mark.slow
 def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
     frame = slab()
     frame = frame.replace(species_names=tuple("A" if n == "Mg" else n for n in frame.species_names))
@@ -185,12 +190,14 @@ def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
     assert "A (at%)" in text and "No wt%: A" in text
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
     with pytest.raises(OutputError, match="the folder of the report cannot be made"):
         write_report(tmp_path / "file", report_of([slab()]))
 
 
+@pytest.mark.slow
 def test_figures_leave_the_settings_of_matplotlib_alone(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     write_report(tmp_path, report_of([slab()]))

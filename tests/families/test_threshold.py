@@ -50,6 +50,7 @@ def test_two_means_is_exact_on_a_melt(large, small, temperature):
         assert measure_cuts(density).two_means == pytest.approx(exact, rel=FLOAT32)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.integers(2, 400),

@@ -229,6 +229,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["member 1/2, epoch 2/3", "member 2/2, epoch 1/3"])
 def test_interrupted_and_resumed_is_the_same(runs, tmp_path, at):
     options = QUICK | {"seeds": (3, 4)}
