@@ -6,19 +6,34 @@ BIN := .venv/bin
 PIN := -c constraints.txt --build-constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test format docs benchmark record wheel clean
+# Tests run in two processes; JOBS=1 runs them in one, JOBS=8 in eight.
+JOBS ?= 2
+PYTEST = pytest -q -n $(JOBS) --dist worksteal
+
+.PHONY: demo check test lint lowest format docs benchmark record wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
 	$(BIN)/phaseseg demo
 
-test: .venv/test.stamp
-	$(BIN)/ruff check
+lint: .venv/test.stamp
 	$(BIN)/ruff format --check
+	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Before every commit: a minute and a half.
+check: lint
+	$(BIN)/$(PYTEST) -m "not slow"
+
+# What a release needs: all tests, every example of the pages, the documentation, the wheel.
+test: lint
 	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
-	$(BIN)/pytest
+	$(BIN)/$(PYTEST)
+
+# The same code with the lowest version of every direct dependency.
+lowest: .venv-lowest/stamp
+	.venv-lowest/bin/$(PYTEST) tests/core tests/families tests/faces -W default
 
 format: .venv/test.stamp
 	$(BIN)/ruff check --fix
@@ -40,7 +55,7 @@ wheel: .venv/test.stamp
 	$(BIN)/python -m build
 
 clean:
-	rm -rf .venv build dist docs/_build docs/api demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-lowest build dist docs/_build docs/api demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/core.stamp: .venv/pip.stamp $(INPUTS)
 	$(BIN)/pip install --quiet --editable . $(PIN)
@@ -55,4 +70,12 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.13 ...")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	@touch $@
+
+.venv-lowest/stamp: .venv/test.stamp tests/lowest.py
+	test -x .venv-lowest/bin/pip || $(PYTHON) -m venv .venv-lowest
+	$(BIN)/python tests/lowest.py > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --upgrade pip -c constraints.txt
+	.venv-lowest/bin/pip install --quiet --editable '.[ovito,simulate,train,dask]' --group test \
+	  -c .venv-lowest/lowest.txt --build-constraint constraints.txt
 	@touch $@
