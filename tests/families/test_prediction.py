@@ -384,7 +384,7 @@ def test_a_learned_boundary(make_checkpoint, large):
     frame = large[3000]
     scores = model.score(frame)
     fields = model.fields(frame, scores, boundary="learned")
-    z = inference.Network(model.config, model.scaling, model.members)(frame, model._codes(frame)).logits[0]
+    z = inference.Network(model.config, model.scaling, model.members)(frame, model.codes(frame)).logits[0]
     p = np.exp(z - z.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     assert_allclose(fields["phase_probability"][:, 2], p[:, 2], atol=1e-4)

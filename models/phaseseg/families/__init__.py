@@ -139,6 +139,9 @@ class Family:
     bond_files : bonds that can be written as tables
     analyses : analyses without a network
     commands : words of the command line that only this family has, "word=module:name" of a Typer function
+    graph : "module:name" of a class or function that, called with a model, gives how its networks read a
+        graph, for `phaseseg.pyg`, or None: `build()` gives a network, `arrays(frame)` its inputs by name with
+        the lists `indptr` and `source`, `forward(network, data, edges, sizes)` what it gives; "" for none
     demo : "module:name" of a function `demo(folder)` that analyzes bundled files for `phaseseg demo`; "" for
         none
     readers : "module:name" of functions that read foreign checkpoints: `reader(path)` gives a
@@ -165,6 +168,7 @@ class Family:
     bond_files: tuple[BondFile, ...] = ()
     analyses: tuple[Analysis, ...] = ()
     commands: tuple[str, ...] = ()
+    graph: str = ""
     demo: str = ""
     readers: tuple[str, ...] = ()
     folder: Path | None = field(default=None, compare=False)

@@ -69,6 +69,7 @@ FAMILY = register(
         model="phaseseg.families.liquid_glass.model:GlassModel",
         fit="phaseseg.families.liquid_glass.search:fit",
         evaluate="phaseseg.families.liquid_glass.evaluation:evaluate",
+        graph="phaseseg.families.liquid_glass.network:graph_form",
         summary="phaseseg.families.liquid_glass.summary:GlassSummary",
         report="phaseseg.families.liquid_glass.commands:training_sentences",
         commands=("metrics=phaseseg.families.liquid_glass.commands:metrics_command",),

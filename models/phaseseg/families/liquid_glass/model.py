@@ -191,7 +191,7 @@ class GlassModel(NetworkModel):
         scaled = np.clip(logits / np.float32(self._temperature), -80, 80)
         return np.asarray(1 / (1 + np.exp(-scaled)), dtype=np.float32)
 
-    def codes(self, frame: Frame, b: str | tuple[str, ...] | None) -> NDArray[np.int32]:
+    def codes(self, frame: Frame, b: str | tuple[str, ...] | None = None) -> NDArray[np.int32]:
         """0 for A, 1 for B; refuses what the networks do not know."""
         self.check_frame(frame)
         codes = self.config.codes_of(frame, b)

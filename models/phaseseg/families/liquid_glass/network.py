@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from phaseseg.families.liquid_glass.crops import Graphs
+from phaseseg.families.liquid_glass.crops import Graphs, graph_of
 from phaseseg.families.liquid_glass.inference import GlassOutput
 from phaseseg.families.liquid_glass.settings import SCORE_BOUND, GlassConfig
+from phaseseg.frame import Frame
 from phaseseg.nn.attention import softmax_over_graphs
 from phaseseg.nn.ensemble import Ensemble
 from phaseseg.nn.ops import EdgeTensors, Neighbors, tensor_of
@@ -270,3 +271,38 @@ class TorchImages(Ensemble):
         """(n_members, n) logits of images (n, 3, size, size)."""
         logits: NDArray[np.float32] = torch.stack(self.outputs(tensor_of(images, self.device))).cpu().numpy()
         return logits
+
+
+class GraphForm:
+    """How the networks of a model read a graph, for `phaseseg.pyg`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def build(self) -> GlassNetwork:
+        return GlassNetwork(self.model.config)
+
+    def arrays(self, frame: Frame) -> dict[str, NDArray[Any]]:
+        """Features of particles `x` and of edges `edge_attr`, the edges, and each the other way round."""
+        graphs = graph_of(frame, self.model.config, self.model.codes(frame))
+        edges, inputs = graphs.edges, graphs.inputs[:, graphs.nodes.shape[1] :]
+        return {
+            "x": graphs.nodes, "edge_attr": inputs, "indptr": edges.indptr, "source": edges.source,
+            "reverse": edges.reverse.astype(np.int64),
+        }  # fmt: skip
+
+    def forward(
+        self, network: GlassNetwork, data: Any, edges: Neighbors | EdgeTensors, sizes: Tensor
+    ) -> Answer:
+        """Logits of graphs and particles, and the attention."""
+        source, target = data.edge_index
+        graph = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+        edge_sizes = torch.bincount(graph[target], minlength=len(sizes))
+        inputs = torch.cat([data.x[source], data.edge_attr], dim=1)
+        answer: Answer = network(GraphTensors(edges, sizes, edge_sizes, data.x, inputs))
+        return answer
+
+
+def graph_form(model: Any) -> GraphForm | None:
+    """The form of networks on graphs; None for those on images."""
+    return GraphForm(model) if model.config.architecture == "dmpnn" else None

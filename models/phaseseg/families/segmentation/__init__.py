@@ -71,6 +71,7 @@ FAMILY = register(
         check="phaseseg.families.segmentation.checks:check",
         model="phaseseg.families.segmentation.model:SegmentationModel",
         fit="phaseseg.families.segmentation.fit:fit_segmentation",
+        graph="phaseseg.families.segmentation.network:GraphForm",
         evaluate="phaseseg.families.segmentation.evaluation:evaluate",
         summary="phaseseg.families.segmentation.summary:RunSummary",
         report="phaseseg.families.segmentation.commands:training_sentences",

@@ -266,7 +266,7 @@ class SegmentationModel(NetworkModel):
         ImportError
             For a device that needs torch where that is not installed.
         """
-        codes = self._codes(frame)
+        codes = self.codes(frame)
         return self.scores_of(frame, self.network(device)(frame, codes))
 
     score = run
@@ -313,7 +313,7 @@ class SegmentationModel(NetworkModel):
             tuple(dict.fromkeys(text for output in outputs for text in output.messages)),
         )
 
-    def _codes(self, frame: Frame) -> NDArray[np.int32]:
+    def codes(self, frame: Frame) -> NDArray[np.int32]:
         """Index of each atom's species among those of the networks; refuses what they do not know."""
         self.check_frame(frame)
         return self.config.codes_of(frame, self.name)

@@ -79,3 +79,25 @@ class TorchNetwork(Ensemble):
         logits = torch.stack(self.outputs(x, edges)).cpu().numpy()
         outside = ((raw < self.scaling.low) | (raw > self.scaling.high)).sum(axis=0)
         return NetworkOutput(logits, outside, raw.min(axis=0), raw.max(axis=0))
+
+
+class GraphForm:
+    """How the networks of a model read a graph, for `phaseseg.pyg`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def build(self) -> SegmentationNetwork:
+        return SegmentationNetwork(self.model.config)
+
+    def arrays(self, frame: Frame) -> dict[str, NDArray[Any]]:
+        """Scaled features `x`, and the neighbor lists."""
+        model = self.model
+        graph = neighbor_graph(frame, cutoff=model.config.cutoff)
+        x = model.scaling.apply(node_features(frame, model.codes(frame), model.config))
+        return {"x": x, "indptr": graph.indptr, "source": graph.neighbors}
+
+    def forward(self, network: SegmentationNetwork, data: Any, edges: Edges, sizes: Tensor) -> Tensor:
+        """Logits (n_atoms, outputs)."""
+        out: Tensor = network(data.x, edges)
+        return out

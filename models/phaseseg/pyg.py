@@ -1,0 +1,123 @@
+"""Networks of checkpoints as modules over PyTorch Geometric data; needs the extra `pyg`.
+
+>>> from phaseseg.pyg import network, to_data                       # doctest: +SKIP
+>>> data = to_data(frame, "gat-v1")                                 # doctest: +SKIP
+>>> logits = network("gat-v1", member=0)(data)                      # doctest: +SKIP
+
+Edges follow the convention of PyTorch Geometric: `edge_index[0]` is the source j, which sends, and
+`edge_index[1]` the target i, which receives. They are sorted by their target and must stay so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from phaseseg.api import AnyModel, load_model
+from phaseseg.families import family_named, load
+from phaseseg.frame import Frame
+from phaseseg.nn.ensemble import loaded
+from phaseseg.nn.ops import EdgeTensors, Neighbors
+
+
+class GraphData(Data):  # type: ignore[misc]
+    """A `Data` whose attribute `reverse`, if there is one, holds numbers of edges, also in a batch."""
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.num_edges if key == "reverse" else super().__inc__(key, value, *args, **kwargs)
+
+
+def _form(model: Any) -> Any:
+    """What the family says of its graphs; see `Family.graph`."""
+    family = family_named(model.checkpoint.family)
+    form = load(family.graph)(model) if family.graph else None
+    if form is None:
+        raise ValueError(f"{model.name} does not work on a graph, so it has no form in PyTorch Geometric.")
+    return form
+
+
+def to_data(frame: Frame, model: AnyModel | None = None) -> GraphData:
+    """A frame as the networks of a model read it.
+
+    Parameters
+    ----------
+    frame : Frame
+    model : as for `phaseseg.load_model`
+
+    Returns
+    -------
+    GraphData
+        `x` (n_atoms, F), scaled features; `edge_index` (2, n_edges); `edge_attr` (n_edges, G) where the
+        networks have features of edges; `pos` (n_atoms, 3) and `cell` (1, 3, 3), in the length unit of the
+        frame. Several of them become one by `Batch.from_data_list`.
+
+    Raises
+    ------
+    ValueError
+        For a frame that the model refuses, and for networks that do not work on graphs.
+    """
+    found = load_model(model)
+    arrays: dict[str, Any] = _form(found).arrays(frame)
+    indptr, source = arrays.pop("indptr"), arrays.pop("source")
+    target = np.repeat(np.arange(frame.n_atoms), np.diff(indptr))
+    tensors = {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
+    return GraphData(
+        edge_index=torch.from_numpy(np.stack([source.astype(np.int64), target])),
+        pos=torch.from_numpy(frame.positions.copy()), cell=torch.from_numpy(frame.cell[None].copy()),
+        num_nodes=frame.n_atoms, **tensors,
+    )  # fmt: skip
+
+
+class GraphNetwork(nn.Module):
+    """One network of a checkpoint, or all of them, over `GraphData` and batches of it.
+
+    Called with data it gives what the network gives: a tensor, or a tuple of tensors; of all networks a list.
+    Gradients flow to weights and features. Sums over edges run in compiled loops on the processor and in
+    plain PyTorch elsewhere.
+    """
+
+    def __init__(self, model: Any, member: int | None) -> None:
+        super().__init__()
+        self.form = _form(model)
+        chosen = model.members if member is None else [model.members[member]]
+        self.networks = nn.ModuleList(loaded(self.form.build(), weights) for weights in chosen)
+        self.single = member is not None
+
+    def forward(self, data: Data) -> Any:
+        source, target = data.edge_index
+        if target.numel() and bool((target[1:] < target[:-1]).any()):
+            raise ValueError("edges must be sorted by their target, edge_index[1], as to_data gives them.")
+        counts = torch.bincount(target, minlength=data.num_nodes).cpu().numpy()
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        reverse = data.get("reverse")
+        edges: Neighbors | EdgeTensors
+        if source.is_cuda:
+            edges = EdgeTensors(indptr, source, reverse)
+        else:
+            back = None if reverse is None else reverse.numpy().astype(np.int32)
+            edges = Neighbors(indptr, source.numpy().astype(np.int32), back)
+        found = [self.form.forward(one, data, edges, _sizes(data)) for one in self.networks]
+        return found[0] if self.single else found
+
+
+def _sizes(data: Data) -> Tensor:
+    """(n_graphs,) number of atoms of each graph."""
+    pointer = data.get("ptr")
+    return torch.tensor([data.num_nodes]) if pointer is None else torch.diff(pointer)
+
+
+def network(model: AnyModel | None = None, member: int | None = None) -> GraphNetwork:
+    """The networks of a model as a module over the data of `to_data`.
+
+    member : number of the one network that is wanted; all of them if left out
+
+    Raises
+    ------
+    ValueError
+        For networks that do not work on graphs.
+    """
+    return GraphNetwork(load_model(model), member)
