@@ -61,6 +61,21 @@ class ClassTable(_Markdown):
         return _table(["id", "name", "color"], rows)
 
 
+class OptionTable(_Markdown):
+    """The options of the predictions of a family."""
+
+    required_arguments = 1
+
+    def text(self) -> str:
+        from phaseseg.families import FAMILIES
+
+        rows = []
+        for option in FAMILIES[self.arguments[0]].options_of("run", "read"):
+            default = "" if option.default is None else f"`{option.default}`"
+            rows.append([f"`{option.name}`", default, option.help])
+        return _table(["option", "default", "meaning"], rows)
+
+
 class ModifierTable(_Markdown):
     """The parameters of a modifier: labels and defaults from its traits, words from its docstring."""
 
@@ -190,6 +205,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     for name, directive in (
         ("field-table", FieldTable),
         ("class-table", ClassTable),
+        ("option-table", OptionTable),
         ("modifier-table", ModifierTable),
         ("constants", Constants),
         ("command-help", CommandHelp),

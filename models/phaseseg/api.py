@@ -46,8 +46,9 @@ def default_checkpoint(family: str = families.DEFAULT) -> str:
 
     Examples
     --------
-    >>> default_checkpoint("segmentation")
-    'segmentation/gat-v1'
+    >>> from phaseseg import list_checkpoints
+    >>> default_checkpoint() in [entry.name for entry in list_checkpoints()]
+    True
     """
     if family not in FAMILIES or not FAMILIES[family].default:
         raise CheckpointError(f"{family!r}: this family has no default checkpoint; give a name or a file.")
@@ -59,7 +60,7 @@ def load_model(name_or_path: AnyModel | None = None, family: str | None = None) 
 
     Parameters
     ----------
-    name_or_path : a bundled name ("segmentation/gat-v1" or "gat-v1"), a file, a Checkpoint, or a model,
+    name_or_path : a bundled name ("FAMILY/NAME" or "NAME"), a file, a Checkpoint, or a model,
         which is given back as it is; if left out, the default checkpoint of the family
     family : name of the one family that will do, where there is one
 
@@ -149,45 +150,23 @@ def predict(
     progress: Progress | None = None,
     **options: Any,
 ) -> Fields:
-    """What a trained network says of a frame and of its atoms.
-
-    A network of the family *segmentation* gives every atom a score, about its signed distance to the
-    interface. The interface is where the scores, smoothed over 1 Å, pass the level of the threshold; domains,
-    distances, boundary, composition and tables follow from it as for `label_phases`. An atom is rich or poor
-    by its own score. A network of the family *liquid_glass* gives the probability that a configuration, and
-    the surroundings of each particle, are those of a glass.
+    """Apply the networks of a checkpoint to a frame.
 
     Parameters
     ----------
     frame : Frame
-    model : name of a bundled checkpoint, file, Checkpoint or model (`load_model`)
+    model : name of a bundled checkpoint, file, Checkpoint or model (`load_model`); the default checkpoint if
+        left out
     device : "auto" or "cpu" (compiled loops, no torch), "torch" (torch on the processor) or "cuda"
     progress : called with the fraction that is done and a line of text, by families whose work is long; it
-        may raise to end it
-    threshold : probability from which on an atom is rich, a configuration a glass; default 0.5
-    boundary_width : Å, default that of the labels that the network was trained on; segmentation
-        Atoms within half of it from the interface are boundary; 0 for none.
-    boundary : "interface" (default), "voxels" or "learned"; segmentation
-        Voxels: overlap of the two phases dilated on a 50 x 50 x 50 grid, as in the paper's code, for
-        comparison. Learned: the third class of a network that has one. Neither has a width.
-    keep : "all" (default) or "largest"; segmentation
-        Rich domains that count: all of `min_volume`, or the largest alone.
-    min_volume : Å^3, default that of the labels that the network was trained on; segmentation
-    bulk_distance : float, Å, default 5; segmentation
-        Atoms farther than this from the interface are the bulk of their phase in the tables.
-    b : name or names of the species that are the network's B, all others its A; liquid_glass
-        Default: the frame's own names, which must then be those of the network.
-    attention : bool, default True: the attention and its graph, of networks that have it; liquid_glass
+        may raise an exception to end the work
+    options : those of the family of the model; `phaseseg predict --help` and the pages of the documentation
+        list them, and `load_model(model).rule()` shows their defaults
 
     Returns
     -------
     Fields
-        Of segmentation: `phase`, `phase_probability` (n_atoms, 2: poor, rich; 3 with a learned boundary),
-        `phase_uncertainty`, `interface_distance`, `domain` per atom; `n_phases`, thresholds, fractions,
-        area, width, `mean_uncertainty`, `outside_training` per frame; `score_grid`; tables `composition`,
-        `partition`, `domains`, `proxigram`; sentences in `.messages`. Where one side is empty all atoms are
-        one class, `interface_distance` is NaN and there are no domains.
-        Of liquid_glass: see `phaseseg.families.liquid_glass.model.GlassModel.fields`.
+        The names that the family registers (`FAMILIES[family].fields`), with messages in `.messages`.
 
     Raises
     ------
@@ -268,8 +247,7 @@ def prepare(model: Model, frames: Iterable[Frame], rule: Any, *, progress: Progr
 def fit(data: Any, family: str = families.DEFAULT, **options: Any) -> Checkpoint:
     """Train a network of a family; the options are those of its own function.
 
-    For "segmentation" see `phaseseg.families.segmentation.fit.fit_segmentation`, for "liquid_glass"
-    `phaseseg.families.liquid_glass.fit.fit_liquid_glass`.
+    The options are those of the function that the family declares, `FAMILIES[family].fit`.
 
     Raises
     ------
