@@ -1,6 +1,6 @@
 """What the reports of all families are made of: style of figures, pages and their parts, numbers in words.
 
-A report is a folder: one HTML page that needs nothing beside it, and its figures and tables as files.
+A report is a folder: one self-contained HTML page, with its figures and tables as separate files.
 """
 
 from __future__ import annotations

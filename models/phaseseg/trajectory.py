@@ -132,7 +132,7 @@ def _leave_interrupts_to_parent() -> None:
 
 
 def _call(function: Callable[[Frame], Result], frame: Frame) -> Result:
-    """Call in a worker; an exception that cannot travel between processes is told in words."""
+    """Call in a worker; an exception that cannot be pickled is replaced by its text."""
     try:
         return function(frame)
     except Exception as error:

@@ -34,7 +34,7 @@ class OutputError(OSError):
 
 @contextmanager
 def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file under a temporary name beside `path`; it takes the name `path` when the block succeeds.
+    """Write a file under a temporary name in the folder of `path`, and rename it when the block succeeds.
 
     When the block fails, whatever the reason, the temporary file is removed and a file that was at
     `path` is untouched. The temporary name ends like `path`, so writers that look at suffixes work.

@@ -90,14 +90,14 @@ def cell(value: Any) -> str:
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Rows of Markdown; a column `± X` stands beside X."""
+    """Rows of Markdown; a column `± X` is printed together with X."""
     shown = [k for k, name in enumerate(columns) if not (name.startswith("± ") and name[2:] in columns)]
-    beside = {k: columns.index(f"± {columns[k]}") for k in shown if f"± {columns[k]}" in columns}
+    errors = {k: columns.index(f"± {columns[k]}") for k in shown if f"± {columns[k]}" in columns}
     lines = [[columns[k] for k in shown], ["---" for _ in shown]]
     for row in rows:
         line = []
         for k in shown:
-            error = row[beside[k]] if k in beside else None
+            error = row[errors[k]] if k in errors else None
             value = cell(row[k])
             line.append(value if error is None else f"{value} ± {error:.1g}")
         lines.append(line)
@@ -171,7 +171,7 @@ TITLES = {"test_data": "Test data", "label_rule": "Label rule", "metrics": "Meas
 
 @dataclass(frozen=True)
 class Pages:
-    """What the pages of the checkpoints of a family say beside the cards.
+    """What the pages of the checkpoints of a family contain in addition to the cards.
 
     recipe : module that makes them
     about : one paragraph about a checkpoint

@@ -102,7 +102,7 @@ def curves_figure(members: Sequence[Member], error: str = "validation error (%)"
 
 
 def write_curves(output: Path, members: Sequence[Member], error: str) -> None:
-    """The table and the figure beside a checkpoint, `.curves.csv` and `.curves.png`.
+    """Write the table and the figure next to a checkpoint, `.curves.csv` and `.curves.png`.
 
     error : what the axis of the validation error is called
     """

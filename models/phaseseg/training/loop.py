@@ -168,7 +168,7 @@ class _Training(Generic[Batch]):
         return done >= self.settings.epochs or done - self.best_epoch >= self.settings.patience
 
     def _line(self, epoch: Epoch) -> str:
-        """What fits beside the time that is left on a line of 80."""
+        """The part of a text that fits on a line of 80 characters, next to the remaining time."""
         of = f"member {self.number + 1}/{len(self.settings.seeds)}, " * (len(self.settings.seeds) > 1)
         return (
             f"{of}epoch {epoch.epoch}/{self.settings.epochs}: loss {epoch.loss:.3f}, validation "

@@ -21,7 +21,7 @@ METRICS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
 # Points of the density, and the width of the Gaussian that smooths it, in shares of the range.
 _POINTS = 256
 _SMOOTHING = 1 / 30
-# Of the values so many at either end are outside of the range.
+# This fraction of the values is cut off at either end of the range.
 _TAIL = 0.002
 # A trough is one if the density in it is so much lower than at the lower of its two maxima.
 LEAST_DEPTH = 0.25
@@ -117,7 +117,7 @@ def trough(values: ArrayLike) -> Trough:
     maxima, lowest, depth = _two_maxima(density)
     ends = [float(np.exp(low + step * (place - _MARGIN))) for place in maxima]
     if depth >= LEAST_DEPTH:
-        # The vertex of the parabola through the lowest point and those beside it: not bound to the points.
+        # The vertex of the parabola through the lowest point and its neighbors, which may lie between points.
         before, here, after = density[lowest - 1 : lowest + 2]
         bend = before - 2 * here + after
         offset = 0.5 * (before - after) / bend if bend > 0 else 0.0
@@ -132,7 +132,7 @@ _MARGIN = round(5 * _SMOOTHING * _POINTS)
 
 
 def _density(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """(256 + two margins,) smoothed; each value is shared by the two points beside it, so nothing jumps."""
+    """(256 + two margins,) smoothed; each value is distributed over its two nearest points."""
     place = (x - low) / (high - low) * (_POINTS - 1)
     # Rounding must not throw out the values at the ends.
     place = np.clip(place[(place > -_SAME) & (place < _POINTS - 1 + _SAME)], 0, _POINTS - 1)
@@ -146,11 +146,11 @@ def _density(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.floa
 
 
 def _two_maxima(density: NDArray[np.float64]) -> tuple[tuple[int, int], int, float]:
-    """Places of the highest maximum and of the one that stands out most beside it, in order; the lowest place
+    """Places of the highest maximum and of the most prominent other one, in order; the lowest place
     between them; the depth there.
 
-    Places are taken by falling density. One beside no other starts a maximum, and where two of them meet it
-    is known by how much the lower one stood out.
+    Places are taken by falling density. One without a neighbor starts a maximum. Where two maxima meet, the
+    prominence of the lower one is known.
     """
     owner: dict[int, int] = {}
     descent, other = 0.0, -1
@@ -162,10 +162,10 @@ def _two_maxima(density: NDArray[np.float64]) -> tuple[tuple[int, int], int, flo
 
     for place in np.argsort(-density, kind="stable").tolist():
         owner[place] = place
-        for beside in (place - 1, place + 1):
-            if beside not in owner:
+        for near in (place - 1, place + 1):
+            if near not in owner:
                 continue
-            ends = maximum(place), maximum(beside)
+            ends = maximum(place), maximum(near)
             higher, lower = sorted(ends, key=lambda end: -density[end])
             if lower != place and density[lower] - density[place] > descent:
                 descent, other = float(density[lower] - density[place]), lower

@@ -426,7 +426,7 @@ def draw_windows(
     window lies inside where it is open.
 
     share : edges over the cell's, drawn uniformly from so much to so much; the same along all axes
-    edge : or edges of so many σ; of two lengths, drawn uniformly between them and no longer than the cell's
+    edge : σ; of two lengths, each edge is drawn uniformly between them and no longer than the cell's
 
     Raises
     ------

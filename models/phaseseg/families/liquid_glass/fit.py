@@ -1,6 +1,6 @@
-"""Training of a network that tells liquid from glass, on windows of configurations whose state is known.
+"""Training of networks that distinguish liquid from glass, on windows of configurations of known state.
 
-Runs, not configurations, are parted: what a run was at one temperature it is not quite rid of at another.
+We split by run, because configurations of one run stay correlated across temperatures.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ class Problem:
     def task(
         self, runs: NDArray[np.bool_], held: Sequence[Drawn], windows: int, batch_atoms: int
     ) -> Task[Drawn]:
-        """To learn from some runs: so many windows an epoch, half of them of glass."""
+        """The training task for some runs; half of the windows of an epoch are from glasses."""
         glass, liquid = self._of(runs)
 
         def batches(rng: np.random.Generator) -> list[Drawn]:
@@ -264,7 +264,7 @@ class Problem:
         return np.flatnonzero(chosen & self.glass), np.flatnonzero(chosen & ~self.glass)
 
     def _validate(self, network: nn.Module, held: Sequence[Drawn]) -> tuple[float, float]:
-        """Mean loss, and the share of windows on the wrong side."""
+        """Mean loss, and the fraction of misclassified windows."""
         total = wrong = 0.0
         with torch.no_grad():
             for drawn in held:
@@ -326,10 +326,10 @@ def fit_liquid_glass(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Train networks that tell liquid from glass, on windows cut at random out of configurations.
+    """Train networks that distinguish liquid from glass, on windows cut at random from configurations.
 
     Each member of the checkpoint learns from all folds of the runs but one, which it is validated on; their
-    predictions together are those of networks that saw every run. Runs are never parted, nor are runs of the
+    predictions together are those of networks that saw every run. Runs are never split, nor are runs with the
     same `seed` in `Frame.info`.
 
     Parameters
@@ -351,15 +351,15 @@ def fit_liquid_glass(
     name : of the checkpoint; "liquid_glass/" and the file's name without its suffix if left out
     summary : line of the card
     search : what the card is to say of the search for the settings
-    resume : go on from the state beside `output`, if there is one
-    progress : called with the share that is done and a line of text
+    resume : continue from the state file next to `output`, if there is one
+    progress : called with the fraction that is done and a line of text
 
     Returns
     -------
     Checkpoint
-        With ranges of number density and share of B of the training data, and a card with data, split and
-        training. Logits are divided by a temperature fitted to the validation windows of all members; 1
-        where these have no error.
+        With the ranges of the number density and of the fraction of B in the training data, and a card with
+        data, split and training. Logits are divided by a temperature fitted to the validation windows of all
+        members; 1 where these have no error.
 
     Raises
     ------
@@ -465,7 +465,7 @@ def _temperature_scaling(scores: Sequence[tuple[NDArray[np.float64], NDArray[np.
 
 
 def _numbers(logit: NDArray[np.float64], glass: NDArray[np.bool_]) -> tuple[float, float]:
-    """AUC, and the share on the right side."""
+    """AUC and accuracy."""
     return roc_curve(glass, logit).auc, float(np.mean((logit > 0) == glass))
 
 

@@ -17,7 +17,7 @@ from phaseseg.frame import Frame, error_prefix
 Floats = NDArray[np.float32]
 
 N_SYMMETRIES = 8
-"""In so many ways a square can be laid on itself: four rotations, each with and without a reflection."""
+"""Number of symmetries of a square: four rotations, each with and without a reflection."""
 
 
 # Configurations -----------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def _draw(positions, codes, cell, inverse, pbc, corners, radii, shades, images):
 def turned(images: Floats, symmetries: NDArray[np.integer[Any]]) -> Floats:
     """Square pictures (n, channels, size, size) laid on themselves, each in its own way.
 
-    symmetries : (n,) from 0 to 7, rotations by so many times 90 degrees, from 4 on of the mirror image
+    symmetries : (n,) from 0 to 7, number of rotations by 90 degrees; from 4 on, of the mirror image
     """
     out = np.empty_like(images)
     for image, symmetry, to in zip(images, symmetries, out, strict=True):

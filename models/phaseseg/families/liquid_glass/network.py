@@ -176,7 +176,7 @@ class ImageNetwork(nn.Module):
     there is one, the logit of glass. Its state has the names of `config.weight_shapes()`.
 
     Averages and normalization are what makes it learn from some thousand images. With the greatest value of a
-    square instead, or without normalization, it hardly told T = 0.44 from 0.05 after as many.
+    square instead, or without normalization, it hardly distinguished T = 0.44 from 0.05.
     """
 
     def __init__(self, config: GlassConfig) -> None:

@@ -103,7 +103,7 @@ class GlassConfig(NetworkSettings):
     steps : (dmpnn) T, how often edges get numbers: once from their ends, then T - 1 times from messages
     ffn_layers : (dmpnn) linear layers of the head of the graph, the last with one output
     features : (dmpnn) "distances", "types" or "coordinates"
-        What the network is told beside the kind of a particle, and whether both ends of an edge have each
+        Inputs in addition to the species of a particle, and whether both ends of an edge have each
         other among their nearest: lengths of edges as Gaussians at `LENGTH_CENTERS`; nothing; coordinates in
         the window over its edge, as in the paper, with which the answer changes when the particles are moved
         or rotated.

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: ROC, confusion, reliability, F1, composition, reference beside prediction.
+"""Pictures of an evaluation: ROC, confusion, reliability, F1, composition, reference next to prediction.
 
 In the spirit of Figs. 5 to 10 of S. Shakya and B. B. Karki, KDIR 2025 (DOI 10.5220/0013709400004000).
 Every function returns a `Figure`; `phaseseg.report.png` draws one.

@@ -1,8 +1,8 @@
 """Pictures of labeled melts: matplotlib figures that know nothing of windows or global state.
 
 Every function returns a `Figure`; `phaseseg.report.png` draws one. Slices through the cell have their own
-file, `slices.py`. Colors are those of `PHASE_CLASSES`, and of Okabe and Ito for elements: both are told
-apart by the color-blind.
+file, `slices.py`. Colors are those of `PHASE_CLASSES`, and of Okabe and Ito for elements: color-blind
+readers can distinguish both.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def figure_histogram(fields: Fields, rule: Rule) -> Figure:
     second = min(sides) if two and min(sides) else float(np.sort(shares)[-2])
     limit = 1.1 * min(highest, 2 * second or highest)
     if highest > limit:
-        beside = centers[np.flatnonzero(shares > 0.8 * limit).max()]
-        ax.annotate(f"↑ {highest:.0f} %", (beside, limit), (6, -3), va="top", textcoords="offset points",
+        place = centers[np.flatnonzero(shares > 0.8 * limit).max()]
+        ax.annotate(f"↑ {highest:.0f} %", (place, limit), (6, -3), va="top", textcoords="offset points",
                     fontsize=8)  # fmt: skip
     ax.set(xlim=(edges[0], edges[-1]), ylim=(0, limit))
     lines = [("threshold_steepest", "steepest", "--"), ("threshold_two_means", "two-means", ":")]

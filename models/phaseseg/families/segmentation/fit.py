@@ -439,9 +439,9 @@ def fit_segmentation(
     epochs, batch_atoms, learning_rate, seeds, patience : see `phaseseg.training.Settings`
     name : of the checkpoint; "segmentation/" and the file's name without its suffix if left out
     summary : line of the card
-    resume : go on from the state beside `output`, if there is one
+    resume : continue from the state file next to `output`, if there is one
     cache : folder for labels, in the user's cache folder if left out; safe to delete
-    progress : called with the share that is done and a line of text
+    progress : called with the fraction that is done and a line of text
 
     Returns
     -------

@@ -41,7 +41,7 @@ from phaseseg.nn.model import NetworkModel, density_outside
 # Where fewer than this share of the mean density of atoms is found there is nothing: 3.6 sigma from the
 # nearest atom. Cavities of a liquid are smaller.
 VOID_DENSITY = 1e-3
-# A frame is outside of the range of validity from so many atoms on, or so far beyond the densities.
+# A frame is outside of the range of validity if this fraction of its atoms is.
 MOST_OUTSIDE = 0.01
 # Levels near the bound of the scores would lie in their noise.
 HIGHEST_LEVEL = 0.99

@@ -108,7 +108,7 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
     """Densities of every kind, smoothed with Gaussians; also as in `count_features`.
 
     exp(scales[w] r^2) times norms[w] is summed into column columns[w] + kind. With squarings[w] >= 0 it
-    is the exponential of w - 1 squared so many times.
+    is the exponential of w - 1, squared this number of times.
     """
     x, y, z, r2, slots, _ = _candidate_arrays(bins)
     n_kinds, n_widths = bins.kinds, scales.size

@@ -1,4 +1,4 @@
-"""A report: one HTML page that needs nothing beside it, and its figures and tables as files."""
+"""A report: one self-contained HTML page, with its figures and tables as separate files."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class NetworkConfig(NetworkSettings):
     counter : names of the species counted by the last of the "counts" features
     architecture : "gat", "gcn" or "graphconv"
         Graph attention (DOI 10.48550/arXiv.1710.10903); symmetrically normalized convolution
-        (DOI 10.48550/arXiv.1609.02907); sums over the neighbors beside a weight for the atom itself
+        (DOI 10.48550/arXiv.1609.02907); sums over the neighbors, with a separate weight for the atom itself
         (DOI 10.1609/aaai.v33i01.33014602), which the authors of the paper released as their GCN.
     cutoff : Å
     features : "counts" or "densities"

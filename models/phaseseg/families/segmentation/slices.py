@@ -61,7 +61,7 @@ def figure_slices(
 
     plane = _Plane(grid, axis)
     (left, right), (bottom, top) = plane.extent()
-    # Placed by hand: the panels keep the aspect of the cell, and bar and legend stay beside them.
+    # Placed by hand: the panels keep the aspect of the cell, and bar and legend stay next to them.
     width = 2.35
     height = width * (top - bottom) / (right - left)
     margin, gap, title, side = 0.62, 0.14, 0.3, 1.45
@@ -95,13 +95,13 @@ def figure_slices(
             upper.set_ylabel(plane.labels[1])
             lower.set_ylabel(plane.labels[1])
         lower.set_xlabel(plane.labels[0])
-    beside = margin + n_slices * (width + gap) + 0.06
+    right = margin + n_slices * (width + gap) + 0.06
     if image is not None:
         # Its label stands above it, readable however low the cell is.
         top_of_bar = 0.5 + 2 * height + gap
         text = quantity_label(rule).replace(" density", "\ndensity").replace(" fraction", "\nfraction")
-        figure.text(beside / size[0], top_of_bar / size[1], text, va="top", fontsize=8.5)
-        bar_axes = place(beside, 0.5 + height + gap, 0.13, max(height - 0.42, 0.3 * height))
+        figure.text(right / size[0], top_of_bar / size[1], text, va="top", fontsize=8.5)
+        bar_axes = place(right, 0.5 + height + gap, 0.13, max(height - 0.42, 0.3 * height))
         bar = figure.colorbar(image, cax=bar_axes)
         bar.outline.set_visible(False)
         bar_axes.set_yscale("linear")  # also where the two halves of the colors differ in span
@@ -117,7 +117,7 @@ def figure_slices(
     if low < cut < high:
         marks.append(Line2D([], [], color=INK, linewidth=1.0, label=f"cut, {cut:.3g} {unit_text(rule)}"))
     figure.legend(
-        handles=marks, loc="upper left", bbox_to_anchor=(beside / size[0], (0.5 + height) / size[1]),
+        handles=marks, loc="upper left", bbox_to_anchor=(right / size[0], (0.5 + height) / size[1]),
         borderaxespad=0, handlelength=1.2, borderpad=0,
         title=f"atoms within\n{thickness / 2:g} Å of the slice",
         title_fontsize=8.5, alignment="left",

@@ -161,7 +161,7 @@ def read_configurations(
 
     Parameters
     ----------
-    runs : files of thermal configurations, `NAME.xyz.gz`; their minima lie beside them in
+    runs : files of thermal configurations, `NAME.xyz.gz`; their minima are in the same folder, in
         `NAME.inherent.xyz.gz`
     states : only these
     minimized : the minima instead
@@ -182,8 +182,8 @@ def read_configurations(
     inherent: list[Floats] = []
     for run in map(Path, runs):
         stem, dot, ending = run.name.partition(".")
-        beside = run.with_name(f"{stem}.inherent{dot}{ending}")
-        minima = read(beside) if minimized or energies else []
+        sibling = run.with_name(f"{stem}.inherent{dot}{ending}")
+        minima = read(sibling) if minimized or energies else []
         frames += minima if minimized else read(run)
         if energies:
             inherent += [kob_andersen_energies(frame) for frame in minima]
@@ -198,7 +198,7 @@ def read_configurations(
 
 
 class Match(NamedTuple):
-    """Inherent energy of a liquid beside that of the glass, per particle.
+    """Inherent energies per particle of a liquid and of the glass.
 
     temperature : of the liquid
     mean, error : of the liquid, and standard error over runs
@@ -255,7 +255,7 @@ def matched_temperature(
 
     Returns
     -------
-    It, all temperatures beside the glass, the nearest first, and mean and standard error of the glass.
+    It, all temperatures sorted by their distance to the glass, and the mean and standard error of the glass.
     """
     energy = np.array([number_of(frame, "inherent_energy") for frame in development.frames])
     steps, t = development.cooling_steps, development.temperature

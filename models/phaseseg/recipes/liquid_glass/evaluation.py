@@ -68,7 +68,7 @@ def sample_windows(cells: Cells, per: int, *, edge: float = EDGE, least: int = 3
     Raises
     ------
     ValueError
-        If a cell is smaller than the window, or there are hardly any windows with so many particles.
+        If a cell is smaller than the window, or hardly any window contains enough particles.
     """
     found = []
     for k in range(len(cells)):
@@ -243,7 +243,7 @@ def against_edge(
 ) -> dict[str, Curve]:
     """Numbers of a network on graphs for windows of several edges and whole cells, set by set.
 
-    particles : about so many are looked at in each configuration; most : windows of one size
+    particles : approximate number of particles in the windows of a configuration; most : windows of a size
     """
     own = configurations.of(*(state for one in sets for state in (one.glass, one.liquid)))
     cells = own.cells(network.config)

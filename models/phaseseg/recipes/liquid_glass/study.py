@@ -217,8 +217,8 @@ def measure(network: Evaluator, data: Data) -> Measured:
     sets, test = data.sets(space), data.configurations(space)
     edge = edge_of(config)
     kind = SHIPPED[last(network.name)]
-    beside = [None if space else data.network(f"set{k + 1}-{kind}") for k in range(len(sets))]
-    own = {k: found for k, found in enumerate(beside) if found is not None}
+    of_sets = [None if space else data.network(f"set{k + 1}-{kind}") for k in range(len(sets))]
+    own = {k: found for k, found in enumerate(of_sets) if found is not None}
     say(f"{network.name}: {len(test)} configurations, {len(own)} networks of single sets")
     seen = see(network, test, data.per, edge, True)
     others = {k: see(one, test, data.per, edge, False) for k, one in own.items()}
@@ -289,7 +289,7 @@ def baseline_table(
     measured: Measured, judged: Sequence[tuple[GlassSet, str, dict[str, StateScores]]], data: Data,
     config: GlassConfig, sets: Sequence[GlassSet], edge: float,
 ) -> None:  # fmt: skip
-    """All networks together beside methods without a network, on the same test runs."""
+    """Compare all networks together with methods without a network, on the same test runs."""
     rows = []
     numbers = data.baselines(config, edge)
     perfect = True

@@ -99,8 +99,8 @@ def open_pieces(
     Parameters
     ----------
     reference : what labels the whole cells
-    per_bin : pieces of each frame in each range of fractions, if chance finds so many in 200 times as many
-        trials
+    per_bin : pieces of each frame in each range of fractions, as far as 200 times as many random
+        trials find them
     edges : Å, between which the edges are drawn evenly
 
     Yields
@@ -270,7 +270,7 @@ def coarsening_cases(
     frames: Iterable[Frame], rule: LabelRule, *, widths: Sequence[float] = WIDTHS,
     group: str = "coarsening",
 ) -> Iterator[Case]:  # fmt: skip
-    """Frames of a melt that separates. Nobody knows the answer: agreement with a constant cut is told.
+    """Frames of a melt that separates; the true answer is unknown, and a constant threshold is the reference.
 
     rule : with a number as threshold; cut in any case, whatever the verdict
     """

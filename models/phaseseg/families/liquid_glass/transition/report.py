@@ -27,7 +27,7 @@ from phaseseg.report import GRAY, INK, html_settings, html_tiles, styled, write_
 from phaseseg.specs import FIELD_SPECS
 from phaseseg.statistics import Floats, Regression
 
-# Okabe and Ito's, told apart by the color-blind.
+# Okabe and Ito's colors, which color-blind readers can distinguish.
 FIT, BREAK, GLASS, LIQUID = "#D55E00", "#0072B2", "#0072B2", "#D55E00"
 ENERGY_TITLES = {"inherent_energy": "inherent energy", "potential_energy": "potential energy"}
 _BARS: dict[str, Any] = {"fmt": "o", "markersize": 3.2, "elinewidth": 1.0, "capsize": 1.8, "color": INK}

@@ -155,7 +155,7 @@ class Transition:
             `regression`: a row a metric and model, a0 to a3 (and a4), p of the t-test, interval and p of the
             bootstrap over runs for a3;
             `scan`: a3 for every possible T_g;
-            `breaks`: the best two lines that meet, beside one line and a parabola;
+            `breaks`: the best two lines that meet, compared with one line and a parabola;
             `energy`: T_g of the inherent-structure energy.
             Tables of what there is not are left out.
         """
