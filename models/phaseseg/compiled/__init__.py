@@ -1,1 +1,1 @@
-"""Compiled loops: how they are compiled, vectors in them, and memory that is used again."""
+"""Compiled loops: how they are compiled, vector instructions, dense layers and reused memory."""

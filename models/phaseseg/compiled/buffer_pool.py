@@ -1,7 +1,7 @@
-"""Large arrays that are used again.
+"""A pool of large arrays that are reused.
 
-The first touch of fresh memory costs as much as the work of a kernel: at ten million atoms a quarter of
-the labeling. Arrays from `borrow` go back to a shelf by themselves when the last view of them is gone.
+The first access to fresh memory can cost as much as the work of a kernel: at ten million atoms a quarter of
+the labeling. Arrays from `borrow` return to the pool by themselves when their last view is gone.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-# Below this an array comes from NumPy as ever; of what lies idle no more than the second is kept.
+# Smaller arrays, in bytes, come from NumPy; the pool keeps at most the second number of unused bytes.
 SMALLEST = 4 * 2**20
 LARGEST_SHELF = 2**30
 
 
 class _Shelf:
-    """Buffers without a user. `give` may run anywhere, also inside a garbage collection: it takes no lock."""
+    """Unused buffers. `give` takes no lock, because it may run anywhere, even inside a garbage collection."""
 
     def __init__(self) -> None:
         self._returned: deque[NDArray[np.uint8]] = deque()
@@ -42,7 +42,7 @@ class _Shelf:
                 self._free.append(self._returned.popleft())
             while self._free and sum(buffer.nbytes for buffer in self._free) > LARGEST_SHELF:
                 self._free.pop(0)
-            # The tightest that fits; a much larger one is left for larger arrays.
+            # The smallest that fits; a much larger one is left for larger arrays.
             fitting = [n for n, buffer in enumerate(self._free) if n_bytes <= buffer.nbytes <= 1.5 * n_bytes]
             if fitting:
                 return self._free.pop(min(fitting, key=lambda n: self._free[n].nbytes))
@@ -53,15 +53,15 @@ _shelf = _Shelf()
 
 
 def borrow(shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """As `numpy.empty`, from used memory where some of that size is idle."""
+    """As `numpy.empty`, from reused memory if a buffer of about that size is unused."""
     kind = np.dtype(dtype)
     size = shape if isinstance(shape, int) else prod(shape)
     n_bytes = int(size) * kind.itemsize
     if n_bytes < SMALLEST:
         return np.empty(shape, dtype=kind)
     buffer = _shelf.take(n_bytes)
-    # An array over a memoryview, not over the buffer: NumPy gives every view of it this array as base,
-    # and so it lives as long as any of them.
+    # An array over a memoryview, not over the buffer, becomes the base of all its views: it lives as long as
+    # the last of them.
     root = np.frombuffer(buffer.data, dtype=np.uint8, count=n_bytes)
     weakref.finalize(root, _shelf.give, buffer).atexit = False
     return root.view(kind).reshape(shape)

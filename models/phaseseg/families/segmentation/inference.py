@@ -1,10 +1,10 @@
-"""From a frame to the logits of a network: float32 on one core, linear in atoms. No torch.
+"""The networks without torch: from a frame to logits, in float32 on one core, linear in the number of atoms.
 
-Sums over neighbors are taken bin by bin (`neighbor_sums`), and nothing is stored for a pair.
-Two identities make them cheap. The weights of attention belong to pairs but are products of numbers
-that belong to atoms: exp(leaky(s_j + d_i)) is the greater of exp(s_j) exp(d_i) and the same with a
-fifth of s and d. And sums of weighted W x_j are W times sums of weighted x_j, so that a layer sums its
-inputs where these are fewer than its outputs.
+Sums over neighbors are computed bin by bin (`neighbor_sums`); nothing is stored for a pair. Two identities
+make them cheap. First, the weight of a pair in the attention is a product of numbers that belong to its
+atoms: exp(leaky(s_j + d_i)) is the greater of exp(s_j) exp(d_i) and the same with s and d times the slope.
+Second, a sum of weighted W x_j is W times a sum of weighted x_j, so a layer sums its inputs where they are
+narrower than its outputs.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from phaseseg.nn.model import check_weights
 
 Floats = NDArray[np.float32]
 
-# exp of this still is a float32 far from the least one, and so are its products with values.
+# The exponential of minus this is far above the smallest float32, also after a multiplication with values.
 LARGEST_SPREAD = 60.0
-# Atoms whose hidden layers are held at a time.
+# Number of atoms whose hidden layers are in memory at a time.
 CHUNK = 2048
 SLOPE = np.float32(ATTENTION_SLOPE)
 NOTHING = np.zeros((1, 4), dtype=np.float32)
@@ -37,10 +37,10 @@ NOTHING = np.zeros((1, 4), dtype=np.float32)
 
 @dataclass(frozen=True, eq=False)
 class NetworkOutput:
-    """What the members of an ensemble say about a frame, and how far its atoms are from the training.
+    """Logits of an ensemble for a frame, and how far its features are from the training data.
 
     logits : (n_members, n_atoms, outputs) float32, atoms in the order of the frame
-    n_outside : (F,) int64, atoms whose raw feature lies outside of what training showed
+    n_outside : (F,) int64, number of atoms whose raw feature is outside the range of the training data
     lowest, highest : (F,) float32, extremes of the raw features; inf and -inf without atoms
     """
 
@@ -55,8 +55,8 @@ def node_features(frame: Frame, codes: NDArray[np.integer[Any]], config: Network
 
     codes : (n_atoms,) index of each atom's species in `config.species`
 
-    An atom without target neighbors has the cutoff as their mean distance and no variance; one without
-    neighbors the target fraction 0.
+    An atom without target neighbors gets the cutoff as their mean distance and a variance of 0; an atom
+    without any neighbors gets the target fraction 0.
     """
     atoms = _Atoms.of(frame, codes, config, config.n_features)
     features = np.empty((frame.n_atoms, config.n_features), dtype=np.float32)
@@ -66,11 +66,11 @@ def node_features(frame: Frame, codes: NDArray[np.integer[Any]], config: Network
 
 @dataclass(frozen=True, eq=False)
 class _Atoms:
-    """A frame as all layers of all members see it; arrays by slot.
+    """The atoms of a frame, common to all layers of all members; arrays by slot.
 
-    features : (n_atoms + spare, width), raw at first, zeros behind the columns in use
-    degrees : (n_atoms,) int32 neighbors
-    doubtful : (n_atoms,) bool, whether float32 cannot tell which neighbors are within the cutoff
+    features : (n_atoms + spare, width), raw at first; unused columns are zero
+    degrees : (n_atoms,) int32 number of neighbors
+    doubtful : (n_atoms,) bool, whether float32 cannot decide which neighbors are within the cutoff
     """
 
     bins: Bins
@@ -85,7 +85,7 @@ class _Atoms:
         rows.fill(0)
         degrees, doubtful = borrow(n, np.int32), borrow(n, np.bool_)
         if config.features == "counts":
-            # Targets are one stretch of kinds, counters another.
+            # Kinds 1 and 2 are targets, kinds 2 and 3 counters: each is one stretch.
             roles = {(False, False): 0, (True, False): 1, (True, True): 2, (False, True): 3}
             kinds = np.array(
                 [roles[name in config.target, name in config.counter] for name in config.species],
@@ -101,7 +101,7 @@ class _Atoms:
         return cls(bins, rows, degrees, doubtful)
 
     def chunks(self) -> Iterator[tuple[int, int, slice]]:
-        """First and last bin (exclusive) of some thousand atoms at a time, and their slots."""
+        """First and last bin (exclusive) of about `CHUNK` atoms at a time, and their slots."""
         starts = self.bins.start[:: self.bins.kinds]
         first = 0
         while first < len(starts) - 1:
@@ -114,7 +114,7 @@ class _Atoms:
 def _gaussians(
     widths: Sequence[float], n_species: int
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """The plan of `density_features`: from wide to narrow, squares where they do instead of exp."""
+    """Arguments of `density_features`: from wide to narrow, with squares in place of exp where possible."""
     order = sorted(range(len(widths)), key=lambda w: -widths[w])
     squarings, made = [], 0
     for place, w in enumerate(order):
@@ -142,16 +142,16 @@ def _dense(
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """Weights of one layer in the form in which they are used.
+    """Weights of one layer, arranged for the kernels.
 
     inputs, heads, channels : as in `NetworkConfig.layer_shapes`
     last : whether this layer gives the outputs
-    shared : whether the inputs are summed, and multiplied with the weights afterwards
-    table : (inputs, columns), for what is needed of each atom before the sums: the scores s and d, twice,
-        and for the last layer the outputs from column 4 on
-    weight : before the sums (not shared) or one of each head after them (shared)
-    own : of the atom itself (graphconv)
-    bias : of one head each where shared
+    shared : whether the inputs are summed first and multiplied by the weights afterwards
+    table : (inputs, columns) weights of what each atom needs before the sums: the scores s and d, twice; in
+        the last layer also the outputs, from column 4 on
+    weight : applied before the sums, or after them for each head (shared)
+    own : for the atom itself (graphconv)
+    bias : one for each head if shared
     """
 
     architecture: str
@@ -170,13 +170,13 @@ class _Layer:
         cls, architecture: str, shape: tuple[int, int, int], first: bool, last: bool,
         weights: Mapping[str, NDArray[Any]],
     ) -> _Layer:  # fmt: skip
-        """From the weights by their names, less the `layer1.`."""
+        """From the weights by name, without the prefix `layer1.`."""
         inputs, heads, channels = shape
         name = "weight_neighbors" if architecture == "graphconv" else "weight"
         weight = np.asarray(weights[name], dtype=np.float64)
         own = weights.get("weight_self")
         bias = np.asarray(weights["bias"], dtype=np.float64)
-        # Of attention a layer behind the first has no fewer inputs than all heads have outputs.
+        # Attention behind the first layer has at least as many inputs as outputs of all heads.
         shared = architecture != "gat" or (
             first and heads * whole_registers(inputs) <= whole_registers(heads * channels)
         )
@@ -188,7 +188,7 @@ class _Layer:
             for at, end in ((0, "source"), (_padded(heads), "target")):
                 attention = np.asarray(weights[f"attention_{end}"], dtype=np.float64)
                 scores = np.einsum("hc,hcf->hf", attention, of_heads)
-                # Twice: two factors are made of each, see `neighbor_sums.attention_factors`.
+                # Twice, because `neighbor_sums.attention_factors` makes two factors of each.
                 for row in (at, at + 2 * _padded(heads)):
                     table[row : row + heads] = scores
         split = shared and not last
@@ -202,7 +202,7 @@ class _Layer:
 
     @property
     def width(self) -> int:
-        """Columns of the layer's outputs in whole registers."""
+        """Columns of the outputs in whole registers."""
         if self.shared and not self.last:
             return whole_registers((self.heads - 1) * self.channels + whole_registers(self.channels))
         return whole_registers(self.heads * self.channels)
@@ -224,7 +224,7 @@ class _Layer:
 
 
 def _padded(heads: int) -> int:
-    """Heads rounded up to a power of two, as `weighted_rows` has them."""
+    """Heads rounded up to a power of two, as in `weighted_rows`."""
     return 1 << (heads - 1).bit_length()
 
 
@@ -245,9 +245,9 @@ def _pattern(layer: _Layer, top: Floats) -> tuple[Floats, Floats, Floats, Floats
 
 
 class _Before:
-    """What a layer needs of every atom before it can sum over neighbors; filled chunk by chunk.
+    """What a layer needs from every atom before it can sum over neighbors; filled chunk by chunk.
 
-    table : (n_atoms + spare, table_width) scores, then factors; of the last layer with the outputs
+    table : (n_atoms + spare, table_width) scores, later factors; in the last layer also the outputs
     rows : (n_atoms + spare, columns) what is summed; own : (n_atoms + spare, 4) for the last graphconv
     """
 
@@ -266,7 +266,7 @@ class _Before:
             self.own = borrow((n, 4), np.float32)
 
     def fill(self, x: Floats, at: int, n_rows: int) -> None:
-        """From the layer's inputs `x` of the slots at ... at + n_rows - 1."""
+        """Fill in the slots at ... at + n_rows - 1, whose inputs of the layer are `x`."""
         layer = self.layer
         if layer.table is not None:
             nothing = np.zeros(layer.table.shape[1], dtype=np.float32)
@@ -278,7 +278,7 @@ class _Before:
             _dense(x, layer.inputs, layer.own, layer.bias[0], self.own[at:], n_rows)
 
     def close(self) -> bool:
-        """Turn scores into factors, once all atoms are in; False where they differ too much for that."""
+        """Turn scores into factors when all atoms are filled in; False if the scores differ too much."""
         layer, n = self.layer, len(self.atoms.degrees)
         if layer.architecture == "gat":
             low, top = neighbor_sums.extremes(self.table, n, layer.heads)
@@ -312,7 +312,7 @@ class _Before:
         )  # fmt: skip
 
     def outputs(self, exact: bool) -> Floats:
-        """(n_atoms, 4): the outputs of the last layer but for the bias."""
+        """(n_atoms, 4): the outputs of the last layer without the bias."""
         layer, atoms = self.layer, self.atoms
         out = borrow((len(atoms.degrees), 4), np.float32)
         if exact:
@@ -331,7 +331,7 @@ class _Before:
 
 
 class Network:
-    """An ensemble of networks of one configuration, ready to be applied to frames.
+    """An ensemble of networks of one configuration, ready for frames.
 
     Parameters
     ----------
@@ -359,8 +359,8 @@ class Network:
 
         codes : (n_atoms,) index of each atom's species in `config.species`
 
-        Atoms without neighbors get logits as any other: attention and "gcn" then see only themselves.
-        Features are clipped to what training showed; how many atoms needed it is part of the result.
+        Atoms without neighbors get logits, too: attention and "gcn" then use only the atom itself. Features
+        are clipped to the range of the training data; the result counts the atoms outside.
         """
         codes = np.asarray(codes)
         if codes.shape != (frame.n_atoms,):
@@ -404,7 +404,7 @@ class _Member:
         n = len(atoms.degrees)
         chunks = list(atoms.chunks())
         most = max(slots.stop - slots.start for *_, slots in chunks) + neighbor_sums.SPARE_ROWS
-        inputs = [atoms.features]  # of every layer, where kept
+        inputs = [atoms.features]  # of the layers that keep them
         before = _Before(self.layers[0], atoms, atoms.features if self.layers[0].shared else None)
         for *_, slots in chunks:
             before.fill(atoms.features[slots.start :], slots.start, slots.stop - slots.start)
@@ -414,7 +414,7 @@ class _Member:
                 bias = np.zeros(4, np.float32) if layer.own is not None else layer.bias[0]
                 rows = before.outputs(exact)
                 if layer.own is not None:
-                    # Columns beyond the outputs hold whatever was in the memory.
+                    # Columns beyond the outputs are uninitialized.
                     used = out.shape[1]
                     rows[:, :used] += before.own[:n, :used]
                 neighbor_sums.unsort(rows, bias, atoms.bins.order, out)

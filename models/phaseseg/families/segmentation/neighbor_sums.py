@@ -61,7 +61,7 @@ def _count(r2, first, stop, within):
 def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
     """The five features of the counts; kinds are 0: neither, 1: target, 2: both, 3: counter.
 
-    Also: the number of neighbors, and whether the cutoff is too close to tell in float32 for some pair.
+    Also the number of neighbors (`degrees`), and whether a pair is too close to the cutoff for float32.
     """
     x, y, z, r2, slots, _ = _candidate_arrays(bins)
     edges, owns = np.zeros(5, dtype=np.int64), np.zeros(4, dtype=np.int64)
@@ -105,10 +105,10 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
 
 @jit
 def density_features(bins, scales, squarings, columns, norms, rows, degrees, doubtful):
-    """Densities of every kind, smoothed with Gaussians; also as in `count_features`.
+    """Densities of every kind, smoothed with Gaussians; `degrees` and `doubtful` as in `count_features`.
 
-    exp(scales[w] r^2) times norms[w] is summed into column columns[w] + kind. With squarings[w] >= 0 it
-    is the exponential of w - 1, squared this number of times.
+    exp(scales[w] r^2) times norms[w] is summed into column columns[w] + kind. With squarings[w] >= 0 the
+    exponential is that of w - 1, squared squarings[w] times.
     """
     x, y, z, r2, slots, _ = _candidate_arrays(bins)
     n_kinds, n_widths = bins.kinds, scales.size
@@ -148,7 +148,7 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
 
 @jit
 def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, highest):
-    """Clip to [low, high], then (x - center) / scale, in place; what lay outside is counted before."""
+    """Clip to [low, high], then (x - center) / scale, in place; `outside` counts what was clipped."""
     n = center.size
     for i in range(n_atoms):
         row = rows[i]
@@ -227,7 +227,7 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
 
     table : (n_atoms, 8) [e, t, f, u, three values, -]: the factors of `weighted_rows`, and the values
 
-    With so few values it costs less to sum over all candidates than to find the neighbors first.
+    With so few values, summing over all candidates costs less than finding the neighbors first.
     """
     x, y, z, r2, slots, _ = _candidate_arrays(bins)
     e, f = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
@@ -240,7 +240,7 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
             continue
         n, own = _pack_all(bins, flat, x, y, z, slots)
         for k in range(n):
-            at = np.uint64(slots[k]) * np.uint64(8)  # of no sign: an index that may be negative costs more
+            at = np.uint64(slots[k]) * np.uint64(8)  # unsigned: a possibly negative index costs more
             e[k], f[k] = numbers[at], numbers[at + np.uint64(2)]
             v0[k], v1[k], v2[k] = (
                 numbers[at + np.uint64(4)], numbers[at + np.uint64(5)], numbers[at + np.uint64(6)]
@@ -270,12 +270,10 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
 
 @jit
 def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, channels, out):
-    """As `layer_sums` with the weights of attention, which may differ by any factor.
+    """As `layer_sums` with the weights of attention, however much they differ: an exponential for every pair.
 
     scores : s_j from column 0 on, d_i from column `padded` on
-    heads, channels : numbers; 0 channels where every head sums whole rows
-
-    The slow way out: an exponential for every pair, of numbers at most 0.
+    heads, channels : numbers; 0 channels if every head sums whole rows
     """
     x, y, z, r2, slots, hits = _candidate_arrays(bins)
     width, within = rows.shape[1], np.float32(bins.within)
@@ -293,7 +291,7 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
             into = out[slot - base]
             into[:] = 0
             for h in range(heads):
-                # Of the rectified sums the greatest belongs to the greatest s.
+                # The greatest rectified sum belongs to the greatest s.
                 top = np.float32(-np.inf)
                 for k in range(m):
                     top = max(top, scores[slots[hits[k]], h])

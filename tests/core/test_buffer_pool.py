@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from phaseseg.compiled import buffer_pool as memory
+from phaseseg.compiled import buffer_pool
 from phaseseg.compiled.buffer_pool import LARGEST_SHELF, SMALLEST, borrow
 
 BIG = 2 * SMALLEST
@@ -85,5 +85,5 @@ def test_the_shelf_stays_small():
     del arrays
     gc.collect()
     borrow(BIG, np.uint8)
-    shelf = memory._shelf
+    shelf = buffer_pool._shelf
     assert sum(b.nbytes for b in shelf._free) + sum(b.nbytes for b in shelf._returned) <= LARGEST_SHELF + BIG
