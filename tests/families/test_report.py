@@ -14,10 +14,10 @@ from phaseseg.display import value_and_error
 from phaseseg.families.segmentation import figures
 from phaseseg.families.segmentation.labels.composition_rows import composition_in
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
-from phaseseg.families.segmentation.report import Report, write_report
+from phaseseg.families.segmentation.report import write_report
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.slices import _Plane, figure_slices
-from phaseseg.families.segmentation.trajectory_statistics import BoundaryScan, TrajectorySummary
+from phaseseg.families.segmentation.summary import RunSummary
 from phaseseg.fields import Column, Grid, Table
 from phaseseg.frame import Frame
 from phaseseg.io import OutputError
@@ -40,14 +40,11 @@ def slab(seed: int = 0, *, cell: np.ndarray | None = None, pbc: object = True, m
     )  # fmt: skip
 
 
-def report_of(frames: list[Frame], rule: LabelRule = RULE, *, scan: bool = False) -> Report:
-    summary, boundary = TrajectorySummary(rule), BoundaryScan(rule.species)
+def summary_of(frames: list[Frame], rule: LabelRule = RULE, *, scan: bool = False) -> RunSummary:
+    summary = RunSummary(rule, "a <b> & c.dump", scan=scan)
     for frame in frames:
-        fields = label_frame(frame, rule)
-        summary.add(frame, fields)
-        boundary.add(frame, fields)
-    table = boundary.table() if scan else None
-    return Report(summary, rule, frame, fields, source="a <b> & c.dump", boundary_scan=table, seconds=0.5)
+        summary.add(frame, label_frame(frame, rule))
+    return summary
 
 
 TRICLINIC = np.array([[40.0, 0, 0], [9.0, 24.0, 0], [-6.0, 5.0, 24.0]])
@@ -138,7 +135,7 @@ class _Page(HTMLParser):
 @pytest.mark.slow
 def test_report_is_self_contained_and_says_how_it_was_made(tmp_path: Path) -> None:
     rule = LabelRule(sigma=1.6, threshold="two-means")
-    page = write_report(tmp_path / "new" / "report", report_of([slab(k) for k in range(5)], rule, scan=True))
+    page = write_report(tmp_path / "new" / "report", summary_of([slab(k) for k in range(5)], rule, scan=True))
     text = page.read_text(encoding="utf-8")
     parsed = _Page()
     parsed.feed(text)
@@ -151,13 +148,13 @@ def test_report_is_self_contained_and_says_how_it_was_made(tmp_path: Path) -> No
     assert "<code>sigma</code></td><td>1.6 Å" in text and "<code>voxel</code></td><td>0.8 Å" in text
     assert "two-means" in text and "5 frames of 2,400 atoms" in text
     assert "varies least at a boundary width" in text
-    for sentence in report_of([slab(k) for k in range(5)], rule).summary.messages:
+    for sentence in summary_of([slab(k) for k in range(5)], rule).messages:
         assert sentence.replace("&", "&amp;") in text
 
 
 @pytest.mark.slow
 def test_report_writes_figures_and_tables_beside_the_page(tmp_path: Path) -> None:
-    write_report(tmp_path, report_of([slab(k) for k in range(3)], scan=True))
+    write_report(tmp_path, summary_of([slab(k) for k in range(3)], scan=True))
     names = {path.name for path in tmp_path.iterdir()}
     shown = {"slices", "histogram", "composition", "proxigram", "time_series", "boundary_scan"}
     assert {f"{name}.png" for name in shown} <= names
@@ -169,10 +166,10 @@ def test_report_writes_figures_and_tables_beside_the_page(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
-    page = write_report(tmp_path / "one", report_of([slab()]))
+    page = write_report(tmp_path / "one", summary_of([slab()]))
     text = page.read_text(encoding="utf-8")
     assert "Rich domains" in text and "Along the trajectory" not in text and "±" not in text
-    page = write_report(tmp_path / "mixed", report_of([slab(mixed=True)] * 2, scan=True))
+    page = write_report(tmp_path / "mixed", summary_of([slab(mixed=True)] * 2, scan=True))
     text = page.read_text(encoding="utf-8")
     assert "Too few frames of two phases" in text and "Partition coefficients" not in text
     assert not (tmp_path / "mixed" / "proxigram.png").exists()
@@ -182,10 +179,7 @@ def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
 def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
     frame = slab()
     frame = frame.replace(species_names=tuple("A" if n == "Mg" else n for n in frame.species_names))
-    summary = TrajectorySummary(RULE)
-    fields = label_frame(frame, RULE)
-    summary.add(frame, fields)
-    page = write_report(tmp_path, Report(summary, RULE, frame, fields, source="x"))
+    page = write_report(tmp_path, summary_of([frame]))
     text = page.read_text(encoding="utf-8")
     assert "A (at%)" in text and "No wt%: A" in text
 
@@ -194,13 +188,13 @@ def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
     with pytest.raises(OutputError, match="the folder of the report cannot be made"):
-        write_report(tmp_path / "file", report_of([slab()]))
+        write_report(tmp_path / "file", summary_of([slab()]))
 
 
 @pytest.mark.slow
 def test_figures_leave_the_settings_of_matplotlib_alone(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    write_report(tmp_path, report_of([slab()]))
+    write_report(tmp_path, summary_of([slab()]))
     assert dict(mpl.rcParams) == before
     first = png(figure_slices(slab(), label_frame(slab(), RULE), RULE))
     with mpl.rc_context({"font.size": 30.0, "axes.facecolor": "red"}):

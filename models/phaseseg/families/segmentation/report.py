@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from html import escape
 from math import isfinite
 from pathlib import Path
@@ -15,100 +14,77 @@ from phaseseg.display import html_grid, html_number, value_and_error
 from phaseseg.families.segmentation import figures
 from phaseseg.families.segmentation.labels.composition import ATOMS, COEFFICIENTS, WEIGHT
 from phaseseg.families.segmentation.labels.composition_rows import composition_in, enough_atoms
-from phaseseg.families.segmentation.rules import LabelRule, Rule
+from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.slices import figure_slices
-from phaseseg.families.segmentation.trajectory_statistics import TrajectorySummary, boundary_message
-from phaseseg.fields import Fields, Table
-from phaseseg.frame import Frame
+from phaseseg.families.segmentation.summary import RunSummary
+from phaseseg.fields import Table
 from phaseseg.report import duration, html_settings, html_tiles, write_report as write_any_report
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a page shows of a labeled file.
-
-    summary : of all frames
-    rule : how they were labeled
-    frame, fields : the one frame that is shown in pictures
-    source : name of the file
-    boundary_scan : table of `boundary_width_scan`, optional
-    average : ±ps over which densities were averaged, optional
-    seconds : time that labeling took, optional
-    """
-
-    summary: TrajectorySummary
-    rule: Rule
-    frame: Frame
-    fields: Fields
-    source: str
-    boundary_scan: Table | None = None
-    average: float | None = None
-    seconds: float | None = None
-
-
-def report_tables(report: Report) -> dict[str, Table]:
+def report_tables(summary: RunSummary) -> dict[str, Table]:
     """Every table of a report under its name."""
-    tables = report.summary.tables()
-    if report.boundary_scan is not None:
-        tables["boundary_scan"] = report.boundary_scan
-    if len(report.summary) == 1 and len(report.fields["domains"]):
-        tables["domains"] = report.fields["domains"]
+    tables = summary.tables()
+    if len(summary) == 1 and len(summary.example[1]["domains"]):
+        tables["domains"] = summary.example[1]["domains"]
     return tables
 
 
-def report_figures(report: Report) -> Iterator[tuple[str, str, Figure]]:
+def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and figure, in the order of the page."""
-    tables = report.summary.tables()
+    tables, rule = summary.tables(), summary.rule
+    frame, fields = summary.example
     scalars = {row["name"]: row for row in tables["scalars"].rows()}
     width = scalars.get("mean_profile_width", scalars.get("interface_width", {}))
-    shown = report.frame.source or report.source
-    what = "density" if isinstance(report.rule, LabelRule) else report.rule.quantity
+    shown = frame.source or summary.source
+    what = "density" if isinstance(rule, LabelRule) else rule.quantity
     caption = (
         f"Slices through the cell ({shown}). Above: the {what}; below: the atoms near the slice, by phase. "
         f"The line is where the {what} passes the cut."
     )
-    yield "slices", caption, figure_slices(report.frame, report.fields, report.rule)
+    yield "slices", caption, figure_slices(frame, fields, rule)
     yield (
         "histogram",
         f"Distribution of the {what} over the volume ({shown}), and where the rules cut it.",
-        figures.figure_histogram(report.fields, report.rule),
+        figures.figure_histogram(fields, rule),
     )
     yield (
         "composition",
         "Composition of the phases; the bulk is what lies farther than "
-        f"{report.rule.bulk_distance:g} Å from the interface." + _bars(report.summary),
+        f"{summary.rule.bulk_distance:g} Å from the interface." + _bars(summary),
         figures.figure_composition(tables["composition"]),
     )
     if "proxigram" in tables:
         yield (
             "proxigram",
             "Proxigram: content of every element against the distance to the interface. "
-            "The band is the fitted 10–90 width of the chosen species." + _bars(report.summary),
+            "The band is the fitted 10–90 width of the chosen species." + _bars(summary),
             figures.figure_proxigram(
                 tables["proxigram"],
                 interface_width=width.get("mean"),
                 interface_width_error=width.get("mean ±"),
             ),
         )
-    if len(report.summary) > 1:
+    if len(summary) > 1:
         yield (
             "time_series",
             "Time series of the frames.",
             figures.figure_time_series(tables["time_series"]),
         )
-    if report.boundary_scan is not None:
+    if "boundary_scan" in tables:
         yield (
             "boundary_scan",
             "Variance over the frames, and mean, of the content of the rich phase for each boundary width.",
-            figures.figure_boundary_scan(report.boundary_scan),
+            figures.figure_boundary_scan(tables["boundary_scan"]),
         )
 
 
-def _bars(summary: TrajectorySummary) -> str:
+def _bars(summary: RunSummary) -> str:
     return " Bars are standard errors by block averaging." if len(summary) > 1 else ""
 
 
-def write_report(directory: str | os.PathLike[str], report: Report) -> Path:
+def write_report(
+    directory: str | os.PathLike[str], summary: RunSummary, seconds: float | None = None
+) -> Path:
     """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`).
 
     The page holds its figures and asks the network for nothing.
@@ -116,6 +92,8 @@ def write_report(directory: str | os.PathLike[str], report: Report) -> Path:
     Parameters
     ----------
     directory : made if missing; files of these names in it are replaced
+    summary : of all frames
+    seconds : time that labeling took
 
     Returns
     -------
@@ -127,11 +105,12 @@ def write_report(directory: str | os.PathLike[str], report: Report) -> Path:
     OutputError
         If something cannot be written. Every file is whole or not there.
     """
-    tables = report_tables(report)
+    tables = report_tables(summary)
     return write_any_report(
-        directory, title=f"Phases of {report.source}", lead=_lead(report), figures=report_figures(report),
-        tables=tables, sections=lambda shown: _sections(report, tables, shown),
-        messages=report.summary.messages, above=html_tiles(_tiles(tables["scalars"], len(report.summary))),
+        directory, title=f"Phases of {summary.source}", lead=_lead(summary, seconds),
+        figures=report_figures(summary),
+        tables=tables, sections=lambda shown: _sections(summary, tables, shown),
+        messages=summary.messages, above=html_tiles(_tiles(tables["scalars"], len(summary))),
     )  # fmt: skip
 
 
@@ -139,7 +118,7 @@ def write_report(directory: str | os.PathLike[str], report: Report) -> Path:
 
 
 def _sections(
-    report: Report, tables: Mapping[str, Table], shown: Mapping[str, str]
+    summary: RunSummary, tables: Mapping[str, Table], shown: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     contents = [composition_in(tables["composition"], unit) for unit in (WEIGHT, ATOMS)]
     yield "Composition", "<br>".join(one.html() for one in contents if len(one)) + shown["composition"]
@@ -150,7 +129,7 @@ def _sections(
         note = (
             "<p>Content of the rich over that of the poor phase: the mean of the frames, and the quotient of "
             "the mean contents, which is the better number where an element is scarce.</p>"
-            if len(report.summary) > 1
+            if len(summary) > 1
             else "<p>Content of the rich over that of the poor phase.</p>"
         )
         yield "Partition coefficients", note + _shown_partition(tables).html()
@@ -158,20 +137,19 @@ def _sections(
         yield "Rich domains", tables["domains"].html()
     if "time_series" in shown:
         yield "Along the trajectory", shown["time_series"]
-    if report.boundary_scan is not None:
-        scan = shown["boundary_scan"] + report.boundary_scan.html()
-        yield "Boundary width", f"<p>{boundary_message(report.boundary_scan)}</p>{scan}"
+    if "boundary_scan" in tables:
+        yield "Boundary width", shown["boundary_scan"] + tables["boundary_scan"].html()
     yield "All numbers", _scalars(tables["scalars"])
-    yield "How it was labeled", _rule(report)
+    yield "How it was labeled", _rule(summary)
 
 
-def _lead(report: Report) -> str:
-    n_frames = len(report.summary)
+def _lead(summary: RunSummary, seconds: float | None) -> str:
+    n_frames = len(summary)
     frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"
-    text = f"{frames} of {report.frame.n_atoms:,} atoms"
-    if report.seconds is not None:
-        text += f", labeled in {duration(report.seconds)}"
-    return f"{text}; the rich phase is rich in {escape(' + '.join(report.rule.species))}."
+    text = f"{frames} of {summary.example[0].n_atoms:,} atoms"
+    if seconds is not None:
+        text += f", labeled in {duration(seconds)}"
+    return f"{text}; the rich phase is rich in {escape(' + '.join(summary.rule.species))}."
 
 
 def _tiles(scalars: Table, n_frames: int) -> Iterator[tuple[str, str]]:
@@ -231,13 +209,13 @@ _RULE_UNITS = {
 }  # fmt: skip
 
 
-def _rule(report: Report) -> str:
-    values = report.rule.to_dict()
-    if isinstance(report.rule, LabelRule):
-        values["voxel"] = report.rule.voxel_size
-    if report.average is not None:
-        values["average"] = f"±{report.average:g} ps"
+def _rule(summary: RunSummary) -> str:
+    values = summary.rule.to_dict()
+    if isinstance(summary.rule, LabelRule):
+        values["voxel"] = summary.rule.voxel_size
+    if summary.average is not None:
+        values["average"] = f"±{summary.average:g} ps"
     units = dict(_RULE_UNITS)
-    if not isinstance(values.get(report.rule.level_name, ""), str):
-        units[report.rule.level_name] = _unit(report.rule.unit)
+    if not isinstance(values.get(summary.rule.level_name, ""), str):
+        units[summary.rule.level_name] = _unit(summary.rule.unit)
     return html_settings(values, units)

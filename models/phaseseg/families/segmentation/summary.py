@@ -33,15 +33,27 @@ class RunSummary(TrajectorySummary):
         super().__init__(rule, source)
         self.average = average
         self.scan = BoundaryScan(rule.species) if scan else None
-        self.example: tuple[Frame, Fields] | None = None
+        self._example: tuple[Frame, Fields] | None = None
 
     def add(self, frame: Frame, fields: Fields) -> None:
         super().add(frame, fields)
         if self.scan is not None:
             self.scan.add(frame, fields)
-        # Figures show the last frame with two phases.
-        if self.example is None or fields["n_domains"] or not self.example[1]["n_domains"]:
-            self.example = frame, fields
+        if self._example is None or fields["n_domains"] or not self._example[1]["n_domains"]:
+            self._example = frame, fields
+
+    @property
+    def example(self) -> tuple[Frame, Fields]:
+        """The frame that figures show: the last one with two phases, if there is any.
+
+        Raises
+        ------
+        ValueError
+            If there are no frames.
+        """
+        if self._example is None:
+            raise ValueError("there are no frames to show.")
+        return self._example
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -62,12 +74,6 @@ class RunSummary(TrajectorySummary):
         OutputError
             If something cannot be written.
         """
-        from phaseseg.families.segmentation.report import Report, write_report
+        from phaseseg.families.segmentation.report import write_report
 
-        assert self.example is not None
-        scan = None if self.scan is None else self.scan.table()
-        report = Report(
-            self, self.rule, *self.example, source=self.source, boundary_scan=scan, average=self.average,
-            seconds=about["seconds"],
-        )  # fmt: skip
-        return write_report(folder, report)
+        return write_report(folder, self, about["seconds"])
