@@ -240,7 +240,7 @@ def fit_temperature(logit: ArrayLike, reference: ArrayLike) -> float:
     if not len(values):
         raise ValueError("There are no logits to fit a temperature to.")
     size = np.abs(values).max()
-    if size == 0:
+    if size / _TEMPERATURES[1] == 0:  # 0, or so small that no temperature is known from it
         return 1.0
     scaled = values / size  # nothing overflows, and the slope is of the order of 1
     wrong_way = np.where(positive, -scaled, scaled)

@@ -249,7 +249,7 @@ def test_temperature_at_the_ends() -> None:
     assert fit_temperature([3.0, 1.0], [1, 1]) == 0.01
     assert fit_temperature([3.0, -1.0], [0, 1]) == 100  # always wrong
     assert fit_temperature([2.0, 2.0], [0, 1]) == 100  # tells nothing
-    assert fit_temperature([0.0, 0.0], [0, 1]) == 1
+    assert fit_temperature([0.0, 0.0], [0, 1]) == fit_temperature([5e-324], [0]) == 1
     for size in (1e-300, 1e300):
         assert 0.01 <= fit_temperature(np.array([2.0, 2.0, 2.0, -2.0]) * size, [1, 1, 0, 0]) <= 100
     with pytest.raises(ValueError, match="no logits"):

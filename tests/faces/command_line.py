@@ -74,6 +74,8 @@ def interrupted_at_the_end(monkeypatch: pytest.MonkeyPatch, folder: Path, *argum
 def interrupted_by_control_c(folder: Path, wait: float, word: str, *arguments: object) -> None:
     """Ctrl-C while a long file is worked on ends all processes and leaves nothing behind."""
     source = folder / "long.xyz"
+    write_frames(source, [(melt(0), {})])
+    run(word, source, *arguments[: len(arguments) - 2], "--quiet")  # compiles; llvmlite swallows interrupts
     write_frames(source, ((melt(seed % 7), {}) for seed in range(1500)))
     process = subprocess.Popen(
         [sys.executable, "-m", "phaseseg.cli", word, source, "-o", folder / "out.xyz", *map(str, arguments)],
