@@ -5,7 +5,8 @@
 >>> logits = network("gat-v1", member=0)(data)                      # doctest: +SKIP
 
 Edges follow the convention of PyTorch Geometric: `edge_index[0]` is the source j, which sends, and
-`edge_index[1]` the target i, which receives. They are sorted by their target and must stay so.
+`edge_index[1]` the target i, which receives. They are sorted by their target, and each has its
+reverse; keep both properties when you change a graph.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def to_data(frame: Frame, model: AnyModel | None = None) -> GraphData:
     GraphData
         `x` (n_atoms, F), scaled features; `edge_index` (2, n_edges); `edge_attr` (n_edges, G) where the
         networks have features of edges; `pos` (n_atoms, 3) and `cell` (1, 3, 3), in the length unit of the
-        frame. Several of them become one by `Batch.from_data_list`.
+        frame; `n_atoms`. `Batch.from_data_list` joins several.
 
     Raises
     ------
@@ -68,56 +69,67 @@ def to_data(frame: Frame, model: AnyModel | None = None) -> GraphData:
     return GraphData(
         edge_index=torch.from_numpy(np.stack([source.astype(np.int64), target])),
         pos=torch.from_numpy(frame.positions.copy()), cell=torch.from_numpy(frame.cell[None].copy()),
-        num_nodes=frame.n_atoms, **tensors,
+        num_nodes=frame.n_atoms, n_atoms=frame.n_atoms, **tensors,
     )  # fmt: skip
 
 
 class GraphNetwork(nn.Module):
-    """One network of a checkpoint, or all of them, over `GraphData` and batches of it.
+    """One network of a checkpoint, or the mean of all of them, over `GraphData` and batches of it.
 
-    Called with data it gives what the network gives: a tensor, or a tuple of tensors; of all networks a list.
-    Gradients flow to weights and features. Sums over edges run in compiled loops on the processor and in
-    plain PyTorch elsewhere.
+    Called with data it gives what one network gives, before any calibration: a tensor or a named tuple of
+    tensors, on the device of the data. Gradients flow to weights and features. Sums over edges run in
+    compiled loops on the processor and in plain PyTorch elsewhere.
     """
 
     def __init__(self, model: Any, member: int | None) -> None:
         super().__init__()
         self.form = _form(model)
+        if member is not None and not 0 <= member < len(model.members):
+            raise ValueError(f"{model.name} has no member {member}; it has {len(model.members)}, from 0.")
         chosen = model.members if member is None else [model.members[member]]
         self.networks = nn.ModuleList(loaded(self.form.build(), weights) for weights in chosen)
-        self.single = member is not None
 
     def forward(self, data: Data) -> Any:
-        source, target = data.edge_index
-        if target.numel() and bool((target[1:] < target[:-1]).any()):
-            raise ValueError("edges must be sorted by their target, edge_index[1], as to_data gives them.")
-        counts = torch.bincount(target, minlength=data.num_nodes).cpu().numpy()
-        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        reverse = data.get("reverse")
-        edges: Neighbors | EdgeTensors
-        if source.is_cuda:
-            edges = EdgeTensors(indptr, source, reverse)
-        else:
-            back = None if reverse is None else reverse.numpy().astype(np.int32)
-            edges = Neighbors(indptr, source.numpy().astype(np.int32), back)
-        found = [self.form.forward(one, data, edges, _sizes(data)) for one in self.networks]
-        return found[0] if self.single else found
+        edges = _edges(data)
+        sizes = torch.as_tensor(data.n_atoms, device=data.x.device).reshape(-1)
+        return _mean([self.form.forward(one, data, edges, sizes) for one in self.networks])
 
 
-def _sizes(data: Data) -> Tensor:
-    """(n_graphs,) number of atoms of each graph."""
-    pointer = data.get("ptr")
-    return torch.tensor([data.num_nodes]) if pointer is None else torch.diff(pointer)
+def _edges(data: Data) -> Neighbors | EdgeTensors:
+    source, target = data.edge_index
+    counts = torch.bincount(target, minlength=data.num_nodes)
+    if (target[1:] < target[:-1]).any():
+        raise ValueError("edges must be sorted by their target, edge_index[1], as to_data gives them.")
+    # Gradients along the edges take this for granted.
+    if not torch.equal(counts, torch.bincount(source, minlength=data.num_nodes)):
+        raise ValueError("each edge must have its reverse, as to_data gives them.")
+    indptr = np.concatenate([[0], np.cumsum(counts.cpu().numpy())])
+    reverse = data.get("reverse")
+    if source.device.type != "cpu":
+        return EdgeTensors(indptr, source, reverse)
+    back = None if reverse is None else reverse.numpy().astype(np.int32)
+    return Neighbors(indptr, source.numpy().astype(np.int32), back)
+
+
+def _mean(outputs: list[Any]) -> Any:
+    """The mean of tensors, or of each entry of tuples of tensors; None stays None."""
+    first = outputs[0]
+    if isinstance(first, Tensor):
+        return torch.stack(outputs).mean(dim=0)
+    return None if first is None else type(first)(*map(_mean, map(list, zip(*outputs, strict=True))))
 
 
 def network(model: AnyModel | None = None, member: int | None = None) -> GraphNetwork:
     """The networks of a model as a module over the data of `to_data`.
 
-    member : number of the one network that is wanted; all of them if left out
+    Parameters
+    ----------
+    model : as for `phaseseg.load_model`
+    member : number of a network, from 0; the mean of what all of them give if left out
 
     Raises
     ------
     ValueError
-        For networks that do not work on graphs.
+        For networks that do not work on graphs, and for a member that does not exist.
     """
     return GraphNetwork(load_model(model), member)

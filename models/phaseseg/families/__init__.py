@@ -141,7 +141,8 @@ class Family:
     commands : words of the command line that only this family has, "word=module:name" of a Typer function
     graph : "module:name" of a class or function that, called with a model, gives how its networks read a
         graph, for `phaseseg.pyg`, or None: `build()` gives a network, `arrays(frame)` its inputs by name with
-        the lists `indptr` and `source`, `forward(network, data, edges, sizes)` what it gives; "" for none
+        the lists `indptr` and `source`, in which each edge has its reverse; `forward(network, data, edges,
+        sizes)` what it gives, a tensor or a named tuple of tensors; "" for none
     demo : "module:name" of a function `demo(folder)` that analyzes bundled files for `phaseseg demo`; "" for
         none
     readers : "module:name" of functions that read foreign checkpoints: `reader(path)` gives a
