@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -13,6 +17,40 @@ FAILURE, USAGE, INPUT, INTERRUPTED = 1, 2, 3, 130
 
 class UsageError(Exception):
     """Arguments that make no sense."""
+
+
+class _Interrupt:
+    """Remembers Ctrl-C: Python drops the exception if it strikes in a callback of compiled code."""
+
+    seen = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.seen = True
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def remembered(self) -> Iterator[None]:
+        """Within, `check` raises after Ctrl-C, and a dropped exception is not printed."""
+        usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if not usual or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        hook = sys.unraisablehook
+        sys.unraisablehook = lambda one: None if one.exc_type is KeyboardInterrupt else hook(one)
+        signal.signal(signal.SIGINT, self)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = hook
+            self.seen = False
+
+    def check(self) -> None:
+        if self.seen:
+            raise KeyboardInterrupt
+
+
+interrupt = _Interrupt()
 
 
 @contextmanager
@@ -30,7 +68,8 @@ def exit_codes(kept: str = "") -> Iterator[None]:
         return typer.Exit(code)
 
     try:
-        yield
+        with interrupt.remembered():
+            yield
     except UsageError as error:
         raise stop(USAGE, str(error)) from None
     except KeyboardInterrupt as error:

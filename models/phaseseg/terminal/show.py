@@ -22,6 +22,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from phaseseg.terminal.errors import interrupt
+
 if TYPE_CHECKING:
     from phaseseg.report import TextTable
     from phaseseg.specs import Progress as Report
@@ -88,17 +90,21 @@ class FrameBar:
     def frames(self, items: Iterable[Any], doing: str) -> Iterator[Any]:
         """Pass the items on and count them."""
         if self._bar is None:
-            yield from items
+            for item in items:
+                interrupt.check()
+                yield item
             return
         self._doing = f"{self._name}: {doing}"
         self._task = task = self._bar.add_task(f"{self._doing}; {COMPILES}", total=None)
         for item in items:
+            interrupt.check()
             self._bar.update(task, advance=1, description=self._doing)
             yield item
         self._bar.remove_task(task)
 
     def inside(self, done: float, line: str) -> None:
         """Progress of the work on one frame."""
+        interrupt.check()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=f"{self._doing}: {line} ({done:.0%})")
 
@@ -128,7 +134,12 @@ def work_bar(quiet: bool) -> Iterator[Report]:
     )  # fmt: skip
     with bar:
         job = bar.add_task(f"starting; {COMPILES}", total=1.0)
-        yield lambda done, line: bar.update(job, completed=done, description=line)
+
+        def move(done: float, line: str) -> None:
+            interrupt.check()
+            bar.update(job, completed=done, description=line)
+
+        yield move
 
 
 class _Left(TimeRemainingColumn):
