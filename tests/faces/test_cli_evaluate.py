@@ -125,3 +125,18 @@ def test_frames_keep_their_numbers(model, files):
 )
 def test_what_cannot_be_selected(model, files, arguments, code, words):
     refused(code, words, "select", files[0], "-m", model, *arguments)
+
+
+def test_glass_networks_are_evaluated_by_the_temperature_of_frames(run_file, glass_file, tmp_path):
+    options = ("--glass-below", 0.3, "--liquid-above", 1, "--report", tmp_path / "report")
+    result = run("evaluate", run_file, "-m", glass_file, *options)
+    assert result.exit_code == 0, result.stderr
+    assert "accuracy" in result.stdout and "5 frames evaluated in" in result.stderr
+    written = json.loads((tmp_path / "report" / "metrics.json").read_text("utf-8"))
+    assert written["inputs"] == ["cooled.xyz"] and (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("option", ["--glass-below", "--liquid-above"])
+def test_options_of_another_family_are_refused(model, files, option):
+    words = f"{option} is an option for networks of the family liquid_glass"
+    refused(2, words, "evaluate", files[0], "-m", model, option, 1)

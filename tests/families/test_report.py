@@ -14,10 +14,9 @@ from phaseseg.display import value_and_error
 from phaseseg.families.segmentation import figures
 from phaseseg.families.segmentation.labels.composition_rows import composition_in
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
-from phaseseg.families.segmentation.report import write_report
+from phaseseg.families.segmentation.report import RunSummary, write_report
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.slices import _Plane, figure_slices
-from phaseseg.families.segmentation.summary import RunSummary
 from phaseseg.fields import Column, Grid, Table
 from phaseseg.frame import Frame
 from phaseseg.io import OutputError

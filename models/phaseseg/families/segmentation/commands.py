@@ -94,7 +94,7 @@ def label_command(
     """Label every atom as rich, poor or boundary; composition with error bars."""
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.families.segmentation.labels import weak_labels
-        from phaseseg.families.segmentation.summary import RunSummary
+        from phaseseg.families.segmentation.report import RunSummary
 
         with usage_errors():
             rule = LabelRule(
@@ -215,7 +215,7 @@ def training_sentences(card: dict[str, Any]) -> list[str]:
 def demo(output: Path) -> None:
     """Label the bundled melts, at 3000 K and 4000 K."""
     from phaseseg.families.segmentation.labels.weak_labels import label_frame
-    from phaseseg.families.segmentation.summary import RunSummary
+    from phaseseg.families.segmentation.report import RunSummary
     from phaseseg.io import read_frames
     from phaseseg.report import duration
 

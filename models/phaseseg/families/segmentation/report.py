@@ -1,4 +1,4 @@
-"""A report: one self-contained HTML page, with its figures and tables as separate files."""
+"""The summary of the frames of a file that is printed, and a report of it: a page, figures and tables."""
 
 from __future__ import annotations
 
@@ -7,18 +7,84 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from math import isfinite
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from phaseseg.display import html_grid, html_number, value_and_error
-from phaseseg.families.segmentation import figures
 from phaseseg.families.segmentation.labels.composition import ATOMS, COEFFICIENTS, WEIGHT
 from phaseseg.families.segmentation.labels.composition_rows import composition_in, enough_atoms
-from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.families.segmentation.slices import figure_slices
-from phaseseg.families.segmentation.summary import RunSummary
-from phaseseg.fields import Table
+from phaseseg.families.segmentation.rules import LabelRule, Rule
+from phaseseg.families.segmentation.trajectory_statistics import (
+    BoundaryScan,
+    TrajectorySummary,
+    boundary_message,
+)
+from phaseseg.fields import Fields, Message, Table
+from phaseseg.frame import Frame
 from phaseseg.report import duration, html_settings, html_tiles, write_report as write_any_report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class RunSummary(TrajectorySummary):
+    """A `TrajectorySummary` with the frame that figures show and, on request, a scan of boundary widths.
+
+    Parameters
+    ----------
+    rule : how the frames are labeled or predicted
+    source : name of the file
+    average : ±ps over which densities were averaged
+    scan : whether boundary widths are compared
+    """
+
+    def __init__(
+        self, rule: Rule, source: str = "", *, average: float | None = None, scan: bool = False
+    ) -> None:
+        super().__init__(rule, source)
+        self.average = average
+        self.scan = BoundaryScan(rule.species) if scan else None
+        self._example: tuple[Frame, Fields] | None = None
+
+    def add(self, frame: Frame, fields: Fields) -> None:
+        super().add(frame, fields)
+        if self.scan is not None:
+            self.scan.add(frame, fields)
+        if self._example is None or fields["n_domains"] or not self._example[1]["n_domains"]:
+            self._example = frame, fields
+
+    @property
+    def example(self) -> tuple[Frame, Fields]:
+        """The frame that figures show: the last one with two phases, if there is any.
+
+        Raises
+        ------
+        ValueError
+            If there are no frames.
+        """
+        if self._example is None:
+            raise ValueError("there are no frames to show.")
+        return self._example
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        found = super().messages
+        return found if self.scan is None else (*found, boundary_message(self.scan.table()))
+
+    def tables(self) -> dict[str, Table]:
+        """Those of `TrajectorySummary`, and `boundary_scan` on request."""
+        return super().tables() | ({} if self.scan is None else {"boundary_scan": self.scan.table()})
+
+    def write_report(self, folder: Path, about: Mapping[str, Any]) -> Path:
+        """Write page, figures and tables into a folder; gives the page.
+
+        about : `seconds` that the work took
+
+        Raises
+        ------
+        OutputError
+            If something cannot be written.
+        """
+        return write_report(folder, self, about["seconds"])
 
 
 def report_tables(summary: RunSummary) -> dict[str, Table]:
@@ -31,6 +97,9 @@ def report_tables(summary: RunSummary) -> dict[str, Table]:
 
 def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and figure, in the order of the page."""
+    from phaseseg.families.segmentation import figures
+    from phaseseg.families.segmentation.slices import figure_slices
+
     tables, rule = summary.tables(), summary.rule
     frame, fields = summary.example
     scalars = {row["name"]: row for row in tables["scalars"].rows()}
