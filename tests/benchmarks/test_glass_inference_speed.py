@@ -16,11 +16,11 @@ import pytest
 from scipy.spatial import cKDTree
 
 from benchmarks.measure import MACHINE, cpu_times, peak_memory, run_apart, scaled
-from conftest import disordered_mixture, random_glass_checkpoint
 from phaseseg.families.liquid_glass.crops import graph_of
 from phaseseg.families.liquid_glass.inference import Network
 from phaseseg.families.liquid_glass.model import GlassModel
 from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, SCORE_BOUND
+from samples import disordered_mixture, random_glass_checkpoint
 
 SIZES = sorted(scaled({400}, {4320, 100_000}, {1_000_000}))
 NETWORKS = {

@@ -56,9 +56,9 @@ def melt(make_drops):
 
 
 @pytest.fixture
-def mixture(make_mixture):
+def mixture(make_disorder):
     """A 2D mixture whose species stand in an array: A is the symbol of no element."""
-    frame = make_mixture()
+    frame = make_disorder(289)
     atoms = ase.Atoms("X" * len(frame), positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
     atoms.set_array("kind", np.array(frame.species_names)[frame.species])
     return atoms
@@ -230,10 +230,11 @@ def test_units(mixture):
         annotate(mixture, metrics={}, units="real")
 
 
-def test_a_model_and_metrics_in_one_call(mixture, make_mixture, glass_file):
+def test_a_model_and_metrics_in_one_call(mixture, make_disorder, glass_file):
     options = {"species_array": "kind", "units": "lj"}
     fields = annotate(mixture, model=glass_file, metrics={"k": 3}, b="B", **options)
-    predicted, measured = predict(make_mixture(), glass_file, b="B"), glass_metrics(make_mixture(), k=3)
+    frame = make_disorder(289)
+    predicted, measured = predict(frame, glass_file, b="B"), glass_metrics(frame, k=3)
     assert set(fields) == {*predicted, *measured}
     assert fields.messages == (*predicted.messages, *measured.messages)
     for expected in (predicted, measured):

@@ -15,30 +15,14 @@ from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.liquid_glass import fit as fitting
 from phaseseg.families.liquid_glass.fit import fit_liquid_glass
 from phaseseg.families.liquid_glass.settings import FOLDS, HELD_WINDOWS, TRAINING, WINDOWS
-from phaseseg.frame import Frame
 from phaseseg.io import write_frames
 from phaseseg.terminal.errors import INPUT, INTERRUPTED, USAGE
+from samples import cooled
 
 run = partial(command_line.run, "train", "liquid_glass")
 BETWEEN = ("--glass-below", 0.1, "--liquid-above", 1.0)
 SMALL = ("--hidden", 8, "--steps", 2, "--window", "7.5,12")
 QUICK = (*SMALL, "--epochs", 2, "--windows", 60, "--held-windows", 20, "--batch-atoms", 500)
-
-
-def cooled(seed: int) -> list[Frame]:
-    """225 jittered sites: much where it is hot, little where it is cold."""
-    frames = []
-    for temperature, jitter in ((2.0, 0.6), (0.5, 0.3), (0.05, 0.1)):
-        rng = np.random.default_rng((seed, int(100 * temperature)))
-        grid = np.stack(np.meshgrid(np.arange(15), np.arange(15), indexing="ij"), axis=-1).reshape(-1, 2)
-        positions = np.zeros((225, 3))
-        positions[:, :2] = grid + 0.5 + rng.uniform(-jitter, jitter, grid.shape)
-        species = rng.permutation(np.arange(225) % 3 == 0).astype(int)
-        info = {"temperature": temperature}
-        frames.append(
-            Frame(positions, [15, 15, 1], [True, True, False], species, ("A", "B"), units="lj", info=info)
-        )
-    return frames
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ NUMBERS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
 
 
 @pytest.fixture
-def layer(make_mixture):
+def layer(make_disorder):
     """A 2D mixture in a cell that OVITO takes for one of three dimensions."""
-    return collection_of(make_mixture())
+    return collection_of(make_disorder(289))
 
 
 def apply(data, **parameters):
@@ -48,8 +48,8 @@ def assert_equal_fields(data, expected):
 
 @pytest.mark.parametrize("options", [{}, {"k": 3}, {"rule": "b-only"}, {"b": "A"}])
 @pytest.mark.parametrize("n_dimensions", [2, 3])
-def test_properties_attributes_and_bonds_are_those_of_the_library(make_mixture, n_dimensions, options):
-    frame = make_mixture(n_dimensions=n_dimensions)
+def test_properties_attributes_and_bonds_are_those_of_the_library(make_disorder, n_dimensions, options):
+    frame = make_disorder(343, n_dimensions)
     data = apply(collection_of(frame), **options)
     expected = glass_metrics(frame, **options)
     assert all(expected[name] > 0 for name in ("n_disjoint_graphs", "n_bb_edges"))
@@ -66,7 +66,7 @@ def test_properties_attributes_and_bonds_are_those_of_the_library(make_mixture, 
     assert "Color" not in data.particles and not data.tables and "n_phases" not in str(list(data.attributes))
 
 
-def test_bonds_span_what_the_library_says(layer, make_mixture):
+def test_bonds_span_what_the_library_says(layer, make_disorder):
     """OVITO's own vectors of the bonds have the lengths that the library gives, over the boundary too."""
     data = apply(layer)
     there = data.particles.bonds
@@ -170,9 +170,9 @@ def test_a_property_of_the_same_name_is_replaced(layer):
 # Two dimensions
 
 
-def test_a_2d_cell_gives_a_frame_of_two_dimensions(make_mixture):
+def test_a_2d_cell_gives_a_frame_of_two_dimensions(make_disorder):
     """Also where the third vector is missing, and heights that mean nothing are left over."""
-    frame = make_mixture()
+    frame = make_disorder(289)
     expected = glass_metrics(frame)
     for height, pbc in ((0.0, (True, True, False)), (1.0, (True, True, True))):
         cell = frame.cell.copy()
@@ -294,8 +294,8 @@ def test_cancel_keeps_the_rows_that_are_there(run_file, monkeypatch):
 # Types and bad input
 
 
-def test_names_of_species_and_types(make_mixture):
-    frame = make_mixture()
+def test_names_of_species_and_types(make_disorder):
+    frame = make_disorder(289)
     expected = glass_metrics(frame)
     unnamed = collection(frame.positions, symbols(frame), frame.cell, frame.pbc, named=False)
     assert_equal_fields(apply(unnamed, types="A,B"), expected)

@@ -23,8 +23,8 @@ NUMBERS = ("attention_n_disjoint_graphs", "attention_n_bb_edges", "attention_n_i
 
 
 @pytest.fixture
-def layer(make_mixture):
-    return collection_of(make_mixture())
+def layer(make_disorder):
+    return collection_of(make_disorder(289))
 
 
 def apply(data, **parameters):
@@ -35,9 +35,9 @@ def apply(data, **parameters):
 
 
 @pytest.mark.parametrize("kept_bonds_only", [True, False])
-def test_outputs_are_those_of_the_library(layer, make_mixture, glass_file, kept_bonds_only):
+def test_outputs_are_those_of_the_library(layer, make_disorder, glass_file, kept_bonds_only):
     data = apply(layer, model_file=glass_file, kept_bonds_only=kept_bonds_only)
-    frame = make_mixture()
+    frame = make_disorder(289)
     expected = predict(frame, glass_file)
     for name in ATOM:
         np.testing.assert_array_equal(data.particles[FIELD_SPECS[name].title], expected[name], name)
@@ -109,10 +109,10 @@ def test_a_network_of_images_speaks_of_the_whole(layer, make_glass_checkpoint, t
     assert set(data.particles) == {"Position", "Particle Type"} and data.particles.bonds is None
 
 
-def test_three_dimensions(make_mixture, make_glass_checkpoint, tmp_path, layer):
+def test_three_dimensions(make_disorder, make_glass_checkpoint, tmp_path, layer):
     path = tmp_path / "space-v1.safetensors"
     save_checkpoint(make_glass_checkpoint(dimensions=3, attention=True), path)
-    frame = make_mixture(n_dimensions=3)
+    frame = make_disorder(343, 3)
     data = apply(collection_of(frame), model_file=str(path))
     np.testing.assert_array_equal(
         data.particles["Glass Probability"], predict(frame, str(path))["glass_probability"]
@@ -138,11 +138,11 @@ def test_colors(layer, glass_file):
 
 def test_thresholds(layer, glass_file):
     frame = next(frame_of(layer))
-    expected = predict(frame, glass_file, threshold=0.45, attention_threshold=1.3)
-    data = apply(layer, model_file=glass_file, threshold=0.45, attention_threshold=1.3)
-    assert data.attributes["GlassClassifier.attention_threshold"] == 1.3
+    expected = predict(frame, glass_file, threshold=0.45, attention_threshold=1.01)
+    data = apply(layer, model_file=glass_file, threshold=0.45, attention_threshold=1.01)
+    assert data.attributes["GlassClassifier.attention_threshold"] == 1.01
     assert data.attributes["GlassClassifier.glass_fraction"] == expected["glass_fraction"]
-    assert data.particles.bonds["Attention"][...].min() >= np.float32(1.3)
+    assert data.particles.bonds["Attention"][...].min() >= np.float32(1.01)
 
 
 # Tables over the trajectory

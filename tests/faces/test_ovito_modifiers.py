@@ -62,11 +62,11 @@ NAMES = [*CASES, "RestorePhaseTypes"]
 
 
 @pytest.fixture
-def case(request, make_drops, make_mixture, pair_file, glass_file):
+def case(request, make_drops, make_disorder, pair_file, glass_file):
     """A modifier class, its data and the checkpoint that it needs."""
     name = request.param
     glass = "Glass" in name
-    data = collection_of(make_mixture()) if glass else collection(*make_drops())
+    data = collection_of(make_disorder(289)) if glass else collection(*make_drops())
     file = {"PhaseSegmentation": pair_file, "GlassClassifier": glass_file}.get(name)
     return getattr(ovito_phaseseg, name), data, {} if file is None else {"model_file": file}
 

@@ -11,29 +11,13 @@ from phaseseg.families.liquid_glass.structural_metrics import graph_counts
 from phaseseg.fields import Bonds
 from phaseseg.specs import FIELD_SPECS
 from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
+from samples import disordered_mixture
 
 RULES = ["all", "b-only"]
 COUNTS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
 PER_PARTICLE = ("disjoint_graphs_per_particle", "bb_edges_per_particle", "isolated_a_per_particle")
 PER_ATOM = {"graph_id": "int32", "isolated": "int8", "bb_degree": "int32"}
 MIXED = [name for name in AWKWARD if name not in ("one species", "one atom", "one atom, open")]
-
-
-def mixture(n_atoms=300, n_dimensions=2, *, pbc=None, share=0.35, density=1.2, seed=0, names=("A", "B")):
-    """Jittered sites at the density of a Kob-Andersen mixture."""
-    rng = np.random.default_rng(seed)
-    per_edge = int(np.ceil(n_atoms ** (1 / n_dimensions) - 1e-9))
-    edge = (n_atoms / density) ** (1 / n_dimensions)
-    sites = np.stack(np.meshgrid(*[np.arange(per_edge)] * n_dimensions, indexing="ij"), axis=-1)
-    fractions = sites.reshape(-1, n_dimensions) + rng.uniform(0.1, 0.9, (sites[..., 0].size, n_dimensions))
-    positions = np.zeros((n_atoms, 3))
-    positions[:, :n_dimensions] = rng.permutation(fractions)[:n_atoms] / per_edge * edge
-    cell = [edge, edge, edge if n_dimensions == 3 else 1.0]
-    codes = rng.choice(len(names), n_atoms, p=[1 - share, *[share / (len(names) - 1)] * (len(names) - 1)])
-    codes[:2] = 0, 1
-    return Frame(
-        positions, cell, (True, True, n_dimensions == 3) if pbc is None else pbc, codes, names, units="lj"
-    )
 
 
 def counts(fields):
@@ -152,7 +136,7 @@ def test_equals_the_naive_twin(name, rule):
     st.sampled_from(RULES), st.tuples(*[st.booleans()] * 3), st.floats(0.05, 0.95),
 )  # fmt: skip
 def test_equals_the_naive_twin_in_any_mixture(seed, n_atoms, n_dimensions, k, rule, pbc, share):
-    frame = mixture(n_atoms, n_dimensions, pbc=pbc, share=share, seed=seed)
+    frame = disordered_mixture(n_atoms, n_dimensions, pbc=pbc, share=share, seed=seed)
     k = k if any(pbc[:n_dimensions]) else min(k, n_atoms - 1)
     if not (frame.species == 0).any():
         return
@@ -237,7 +221,7 @@ def test_every_field_has_its_form(name, rule):
 
 
 def test_the_two_readings_have_the_same_bb_edges():
-    frame = mixture(900)
+    frame = disordered_mixture(900)
     every, literal = (glass_metrics(frame, rule=rule) for rule in RULES)
     assert keys(literal["glass_bonds"]) < keys(every["glass_bonds"])
     assert literal["n_bb_edges"] == every["n_bb_edges"] > 0
@@ -247,7 +231,7 @@ def test_the_two_readings_have_the_same_bb_edges():
 
 
 def test_results_go_into_files_and_do_not_meet_older_ones(tmp_path):
-    frame = mixture(100)
+    frame = disordered_mixture(100)
     fields = glass_metrics(frame)
     write_frames(tmp_path / "run.xyz", [(frame, fields)])
     [read] = read_frames(tmp_path / "run.xyz", fields=True)
@@ -279,7 +263,7 @@ def assert_same(one, other, order=slice(None)):
     st.sampled_from([(True, True, True), (False, False, False), (True, False, True)]),
 )  # fmt: skip
 def test_moves_wraps_and_orders_do_not_matter(seed, n_dimensions, rule, pbc):
-    frame = mixture(150, n_dimensions, pbc=pbc, seed=seed)
+    frame = disordered_mixture(150, n_dimensions, pbc=pbc, seed=seed)
     rng = np.random.default_rng(seed)
     fields = glass_metrics(frame, rule=rule)
     assert_same(fields, glass_metrics(translated(frame, rng.uniform(-99, 99, 3)), rule=rule))
@@ -306,7 +290,7 @@ def test_a_supercell_repeats_what_is_counted(n_dimensions, times, rule):
     """With few B no graph percolates, and all three counts are repeated; also in a cell of few atoms."""
     copies = int(np.prod(times))
     for n_atoms, share, k in ((400, 0.1, 1), (400, 0.35, 2), (12, 0.35, 2)):
-        frame = mixture(n_atoms, n_dimensions, share=share, seed=4)
+        frame = disordered_mixture(n_atoms, n_dimensions, share=share, seed=4)
         one, many = (glass_metrics(f, k=k, rule=rule) for f in (frame, repeated(frame, times)))
         for name in ("n_bb_edges", "n_isolated_a"):
             assert many[name] == copies * one[name]
@@ -325,7 +309,7 @@ def test_a_supercell_repeats_what_is_counted(n_dimensions, times, rule):
 @pytest.mark.parametrize("pbc", [(True, True, True), (False, False, True), (False, True, False)])
 def test_a_layer_is_the_same_in_two_dimensions_and_in_three(rule, pbc):
     """As a flat frame, and as one of three dimensions that is hardly thicker, in a tall cell."""
-    frame = mixture(300, pbc=pbc)
+    frame = disordered_mixture(300, pbc=pbc)
     thick = frame.positions + np.random.default_rng(0).normal(0, 1e-6, (300, 1)) * [0, 0, 1]
     tall = frame.replace(positions=thick, cell=frame.cell * [[1], [1], [60.0]])
     assert (frame.n_dimensions, tall.n_dimensions) == (2, 3)
@@ -336,7 +320,7 @@ def test_a_layer_is_the_same_in_two_dimensions_and_in_three(rule, pbc):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_several_species_may_be_b_and_all_others_are_a(rule):
-    frame = mixture(400, 3, names=("A", "B", "C", "D"), share=0.6)
+    frame = disordered_mixture(400, 3, names=("A", "B", "C", "D"), share=0.6)
     merged = frame.replace(species=np.isin(frame.species, (1, 3)).astype(int), species_names=("A", "B"))
     expected = glass_metrics(merged, rule=rule)
     for b in (("B", "D"), ["D", "B"]):
@@ -350,7 +334,7 @@ def test_several_species_may_be_b_and_all_others_are_a(rule):
 
 
 def test_what_cannot_be_counted_is_refused_in_one_sentence():
-    frame = mixture(20).replace(source="run.xyz, frame 2")
+    frame = disordered_mixture(20).replace(source="run.xyz, frame 2")
 
     def refused(match, frame=frame, **options):
         with pytest.raises(ValueError, match=match):
@@ -373,7 +357,7 @@ def test_what_cannot_be_counted_is_refused_in_one_sentence():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_all_others_may_be_neighbors(rule):
-    frame = mixture(20, pbc=False)
+    frame = disordered_mixture(20, pbc=False)
     n_b = int(frame.species.sum())
     fields = glass_metrics(frame, k=19, rule=rule)
     assert counts(fields) == (1, n_b * (n_b - 1) // 2, 0)

@@ -307,7 +307,7 @@ def test_torch_is_not_imported():
 import sys
 sys.path.insert(0, "tests")
 import numpy as np
-from conftest import disordered_mixture, random_glass_checkpoint
+from samples import disordered_mixture, random_glass_checkpoint
 from phaseseg import predict
 frame = disordered_mixture(100)
 assert "attention" in predict(frame, random_glass_checkpoint(attention=True))

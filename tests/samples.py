@@ -1,0 +1,155 @@
+"""Frames and small networks that tests share: one maker for each kind."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+
+import numpy as np
+
+from phaseseg.checkpoint import Checkpoint
+from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.settings import NetworkConfig
+from phaseseg.frame import Frame
+from phaseseg.io import read_frames
+
+TYPES = ("Fe", "Mg", "Si", "O", "N")
+
+# Two liquids --------------------------------------------------------------------------------------
+
+
+def bundled(name):
+    """All frames of a bundled dump: `melt_small_3000K`."""
+    with as_file(files("phaseseg") / "demo" / f"{name}.dump.gz") as path:
+        return list(read_frames(path, types=TYPES))
+
+
+def drops(centers=((0.5, 0.5, 0.5),), radii=(9.0,), cell=(30.0, 30.0, 30.0), seed=0):
+    """Positions, symbols and cell of a melt: spheres of iron in an oxide, nearly unmixed.
+
+    Jittered sites, 2.3 Å apart: a liquid has no such voids as random points have. Centers are
+    fractions of the cell.
+    """
+    rng = np.random.default_rng(seed)
+    cell = np.diag(cell) if np.ndim(cell) == 1 else np.asarray(cell)
+    counts = (np.linalg.norm(cell, axis=1) / 2.3).astype(int)
+    sites = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, 3)
+    fractions = (sites + rng.uniform(-0.3, 0.3, sites.shape) + 0.5) / counts
+    inside = np.zeros(len(fractions), dtype=bool)
+    for center, radius in zip(centers, radii, strict=True):
+        apart = fractions - np.asarray(center)
+        apart -= np.rint(apart)
+        inside |= np.linalg.norm(apart @ cell, axis=1) < radius
+    iron = rng.random(len(fractions)) < np.where(inside, 0.95, 0.03)
+    return fractions @ cell, np.where(iron, "Fe", "O"), cell
+
+
+def share_checkpoint(
+    name="segmentation/share-v1", *, n_members=1, species=TYPES, target=("Fe",), outputs=2, cut=0.45,
+    slope=8.0, spread=0.02, temperature=0.4, units="metal", architecture="gcn",
+):  # fmt: skip
+    """A network that knows what it does: its score is slope * (share of the target within 6 Å - cut), Å.
+
+    Members differ by `spread` in their cuts; with three outputs the boundary is likely where the score is
+    small. What the message-passing layer adds is random and small.
+    """
+    config = NetworkConfig(
+        tuple(species), tuple(target), tuple(name for name in species if name == "Mg"), hidden=4, layers=1,
+        readout=4, outputs=outputs, architecture=architecture, heads=2,
+    )  # fmt: skip
+    n, rng = config.n_features, np.random.default_rng(0)
+    high = np.array([1.0] * len(species) + [90.0, 6.0, 8.0, 1.0, 60.0], dtype=np.float32)
+    weights = {
+        "feature.center": np.zeros(n), "feature.scale": np.ones(n), "feature.low": np.zeros(n),
+        "feature.high": high,
+    }  # fmt: skip
+    for member in range(n_members):
+        own = {key: 1e-5 * rng.normal(size=shape) for key, shape in config.weight_shapes().items()}
+        at = cut + spread * (member - (n_members - 1) / 2)
+        first, second = np.zeros(own["readout1.weight"].shape), np.zeros(own["readout2.weight"].shape)
+        first += own["readout1.weight"]
+        first[0, len(species) + 3] += slope
+        first[1, len(species) + 3] -= slope
+        second[1, 0], second[0, 1] = 1, 1
+        own["readout1.weight"], own["readout2.weight"] = first, second
+        own["readout1.bias"] = np.array([-slope * at, slope * at, 0, 0])
+        own["readout2.bias"] = np.zeros(outputs)
+        if outputs == 3:
+            own["readout2.bias"][2] = 1.0
+        weights |= {f"member{member}.{key}": values for key, values in own.items()}
+    settings = {
+        "network": config.to_dict(),
+        "score": {
+            "bound": 3.0,
+            "scale": [1.0] * n_members,
+            "offset": [0.0] * n_members,
+            "temperature": temperature,
+        },
+        "interface": {"sigma": 1.0, "voxel": 0.75},
+        "label_rule": LabelRule(tuple(target), sigma=2.0, threshold=0.04).to_dict(),
+        "ranges": {"number_density": [0.09, 0.12]},
+    }
+    weights = {key: np.asarray(values, dtype=np.float32) for key, values in weights.items()}
+    return Checkpoint("segmentation", name, settings, weights, units=units)
+
+
+# Liquids and glasses ------------------------------------------------------------------------------
+
+
+def disordered_mixture(
+    n=400, dimensions=2, *, density=1.2, share=0.35, seed=0, pbc=None, edges=None, jitter=0.4,
+    names=("A", "B"), **more,
+):  # fmt: skip
+    """Particles A and B around the sites of a square or cube, reduced units; `more` goes to the Frame.
+
+    share : of all species but the first, which share it evenly
+    edges : of the cell in place of the density, as many as there are dimensions
+    jitter : largest distance from a site along an axis, in distances of sites
+    """
+    rng = np.random.default_rng(seed)
+    lengths = np.full(dimensions, (n / density) ** (1 / dimensions)) if edges is None else np.array(edges)
+    m = int(np.ceil(n ** (1 / dimensions) - 1e-9))
+    sites = np.stack(np.meshgrid(*[np.arange(m)] * dimensions, indexing="ij"), -1).reshape(-1, dimensions)
+    sites = sites[rng.permutation(len(sites))[:n]]
+    positions = np.zeros((n, 3))
+    positions[:, :dimensions] = (sites + 0.5 + rng.uniform(-jitter, jitter, sites.shape)) / m * lengths
+    cell = np.ones(3)
+    cell[:dimensions] = lengths
+    others = 1 + np.arange(n) % (len(names) - 1)
+    species = rng.permutation(np.where(np.arange(n) < share * n, others, 0))
+    pbc = (True, True, dimensions == 3) if pbc is None else pbc
+    return Frame(positions, cell, pbc, species, names, units="lj", **more)
+
+
+def cooled(seed=0, temperatures=(2.0, 0.5, 0.05), n=225):
+    """A run in two dimensions: the hotter, the more disordered; temperatures are in `info`."""
+    return [
+        disordered_mixture(
+            n, density=1.0, share=1 / 3, seed=1000 * seed + round(100 * t), jitter=min(0.1 + 0.4 * t, 0.6),
+            info={"temperature": t},
+        )
+        for t in temperatures
+    ]  # fmt: skip
+
+
+def random_glass_checkpoint(
+    name="liquid_glass/random-v1", *, n_members=1, temperature=1.0, number_density=(1.1, 1.3),
+    b_fraction=(0.3, 0.4), attention_threshold=None, **config,
+):  # fmt: skip
+    """A network that tells liquid from glass as dice do; `config` are settings of `GlassConfig`.
+
+    Weights of attention are smaller than the others: what they give is an exponential.
+    """
+    network = GlassConfig(**{"hidden": 12, **config})
+    weights = {}
+    for member in range(n_members):
+        rng = np.random.default_rng(member)
+        for key, shape in network.weight_shapes().items():
+            fans = np.prod(shape[1:]) if len(shape) > 1 else 100
+            size = (0.4 if key.startswith("attention") else 1.2) / np.sqrt(fans)
+            weights[f"member{member}.{key}"] = rng.normal(0, size, shape).astype(np.float32)
+    settings = {"network": network.to_dict(), "temperature_scaling": temperature}
+    if attention_threshold is not None:
+        settings["attention_threshold"] = attention_threshold
+    ranges = {"number_density": list(number_density), "b_fraction": list(b_fraction)}
+    return Checkpoint("liquid_glass", name, settings, weights, units="lj", ranges=ranges)
