@@ -149,7 +149,7 @@ def test_input_that_cannot_be_learned_from(runs: list[Path], tmp_path: Path) -> 
     refuse("of the configurations 0 are glass and 3 liquid", "--glass-below", 0.01, "--liquid-above", 1)
     refuse("the glass must be colder than the liquid", "--glass-below", 2, "--liquid-above", 1)
     refuse("there is no 'T' in what the file says about", *BETWEEN, "--temperature", "T")
-    refuse("A, B is unknown to the network", *BETWEEN, "--species", "Ni,P")
+    refuse("is unknown to the network, whose particles are Ni (A)", *BETWEEN, "--species", "Ni,P")
     refuse("3 independent runs hold glass, and 4 folds need one each", *BETWEEN, "--folds", 4)
     refuse("too few to find 60 neighbors", *BETWEEN, "-k", 60)
     refuse("there is no such file", *BETWEEN, files=[tmp_path / "none.xyz"])
