@@ -27,6 +27,8 @@ FAR = np.float32(1e18)
 # Room behind the last candidate: whole registers are written.
 SPARE = 48
 
+Extents = tuple[NDArray[np.float64], ...]
+
 
 class Bins(NamedTuple):
     """Atoms sorted into bins, which are parallelepipeds that fill the cell (the extent of open axes).
@@ -62,18 +64,6 @@ class Bins(NamedTuple):
     most: int
 
 
-class Extents(NamedTuple):
-    """What the bins of a frame fill.
-
-    inverse : (3, 3), of the cell; low, span : (3,), start and length in fractions; heights : (3,), Å
-    """
-
-    inverse: NDArray[np.float64]
-    low: NDArray[np.float64]
-    span: NDArray[np.float64]
-    heights: NDArray[np.float64]
-
-
 def sort_into_bins(
     frame: Frame, cutoff: float, codes: NDArray[np.integer[Any]] | None = None, kinds: int = 1
 ) -> Bins:
@@ -88,8 +78,7 @@ def sort_into_bins(
     """
     if not 0 < cutoff < float("inf"):
         raise ValueError(f"cutoff must be a positive length in Å, found {cutoff}.")
-    extents = extents_of(frame, frame.pbc)
-    heights = extents.heights
+    *_, heights = extents = extents_of(frame, frame.pbc)
     one, two = (np.maximum(np.floor(k * heights / cutoff * (1 - 1e-12)), 1) for k in (1, 2))
     shape = np.where(5 / two < FINER_BINS * 3 / one, two, one)
     while shape.prod() > max(frame.n_atoms / ATOMS_PER_BIN, 1):
@@ -109,13 +98,16 @@ def sort_into_bins(
 
 
 def extents_of(frame: Frame, pbc: NDArray[np.bool_]) -> Extents:
-    """The cell along periodic axes, the atoms' extent along open ones."""
+    """What bins fill: the cell along periodic axes, the extent of the atoms along open ones.
+
+    Returns the inverse of the cell (3, 3); start and length in fractions (3,); heights (3,), Å.
+    """
     inverse = np.linalg.inv(frame.cell).astype(np.float64)
     low, span = np.zeros(3), np.ones(3)
     if frame.n_atoms and not pbc.all():
         ends = _extent(frame.positions, frame.origin, inverse)
         low, span = np.where(pbc, low, ends[0]), np.where(pbc, span, ends[1] - ends[0])
-    return Extents(inverse, low, span, 1 / np.linalg.norm(inverse, axis=0) * span)
+    return inverse, low, span, 1 / np.linalg.norm(inverse, axis=0) * span
 
 
 def bins_of_shape(

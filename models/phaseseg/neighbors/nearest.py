@@ -120,8 +120,8 @@ def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bin
 
     wanted : atoms in a bin, averaged over the atoms. A droplet in a large cell needs more bins than atoms.
     """
-    extents = extents_of(frame, pbc)
-    heights, per_bin = extents.heights, wanted
+    *_, heights = extents = extents_of(frame, pbc)
+    per_bin = wanted
     while True:
         wide, side = heights > 0, 1.0
         while wide.any():

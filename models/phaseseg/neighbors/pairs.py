@@ -24,17 +24,9 @@ def list_pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
     """CSR lists of the neighbors of every atom within the cutoff of the bins, self-images included.
 
-    Parameters
-    ----------
-    indptr : (n_atoms + 1,), if the pairs were counted before
-    shifts : whether the images are wanted
+    indptr : (n_atoms + 1,) int64, if the pairs were counted before; shifts : whether the images are wanted
 
-    Returns
-    -------
-    indptr : (n_atoms + 1,) int64
-    neighbors : (n_edges,) int32
-    lengths : (n_edges,) float32, Å
-    images : (n_edges, 3) int32 if asked for, else (0, 3)
+    Returns indptr, neighbors (n_edges,), lengths (n_edges,) in Å, and images (n_edges, 3), or (0, 3).
     """
     lists = _room(0, shifts)
     if indptr is None:
