@@ -44,6 +44,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     f"{_GLASS}.prediction": (f"{_GLASS}.model",),
     f"{_GLASS}.defaults": (f"{_GLASS}.settings",),
     f"{_GLASS}.recipe": (f"{_GLASS}.settings",),
+    f"{_GLASS}.search": (f"{_GLASS}.fit", "training.search"),
     f"{_GLASS}.sets": ("recipes.liquid_glass.datasets",),
     f"{_GLASS}.slopes": ("statistics",),
     f"{_GLASS}.windows": (f"{_GLASS}.crops",),

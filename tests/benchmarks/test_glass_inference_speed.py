@@ -113,7 +113,7 @@ def test_against_the_naive_way(name):
             graph = naive_graph(frame, config)
             theirs = min(cpu_times(lambda f=frame, g=graph: naive_network(f, config, weights, g), repeats))
             nodes, _ = naive_network(frame, config, weights, graph)
-        assert len(graph[0]) == len(graphs.edges.source)
+        assert len(graph[0]) == len(graphs.edges.neighbors)
         error = np.abs(found.nodes[0] - nodes).max() / np.abs(nodes).max()
         print(
             f"{n:9,} particles  ours {made + applied:7.3f} s = {made:.3f} graph + {applied:.3f} network "

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from benchmarks.measure import scaled
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.crops import cells_of, cut_windows, draw_windows, window_graphs
+from phaseseg.families.liquid_glass.crops import cells_of, crop_graphs, cut_crops, draw_crops
 from phaseseg.families.liquid_glass.network import NODE_SHARE, GlassNetwork, glass_loss
 from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, SCORE_BOUND, WINDOWS, GlassConfig
 
@@ -86,7 +86,7 @@ def test_an_epoch(hidden, attention):
         species = (rng.random(N_ATOMS) < 0.35).astype(int)
         frames.append(Frame(positions, [EDGE, EDGE, 1], [True, True, False], species, ("A", "B"), units="lj"))
     cells = cells_of(frames, [config.codes_of(frame) for frame in frames], 2)
-    picks = draw_windows(cells, rng.integers(0, 8, MANY), rng, edge=config.window)
+    picks = draw_crops(cells, rng.integers(0, 8, MANY), rng, edge=config.window)
     glass = picks.cell % 2 == 0
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -101,8 +101,8 @@ def test_an_epoch(hidden, attention):
             edges = 0
             for first in range(0, last, BATCH):
                 own = slice(first, first + BATCH)
-                graphs = window_graphs(cut_windows(cells, picks.take(own)), config)
-                edges += len(graphs.edges.source)
+                graphs = crop_graphs(cut_crops(cells, picks.take(own)), config)
+                edges += len(graphs.edges.neighbors)
                 adam.zero_grad()
                 glass_loss(network(graphs), glass[own], graphs.starts).backward()
                 adam.step()
@@ -121,7 +121,7 @@ def test_an_epoch(hidden, attention):
 
         epoch(BATCH)  # compiles
         with torch.no_grad():
-            found = network(window_graphs(cut_windows(cells, picks.take(slice(BATCH))), config)).graphs
+            found = network(crop_graphs(cut_crops(cells, picks.take(slice(BATCH))), config)).graphs
             for w in range(BATCH):
                 parts = plain_graph(frames[picks.cell[w]], picks.corner[w], picks.share[w], config.k)
                 assert torch.allclose(found[w], plain_logits(network, *parts)[0], atol=1e-4)

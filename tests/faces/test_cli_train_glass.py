@@ -98,16 +98,16 @@ def test_interruption_and_resumption(
 ) -> None:
     arguments = (*runs, "-o", tmp_path / "part.safetensors", *BETWEEN, *QUICK, "--folds", 3)
     calls = []
-    real = fitting.Problem._validate
+    real = fitting.validate
 
-    def stop(self: Any, *rest: Any) -> tuple[float, float]:
+    def stop(*arguments: Any) -> tuple[float, float]:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(self, *rest)
+        return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting.Problem, "_validate", stop)
+        patch.setattr(fitting, "validate", stop)
         result = run(*arguments)
     assert result.exit_code == INTERRUPTED
     assert "after epoch 1 of member 2 lies in" in flat(result.stderr) and "--resume" in result.stderr

@@ -17,7 +17,7 @@ from phaseseg.families.liquid_glass.attention import (
     trough,
     window_counts,
 )
-from phaseseg.families.liquid_glass.crops import cells_of, cut_windows, draw_windows, window_graphs
+from phaseseg.families.liquid_glass.crops import cells_of, crop_graphs, cut_crops, draw_crops
 from phaseseg.families.liquid_glass.inference import Network
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.families.liquid_glass.structural_metrics import graph_counts
@@ -176,9 +176,9 @@ def test_windows_are_counted_each_for_itself(make_disorder):
     weights = {k: rng.normal(0, 0.4, s).astype("f4") for k, s in config.weight_shapes().items()}
     frame = make_disorder(400)
     cells = cells_of([frame], [frame.species], 2)
-    picks = draw_windows(cells, np.zeros(4, dtype=int), rng, share=(0.3, 0.6))
-    windows = cut_windows(cells, picks)
-    graphs = window_graphs(windows, config)
+    picks = draw_crops(cells, np.zeros(4, dtype=int), rng, share=(0.3, 0.6))
+    windows = cut_crops(cells, picks)
+    graphs = crop_graphs(windows, config)
     attention = Network(config, [weights])(graphs).attention[0]
     found = window_counts(graphs, attention, 1.0)
     assert len(found) == 4
@@ -186,8 +186,8 @@ def test_windows_are_counted_each_for_itself(make_disorder):
     mean = 0.5 * (attention + attention[graphs.edges.reverse])
     for g, counts in enumerate(found):
         first, stop = graphs.starts[g], graphs.starts[g + 1]
-        mine = (to >= first) & (to < stop) & (mean >= 1) & (graphs.edges.source > to)
-        pairs = np.stack([to[mine], graphs.edges.source[mine]], axis=1) - first
+        mine = (to >= first) & (to < stop) & (mean >= 1) & (graphs.edges.neighbors > to)
+        pairs = np.stack([to[mine], graphs.edges.neighbors[mine]], axis=1) - first
         is_b = windows.codes[first:stop] == 1
         assert tuple(counts[3:]) == naive_counts(stop - first, is_b, pairs.tolist())
     per_particle = particle_attention(graphs, attention)

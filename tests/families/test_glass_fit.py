@@ -14,16 +14,26 @@ from phaseseg import Frame
 from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.liquid_glass import fit as fitting
-from phaseseg.families.liquid_glass.crops import count_particles, cut_windows, window_graphs
+from phaseseg.families.liquid_glass.crops import (
+    CropDataset,
+    cells_of,
+    count_particles,
+    crop_graphs,
+    cut_crops,
+    draw_crops,
+)
 from phaseseg.families.liquid_glass.fit import (
     STATES,
-    Problem,
     configuration,
+    crop_logits,
+    crop_task,
     fit_liquid_glass,
+    fit_with_search,
     glass_runs,
+    search_liquid_glass,
+    validate,
 )
 from phaseseg.families.liquid_glass.network import GlassNetwork
-from phaseseg.families.liquid_glass.search import fit_with_search, search_liquid_glass
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.families.liquid_glass.states import temperature_label
 from phaseseg.io import read_frames, write_frames
@@ -134,20 +144,20 @@ def test_the_kept_weights_are_those_of_the_best_epoch(trained, runs):
     made, _ = trained
     config = GlassConfig.from_dict(made.config["network"])
     labeled = glass_runs(runs, temperature_label(0.1, 1.0))
-    problem = Problem(config, labeled)
+    crops = CropDataset(config, labeled)
     for member in (0, 1):
         weights = {
             name.removeprefix(f"member{member}."): values
             for name, values in made.weights.items()
             if name.startswith(f"member{member}.")
         }
-        held = problem.held(np.arange(4) % 2 == member, 40, 600, (3, 1 << 20, member))
+        held = crops.held(np.arange(4) % 2 == member, 40, 600, (3, 1 << 20, member))
         network = GlassNetwork(config).eval()
         network.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in weights.items()})
-        loss, error = problem._validate(network, held)
+        loss, error = validate(network, crops, held)
         row = made.card["training"]["members"]["rows"][member]
         assert [loss, error] == pytest.approx(row[4:6], rel=1e-5)
-        logit, glass = problem.logits(weights, held)
+        logit, glass = crop_logits(weights, crops, held)
         assert np.mean((logit > 0) != glass) == pytest.approx(error)
 
 
@@ -155,26 +165,26 @@ def test_what_is_learned_from_is_never_checked_on(runs):
     """No window of a run's fold among those of its member, half of all glass, sizes mixed."""
     labeled = glass_runs(runs, temperature_label(0.1, 1.0))
     config = configuration(SMALL, labeled)
-    problem = Problem(config, labeled)
+    crops = CropDataset(config, labeled)
     mine = np.array([True, False, False, True])
-    held = problem.held(mine, 30, 400, (0,))
-    task = problem.task(~mine, held, 50, 400)
+    held = crops.held(mine, 30, 400, (0,))
+    task = crop_task(crops, ~mine, held, 50, 400)
     learned = task.batches(np.random.default_rng(0))
     for part, allowed in ((learned, {1, 2}), (held, {0, 3})):
-        assert {int(problem.run[k]) for drawn in part for k in drawn.picks.cell} == allowed
-        glass = np.concatenate([drawn.glass for drawn in part])
+        assert {int(crops.run[k]) for batch in part for k in batch.spec.cell} == allowed
+        glass = np.concatenate([batch.glass for batch in part])
         assert glass.mean() == 0.5
-        for drawn in part:
-            assert np.array_equal(problem.glass[drawn.picks.cell], drawn.glass)
-    assert sum(len(drawn.glass) for drawn in learned) == 50
-    shares = np.concatenate([drawn.picks.share[:, 0] for drawn in learned])
+        for batch in part:
+            assert np.array_equal(crops.glass[batch.spec.cell], batch.glass)
+    assert sum(len(batch.glass) for batch in learned) == 50
+    shares = np.concatenate([batch.spec.share[:, 0] for batch in learned])
     assert shares.min() < 0.55 and shares.max() > 0.75
-    sizes = [count_particles(problem.views.cells, drawn.picks) for drawn in learned]
+    sizes = [count_particles(crops.cells, batch.spec) for batch in learned]
     assert all(own.sum() >= 400 and own[:-1].sum() < 400 for own in sizes[:-1])
     # Other windows in every epoch, the same in the same.
     again, other = (task.batches(np.random.default_rng(k)) for k in (0, 1))
-    assert np.array_equal(again[0].picks.corner, learned[0].picks.corner)
-    assert not np.array_equal(other[0].picks.corner[:3], learned[0].picks.corner[:3])
+    assert np.array_equal(again[0].spec.corner, learned[0].spec.corner)
+    assert not np.array_equal(other[0].spec.corner[:3], learned[0].spec.corner[:3])
 
 
 def test_curves(trained):
@@ -327,7 +337,7 @@ def test_members_see_their_own_folds(runs, monkeypatch):
     monkeypatch.setattr(fitting, "train_members", watched)
     fit_liquid_glass(runs, **QUICK | {"folds": 4, "epochs": 1, "windows": 20, "held_windows": 4})
     seen = [
-        {int(k) // 2 for drawn in task.batches(np.random.default_rng(0)) for k in drawn.picks.cell}
+        {int(k) // 2 for batch in task.batches(np.random.default_rng(0)) for k in batch.spec.cell}
         for task in tasks
     ]
     assert seen == [{0, 1, 2, 3} - {k} for k in range(4)]
@@ -402,7 +412,7 @@ def test_the_fold_put_aside_has_no_say(runs, monkeypatch):
 
     def watched(tasks, *arguments, **options):
         seen.append(
-            {int(k) // 2 for t in tasks for d in t.batches(np.random.default_rng(0)) for k in d.picks.cell}
+            {int(k) // 2 for t in tasks for d in t.batches(np.random.default_rng(0)) for k in d.spec.cell}
         )
         return real(tasks, *arguments, **options)
 
@@ -495,12 +505,10 @@ def test_windows_too_small_by_chance_are_drawn_again():
     frame = sites(0, 0.05)
     keep = np.linalg.norm(frame.positions[:, :2] - 7.5, axis=1) > 5
     holed = frame.replace(positions=frame.positions[keep], species=frame.species[keep])
-    config = GlassConfig(window=(4.2, 4.2), k=2)
-    views = fitting._Graphs(config, [holed])
-    picks, sizes = views.draw(np.zeros(200, dtype=np.int64), np.random.default_rng(0))
-    assert sizes.min() > 2 and np.array_equal(sizes, count_particles(views.cells, picks))
-    graphs = window_graphs(cut_windows(views.cells, picks), config)
+    cells, which = cells_of([holed], [holed.species], 2), np.zeros(200, dtype=np.int64)
+    spec = draw_crops(cells, which, np.random.default_rng(0), edge=(4.2, 4.2), least=3)
+    assert count_particles(cells, spec).min() == 3
+    graphs = crop_graphs(cut_crops(cells, spec), GlassConfig(k=2))
     assert all(b - a > 2 for a, b in pairwise(graphs.starts))
-    empty = fitting._Graphs(GlassConfig(window=(0.3, 0.3)), [frame])
-    with pytest.raises(ValueError, match="hold too few particles to find 2 neighbors"):
-        empty.draw(np.zeros(5, dtype=np.int64), np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"windows of 0\.3 to 0\.3 σ rarely hold 3 particles"):
+        draw_crops(cells, which, np.random.default_rng(0), edge=(0.3, 0.3), least=3)

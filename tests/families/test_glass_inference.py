@@ -11,10 +11,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from phaseseg import Frame
 from phaseseg.families.liquid_glass.crops import (
     cells_of,
-    cut_windows,
-    draw_windows,
+    crop_graphs,
+    cut_crops,
+    draw_crops,
     graph_of,
-    window_graphs,
 )
 from phaseseg.families.liquid_glass.inference import Network
 from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, GlassConfig
@@ -154,7 +154,7 @@ def test_the_network_is_that_of_the_formulas(case):
     of_graph, of_nodes, attention = naive_network(config, weights, frame, frame.species)
     close(found.graphs[0], [of_graph])
     close(found.nodes[0], of_nodes)
-    assert len(attention) == len(graphs.edges.source)
+    assert len(attention) == len(graphs.edges.neighbors)
     if config.attention:
         close(np.sort(found.attention[0]), np.sort(list(attention.values())))
         assert found.attention[0].mean() == pytest.approx(1, abs=1e-5)
@@ -190,9 +190,9 @@ def test_a_batch_of_windows_gives_what_each_gives_alone(attention):
     network = Network(config, [weights_of(config)])
     frames = [mixture(400, cell=np.array(CELLS[2]) * 2, seed=seed) for seed in range(3)]
     cells = cells_of(frames, [frame.species for frame in frames], 2)
-    picks = draw_windows(cells, np.array([0, 2, 1, 1, 0]), np.random.default_rng(0), share=(0.3, 0.8))
-    together = network(window_graphs(cut_windows(cells, picks), config))
-    alone = [network(window_graphs(cut_windows(cells, picks.take([n])), config)) for n in range(5)]
+    picks = draw_crops(cells, np.array([0, 2, 1, 1, 0]), np.random.default_rng(0), share=(0.3, 0.8))
+    together = network(crop_graphs(cut_crops(cells, picks), config))
+    alone = [network(crop_graphs(cut_crops(cells, picks.take([n])), config)) for n in range(5)]
     assert_array_equal(together.graphs, np.concatenate([one.graphs for one in alone], axis=1))
     assert_array_equal(together.nodes, np.concatenate([one.nodes for one in alone], axis=1))
     if attention:

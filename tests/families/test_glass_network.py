@@ -11,13 +11,13 @@ import torch
 import naive
 from phaseseg import Frame
 from phaseseg.families.liquid_glass.crops import (
+    CropSpec,
     Graphs,
-    Picks,
     cells_of,
-    cut_windows,
-    draw_windows,
+    crop_graphs,
+    cut_crops,
+    draw_crops,
     graph_of,
-    window_graphs,
 )
 from phaseseg.families.liquid_glass.network import GlassNetwork, GraphTensors, glass_loss
 from phaseseg.families.liquid_glass.settings import GlassConfig
@@ -60,16 +60,16 @@ def twin_of(graphs: Graphs, g=0):
     found = {}
     for w in range(first, last):
         for e in range(edges.indptr[w], edges.indptr[w + 1]):
-            key = (int(edges.source[e] - first), int(w - first), (0, 0, 0))
-            found[key] = (float(edges.length[e]), bool(edges.mutual[e]))
+            key = (int(edges.neighbors[e] - first), int(w - first), (0, 0, 0))
+            found[key] = (float(edges.lengths[e]), bool(edges.mutual[e]))
     return found
 
 
 def windows_of(config, rng, n_windows=3, low=0.5):
     frames = [mixture(rng, 70, config.dimensions) for _ in range(2)]
     cells = cells_of(frames, [config.codes_of(frame) for frame in frames], config.dimensions)
-    picks = draw_windows(cells, np.arange(n_windows) % 2, rng, share=(low, 1.0))
-    return cut_windows(cells, picks)
+    picks = draw_crops(cells, np.arange(n_windows) % 2, rng, share=(low, 1.0))
+    return cut_crops(cells, picks)
 
 
 # ------------------------------------------------------------------------------------------ twin
@@ -78,7 +78,7 @@ def windows_of(config, rng, n_windows=3, low=0.5):
 @pytest.mark.parametrize("config", CONFIGS, ids=IDS)
 def test_windows_and_logits_are_those_of_the_twin(config):
     windows = windows_of(config, np.random.default_rng(1))
-    graphs = window_graphs(windows, config)
+    graphs = crop_graphs(windows, config)
     net = network(config)
     assert {name: value.shape for name, value in arrays(net).items()} == config.weight_shapes()
     answer = net(graphs)
@@ -109,7 +109,7 @@ def test_gradients_are_those_of_the_twin(config):
     """Along a random direction of each weight, against differences of the twin's loss."""
     rng = np.random.default_rng(2)
     windows = windows_of(config, rng, 2, 0.4)
-    graphs = window_graphs(windows, config)
+    graphs = crop_graphs(windows, config)
     glass = np.array([True, False])
     net = network(config)
     # Off the kinks of the rectifiers, on which a network with biases of zero may begin.
@@ -144,7 +144,7 @@ def test_gradients_are_those_of_the_twin(config):
 def test_plain_torch_has_the_values_and_gradients_of_the_compiled_loops(config, chunk, monkeypatch):
     """What runs on a GPU, on the processor; all edges at once, and some at a time."""
     monkeypatch.setattr(ops, "CHUNK", chunk)
-    graphs = window_graphs(windows_of(config, np.random.default_rng(1)), config)
+    graphs = crop_graphs(windows_of(config, np.random.default_rng(1)), config)
     glass = np.array([True, False, True])
     found = []
     for given in (graphs, GraphTensors.of(graphs, torch.device("cpu"))):
@@ -168,7 +168,7 @@ def test_whole_cells_are_periodic_and_images_count(edge, k):
     edges = naive.glass_edges(frame.positions, frame.cell, frame.pbc, k)
     logit, nodes, attention = naive.glass_network(config, arrays(net), config.codes_of(frame), edges)
     answer = net(graphs)
-    assert len(graphs.edges.source) == len(edges)
+    assert len(graphs.edges.neighbors) == len(edges)
     assert answer.graphs[0].item() == pytest.approx(logit, abs=2e-6)
     assert np.allclose(answer.nodes.detach(), nodes, atol=2e-6)
     assert np.allclose(np.sort(answer.attention.detach()), np.sort(list(attention.values())), atol=2e-6)
@@ -185,10 +185,10 @@ def test_a_batch_is_its_windows_one_by_one(config):
     rng = np.random.default_rng(5)
     frames = [mixture(rng, 200, config.dimensions) for _ in range(2)]
     cells = cells_of(frames, [config.codes_of(frame) for frame in frames], config.dimensions)
-    picks = draw_windows(cells, np.array([0, 1, 1, 0, 1]), rng, share=(0.45, 0.9))
+    picks = draw_crops(cells, np.array([0, 1, 1, 0, 1]), rng, share=(0.45, 0.9))
     net = network(config)
-    together = net(window_graphs(cut_windows(cells, picks), config))
-    singles = [net(window_graphs(cut_windows(cells, picks.take([k])), config)) for k in range(len(picks))]
+    together = net(crop_graphs(cut_crops(cells, picks), config))
+    singles = [net(crop_graphs(cut_crops(cells, picks.take([k])), config)) for k in range(len(picks))]
     assert torch.allclose(together.graphs, torch.cat([one.graphs for one in singles]), **ROUNDING)
     assert torch.allclose(together.nodes, torch.cat([one.nodes for one in singles]), **ROUNDING)
     if config.attention:
@@ -255,8 +255,8 @@ def test_windows_hold_what_lies_in_them(pbc):
     frame = mixture(rng, 300, edge=12.0, pbc=pbc)
     frame = frame.replace(cell=[[12, 0, 0], [3, 11, 0], [0, 0, 1]], origin=[1.0, 2.0, 0])
     cells = cells_of([frame], [frame.species], 2)
-    picks = draw_windows(cells, np.zeros(40, dtype=np.int64), rng, share=(0.2, 0.6))
-    windows = cut_windows(cells, picks)
+    picks = draw_crops(cells, np.zeros(40, dtype=np.int64), rng, share=(0.2, 0.6))
+    windows = cut_crops(cells, picks)
     fractions = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
     if not pbc:
         fractions = (fractions - fractions.min(axis=0)) / np.maximum(np.ptp(fractions, axis=0), 1e-300)
@@ -276,7 +276,7 @@ def test_both_corners_are_drawn():
     """Not along the diagonal alone, as in the released code."""
     frame = mixture(np.random.default_rng(10), 50)
     cells = cells_of([frame], [frame.species], 2)
-    picks = draw_windows(cells, np.zeros(4000, dtype=np.int64), np.random.default_rng(0), share=(0.1, 0.3))
+    picks = draw_crops(cells, np.zeros(4000, dtype=np.int64), np.random.default_rng(0), share=(0.1, 0.3))
     assert abs(np.corrcoef(picks.corner.T)[0, 1]) < 0.05
     assert picks.share.min() >= 0.1 and picks.share.max() <= 0.3
     assert abs(picks.share.mean() - 0.2) < 0.01 and (picks.share[:, 0] == picks.share[:, 1]).all()
@@ -286,22 +286,22 @@ def test_both_corners_are_drawn():
 def test_the_whole_of_an_open_cell_is_a_window():
     frame = mixture(np.random.default_rng(11), 50, pbc=False)
     cells = cells_of([frame], [frame.species], 2)
-    picks = draw_windows(cells, np.zeros(3, dtype=np.int64), np.random.default_rng(0))
-    assert np.diff(cut_windows(cells, picks).starts).tolist() == [50, 50, 50]
+    picks = draw_crops(cells, np.zeros(3, dtype=np.int64), np.random.default_rng(0))
+    assert np.diff(cut_crops(cells, picks).starts).tolist() == [50, 50, 50]
     config = GlassConfig(hidden=4)
     whole = graph_of(frame, config)
-    cut = window_graphs(cut_windows(cells, picks.take([0])), config)
-    assert np.array_equal(whole.edges.source, cut.edges.source)
+    cut = crop_graphs(cut_crops(cells, picks.take([0])), config)
+    assert np.array_equal(whole.edges.neighbors, cut.edges.neighbors)
     assert np.allclose(whole.inputs, cut.inputs, atol=1e-5)
 
 
 def test_windows_of_so_many_sigma():
     frame = mixture(np.random.default_rng(12), 50, edge=8.0)
     cells = cells_of([frame], [frame.species], 2)
-    picks = draw_windows(cells, np.zeros(2, dtype=np.int64), np.random.default_rng(0), edge=4.0)
+    picks = draw_crops(cells, np.zeros(2, dtype=np.int64), np.random.default_rng(0), edge=4.0)
     assert np.allclose(picks.share, 0.5)
     with pytest.raises(ValueError, match="windows of 9 σ do not fit into a cell of 8 σ"):
-        draw_windows(cells, np.zeros(2, dtype=np.int64), np.random.default_rng(0), edge=9.0)
+        draw_crops(cells, np.zeros(2, dtype=np.int64), np.random.default_rng(0), edge=9.0)
 
 
 def test_ties_go_to_the_lower_number():
@@ -311,8 +311,8 @@ def test_ties_go_to_the_lower_number():
     frame = Frame(positions, [9.0, 9.0, 1.0], False, np.arange(25) % 2, ("A", "B"), units="lj")
     config = GlassConfig(hidden=4, k=2)
     cells = cells_of([frame], [frame.species], 2)
-    cut = cut_windows(cells, Picks(np.array([0]), np.zeros((1, 2)), np.ones((1, 2))))
-    graphs = window_graphs(cut._replace(positions=np.rint(cut.positions)), config)
+    cut = cut_crops(cells, CropSpec(np.array([0]), np.zeros((1, 2)), np.ones((1, 2))))
+    graphs = crop_graphs(cut._replace(positions=np.rint(cut.positions)), config)
     nearest = naive.glass_edges(positions, np.eye(3), (False,) * 3, 2)
     assert twin_of(graphs).keys() == nearest.keys()
 
@@ -327,9 +327,9 @@ def test_what_cannot_be_is_said():
     with pytest.raises(ValueError, match="made has 3 dimensions where 2 were expected"):
         cells_of([flat, space], [flat.species, space.species], 2)
     cells = cells_of([flat], [flat.species], 2)
-    few = cut_windows(cells, Picks(np.array([0]), np.zeros((1, 2)), np.full((1, 2), 0.01)))
+    few = cut_crops(cells, CropSpec(np.array([0]), np.zeros((1, 2)), np.full((1, 2), 0.01)))
     with pytest.raises(ValueError, match="so there are no 2 neighbors for each; choose larger windows"):
-        window_graphs(few, config)
+        crop_graphs(few, config)
     with pytest.raises(ValueError, match=r"made: no particle is C; the species are A, B"):
         config.codes_of(flat, "C")
     with pytest.raises(ValueError, match="made: every particle is B"):

@@ -147,7 +147,7 @@ def test_bonds_are_the_edges_of_the_graph(model, make_disorder, cell):
     directed = Network(model.config, model.members)(graphs).attention.mean(axis=0)
     to = np.repeat(np.arange(len(frame)), np.diff(graphs.edges.indptr))
     mean = 0.5 * (directed + directed[graphs.edges.reverse])
-    pairs = np.sort(np.stack([to, graphs.edges.source]), axis=0)
+    pairs = np.sort(np.stack([to, graphs.edges.neighbors]), axis=0)
     for i, j in np.unique(bonds.atoms, axis=0):
         ours = np.sort(bonds.columns["attention"][(bonds.atoms == (i, j)).all(axis=1)])
         assert_allclose(np.repeat(ours, 2), np.sort(mean[((i, j) == pairs.T).all(axis=1)]), atol=TOLERANCE)

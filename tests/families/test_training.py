@@ -13,16 +13,19 @@ from torch import nn
 from phaseseg import training
 from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
-from phaseseg.families.segmentation import fit as fitting
+from phaseseg.families.segmentation import fit as fitting, samples
 from phaseseg.families.segmentation.fit import BOUND, fit_segmentation
+from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, pooled_threshold
 from phaseseg.families.segmentation.network import SegmentationNetwork
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.settings import RECIPE_RULE, TRAINING, NetworkConfig, Scaling
 from phaseseg.io import read_frames
+from phaseseg.neighbors import neighbor_graph
 from phaseseg.nn.ops import Neighbors
 from phaseseg.training import Settings, Task, train_members, validation_block, validation_runs
-from phaseseg.training.runs import frame_digest
+from phaseseg.training.files import ArrayCache
+from phaseseg.training.runs import Run
 
 NETWORK = {"hidden": 4, "heads": 2, "layers": 1, "readout": 8}
 QUICK = {"network": NETWORK, "epochs": 3, "seeds": (0,), "learning_rate": 2e-2, "batch_atoms": 1500}
@@ -140,8 +143,8 @@ def test_the_kept_weights_are_those_of_the_best_epoch(trained, runs):
     network, scaling = first_member(checkpoint)
     losses = []
     for frame in runs[2]:
-        graph = fitting.neighbor_graph(frame, cutoff=config.cutoff)
-        features = fitting.node_features(frame, config.codes_of(frame), config)
+        graph = neighbor_graph(frame, cutoff=config.cutoff)
+        features = node_features(frame, config.codes_of(frame), config)
         d = torch.from_numpy(np.array(label_frame(frame, rule)["interface_distance"]))
         with torch.no_grad():
             z = network(torch.from_numpy(scaling.apply(features)), Neighbors(graph.indptr, graph.neighbors))
@@ -178,8 +181,8 @@ def test_a_boundary_head_finds_the_boundary(runs, loss):
     config = NetworkConfig.from_dict(made.config["network"])
     network, scaling = first_member(made)
     frame = runs[2][0]
-    graph = fitting.neighbor_graph(frame, cutoff=6.0)
-    features = fitting.node_features(frame, config.codes_of(frame), config)
+    graph = neighbor_graph(frame, cutoff=6.0)
+    features = node_features(frame, config.codes_of(frame), config)
     with torch.no_grad():
         z = network(torch.from_numpy(scaling.apply(features)), Neighbors(graph.indptr, graph.neighbors))
     boundary = torch.softmax(z, dim=1)[:, 2].numpy()
@@ -193,8 +196,8 @@ def test_a_frame_of_one_liquid_lies_on_one_side(slab_frame):
     for threshold, side in ((0.5, -np.inf), (0.01, np.inf)):
         rule = RECIPE_RULE.replace(threshold=threshold)
         assert label_frame(melt, rule)["n_phases"] == 1
-        assert np.all(fitting._distance(melt, rule) == side)
-    distance = fitting._distance(slab_frame, RECIPE_RULE)
+        assert np.all(samples.label_distance(melt, rule) == side)
+    distance = samples.label_distance(slab_frame, RECIPE_RULE)
     assert np.array_equal(distance, label_frame(slab_frame, RECIPE_RULE)["interface_distance"])
 
 
@@ -276,7 +279,7 @@ def test_labels_are_kept_and_made_anew(runs, tmp_path, monkeypatch):
         calls.append(frame)
         return label_frame(frame, rule)
 
-    monkeypatch.setattr(fitting, "label_frame", counting)
+    monkeypatch.setattr(samples, "label_frame", counting)
     first = fit_segmentation(runs, cache=tmp_path, **QUICK)
     assert len(calls) == 9 and len(list(tmp_path.iterdir())) == 9
     assert same_weights(fit_segmentation(runs, cache=tmp_path, **QUICK), first) and len(calls) == 9
@@ -287,14 +290,15 @@ def test_labels_are_kept_and_made_anew(runs, tmp_path, monkeypatch):
     assert same_weights(fit_segmentation(runs, cache=tmp_path, **QUICK), first) and len(calls) == 12
     # Another rule, another frame: other labels.
     rule = LabelRule(**first.config["label_rule"])
-    cache = fitting._LabelCache(tmp_path)
-    frame = runs[0][0]
-    cache.distance(frame, frame_digest(frame), rule)
-    assert len(calls) == 12
-    cache.distance(frame, frame_digest(frame), rule.replace(sigma=1.9))
-    moved = frame.replace(positions=frame.positions + 1e-9)
-    cache.distance(moved, frame_digest(moved), rule)
-    assert len(calls) == 14
+    frame, network, cache = runs[0][0], NetworkConfig(**first.config["network"]), ArrayCache(tmp_path)
+
+    def again(frame, rule):
+        samples.samples_of([Run("one", [frame])], rule, network, cache, lambda done, line: None, "training")
+        return len(calls)
+
+    assert again(frame, rule) == 12
+    assert again(frame, rule.replace(sigma=1.9)) == 13
+    assert again(frame.replace(positions=frame.positions + 1e-9), rule) == 14
 
 
 def test_no_place_for_a_cache(runs, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,8 @@ class Graph:
     edge_length: NDArray[np.float32]
     n_neighbors: int | None = None
     _shift: NDArray[np.int32] | None = field(default=None, repr=False)
-    _reverse: NDArray[np.int64] | None = field(default=None, repr=False)
+    _reverse: NDArray[np.int32] | None = field(default=None, repr=False)
+    _mutual: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     @property
     def n_edges(self) -> int:
@@ -67,7 +68,7 @@ class Graph:
         return list_pairs(sort_into_bins(self.frame, self.cutoff), self.indptr, shifts=True)[3]
 
     @property
-    def reverse(self) -> NDArray[np.int64]:
+    def reverse(self) -> NDArray[np.int32]:
         """(n_edges,): for each edge from i to j the number of the edge from j to i.
 
         Raises
@@ -79,12 +80,18 @@ class Graph:
             raise ValueError("only graphs of the k nearest neighbors know the reverse of each edge.")
         return self._reverse
 
-    @cached_property
+    @property
     def mutual(self) -> NDArray[np.bool_]:
-        """(n_edges,): whether each atom of an edge is among the k nearest of the other; as for `reverse`."""
-        k = self.n_neighbors or 0
-        own = np.arange(self.n_edges) - np.repeat(self.indptr[:-1], np.diff(self.indptr)) < k
-        return np.asarray(own & own[self.reverse])
+        """(n_edges,): whether each atom of an edge is among the k nearest of the other.
+
+        Raises
+        ------
+        ValueError
+            The graph was made with a cutoff.
+        """
+        if self._mutual is None:
+            raise ValueError("only graphs of the k nearest neighbors know which edges are mutual.")
+        return self._mutual
 
     @cached_property
     def edge_vector(self) -> NDArray[np.float64]:
@@ -112,23 +119,46 @@ def neighbor_graph(frame: Frame, *, cutoff: float | None = None, n_neighbors: in
     if (cutoff is None) == (n_neighbors is None):
         raise ValueError("neighbor_graph needs either a cutoff or n_neighbors.")
     if n_neighbors is not None:
-        return _symmetric_graph(frame, nearest_neighbors(frame, n_neighbors))
+        edges = symmetric_edges(nearest_neighbors(frame, n_neighbors))
+        return Graph(frame, inf, *edges[:3], n_neighbors, *edges[3:])
     cutoff = float(cutoff or 0.0)
     indptr, neighbors, lengths, _ = list_pairs(sort_into_bins(frame, cutoff))
     return Graph(frame, cutoff, indptr, neighbors, lengths)
 
 
-def _symmetric_graph(frame: Frame, nearest: NearestNeighbors) -> Graph:
-    def room(n: int) -> tuple[NDArray[Any], ...]:
-        integers, shifts = np.empty(n, dtype=np.int32), np.empty((n, 3), dtype=np.int32)
-        return integers, np.empty(n, dtype=np.float32), shifts, np.empty(n, dtype=np.int64)
+class DirectedEdges(NamedTuple):
+    """The symmetric graph of nearest neighbors: it joins two atoms if one is among the nearest of the other.
 
-    indptr = np.zeros(frame.n_atoms + 1, dtype=np.int64)
+    Edges are sorted by atom: those of atom i are `indptr[i]` to `indptr[i + 1]`, first its own nearest.
+
+    indptr : (n_atoms + 1,) int64; neighbors : (n_edges,) int32; lengths : (n_edges,) float32
+    shifts : (n_edges, 3) int32, images of the neighbors
+    reverse : (n_edges,) int32, the same edge from the other end
+    mutual : (n_edges,) bool, whether each end is among the nearest of the other
+    """
+
+    indptr: NDArray[np.int64]
+    neighbors: NDArray[np.int32]
+    lengths: NDArray[np.float32]
+    shifts: NDArray[np.int32]
+    reverse: NDArray[np.int32]
+    mutual: NDArray[np.bool_]
+
+
+def symmetric_edges(nearest: NearestNeighbors) -> DirectedEdges:
+    """The edges of the nearest neighbors of all atoms, in both directions."""
+
+    def room(n: int) -> tuple[NDArray[Any], ...]:
+        neighbors, reverse = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
+        shifts, mutual = np.empty((n, 3), dtype=np.int32), np.empty(n, dtype=np.bool_)
+        return neighbors, np.empty(n, dtype=np.float32), shifts, reverse, mutual
+
+    indptr = np.zeros(len(nearest.neighbors) + 1, dtype=np.int64)
     _symmetrize(True, *nearest, indptr, *room(0))
     np.cumsum(indptr, out=indptr)
-    neighbors, lengths, shifts, reverse = edges = room(int(indptr[-1]))
+    edges = room(int(indptr[-1]))
     _symmetrize(False, *nearest, indptr, *edges)
-    return Graph(frame, inf, indptr, neighbors, lengths, nearest.neighbors.shape[1], shifts, reverse)
+    return DirectedEdges(indptr, *edges)
 
 
 @jit
@@ -149,7 +179,9 @@ def place_among(neighbors, shifts, i, row, m, other):
 
 
 @jit
-def _symmetrize(counting, nearest, lengths, shifts, indptr, neighbors, edge_length, edge_shift, reverse):
+def _symmetrize(
+    counting, nearest, lengths, shifts, indptr, neighbors, edge_length, edge_shift, reverse, mutual
+):
     """Count the edges of each atom into indptr[atom + 1], or write them down."""
     n_atoms, k = nearest.shape
     if counting:
@@ -167,6 +199,7 @@ def _symmetrize(counting, nearest, lengths, shifts, indptr, neighbors, edge_leng
             for axis in range(3):
                 edge_shift[e, axis] = shifts[i, m, axis]
             t = place_among(nearest, shifts, i, i, m, nearest[i, m])
+            mutual[e] = t >= 0
             if t >= 0:
                 reverse[e] = indptr[j] + t
                 continue
@@ -175,4 +208,4 @@ def _symmetrize(counting, nearest, lengths, shifts, indptr, neighbors, edge_leng
             neighbors[back], edge_length[back] = i, lengths[i, m]
             for axis in range(3):
                 edge_shift[back, axis] = -shifts[i, m, axis]
-            reverse[e], reverse[back] = back, e
+            reverse[e], reverse[back], mutual[back] = back, e, False

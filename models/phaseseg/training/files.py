@@ -1,10 +1,17 @@
-"""Paths of what a training writes."""
+"""Paths of what a training writes, and a cache of what it can make again."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from phaseseg.checkpoint import SUFFIX, CheckpointError
 
@@ -42,3 +49,41 @@ def cache_folder() -> Path:
     else:
         base, default = os.environ.get("XDG_CACHE_HOME"), Path.home() / ".cache"
     return (Path(base) if base else default) / "phaseseg"
+
+
+class ArrayCache:
+    """float32 arrays by what they depend on, one small .npy file each; the folder is safe to delete.
+
+    A file that cannot be read is made anew. Where nothing can be written, arrays are made every time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder: Path | None = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            self.folder = None
+
+    def array(
+        self, key: Any, make: Callable[[], NDArray[np.float32]], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        """The array of a key, which is plain values; made where there is none of this shape."""
+        from phaseseg.io import atomic_output
+
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        path = self.folder and self.folder / f"{name}.npy"
+        if path is None:
+            return make()
+        try:
+            found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+            if found.shape == shape and found.dtype == np.float32:
+                return found
+        except (OSError, ValueError, EOFError):
+            pass
+        made = make()
+        try:
+            with atomic_output(path) as temporary, temporary.open("wb") as file:
+                np.save(file, made, allow_pickle=False)
+        except OSError:
+            self.folder = None
+        return made

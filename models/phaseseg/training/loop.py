@@ -54,6 +54,20 @@ def batches_by_atoms(sizes: Sequence[int], batch_atoms: int, order: Iterable[int
     return [*batches, current] if current else batches
 
 
+def mean_scores(scores: Iterable[tuple[float, int, int]]) -> tuple[float, float]:
+    """Mean loss and fraction of errors over batches, each given by its mean loss, its errors and its items.
+
+    Without gradients, where the scores are computed one after the other.
+    """
+    import torch
+
+    total, wrong, items = 0.0, 0, 0
+    with torch.no_grad():
+        for loss, errors, n in scores:
+            total, wrong, items = total + n * loss, wrong + errors, items + n
+    return total / items, wrong / items
+
+
 @contextmanager
 def deterministic() -> Iterator[None]:
     """One thread, and PyTorch's generator as it was afterwards."""

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -163,6 +163,18 @@ def validation_runs(n_runs: int) -> list[int]:
 def validation_block(n_frames: int) -> slice:
     """The frames of a run that validate: its last fifth, at least one; none of a single frame."""
     return slice(n_frames - (max(1, round(VALIDATION_SHARE * n_frames)) if n_frames > 1 else 0), None)
+
+
+def split_by_time(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
+    """Each run without its `validation_block`, and these blocks; a run of a single frame has none."""
+    trained: list[Run] = []
+    held: list[Run] = []
+    for run in runs:
+        block = validation_block(len(run.frames))
+        for part, frames in ((trained, slice(block.start)), (held, block)):
+            if run.frames[frames] or part is trained:
+                part.append(replace(run, frames=run.frames[frames], labels=run.labels[frames]))
+    return trained, held
 
 
 def fold_of_runs(runs: Sequence[Run], folds: int, states: Mapping[Any, str]) -> NDArray[np.int64]:

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.families.liquid_glass.crops import Graphs
 from phaseseg.families.liquid_glass.structural_metrics import GraphCounts, graph_counts
 from phaseseg.fields import Bonds, Table
-from phaseseg.neighbors import NearestNeighbors
 
 METRICS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
 """The numbers of a graph of edges that are compared; see `metrics.GraphCounts`."""
@@ -185,14 +184,12 @@ def _two_maxima(density: NDArray[np.float64]) -> tuple[tuple[int, int], int, flo
 # Edges and their graphs ---------------------------------------------------------------------------
 
 
-def attention_bonds(
-    graphs: Graphs, near: NearestNeighbors, attention: NDArray[np.float32], is_b: NDArray[np.bool_]
-) -> Bonds:
+def attention_bonds(graphs: Graphs, attention: NDArray[np.float32], is_b: NDArray[np.bool_]) -> Bonds:
     """The edges of one graph, each once, with the mean attention of their two directions.
 
     Parameters
     ----------
-    graphs : of one configuration, from `near`
+    graphs : of one configuration
     attention : (n_edges,) of the directed edges
     is_b : (n,) bool
 
@@ -203,11 +200,7 @@ def attention_bonds(
         (float32, σ).
     """
     one, atoms, mean = _undirected(graphs, attention)
-    entry = graphs.edges.entry[one]
-    turned = entry < 0
-    entry = np.where(turned, -entry - 1, entry)
-    shifts = near.shifts.reshape(-1, 3)[entry]
-    shifts[turned] *= -1
+    shifts = graphs.edges.shifts[one]
     # Of an edge to an own image both directions are as good: the one whose first step is forward.
     own = np.flatnonzero(atoms[:, 0] == atoms[:, 1])
     if len(own):
@@ -215,7 +208,7 @@ def attention_bonds(
         first = np.take_along_axis(signs, np.argmax(signs != 0, axis=1)[:, None], axis=1)
         shifts[own] *= np.where(first < 0, -1, 1).astype(np.int32)
     bb = (is_b[atoms[:, 0]] & is_b[atoms[:, 1]]).astype(np.int8)
-    return Bonds(atoms, shifts, {"attention": mean, "bb": bb, "length": near.lengths.ravel()[entry]})
+    return Bonds(atoms, shifts, {"attention": mean, "bb": bb, "length": graphs.edges.lengths[one]})
 
 
 def _undirected(
@@ -224,9 +217,9 @@ def _undirected(
     """One direction of each edge, its particles, the lower one first, and the mean attention of both."""
     edges = graphs.edges
     # Edges are sorted by where they lead: of two directions the first leads to the lower particle.
-    one = np.flatnonzero(np.arange(len(edges.source)) < edges.reverse)
+    one = np.flatnonzero(np.arange(len(edges.neighbors)) < edges.reverse)
     to = np.repeat(np.arange(len(edges.indptr) - 1), np.diff(edges.indptr))
-    atoms = np.stack([to[one], edges.source[one].astype(np.int64)], axis=1)
+    atoms = np.stack([to[one], edges.neighbors[one].astype(np.int64)], axis=1)
     return one, atoms, np.float32(0.5) * (attention[one] + attention[edges.reverse[one]])
 
 

@@ -1,7 +1,7 @@
-"""Windows cut out of configurations, and the graphs of nearest neighbors that the network passes messages on.
+"""Crops of configurations, and the graphs of nearest neighbors that the network passes messages on.
 
-A window has open edges, whatever the cell it comes from. Many windows of mixed sizes make one batch: their
-particles and edges follow each other, and nothing is padded. No torch here.
+A crop, which the pages call a window, has open edges, whatever the cell it comes from. Many crops of mixed
+sizes make one batch: their particles and edges follow each other, and nothing is padded. No torch here.
 """
 
 from __future__ import annotations
@@ -13,45 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
-from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, GlassConfig
+from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
+from phaseseg.families.liquid_glass.settings import IMAGES, LENGTH_CENTERS, GlassConfig
 from phaseseg.frame import Frame
-from phaseseg.neighbors import NearestNeighbors, nearest_neighbors
+from phaseseg.neighbors import DirectedEdges, NearestNeighbors, nearest_neighbors, symmetric_edges
+from phaseseg.training.loop import batches_by_atoms
+from phaseseg.training.runs import Run
 
 _CENTERS = np.array(LENGTH_CENTERS)
-
-
-class Edges(NamedTuple):
-    """Directed edges between nearest neighbors, each with its reverse, sorted by the particle they lead to.
-
-    Those that lead to particle v are `indptr[v]` to `indptr[v + 1]`; edge e comes from `source[e]`.
-
-    indptr : (n + 1,) int64; source : (n_edges,) int32
-    reverse : (n_edges,) int32, the edge the other way round
-    length : (n_edges,) float32, σ
-    mutual : (n_edges,) bool, whether each end is among the nearest of the other
-    entry : (n_edges,) int64, where the edge was found, flat in the (n, k) nearest: it leads from the
-        neighbor at `entry` to the particle of that row; at -entry - 1 it stands the other way round
-    """
-
-    indptr: NDArray[np.int64]
-    source: NDArray[np.int32]
-    reverse: NDArray[np.int32]
-    length: NDArray[np.float32]
-    mutual: NDArray[np.bool_]
-    entry: NDArray[np.int64]
+_TRIES = 200  # to draw crops that hold enough particles
 
 
 class Graphs(NamedTuple):
     """What the network reads: one graph, or several one after the other.
 
-    edges : of all graphs
+    edges : of all graphs; edge e leads to the particle in whose row it stands, from `edges.neighbors[e]`
     starts : (n_graphs + 1,) int64, the first particle of each graph, and the number of particles
     nodes : (n, n_node_features) float32: is A, is B, coordinates where they are used
     inputs : (n_edges, n_node_features + n_edge_features) float32, what is known of each edge: the features of
         the particle it comes from, Gaussians of its length where they are used, whether it is mutual
     """
 
-    edges: Edges
+    edges: DirectedEdges
     starts: NDArray[np.int64]
     nodes: NDArray[np.float32]
     inputs: NDArray[np.float32]
@@ -92,8 +75,8 @@ class Cells(NamedTuple):
         return np.asarray(np.linalg.norm(self.vectors[:, : self.dimensions], axis=2))
 
 
-class Picks(NamedTuple):
-    """Which windows to cut: from which cell, with which lower corner and which edges.
+class CropSpec(NamedTuple):
+    """Which crops to cut: from which cell, with which lower corner and which edges.
 
     cell : (n,) int64; corner, share : (n, dimensions) float64, over the cell's vectors
     """
@@ -105,17 +88,17 @@ class Picks(NamedTuple):
     def __len__(self) -> int:
         return len(self.cell)
 
-    def take(self, which: Sequence[int] | NDArray[np.int64] | slice) -> Picks:
-        """Some of the windows."""
-        return Picks(self.cell[which], self.corner[which], self.share[which])
+    def take(self, which: Sequence[int] | NDArray[np.int64] | slice) -> CropSpec:
+        """Some of the crops."""
+        return CropSpec(self.cell[which], self.corner[which], self.share[which])
 
 
-class Windows(NamedTuple):
-    """Windows that were cut, one after the other.
+class Crops(NamedTuple):
+    """Crops, one after the other.
 
-    positions : (n, 3) float64, σ, from the lower corner of the window
+    positions : (n, 3) float64, σ, from the lower corner of the crop
     codes : (n,) int32, 0 for A and 1 for B; rows : (n,) int64, of the particles among those of all cells
-    starts : (n_windows + 1,) int64; vectors : (n_windows, 3, 3) float64, σ, edges of the windows as rows
+    starts : (n_crops + 1,) int64; vectors : (n_crops, 3, 3) float64, σ, edges of the crops as rows
     """
 
     positions: NDArray[np.float64]
@@ -125,31 +108,42 @@ class Windows(NamedTuple):
     vectors: NDArray[np.float64]
 
 
+class CropBatch(NamedTuple):
+    """Crops of a batch with their labels.
+
+    glass : (n,) bool; seed : of what is drawn within the batch, which is dropout and symmetries
+    """
+
+    spec: CropSpec
+    glass: NDArray[np.bool_]
+    seed: int
+
+
 # Kernels ------------------------------------------------------------------------------------------
 
 
 @jit
 def _cut(counting, fractions, begin, vectors, wrap, cell, corner, share, starts, rows, positions):
-    """Count the particles of each window into starts[window + 1], or write them down."""
+    """Count the particles of each crop into starts[crop + 1], or write them down."""
     dimensions = corner.shape[1]
     f = np.zeros(3)
-    for window in range(cell.size):
-        c = cell[window]
-        at = starts[window]
+    for crop in range(cell.size):
+        c = cell[crop]
+        at = starts[crop]
         n = 0
         for row in range(begin[c], begin[c + 1]):
             inside = True
             for axis in range(dimensions):
-                value = fractions[row, axis] - corner[window, axis]
+                value = fractions[row, axis] - corner[crop, axis]
                 if wrap[c, axis]:
                     value -= np.floor(value)
                     if value >= 1:  # of a tiny negative number
                         value = 0.0
-                # The end of a window that takes in the whole of an open axis belongs to it.
-                if value < 0 or value > share[window, axis]:
+                # The end of a crop that takes in the whole of an open axis belongs to it.
+                if value < 0 or value > share[crop, axis]:
                     inside = False
                     break
-                if value == share[window, axis] and (wrap[c, axis] or value < 1):
+                if value == share[crop, axis] and (wrap[c, axis] or value < 1):
                     inside = False
                     break
                 f[axis] = value
@@ -164,7 +158,7 @@ def _cut(counting, fractions, begin, vectors, wrap, cell, corner, share, starts,
                     positions[at + n, k] = x
             n += 1
         if counting:
-            starts[window + 1] = n
+            starts[crop + 1] = n
 
 
 @jit
@@ -208,54 +202,6 @@ def _nearest(positions, starts, k, neighbors, lengths):
 
 
 @jit
-def _is_back(neighbors, shifts, i, a, b):
-    """Whether entry b of the neighbor that is entry a of i leads back to i."""
-    j = neighbors[i, a]
-    if neighbors[j, b] != i:
-        return False
-    same = True
-    for axis in range(shifts.shape[2]):
-        same &= shifts[j, b, axis] == -shifts[i, a, axis]
-    return same
-
-
-@jit
-def _link(neighbors, shifts, back, indptr):
-    """Fill `back`, the entry of the neighbor that leads back or -1, and `indptr`."""
-    n, k = neighbors.shape
-    for i in range(n):
-        indptr[i + 1] += k
-        for a in range(k):
-            back[i, a] = -1
-            for b in range(k):
-                if _is_back(neighbors, shifts, i, a, b):
-                    back[i, a] = b
-            if back[i, a] < 0:
-                indptr[neighbors[i, a] + 1] += 1
-    for i in range(n):
-        indptr[i + 1] += indptr[i]
-
-
-@jit
-def _fill(neighbors, lengths, back, indptr, source, reverse, length, mutual, entry):
-    """Edges that lead to i: first from its own nearest, then from those that have i among theirs."""
-    n, k = neighbors.shape
-    fill = indptr[:-1] + k
-    for i in range(n):
-        for a in range(k):
-            e, j = indptr[i] + a, neighbors[i, a]
-            source[e], length[e], entry[e] = j, lengths[i, a], i * k + a
-            if back[i, a] >= 0:
-                reverse[e], mutual[e] = indptr[j] + back[i, a], True
-                continue
-            other = fill[j]
-            fill[j] += 1
-            source[other], length[other], entry[other] = i, lengths[i, a], -(i * k + a) - 1
-            mutual[e] = mutual[other] = False
-            reverse[e], reverse[other] = other, e
-
-
-@jit
 def _write_inputs(nodes, source, length, mutual, centers, inputs):
     """Fill the rows of `inputs`; no centers, no Gaussians."""
     width = nodes.shape[1]
@@ -276,38 +222,12 @@ def _write_inputs(nodes, source, length, mutual, centers, inputs):
 # Graphs -------------------------------------------------------------------------------------------
 
 
-def directed_edges(
-    neighbors: NDArray[np.int32],
-    lengths: NDArray[np.float32],
-    shifts: NDArray[np.int32] | None = None,
-) -> Edges:
-    """The symmetrized graph of nearest neighbors: two are joined if one is among the nearest of the other.
-
-    Parameters
-    ----------
-    neighbors : (n, k) int32; lengths : (n, k) float32, σ
-    shifts : (n, k, 3) int32, images of the neighbors, as `nearest_neighbors` gives them; left out
-        where there is one image of each
-    """
-    n, k = neighbors.shape
-    images = np.zeros((n, k, 0), dtype=np.int32) if shifts is None else shifts
-    back = np.empty((n, k), dtype=np.int32)
-    indptr = np.zeros(n + 1, dtype=np.int64)
-    _link(neighbors, images, back, indptr)
-    n_edges = int(indptr[-1])
-    source, reverse = np.empty(n_edges, dtype=np.int32), np.empty(n_edges, dtype=np.int32)
-    length, mutual = np.empty(n_edges, dtype=np.float32), np.empty(n_edges, dtype=np.bool_)
-    entry = np.empty(n_edges, dtype=np.int64)
-    _fill(neighbors, lengths, back, indptr, source, reverse, length, mutual, entry)
-    return Edges(indptr, source, reverse, length, mutual, entry)
-
-
 def node_features(
     codes: NDArray[np.int32], config: GlassConfig, coordinates: NDArray[np.float64] | None = None
 ) -> NDArray[np.float32]:
     """(n, n_node_features) of particles of kinds 0 and 1.
 
-    coordinates : (n, dimensions), in the window or cell over its edges, where the network uses them
+    coordinates : (n, dimensions), in the crop or cell over its edges, where the network uses them
     """
     nodes = np.zeros((len(codes), config.n_node_features), dtype=np.float32)
     nodes[np.arange(len(codes)), codes] = 1
@@ -316,15 +236,15 @@ def node_features(
     return nodes
 
 
-def edge_inputs(nodes: NDArray[np.float32], edges: Edges, config: GlassConfig) -> NDArray[np.float32]:
+def edge_inputs(nodes: NDArray[np.float32], edges: DirectedEdges, config: GlassConfig) -> NDArray[np.float32]:
     """(n_edges, n_node_features + n_edge_features): what the network knows of each edge at the start.
 
     The Gaussians are exp(-(r - c)^2 / 2 w^2), c from `LENGTH_CENTERS` and w their spacing; lengths beyond the
     first and the last center are taken for these.
     """
     centers = _CENTERS if config.features == "distances" else _CENTERS[:0]
-    inputs = np.empty((len(edges.source), nodes.shape[1] + len(centers) + 1), dtype=np.float32)
-    _write_inputs(nodes, edges.source, edges.length, edges.mutual, centers, inputs)
+    inputs = np.empty((len(edges.neighbors), nodes.shape[1] + len(centers) + 1), dtype=np.float32)
+    _write_inputs(nodes, edges.neighbors, edges.lengths, edges.mutual, centers, inputs)
     return inputs
 
 
@@ -332,12 +252,10 @@ def graph_of(
     frame: Frame,
     config: GlassConfig,
     codes: NDArray[np.int32] | None = None,
-    near: NearestNeighbors | None = None,
 ) -> Graphs:
     """The graph of a whole configuration, periodic where the frame is.
 
     codes : (n_atoms,) 0 for A and 1 for B; by the names of the species if left out
-    near : the k nearest neighbors of the frame in its dimensions, where they are at hand
 
     Raises
     ------
@@ -345,42 +263,41 @@ def graph_of(
         For species that the network does not know, and for too few particles.
     """
     codes = config.codes_of(frame) if codes is None else codes
-    if near is None:
-        near = nearest_neighbors(frame, config.k, dimensions=config.dimensions)
-    edges = directed_edges(near.neighbors, near.lengths, near.shifts)
+    edges = symmetric_edges(nearest_neighbors(frame, config.k, dimensions=config.dimensions))
     cells = cells_of([frame], [codes], config.dimensions)
     nodes = node_features(codes, config, cells.fractions[:, : config.dimensions])
     return Graphs(edges, np.array([0, frame.n_atoms]), nodes, edge_inputs(nodes, edges, config))
 
 
-def window_graphs(windows: Windows, config: GlassConfig) -> Graphs:
-    """The graphs of windows, each with open boundaries.
+def crop_graphs(crops: Crops, config: GlassConfig) -> Graphs:
+    """The graphs of crops, each with open boundaries.
 
     Raises
     ------
     ValueError
-        If a window holds no more than k particles.
+        If a crop holds no more than k particles.
     """
-    least = int(np.diff(windows.starts).min(initial=config.k + 1))
+    least = int(np.diff(crops.starts).min(initial=config.k + 1))
     if least <= config.k:
         raise ValueError(
             f"a window holds {least} particles, so there are no {config.k} neighbors for each; choose larger "
             "windows or a smaller k."
         )
-    n = len(windows.positions)
+    n = len(crops.positions)
     neighbors = np.empty((n, config.k), dtype=np.int32)
     lengths = np.empty((n, config.k), dtype=np.float32)
-    _nearest(windows.positions, windows.starts, config.k, neighbors, lengths)
-    edges = directed_edges(neighbors, lengths)
+    _nearest(crops.positions, crops.starts, config.k, neighbors, lengths)
+    shifts = np.zeros((n, config.k, 3), dtype=np.int32)
+    edges = symmetric_edges(NearestNeighbors(neighbors, lengths, shifts))
     coordinates = None
     if config.features == "coordinates":
-        inverse = np.repeat(np.linalg.inv(windows.vectors), np.diff(windows.starts), axis=0)
-        coordinates = np.einsum("nk,nkc->nc", windows.positions, inverse)[:, : config.dimensions]
-    nodes = node_features(windows.codes, config, coordinates)
-    return Graphs(edges, windows.starts, nodes, edge_inputs(nodes, edges, config))
+        inverse = np.repeat(np.linalg.inv(crops.vectors), np.diff(crops.starts), axis=0)
+        coordinates = np.einsum("nk,nkc->nc", crops.positions, inverse)[:, : config.dimensions]
+    nodes = node_features(crops.codes, config, coordinates)
+    return Graphs(edges, crops.starts, nodes, edge_inputs(nodes, edges, config))
 
 
-# Windows ------------------------------------------------------------------------------------------
+# Crops --------------------------------------------------------------------------------------------
 
 
 def cells_of(frames: Sequence[Frame], codes: Sequence[NDArray[np.int32]], dimensions: int) -> Cells:
@@ -412,27 +329,55 @@ def cells_of(frames: Sequence[Frame], codes: Sequence[NDArray[np.int32]], dimens
     )  # fmt: skip
 
 
-def draw_windows(
+def draw_crops(
     cells: Cells,
     which: NDArray[np.int64],
     rng: np.random.Generator,
     *,
     share: tuple[float, float] | None = None,
     edge: float | tuple[float, float] | None = None,
-) -> Picks:
-    """One window at random from each of the cells `which`, one after the other.
+    least: int = 0,
+) -> CropSpec:
+    """One crop at random from each of the cells `which`, one after the other.
 
     Corners are drawn independently along each axis: anywhere where the cell is periodic, and such that the
-    window lies inside where it is open.
+    crop lies inside where it is open.
 
-    share : edges over the cell's, drawn uniformly from so much to so much; the same along all axes
+    Parameters
+    ----------
+    share : edges over the cell's, drawn uniformly between two numbers; the same along all axes
     edge : σ; of two lengths, each edge is drawn uniformly between them and no longer than the cell's
+    least : number of particles that a crop must hold; others are drawn again
 
     Raises
     ------
     ValueError
-        If one length is asked for that is longer than a cell.
+        If one length is asked for that is longer than a cell, or if crops rarely hold enough particles.
     """
+    spec = _drawn(cells, np.asarray(which, dtype=np.int64), rng, share, edge)
+    few = np.flatnonzero(count_particles(cells, spec) < least) if least else np.zeros(0, dtype=np.int64)
+    for _ in range(_TRIES):
+        if not len(few):
+            return spec
+        again = _drawn(cells, spec.cell[few], rng, share, edge)
+        for values, new in zip(spec, again, strict=True):
+            values[few] = new
+        few = few[count_particles(cells, again) < least]
+    size = ""
+    if edge is not None:
+        size = f" of {' to '.join(f'{length:g}' for length in np.ravel(edge))} σ"
+    raise ValueError(
+        f"windows{size} rarely hold {least} particles; choose larger windows or fewer neighbors."
+    )
+
+
+def _drawn(
+    cells: Cells,
+    which: NDArray[np.int64],
+    rng: np.random.Generator,
+    share: tuple[float, float] | None,
+    edge: float | tuple[float, float] | None,
+) -> CropSpec:
     n, dimensions = len(which), cells.dimensions
     if isinstance(edge, tuple):
         shares = np.minimum(rng.uniform(*edge, n)[:, None] / cells.lengths[which], 1.0)
@@ -448,27 +393,107 @@ def draw_windows(
         shares = np.repeat(rng.uniform(low, high, n)[:, None], dimensions, axis=1)
     corner = rng.random((n, dimensions))
     corner = np.where(cells.wrap[which][:, :dimensions], corner, corner * (1 - shares))
-    return Picks(np.asarray(which, dtype=np.int64), corner, shares)
+    return CropSpec(which.copy(), corner, shares)
 
 
-def count_particles(cells: Cells, picks: Picks) -> NDArray[np.int64]:
-    """(n_windows,) how many particles each window holds."""
-    starts = np.zeros(len(picks) + 1, dtype=np.int64)
-    _cut(True, *_arguments(cells, picks), starts, np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
+def count_particles(cells: Cells, spec: CropSpec) -> NDArray[np.int64]:
+    """(n_crops,) number of particles in each crop."""
+    starts = np.zeros(len(spec) + 1, dtype=np.int64)
+    _cut(True, *_arguments(cells, spec), starts, np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
     return starts[1:]
 
 
-def _arguments(cells: Cells, picks: Picks) -> tuple[NDArray[Any], ...]:
-    return (
-        cells.fractions, cells.starts, cells.vectors, cells.wrap, picks.cell, picks.corner, picks.share,
-    )  # fmt: skip
+def _arguments(cells: Cells, spec: CropSpec) -> tuple[NDArray[Any], ...]:
+    return (cells.fractions, cells.starts, cells.vectors, cells.wrap, spec.cell, spec.corner, spec.share)
 
 
-def cut_windows(cells: Cells, picks: Picks) -> Windows:
-    """The particles of each window, in the order in which they stand in their cell."""
-    starts = np.concatenate([[0], np.cumsum(count_particles(cells, picks))])
+def cut_crops(cells: Cells, spec: CropSpec) -> Crops:
+    """The particles of each crop, in the order in which they stand in their cell."""
+    starts = np.concatenate([[0], np.cumsum(count_particles(cells, spec))])
     rows, positions = np.empty(starts[-1], dtype=np.int64), np.empty((starts[-1], 3))
-    _cut(False, *_arguments(cells, picks), starts, rows, positions)
-    shares = np.ones((len(picks), 3))
-    shares[:, : cells.dimensions] = picks.share
-    return Windows(positions, cells.codes[rows], rows, starts, cells.vectors[picks.cell] * shares[:, :, None])
+    _cut(False, *_arguments(cells, spec), starts, rows, positions)
+    shares = np.ones((len(spec), 3))
+    shares[:, : cells.dimensions] = spec.share
+    return Crops(positions, cells.codes[rows], rows, starts, cells.vectors[spec.cell] * shares[:, :, None])
+
+
+# Data ---------------------------------------------------------------------------------------------
+
+
+def number_density(frame: Frame, dimensions: int) -> float:
+    """Particles per σ^2 or σ^3."""
+    area = float(np.linalg.norm(np.cross(frame.cell[0], frame.cell[1])))
+    return frame.n_atoms / (area if dimensions == 2 else frame.volume)
+
+
+class CropDataset:
+    """Labeled configurations from which crops are drawn, to train networks and to validate them.
+
+    config : of the networks; runs : all of them, with whether a frame is glass as its label
+    frames : of all runs; glass : (n_frames,) bool; run : (n_frames,) the run of each
+    """
+
+    def __init__(self, config: GlassConfig, runs: Sequence[Run]) -> None:
+        self.config, self.runs = config, list(runs)
+        self.frames = [frame for run in runs for frame in run.frames]
+        self.glass = np.array([label for run in runs for label in run.labels], dtype=bool)
+        self.run = np.repeat(np.arange(len(self.runs)), [len(run.frames) for run in runs])
+        codes = [config.codes_of(frame) for frame in self.frames]
+        self.cells = cells_of(self.frames, codes, config.dimensions)
+        self.planes: list[Plane] = []
+        if config.architecture == "cnn":
+            self.planes = [Plane.of(frame, code) for frame, code in zip(self.frames, codes, strict=True)]
+
+    def of(self, runs: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Configurations of some runs (n_runs,): those of glass and those of liquid."""
+        chosen = runs[self.run]
+        return np.flatnonzero(chosen & self.glass), np.flatnonzero(chosen & ~self.glass)
+
+    def draw(self, which: NDArray[np.int64], rng: np.random.Generator, batch_atoms: int) -> list[CropBatch]:
+        """A crop of each of the configurations `which`, in batches."""
+        if self.planes:
+            spec = draw_crops(self.cells, which, rng, edge=self.config.image_edge)
+        else:
+            spec = draw_crops(self.cells, which, rng, edge=self.config.window, least=self.config.k + 1)
+        sizes = count_particles(self.cells, spec)
+        seeds = rng.integers(0, 2**31, len(which))
+        if self.planes and len(sizes):
+            batch_atoms = max(batch_atoms, IMAGES * int(sizes.mean()))
+        return [
+            CropBatch(spec.take(group), self.glass[which[group]], int(seeds[group[0]]))
+            for group in batches_by_atoms(sizes.tolist(), batch_atoms, range(len(which)))
+        ]
+
+    def epoch(
+        self, runs: NDArray[np.bool_], crops: int, batch_atoms: int, rng: np.random.Generator
+    ) -> list[CropBatch]:
+        """Crops to learn from, of some runs: half of glass, in random order."""
+        glass, liquid = self.of(runs)
+        parts = rng.choice(glass, crops // 2), rng.choice(liquid, crops - crops // 2)
+        return self.draw(rng.permutation(np.concatenate(parts)), rng, batch_atoms)
+
+    def held(
+        self, runs: NDArray[np.bool_], crops: int, batch_atoms: int, seed: tuple[int, ...]
+    ) -> list[CropBatch]:
+        """Crops to validate with, of some runs: half of glass, and equally many of each configuration."""
+        glass, liquid = self.of(runs)
+        which = np.concatenate([np.resize(glass, crops // 2), np.resize(liquid, crops - crops // 2)])
+        return self.draw(which, np.random.default_rng(seed), batch_atoms)
+
+    def graphs(self, batch: CropBatch) -> Graphs:
+        """The graphs of a batch."""
+        return crop_graphs(cut_crops(self.cells, batch.spec), self.config)
+
+    def images(self, batch: CropBatch, *, turn: bool) -> NDArray[np.float32]:
+        """(n, 3, size, size) images of a batch; turned or mirrored at random if asked for."""
+        style = Style.of_config(self.config)
+        images = np.concatenate(
+            [
+                draw(self.planes[cell], self.planes[cell].place(corner)[None], self.config.image_size, style)
+                for cell, corner in zip(batch.spec.cell, batch.spec.corner, strict=True)
+            ]
+        )
+        if not turn:
+            return images
+        rng = np.random.default_rng(batch.seed)
+        return turned(images, rng.integers(0, N_SYMMETRIES, len(images)))

@@ -6,9 +6,11 @@ We split by run, because configurations of one run stay correlated across temper
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,22 +20,20 @@ from torch.nn import functional
 
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.liquid_glass.crops import (
-    Picks,
+    CropBatch,
+    CropDataset,
     cells_of,
-    count_particles,
-    cut_windows,
-    draw_windows,
     graph_of,
-    window_graphs,
+    number_density,
 )
-from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
 from phaseseg.families.liquid_glass.network import GlassNetwork, ImageNetwork, glass_loss
 from phaseseg.families.liquid_glass.settings import (
     FOLDS,
     HELD_WINDOWS,
     IMAGE_RECIPE,
-    IMAGES,
     RECIPE,
+    SEARCH_EPOCHS,
+    SEARCH_SPACE,
     TRAINING,
     WINDOWS,
     GlassConfig,
@@ -44,8 +44,10 @@ from phaseseg.metrics import fit_temperature, reliability, roc_curve
 from phaseseg.nn.ensemble import loaded
 from phaseseg.nn.model import member_weights
 from phaseseg.specs import Progress
+from phaseseg.training import search as searching
 from phaseseg.training.card import training_card, value_range
-from phaseseg.training.loop import Task, batches_by_atoms, deterministic, train_members
+from phaseseg.training.curves import Member
+from phaseseg.training.loop import Task, deterministic, mean_scores, train_members
 from phaseseg.training.output import TrainingOutput
 from phaseseg.training.runs import (
     Run,
@@ -55,11 +57,10 @@ from phaseseg.training.runs import (
     read_runs,
     refuse_copies,
 )
+from phaseseg.training.search import NestedSearch, SearchResult
 from phaseseg.training.settings import Settings
 
 STATES = {True: "glass", False: "liquid"}
-
-_TRIES = 100  # to find windows that hold enough particles
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -122,179 +123,74 @@ def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Run])
     return network
 
 
-# ------------------------------------------------------------------------------------------ views
+# ------------------------------------------------------------------------------------------ crops
+
+Answers = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""Logits of glass of some items, and whether they are glass."""
 
 
-class Drawn(NamedTuple):
-    """Windows of a batch.
-
-    glass : (n,) bool; seed : of what is drawn within the batch, which is dropout and symmetries
-    """
-
-    picks: Picks
-    glass: NDArray[np.bool_]
-    seed: int
+def _build(config: GlassConfig) -> nn.Module:
+    return ImageNetwork(config) if config.architecture == "cnn" else GlassNetwork(config)
 
 
-class _Graphs:
-    """Configurations seen by the network on graphs."""
-
-    def __init__(self, config: GlassConfig, frames: Sequence[Frame]) -> None:
-        self.config = config
-        self.cells = cells_of(frames, [config.codes_of(frame) for frame in frames], config.dimensions)
-
-    def build(self) -> nn.Module:
-        return GlassNetwork(self.config)
-
-    def draw(self, which: NDArray[np.int64], rng: np.random.Generator) -> tuple[Picks, NDArray[np.int64]]:
-        """Windows of the configurations `which`, and how many particles each holds, always more than k."""
-        picks = draw_windows(self.cells, which, rng, edge=self.config.window)
-        sizes = count_particles(self.cells, picks)
-        for _ in range(_TRIES):
-            few = np.flatnonzero(sizes <= self.config.k)
-            if not len(few):
-                return picks, sizes
-            again = draw_windows(self.cells, which[few], rng, edge=self.config.window)
-            for values, new in zip(picks, again, strict=True):
-                values[few] = new
-            sizes[few] = count_particles(self.cells, again)
-        raise ValueError(
-            f"windows of {self.config.window[0]:g} to {self.config.window[1]:g} σ hold too few particles to "
-            f"find {self.config.k} neighbors of each; choose larger windows or a smaller k."
-        )
-
-    def loss(self, network: nn.Module, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        graphs = window_graphs(cut_windows(self.cells, drawn.picks), self.config)
-        answer = network(graphs)
-        return glass_loss(answer, drawn.glass, graphs.starts), answer.graphs
-
-
-class _Images:
-    """Configurations seen by the network on images."""
-
-    def __init__(self, config: GlassConfig, frames: Sequence[Frame]) -> None:
-        self.config = config
-        codes = [config.codes_of(frame) for frame in frames]
-        self.cells = cells_of(frames, codes, config.dimensions)
-        self.planes = [Plane.of(frame, code) for frame, code in zip(frames, codes, strict=True)]
-        self.style = Style.of_config(config)
-
-    def build(self) -> nn.Module:
-        return ImageNetwork(self.config)
-
-    def draw(self, which: NDArray[np.int64], rng: np.random.Generator) -> tuple[Picks, NDArray[np.int64]]:
-        """Windows of the configurations `which`, and how many particles each holds."""
-        picks = draw_windows(self.cells, which, rng, edge=self.config.image_edge)
-        return picks, count_particles(self.cells, picks)
-
-    def loss(self, network: nn.Module, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        images = np.concatenate(
-            [
-                draw(self.planes[cell], self._corner(cell, corner)[None], self.config.image_size, self.style)
-                for cell, corner in zip(drawn.picks.cell, drawn.picks.corner, strict=True)
-            ]
-        )
-        if network.training:
-            rng = np.random.default_rng(drawn.seed)
-            images = turned(images, rng.integers(0, N_SYMMETRIES, len(images)))
-        logits = network(torch.from_numpy(images))
-        label = torch.from_numpy(drawn.glass).to(logits.dtype)
+def _score(network: nn.Module, data: CropDataset, batch: CropBatch) -> tuple[Tensor, Tensor]:
+    """Mean loss of a batch, and the logits of its crops."""
+    if data.planes:
+        logits = network(torch.from_numpy(data.images(batch, turn=network.training)))
+        label = torch.from_numpy(batch.glass).to(logits.dtype)
         return functional.binary_cross_entropy_with_logits(logits, label), logits
-
-    def _corner(self, cell: int, corner: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(2,) σ, in the plane: corners are counted from where the particles begin along an open axis."""
-        plane = self.planes[cell]
-        fractions = plane.positions @ np.linalg.inv(plane.cell)
-        low, span = fractions.min(axis=0), np.ptp(fractions, axis=0)
-        start = np.where(plane.pbc, corner, low + corner * span)
-        return np.asarray(start @ plane.cell)
+    graphs = data.graphs(batch)
+    answer = network(graphs)
+    return glass_loss(answer, batch.glass, graphs.starts), answer.graphs
 
 
-class Problem:
-    """Labeled configurations as one network sees them: what to learn from, and what to check against.
+def validate(network: nn.Module, data: CropDataset, held: Sequence[CropBatch]) -> tuple[float, float]:
+    """Mean loss, and the fraction of crops that are classified wrongly."""
 
-    runs : all of them; config : of the network
-    """
+    def scores() -> Iterator[tuple[float, int, int]]:
+        for batch in held:
+            loss, logits = _score(network, data, batch)
+            yield loss.item(), int(((logits > 0).numpy() != batch.glass).sum()), len(batch.glass)
 
-    def __init__(self, config: GlassConfig, runs: Sequence[Run]) -> None:
-        self.config, self.runs = config, list(runs)
-        self.frames = [frame for run in runs for frame in run.frames]
-        self.glass = np.array([label for run in runs for label in run.labels], dtype=bool)
-        self.run = np.repeat(np.arange(len(self.runs)), [len(run.frames) for run in runs])
-        self.views = (_Images if config.architecture == "cnn" else _Graphs)(config, self.frames)
+    return mean_scores(scores())
 
-    def drawn(self, which: NDArray[np.int64], rng: np.random.Generator, batch_atoms: int) -> list[Drawn]:
-        """A window of each of the configurations `which`, in batches."""
-        picks, sizes = self.views.draw(which, rng)
-        seeds = rng.integers(0, 2**31, len(which))
-        if self.config.architecture == "cnn" and len(sizes):
-            batch_atoms = max(batch_atoms, IMAGES * int(sizes.mean()))
-        return [
-            Drawn(picks.take(group), self.glass[which[group]], int(seeds[group[0]]))
-            for group in batches_by_atoms(sizes.tolist(), batch_atoms, range(len(which)))
-        ]
 
-    def held(
-        self, runs: NDArray[np.bool_], windows: int, batch_atoms: int, seed: tuple[int, ...]
-    ) -> list[Drawn]:
-        """Windows to check against, of some runs: half of glass, and equally many of each configuration."""
-        glass, liquid = self._of(runs)
-        which = np.concatenate([np.resize(glass, windows // 2), np.resize(liquid, windows - windows // 2)])
-        return self.drawn(which, np.random.default_rng(seed), batch_atoms)
+def crop_task(
+    data: CropDataset, runs: NDArray[np.bool_], held: Sequence[CropBatch], crops: int, batch_atoms: int
+) -> Task[CropBatch]:
+    """The training task for some runs; half of the crops of an epoch are from glasses."""
 
-    def task(
-        self, runs: NDArray[np.bool_], held: Sequence[Drawn], windows: int, batch_atoms: int
-    ) -> Task[Drawn]:
-        """The training task for some runs; half of the windows of an epoch are from glasses."""
-        glass, liquid = self._of(runs)
+    def loss(network: nn.Module, batch: CropBatch) -> Tensor:
+        torch.manual_seed(batch.seed)  # what dropout leaves out, also after an interruption
+        return _score(network, data, batch)[0]
 
-        def batches(rng: np.random.Generator) -> list[Drawn]:
-            parts = rng.choice(glass, windows // 2), rng.choice(liquid, windows - windows // 2)
-            return self.drawn(rng.permutation(np.concatenate(parts)), rng, batch_atoms)
+    return Task(
+        build=lambda: _build(data.config),
+        batches=lambda rng: data.epoch(runs, crops, batch_atoms, rng),
+        loss=loss,
+        validate=lambda network: validate(network, data, held),
+    )
 
-        def loss(network: nn.Module, drawn: Drawn) -> Tensor:
-            torch.manual_seed(drawn.seed)  # what dropout leaves out, also after an interruption
-            return self.views.loss(network, drawn)[0]
 
-        return Task(self.views.build, batches, loss, lambda network: self._validate(network, held))
+def crop_logits(
+    weights: Mapping[str, NDArray[np.float32]], data: CropDataset, held: Sequence[CropBatch]
+) -> Answers:
+    """What a network says about crops."""
+    network = loaded(_build(data.config), weights)
+    with torch.no_grad():
+        found = [_score(network, data, batch)[1].numpy() for batch in held]
+    return np.concatenate(found).astype(np.float64), np.concatenate([batch.glass for batch in held])
 
-    def _of(self, runs: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Configurations of some runs, of glass and of liquid."""
-        chosen = runs[self.run]
-        return np.flatnonzero(chosen & self.glass), np.flatnonzero(chosen & ~self.glass)
 
-    def _validate(self, network: nn.Module, held: Sequence[Drawn]) -> tuple[float, float]:
-        """Mean loss, and the fraction of misclassified windows."""
-        total = wrong = 0.0
-        with torch.no_grad():
-            for drawn in held:
-                loss, logits = self.views.loss(network, drawn)
-                total += len(drawn.glass) * loss.item()
-                wrong += int(((logits > 0).numpy() != drawn.glass).sum())
-        windows = sum(len(drawn.glass) for drawn in held)
-        return total / windows, wrong / windows
-
-    def logits(
-        self, weights: Mapping[str, NDArray[np.float32]], held: Sequence[Drawn]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Logits of glass of some windows, and whether they are glass."""
-        network = self._network(weights)
-        with torch.no_grad():
-            found = [self.views.loss(network, drawn)[1].numpy() for drawn in held]
-        return np.concatenate(found).astype(np.float64), np.concatenate([drawn.glass for drawn in held])
-
-    def cell_logits(
-        self, weights: Mapping[str, NDArray[np.float32]], runs: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Logits of glass of whole configurations of some runs, by a network on graphs, and what they are."""
-        network = self._network(weights)
-        chosen = np.flatnonzero(runs[self.run])
-        with torch.no_grad():
-            found = [network(graph_of(self.frames[k], self.config)).graphs.item() for k in chosen]
-        return np.array(found), self.glass[chosen]
-
-    def _network(self, weights: Mapping[str, NDArray[np.float32]]) -> nn.Module:
-        return loaded(self.views.build(), weights)
+def cell_logits(
+    weights: Mapping[str, NDArray[np.float32]], data: CropDataset, runs: NDArray[np.bool_]
+) -> Answers:
+    """What a network on graphs says about the whole configurations of some runs."""
+    network = loaded(_build(data.config), weights)
+    chosen = np.flatnonzero(runs[data.run])
+    with torch.no_grad():
+        found = [network(graph_of(data.frames[k], data.config)).graphs.item() for k in chosen]
+    return np.array(found), data.glass[chosen]
 
 
 # -------------------------------------------------------------------------------------------- fit
@@ -396,31 +292,32 @@ def fit_liquid_glass(
             )
         fold = np.array([-1] * len(runs) + [0] * len(given))
         split = f"by run: {len(given)} of {len(runs) + len(given)} runs given for validation"
-    problem = Problem(config, [*runs, *given])
+    crops = CropDataset(config, [*runs, *given])
     held_runs = [fold == (0 if given else member) for member in range(folds)]
     held = [
-        problem.held(which, held_windows, batch_atoms, (seed, 1 << 20, 0 if given else member))
+        crops.held(which, held_windows, batch_atoms, (seed, 1 << 20, 0 if given else member))
         for member, which in enumerate(held_runs)
     ]
     tasks = [
-        problem.task(~which, own, windows, batch_atoms) for which, own in zip(held_runs, held, strict=True)
+        crop_task(crops, ~which, own, windows, batch_atoms)
+        for which, own in zip(held_runs, held, strict=True)
     ]
     described = {
         **asdict(settings), "network": config.to_dict(), "windows": windows, "held_windows": held_windows,
-        "data": joint_digest(run.digest for run in problem.runs),
+        "data": joint_digest(run.digest for run in crops.runs),
         "folds": fold.tolist(),
     }  # fmt: skip
     members = train_members(tasks, settings, state=files.state(described), progress=note)
 
     with deterministic():
-        scores = [problem.logits(m.weights, own) for m, own in zip(members, held, strict=True)]
+        scores = [crop_logits(m.weights, crops, own) for m, own in zip(members, held, strict=True)]
         whole = []
         if config.architecture == "dmpnn":
-            whole = [problem.cell_logits(m.weights, own) for m, own in zip(members, held_runs, strict=True)]
+            whole = [cell_logits(m.weights, crops, own) for m, own in zip(members, held_runs, strict=True)]
     scaling = _temperature_scaling(scores)
-    frames = [frame for k, frame in enumerate(problem.frames) if fold[problem.run[k]] != 0 or not given]
+    frames = [frame for k, frame in enumerate(crops.frames) if fold[crops.run[k]] != 0 or not given]
     ranges = {
-        "number_density": value_range([_number_density(frame, config.dimensions) for frame in frames]),
+        "number_density": value_range([number_density(frame, config.dimensions) for frame in frames]),
         "b_fraction": value_range([config.codes_of(frame).mean() for frame in frames]),
     }
     n_particles = sum(frame.n_atoms for frame in frames)
@@ -433,7 +330,7 @@ def fit_liquid_glass(
             "particles": n_particles,
             "species": list(config.species),
             "dimensions": config.dimensions,
-            "files": _file_table(problem.runs, fold, bool(given)),
+            "files": _file_table(crops.runs, fold, bool(given)),
         },
         "labels": (
             {"glass_below": glass_below, "liquid_above": liquid_above} if glass_below is not None else {}
@@ -458,7 +355,7 @@ def fit_liquid_glass(
     return files.finish(checkpoint, members, "windows on the wrong side (%)")
 
 
-def _temperature_scaling(scores: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]]) -> float:
+def _temperature_scaling(scores: Sequence[Answers]) -> float:
     """Of the validation windows of all members; 1 where the sign is always right, and any sharpening fits."""
     logit, glass = (np.concatenate(part) for part in zip(*scores, strict=True))
     return 1.0 if ((logit > 0) == glass).all() else fit_temperature(logit, glass)
@@ -470,8 +367,8 @@ def _numbers(logit: NDArray[np.float64], glass: NDArray[np.bool_]) -> tuple[floa
 
 
 def _validation_numbers(
-    scores: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]],
-    whole: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]],
+    scores: Sequence[Answers],
+    whole: Sequence[Answers],
     scaling: float,
 ) -> dict[str, Any]:
     """Over the members: means and standard deviations of what each reaches on its validation runs."""
@@ -494,8 +391,8 @@ def _validation_numbers(
 
 
 def _columns(
-    scores: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]],
-    whole: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]],
+    scores: Sequence[Answers],
+    whole: Sequence[Answers],
 ) -> dict[str, list[float]]:
     """More columns of the table of members."""
     more = {"auc": [_numbers(*one)[0] for one in scores]}
@@ -515,12 +412,6 @@ def _file_table(runs: Sequence[Run], fold: NDArray[np.int64], given: bool) -> di
     return {"columns": ["file", "use", *STATES.values(), "content"], "rows": rows}
 
 
-def _number_density(frame: Frame, dimensions: int) -> float:
-    """Particles per σ^2 or σ^3."""
-    area = float(np.linalg.norm(np.cross(frame.cell[0], frame.cell[1])))
-    return frame.n_atoms / (area if dimensions == 2 else frame.volume)
-
-
 def _summary(config: GlassConfig, runs: Sequence[Run]) -> str:
     kind = {
         "cnn": "Convolutional network on images",
@@ -531,3 +422,153 @@ def _summary(config: GlassConfig, runs: Sequence[Run]) -> str:
         f"{kind} that distinguishes liquid from glass in {config.dimensions} dimensions, trained on windows "
         f"from {frames:,} configurations of {len(runs):,} runs."
     )
+
+
+# ----------------------------------------------------------------------------------------- search
+
+
+def search_liquid_glass(
+    data: RunData | Iterable[RunData],
+    trials: int,
+    *,
+    glass_below: float | None = None,
+    liquid_above: float | None = None,
+    label: Label | None = None,
+    record: str | os.PathLike[str] | None = None,
+    network: Mapping[str, Any] = MappingProxyType({}),
+    folds: int = FOLDS,
+    temperature: str = "temperature",
+    types: Sequence[str] | None = None,
+    units: Units = "metal",
+    windows: int = WINDOWS,
+    held_windows: int = HELD_WINDOWS,
+    epochs: int = SEARCH_EPOCHS,
+    batch_atoms: int = TRAINING["batch_atoms"],
+    learning_rate: float | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Search for settings of a network by TPE in nested cross-validation over runs.
+
+    Parameters
+    ----------
+    data, glass_below, liquid_above, label, temperature, types, units : as in `fit_liquid_glass`
+    trials, folds, record, resume, progress : see `phaseseg.training.search.NestedSearch`
+    network : settings that are given; the others of `SEARCH_SPACE` are searched
+    windows, held_windows, epochs, batch_atoms : of each training
+    learning_rate : if given, it is not searched
+    seed : of the estimator and of the networks
+
+    Raises
+    ------
+    ImportError
+        If Optuna is not installed; the sentence says how to get it.
+    ValueError
+        For settings out of range, data that cannot be learned from, and another search in the way.
+    """
+    search: NestedSearch[CropDataset] = NestedSearch(
+        trials, folds, record=record, resume=resume, progress=progress
+    )
+    for name in network:
+        if name not in GlassConfig.__dataclass_fields__:
+            raise ValueError(f"there is no setting {name!r} of the network.")
+    label = label_of(label, glass_below, liquid_above, temperature)
+    fixed = dict(network) | ({} if learning_rate is None else {"learning_rate": learning_rate})
+    settings = Settings(epochs, batch_atoms, learning_rate or TRAINING["learning_rate"], (seed,), epochs)
+    space = {
+        name: limits
+        for name, limits in SEARCH_SPACE[network.get("architecture", "dmpnn")].items()
+        if name not in fixed
+    }
+    runs = glass_runs(data, label, types=types, units=units, note=search.note)
+    refuse_copies(runs)
+    fold = fold_of_runs(runs, folds, STATES)
+    if "k" in space:  # is the largest one possible?
+        configuration({**network, "k": space["k"][1]}, runs)
+
+    def prepare(
+        parameters: Mapping[str, Any], outer: int, inner: list[int]
+    ) -> tuple[CropDataset, list[Task[Any]], Settings]:
+        options = {**fixed, **parameters}
+        rate = float(options.pop("learning_rate", settings.learning_rate))
+        crops = CropDataset(configuration(options, runs), runs)
+        tasks = []
+        for k in inner:
+            held = crops.held(fold == k, held_windows, batch_atoms, (seed, 1 << 20, k))
+            tasks.append(crop_task(crops, (fold != outer) & (fold != k), held, windows, batch_atoms))
+        seeds = tuple(seed + k for k in range(len(inner)))
+        return crops, tasks, replace(settings, learning_rate=rate, seeds=seeds)
+
+    def test(crops: CropDataset, members: Sequence[Member], outer: int) -> dict[str, Any]:
+        """AUC and accuracy of the mean logit."""
+        held = crops.held(fold == outer, held_windows, batch_atoms, (seed, 1 << 21, outer))
+        with deterministic():
+            answers = [crop_logits(member.weights, crops, held) for member in members]
+        logit, glass = np.mean([logit for logit, _ in answers], axis=0), answers[0][1]
+        accuracy = float(np.mean((logit > 0) == glass))
+        return {"windows": len(glass), "auc": roc_curve(glass, logit).auc, "accuracy": accuracy}
+
+    described = {
+        **asdict(settings), "network": configuration(network, runs).to_dict(), "searched": list(space),
+        "windows": windows, "held_windows": held_windows, "folds": fold.tolist(),
+        "data": joint_digest(run.digest for run in runs),
+    }  # fmt: skip
+    return search.run(space, prepare, test, seed=seed, fixed=fixed, described=described)
+
+
+def fit_with_search(
+    data: RunData | Iterable[RunData],
+    trials: int,
+    *,
+    output: str | os.PathLike[str],
+    search_epochs: int = SEARCH_EPOCHS,
+    learning_rate: float | None = None,
+    network: Mapping[str, Any] = MappingProxyType({}),
+    progress: Progress | None = None,
+    **options: Any,
+) -> Checkpoint:
+    """`search_liquid_glass`, then `fit_liquid_glass` with its result; the card tells of both.
+
+    Next to the checkpoint `.search.csv` has every trial; `.search.json` keeps them until all is finished.
+
+    Parameters
+    ----------
+    data, trials, network, learning_rate : as in `search_liquid_glass`
+    output : .safetensors file to write
+    search_epochs : of a network of the search
+    options : of `fit_liquid_glass`; those that the search has as well serve both
+    """
+    common = (
+        "glass_below", "liquid_above", "label", "folds", "temperature", "types", "units", "windows",
+        "held_windows", "batch_atoms", "seed", "resume",
+    )  # fmt: skip
+    shared = {name: options[name] for name in common if name in options}
+
+    def search(record: Path, note: Progress) -> SearchResult:
+        return search_liquid_glass(
+            data, trials, record=record, network=network, learning_rate=learning_rate, epochs=search_epochs,
+            progress=note, **shared,
+        )  # fmt: skip
+
+    def fit(found: SearchResult, path: Path, note: Progress) -> Checkpoint:
+        rate = found.chosen.get("learning_rate")
+        return fit_liquid_glass(
+            data, output=path, network=found.network, learning_rate=rate, search=found.card(), progress=note,
+            **options,
+        )  # fmt: skip
+
+    return searching.fit_with_search(search, fit, output, progress)
+
+
+def fit(
+    data: RunData | Iterable[RunData],
+    *,
+    search: int = 0,
+    search_epochs: int = SEARCH_EPOCHS,
+    **options: Any,
+) -> Checkpoint:
+    """`fit_liquid_glass`, or `fit_with_search` with this many trials."""
+    if search:
+        return fit_with_search(data, search, search_epochs=search_epochs, **options)
+    return fit_liquid_glass(data, **options)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import asin, ceil, floor, sqrt
 from typing import Any
 
@@ -16,6 +17,8 @@ from phaseseg.frame import Frame, error_prefix
 
 Floats = NDArray[np.float32]
 
+AT_A_TIME = 16
+"""Images that are drawn and evaluated at a time."""
 N_SYMMETRIES = 8
 """Number of symmetries of a square: four rotations, each with and without a reflection."""
 
@@ -66,6 +69,18 @@ class Plane:
             frame.pbc[:2].copy(),
             frame.source,
         )
+
+    @cached_property
+    def extent(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(2,) start and (2,) span over the cell: of the particles along open axes, else 0 and 1."""
+        fractions = self.positions @ np.linalg.inv(self.cell)
+        low, span = fractions.min(axis=0), np.ptp(fractions, axis=0)
+        return np.where(self.pbc, 0.0, low), np.where(self.pbc, 1.0, span)
+
+    def place(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., 2) σ: places that are given over the extent of the configuration, (..., 2)."""
+        low, span = self.extent
+        return np.asarray((low + fractions * span) @ self.cell)
 
     @property
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -275,7 +290,7 @@ def _draw(positions, codes, cell, inverse, pbc, corners, radii, shades, images):
                             below[k] = area
 
 
-# Windows ------------------------------------------------------------------------------------------
+# Images of a network ------------------------------------------------------------------------------
 
 
 def turned(images: Floats, symmetries: NDArray[np.integer[Any]]) -> Floats:
@@ -287,3 +302,41 @@ def turned(images: Floats, symmetries: NDArray[np.integer[Any]]) -> Floats:
     for image, symmetry, to in zip(images, symmetries, out, strict=True):
         to[:] = np.rot90(image[..., ::-1] if symmetry >= 4 else image, symmetry % 4, axes=(1, 2))
     return out
+
+
+def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig) -> Iterator[Floats]:
+    """Images that cover a configuration, some at a time: as few squares of the trained size as can.
+
+    They lie in rows along the cell vectors, evenly, and overlap where the cell is no multiple of them.
+    """
+    plane, edge = Plane.of(frame, codes), config.image_edge
+    inverse = np.linalg.inv(plane.cell)
+    fractions = plane.positions @ inverse
+    low, span = plane.extent
+    lengths = np.linalg.norm(plane.cell, axis=1) * span
+    if lengths.min() < edge * (1 - 1e-9):
+        raise ValueError(
+            f"{frame.error_prefix}the network looks at squares of {edge:.3g} σ, and the particles fill "
+            f"{lengths[0]:.3g} x {lengths[1]:.3g} σ; repeat the cell or choose a network on graphs."
+        )
+    places = []
+    for axis in range(2):
+        n = ceil(lengths[axis] / edge * (1 - 1e-9))
+        if plane.pbc[axis]:
+            places.append(np.arange(n) / n)
+        else:
+            last = span[axis] * (1 - edge / lengths[axis])
+            places.append(low[axis] + np.linspace(0, last, n) if n > 1 else low[axis : axis + 1] + last / 2)
+    style = Style.of_config(config)
+    # Only particles near the row of images are drawn: in fractions, the squares and a disk's radius around.
+    reach = np.abs(inverse).sum(axis=0) * max(config.radii)
+    corners = np.array([(0, 0), (edge, 0), (0, edge), (edge, edge)]) @ inverse
+    below, wide = corners[:, 0].min() - reach[0], np.ptp(corners[:, 0]) + 2 * reach[0]
+    for first in places[0]:
+        apart = fractions[:, 0] - (first + below)
+        apart = apart - np.floor(apart) if plane.pbc[0] else apart
+        near = (apart >= 0) & (apart <= wide)
+        row = Plane(plane.positions[near], plane.codes[near], plane.cell, plane.pbc, plane.source)
+        starts = np.stack([np.full(len(places[1]), first), places[1]], axis=1) @ plane.cell
+        for at in range(0, len(starts), AT_A_TIME):
+            yield draw(row, starts[at : at + AT_A_TIME], config.image_size, style)

@@ -222,7 +222,7 @@ class _Member:
     ) -> None:
         """Fill the last three arrays; the last is empty without attention."""
         config, edges = self.config, graphs.edges
-        n, n_edges, wide = len(graphs.nodes), len(edges.source), whole_registers(config.hidden)
+        n, n_edges, wide = len(graphs.nodes), len(edges.neighbors), whole_registers(config.hidden)
         length = max(graphs.inputs.shape[1], graphs.nodes.shape[1]) + wide
         h = borrow((n_edges + _SPARE, wide), np.float32)
         sums = borrow((n, wide), np.float32)
@@ -237,8 +237,8 @@ class _Member:
             _sum(edges.indptr, h, attention, sums)
             if step < config.steps:
                 _step(
-                    pairs, edges.source, edges.reverse, graphs.inputs, attention, sums, self.step, self.bias,
-                    rows, after, h,
+                    pairs, edges.neighbors, edges.reverse, graphs.inputs, attention, sums, self.step,
+                    self.bias, rows, after, h,
                 )  # fmt: skip
         means = np.zeros((graphs.n_graphs, wide))
         _finish(
@@ -286,7 +286,7 @@ class Network:
         A particle without edges gets logits as any other, from its kind alone.
         """
         edges = graphs.edges
-        n_members, n_edges = len(self._members), len(edges.source)
+        n_members, n_edges = len(self._members), len(edges.neighbors)
         pairs = np.flatnonzero(np.arange(n_edges) < edges.reverse).astype(np.int32)
         of_graphs = np.empty((n_members, graphs.n_graphs), dtype=np.float32)
         of_nodes = borrow((n_members, len(graphs.nodes)), np.float32)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -18,21 +17,18 @@ from phaseseg.families.liquid_glass.attention import (
     particle_attention,
     trough,
 )
-from phaseseg.families.liquid_glass.crops import graph_of
-from phaseseg.families.liquid_glass.images import Plane, Style, draw
+from phaseseg.families.liquid_glass.crops import graph_of, number_density
+from phaseseg.families.liquid_glass.images import covering_images
 from phaseseg.families.liquid_glass.inference import GlassOutput, Network, image_logits
 from phaseseg.families.liquid_glass.rules import GlassRule
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.fields import Bonds, Fields, Message
 from phaseseg.frame import Frame
-from phaseseg.neighbors import nearest_neighbors
 from phaseseg.nn.device import Device
 from phaseseg.nn.model import NetworkModel, check_weights, density_outside, mean_and_spread, span_text
 
 # A frame is outside of the range of validity so far beyond the compositions of the training.
 FRACTION_SLACK = 0.02
-# Images that are held at a time.
-IMAGES = 16
 
 Floats = NDArray[np.float32]
 
@@ -136,15 +132,14 @@ class GlassModel(NetworkModel):
                 )
             ).mean(axis=1)
             return GlassAnswer(float(each.mean()), float(each.std()), is_b, messages=messages)
-        near = nearest_neighbors(frame, self.config.k, dimensions=self.config.dimensions)
-        graphs = graph_of(frame, self.config, codes, near)
+        graphs = graph_of(frame, self.config, codes)
         output: GlassOutput = network(graphs)
         whole = self._probabilities(output.graphs[:, 0])
         of_particles, spread = mean_and_spread(self._probabilities(output.nodes))
         bonds = weight = None
         if rule.attention is not False and output.attention is not None:
             mean = output.attention.mean(axis=0)
-            bonds = attention_bonds(graphs, near, mean, is_b)
+            bonds = attention_bonds(graphs, mean, is_b)
             weight = particle_attention(graphs, mean)
         return GlassAnswer(
             float(whole.mean()), float(whole.std()), is_b, of_particles, spread, bonds, weight, messages
@@ -208,8 +203,7 @@ class GlassModel(NetworkModel):
         parts = []
         dimensions = self.config.dimensions
         if frame.pbc[:dimensions].all():
-            area = float(np.linalg.norm(np.cross(frame.cell[0], frame.cell[1])))
-            density = frame.n_atoms / (area if dimensions == 2 else frame.volume)
+            density = number_density(frame, dimensions)
             parts += density_outside(density, self._densities, f"particles per σ^{dimensions}")
         share, (low, high) = float(is_b.mean()), self._fractions
         if not low - FRACTION_SLACK <= share <= high + FRACTION_SLACK:
@@ -291,43 +285,3 @@ def logit_of_mean(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logit of the mean, along the first axis, of probabilities that are given as logits."""
     yes, no = -np.logaddexp(0, -logits), -np.logaddexp(0, logits)
     return np.asarray(np.logaddexp.reduce(yes, axis=0) - np.logaddexp.reduce(no, axis=0))
-
-
-def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig) -> Iterator[Floats]:
-    """Images that cover a configuration, some at a time: as few squares of the trained size as can.
-
-    They lie in rows along the cell vectors, evenly, and overlap where the cell is no multiple of them.
-    """
-    plane, edge = Plane.of(frame, codes), config.image_edge
-    inverse = np.linalg.inv(plane.cell)
-    fractions = plane.positions @ inverse
-    low, span = fractions.min(axis=0), np.ptp(fractions, axis=0)
-    low, span = np.where(plane.pbc, 0.0, low), np.where(plane.pbc, 1.0, span)
-    lengths = np.linalg.norm(plane.cell, axis=1) * span
-    if lengths.min() < edge * (1 - 1e-9):
-        where = frame.error_prefix
-        raise ValueError(
-            f"{where}the network looks at squares of {edge:.3g} σ, and the particles fill {lengths[0]:.3g} x "
-            f"{lengths[1]:.3g} σ; repeat the cell or choose a network on graphs."
-        )
-    places = []
-    for axis in range(2):
-        n = ceil(lengths[axis] / edge * (1 - 1e-9))
-        if plane.pbc[axis]:
-            places.append(np.arange(n) / n)
-        else:
-            last = span[axis] * (1 - edge / lengths[axis])
-            places.append(low[axis] + np.linspace(0, last, n) if n > 1 else low[axis : axis + 1] + last / 2)
-    style = Style.of_config(config)
-    # What lies along the row of images alone is drawn: in fractions, the squares and a disk's radius around.
-    reach = np.abs(inverse).sum(axis=0) * max(config.radii)
-    corners = np.array([(0, 0), (edge, 0), (0, edge), (edge, edge)]) @ inverse
-    below, wide = corners[:, 0].min() - reach[0], np.ptp(corners[:, 0]) + 2 * reach[0]
-    for first in places[0]:
-        apart = fractions[:, 0] - (first + below)
-        apart = apart - np.floor(apart) if plane.pbc[0] else apart
-        near = (apart >= 0) & (apart <= wide)
-        row = Plane(plane.positions[near], plane.codes[near], plane.cell, plane.pbc, plane.source)
-        starts = np.stack([np.full(len(places[1]), first), places[1]], axis=1) @ plane.cell
-        for at in range(0, len(starts), IMAGES):
-            yield draw(row, starts[at : at + IMAGES], config.image_size, style)

@@ -45,7 +45,7 @@ class GraphTensors(NamedTuple):
     def of(cls, graphs: Graphs, device: torch.device | None = None) -> GraphTensors:
         """For the compiled loops on the processor or, with a device, for plain torch on it."""
         found = graphs.edges
-        lists = Neighbors(found.indptr, found.source, found.reverse)
+        lists = Neighbors(found.indptr, found.neighbors, found.reverse)
         edges = lists if device is None else lists.to(device)
         arrays = np.diff(graphs.starts), np.diff(graphs.edge_starts), graphs.nodes, graphs.inputs
         return cls(edges, *(tensor_of(values, device or "cpu") for values in arrays))
@@ -287,7 +287,7 @@ class GraphForm:
         graphs = graph_of(frame, self.model.config, self.model.codes(frame))
         edges, inputs = graphs.edges, graphs.inputs[:, graphs.nodes.shape[1] :]
         return {
-            "x": graphs.nodes, "edge_attr": inputs, "indptr": edges.indptr, "source": edges.source,
+            "x": graphs.nodes, "edge_attr": inputs, "indptr": edges.indptr, "source": edges.neighbors,
             "reverse": edges.reverse.astype(np.int64),
         }  # fmt: skip
 

@@ -6,13 +6,11 @@ labels, features, split, calibration and card follow from the frames and a few s
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -22,13 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from phaseseg.checkpoint import Checkpoint
-from phaseseg.families.segmentation.fields import RICH
-from phaseseg.families.segmentation.inference import node_features
-from phaseseg.families.segmentation.labels.density import density_field
-from phaseseg.families.segmentation.labels.threshold import measure_cuts
-from phaseseg.families.segmentation.labels.weak_labels import label_frame, pooled_threshold
+from phaseseg.families.segmentation.labels.weak_labels import pooled_threshold
 from phaseseg.families.segmentation.network import SegmentationNetwork
-from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.samples import (
+    Sample,
+    check_species,
+    is_two_phases,
+    learnable_runs,
+    samples_of,
+    species_of,
+    split_runs,
+)
 from phaseseg.families.segmentation.settings import (
     RECIPE,
     RECIPE_RULE,
@@ -39,27 +42,22 @@ from phaseseg.families.segmentation.settings import (
 )
 from phaseseg.frame import Frame, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
-from phaseseg.neighbors import neighbor_graph
 from phaseseg.nn.ensemble import loaded
 from phaseseg.nn.model import member_weights
 from phaseseg.nn.ops import Neighbors
 from phaseseg.specs import Progress
 from phaseseg.training.card import training_card, value_range
 from phaseseg.training.curves import Member
-from phaseseg.training.files import cache_folder
-from phaseseg.training.loop import Task, batches_by_atoms, deterministic, train_members
+from phaseseg.training.files import ArrayCache, cache_folder
+from phaseseg.training.loop import Task, batches_by_atoms, deterministic, mean_scores, train_members
 from phaseseg.training.output import TrainingOutput
 from phaseseg.training.runs import (
     Run,
     RunData,
     joint_digest,
     listed,
-    read_runs,
-    validation_block,
-    validation_runs,
 )
 from phaseseg.training.settings import Settings
-from phaseseg.version import __version__
 
 BOUND = 3.0
 """Å: distances are learned, and scores given, up to here."""
@@ -75,178 +73,31 @@ do not agree better.
 """
 
 _LINE_WITHIN = 1.5  # Å: where the logit is compared with the distance
-_LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other labels
-
-
-# ------------------------------------------------------------------------------------------- data
-
-
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """One frame to learn from.
-
-    neighbors : within the cutoff; features : (n_atoms, F) raw float32
-    distance : (n_atoms,) float32, Å, positive on the rich side; of a frame of one phase +-infinity
-    """
-
-    neighbors: Neighbors
-    features: NDArray[np.float32]
-    distance: NDArray[np.float32]
-    number_density: float
-    digest: str
-
-    @property
-    def two_phases(self) -> bool:
-        return bool(len(self.distance) and np.isfinite(self.distance[0]))
-
-
-def _runs(
-    data: RunData | Iterable[RunData], types: Sequence[str] | None, units: Units, every: int, note: Progress
-) -> list[Run]:
-    runs = read_runs(data, types=types, units=units, every=every, note=note)
-    for run in runs:
-        if not run.frames:
-            raise ValueError(f"{run.name}: there are no frames to learn from.")
-    return runs
-
-
-def _check(runs: Sequence[Run], target: Sequence[str]) -> None:
-    first = runs[0]
-    for run in runs:
-        for frame in run.frames:
-            if frame.units != first.frames[0].units:
-                raise ValueError(
-                    f"{run.name} is in units of {frame.units!r}, {first.name} in "
-                    f"{first.frames[0].units!r}; train on files of one kind of units."
-                )
-        present = {frame.species_names[k] for frame in run.frames for k in np.unique(frame.species)}
-        missing = [name for name in target if name not in present]
-        if missing:
-            raise ValueError(
-                f"{run.name}: there is no {missing[0]}, which the rich phase is to be rich in; the "
-                f"species there are {', '.join(sorted(present))}. Choose --species, or leave the file out."
-            )
-
-
-def _species(runs: Sequence[Run]) -> tuple[str, ...]:
-    """All species that occur, in the order in which the files name them."""
-    present = {name: False for run in runs for name in run.frames[0].species_names}
-    for run in runs:
-        for frame in run.frames:
-            for code in np.unique(frame.species):
-                present[frame.species_names[code]] = True
-    return tuple(name for name, is_there in present.items() if is_there)
-
-
-def _is_two_phases(frame: Frame, rule: LabelRule) -> bool:
-    cuts = measure_cuts(density_field(frame, rule))
-    return cuts.contrast(cuts.choose(rule)) >= MIN_CONTRAST
-
-
-class _LabelCache:
-    """Distances by frame and rule, one small .npy file each; a file that cannot be used is made anew."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder: Path | None = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:  # no place to write to: labels are made every time
-            self.folder = None
-
-    def distance(self, frame: Frame, digest: str, rule: LabelRule) -> NDArray[np.float32]:
-        from phaseseg.io import atomic_output
-
-        text = json.dumps([digest, rule.to_dict(), __version__, _LABEL_FORMAT], sort_keys=True)
-        path = self.folder and self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"
-        if path is not None:
-            try:
-                found: NDArray[np.float32] = np.load(path, allow_pickle=False)
-                if found.shape == (frame.n_atoms,) and found.dtype == np.float32:
-                    return found
-            except (OSError, ValueError, EOFError):
-                pass
-        distance = _distance(frame, rule)
-        if path is not None:
-            try:
-                with atomic_output(path) as temporary, temporary.open("wb") as file:
-                    np.save(file, distance, allow_pickle=False)
-            except OSError:
-                self.folder = None
-        return distance
-
-
-def _distance(frame: Frame, rule: LabelRule) -> NDArray[np.float32]:
-    fields = label_frame(frame, rule)
-    if fields["n_phases"] == 2:
-        return np.array(fields["interface_distance"], dtype=np.float32)
-    side = np.inf if frame.n_atoms and fields["phase"][0] == RICH else -np.inf
-    return np.full(frame.n_atoms, side, dtype=np.float32)
-
-
-def _split(runs: Sequence[Run], rule: LabelRule) -> tuple[list[Run], list[Run], str]:
-    """Training and validation data, and a sentence on how they were divided."""
-    two = [run for run in runs if any(_is_two_phases(frame, rule) for frame in run.frames)]
-    if not two:
-        raise ValueError(
-            f"{listed(runs)}: no frame holds two phases, so there is no interface to learn. Add "
-            "frames of two separated liquids, or look at the frames with `phaseseg label`."
-        )
-    one = [run for run in runs if run not in two]
-    if len(two) >= 3:
-        held = [two[k] for k in validation_runs(len(two))]
-        if len(one) >= 3:
-            held += [one[k] for k in validation_runs(len(one))]
-        sentence = f"by run: {len(held)} of {len(runs)} files validate ({listed(held)})"
-        return [run for run in runs if run not in held], held, sentence
-    if all(len(run.frames) == 1 for run in two):
-        raise ValueError(
-            f"{listed(two)}: {'one frame' if len(two) == 1 else 'one frame each'} with two phases cannot be "
-            "both learned from and checked against. Give more frames, or others with --validation."
-        )
-    trained, held = [], []
-    for run in runs:
-        block = validation_block(len(run.frames))
-        trained.append(replace(run, frames=run.frames[: block.start]))
-        if run.frames[block]:
-            held.append(replace(run, frames=run.frames[block]))
-    return trained, held, "by time: the last fifth of the frames of each file validates"
-
-
-def _samples(
-    runs: Sequence[Run],
-    rule: LabelRule,
-    config: NetworkConfig,
-    cache: _LabelCache,
-    note: Progress,
-    what: str,
-) -> list[list[_Sample]]:
-    total, done = sum(len(run.frames) for run in runs), 0
-    result = []
-    for run in runs:
-        samples = []
-        for frame, digest in zip(run.frames, run.digests, strict=True):
-            note(0.0, f"labels and graphs of the {what} frames: {done} of {total}")
-            codes = config.codes_of(frame, "the network, whose species are those of the training data,")
-            graph = neighbor_graph(frame, cutoff=config.cutoff)
-            samples.append(
-                _Sample(
-                    Neighbors(graph.indptr, graph.neighbors), node_features(frame, codes, config),
-                    cache.distance(frame, digest, rule), frame.n_atoms / frame.volume, digest,
-                )
-            )  # fmt: skip
-            done += 1
-        result.append(samples)
-    return result
 
 
 # ------------------------------------------------------------------------------------------- loss
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
+class _Batch(NamedTuple):
+    """Scaled features, distances and neighbors of one frame, or of several one after the other."""
+
     x: Tensor
     distance: Tensor
     neighbors: Neighbors
+
+    @classmethod
+    def of(cls, sample: Sample, scaling: Scaling) -> _Batch:
+        return cls(
+            torch.from_numpy(scaling.apply(sample.features)), torch.from_numpy(sample.distance),
+            Neighbors(sample.graph.indptr, sample.graph.neighbors),
+        )  # fmt: skip
+
+    @classmethod
+    def join(cls, frames: Sequence[_Batch]) -> _Batch:
+        if len(frames) == 1:
+            return frames[0]
+        x, distance, neighbors = zip(*frames, strict=True)
+        return cls(torch.cat(x), torch.cat(distance), Neighbors.join(list(neighbors)))
 
 
 class _Objective:
@@ -255,9 +106,7 @@ class _Objective:
     weights : (2,) of poor and rich, and boundary_weights : (2,) of sides and boundary, of a class loss
     """
 
-    def __init__(
-        self, kind: Loss, config: NetworkConfig, rule: LabelRule, samples: Sequence[_Sample]
-    ) -> None:
+    def __init__(self, kind: Loss, config: NetworkConfig, rule: LabelRule, samples: Sequence[Sample]) -> None:
         self.kind, self.config = kind, config
         self.half_width = rule.boundary_width / 2
         distance = np.concatenate([sample.distance for sample in samples])
@@ -266,8 +115,8 @@ class _Objective:
             self.weights = _inverse_frequency(distance >= 0)
             self.boundary_weights = _inverse_frequency(np.abs(distance) <= self.half_width)
 
-    def loss(self, network: nn.Module, batch: _Batch) -> Tensor:
-        z = network(batch.x, batch.neighbors)
+    def loss(self, z: Tensor, batch: _Batch) -> Tensor:
+        """Loss of the outputs (n_atoms, outputs) of a network."""
         u = z[:, 1] - z[:, 0]
         rich = (batch.distance >= 0).to(u.dtype)
         if self.kind == "distance":
@@ -297,39 +146,21 @@ class _Objective:
         return (weight * each).sum() / weight.sum()
 
     def validate(self, network: nn.Module, batches: Sequence[_Batch]) -> tuple[float, float]:
-        """Mean loss, and the share of atoms on the wrong side."""
-        total = wrong = atoms = 0.0
-        with torch.no_grad():
+        """Mean loss, and the fraction of atoms on the wrong side."""
+
+        def scores() -> Iterator[tuple[float, int, int]]:
             for batch in batches:
-                n = len(batch.distance)
-                total += n * self.loss(network, batch).item()
                 z = network(batch.x, batch.neighbors)
-                wrong += int(((z[:, 1] >= z[:, 0]) != (batch.distance >= 0)).sum())
-                atoms += n
-        return total / atoms, wrong / atoms
+                wrong = ((z[:, 1] >= z[:, 0]) != (batch.distance >= 0)).sum()
+                yield self.loss(z, batch).item(), int(wrong), len(z)
+
+        return mean_scores(scores())
 
 
 def _inverse_frequency(positive: NDArray[np.bool_]) -> Tensor:
     """(2,) weights with which both classes count the same; 1 where one of them is empty."""
     share = float(positive.mean())
     return torch.tensor([0.5 / (1 - share), 0.5 / share] if 0 < share < 1 else [1.0, 1.0])
-
-
-def _tensors(samples: Sequence[_Sample], scaling: Scaling) -> list[tuple[Tensor, Tensor, Neighbors]]:
-    return [
-        (torch.from_numpy(scaling.apply(s.features)), torch.from_numpy(s.distance), s.neighbors)
-        for s in samples
-    ]
-
-
-def _batch(frames: Sequence[tuple[Tensor, Tensor, Neighbors]]) -> _Batch:
-    if len(frames) == 1:
-        return _Batch(*frames[0])
-    return _Batch(
-        torch.cat([x for x, _, _ in frames]),
-        torch.cat([distance for _, distance, _ in frames]),
-        Neighbors.join([neighbors for _, _, neighbors in frames]),
-    )
 
 
 # ------------------------------------------------------------------------------------ calibration
@@ -465,24 +296,24 @@ def fit_segmentation(
     files = TrainingOutput("segmentation", output, name, resume=resume)
     note = progress or (lambda done, line: None)
 
-    runs = _runs(data, types, units, every, note)
-    given = [] if validation is None else _runs(validation, types, units, every, note)
+    runs = learnable_runs(data, types, units, every, note)
+    given = [] if validation is None else learnable_runs(validation, types, units, every, note)
     if not runs or (validation is not None and not given):
         raise ValueError("there are no files to learn from.")
-    _check([*runs, *given], rule.species)
+    check_species([*runs, *given], rule.species)
     note(0.0, "looking for two phases")
     if validation is None:
-        trained, held, split = _split(runs, rule)
+        trained, held, split = split_runs(runs, rule)
     else:
         number = "1 file" if len(given) == 1 else f"{len(given)} files"
         trained, held, split = runs, given, f"{number} given for validation ({listed(given)})"
     config = _configuration(network, rule, trained)
     if isinstance(rule.threshold, str):
-        two = [frame for run in trained for frame in run.frames if _is_two_phases(frame, rule)]
+        two = [frame for run in trained for frame in run.frames if is_two_phases(frame, rule)]
         rule = pooled_threshold(two or trained[0].frames, rule)
-    labels = _LabelCache(cache_folder() / "labels" if cache is None else Path(cache))
-    by_run = _samples(trained, rule, config, labels, note, "training")
-    held_by_run = _samples(held, rule, config, labels, note, "validation")
+    labels = ArrayCache(cache_folder() / "labels" if cache is None else Path(cache))
+    by_run = samples_of(trained, rule, config, labels, note, "training")
+    held_by_run = samples_of(held, rule, config, labels, note, "validation")
     samples = [sample for run in by_run for sample in run]
     held_samples = [sample for run in held_by_run for sample in run]
     for part, where in ((samples, trained), (held_samples, held)):
@@ -496,19 +327,26 @@ def fit_segmentation(
     raw = np.concatenate([sample.features for sample in samples])
     scaling = Scaling.of(raw.astype(np.float64))
     del raw
-    frames, held_frames = _tensors(samples, scaling), _tensors(held_samples, scaling)
+    frames, held_frames = (
+        [_Batch.of(sample, scaling) for sample in part] for part in (samples, held_samples)
+    )
     objective = _Objective(loss, config, rule, samples)
     sizes = [len(sample.distance) for sample in samples]
     held_batches = [
-        _batch([held_frames[k] for k in group])
+        _Batch.join([held_frames[k] for k in group])
         for group in batches_by_atoms(
             [len(s.distance) for s in held_samples], batch_atoms, range(len(held_samples))
         )
     ]
+
+    def loss_of(net: nn.Module, group: Sequence[int]) -> Tensor:
+        batch = _Batch.join([frames[k] for k in group])
+        return objective.loss(net(batch.x, batch.neighbors), batch)
+
     task = Task(
         build=lambda: SegmentationNetwork(config),
         batches=lambda rng: batches_by_atoms(sizes, batch_atoms, rng.permutation(len(sizes))),
-        loss=lambda net, group: objective.loss(net, _batch([frames[k] for k in group])),
+        loss=loss_of,
         validate=lambda net: objective.validate(net, held_batches),
     )
     described = {
@@ -578,7 +416,7 @@ def fit_segmentation(
 def _configuration(
     network: NetworkConfig | Mapping[str, Any], rule: LabelRule, trained: Sequence[Run]
 ) -> NetworkConfig:
-    species = _species(trained)
+    species = species_of(trained)
     if isinstance(network, NetworkConfig):
         if network.target != rule.species:
             raise ValueError(
@@ -599,7 +437,7 @@ def _summary(config: NetworkConfig, n_frames: int, n_atoms: int) -> str:
 
 
 def _file_table(
-    parts: Sequence[tuple[str, Sequence[Run], Sequence[Sequence[_Sample]]]],
+    parts: Sequence[tuple[str, Sequence[Run], Sequence[Sequence[Sample]]]],
 ) -> dict[str, Any]:
     rows = [
         [run.name, use, len(samples), sum(len(s.distance) for s in samples),

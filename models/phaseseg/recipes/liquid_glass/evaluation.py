@@ -24,21 +24,20 @@ from phaseseg.families.liquid_glass.attention import (
 from phaseseg.families.liquid_glass.baselines import Baseline
 from phaseseg.families.liquid_glass.crops import (
     Cells,
-    Picks,
+    CropSpec,
     count_particles,
-    cut_windows,
-    draw_windows,
+    crop_graphs,
+    cut_crops,
+    draw_crops,
     graph_of,
-    window_graphs,
 )
 from phaseseg.families.liquid_glass.evaluation import Logits, StateScores, score_states
-from phaseseg.families.liquid_glass.images import Plane, Style, draw
+from phaseseg.families.liquid_glass.images import Plane, Style, covering_images, draw
 from phaseseg.families.liquid_glass.inference import GlassOutput
-from phaseseg.families.liquid_glass.model import GlassModel, covering_images
+from phaseseg.families.liquid_glass.model import GlassModel
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.fields import Bonds
 from phaseseg.frame import Frame
-from phaseseg.neighbors import nearest_neighbors
 from phaseseg.recipes.liquid_glass.datasets import Configurations, GlassSet, temperature_of
 
 Floats = NDArray[np.float64]
@@ -53,13 +52,12 @@ PAPER_CELL = 60.0
 _BATCH = 20_000  # particles of windows that are looked at together
 _IMAGES = 16
 _OPEN = np.zeros(3, dtype=bool)
-_TRIES = 200  # to find windows that hold enough particles
 
 
 # Windows ------------------------------------------------------------------------------------------
 
 
-def sample_windows(cells: Cells, per: int, *, edge: float = EDGE, least: int = 3, seed: int = 0) -> Picks:
+def sample_windows(cells: Cells, per: int, *, edge: float = EDGE, least: int = 3, seed: int = 0) -> CropSpec:
     """Windows at random places, `per` from each configuration, the same for the same seed.
 
     edge : σ
@@ -70,32 +68,21 @@ def sample_windows(cells: Cells, per: int, *, edge: float = EDGE, least: int = 3
     ValueError
         If a cell is smaller than the window, or hardly any window contains enough particles.
     """
-    found = []
-    for k in range(len(cells)):
-        rng = np.random.default_rng((seed, k))
-        which = np.full(per, k)
-        picks = draw_windows(cells, which, rng, edge=edge)
-        for _ in range(_TRIES):
-            few = np.flatnonzero(count_particles(cells, picks) < least)
-            if not len(few):
-                break
-            again = draw_windows(cells, which[few], rng, edge=edge)
-            for values, new in zip(picks, again, strict=True):
-                values[few] = new
-        else:
-            raise ValueError(f"windows of {edge:g} σ rarely hold {least} particles; choose larger ones.")
-        found.append(picks)
-    return Picks(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    found = [
+        draw_crops(cells, np.full(per, k), np.random.default_rng((seed, k)), edge=edge, least=least)
+        for k in range(len(cells))
+    ]
+    return CropSpec(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def window_frames(configurations: Configurations, picks: Picks, config: GlassConfig) -> list[Frame]:
+def window_frames(configurations: Configurations, picks: CropSpec, config: GlassConfig) -> list[Frame]:
     """The particles of windows as open frames, with the mean energies of their particles in `info`.
 
     Energies are those in the whole configuration: a window alone would lose its bonds across the edge.
     `inherent_energy` is there where the configurations know it of every particle.
     """
     cells = configurations.cells(config)
-    windows = cut_windows(cells, picks)
+    windows = cut_crops(cells, picks)
     energies, inherent = configurations.energies, configurations.inherent_energies
     frames = []
     for k, cell in enumerate(picks.cell):
@@ -138,7 +125,7 @@ class Evaluator:
         """Number of particles that a window must hold."""
         return self.config.k + 1 if self.config.architecture == "dmpnn" else 1
 
-    def windows(self, configurations: Configurations, picks: Picks) -> Logits:
+    def windows(self, configurations: Configurations, picks: CropSpec) -> Logits:
         """Of windows; for networks on images they must have the edge of the images."""
         if self.config.architecture == "cnn":
             return Logits(picks.cell, self._of_images(configurations, picks))
@@ -147,21 +134,18 @@ class Evaluator:
         parts, first = [], 0
         while first < len(picks):
             stop = first + max(int(np.searchsorted(np.cumsum(sizes[first:]), _BATCH)), 1)
-            graphs = window_graphs(cut_windows(cells, picks.take(slice(first, stop))), self.config)
+            graphs = crop_graphs(cut_crops(cells, picks.take(slice(first, stop))), self.config)
             parts.append(self._network(graphs).graphs)
             first = stop
         return Logits(picks.cell, np.concatenate(parts, axis=1) / self._scale)
 
-    def _of_images(self, configurations: Configurations, picks: Picks) -> Floats:
+    def _of_images(self, configurations: Configurations, picks: CropSpec) -> Floats:
         config, style = self.config, Style.of_config(self.config)
         logits = np.empty((self.n_members, len(picks)))
         for k in np.unique(picks.cell):
             own = np.flatnonzero(picks.cell == k)
             plane = Plane.of(configurations.frames[k], config.codes_of(configurations.frames[k]))
-            fractions = plane.positions @ np.linalg.inv(plane.cell)
-            low, span = fractions.min(axis=0), np.ptp(fractions, axis=0)
-            corner = picks.corner[own]
-            corners = np.where(plane.pbc, corner, low + corner * span) @ plane.cell
+            corners = plane.place(picks.corner[own])
             for at in range(0, len(own), _IMAGES):
                 images = draw(plane, corners[at : at + _IMAGES], config.image_size, style)
                 logits[:, own[at : at + _IMAGES]] = self._network(images)
@@ -187,11 +171,10 @@ class Evaluator:
 
     def attention(self, frame: Frame) -> Bonds:
         """The edges of a configuration with their `attention`, mean over members and directions, and `bb`."""
-        near = nearest_neighbors(frame, self.config.k, dimensions=self.config.dimensions)
-        graphs = graph_of(frame, self.config, near=near)
+        graphs = graph_of(frame, self.config)
         output: GlassOutput = self._network(graphs)
         assert output.attention is not None
-        return attention_bonds(graphs, near, output.attention.mean(axis=0), self.config.codes_of(frame) == 1)
+        return attention_bonds(graphs, output.attention.mean(axis=0), self.config.codes_of(frame) == 1)
 
 
 # Experiments --------------------------------------------------------------------------------------

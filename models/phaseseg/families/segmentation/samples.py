@@ -1,0 +1,156 @@
+"""What a segmentation network learns from: runs with their labels, features and neighbors. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.families.segmentation.fields import RICH
+from phaseseg.families.segmentation.inference import node_features
+from phaseseg.families.segmentation.labels.density import density_field
+from phaseseg.families.segmentation.labels.threshold import measure_cuts
+from phaseseg.families.segmentation.labels.weak_labels import label_frame
+from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
+from phaseseg.families.segmentation.settings import NetworkConfig
+from phaseseg.frame import Frame, Units
+from phaseseg.neighbors import Graph, neighbor_graph
+from phaseseg.specs import Progress
+from phaseseg.training.files import ArrayCache
+from phaseseg.training.runs import (
+    Run,
+    RunData,
+    listed,
+    read_runs,
+    split_by_time,
+    validation_runs,
+)
+from phaseseg.version import __version__
+
+_LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other labels
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One frame to learn from.
+
+    graph : neighbors within the cutoff; features : (n_atoms, F) raw float32
+    distance : (n_atoms,) float32, Å, positive on the rich side; of a frame of one phase +-infinity
+    """
+
+    graph: Graph
+    features: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    number_density: float
+    digest: str
+
+    @property
+    def two_phases(self) -> bool:
+        return bool(len(self.distance) and np.isfinite(self.distance[0]))
+
+
+def learnable_runs(
+    data: RunData | Iterable[RunData], types: Sequence[str] | None, units: Units, every: int, note: Progress
+) -> list[Run]:
+    runs = read_runs(data, types=types, units=units, every=every, note=note)
+    for run in runs:
+        if not run.frames:
+            raise ValueError(f"{run.name}: there are no frames to learn from.")
+    return runs
+
+
+def check_species(runs: Sequence[Run], target: Sequence[str]) -> None:
+    first = runs[0]
+    for run in runs:
+        for frame in run.frames:
+            if frame.units != first.frames[0].units:
+                raise ValueError(
+                    f"{run.name} is in units of {frame.units!r}, {first.name} in "
+                    f"{first.frames[0].units!r}; train on files of one kind of units."
+                )
+        present = {frame.species_names[k] for frame in run.frames for k in np.unique(frame.species)}
+        missing = [name for name in target if name not in present]
+        if missing:
+            raise ValueError(
+                f"{run.name}: there is no {missing[0]}, which the rich phase is to be rich in; the "
+                f"species there are {', '.join(sorted(present))}. Choose --species, or leave the file out."
+            )
+
+
+def species_of(runs: Sequence[Run]) -> tuple[str, ...]:
+    """All species that occur, in the order in which the files name them."""
+    present = {name: False for run in runs for name in run.frames[0].species_names}
+    for run in runs:
+        for frame in run.frames:
+            for code in np.unique(frame.species):
+                present[frame.species_names[code]] = True
+    return tuple(name for name, is_there in present.items() if is_there)
+
+
+def is_two_phases(frame: Frame, rule: LabelRule) -> bool:
+    cuts = measure_cuts(density_field(frame, rule))
+    return cuts.contrast(cuts.choose(rule)) >= MIN_CONTRAST
+
+
+def label_distance(frame: Frame, rule: LabelRule) -> NDArray[np.float32]:
+    """(n_atoms,) signed distance to the interface, Å; infinite in a frame of one phase."""
+    fields = label_frame(frame, rule)
+    if fields["n_phases"] == 2:
+        return np.array(fields["interface_distance"], dtype=np.float32)
+    side = np.inf if frame.n_atoms and fields["phase"][0] == RICH else -np.inf
+    return np.full(frame.n_atoms, side, dtype=np.float32)
+
+
+def split_runs(runs: Sequence[Run], rule: LabelRule) -> tuple[list[Run], list[Run], str]:
+    """Training and validation data, and a sentence on how they were divided."""
+    two = [run for run in runs if any(is_two_phases(frame, rule) for frame in run.frames)]
+    if not two:
+        raise ValueError(
+            f"{listed(runs)}: no frame holds two phases, so there is no interface to learn. Add "
+            "frames of two separated liquids, or look at the frames with `phaseseg label`."
+        )
+    one = [run for run in runs if run not in two]
+    if len(two) >= 3:
+        held = [two[k] for k in validation_runs(len(two))]
+        if len(one) >= 3:
+            held += [one[k] for k in validation_runs(len(one))]
+        sentence = f"by run: {len(held)} of {len(runs)} files validate ({listed(held)})"
+        return [run for run in runs if run not in held], held, sentence
+    if all(len(run.frames) == 1 for run in two):
+        raise ValueError(
+            f"{listed(two)}: {'one frame' if len(two) == 1 else 'one frame each'} with two phases cannot be "
+            "both learned from and checked against. Give more frames, or others with --validation."
+        )
+    return *split_by_time(runs), "by time: the last fifth of the frames of each file validates"
+
+
+def samples_of(
+    runs: Sequence[Run],
+    rule: LabelRule,
+    config: NetworkConfig,
+    cache: ArrayCache,
+    note: Progress,
+    what: str,
+) -> list[list[Sample]]:
+    total, done = sum(len(run.frames) for run in runs), 0
+    result = []
+    for run in runs:
+        samples = []
+        for frame, digest in zip(run.frames, run.digests, strict=True):
+            note(0.0, f"labels and graphs of the {what} frames: {done} of {total}")
+            codes = config.codes_of(frame, "the network, whose species are those of the training data,")
+            graph = neighbor_graph(frame, cutoff=config.cutoff)
+            key = [digest, rule.to_dict(), __version__, _LABEL_FORMAT]
+            distance = cache.array(key, partial(label_distance, frame, rule), (frame.n_atoms,))
+            samples.append(
+                Sample(
+                    graph, node_features(frame, codes, config),
+                    distance, frame.n_atoms / frame.volume, digest,
+                )
+            )  # fmt: skip
+            done += 1
+        result.append(samples)
+    return result
