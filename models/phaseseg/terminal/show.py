@@ -128,9 +128,12 @@ def frame_bar(name: str, shown: bool) -> Iterator[FrameBar]:
 def work_bar(quiet: bool) -> Iterator[Report]:
     """A bar for work of known length, on a terminal only, and the function that moves it."""
     console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda done, line: interrupt.check()
+        return
     bar = Progress(
         SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), _Left(compact=True),
-        console=console, transient=True, disable=quiet or not console.is_terminal,
+        console=console, transient=True,
     )  # fmt: skip
     with bar:
         job = bar.add_task(f"starting; {COMPILES}", total=1.0)
