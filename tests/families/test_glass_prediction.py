@@ -33,6 +33,11 @@ from phaseseg.testing import (
 TOLERANCE = 1e-5
 
 
+def said(fields):
+    """The messages by their codes."""
+    return {text.code: text for text in fields.messages}
+
+
 def sigmoid(z):
     return 1 / (1 + np.exp(-np.asarray(z, dtype=float)))
 
@@ -78,19 +83,17 @@ def test_fields_of_an_ensemble(model, frame):
     assert fields["frame_glass_probability"] == pytest.approx(whole.mean(), abs=1e-6)
     assert fields["frame_glass_uncertainty"] == pytest.approx(whole.std(), abs=1e-6)
     assert fields["glass_fraction"] == np.mean(fields["glass_probability"] >= 0.5)
+    assert set(said(fields)) == {"verdict", "attention-threshold"}
     verdict = "Glass" if whole.mean() >= 0.5 else "Liquid"
-    assert fields.messages[0] == (
-        f"{verdict} by liquid_glass/random-v1: the probability of a glass is {whole.mean():.3f} ± "
-        f"{whole.std():.3f} over 2 networks."
-    )
-    assert not any("Outside" in text or "one network" in text for text in fields.messages)
+    for words in (verdict, "liquid_glass/random-v1", f"{whole.mean():.3f} ± {whole.std():.3f}"):
+        assert words in said(fields)["verdict"]
 
 
 def test_a_threshold_moves_the_verdict(model, frame):
     answer = model.run(frame)
     p = answer.probability
     low, high = (model.fields(frame, answer, threshold=p + step) for step in (-0.01, 0.01))
-    assert low.messages[0].startswith("Glass by") and high.messages[0].startswith("Liquid by")
+    assert "Glass" in said(low)["verdict"] and "Liquid" in said(high)["verdict"]
     assert low["glass_fraction"] == np.mean(answer.of_particles >= np.float32(p - 0.01))
     assert_array_equal(low["glass_probability"], high["glass_probability"])
 
@@ -104,9 +107,7 @@ def test_one_network_has_no_uncertainty(plain, make_disorder):
         "glass_fraction",
     }  # fmt: skip
     assert not fields["glass_uncertainty"].any() and fields["frame_glass_uncertainty"] == 0
-    assert fields.messages[-1] == (
-        "liquid_glass/random-v1 holds one network, so the glass uncertainty is 0 everywhere."
-    )
+    assert set(said(fields)) == {"verdict", "one-network"}
 
 
 @pytest.mark.parametrize("cell", ["square", "tilted", "tiny", "open"])
@@ -164,7 +165,7 @@ def test_the_cut_of_the_attention(model, make_glass_checkpoint, frame):
     chosen = predict(frame, model, attention_threshold=0.7)
     check_fields(frame, chosen)
     assert chosen["attention_threshold"] == 0.7
-    assert "Attention is cut at 0.7, as asked for." in chosen.messages
+    assert "0.7" in said(chosen)["attention-threshold"]
     counts = graph_counts(
         400, frame.species == 1, fields["attention_bonds"].atoms, attention >= np.float32(0.7)
     )
@@ -173,7 +174,7 @@ def test_the_cut_of_the_attention(model, make_glass_checkpoint, frame):
     own = GlassModel(make_glass_checkpoint(attention=True, attention_threshold=1.1))
     fields = predict(frame, own)
     assert fields["attention_threshold"] == 1.1
-    assert "Attention is cut at 1.1, as liquid_glass/random-v1 says." in fields.messages
+    assert "1.1" in said(fields)["attention-threshold"]
 
 
 def test_attention_can_be_left_out(model, frame):
@@ -199,7 +200,7 @@ def test_equal_attention_keeps_nothing(make_glass_checkpoint):
     fields = predict(frame, replace(checkpoint, weights=weights))
     assert fields["attention_threshold"] == np.inf and not fields["attention_bonds"].columns["kept"].any()
     assert fields["attention_n_isolated_a"] == 25 and fields["attention_n_disjoint_graphs"] == 0
-    assert "Attention is the same on all edges, so none of them stands out." in fields.messages
+    assert said(fields)["attention-threshold"] == trough(np.ones(3)).sentence
 
 
 # What must not change an answer -------------------------------------------------------------------
@@ -379,17 +380,15 @@ def test_what_images_cannot_show(images, make_disorder):
 
 def test_input_outside_of_the_training_data_is_told(model, plain, frame, make_disorder):
     thin = frame.replace(positions=frame.positions * 1.2, cell=frame.cell * [[1.2], [1.2], [1]])
-    assert predict(thin, model).messages[-1] == (
-        "Outside of the range in which liquid_glass/random-v1 is known to hold: there are 0.8333 particles "
-        "per σ^2 where the training data have 1.1 to 1.3."
-    )
-    assert not any(
-        "per σ" in text for text in predict(thin.replace(pbc=(True, False, False)), model).messages
-    )
-    told = predict(make_disorder(400, share=0.6), model).messages[-1]
-    assert "0.6 of the particles are B where the training data have 0.3 to 0.4" in told
-    told = predict(make_disorder(343, 3, density=0.9, share=0.8), plain).messages[-1]
-    assert "0.9 particles per σ^3" in told and ", and 0.802 of the particles are B" in told
+    for network, other, numbers in (
+        (model, thin, ("0.8333", "1.1 to 1.3")),
+        (model, make_disorder(400, share=0.6), ("0.6", "0.3 to 0.4")),
+        (plain, make_disorder(343, 3, density=0.9, share=0.8), ("0.9", "0.802")),
+    ):
+        sentence = said(predict(other, network))["outside-training"]
+        assert all(number in sentence for number in numbers), sentence
+    # No density where there is no volume.
+    assert "outside-training" not in said(predict(thin.replace(pbc=(True, False, False)), model))
 
 
 def test_what_the_networks_do_not_know_is_refused(model, plain, frame, make_disorder):
