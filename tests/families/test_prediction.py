@@ -409,7 +409,7 @@ def test_input_outside_of_the_training_data_is_told(model, small):
     narrow.scaling = replace(model.scaling, high=np.minimum(model.scaling.high, 30))
     fields = predict(frame, narrow)
     share = fields["outside_training"]
-    features = inference.node_features(frame, narrow._codes(frame), narrow.config)
+    features = inference.node_features(frame, narrow.codes(frame), narrow.config)
     assert share == pytest.approx((features[:, 5] > 30).mean()) and share > 0.01
     told = said(fields)["outside-training"]
     assert f"{share:.1%}" in told and "0 to 30" in told
