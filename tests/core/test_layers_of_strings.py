@@ -79,6 +79,10 @@ def modules():
             yield module, module if package else ".".join(parts[:-1]), path
 
 
+def test_every_module_has_a_layer():
+    assert not [module for module, _, _ in modules() if module != "phaseseg" and level(module) is None]
+
+
 def test_no_string_climbs():
     known = {module for module, _, _ in modules()}
     found = [
