@@ -1,4 +1,4 @@
-"""NetworkModel: what the models of trained networks share, whatever the family.
+"""NetworkModel: what the models of all families share.
 
 Members and their weights, spread over the members, devices, the range in which a network is known to hold.
 """
@@ -47,7 +47,7 @@ class NetworkModel(ABC):
     not_options: ClassVar[tuple[str, ...]] = ("model",)
     """Fields of the rule that are no options."""
     shared: ClassVar[tuple[str, ...]] = ()
-    """Beginnings of the names of weights that the members share."""
+    """Prefixes of the names of weights that the members share."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.family != self.family:
@@ -197,7 +197,7 @@ class NetworkModel(ABC):
 def members_of(weights: Weights, shared: tuple[str, ...] = ()) -> list[dict[str, Floats]]:
     """The weights of each network; a weight of the member k is named `memberK.NAME`.
 
-    shared : beginnings of the names of weights that the members share, which are left out
+    shared : prefixes of the names of weights that the members share, which are left out
 
     Raises
     ------

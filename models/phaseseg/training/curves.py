@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of the learning curves; `validation_error` is what the family calls its error."""
+    """One line of the learning curves; the family defines `validation_error`."""
 
     member: int
     seed: int

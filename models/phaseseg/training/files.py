@@ -54,7 +54,7 @@ def cache_folder() -> Path:
 class ArrayCache:
     """float32 arrays by what they depend on, one small .npy file each; the folder is safe to delete.
 
-    A file that cannot be read is made anew. Where nothing can be written, arrays are made every time.
+    A file that cannot be read is replaced. Where nothing can be written, arrays are made every time.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 Each fold of the runs is put aside in turn. On the others a tree-structured Parzen estimator (TPE, of Optuna)
 proposes settings. A proposal is trained once for every other fold, which validates it; the networks of the
-best proposal are then tested on the fold put aside. The test therefore measures the search itself: no run is
-tested on that had a say in the settings.
+best proposal are then tested on the fold put aside. The test therefore measures the search itself: the runs
+of a test have not influenced the settings.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ class NestedSearch(Generic[Data]):
 
         done = self.record.folds[outer].trials
         seed = int(np.random.default_rng((self.seed, outer, number)).integers(2**31))
-        # All anew for each trial, so that the same is proposed whether the search was interrupted or not.
+        # A new study for each trial proposes the same settings whether the search was interrupted or not.
         study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=2),
@@ -346,7 +346,7 @@ def fit_with_search(
     output: str | os.PathLike[str],
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Search, then train with what was found; the card is to tell of both.
+    """Search, then train with the result; the card is to describe both.
 
     The file `.search.csv` next to the checkpoint has every trial; `.search.json` keeps finished trials until
     the training has finished as well.

@@ -68,7 +68,7 @@ class TrainingState:
         return content, tensors
 
     def save(self, content: Mapping[str, Any], tensors: Mapping[str, Tensor], sentence: str) -> None:
-        """Write the file anew; it is whole or as before."""
+        """Replace the file; after an interruption it is complete or as before."""
         from safetensors.torch import save
 
         from phaseseg.io import atomic_output

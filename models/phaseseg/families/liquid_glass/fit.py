@@ -231,11 +231,11 @@ def fit_liquid_glass(
     Parameters
     ----------
     data : runs, one each, as files or iterables of `Frame`, in reduced units
-    glass_below, liquid_above : temperatures; colder or equal is glass, hotter or equal liquid, and what is
-        between is left out
-    label : or a function that says of a frame whether it is glass; None leaves it out
+    glass_below, liquid_above : temperatures at or below which a configuration is a glass, and at or above
+        which it is a liquid; those in between are left out
+    label : instead of temperatures, a function of a frame: True for glass, False for liquid, None to skip it
     output : .safetensors file to write
-        Beside it `.curves.csv` and `.curves.png` and, until training is finished, `.state.safetensors`.
+        Next to it go `.curves.csv`, `.curves.png` and, until training is finished, `.state.safetensors`.
     network : settings of `GlassConfig`, as far as they differ from the recipe
     folds : parts of the runs, and members; with `validation` members that differ by their seed alone
     validation : runs to choose the epoch and calibrate with, instead of folds
@@ -246,7 +246,7 @@ def fit_liquid_glass(
     seed : of the first member; the next follow
     name : of the checkpoint; "liquid_glass/" and the file's name without its suffix if left out
     summary : line of the card
-    search : what the card is to say of the search for the settings
+    search : entry of the card about the search for the settings
     resume : continue from the state file next to `output`, if there is one
     progress : called with the fraction that is done and a line of text
 
@@ -356,7 +356,7 @@ def fit_liquid_glass(
 
 
 def _temperature_scaling(scores: Sequence[Answers]) -> float:
-    """Of the validation windows of all members; 1 where the sign is always right, and any sharpening fits."""
+    """Fitted to the validation windows of all members; 1 if the sign is always right and any would fit."""
     logit, glass = (np.concatenate(part) for part in zip(*scores, strict=True))
     return 1.0 if ((logit > 0) == glass).all() else fit_temperature(logit, glass)
 
@@ -371,7 +371,7 @@ def _validation_numbers(
     whole: Sequence[Answers],
     scaling: float,
 ) -> dict[str, Any]:
-    """Over the members: means and standard deviations of what each reaches on its validation runs."""
+    """Means and standard deviations over the members, each on its own validation runs."""
     each = np.array([_numbers(*one) for one in scores])
     logit, glass = (np.concatenate(part) for part in zip(*scores, strict=True))
     probability = 1 / (1 + np.exp(-np.clip(logit / scaling, -500, 500)))
@@ -528,7 +528,7 @@ def fit_with_search(
     progress: Progress | None = None,
     **options: Any,
 ) -> Checkpoint:
-    """`search_liquid_glass`, then `fit_liquid_glass` with its result; the card tells of both.
+    """`search_liquid_glass`, then `fit_liquid_glass` with its result; the card describes both.
 
     Next to the checkpoint `.search.csv` has every trial; `.search.json` keeps them until all is finished.
 

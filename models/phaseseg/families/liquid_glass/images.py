@@ -105,11 +105,11 @@ def render(
 ) -> Floats:
     """A picture of the particles as disks: (size, size, 3) float32, red, green and blue from 0 to 1.
 
-    The color of a pixel is background + Σ (color - background) · share, limited to 0 ... 1: the sum is over
-    all particles and their periodic images, and the share is that of the pixel's area which the disk covers,
-    exactly. Colors of disks that overlap mix, so the order of the particles is of no account; where none
-    overlap, the mean color of a picture follows from the areas alone. Pixel [i, j] shows the square
-    from corner + (j, i) · edge / size on: rows go up along y, columns along x (matplotlib's
+    The color of a pixel is background + Σ (color - background) · coverage, clipped to 0 ... 1. The sum runs
+    over all particles and their periodic images; the coverage is the fraction of the pixel's area inside the
+    disk, computed exactly. Colors of overlapping disks mix, so the order of the particles does not matter;
+    without overlap, the mean color of a picture follows from the areas of the disks. Pixel [i, j] shows the
+    square from corner + (j, i) · edge / size on: rows go up along y, columns along x (matplotlib's
     `origin="lower"`).
 
     Parameters

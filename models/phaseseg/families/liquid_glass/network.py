@@ -52,10 +52,10 @@ class GraphTensors(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Logits of glass, and what the last step paid attention to.
+    """Logits of glass, and the attention of the last step.
 
     graphs : (n_graphs,); nodes : (n,)
-    attention : (n_edges,) weights of the edges in the sum over each particle, of mean 1 in each graph; None
+    attention : (n_edges,) weights of the edges in the sums of the particles, with mean 1 in each graph; None
         without attention
     """
 
@@ -67,20 +67,20 @@ class Answer(NamedTuple):
 class GlassNetwork(nn.Module):
     """Directed message passing (D-MPNN) with an optional attention of edges.
 
-    With x_v the features of particle v, e_vw those of the edge from v to w, N(v) the particles joined to v
-    and τ the rectifier:
+    x_v are the features of particle v, e_vw those of the edge from v to w, N(v) the neighbors of v in the
+    graph, and τ the rectifier:
 
         h_vw = τ(W_i [x_v, e_vw] + b_i)                                                the first step
-        h_vw ← τ(W_i [x_v, e_vw] + b_i + W_m Σ a_kv h_kv over k in N(v) but w)         T - 1 times
+        h_vw ← τ(W_i [x_v, e_vw] + b_i + W_m Σ a_kv h_kv over k in N(v) except w)      T - 1 times
         h_v  = τ(W_a [x_v, Σ a_kv h_kv over k in N(v)] + b_a)
 
-    A message never returns along the edge on which it came. The head of the graph takes the mean of h_v, that
-    of the particles each h_v. Without attention a = 1; with it a = n_edges softmax(c tanh(w_att · h / c)),
-    c = `SCORE_BOUND`, over the directed edges of the graph and of no other in the batch, so that its mean is
-    1 in a graph of any size.
+    A message never returns along the edge on which it came. The readout of the graph takes the mean of h_v,
+    that of the particles takes each h_v. Without attention a = 1. With it a = n_edges softmax(s), where
+    s = c tanh(w_att · h / c) with c = `SCORE_BOUND`, over the directed edges of one graph: its mean is 1 in a
+    graph of any size. The released code of the paper takes the softmax over a whole batch instead.
 
-    State: names of `config.weight_shapes()`. DOI 10.48550/arXiv.1909.04648, in whose released code the
-    softmax is over a whole batch; DOI 10.1021/acs.jcim.9b00237.
+    Its state has the names of `config.weight_shapes()`. DOI 10.48550/arXiv.1909.04648,
+    10.1021/acs.jcim.9b00237.
     """
 
     def __init__(self, config: GlassConfig) -> None:
@@ -96,8 +96,8 @@ class GlassNetwork(nn.Module):
         widths = [h] * config.ffn_layers + [1]
         self.readout = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.node = nn.ModuleList([nn.Linear(h, h), nn.Linear(h, 1)])
-        # PyTorch's own start shrinks what differs from state to state with every layer. That of the messages
-        # is kept, which are sums and come on top of the first step.
+        # With PyTorch's own initial weights, differences between states shrink from layer to layer. Only the
+        # messages keep them: they are sums and are added to the first step.
         for layer in (self.input, self.output, *self.readout, *self.node):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
@@ -108,7 +108,7 @@ class GlassNetwork(nn.Module):
             graphs = GraphTensors.of(graphs)
         kind, edges, width = self.input.weight.dtype, graphs.edges, self.config.hidden
         nodes, inputs = graphs.nodes.to(kind), graphs.inputs.to(kind)
-        # In chunks of edges the first step is cheaper to repeat than to keep.
+        # In chunks of edges, repeating the first step costs less than storing it.
         kept = self.input(inputs) if isinstance(edges, Neighbors) else None
 
         def start(rows: slice) -> Tensor:
@@ -154,7 +154,7 @@ def _means(values: Tensor, sizes: Tensor, wide: torch.dtype) -> Tensor:
 
 
 def glass_loss(answer: Answer, glass: NDArray[np.bool_], starts: NDArray[np.int64]) -> Tensor:
-    """Cross entropy of the graphs, and half of that of their particles, which have the label of the graph.
+    """Cross entropy of the graphs, plus half that of their particles, which have the label of the graph.
 
     glass : (n_graphs,) bool; starts : (n_graphs + 1,) first particle of each
     """
@@ -169,14 +169,14 @@ def glass_loss(answer: Answer, glass: NDArray[np.bool_], starts: NDArray[np.int6
 
 
 class ImageNetwork(nn.Module):
-    """Two convolutions without padding, each with a rectifier and averages over squares, then dense layers.
+    """Two convolutions without padding, each with a rectifier and average pooling, then dense layers.
 
     With `pool=1`, `normalize=False` and images of 250 pixels it is the network of
-    DOI 10.48550/arXiv.1909.04648 but for its two outputs, of which a softmax sees the difference alone: here
-    there is one, the logit of glass. Its state has the names of `config.weight_shapes()`.
+    DOI 10.48550/arXiv.1909.04648, except that it has one output, the logit of glass, instead of two whose
+    difference enters a softmax. Its state has the names of `config.weight_shapes()`.
 
-    Averages and normalization are what makes it learn from some thousand images. With the greatest value of a
-    square instead, or without normalization, it hardly distinguished T = 0.44 from 0.05.
+    Average pooling and normalization make it possible to train on a few thousand images. With max pooling, or
+    without normalization, the network hardly distinguished T = 0.44 from 0.05.
     """
 
     def __init__(self, config: GlassConfig) -> None:

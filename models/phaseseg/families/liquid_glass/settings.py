@@ -1,4 +1,4 @@
-"""Settings of a network that tells liquid from glass, and of its training. NumPy inside functions only."""
+"""Settings of networks that distinguish liquid from glass, and of their training; light to import."""
 
 from __future__ import annotations
 
@@ -83,41 +83,41 @@ _IMAGE_SETTINGS = (
 
 @dataclass(frozen=True)
 class GlassConfig(NetworkSettings):
-    """A network that gives the probability that a configuration is glass, of graphs or of images.
+    """A network that gives the probability that a configuration is a glass.
 
     "dmpnn" passes messages along the directed edges between nearest neighbors (DOI 10.48550/arXiv.1909.04648;
-    DOI 10.1021/acs.jcim.9b00237), "cnn" convolves a picture of disks. Both tell two kinds of particles apart,
-    A and B, whatever they are called, and learn from windows cut out of larger configurations.
+    DOI 10.1021/acs.jcim.9b00237); "cnn" convolves images of disks. Both distinguish two kinds of particles,
+    A and B, and are trained on windows that are cut from larger configurations.
 
     Parameters
     ----------
     architecture : "dmpnn" or "cnn"
     dimensions : 2 or 3; images have 2
     species : names of A and B in the training data
-    window : (dmpnn) (low, high) σ, edge of a window; drawn between them, and cut to the cell's
-        The paper's are 6 to 18 σ of a cell of 60 σ.
-    dropout : share of the units that training leaves out, after every rectifier
+    window : (dmpnn) (low, high) σ; edges of windows are drawn between them, and are at most those of the cell
+        The paper cuts windows of 6 to 18 σ from a cell of 60 σ.
+    dropout : fraction of the units that training leaves out, after every rectifier
     attention : (dmpnn) edges are weighted by a softmax over the edges of their graph
-    k : (dmpnn) nearest neighbors of a particle; an edge joins two of which one is among those of the other
+    k : (dmpnn) nearest neighbors; an edge joins two particles if one is among the k nearest of the other
     hidden : (dmpnn) numbers on a directed edge, and units of the heads
-    steps : (dmpnn) T, how often edges get numbers: once from their ends, then T - 1 times from messages
+    steps : (dmpnn) T; the numbers of an edge come from its ends first, and from messages in T - 1 steps more
     ffn_layers : (dmpnn) linear layers of the head of the graph, the last with one output
     features : (dmpnn) "distances", "types" or "coordinates"
-        Inputs in addition to the species of a particle, and whether both ends of an edge have each
-        other among their nearest: lengths of edges as Gaussians at `LENGTH_CENTERS`; nothing; coordinates in
-        the window over its edge, as in the paper, with which the answer changes when the particles are moved
-        or rotated.
+        Inputs in addition to the kind of a particle and to whether an edge is mutual: the lengths of edges as
+        Gaussians at `LENGTH_CENTERS`; nothing; or the coordinates in units of the window, as in the paper.
+        With coordinates, the output changes when the particles are translated or rotated.
     image_size : (cnn) pixels along the edge of an image
     pixels_per_sigma : (cnn) resolution; an image shows image_size / pixels_per_sigma σ
     kernels, kernel_sizes : (cnn) number and edge (pixels) of the kernels of the two convolutions
     pool : (cnn) edge, in pixels, of the squares that are averaged after each convolution
-        1 is the paper's network, of 300 MB with images of 250 pixels.
-    normalize : (cnn) whether every channel is brought to mean 0 and deviation 1, those of the training
-        images, after each convolution and before the dense layer; the paper's network does without
+        With 1 it is the paper's network, which takes 300 MB for images of 250 pixels.
+    normalize : (cnn) whether every channel is normalized with the mean and deviation of the training images,
+        after each convolution and before the dense layer; the paper's network does not normalize
     dense : (cnn) units of the layer before the output
-    global_average : (cnn) whether the second convolution is averaged over the image, whose size is then free
+    global_average : (cnn) whether the second convolution is averaged over the image
+        Images of any size are possible then.
     radii : (cnn) σ, of the disks of A and B
-    colors, background : (cnn) red, green and blue from 0 to 1 of A and B, and of what no disk covers
+    colors, background : (cnn) red, green and blue from 0 to 1 of the disks of A and B, and behind them
 
     Raises
     ------

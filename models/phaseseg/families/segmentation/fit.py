@@ -65,11 +65,11 @@ INTERFACE: Mapping[Loss, Mapping[str, Any]] = {
     "distance": {"sigma": 1.5, "voxel": 1.0, "curvature": True},
     "class": {"sigma": 1.75, "voxel": 1.0, "curvature": True},
 }
-"""Å: how scores are smoothed into a field, of which the interface is a level.
+"""Å: how scores are smoothed into a field whose level set is the interface.
 
-Scores of networks that learned classes rise more steeply, so that single atoms show in a field smoothed
-less. On cells of 4160 atoms kept for validation these widths agree best with the labels, and smaller voxels
-do not agree better.
+Scores of networks that learned classes rise more steeply, so that a narrow Gaussian leaves single atoms
+visible in the field. With these widths the interface agrees best with the labels of validation cells of
+4160 atoms; smaller voxels do not improve it.
 """
 
 _LINE_WITHIN = 1.5  # Å: where the logit is compared with the distance
@@ -89,7 +89,7 @@ class _Batch(NamedTuple):
     def of(cls, sample: Sample, scaling: Scaling) -> _Batch:
         return cls(
             torch.from_numpy(scaling.apply(sample.features)), torch.from_numpy(sample.distance),
-            Neighbors(sample.graph.indptr, sample.graph.neighbors),
+            Neighbors(sample.indptr, sample.neighbors),
         )  # fmt: skip
 
     @classmethod
@@ -132,10 +132,10 @@ class _Objective:
         return loss + self._boundary_loss(z, batch) if self.config.outputs == 3 else loss
 
     def _boundary_loss(self, z: Tensor, batch: _Batch) -> Tensor:
-        """Cross entropy of "boundary" against "one of the sides", whichever.
+        """Cross entropy of "boundary" against "one of the sides".
 
-        Together with that of the sides it is the cross entropy of three classes, without a say in how far
-        apart the sides are, which is a distance in Å here.
+        Added to that of the sides it would be the cross entropy of three classes; it does not depend on the
+        difference of the sides, which is a distance in Å here.
         """
         logit = z[:, 2] - torch.logsumexp(z[:, :2], dim=1)
         boundary = batch.distance.abs() <= self.half_width
@@ -241,7 +241,7 @@ def fit_segmentation(
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Train a network that tells two liquids apart, atom by atom, on trajectories of them.
+    """Train a network that distinguishes two liquids, atom by atom, on trajectories of them.
 
     Weak labels are made on the way and say for every atom how far it is from the interface, and on which
     side. Frames of one liquid are on one side throughout. Several members, each from its own seed, make up
@@ -251,7 +251,7 @@ def fit_segmentation(
     ----------
     data : trajectories, as files or iterables of `Frame`; one or several
     output : .safetensors file to write
-        Beside it `.curves.csv` and `.curves.png` and, until training is finished, `.state.safetensors`.
+        Next to it go `.curves.csv`, `.curves.png` and, until training is finished, `.state.safetensors`.
     rule : LabelRule, default sigma 2 Å
         Its species are the target of the network. A threshold by name is taken from all training frames
         of two phases together, and the checkpoint holds the number.

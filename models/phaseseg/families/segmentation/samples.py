@@ -17,7 +17,7 @@ from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame, Units
-from phaseseg.neighbors import Graph, neighbor_graph
+from phaseseg.neighbors import neighbor_graph
 from phaseseg.specs import Progress
 from phaseseg.training.files import ArrayCache
 from phaseseg.training.runs import (
@@ -37,11 +37,13 @@ _LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other
 class Sample:
     """One frame to learn from.
 
-    graph : neighbors within the cutoff; features : (n_atoms, F) raw float32
-    distance : (n_atoms,) float32, Å, positive on the rich side; of a frame of one phase +-infinity
+    indptr, neighbors : within the cutoff, as in `Graph`; features : (n_atoms, F) raw float32
+    distance : (n_atoms,) float32, Å, positive on the rich side; +-infinity in a frame of one phase
+    number_density : atoms per Å^3; digest : of the frame
     """
 
-    graph: Graph
+    indptr: NDArray[np.int64]
+    neighbors: NDArray[np.int32]
     features: NDArray[np.float32]
     distance: NDArray[np.float32]
     number_density: float
@@ -55,6 +57,7 @@ class Sample:
 def learnable_runs(
     data: RunData | Iterable[RunData], types: Sequence[str] | None, units: Units, every: int, note: Progress
 ) -> list[Run]:
+    """Every n-th frame of all runs; refuses a run without frames."""
     runs = read_runs(data, types=types, units=units, every=every, note=note)
     for run in runs:
         if not run.frames:
@@ -63,6 +66,7 @@ def learnable_runs(
 
 
 def check_species(runs: Sequence[Run], target: Sequence[str]) -> None:
+    """Raise ValueError for mixed units, and for a run that lacks one of the target species."""
     first = runs[0]
     for run in runs:
         for frame in run.frames:
@@ -91,6 +95,7 @@ def species_of(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def is_two_phases(frame: Frame, rule: LabelRule) -> bool:
+    """Whether the contrast of a frame is that of two phases."""
     cuts = measure_cuts(density_field(frame, rule))
     return cuts.contrast(cuts.choose(rule)) >= MIN_CONTRAST
 
@@ -135,6 +140,10 @@ def samples_of(
     note: Progress,
     what: str,
 ) -> list[list[Sample]]:
+    """The samples of each run; labels come from the cache where they are known.
+
+    what : the runs, in the lines of the progress
+    """
     total, done = sum(len(run.frames) for run in runs), 0
     result = []
     for run in runs:
@@ -147,7 +156,7 @@ def samples_of(
             distance = cache.array(key, partial(label_distance, frame, rule), (frame.n_atoms,))
             samples.append(
                 Sample(
-                    graph, node_features(frame, codes, config),
+                    graph.indptr, graph.neighbors, node_features(frame, codes, config),
                     distance, frame.n_atoms / frame.volume, digest,
                 )
             )  # fmt: skip

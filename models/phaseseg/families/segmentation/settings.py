@@ -63,7 +63,7 @@ class NetworkConfig(NetworkSettings):
     cutoff : Å
     features : "counts" or "densities"
         The ten of Shakya & Karki (DOI 10.5220/0013709400004000) for five species: one-hot species,
-        number of target atoms, mean and variance of their distances, their share among the neighbors,
+        number of target atoms, mean and variance of their distances, their fraction of the neighbors,
         number of counter atoms. Or: one-hot species and the densities of every species around the atom,
         smoothed with Gaussians of `widths`.
     widths : Å, of "densities"
