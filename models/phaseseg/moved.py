@@ -36,6 +36,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     f"{_SEGMENTATION}.recipe": (f"{_SEGMENTATION}.settings",),
     f"{_SEGMENTATION}.series": ("statistics", f"{_SEGMENTATION}.trajectory_statistics"),
     f"{_SEGMENTATION}.threshold": (f"{_LABELS}.threshold",),
+    f"{_SEGMENTATION}.torch_inference": (f"{_SEGMENTATION}.network",),
     f"{_GLASS}.conclusions": (f"{_TRANSITION}.findings",),
     f"{_GLASS}.config": (f"{_GLASS}.settings",),
     f"{_GLASS}.image_inference": (f"{_GLASS}.inference",),
@@ -47,6 +48,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     f"{_GLASS}.search": (f"{_GLASS}.fit", "training.search"),
     f"{_GLASS}.sets": ("recipes.liquid_glass.datasets",),
     f"{_GLASS}.slopes": ("statistics",),
+    f"{_GLASS}.torch_inference": (f"{_GLASS}.network",),
     f"{_GLASS}.windows": (f"{_GLASS}.crops",),
 }
 """Old path to the new ones, in the order in which a name is looked for; all below `phaseseg`."""
