@@ -463,3 +463,15 @@ def test_what_is_bundled_is_whole() -> None:
     for name in bundled_checkpoints():
         assert phaseseg.load_checkpoint(name).name == name
     assert [entry.name for entry in phaseseg.list_checkpoints()] == list(bundled_checkpoints())
+
+
+# What is printed ----------------------------------------------------------------------------------
+
+
+def test_checkpoints_print_a_summary_and_no_weights() -> None:
+    entry = phaseseg.list_checkpoints()[0]
+    checkpoint = phaseseg.load_checkpoint(entry.name)
+    for made in (checkpoint, entry):
+        assert entry.name in str(made) and entry.summary in str(made) and entry.hash[:12] in str(made)
+        assert "array(" not in str(made) and len(str(made)) < 1200
+        assert repr(made) == f"<Checkpoint {entry.name}>" and entry.name in made._repr_html_()
