@@ -121,12 +121,31 @@ def disordered_mixture(
     return Frame(positions, cell, pbc, species, names, units="lj", **more)
 
 
-def cooled(seed=0, temperatures=(2.0, 0.5, 0.05), n=225):
-    """A run in two dimensions: the hotter, the more disordered; temperatures are in `info`."""
+SKEW = {2: ((11.0, 0, 0), (2.0, 12.0, 0), (0, 0, 1.0)), 3: ((5.0, 0, 0), (1.0, 4.5, 0), (-0.8, 0.7, 5.5))}
+
+
+def scattered_mixture(n=150, cell=None, pbc=True, seed=0, *, dimensions=2, origin=(0.0, 0.0, 0.0), **more):
+    """Particles A and B anywhere in any cell, so that some nearly coincide; about a third are B.
+
+    cell : (3, 3), or edges; one that is skewed if left out
+    """
+    rng = np.random.default_rng(seed)
+    cell = np.asarray(SKEW[dimensions] if cell is None else cell, dtype=float)
+    cell = np.diag(cell) if cell.ndim == 1 else cell
+    fractions = rng.random((n, 3))
+    if dimensions == 2:
+        fractions[:, 2] = 0.0
+    species = (rng.random(n) < 0.35).astype(int)
+    species[:2] = 0, 1
+    return Frame(fractions @ cell + origin, cell, pbc, species, ("A", "B"), origin=origin, units="lj", **more)
+
+
+def cooled(seed=0, temperatures=(2.0, 0.5, 0.05), n=225, dimensions=2):
+    """A run: the hotter, the more disordered; temperatures are in `info`."""
     return [
         disordered_mixture(
-            n, density=1.0, share=1 / 3, seed=1000 * seed + round(100 * t), jitter=min(0.1 + 0.4 * t, 0.6),
-            info={"temperature": t},
+            n, dimensions, density=1.0, share=1 / 3, seed=1000 * seed + round(100 * t),
+            jitter=min(0.1 + 0.4 * t, 0.6), info={"temperature": t}, source=f"seed {seed} at {t}",
         )
         for t in temperatures
     ]  # fmt: skip

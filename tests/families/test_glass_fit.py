@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from phaseseg import Frame
 from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.liquid_glass import fit as fitting
@@ -40,6 +39,7 @@ from phaseseg.io import read_frames, write_frames
 from phaseseg.training import search as searching
 from phaseseg.training.runs import Run, fold_of_runs
 from phaseseg.training.search import NestedSearch
+from samples import cooled
 
 LABELS = {"glass_below": 0.1, "liquid_above": 1.0}
 SMALL = {"hidden": 8, "steps": 2, "window": (7.5, 12.0)}
@@ -51,27 +51,6 @@ IMAGES = {
     "architecture": "cnn", "image_size": 40, "pixels_per_sigma": 8, "kernels": (3, 4), "kernel_sizes": (5, 3),
     "pool": 2, "dense": 8,
 }  # fmt: skip
-# 225 sites jittered by much or little stand for the liquid and the glass.
-TEMPERATURES = {2.0: 0.6, 0.5: 0.3, 0.05: 0.1}
-
-
-def sites(seed, temperature, dimensions=2, n_rows=15, **info):
-    rng = np.random.default_rng((seed, int(100 * temperature)))
-    jitter = TEMPERATURES[temperature]
-    grid = np.stack(np.meshgrid(*[np.arange(n_rows)] * dimensions, indexing="ij"), axis=-1)
-    positions = np.zeros((n_rows**dimensions, 3))
-    positions[:, :dimensions] = grid.reshape(-1, dimensions) + 0.5
-    positions[:, :dimensions] += rng.uniform(-jitter, jitter, (len(positions), dimensions))
-    cell = np.where(np.arange(3) < dimensions, float(n_rows), 1.0)
-    species = rng.permutation(np.arange(len(positions)) % 3 == 0).astype(int)
-    return Frame(
-        positions, cell, [True, True, dimensions == 3], species, ("A", "B"), units="lj",
-        info={"temperature": temperature, **info}, source=f"seed {seed} at {temperature}",
-    )  # fmt: skip
-
-
-def cooled(seed, **options):
-    return [sites(seed, temperature, **options) for temperature in TEMPERATURES]
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +190,7 @@ def test_images_are_learned_too(runs):
 
 @pytest.mark.slow
 def test_cubes_in_three_dimensions():
-    runs = [cooled(seed, dimensions=3, n_rows=7) for seed in range(2)]
+    runs = [cooled(seed, n=343, dimensions=3) for seed in range(2)]
     made = fit_liquid_glass(runs, **QUICK | {"folds": 2, "epochs": 5})
     assert made.config["network"]["dimensions"] == 3
     assert made.card["training"]["validation"]["auc"] > 0.95
@@ -219,7 +198,7 @@ def test_cubes_in_three_dimensions():
 
 
 def test_images_have_two_dimensions():
-    runs = [cooled(seed, dimensions=3, n_rows=4) for seed in range(2)]
+    runs = [cooled(seed, n=64, dimensions=3) for seed in range(2)]
     with pytest.raises(ValueError, match="images are of two dimensions"):
         fit_liquid_glass(runs, **QUICK | {"network": IMAGES, "folds": 2})
 
@@ -453,7 +432,7 @@ def test_data_that_cannot_be_learned_from(runs, tmp_path):
     refuses("the configurations 0 are glass and 4 liquid", runs, glass_below=0.01)
     refuses("the glass must be colder than the liquid", runs, glass_below=2.0)
     refuses("lengths are in Å, and these networks take reduced units", changed(runs, units="metal"))
-    flat = [*runs[:2], *[cooled(k, dimensions=3, n_rows=4) for k in (7, 8)]]
+    flat = [*runs[:2], *[cooled(k, n=64, dimensions=3) for k in (7, 8)]]
     refuses("has 3 dimensions where 2 were expected", flat)
     refuses("no particle is B; the species are A", changed(runs, species=np.zeros(225, dtype=int)))
     refuses("P is unknown to the network", changed(runs, species_names=("A", "P")))
@@ -502,7 +481,7 @@ def test_files_are_runs(runs, tmp_path):
 
 def test_windows_too_small_by_chance_are_drawn_again():
     """A cell with a hole: what is drawn there is drawn again elsewhere."""
-    frame = sites(0, 0.05)
+    frame = cooled(0)[-1]
     keep = np.linalg.norm(frame.positions[:, :2] - 7.5, axis=1) > 5
     holed = frame.replace(positions=frame.positions[keep], species=frame.species[keep])
     cells, which = cells_of([holed], [holed.species], 2), np.zeros(200, dtype=np.int64)

@@ -13,6 +13,7 @@ from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, dr
 from phaseseg.families.liquid_glass.inference import image_logits
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.testing import ROUNDING, permuted, repeated, translated, wrapped_elsewhere
+from samples import scattered_mixture
 
 # Shares of 8 x 8 points beside exact ones, a few of which are on the wrong side of a circle.
 COUNTED = 0.06
@@ -23,13 +24,8 @@ UPRIGHT = ((6.0, 0.0, 0.0), (0.0, 5.0, 0.0), (0.0, 0.0, 1.0))
 TILTED = ((6.0, 0.0, 0.0), (2.5, 5.0, 0.0), (0.0, 0.0, 1.0))
 
 
-def mixture(cell=UPRIGHT, n=30, pbc=(True, True, False), seed=0, origin=(0.0, 0.0, 0.0)):
-    """Particles anywhere in the cell; many overlap."""
-    rng = np.random.default_rng(seed)
-    positions = np.c_[rng.random((n, 2)), np.zeros(n)] @ np.array(cell) + origin
-    codes = (rng.random(n) < 0.35).astype(int)
-    codes[:2] = 0, 1
-    return Frame(positions, cell, pbc, codes, ("A", "B"), origin=origin, units="lj")
+def mixture(cell=UPRIGHT, n=30, pbc=(True, True, False), **options):
+    return scattered_mixture(n, cell, pbc, **options)
 
 
 def apart(edge=12.0, n=60, radius=0.5, seed=0):

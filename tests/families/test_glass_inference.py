@@ -19,23 +19,7 @@ from phaseseg.families.liquid_glass.crops import (
 from phaseseg.families.liquid_glass.inference import Network
 from phaseseg.families.liquid_glass.settings import LENGTH_CENTERS, GlassConfig
 from phaseseg.testing import permuted, repeated, rolled_axes, translated, wrapped_elsewhere
-
-CELLS = {
-    2: [[11.0, 0, 0], [2.0, 12.0, 0], [0, 0, 1.0]],
-    3: [[5.0, 0, 0], [1.0, 4.5, 0], [-0.8, 0.7, 5.5]],
-}
-
-
-def mixture(n=150, dimensions=2, *, cell=None, pbc=True, seed=0):
-    """Particles somewhere, about a third of them B."""
-    rng = np.random.default_rng(seed)
-    cell = np.asarray(CELLS[dimensions] if cell is None else cell)
-    fractions = rng.random((n, 3))
-    if dimensions == 2:
-        fractions[:, 2] = 0.25
-    species = (rng.random(n) < 0.35).astype(int)
-    species[:2] = 0, 1
-    return Frame(fractions @ cell, cell, pbc, species, ("A", "B"), units="lj")
+from samples import SKEW, scattered_mixture
 
 
 def weights_of(config, seed=0, scale=1.2):
@@ -147,7 +131,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_network_is_that_of_the_formulas(case):
     config = GlassConfig(**{"hidden": 12, **CASES[case]})
-    frame = mixture(40, config.dimensions, pbc=(True, case != "long", True))
+    frame = scattered_mixture(40, pbc=(True, case != "long", True), dimensions=config.dimensions)
     weights = weights_of(config)
     graphs = graph_of(frame, config)
     found = Network(config, [weights])(graphs)
@@ -168,7 +152,9 @@ def test_the_network_is_that_of_torch(case):
     from phaseseg.families.liquid_glass.network import GlassNetwork
 
     config = GlassConfig(**{"hidden": 64, **CASES[case]})
-    graphs = graph_of(mixture(600, config.dimensions, cell=np.array(CELLS[config.dimensions]) * 2), config)
+    graphs = graph_of(
+        scattered_mixture(600, 2 * np.array(SKEW[config.dimensions]), dimensions=config.dimensions), config
+    )
     members = [weights_of(config, seed) for seed in range(2)]
     found = Network(config, members)(graphs)
     assert found.graphs.shape == (2, 1) and found.nodes.shape == (2, 600)
@@ -188,7 +174,7 @@ def test_the_network_is_that_of_torch(case):
 def test_a_batch_of_windows_gives_what_each_gives_alone(attention):
     config = GlassConfig(attention=attention, hidden=24)
     network = Network(config, [weights_of(config)])
-    frames = [mixture(400, cell=np.array(CELLS[2]) * 2, seed=seed) for seed in range(3)]
+    frames = [scattered_mixture(400, 2 * np.array(SKEW[2]), seed=seed) for seed in range(3)]
     cells = cells_of(frames, [frame.species for frame in frames], 2)
     picks = draw_crops(cells, np.array([0, 2, 1, 1, 0]), np.random.default_rng(0), share=(0.3, 0.8))
     together = network(crop_graphs(cut_crops(cells, picks), config))
@@ -203,7 +189,7 @@ def test_a_batch_of_windows_gives_what_each_gives_alone(attention):
 def test_what_does_not_change_the_answer(dimensions):
     config = GlassConfig(attention=True, dimensions=dimensions, hidden=20, k=3)
     network = Network(config, [weights_of(config)])
-    frame = mixture(150, dimensions, pbc=(True, True, dimensions == 3))
+    frame = scattered_mixture(150, pbc=(True, True, dimensions == 3), dimensions=dimensions)
     before = network(graph_of(frame, config))
     order = np.random.default_rng(1).permutation(len(frame))
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
@@ -229,7 +215,7 @@ def test_what_does_not_change_the_answer(dimensions):
 def test_a_plane_in_space_is_a_plane_whatever_its_third_axis_says():
     config = GlassConfig(hidden=8)
     network = Network(config, [weights_of(config)])
-    frame = mixture(60)
+    frame = scattered_mixture(60)
     flat = network(graph_of(frame, config))
     for other in (frame.replace(pbc=(True, True, False)), frame.replace(cell=frame.cell * [1, 1, 40])):
         assert_array_equal(network(graph_of(other, config)).nodes, flat.nodes)
@@ -255,7 +241,7 @@ def test_great_scores_do_not_overflow():
     config = GlassConfig(hidden=8, attention=True)
     weights = weights_of(config)
     weights["attention.weight"] *= 1000
-    found = Network(config, [weights])(graph_of(mixture(80), config))
+    found = Network(config, [weights])(graph_of(scattered_mixture(80), config))
     assert np.isfinite(found.nodes).all() and found.attention.mean() == pytest.approx(1, abs=1e-4)
 
 
@@ -264,7 +250,7 @@ def test_nothing_that_is_read_is_written():
     weights = weights_of(config)
     for values in weights.values():
         values.flags.writeable = False
-    graphs = graph_of(mixture(80), config)
+    graphs = graph_of(scattered_mixture(80), config)
     arrays = [*graphs.edges, graphs.starts, graphs.nodes, graphs.inputs]
     copies = [np.copy(values) for values in arrays]
     network = Network(config, [weights, weights])
