@@ -33,7 +33,7 @@ test: lint
 
 # The same code with the lowest version of every direct dependency.
 lowest: .venv-lowest/stamp
-	NUMBA_CACHE_DIR=.venv-lowest/numba .venv-lowest/bin/$(PYTEST) tests/core tests/families tests/faces -W default
+	NUMBA_CACHE_DIR=$(CURDIR)/.venv-lowest/numba .venv-lowest/bin/$(PYTEST) tests/core tests/families tests/faces -W default
 
 format: .venv/test.stamp
 	$(BIN)/ruff check --fix
