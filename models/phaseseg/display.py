@@ -50,24 +50,29 @@ def value_and_error(value: float, error: float = nan) -> str:
     """`91.63 ± 0.12`: the error with two figures and the value to the same digit; `91.6` without error
     or for a constant. Not a number is `–`.
     """
+    return " ± ".join(_figures(value, error))
+
+
+def _figures(value: float, error: float) -> tuple[str, ...]:
+    """The value, and the error if there is one."""
     if not isfinite(value):
-        return "–" if isnan(value) else "∞" if value == inf else "−∞"
+        return ("–" if isnan(value) else "∞" if value == inf else "−∞",)
     if not isfinite(error) or error <= 1e-12 * abs(value):  # no error, or that of a constant
         if float(value).is_integer() and abs(value) < 1e6:
-            return f"{value:.0f}"
-        return f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}"
+            return (f"{value:.0f}",)
+        return (f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}",)
     if abs(value) >= 1e5 or max(abs(value), error) < 1e-3:
-        return f"{value:.3g} ± {error:.1g}"
+        return f"{value:.3g}", f"{error:.1g}"
     digits = 0
     while digits < 6 and round(error, digits) < 9.5 * 10.0**-digits:
         digits += 1
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    return f"{value:.{digits}f}", f"{error:.{digits}f}"
 
 
 def html_number(value: float, error: float) -> str:
     """A value with its error in small print."""
-    text, _, spread = value_and_error(value, error).partition(" ± ")
-    return f"{text} <small>± {spread}</small>" if spread else text
+    text, *spread = _figures(value, error)
+    return f"{text} <small>± {spread[0]}</small>" if spread else text
 
 
 def number(value: float) -> str:
@@ -80,11 +85,6 @@ def number(value: float) -> str:
 def plural(n: int, noun: str) -> str:
     """`1 frame`, `33,280 frames`."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
-
-
-def with_unit(text: str, unit: str) -> str:
-    """`0.05234 Å^-3`; units that depend on the options are left out."""
-    return text if not unit or " or " in unit or " and " in unit else f"{text} {unit}"
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:

@@ -19,7 +19,6 @@ from phaseseg.display import (
     listed,
     number,
     plural,
-    with_unit,
 )
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec, Kind, Level
 
@@ -404,8 +403,8 @@ class Fields(Summarized, Mapping[str, Any]):
     >>> phase = np.array([0, 1, 1, 2], dtype=np.int8)
     >>> print(Fields({"phase": phase, "interface_area": 136.5}, ["A note."]))
     Fields of 4 atoms
-      phase           int8  1 poor, 2 rich, 1 boundary
-      interface_area        136.5 Å^2
+      phase           int8       1 poor, 2 rich, 1 boundary
+      interface_area        Å^2  136.5
       A note.
     """
 
@@ -430,11 +429,12 @@ class Fields(Summarized, Mapping[str, Any]):
     def _summary(self) -> Summary:
         n_atoms = next((len(values) for values in self.level("atom").values()), None)
         title = "Fields" if n_atoms is None else f"Fields of {plural(n_atoms, 'atom')}"
-        return (
-            title,
-            [(name, *_shown(FIELD_SPECS[name], value)) for name, value in self.items()],
-            self.messages,
-        )
+        rows = []
+        for name, value in self.items():
+            spec = FIELD_SPECS[name]
+            kind, text = _shown(spec, value)
+            rows.append((name, kind, "" if isinstance(value, Table) else spec.unit, text))
+        return title, rows, self.messages
 
     def level(self, level: Level) -> dict[str, Any]:
         """The entries of one level, in the order in which they were made."""
@@ -450,12 +450,11 @@ def _shown(spec: FieldSpec, value: Any) -> tuple[str, str]:
     if isinstance(value, Table):
         return "", f"{plural(len(value), 'row')} of {listed(value.values(), 4)}"
     if not isinstance(value, np.ndarray):
-        text = str(value) if isinstance(value, str | None) else number(value)
-        return "", with_unit(text, spec.unit)
+        return "", str(value) if isinstance(value, str | None) else number(value)
     if spec.kind == "class":
         counts = [(entry.name, int(np.count_nonzero(value == entry.id))) for entry in spec.classes]
         text = ", ".join(f"{n:,} {name}" for name, n in counts if n)
     else:
-        text = with_unit(_range(value), spec.unit)
+        text = _range(value)
     shape = "".join(f" x {n}" for n in value.shape[1:])
     return f"{value.dtype}{shape}", text

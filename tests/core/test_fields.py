@@ -119,7 +119,7 @@ def fields(n: int = 1000) -> Fields:
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        (fields(), ["1,000 atoms", "float32 x 2", "136.5 Å^2", "2 x 3 x 4", "2 rows", "Less than <1>."]),
+        (fields(), ["1,000 atoms", "float32 x 2", "Å^2", "136.5", "2 x 3 x 4", "2 rows", "Less than <1>."]),
         (table(), ["Composition", "4.8 to 91.6 (± 0.3)", "rich"]),
         (Bonds(np.zeros((3, 2), int), np.zeros((3, 3), int), {"bb": np.arange(3)}), ["3 bonds", "0 to 2"]),
         (Table("Nothing", {}), ["Nothing, 0 rows"]),

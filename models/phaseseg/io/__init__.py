@@ -14,7 +14,7 @@ from phaseseg.frame import Frame, Units
 from phaseseg.io.atoms import frame_from_atoms, read_with_ase
 from phaseseg.io.lammps import read_dump
 from phaseseg.io.reading import Block, Reading, new_reading
-from phaseseg.io.source import COMPRESSION_SUFFIXES, ByteSource, InputError, open_source
+from phaseseg.io.source import COMPRESSION_SUFFIXES, ByteSource, InputError, format_of_name, open_source
 from phaseseg.io.text import read_extxyz, read_gro, read_xdatcar
 from phaseseg.io.write import OutputError, atomic_output, write_frames, write_json, write_table
 
@@ -22,6 +22,7 @@ __all__ = [
     "InputError",
     "OutputError",
     "atomic_output",
+    "format_of_name",
     "frame_from_atoms",
     "read_frames",
     "write_frames",
@@ -112,16 +113,9 @@ def _format(path: Path, file_format: str | None) -> str:
     name = path.name.lower()
     for suffix in COMPRESSION_SUFFIXES:
         name = name.removesuffix(suffix)
-    if head.startswith(b"ITEM:"):
-        return "lammps-dump"
-    if ".dump" in name or name.startswith("dump.") or name.endswith(".lammpstrj"):
-        return "lammps-dump"
-    if name.endswith((".xyz", ".extxyz")):
-        return "extxyz"
-    if "xdatcar" in name:
-        return "xdatcar"
-    if name.endswith(".gro"):
-        return "gro"
+    known = "lammps-dump" if head.startswith(b"ITEM:") else format_of_name(name)
+    if known:
+        return known
     from ase.io.formats import UnknownFileTypeError, filetype
 
     try:

@@ -24,6 +24,20 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz")
 
 
+def format_of_name(name: str) -> str:
+    """Format by the name of a file without the suffix of a compression; "" where the name does not say.
+
+    >>> [format_of_name(name) for name in ("run.dump", "labels.XYZ", "XDATCAR", "water.gro", "run.csv")]
+    ['lammps-dump', 'extxyz', 'xdatcar', 'gro', '']
+    """
+    name = name.lower()
+    if name.endswith((".xyz", ".extxyz")):
+        return "extxyz"
+    if ".dump" in name or name.startswith("dump.") or name.endswith(".lammpstrj"):
+        return "lammps-dump"
+    return "xdatcar" if "xdatcar" in name else "gro" if name.endswith(".gro") else ""
+
+
 class InputError(ValueError):
     """A file that cannot be read: one sentence names the file, the place, what was found, what to do."""
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from phaseseg.fields import Fields, Table, plain
 from phaseseg.frame import Frame
+from phaseseg.io.source import format_of_name
 from phaseseg.specs import FIELD_SPECS
 
 _ROWS_PER_CHUNK = 1 << 14
@@ -115,12 +116,9 @@ def write_frames(
         If the file cannot be written. A file that was there before stays as it was.
     """
     path = Path(path)
-    name = path.name.lower().removesuffix(".gz")
+    compressed = path.name.lower().endswith(".gz")
     if file_format is None:
-        if name.endswith((".xyz", ".extxyz")):
-            file_format = "extxyz"
-        elif ".dump" in name or name.startswith("dump.") or name.endswith(".lammpstrj"):
-            file_format = "lammps-dump"
+        file_format = format_of_name(path.stem if compressed else path.name)
     if file_format not in ("extxyz", "lammps-dump"):
         raise ValueError(
             f"{path.name}: the format of the output is not known. Use the suffix .xyz, .extxyz, .dump or "
@@ -130,7 +128,7 @@ def write_frames(
     n_frames = 0
     with atomic_output(path) as temporary, ExitStack() as stack:
         file: Any = stack.enter_context(temporary.open("wb"))
-        if path.name.lower().endswith(".gz"):
+        if compressed:
             # No name and no date inside: the same frames give the same bytes.
             file = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0))
         for item in results:

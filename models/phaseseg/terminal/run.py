@@ -98,12 +98,13 @@ def output_kind(output: Path | None, source: Path) -> str:
     """ "frames", "tables" or "" for none; what cannot be written is refused before the work starts."""
     if output is None:
         return ""
+    from phaseseg.io import format_of_name
+
     check_place(output, source)
     name = output.name.lower()
     if name.endswith((".csv", ".json")):
         return "tables"
-    name = name.removesuffix(".gz")
-    if name.endswith((".xyz", ".extxyz", ".lammpstrj")) or ".dump" in name or name.startswith("dump."):
+    if format_of_name(name.removesuffix(".gz")) in ("extxyz", "lammps-dump"):
         return "frames"
     if output.exists() and not output.is_file():  # a device or pipe
         raise ValueError(f"{output}: its name does not tell a format.")

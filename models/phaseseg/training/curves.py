@@ -63,7 +63,7 @@ def curves_table(members: Sequence[Member]) -> Table:
         "seconds": [round(epoch.seconds, 4) for epoch, _ in epochs],
         "kept": [int(epoch.epoch == best) for epoch, best in epochs],
     }
-    return Table("Learning curves", {name: np.asarray(values) for name, values in columns.items()})
+    return Table("Learning curves", columns)
 
 
 def curves_figure(members: Sequence[Member], error: str = "validation error (%)") -> Figure:

@@ -98,7 +98,7 @@ class SearchResult:
             "epochs of the first network": [len(trial.losses) for _, _, trial in rows],
             "seconds": [round(trial.seconds, 1) for _, _, trial in rows],
         }
-        return Table("Search", {name: np.asarray(values) for name, values in columns.items()})
+        return Table("Search", columns)
 
     def card(self) -> dict[str, Any]:
         """For the card of a checkpoint: the test of each fold, and what was chosen."""

@@ -315,7 +315,7 @@ def compare(
         )
         for name in liquid
     ]
-    return Table("Liquid against glass", {key: np.array([row[key] for row in rows]) for key in rows[0]})
+    return Table.of_rows("Liquid against glass", rows)
 
 
 def _compared(

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.families.liquid_glass.baselines import BASELINES, THREE_METRICS, Baseline, three_metrics
 from phaseseg.families.liquid_glass.model import GlassModel, logit_of_mean
 from phaseseg.families.liquid_glass.states import label_of, named_label
-from phaseseg.fields import Message, Table, plain
+from phaseseg.fields import Column, Message, Table, plain
 from phaseseg.frame import Frame
 from phaseseg.metrics import reliability
 from phaseseg.report import TextTable, write_evaluation
@@ -226,23 +226,17 @@ class Evaluation:
 
     def score_table(self) -> Table:
         """A row for each method, and for configurations and particles."""
-        return _table(
-            "Scores",
-            [
-                {
-                    "method": method, "scored": what,
-                    "AUC": one.auc.value, "AUC ±": one.auc.error,
-                    "accuracy": one.accuracy.value, "accuracy ±": one.accuracy.error,
-                    "Brier score": one.brier.value, "Brier score ±": one.brier.error,
-                    "calibration error": one.calibration,
-                    "glass": one.n_glass, "liquid": one.n_liquid, "runs": one.n_runs,
-                }
-                for (method, what), one in self.scores.items()
-            ],
-        )  # fmt: skip
+        rows = []
+        for (method, what), one in self.scores.items():
+            row: dict[str, Any] = {"method": method, "scored": what}
+            for name, score in (("AUC", one.auc), ("accuracy", one.accuracy), ("Brier score", one.brier)):
+                row |= {Column(name): score.value, Column(name).error: score.error}
+            row |= {"calibration error": one.calibration, "glass": one.n_glass, "liquid": one.n_liquid}
+            rows.append(row | {"runs": one.n_runs})
+        return Table.of_rows("Scores", rows)
 
     def tables(self) -> dict[str, Table]:
-        return {"scores": self.score_table(), "frames": _table("Configurations", self.frames)}
+        return {"scores": self.score_table(), "frames": Table.of_rows("Configurations", self.frames)}
 
     def to_dict(self) -> dict[str, Any]:
         """Every number as plain values; None for what has no value."""
@@ -291,10 +285,6 @@ class Evaluation:
             folder, f"{self.name}: {self.reference}", lead, sections, figures, self.tables(),
             {**about, **self.to_dict()}, self.messages,
         )  # fmt: skip
-
-
-def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    return Table(title, {name: np.array([row[name] for row in rows]) for name in rows[0]})
 
 
 def _counts(one: StateScores) -> str:

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.comparison import CLASSES, Comparisons, Example
+from phaseseg.families.segmentation.comparison import CLASSES, CONTENTS, DIFFERENCE, Comparisons, Example
 from phaseseg.families.segmentation.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH
 from phaseseg.families.segmentation.figures import COLOR, ELEMENT_COLORS
 from phaseseg.families.segmentation.slices import _Plane, _slab
@@ -149,7 +149,8 @@ def figure_contents(table: Table) -> Figure:
 
     table : of `Comparisons.content_table`
     """
-    rows = [row for row in table.rows() if np.isfinite(row["reference (wt%)"])]
+    reference, prediction = CONTENTS
+    rows = [row for row in table.rows() if np.isfinite(row[reference])]
     panels = [
         (phase, scarce)
         for phase in ("rich", "poor")
@@ -164,16 +165,16 @@ def figure_contents(table: Table) -> Figure:
     for ax, (phase, scarce) in zip(axes, panels, strict=True):
         shown = [row for row in rows if row["phase"] == phase and row["minority"] == scarce]
         places = np.arange(len(shown))
-        before = np.array([row["reference (wt%)"] for row in shown])
-        after = np.array([row["prediction (wt%)"] for row in shown])
+        before = np.array([row[reference] for row in shown])
+        after = np.array([row[prediction] for row in shown])
         ax.bar(places - 0.2, before, 0.38, color="white", edgecolor=COLOR[phase], linewidth=1.2, hatch="////",
                label="reference")  # fmt: skip
         ax.bar(places + 0.2, after, 0.38, color=COLOR[phase], label="prediction")
         top = float(np.nanmax([before, after], initial=0)) or 1.0
         for place, row, height in zip(places, shown, np.fmax(before, after), strict=True):
             # A difference of what is next to nothing says nothing.
-            if row["reference (wt%)"] >= 0.1:
-                ax.annotate(f"{row['relative difference (%)']:+.1f} %", (place, height), (0, 3), ha="center",
+            if row[reference] >= 0.1:
+                ax.annotate(f"{row[DIFFERENCE]:+.1f} %", (place, height), (0, 3), ha="center",
                             textcoords="offset points", fontsize=7)  # fmt: skip
         ax.set_xticks(places, [str(row["element"]) for row in shown])
         ax.set_xlim(-0.6, len(shown) - 0.4)

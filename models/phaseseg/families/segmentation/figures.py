@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.labels.composition_rows import enough_atoms
-from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, Rule
+from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, MOLE_FRACTION, Rule
 from phaseseg.fields import Fields, Table
 from phaseseg.report import GRAY, INK, styled
 
@@ -38,7 +38,7 @@ def was_cut(fields: Fields) -> bool:
 
 def quantity_label(rule: Rule) -> str:
     """What is cut, with its unit: for axes and color bars."""
-    return rule.quantity if rule.quantity.endswith(rule.unit) else f"{rule.quantity} ({unit_text(rule)})"
+    return rule.quantity if rule.unit == MOLE_FRACTION else f"{rule.quantity} ({unit_text(rule)})"
 
 
 # -------------------------------------------------------------------------------------- density
@@ -226,7 +226,7 @@ def figure_time_series(table: Table) -> Figure:
         for name, legend, color in lines:
             ax.plot(x, columns[name].astype(float), color=color, label=legend, **style)
         ax.set_ylabel(label, fontsize=8.5)
-        if label.startswith("contrast"):
+        if lines[0][0] == "phase_contrast":
             ax.axhspan(*CLEAR_CONTRAST, color=GRAY, alpha=0.16, linewidth=0, label="uncertain")
             ax.axhline(MIN_CONTRAST, color=INK, linewidth=0.9, linestyle="--", label="two phases from here")
             ax.set_ylim(0, None)

@@ -12,6 +12,8 @@ Threshold = Literal["steepest", "two-means", "midpoint"]
 Boundary = Literal["interface", "voxels", "learned"]
 
 # Calibrated on melts of known state (docs/weak-labels.md; docs/examples/validate_weak_labels.py).
+MOLE_FRACTION = "mole fraction"
+"""Stands for a unit where what is cut has none."""
 MIN_CONTRAST = 2.0
 """Contrast from which on a frame is called two phases."""
 CLEAR_CONTRAST = (1.75, 4.0)
@@ -80,7 +82,7 @@ class LabelRule:
     @property
     def unit(self) -> str:
         """Unit of the field and the threshold."""
-        return "Å^-3" if self.field == "number" else "mole fraction"
+        return "Å^-3" if self.field == "number" else MOLE_FRACTION
 
     @property
     def quantity(self) -> str:

@@ -16,7 +16,7 @@ from phaseseg.families.segmentation.labels.composition import ROWS, count_atoms,
 from phaseseg.families.segmentation.labels.density import Field
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
-from phaseseg.fields import Grid, Message, Table
+from phaseseg.fields import Column, Grid, Message, Table
 from phaseseg.frame import Frame
 
 # Atoms closer than the first number, Å, to the edge of the boundary have their distance sharpened with the
@@ -195,7 +195,7 @@ def _domain_table(
         "Rich domains",
         {
             "domain": np.arange(1, len(voxels) + 1),
-            "volume (Å^3)": voxels * voxel_volume,
+            Column("volume", "Å^3"): voxels * voxel_volume,
             "atoms": atoms,
             **{f"percolates along {axis}": percolates[:, n] for n, axis in enumerate("abc")},
         },
