@@ -14,7 +14,7 @@ from phaseseg.display import value_and_error
 from phaseseg.families.segmentation import figures
 from phaseseg.families.segmentation.labels.composition_rows import composition_in
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
-from phaseseg.families.segmentation.report import RunSummary, write_report
+from phaseseg.families.segmentation.report import RunSummary
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.slices import _Plane, figure_slices
 from phaseseg.fields import Column, Grid, Table
@@ -134,7 +134,7 @@ class _Page(HTMLParser):
 @pytest.mark.slow
 def test_report_is_self_contained_and_says_how_it_was_made(tmp_path: Path) -> None:
     rule = LabelRule(sigma=1.6, threshold="two-means")
-    page = write_report(tmp_path / "new" / "report", summary_of([slab(k) for k in range(5)], rule, scan=True))
+    page = summary_of([slab(k) for k in range(5)], rule, scan=True).write_report(tmp_path / "new" / "report")
     text = page.read_text(encoding="utf-8")
     parsed = _Page()
     parsed.feed(text)
@@ -153,7 +153,7 @@ def test_report_is_self_contained_and_says_how_it_was_made(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_report_writes_figures_and_tables_beside_the_page(tmp_path: Path) -> None:
-    write_report(tmp_path, summary_of([slab(k) for k in range(3)], scan=True))
+    summary_of([slab(k) for k in range(3)], scan=True).write_report(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     shown = {"slices", "histogram", "composition", "proxigram", "time_series", "boundary_scan"}
     assert {f"{name}.png" for name in shown} <= names
@@ -165,10 +165,10 @@ def test_report_writes_figures_and_tables_beside_the_page(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
-    page = write_report(tmp_path / "one", summary_of([slab()]))
+    page = summary_of([slab()]).write_report(tmp_path / "one")
     text = page.read_text(encoding="utf-8")
     assert "Rich domains" in text and "Along the trajectory" not in text and "±" not in text
-    page = write_report(tmp_path / "mixed", summary_of([slab(mixed=True)] * 2, scan=True))
+    page = summary_of([slab(mixed=True)] * 2, scan=True).write_report(tmp_path / "mixed")
     text = page.read_text(encoding="utf-8")
     assert "Too few frames of two phases" in text and "Partition coefficients" not in text
     assert not (tmp_path / "mixed" / "proxigram.png").exists()
@@ -178,7 +178,7 @@ def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
 def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
     frame = slab()
     frame = frame.replace(species_names=tuple("A" if n == "Mg" else n for n in frame.species_names))
-    page = write_report(tmp_path, summary_of([frame]))
+    page = summary_of([frame]).write_report(tmp_path)
     text = page.read_text(encoding="utf-8")
     assert "A (at%)" in text and "No wt%: A" in text
 
@@ -187,13 +187,13 @@ def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
     with pytest.raises(OutputError, match="the folder of the report cannot be made"):
-        write_report(tmp_path / "file", summary_of([slab()]))
+        summary_of([slab()]).write_report(tmp_path / "file")
 
 
 @pytest.mark.slow
 def test_figures_leave_the_settings_of_matplotlib_alone(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    write_report(tmp_path, summary_of([slab()]))
+    summary_of([slab()]).write_report(tmp_path)
     assert dict(mpl.rcParams) == before
     first = png(figure_slices(slab(), label_frame(slab(), RULE), RULE))
     with mpl.rc_context({"font.size": 30.0, "axes.facecolor": "red"}):

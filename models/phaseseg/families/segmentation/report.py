@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phaseseg.display import html_grid, html_number, value_and_error
+from phaseseg.display import html_grid, html_number, plural, value_and_error
 from phaseseg.families.segmentation.labels.composition import ATOMS, COEFFICIENTS, WEIGHT
 from phaseseg.families.segmentation.labels.composition_rows import composition_in, enough_atoms
 from phaseseg.families.segmentation.rules import LabelRule, Rule
@@ -20,7 +20,7 @@ from phaseseg.families.segmentation.trajectory_statistics import (
 )
 from phaseseg.fields import Fields, Message, Table
 from phaseseg.frame import Frame
-from phaseseg.report import duration, html_settings, html_tiles, write_report as write_any_report
+from phaseseg.report import duration, html_settings, html_tiles, write_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,25 +74,35 @@ class RunSummary(TrajectorySummary):
         """Those of `TrajectorySummary`, and `boundary_scan` on request."""
         return super().tables() | ({} if self.scan is None else {"boundary_scan": self.scan.table()})
 
-    def write_report(self, folder: Path, about: Mapping[str, Any]) -> Path:
-        """Write page, figures and tables into a folder; gives the page.
+    def write_report(self, folder: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> Path:
+        """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`).
 
-        about : `seconds` that the work took
+        The page holds its figures and asks the network for nothing.
+
+        Parameters
+        ----------
+        folder : made if missing; files of these names in it are replaced
+        about : `seconds` that labeling took
+
+        Returns
+        -------
+        Path
+            Of `report.html`.
 
         Raises
         ------
         OutputError
-            If something cannot be written.
+            If something cannot be written. Every file is whole or not there.
         """
-        return write_report(folder, self, about["seconds"])
-
-
-def report_tables(summary: RunSummary) -> dict[str, Table]:
-    """Every table of a report under its name."""
-    tables = summary.tables()
-    if len(summary) == 1 and len(summary.example[1]["domains"]):
-        tables["domains"] = summary.example[1]["domains"]
-    return tables
+        tables = self.tables()
+        if len(self) == 1 and len(self.example[1]["domains"]):
+            tables["domains"] = self.example[1]["domains"]
+        return write_report(
+            folder, title=f"Phases of {self.source}", lead=_lead(self, (about or {}).get("seconds")),
+            figures=report_figures(self), tables=tables, messages=self.messages,
+            sections=lambda shown: _sections(self, tables, shown),
+            above=html_tiles(_tiles(tables["scalars"], len(self))),
+        )  # fmt: skip
 
 
 def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
@@ -134,11 +144,7 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
             ),
         )
     if len(summary) > 1:
-        yield (
-            "time_series",
-            "Time series of the frames.",
-            figures.figure_time_series(tables["time_series"]),
-        )
+        yield "time_series", "Time series of the frames.", figures.figure_time_series(tables["time_series"])
     if "boundary_scan" in tables:
         yield (
             "boundary_scan",
@@ -149,38 +155,6 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
 
 def _bars(summary: RunSummary) -> str:
     return " Bars are standard errors by block averaging." if len(summary) > 1 else ""
-
-
-def write_report(
-    directory: str | os.PathLike[str], summary: RunSummary, seconds: float | None = None
-) -> Path:
-    """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`).
-
-    The page holds its figures and asks the network for nothing.
-
-    Parameters
-    ----------
-    directory : made if missing; files of these names in it are replaced
-    summary : of all frames
-    seconds : time that labeling took
-
-    Returns
-    -------
-    Path
-        Of `report.html`.
-
-    Raises
-    ------
-    OutputError
-        If something cannot be written. Every file is whole or not there.
-    """
-    tables = report_tables(summary)
-    return write_any_report(
-        directory, title=f"Phases of {summary.source}", lead=_lead(summary, seconds),
-        figures=report_figures(summary),
-        tables=tables, sections=lambda shown: _sections(summary, tables, shown),
-        messages=summary.messages, above=html_tiles(_tiles(tables["scalars"], len(summary))),
-    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------- page
@@ -213,9 +187,7 @@ def _sections(
 
 
 def _lead(summary: RunSummary, seconds: float | None) -> str:
-    n_frames = len(summary)
-    frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"
-    text = f"{frames} of {summary.example[0].n_atoms:,} atoms"
+    text = f"{plural(len(summary), 'frame')} of {summary.example[0].n_atoms:,} atoms"
     if seconds is not None:
         text += f", labeled in {duration(seconds)}"
     return f"{text}; the rich phase is rich in {escape(' + '.join(summary.rule.species))}."
@@ -264,11 +236,8 @@ def _scalars(table: Table) -> str:
     for row in table.rows():
         if isfinite(row["mean"]):
             line = [escape(row["title"]), html_number(row["mean"], row["mean ±"]), escape(row["unit"])]
-            line += (
-                [value_and_error(round(row["statistical inefficiency"], 1)), str(row["frames"])]
-                if several
-                else []
-            )
+            if several:
+                line += [value_and_error(round(row["statistical inefficiency"], 1)), str(row["frames"])]
             cells.append(line)
     return html_grid(header, cells)
 
