@@ -214,12 +214,11 @@ def verdict_sentence(contrast: float, n_phases: int) -> Message:
     """One sentence on the one-phase verdict, with the criterion, its value and how sure it is."""
     low, high = CLEAR_CONTRAST
     number = {1: "One phase", 2: "Two phases"}[n_phases]
+    code = "one-phase" if n_phases == 1 else "two-phases"
     if contrast < low or contrast > high:
-        sure = "a clear case"
+        sure = f"a clear case; two phases from {MIN_CONTRAST:g} on"
     else:
-        sure = f"an uncertain case, as everything from {low:g} to {high:g} is"
-    text = (
-        f"{number}: the two sides of the cut differ by {contrast:.2f} times the counting noise "
-        f"({sure}; two phases from {MIN_CONTRAST:g} on)."
-    )
-    return Message(text, "one-phase" if n_phases == 1 else "two-phases")
+        sure = f"uncertain: from {low:g} to {high:g} the verdict can be wrong"
+        code += "-uncertain"
+    text = f"{number}: the two sides of the cut differ by {contrast:.2f} times the counting noise ({sure})."
+    return Message(text, code)
