@@ -44,7 +44,7 @@ docs: .venv/test.stamp
 	@echo "Written: docs/_build/html/index.html"
 
 benchmark: .venv/test.stamp
-	PHASESEG_BENCHMARK=$(or $(PHASESEG_BENCHMARK),full) $(BIN)/pytest -s tests/benchmarks
+	PHASESEG_BENCHMARK=$(or $(PHASESEG_BENCHMARK),full) $(BIN)/pytest -s --benchmark-enable tests/benchmarks
 
 # What the bundled checkpoints say of some frames: `make record NAMES=gat-v2` for a new one.
 record: .venv/test.stamp
