@@ -204,7 +204,7 @@ def kde_over_images(positions, lengths, sigma):
 def two_means(values):
     """Cut of two-means: every split of the sorted values is tried."""
     values = np.sort(np.asarray(values, dtype=float).ravel())
-    n = np.arange(1, len(values))  # so many in the lower class
+    n = np.arange(1, len(values))  # number of values in the lower class
     low, low2 = np.cumsum(values)[:-1], np.cumsum(values**2)[:-1]
     high, high2 = values.sum() - low, (values**2).sum() - low2
     within = (low2 - low**2 / n) + (high2 - high**2 / (len(values) - n))

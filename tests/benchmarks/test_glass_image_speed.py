@@ -1,4 +1,4 @@
-"""Pictures of configurations and the network on them beside the naive ways, in the same run, in CPU time.
+"""Pictures of configurations and the network on them against the naive ways, in the same run, in CPU time.
 
     pytest tests/benchmarks/test_glass_image_speed.py -s
 

@@ -1,4 +1,4 @@
-"""Networks of liquid and glass beside the naive way to apply them, in the same run, in CPU time.
+"""Networks of liquid and glass against the naive way to apply them, in the same run, in CPU time.
 
     pytest tests/benchmarks/test_glass_inference_speed.py -s
     PHASESEG_BENCHMARK=large pytest tests/benchmarks/test_glass_inference_speed.py -s     (1 M particles)

@@ -1,4 +1,4 @@
-"""Structural metrics of a million particles beside other ways to get them, in the same run, in CPU time.
+"""Structural metrics of a million particles against other ways to get them, in the same run, in CPU time.
 
     OMP_NUM_THREADS=1 pytest tests/benchmarks/test_glass_metrics_speed.py -s
 

@@ -1,4 +1,4 @@
-"""One epoch of training on windows beside a plain one, in the same run, in CPU time on one thread.
+"""One epoch of training on windows against a plain one, in the same run, in CPU time on one thread.
 
     pytest tests/benchmarks/test_glass_training_speed.py -s
 

@@ -1,4 +1,4 @@
-"""Reading and writing the bundled large melt (33,280 atoms) beside ASE, in the same run.
+"""Reading and writing the bundled large melt (33,280 atoms) against ASE, in the same run.
 
     pytest tests/benchmarks/test_io_speed.py -s
 

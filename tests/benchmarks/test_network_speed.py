@@ -1,4 +1,4 @@
-"""Networks beside the naive way to apply them, in the same run, in CPU time.
+"""Networks against the naive way to apply them, in the same run, in CPU time.
 
     pytest tests/benchmarks/test_network_speed.py -s
     PHASESEG_BENCHMARK=large pytest tests/benchmarks/test_network_speed.py -s     (1 M and 10 M atoms)

@@ -1,4 +1,4 @@
-"""One epoch of training beside plain PyG, in the same run, in CPU time on one thread.
+"""One epoch of training against plain PyG, in the same run, in CPU time on one thread.
 
     pytest tests/benchmarks/test_training_speed.py -s
 

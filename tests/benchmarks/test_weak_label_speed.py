@@ -1,4 +1,4 @@
-"""Weak labels beside the naive ways to get them, in the same run, in CPU time.
+"""Weak labels against the naive ways to get them, in the same run, in CPU time.
 
     pytest tests/benchmarks/test_weak_label_speed.py -s
     PHASESEG_BENCHMARK=large pytest tests/benchmarks/test_weak_label_speed.py -s     (1 M and 10 M atoms)

@@ -1,4 +1,4 @@
-"""Message-passing layers beside PyG's on the same edges: values, gradients, and the paths inside."""
+"""Message-passing layers against PyG's on the same edges: values, gradients, and the paths inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Kob–Andersen mixture: short runs of it, and its energies beside a naive sum."""
+"""The Kob–Andersen mixture: short runs of it, and its energies against a naive sum."""
 
 from __future__ import annotations
 
