@@ -56,7 +56,9 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         units: Units | None = None,
         **options: Any,
     ) -> None:
-        chosen = {"species": species, "model": model, "device": device, **options}
+        # Every analysis has its parameter, None where it is not asked for.
+        known = {one.keyword: None for family in FAMILIES.values() for one in family.analyses}
+        chosen = {**known, "species": species, "model": model, "device": device, **options}
         self._analyze = analysis(**chosen)
         super().__init__(species_array=species_array, units=units, **chosen)
         self.fields: Fields | None = None
@@ -71,9 +73,8 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
             For an unknown option or a value out of its range.
         """
         merged = {**self.parameters, **parameters}
-        for name in ("species_array", "units"):
-            merged.pop(name, None)
-        self._analyze = analysis(**merged)
+        own = ("species_array", "units")
+        self._analyze = analysis(**{name: value for name, value in merged.items() if name not in own})
         changed: dict[str, Any] = super().set(**parameters)
         if changed:
             self.reset()

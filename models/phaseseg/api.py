@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ KEPT = 8
 AnyModel = str | os.PathLike[str] | Checkpoint | Model
 Runs = Mapping[str, Iterable[Frame]]
 
-_models: OrderedDict[str, Model] = OrderedDict()
+_models: dict[str, Model] = {}  # the least recently used comes first
 _files: dict[tuple[str, int, int, int], str] = {}
 _lock = threading.Lock()
 
@@ -81,28 +80,27 @@ def load_model(name_or_path: AnyModel | None = None, family: str | None = None) 
     key, checkpoint, digest = None, None, ""
     if isinstance(name_or_path, Checkpoint):
         checkpoint = name_or_path
-    elif (foreign := _foreign(name_or_path)) is not None:
-        checkpoint = foreign
-    else:
+    elif (checkpoint := _foreign(name_or_path)) is None:
         path = find_checkpoint(name_or_path)
-        key = _state(path)
+        status = path.stat()  # changes when a file is written anew
+        key = os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino
         digest = _files.get(key, "")
         if digest not in _models:
             checkpoint = load_checkpoint(name_or_path)
     digest = digest if checkpoint is None else checkpoint.hash
     with _lock:
-        model = _models.get(digest)
+        model = _models.pop(digest, None)
         if model is None:
-            if checkpoint is None:
+            if checkpoint is None:  # the model was dropped in the meantime
                 checkpoint = load_checkpoint(name_or_path)  # type: ignore[arg-type]
                 digest = checkpoint.hash
             model = _made(checkpoint)
         _models[digest] = model
-        _models.move_to_end(digest)
         if key is not None:
             _files[key] = digest
         while len(_models) > KEPT:
-            dropped, _ = _models.popitem(last=False)
+            dropped = next(iter(_models))
+            del _models[dropped]
             for file in [file for file, known in _files.items() if known == dropped]:
                 del _files[file]
     return _of_family(model, family)
@@ -134,12 +132,6 @@ def _of_family(model: Model, family: str | None) -> Model:
             f"{family}."
         )
     return model
-
-
-def _state(path: Path) -> tuple[str, int, int, int]:
-    """What changes when a file is written anew."""
-    status = path.stat()
-    return os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def predict(
@@ -181,26 +173,7 @@ def predict(
     """
     network: Model = load_model(model)
     rule = network.rule(**options)
-    network = prepare(network, [frame], rule, progress=progress)
-    return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
-
-
-@dataclass(frozen=True)
-class _Predictor:
-    """Predicts one frame after the other by one rule; it can be sent to other processes.
-
-    model : as for `load_model`; a process that gets a name reads the file once
-    """
-
-    model: AnyModel
-    rule: Any
-    device: Device
-    progress: Progress | None
-
-    def __call__(self, frame: Frame) -> Fields:
-        model: Model = load_model(self.model)
-        output = model.run(frame, self.rule, device=self.device, progress=self.progress)
-        return model.fields(frame, output, self.rule)
+    return _predict(prepare(network, [frame], rule, progress=progress), rule, device, progress, frame)
 
 
 def predictor(
@@ -208,9 +181,15 @@ def predictor(
 ) -> Callable[[Frame], Fields]:
     """A function that predicts a frame by a rule of the model, for `map_frames`.
 
+    model : as for `load_model`; a process that gets a name reads the file once
     progress : as for `predict`; only within one process
     """
-    return _Predictor(model, rule, device, progress)
+    return partial(_predict, model, rule, device, progress)
+
+
+def _predict(model: AnyModel, rule: Any, device: Device, progress: Progress | None, frame: Frame) -> Fields:
+    network: Model = load_model(model)
+    return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
 
 
 def predict_frames(
@@ -245,7 +224,7 @@ def prepare(model: Model, frames: Iterable[Frame], rule: Any, *, progress: Progr
 
 
 def fit(data: Any, family: str = families.DEFAULT, **options: Any) -> Checkpoint:
-    """Train a network of a family; the options are those of its own function.
+    """Train a network of a family.
 
     The options are those of the function that the family declares, `FAMILIES[family].fit`.
 

@@ -189,6 +189,15 @@ def test_one_phase_leaves_nothing_of_two(melt):
     assert all(isinstance(value, dict) or np.isfinite(value) for value in melt.info.values())
 
 
+def test_every_analysis_is_a_parameter_of_the_calculator():
+    parameters = PhaseCalculator(sigma=2.0).parameters
+    assert parameters == {
+        "species": None, "model": None, "metrics": None, "device": "auto", "species_array": None,
+        "units": None, "sigma": 2.0,
+    }  # fmt: skip
+    assert PhaseCalculator(metrics={"k": 3}).parameters["metrics"] == {"k": 3}
+
+
 def test_all_names_of_atoms_are_properties():
     known = [spec.name for family in FAMILIES.values() for spec in family.fields if spec.level == "atom"]
     assert (

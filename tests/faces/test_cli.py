@@ -123,6 +123,12 @@ def test_frames(trajectory: Path, tmp_path: Path, frames: str, steps: list[int])
     assert [frame.timestep for frame in read_frames(tmp_path / "o.xyz")] == steps
 
 
+@pytest.mark.parametrize("word", ["label", "predict"])
+def test_a_file_in_the_way_of_the_report_is_a_failure(trajectory: Path, tmp_path: Path, word: str) -> None:
+    (tmp_path / "taken").touch()
+    refused(FAILURE, "this is a file", word, trajectory, "--report", tmp_path / "taken")
+
+
 def test_pooled_takes_one_cut_for_all_frames(trajectory: Path) -> None:
     found = json.loads(run(trajectory, "--pooled", "--json").stdout)
     cuts = [row["threshold (Å^-3)"] for row in found["tables"]["time_series"]]

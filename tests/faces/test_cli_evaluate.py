@@ -92,6 +92,17 @@ def test_a_missing_file_or_model_and_a_report_in_the_way(model, files, tmp_path)
     refused(2, "this is a file", "evaluate", files[0], "-m", model, "--report", tmp_path / "taken")
 
 
+def test_a_file_that_is_given_twice_counts_once(model, files):
+    once, twice = (
+        json.loads(run("evaluate", *[files[0]] * n, "-m", model, "--json", "-q").stdout) for n in (1, 2)
+    )
+    assert twice["frames"] == once["frames"] and twice["methods"].keys() == once["methods"].keys()
+    once, twice = (
+        json.loads(run("select", *[files[0]] * n, "-m", model, "-n", 2, "--json").stdout) for n in (1, 2)
+    )
+    assert [row["frame"] for row in twice["chosen"]] == [row["frame"] for row in once["chosen"]]
+
+
 def test_select(model, files, tmp_path):
     listed = tmp_path / "next.csv"
     result = run("select", *files, "-m", model, "-n", 3, "-o", listed)

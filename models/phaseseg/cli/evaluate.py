@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from phaseseg.display import plural
 from phaseseg.families import FAMILIES
+from phaseseg.terminal import options
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, option_flags, refuse_others, with_flags
-from phaseseg.terminal.options import (
-    AsJson,
-    Device,
-    Format,
-    Frames,
-    Model,
-    Quiet,
-    Trajectories,
-    Types,
-    Units,
-)
 from phaseseg.terminal.run import check_folder, name_of, run_readers
-from phaseseg.terminal.show import counted, frame_bar, note, notes, show, show_json
+from phaseseg.terminal.show import frame_bar, note, show, show_json
 from phaseseg.version import __version__
-
-if TYPE_CHECKING:
-    from phaseseg.frame import Frame
 
 
 def evaluate_word() -> Callable[..., None]:
@@ -39,18 +27,18 @@ def evaluate_word() -> Callable[..., None]:
 def _evaluate(
     context: typer.Context,
     given: Mapping[Flag, Any],
-    input: Trajectories,
-    model: Model,
-    types: Types = None,
-    units: Units = None,
-    frames: Frames = None,
+    input: options.Trajectories,
+    model: options.Model,
+    types: options.Types = None,
+    units: options.Units = None,
+    frames: options.Frames = None,
     report: Annotated[
         Path | None, typer.Option(help="Folder for a page, figures, tables and metrics.json.")
     ] = None,
-    device: Device = "auto",
-    format: Format = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    device: options.Device = "auto",
+    format: options.Format = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare the predictions of a network with a reference."""
     with exit_codes(f"The report in {report} was not written." if report else ""):
@@ -63,8 +51,11 @@ def _evaluate(
                 flag.check(value)
             how = {"types": types, "units": units, "format": format}
             readers = run_readers(input, frames=frames, fields=True, **how)
-            options = {
-                flag.name: _runs(value if flag.multiple else [value], **how)
+            chosen = {
+                flag.name: {
+                    run: read()
+                    for run, read in run_readers(value if flag.multiple else [value], **how).items()
+                }
                 if flag.kind is Path else flag.value(value)
                 for flag, value in given.items()
             }  # fmt: skip
@@ -74,7 +65,7 @@ def _evaluate(
         start, name = perf_counter(), name_of(input)
         with frame_bar(name, shown=not quiet and not as_json) as bar:
             runs = {run: bar.frames(read(), f"evaluating {run}") for run, read in readers.items()}
-            result = evaluate(runs, network, device=device, **options)  # type: ignore[arg-type]
+            result = evaluate(runs, network, device=device, **chosen)  # type: ignore[arg-type]
         seconds = perf_counter() - start
         about = {
             "version": __version__, "checkpoint": {"name": network.name, "hash": network.checkpoint.hash},
@@ -87,11 +78,7 @@ def _evaluate(
         if as_json:
             show_json({**about, **result.to_dict()})
         if not quiet:
-            notes(result.messages)
+            note(*result.messages)
             if not as_json:
                 show(result.shown(name))
-            note(f"{counted(len(result), 'frame')} evaluated in {duration(seconds)}.")
-
-
-def _runs(paths: Sequence[Path], **how: Any) -> dict[str, Iterator[Frame]]:
-    return {run: read() for run, read in run_readers(paths, **how).items()}
+            note(f"{plural(len(result), 'frame')} evaluated in {duration(seconds)}.")

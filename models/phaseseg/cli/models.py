@@ -41,38 +41,34 @@ def list_command(
     with exit_codes():
         from phaseseg.checkpoint import CheckpointError, bundled_checkpoints, read_entry
 
-        entries: list[CheckpointEntry] = []
-        damaged: list[tuple[str, CheckpointError]] = []
-        for name, path in bundled_checkpoints(family).items():
+        entries, damaged = [], []
+        for path in bundled_checkpoints(family).values():
             try:
                 entries.append(read_entry(path))
             except CheckpointError as error:
-                damaged.append((name, error))
+                damaged.append(str(error))
         if as_json:
-            show_json([_plain_entry(entry) for entry in entries])
+            show_json([dataclasses.asdict(entry) | {"path": str(entry.path)} for entry in entries])
         elif entries:
-            _print_entries(entries, {one.default for one in FAMILIES.values()})
+            _print_entries(entries)
         elif not damaged:
             typer.echo(f"There are none yet{f' of the family {family}' if family else ''}.")
         if damaged:
-            raise CheckpointError(" ".join(str(error) for _, error in damaged))
+            raise CheckpointError(" ".join(damaged))
 
 
-def _plain_entry(entry: CheckpointEntry) -> dict[str, Any]:
-    return dataclasses.asdict(entry) | {"path": str(entry.path)}
-
-
-def _print_entries(entries: list[CheckpointEntry], defaults: set[str]) -> None:
+def _print_entries(entries: list[CheckpointEntry]) -> None:
     table = Table(title="Checkpoints", title_justify="left", title_style="bold")
     for heading in ("name", "version", "family", "hash", "size", "summary"):
         right = heading in ("version", "size")
         table.add_column(
             heading, justify="right" if right else "left", no_wrap=heading != "summary", overflow="fold"
         )
+    defaults = {family.default for family in FAMILIES.values()}
     for entry in entries:
-        summary = entry.summary.splitlines()[0] if entry.summary else ""
-        version = "" if entry.version is None else str(entry.version)
         name = f"{entry.name} (default)" if entry.name in defaults else entry.name
+        version = "" if entry.version is None else str(entry.version)
+        summary = next(iter(entry.summary.splitlines()), "")
         cells = (name, version, entry.family, entry.hash[:12], _size(entry.size), summary)
         table.add_row(*map(Text, cells))
     results_console().print(table)
@@ -100,37 +96,26 @@ def show_command(name: Name, as_json: AsJson = False) -> None:
 
 def _described(checkpoint: Checkpoint) -> dict[str, Any]:
     """All of a checkpoint but its weights."""
-    return {
-        "name": checkpoint.name,
-        "family": checkpoint.family,
-        "version": checkpoint.version,
-        "format": checkpoint.format,
-        "hash": checkpoint.hash,
-        "path": str(checkpoint.path),
-        "units": checkpoint.units,
-        "n_weights": sum(values.size for values in checkpoint.weights.values()),
-        "config": checkpoint.config,
-        "ranges": checkpoint.ranges,
-        "card": checkpoint.card,
-    }
+    names = ("name", "family", "version", "format", "hash", "path", "units")
+    shown = {name: getattr(checkpoint, name) for name in names} | {"path": str(checkpoint.path)}
+    shown["n_weights"] = sum(values.size for values in checkpoint.weights.values())
+    return shown | {name: getattr(checkpoint, name) for name in ("config", "ranges", "card")}
 
 
 def _print_card(checkpoint: Checkpoint) -> None:
     described = _described(checkpoint)
-    card, config, ranges = (described.pop(key) for key in ("card", "config", "ranges"))
+    config, ranges, card = (described.pop(key) for key in ("config", "ranges", "card"))
     console = results_console()
     console.print(Text(described.pop("name"), style="bold"))
     if isinstance(card.get("summary"), str):
         console.print(Text(card["summary"]))
         card = {key: value for key, value in card.items() if key != "summary"}
     console.print()
-    sections = {**described, **card, "network": config, "ranges of the training data": ranges}
-    for key, value in sections.items():
-        if key not in described:
-            if value in (None, "", [], {}):
-                continue
-            if isinstance(value, Mapping | list):
-                console.print()
+    for key, value in {**described, **card, "network": config, "ranges of the training data": ranges}.items():
+        if key not in described and value in (None, "", [], {}):
+            continue
+        if key not in described and isinstance(value, Mapping | list):
+            console.print()
         for depth, line in _lines(key, value):
             console.print(Padding(line, (0, 0, 0, 2 * depth), expand=False))
 
@@ -150,7 +135,7 @@ def _lines(key: str, value: Any, depth: int = 0) -> Iterator[tuple[int, Text | T
         yield depth, Text(title, style=style)
         for name, one in value.items():
             yield from _lines(name, one, depth + 1)
-    elif isinstance(value, list) and (depth == 0 or not _is_short(value)):
+    elif isinstance(value, list) and not (depth and _fits(value)):
         yield depth, Text(title, style=style)
         for k, one in enumerate(value, 1):
             if isinstance(one, Mapping):
@@ -161,23 +146,21 @@ def _lines(key: str, value: Any, depth: int = 0) -> Iterator[tuple[int, Text | T
         yield depth, Text.assemble((f"{title}: ", style), _text(value))
 
 
-def _is_short(values: list[Any]) -> bool:
+def _fits(values: list[Any]) -> bool:
     """Whether a list goes on one line."""
     return len(values) <= 12 and all(isinstance(one, str | int | float | None) for one in values)
 
 
 def _table_of(value: Any) -> Table | None:
     """A mapping with columns and rows, or a matrix of numbers, as a table; None for anything else."""
-    if isinstance(value, Mapping):
-        columns, rows = value.get("columns"), value.get("rows")
-    else:
-        columns, rows = [], value
+    matrix = not isinstance(value, Mapping)
+    columns, rows = ([], value) if matrix else (value.get("columns"), value.get("rows"))
     if not isinstance(columns, list) or not isinstance(rows, list):
         return None
     if not all(isinstance(row, list) for row in rows):
         return None
     numeric = [[isinstance(one, int | float | None) for one in row] for row in rows]
-    if rows is value and not (rows and len({*map(len, rows)}) == 1 and rows[0] and all(map(all, numeric))):
+    if matrix and not (rows and rows[0] and len({*map(len, rows)}) == 1 and all(map(all, numeric))):
         return None
     table = Table(show_header=any(map(str, columns)))
     for k in range(max([len(columns), *map(len, rows)])):
@@ -222,14 +205,13 @@ def verify_command(
         console = Console(highlight=False, soft_wrap=True)
         for shown, path in bundled.items():
             try:
-                checkpoint = load_checkpoint(path)
+                line = Text.assemble(("ok      ", "green"), f"{shown}  {load_checkpoint(path).hash[:12]}")
             except CheckpointError as error:
                 failed = True
-                console.print(
-                    Text.assemble(("failed  ", "red"), str(error) if shown == name else f"{shown}  {error}")
+                line = Text.assemble(
+                    ("failed  ", "red"), f"{error}" if shown == name else f"{shown}  {error}"
                 )
-            else:
-                console.print(Text.assemble(("ok      ", "green"), f"{shown}  {checkpoint.hash[:12]}"))
+            console.print(line)
     if failed:
         raise typer.Exit(FAILURE)
 

@@ -10,27 +10,12 @@ from typing import Any
 import typer
 
 from phaseseg.families import DEFAULT, FAMILIES, BondFile, load
+from phaseseg.terminal import options
 from phaseseg.terminal.bonds import bonds_file, bonds_path
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, option_flags, refuse_others, with_flags
-from phaseseg.terminal.options import (
-    AsJson,
-    Device,
-    Format,
-    Frames,
-    FramesOrTables,
-    Input,
-    Model,
-    Quiet,
-    ReportFolder,
-    TimeStep,
-    Types,
-    Units,
-    Workers,
-    at_least,
-)
 from phaseseg.terminal.run import FrameRun, check_folder, frame_reader, in_order, output_kind
-from phaseseg.terminal.show import frame_bar, note
+from phaseseg.terminal.show import frame_bar
 
 
 def predict_word() -> Callable[..., None]:
@@ -41,23 +26,24 @@ def predict_word() -> Callable[..., None]:
 def _predict(
     context: typer.Context,
     given: Mapping[Flag, Any],
-    input: Input,
-    model: Model = FAMILIES[DEFAULT].default,
-    output: FramesOrTables = None,
-    device: Device = "auto",
-    types: Types = None,
-    units: Units = None,
-    dt: TimeStep = None,
-    frames: Frames = None,
-    workers: Workers = 1,
-    format: Format = None,
-    report: ReportFolder = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    input: options.Input,
+    model: options.Model = FAMILIES[DEFAULT].default,
+    output: options.FramesOrTables = None,
+    device: options.Device = "auto",
+    types: options.Types = None,
+    units: options.Units = None,
+    dt: options.TimeStep = None,
+    frames: options.Frames = None,
+    workers: options.Workers = 1,
+    format: options.Format = None,
+    report: options.ReportFolder = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Apply a trained network to every frame of a file."""
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.api import load_model, predictor, prepare
+        from phaseseg.io import OutputError
         from phaseseg.nn.device import check_device
 
         network = load_model(model)
@@ -68,16 +54,16 @@ def _predict(
             if report is not None and not hasattr(summary_type, "write_report"):
                 raise ValueError(f"networks of the family {family.name} have no report; leave --report out.")
             check_device(device)
-            check_folder(report)
-            at_least("--workers", workers, 1)
+            check_folder(report, OutputError)
+            options.at_least("--workers", workers, 1)
             kind = output_kind(output, input)
-            options = {flag.name: flag.value(value) for flag, value in given.items()}
+            chosen = {flag.name: flag.value(value) for flag, value in given.items()}
             files: dict[BondFile, Path] = {}
             for bonds in family.bond_files:
-                if bonds.option in options:
-                    files[bonds] = bonds_path(options[bonds.option], input, output)
-                    options[bonds.option] = True
-            rule = network.rule(**options)
+                if bonds.option in chosen:
+                    files[bonds] = bonds_path(chosen[bonds.option], input, output)
+                    chosen[bonds.option] = True
+            rule = network.rule(**chosen)
             reader = frame_reader(
                 input, types=types, frames=frames, dt=dt, format=format, units=units, fields=kind == "frames"
             )
@@ -94,12 +80,11 @@ def _predict(
                 rule.to_dict() | {"device": device, "sha256": network.checkpoint.hash},
                 [stack.enter_context(bonds_file(path, bonds)) for bonds, path in files.items()],
             )  # fmt: skip
-            results = run.results(in_order(function, reader(), workers))
-            run.write(
-                bar.frames(results, f"predicting with {network.name}"), output if kind == "frames" else None
+            results = bar.frames(
+                run.results(in_order(function, reader(), workers)), f"predicting with {network.name}"
             )
-        run.finish(output if kind == "tables" else None, report, as_json=as_json, quiet=quiet)
-        if not quiet:
-            for written in (output, *files.values()):
-                if written is not None:
-                    note(f"Written: {written}")
+            run.write(results, output if kind == "frames" else None)
+        run.finish(
+            output if kind == "tables" else None, report, [output, *files.values()], as_json=as_json,
+            quiet=quiet,
+        )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,7 +55,7 @@ def simulate_melt_command(
         )
 
 
-def _kob_andersen(dimensions: int, particles: int, share: float) -> Callable[..., None]:
+def _add_kob_andersen(dimensions: int, particles: int, share: float) -> None:
     def simulate(
         output: Annotated[
             Path, typer.Option("--output", "-o", help="Extended XYZ to write; .gz compresses.")
@@ -100,14 +100,12 @@ def _kob_andersen(dimensions: int, particles: int, share: float) -> Callable[...
             )
 
     words = {2: "two", 3: "three"}[dimensions]
-    simulate.__doc__ = (
-        f"Cool the Kob-Andersen mixture in {words} dimensions from T = 2 into a glass, with LAMMPS."
-    )
-    return simulate
+    text = f"Cool the Kob-Andersen mixture in {words} dimensions from T = 2 into a glass, with LAMMPS."
+    simulate_app.command(f"ka{dimensions}d", help=text)(simulate)
 
 
-simulate_app.command("ka2d")(_kob_andersen(2, particles=4320, share=0.35))
-simulate_app.command("ka3d")(_kob_andersen(3, particles=4096, share=0.2))
+_add_kob_andersen(2, particles=4320, share=0.35)
+_add_kob_andersen(3, particles=4096, share=0.2)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from phaseseg.families import FAMILIES, Family, load
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, setting_flags, with_flags
 from phaseseg.terminal.options import Quiet, Trajectories
-from phaseseg.terminal.show import note, notes, work_bar
+from phaseseg.terminal.show import note, work_bar
 
 
 def train_app() -> typer.Typer:
@@ -55,7 +55,7 @@ def _word(family: Family, settings_type: Any) -> Callable[..., None]:
                 )
             if not quiet:
                 if family.report:
-                    notes(load(family.report)(checkpoint.card))
+                    note(*load(family.report)(checkpoint.card))
                 new = [path for path, time in _files(output).items() if time != before.get(path)]
                 note(f"Written: {', '.join([str(output), *(path.name for path in new if path != output)])}")
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from phaseseg.terminal.run import Also, check_place
 
 if TYPE_CHECKING:
+    from phaseseg.fields import Fields
     from phaseseg.frame import Frame
 
 COLUMNS = ("frame", "i", "j", "shift_a", "shift_b", "shift_c")
 """Columns before those of the bonds: number of the frame, ids of the atoms, image of the second."""
-
-_CHUNK = 1 << 16  # rows that are written at a time
+CHUNK = 1 << 16  # rows that are written at a time
 
 
 def bonds_path(path: Path, source: Path, output: Path | None) -> Path:
@@ -33,7 +33,19 @@ def bonds_file(path: Path, bonds: Any) -> Iterator[Also]:
 
     bonds : what is written, a `BondFile`
     """
+    import numpy as np
+
     from phaseseg.io import atomic_output
+
+    def append(number: int, frame: Frame, fields: Fields) -> None:
+        found = fields[bonds.field]
+        ids = np.arange(1, frame.n_atoms + 1) if frame.ids is None else frame.ids
+        columns = [*ids[found.atoms].T, *found.shifts.T, *(found.columns[name] for name in bonds.columns)]
+        cells = ",".join("{:.7g}" if column.dtype.kind == "f" else "{}" for column in columns)
+        line = f"{number},{cells}\n".format
+        for first in range(0, len(found), CHUNK):
+            part = [column[first : first + CHUNK].tolist() for column in columns]
+            file.write("".join(map(line, *part)).encode())
 
     with atomic_output(path) as temporary, temporary.open("wb") as plain:
         file: Any = plain
@@ -42,19 +54,4 @@ def bonds_file(path: Path, bonds: Any) -> Iterator[Also]:
             file = gzip.GzipFile("", "wb", compresslevel=4, fileobj=plain, mtime=0)
         with file:
             file.write((",".join((*COLUMNS, *bonds.columns)) + "\n").encode())
-            yield lambda number, frame, fields: _append(
-                file, number, frame, fields[bonds.field], bonds.columns
-            )
-
-
-def _append(file: Any, number: int, frame: Frame, bonds: Any, names: tuple[str, ...]) -> None:
-    import numpy as np
-
-    ids = np.arange(1, frame.n_atoms + 1) if frame.ids is None else frame.ids
-    columns = [ids[bonds.atoms[:, 0]], ids[bonds.atoms[:, 1]], *bonds.shifts.T]
-    columns += [bonds.columns[name] for name in names]
-    cell = ",".join("{:.7g}" if column.dtype.kind == "f" else "{}" for column in columns)
-    line = f"{number},{cell}\n".format
-    for first in range(0, len(bonds), _CHUNK):
-        part = [column[first : first + _CHUNK].tolist() for column in columns]
-        file.write("".join(map(line, *part)).encode())
+            yield append

@@ -23,10 +23,9 @@ class Flag:
     decl : as it is typed, `--name`
     kind : bool, int, float, str or Path; of a tuple that of its elements
     default : None if the family decides; MISSING if the flag must be given
-    listed : whether the value is one text with commas
+    listed : whether the value is one text with commas, which looks like the `example`
     multiple : whether the flag may be repeated
     low, high, open, choices : what is allowed, as in `Option`
-    example : how a text with commas looks
     or_name : whether a text that is a number becomes one
     families : names of those that have the flag
     """
@@ -36,9 +35,9 @@ class Flag:
     kind: Any
     default: Any
     help: str
-    listed: bool = False
-    multiple: bool = False
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...]
+    multiple: bool
+    listed: bool
     low: float | None = None
     high: float | None = None
     open: bool = False
@@ -46,8 +45,8 @@ class Flag:
     or_name: bool = False
     families: tuple[str, ...] = ()
 
-    def parameter(self, panel: str | None = None) -> inspect.Parameter:
-        """The flag as a parameter of a word; `panel` is the heading above it in the help."""
+    def parameter(self) -> inspect.Parameter:
+        """The flag as a parameter of a word; a flag of one family stands below its heading in the help."""
         kind, default, decls = str if self.listed else self.kind, self.default, [self.decl]
         if self.multiple:
             kind, default = list[self.kind], None  # type: ignore[name-defined]
@@ -55,23 +54,20 @@ class Flag:
             default = ",".join(f"{one:.17g}" if isinstance(one, float) else str(one) for one in default)
         elif kind is bool and default is not False:
             decls = [f"{self.decl}/--no-{self.decl.removeprefix('--')}"]
-        unsaid = [choice for choice in self.choices if choice not in self.help]
+        unsaid = any(choice not in self.help for choice in self.choices)
         words = f"{self.help} {' | '.join(self.choices)}" if unsaid else self.help
-        option = typer.Option(*decls, help=words, rich_help_panel=panel)
+        panel = f"Networks of the family {self.families[0]}" if len(self.families) == 1 else None
         return inspect.Parameter(
             self.name, inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if default is MISSING else default,
-            annotation=Annotated[kind | None if default is None else kind, option],
+            annotation=Annotated[
+                kind | None if default is None else kind,
+                typer.Option(*decls, help=words, rich_help_panel=panel),
+            ],
         )  # fmt: skip
 
     def value(self, given: Any) -> Any:
-        """What the family gets for what was typed.
-
-        Raises
-        ------
-        ValueError
-            For a text that cannot be read.
-        """
+        """What the family gets for what was typed; ValueError for a text that cannot be read."""
         if self.multiple:
             return tuple(given)
         if self.listed:
@@ -96,76 +92,69 @@ class Flag:
 def option_flags(families: Iterable[Any], *parts: str) -> list[Flag]:
     """The flags for the options of some families, and for the files of bonds that they write.
 
+    Families that share the name of an option share its flag and the kind of its value.
+
     families : each a `Family`
     parts : of the options; the files of bonds belong to "read"
     """
-    flags: list[Flag] = []
+    found: dict[str, list[Flag]] = {}
     for family in families:
-        flags += [_of_option(option, family.name) for option in family.options_of(*parts) if option.cli]
+        own = [
+            Flag(
+                option.name, option.cli, str if option.type is tuple else option.type, option.default,
+                option.help, option.choices, option.multiple, option.type is tuple, option.low, option.high,
+                option.open, families=(family.name,),
+            )
+            for option in family.options_of(*parts) if option.cli
+        ]  # fmt: skip
         for bonds in family.bond_files if "read" in parts else ():
             decl = f"--{bonds.option.replace('_', '-')}"
-            flags.append(Flag(bonds.option, decl, Path, None, bonds.help, families=(family.name,)))
-    return _merged(flags)
+            own.append(
+                Flag(bonds.option, decl, Path, None, bonds.help, (), False, False, families=(family.name,))
+            )
+        for flag in own:
+            found.setdefault(flag.name, []).append(flag)
+    return [_merged(*same) for same in found.values()]
 
 
-def _of_option(option: Any, family: str) -> Flag:
-    listed = option.type is tuple
-    return Flag(
-        option.name, option.cli or "", str if listed else option.type, option.default, option.help, listed,
-        option.multiple, option.choices, option.low, option.high, option.open, families=(family,),
-    )  # fmt: skip
+def _merged(first: Flag, *others: Flag) -> Flag:
+    """The flag for options of one name."""
+    for other in others:
+        if (first.decl, first.kind, first.listed) != (other.decl, other.kind, other.listed):
+            raise ValueError(
+                f"the families {first.families[0]} and {other.families[0]} declare different flags "
+                f"named {first.name}; rename one of the options."
+            )
+    same = (first, *others)
+    words = {flag.help: f"{flag.families[0]}: {flag.help.rstrip('.')}" for flag in same}
+    return replace(
+        first,
+        default=first.default if all(flag.default == first.default for flag in same) else None,
+        help=first.help if len(words) == 1 else f"{'; '.join(words.values())}.",
+        families=tuple(name for flag in same for name in flag.families),
+    )
 
 
 def setting_flags(settings: type) -> list[Flag]:
     """The flags for the fields of a settings dataclass (`phaseseg.training.settings.setting`)."""
     types, flags = get_type_hints(settings), []
     for field in fields(settings):
-        about = field.metadata
+        about, kind, names = field.metadata, types[field.name], False
         if "help" not in about:
             continue
-        kind = types[field.name]
-        kinds = [one for one in get_args(kind) if one is not NoneType]
-        union = get_origin(kind) in (Union, UnionType)
-        if union:
-            kind = kinds[0]
-        listed = get_origin(kind) is tuple
-        if listed:
-            kind = get_args(kind)[0]
-        or_name = union and len(kinds) > 1
+        if get_origin(kind) in (Union, UnionType):
+            kind, *others = (one for one in get_args(kind) if one is not NoneType)
+            names = bool(others)  # numbers, and names of rules
+        is_tuple = get_origin(kind) is tuple
+        kind = get_args(kind)[0] if is_tuple else kind
         flags.append(
             Flag(
-                field.name, about["flag"] or f"--{field.name.replace('_', '-')}", str if or_name else kind,
-                field.default, about["help"], listed and not about["multiple"], about["multiple"],
-                about["choices"], example=about["example"], or_name=or_name,
+                field.name, about["flag"] or f"--{field.name.replace('_', '-')}", str if names else kind,
+                field.default, about["help"], about["choices"], about["multiple"],
+                is_tuple and not about["multiple"], example=about["example"], or_name=names,
             )
         )  # fmt: skip
     return flags
-
-
-def _merged(flags: Sequence[Flag]) -> list[Flag]:
-    """One flag for each name; families that share a name share the kind of value."""
-    found: dict[str, list[Flag]] = {}
-    for flag in flags:
-        found.setdefault(flag.name, []).append(flag)
-    merged = []
-    for same in found.values():
-        first, *others = same
-        for other in others:
-            if (first.decl, first.kind, first.listed) != (other.decl, other.kind, other.listed):
-                raise ValueError(
-                    f"the families {first.families[0]} and {other.families[0]} declare different flags "
-                    f"named {first.name}; rename one of the options."
-                )
-        words = {flag.help: f"{flag.families[0]}: {flag.help.rstrip('.')}" for flag in same}
-        merged.append(
-            replace(
-                first,
-                default=first.default if all(flag.default == first.default for flag in same) else None,
-                help=first.help if len(words) == 1 else f"{'; '.join(words.values())}.",
-                families=tuple(name for flag in same for name in flag.families),
-            )
-        )
-    return merged
 
 
 def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) -> Callable[..., None]:
@@ -182,13 +171,13 @@ def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) 
     ValueError
         For a flag that the command has already.
     """
-    own = dict(inspect.signature(command, eval_str=True).parameters)
-    del own["given"]
     parameters = []
+    own = inspect.signature(command, eval_str=True).parameters
     for name, parameter in own.items():
-        parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        if name != "given":
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
         if name == after:
-            parameters += [flag.parameter(_panel(flag)) for flag in flags]
+            parameters += [flag.parameter() for flag in flags]
     for flag in flags:
         if flag.name in own:
             raise ValueError(f"{flag.decl} is a flag of every family; rename the option {flag.name}.")
@@ -203,12 +192,6 @@ def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) 
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return called
-
-
-def _panel(flag: Flag) -> str | None:
-    if len(flag.families) != 1:
-        return None
-    return f"Networks of the family {flag.families[0]}"
 
 
 def refuse_others(given: Iterable[Flag], family: str, model: str) -> None:

@@ -52,15 +52,9 @@ def number_or_name(text: str) -> Any:
 
 
 def numbers(text: str, flag: str, example: str) -> tuple[float, ...]:
-    """Numbers with commas between them.
-
-    Raises
-    ------
-    ValueError
-        For anything else; the sentence shows the example.
-    """
+    """Numbers with commas between them; ValueError for anything else, with the example."""
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(map(float, text.split(",")))
     except ValueError:
         raise ValueError(f"{flag} must be numbers with commas, as {example}, found {text!r}.") from None
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import tee
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from phaseseg.display import plural
 from phaseseg.terminal.options import split_names
-from phaseseg.terminal.show import counted, note, notes, show, show_json
+from phaseseg.terminal.show import note, show, show_json
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
@@ -69,21 +71,12 @@ def frame_reader(
 
 
 def run_readers(paths: Sequence[Path], **options: Any) -> dict[str, Reader]:
-    """What reads each file, by the name of the file, or by its path if two files have one name.
-
-    Raises
-    ------
-    ValueError
-        For a file that is given twice, and as `frame_reader`.
-    """
+    """What reads each file, as `frame_reader`, by its name, or by its path where two files have one name."""
     names = [path.name for path in paths]
-    readers: dict[str, Reader] = {}
-    for path, name in zip(paths, names, strict=True):
-        run = name if names.count(name) == 1 else str(path)
-        if run in readers:
-            raise ValueError(f"{path} is given twice; every file is a run of its own.")
-        readers[run] = frame_reader(path, **options)
-    return readers
+    return {
+        path.name if names.count(path.name) == 1 else str(path): frame_reader(path, **options)
+        for path in paths
+    }
 
 
 def name_of(paths: Sequence[Path]) -> str:
@@ -132,10 +125,10 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
-def check_folder(folder: Path | None) -> None:
-    """Raise ValueError for a folder that cannot be made because a file has its name."""
+def check_folder(folder: Path | None, error: type[Exception] = ValueError) -> None:
+    """Raise an error for a folder that cannot be made because a file has its name."""
     if folder is not None and folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: this is a file. Give the name of a folder.")
+        raise error(f"{folder}: this is a file. Give the name of a folder.")
 
 
 # --------------------------------------------------------------------------------------- loop
@@ -145,15 +138,10 @@ def in_order(function: Callable[[Frame], Fields], frames: Iterable[Frame], worke
     """Frames with what a function gives for them, by workers."""
     from phaseseg.trajectory import map_frames
 
-    waiting: deque[Frame] = deque()
-
-    def read() -> Iterator[Frame]:
-        for frame in frames:
-            waiting.append(frame)
-            yield frame
-
-    for fields in map_frames(function, read(), workers=workers):
-        yield waiting.popleft(), fields
+    mapped, kept = tee(frames)
+    # In this order: a frame that cannot be read is an error of `map_frames`, after the results before it.
+    for fields, frame in zip(map_frames(function, mapped, workers=workers), kept, strict=False):
+        yield frame, fields
 
 
 class FrameRun:
@@ -168,12 +156,7 @@ class FrameRun:
     """
 
     def __init__(
-        self,
-        source: str,
-        summary: Summary,
-        done: str,
-        settings: Mapping[str, Any],
-        also: Sequence[Also] = (),
+        self, source: str, summary: Summary, done: str, settings: Mapping[str, Any], also: Sequence[Also] = ()
     ) -> None:
         self.source, self.summary, self.done, self.settings, self.also = source, summary, done, settings, also
         self.seconds = 0.0
@@ -195,24 +178,27 @@ class FrameRun:
 
     def write(self, results: Results, output: Path | None) -> None:
         """Take all results, and write the frames if an output is given."""
-        if output is None:
-            deque(results, maxlen=0)
-            return
         from phaseseg.io import write_frames
 
-        write_frames(output, results)
+        if output is None:
+            deque(results, maxlen=0)
+        else:
+            write_frames(output, results)
 
     def finish(
-        self, tables_to: Path | None = None, report: Path | None = None, *, as_json: bool = False,
-        quiet: bool = False,
+        self, tables_to: Path | None, report: Path | None, written: Iterable[Path | None], *, as_json: bool,
+        quiet: bool,
     ) -> None:  # fmt: skip
-        """Tables, report, and what is printed."""
+        """Tables, report, and what is printed.
+
+        written : further files, which are named at the end
+        """
         from phaseseg.report import duration
 
-        summary, n = self.summary, len(self.summary)
+        summary = self.summary
         tables, messages = summary.tables(), list(summary.messages)
         content = {
-            "version": __version__, "input": self.source, "frames": n, "seconds": self.seconds,
+            "version": __version__, "input": self.source, "frames": len(summary), "seconds": self.seconds,
             "rule": self.settings, "messages": messages, "tables": tables,
         }  # fmt: skip
         if tables_to is not None:
@@ -224,10 +210,11 @@ class FrameRun:
         if as_json:
             show_json(content)
         if not quiet:
-            notes(messages)
+            note(*messages)
             if not as_json:
                 show(summary.shown())
-            note(f"{counted(n, 'frame')} {self.done} in {duration(self.seconds)}.")
+            note(f"{plural(len(summary), 'frame')} {self.done} in {duration(self.seconds)}.")
+            note(*(f"Written: {path}" for path in written if path is not None))
 
 
 def write_results(path: Path, tables: Mapping[str, Table], content: Any) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     Task,
     TaskID,
@@ -38,20 +39,10 @@ def results_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=200)
 
 
-def note(sentence: str) -> None:
-    """One sentence on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
-
-
-def notes(sentences: Iterable[str]) -> None:
-    """Several sentences on standard error."""
+def note(*sentences: str) -> None:
+    """Sentences on standard error."""
     for sentence in sentences:
-        note(sentence)
-
-
-def counted(n: int, noun: str) -> str:
-    """`1 frame`, `2 frames`."""
-    return f"{n:,} {noun}{'s' * (n != 1)}"
+        Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
 
 
 def show(shown: Iterable[TextTable | str]) -> None:
@@ -81,19 +72,14 @@ def show_json(content: Any) -> None:
 
 
 class FrameBar:
-    """Counts frames on a terminal; without a terminal it does nothing."""
+    """Counts frames; without a bar of its own it only lets interruptions through."""
 
     def __init__(self, name: str = "", bar: Progress | None = None) -> None:
-        self._name, self._bar, self._doing = name, bar, ""
+        self._name, self._bar, self._doing = name, bar or Progress(disable=True), ""
         self._task: TaskID | None = None
 
     def frames(self, items: Iterable[Any], doing: str) -> Iterator[Any]:
         """Pass the items on and count them."""
-        if self._bar is None:
-            for item in items:
-                interrupt.check()
-                yield item
-            return
         self._doing = f"{self._name}: {doing}"
         self._task = task = self._bar.add_task(f"{self._doing}; {COMPILES}", total=None)
         for item in items:
@@ -105,37 +91,33 @@ class FrameBar:
     def inside(self, done: float, line: str) -> None:
         """Progress of the work on one frame."""
         interrupt.check()
-        if self._bar is not None and self._task is not None:
+        if self._task is not None:
             self._bar.update(self._task, description=f"{self._doing}: {line} ({done:.0%})")
+
+
+@contextmanager
+def _bar(shown: bool, *columns: ProgressColumn) -> Iterator[Progress]:
+    """A bar with these columns, shown on a terminal only."""
+    console = Console(stderr=True)
+    bar = Progress(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), *columns, console=console,
+        transient=True, disable=not (shown and console.is_terminal),
+    )  # fmt: skip
+    with bar:
+        yield bar
 
 
 @contextmanager
 def frame_bar(name: str, shown: bool) -> Iterator[FrameBar]:
     """A bar that counts the frames of a file, on a terminal only."""
-    console = Console(stderr=True)
-    if not (shown and console.is_terminal):
-        yield FrameBar()
-        return
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}", markup=False),
-        TextColumn("{task.completed:,} frames"), TimeElapsedColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield FrameBar(name, progress)
+    with _bar(shown, TextColumn("{task.completed:,} frames"), TimeElapsedColumn()) as bar:
+        yield FrameBar(name, bar)
 
 
 @contextmanager
 def work_bar(quiet: bool) -> Iterator[Report]:
     """A bar for work of known length, on a terminal only, and the function that moves it."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda done, line: interrupt.check()
-        return
-    bar = Progress(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), _Left(compact=True),
-        console=console, transient=True,
-    )  # fmt: skip
-    with bar:
+    with _bar(not quiet, BarColumn(), _Left(compact=True)) as bar:
         job = bar.add_task(f"starting; {COMPILES}", total=1.0)
 
         def move(done: float, line: str) -> None:

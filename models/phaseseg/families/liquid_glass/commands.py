@@ -13,28 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phaseseg.display import plural
+from phaseseg.terminal import options
 from phaseseg.terminal.errors import exit_codes, usage_errors
-from phaseseg.terminal.options import (
-    AsJson,
-    Format,
-    Frames,
-    Quiet,
-    ReportFolder,
-    Types,
-    Workers,
-    at_least,
-    numbers,
-    split_names,
-)
-from phaseseg.terminal.run import (
-    Reader,
-    check_folder,
-    name_of,
-    output_kind,
-    run_readers,
-    write_results,
-)
-from phaseseg.terminal.show import counted, frame_bar, note, notes, show, show_json
+from phaseseg.terminal.options import at_least, numbers, split_names
+from phaseseg.terminal.run import Reader, check_folder, name_of, output_kind, run_readers, write_results
+from phaseseg.terminal.show import frame_bar, note, show, show_json
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
@@ -77,13 +61,13 @@ def metrics_command(
         float | None, typer.Option("--tg", help="T_g of the test; that of the inherent energy if left out.")
     ] = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples of the runs; 0 for none.")] = 5000,
-    types: Types = None,
-    frames: Frames = None,
-    workers: Workers = 1,
-    format: Format = None,
-    report: ReportFolder = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    types: options.Types = None,
+    frames: options.Frames = None,
+    workers: options.Workers = 1,
+    format: options.Format = None,
+    report: options.ReportFolder = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:  # fmt: skip
     """Count disjoint graphs, B–B edges and isolated A; test them for a change of slope at T_g."""
     with exit_codes(f"{output} was not written." if output else ""):
@@ -104,6 +88,9 @@ def metrics_command(
                 raise ValueError(f"{output}: the table is written as .csv or .json.")
             check_folder(report)
             readers = run_readers(input, types=types, frames=frames, format=format)
+            for path in input:
+                if input.count(path) > 1:
+                    raise ValueError(f"{path} is given twice; every file is a run of its own.")
         species = split_names(b)
         start = perf_counter()
         name = name_of(input)
@@ -145,8 +132,8 @@ def metrics_command(
         if not quiet:
             if not as_json:
                 show([_shown_counts(table, name) if result is None else _shown_means(result, name)])
-            notes(messages)
-            note(f"{counted(len(table), 'frame')} counted in {duration(seconds)}.")
+            note(*messages)
+            note(f"{plural(len(table), 'frame')} counted in {duration(seconds)}.")
             if output is not None:
                 note(f"Written: {output}")
 

@@ -12,25 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from phaseseg.display import plural
 from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.terminal import options
 from phaseseg.terminal.errors import exit_codes, usage_errors
-from phaseseg.terminal.options import (
-    AsJson,
-    Device,
-    Format,
-    Frames,
-    FramesOrTables,
-    Input,
-    Model,
-    Quiet,
-    ReportFolder,
-    TimeStep,
-    Types,
-    Workers,
-    at_least,
-    number_or_name,
-    split_names,
-)
+from phaseseg.terminal.options import at_least, number_or_name, split_names
 from phaseseg.terminal.run import (
     FrameRun,
     check_folder,
@@ -40,7 +26,7 @@ from phaseseg.terminal.run import (
     output_kind,
     run_readers,
 )
-from phaseseg.terminal.show import counted, frame_bar, note, notes, show, show_json
+from phaseseg.terminal.show import frame_bar, note, show, show_json
 
 if TYPE_CHECKING:
     from phaseseg.fields import Table
@@ -52,12 +38,12 @@ MELTS = ("melt_large_3000K", "melt_large_4000K", "melt_small_3000K", "melt_small
 
 
 def label_command(
-    input: Input,
-    output: FramesOrTables = None,
+    input: options.Input,
+    output: options.FramesOrTables = None,
     species: Annotated[
         str, typer.Option(help="Species that is enriched in the rich phase; several with commas.")
     ] = SPECIES,
-    types: Types = None,
+    types: options.Types = None,
     sigma: Annotated[float, typer.Option(help="Width of the Gaussian, Å.")] = DEFAULT.sigma,
     voxel: Annotated[float | None, typer.Option(help="Voxel edge, Å; sigma/2 if left out.")] = None,
     field: Annotated[str, typer.Option(help="number | mole-fraction")] = DEFAULT.field,
@@ -71,7 +57,7 @@ def label_command(
         bool, typer.Option("--pooled", help="One threshold for all frames (reads the file twice).")
     ] = False,
     average: Annotated[float | None, typer.Option(help="Average densities over ± this time, ps.")] = None,
-    dt: TimeStep = None,
+    dt: options.TimeStep = None,
     keep: Annotated[str, typer.Option(help="Rich domains that count: all | largest")] = DEFAULT.keep,
     min_volume: Annotated[float, typer.Option(help="Smallest rich domain, Å^3.")] = DEFAULT.min_volume,
     at: Annotated[str, typer.Option(help="Where the phase is decided: atom | voxel")] = DEFAULT.at,
@@ -81,20 +67,21 @@ def label_command(
     bulk_distance: Annotated[
         float, typer.Option(help="Distance from which on a phase is bulk, Å.")
     ] = DEFAULT.bulk_distance,
-    frames: Frames = None,
-    workers: Workers = 1,
-    format: Format = None,
-    report: ReportFolder = None,
+    frames: options.Frames = None,
+    workers: options.Workers = 1,
+    format: options.Format = None,
+    report: options.ReportFolder = None,
     boundary_scan: Annotated[
         bool, typer.Option("--boundary-scan", help="Find the boundary width of least variance.")
     ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Label every atom as rich, poor or boundary; composition with error bars."""
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.families.segmentation.labels import weak_labels
         from phaseseg.families.segmentation.report import RunSummary
+        from phaseseg.io import OutputError
 
         with usage_errors():
             rule = LabelRule(
@@ -109,7 +96,7 @@ def label_command(
                 raise ValueError(
                     "--pooled finds one threshold for all frames; leave the number after --threshold out."
                 )
-            check_folder(report)
+            check_folder(report, OutputError)
             kind = output_kind(output, input)
             reader = frame_reader(
                 input, types=types, frames=frames, dt=dt, format=format, fields=kind == "frames"
@@ -127,14 +114,12 @@ def label_command(
             else:
                 pairs = weak_labels.label_trajectory(reader(), rule, average=average)
             run.write(bar.frames(run.results(pairs), "labeling"), output if kind == "frames" else None)
-        run.finish(output if kind == "tables" else None, report, as_json=as_json, quiet=quiet)
-        if output and not quiet:
-            note(f"Written: {output}")
+        run.finish(output if kind == "tables" else None, report, [output], as_json=as_json, quiet=quiet)
 
 
 def select_command(
     input: Annotated[list[Path], typer.Argument(help="Trajectories to choose from.")],
-    model: Model,
+    model: options.Model,
     n: Annotated[int, typer.Option("-n", "--number", help="How many frames.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="List to write: .csv or .json.")
@@ -143,12 +128,12 @@ def select_command(
         list[Path] | None,
         typer.Option(help="Trajectory that is labeled already: others are wanted; may be repeated."),
     ] = None,
-    types: Types = None,
-    frames: Frames = None,
-    device: Device = "auto",
-    format: Format = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    types: options.Types = None,
+    frames: options.Frames = None,
+    device: options.Device = "auto",
+    format: options.Format = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Choose the frames most worth labeling next: uncertain ones that differ from each other."""
     with exit_codes(f"{output} was not written." if output else ""):
@@ -234,8 +219,8 @@ def demo(output: Path) -> None:
             run.write(bar.frames(results, "labeling"), labeled)
         page = summary.write_report(output / name, {"seconds": run.seconds})
         show(summary.shown())
-        notes(summary.messages)
+        note(*summary.messages)
         note(
-            f"{counted(len(summary), 'frame')} read and labeled in {duration(run.seconds)}.\n"
+            f"{plural(len(summary), 'frame')} read and labeled in {duration(run.seconds)}.\n"
             f"  labeled atoms  {labeled}\n  report         {page}\n"
         )
