@@ -12,6 +12,7 @@ from threading import Event
 from types import new_class
 from typing import Any, ClassVar, TypeVar, cast
 
+from ovito_phaseseg import convert
 from ovito_phaseseg.options import CheckedModifier, shown_options
 from phaseseg.families import Family, Fitted, Progress
 
@@ -28,15 +29,14 @@ def error_prefix(name: str, remedy: str) -> Iterator[None]:
     """Put the name of the modifier before the text of an error."""
     try:
         yield
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    except RuntimeError as error:
-        raise RuntimeError(f"{name}: {error}") from error
     except MemoryError as error:
         raise MemoryError(f"{name}: the memory is not enough; {remedy}. {error}") from error
     except ImportError as error:
         hint = "install everything with: pip install ovito-phaseseg[ovito]"
         raise ImportError(f"{name}: {error}; {hint}") from error
+    except (ValueError, RuntimeError) as error:
+        kind = ValueError if isinstance(error, ValueError) else RuntimeError
+        raise kind(f"{name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,6 @@ class AnalysisModifier(CheckedModifier):
 
     def put(self, now: Evaluation) -> Steps[None]:
         """Write what is more than particle properties, tables and attributes: all grids and bonds."""
-        from ovito_phaseseg import convert
-
         for name, grid in now.fields.level("grid").items():
             convert.put_grid(now.data, name, grid)
         for name, bonds in now.fields.level("bond").items():
@@ -181,8 +179,6 @@ class AnalysisModifier(CheckedModifier):
     def _steps(self, now: Evaluation) -> Steps[None]:
         if "numba" not in sys.modules:
             yield "Loading; the very first run compiles for a while"
-        from ovito_phaseseg import convert
-
         job = now.job = yield from self.job(now)
         frame = now.frame = self.frame_of(now.data)
         yield 0.05
@@ -206,8 +202,6 @@ class AnalysisModifier(CheckedModifier):
 
     def frame_of(self, data: Any) -> Any:
         """The particles as a Frame."""
-        from ovito_phaseseg import convert
-
         units: Any = getattr(self, "units", self.file_units)
         return convert.frame_from_data(data, self.types, units)
 
@@ -224,12 +218,10 @@ class NetworkModifier(AnalysisModifier):
 
     def options(self, *parts: str) -> dict[str, Any]:
         """The options of the family as they are set, of these parts; None for an empty text."""
-        from ovito_phaseseg.convert import names_of
-
         options = {}
         for option in shown_options(self.family, *parts):
             value = getattr(self, option.name)
-            value = names_of(value) if option.type is tuple else value
+            value = convert.names_of(value) if option.type is tuple else value
             options[option.name] = None if value in ("", ()) else value
         return options
 

@@ -143,16 +143,15 @@ def put_atoms(data: Any, fields: Fields) -> None:
         put_field(data, FIELD_SPECS[name], values)
 
 
-def put_class_colors(data: Any, codes: NDArray[Any], colors: Sequence[Color]) -> None:
-    """Color every particle; its code is a row of the colors."""
-    data.particles_.create_property("Color", data=np.array(colors, dtype=np.float32)[codes])
-
-
-def put_gradient(data: Any, values: NDArray[Any], colors: Sequence[Color]) -> None:
-    """Color every particle by a value between 0 and 1, along evenly spaced colors."""
-    at = np.linspace(0, 1, len(colors))
-    mixed = [np.interp(values, at, [color[channel] for color in colors]) for channel in range(3)]
-    data.particles_.create_property("Color", data=np.stack(mixed, axis=1).astype(np.float32))
+def put_colors(data: Any, values: NDArray[Any], colors: Sequence[Color]) -> None:
+    """Color every particle: integers are rows of the colors, numbers from 0 to 1 lie along them."""
+    mixed = np.array(colors)
+    if values.dtype.kind == "f":
+        at = np.linspace(0, 1, len(colors))
+        mixed = np.stack([np.interp(values, at, channel) for channel in mixed.T], axis=1)
+    else:
+        mixed = mixed[values]
+    data.particles_.create_property("Color", data=mixed.astype(np.float32))
 
 
 def put_bonds(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from ovito.traits import OvitoObject
 from ovito.vis import BondsVis
 
+from ovito_phaseseg import convert
 from ovito_phaseseg.base import AnalysisModifier, Evaluation, Job, NetworkModifier, Steps
 from ovito_phaseseg.modifiers import PROBABILITY_COLORS, UNCERTAINTY_COLORS
 from ovito_phaseseg.options import types_of_file
@@ -103,7 +104,6 @@ class _GlassOutput(AnalysisModifier):
             self._put_bonds(now, self.bonds_vis)
 
     def _put_bonds(self, now: Evaluation, vis: Any) -> None:
-        from ovito_phaseseg import convert
         from phaseseg.fields import Bonds
 
         bonds, (flag, parameter) = now.fields[self.bonds_of], self.only
@@ -118,8 +118,6 @@ class _GlassOutput(AnalysisModifier):
         """Tables of numbers against the frame and against the temperature, the attribute `name`."""
         import numpy as np
         from ovito.data import DataTable
-
-        from ovito_phaseseg import convert
 
         rows = yield from self._rows(now)
         axes = [("frames", "Frame", np.arange(len(rows)), rows, DataTable.PlotMode.Line)]
@@ -178,10 +176,9 @@ class GlassMetrics(_GlassOutput, options=(*MEASURE, *TRAJECTORY)):
 
     def job(self, now: Evaluation) -> Steps[Job]:
         """The metrics."""
-        from ovito_phaseseg.convert import names_of
         from phaseseg.families.liquid_glass.structural_metrics import measurer
 
-        measure = measurer({"b": names_of(self.b), "k": int(self.k), "rule": self.rule})
+        measure = measurer({"b": convert.names_of(self.b), "k": int(self.k), "rule": self.rule})
         yield 0.0
         return Job(
             rule=None,
@@ -193,23 +190,19 @@ class GlassMetrics(_GlassOutput, options=(*MEASURE, *TRAJECTORY)):
 
     def is_b(self, now: Evaluation) -> Any:
         """(n_atoms,) bool: the particles of species B."""
-        from ovito_phaseseg.convert import names_of
-
-        return now.frame.species_mask(names_of(self.b))
+        return now.frame.species_mask(convert.names_of(self.b))
 
     def color(self, now: Evaluation) -> None:
         """Color the particles by their graph, or by what they are in it."""
-        from ovito_phaseseg import convert
-
         if self.color_by == "graph":
             graph = now.fields["graph_id"]
             turn = (graph - 1) % (len(GRAPH_COLORS) - 1) + 1
-            convert.put_class_colors(now.data, turn * (graph > 0), GRAPH_COLORS)
+            convert.put_colors(now.data, turn * (graph > 0), GRAPH_COLORS)
         elif self.color_by == "isolated":
-            convert.put_class_colors(now.data, 2 * self.is_b(now) + now.fields["isolated"], ISOLATED_COLORS)
+            convert.put_colors(now.data, 2 * self.is_b(now) + now.fields["isolated"], ISOLATED_COLORS)
         elif self.color_by == "bb":
             paired = now.fields["bb_degree"] > 0
-            convert.put_class_colors(now.data, 1 * self.is_b(now) + paired, BB_COLORS)
+            convert.put_colors(now.data, 1 * self.is_b(now) + paired, BB_COLORS)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
         """What OVITO Pro shows next to the modifier."""
@@ -237,14 +230,12 @@ class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass", opti
 
     def color(self, now: Evaluation) -> None:
         """Color the particles by a field that the network gives."""
-        from ovito_phaseseg import convert
-
         fields = now.fields
         if self.color_by == "probability" and "glass_probability" in fields:
-            convert.put_gradient(now.data, fields["glass_probability"], PROBABILITY_COLORS)
+            convert.put_colors(now.data, fields["glass_probability"], PROBABILITY_COLORS)
         elif self.color_by == "uncertainty" and "glass_uncertainty" in fields:
             # No two networks can disagree by more than a standard deviation of one half.
-            convert.put_gradient(now.data, 2 * fields["glass_uncertainty"], UNCERTAINTY_COLORS)
+            convert.put_colors(now.data, 2 * fields["glass_uncertainty"], UNCERTAINTY_COLORS)
         elif self.color_by == "attention" and "attention" in fields:
             # The mean over the edges is 1, which becomes the middle of the colors.
-            convert.put_gradient(now.data, fields["attention"] / (1 + fields["attention"]), ATTENTION_COLORS)
+            convert.put_colors(now.data, fields["attention"] / (1 + fields["attention"]), ATTENTION_COLORS)

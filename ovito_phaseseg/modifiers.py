@@ -7,6 +7,7 @@ from typing import Any
 from ovito.traits import OvitoObject
 from ovito.vis import SurfaceMeshVis, VoxelGridVis
 
+from ovito_phaseseg import convert
 from ovito_phaseseg.base import AnalysisModifier, Evaluation, Job, NetworkModifier, Steps, error_prefix
 from ovito_phaseseg.options import CheckedModifier, types_of_file
 from phaseseg.families import FAMILIES, Option
@@ -82,8 +83,6 @@ class _PhaseOutput(AnalysisModifier):
 
     def put(self, now: Evaluation) -> Steps[None]:
         """Write the grid, the interface and, on request, the rows of the composition as attributes."""
-        from ovito_phaseseg import convert
-
         rule, field = now.job.rule, getattr(now.output, "field", now.output)  # of scores, or the density
         if self.voxel_grid:
             convert.put_grid(now.data, rule.grid_name, field.grid, self.grid_vis)
@@ -134,14 +133,13 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
 
     def rule(self) -> Any:
         """The parameters as a `LabelRule`."""
-        from ovito_phaseseg.convert import names_of
         from phaseseg.families.segmentation.rules import LabelRule
 
         options = {name: getattr(self, name) for name in (
             "sigma", "field", "at", "keep", "min_volume", "boundary_width", "bulk_distance"
         )}  # fmt: skip
         return LabelRule(
-            species=names_of(self.species),
+            species=convert.names_of(self.species),
             voxel=self.voxel or None,
             threshold=self.threshold_value if self.threshold == "number" else self.threshold,
             phases=2 if self.phases == "2" else "auto",
@@ -150,10 +148,8 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
 
     def color(self, now: Evaluation) -> None:
         """Color the particles by their phase."""
-        from ovito_phaseseg import convert
-
         if self.color_by_phase:
-            convert.put_class_colors(now.data, now.fields["phase"], PHASE_COLORS)
+            convert.put_colors(now.data, now.fields["phase"], PHASE_COLORS)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
         """What OVITO Pro shows next to the modifier."""
@@ -178,15 +174,13 @@ class PhaseSegmentation(
 
     def color(self, now: Evaluation) -> None:
         """Color the particles by their phase or by what the networks say of them."""
-        from ovito_phaseseg import convert
-
         if self.color_by == "phase":
-            convert.put_class_colors(now.data, now.fields["phase"], PHASE_COLORS)
+            convert.put_colors(now.data, now.fields["phase"], PHASE_COLORS)
         elif self.color_by == "probability":
-            convert.put_gradient(now.data, now.output.probability, PROBABILITY_COLORS)
+            convert.put_colors(now.data, now.output.probability, PROBABILITY_COLORS)
         elif self.color_by == "uncertainty":
             # No two networks can disagree by more than a standard deviation of one half.
-            convert.put_gradient(now.data, 2 * now.output.uncertainty, UNCERTAINTY_COLORS)
+            convert.put_colors(now.data, 2 * now.output.uncertainty, UNCERTAINTY_COLORS)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
         """What OVITO Pro shows next to the modifier."""
@@ -203,9 +197,7 @@ class RestorePhaseTypes(CheckedModifier, options=RESTORE):
 
     def modify(self, data: Any, **_: Any) -> None:
         """Restore the types in `data`; called by OVITO."""
-        from ovito_phaseseg import convert
-
         with error_prefix("Restore phase types", ""):
             convert.restore(data, ATOM_FIELDS, self.column)
         if self.color_by_phase:
-            convert.put_class_colors(data, data.particles[PHASE.title][...], PHASE_COLORS)
+            convert.put_colors(data, data.particles[PHASE.title][...], PHASE_COLORS)

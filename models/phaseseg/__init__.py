@@ -14,75 +14,55 @@ from phaseseg import moved
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
-    from phaseseg.api import (
-        default_checkpoint as default_checkpoint,
-        evaluate as evaluate,
-        fit as fit,
-        load_model as load_model,
-        predict as predict,
-        predict_frames as predict_frames,
-    )
+    from phaseseg.api import default_checkpoint, evaluate, fit, load_model, predict, predict_frames
     from phaseseg.checkpoint import (
-        Checkpoint as Checkpoint,
-        CheckpointError as CheckpointError,
-        list_checkpoints as list_checkpoints,
-        load_checkpoint as load_checkpoint,
-        save_checkpoint as save_checkpoint,
-        verify_checkpoint as verify_checkpoint,
+        Checkpoint,
+        CheckpointError,
+        list_checkpoints,
+        load_checkpoint,
+        save_checkpoint,
+        verify_checkpoint,
     )
-    from phaseseg.families import (
-        FAMILIES as FAMILIES,
-        Analysis as Analysis,
-        BondFile as BondFile,
-        Family as Family,
-        Option as Option,
-        Part as Part,
-        register as register,
-    )
-    from phaseseg.families.liquid_glass.structural_metrics import glass_metrics as glass_metrics
-    from phaseseg.families.liquid_glass.transition.analysis import analyze_transition as analyze_transition
-    from phaseseg.families.segmentation.labels.threshold import pooled_threshold as pooled_threshold
-    from phaseseg.families.segmentation.labels.weak_labels import (
-        label_phases as label_phases,
-        label_trajectory as label_trajectory,
-    )
-    from phaseseg.families.segmentation.rules import LabelRule as LabelRule
-    from phaseseg.families.segmentation.selection import select_frames as select_frames
+    from phaseseg.families import FAMILIES, Analysis, BondFile, Family, Option, Part, register
+    from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
+    from phaseseg.families.liquid_glass.transition.analysis import analyze_transition
+    from phaseseg.families.segmentation.labels.threshold import pooled_threshold
+    from phaseseg.families.segmentation.labels.weak_labels import label_phases, label_trajectory
+    from phaseseg.families.segmentation.rules import LabelRule
+    from phaseseg.families.segmentation.selection import select_frames
     from phaseseg.families.segmentation.trajectory_statistics import (
-        TrajectorySummary as TrajectorySummary,
-        boundary_width_scan as boundary_width_scan,
-        summarize as summarize,
+        TrajectorySummary,
+        boundary_width_scan,
+        summarize,
     )
-    from phaseseg.fields import (
-        Bonds as Bonds,
-        Column as Column,
-        Fields as Fields,
-        Grid as Grid,
-        Message as Message,
-        Table as Table,
-    )
-    from phaseseg.frame import Frame as Frame
+    from phaseseg.fields import Bonds, Column, Fields, Grid, Message, Table
+    from phaseseg.frame import Frame
     from phaseseg.io import (
-        InputError as InputError,
-        OutputError as OutputError,
-        atomic_output as atomic_output,
-        frame_from_atoms as frame_from_atoms,
-        read_frames as read_frames,
-        write_frames as write_frames,
-        write_json as write_json,
-        write_table as write_table,
+        InputError,
+        OutputError,
+        atomic_output,
+        frame_from_atoms,
+        read_frames,
+        write_frames,
+        write_json,
+        write_table,
     )
-    from phaseseg.neighbors import (
-        nearest_neighbors as nearest_neighbors,
-        neighbor_graph as neighbor_graph,
-    )
-    from phaseseg.simulate import (
-        simulate_kob_andersen as simulate_kob_andersen,
-        simulate_melt as simulate_melt,
-    )
-    from phaseseg.specs import ClassName as ClassName, FieldSpec as FieldSpec
-    from phaseseg.statistics import block_error as block_error
-    from phaseseg.trajectory import map_frames as map_frames
+    from phaseseg.neighbors import nearest_neighbors, neighbor_graph
+    from phaseseg.simulate import simulate_kob_andersen, simulate_melt
+    from phaseseg.specs import ClassName, FieldSpec
+    from phaseseg.statistics import block_error
+    from phaseseg.trajectory import map_frames
+
+__all__ = [
+    "FAMILIES", "Analysis", "BondFile", "Bonds", "Checkpoint", "CheckpointError", "ClassName", "Column",
+    "Family", "FieldSpec", "Fields", "Frame", "Grid", "InputError", "LabelRule", "Message", "Option",
+    "OutputError", "Part", "Table", "TrajectorySummary", "__version__", "analyze_transition", "atomic_output",
+    "block_error", "boundary_width_scan", "default_checkpoint", "evaluate", "fit", "frame_from_atoms",
+    "glass_metrics", "label_phases", "label_trajectory", "list_checkpoints", "load_checkpoint", "load_model",
+    "map_frames", "nearest_neighbors", "neighbor_graph", "pooled_threshold", "predict", "predict_frames",
+    "read_frames", "register", "save_checkpoint", "select_frames", "simulate_kob_andersen", "simulate_melt",
+    "summarize", "verify_checkpoint", "write_frames", "write_json", "write_table",
+]  # fmt: skip
 
 _NAMES = {
     "phaseseg.api": "default_checkpoint evaluate fit load_model predict predict_frames",
@@ -107,8 +87,6 @@ _NAMES = {
     "phaseseg.trajectory": "map_frames",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
-
-__all__ = ["__version__", *_HOMES]
 
 
 class _Package(ModuleType):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, wraps
@@ -40,26 +40,24 @@ class TextTable:
     """
 
     title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    styles: tuple[str | None, ...] = ()
-    ends: frozenset[int] = frozenset()
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    styles: Sequence[str | None] = ()
+    ends: Collection[int] = ()
     n_labels: int = 1
 
     @classmethod
-    def of_table(cls, table: Table, title: str = "", *, styles: Sequence[str | None] = ()) -> TextTable:
+    def of_table(cls, table: Table, title: str, styles: Sequence[str | None]) -> TextTable:
         """The values of a table with their errors, below the quantities that they are of."""
         names = table.values()
         rows = [
-            tuple(
-                row[name]
-                if isinstance(row[name], str)
-                else value_and_error(row[name], row.get(name.error, nan))
+            [
+                one if isinstance(one := row[name], str) else value_and_error(one, row.get(name.error, nan))
                 for name in names
-            )
+            ]
             for row in table.rows()
         ]
-        return cls(title or table.title, tuple(name.quantity for name in names), tuple(rows), tuple(styles))
+        return cls(title, [name.quantity for name in names], rows, styles)
 
 
 def duration(seconds: float) -> str:
@@ -128,7 +126,7 @@ def write_report(
     tables: Mapping[str, Table],
     sections: Callable[[dict[str, str]], Iterable[tuple[str, str]]],
     messages: Sequence[str] = (),
-    above: str = "",
+    tiles: Iterable[tuple[str, str]] = (),
     numbers: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `report.html`, the figures (PNG), the tables (CSV), and the tables or all numbers as JSON.
@@ -139,10 +137,11 @@ def write_report(
     ----------
     directory : made if missing; files of these names in it are replaced
     title, messages : plain text
-    lead, above : HTML, below the title and above the first section
+    lead : HTML, below the title
     figures : name, caption and figure, in the order of the page
     tables : by name
     sections : heading and content (HTML) of each section of the page, from the figures as HTML by name
+    tiles : numbers at the top of the page, each as HTML, with what it is
     numbers : content of `metrics.json`; if left out, the tables go into `tables.json`
 
     Returns
@@ -172,14 +171,22 @@ def write_report(
     else:
         write_json(folder / "metrics.json", numbers)
         files = "The figures (PNG), the tables (CSV) and all numbers (metrics.json)"
-    shown = {name: html_figure(name, caption, picture) for name, caption, picture in pictures}
-    page = folder / "report.html"
-    with atomic_output(page) as temporary:
+    shown = {name: _html_figure(name, caption, picture) for name, caption, picture in pictures}
+    boxes = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in messages)
+    body = "\n".join(
+        f"<section><h2>{heading}</h2>\n{content}</section>" for heading, content in sections(shown)
+    )
+    with atomic_output(folder / "report.html") as temporary:
         temporary.write_text(
-            _page(title, lead, sections(shown), messages, above, f"{files} are in the folder of this page."),
+            PAGE.format(
+                title=escape(title), style=CSS, lead=lead, body=body, files=files,
+                version=escape(__version__), tiles=f'<ul class="numbers">{boxes}</ul>' if boxes else "",
+                messages=f'<ul class="messages">{items}</ul>' if items else "",
+            ),
             encoding="utf-8",
-        )
-    return page
+        )  # fmt: skip
+    return folder / "report.html"
 
 
 def write_evaluation(
@@ -246,39 +253,27 @@ code { font-size: .9em; }
 """
 
 
-def _page(
-    title: str,
-    lead: str,
-    sections: Iterable[tuple[str, str]],
-    messages: Sequence[str],
-    above: str,
-    foot: str,
-) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in messages)
-    listed = f'<ul class="messages">{items}</ul>' if messages else ""
-    body = "\n".join(f"<section><h2>{heading}</h2>\n{content}</section>" for heading, content in sections)
-    return f"""<!DOCTYPE html>
+PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{CSS}</style>
+<title>{title}</title>
+<style>{style}</style>
 </head>
 <body>
-<h1>{escape(title)}</h1>
+<h1>{title}</h1>
 <p class="lead">{lead}</p>
-{above}
-{listed}
+{tiles}
+{messages}
 {body}
-<footer>Made by phaseseg {escape(__version__)}. {foot}</footer>
+<footer>Made by phaseseg {version}. {files} are in the folder of this page.</footer>
 </body>
 </html>
 """
 
 
-def html_figure(name: str, caption: str, picture: bytes) -> str:
-    """A figure with its caption, inside the page."""
+def _html_figure(name: str, caption: str, picture: bytes) -> str:
     encoded = base64.b64encode(picture).decode()
     width = int.from_bytes(picture[16:20], "big")  # of the PNG header
     return (
@@ -288,20 +283,12 @@ def html_figure(name: str, caption: str, picture: bytes) -> str:
     )
 
 
-def html_tiles(tiles: Iterable[tuple[str, str]]) -> str:
-    """The numbers at the top of a page: each as HTML, with what it is."""
-    items = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
-    return f'<ul class="numbers">{items}</ul>' if items else ""
-
-
 def html_settings(settings: Mapping[str, Any], units: Mapping[str, str] | None = None) -> str:
     """Parameters and their values, with their units where they have one."""
     cells = []
     for name, value in settings.items():
-        if isinstance(value, (tuple, list)):
-            value = ", ".join(map(str, value))
-        text = f"{value:g}" if isinstance(value, float) else str(value)
-        cells.append(
-            [f"<code>{escape(name)}</code>", escape(f"{text} {(units or {}).get(name, '')}".rstrip())]
-        )
+        text = ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
+        text = f"{text:g}" if isinstance(text, float) else text
+        unit = (units or {}).get(name, "")
+        cells.append([f"<code>{escape(name)}</code>", escape(f"{text} {unit}".rstrip())])
     return html_grid(["parameter", "value"], cells)

@@ -22,7 +22,6 @@ from phaseseg.checkpoint.format import (
     checked_weight,
     plain,
     read_file,
-    read_head,
     to_bytes,
 )
 from phaseseg.display import Summarized, Summary, listed, plural
@@ -102,10 +101,9 @@ class Checkpoint(Summarized):
             object.__setattr__(self, key, plain(getattr(self, key), f"{self.name}: {key}"))
         if not isinstance(self.weights, Mapping) or not self.weights:
             raise CheckpointError(f"{self.name}: there are no weights.")
-        weights = {
-            key: checked_weight(self.weights[key], key, self.name) for key in sorted(self.weights, key=str)
-        }
-        object.__setattr__(self, "weights", weights)
+        weights = sorted(self.weights.items(), key=lambda item: str(item[0]))
+        checked = {key: checked_weight(values, key, self.name) for key, values in weights}
+        object.__setattr__(self, "weights", checked)
 
     @property
     def version(self) -> int | None:
@@ -227,16 +225,13 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
 
 def _nearest(text: str, bundled: Mapping[str, Path]) -> str:
     """The end of a sentence: names like `text`, or those there are."""
-    spellings = {name.lower(): name for name in bundled} | {
-        name.split("/")[1].lower(): name for name in bundled
-    }
-    close = difflib.get_close_matches(text.lower(), spellings, n=3, cutoff=0.5)
-    names = dict.fromkeys(spellings[spelling] for spelling in close)
     if not bundled:
         return "; none come with this version"
-    if not names:
-        return f"; there are {', '.join(bundled)}"
-    return f"; near ones are {', '.join(names)}" if len(names) > 1 else f"; a near one is {''.join(names)}"
+    spellings = {one.lower(): name for name in bundled for one in (name, name.split("/")[1])}
+    close = difflib.get_close_matches(text.lower(), spellings, n=3, cutoff=0.5)
+    names = dict.fromkeys(spellings[spelling] for spelling in close)
+    said = "near ones are" if len(names) > 1 else "a near one is" if names else "there are"
+    return f"; {said} {', '.join(names or bundled)}"
 
 
 # Write and read -----------------------------------------------------------------------------------
@@ -296,7 +291,7 @@ def verify_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     from safetensors.numpy import load
 
     path = Path(path)
-    content, raw, digest = read_file(path)
+    content, raw, digest, _ = read_file(path)
     try:
         weights = load(raw)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -321,7 +316,7 @@ def read_entry(path: str | os.PathLike[str]) -> CheckpointEntry:
         If the header cannot be read.
     """
     path = Path(path)
-    content, stated, size = read_head(path)
+    content, _, stated, size = read_file(path, header_only=True)
     name, card = str(content["name"]), content["card"]
     summary = str(card.get("summary", "")) if isinstance(card, dict) else ""
     return CheckpointEntry(name, str(content["family"]), _version(name), stated, size, summary, path)

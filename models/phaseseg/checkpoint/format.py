@@ -60,20 +60,27 @@ def to_bytes(checkpoint: Any) -> tuple[bytes, str]:
     return bytes(raw), digest
 
 
-def read_file(path: Path) -> tuple[dict[str, Any], bytes, str]:
-    """Description, bytes and sha256 of a file; a CheckpointError if it is not whole."""
+def read_file(path: Path, *, header_only: bool = False) -> tuple[dict[str, Any], bytes, str, int]:
+    """Description, bytes, sha256 and size of a file; a CheckpointError if it is not whole.
+
+    header_only : the bytes are those of the header, and the sha256 is as stated there
+    """
     try:
         with path.open("rb") as file:
             header, raw, size = _header(file, path)
             metadata = _metadata(header, path)
+            if header_only:
+                return _content(metadata, path), raw, str(metadata["sha256"]), size
             expected = len(raw) + _data_end(header, path)
             if size < expected:
                 raise CheckpointError(
                     f"{path}: the file is cut short; {size:,} of {expected:,} bytes are there. Copy it again."
                 )
             raw += file.read(size - len(raw))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such file. Check the path.") from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise CheckpointError(f"{path}: the file cannot be read ({error.strerror or error}).") from None
     digest = hashlib.sha256(raw[: _DIGITS.start] + b"0" * 64 + raw[_DIGITS.stop :]).hexdigest()
     stated = raw[_DIGITS].decode("latin-1")
     if not raw[8:].startswith(_START) or digest != stated or len(raw) > expected:
@@ -81,18 +88,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], bytes, str]:
             f"{path}: the file has changed since it was written; its sha256 is {digest[:12]}, and "
             f"{stated[:12]!r} is stated. Copy it again."
         )
-    return _content(metadata, path), raw, digest
-
-
-def read_head(path: Path) -> tuple[dict[str, Any], str, int]:
-    """Description, stated sha256 and size of a file, of which only the header is read."""
-    try:
-        with path.open("rb") as file:
-            header, _, size = _header(file, path)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    metadata = _metadata(header, path)
-    return _content(metadata, path), str(metadata["sha256"]), size
+    return _content(metadata, path), raw, digest, size
 
 
 def _header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], bytes, int]:
@@ -116,13 +112,7 @@ def _header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], bytes, int]:
             f"{path}: the file is empty or cut short; {size:,} bytes are there. Copy it again."
         )
     raw = start + file.read(length - 1)
-    try:
-        header = _parsed(raw[8:])
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: the header of the file is damaged. Copy it again.")
-    return header, raw, size
+    return _mapping(raw[8:], path, "header of the file"), raw, size
 
 
 def _metadata(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -144,31 +134,23 @@ def _metadata(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _content(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    try:
-        content = _parsed(metadata["checkpoint"])
-    except (ValueError, TypeError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or set(content) != set(_CONTENT):
-        raise CheckpointError(f"{path}: the description in the file is damaged. Copy it again.")
+    content = _mapping(metadata["checkpoint"], path, what := "description in the file")
+    if set(content) != set(_CONTENT):
+        raise _damaged(path, what)
     return content
 
 
 def _data_end(header: Mapping[str, Any], path: Path) -> int:
     """Number of bytes that the arrays take."""
-    end = 0
-    for name, entry in header.items():
-        if name != "__metadata__":
-            try:
-                end = max(end, int(entry["data_offsets"][1]))
-            except (TypeError, LookupError, ValueError, OverflowError):
-                raise CheckpointError(f"{path}: the header of the file is damaged. Copy it again.") from None
-    return end
+    entries = [entry for name, entry in header.items() if name != "__metadata__"]
+    try:
+        return max([0, *(int(entry["data_offsets"][1]) for entry in entries)])
+    except (TypeError, LookupError, ValueError, OverflowError):
+        raise _damaged(path, "header of the file") from None
 
 
-def _unreadable(path: Path, error: OSError) -> CheckpointError:
-    if isinstance(error, FileNotFoundError):
-        return CheckpointError(f"{path}: there is no such file. Check the path.")
-    return CheckpointError(f"{path}: the file cannot be read ({error.strerror or error}).")
+def _damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path}: the {what} is damaged. Copy it again.")
 
 
 # JSON ---------------------------------------------------------------------------------------------
@@ -178,11 +160,19 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _parsed(text: str | bytes) -> Any:
+def _mapping(text: str | bytes, path: Path, what: str) -> dict[str, Any]:
+    """The mapping that a part of a file holds."""
+
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
-    return json.loads(text, parse_constant=refuse)
+    try:
+        value = json.loads(text, parse_constant=refuse)
+    except (ValueError, TypeError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise _damaged(path, what)
+    return value
 
 
 def plain(value: Any, where: str, depth: int = 0) -> Any:

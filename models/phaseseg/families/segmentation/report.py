@@ -20,7 +20,7 @@ from phaseseg.families.segmentation.trajectory_statistics import (
 )
 from phaseseg.fields import Fields, Message, Table
 from phaseseg.frame import Frame
-from phaseseg.report import duration, html_settings, html_tiles, write_report
+from phaseseg.report import duration, html_settings, write_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +101,7 @@ class RunSummary(TrajectorySummary):
             folder, title=f"Phases of {self.source}", lead=_lead(self, (about or {}).get("seconds")),
             figures=report_figures(self), tables=tables, messages=self.messages,
             sections=lambda shown: _sections(self, tables, shown),
-            above=html_tiles(_tiles(tables["scalars"], len(self))),
+            tiles=_tiles(tables["scalars"], len(self)),
         )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ class TrajectorySummary:
             table = composition_in(self.tables()["composition"], unit)
             if len(table):
                 styles = [PHASE_COLORS.get(phase) for phase in table.columns["phase"].tolist()]
-                yield TextTable.of_table(table, f"{self.source}, {unit} ({what})", styles=styles)
+                yield TextTable.of_table(table, f"{self.source}, {unit} ({what})", styles)
 
     def _cut(self) -> NDArray[np.bool_]:
         """Which frames have two labeled phases, by the verdict or on demand."""

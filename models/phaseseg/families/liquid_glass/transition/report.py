@@ -23,7 +23,7 @@ from phaseseg.families.liquid_glass.transition.result import (
     Transition,
 )
 from phaseseg.fields import Column, Table
-from phaseseg.report import GRAY, INK, html_settings, html_tiles, styled, write_report
+from phaseseg.report import GRAY, INK, html_settings, styled, write_report
 from phaseseg.specs import FIELD_SPECS
 from phaseseg.statistics import Floats, Regression
 
@@ -79,7 +79,7 @@ def write_transition(
     return write_report(
         directory, title=f"Structural metrics of {source}", lead=_lead(result),
         figures=transition_figures(result), tables=tables, sections=sections,
-        messages=result.messages, above=html_tiles(_tiles(result)),
+        messages=result.messages, tiles=_tiles(result),
     )  # fmt: skip
 
 
