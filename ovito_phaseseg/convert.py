@@ -299,7 +299,7 @@ def _put_table(data: Any, identifier: str, table: Table, colors: Mapping[str, Co
     target.y = next((made[unit] for unit in CONTENTS if unit in made), next(iter(made.values()), None))
 
 
-def _put_column(table: Any, title: str, values: NDArray[Any], colors: Mapping[str, Color]) -> Any:
+def _put_column(table: Any, title: str, values: Any, colors: Mapping[str, Color]) -> Any:
     values = np.asarray(values)
     title = title.replace(".", "_")
     if values.dtype.kind in "US":
@@ -320,11 +320,11 @@ def put_series(
     data: Any,
     identifier: str,
     title: str,
-    x: tuple[str, NDArray[Any]],
+    x: tuple[str, Sequence[float]],
     curves: Mapping[str, Any],
     plot: DataTable.PlotMode,
 ) -> None:
-    """Write numbers of the frames of a trajectory as the curves of one plot against x, a title and values."""
+    """Write numbers of the frames of a trajectory as curves of one plot; x : its title and values."""
     table = _new_table(data, identifier, title, plot)
     table.x = _put_column(table, *x, {})
     table.y = _put_curves(table, title, curves)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, ClassVar
 
+from ovito.data import DataTable
 from ovito.traits import OvitoObject
 from ovito.vis import BondsVis
 
@@ -14,6 +15,7 @@ from ovito_phaseseg.base import AnalysisModifier, Evaluation, Job, NetworkModifi
 from ovito_phaseseg.modifiers import PROBABILITY_COLORS, UNCERTAINTY_COLORS
 from ovito_phaseseg.options import types_of_file
 from phaseseg.families import Option
+from phaseseg.fields import Bonds
 from phaseseg.specs import ClassName
 
 # Ids are the number of ends of species B.
@@ -101,29 +103,23 @@ class _GlassOutput(AnalysisModifier):
         if self.trajectory_table:
             yield from self._put_trajectory(now, self.temperature)
         if self.bonds and self.bonds_of in now.fields:
-            self._put_bonds(now, self.bonds_vis)
-
-    def _put_bonds(self, now: Evaluation, vis: Any) -> None:
-        from phaseseg.fields import Bonds
-
-        bonds, (flag, parameter) = now.fields[self.bonds_of], self.only
-        if getattr(self, parameter):
-            kept = bonds.columns[flag] > 0
-            columns = {name: values[kept] for name, values in bonds.columns.items()}
-            bonds = Bonds(bonds.atoms[kept], bonds.shifts[kept], columns)
-        kinds = self.is_b(now)[bonds.atoms].sum(axis=1)
-        convert.put_bonds(now.data, self.bonds_of, bonds, kinds, self.pairs, {"bb": "B-B"}, vis)
+            bonds, (flag, parameter) = now.fields[self.bonds_of], self.only
+            if getattr(self, parameter):
+                kept = bonds.columns[flag] > 0
+                columns = {name: values[kept] for name, values in bonds.columns.items()}
+                bonds = Bonds(bonds.atoms[kept], bonds.shifts[kept], columns)
+            kinds = self.is_b(now)[bonds.atoms].sum(axis=1)
+            convert.put_bonds(
+                now.data, self.bonds_of, bonds, kinds, self.pairs, {"bb": "B-B"}, self.bonds_vis
+            )
 
     def _put_trajectory(self, now: Evaluation, name: str) -> Steps[None]:
         """Tables of numbers against the frame and against the temperature, the attribute `name`."""
-        import numpy as np
-        from ovito.data import DataTable
-
         rows = yield from self._rows(now)
-        axes = [("frames", "Frame", np.arange(len(rows)), rows, DataTable.PlotMode.Line)]
+        axes = [("frames", "Frame", list(range(len(rows))), rows, DataTable.PlotMode.Line)]
         known = sorted((row for row in rows if name in row[1]), key=lambda row: row[1][name])
         if known:
-            temperatures = np.array([attributes[name] for _, attributes in known])
+            temperatures = [attributes[name] for _, attributes in known]
             axes.append(("temperature", name, temperatures, known, DataTable.PlotMode.Scatter))
         else:
             now.messages.append(f"No frame has a global attribute {name!r}; there is no table against it.")
@@ -134,8 +130,17 @@ class _GlassOutput(AnalysisModifier):
 
     def _rows(self, now: Evaluation) -> Steps[list[tuple[Mapping[str, Any], Mapping[str, float]]]]:
         """Numbers and attributes of every frame; known ones are kept as long as OVITO keeps the cache."""
-        rows = yield from now.kept("rows", (now.job.key, now.job.rule), _no_rows)
-        rows[now.number] = now.fields.level("frame"), _numbers(now.data.attributes)
+
+        def nothing() -> Steps[dict[int, Any]]:
+            yield 0.6
+            return {}
+
+        def row(data: Any, fields: Any) -> tuple[Mapping[str, Any], Mapping[str, float]]:
+            known = {name: one for name, one in data.attributes.items() if isinstance(one, int | float)}
+            return fields.level("frame"), {name: float(one) for name, one in known.items() if isfinite(one)}
+
+        rows = yield from now.kept("rows", (now.job.key, now.job.rule), nothing)
+        rows[now.number] = row(now.data, now.fields)
         for done, number in enumerate(now.numbers):
             low, high = (0.6 + 0.3 * n / len(now.numbers) for n in (done, done + 1))
             if number not in rows:
@@ -143,22 +148,9 @@ class _GlassOutput(AnalysisModifier):
                 data = now.data_of(number)
                 frame = self.frame_of(data)
                 output = yield from now.job.output(frame, low, high)
-                rows[number] = now.job.fields(frame, output).level("frame"), _numbers(data.attributes)
+                rows[number] = row(data, now.job.fields(frame, output))
             yield high
         return [rows[number] for number in sorted(rows)]
-
-
-def _no_rows() -> Steps[dict[int, Any]]:
-    yield 0.6
-    return {}
-
-
-def _numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in attributes.items()
-        if isinstance(value, (int, float)) and isfinite(value)
-    }
 
 
 class GlassMetrics(_GlassOutput, options=(*MEASURE, *TRAJECTORY)):
@@ -175,7 +167,6 @@ class GlassMetrics(_GlassOutput, options=(*MEASURE, *TRAJECTORY)):
     series = (("glass-metrics", "Number", METRICS),)
 
     def job(self, now: Evaluation) -> Steps[Job]:
-        """The metrics."""
         from phaseseg.families.liquid_glass.structural_metrics import measurer
 
         measure = measurer({"b": convert.names_of(self.b), "k": int(self.k), "rule": self.rule})
@@ -189,11 +180,9 @@ class GlassMetrics(_GlassOutput, options=(*MEASURE, *TRAJECTORY)):
         )
 
     def is_b(self, now: Evaluation) -> Any:
-        """(n_atoms,) bool: the particles of species B."""
         return now.frame.species_mask(convert.names_of(self.b))
 
     def color(self, now: Evaluation) -> None:
-        """Color the particles by their graph, or by what they are in it."""
         if self.color_by == "graph":
             graph = now.fields["graph_id"]
             turn = (graph - 1) % (len(GRAPH_COLORS) - 1) + 1
@@ -205,7 +194,6 @@ class GlassMetrics(_GlassOutput, options=(*MEASURE, *TRAJECTORY)):
             convert.put_colors(now.data, 1 * self.is_b(now) + paired, BB_COLORS)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
-        """What OVITO Pro shows next to the modifier."""
         return f"B = {self.b}, k = {self.k}, {self.rule}"
 
 
@@ -225,11 +213,9 @@ class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass", opti
     )  # fmt: skip
 
     def is_b(self, now: Evaluation) -> Any:
-        """(n_atoms,) bool: the particles of species B."""
         return now.output.is_b
 
     def color(self, now: Evaluation) -> None:
-        """Color the particles by a field that the network gives."""
         fields = now.fields
         if self.color_by == "probability" and "glass_probability" in fields:
             convert.put_colors(now.data, fields["glass_probability"], PROBABILITY_COLORS)

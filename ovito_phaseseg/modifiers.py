@@ -117,7 +117,6 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
     grid_vis = OvitoObject(VoxelGridVis, title="Phase density", enabled=False)
 
     def job(self, now: Evaluation) -> Steps[Job]:
-        """The density, and the labels that follow from it."""
         from phaseseg.families.segmentation.labels.density import density_field
         from phaseseg.families.segmentation.labels.weak_labels import label_density
 
@@ -147,12 +146,10 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
         )
 
     def color(self, now: Evaluation) -> None:
-        """Color the particles by their phase."""
         if self.color_by_phase:
             convert.put_colors(now.data, now.fields["phase"], PHASE_COLORS)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
-        """What OVITO Pro shows next to the modifier."""
         return f"{self.species}, σ {self.sigma:g} Å"
 
 
@@ -173,7 +170,6 @@ class PhaseSegmentation(
     grid_vis = OvitoObject(VoxelGridVis, title="Phase score", enabled=False)
 
     def color(self, now: Evaluation) -> None:
-        """Color the particles by their phase or by what the networks say of them."""
         if self.color_by == "phase":
             convert.put_colors(now.data, now.fields["phase"], PHASE_COLORS)
         elif self.color_by == "probability":
@@ -183,7 +179,6 @@ class PhaseSegmentation(
             convert.put_colors(now.data, 2 * now.output.uncertainty, UNCERTAINTY_COLORS)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
-        """What OVITO Pro shows next to the modifier."""
         return f"{super().get_pipeline_short_info()}, p ≥ {self.threshold:g}"
 
 
@@ -196,7 +191,6 @@ class RestorePhaseTypes(CheckedModifier, options=RESTORE):
     """
 
     def modify(self, data: Any, **_: Any) -> None:
-        """Restore the types in `data`; called by OVITO."""
         with error_prefix("Restore phase types", ""):
             convert.restore(data, ATOM_FIELDS, self.column)
         if self.color_by_phase:

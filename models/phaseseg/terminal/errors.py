@@ -59,7 +59,6 @@ def exit_codes(kept: str = "") -> Iterator[None]:
 
     kept : what an interruption leaves behind, as a sentence
     """
-    from phaseseg.io import InputError, OutputError
 
     def stop(code: int, sentence: str) -> typer.Exit:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
@@ -74,9 +73,7 @@ def exit_codes(kept: str = "") -> Iterator[None]:
         raise stop(USAGE, str(error)) from None
     except KeyboardInterrupt as error:
         raise stop(INTERRUPTED, f"interrupted. {str(error) or kept}".rstrip()) from None
-    except OutputError as error:
-        raise stop(FAILURE, str(error)) from None
-    except (InputError, ValueError) as error:
+    except ValueError as error:
         raise stop(INPUT, str(error)) from None
     except BrokenPipeError:
         raise typer.Exit(FAILURE) from None
