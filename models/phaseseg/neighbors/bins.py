@@ -1,8 +1,7 @@
 """Atoms sorted into bins, and the candidates for the neighbors of the atoms of a bin.
 
 Every search for neighbors works bin by bin: all atoms around a bin are packed once into contiguous arrays
-(`pack_around`), then the distances from each atom of the bin are computed a register at a time (`squares`).
-Where float32 cannot tell whether a pair lies within the cutoff, float64 decides (`settle`).
+(`pack_around`), then the distances from each atom of the bin are computed a register at a time (`measure`).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.products import product
 from phaseseg.compiled.simd import WIDTH, bits_at_most, count_up, list_bits, load, splat, store
 from phaseseg.frame import Frame
 
@@ -134,13 +134,8 @@ def bins_of_shape(
 
 
 @jit
-def _fraction(positions, atom, origin, inverse, axis):
-    """Fractional coordinate of an atom along an axis."""
-    return (
-        (positions[atom, 0] - origin[0]) * inverse[0, axis]
-        + (positions[atom, 1] - origin[1]) * inverse[1, axis]
-        + (positions[atom, 2] - origin[2]) * inverse[2, axis]
-    )
+def _fractions(position, origin, inverse):
+    return product(position[0] - origin[0], position[1] - origin[1], position[2] - origin[2], inverse)
 
 
 @jit
@@ -148,54 +143,47 @@ def _extent(positions, origin, inverse):
     """(2, 3): least and greatest fractional coordinates."""
     ends = np.empty((2, 3))
     ends[0], ends[1] = np.inf, -np.inf
-    for atom in range(positions.shape[0]):
-        for axis in range(3):
-            f = _fraction(positions, atom, origin, inverse, axis)
+    for position in positions:
+        for axis, f in enumerate(_fractions(position, origin, inverse)):
             ends[0, axis], ends[1, axis] = min(ends[0, axis], f), max(ends[1, axis], f)
     return ends
 
 
 @jit
-def _bin_coordinate(bins, atom, origin, axis, low, per):
-    """Coordinate of an atom along an axis in bins, wrapped into [0, shape]."""
-    f = _fraction(bins.positions, atom, origin, bins.inverse, axis)
-    if bins.wrap[axis]:
-        f -= floor(f)
-    return (f - low[axis]) * per[axis]
+def _bin_coordinates(bins, atom, origin, low, per, g):
+    """Coordinates of an atom in bins, wrapped into [0, shape], into `g`."""
+    g[0], g[1], g[2] = _fractions(bins.positions[atom], origin, bins.inverse)
+    for axis in range(3):
+        if bins.wrap[axis]:
+            g[axis] -= floor(g[axis])
+        g[axis] = (g[axis] - low[axis]) * per[axis]
 
 
 @jit
 def _sort(bins, origin, low, per, codes, home):
     """Fill `start`, `order` and `offsets` of `bins`; `home` is scratch space."""
-    n_atoms = bins.order.size
-    shape, steps = bins.shape, bins.steps
-    start, kinds = bins.start, bins.kinds
-    for atom in range(n_atoms):
+    shape, start, kinds = bins.shape, bins.start, bins.kinds
+    g = np.empty(3)
+    for atom in range(bins.order.size):
+        _bin_coordinates(bins, atom, origin, low, per, g)
         flat = 0
         for axis in range(3):
-            g = _bin_coordinate(bins, atom, origin, axis, low, per)
-            flat = flat * shape[axis] + min(max(int(g), 0), shape[axis] - 1)
-        if kinds > 1:
-            flat = flat * kinds + codes[atom]
-        home[atom] = flat
-        start[flat + 1] += 1
+            flat = flat * shape[axis] + min(max(int(g[axis]), 0), shape[axis] - 1)
+        home[atom] = flat * kinds + codes[atom] if kinds > 1 else flat
+        start[home[atom] + 1] += 1
     for flat in range(start.size - 1):
         start[flat + 1] += start[flat]
     fill = start[:-1].copy()
-    for atom in range(n_atoms):
+    for atom in range(bins.order.size):
         slot = fill[home[atom]]
         fill[home[atom]] += 1
         bins.order[slot] = atom
         flat = home[atom] // kinds
-        x, y, z = 0.0, 0.0, 0.0
-        for back in range(3):
-            axis = 2 - back
-            g = _bin_coordinate(bins, atom, origin, axis, low, per)
-            g -= flat % shape[axis] + 0.5
+        _bin_coordinates(bins, atom, origin, low, per, g)
+        for axis in range(2, -1, -1):
+            g[axis] -= flat % shape[axis] + 0.5
             flat //= shape[axis]
-            x += g * steps[axis, 0]
-            y += g * steps[axis, 1]
-            z += g * steps[axis, 2]
+        x, y, z = product(g[0], g[1], g[2], bins.steps)
         bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot] = x, y, z
 
 
@@ -243,21 +231,36 @@ def _most_candidates(bins):
     return most
 
 
+class Candidates(NamedTuple):
+    """The candidates around a bin, with room for more.
+
+    x, y, z : float32, Å, from the center of the bin; r2 : Å^2, squared distances from one of them
+    slots : int32; hits : int32, places among the candidates of those that were found
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    z: NDArray[np.float32]
+    r2: NDArray[np.float32]
+    slots: NDArray[np.int32]
+    hits: NDArray[np.int32]
+
+
 @jit
-def candidate_arrays(size):
-    """x, y, z, squared distance, slot and hits: room for `size` candidates, spare registers included."""
+def room_for(size):
+    """Room for `size` candidates, spare registers included."""
     x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
-    return x, y, z, r2, np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32)
+    return Candidates(x, y, z, r2, np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32))
 
 
 @jit
-def pack_around(bins, reach, flat, low, high, n, x, y, z, slots):
+def pack_around(bins, reach, flat, low, high, n, into):
     """Append the candidates of kinds low ... high - 1 at most `reach` bins from a bin along each axis.
 
-    They start at index n; `x`, `y`, `z` are relative to the center of the bin, Å. Returns the index behind
-    the last, rounded up to whole registers that padding fills (far away, slot 0), and the index of the first
-    atom of the bin itself. Up to a register behind the end is overwritten.
+    They start at index n. Returns the index behind the last, rounded up to whole registers that padding fills
+    (far away, slot 0), and the index of the first atom of the bin itself. Up to a register behind the end is
+    overwritten.
     """
     own = n
     steps, length = bins.steps, bins.offsets.shape[1]
@@ -276,23 +279,21 @@ def pack_around(bins, reach, flat, low, high, n, x, y, z, slots):
                     continue
                 if i == 0 and j == 0 and k == 0:
                     own = n
-                dx = np.float32(i * steps[0, 0] + j * steps[1, 0] + k * steps[2, 0])
-                dy = np.float32(i * steps[0, 1] + j * steps[1, 1] + k * steps[2, 1])
-                dz = np.float32(i * steps[0, 2] + j * steps[1, 2] + k * steps[2, 2])
+                dx, dy, dz = product(i, j, k, steps)
                 there = ((p0 * bins.shape[1] + p1) * bins.shape[2] + p2) * bins.kinds
                 first, stop = bins.start[there + low], bins.start[there + high]
                 for slot in range(first, stop, WIDTH):
                     at = n + slot - first
-                    store(x, at, load(bins.offsets, slot) + splat(dx))
-                    store(y, at, load(bins.offsets, slot + length) + splat(dy))
-                    store(z, at, load(bins.offsets, slot + 2 * length) + splat(dz))
-                    count_up(slots, at, slot, 1)
+                    store(into.x, at, load(bins.offsets, slot) + splat(np.float32(dx)))
+                    store(into.y, at, load(bins.offsets, slot + length) + splat(np.float32(dy)))
+                    store(into.z, at, load(bins.offsets, slot + 2 * length) + splat(np.float32(dz)))
+                    count_up(into.slots, at, slot, 1)
                 n += stop - first
     far = splat(FAR)
-    store(x, n, far)
-    store(y, n, far)
-    store(z, n, far)
-    count_up(slots, n, 0, 0)
+    store(into.x, n, far)
+    store(into.y, n, far)
+    store(into.z, n, far)
+    count_up(into.slots, n, 0, 0)
     return (n + WIDTH - 1) // WIDTH * WIDTH, own
 
 
@@ -302,74 +303,66 @@ def pack_around(bins, reach, flat, low, high, n, x, y, z, slots):
 @jit
 def image_of(inverse, x, y, z):
     """Cell vectors (n0, n1, n2) whose sum is nearest to a vector."""
-    return (
-        np.rint(x * inverse[0, 0] + y * inverse[1, 0] + z * inverse[2, 0]),
-        np.rint(x * inverse[0, 1] + y * inverse[1, 1] + z * inverse[2, 1]),
-        np.rint(x * inverse[0, 2] + y * inverse[1, 2] + z * inverse[2, 2]),
+    n0, n1, n2 = product(x, y, z, inverse)
+    return np.rint(n0), np.rint(n1), np.rint(n2)
+
+
+@jit
+def shift_between(bins, near, slot, c, k):
+    """Cell vectors to add to the vector from the atom in `slot`, which is candidate c, to candidate k."""
+    p, q = bins.positions[bins.order[slot]], bins.positions[bins.order[near.slots[k]]]
+    return image_of(
+        bins.inverse,
+        near.x[k] - near.x[c] - (q[0] - p[0]),
+        near.y[k] - near.y[c] - (q[1] - p[1]),
+        near.z[k] - near.z[c] - (q[2] - p[2]),
     )
 
 
 @jit
-def shift_between(bins, a, b, x, y, z):
-    """Cell vectors to add to positions[b] - positions[a]; (x, y, z) is about the vector from slot a to b."""
-    i, j = bins.order[a], bins.order[b]
-    positions = bins.positions
-    dx = x - (positions[j, 0] - positions[i, 0])
-    dy = y - (positions[j, 1] - positions[i, 1])
-    dz = z - (positions[j, 2] - positions[i, 2])
-    return image_of(bins.inverse, dx, dy, dz)
-
-
-@jit
-def _surely_within(bins, a, b, x, y, z):
-    """Whether slot b is within the cutoff of slot a in float64; (x, y, z) is about the vector from a to b."""
-    s0, s1, s2 = shift_between(bins, a, b, x, y, z)
-    i, j = bins.order[a], bins.order[b]
+def _surely_within(bins, near, slot, c, k):
+    """Whether candidate k is within the cutoff of candidate c, the atom in `slot`, in float64."""
+    s0, s1, s2 = shift_between(bins, near, slot, c, k)
+    i, j = bins.order[slot], bins.order[near.slots[k]]
     # Always from the same end, so that both directions of a pair are decided alike.
     if i > j or (i == j and (s0 < 0 or (s0 == 0 and (s1 < 0 or (s1 == 0 and s2 < 0))))):
         i, j, s0, s1, s2 = j, i, -s0, -s1, -s2
     r2 = 0.0
-    for k in range(3):
-        d = bins.positions[j, k] - bins.positions[i, k]
-        d += s0 * bins.cell[0, k] + s1 * bins.cell[1, k] + s2 * bins.cell[2, k]
+    for axis in range(3):
+        d = bins.positions[j, axis] - bins.positions[i, axis]
+        d += s0 * bins.cell[0, axis] + s1 * bins.cell[1, axis] + s2 * bins.cell[2, axis]
         r2 += d * d
     return r2 <= bins.within
 
 
 @jit
-def squares(x, y, z, n, c, within, doubt, r2):
-    """Squared distances of n candidates from candidate c; n : whole registers.
+def measure(bins, near, n, slot, c):
+    """Squared distances of n candidates, whole registers, from candidate c, the atom in `slot`.
 
-    Returns not 0 if one is too close to `within`, the square of the cutoff, for float32: see `settle`.
+    Where float32 cannot compare them with the cutoff, float64 decides: they become a little less than its
+    square, or `FAR`. Returns whether there was such a pair.
     """
-    doubtful = np.uint64(0)
-    x0, y0, z0, within, doubt = splat(x[c]), splat(y[c]), splat(z[c]), splat(within), splat(doubt * doubt)
+    x, y, z, r2, doubtful = near.x, near.y, near.z, near.r2, np.uint64(0)
+    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    x0, y0, z0, limit, least = splat(x[c]), splat(y[c]), splat(z[c]), splat(within), splat(doubt * doubt)
     for k in range(0, n, WIDTH):
         dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
         d2 = dx * dx + dy * dy + dz * dz
-        off = d2 - within
-        doubtful |= bits_at_most(off * off, doubt)
+        off = d2 - limit
+        doubtful |= bits_at_most(off * off, least)
         store(r2, k, d2)
-    return doubtful
+    if doubtful:
+        for k in range(n):
+            if abs(r2[k] - within) <= doubt:
+                inside = _surely_within(bins, near, slot, c, k)
+                r2[k] = np.float32(bins.within * (1 - 1e-6)) if inside else FAR
+    return doubtful != 0
 
 
 @jit
-def settle(bins, slot, slots, x, y, z, n, c, r2):
-    """Replace the squares that float32 cannot compare with the cutoff, as float64 decides.
-
-    They become a little less than the square of the cutoff, or `FAR`. Candidate c is the atom in `slot`.
-    """
-    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
-    for k in range(n):
-        if abs(r2[k] - within) <= doubt:
-            inside = _surely_within(bins, slot, slots[k], x[k] - x[c], y[k] - y[c], z[k] - z[c])
-            r2[k] = np.float32(bins.within * (1 - 1e-6)) if inside else FAR
-
-
-@jit
-def hits_within(r2, n, within, hits):
+def hits_within(near, n, within):
     """List the candidates whose squares are at most `within`; their number. n : whole registers"""
     limit, found = splat(within), 0
     for k in range(0, n, WIDTH):
-        found = list_bits(bits_at_most(load(r2, k), limit), k, hits, found)
+        found = list_bits(bits_at_most(load(near.r2, k), limit), k, near.hits, found)
     return found

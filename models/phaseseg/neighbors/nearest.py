@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.products import product
 from phaseseg.compiled.simd import WIDTH, bits_at_most, list_bits, load, splat, store
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
@@ -17,12 +18,12 @@ from phaseseg.neighbors.bins import (
     Bins,
     bin_at,
     bins_of_shape,
-    candidate_arrays,
     count_around,
     extents_of,
     hits_within,
     image_of,
     pack_around,
+    room_for,
 )
 
 # Two lengths (Å or σ) that differ by less are equal: rounding must not choose between neighbors of a lattice.
@@ -133,7 +134,7 @@ def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bin
         shape = np.where(wide, np.maximum(np.floor(heights / side), 1), 1.0)
         bins = bins_of_shape(frame, pbc, extents, shape)
         # As an atom sees it: bins are weighted with their number of atoms.
-        crowd = _sum_of_squares(bins.start) / frame.n_atoms
+        crowd = int((np.diff(bins.start) ** 2).sum()) / frame.n_atoms
         if crowd <= CROWDED * (wanted + 1) or per_bin <= 1 / MOST_BINS_PER_ATOM or not wide.any():
             return bins, side
         per_bin = max(per_bin * wanted / crowd, 1 / MOST_BINS_PER_ATOM)
@@ -143,9 +144,8 @@ def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bin
 def _covered(bins, reach, normals, heights, b, slot):
     """Distance from an atom, Å, up to which all others lie in the bins at most `reach` further."""
     cover = inf
-    x, y, z = bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot]
-    for axis in range(3):
-        u = x * normals[0, axis] + y * normals[1, axis] + z * normals[2, axis]
+    along = product(bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot], normals)
+    for axis, u in enumerate(along):
         half = heights[axis] * (reach[axis] + 0.5)
         if bins.wrap[axis] or b[axis] > reach[axis]:
             cover = min(cover, half + u)
@@ -155,8 +155,9 @@ def _covered(bins, reach, normals, heights, b, slot):
 
 
 @jit
-def _k_smallest(r2, n, k, best, hits):
-    """Fill `best` with the k smallest of n squares, whole registers; `hits` is scratch space."""
+def _k_smallest(near, n, k, best):
+    """Fill `best` with the k smallest of n squares, whole registers."""
+    r2, hits = near.r2, near.hits
     for m in range(k):
         best[m] = NOT_FOUND
     last = k - 1
@@ -173,11 +174,11 @@ def _k_smallest(r2, n, k, best, hits):
 
 
 @jit
-def _hits_sorted(r2, c, hits, n_hits, found):
-    """Sort the candidates in `hits` except c by their squares into `found`; returns their number."""
-    n = 0
+def _hits_sorted(near, c, n_hits, found):
+    """Sort the hits except c by their squares into `found`; returns their number."""
+    r2, n = near.r2, 0
     for h in range(n_hits):
-        at = hits[h]
+        at = near.hits[h]
         if at == c:
             continue
         value, m = r2[at], n
@@ -190,39 +191,26 @@ def _hits_sorted(r2, c, hits, n_hits, found):
 
 
 @jit
-def _choose(bins, places, slot, slots, x, y, z, c, hits, n_hits, r, atoms, images):
+def _choose(bins, places, near, slot, c, hits, n_hits, r, atoms, images):
     """The first r.size of some candidates, sorted by length in float64; ties as `nearest_neighbors` says."""
-    cell, order, k = bins.cell, bins.order, r.size
-    found = 0
+    k, found, home = r.size, 0, places[slot]
     for h in range(n_hits):
         at = hits[h]
-        there = slots[at]
-        dx, dy, dz = (
-            places[there, 0] - places[slot, 0], places[there, 1] - places[slot, 1],
-            places[there, 2] - places[slot, 2],
+        there = near.slots[at]
+        dx, dy, dz = places[there, 0] - home[0], places[there, 1] - home[1], places[there, 2] - home[2]
+        s0, s1, s2 = image_of(
+            bins.inverse,
+            near.x[at] - near.x[c] - dx, near.y[at] - near.y[c] - dy, near.z[at] - near.z[c] - dz,
         )  # fmt: skip
-        ex, ey, ez = x[at] - x[c] - dx, y[at] - y[c] - dy, z[at] - z[c] - dz
-        s0, s1, s2 = image_of(bins.inverse, ex, ey, ez)
-        dx += s0 * cell[0, 0] + s1 * cell[1, 0] + s2 * cell[2, 0]
-        dy += s0 * cell[0, 1] + s1 * cell[1, 1] + s2 * cell[2, 1]
-        dz += s0 * cell[0, 2] + s1 * cell[1, 2] + s2 * cell[2, 2]
-        length, j, m = sqrt(dx * dx + dy * dy + dz * dz), order[there], found
-        while m > 0:
-            before = m - 1
-            if length > r[before] + TIE:
-                break
-            if length >= r[before] - TIE:
-                if j != atoms[before]:
-                    first = j < atoms[before]
-                elif s0 != images[before, 0]:
-                    first = s0 < images[before, 0]
-                elif s1 != images[before, 1]:
-                    first = s1 < images[before, 1]
-                else:
-                    first = s2 < images[before, 2]
-                if not first:
+        ex, ey, ez = product(s0, s1, s2, bins.cell)
+        dx, dy, dz = dx + ex, dy + ey, dz + ez
+        length, j, m = sqrt(dx * dx + dy * dy + dz * dz), bins.order[there], found
+        while m > 0 and length <= r[m - 1] + TIE:
+            if length >= r[m - 1] - TIE:
+                last = images[m - 1]
+                if not (j, s0, s1, s2) < (atoms[m - 1], last[0], last[1], last[2]):
                     break
-            m = before
+            m -= 1
         if m == k:
             continue
         found = min(found + 1, k)
@@ -234,22 +222,6 @@ def _choose(bins, places, slot, slots, x, y, z, c, hits, n_hits, r, atoms, image
 
 
 @jit
-def _sum_of_squares(start):
-    total = 0
-    for flat in range(start.size - 1):
-        total += (start[flat + 1] - start[flat]) ** 2
-    return total
-
-
-@jit
-def _in_order(positions, order, places):
-    for slot in range(order.size):
-        atom = order[slot]
-        places[slot, 0], places[slot, 1] = positions[atom, 0], positions[atom, 1]
-        places[slot, 2] = positions[atom, 2]
-
-
-@jit
 def _fill(bins, places, side, k, rows, neighbors, lengths, shifts):
     """Write the k nearest of every atom i with rows[i] >= 0 into that row.
 
@@ -257,41 +229,38 @@ def _fill(bins, places, side, k, rows, neighbors, lengths, shifts):
     side : Å, about the edge of a bin; the first search goes this far
     """
     # In this order neighbors are close in memory; in a file they may be anywhere.
-    _in_order(bins.positions, bins.order, places)
+    for slot in range(bins.order.size):
+        for axis in range(3):
+            places[slot, axis] = bins.positions[bins.order[slot], axis]
     normals, heights = bins.inverse.copy(), np.zeros(3)
-    largest = 0
     for axis in range(3):
-        norm = sqrt((bins.inverse[:, axis] ** 2).sum())
-        for other in range(3):
-            normals[other, axis] /= norm
-            heights[axis] += bins.steps[axis, other] * normals[other, axis]
-        heights[axis] = abs(heights[axis])
+        normals[:, axis] /= sqrt((bins.inverse[:, axis] ** 2).sum())
+        heights[axis] = abs((bins.steps[axis] * normals[:, axis]).sum())
+    largest = 0
     for flat in range(bins.start.size - 1):
         largest = max(largest, bins.start[flat + 1] - bins.start[flat])
     eps = 1.2e-7
     size = 27 * largest + SPARE
-    x, y, z, r2, slots, hits = candidate_arrays(size)
+    near = room_for(size)
     best, sorted_hits = np.empty(k, dtype=np.float32), np.empty(MOST_HITS, dtype=np.int32)
     r, atoms, images = np.empty(k), np.empty(k, dtype=np.int32), np.empty((k, 3), dtype=np.int32)
     usual = side * side
-    reach, b = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
-    pending = np.empty(largest, dtype=np.int64)
+    reach, pending = np.zeros(3, dtype=np.int64), np.empty(largest, dtype=np.int64)
     for flat in range(bins.start.size - 1):
-        first, last = bins.start[flat], bins.start[flat + 1]
-        b[0], b[1], b[2] = bin_at(bins, flat)
-        n_pending = 0
-        for slot in range(first, last):
+        first, b, n_pending = bins.start[flat], bin_at(bins, flat), 0
+        for slot in range(first, bins.start[flat + 1]):
             if rows[bins.order[slot]] >= 0:
                 pending[n_pending] = slot
                 n_pending += 1
         far = max(side, sqrt(usual))
         while n_pending:
-            span, around = 0.0, largest
+            around = largest
             for axis in range(3):
                 reach[axis] = ceil(far / heights[axis]) if heights[axis] > 0 else 0
                 if not bins.wrap[axis]:
                     reach[axis] = min(reach[axis], bins.shape[axis] - 1)
                 around *= 2 * reach[axis] + 1
+            span = 0.0
             for axis in range(3):
                 extent = 0.0
                 for other in range(3):
@@ -301,28 +270,28 @@ def _fill(bins, places, side, k, rows, neighbors, lengths, shifts):
                 around = count_around(bins, reach, flat)
             if around + SPARE > size:
                 size = around + SPARE
-                x, y, z, r2, slots, hits = candidate_arrays(size)
-            n, own = pack_around(bins, reach, flat, 0, 1, 0, x, y, z, slots)
+                near = room_for(size)
+            n, own = pack_around(bins, reach, flat, 0, 1, 0, near)
             left, next_far = 0, 1.2 * far
             for p in range(n_pending):
                 slot = pending[p]
                 c = own + slot - first
-                x0, y0, z0 = splat(x[c]), splat(y[c]), splat(z[c])
+                x0, y0, z0 = splat(near.x[c]), splat(near.y[c]), splat(near.z[c])
                 # Only a few lie within the usual distance of the k-th neighbor.
                 reached = np.float32(WIDER * usual)
                 limit, n_hits = splat(reached), 0
                 for at in range(0, n, WIDTH):
-                    dx, dy, dz = load(x, at) - x0, load(y, at) - y0, load(z, at) - z0
+                    dx, dy, dz = load(near.x, at) - x0, load(near.y, at) - y0, load(near.z, at) - z0
                     d2 = dx * dx + dy * dy + dz * dz
-                    store(r2, at, d2)
-                    n_hits = list_bits(bits_at_most(d2, limit), at, hits, n_hits)
-                few = k < n_hits <= MOST_HITS
+                    store(near.r2, at, d2)
+                    n_hits = list_bits(bits_at_most(d2, limit), at, near.hits, n_hits)
+                few, hits = k < n_hits <= MOST_HITS, near.hits
                 if few:
-                    n_hits = _hits_sorted(r2, c, hits, n_hits, sorted_hits)
-                    most = r2[sorted_hits[k - 1]]
+                    n_hits, hits = _hits_sorted(near, c, n_hits, sorted_hits), sorted_hits
+                    most = near.r2[hits[k - 1]]
                 else:
-                    r2[c] = NOWHERE  # not a neighbor of itself
-                    _k_smallest(r2, n, k, best, hits)
+                    near.r2[c] = NOWHERE  # not a neighbor of itself
+                    _k_smallest(near, n, k, best)
                     most = best[k - 1]
                 cover = _covered(bins, reach, normals, heights, b, slot)
                 length = sqrt(most)
@@ -337,13 +306,12 @@ def _fill(bins, places, side, k, rows, neighbors, lengths, shifts):
                 bound = np.float32(most + doubt + TIE * (2 * length + TIE))
                 if few and bound <= reached:
                     m = k
-                    while m < n_hits and r2[sorted_hits[m]] <= bound:
+                    while m < n_hits and near.r2[hits[m]] <= bound:
                         m += 1
-                    _choose(bins, places, slot, slots, x, y, z, c, sorted_hits, m, r, atoms, images)
                 else:
-                    r2[c] = NOWHERE
-                    n_hits = hits_within(r2, n, bound, hits)
-                    _choose(bins, places, slot, slots, x, y, z, c, hits, n_hits, r, atoms, images)
+                    near.r2[c] = NOWHERE
+                    m, hits = hits_within(near, n, bound), near.hits
+                _choose(bins, places, near, slot, c, hits, m, r, atoms, images)
                 row = rows[bins.order[slot]]
                 for m in range(k):
                     neighbors[row, m], lengths[row, m] = atoms[m], r[m]

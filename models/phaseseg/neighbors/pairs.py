@@ -10,12 +10,11 @@ from phaseseg.neighbors.bins import (
     FAR,
     SPARE,
     Bins,
-    candidate_arrays,
     hits_within,
+    measure,
     pack_around,
-    settle,
+    room_for,
     shift_between,
-    squares,
 )
 
 
@@ -47,30 +46,27 @@ def _room(n: int, shifts: bool) -> tuple[NDArray[np.int32], NDArray[np.float32],
 @jit
 def _fill(bins, counting, indptr, neighbors, lengths, shifts):
     """Count the neighbors of each atom into indptr[atom + 1], or write them down."""
-    x, y, z, r2, slots, hits = candidate_arrays(bins.most + SPARE)
-    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    near, within = room_for(bins.most + SPARE), np.float32(bins.within)
     for flat in range(bins.start.size - 1):
         first, last = bins.start[flat], bins.start[flat + 1]
         if first == last:
             continue
-        n, own = pack_around(bins, bins.reach, flat, 0, 1, 0, x, y, z, slots)
+        n, own = pack_around(bins, bins.reach, flat, 0, 1, 0, near)
         for slot in range(first, last):
             c = own + slot - first
-            if squares(x, y, z, n, c, within, doubt, r2):
-                settle(bins, slot, slots, x, y, z, n, c, r2)
-            r2[c] = FAR  # not a neighbor of itself
+            measure(bins, near, n, slot, c)
+            near.r2[c] = FAR  # not a neighbor of itself
             atom = bins.order[slot]
-            m = hits_within(r2, n, within, hits)
+            m = hits_within(near, n, within)
             if counting:
                 indptr[atom + 1] = m
                 continue
             e = indptr[atom]
             for h in range(m):
-                k = hits[h]
-                neighbors[e + h] = bins.order[slots[k]]
-                lengths[e + h] = np.sqrt(r2[k])
+                k = near.hits[h]
+                neighbors[e + h] = bins.order[near.slots[k]]
+                lengths[e + h] = np.sqrt(near.r2[k])
             if shifts.shape[0]:
                 for h in range(m):
-                    k, at = hits[h], e + h
-                    s0, s1, s2 = shift_between(bins, slot, slots[k], x[k] - x[c], y[k] - y[c], z[k] - z[c])
-                    shifts[at, 0], shifts[at, 1], shifts[at, 2] = s0, s1, s2
+                    s0, s1, s2 = shift_between(bins, near, slot, c, near.hits[h])
+                    shifts[e + h, 0], shifts[e + h, 1], shifts[e + h, 2] = s0, s1, s2

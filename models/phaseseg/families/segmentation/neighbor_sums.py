@@ -26,27 +26,25 @@ from phaseseg.compiled.simd import (
     weighted_rows,
     where_at_most,
 )
-from phaseseg.neighbors.bins import FAR, SPARE, candidate_arrays, hits_within, pack_around, settle, squares
+from phaseseg.neighbors.bins import FAR, SPARE, hits_within, measure, pack_around, room_for
 
 SPARE_ROWS = 16
 
 
 @jit
-def _candidate_arrays(bins):
+def _room(bins):
     """Room for the candidates of one kind after another; each kind starts at a whole register."""
-    return candidate_arrays(bins.most + WIDTH * bins.kinds + SPARE)
+    return room_for(bins.most + WIDTH * bins.kinds + SPARE)
 
 
 # Features -----------------------------------------------------------------------------------------
 
 
 @jit
-def _pack_kinds(bins, flat, x, y, z, slots, edges, owns):
+def _pack_kinds(bins, flat, near, edges, owns):
     """Candidates around a bin, kind by kind: those of kind k are edges[k] ... edges[k + 1] - 1."""
     for kind in range(bins.kinds):
-        edges[kind + 1], owns[kind] = pack_around(
-            bins, bins.reach, flat, kind, kind + 1, edges[kind], x, y, z, slots
-        )
+        edges[kind + 1], owns[kind] = pack_around(bins, bins.reach, flat, kind, kind + 1, edges[kind], near)
 
 
 @jit
@@ -63,23 +61,20 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
 
     Also the number of neighbors (`degrees`), and whether a pair is too close to the cutoff for float32.
     """
-    x, y, z, r2, slots, _ = _candidate_arrays(bins)
+    near = _room(bins)
     edges, owns = np.zeros(5, dtype=np.int64), np.zeros(4, dtype=np.int64)
-    near, doubt = np.float32(bins.within), np.float32(bins.doubt)
-    within, one = splat(near), splat(np.float32(1))
+    r2, within, one = near.r2, splat(np.float32(bins.within)), splat(np.float32(1))
     # Deviations from a usual distance keep rounding from swallowing the variance.
     usual = np.float32(0.75 * cutoff)
     for flat in range(bins.start.size // 4):
         if bins.start[flat * 4] == bins.start[flat * 4 + 4]:
             continue
-        _pack_kinds(bins, flat, x, y, z, slots, edges, owns)
+        _pack_kinds(bins, flat, near, edges, owns)
         for kind in range(4):
             first = bins.start[flat * 4 + kind]
             for slot in range(first, bins.start[flat * 4 + kind + 1]):
                 c = owns[kind] + slot - first
-                doubtful[slot] = squares(x, y, z, edges[4], c, near, doubt, r2) != 0
-                if doubtful[slot]:
-                    settle(bins, slot, slots, x, y, z, edges[4], c, r2)
+                doubtful[slot] = measure(bins, near, edges[4], slot, c)
                 r2[c] = FAR  # not a neighbor of itself
                 targets, s, s2 = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
                 for k in range(edges[1], edges[3], WIDTH):
@@ -110,24 +105,21 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
     exp(scales[w] r^2) times norms[w] is summed into column columns[w] + kind. With squarings[w] >= 0 the
     exponential is that of w - 1, squared squarings[w] times.
     """
-    x, y, z, r2, slots, _ = _candidate_arrays(bins)
+    near = _room(bins)
     n_kinds, n_widths = bins.kinds, scales.size
     edges, owns = np.zeros(n_kinds + 1, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
     sums = np.zeros(WIDTH * n_widths, dtype=np.float32)
-    near, doubt = np.float32(bins.within), np.float32(bins.doubt)
-    within, zero = splat(near), splat(np.float32(0))
+    r2, within, zero = near.r2, splat(np.float32(bins.within)), splat(np.float32(0))
     for flat in range(bins.start.size // n_kinds):
         if bins.start[flat * n_kinds] == bins.start[(flat + 1) * n_kinds]:
             continue
-        _pack_kinds(bins, flat, x, y, z, slots, edges, owns)
+        _pack_kinds(bins, flat, near, edges, owns)
         n = edges[n_kinds]
         for kind in range(n_kinds):
             first = bins.start[flat * n_kinds + kind]
             for slot in range(first, bins.start[flat * n_kinds + kind + 1]):
                 c = owns[kind] + slot - first
-                doubtful[slot] = squares(x, y, z, n, c, near, doubt, r2) != 0
-                if doubtful[slot]:
-                    settle(bins, slot, slots, x, y, z, n, c, r2)
+                doubtful[slot] = measure(bins, near, n, slot, c)
                 r2[c] = FAR  # not a neighbor of itself
                 degrees[slot] = _count(r2, 0, n, within)
                 for s in range(n_kinds):
@@ -164,27 +156,16 @@ def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, hig
 
 
 @jit
-def _pack_all(bins, flat, x, y, z, slots):
-    """Candidates of all kinds around a bin; their number, and the first of its own."""
-    return pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, x, y, z, slots)
+def _hits(bins, near, n, slot, c, doubtful, itself):
+    """List which of n candidates are within the cutoff of candidate c, the atom in `slot`; their number.
 
-
-@jit
-def _exact_squares(bins, slot, slots, x, y, z, n, c, r2):
-    """As `squares`, settled in float64; candidate c is the atom in `slot`."""
-    squares(x, y, z, n, c, np.float32(bins.within), np.float32(bins.doubt), r2)
-    settle(bins, slot, slots, x, y, z, n, c, r2)
-
-
-@jit
-def _near(x, y, z, r2, doubtful, n, c, within, itself, hits):
-    """List which of n candidates are within the cutoff of candidate c; their number.
-
-    doubtful : whether the exact squares in r2 decide; itself : whether c is listed, too
+    doubtful : whether float64 has to decide; itself : whether c is listed, too
     """
-    found = 0
+    x, y, z, hits, found = near.x, near.y, near.z, near.hits, 0
+    within = np.float32(bins.within)
     if doubtful:
-        found = hits_within(r2, n, within, hits)
+        measure(bins, near, n, slot, c)
+        found = hits_within(near, n, within)
     else:
         x0, y0, z0, limit = splat(x[c]), splat(y[c]), splat(z[c]), splat(within)
         for k in range(0, n, WIDTH):
@@ -202,22 +183,18 @@ def _near(x, y, z, r2, doubtful, n, c, within, itself, hits):
 @jit
 def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
     """Weighted sums over the neighbors of all atoms of the bins first ... stop - 1; see `weighted_rows`."""
-    x, y, z, r2, slots, hits = _candidate_arrays(bins)
-    within = np.float32(bins.within)
+    near = _room(bins)
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
         if begin == end:
             continue
-        n, own = _pack_all(bins, flat, x, y, z, slots)
+        n, own = pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, near)
         for slot in range(begin, end):
-            c = own + slot - begin
-            if doubtful[slot]:
-                _exact_squares(bins, slot, slots, x, y, z, n, c, r2)
-            m = _near(x, y, z, r2, doubtful[slot], n, c, within, itself, hits)
+            m = _hits(bins, near, n, slot, own + slot - begin, doubtful[slot], itself)
             weighted_rows(
-                slots, hits, m, rows, rows.shape[1], factors, slot, normal, out, (slot - base) * out.shape[1],
-                heads, channels, blocks,
+                near.slots, near.hits, m, rows, rows.shape[1], factors, slot, normal, out,
+                (slot - base) * out.shape[1], heads, channels, blocks,
             )  # fmt: skip
 
 
@@ -229,18 +206,20 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
 
     With so few values, summing over all candidates costs less than finding the neighbors first.
     """
-    x, y, z, r2, slots, _ = _candidate_arrays(bins)
-    e, f = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
-    v0, v1 = np.empty(x.size, dtype=np.float32), np.empty(x.size, dtype=np.float32)
-    v2, numbers = np.empty(x.size, dtype=np.float32), table.reshape(-1)
+    near = _room(bins)
+    x, y, z, r2 = near.x, near.y, near.z, near.r2
+    e, f, v0, v1, v2 = (
+        np.empty_like(x), np.empty_like(x), np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    )  # fmt: skip
+    numbers = table.reshape(-1)
     limit = splat(np.float32(bins.within))
     for flat in range(bins.start.size // bins.kinds):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
         if begin == end:
             continue
-        n, own = _pack_all(bins, flat, x, y, z, slots)
+        n, own = pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, near)
         for k in range(n):
-            at = np.uint64(slots[k]) * np.uint64(8)  # unsigned: a possibly negative index costs more
+            at = np.uint64(near.slots[k]) * np.uint64(8)  # unsigned: a possibly negative index costs more
             e[k], f[k] = numbers[at], numbers[at + np.uint64(2)]
             v0[k], v1[k], v2[k] = (
                 numbers[at + np.uint64(4)], numbers[at + np.uint64(5)], numbers[at + np.uint64(6)]
@@ -254,7 +233,7 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
             )  # fmt: skip
             home, doubt = x[c], doubtful[slot]
             if doubt:
-                _exact_squares(bins, slot, slots, x, y, z, n, c, r2)
+                measure(bins, near, n, slot, c)
             if not itself:
                 x[c] = r2[c] = FAR
             for k in range(0, n, WIDTH):
@@ -275,26 +254,22 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
     scores : s_j from column 0 on, d_i from column `padded` on
     heads, channels : numbers; 0 channels if every head sums whole rows
     """
-    x, y, z, r2, slots, hits = _candidate_arrays(bins)
-    width, within = rows.shape[1], np.float32(bins.within)
+    near, width = _room(bins), rows.shape[1]
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
         if begin == end:
             continue
-        n, own = _pack_all(bins, flat, x, y, z, slots)
+        n, own = pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, near)
         for slot in range(begin, end):
-            c = own + slot - begin
-            if doubtful[slot]:
-                _exact_squares(bins, slot, slots, x, y, z, n, c, r2)
-            m = _near(x, y, z, r2, doubtful[slot], n, c, within, True, hits)
+            m = _hits(bins, near, n, slot, own + slot - begin, doubtful[slot], True)
             into = out[slot - base]
             into[:] = 0
             for h in range(heads):
                 # The greatest rectified sum belongs to the greatest s.
                 top = np.float32(-np.inf)
                 for k in range(m):
-                    top = max(top, scores[slots[hits[k]], h])
+                    top = max(top, scores[near.slots[near.hits[k]], h])
                 d = scores[slot, padded + h]
                 most = max(top + d, slope * (top + d))
                 norm = np.float32(0)
@@ -302,10 +277,10 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
                 if channels:
                     low, high, shift = h * channels, (h + 1) * channels, 0
                 for k in range(m):
-                    sum_ = scores[slots[hits[k]], h] + d
+                    sum_ = scores[near.slots[near.hits[k]], h] + d
                     w = np.exp(max(sum_, slope * sum_) - most)
                     norm += w
-                    row = rows[slots[hits[k]]]
+                    row = rows[near.slots[near.hits[k]]]
                     for v in range(low, high):
                         into[shift + v] += w * row[v]
                 for v in range(low, high):
