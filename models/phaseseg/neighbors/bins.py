@@ -1,7 +1,8 @@
 """Atoms sorted into bins, and the candidates for the neighbors of the atoms of a bin.
 
 Every search for neighbors works bin by bin: all atoms around a bin are packed once into contiguous arrays
-(`pack_around`), then the distances from each atom of the bin are computed a register at a time (`measure`).
+(`pack_around`), then the distances from each atom of the bin are computed a register at a time (`squares`).
+Where float32 cannot tell whether a pair lies within the cutoff, float64 decides (`settle`).
 """
 
 from __future__ import annotations
@@ -336,27 +337,33 @@ def _surely_within(bins, near, slot, c, k):
 
 
 @jit
-def measure(bins, near, n, slot, c):
-    """Squared distances of n candidates, whole registers, from candidate c, the atom in `slot`.
+def squares(near, n, c, within, doubt):
+    """Squared distances of n candidates, whole registers, from candidate c.
 
-    Where float32 cannot compare them with the cutoff, float64 decides: they become a little less than its
-    square, or `FAR`. Returns whether there was such a pair.
+    Returns whether one is too close to `within`, the square of the cutoff, for float32: see `settle`.
     """
-    x, y, z, r2, doubtful = near.x, near.y, near.z, near.r2, np.uint64(0)
-    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
-    x0, y0, z0, limit, least = splat(x[c]), splat(y[c]), splat(z[c]), splat(within), splat(doubt * doubt)
+    x, y, z, doubtful = near.x, near.y, near.z, np.uint64(0)
+    x0, y0, z0, within, doubt = splat(x[c]), splat(y[c]), splat(z[c]), splat(within), splat(doubt * doubt)
     for k in range(0, n, WIDTH):
         dx, dy, dz = load(x, k) - x0, load(y, k) - y0, load(z, k) - z0
         d2 = dx * dx + dy * dy + dz * dz
-        off = d2 - limit
-        doubtful |= bits_at_most(off * off, least)
-        store(r2, k, d2)
-    if doubtful:
-        for k in range(n):
-            if abs(r2[k] - within) <= doubt:
-                inside = _surely_within(bins, near, slot, c, k)
-                r2[k] = np.float32(bins.within * (1 - 1e-6)) if inside else FAR
+        off = d2 - within
+        doubtful |= bits_at_most(off * off, doubt)
+        store(near.r2, k, d2)
     return doubtful != 0
+
+
+@jit
+def settle(bins, near, n, slot, c):
+    """Replace the squares that float32 cannot compare with the cutoff, as float64 decides.
+
+    They become a little less than the square of the cutoff, or `FAR`. Candidate c is the atom in `slot`.
+    """
+    within, doubt, r2 = np.float32(bins.within), np.float32(bins.doubt), near.r2
+    for k in range(n):
+        if abs(r2[k] - within) <= doubt:
+            inside = _surely_within(bins, near, slot, c, k)
+            r2[k] = np.float32(bins.within * (1 - 1e-6)) if inside else FAR
 
 
 @jit

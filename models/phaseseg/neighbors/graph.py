@@ -12,9 +12,19 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.frame import Frame
-from phaseseg.neighbors.bins import sort_into_bins
+from phaseseg.neighbors.bins import (
+    FAR,
+    SPARE,
+    Bins,
+    hits_within,
+    pack_around,
+    room_for,
+    settle,
+    shift_between,
+    sort_into_bins,
+    squares,
+)
 from phaseseg.neighbors.nearest import NearestNeighbors, nearest_neighbors
-from phaseseg.neighbors.pairs import list_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +75,7 @@ class Graph:
         """
         if self._shift is not None:
             return self._shift
-        return list_pairs(sort_into_bins(self.frame, self.cutoff), self.indptr, shifts=True)[3]
+        return _list_pairs(sort_into_bins(self.frame, self.cutoff), self.indptr, shifts=True)[3]
 
     @property
     def reverse(self) -> NDArray[np.int32]:
@@ -76,9 +86,7 @@ class Graph:
         ValueError
             The graph was made with a cutoff.
         """
-        if self._reverse is None:
-            raise ValueError("only graphs of the k nearest neighbors know the reverse of each edge.")
-        return self._reverse
+        return _of_nearest(self._reverse, "know the reverse of each edge")
 
     @property
     def mutual(self) -> NDArray[np.bool_]:
@@ -89,9 +97,7 @@ class Graph:
         ValueError
             The graph was made with a cutoff.
         """
-        if self._mutual is None:
-            raise ValueError("only graphs of the k nearest neighbors know which edges are mutual.")
-        return self._mutual
+        return _of_nearest(self._mutual, "know which edges are mutual")
 
     @cached_property
     def edge_vector(self) -> NDArray[np.float64]:
@@ -99,6 +105,12 @@ class Graph:
         i, j = self.edge_index
         positions = self.frame.positions
         return np.asarray(positions[j] - positions[i] + self.edge_shift @ self.frame.cell)
+
+
+def _of_nearest(values: Any, what: str) -> Any:
+    if values is None:
+        raise ValueError(f"only graphs of the k nearest neighbors {what}.")
+    return values
 
 
 def neighbor_graph(frame: Frame, *, cutoff: float | None = None, n_neighbors: int | None = None) -> Graph:
@@ -122,8 +134,63 @@ def neighbor_graph(frame: Frame, *, cutoff: float | None = None, n_neighbors: in
         edges = symmetric_edges(nearest_neighbors(frame, n_neighbors))
         return Graph(frame, inf, *edges[:3], n_neighbors, *edges[3:])
     cutoff = float(cutoff or 0.0)
-    indptr, neighbors, lengths, _ = list_pairs(sort_into_bins(frame, cutoff))
+    indptr, neighbors, lengths, _ = _list_pairs(sort_into_bins(frame, cutoff))
     return Graph(frame, cutoff, indptr, neighbors, lengths)
+
+
+def _list_pairs(
+    bins: Bins, indptr: NDArray[np.int64] | None = None, *, shifts: bool = False
+) -> tuple[NDArray[Any], ...]:
+    """CSR lists of the neighbors of every atom within the cutoff of the bins, self-images included.
+
+    indptr : (n_atoms + 1,) int64, if the pairs were counted before; shifts : whether the images are wanted
+
+    Returns indptr, neighbors (n_edges,), lengths (n_edges,) in Å, and images (n_edges, 3), or (0, 3).
+    """
+
+    def room(n: int) -> tuple[NDArray[Any], ...]:
+        images = np.empty((n if shifts else 0, 3), dtype=np.int32)
+        return np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32), images
+
+    if indptr is None:
+        indptr = np.zeros(len(bins.order) + 1, dtype=np.int64)
+        if len(bins.order):
+            _fill_pairs(bins, True, indptr, *room(0))
+            np.cumsum(indptr, out=indptr)
+    lists = room(int(indptr[-1]))
+    _fill_pairs(bins, False, indptr, *lists)
+    return indptr, *lists
+
+
+@jit
+def _fill_pairs(bins, counting, indptr, neighbors, lengths, shifts):
+    """Count the neighbors of each atom into indptr[atom + 1], or write them down."""
+    near = room_for(bins.most + SPARE)
+    within, doubt = np.float32(bins.within), np.float32(bins.doubt)
+    for flat in range(bins.start.size - 1):
+        first, last = bins.start[flat], bins.start[flat + 1]
+        if first == last:
+            continue
+        n, own = pack_around(bins, bins.reach, flat, 0, 1, 0, near)
+        for slot in range(first, last):
+            c = own + slot - first
+            if squares(near, n, c, within, doubt):
+                settle(bins, near, n, slot, c)
+            near.r2[c] = FAR  # not a neighbor of itself
+            atom = bins.order[slot]
+            m = hits_within(near, n, within)
+            if counting:
+                indptr[atom + 1] = m
+                continue
+            e = indptr[atom]
+            for h in range(m):
+                k = near.hits[h]
+                neighbors[e + h] = bins.order[near.slots[k]]
+                lengths[e + h] = np.sqrt(near.r2[k])
+            if shifts.shape[0]:
+                for h in range(m):
+                    s0, s1, s2 = shift_between(bins, near, slot, c, near.hits[h])
+                    shifts[e + h, 0], shifts[e + h, 1], shifts[e + h, 2] = s0, s1, s2
 
 
 class DirectedEdges(NamedTuple):
@@ -167,13 +234,10 @@ def place_among(neighbors, shifts, i, row, m, other):
 
     row, other : rows of i and of that neighbor
     """
+    s0, s1, s2 = shifts[row, m, 0], shifts[row, m, 1], shifts[row, m, 2]
     for t in range(neighbors.shape[1]):
-        if (
-            neighbors[other, t] == i
-            and shifts[other, t, 0] == -shifts[row, m, 0]
-            and shifts[other, t, 1] == -shifts[row, m, 1]
-            and shifts[other, t, 2] == -shifts[row, m, 2]
-        ):
+        there = shifts[other, t]
+        if neighbors[other, t] == i and there[0] == -s0 and there[1] == -s1 and there[2] == -s2:
             return t
     return -1
 
@@ -185,27 +249,24 @@ def _symmetrize(
     """Count the edges of each atom into indptr[atom + 1], or write them down."""
     n_atoms, k = nearest.shape
     if counting:
-        for i in range(n_atoms):
-            indptr[i + 1] += k
-            for m in range(k):
-                if place_among(nearest, shifts, i, i, m, nearest[i, m]) < 0:
-                    indptr[nearest[i, m] + 1] += 1
-        return
+        indptr[1:] += k
     fill = indptr[:-1] + k
     for i in range(n_atoms):
         for m in range(k):
             e, j = indptr[i] + m, nearest[i, m]
-            neighbors[e], edge_length[e] = j, lengths[i, m]
+            t = place_among(nearest, shifts, i, i, m, j)
+            if counting:
+                indptr[j + 1] += t < 0
+                continue
+            neighbors[e], edge_length[e], mutual[e] = j, lengths[i, m], t >= 0
             for axis in range(3):
                 edge_shift[e, axis] = shifts[i, m, axis]
-            t = place_among(nearest, shifts, i, i, m, nearest[i, m])
-            mutual[e] = t >= 0
             if t >= 0:
                 reverse[e] = indptr[j] + t
                 continue
             back = fill[j]
             fill[j] += 1
-            neighbors[back], edge_length[back] = i, lengths[i, m]
+            neighbors[back], edge_length[back], mutual[back] = i, lengths[i, m], False
             for axis in range(3):
                 edge_shift[back, axis] = -shifts[i, m, axis]
-            reverse[e], reverse[back], mutual[back] = back, e, False
+            reverse[e], reverse[back] = back, e

@@ -9,8 +9,9 @@ narrower than its outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class _Atoms:
     @classmethod
     def of(cls, frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig, width: int) -> _Atoms:
         n, n_species = frame.n_atoms, len(config.species)
-        rows = borrow((n + neighbor_sums.SPARE_ROWS, width), np.float32)
+        rows = _rows(n, width)
         rows.fill(0)
         degrees, doubtful = borrow(n, np.int32), borrow(n, np.bool_)
         if config.features == "counts":
@@ -100,15 +101,16 @@ class _Atoms:
         rows[np.arange(n), codes[bins.order]] = 1
         return cls(bins, rows, degrees, doubtful)
 
-    def chunks(self) -> Iterator[tuple[int, int, slice]]:
+    @cached_property
+    def chunks(self) -> list[tuple[int, int, slice]]:
         """First and last bin (exclusive) of about `CHUNK` atoms at a time, and their slots."""
-        starts = self.bins.start[:: self.bins.kinds]
-        first = 0
+        starts, first, found = self.bins.start[:: self.bins.kinds], 0, []
         while first < len(starts) - 1:
             stop = int(np.searchsorted(starts, starts[first] + CHUNK, side="right")) - 1
             stop = min(max(stop, first + 1), len(starts) - 1)
-            yield first, stop, slice(int(starts[first]), int(starts[stop]))
+            found.append((first, stop, slice(int(starts[first]), int(starts[stop]))))
             first = stop
+        return found
 
 
 def _gaussians(
@@ -134,13 +136,19 @@ def _gaussians(
 
 
 def _dense(
-    x: Floats, inputs: int, weight: Floats, bias: Floats, out: Floats, n_rows: int, *,
+    x: Floats, inputs: int, weight: Floats, bias: Floats | None, out: Floats, n_rows: int, *,
     x_at: int = 0, out_at: int = 0, add: bool = False, rectify: bool = False,
 ) -> None:  # fmt: skip
+    if bias is None:
+        bias = np.zeros(weight.shape[1], dtype=np.float32)
     dense(x, x_at, inputs, weight, bias, out, out_at, n_rows, add, rectify)
 
 
-@dataclass(frozen=True, eq=False)
+def _rows(n: int, width: int) -> Floats:
+    """Room for n rows and the spare ones."""
+    return borrow((n + neighbor_sums.SPARE_ROWS, width), np.float32)
+
+
 class _Layer:
     """Weights of one layer, arranged for the kernels.
 
@@ -148,57 +156,42 @@ class _Layer:
     last : whether this layer gives the outputs
     shared : whether the inputs are summed first and multiplied by the weights afterwards
     table : (inputs, columns) weights of what each atom needs before the sums: the scores s and d, twice; in
-        the last layer also the outputs, from column 4 on
+        the last layer also the outputs, from column 4 on; or None
     weight : applied before the sums, or after them for each head (shared)
-    own : for the atom itself (graphconv)
+    own : for the atom itself (graphconv), or None
     bias : one for each head if shared
     """
 
-    architecture: str
-    inputs: int
-    heads: int
-    channels: int
-    last: bool
-    shared: bool
-    table: Floats | None
-    weight: tuple[Floats, ...]
-    own: Floats | None
-    bias: tuple[Floats, ...]
-
-    @classmethod
-    def of(
-        cls, architecture: str, shape: tuple[int, int, int], first: bool, last: bool,
+    def __init__(
+        self, architecture: str, shape: tuple[int, int, int], first: bool, last: bool,
         weights: Mapping[str, NDArray[Any]],
-    ) -> _Layer:  # fmt: skip
-        """From the weights by name, without the prefix `layer1.`."""
-        inputs, heads, channels = shape
-        name = "weight_neighbors" if architecture == "graphconv" else "weight"
-        weight = np.asarray(weights[name], dtype=np.float64)
-        own = weights.get("weight_self")
+    ) -> None:  # fmt: skip
+        inputs, heads, channels = self.inputs, self.heads, self.channels = shape
+        self.last, self.attends, self.itself = last, architecture == "gat", architecture != "graphconv"
+        weight = np.asarray(weights["weight" if self.itself else "weight_neighbors"], dtype=np.float64)
         bias = np.asarray(weights["bias"], dtype=np.float64)
         # Attention behind the first layer has at least as many inputs as outputs of all heads.
-        shared = architecture != "gat" or (
+        self.shared = not self.attends or (
             first and heads * whole_registers(inputs) <= whole_registers(heads * channels)
         )
-        table = np.zeros((4 + len(weight) if last else 4 * _padded(heads), inputs))
+        self.padded = 1 << (heads - 1).bit_length()  # a power of two, as in `weighted_rows`
+        self.table_width = 8 if last else 4 * self.padded
+        table = np.zeros((4 + len(weight) if last else 4 * self.padded, inputs))
         if last:
             table[4:] = weight
-        if architecture == "gat":
+        if self.attends:
             of_heads = weight.reshape(heads, channels, inputs)
-            for at, end in ((0, "source"), (_padded(heads), "target")):
+            for at, end in ((0, "source"), (self.padded, "target")):
                 attention = np.asarray(weights[f"attention_{end}"], dtype=np.float64)
                 scores = np.einsum("hc,hcf->hf", attention, of_heads)
                 # Twice, because `neighbor_sums.attention_factors` makes two factors of each.
-                for row in (at, at + 2 * _padded(heads)):
+                for row in (at, at + 2 * self.padded):
                     table[row : row + heads] = scores
-        split = shared and not last
-        return cls(
-            architecture, inputs, heads, channels, last, shared,
-            table=padded_columns(table) if last or architecture == "gat" else None,
-            weight=tuple(padded_columns(part) for part in np.split(weight, heads if split else 1)),
-            own=None if own is None else padded_columns(np.asarray(own)),
-            bias=tuple(padded_row(part) for part in np.split(bias, heads if split else 1)),
-        )  # fmt: skip
+        self.table = padded_columns(table) if last or self.attends else None
+        parts = heads if self.shared and not last else 1
+        self.weight = [padded_columns(part) for part in np.split(weight, parts)]
+        self.bias = [padded_row(part) for part in np.split(bias, parts)]
+        self.own = padded_columns(np.asarray(weights["weight_self"])) if not self.itself else None
 
     @property
     def width(self) -> int:
@@ -210,121 +203,116 @@ class _Layer:
     @property
     def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Heads, channels and blocks of `weighted_rows`, as the lengths of tuples."""
-        heads = 0 if self.architecture == "graphconv" else self.heads
+        heads = self.heads if self.itself else 0
+        channels = 0 if self.shared else self.channels
         columns = self.inputs if self.shared else self.heads * self.channels
-        return (
-            (0,) * heads,
-            () if self.shared else (0,) * self.channels,
-            (0,) * (whole_registers(columns) // WIDTH),
-        )
+        return (0,) * heads, (0,) * channels, (0,) * (whole_registers(columns) // WIDTH)
 
-    @property
-    def table_width(self) -> int:
-        return 8 if self.last else 4 * _padded(self.heads)
-
-
-def _padded(heads: int) -> int:
-    """Heads rounded up to a power of two, as in `weighted_rows`."""
-    return 1 << (heads - 1).bit_length()
-
-
-def _pattern(layer: _Layer, top: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """The columns of `attention_factors`, repeated to whole registers; top : (heads,) largest s."""
-    padded = _padded(layer.heads)
-    pattern = np.zeros((4, layer.table_width), dtype=np.float32)
-    shift, slopes, of_target, kept = pattern
-    for part, slope in enumerate((1.0, 1.0, ATTENTION_SLOPE, ATTENTION_SLOPE)):
-        columns = slice(part * padded, part * padded + layer.heads)
-        shift[columns] = top if part % 2 else -top
-        of_target[columns] = part % 2
-        slopes[part * padded : (part + 1) * padded] = slope
-    kept[4 * padded :] = 1
-    repeats = max(WIDTH // layer.table_width, 1)
-    a, b, c, d = np.tile(pattern, repeats)
-    return a, b, c, d
+    def pattern(self, top: Floats) -> Floats:
+        """The columns of `attention_factors`, repeated to whole registers; top : (heads,) largest s."""
+        padded = self.padded
+        pattern = np.zeros((4, self.table_width), dtype=np.float32)
+        shift, slopes, of_target, kept = pattern
+        for part, slope in enumerate((1.0, 1.0, ATTENTION_SLOPE, ATTENTION_SLOPE)):
+            columns = slice(part * padded, part * padded + self.heads)
+            shift[columns] = top if part % 2 else -top
+            of_target[columns] = part % 2
+            slopes[part * padded : (part + 1) * padded] = slope
+        kept[4 * padded :] = 1
+        return np.tile(pattern, max(WIDTH // self.table_width, 1))
 
 
 class _Before:
     """What a layer needs from every atom before it can sum over neighbors; filled chunk by chunk.
 
+    rows : (n_atoms + spare, columns) what is summed, where that are the inputs of the layer
     table : (n_atoms + spare, table_width) scores, later factors; in the last layer also the outputs
-    rows : (n_atoms + spare, columns) what is summed; own : (n_atoms + spare, 4) for the last graphconv
+    exact : whether the scores differ too much for factors
     """
 
-    def __init__(self, layer: _Layer, atoms: _Atoms, rows: Floats | None) -> None:
+    def __init__(self, layer: _Layer, atoms: _Atoms, inputs: Floats) -> None:
         self.layer, self.atoms = layer, atoms
-        n = len(atoms.degrees) + neighbor_sums.SPARE_ROWS
-        self.table: Floats = NOTHING
+        n = len(atoms.degrees)
+        self.table, self.rows, self.own = NOTHING, inputs if layer.shared else NOTHING, NOTHING
+        self._products: list[tuple[Floats, Floats | None, Floats]] = []
         if layer.table is not None:
-            self.table = borrow((n, layer.table_width), np.float32)
-        self.rows: Floats = NOTHING if rows is None else rows
-        self.projected = rows is None and not layer.last
-        if self.projected:
-            self.rows = borrow((n, layer.width), np.float32)
-        self.own: Floats = NOTHING
+            self.table = _rows(n, layer.table_width)
+            self._products.append((layer.table, None, self.table))
+        if not layer.shared and not layer.last:
+            self.rows = _rows(n, layer.width)
+            self._products.append((layer.weight[0], None, self.rows))
         if layer.last and layer.own is not None:
-            self.own = borrow((n, 4), np.float32)
+            self.own = _rows(n, 4)
+            self._products.append((layer.own, layer.bias[0], self.own))
 
-    def fill(self, x: Floats, at: int, n_rows: int) -> None:
-        """Fill in the slots at ... at + n_rows - 1, whose inputs of the layer are `x`."""
-        layer = self.layer
-        if layer.table is not None:
-            nothing = np.zeros(layer.table.shape[1], dtype=np.float32)
-            _dense(x, layer.inputs, layer.table, nothing, self.table[at:], n_rows)
-        if self.projected:
-            nothing = np.zeros(layer.width, dtype=np.float32)
-            _dense(x, layer.inputs, layer.weight[0], nothing, self.rows[at:], n_rows)
-        if layer.last and layer.own is not None:
-            _dense(x, layer.inputs, layer.own, layer.bias[0], self.own[at:], n_rows)
+    def fill(self, x: Floats, slots: slice) -> None:
+        """Fill in some slots, whose inputs of the layer are `x`."""
+        for weight, bias, out in self._products:
+            _dense(x, self.layer.inputs, weight, bias, out[slots.start :], slots.stop - slots.start)
 
-    def close(self) -> bool:
-        """Turn scores into factors when all atoms are filled in; False if the scores differ too much."""
+    def close(self) -> None:
+        """Turn scores into factors when all atoms are filled in."""
         layer, n = self.layer, len(self.atoms.degrees)
-        if layer.architecture == "gat":
+        self.exact = False
+        if layer.attends:
             low, top = neighbor_sums.extremes(self.table, n, layer.heads)
-            if n and not (top - low).max() <= LARGEST_SPREAD:
-                return False
-            neighbor_sums.attention_factors(self.table, n, SLOPE, *_pattern(layer, top))
-            return True
+            self.exact = bool(n and not (top - low).max() <= LARGEST_SPREAD)
+            if not self.exact:
+                neighbor_sums.attention_factors(self.table, n, SLOPE, *layer.pattern(top))
+            return
         ones: Any = 1
-        if layer.architecture == "gcn":
+        if layer.itself:
             ones = 1 / np.sqrt(self.atoms.degrees + np.float32(1))
             if not layer.last:
                 self.table = borrow((n, 4), np.float32)
                 self.table[:, 2:] = 0
         if self.table is not NOTHING:
             self.table[:n, 0] = self.table[:n, 1] = ones
-        return True
 
-    def sums(self, first: int, stop: int, exact: bool, out: Floats) -> None:
+    def _sums(self, first: int, stop: int, out: Floats) -> None:
         """Weighted sums over the neighbors of the atoms in some bins."""
         layer, atoms = self.layer, self.atoms
-        if exact:
+        which = atoms.bins, first, stop, atoms.doubtful, self.rows, self.table
+        if self.exact:
             channels = 0 if layer.shared else layer.channels
-            neighbor_sums.exact_sums(
-                atoms.bins, first, stop, atoms.doubtful, self.rows, self.table, _padded(layer.heads), SLOPE,
-                layer.heads, channels, out,
-            )  # fmt: skip
-            return
-        neighbor_sums.layer_sums(
-            atoms.bins, first, stop, atoms.doubtful, self.rows, self.table,
-            layer.architecture != "graphconv", layer.architecture == "gat", *layer.sizes, out,
-        )  # fmt: skip
+            neighbor_sums.exact_sums(*which, layer.padded, SLOPE, layer.heads, channels, out)
+        else:
+            neighbor_sums.layer_sums(*which, layer.itself, layer.attends, *layer.sizes, out)
 
-    def outputs(self, exact: bool) -> Floats:
-        """(n_atoms, 4): the outputs of the last layer without the bias."""
+    def hidden(self, first: int, stop: int, slots: slice, inputs: Floats, x: Floats) -> None:
+        """Outputs of a hidden layer for the atoms in some bins, into `x`."""
+        layer, m = self.layer, slots.stop - slots.start
+        if not layer.shared:
+            self._sums(first, stop, x)
+            neighbor_sums.rectify(x, layer.bias[0], m)
+            return
+        wide = whole_registers(layer.inputs)
+        sums = _rows(m, layer.heads * wide)
+        self._sums(first, stop, sums)
+        adds = layer.own is not None
+        if layer.own is not None:
+            _dense(inputs[slots.start :], layer.inputs, layer.own, None, x, m)
+        for head, (weight, bias) in enumerate(zip(layer.weight, layer.bias, strict=True)):
+            _dense(
+                sums, layer.inputs, weight, bias, x, m, x_at=head * wide, out_at=head * layer.channels,
+                add=adds, rectify=True,
+            )  # fmt: skip
+
+    def outputs(self, out: Floats) -> None:
+        """The outputs of the last layer, (n_atoms, outputs), in the order of the frame."""
         layer, atoms = self.layer, self.atoms
-        out = borrow((len(atoms.degrees), 4), np.float32)
-        if exact:
-            values = np.ascontiguousarray(self.table[:, 4:])
-            n_bins = (len(atoms.bins.start) - 1) // atoms.bins.kinds
-            neighbor_sums.exact_sums(
-                atoms.bins, 0, n_bins, atoms.doubtful, values, self.table, 1, SLOPE, 1, 0, out
-            )
-            return out
-        attends, itself = layer.architecture == "gat", layer.architecture != "graphconv"
-        neighbor_sums.narrow_sums(atoms.bins, atoms.doubtful, self.table, itself, attends, out)
-        return out
+        bins, doubtful, n = atoms.bins, atoms.doubtful, len(atoms.degrees)
+        rows, bias = borrow((n, 4), np.float32), layer.bias[0]
+        if self.exact:
+            values, n_bins = np.ascontiguousarray(self.table[:, 4:]), (len(bins.start) - 1) // bins.kinds
+            neighbor_sums.exact_sums(bins, 0, n_bins, doubtful, values, self.table, 1, SLOPE, 1, 0, rows)
+        else:
+            neighbor_sums.narrow_sums(bins, doubtful, self.table, layer.itself, layer.attends, rows)
+        if layer.own is not None:
+            # Columns beyond the outputs are uninitialized.
+            used, bias = out.shape[1], np.zeros(4, np.float32)
+            rows[:, :used] += self.own[:n, :used]
+        neighbor_sums.unsort(rows, bias, bins.order, out)
 
 
 # Network ------------------------------------------------------------------------------------------
@@ -388,84 +376,49 @@ class _Member:
             prefix = f"layer{number}."
             named = {key.removeprefix(prefix): w for key, w in weights.items() if key.startswith(prefix)}
             last = number == len(shapes) and not config.readout
-            self.layers.append(_Layer.of(config.architecture, shape, number == 1, last, named))
+            self.layers.append(_Layer(config.architecture, shape, number == 1, last, named))
         self.readout: list[tuple[int, Floats]] = []
         if config.readout:
-            at = 0
-            for width in (config.n_features, *(heads * channels for _, heads, channels in shapes)):
-                part = np.asarray(weights["readout1.weight"])[:, at : at + width]
-                self.readout.append((width, padded_columns(part)))
-                at += width
+            widths = [config.n_features, *(heads * channels for _, heads, channels in shapes)]
+            parts = np.split(np.asarray(weights["readout1.weight"]), np.cumsum(widths)[:-1], axis=1)
+            self.readout = list(zip(widths, map(padded_columns, parts), strict=True))
             self.hidden_bias, self.hidden = padded_row(weights["readout1.bias"]), config.readout
             self.last, self.last_bias = padded_columns(weights["readout2.weight"]), weights["readout2.bias"]
 
     def __call__(self, atoms: _Atoms, out: Floats) -> None:
         """Fill `out`, (n_atoms, outputs) in the order of the frame."""
-        n = len(atoms.degrees)
-        chunks = list(atoms.chunks())
-        most = max(slots.stop - slots.start for *_, slots in chunks) + neighbor_sums.SPARE_ROWS
         inputs = [atoms.features]  # of the layers that keep them
-        before = _Before(self.layers[0], atoms, atoms.features if self.layers[0].shared else None)
-        for *_, slots in chunks:
-            before.fill(atoms.features[slots.start :], slots.start, slots.stop - slots.start)
-        for number, layer in enumerate(self.layers, start=1):
-            exact = not before.close()
+        before = _Before(self.layers[0], atoms, atoms.features)
+        for *_, slots in atoms.chunks:
+            before.fill(atoms.features[slots.start :], slots)
+        for layer, after in zip(self.layers, [*self.layers[1:], None], strict=True):
+            before.close()
             if layer.last:
-                bias = np.zeros(4, np.float32) if layer.own is not None else layer.bias[0]
-                rows = before.outputs(exact)
-                if layer.own is not None:
-                    # Columns beyond the outputs are uninitialized.
-                    used = out.shape[1]
-                    rows[:, :used] += before.own[:n, :used]
-                neighbor_sums.unsort(rows, bias, atoms.bins.order, out)
+                before.outputs(out)
                 return
-            after = self.layers[number] if number < len(self.layers) else None
             keep = after is not None and (bool(self.readout) or after.shared)
-            hidden = borrow((n + neighbor_sums.SPARE_ROWS if keep else most, layer.width), np.float32)
-            following = None
-            if after is not None:
-                following = _Before(after, atoms, hidden if after.shared else None)
-            else:
-                z = borrow((most, whole_registers(self.hidden)), np.float32)
-                sums = np.empty((most, self.last.shape[1]), dtype=np.float32)
-            columns = layer.heads * whole_registers(layer.inputs) if layer.shared else layer.width
-            buffer = np.empty((most, columns), dtype=np.float32)
-            for first, stop, slots in chunks:
-                m = slots.stop - slots.start
-                x = hidden[slots.start :] if keep else hidden
-                self._hidden(layer, before, first, stop, slots, exact, buffer, x, inputs[-1])
-                if following is not None:
-                    following.fill(x, slots.start, m)
-                    continue
-                parts = [kept[slots.start :] for kept in inputs] + [x]
-                for k, ((width, weight), part) in enumerate(zip(self.readout, parts, strict=True)):
-                    final = k == len(parts) - 1
-                    bias = self.hidden_bias if k == 0 else np.zeros_like(self.hidden_bias)
-                    _dense(part, width, weight, bias, z, m, add=k > 0, rectify=final)
-                _dense(z, self.hidden, self.last, np.zeros(sums.shape[1], np.float32), sums, m)
-                neighbor_sums.unsort(sums, self.last_bias, atoms.bins.order[slots], out)
-            if following is None:
-                return
-            before = following
+            kept = _rows(len(atoms.degrees) if keep else 0, layer.width)
+            following = None if after is None else _Before(after, atoms, kept)
+            for first, stop, slots in atoms.chunks:
+                x = kept[slots.start :] if keep else _rows(slots.stop - slots.start, layer.width)
+                before.hidden(first, stop, slots, inputs[-1], x)
+                if following is None:
+                    self._read_out(
+                        [*(rows[slots.start :] for rows in inputs), x], atoms.bins.order[slots], out
+                    )
+                else:
+                    following.fill(x, slots)
+            if following is not None:
+                before = following
             if keep:
-                inputs.append(hidden)
+                inputs.append(kept)
 
-    @staticmethod
-    def _hidden(
-        layer: _Layer, before: _Before, first: int, stop: int, slots: slice, exact: bool, buffer: Floats,
-        x: Floats, inputs: Floats,
-    ) -> None:  # fmt: skip
-        """Outputs of a hidden layer for the atoms in some bins, into `x`."""
-        m = slots.stop - slots.start
-        if not layer.shared:
-            before.sums(first, stop, exact, x)
-            neighbor_sums.rectify(x, layer.bias[0], m)
-            return
-        before.sums(first, stop, exact, buffer)
-        if layer.own is not None:
-            _dense(inputs[slots.start :], layer.inputs, layer.own, np.zeros_like(layer.bias[0]), x, m)
-        for head, (weight, bias) in enumerate(zip(layer.weight, layer.bias, strict=True)):
-            _dense(
-                buffer, layer.inputs, weight, bias, x, m, x_at=head * whole_registers(layer.inputs),
-                out_at=head * layer.channels, add=layer.own is not None, rectify=True,
-            )  # fmt: skip
+    def _read_out(self, parts: Sequence[Floats], order: NDArray[np.int32], out: Floats) -> None:
+        """Outputs of the atoms `order` from their features and the outputs of every layer."""
+        m = len(order)
+        z, sums = _rows(m, whole_registers(self.hidden)), _rows(m, self.last.shape[1])
+        for k, ((width, weight), part) in enumerate(zip(self.readout, parts, strict=True)):
+            bias = self.hidden_bias if k == 0 else None
+            _dense(part, width, weight, bias, z, m, add=k > 0, rectify=k == len(parts) - 1)
+        _dense(z, self.hidden, self.last, None, sums, m)
+        neighbor_sums.unsort(sums, self.last_bias, order, out)

@@ -26,7 +26,7 @@ from phaseseg.compiled.simd import (
     weighted_rows,
     where_at_most,
 )
-from phaseseg.neighbors.bins import FAR, SPARE, hits_within, measure, pack_around, room_for
+from phaseseg.neighbors.bins import FAR, SPARE, hits_within, pack_around, room_for, settle, squares
 
 SPARE_ROWS = 16
 
@@ -63,7 +63,8 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
     """
     near = _room(bins)
     edges, owns = np.zeros(5, dtype=np.int64), np.zeros(4, dtype=np.int64)
-    r2, within, one = near.r2, splat(np.float32(bins.within)), splat(np.float32(1))
+    r2, limit, doubt = near.r2, np.float32(bins.within), np.float32(bins.doubt)
+    within, one = splat(limit), splat(np.float32(1))
     # Deviations from a usual distance keep rounding from swallowing the variance.
     usual = np.float32(0.75 * cutoff)
     for flat in range(bins.start.size // 4):
@@ -74,7 +75,9 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
             first = bins.start[flat * 4 + kind]
             for slot in range(first, bins.start[flat * 4 + kind + 1]):
                 c = owns[kind] + slot - first
-                doubtful[slot] = measure(bins, near, edges[4], slot, c)
+                doubtful[slot] = squares(near, edges[4], c, limit, doubt)
+                if doubtful[slot]:
+                    settle(bins, near, edges[4], slot, c)
                 r2[c] = FAR  # not a neighbor of itself
                 targets, s, s2 = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
                 for k in range(edges[1], edges[3], WIDTH):
@@ -109,7 +112,8 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
     n_kinds, n_widths = bins.kinds, scales.size
     edges, owns = np.zeros(n_kinds + 1, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
     sums = np.zeros(WIDTH * n_widths, dtype=np.float32)
-    r2, within, zero = near.r2, splat(np.float32(bins.within)), splat(np.float32(0))
+    r2, limit, doubt = near.r2, np.float32(bins.within), np.float32(bins.doubt)
+    within, zero = splat(limit), splat(np.float32(0))
     for flat in range(bins.start.size // n_kinds):
         if bins.start[flat * n_kinds] == bins.start[(flat + 1) * n_kinds]:
             continue
@@ -119,7 +123,9 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
             first = bins.start[flat * n_kinds + kind]
             for slot in range(first, bins.start[flat * n_kinds + kind + 1]):
                 c = owns[kind] + slot - first
-                doubtful[slot] = measure(bins, near, n, slot, c)
+                doubtful[slot] = squares(near, n, c, limit, doubt)
+                if doubtful[slot]:
+                    settle(bins, near, n, slot, c)
                 r2[c] = FAR  # not a neighbor of itself
                 degrees[slot] = _count(r2, 0, n, within)
                 for s in range(n_kinds):
@@ -156,15 +162,20 @@ def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, hig
 
 
 @jit
-def _hits(bins, near, n, slot, c, doubtful, itself):
-    """List which of n candidates are within the cutoff of candidate c, the atom in `slot`; their number.
+def _measure(bins, near, n, slot, c):
+    """As `squares`, settled in float64; candidate c is the atom in `slot`."""
+    squares(near, n, c, np.float32(bins.within), np.float32(bins.doubt))
+    settle(bins, near, n, slot, c)
 
-    doubtful : whether float64 has to decide; itself : whether c is listed, too
+
+@jit
+def _hits(near, n, c, within, measured, itself):
+    """List which of n candidates are within the cutoff of candidate c; their number.
+
+    measured : whether the squared distances are known; itself : whether c is listed, too
     """
     x, y, z, hits, found = near.x, near.y, near.z, near.hits, 0
-    within = np.float32(bins.within)
-    if doubtful:
-        measure(bins, near, n, slot, c)
+    if measured:
         found = hits_within(near, n, within)
     else:
         x0, y0, z0, limit = splat(x[c]), splat(y[c]), splat(z[c]), splat(within)
@@ -183,7 +194,7 @@ def _hits(bins, near, n, slot, c, doubtful, itself):
 @jit
 def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
     """Weighted sums over the neighbors of all atoms of the bins first ... stop - 1; see `weighted_rows`."""
-    near = _room(bins)
+    near, within = _room(bins), np.float32(bins.within)
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
@@ -191,7 +202,10 @@ def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads
             continue
         n, own = pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, near)
         for slot in range(begin, end):
-            m = _hits(bins, near, n, slot, own + slot - begin, doubtful[slot], itself)
+            c = own + slot - begin
+            if doubtful[slot]:
+                _measure(bins, near, n, slot, c)
+            m = _hits(near, n, c, within, doubtful[slot], itself)
             weighted_rows(
                 near.slots, near.hits, m, rows, rows.shape[1], factors, slot, normal, out,
                 (slot - base) * out.shape[1], heads, channels, blocks,
@@ -233,7 +247,7 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
             )  # fmt: skip
             home, doubt = x[c], doubtful[slot]
             if doubt:
-                measure(bins, near, n, slot, c)
+                _measure(bins, near, n, slot, c)
             if not itself:
                 x[c] = r2[c] = FAR
             for k in range(0, n, WIDTH):
@@ -254,7 +268,7 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
     scores : s_j from column 0 on, d_i from column `padded` on
     heads, channels : numbers; 0 channels if every head sums whole rows
     """
-    near, width = _room(bins), rows.shape[1]
+    near, within, width = _room(bins), np.float32(bins.within), rows.shape[1]
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
@@ -262,7 +276,10 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
             continue
         n, own = pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, near)
         for slot in range(begin, end):
-            m = _hits(bins, near, n, slot, own + slot - begin, doubtful[slot], True)
+            c = own + slot - begin
+            if doubtful[slot]:
+                _measure(bins, near, n, slot, c)
+            m = _hits(near, n, c, within, doubtful[slot], True)
             into = out[slot - base]
             into[:] = 0
             for h in range(heads):
