@@ -10,62 +10,21 @@ from phaseseg.compiled.jit import jit
 WIDTH = 1
 
 
-@jit
-def load(data, index):
-    return data.flat[index]
+load = spread = jit(lambda data, index: data.flat[index])
+splat = jit(lambda scalar: np.float32(scalar))
+total = jit(lambda a: a)
+greater = jit(lambda x, y: x if x > y else y)
+where_at_most = jit(lambda x, y, z: z if x <= y else np.float32(0))
+bits_at_most = jit(lambda x, y: np.uint64(x <= y))
+root = jit(lambda a: np.sqrt(a))
+whole = jit(lambda a: np.floor(a))
+power_of_two = jit(lambda a: np.int32((np.int32(a) + 127) << 23).view(np.float32))
+count_bits = jit(lambda bits: np.int64(bits))
 
 
 @jit
 def store(data, index, a):
     data.flat[index] = a
-
-
-@jit
-def splat(scalar):
-    return np.float32(scalar)
-
-
-spread = load
-
-
-@jit
-def total(a):
-    return a
-
-
-@jit
-def greater(x, y):
-    return x if x > y else y
-
-
-@jit
-def where_at_most(x, y, z):
-    return z if x <= y else np.float32(0)
-
-
-@jit
-def bits_at_most(x, y):
-    return np.uint64(x <= y)
-
-
-@jit
-def root(a):
-    return np.sqrt(a)
-
-
-@jit
-def whole(a):
-    return np.floor(a)
-
-
-@jit
-def power_of_two(a):
-    return np.int32((np.int32(a) + 127) << 23).view(np.float32)
-
-
-@jit
-def count_bits(bits):
-    return np.int64(bits)
 
 
 @jit

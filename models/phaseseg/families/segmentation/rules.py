@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 Field = Literal["number", "mole-fraction"]
 Threshold = Literal["steepest", "two-means", "midpoint"]
@@ -21,7 +21,30 @@ CLEAR_CONTRAST = (1.75, 4.0)
 
 
 @dataclass(frozen=True)
-class LabelRule:
+class _Rule:
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some parameters changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; keywords that make the same rule."""
+        return asdict(self)
+
+    def _check(self, **choices: tuple[object, ...]) -> None:
+        """Raise ValueError for a volume or length below 0, and for a value that is not among the choices."""
+        for name in ("min_volume", "boundary_width", "bulk_distance"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a number not below 0, found {value}.")
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(map(str, allowed))}; found {getattr(self, name)!r}."
+                )
+
+
+@dataclass(frozen=True)
+class LabelRule(_Rule):
     """Parameters of the weak labels; see `label_phases` for their meaning.
 
     Raises
@@ -47,18 +70,15 @@ class LabelRule:
         object.__setattr__(self, "species", (names,) if isinstance(names, str) else tuple(names))
         if not self.species or not all(isinstance(name, str) and name for name in self.species):
             raise ValueError(f"species must be one or more names, found {self.species!r}.")
-        for name, low in (("sigma", 0.0), ("voxel", 0.0)):
-            value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value > low):
+        for name, value in (("sigma", self.sigma), ("voxel", self.voxel)):
+            if value is not None and not (isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive length in Å, found {value}.")
-        _not_negative(self, "min_volume", "boundary_width", "bulk_distance")
-        choices: dict[str, tuple[object, ...]] = {
-            "field": ("number", "mole-fraction"),
-            "at": ("atom", "voxel"),
-            "keep": ("all", "largest"),
-            "phases": ("auto", 2),
-        }
-        _one_of(self, choices)
+        self._check(
+            field=("number", "mole-fraction"),
+            at=("atom", "voxel"),
+            keep=("all", "largest"),
+            phases=("auto", 2),
+        )
         if isinstance(self.threshold, str):
             if self.threshold not in ("steepest", "two-means", "midpoint"):
                 raise ValueError(
@@ -70,7 +90,9 @@ class LabelRule:
     @classmethod
     def from_options(cls, species: str | Sequence[str] = "Fe", **options: Any) -> LabelRule:
         """A rule from keywords; an unknown keyword is an error that lists the known ones."""
-        refuse_unknown(options, [field.name for field in fields(cls)])
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in options if name not in known]:
+            raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}.")
         names = (species,) if isinstance(species, str) else tuple(species)
         return cls(species=names, **options)
 
@@ -92,17 +114,9 @@ class LabelRule:
     grid_name: ClassVar[str] = "density_grid"
     level_name: ClassVar[str] = "threshold"
 
-    def replace(self, **changes: Any) -> LabelRule:
-        """A copy with some parameters changed."""
-        return replace(self, **changes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `LabelRule(**rule.to_dict())` gives the rule back."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class PredictionRule:
+class PredictionRule(_Rule):
     """How the scores of a network become phases; see `phaseseg.api` for the meaning of the options.
 
     model : name of the checkpoint
@@ -129,43 +143,13 @@ class PredictionRule:
             raise ValueError(
                 f"threshold must be a probability between 0 and 1, the ends left out, found {self.threshold}."
             )
-        _not_negative(self, "min_volume", "boundary_width", "bulk_distance")
-        _one_of(self, {"boundary": ("interface", "voxels", "learned"), "keep": ("all", "largest")})
+        self._check(boundary=("interface", "voxels", "learned"), keep=("all", "largest"))
 
     unit: ClassVar[str] = "Å"
     quantity: ClassVar[str] = "score"
     grid_name: ClassVar[str] = "score_grid"
     level_name: ClassVar[str] = "score_threshold"
 
-    def replace(self, **changes: Any) -> PredictionRule:
-        """A copy with some parameters changed."""
-        return replace(self, **changes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
 
 Rule = LabelRule | PredictionRule
 """How frames became phases; `grid_name` and `level_name` are the fields that hold what was cut and where."""
-
-
-def _not_negative(rule: object, *names: str) -> None:
-    for name in names:
-        value = getattr(rule, name)
-        if not (isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a number not below 0, found {value}.")
-
-
-def _one_of(rule: object, choices: Mapping[str, tuple[object, ...]]) -> None:
-    for name, allowed in choices.items():
-        value = getattr(rule, name)
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; found {value!r}.")
-
-
-def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
-    """Raise TypeError for a keyword that is none of the options."""
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}.")

@@ -6,11 +6,15 @@ the facets, not to voxels; time and memory grow with the voxels and the area, no
 
 from __future__ import annotations
 
+import itertools
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.products import product
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 
 # Atoms that seem to be closer to the interface, in voxels, are compared with every facet around them.
@@ -25,18 +29,12 @@ def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int
     (both ended by -1). Seen from outside, a piece runs with the rich part of the face on its left, so
     the pieces close to loops whose area vector points to the rich side.
     """
-    place = [np.array([c >> 1 & 1, c & 1, c >> 2 & 1]) for c in range(8)]
-    edges = [(a, b) for a in range(8) for b in range(a + 1, 8) if np.abs(place[a] - place[b]).sum() == 1]
+    edges = [(a, b) for a in range(8) for b in range(a + 1, 8) if a ^ b in (1, 2, 4)]
     faces = []
-    for axis in range(3):
-        for side in (0, 1):
-            first, second = (axis + 1) % 3, (axis + 2) % 3
-            cycle = []
-            for p, q in ((0, 0), (1, 0), (1, 1), (0, 1)):
-                at = np.zeros(3, dtype=int)
-                at[axis], at[first], at[second] = side, p, q
-                cycle.append(next(c for c in range(8) if (place[c] == at).all()))
-            faces.append(cycle if side else cycle[::-1])  # counterclockwise seen from outside
+    for axis, side in itertools.product(range(3), (0, 1)):
+        across, first, second = (2, 1, 4)[axis:] + (2, 1, 4)[:axis]
+        cycle = [side * across + p * first + q * second for p, q in ((0, 0), (1, 0), (1, 1), (0, 1))]
+        faces.append(cycle if side else cycle[::-1])  # counterclockwise seen from outside
     crossed = np.full((256, 13), -1, dtype=np.int8)
     pieces = np.full((256, 13, 2), -1, dtype=np.int8)
     for case in range(256):
@@ -55,6 +53,28 @@ def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int
 
 
 _EDGES, _CROSSED, _PIECES = _contour_cases()
+_PLACE = np.array([[c >> 1 & 1, c & 1, c >> 2 & 1] for c in range(8)], dtype=float)
+
+
+class _Surface(NamedTuple):
+    """The facets of an interface, sorted by coarse cells, and the nearest of them at the nodes in between.
+
+    shape, cells, nodes : (3,) numbers of voxels, cells and nodes; wrap : (3,) bool; steps : (3, 3), Å
+    start : CSR of the facets over the cells
+    point : (3, n) float32, Å, from the origin; normal : (n, 3) float32, unit, to the rich side
+    vector : (n_nodes, 3) float32, Å, to the nearest facet; facet : (n_nodes,) int32, its number
+    """
+
+    shape: NDArray[np.int64]
+    cells: NDArray[np.int64]
+    nodes: NDArray[np.int64]
+    wrap: NDArray[np.bool_]
+    steps: NDArray[np.float64]
+    start: NDArray[np.int64]
+    point: NDArray[np.float32]
+    normal: NDArray[np.float32]
+    vector: NDArray[np.float32]
+    facet: NDArray[np.int32]
 
 
 @jit
@@ -104,56 +124,43 @@ def _mixed_cubes(values, cut, wrap, cells, cubes, cases, cell_of, start):
 
 
 @jit
-def _facets(
-    values, cut, steps, to_grid, volume, cubes, cases, edges, crossed, pieces, cell_of, start, point, normal
-):
-    """One facet a cube: `point` (3, n), Å from the origin, and `normal` (n, 3), unit, to the rich side.
+def _facets(values, cut, steps, to_grid, volume, cubes, cases, cell_of, start, point, normal):
+    """One facet a cube: fill `point` and `normal`, sorted by coarse cells as `start` says; the whole area.
 
     On every face of the cube the cut runs from edge crossing to edge crossing (linear interpolation).
     The closed loop of these pieces has the area vector 1/2 sum a x b, which gives area and normal;
-    the point is the mean of the crossings. `volume` is that of a voxel. The facets come sorted by coarse
-    cells, as `start` says; returns the whole area.
+    the point is the mean of the crossings. `volume` is that of a voxel.
     """
     n0, n1, n2 = values.shape
     fill = start[:-1].copy()
-    f = np.empty(8)
-    cross = np.empty((12, 3))
+    f, cross, back = np.empty(8), np.empty((12, 3)), to_grid.T
     total = 0.0
     for e in range(cubes.shape[0]):
-        i, j, k = cubes[e, 0], cubes[e, 1], cubes[e, 2]
+        i, j, k, case = cubes[e, 0], cubes[e, 1], cubes[e, 2], cases[e]
         u, v, w = i + 1 if i + 1 < n0 else 0, j + 1 if j + 1 < n1 else 0, k + 1 if k + 1 < n2 else 0
         f[0], f[1], f[2], f[3] = values[i, j, k], values[i, v, k], values[u, j, k], values[u, v, k]
         f[4], f[5], f[6], f[7] = values[i, j, w], values[i, v, w], values[u, j, w], values[u, v, w]
-        case = cases[e]
         n = 0
         p0, p1, p2 = 0.0, 0.0, 0.0
-        while crossed[case, n] >= 0:
-            a, b = edges[crossed[case, n], 0], edges[crossed[case, n], 1]
+        while _CROSSED[case, n] >= 0:
+            a, b = _EDGES[_CROSSED[case, n], 0], _EDGES[_CROSSED[case, n], 1]
             s = (f[a] - cut) / (f[a] - f[b])
-            cross[n, 0] = (a >> 1 & 1) + s * ((b >> 1 & 1) - (a >> 1 & 1))
-            cross[n, 1] = (a & 1) + s * ((b & 1) - (a & 1))
-            cross[n, 2] = (a >> 2 & 1) + s * ((b >> 2 & 1) - (a >> 2 & 1))
-            p0 += cross[n, 0]
-            p1 += cross[n, 1]
-            p2 += cross[n, 2]
-            n += 1
+            for axis in range(3):
+                cross[n, axis] = _PLACE[a, axis] + s * (_PLACE[b, axis] - _PLACE[a, axis])
+            p0, p1, p2, n = p0 + cross[n, 0], p1 + cross[n, 1], p2 + cross[n, 2], n + 1
         slot = fill[cell_of[e]]
         fill[cell_of[e]] += 1
-        p0, p1, p2 = i + p0 / n, j + p1 / n, k + p2 / n
-        for x in range(3):
-            point[x, slot] = p0 * steps[0, x] + p1 * steps[1, x] + p2 * steps[2, x]
+        point[0, slot], point[1, slot], point[2, slot] = product(i + p0 / n, j + p1 / n, k + p2 / n, steps)
         a0, a1, a2 = 0.0, 0.0, 0.0
         t = 0
-        while pieces[case, t, 0] >= 0:
-            a, b = pieces[case, t, 0], pieces[case, t, 1]
-            a0 += cross[a, 1] * cross[b, 2] - cross[a, 2] * cross[b, 1]
-            a1 += cross[a, 2] * cross[b, 0] - cross[a, 0] * cross[b, 2]
-            a2 += cross[a, 0] * cross[b, 1] - cross[a, 1] * cross[b, 0]
+        while _PIECES[case, t, 0] >= 0:
+            a, b = cross[_PIECES[case, t, 0]], cross[_PIECES[case, t, 1]]
+            a0 += a[1] * b[2] - a[2] * b[1]
+            a1 += a[2] * b[0] - a[0] * b[2]
+            a2 += a[0] * b[1] - a[1] * b[0]
             t += 1
         # From grid units to Å: an area vector transforms with the cofactors of the steps.
-        b0 = to_grid[0, 0] * a0 + to_grid[0, 1] * a1 + to_grid[0, 2] * a2
-        b1 = to_grid[1, 0] * a0 + to_grid[1, 1] * a1 + to_grid[1, 2] * a2
-        b2 = to_grid[2, 0] * a0 + to_grid[2, 1] * a1 + to_grid[2, 2] * a2
+        b0, b1, b2 = product(a0, a1, a2, back)
         size = np.sqrt(b0 * b0 + b1 * b1 + b2 * b2)
         total += 0.5 * volume * size
         if a0 * a0 + a1 * a1 + a2 * a2 < 1e-12:
@@ -161,9 +168,7 @@ def _facets(
             a0 = f[2] + f[3] + f[6] + f[7] - f[0] - f[1] - f[4] - f[5]
             a1 = f[1] + f[3] + f[5] + f[7] - f[0] - f[2] - f[4] - f[6]
             a2 = f[4] + f[5] + f[6] + f[7] - f[0] - f[1] - f[2] - f[3]
-            b0 = to_grid[0, 0] * a0 + to_grid[0, 1] * a1 + to_grid[0, 2] * a2
-            b1 = to_grid[1, 0] * a0 + to_grid[1, 1] * a1 + to_grid[1, 2] * a2
-            b2 = to_grid[2, 0] * a0 + to_grid[2, 1] * a1 + to_grid[2, 2] * a2
+            b0, b1, b2 = product(a0, a1, a2, back)
             size = np.sqrt(b0 * b0 + b1 * b1 + b2 * b2)
         norm = 1 / size if size > 0 else 0.0
         normal[slot, 0], normal[slot, 1], normal[slot, 2] = norm * b0, norm * b1, norm * b2
@@ -183,29 +188,53 @@ def _offer(vector, facet, node, v0, v1, v2, e):
 
 
 @jit
-def _spread(shape, wrap, steps, start, point, cells, nodes, vector, facet):
-    """Nearest facet of every node of a coarse grid and the `vector` to it, by sweeping.
+def _pass_on(vector, facet, node, other, direction, edge):
+    """Offer a node the facet of its neighbor, `edge` away; returns whether it was nearer."""
+    sign = np.float32(direction)
+    v0, v1, v2 = vector[other, 0], vector[other, 1], vector[other, 2]
+    return _offer(
+        vector, facet, node, v0 + sign * edge[0], v1 + sign * edge[1], v2 + sign * edge[2], facet[other]
+    )
+
+
+@jit
+def _before(step, n, direction, wrap):
+    """For a sweep: index of a node, that of the neighbor visited before, and whether the two are joined."""
+    index = step if direction < 0 else n - 1 - step
+    there = index + direction
+    if 0 <= there < n:
+        return index, there, True
+    return index, there - direction * n, wrap
+
+
+@jit
+def _corner(nodes, i, j, k, c):
+    """Corner c of a coarse cell: its indices, also beyond the last, and the number of the node."""
+    u, v, w = i + (c >> 2 & 1), j + (c >> 1 & 1), k + (c & 1)
+    p, q, r = u if u < nodes[0] else 0, v if v < nodes[1] else 0, w if w < nodes[2] else 0
+    return u, v, w, (p * nodes[1] + q) * nodes[2] + r
+
+
+@jit
+def _spread(surface, big):
+    """Find the nearest facet of every node by sweeping; big : (3, 3) float32, Å, edges of a coarse cell.
 
     A vector distance transform: each node offers its facet to its neighbors. It passes on the vector to the
     facet, not the position, so periodic images need no bookkeeping in any cell.
     """
+    nodes, cells, start, point = surface.nodes, surface.cells, surface.start, surface.point
+    vector, facet, wrap = surface.vector, surface.facet, surface.wrap
     m0, m1, m2 = nodes
     vector[:] = np.float32(1e15)
     facet[:] = -1
-    edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
-    big = np.empty((3, 3), dtype=np.float32)
-    for a in range(3):
-        for x in range(3):
-            big[a, x] = steps[a, x] * edge[a]
     for cell in range(start.size - 1):
         if start[cell] == start[cell + 1]:
             continue
         i, j, k = cell // (cells[1] * cells[2]), cell // cells[2] % cells[1], cell % cells[2]
         for c in range(8):  # every corner of the cell gets the facet of the cell nearest to it
-            u, v, w = i + (c >> 2 & 1), j + (c >> 1 & 1), k + (c & 1)
-            g0 = np.float32(u * big[0, 0] + v * big[1, 0] + w * big[2, 0])
-            g1 = np.float32(u * big[0, 1] + v * big[1, 1] + w * big[2, 1])
-            g2 = np.float32(u * big[0, 2] + v * big[1, 2] + w * big[2, 2])
+            u, v, w, node = _corner(nodes, i, j, k, c)
+            h0, h1, h2 = product(u, v, w, big)
+            g0, g1, g2 = np.float32(h0), np.float32(h1), np.float32(h2)
             best, nearest = np.float32(1e30), 0
             for e in range(start[cell], start[cell + 1]):
                 x0, x1, x2 = point[0, e] - g0, point[1, e] - g1, point[2, e] - g2
@@ -213,42 +242,24 @@ def _spread(shape, wrap, steps, start, point, cells, nodes, vector, facet):
                 if far2 < best:
                     best, nearest = far2, e
             x0, x1, x2 = point[0, nearest] - g0, point[1, nearest] - g1, point[2, nearest] - g2
-            u, v, w = u if u < m0 else 0, v if v < m1 else 0, w if w < m2 else 0
-            _offer(vector, facet, (u * m1 + v) * m2 + w, x0, x1, x2, nearest)
+            _offer(vector, facet, node, x0, x1, x2, nearest)
     for _ in range(64):  # two or three rounds in practice; 64 only bounds a pathological field
         changed = 0
         for direction in (-1, 1):
             for step0 in range(m0):
-                u = step0 if direction < 0 else m0 - 1 - step0
-                a = u + direction
-                a = a + m0 if a < 0 else (a - m0 if a >= m0 else a)
-                open0 = wrap[0] or a == u + direction
+                u, a, open0 = _before(step0, m0, direction, wrap[0])
                 for step1 in range(m1):
-                    v = step1 if direction < 0 else m1 - 1 - step1
-                    b = v + direction
-                    b = b + m1 if b < 0 else (b - m1 if b >= m1 else b)
-                    open1 = wrap[1] or b == v + direction
+                    v, b, open1 = _before(step1, m1, direction, wrap[1])
                     for step2 in range(m2):
-                        w = step2 if direction < 0 else m2 - 1 - step2
-                        c = w + direction
-                        c = c + m2 if c < 0 else (c - m2 if c >= m2 else c)
+                        w, c, open2 = _before(step2, m2, direction, wrap[2])
                         node = (u * m1 + v) * m2 + w
                         # The three neighbors (of six) that this sweep has visited before.
-                        for axis in range(3):
-                            if axis == 0:
-                                passes, other = open0, (a * m1 + v) * m2 + w
-                            elif axis == 1:
-                                passes, other = open1, (u * m1 + b) * m2 + w
-                            else:
-                                passes, other = wrap[2] or c == w + direction, (u * m1 + v) * m2 + c
-                            if passes:
-                                changed += _offer(
-                                    vector, facet, node,
-                                    vector[other, 0] + np.float32(direction) * big[axis, 0],
-                                    vector[other, 1] + np.float32(direction) * big[axis, 1],
-                                    vector[other, 2] + np.float32(direction) * big[axis, 2],
-                                    facet[other],
-                                )  # fmt: skip
+                        if open0:
+                            changed += _pass_on(vector, facet, node, (a * m1 + v) * m2 + w, direction, big[0])
+                        if open1:
+                            changed += _pass_on(vector, facet, node, (u * m1 + b) * m2 + w, direction, big[1])
+                        if open2:
+                            changed += _pass_on(vector, facet, node, (u * m1 + v) * m2 + c, direction, big[2])
         # The last one in a thousand nodes may still gain a little, but no further round would pay.
         if changed * 1000 <= facet.size:
             break
@@ -262,35 +273,34 @@ def _longer(array, room):
 
 
 @jit
-def _neighborhood(i, j, k, wrap, shape, steps, facets, points, cells, n, c0, c1, c2, which):
+def _neighborhood(surface, i, j, k, n, c0, c1, c2, which):
     """Append the facets of a coarse cell and its 26 neighbors to the candidates.
 
     Returns their number, or the room that is needed where the arrays are too short.
     """
+    cells, wrap, shape, points = surface.cells, surface.wrap, surface.shape, surface.point
     inner = 0 < k < cells[2] - 1
     for u in range(i - 1, i + 2):
-        if not wrap[0] and (u < 0 or u >= cells[0]):
+        t0 = int(u >= cells[0]) - int(u < 0)
+        if t0 and not wrap[0]:
             continue
-        t0 = 0 if 0 <= u < cells[0] else (-1 if u < 0 else 1)
         for v in range(j - 1, j + 2):
-            if not wrap[1] and (v < 0 or v >= cells[1]):
+            t1 = int(v >= cells[1]) - int(v < 0)
+            if t1 and not wrap[1]:
                 continue
-            t1 = 0 if 0 <= v < cells[1] else (-1 if v < 0 else 1)
             row = ((u - t0 * cells[0]) * cells[1] + v - t1 * cells[1]) * cells[2]
             # Three cells in a row are one stretch of facets, but for the seam.
             for w in range(k - 1, k if inner else k + 2):
-                if not wrap[2] and (w < 0 or w >= cells[2]):
+                t2 = int(w >= cells[2]) - int(w < 0)
+                if t2 and not wrap[2]:
                     continue
-                t2 = 0 if 0 <= w < cells[2] else (-1 if w < 0 else 1)
                 at = row + w - t2 * cells[2]
-                first, stop = facets[at], facets[at + (3 if inner else 1)]
+                first, stop = surface.start[at], surface.start[at + (3 if inner else 1)]
                 if first == stop:
                     continue
                 if n + stop - first <= which.size:
-                    m0, m1, m2 = t0 * shape[0], t1 * shape[1], t2 * shape[2]
-                    s0 = np.float32(m0 * steps[0, 0] + m1 * steps[1, 0] + m2 * steps[2, 0])
-                    s1 = np.float32(m0 * steps[0, 1] + m1 * steps[1, 1] + m2 * steps[2, 1])
-                    s2 = np.float32(m0 * steps[0, 2] + m1 * steps[1, 2] + m2 * steps[2, 2])
+                    m0, m1, m2 = product(t0 * shape[0], t1 * shape[1], t2 * shape[2], surface.steps)
+                    s0, s1, s2 = np.float32(m0), np.float32(m1), np.float32(m2)
                     # Unsigned indices: for others a test for negative ones keeps the loop from vectorizing.
                     to, source = np.uint64(n), np.uint64(first)
                     for e in range(np.uint64(stop - first)):
@@ -322,65 +332,54 @@ def _nearest(c0, c1, c2, n, x0, x1, x2):
 
 
 @jit
-def _measure(
-    start, coords, steps, wrap, shape, facets, points, normal, cells, nodes, vector, facet, lateral, out
-):
+def _measure(surface, start, coords, lateral, out):
     """Unsigned distance of every packed atom to the plane of its nearest facet, coarse cell by coarse cell.
 
     The facets known to the corners of the cell say how far the interface is. Where it is near, all
     facets of the cell and its 26 neighbors are tried: a plain loop over a few contiguous numbers is
     quicker than any search.
     """
+    cells, shape, steps = surface.cells, surface.shape, surface.steps
+    nodes, vector, facet, normal = surface.nodes, surface.vector, surface.facet, surface.normal
     edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
     room = 1024
     c0, c1, c2 = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
     which = np.empty(room, np.int32)
     small = steps.astype(np.float32)
     near2 = np.float32(NEAR * NEAR) * lateral * lateral
-    for i in range(cells[0]):
-        for j in range(cells[1]):
-            for k in range(cells[2]):
-                cell = (i * cells[1] + j) * cells[2] + k
-                if start[cell] == start[cell + 1]:
-                    continue
-                for c in range(8):
-                    u, v, w = i + (c >> 2 & 1), j + (c >> 1 & 1), k + (c & 1)
-                    d0, d1, d2 = u * edge[0], v * edge[1], w * edge[2]
-                    u, v, w = u if u < nodes[0] else 0, v if v < nodes[1] else 0, w if w < nodes[2] else 0
-                    node = (u * nodes[1] + v) * nodes[2] + w
-                    c0[c] = vector[node, 0] + d0 * steps[0, 0] + d1 * steps[1, 0] + d2 * steps[2, 0]
-                    c1[c] = vector[node, 1] + d0 * steps[0, 1] + d1 * steps[1, 1] + d2 * steps[2, 1]
-                    c2[c] = vector[node, 2] + d0 * steps[0, 2] + d1 * steps[1, 2] + d2 * steps[2, 2]
-                    which[c] = facet[node]
-                n = 8
-                for atom in range(start[cell], start[cell + 1]):
-                    d0, d1, d2 = coords[atom, 0], coords[atom, 1], coords[atom, 2]
-                    x0 = d0 * small[0, 0] + d1 * small[1, 0] + d2 * small[2, 0]
-                    x1 = d0 * small[0, 1] + d1 * small[1, 1] + d2 * small[2, 1]
-                    x2 = d0 * small[0, 2] + d1 * small[1, 2] + d2 * small[2, 2]
-                    found = _nearest(c0, c1, c2, 8, x0, x1, x2)
-                    y0, y1, y2 = c0[found] - x0, c1[found] - x1, c2[found] - x2
-                    best = y0 * y0 + y1 * y1 + y2 * y2
-                    if best < near2:
-                        if n == 8:
-                            n = _neighborhood(
-                                i, j, k, wrap, shape, steps, facets, points, cells, 8, c0, c1, c2, which
-                            )
-                            if n > room:
-                                room = 2 * n
-                                c0, c1, c2 = _longer(c0, room), _longer(c1, room), _longer(c2, room)
-                                which = _longer(which, room)
-                                n = _neighborhood(
-                                    i, j, k, wrap, shape, steps, facets, points, cells, 8, c0, c1, c2, which
-                                )  # fmt: skip
-                        found = _nearest(c0, c1, c2, n, x0, x1, x2)
-                        y0, y1, y2 = c0[found] - x0, c1[found] - x1, c2[found] - x2
-                        best = y0 * y0 + y1 * y1 + y2 * y2
-                    e = which[found]
-                    a = y0 * normal[e, 0] + y1 * normal[e, 1] + y2 * normal[e, 2]
-                    # The plane ends somewhere: beyond `lateral` sideways the rest of the way counts.
-                    beyond = max(np.sqrt(max(best - a * a, np.float32(0))) - lateral, np.float32(0))
-                    out[atom] = np.sqrt(a * a + beyond * beyond)
+    for cell in range(start.size - 1):
+        if start[cell] == start[cell + 1]:
+            continue
+        i, j, k = cell // (cells[1] * cells[2]), cell // cells[2] % cells[1], cell % cells[2]
+        for c in range(8):
+            u, v, w, node = _corner(nodes, i, j, k, c)
+            d0, d1, d2 = u * edge[0], v * edge[1], w * edge[2]
+            c0[c] = vector[node, 0] + d0 * steps[0, 0] + d1 * steps[1, 0] + d2 * steps[2, 0]
+            c1[c] = vector[node, 1] + d0 * steps[0, 1] + d1 * steps[1, 1] + d2 * steps[2, 1]
+            c2[c] = vector[node, 2] + d0 * steps[0, 2] + d1 * steps[1, 2] + d2 * steps[2, 2]
+            which[c] = facet[node]
+        n = 8
+        for atom in range(start[cell], start[cell + 1]):
+            x0, x1, x2 = product(coords[atom, 0], coords[atom, 1], coords[atom, 2], small)
+            found = _nearest(c0, c1, c2, 8, x0, x1, x2)
+            y0, y1, y2 = c0[found] - x0, c1[found] - x1, c2[found] - x2
+            best = y0 * y0 + y1 * y1 + y2 * y2
+            if best < near2:
+                if n == 8:
+                    n = _neighborhood(surface, i, j, k, 8, c0, c1, c2, which)
+                    if n > room:
+                        room = 2 * n
+                        c0, c1, c2 = _longer(c0, room), _longer(c1, room), _longer(c2, room)
+                        which = _longer(which, room)
+                        n = _neighborhood(surface, i, j, k, 8, c0, c1, c2, which)
+                found = _nearest(c0, c1, c2, n, x0, x1, x2)
+                y0, y1, y2 = c0[found] - x0, c1[found] - x1, c2[found] - x2
+                best = y0 * y0 + y1 * y1 + y2 * y2
+            e = which[found]
+            a = y0 * normal[e, 0] + y1 * normal[e, 1] + y2 * normal[e, 2]
+            # The plane ends somewhere: beyond `lateral` sideways the rest of the way counts.
+            beyond = max(np.sqrt(max(best - a * a, np.float32(0))) - lateral, np.float32(0))
+            out[atom] = np.sqrt(a * a + beyond * beyond)
 
 
 class Interface:
@@ -393,40 +392,31 @@ class Interface:
     """
 
     def __init__(self, values: NDArray[np.float32], cut: float, lattice: Lattice) -> None:
-        self._lattice = lattice
         # In the precision of the field, so that domains and interface agree on every voxel.
-        level = np.float32(cut)
-        shape, cells = np.array(lattice.shape), lattice.cells
-        room = 1024 + values.size // 14  # a guess that rarely needs to grow
-        while True:
-            cubes, cases = borrow((room, 3), np.int32), borrow(room, np.uint8)
-            cell_of = borrow(room, np.int32)
-            self._start = np.zeros(cells.prod() + 1, dtype=np.int64)
-            self.n_facets = int(
-                _mixed_cubes(values, level, lattice.wrap, cells, cubes, cases, cell_of, self._start)
-            )
-            if self.n_facets <= room:
-                break
-            room = self.n_facets
-        cubes, cases, cell_of = cubes[: self.n_facets], cases[: self.n_facets], cell_of[: self.n_facets]
-        point, normal = borrow((3, self.n_facets), np.float32), borrow((self.n_facets, 3), np.float32)
-        # Flat axes count for the area, but not for distances.
-        self._steps = lattice.metric_steps
-        area = _facets(
-            values, level, self._steps, lattice.to_grid, lattice.voxel_volume, cubes, cases, _EDGES, _CROSSED,
-            _PIECES, cell_of, self._start, point, normal,
+        level, wrap, cells = np.float32(cut), lattice.wrap, lattice.cells
+        n = 1024 + values.size // 14  # a guess that rarely needs to grow
+        room = 0
+        while n > room:
+            room = n
+            cubes, cases, cell_of = borrow((n, 3), np.int32), borrow(n, np.uint8), borrow(n, np.int32)
+            start = np.zeros(cells.prod() + 1, dtype=np.int64)
+            n = int(_mixed_cubes(values, level, wrap, cells, cubes, cases, cell_of, start))
+        self.n_facets = n
+        # An open axis has a node at its far end as well. Flat axes count for the area, but not for distances.
+        nodes, steps = np.where(wrap, cells, cells + 1), lattice.metric_steps
+        n_nodes = int(nodes.prod()) if n else 0
+        self._surface = _Surface(
+            np.array(lattice.shape), cells, nodes, wrap, steps, start, borrow((3, n), np.float32),
+            borrow((n, 3), np.float32), borrow((n_nodes, 3), np.float32), borrow(n_nodes, np.int32),
         )  # fmt: skip
-        self.area = float(area)
-        self._point, self._normal = point, normal
-        # An open axis has a node at its far end as well.
-        self._nodes = np.where(lattice.wrap, cells, cells + 1)
-        if self.n_facets:
-            n_nodes = int(self._nodes.prod())
-            self._vector, self._facet = borrow((n_nodes, 3), np.float32), borrow(n_nodes, np.int32)
-            _spread(
-                shape, lattice.wrap, self._steps, self._start, point, cells, self._nodes, self._vector,
-                self._facet,
-            )  # fmt: skip
+        self.area = float(
+            _facets(
+                values, level, steps, lattice.to_grid, lattice.voxel_volume, cubes[:n], cases[:n],
+                cell_of[:n], start, self._surface.point, self._surface.normal,
+            )
+        )  # fmt: skip
+        if n:
+            _spread(self._surface, (steps * (np.array(lattice.shape) / cells)[:, None]).astype(np.float32))
 
     def distance(self, atoms: PackedAtoms) -> NDArray[np.float32]:
         """(n,) float32, Å: unsigned distance of every packed atom; NaN where there is no interface.
@@ -440,11 +430,6 @@ class Interface:
         if not self.n_facets:
             out[:] = np.nan
         else:
-            lattice = self._lattice
-            lateral = np.float32(np.linalg.norm(self._steps, axis=1).max())
-            _measure(
-                atoms.start, atoms.coords, self._steps, lattice.wrap, np.array(lattice.shape), self._start,
-                self._point, self._normal, lattice.cells, self._nodes, self._vector, self._facet, lateral,
-                out,
-            )  # fmt: skip
+            lateral = np.float32(np.linalg.norm(self._surface.steps, axis=1).max())
+            _measure(self._surface, atoms.start, atoms.coords, lateral, out)
         return out
