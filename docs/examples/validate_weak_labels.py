@@ -23,8 +23,8 @@ from phaseseg import Frame, read_frames
 from phaseseg.families.segmentation.fields import BOUNDARY
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
 from phaseseg.families.segmentation.labels.lattice import Lattice
-from phaseseg.families.segmentation.labels.threshold import measure_cuts
-from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, pooled_threshold
+from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold
+from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 
 DT = 0.001  # ps per MD step

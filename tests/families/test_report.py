@@ -12,7 +12,7 @@ import pytest
 from phaseseg import __version__
 from phaseseg.display import value_and_error
 from phaseseg.families.segmentation import figures
-from phaseseg.families.segmentation.labels.composition_rows import composition_in
+from phaseseg.families.segmentation.labels.composition import composition_in
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.report import RunSummary
 from phaseseg.families.segmentation.rules import LabelRule

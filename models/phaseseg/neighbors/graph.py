@@ -53,9 +53,7 @@ class Graph:
     neighbors: NDArray[np.int32]
     edge_length: NDArray[np.float32]
     n_neighbors: int | None = None
-    _shift: NDArray[np.int32] | None = field(default=None, repr=False)
-    _reverse: NDArray[np.int32] | None = field(default=None, repr=False)
-    _mutual: NDArray[np.bool_] | None = field(default=None, repr=False)
+    _directed: DirectedEdges | None = field(default=None, repr=False)
 
     @property
     def n_edges(self) -> int:
@@ -73,9 +71,16 @@ class Graph:
 
         A graph with a cutoff does not store the shifts; the first use repeats the search.
         """
-        if self._shift is not None:
-            return self._shift
-        return _list_pairs(sort_into_bins(self.frame, self.cutoff), self.indptr, shifts=True)[3]
+        if self._directed is not None:
+            return self._directed.shifts
+        shifts: NDArray[np.int32]
+        *_, shifts = _list_pairs(sort_into_bins(self.frame, self.cutoff), self.indptr, shifts=True)
+        return shifts
+
+    def _of_nearest(self, what: str) -> DirectedEdges:
+        if self._directed is None:
+            raise ValueError(f"only graphs of the k nearest neighbors {what}.")
+        return self._directed
 
     @property
     def reverse(self) -> NDArray[np.int32]:
@@ -86,7 +91,7 @@ class Graph:
         ValueError
             The graph was made with a cutoff.
         """
-        return _of_nearest(self._reverse, "know the reverse of each edge")
+        return self._of_nearest("know the reverse of each edge").reverse
 
     @property
     def mutual(self) -> NDArray[np.bool_]:
@@ -97,7 +102,7 @@ class Graph:
         ValueError
             The graph was made with a cutoff.
         """
-        return _of_nearest(self._mutual, "know which edges are mutual")
+        return self._of_nearest("know which edges are mutual").mutual
 
     @cached_property
     def edge_vector(self) -> NDArray[np.float64]:
@@ -105,12 +110,6 @@ class Graph:
         i, j = self.edge_index
         positions = self.frame.positions
         return np.asarray(positions[j] - positions[i] + self.edge_shift @ self.frame.cell)
-
-
-def _of_nearest(values: Any, what: str) -> Any:
-    if values is None:
-        raise ValueError(f"only graphs of the k nearest neighbors {what}.")
-    return values
 
 
 def neighbor_graph(frame: Frame, *, cutoff: float | None = None, n_neighbors: int | None = None) -> Graph:
@@ -132,7 +131,7 @@ def neighbor_graph(frame: Frame, *, cutoff: float | None = None, n_neighbors: in
         raise ValueError("neighbor_graph needs either a cutoff or n_neighbors.")
     if n_neighbors is not None:
         edges = symmetric_edges(nearest_neighbors(frame, n_neighbors))
-        return Graph(frame, inf, *edges[:3], n_neighbors, *edges[3:])
+        return Graph(frame, inf, *edges[:3], n_neighbors, edges)
     cutoff = float(cutoff or 0.0)
     indptr, neighbors, lengths, _ = _list_pairs(sort_into_bins(frame, cutoff))
     return Graph(frame, cutoff, indptr, neighbors, lengths)

@@ -80,6 +80,7 @@ def label_command(
     """Label every atom as rich, poor or boundary; composition with error bars."""
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.families.segmentation.labels import weak_labels
+        from phaseseg.families.segmentation.labels.threshold import pooled_threshold
         from phaseseg.families.segmentation.report import RunSummary
         from phaseseg.io import OutputError
 
@@ -105,7 +106,7 @@ def label_command(
             note("--average labels the frames in order in one process; --workers is ignored.")
         with frame_bar(input.name, shown=not quiet and not as_json) as bar:
             if pooled:
-                rule = weak_labels.pooled_threshold(bar.frames(reader(), "finding one threshold"), rule)
+                rule = pooled_threshold(bar.frames(reader(), "finding one threshold"), rule)
             settings = rule.to_dict() | {"voxel": rule.voxel_size, "average": average}
             summary = RunSummary(rule, input.name, average=average, scan=boundary_scan)
             run = FrameRun(input.name, summary, "labeled", settings)

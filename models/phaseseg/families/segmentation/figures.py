@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
-from phaseseg.families.segmentation.labels.composition_rows import enough_atoms
+from phaseseg.families.segmentation.labels.composition import enough_atoms
 from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, MOLE_FRACTION, Rule
 from phaseseg.fields import Fields, Table
 from phaseseg.report import GRAY, INK, styled

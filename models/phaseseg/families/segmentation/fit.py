@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from phaseseg.checkpoint import Checkpoint
-from phaseseg.families.segmentation.labels.weak_labels import pooled_threshold
+from phaseseg.families.segmentation.labels.threshold import pooled_threshold
 from phaseseg.families.segmentation.network import SegmentationNetwork
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.samples import (

@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phaseseg.display import html_grid, html_number, plural, value_and_error
-from phaseseg.families.segmentation.labels.composition import ATOMS, COEFFICIENTS, WEIGHT
-from phaseseg.families.segmentation.labels.composition_rows import composition_in, enough_atoms
+from phaseseg.families.segmentation.labels.composition import (
+    ATOMS,
+    COEFFICIENTS,
+    WEIGHT,
+    composition_in,
+    enough_atoms,
+)
 from phaseseg.families.segmentation.rules import LabelRule, Rule
 from phaseseg.families.segmentation.trajectory_statistics import (
     BoundaryScan,

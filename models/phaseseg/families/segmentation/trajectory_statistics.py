@@ -14,10 +14,10 @@ from phaseseg.families.segmentation.labels.composition import (
     COEFFICIENTS,
     DISTANCE,
     WEIGHT,
+    composition_in,
     element_masses,
     fit_interface,
 )
-from phaseseg.families.segmentation.labels.composition_rows import composition_in
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, rule_or_options
 from phaseseg.families.segmentation.rules import LabelRule, Rule
 from phaseseg.fields import Column, Fields, Message, MessageCounter, Table

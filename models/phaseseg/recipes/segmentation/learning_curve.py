@@ -24,7 +24,7 @@ from phaseseg import read_frames
 from phaseseg.families.segmentation.comparison import cases_of, compare
 from phaseseg.families.segmentation.figures import COLOR
 from phaseseg.families.segmentation.fit import fit_segmentation
-from phaseseg.families.segmentation.labels.weak_labels import pooled_threshold
+from phaseseg.families.segmentation.labels.threshold import pooled_threshold
 from phaseseg.families.segmentation.methods import Prediction, WeakLabels
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.families.segmentation.rules import LabelRule

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from phaseseg.families.segmentation.fit import fit_segmentation
-from phaseseg.families.segmentation.labels.weak_labels import pooled_threshold
+from phaseseg.families.segmentation.labels.threshold import pooled_threshold
 from phaseseg.families.segmentation.settings import RECIPE, RECIPE_RULE
 from phaseseg.io import read_frames
 

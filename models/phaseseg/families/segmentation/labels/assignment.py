@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
-from phaseseg.families.segmentation.labels.composition import ROWS, count_atoms, fit_interface
+from phaseseg.families.segmentation.labels.composition import DISTANCE, ROWS, count_atoms, fit_interface
 from phaseseg.families.segmentation.labels.density import Field
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
@@ -83,7 +84,7 @@ def assign_phases(
     _assign(atoms.place, domain_packed, distance_packed, packed, half_width, phase, value, distance, domain)
     table = _domain_table(
         domains.voxels, domains.percolates & frame.pbc & ~lattice.flat,
-        _count_domains(domain, domains.n_kept), lattice.voxel_volume,
+        np.bincount(domain, minlength=domains.n_kept + 1)[1:], lattice.voxel_volume,
     )  # fmt: skip
     volume_fraction = float(domains.voxels.sum() / field.grid.values.size)
     return PhaseAssignment(phase, distance, domain, value, volume_fraction, interface.area, table)
@@ -120,38 +121,15 @@ def _assign(place, domain_in, distance_in, value_in, half_width, phase, value, d
         phase[atom] = BOUNDARY if distance_in[slot] <= half_width else (RICH if inside else POOR)
 
 
-@jit
-def _count_domains(domain, n_domains):
-    """Atoms in each of the domains 1 ... n_domains."""
-    counts = np.zeros(n_domains + 1, dtype=np.int64)
-    for d in domain:
-        counts[d] += 1
-    return counts[1:]
-
-
-@jit
-def places_within(values, level, window):
+def places_within(values: NDArray[np.float32], level: np.float32, window: np.float32) -> NDArray[np.int64]:
     """Places of the values within `window` of `level`."""
-    n = 0
-    for v in values:
-        n += abs(v - level) <= window
-    places = np.empty(n, dtype=np.int64)
-    n = 0
-    for place in range(values.size):
-        if abs(values[place] - level) <= window:
-            places[n] = place
-            n += 1
-    return places
+    return np.flatnonzero(np.abs(values - level) <= window)
 
 
 def _sharpen(
-    field: Field,
-    level: float,
-    half: float,
-    domain: NDArray[Any],
-    distance: NDArray[np.float32],
+    field: Field, level: float, half: float, domain: NDArray[Any], distance: NDArray[np.float32],
     exact: ExactField | None,
-) -> None:
+) -> None:  # fmt: skip
     """Refine, in place, the distances close to the edge of the boundary.
 
     Facets are accurate to 0.01 Å and move by as much with the grid, which would change the label of one atom
@@ -223,18 +201,13 @@ def frame_numbers(
     if composition.without_mass:
         names = ", ".join(composition.without_mass)
         messages.append(Message(f"No wt%: {names} is no element with a known mass.", "no-mass"))
-    rich_side = ROWS.index("rich side")
-    proxigram = composition.proxigram()
-    width = float("nan")
+    rich_side, proxigram, width = ROWS.index("rich side"), composition.proxigram(), nan
     if len(assigned.domains):
-        target = np.isin(frame.species_names, species)
-        atoms = composition.by_distance.sum(axis=1)
-        kept = atoms > 0
-        share = composition.by_distance[kept][:, target].sum(axis=1) / atoms[kept]
-        _, width = fit_interface(
-            np.asarray(proxigram.columns["distance (Å)"]), share, atoms[kept].astype(float)
-        )
-    numbers = {
+        filled = composition.by_distance[composition.by_distance.any(axis=1)]
+        atoms = filled.sum(axis=1)
+        share = filled[:, np.isin(frame.species_names, species)].sum(axis=1) / atoms
+        _, width = fit_interface(np.asarray(proxigram.columns[DISTANCE]), share, atoms.astype(float))
+    return {
         "n_domains": len(assigned.domains),
         "rich_atom_fraction": float(composition.atom_fractions()[rich_side]),
         "rich_mass_fraction": float(composition.mass_fractions()[rich_side]),
@@ -246,5 +219,4 @@ def frame_numbers(
         "partition": composition.partition(),
         "domains": assigned.domains,
         "proxigram": proxigram,
-    }
-    return numbers, messages
+    }, messages

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import pi, sqrt
-from typing import NamedTuple
+from math import isfinite, nan, pi, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,9 @@ WIDTH_10_90 = 2 * 1.2815515655446004
 WEIGHT, ATOMS = "wt%", "at%"
 DISTANCE = Column("distance", "Å")
 
-PHASE_ROWS = ("rich", "poor", "boundary")
-ROWS = (*PHASE_ROWS, "rich side", "poor side", "rich bulk", "poor bulk", "all")
+ROWS = ("rich", "poor", "boundary", "rich side", "poor side", "rich bulk", "poor bulk", "all")
+SHOWN_ROWS = ("rich", "poor", "boundary", "rich bulk", "poor bulk", "rich side", "poor side", "all")
+"""The rows in the order of tables that people read."""
 
 
 class Coefficient(NamedTuple):
@@ -48,10 +50,8 @@ COEFFICIENTS = tuple(
 def _count(phase, distance, species, bulk_distance, bin_width, by_phase, by_side, by_bulk, by_bin):
     half = by_bin.shape[0] // 2
     for atom in range(phase.size):
-        s = species[atom]
-        p = phase[atom]
+        s, p, d = species[atom], phase[atom], distance[atom]
         by_phase[p, s] += 1
-        d = distance[atom]
         if d != d:
             by_side[p, s] += 1
             by_bulk[p, s] += 1
@@ -134,11 +134,11 @@ class Composition:
 
         Taken from the table's own numbers (mass fraction times wt%), so that it tests the table.
         """
-        shares = self.mass_fractions()[:3, None] * np.nan_to_num(self.weight_percent()[:3])
+        share, percent = self.mass_fractions(), self.weight_percent()
         if np.isnan(self.masses).any():
-            shares = self.atom_fractions()[:3, None] * np.nan_to_num(self.atom_percent()[:3])
-            return float(np.abs(shares.sum(axis=0) - self.atom_percent()[-1]).max() / 100)
-        return float(np.abs(shares.sum(axis=0) - self.weight_percent()[-1]).max() / 100)
+            share, percent = self.atom_fractions(), self.atom_percent()
+        parts = share[:3, None] * np.nan_to_num(percent[:3])
+        return float(np.abs(parts.sum(axis=0) - percent[-1]).max() / 100)
 
     def proxigram(self) -> Table:
         """Concentration of every element against the distance to the interface (Å, + is rich).
@@ -181,12 +181,8 @@ def count_atoms(
     by_side, by_bulk = np.zeros((2, 2, n_species), dtype=np.int64)
     by_bin = np.zeros((2 * int(MAX_DISTANCE / BIN_WIDTH), n_species), dtype=np.int64)
     _count(phase, distance, frame.species, bulk_distance, BIN_WIDTH, by_phase, by_side, by_bulk, by_bin)
-    counts = np.stack(
-        [
-            by_phase[RICH], by_phase[POOR], by_phase[BOUNDARY], by_side[RICH], by_side[POOR],
-            by_bulk[RICH], by_bulk[POOR], by_phase.sum(axis=0),
-        ]
-    )  # fmt: skip
+    sides = [RICH, POOR]
+    counts = np.vstack([by_phase[[*sides, BOUNDARY]], by_side[sides], by_bulk[sides], by_phase.sum(axis=0)])
     masses = element_masses(frame.species_names)
     masses[counts[-1] == 0] = 0.0  # a name without atoms weighs nothing, whatever it means
     return Composition(frame.species_names, masses, counts, by_bin)
@@ -207,7 +203,7 @@ def fit_interface(
     near = np.abs(distance) <= FIT_WITHIN
     x, y, w = distance[near], share[near], np.sqrt(atoms[near])
     if len(x) < 6 or np.ptp(y) == 0:
-        return float("nan"), float("nan")
+        return nan, nan
     ends = np.stack([x - BIN_WIDTH / 2, x + BIN_WIDTH / 2])
 
     def terms(p: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
@@ -240,5 +236,32 @@ def fit_interface(
         x_scale=[0.1, 0.1, 1.0, 1.0],
     )
     if not fit.success:
-        return float("nan"), float("nan")
+        return nan, nan
     return float(fit.x[2]), float(WIDTH_10_90 * fit.x[3])
+
+
+# As people read it -------------------------------------------------------------------------------
+
+
+def enough_atoms(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a composition is worth showing: the bulk of a small cell may be a few atoms."""
+    return " " not in row["phase"] or row["atoms"] * row.get("frames", 1) >= 50
+
+
+def composition_in(table: Table, unit: str) -> Table:
+    """The composition in one unit and each phase's share of mass or atoms; rows without content are left out.
+
+    unit : "wt%" or "at%"
+    """
+    fraction, share = (
+        ("mass fraction", "share of mass") if unit == "wt%" else ("atom fraction", "share of atoms")
+    )
+    of_all, shown, contents = Column(fraction), Column(share), table.values(unit)
+    rows = []
+    for row in sorted(filter(enough_atoms, table.rows()), key=lambda row: SHOWN_ROWS.index(row["phase"])):
+        if any(isfinite(row[name]) for name in contents):
+            line = {"phase": row["phase"]}
+            for name, source in ((shown, of_all), *zip(contents, contents, strict=True)):
+                line |= {name: row.get(source, nan), name.error: row.get(source.error, nan)}
+            rows.append(line)
+    return Table.of_rows(f"Composition, {unit}", rows)

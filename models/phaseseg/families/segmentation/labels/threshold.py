@@ -27,23 +27,18 @@ class Histogram:
     counts: NDArray[np.int64]
     sums: NDArray[np.float64]
 
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        """(n_bins + 1,) edges of the bins."""
-        return np.asarray(self.low + self.width * np.arange(len(self.counts) + 1), dtype=np.float64)
-
     def sides(self, cut: float) -> tuple[float, float, float]:
         """Share of the voxels above the cut, and the mean below and above it (to one bin)."""
         place = int(np.clip(round((cut - self.low) / self.width), 0, len(self.counts))) if self.width else 0
         below, above = self.counts[:place].sum(), self.counts[place:].sum()
-        if not below or not above:
-            mean = float(self.sums.sum() / self.counts.sum())
-            return float(above / (below + above)), mean, mean
-        return (
-            float(above / (below + above)),
-            float(self.sums[:place].sum() / below),
-            float(self.sums[place:].sum() / above),
-        )
+        low = high = self.sums.sum() / self.counts.sum()
+        if below and above:
+            low, high = self.sums[:place].sum() / below, self.sums[place:].sum() / above
+        return float(above / (below + above)), float(low), float(high)
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count more voxels; the end bins take what lies beyond."""
+        field_kernels.histogram(values.ravel(), self.low, self.width, self.counts, self.sums)
 
     def best_split(self) -> int:
         """The bin edge of largest between-class variance (Otsu, DOI 10.1109/TSMC.1979.4310076)."""
@@ -115,9 +110,7 @@ class Cuts:
         """The cut that the rule asks for."""
         if not isinstance(rule.threshold, str):
             return float(rule.threshold)
-        return {"steepest": self.steepest, "two-means": self.two_means, "midpoint": self.midpoint}[
-            rule.threshold
-        ]
+        return float(getattr(self, rule.threshold.replace("-", "_")))
 
     def contrast(self, cut: float) -> float:
         """Difference of the two sides of a cut over the counting noise of the poor side.
@@ -135,32 +128,24 @@ class Cuts:
 def measure_cuts(density: DensityField) -> Cuts:
     """Histogram, steepest and two-means cut of a density: three passes over the voxels."""
     values = density.grid.values
-    flat = values.ravel()
-    low, high = float(flat.min()), float(flat.max())
-    bins = max(16, min(BINS, 4 * int(np.sqrt(flat.size))))
-    histogram = _fill(values, low, (high - low) / bins, bins)
-    weight, weighted = field_kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
-    steepest = float(weighted / weight) if weight > 0 else low
-    return Cuts(steepest, two_means(values, histogram), low, high, histogram, counts_per_value(density))
-
-
-def counts_per_value(density: DensityField) -> float:
-    """Chosen atoms inside the kernel's volume where the field is 1."""
-    return density.kernel_volume * (density.atom_density if density.mole_fraction else 1.0)
-
-
-def _metric(density: DensityField) -> NDArray[np.float64]:
-    steps = density.lattice.steps
-    return np.asarray(np.linalg.inv(steps @ steps.T))
-
-
-def _fill(values: NDArray[np.float32], low: float, width: float, bins: int) -> Histogram:
-    counts, sums = np.zeros(bins, dtype=np.int64), np.zeros(bins)
-    if width > 0:
-        field_kernels.histogram(values.ravel(), low, width, counts, sums)
+    low, high = float(values.min()), float(values.max())
+    bins = max(16, min(BINS, 4 * int(np.sqrt(values.size))))
+    histogram = Histogram(low, (high - low) / bins, np.zeros(bins, dtype=np.int64), np.zeros(bins))
+    if high > low:
+        histogram.add(values)
     else:
-        counts[0], sums[0] = values.size, values.sum(dtype=np.float64)
-    return Histogram(low, width, counts, sums)
+        histogram.counts[0], histogram.sums[0] = values.size, values.sum(dtype=np.float64)
+    weight, weighted = _gradient_moments(density)
+    steepest = float(weighted / weight) if weight > 0 else low
+    # Chosen atoms inside the kernel's volume where the field is 1.
+    per_value = density.kernel_volume * (density.atom_density if density.mole_fraction else 1.0)
+    return Cuts(steepest, two_means(values, histogram), low, high, histogram, per_value)
+
+
+def _gradient_moments(density: DensityField) -> NDArray[np.float64]:
+    steps = density.lattice.steps
+    metric = np.linalg.inv(steps @ steps.T)
+    return np.array(field_kernels.gradient_moments(density.grid.values, metric, density.lattice.wrap))
 
 
 def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
@@ -178,43 +163,32 @@ def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
         raise ValueError(
             f"a pooled threshold is found from the frames, but the threshold is {rule.threshold}."
         )
-    weight = weighted = 0.0
+    moments = np.zeros(2)
     low, high = np.inf, -np.inf
     histogram: Histogram | None = None
     for frame in frames:
         density = density_field(frame, rule)
         values = density.grid.values
-        volume = density.lattice.voxel_volume
-        moments = field_kernels.gradient_moments(values, _metric(density), density.lattice.wrap)
-        weight, weighted = weight + volume * moments[0], weighted + volume * moments[1]
+        moments += density.lattice.voxel_volume * _gradient_moments(density)
         low, high = min(low, float(values.min())), max(high, float(values.max()))
         if histogram is None:
             # Twice the first frame's range; what lies beyond falls into the end bins with its value.
             width = max(high - low, 1e-12) * 2 / (16 * BINS)
-            histogram = Histogram(
-                low - (high - low) / 2, width, np.zeros(16 * BINS, dtype=np.int64), np.zeros(16 * BINS)
-            )
-        field_kernels.histogram(
-            values.ravel(), histogram.low, histogram.width, histogram.counts, histogram.sums
-        )
+            counts = np.zeros(16 * BINS, dtype=np.int64)
+            histogram = Histogram(low - (high - low) / 2, width, counts, np.zeros(16 * BINS))
+        histogram.add(values)
     if histogram is None:
         raise ValueError("there are no frames to take a pooled threshold from.")
-    if rule.threshold == "midpoint":
-        cut = (low + high) / 2
-    elif rule.threshold == "steepest":
-        cut = weighted / weight if weight > 0 else low
-    else:
-        split = histogram.best_split()
-        below, above = histogram.counts[:split].sum(), histogram.counts[split:].sum()
-        cut = (histogram.sums[:split].sum() / below + histogram.sums[split:].sum() / above) / 2
-    return rule.replace(threshold=float(cut))
+    steepest = moments[1] / moments[0] if moments[0] > 0 else low
+    _, *means = histogram.sides(histogram.low + histogram.best_split() * histogram.width)
+    cut = Cuts(steepest, sum(means) / 2, low, high, histogram, 1.0).choose(rule)
+    return rule.replace(threshold=cut)
 
 
 def verdict_sentence(contrast: float, n_phases: int) -> Message:
     """One sentence on the one-phase verdict, with the criterion, its value and how sure it is."""
     low, high = CLEAR_CONTRAST
-    number = {1: "One phase", 2: "Two phases"}[n_phases]
-    code = "one-phase" if n_phases == 1 else "two-phases"
+    number, code = ("One phase", "one-phase") if n_phases == 1 else ("Two phases", "two-phases")
     if contrast < low or contrast > high:
         sure = f"a clear case; two phases from {MIN_CONTRAST:g} on"
     else:

@@ -23,18 +23,10 @@ from phaseseg.families.segmentation.labels.assignment import (
 )
 from phaseseg.families.segmentation.labels.density import DensityField, density_field, exact_density
 from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
-from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold, verdict_sentence
+from phaseseg.families.segmentation.labels.threshold import measure_cuts, verdict_sentence
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
-
-__all__ = [
-    "label_density",
-    "label_frame",
-    "label_phases",
-    "label_trajectory",
-    "pooled_threshold",
-]
 
 # Atoms nearest to the cut whose exact density shows how far off interpolation is.
 PROBES = 512
@@ -120,9 +112,8 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     cuts = measure_cuts(density)
     cut = cuts.choose(rule)
     contrast = cuts.contrast(cut)
-    messages = []
     n_phases = 2 if contrast >= MIN_CONTRAST else 1
-    messages.append(verdict_sentence(contrast, n_phases))
+    messages = [verdict_sentence(contrast, n_phases)]
     if abs(cuts.two_means - cuts.steepest) > 0.1 * abs(cuts.steepest) and n_phases == 2:
         text = (
             f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: "
@@ -192,15 +183,19 @@ def _is_rich(
     if not near.size:
         return rich
     gap = np.abs(at_atoms[near] - level)
+
+    def settle(which: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Decide these atoms by the exact density; how much larger it is than the interpolated one."""
+        values, _ = exact_density(density, rule, density.atoms.coords[which])
+        more = values - at_atoms[which]
+        rich[which], at_atoms[which] = values >= cut, values
+        return more
+
     probes = near if near.size <= PROBES else near[np.argpartition(gap, PROBES)[:PROBES]]
-    values, _ = exact_density(density, rule, density.atoms.coords[probes])
-    margin = 1.5 * np.abs(values - at_atoms[probes]).max()
-    rich[probes], at_atoms[probes] = values >= cut, values
-    rest = near[gap <= margin]
+    rest = near[gap <= 1.5 * np.abs(settle(probes)).max()]
     rest = rest[~np.isin(rest, probes, assume_unique=True)]
     if rest.size:
-        values, _ = exact_density(density, rule, density.atoms.coords[rest])
-        rich[rest], at_atoms[rest] = values >= cut, values
+        settle(rest)
     return rich
 
 
