@@ -85,13 +85,13 @@ class Evaluation:
 
     def kept(self, name: str, key: Any, make: Callable[[], Steps[T]]) -> Steps[T]:
         """The value that was made with this key, or a new one. There is one value of a name at a time."""
-        names, key = (f"phaseseg.{name}.key", f"phaseseg.{name}"), repr(key)
-        if self.cache.get(names[0]) != key:
-            for entry in names:
-                self.cache.pop(entry, None)
-            self.cache[names[1]] = yield from make()
-            self.cache[names[0]] = key
-        value: T = self.cache[names[1]]
+        entry, key = f"phaseseg.{name}", repr(key)
+        known = self.cache.get(entry)
+        if known is None or known[0] != key:
+            self.cache.pop(entry, None)
+            del known  # before the new one needs memory
+            self.cache[entry] = known = key, (yield from make())
+        value: T = known[1]
         return value
 
     @property

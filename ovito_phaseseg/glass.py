@@ -116,7 +116,7 @@ class _GlassOutput(AnalysisModifier):
     def _put_trajectory(self, now: Evaluation, name: str) -> Steps[None]:
         """Tables of numbers against the frame and against the temperature, the attribute `name`."""
         rows = yield from self._rows(now)
-        axes = [("frames", "Frame", list(range(len(rows))), rows, DataTable.PlotMode.Line)]
+        axes: list[Any] = [("frames", "Frame", list(range(len(rows))), rows, DataTable.PlotMode.Line)]
         known = sorted((row for row in rows if name in row[1]), key=lambda row: row[1][name])
         if known:
             temperatures = [attributes[name] for _, attributes in known]

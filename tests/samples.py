@@ -6,12 +6,14 @@ from importlib.resources import as_file, files
 
 import numpy as np
 
+from phaseseg import families
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames
+from phaseseg.specs import CHECKPOINT_FOLDERS, FIELD_SPECS
 
 TYPES = ("Fe", "Mg", "Si", "O", "N")
 
@@ -172,3 +174,13 @@ def random_glass_checkpoint(
         settings["attention_threshold"] = attention_threshold
     ranges = {"number_density": list(number_density), "b_fraction": list(b_fraction)}
     return Checkpoint("liquid_glass", name, settings, weights, units="lj", ranges=ranges)
+
+
+def unregister(name: str) -> None:
+    """Take a family out of the registry again."""
+    gone = families._registered.pop(name, None)
+    CHECKPOINT_FOLDERS.pop(name, None)
+    others = {spec.name for family in families._registered.values() for spec in family.fields}
+    for spec in gone.fields if gone else ():
+        if spec.name not in others:
+            FIELD_SPECS.pop(spec.name, None)

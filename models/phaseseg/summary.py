@@ -98,20 +98,17 @@ class FrameSummary:
 
     def shown(self) -> Iterator[TextTable]:
         """The table with the columns of `headings`, shortened in the middle."""
-        rows = list(self.tables()["frames"].rows())
+        rows: list[Any] = list(self.tables()["frames"].rows())
         headings = self.headings or {
             name: FIELD_SPECS[name].title if name in FIELD_SPECS else name for name in rows[0]
         }
         columns = [name for name in headings if name in rows[0]]
-        cells = [tuple(_cell(name, row[name]) for name in columns) for row in rows]
-        styles = [self.style(row) for row in rows]
-        half = MOST_ROWS // 2
         if len(rows) > MOST_ROWS:
-            cells[half:-half] = [("…",) * len(columns)]
-            styles[half:-half] = [None]
+            rows[MOST_ROWS // 2 : -(MOST_ROWS // 2)] = [None]
         yield TextTable(
-            f"{self.source}: {self.title}", tuple(headings[name] for name in columns), tuple(cells),
-            tuple(styles), n_labels=0,
+            f"{self.source}: {self.title}", [headings[name] for name in columns],
+            [[_cell(name, row[name]) if row else "…" for name in columns] for row in rows],
+            [self.style(row) if row else None for row in rows], n_labels=0,
         )  # fmt: skip
 
 

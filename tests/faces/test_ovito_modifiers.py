@@ -20,10 +20,11 @@ import ovito_phaseseg
 from faces.ovito_data import collection, collection_of, evaluate, pipeline_of, python
 from ovito_phaseseg import NetworkModifier, network_modifier
 from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, save_checkpoint
-from phaseseg.families import FAMILIES, Family, Option, register, unregister
+from phaseseg.families import FAMILIES, Family, Option, register
 from phaseseg.fields import Bonds, Fields, Grid, Message, Table
 from phaseseg.nn.model import NetworkModel
 from phaseseg.specs import ClassName, FieldSpec
+from samples import unregister
 
 LABELS = {
     "threshold": "midpoint", "threshold_value": 0.03, "phases": "2", "at": "voxel", "keep": "largest",

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import dummy_family
-from phaseseg.families import register, unregister
+from phaseseg.families import register
 from phaseseg.fields import Fields
 from phaseseg.specs import FieldSpec
 from phaseseg.testing import AWKWARD, CONFORMANCE, check_conformance, check_family, check_fields, slab
-from samples import disordered_mixture, random_glass_checkpoint, share_checkpoint
+from samples import disordered_mixture, random_glass_checkpoint, share_checkpoint, unregister
 
 CNN = {
     "architecture": "cnn", "image_size": 48, "pixels_per_sigma": 8.0, "kernels": (3, 4),

@@ -13,10 +13,11 @@ import dummy_family
 from phaseseg import load_model, map_frames, predict, read_frames, write_frames
 from phaseseg.api import default_checkpoint, evaluate, fit, predict_frames, predictor
 from phaseseg.checkpoint import CheckpointError, save_checkpoint
-from phaseseg.families import FAMILIES, register, unregister
+from phaseseg.families import FAMILIES, register
 from phaseseg.neighbors import neighbor_graph
 from phaseseg.specs import FieldSpec, register_fields
 from phaseseg.testing import AWKWARD, check_conformance
+from samples import unregister
 
 
 @pytest.fixture(autouse=True)

@@ -308,13 +308,7 @@ def verify_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def read_entry(path: str | os.PathLike[str]) -> CheckpointEntry:
-    """What the header of a checkpoint file says, without reading or checking the weights.
-
-    Raises
-    ------
-    CheckpointError
-        If the header cannot be read.
-    """
+    """What the header of a checkpoint file says, without reading or checking the weights."""
     path = Path(path)
     content, _, stated, size = read_file(path, header_only=True)
     name, card = str(content["name"]), content["card"]

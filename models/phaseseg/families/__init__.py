@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from phaseseg.specs import CHECKPOINT_FOLDERS, FIELD_SPECS, FieldSpec, Progress as Progress, register_fields
+from phaseseg.specs import CHECKPOINT_FOLDERS, FieldSpec, Progress as Progress, register_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -301,16 +301,6 @@ def register(family: Family) -> Family:
     return family
 
 
-def unregister(name: str) -> None:
-    """Take a family out again, as tests do."""
-    gone = _registered.pop(name, None)
-    CHECKPOINT_FOLDERS.pop(name, None)
-    others = {spec.name for family in _registered.values() for spec in family.fields}
-    for spec in gone.fields if gone else ():
-        if spec.name not in others:
-            FIELD_SPECS.pop(spec.name, None)
-
-
 class _Families(Mapping[str, Family]):
     """The families by name; those of folders and entry points are looked for at the first question."""
 
@@ -346,13 +336,7 @@ FAMILIES: Mapping[str, Family] = _Families()
 
 
 def family_named(name: str) -> Family:
-    """The family of a name.
-
-    Raises
-    ------
-    ValueError
-        For an unknown one; the sentence lists those there are.
-    """
+    """The family of a name; ValueError for an unknown one, with those that there are."""
     if name not in FAMILIES:
         raise ValueError(f"there is no model family {name!r}; there are {', '.join(FAMILIES)}.")
     return FAMILIES[name]

@@ -23,7 +23,7 @@ def bonds_path(path: Path, source: Path, output: Path | None) -> Path:
     """The path of a file of bonds; ValueError for one that cannot be written."""
     if not path.name.lower().removesuffix(".gz").endswith(".csv"):
         raise ValueError(f"{path.name}: bonds are written as .csv or .csv.gz.")
-    check_place(path, source, output)
+    check_place(path, input=source, output=output)
     return path
 
 

@@ -160,16 +160,9 @@ def setting_flags(settings: type) -> list[Flag]:
 def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) -> Callable[..., None]:
     """The command as Typer takes it, with flags of families among its parameters.
 
-    Parameters
-    ----------
     command : has the parameters `context: typer.Context` and `given`, which becomes what was typed by flag;
         flags that were left out are not in it
     after : name of the parameter behind which the flags stand
-
-    Raises
-    ------
-    ValueError
-        For a flag that the command has already.
     """
     parameters = []
     own = inspect.signature(command, eval_str=True).parameters

@@ -29,42 +29,27 @@ Also = Callable[[int, "Frame", "Fields"], None]
 
 
 def frame_reader(
-    path: Path,
-    *,
-    types: str | None = None,
-    frames: str | None = None,
-    dt: float | None = None,
-    format: str | None = None,
-    units: str | None = None,
-    fields: bool = False,
-    same_atoms: bool = True,
-) -> Reader:
+    path: Path, *, types: str | None = None, frames: str | None = None, dt: float | None = None,
+    format: str | None = None, units: str | None = None, fields: bool = False,
+) -> Reader:  # fmt: skip
     """What reads the chosen frames of a file, anew with every call.
 
-    Raises
-    ------
-    InputError
-        For a file that is missing, empty or of an unknown format.
-    ValueError
-        For arguments that make no sense.
+    An InputError is about the file, any other ValueError about the arguments.
     """
     from phaseseg.io import read_frames
 
     chosen = None
     if frames is not None:
         try:
+            # One number is one frame; more than three are none of a slice.
             parts = [int(part) if part.strip() else None for part in frames.split(":")]
-            if len(parts) > 3:
-                raise ValueError
-        except ValueError:
-            raise ValueError(f"--frames must be start:stop:step, as 0:100:10, found {frames!r}.") from None
-        if len(parts) == 1:  # one number is one frame
             first = parts[0] or 0
-            parts = [first, first + 1 if first != -1 else None]
-        chosen = slice(*parts)
+            chosen = slice(*parts) if parts[1:] else slice(first, first + 1 if first != -1 else None)
+        except (ValueError, TypeError):
+            raise ValueError(f"--frames must be start:stop:step, as 0:100:10, found {frames!r}.") from None
     reader = partial(
         read_frames, path, types=None if types is None else split_names(types), frames=chosen, dt=dt,
-        fields=fields, same_atoms=same_atoms, file_format=format, units=units or "metal",  # type: ignore[arg-type]
+        fields=fields, same_atoms=True, file_format=format, units=units or "metal",  # type: ignore[arg-type]
     )  # fmt: skip
     reader()  # a file that is not there is reported before the work starts
     return reader
@@ -93,7 +78,7 @@ def output_kind(output: Path | None, source: Path) -> str:
         return ""
     from phaseseg.io import format_of_name
 
-    check_place(output, source)
+    check_place(output, input=source)
     name = output.name.lower()
     if name.endswith((".csv", ".json")):
         return "tables"
@@ -107,22 +92,17 @@ def output_kind(output: Path | None, source: Path) -> str:
     )
 
 
-def check_place(output: Path, *others: Path | None) -> None:
-    """Raise ValueError for a file that cannot be written, or that is one of the others.
-
-    others : the input first
-    """
-    for other, what in zip(others, ("input", "output"), strict=False):
-        if other is not None and _same(output, other):
-            raise ValueError(f"{output} is the {what}; choose another name.")
-    if output.is_dir() or not output.parent.is_dir():
+def check_place(path: Path, **others: Path | None) -> None:
+    """Raise ValueError for a file that cannot be written, or that is one of the others."""
+    for what, other in others.items():
+        if other is not None and (
+            path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
+        ):
+            raise ValueError(f"{path} is the {what}; choose another name.")
+    if path.is_dir() or not path.parent.is_dir():
         raise ValueError(
-            f"{output}: " + ("this is a folder." if output.is_dir() else "its folder does not exist.")
+            f"{path}: " + ("this is a folder." if path.is_dir() else "its folder does not exist.")
         )
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
 def check_folder(folder: Path | None, error: type[Exception] = ValueError) -> None:
