@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from ovito_phaseseg import convert
 from ovito_phaseseg.options import CheckedModifier, shown_options
 from phaseseg.families import Family, Fitted, Progress
+from phaseseg.specs import FIELD_SPECS
 
 POLL = 0.05
 """Seconds after which OVITO gets control back while an analysis runs."""
@@ -172,33 +173,31 @@ class AnalysisModifier(CheckedModifier):
     ) -> Steps[None]:
         """Analyze `data`; called by OVITO."""
         cache = {} if data_cache is None else data_cache.attributes
-        upstream = None if input_slots is None else input_slots["upstream"]
+        now = Evaluation(data, frame, cache, None if input_slots is None else input_slots["upstream"])
         with error_prefix(self.heading, self.remedy):
-            yield from self._steps(Evaluation(data, frame, cache, upstream))
-
-    def _steps(self, now: Evaluation) -> Steps[None]:
-        if "numba" not in sys.modules:
-            yield "Loading; the very first run compiles for a while"
-        job = now.job = yield from self.job(now)
-        frame = now.frame = self.frame_of(now.data)
-        yield 0.05
-        key = (now.number, frame.n_atoms, *job.key)
-        now.output = yield from now.kept("output", key, lambda: job.output(frame, 0.05, 0.5))
-        yield 0.5
-        yield "Particles, tables and attributes"
-        now.fields = job.fields(frame, now.output)
-        now.messages += now.fields.messages
-        yield 0.6
-        convert.put_atoms(now.data, now.fields)
-        convert.put_tables(now.data, now.fields, self.tables)
-        yield from self.put(now)
-        self.color(now)
-        convert.put_attributes(now.data, now.fields, self.prefix, now.messages)
-        for name, value in job.about.items():
-            now.data.attributes[self.prefix + name] = value
-        yield 1.0
-        if now.messages:
-            yield " ".join(now.messages)
+            if "numba" not in sys.modules:
+                yield "Loading; the very first run compiles for a while"
+            job = now.job = yield from self.job(now)
+            now.frame = self.frame_of(data)
+            yield 0.05
+            key = (frame, now.frame.n_atoms, *job.key)
+            now.output = yield from now.kept("output", key, lambda: job.output(now.frame, 0.05, 0.5))
+            yield 0.5
+            yield "Particles, tables and attributes"
+            fields = now.fields = job.fields(now.frame, now.output)
+            now.messages += fields.messages
+            yield 0.6
+            for name, values in fields.level("atom").items():
+                convert.put_field(data, FIELD_SPECS[name], values)
+            convert.put_tables(data, fields, self.tables)
+            yield from self.put(now)
+            self.color(now)
+            convert.put_attributes(data, fields, self.prefix, now.messages)
+            for name, value in job.about.items():
+                data.attributes[self.prefix + name] = value
+            yield 1.0
+            if now.messages:
+                yield " ".join(now.messages)
 
     def frame_of(self, data: Any) -> Any:
         """The particles as a Frame."""
@@ -268,6 +267,7 @@ def network_modifier(family: str, name: str = "") -> type[NetworkModifier]:
     name : of the class; that of the family in camel case if left out. A session file finds a class by its
         module and its name: for sessions write `class Name(NetworkModifier, family=...)` in a module.
     """
-    name, body = name or family.title().replace("_", ""), {"__module__": __name__}
-    made = new_class(name, (NetworkModifier,), {"family": family}, lambda namespace: namespace.update(body))
+    name = name or family.title().replace("_", "")
+    put_module = partial(dict.update, __module__=__name__)
+    made = new_class(name, (NetworkModifier,), {"family": family}, put_module)
     return cast(type[NetworkModifier], made)

@@ -137,12 +137,6 @@ def put_field(data: Any, spec: FieldSpec, values: NDArray[Any]) -> None:
             present.name, present.color = entry.name, entry.color
 
 
-def put_atoms(data: Any, fields: Fields) -> None:
-    """Write the per-atom fields as particle properties."""
-    for name, values in fields.level("atom").items():
-        put_field(data, FIELD_SPECS[name], values)
-
-
 def put_colors(data: Any, values: NDArray[Any], colors: Sequence[Color]) -> None:
     """Color every particle: integers are rows of the colors, numbers from 0 to 1 lie along them."""
     mixed = np.array(colors)
@@ -165,8 +159,6 @@ def put_bonds(
 ) -> None:
     """Add the bonds of a field to existing bonds, which keep all their properties.
 
-    Parameters
-    ----------
     bonds : their columns become bond properties, which are 0 for the existing bonds
     kinds : (n_bonds,) ids of `classes`, which become bond types with unused ids; without them all bonds are
         of one type with the title of the field
@@ -219,12 +211,9 @@ def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> Any:
     """
     title = FIELD_SPECS[name].title
     voxels = data.grids.create(
-        identifier=title.lower().replace(" ", "-"),
-        title=title,
-        domain=_domain(data, grid),
-        shape=grid.shape,
-        grid_type=VoxelGrid.GridType.PointData,
-    )
+        identifier=title.lower().replace(" ", "-"), title=title, domain=_domain(data, grid),
+        shape=grid.shape, grid_type=VoxelGrid.GridType.PointData,
+    )  # fmt: skip
     voxels.create_property(title, data=grid.values.astype(np.float64).ravel(order="F"))
     if vis is not None:
         voxels.vis = vis
@@ -249,16 +238,12 @@ def _domain(data: Any, grid: Grid) -> Any:
 def put_isosurface(
     data: Any, name: str, grid: Grid, level: float, identifier: str, title: str, vis: Any = None
 ) -> None:
-    """Write the surface at which the grid of a field has the value `level` as a surface mesh.
-
-    The surface is made in a clone, so that nothing else that OVITO's modifier makes is left behind.
-    """
-    clone = data.clone()
+    """Write the surface at which the grid of a field has the value `level` as a surface mesh."""
+    clone = data.clone()  # so that nothing else that OVITO's modifier makes is left behind
     voxels = put_grid(clone, name, grid)
+    title_of_grid = FIELD_SPECS[name].title
     clone.apply(
-        CreateIsosurfaceModifier(
-            operate_on=f"voxels:{voxels}", property=FIELD_SPECS[name].title, isolevel=level
-        )
+        CreateIsosurfaceModifier(operate_on=f"voxels:{voxels}", property=title_of_grid, isolevel=level)
     )
     data.objects.append(clone.surfaces["isosurface"])
     surface = data.surfaces["isosurface_"]
@@ -274,29 +259,25 @@ def put_tables(data: Any, fields: Fields, prefix: str) -> None:
     """
     colors = {entry.name: entry.color for name in fields for entry in FIELD_SPECS[name].classes}
     for name, table in fields.level("table").items():
-        _put_table(data, prefix + name.replace("_", "-"), table, colors)
+        first, *others = table.headings
+        line = table.columns[first].dtype.kind == "f"
+        plot = DataTable.PlotMode.Line if line else DataTable.PlotMode.BarChart
+        target = _new_table(data, prefix + name.replace("_", "-"), table.title, plot)
+        target.x = _put_column(target, first, table.columns[first], colors)
+        made = {}
+        for column in others:
+            if column.unit not in CONTENTS:
+                made[str(column)] = _put_column(target, column, table.columns[column], colors)
+            elif column.unit not in made:
+                curves = {one.quantity: table.columns[one] for one in others if one.unit == column.unit}
+                made[column.unit] = _put_curves(target, f"Content ({column.unit})", curves)
+        target.y = next((made[unit] for unit in CONTENTS if unit in made), next(iter(made.values()), None))
 
 
 def _new_table(data: Any, identifier: str, title: str, plot: DataTable.PlotMode) -> Any:
     if identifier in data.tables:  # of another modifier, perhaps with other columns
         data.objects.remove(data.tables[identifier])
     return data.tables.create(identifier=identifier, title=title, plot_mode=plot)
-
-
-def _put_table(data: Any, identifier: str, table: Table, colors: Mapping[str, Color]) -> None:
-    first, *others = table.headings
-    line = table.columns[first].dtype.kind == "f"
-    plot = DataTable.PlotMode.Line if line else DataTable.PlotMode.BarChart
-    target = _new_table(data, identifier, table.title, plot)
-    target.x = _put_column(target, first, table.columns[first], colors)
-    made = {}
-    for column in others:
-        if column.unit not in CONTENTS:
-            made[str(column)] = _put_column(target, column, table.columns[column], colors)
-        elif column.unit not in made:
-            curves = {one.quantity: table.columns[one] for one in others if one.unit == column.unit}
-            made[column.unit] = _put_curves(target, f"Content ({column.unit})", curves)
-    target.y = next((made[unit] for unit in CONTENTS if unit in made), next(iter(made.values()), None))
 
 
 def _put_column(table: Any, title: str, values: Any, colors: Mapping[str, Color]) -> Any:
@@ -317,13 +298,9 @@ def _put_curves(table: Any, title: str, curves: Mapping[str, Any]) -> Any:
 
 
 def put_series(
-    data: Any,
-    identifier: str,
-    title: str,
-    x: tuple[str, Sequence[float]],
-    curves: Mapping[str, Any],
+    data: Any, identifier: str, title: str, x: tuple[str, Sequence[float]], curves: Mapping[str, Any],
     plot: DataTable.PlotMode,
-) -> None:
+) -> None:  # fmt: skip
     """Write numbers of the frames of a trajectory as curves of one plot; x : its title and values."""
     table = _new_table(data, identifier, title, plot)
     table.x = _put_column(table, *x, {})
@@ -382,12 +359,10 @@ def restore(data: Any, specs: Sequence[FieldSpec], column: str = "") -> None:
         )
     for one in specs:
         source = sources[one.name]
-        if one is spec:
-            values = _class_codes(particles[source], source, spec)
-        elif not source:
+        if not source:
             continue
-        else:
-            values = np.array(data.particles[source][...])
+        column_of = data.particles[source]
+        values = _class_codes(column_of, source, spec) if one is spec else np.array(column_of[...])
         if values.ndim != (2 if one.kind == "probability" else 1):
             continue
         if one.kind == "count":

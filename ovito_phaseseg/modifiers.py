@@ -11,6 +11,7 @@ from ovito_phaseseg import convert
 from ovito_phaseseg.base import AnalysisModifier, Evaluation, Job, NetworkModifier, Steps, error_prefix
 from ovito_phaseseg.options import CheckedModifier, types_of_file
 from phaseseg.families import FAMILIES, Option
+from phaseseg.families.segmentation.rules import LabelRule
 
 PROBABILITY_COLORS = [(0.27, 0.46, 0.71), (0.97, 0.96, 0.93), (0.85, 0.47, 0.16)]
 UNCERTAINTY_COLORS = [(0.97, 0.96, 0.93), (0.55, 0.32, 0.62), (0.25, 0.05, 0.35)]
@@ -130,19 +131,15 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
             fields=lambda frame, density: label_density(frame, density, rule),
         )
 
-    def rule(self) -> Any:
+    def rule(self) -> LabelRule:
         """The parameters as a `LabelRule`."""
-        from phaseseg.families.segmentation.rules import LabelRule
-
-        options = {name: getattr(self, name) for name in (
-            "sigma", "field", "at", "keep", "min_volume", "boundary_width", "bulk_distance"
-        )}  # fmt: skip
+        names = ("sigma", "field", "at", "keep", "min_volume", "boundary_width", "bulk_distance")
         return LabelRule(
             species=convert.names_of(self.species),
             voxel=self.voxel or None,
             threshold=self.threshold_value if self.threshold == "number" else self.threshold,
             phases=2 if self.phases == "2" else "auto",
-            **options,
+            **{name: getattr(self, name) for name in names},
         )
 
     def color(self, now: Evaluation) -> None:

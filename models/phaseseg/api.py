@@ -99,10 +99,7 @@ def load_model(name_or_path: AnyModel | None = None, family: str | None = None) 
         if key is not None:
             _files[key] = digest
         while len(_models) > KEPT:
-            dropped = next(iter(_models))
-            del _models[dropped]
-            for file in [file for file, known in _files.items() if known == dropped]:
-                del _files[file]
+            del _models[next(iter(_models))]
     return _of_family(model, family)
 
 

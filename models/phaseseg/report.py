@@ -131,10 +131,9 @@ def write_report(
 ) -> Path:
     """Write `report.html`, the figures (PNG), the tables (CSV), and the tables or all numbers as JSON.
 
-    The page holds its figures and asks the network for nothing.
+    The page, whose path is given back, holds its figures and asks the network for nothing. Every file is whole
+    or not there; an OutputError says what cannot be written.
 
-    Parameters
-    ----------
     directory : made if missing; files of these names in it are replaced
     title, messages : plain text
     lead : HTML, below the title
@@ -143,16 +142,6 @@ def write_report(
     sections : heading and content (HTML) of each section of the page, from the figures as HTML by name
     tiles : numbers at the top of the page, each as HTML, with what it is
     numbers : content of `metrics.json`; if left out, the tables go into `tables.json`
-
-    Returns
-    -------
-    Path
-        Of `report.html`.
-
-    Raises
-    ------
-    OutputError
-        If something cannot be written. Every file is whole or not there.
     """
     pictures = [(name, caption, png(figure)) for name, caption, figure in figures]
     folder = Path(directory)
@@ -201,8 +190,6 @@ def write_evaluation(
 ) -> Path:
     """Write an evaluation: as `write_report`, with all numbers in `metrics.json`.
 
-    Parameters
-    ----------
     sections : heading, names of tables, and names of figures or what they begin with before a `_`; those that
         are not there are left out
     """

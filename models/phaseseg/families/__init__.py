@@ -182,12 +182,6 @@ class Family:
 # --------------------------------------------------------------------------------------- contract
 
 
-class Rule(Protocol):
-    """How an answer is made and read: the options of a prediction, parsed and checked once."""
-
-    def to_dict(self) -> dict[str, Any]: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Part:
     """The output of a slab of a frame, for `Model.merge`.
@@ -221,7 +215,7 @@ class Model(Protocol):
     def halo(self) -> float: ...
 
     def rule(self, **options: Any) -> Any:
-        """The options, parsed and checked once; None is the default.
+        """The options, parsed and checked once, with `to_dict()`; None is the default.
 
         Raises
         ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import tee
 from pathlib import Path
@@ -124,6 +125,7 @@ def in_order(function: Callable[[Frame], Fields], frames: Iterable[Frame], worke
         yield frame, fields
 
 
+@dataclass
 class FrameRun:
     """One pass over the frames of a file.
 
@@ -135,11 +137,12 @@ class FrameRun:
     seconds : time for reading and working, without that for writing
     """
 
-    def __init__(
-        self, source: str, summary: Summary, done: str, settings: Mapping[str, Any], also: Sequence[Also] = ()
-    ) -> None:
-        self.source, self.summary, self.done, self.settings, self.also = source, summary, done, settings, also
-        self.seconds = 0.0
+    source: str
+    summary: Summary
+    done: str
+    settings: Mapping[str, Any]
+    also: Sequence[Also] = ()
+    seconds: float = 0.0
 
     def results(self, pairs: Results) -> Results:
         """Take in the pairs of frames and fields, and pass them on."""
