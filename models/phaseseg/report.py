@@ -131,8 +131,8 @@ def write_report(
 ) -> Path:
     """Write `report.html`, the figures (PNG), the tables (CSV), and the tables or all numbers as JSON.
 
-    The page, whose path is given back, holds its figures and asks the network for nothing. Every file is whole
-    or not there; an OutputError says what cannot be written.
+    The page, whose path is given back, holds its figures and asks the network for nothing. Every file is
+    whole or not there; an OutputError says what cannot be written.
 
     directory : made if missing; files of these names in it are replaced
     title, messages : plain text
