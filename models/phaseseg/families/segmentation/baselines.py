@@ -53,16 +53,38 @@ def best_threshold(values: NDArray[np.floating[Any]], rich: NDArray[np.bool_]) -
     return float(distinct[0] if k == 0 else np.nextafter(distinct[-1], np.inf))
 
 
-class NeighborFraction:
+class _FractionCut:
+    """Threshold on a fraction of the target species around each atom.
+
+    target : names of the species
+    threshold : fraction from which on an atom is rich
+    min_volume : Å^3, of the smallest rich domain
+    """
+
+    def __init__(self, target: Sequence[str], threshold: float, *, min_volume: float = 200.0) -> None:
+        self.target, self.threshold, self.min_volume = tuple(target), threshold, min_volume
+
+    def values(self, frame: Frame) -> NDArray[np.floating[Any]]:
+        """(n_atoms,) fraction of the target."""
+        raise NotImplementedError
+
+    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
+        start = perf_counter()
+        values = self.values(frame)
+        score = BOUND * (values - values.dtype.type(self.threshold))
+        return decode(frame, score, widths, min_volume=self.min_volume, start=start)
+
+
+class NeighborFraction(_FractionCut):
     """Threshold on the fraction of the target species among the neighbors within 6 Å.
 
     The simplest use of a feature that the paper gives its networks (S. Shakya and B. B. Karki, KDIR 2025,
     DOI 10.5220/0013709400004000). The atom itself does not count; without neighbors the fraction is 0.
     """
 
-    def __init__(self, target: Sequence[str], threshold: float, *, min_volume: float = 200.0) -> None:
-        self.target, self.threshold, self.min_volume = tuple(target), threshold, min_volume
-        self.name = f"{'+'.join(target)} fraction within {CUTOFF:g} Å"
+    @property
+    def name(self) -> str:
+        return f"{'+'.join(self.target)} fraction within {CUTOFF:g} Å"
 
     def values(self, frame: Frame) -> NDArray[np.float32]:
         """(n_atoms,) fraction of the target among the neighbors."""
@@ -72,13 +94,8 @@ class NeighborFraction:
         )
         return np.ascontiguousarray(node_features(frame, frame.species, config)[:, len(names) + 3])
 
-    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
-        start = perf_counter()
-        score = BOUND * (self.values(frame) - np.float32(self.threshold))
-        return decode(frame, score, widths, min_volume=self.min_volume, start=start)
 
-
-class CompositionBins:
+class CompositionBins(_FractionCut):
     """Threshold on the fraction of the target species in cubes of 8.5 Å; an atom has the phase of its cube.
 
     The authors of the paper used this decomposition of space before (S. Shakya et al., Sci. Rep. 14, 18739
@@ -88,9 +105,7 @@ class CompositionBins:
     axes.
     """
 
-    def __init__(self, target: Sequence[str], threshold: float, *, min_volume: float = 200.0) -> None:
-        self.target, self.threshold, self.min_volume = tuple(target), threshold, min_volume
-        self.name = f"bins of {BIN:g} Å"
+    name = f"bins of {BIN:g} Å"
 
     def values(self, frame: Frame) -> NDArray[np.float64]:
         """(n_atoms,) fraction of the target in the cube of each atom."""
@@ -104,16 +119,7 @@ class CompositionBins:
         cubes = np.minimum((fractions * counts).astype(np.int64), counts - 1)
         flat = np.ravel_multi_index(tuple(cubes.T), tuple(counts))
         is_target = np.isin(frame.species_names, self.target)[frame.species]
-        n = int(counts.prod())
-        share = np.bincount(flat, weights=is_target, minlength=n) / np.maximum(
-            np.bincount(flat, minlength=n), 1
-        )
-        return np.asarray(share[flat])
-
-    def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
-        start = perf_counter()
-        score = BOUND * (self.values(frame) - self.threshold)
-        return decode(frame, score, widths, min_volume=self.min_volume, start=start)
+        return np.asarray((np.bincount(flat, weights=is_target) / np.maximum(np.bincount(flat), 1))[flat])
 
 
 class ConstantCut(WeakLabels):

@@ -20,31 +20,33 @@ from phaseseg.metrics import class_scores, confusion_matrix, reliability, roc_cu
 NEAR = 1.5
 """Å: distances are compared for atoms that are not farther from the interface of the reference."""
 CLASSES = tuple(phase.name for phase in PHASE_CLASSES)
-
-_ROC_POINTS = 200
 SCORE_COLUMNS = {
     "error": Column("two-class error"), "auc": Column("AUC"), "calibration": Column("calibration error"),
     "shift": Column("shift", "Å"), "rms": Column("rms", "Å"),
 }  # fmt: skip
-_F1_COLUMNS = {
-    "macro": "macro F1", "boundary": "boundary F1", "rich": "rich F1", "poor": "poor F1",
-    "micro": "micro F1",
-}  # fmt: skip
+F1_KINDS = ("macro", "boundary", "rich", "poor", "micro")
 CONTENTS = (Column("reference", "wt%"), Column("prediction", "wt%"))
 DIFFERENCE = Column("relative difference", "%")
 
 
 def f1_column(kind: str, width: float) -> Column:
     """Heading of an F1: of "macro", "micro" or a class, at a boundary width (Å)."""
-    name = _F1_COLUMNS[kind]
-    return Column(name, part=f"{width:g} Å", heading=f"{name}, {width:g} Å")
+    return Column(f"{kind} F1", part=f"{width:g} Å", heading=f"{kind} F1, {width:g} Å")
+
+
+def _added(parts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:
+    """Mappings added up key by key: arrays of counts add, tuples join."""
+    total: dict[Any, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            total[key] = total[key] + value if key in total else value
+    return total
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Counts of one method against the reference, over one frame or several.
 
-    n_frames, n_atoms : how much was compared
     sides : (2, 2) int64, poor and rich; rows are the reference
     confusion : (3, 3) int64 for each boundary width; rows are the reference
     moments : (3,) number, sum and sum of squares of the differences of signed distances, Å
@@ -54,8 +56,6 @@ class Comparison:
     seconds : by stage, a value a frame
     """
 
-    n_frames: int
-    n_atoms: int
     sides: NDArray[np.int64]
     confusion: Mapping[float, NDArray[np.int64]]
     moments: NDArray[np.float64]
@@ -86,44 +86,35 @@ class Comparison:
             counts = np.bincount(phase.astype(np.int64) * n + species, minlength=3 * n).reshape(3, n)
             return {name: counts[:, k] for k, name in enumerate(frame.species_names) if counts[:, k].any()}
 
-        sample = reference.rich, prediction.score, prediction.probability
         return cls(
-            1,
-            len(species),
             confusion_matrix(reference.rich, prediction.rich, 2),
             {w: confusion_matrix(reference.phase[w], prediction.phase[w], 3) for w in reference.phase},
             np.array([len(apart), apart.sum(), (apart**2).sum()]),
             verdicts,
             contents(reference.phase[narrow]),
             contents(prediction.phase[narrow]),
-            (sample,),
+            ((reference.rich, prediction.score, prediction.probability),),
             seconds,
         )
 
     @classmethod
     def pooled(cls, parts: Sequence[Comparison]) -> Comparison:
         """All together; there must be one at least."""
-
-        def summed(dicts: Iterable[Mapping[Any, NDArray[np.int64]]]) -> dict[Any, NDArray[np.int64]]:
-            total: dict[Any, NDArray[np.int64]] = {}
-            for one in dicts:
-                for key, counts in one.items():
-                    total[key] = total.get(key, 0) + counts
-            return total
-
-        stages = dict.fromkeys(stage for part in parts for stage in part.seconds)
+        whole = ("sides", "moments", "verdicts", "samples")
+        by_name = ("confusion", "reference", "prediction", "seconds")
         return cls(
-            sum(part.n_frames for part in parts),
-            sum(part.n_atoms for part in parts),
-            np.sum([part.sides for part in parts], axis=0),
-            summed(part.confusion for part in parts),
-            np.sum([part.moments for part in parts], axis=0),
-            np.sum([part.verdicts for part in parts], axis=0),
-            summed(part.reference for part in parts),
-            summed(part.prediction for part in parts),
-            tuple(sample for part in parts for sample in part.samples),
-            {stage: tuple(v for part in parts for v in part.seconds.get(stage, ())) for stage in stages},
+            **_added({name: getattr(part, name) for name in whole} for part in parts),
+            **{name: _added(getattr(part, name) for part in parts) for name in by_name},
         )
+
+    @property
+    def n_frames(self) -> int:
+        return int(self.verdicts.sum())
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms that count."""
+        return int(self.sides.sum())
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -146,7 +137,7 @@ class Comparison:
         (share of the frames whose number of phases is that of the reference); for each width w `macro w`,
         `micro w` and the F1 `poor w`, `rich w`, `boundary w`.
         """
-        hits, total = int(np.trace(self.sides)), int(self.sides.sum())
+        hits, total = int(np.trace(self.sides)), self.n_atoms
         n, first, second = (float(moment) for moment in self.moments)
         scored, calibrated = self._sample(1), self._sample(2)
         numbers = {
@@ -156,7 +147,7 @@ class Comparison:
             "calibration": nan if calibrated is None else reliability(*calibrated).expected_calibration_error,
             "shift": first / n if n else nan,
             "rms": float(np.sqrt(max(second / n - (first / n) ** 2, 0.0))) if n else nan,
-            "verdicts": float(np.trace(self.verdicts) / self.verdicts.sum()),
+            "verdicts": int(np.trace(self.verdicts)) / self.n_frames,
         }
         for width, matrix in self.confusion.items():
             scores = class_scores(matrix)
@@ -178,41 +169,30 @@ class Comparison:
             mass = np.array([counts.get(name, none) for name in elements], float).T * masses
             with np.errstate(divide="ignore", invalid="ignore"):
                 percent.append(100 * mass / mass.sum(axis=1, keepdims=True))
-        rows = [
-            (phase, name, float(percent[0][code, k]), float(percent[1][code, k]),
-             (name in target) == (phase == "poor"))
-            for phase, code in (("rich", RICH), ("poor", POOR))
-            for k, name in enumerate(elements)
-        ]  # fmt: skip
-        phases, names, expected, found, minority = zip(*rows, strict=True) if rows else ((), (), (), (), ())
-        before, after = np.array(expected, dtype=float), np.array(found, dtype=float)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = np.where(before > 0, 100 * (after - before) / before, np.nan)
-        return Table(
-            "Composition of the phases",
-            {
-                "phase": np.array(phases, dtype=str), "element": np.array(names, dtype=str),
-                **dict(zip(CONTENTS, (before, after), strict=True)), DIFFERENCE: relative,
-                "minority": np.array(minority, dtype=bool),
-            },
-        )  # fmt: skip
+        rows = []
+        for phase, code in (("rich", RICH), ("poor", POOR)):
+            for k, name in enumerate(elements):
+                before, after = (float(values[code, k]) for values in percent)
+                relative = 100 * (after - before) / before if before > 0 else nan
+                minority = (name in target) == (phase == "poor")
+                rows.append((phase, name, before, after, relative, minority))
+        headings = ("phase", "element", *CONTENTS, DIFFERENCE, "minority")
+        columns = zip(*rows, strict=True) if rows else ((),) * len(headings)
+        return Table("Composition of the phases", dict(zip(headings, columns, strict=True)))
 
     def partition(self) -> Table:
         """Weight content of the rich over that of the poor phase, of the reference and of the method."""
-        contents = self.contents(())
-        rows = list(contents.rows())
-        names = list(dict.fromkeys(str(row["element"]) for row in rows))
-        columns: dict[str, NDArray[Any]] = {"element": np.array(names, dtype=str)}
-        for source in CONTENTS:
-            found = {(row["phase"], row["element"]): row[source] for row in rows}
-            with np.errstate(divide="ignore", invalid="ignore"):
-                columns[f"D, {source.quantity}"] = np.array(
-                    [np.float64(found["rich", name]) / found["poor", name] for name in names], dtype=float
-                )
+        contents = self.contents(()).columns
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = columns["D, prediction"] / columns["D, reference"]
-        columns[DIFFERENCE] = 100 * (ratio - 1)
-        return Table("Partition coefficients by weight, rich / poor", columns)
+            reference, found = (np.divide(*contents[source].reshape(2, -1)) for source in CONTENTS)
+            difference = 100 * (found / reference - 1)
+        return Table(
+            "Partition coefficients by weight, rich / poor",
+            {
+                "element": contents["element"][: len(found)],
+                "D, reference": reference, "D, prediction": found, DIFFERENCE: difference,
+            },
+        )  # fmt: skip
 
     def reliability(self) -> Table:
         """Predicted probability of the rich phase against how often it is rich; empty without one."""
@@ -236,10 +216,10 @@ class Comparison:
         curve = roc_curve(*sample)
         along = curve.false_positive_rate + curve.true_positive_rate
         # More of the points where the curve bends, near the upper left corner.
-        wanted = np.concatenate([np.linspace(0, 2, _ROC_POINTS // 2), 1 - np.geomspace(1e-4, 1, 50),
-                                 1 + np.geomspace(1e-4, 1, 50)])  # fmt: skip
-        kept = np.unique(np.clip(np.searchsorted(along, np.sort(wanted)), 0, len(along) - 1))
-        kept = np.unique(np.concatenate([[0], kept, [len(along) - 1]]))
+        bend = np.geomspace(1e-4, 1, 50)
+        wanted = np.concatenate([np.linspace(0, 2, 100), 1 - bend, 1 + bend])
+        kept = np.clip(np.searchsorted(along, wanted), 0, len(along) - 1)
+        kept = np.unique([0, *kept, len(along) - 1])
         return Table(
             "ROC curve",
             {
@@ -306,14 +286,13 @@ class Comparisons:
 
     Parameters
     ----------
-    methods : the first is the one that is evaluated
+    methods : the first is the one that is evaluated; the attribute holds their names
     widths : boundary widths, Å; those of the references
     target : species that the rich phase is rich in
     reference : what the methods are compared with, in words
 
     Attributes
     ----------
-    methods : names
     rows : one for each frame
     example : the last frame of two phases, or the last frame
     notes : further messages
@@ -336,6 +315,8 @@ class Comparisons:
         self._methods = methods
         self.methods = tuple(method.name for method in methods)
         self.widths, self.target, self.reference = tuple(widths), tuple(target), reference
+        f1 = {f"{key} {width:g}": f1_column(key, width) for width in self.widths for key in F1_KINDS}
+        self._columns = SCORE_COLUMNS | f1
         self.rows: list[Row] = []
         self.example: Example | None = None
         self.notes: list[Message] = []
@@ -377,36 +358,37 @@ class Comparisons:
     def groups(self) -> list[str]:
         return list(dict.fromkeys(row.group for row in self.rows))
 
+    def _parts(self, method: str | None, group: str | None) -> list[Comparison]:
+        name = self.methods[0] if method is None else method
+        return [row.comparisons[name] for row in self.rows if group in (None, row.group)]
+
     def pooled(self, method: str | None = None, group: str | None = None) -> Comparison:
         """The counts of one method, the first if left out, over all frames or those of a group."""
-        name = self.methods[0] if method is None else method
-        return Comparison.pooled([row.comparisons[name] for row in self.rows if group in (None, row.group)])
+        return Comparison.pooled(self._parts(method, group))
 
     def over_frames(self, method: str | None = None, group: str | None = None) -> dict[str, Any]:
         """Spread of every number over the frames: {name: metrics.Spread}."""
-        name = self.methods[0] if method is None else method
-        each = [row.comparisons[name].numbers() for row in self.rows if group in (None, row.group)]
+        each = [part.numbers() for part in self._parts(method, group)]
         return {key: spread([numbers[key] for numbers in each]) for key in each[0]}
 
     # Tables --------------------------------------------------------------------------------------
+
+    def _headed(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """The numbers that tables show, below their headings."""
+        return {heading: numbers[key] for key, heading in self._columns.items()}
 
     def score_table(self, group: str | None = None) -> Table:
         """A row for each method: pooled scores, with the standard deviation over the frames."""
         rows = []
         for method in self.methods:
-            numbers = self.pooled(method, group).numbers()
-            over = self.over_frames(method, group)
+            numbers, over = self.pooled(method, group).numbers(), self.over_frames(method, group)
             row: dict[str, Any] = {"method": method}
-            for key, heading in self._columns().items():
+            for key, heading in self._columns.items():
                 row[heading] = numbers[key]
                 if over[key].n > 1:
                     row[heading.error] = over[key].deviation
             rows.append(row)
         return Table.of_rows(f"Scores against {self.reference}", rows)
-
-    def _columns(self) -> dict[str, Column]:
-        f1 = {f"{key} {width:g}": f1_column(key, width) for width in self.widths for key in _F1_COLUMNS}
-        return SCORE_COLUMNS | f1
 
     def group_table(self) -> Table:
         """A row for each group and method."""
@@ -415,11 +397,8 @@ class Comparisons:
             for method in self.methods:
                 part = self.pooled(method, group)
                 numbers = part.numbers()
-                rows.append(
-                    {"group": group, "method": method, "frames": part.n_frames, "atoms": part.n_atoms}
-                    | {heading: numbers[key] for key, heading in self._columns().items()}
-                    | {"verdicts that agree": numbers["verdicts"]}
-                )
+                row = {"group": group, "method": method, "frames": part.n_frames, "atoms": part.n_atoms}
+                rows.append(row | self._headed(numbers) | {"verdicts that agree": numbers["verdicts"]})
         return Table.of_rows(f"Scores against {self.reference}, by group", rows)
 
     def frame_table(self) -> Table:
@@ -427,22 +406,20 @@ class Comparisons:
         rows = []
         for row in self.rows:
             one = row.comparisons[self.methods[0]]
-            numbers = one.numbers()
             reference, predicted = np.argwhere(one.verdicts)[0] + 1
             rows.append(
                 {"group": row.group, "frame": row.name,
                  "timestep": nan if row.timestep is None else row.timestep,
                  "atoms": one.n_atoms, "phases, reference": int(reference), "phases": int(predicted),
                  "domains": row.n_domains[self.methods[0]]}
-                | {heading: numbers[key] for key, heading in self._columns().items()}
+                | self._headed(one.numbers())
                 | {Column(stage, "s"): values[0] for stage, values in one.seconds.items()}
             )  # fmt: skip
         return Table.of_rows(f"Frames, {self.methods[0]} against {self.reference}", rows)
 
     def content_table(self, method: str | None = None, group: str | None = None) -> Table:
         """`Comparison.contents` pooled, with the standard deviation of the relative difference."""
-        name = self.methods[0] if method is None else method
-        parts = [row.comparisons[name] for row in self.rows if group in (None, row.group)]
+        parts = self._parts(method, group)
         pooled = Comparison.pooled(parts).contents(self.target)
         if len(parts) < 2:
             return pooled
@@ -451,9 +428,7 @@ class Comparisons:
             for row in part.contents(self.target).rows():
                 each.setdefault((row["phase"], row["element"]), []).append(row[DIFFERENCE])
         deviation = [spread(each[row["phase"], row["element"]]).deviation for row in pooled.rows()]
-        columns = dict(pooled.columns)
-        columns[DIFFERENCE.error] = np.array(deviation)
-        return Table(pooled.title, columns)
+        return Table(pooled.title, {**pooled.columns, DIFFERENCE.error: deviation})
 
     def time_table(self) -> Table:
         """Median seconds per frame by method and stage, and of a million atoms."""
@@ -463,12 +438,9 @@ class Comparisons:
             if not pooled.n_atoms:
                 continue
             mean_atoms = pooled.n_atoms / pooled.n_frames
-            stages = {stage: float(np.median(v)) for stage, v in pooled.seconds.items() if len(v)}
-            rows += [
-                {"method": method, "stage": stage, "seconds a frame": value,
-                 "seconds a million atoms": 1e6 * value / mean_atoms}
-                for stage, value in stages.items()
-            ]  # fmt: skip
+            for stage, values in pooled.seconds.items():
+                row = {"method": method, "stage": stage, "seconds a frame": float(np.median(values))}
+                rows.append(row | {"seconds a million atoms": 1e6 * row["seconds a frame"] / mean_atoms})
         return Table.of_rows("Time", rows)
 
     def tables(self) -> dict[str, Table]:

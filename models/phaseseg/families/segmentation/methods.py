@@ -6,7 +6,7 @@ compare methods, baselines are methods, and the reference of a comparison is one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 from time import perf_counter
@@ -81,14 +81,9 @@ class Segmentation:
 
     def part(self, atoms: NDArray[Any]) -> Segmentation:
         """The same for some of the atoms."""
-        return replace(
-            self,
-            rich=self.rich[atoms],
-            distance=self.distance[atoms],
-            phase={width: phase[atoms] for width, phase in self.phase.items()},
-            score=None if self.score is None else self.score[atoms],
-            probability=None if self.probability is None else self.probability[atoms],
-        )
+        columns = {name: getattr(self, name) for name in ("rich", "distance", "score", "probability")}
+        own = {name: values[atoms] for name, values in columns.items() if values is not None}
+        return replace(self, phase={width: phase[atoms] for width, phase in self.phase.items()}, **own)
 
 
 def _phases(
@@ -130,27 +125,34 @@ def decode(
     undecided : (n_atoms,) bool, atoms whose side is taken from the field around them instead of their number
     start : when the work began, by `perf_counter`
     """
-    start = perf_counter() if start is None else start
+    start = start or perf_counter()
     numbers = np.ascontiguousarray(score, dtype=np.float32)
     field = score_field(frame, numbers, sigma=SIGMA, voxel=VOXEL, bound=BOUND)
     domains = find_domains(field.grid.values, 0.0, field.lattice, min_volume=min_volume)
-    if not has_interface(domains, field.grid):
+    if has_interface(domains, field.grid):
+        order = field.atoms.order
+        sides = numbers[order] >= 0
+        if undecided is not None:
+            sides = np.where(undecided[order], field.interpolated() >= 0, sides)
+        assigned = assign_phases(frame, field, 0.0, domains, sides, boundary_width=max(widths))
+        rich, n_domains = assigned.domain > 0, domains.n_kept
+    else:
         whole = RICH if domains.n_kept else POOR
         assigned = one_phase(frame.n_atoms, whole)
-        return Segmentation(
-            np.full(frame.n_atoms, whole == RICH), assigned.distance, dict.fromkeys(widths, assigned.phase),
-            0, score=numbers, seconds={"baseline": perf_counter() - start},
-        )  # fmt: skip
-    order = field.atoms.order
-    sides = numbers[order] >= 0
-    if undecided is not None:
-        sides = np.where(undecided[order], field.interpolated() >= 0, sides)
-    assigned = assign_phases(frame, field, 0.0, domains, sides, boundary_width=max(widths))
-    rich = assigned.domain > 0
+        rich, n_domains = np.full(frame.n_atoms, whole == RICH), 0
     return Segmentation(
-        rich, assigned.distance, _phases(assigned.distance, rich, widths), domains.n_kept, score=numbers,
+        rich, assigned.distance, _phases(assigned.distance, rich, widths), n_domains, score=numbers,
         seconds={"baseline": perf_counter() - start},
     )  # fmt: skip
+
+
+def _at_widths(
+    fields: Callable[[float], Fields], widths: Sequence[float], start: float
+) -> tuple[dict[float, Fields], float]:
+    """The fields at each boundary width, and the seconds from the start to the first."""
+    first = fields(widths[0])
+    seconds = perf_counter() - start
+    return {widths[0]: first, **{width: fields(width) for width in widths[1:]}}, seconds
 
 
 class WeakLabels:
@@ -164,23 +166,18 @@ class WeakLabels:
 
     def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
         start = perf_counter()
-        density = density_field(frame, self.rule)
-        return self.of_density(frame, density, widths, start)
+        return self.of_density(frame, density_field(frame, self.rule), widths, start)
 
     def of_density(
         self, frame: Frame, density: DensityField, widths: Sequence[float], start: float | None = None
     ) -> Segmentation:
         """The labels that follow from a density; `start` is when the work began."""
-        start = perf_counter() if start is None else start
-        by_width, seconds = {}, nan
-        for width in widths:
-            by_width[width] = label_density(frame, density, self.rule.replace(boundary_width=width))
-            if len(by_width) == 1:
-                seconds = perf_counter() - start
-        first = next(iter(by_width.values()))
-        return Segmentation.of_fields(
-            by_width, score=first["phase_density"], seconds={"weak labels": seconds}
-        )
+        by_width, seconds = _at_widths(
+            lambda width: label_density(frame, density, self.rule.replace(boundary_width=width)),
+            widths, start or perf_counter(),
+        )  # fmt: skip
+        score = by_width[widths[0]]["phase_density"]
+        return Segmentation.of_fields(by_width, score=score, seconds={"weak labels": seconds})
 
 
 class Prediction:
@@ -220,11 +217,10 @@ class Prediction:
         self, frame: Frame, scores: Scores, widths: Sequence[float], seconds: Mapping[str, float]
     ) -> Segmentation:
         """Phases and distances that follow from scores."""
-        start, decoding, by_width = perf_counter(), nan, {}
-        for width in widths:
-            by_width[width] = self.model.fields(frame, scores, boundary_width=width, **self.options)
-            if len(by_width) == 1:
-                decoding = perf_counter() - start
+        by_width, decoding = _at_widths(
+            lambda width: self.model.fields(frame, scores, boundary_width=width, **self.options),
+            widths, perf_counter(),
+        )  # fmt: skip
         return Segmentation.of_fields(
             by_width, score=scores.score, probability=scores.probability,
             seconds={**seconds, "decoding": decoding},
@@ -250,14 +246,10 @@ class Member:
 def one_member(scores: Scores, index: int, temperature: float) -> Scores:
     """The scores of one network of a model, as if it were alone."""
     score = scores.members[index]
-    probability = expit(score / np.float32(temperature))
     return replace(
-        scores,
-        score=score,
-        members=scores.members[index : index + 1],
-        probability=probability.astype(np.float32),
-        uncertainty=np.zeros_like(score),
-    )
+        scores, score=score, members=score[None], uncertainty=np.zeros_like(score),
+        probability=expit(score / np.float32(temperature)).astype(np.float32),
+    )  # fmt: skip
 
 
 class Column:
@@ -292,11 +284,10 @@ class Column:
         middle = own == BOUNDARY
         # The column does not say on which side an atom of the boundary is: its surroundings decide.
         score = np.where(middle, 0.0, np.where(own == RICH, 1.0, -1.0))
-        sides = decode(frame, score, widths, undecided=middle)
+        found = decode(frame, score, widths, undecided=middle)
         if middle.any():
-            rich = np.where(middle, sides.rich, own == RICH)
-            return replace(sides, rich=rich, phase=dict.fromkeys(widths, own))
-        phases = {
-            width: np.where(sides.phase[width] == BOUNDARY, BOUNDARY, own).astype(np.int8) for width in widths
-        }
-        return replace(sides, rich=own == RICH, phase=phases)
+            rich, phases = np.where(middle, found.rich, own == RICH), dict.fromkeys(widths, own)
+        else:
+            rich = own == RICH
+            phases = {width: np.where(phase == BOUNDARY, phase, own) for width, phase in found.phase.items()}
+        return replace(found, rich=rich, phase=phases)
