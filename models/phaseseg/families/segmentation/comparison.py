@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -344,6 +344,20 @@ class Comparisons:
         name = case.name or case.frame.source
         self.rows.append(Row(case.group, name, case.frame.timestep, domains, comparisons))
 
+    def extend(self, cases: Iterable[Case]) -> Self:
+        """Add several cases.
+
+        Raises
+        ------
+        ValueError
+            Without any frame, and what the methods raise.
+        """
+        for case in cases:
+            self.add(case)
+        if not self.rows:
+            raise ValueError("there are no frames to evaluate.")
+        return self
+
     @property
     def messages(self) -> list[Message]:
         """What a user should see."""
@@ -490,12 +504,7 @@ def compare(cases: Iterable[Case], methods: Sequence[Method], **options: Any) ->
     ValueError
         Without a case or a method, and what the methods raise.
     """
-    result = Comparisons(methods, **options)
-    for case in cases:
-        result.add(case)
-    if not len(result):
-        raise ValueError("there are no frames to evaluate.")
-    return result
+    return Comparisons(methods, **options).extend(cases)
 
 
 def cases_of(

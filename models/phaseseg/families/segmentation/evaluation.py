@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from math import isfinite
 from pathlib import Path
@@ -17,8 +17,8 @@ from phaseseg.families.segmentation.comparison import (
     CONTENTS,
     DIFFERENCE,
     SCORE_COLUMNS,
-    Case,
     Comparisons,
+    cases_of,
     compare,
     f1_column,
 )
@@ -66,8 +66,7 @@ class Evaluation(Comparisons):
 
     def shown(self, name: str) -> Iterator[TextTable | str]:
         """Scores of two and of three classes, the composition, and a line about the time."""
-        pooled = self.pooled()
-        n, agree = pooled.n_frames, int(pooled.verdicts.trace())
+        n, agree = len(self), int(self.pooled().verdicts.trace())
         what = "1 frame" if n == 1 else f"{n} frames, ± standard deviation over them"
         yield self._scores(f"{name} against {self.reference} ({what})", SCORE_COLUMNS.values())
         for width in self.widths:
@@ -81,16 +80,14 @@ class Evaluation(Comparisons):
         parts = ", ".join(f"{row['stage']} {value_and_error(row['seconds a frame'])} s" for row in times)
         yield f"Phases as in the reference: {agree} of {n} frames. A frame takes: {parts}."
 
-    def _scores(self, title: str, headings: Iterable[fields.Column]) -> TextTable:
-        shown = tuple(headings)
+    def _scores(self, title: str, shown: Collection[fields.Column]) -> TextTable:
         rows = [
             (row["method"], *(_score(row[one], row.get(one.error, np.nan)) for one in shown))
             for row in self.score_table().rows()
         ]
         # The title says the width.
         short = [one.quantity if one.part else one for one in shown]
-        styles = ("bold",) if len(rows) > 1 else ()
-        return TextTable(title, ("method", *short), tuple(rows), styles)
+        return TextTable(title, ("method", *short), tuple(rows), ("bold",) if len(rows) > 1 else ())
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> Path:
         """Write page, figures, tables and `metrics.json` with all numbers and `about`; gives the page.
@@ -102,11 +99,10 @@ class Evaluation(Comparisons):
         """
         from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
 
-        pooled = self.pooled()
-        n, agree = pooled.n_frames, int(pooled.verdicts.trace())
+        pooled, n = self.pooled(), len(self)
         lead = (
-            f"{n} frame{'s' * (n > 1)}, {pooled.n_atoms:,} atoms; the number of phases agrees in {agree} of "
-            f"{n}. Values ± standard deviation over the frames."
+            f"{n} frame{'s' * (n > 1)}, {pooled.n_atoms:,} atoms; the number of phases agrees in "
+            f"{pooled.verdicts.trace()} of {n}. Values ± standard deviation over the frames."
         )
         return write_evaluation(
             folder, f"{self.methods[0]} against {self.reference}", lead, _SECTIONS, evaluation_figures(self),
@@ -123,12 +119,11 @@ def _score(value: float, error: float) -> str:
 
 
 def _contents(rows: Sequence[Mapping[str, Any]], width: float) -> TextTable:
-    elements = list(dict.fromkeys(str(row["element"]) for row in rows))
-    found = {(row["phase"], row["element"]): row for row in rows}
+    elements = [row["element"] for row in rows if row["phase"] == "rich"]
     lines = []
     for phase in ("rich", "poor"):
         for column in (*CONTENTS, DIFFERENCE):
-            values = [found[phase, element][column] for element in elements]
+            values = [row[column] for row in rows if row["phase"] == phase]
             name, form = ("difference", "{:+.2f} %") if column is DIFFERENCE else (column.quantity, "{:.3f}")
             lines.append((phase, name, *(form.format(v) if isfinite(v) else "–" for v in values)))
     title = f"composition without the boundary of {width:g} Å, wt%"
@@ -181,24 +176,26 @@ def evaluate(
         methods += baseline_methods(model.label_rule, thresholds)
     compared = "weak labels" if reference == "weak" else f"the column {reference}"
     result = Evaluation(model, methods, widths, compared)
+    result.thresholds = thresholds
     if thresholds:
-        result.thresholds = thresholds
         result.notes.append(
             Message(f"Thresholds of the baselines were fitted to {words}.", "baselines-fitted")
         )
-    warm = False
-    for group, frames in runs.items():
-        for number, frame in enumerate(frames):
-            if not warm:  # compiling and the first touch of memory are no part of the times
+
+    def warmed(frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Compiling and the first touch of memory are no part of the times."""
+        for frame in frames:
+            if not len(result):
                 whole(frame, widths[:1])
                 whole.forget()
                 answer(frame, widths)
-                warm = True
-            name = frame.source or f"{group}, frame {number}"
-            result.add(Case(group, frame, answer(frame, widths), name=name))
-    if not len(result):
-        raise ValueError("there are no frames to evaluate.")
-    return result
+            yield frame
+
+    return result.extend(
+        case
+        for group, frames in runs.items()
+        for case in cases_of(warmed(frames), answer, group=group, widths=widths)
+    )
 
 
 def _thresholds(
@@ -210,8 +207,8 @@ def _thresholds(
         frames = chain.from_iterable(data.values()) if isinstance(data, Mapping) else data
         return fit_thresholds(frames, rule), "the frames that were given for them", runs
     if kept:
-        thresholds = {key: float(kept[key]) for key in ("fraction", "bins", "density", "sigma")}
-        return thresholds, "the data of the checkpoint, as its card says", runs
+        known = {key: float(kept[key]) for key in ("fraction", "bins", "density", "sigma")}
+        return known, "the data of the checkpoint, as its card says", runs
     first: list[Frame] = []
     again: dict[str, Iterable[Frame]] = {}
     for name, frames in runs.items():

@@ -7,25 +7,25 @@ Every function returns a `Figure`; `phaseseg.report.png` draws one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.comparison import CLASSES, CONTENTS, DIFFERENCE, Comparisons, Example
-from phaseseg.families.segmentation.fields import BOUNDARY, PHASE_CLASSES, POOR, RICH
+from phaseseg.families.segmentation.fields import BOUNDARY
 from phaseseg.families.segmentation.figures import COLOR, ELEMENT_COLORS
-from phaseseg.families.segmentation.slices import _Plane, _slab
+from phaseseg.families.segmentation.slices import Panels, _Plane, dot, draw_atoms, draw_slab, phase_marks
 from phaseseg.fields import Grid, Table
-from phaseseg.frame import Frame
 from phaseseg.report import GRAY, INK, styled
 
 _BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", COLOR["poor"]])
-_WRONG: Any = "#c2185b"
+_DIFFERENCES = (
+    ("#e4e4e4", "the same"),
+    (ELEMENT_COLORS[2], "differs by the boundary"),
+    ("#c2185b", "on the other side"),
+)
 
 
 def short_name(method: str) -> str:
@@ -205,83 +205,28 @@ def figure_side_by_side(
     axis : cell vector along which the slices follow each other
     n_slices, thickness : how many slabs, and how thick, Å
     """
-    frame = example.frame
-    plane = _Plane(_cell_grid(frame), axis)
-    (left, right), (bottom, top) = plane.extent()
-    breadth = 2.35
-    height = breadth * (top - bottom) / (right - left)
-    margin, gap, below, above = 0.95, 0.12, 0.72 if n_slices > 2 else 0.95, 0.28
-    size = (margin + n_slices * (breadth + gap), below + 3 * height + 2 * gap + above)
-    figure = Figure(figsize=size)
+    frame, grid = example.frame, np.zeros((2, 2, 2), dtype=np.float32)
+    plane = _Plane(Grid(grid, frame.cell, frame.origin, frame.pbc), axis)
+    below = 0.72 if n_slices > 2 else 0.95
+    panels = Panels(plane, 3, n_slices, left=0.95, below=below, above=0.28, gap=0.12)
     truth, found = example.reference.phase[width], example.prediction.phase[width]
-    rows = ((reference, truth), (prediction, found), ("differences", None))
-    for column in range(n_slices):
-        fraction = (column + 0.5) / n_slices
-        for line, (label, phase) in enumerate(rows):
-            bounds = (
-                (margin + column * (breadth + gap)) / size[0],
-                (below + (2 - line) * (height + gap)) / size[1], breadth / size[0], height / size[1],
-            )  # fmt: skip
-            ax = figure.add_axes(bounds)
-            if phase is None:
-                _differences(ax, plane, frame, truth, found, fraction, thickness)
-            else:
-                _slab(ax, plane, frame, phase, fraction, thickness)
-            ax.plot(*plane.outline().T, color=INK, linewidth=0.8)
-            ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
-            ax.spines[:].set_visible(False)
-            for axes in (ax.xaxis, ax.yaxis):
-                axes.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-            ax.tick_params(labelbottom=line == 2, labelleft=column == 0)
-            if line == 0:
-                ax.set_title(plane.title(fraction))
-            if column == 0:
-                ax.set_ylabel(f"{label}\n{plane.labels[1]}")
-            if line == 2:
-                ax.set_xlabel(plane.labels[0])
-    present = [entry for entry in PHASE_CLASSES if (truth == entry.id).any() or (found == entry.id).any()]
-    dot: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 7, "markeredgecolor": INK,
-                           "markeredgewidth": 0.4}  # fmt: skip
-    marks = [Line2D([], [], color=entry.color, label=entry.name, **dot) for entry in present]
-    marks.append(Line2D([], [], color="#e4e4e4", label="the same", **dot))
-    marks.append(Line2D([], [], color=_NEARLY, label="differs by the boundary", **dot))
-    marks.append(Line2D([], [], color=_WRONG, label="on the other side", **dot))
-    n_columns = len(marks) if n_slices > 2 else 3
-    figure.legend(handles=marks, loc="lower center", ncols=n_columns, handletextpad=0.2, columnspacing=1.0)
-    return figure
-
-
-_NEARLY: Any = ELEMENT_COLORS[2]
-
-
-def _cell_grid(frame: Frame) -> Grid:
-    """A grid of the frame's cell without values, for the geometry of slices."""
-    values = np.zeros((2, 2, 2), dtype=np.float32)
-    return Grid(values, frame.cell, frame.origin, frame.pbc)
-
-
-def _differences(
-    ax: Any, plane: _Plane, frame: Frame, truth: NDArray[np.int8], found: NDArray[np.int8],
-    fraction: float, thickness: float,
-) -> None:  # fmt: skip
-    from matplotlib.collections import EllipseCollection
-
-    atoms, places = plane.near(frame.positions, fraction, thickness / 2)
-    same = truth[atoms] == found[atoms]
-    sides = ((truth[atoms] == POOR) & (found[atoms] == RICH)) | (
-        (truth[atoms] == RICH) & (found[atoms] == POOR)
-    )
-    assert BOUNDARY not in (POOR, RICH)
-    order = np.argsort(np.where(same, 0, np.where(sides, 2, 1)), kind="stable")
-    colors = np.array(["#e4e4e4", _NEARLY, _WRONG])[np.where(same, 0, np.where(sides, 2, 1))][order]
-    diameter = np.full(len(atoms), 1.5)
-    ax.add_collection(
-        EllipseCollection(
-            diameter, diameter, np.zeros(len(atoms)), units="xy", offsets=places[order],
-            offset_transform=ax.transData, facecolors=colors,
-            edgecolors=np.where(same[order], "#bbbbbb", INK), linewidths=0.25, rasterized=True,
-        )
+    kind = np.where(truth == found, 0, np.where((truth == BOUNDARY) | (found == BOUNDARY), 1, 2))
+    for fraction, *axes in zip((np.arange(n_slices) + 0.5) / n_slices, *panels.axes, strict=True):
+        for ax, phase in zip(axes, (truth, found), strict=False):
+            draw_slab(ax, plane, frame, phase, fraction, thickness)
+        atoms, places = plane.near(frame.positions, fraction, thickness / 2)
+        order = np.argsort(kind[atoms], kind="stable")
+        own = kind[atoms][order]
+        colors = np.array([color for color, _ in _DIFFERENCES])[own]
+        draw_atoms(axes[2], places[order], colors, np.where(own == 0, "#bbbbbb", INK))
+        axes[0].set_title(plane.title(fraction))
+    panels.finish((reference, prediction, "differences"))
+    marks = [*phase_marks(truth, found), *(dot(color, label) for color, label in _DIFFERENCES)]
+    panels.figure.legend(
+        handles=marks, loc="lower center", ncols=len(marks) if n_slices > 2 else 3, handletextpad=0.2,
+        columnspacing=1.0,
     )  # fmt: skip
+    return panels.figure
 
 
 def evaluation_figures(result: Comparisons) -> Iterator[tuple[str, str, Figure]]:

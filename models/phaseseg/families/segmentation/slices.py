@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,6 @@ def figure_slices(
 ) -> Figure:
     """Parallel slices through the cell: the field with its cut, and the atoms of a thin slab by phase.
 
-    Slices lie in the plane of two cell vectors and are drawn undistorted for any cell.
-
     Parameters
     ----------
     frame, fields : an annotated frame, with `phase` and the grid and level that the rule names
@@ -60,64 +59,33 @@ def figure_slices(
         shading = {"cmap": DIVERGING, "norm": TwoSlopeNorm(cut, low, high)}
 
     plane = _Plane(grid, axis)
-    (left, right), (bottom, top) = plane.extent()
-    # Placed by hand: the panels keep the aspect of the cell, and bar and legend stay next to them.
-    width = 2.35
-    height = width * (top - bottom) / (right - left)
-    margin, gap, title, side = 0.62, 0.14, 0.3, 1.45
-    size = (margin + n_slices * (width + gap) + side, 0.5 + 2 * height + gap + title)
-    figure = Figure(figsize=size)
-
-    def place(x: float, y: float, w: float, h: float) -> Axes:
-        return figure.add_axes((x / size[0], y / size[1], w / size[0], h / size[1]))
-
-    image = None
-    for column, fraction in enumerate((np.arange(n_slices) + 0.5) / n_slices):
-        start = margin + column * (width + gap)
-        lower, upper = place(start, 0.5, width, height), place(start, 0.5 + height + gap, width, height)
+    panels = Panels(plane, 2, n_slices, left=0.62, right=1.45, below=0.5, above=0.3, gap=0.14)
+    figure, place, height = panels.figure, panels.place, panels.height
+    for fraction, upper, lower in zip((np.arange(n_slices) + 0.5) / n_slices, *panels.axes, strict=True):
         x, y, values, fraction = plane.cut(fraction)
         image = upper.pcolormesh(x, y, values, shading="gouraud", rasterized=True, **shading)
         if low < cut < high and values.min() < cut < values.max():
             for ax in (upper, lower):
                 ax.contour(x, y, values, levels=[cut], colors=INK, linewidths=1.0)
-        _slab(lower, plane, frame, fields["phase"], fraction, thickness)
+        draw_slab(lower, plane, frame, fields["phase"], fraction, thickness)
         upper.set_title(plane.title(fraction))
-        for ax in (upper, lower):
-            ax.plot(*plane.outline().T, color=INK, linewidth=0.8)
-            ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
-            ax.spines[:].set_visible(False)
-            locator = MaxNLocator(5, steps=[1, 2, 5, 10])
-            ax.set_xticks(locator.tick_values(left, right), minor=False)
-            ax.set_yticks(locator.tick_values(bottom, top), minor=False)
-            ax.set(xlim=(left, right), ylim=(bottom, top))
-            ax.tick_params(labelbottom=ax is lower, labelleft=column == 0)
-        if column == 0:
-            upper.set_ylabel(plane.labels[1])
-            lower.set_ylabel(plane.labels[1])
-        lower.set_xlabel(plane.labels[0])
-    right = margin + n_slices * (width + gap) + 0.06
-    if image is not None:
-        # Its label stands above it, readable however low the cell is.
-        top_of_bar = 0.5 + 2 * height + gap
-        text = quantity_label(rule).replace(" density", "\ndensity").replace(" fraction", "\nfraction")
-        figure.text(right / size[0], top_of_bar / size[1], text, va="top", fontsize=8.5)
-        bar_axes = place(right, 0.5 + height + gap, 0.13, max(height - 0.42, 0.3 * height))
-        bar = figure.colorbar(image, cax=bar_axes)
-        bar.outline.set_visible(False)
-        bar_axes.set_yscale("linear")  # also where the two halves of the colors differ in span
-        bar_axes.yaxis.set_major_locator(MaxNLocator(5 if height > 1.4 else 2))
-        if low < cut < high:
-            bar_axes.axhline(cut, color=INK, linewidth=1.2)
-    present = [phase for phase in PHASE_CLASSES if (fields["phase"] == phase.id).any()]
-    marks: list[Any] = [
-        Line2D([], [], marker="o", linestyle="", markersize=7, markeredgecolor=INK, markeredgewidth=0.4,
-               color=phase.color, label=phase.name)
-        for phase in present
-    ]  # fmt: skip
+    panels.finish()
+    right = panels.size[0] - 1.45 + 0.06
+    # The label of the bar stands above it, readable however low the cell is.
+    text = quantity_label(rule).replace(" density", "\ndensity").replace(" fraction", "\nfraction")
+    figure.text(right / panels.size[0], (panels.size[1] - 0.3) / panels.size[1], text, va="top", fontsize=8.5)
+    bar_axes = place(right, 0.5 + height + 0.14, 0.13, max(height - 0.42, 0.3 * height))
+    bar = figure.colorbar(image, cax=bar_axes)
+    bar.outline.set_visible(False)
+    bar_axes.set_yscale("linear")  # also where the two halves of the colors differ in span
+    bar_axes.yaxis.set_major_locator(MaxNLocator(5 if height > 1.4 else 2))
+    marks = phase_marks(fields["phase"])
     if low < cut < high:
+        bar_axes.axhline(cut, color=INK, linewidth=1.2)
         marks.append(Line2D([], [], color=INK, linewidth=1.0, label=f"cut, {cut:.3g} {unit_text(rule)}"))
     figure.legend(
-        handles=marks, loc="upper left", bbox_to_anchor=(right / size[0], (0.5 + height) / size[1]),
+        handles=marks, loc="upper left",
+        bbox_to_anchor=(right / panels.size[0], (0.5 + height) / panels.size[1]),
         borderaxespad=0, handlelength=1.2, borderpad=0,
         title=f"atoms within\n{thickness / 2:g} Å of the slice",
         title_fontsize=8.5, alignment="left",
@@ -141,12 +109,10 @@ class _Plane:
         diagonal = np.diag(np.diag(grid.cell))
         self.aligned = bool(np.allclose(grid.cell, diagonal, atol=1e-9) and (np.diag(grid.cell) > 0).all())
         self.shift = grid.origin[[self.u, self.v]] if self.aligned else np.zeros(2)
-        names = "xyz" if self.aligned else "abc"
-        self.labels = (
-            (f"{names[self.u]} (Å)", f"{names[self.v]} (Å)")
-            if self.aligned
-            else (f"along {names[self.u]} (Å)", f"across {names[self.u]} (Å)")
-        )
+        if self.aligned:
+            self.labels = f"{'xyz'[self.u]} (Å)", f"{'xyz'[self.v]} (Å)"
+        else:
+            self.labels = f"along {'abc'[self.u]} (Å)", f"across {'abc'[self.u]} (Å)"
 
     def _project(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
         """(..., 2), Å, from fractional coordinates relative to the plane."""
@@ -163,10 +129,9 @@ class _Plane:
         return (low[0] - margin, high[0] + margin), (low[1] - margin, high[1] + margin)
 
     def title(self, fraction: float) -> str:
-        name = ("xyz" if self.aligned else "abc")[self.axis]
         if self.aligned:
-            return f"{name} = {self.grid.origin[self.axis] + fraction * self.height:.1f} Å"
-        return f"{fraction:.2f} {name}"
+            return f"{'xyz'[self.axis]} = {self.grid.origin[self.axis] + fraction * self.height:.1f} Å"
+        return f"{fraction:.2f} {'abc'[self.axis]}"
 
     def cut(
         self, fraction: float
@@ -204,18 +169,77 @@ class _Plane:
         return chosen, self._project(relative)
 
 
-def _slab(
+class Panels:
+    """Panels for slices through a cell, in the aspect of their plane: a column for each slice.
+
+    They are placed by hand, in inches, so that bars and legends stay next to them.
+    """
+
+    def __init__(
+        self, plane: _Plane, n_rows: int, n_columns: int, *, left: float, right: float = 0.0, below: float,
+        above: float, gap: float,
+    ) -> None:  # fmt: skip
+        self.plane, width = plane, 2.35
+        self.limits = (x_low, x_high), (y_low, y_high) = plane.extent()
+        self.height = width * (y_high - y_low) / (x_high - x_low)
+        high = below + n_rows * self.height + (n_rows - 1) * gap + above
+        self.size = left + n_columns * (width + gap) + right, high
+        self.figure = Figure(figsize=self.size)
+        self.axes = [
+            [
+                self.place(left + k * (width + gap), below + row * (self.height + gap), width, self.height)
+                for k in range(n_columns)
+            ]
+            for row in reversed(range(n_rows))
+        ]
+
+    def place(self, x: float, y: float, width: float, height: float) -> Axes:
+        w, h = self.size
+        return self.figure.add_axes((x / w, y / h, width / w, height / h))
+
+    def finish(self, labels: Sequence[str] = ()) -> None:
+        """Outlines, limits and labels, once everything is drawn; `labels` name the rows."""
+        for row, line in enumerate(self.axes):
+            lowest = line is self.axes[-1]
+            for ax in line:
+                ax.plot(*self.plane.outline().T, color=INK, linewidth=0.8)
+                ax.set(xlim=self.limits[0], ylim=self.limits[1], aspect="equal")
+                ax.spines[:].set_visible(False)
+                for axes in (ax.xaxis, ax.yaxis):
+                    axes.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+                ax.tick_params(labelbottom=lowest, labelleft=ax is line[0])
+                ax.set_xlabel(self.plane.labels[0] if lowest else "")
+            line[0].set_ylabel("\n".join([*labels[row : row + 1], self.plane.labels[1]]))
+
+
+def phase_marks(*phases: NDArray[np.int8]) -> list[Line2D]:
+    """Entries of a legend for the phases that there are."""
+    present = [entry for entry in PHASE_CLASSES if any((phase == entry.id).any() for phase in phases)]
+    return [dot(entry.color, entry.name) for entry in present]
+
+
+def dot(color: str, label: str) -> Line2D:
+    """Entry of a legend for an atom."""
+    return Line2D([], [], marker="o", linestyle="", markersize=7, markeredgecolor=INK, markeredgewidth=0.4,
+                  color=color, label=label)  # fmt: skip
+
+
+def draw_atoms(ax: Axes, places: NDArray[np.float64], colors: Any, edges: Any = INK) -> None:
+    diameter = np.full(len(places), 1.5)
+    ax.add_collection(
+        EllipseCollection(
+            diameter, diameter, np.zeros(len(places)), units="xy", offsets=places,
+            offset_transform=ax.transData, facecolors=colors, edgecolors=edges, linewidths=0.25,
+            rasterized=True,
+        )
+    )  # fmt: skip
+
+
+def draw_slab(
     ax: Axes, plane: _Plane, frame: Frame, phase: NDArray[np.int8], fraction: float, thickness: float
 ) -> None:
+    """The atoms of a slab by phase."""
     if plane.grid.shape[plane.axis] == 1:
         thickness = 2 * plane.height  # a 2D box shows all of its atoms
     atoms, places = plane.near(frame.positions, fraction, thickness / 2)
-    colors = np.array([entry.color for entry in PHASE_CLASSES])
-    diameter = np.full(len(atoms), 1.5)
-    ax.add_collection(
-        EllipseCollection(
-            diameter, diameter, np.zeros(len(atoms)), units="xy", offsets=places,
-            offset_transform=ax.transData, facecolors=colors[phase[atoms]], edgecolors=INK,
-            linewidths=0.25, rasterized=True,
-        )
-    )  # fmt: skip
+    draw_atoms(ax, places, np.array([entry.color for entry in PHASE_CLASSES])[phase[atoms]])

@@ -7,7 +7,7 @@ stamped into the other liquid, frames during coarsening, and liquids of one phas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -135,16 +135,31 @@ def open_pieces(
 
 
 def _stamped(
-    host: Frame, guest: Frame, inside_host: NDArray[np.float64], guest_atoms: NDArray[np.int64],
-    guest_positions: NDArray[np.float64], guest_inside: NDArray[np.float64], guest_is_rich: bool,
+    host: Frame, guest: Frame, depth: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    center: NDArray[np.float64], guest_is_rich: bool, along: Sequence[int] = (),
 ) -> tuple[Frame, NDArray[np.float64]]:  # fmt: skip
-    """Host atoms outside a shape and guest atoms inside it; the depths, Å, are positive inside."""
+    """Host atoms outside a shape and guest atoms inside it; the depths, Å, are positive in the rich liquid.
+
+    depth : how deep inside the shape vectors (n, 3) from its middle are, Å
+    center : (3,) of the shape in the host; in the guest it is the middle of the cell
+    along : axes along which the guest is stretched to the cell of the host
+    """
     from scipy.spatial import cKDTree
 
-    lengths = np.diag(host.cell)
-    names = tuple(dict.fromkeys([*host.species_names, *guest.species_names]))
-    kept = np.flatnonzero(inside_host <= 0)
-    place, own = (positions % lengths for positions in (host.positions[kept] - host.origin, guest_positions))
+    lengths, other = np.diag(host.cell), np.diag(guest.cell)
+
+    def apart(frame: Frame, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        vectors = frame.positions - point
+        return np.asarray(vectors - np.rint(vectors / np.diag(frame.cell)) * np.diag(frame.cell))
+
+    inside_host = depth(apart(host, center))
+    vectors = apart(guest, guest.origin + other / 2)
+    guest_inside = depth(vectors)
+    guest_atoms, kept = np.flatnonzero(guest_inside > 0), np.flatnonzero(inside_host <= 0)
+    guest_positions = vectors + (center - host.origin)
+    for axis in along:
+        guest_positions[:, axis] = ((guest.positions - guest.origin) * (lengths / other))[:, axis]
+    place, own = (host.positions[kept] - host.origin) % lengths, guest_positions[guest_atoms] % lengths
     # A coordinate that rounding puts on the upper end belongs to the lower one.
     place, own = np.where(place >= lengths, 0.0, place), np.where(own >= lengths, 0.0, own)
     poor, rich = (place, own) if guest_is_rich else (own, place)
@@ -153,19 +168,16 @@ def _stamped(
         if guest_is_rich:
             kept, place = kept[room], place[room]
         else:
-            guest_atoms, own, guest_inside = guest_atoms[room], own[room], guest_inside[room]
-    species = np.concatenate(
-        [
-            np.array(host.species_names)[host.species[kept]],
-            np.array(guest.species_names)[guest.species[guest_atoms]],
-        ]
-    )
+            guest_atoms, own = guest_atoms[room], own[room]
+    parts = ((host, kept), (guest, guest_atoms))
+    species = np.concatenate([np.array(one.species_names)[one.species[atoms]] for one, atoms in parts])
+    names = tuple(dict.fromkeys([*host.species_names, *guest.species_names]))
     frame = Frame(
         np.concatenate([place, own]) + host.origin, host.cell, host.pbc, species, names, origin=host.origin,
         units=host.units, source=f"{guest.source} in {host.source}",
     )  # fmt: skip
-    depth = np.concatenate([inside_host[kept], guest_inside])
-    return frame, depth if guest_is_rich else -depth
+    depths = np.concatenate([inside_host[kept], guest_inside[guest_atoms]])
+    return frame, depths if guest_is_rich else -depths
 
 
 def droplet(
@@ -183,20 +195,10 @@ def droplet(
     _check_cells(host, guest)
     if not 0 < radius < 0.5 * min(np.diag(host.cell).min(), np.diag(guest.cell).min()):
         raise ValueError(f"a sphere of {radius:g} Å does not fit into the cells.")
-    middle = np.asarray(center, dtype=float)
-
-    def depths(frame: Frame, point: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        lengths = np.diag(frame.cell)
-        apart = frame.positions - point
-        apart -= np.rint(apart / lengths) * lengths
-        return radius - np.linalg.norm(apart, axis=1), apart
-
-    inside, apart = depths(guest, guest.origin + np.diag(guest.cell) / 2)
-    atoms = np.flatnonzero(inside > 0)
-    shift = middle - host.origin
     return _stamped(
-        host, guest, depths(host, middle)[0], atoms, apart[atoms] + shift, inside[atoms], guest_is_rich
-    )
+        host, guest, lambda apart: radius - np.linalg.norm(apart, axis=1), np.asarray(center, dtype=float),
+        guest_is_rich,
+    )  # fmt: skip
 
 
 def film(
@@ -213,19 +215,10 @@ def film(
         raise ValueError("the cells of the two liquids must have one size along the film.")
     if not 0 < thickness < min(lengths[axis], other[axis]):
         raise ValueError(f"a film of {thickness:g} Å does not fit into the cells.")
-
-    def depth(frame: Frame, middle: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        size = float(frame.cell[axis, axis])
-        apart = frame.positions[:, axis] - middle
-        apart = apart - np.rint(apart / size) * size
-        return thickness / 2 - np.abs(apart), apart
-
-    inside, apart = depth(guest, float(guest.origin[axis] + other[axis] / 2))
-    atoms = np.flatnonzero(inside > 0)
-    places = (guest.positions[atoms] - guest.origin) * (lengths / other)
-    places[:, axis] = apart[atoms] + position - host.origin[axis]
-    outside = depth(host, position)[0]
-    return _stamped(host, guest, outside, atoms, places, inside[atoms], guest_is_rich)
+    return _stamped(
+        host, guest, lambda apart: thickness / 2 - np.abs(apart[:, axis]), np.full(3, float(position)),
+        guest_is_rich, along,
+    )  # fmt: skip
 
 
 def _check_cells(*frames: Frame) -> None:
@@ -251,16 +244,15 @@ def stamped_cases(
             for _ in range(copies):
                 center = host.origin + rng.random(3) * np.diag(host.cell)
                 axis = int(rng.integers(3))
-                made = (
-                    ("droplet, radius", droplet(host, guest, size, center, guest_is_rich=rich_guest)),
-                    ("film, thickness", film(host, guest, size, float(center[axis]), axis,
-                                             guest_is_rich=rich_guest)),
-                )  # fmt: skip
-                for shape, (frame, distance) in made:
-                    yield Case(
-                        f"{name}: {shape} {size:g} Å", frame, Segmentation.of_distance(distance, widths),
-                        name=f"{name}, {shape} {size:g} Å",
-                    )  # fmt: skip
+                made = {
+                    "droplet, radius": droplet(host, guest, size, center, guest_is_rich=rich_guest),
+                    "film, thickness": film(
+                        host, guest, size, float(center[axis]), axis, guest_is_rich=rich_guest
+                    ),
+                }
+                for shape, (frame, distance) in made.items():
+                    answer, what = Segmentation.of_distance(distance, widths), f"{shape} {size:g} Å"
+                    yield Case(f"{name}: {what}", frame, answer, name=f"{name}, {what}")
 
 
 # ----------------------------------------------------------------------- coarsening and one phase

@@ -24,7 +24,7 @@ import numpy as np
 from phaseseg import read_frames
 from phaseseg.checkpoint import Checkpoint, load_checkpoint
 from phaseseg.families.segmentation.baselines import ConstantCut, FrameCut, baselines
-from phaseseg.families.segmentation.comparison import Case, Comparisons, compare
+from phaseseg.families.segmentation.comparison import F1_KINDS, Case, Comparisons, compare
 from phaseseg.families.segmentation.evaluation import evaluate
 from phaseseg.families.segmentation.methods import WIDTHS, Method, Prediction, WeakLabels
 from phaseseg.families.segmentation.model import SegmentationModel
@@ -86,30 +86,34 @@ class Data:
 # ------------------------------------------------------------------------------------- tables
 
 
-THREE = {"macro F1": "macro", "boundary F1": "boundary", "rich F1": "rich", "poor F1": "poor",
-         "micro F1": "micro"}  # fmt: skip
+THREE = {f"{kind} F1": kind for kind in F1_KINDS}
 TWO = {"two-class error": "error", "two-class accuracy": "accuracy", "AUC": "auc",
        "calibration error": "calibration", "shift (Å)": "shift", "rms (Å)": "rms"}  # fmt: skip
+
+
+def member_numbers(result: Comparisons, group: str | None = None) -> list[dict[str, float]]:
+    """The scores of each network alone."""
+    members = (name for name in result.methods if name.startswith("member "))
+    return [result.pooled(name, group).numbers() for name in members]
 
 
 def seeds_and_all(
     result: Comparisons, group: str, columns: Mapping[str, str], suffix: str, what: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """A row for all networks together, with the spread over frames, and one for each alone, over seeds."""
-    whole = result.pooled(None, group).numbers()
-    over = result.over_frames(None, group)
-    members = [name for name in result.methods if name.startswith("member ")]
-    each = [result.pooled(name, group).numbers() for name in members]
-    row = dict(what) | {"networks": f"all {len(members)} together" if len(members) > 1 else "one"}
+    each = member_numbers(result, group)
+    n, several = len(each), len(each) > 1
+    whole, over = result.pooled(None, group).numbers(), result.over_frames(None, group)
+    together = {**what, "networks": f"all {n} together" if several else "one"}
+    alone = {**what, "networks": f"each of {n} alone, mean"}
     for heading, key in columns.items():
-        row[heading], row[f"± {heading}"] = whole[key + suffix], over[key + suffix].deviation
-    yield row
-    if len(members) > 1:
-        row = dict(what) | {"networks": f"each of {len(members)} alone, mean"}
-        for heading, key in columns.items():
-            found = spread([numbers[key + suffix] for numbers in each])
-            row[heading], row[f"± {heading}"] = found.mean, found.deviation
-        yield row
+        key += suffix
+        together[heading], together[f"± {heading}"] = whole[key], over[key].deviation
+        found = spread([numbers[key] for numbers in each])
+        alone[heading], alone[f"± {heading}"] = found.mean, found.deviation
+    yield together
+    if several:
+        yield alone
 
 
 def score_tables(result: Comparisons, words: str = "") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -124,23 +128,26 @@ def score_tables(result: Comparisons, words: str = "") -> tuple[list[dict[str, A
     return three, two
 
 
-def method_rows(result: Comparisons, groups: Iterable[str] | None = None) -> list[dict[str, Any]]:
+def method_rows(result: Comparisons) -> list[dict[str, Any]]:
     """A row for each group and method, members left out."""
     rows = []
-    for group in result.groups() if groups is None else groups:
+    for group in result.groups():
         for method in result.methods:
             if method.startswith("member "):
                 continue
             pooled = result.pooled(method, group)
             numbers = pooled.numbers()
             row = {"test": group, "method": method, "frames": pooled.n_frames, "atoms": pooled.n_atoms}
-            row |= {"phases as there are": numbers["verdicts"]}
-            row |= {"two-class error": numbers["error"], "AUC": numbers["auc"], "shift (Å)": numbers["shift"]}
-            for width in result.widths:
-                row[f"macro F1, {width:g} Å"] = numbers[f"macro {width:g}"]
-                row[f"boundary F1, {width:g} Å"] = numbers[f"boundary {width:g}"]
-            rows.append(row)
+            rows.append(row | {"phases as there are": numbers["verdicts"]} | short(numbers, result.widths))
     return rows
+
+
+def short(numbers: Mapping[str, float], widths: Iterable[float]) -> dict[str, float]:
+    """The scores by which methods are compared."""
+    row = {"two-class error": numbers["error"], "AUC": numbers["auc"], "shift (Å)": numbers["shift"]}
+    for width in widths:
+        row |= {f"{kind} F1, {width:g} Å": numbers[f"{kind} {width:g}"] for kind in ("macro", "boundary")}
+    return row
 
 
 # ---------------------------------------------------------------------------------- measuring
@@ -156,24 +163,21 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
     refuse_training_data(checkpoint, [name for names in tests.values() for name in names])
     training = [frame for t in trained_at for frame in training_frames(data, t)]
 
-    def runs(which: slice = slice(None)) -> dict[str, Iterable[Frame]]:
-        found = {
-            f"{t} K": [frame for name in names for frame in data.frames(name)[which]]
-            for t, names in tests.items()
-        }
-        return {group: frames for group, frames in found.items() if frames}
-
     chosen = slice(-1, None) if quick else slice(None)
-    result = evaluate(runs(chosen), model, baseline_data=training, members=True)
+    found = {
+        f"{t} K": [frame for name in names for frame in data.frames(name)[chosen]]
+        for t, names in tests.items()
+    }
+    runs = {group: frames for group, frames in found.items() if frames}
+    result = evaluate(runs, model, baseline_data=training, members=True)
     thresholds = dict(result.thresholds)
     metrics: dict[str, Any] = {}
     three, two = score_tables(result)
     if ablation is not None:
-        small = SegmentationModel(ablation)
-        other = evaluate(runs(chosen), small, members=True)
+        other = evaluate(runs, SegmentationModel(ablation), members=True)
+        for row in (*three, *two):
+            row["trained on"] = "all"
         for rows, more in zip((three, two), score_tables(other, "520-atom cells only"), strict=True):
-            for row in rows:
-                row["trained on"] = "all"
             rows += more
     compared = "Compared with weak labels made by the rule of the checkpoint."
     paper = "; ".join(
@@ -315,9 +319,10 @@ def stress(
             [whole, *whole.members(), *labels, own, *baselines(rule, thresholds)[:1]], target=rule.species,
         )  # fmt: skip
         rows = method_rows(result)
-        rows[1:1] = [
-            {"test": "4000 K", "method": f"each of {model.n_members} networks alone, mean"} | mean_of(result)
-        ]
+        each = member_numbers(result)
+        mean = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
+        name = f"each of {model.n_members} networks alone, mean"
+        rows[1:1] = [{"test": "4000 K", "method": name} | short(mean, result.widths)]
         metrics["time_average"] = table(
             "Comparison with the time-averaged density", rows,
             f"One frame of large_dense_4000K ({len(dense)} frames, 0.1 ps apart). The reference is the label "
@@ -407,17 +412,6 @@ def pieces(model: SegmentationModel, larges: Sequence[Frame], per_bin: int) -> d
         "sees only the piece.",
     )  # fmt: skip
     return {"open_pieces": against_labels, "open_pieces_itself": against_itself}
-
-
-def mean_of(result: Comparisons) -> dict[str, Any]:
-    """Mean over the members of what `method_rows` shows."""
-    each = [result.pooled(name).numbers() for name in result.methods if name.startswith("member ")]
-    mean = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
-    row = {"two-class error": mean["error"], "AUC": mean["auc"], "shift (Å)": mean["shift"]}
-    for width in result.widths:
-        row[f"macro F1, {width:g} Å"] = mean[f"macro {width:g}"]
-        row[f"boundary F1, {width:g} Å"] = mean[f"boundary {width:g}"]
-    return row
 
 
 def one_phase_rows(model: SegmentationModel, data: Data) -> list[dict[str, Any]]:
