@@ -30,6 +30,7 @@ FEW_INDEPENDENT = 10
 """With fewer independent frames than this an error bar is itself too small, and a message says so."""
 
 MEAN, ATOM_COUNT = Column("mean"), Column("atoms")
+_Rows = dict[str, dict[Column, float]]
 PHASE_COLORS = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki3"}
 """Colors of the rows on a terminal."""
 
@@ -51,47 +52,38 @@ class TrajectorySummary:
         self.rule: Rule = rule or LabelRule()
         self.source = source
         self._scalars: list[dict[str, float]] = []
-        self._composition: list[dict[str, dict[Column, float]]] = []
-        self._partition: list[dict[str, dict[Column, float]]] = []
-        self._proxigrams: list[Mapping[Column, NDArray[Any]]] = []
+        self._composition: list[_Rows] = []
+        self._partition: list[_Rows] = []
+        self._proxigrams: list[Mapping[str, NDArray[Any]]] = []
         self._messages = MessageCounter()
-        self._elements: tuple[str, ...] = ()
+        self._elements: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._scalars)
 
     def add(self, frame: Frame, fields: Fields) -> None:
         """Take in the labels of one frame; frames come in the order of time."""
-        present = tuple(frame.species_names)
-        self._elements += tuple(name for name in present if name not in self._elements)
-        scalars = {name: float(value) for name, value in fields.level("frame").items()}
-        time = np.nan if frame.time is None else frame.time
-        step = np.nan if frame.timestep is None else frame.timestep
-        self._scalars.append({"timestep": step, "time": time, **scalars})
+        self._elements |= dict.fromkeys(frame.species_names)
+        scalars = {"timestep": frame.timestep, "time": frame.time, **fields.level("frame")}
+        self._scalars.append({name: np.nan if v is None else float(v) for name, v in scalars.items()})
         self._composition.append(_by(fields.get("composition"), "phase"))
         self._partition.append(_by(fields.get("partition"), "element"))
-        proxigram = fields.get("proxigram")
-        self._proxigrams.append({} if proxigram is None else dict(_headed(proxigram)))
+        self._proxigrams.append(fields["proxigram"].columns if "proxigram" in fields else {})
         self._messages.add(fields.messages)
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The messages of all frames, one for each code, and one where frames are too few."""
-        return (*self._messages.messages(), *self._few_frames())
-
-    def _few_frames(self) -> tuple[Message, ...]:
-        n_cut = sum(self._cut())
-        if n_cut < 2:
-            return ()
+        found, n_cut = self._messages.messages(), sum(self._cut())
         inefficiency = block_error(self._series("rich_mass_fraction")).inefficiency
-        if not n_cut / inefficiency < FEW_INDEPENDENT:
-            return ()
+        if n_cut < 2 or not n_cut / inefficiency < FEW_INDEPENDENT:
+            return found
         text = (
             f"The {n_cut} frames amount to about {max(1, round(n_cut / inefficiency))} independent ones "
             f"(statistical inefficiency {inefficiency:.0f} of the rich mass fraction): "
             "take the error bars as lower bounds."
         )
-        return (Message(text, "few-independent-frames"),)
+        return (*found, Message(text, "few-independent-frames"))
 
     def shown(self) -> Iterator[TextTable]:
         """The composition by weight and by atoms, as a terminal shows it."""
@@ -126,12 +118,10 @@ class TrajectorySummary:
             Tables of what no frame has are left out.
         """
         tables = {
-            "composition": self._composition_table(),
-            "partition": self._partition_table(),
-            "scalars": self._scalar_table(),
-            "time_series": self._time_table(),
+            "composition": self._composition_table(), "partition": self._partition_table(),
+            "scalars": self._scalar_table(), "time_series": self._time_table(),
             "proxigram": self._proxigram_table(),
-        }
+        }  # fmt: skip
         return {name: table for name, table in tables.items() if len(table)}
 
     def _composition_table(self) -> Table:
@@ -143,7 +133,8 @@ class TrajectorySummary:
             row: dict[str, Any] = {"phase": phase, "frames": int((atoms > 0).sum())}
             for column in self._composition[0][phase]:
                 if column.unit in (WEIGHT, ATOMS):
-                    row[column], row[column.error] = _mean_and_error(self._content(phase, column))
+                    content = self._content(phase, column)
+                    row[column], row[column.error] = content.mean, content.error
                 else:
                     row[column], row[column.error], _ = block_error(self._of_phase(phase, column))
             rows.append(row)
@@ -151,13 +142,8 @@ class TrajectorySummary:
 
     def _of_phase(self, phase: str, column: Column) -> NDArray[np.float64]:
         """(n,) of the frames that were cut; of every frame for the phase "all"."""
-        return np.array(
-            [
-                frame.get(phase, {}).get(column, np.nan)
-                for frame, cut in zip(self._composition, self._cut(), strict=True)
-                if cut or phase == "all"
-            ]
-        )
+        values = _values(self._composition, phase, column)
+        return values if phase == "all" else values[self._cut()]
 
     def _content(self, phase: str, column: Column) -> WeightedMean:
         by = Column("mass fraction") if column.unit == WEIGHT else ATOM_COUNT
@@ -168,23 +154,19 @@ class TrajectorySummary:
         rows = []
         for element in dict.fromkeys(name for frame in frames for name in frame):
             row: dict[str, Any] = {"element": element}
-            for column, rich_phase, poor_phase, unit in COEFFICIENTS:
+            for column, *phases, unit in COEFFICIENTS:
                 if column not in frames[0].get(element, {}):
                     continue
-                values = np.array([frame.get(element, {}).get(column, np.nan) for frame in frames])
+                values = _values(frames, element, Column(column))
                 # One frame whose poor phase lacks the element makes the mean infinite: not to be hidden.
-                mean, error, _ = block_error(values)
-                infinite = bool(np.isinf(values).any())
-                row[column], row[column.error] = (np.inf, np.nan) if infinite else (mean, error)
-                rich, poor = (
-                    self._content(phase, Column(element, unit)) for phase in (rich_phase, poor_phase)
-                )
+                mean, error, _ = (np.inf, np.nan, 0) if np.isinf(values).any() else block_error(values)
+                row[column], row[column.error] = mean, error
+                rich, poor = (self._content(phase, Column(element, unit)) for phase in phases)
                 with np.errstate(divide="ignore", invalid="ignore"):
                     ratio = np.float64(rich.mean) / poor.mean
                     pulls = (rich.pulls - ratio * poor.pulls) / poor.mean
                 of_means = Column(f"{column} of means")
-                row[of_means] = float(ratio)
-                row[of_means.error] = block_error(pulls).standard_error
+                row[of_means], row[of_means.error] = float(ratio), block_error(pulls).standard_error
             rows.append(row)
         return Table.of_rows("Partition coefficients", rows)
 
@@ -195,43 +177,34 @@ class TrajectorySummary:
         return self.rule.unit if unit == DENSITY else unit
 
     def _scalar_table(self) -> Table:
-        rows: list[dict[str, Any]] = []
-
-        def put(name: str, title: str, unit: str, numbers: Sequence[float], n_frames: int) -> None:
-            mean, error, inefficiency = numbers
-            rows.append(
-                {"name": name, "title": title, "unit": unit, MEAN: mean, MEAN.error: error,
-                 "statistical inefficiency": inefficiency, "frames": n_frames}
-            )  # fmt: skip
-
+        rows: list[tuple[Any, ...]] = []
         for name in dict.fromkeys(name for row in self._scalars for name in row if name in FIELD_SPECS):
             values = self._series(name)
             n_frames = int(np.isfinite(values).sum())
-            put(name, FIELD_SPECS[name].title, self._unit(name), block_error(values), n_frames)
+            rows.append((name, FIELD_SPECS[name].title, self._unit(name), *block_error(values), n_frames))
         if rows:
-            if len(self) > 1:
+            n = len(self)
+            if n > 1:
                 title = "Interface width of the mean profile"
-                put("mean_profile_width", title, "Å", (*self._mean_profile_width(), np.nan), len(self))
+                rows.append(("mean_profile_width", title, "Å", *self._mean_profile_width(), np.nan, n))
             two = block_error((self._series("n_phases") == 2).astype(float))
-            put("two_phase_share", "Share of frames of two phases", "", two, len(self))
-        return Table.of_rows("Numbers of the frames", rows)
+            rows.append(("two_phase_share", "Share of frames of two phases", "", *two, n))
+        headings = ("name", "title", "unit", MEAN, MEAN.error, "statistical inefficiency", "frames")
+        return Table.of_rows("Numbers of the frames", [dict(zip(headings, row, strict=True)) for row in rows])
 
     def _time_table(self) -> Table:
         columns: dict[str, NDArray[Any]] = {"frame": np.arange(len(self))}
         for name in dict.fromkeys(name for row in self._scalars for name in row):
             values = self._series(name)
-            if np.isfinite(values).any():
-                whole = np.isfinite(values).all() and (
-                    name == "timestep" or (name in FIELD_SPECS and FIELD_SPECS[name].kind == "count")
-                )
-                columns[Column(name, self._unit(name))] = values.astype(np.int64) if whole else values
+            count = name == "timestep" or (name in FIELD_SPECS and FIELD_SPECS[name].kind == "count")
+            if count and np.isfinite(values).all():
+                values = values.astype(np.int64)
+            columns[Column(name, self._unit(name))] = values
         for phase in ("rich", "poor"):
             for element in self._elements:
-                column = Column(element, WEIGHT)
-                values = np.array([frame.get(phase, {}).get(column, np.nan) for frame in self._composition])
-                if np.isfinite(values).any():
-                    columns[Column(element, WEIGHT, part=phase)] = values
-        return Table("Time series", columns)
+                values = _values(self._composition, phase, Column(element, WEIGHT))
+                columns[Column(element, WEIGHT, part=phase)] = values
+        return Table("Time series", {name: v for name, v in columns.items() if np.isfinite(v).any()})
 
     def _profiles(self) -> tuple[NDArray[np.float64], dict[Column, NDArray[np.float64]]]:
         """Distances (n_bins,), and each column as (n_frames, n_bins), NaN where a frame has no atoms."""
@@ -257,8 +230,8 @@ class TrajectorySummary:
         atoms = profiles.pop(ATOM_COUNT)
         columns: dict[str, NDArray[Any]] = {DISTANCE: centers, ATOM_COUNT: atoms.mean(axis=0)}
         for name, values in profiles.items():
-            results = [weighted_mean(*pair) for pair in zip(values.T, atoms.T, strict=True)]
-            columns[name], columns[name.error] = np.array([_mean_and_error(one) for one in results]).T
+            means = [weighted_mean(*pair) for pair in zip(values.T, atoms.T, strict=True)]
+            columns[name], columns[name.error] = np.array([(one.mean, one.error) for one in means]).T
         return Table("Proxigram", columns)
 
     def _mean_profile_width(self) -> tuple[float, float]:
@@ -288,15 +261,12 @@ class TrajectorySummary:
         return width(everything), float(error)
 
 
-def _mean_and_error(content: WeightedMean) -> tuple[float, float]:
-    return content.mean, content.error
+def _values(frames: Sequence[_Rows], row: str, column: Column) -> NDArray[np.float64]:
+    """(n_frames,) a cell of the table of each frame; NaN where it is missing."""
+    return np.array([frame.get(row, {}).get(column, np.nan) for frame in frames], dtype=np.float64)
 
 
-def _headed(table: Table) -> Iterator[tuple[Column, NDArray[Any]]]:
-    return ((name, table.columns[name]) for name in table.headings)
-
-
-def _by(table: Table | None, key: str) -> dict[str, dict[Column, float]]:
+def _by(table: Table | None, key: str) -> _Rows:
     """Rows of a table under their name in column `key`, with its columns of numbers."""
     if table is None:
         return {}
@@ -377,10 +347,9 @@ class BoundaryScan:
         """A row a width: mean with standard error, variance over the frames, whether it is the least."""
         contents = np.array(self._contents).reshape(-1, len(self.widths))
         n_frames = np.isfinite(contents).sum(axis=0)
-        results = [block_error(column) for column in contents.T]
-        variance = np.full(len(self.widths), np.nan)
-        for index in np.flatnonzero(n_frames > 1):
-            variance[index] = np.nanvar(contents[:, index], ddof=1)
+        mean, error, _ = np.array([block_error(column) for column in contents.T]).T
+        pairs = zip(contents.T, n_frames, strict=True)
+        variance = np.array([np.nanvar(column, ddof=1) if n > 1 else np.nan for column, n in pairs])
         # A width at which some frames have no atom left is not compared with one where all have.
         usable = (n_frames == len(contents)) & np.isfinite(variance)
         best = np.zeros(len(self.widths), dtype=bool)
@@ -391,14 +360,10 @@ class BoundaryScan:
         return Table(
             f"Rich phase against the boundary width: {name}",
             {
-                WIDTH: self.widths,
-                content: np.array([result.mean for result in results]),
-                content.error: np.array([result.standard_error for result in results]),
-                Column(f"variance of {name}", VARIANCE): variance,
-                "frames": n_frames,
-                "least variance": best,
+                WIDTH: self.widths, content: mean, content.error: error,
+                Column(f"variance of {name}", VARIANCE): variance, "frames": n_frames, "least variance": best,
             },
-        )
+        )  # fmt: skip
 
 
 def boundary_width_scan(
@@ -441,10 +406,8 @@ def boundary_message(table: Table) -> Message:
     variance = table.columns[table.values(VARIANCE)[0]]
     n_frames = int(table.columns["frames"][0])
     # The variance of n values is known to sqrt(2 / (n - 1)) of itself.
-    alike = variance <= np.nanmin(variance[table.columns["least variance"]]) * (
-        1 + np.sqrt(2 / (n_frames - 1))
-    )
-    widths = table.columns[WIDTH][alike]
+    least = np.nanmin(variance[table.columns["least variance"]])
+    widths = table.columns[WIDTH][variance <= least * (1 + np.sqrt(2 / (n_frames - 1)))]
     text = f"The content of the rich phase varies least at a boundary width of {best:.2f} Å"
     if len(widths) > 1:
         others = ", ".join(f"{width:.2f}" for width in widths if width != best)
