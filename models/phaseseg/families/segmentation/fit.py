@@ -51,12 +51,7 @@ from phaseseg.training.curves import Member
 from phaseseg.training.files import ArrayCache, cache_folder
 from phaseseg.training.loop import Task, batches_by_atoms, deterministic, mean_scores, train_members
 from phaseseg.training.output import TrainingOutput
-from phaseseg.training.runs import (
-    Run,
-    RunData,
-    joint_digest,
-    listed,
-)
+from phaseseg.training.runs import Run, RunData, joint_digest, listed
 from phaseseg.training.settings import Settings
 
 BOUND = 3.0
@@ -101,10 +96,7 @@ class _Batch(NamedTuple):
 
 
 class _Objective:
-    """Loss of a batch, and what validation measures.
-
-    weights : (2,) of poor and rich, and boundary_weights : (2,) of sides and boundary, of a class loss
-    """
+    """Loss of a batch, and what validation measures."""
 
     def __init__(self, kind: Loss, config: NetworkConfig, rule: LabelRule, samples: Sequence[Sample]) -> None:
         self.kind, self.config = kind, config
@@ -118,32 +110,21 @@ class _Objective:
     def loss(self, z: Tensor, batch: _Batch) -> Tensor:
         """Loss of the outputs (n_atoms, outputs) of a network."""
         u = z[:, 1] - z[:, 0]
-        rich = (batch.distance >= 0).to(u.dtype)
         if self.kind == "distance":
             score = BOUND * torch.tanh(u / BOUND)
             # The distance alone: a cross entropy of the side would push scores away from zero, and with
             # them the interface away from the atoms that it should run through.
             loss = functional.smooth_l1_loss(score, batch.distance.clamp(-BOUND, BOUND), beta=0.5)
         else:
-            assert self.weights is not None
-            weight = self.weights[rich.long()]
-            each = functional.binary_cross_entropy_with_logits(u, rich, reduction="none")
-            loss = (weight * each).sum() / weight.sum()
-        return loss + self._boundary_loss(z, batch) if self.config.outputs == 3 else loss
-
-    def _boundary_loss(self, z: Tensor, batch: _Batch) -> Tensor:
-        """Cross entropy of "boundary" against "one of the sides".
-
-        Added to that of the sides it would be the cross entropy of three classes; it does not depend on the
-        difference of the sides, which is a distance in Å here.
-        """
-        logit = z[:, 2] - torch.logsumexp(z[:, :2], dim=1)
-        boundary = batch.distance.abs() <= self.half_width
-        each = functional.binary_cross_entropy_with_logits(logit, boundary.to(z.dtype), reduction="none")
-        if self.boundary_weights is None:
-            return each.mean()
-        weight = self.boundary_weights[boundary.long()]
-        return (weight * each).sum() / weight.sum()
+            loss = _cross_entropy(u, batch.distance >= 0, self.weights)
+        if self.config.outputs == 3:
+            # "Boundary" against "one of the sides". Added to the cross entropy of the sides it would be that
+            # of three classes; it does not depend on their difference, which is a distance in Å here.
+            logit = z[:, 2] - torch.logsumexp(z[:, :2], dim=1)
+            loss = loss + _cross_entropy(
+                logit, batch.distance.abs() <= self.half_width, self.boundary_weights
+            )
+        return loss
 
     def validate(self, network: nn.Module, batches: Sequence[_Batch]) -> tuple[float, float]:
         """Mean loss, and the fraction of atoms on the wrong side."""
@@ -155,6 +136,15 @@ class _Objective:
                 yield self.loss(z, batch).item(), int(wrong), len(z)
 
         return mean_scores(scores())
+
+
+def _cross_entropy(logit: Tensor, positive: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over the atoms, with the (2,) weights of negative and positive ones where there are any."""
+    each = functional.binary_cross_entropy_with_logits(logit, positive.to(logit.dtype), reduction="none")
+    if weights is None:
+        return each.mean()
+    weight = weights[positive.long()]
+    return (weight * each).sum() / weight.sum()
 
 
 def _inverse_frequency(positive: NDArray[np.bool_]) -> Tensor:
@@ -312,31 +302,28 @@ def fit_segmentation(
         two = [frame for run in trained for frame in run.frames if is_two_phases(frame, rule)]
         rule = pooled_threshold(two or trained[0].frames, rule)
     labels = ArrayCache(cache_folder() / "labels" if cache is None else Path(cache))
-    by_run = samples_of(trained, rule, config, labels, note, "training")
-    held_by_run = samples_of(held, rule, config, labels, note, "validation")
-    samples = [sample for run in by_run for sample in run]
-    held_samples = [sample for run in held_by_run for sample in run]
-    for part, where in ((samples, trained), (held_samples, held)):
+    by_run, held_by_run = (
+        samples_of(part, rule, config, labels, note, what)
+        for part, what in ((trained, "training"), (held, "validation"))
+    )
+    samples, held_samples = ([sample for run in part for sample in run] for part in (by_run, held_by_run))
+    for part, where, what in ((samples, trained, "learn"), (held_samples, held, "check against")):
         if not any(sample.two_phases for sample in part):
             raise ValueError(
                 f"{listed(where)}: no frame holds two phases at the threshold of "
-                f"{float(rule.threshold):.4g} {rule.unit}, so there is no interface to "
-                f"{'learn' if part is samples else 'check against'}. Add frames of two separated liquids."
+                f"{float(rule.threshold):.4g} {rule.unit}, so there is no interface to {what}. Add frames of "
+                "two separated liquids."
             )
 
-    raw = np.concatenate([sample.features for sample in samples])
-    scaling = Scaling.of(raw.astype(np.float64))
-    del raw
+    scaling = Scaling.of(np.concatenate([sample.features for sample in samples], dtype=np.float64))
     frames, held_frames = (
         [_Batch.of(sample, scaling) for sample in part] for part in (samples, held_samples)
     )
     objective = _Objective(loss, config, rule, samples)
-    sizes = [len(sample.distance) for sample in samples]
+    sizes, held_sizes = ([len(sample.distance) for sample in part] for part in (samples, held_samples))
     held_batches = [
         _Batch.join([held_frames[k] for k in group])
-        for group in batches_by_atoms(
-            [len(s.distance) for s in held_samples], batch_atoms, range(len(held_samples))
-        )
+        for group in batches_by_atoms(held_sizes, batch_atoms, range(len(held_sizes)))
     ]
 
     def loss_of(net: nn.Module, group: Sequence[int]) -> Tensor:
@@ -370,41 +357,29 @@ def fit_segmentation(
     ranges = {"number_density": value_range([sample.number_density for sample in samples])}
     training = training_card(settings, members, _validation_numbers(score, distance, temperature), loss=loss)
     n_frames, n_atoms = len(samples), sum(sizes)
+    scale, offset = ([float(number) for number in numbers] for numbers in zip(*lines, strict=True))
     checkpoint = Checkpoint(
         "segmentation",
         files.name,
         {
             "network": config.to_dict(),
-            "score": {
-                "bound": BOUND,
-                "scale": [a for a, _ in lines],
-                "offset": [b for _, b in lines],
-                "temperature": temperature,
-            },
-            "interface": dict(INTERFACE[loss]),
-            "label_rule": rule.to_dict(),
-            "ranges": ranges,
+            "score": {"bound": BOUND, "scale": scale, "offset": offset, "temperature": temperature},
+            "interface": dict(INTERFACE[loss]), "label_rule": rule.to_dict(), "ranges": ranges,
         },
-        {
-            **{f"feature.{key}": getattr(scaling, key) for key in ("center", "scale", "low", "high")},
-            **member_weights(m.weights for m in members),
-        },
+        {f"feature.{key}": values for key, values in vars(scaling).items()}
+        | member_weights(m.weights for m in members),
         card={
             "summary": summary or _summary(config, n_frames, n_atoms),
             "data": {
-                "frames": n_frames,
-                "atoms": n_atoms,
-                "species": list(config.species),
+                "frames": n_frames, "atoms": n_atoms, "species": list(config.species),
                 "frames_of_two_phases": sum(sample.two_phases for sample in samples),
                 "files": _file_table([("training", trained, by_run), ("validation", held, held_by_run)]),
             },
-            "split": split,
-            "label_rule": rule.to_dict(),
-            "training": training,
+            "split": split, "label_rule": rule.to_dict(), "training": training,
         },
         units=trained[0].frames[0].units,
         ranges=ranges,
-    )
+    )  # fmt: skip
     if loss == "distance":
         note(1.0, "interfaces of the validation frames")
         shown = [frame for run in held for frame in run.frames]
@@ -436,9 +411,7 @@ def _summary(config: NetworkConfig, n_frames: int, n_atoms: int) -> str:
     )
 
 
-def _file_table(
-    parts: Sequence[tuple[str, Sequence[Run], Sequence[Sequence[Sample]]]],
-) -> dict[str, Any]:
+def _file_table(parts: Iterable[tuple[str, Sequence[Run], Sequence[list[Sample]]]]) -> dict[str, Any]:
     rows = [
         [run.name, use, len(samples), sum(len(s.distance) for s in samples),
          sum(s.two_phases for s in samples), run.digest[:16]]

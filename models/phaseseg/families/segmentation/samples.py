@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,7 @@ from phaseseg.frame import Frame, Units
 from phaseseg.neighbors import neighbor_graph
 from phaseseg.specs import Progress
 from phaseseg.training.files import ArrayCache
-from phaseseg.training.runs import (
-    Run,
-    RunData,
-    listed,
-    read_runs,
-    split_by_time,
-    validation_runs,
-)
+from phaseseg.training.runs import Run, RunData, listed, read_runs, split_by_time, validation_runs
 from phaseseg.version import __version__
 
 _LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other labels
@@ -67,15 +61,15 @@ def learnable_runs(
 
 def check_species(runs: Sequence[Run], target: Sequence[str]) -> None:
     """Raise ValueError for mixed units, and for a run that lacks one of the target species."""
-    first = runs[0]
+    first, units = runs[0], runs[0].frames[0].units
     for run in runs:
         for frame in run.frames:
-            if frame.units != first.frames[0].units:
+            if frame.units != units:
                 raise ValueError(
-                    f"{run.name} is in units of {frame.units!r}, {first.name} in "
-                    f"{first.frames[0].units!r}; train on files of one kind of units."
+                    f"{run.name} is in units of {frame.units!r}, {first.name} in {units!r}; train on files "
+                    "of one kind of units."
                 )
-        present = {frame.species_names[k] for frame in run.frames for k in np.unique(frame.species)}
+        present = _present([run])
         missing = [name for name in target if name not in present]
         if missing:
             raise ValueError(
@@ -86,12 +80,14 @@ def check_species(runs: Sequence[Run], target: Sequence[str]) -> None:
 
 def species_of(runs: Sequence[Run]) -> tuple[str, ...]:
     """All species that occur, in the order in which the files name them."""
-    present = {name: False for run in runs for name in run.frames[0].species_names}
-    for run in runs:
-        for frame in run.frames:
-            for code in np.unique(frame.species):
-                present[frame.species_names[code]] = True
-    return tuple(name for name, is_there in present.items() if is_there)
+    present = _present(runs)
+    first = (name for run in runs for name in run.frames[0].species_names if name in present)
+    return tuple(dict.fromkeys([*first, *present]))
+
+
+def _present(runs: Iterable[Run]) -> dict[str, None]:
+    frames = (frame for run in runs for frame in run.frames)
+    return dict.fromkeys(frame.species_names[k] for frame in frames for k in np.unique(frame.species))
 
 
 def is_two_phases(frame: Frame, rule: LabelRule) -> bool:
@@ -133,33 +129,22 @@ def split_runs(runs: Sequence[Run], rule: LabelRule) -> tuple[list[Run], list[Ru
 
 
 def samples_of(
-    runs: Sequence[Run],
-    rule: LabelRule,
-    config: NetworkConfig,
-    cache: ArrayCache,
-    note: Progress,
-    what: str,
+    runs: Sequence[Run], rule: LabelRule, config: NetworkConfig, cache: ArrayCache, note: Progress, what: str
 ) -> list[list[Sample]]:
     """The samples of each run; labels come from the cache where they are known.
 
     what : the runs, in the lines of the progress
     """
-    total, done = sum(len(run.frames) for run in runs), 0
-    result = []
-    for run in runs:
-        samples = []
-        for frame, digest in zip(run.frames, run.digests, strict=True):
-            note(0.0, f"labels and graphs of the {what} frames: {done} of {total}")
-            codes = config.codes_of(frame, "the network, whose species are those of the training data,")
-            graph = neighbor_graph(frame, cutoff=config.cutoff)
-            key = [digest, rule.to_dict(), __version__, _LABEL_FORMAT]
-            distance = cache.array(key, partial(label_distance, frame, rule), (frame.n_atoms,))
-            samples.append(
-                Sample(
-                    graph.indptr, graph.neighbors, node_features(frame, codes, config),
-                    distance, frame.n_atoms / frame.volume, digest,
-                )
-            )  # fmt: skip
-            done += 1
-        result.append(samples)
-    return result
+    total, done = sum(len(run.frames) for run in runs), count()
+
+    def sample(frame: Frame, digest: str) -> Sample:
+        note(0.0, f"labels and graphs of the {what} frames: {next(done)} of {total}")
+        codes = config.codes_of(frame, "the network, whose species are those of the training data,")
+        graph = neighbor_graph(frame, cutoff=config.cutoff)
+        key = [digest, rule.to_dict(), __version__, _LABEL_FORMAT]
+        distance = cache.array(key, partial(label_distance, frame, rule), (frame.n_atoms,))
+        features = node_features(frame, codes, config)
+        density = frame.n_atoms / frame.volume
+        return Sample(graph.indptr, graph.neighbors, features, distance, density, digest)
+
+    return [list(map(sample, run.frames, run.digests)) for run in runs]
