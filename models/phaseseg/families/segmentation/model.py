@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import log
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ from phaseseg.families.segmentation.labels.assignment import (
     one_phase,
 )
 from phaseseg.families.segmentation.labels.density import Field, mean_density, smooth_grid
-from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.lattice import PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
@@ -37,6 +36,9 @@ from phaseseg.fields import Fields, Grid, Message
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
 from phaseseg.nn.model import NetworkModel, density_outside
+
+if TYPE_CHECKING:
+    from phaseseg.families.segmentation.inference import NetworkOutput
 
 # Where fewer than this share of the mean density of atoms is found there is nothing: 3.6 sigma from the
 # nearest atom. Cavities of a liquid are smaller.
@@ -47,15 +49,6 @@ MOST_OUTSIDE = 0.01
 HIGHEST_LEVEL = 0.99
 # Voxels along each axis of the paper's boundary.
 PAPER_VOXELS = 50
-
-
-class NetworkOutput(Protocol):
-    """What a network gives for a frame; see `inference.Network`."""
-
-    logits: NDArray[np.float32]
-    n_outside: NDArray[np.int64]
-    lowest: NDArray[np.float32]
-    highest: NDArray[np.float32]
 
 
 @dataclass(eq=False)
@@ -124,14 +117,9 @@ def _combine(logits, scales, offsets, bound, temperature, members, score, probab
 
 
 def score_field(
-    frame: Frame,
-    score: NDArray[np.float32],
-    *,
-    sigma: float,
-    voxel: float,
-    bound: float,
+    frame: Frame, score: NDArray[np.float32], *, sigma: float, voxel: float, bound: float,
     curvature: bool = False,
-) -> ScoreField:
+) -> ScoreField:  # fmt: skip
     """The scores of the atoms as a field: a local-linear mean with a Gaussian of sigma (Å).
 
     With G the Gaussian, den = sum G(r - r_i) and f0 = sum s_i G(r - r_i) / den, the field is the solution of
@@ -200,13 +188,14 @@ class SegmentationModel(NetworkModel):
         settings = checkpoint.config
         self.config = NetworkConfig.from_dict(settings["network"])
         self.label_rule = LabelRule(**settings["label_rule"])
-        self._bound = float(settings["score"]["bound"])
-        self._scales = np.array(settings["score"]["scale"], dtype=np.float32)
-        self._offsets = np.array(settings["score"]["offset"], dtype=np.float32)
-        self._temperature = float(settings["score"]["temperature"])
-        self._sigma = float(settings["interface"]["sigma"])
-        self._voxel = float(settings["interface"]["voxel"])
-        self._curvature = bool(settings["interface"].get("curvature", False))
+        score, interface = settings["score"], settings["interface"]
+        self._bound, self._temperature = float(score["bound"]), float(score["temperature"])
+        self._scales = np.array(score["scale"], dtype=np.float32)
+        self._offsets = np.array(score["offset"], dtype=np.float32)
+        self._smoothing = {
+            "sigma": float(interface["sigma"]), "voxel": float(interface["voxel"]), "bound": self._bound,
+            "curvature": bool(interface.get("curvature", False)),
+        }  # fmt: skip
         self._densities = self.ranges("number_density")
         weights = checkpoint.weights
         self.scaling = Scaling(*(weights[f"feature.{name}"] for name in ("center", "scale", "low", "high")))
@@ -235,9 +224,8 @@ class SegmentationModel(NetworkModel):
             return Network(self.config, self.scaling, self.members)
         from phaseseg.families.segmentation.network import TorchNetwork
 
-        return TorchNetwork(
-            self.config, self.scaling, self.members, device="cuda" if kind == "cuda" else "cpu"
-        )
+        device = "cuda" if kind == "cuda" else "cpu"
+        return TorchNetwork(self.config, self.scaling, self.members, device=device)
 
     @property
     def halo(self) -> float:
@@ -247,13 +235,9 @@ class SegmentationModel(NetworkModel):
     # The expensive half ---------------------------------------------------------------------------
 
     def run(
-        self,
-        frame: Frame,
-        rule: PredictionRule | None = None,
-        *,
-        device: Device = "auto",
+        self, frame: Frame, rule: PredictionRule | None = None, *, device: Device = "auto",
         progress: Progress | None = None,
-    ) -> Scores:
+    ) -> Scores:  # fmt: skip
         """Run the networks on a frame; the options of a rule do not enter.
 
         device : "auto" or "cpu" for the compiled loops, "torch" for torch on the processor, "cuda" for
@@ -304,11 +288,7 @@ class SegmentationModel(NetworkModel):
             return out
 
         return Scores(
-            whole("score"),
-            whole("members"),
-            whole("probability"),
-            whole("uncertainty"),
-            whole("boundary"),
+            *map(whole, ("score", "members", "probability", "uncertainty", "boundary")),
             max(output.outside for output in outputs),
             tuple(dict.fromkeys(text for output in outputs for text in output.messages)),
         )
@@ -339,10 +319,7 @@ class SegmentationModel(NetworkModel):
     def field(self, frame: Frame, scores: Scores) -> ScoreField:
         """The scores of a frame as a field, made once; see `score_field`."""
         if scores.field is None:
-            scores.field = score_field(
-                frame, scores.score, sigma=self._sigma, voxel=self._voxel, bound=self._bound,
-                curvature=self._curvature,
-            )  # fmt: skip
+            scores.field = score_field(frame, scores.score, **self._smoothing)
         return scores.field
 
     def level(self, threshold: float) -> float:
@@ -364,23 +341,20 @@ class SegmentationModel(NetworkModel):
         rule = self.rule(**options) if rule is None else rule
         scores, field = output, self.field(frame, output)
         level = self.level(rule.threshold)
-        domains = field.domains(level, keep=rule.keep, min_volume=rule.min_volume)
-        assigned, messages = self._assign(frame, field, rule, level, domains)
+        assigned, messages = self._assign(frame, field, rule, level)
         n_phases = 2 if len(assigned.domains) else 1
-        if n_phases == 2 and rule.boundary != "interface":
-            rich = assigned.domain > 0
-            at_boundary = (
-                voxel_boundary(frame, rich)
-                if rule.boundary == "voxels"
-                else _learned_boundary(scores.probability, scores.boundary)
-            )
-            assigned.phase[at_boundary] = BOUNDARY
+        learned = scores.boundary if rule.boundary == "learned" else None
+        if n_phases == 2 and rule.boundary == "voxels":
+            assigned.phase[voxel_boundary(frame, assigned.domain > 0)] = BOUNDARY
+        elif n_phases == 2 and learned is not None:
+            sides = np.maximum(scores.probability, 1 - scores.probability)
+            assigned.phase[learned > (1 - learned) * sides] = BOUNDARY  # where it is the likeliest class
         messages += self.one_network("phase")
         numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
         return Fields(
             {
                 "phase": assigned.phase,
-                "phase_probability": _probabilities(scores, rule),
+                "phase_probability": _probabilities(scores.probability, learned),
                 "phase_uncertainty": scores.uncertainty,
                 "interface_distance": assigned.distance,
                 "domain": assigned.domain,
@@ -396,16 +370,13 @@ class SegmentationModel(NetworkModel):
         )
 
     def _assign(
-        self,
-        frame: Frame,
-        field: ScoreField,
-        rule: PredictionRule,
-        level: float,
-        domains: Domains,
+        self, frame: Frame, field: ScoreField, rule: PredictionRule, level: float
     ) -> tuple[PhaseAssignment, list[Message]]:
+        domains = field.domains(level, keep=rule.keep, min_volume=rule.min_volume)
         messages: list[Message] = []
         if domains.n_dropped:
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+        whole = RICH if domains.n_kept else POOR
         if has_interface(domains, field.grid):
             assigned = assign_phases(
                 frame, field, level, domains, field.scores >= np.float32(level),
@@ -417,8 +388,6 @@ class SegmentationModel(NetworkModel):
                 verdict = Message(f"Two phases: {number} by {self.name}.", "two-phases")
                 return assigned, [verdict, *messages]
             whole = RICH if n_rich else POOR
-        else:
-            whole = RICH if domains.n_kept else POOR
         missing = "poor" if whole == RICH else "rich"
         verdict = Message(f"One phase by {self.name}: no {missing} region is left.", "one-phase")
         return one_phase(frame.n_atoms, whole), [verdict, *messages]
@@ -436,21 +405,13 @@ def _fill_probabilities(probability, boundary, out):
         out[atom, 1] = rest * p
 
 
-def _probabilities(scores: Scores, rule: PredictionRule) -> NDArray[np.float32]:
-    """(n_atoms, 2) float32, poor and rich; a third column for a learned boundary."""
-    learned = rule.boundary == "learned" and scores.boundary is not None
-    boundary = scores.boundary if learned and scores.boundary is not None else np.empty(0, np.float32)
-    out = borrow((len(scores.score), 3 if learned else 2), np.float32)
-    _fill_probabilities(scores.probability, boundary, out)
-    return out
-
-
-def _learned_boundary(
+def _probabilities(
     probability: NDArray[np.float32], boundary: NDArray[np.float32] | None
-) -> NDArray[np.bool_]:
-    """Atoms whose likeliest class is the boundary."""
-    assert boundary is not None
-    return np.asarray(boundary > (1 - boundary) * np.maximum(probability, 1 - probability))
+) -> NDArray[np.float32]:
+    """(n_atoms, 2) float32, poor and rich; a third column for a learned boundary."""
+    out = borrow((len(probability), 2 if boundary is None else 3), np.float32)
+    _fill_probabilities(probability, np.empty(0, np.float32) if boundary is None else boundary, out)
+    return out
 
 
 def voxel_boundary(frame: Frame, rich: NDArray[np.bool_]) -> NDArray[np.bool_]:
