@@ -102,10 +102,9 @@ class Comparison:
         """All together; there must be one at least."""
         whole = ("sides", "moments", "verdicts", "samples")
         by_name = ("confusion", "reference", "prediction", "seconds")
-        return cls(
-            **_added({name: getattr(part, name) for name in whole} for part in parts),
-            **{name: _added(getattr(part, name) for part in parts) for name in by_name},
-        )
+        counts: dict[str, Any] = _added({name: getattr(part, name) for name in whole} for part in parts)
+        counts |= {name: _added(getattr(part, name) for part in parts) for name in by_name}
+        return cls(**counts)
 
     @property
     def n_frames(self) -> int:
@@ -453,8 +452,9 @@ class Comparisons:
                 continue
             mean_atoms = pooled.n_atoms / pooled.n_frames
             for stage, values in pooled.seconds.items():
-                row = {"method": method, "stage": stage, "seconds a frame": float(np.median(values))}
-                rows.append(row | {"seconds a million atoms": 1e6 * row["seconds a frame"] / mean_atoms})
+                seconds = float(np.median(values))
+                row = {"method": method, "stage": stage, "seconds a frame": seconds}
+                rows.append(row | {"seconds a million atoms": 1e6 * seconds / mean_atoms})
         return Table.of_rows("Time", rows)
 
     def tables(self) -> dict[str, Table]:

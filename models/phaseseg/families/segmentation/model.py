@@ -192,7 +192,7 @@ class SegmentationModel(NetworkModel):
         self._bound, self._temperature = float(score["bound"]), float(score["temperature"])
         self._scales = np.array(score["scale"], dtype=np.float32)
         self._offsets = np.array(score["offset"], dtype=np.float32)
-        self._smoothing = {
+        self._smoothing: dict[str, Any] = {
             "sigma": float(interface["sigma"]), "voxel": float(interface["voxel"]), "bound": self._bound,
             "curvature": bool(interface.get("curvature", False)),
         }  # fmt: skip
@@ -287,10 +287,11 @@ class SegmentationModel(NetworkModel):
                 out[..., part.atoms[part.own]] = getattr(part.output, name)[..., part.own]
             return out
 
+        names = ("score", "members", "probability", "uncertainty", "boundary")
         return Scores(
-            *map(whole, ("score", "members", "probability", "uncertainty", "boundary")),
-            max(output.outside for output in outputs),
-            tuple(dict.fromkeys(text for output in outputs for text in output.messages)),
+            **{name: whole(name) for name in names},
+            outside=max(output.outside for output in outputs),
+            messages=tuple(dict.fromkeys(text for output in outputs for text in output.messages)),
         )
 
     def codes(self, frame: Frame) -> NDArray[np.int32]:

@@ -218,7 +218,7 @@ def phase_marks(*phases: NDArray[np.int8]) -> list[Line2D]:
     return [dot(entry.color, entry.name) for entry in present]
 
 
-def dot(color: str, label: str) -> Line2D:
+def dot(color: Any, label: str) -> Line2D:
     """Entry of a legend for an atom."""
     return Line2D([], [], marker="o", linestyle="", markersize=7, markeredgecolor=INK, markeredgewidth=0.4,
                   color=color, label=label)  # fmt: skip

@@ -54,7 +54,7 @@ class TrajectorySummary:
         self._scalars: list[dict[str, float]] = []
         self._composition: list[_Rows] = []
         self._partition: list[_Rows] = []
-        self._proxigrams: list[Mapping[str, NDArray[Any]]] = []
+        self._proxigrams: list[Mapping[Any, NDArray[Any]]] = []
         self._messages = MessageCounter()
         self._elements: dict[str, None] = {}
 
@@ -206,7 +206,7 @@ class TrajectorySummary:
                 columns[Column(element, WEIGHT, part=phase)] = values
         return Table("Time series", {name: v for name, v in columns.items() if np.isfinite(v).any()})
 
-    def _profiles(self) -> tuple[NDArray[np.float64], dict[Column, NDArray[np.float64]]]:
+    def _profiles(self) -> tuple[NDArray[np.float64], dict[Column, NDArray[Any]]]:
         """Distances (n_bins,), and each column as (n_frames, n_bins), NaN where a frame has no atoms."""
         filled = [frame for frame in self._proxigrams if len(frame.get(DISTANCE, ()))]
         if not filled:
