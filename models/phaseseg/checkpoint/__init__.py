@@ -16,14 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.checkpoint.format import (
-    FORMAT,
-    CheckpointError,
-    checked_weight,
-    plain,
-    read_file,
-    to_bytes,
-)
+from phaseseg.checkpoint.format import FORMAT, CheckpointError, checked_weight, plain, read_file, to_bytes
 from phaseseg.display import Summarized, Summary, listed, plural
 from phaseseg.specs import CHECKPOINT_FOLDERS
 
