@@ -241,16 +241,16 @@ class NetworkModifier(AnalysisModifier):
         return Job(
             rule,
             key,
-            text=f"{network.name} on",
+            text=f"{network.checkpoint.name} on",
             run=lambda frame, progress: network.run(frame, rule, device=device, progress=progress),
             fields=lambda frame, output: network.fields(frame, output, rule),
-            about={"model": network.name, "model_sha256": network.checkpoint.hash},
+            about={"model": network.checkpoint.name, "model_sha256": network.checkpoint.hash},
         )
 
     def _fitted(self, now: Evaluation, network: Any, rule: Any) -> Steps[Any]:
         frames = []
         for number in now.numbers:
-            yield f"Frame {number + 1:,}, from which {network.name} learns"
+            yield f"Frame {number + 1:,}, from which {network.checkpoint.name} learns"
             frames.append(self.frame_of(now.data_of(number)))
         fit = partial(network.fit_frames, frames, rule)
         return (yield from in_thread(lambda progress: fit(progress=progress), 0.0, 0.05))

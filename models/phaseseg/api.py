@@ -72,11 +72,13 @@ def load_model(name_or_path: AnyModel | None = None, family: str | None = None) 
     ------
     CheckpointError
         As `load_checkpoint`, and for a checkpoint of another family, or of one without models.
+    TypeError
+        For an object that is no model.
     """
     if name_or_path is None:
         name_or_path = default_checkpoint(family or families.DEFAULT)
-    if isinstance(name_or_path, Model):
-        return _of_family(name_or_path, family)
+    if not isinstance(name_or_path, str | os.PathLike | Checkpoint):
+        return _of_family(_complete(name_or_path), family)
     key, checkpoint, digest = None, None, ""
     if isinstance(name_or_path, Checkpoint):
         checkpoint = name_or_path
@@ -118,15 +120,26 @@ def _made(checkpoint: Checkpoint) -> Model:
             f"{checkpoint.name}: this is a checkpoint of the family {checkpoint.family}, and this version of "
             f"phaseseg has models of {' and '.join(FAMILIES)}."
         )
-    model: Model = load(FAMILIES[checkpoint.family].model)(checkpoint)
-    return model
+    return _complete(load(FAMILIES[checkpoint.family].model)(checkpoint))
+
+
+def _complete(model: Any) -> Model:
+    missing = [part for part in ("checkpoint", "rule", "run", "fields") if not hasattr(model, part)]
+    if missing:
+        raise TypeError(
+            f"{type(model).__name__} is no model: it has no {', '.join(missing)} "
+            "(see phaseseg.families.Model)."
+        )
+    found: Model = model
+    return found
 
 
 def _of_family(model: Model, family: str | None) -> Model:
+    family_named(model.checkpoint.family)  # registers its fields, also in a process that got the model whole
     if family is not None and model.checkpoint.family != family:
         raise CheckpointError(
-            f"{model.name}: this is a checkpoint of the family {model.checkpoint.family}, and not of "
-            f"{family}."
+            f"{model.checkpoint.name}: this is a checkpoint of the family {model.checkpoint.family}, and not "
+            f"of {family}."
         )
     return model
 
@@ -265,8 +278,8 @@ def evaluate(
     unknown = [name for name in options if known and name not in known]
     if unknown:
         raise TypeError(
-            f"unknown option {', '.join(unknown)}; the options of an evaluation of {network.name} are "
-            f"{', '.join(known)}."
+            f"unknown option {', '.join(unknown)}; the options of an evaluation of "
+            f"{network.checkpoint.name} are {', '.join(known)}."
         )
     named = runs if isinstance(runs, Mapping) else {"frames": runs}
     result: Evaluation = load(found.evaluate)(named, network, device=device, **options)

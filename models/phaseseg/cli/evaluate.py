@@ -61,14 +61,15 @@ def _evaluate(
             }  # fmt: skip
         network = load_model(model)
         with usage_errors():
-            refuse_others(given, network.checkpoint.family, network.name)
+            refuse_others(given, network.checkpoint)
         start, name = perf_counter(), name_of(input)
         with frame_bar(name, shown=not quiet and not as_json) as bar:
             runs = {run: bar.frames(read(), f"evaluating {run}") for run, read in readers.items()}
             result = evaluate(runs, network, device=device, **chosen)  # type: ignore[arg-type]
         seconds = perf_counter() - start
+        checkpoint = network.checkpoint
         about = {
-            "version": __version__, "checkpoint": {"name": network.name, "hash": network.checkpoint.hash},
+            "version": __version__, "checkpoint": {"name": checkpoint.name, "hash": checkpoint.hash},
             "inputs": [path.name for path in input], "seconds": seconds,
         }  # fmt: skip
         if report is not None:

@@ -47,10 +47,10 @@ def _predict(
         from phaseseg.nn.device import check_device
 
         network = load_model(model)
-        family = FAMILIES[network.checkpoint.family]
+        family, name = FAMILIES[network.checkpoint.family], network.checkpoint.name
         summary_type = load(family.summary or "phaseseg.summary:FrameSummary")
         with usage_errors():
-            refuse_others(given, family.name, network.name)
+            refuse_others(given, network.checkpoint)
             if report is not None and not hasattr(summary_type, "write_report"):
                 raise ValueError(f"networks of the family {family.name} have no report; leave --report out.")
             check_device(device)
@@ -68,7 +68,7 @@ def _predict(
                 input, types=types, frames=frames, dt=dt, format=format, units=units, fields=kind == "frames"
             )
         with frame_bar(input.name, shown=not quiet and not as_json) as bar, ExitStack() as stack:
-            seen = bar.frames(reader(), f"{network.name} learns from all frames")
+            seen = bar.frames(reader(), f"{name} learns from all frames")
             ready = prepare(network, seen, rule, progress=bar.inside)
             # Processes get the name of the file, and each reads it once.
             function = predictor(
@@ -81,7 +81,7 @@ def _predict(
                 [stack.enter_context(bonds_file(path, bonds)) for bonds, path in files.items()],
             )  # fmt: skip
             results = bar.frames(
-                run.results(in_order(function, reader(), workers)), f"predicting with {network.name}"
+                run.results(in_order(function, reader(), workers)), f"predicting with {name}"
             )
             run.write(results, output if kind == "frames" else None)
         run.finish(

@@ -11,7 +11,7 @@ import typer
 
 from phaseseg.families import FAMILIES, Family, load
 from phaseseg.terminal.errors import exit_codes, usage_errors
-from phaseseg.terminal.flags import Flag, setting_flags, with_flags
+from phaseseg.terminal.flags import Flag, keywords_of, setting_flags, with_flags
 from phaseseg.terminal.options import Quiet, Trajectories
 from phaseseg.terminal.show import note, work_bar
 
@@ -48,11 +48,11 @@ def _word(family: Family, settings_type: Any) -> Callable[..., None]:
 
             with usage_errors():
                 settings = settings_type(**{flag.name: flag.value(value) for flag, value in given.items()})
+                for flag, value in given.items():
+                    flag.check(value)
             before = _files(output)
             with work_bar(quiet) as progress:
-                checkpoint = fit(
-                    data, family.name, output=output, progress=progress, **settings.fit_options()
-                )
+                checkpoint = fit(data, family.name, output=output, progress=progress, **keywords_of(settings))
             if not quiet:
                 if family.report:
                     note(*load(family.report)(checkpoint.card))

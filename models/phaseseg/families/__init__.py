@@ -196,20 +196,17 @@ class Part:
     atoms: NDArray[np.int64]
 
 
-@runtime_checkable
 class Model(Protocol):
     """A checkpoint that is ready to be used on frames. `nn.model.NetworkModel` has most of it.
 
-    checkpoint : Checkpoint; name : of the checkpoint; n_members : number of networks
+    A model needs `checkpoint`, `rule`, `run` and `fields`. One without `halo` and `merge` takes whole frames.
+
+    checkpoint : Checkpoint
     halo : how far the answer for an atom sees, in the length unit of the frame; infinity where only whole
         frames will do
     """
 
     checkpoint: Checkpoint
-    name: str
-
-    @property
-    def n_members(self) -> int: ...
 
     @property
     def halo(self) -> float: ...

@@ -8,11 +8,12 @@ from dataclasses import MISSING, dataclass, fields, replace
 from math import inf, isfinite
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
 from phaseseg.terminal.options import number_or_name, numbers, split_names
+from phaseseg.training.settings import setting
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class Flag:
             high = inf if self.high is None else self.high
             if not isfinite(one) or not (low < one < high if self.open else low <= one <= high):
                 allowed = f"between {low:g} and {high:g}" if high < inf else f"from {low:g} on"
+                if (low, high) == (-inf, inf):
+                    allowed = "that is finite"
                 excluded = ", the limits excluded" if self.open else ""
                 raise ValueError(f"{self.decl} must be a number {allowed}{excluded}, found {one:g}.")
 
@@ -136,27 +139,56 @@ def _merged(first: Flag, *others: Flag) -> Flag:
 
 
 def setting_flags(settings: type) -> list[Flag]:
-    """The flags for the fields of a settings dataclass (`phaseseg.training.settings.setting`)."""
+    """The flags for the fields of a settings dataclass, which are plain or made by `training.setting`.
+
+    A flag is a bool, int, float, str or Path, a Literal, or a tuple or list of one of these. Fields of other
+    types can be set in Python alone.
+    """
     types, flags = get_type_hints(settings), []
     for field in fields(settings):
-        about, kind, names = field.metadata, types[field.name], False
-        if "help" not in about:
+        if not field.init:
             continue
+        about, kind, names = {**setting(help="").metadata, **field.metadata}, types[field.name], False
         if get_origin(kind) in (Union, UnionType):
             kind, *others = (one for one in get_args(kind) if one is not NoneType)
             names = bool(others)  # numbers, and names of rules
-        is_tuple = get_origin(kind) is tuple
-        kind = get_args(kind)[0] if is_tuple else kind
+        if get_origin(kind) is Literal:
+            about["choices"] = about["choices"] or get_args(kind)
+            kind = type(get_args(kind)[0])
+        listed = get_origin(kind) in (tuple, list)
+        kind = get_args(kind)[0] if listed else kind
+        if kind not in (bool, int, float, str, Path):
+            continue
+        default = field.default if field.default_factory is MISSING else tuple(field.default_factory())
         flags.append(
             Flag(
                 field.name, about["flag"] or f"--{field.name.replace('_', '-')}", str if names else kind,
-                field.default, about["help"], about["choices"], about["multiple"],
-                is_tuple and not about["multiple"], example=about["example"], or_name=names,
+                default, about["help"] or f"The setting {field.name}.", tuple(about["choices"]),
+                about["multiple"], listed and not about["multiple"], example=about["example"], or_name=names,
             )
         )  # fmt: skip
     return flags
 
 
+        if not field.init:
+            continue
+        about, kind, names = {**setting(help="").metadata, **field.metadata}, types[field.name], False
+        if get_origin(kind) in (Union, UnionType):
+            kind, *others = (one for one in get_args(kind) if one is not NoneType)
+            names = bool(others)  # numbers, and names of rules
+        if get_origin(kind) is Literal:
+            about["choices"] = about["choices"] or get_args(kind)
+            kind = type(get_args(kind)[0])
+        listed = get_origin(kind) in (tuple, list)
+        kind = get_args(kind)[0] if listed else kind
+        if kind not in (bool, int, float, str, Path):
+            continue
+        default = field.default if field.default_factory is MISSING else tuple(field.default_factory())
+        flags.append(
+            Flag(
+                field.name, about["flag"] or f"--{field.name.replace('_', '-')}", str if names else kind,
+                default, about["help"] or f"The setting {field.name}.", tuple(about["choices"]),
+                about["multiple"], listed and not about["multiple"], example=about["example"], or_name=names,
 def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) -> Callable[..., None]:
     """The command as Typer takes it, with flags of families among its parameters.
 
@@ -187,11 +219,28 @@ def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) 
     return called
 
 
-def refuse_others(given: Iterable[Flag], family: str, model: str) -> None:
-    """Raise ValueError for a flag of other families than that of the model."""
+        if not field.init:
+            continue
+        about, kind, names = {**setting(help="").metadata, **field.metadata}, types[field.name], False
+        if get_origin(kind) in (Union, UnionType):
+            kind, *others = (one for one in get_args(kind) if one is not NoneType)
+            names = bool(others)  # numbers, and names of rules
+        if get_origin(kind) is Literal:
+            about["choices"] = about["choices"] or get_args(kind)
+            kind = type(get_args(kind)[0])
+        listed = get_origin(kind) in (tuple, list)
+        kind = get_args(kind)[0] if listed else kind
+        if kind not in (bool, int, float, str, Path):
+            continue
+        default = field.default if field.default_factory is MISSING else tuple(field.default_factory())
+        flags.append(
+            Flag(
+                field.name, about["flag"] or f"--{field.name.replace('_', '-')}", str if names else kind,
+                default, about["help"] or f"The setting {field.name}.", tuple(about["choices"]),
+                about["multiple"], listed and not about["multiple"], example=about["example"], or_name=names,
     for flag in given:
-        if family not in flag.families:
+        if checkpoint.family not in flag.families:
             raise ValueError(
                 f"{flag.decl} is an option for networks of the family {' or '.join(flag.families)}, and "
-                f"{model} is of the family {family}; leave it out."
+                f"{checkpoint.name} is of the family {checkpoint.family}; leave it out."
             )
