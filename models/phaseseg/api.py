@@ -17,7 +17,17 @@ from phaseseg.checkpoint import (
     find_checkpoint,
     load_checkpoint,
 )
-from phaseseg.families import FAMILIES, Evaluation, Fitted, Model, Progress, family_named, load
+from phaseseg.families import (
+    FAMILIES,
+    Evaluation,
+    Family,
+    Fitted,
+    Model,
+    Progress,
+    family_named,
+    load,
+    register,
+)
 from phaseseg.fields import Fields
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
@@ -135,7 +145,6 @@ def _complete(model: Any) -> Model:
 
 
 def _of_family(model: Model, family: str | None) -> Model:
-    family_named(model.checkpoint.family)  # registers its fields, also in a process that got the model whole
     if family is not None and model.checkpoint.family != family:
         raise CheckpointError(
             f"{model.checkpoint.name}: this is a checkpoint of the family {model.checkpoint.family}, and not "
@@ -183,7 +192,8 @@ def predict(
     """
     network: Model = load_model(model)
     rule = network.rule(**options)
-    return _predict(prepare(network, [frame], rule, progress=progress), rule, device, progress, frame)
+    network = prepare(network, [frame], rule, progress=progress)
+    return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
 
 
 def predictor(
@@ -194,10 +204,14 @@ def predictor(
     model : as for `load_model`; a process that gets a name reads the file once
     progress : as for `predict`; only within one process
     """
-    return partial(_predict, model, rule, device, progress)
+    family = FAMILIES[load_model(model).checkpoint.family]
+    return partial(_predict, model, rule, device, progress, family=family)
 
 
-def _predict(model: AnyModel, rule: Any, device: Device, progress: Progress | None, frame: Frame) -> Fields:
+def _predict(
+    model: AnyModel, rule: Any, device: Device, progress: Progress | None, frame: Frame, *, family: Family
+) -> Fields:
+    register(family)  # another process does not know what a script has registered
     network: Model = load_model(model)
     return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
 

@@ -99,9 +99,9 @@ def test_a_foreign_checkpoint(tmp_path, frames):
 
 def test_conformance(tmp_path, crowding, frames):
     save_checkpoint(crowding, tmp_path / "two-v1.safetensors")
-    skipped = check_conformance(tmp_path / "two-v1.safetensors", *frames, without=("workers",))
+    skipped = check_conformance(tmp_path / "two-v1.safetensors", *frames)
     assert "slabs" not in skipped and "progress" not in skipped
-    check_conformance(dummy_family.checkpoint_of("centered/mean-v1"), *frames, without=("workers",))
+    check_conformance(dummy_family.checkpoint_of("centered/mean-v1"), *frames)
 
 
 def test_a_fit_over_all_frames(frames):

@@ -170,25 +170,13 @@ def setting_flags(settings: type) -> list[Flag]:
     return flags
 
 
-        if not field.init:
-            continue
-        about, kind, names = {**setting(help="").metadata, **field.metadata}, types[field.name], False
-        if get_origin(kind) in (Union, UnionType):
-            kind, *others = (one for one in get_args(kind) if one is not NoneType)
-            names = bool(others)  # numbers, and names of rules
-        if get_origin(kind) is Literal:
-            about["choices"] = about["choices"] or get_args(kind)
-            kind = type(get_args(kind)[0])
-        listed = get_origin(kind) in (tuple, list)
-        kind = get_args(kind)[0] if listed else kind
-        if kind not in (bool, int, float, str, Path):
-            continue
-        default = field.default if field.default_factory is MISSING else tuple(field.default_factory())
-        flags.append(
-            Flag(
-                field.name, about["flag"] or f"--{field.name.replace('_', '-')}", str if names else kind,
-                default, about["help"] or f"The setting {field.name}.", tuple(about["choices"]),
-                about["multiple"], listed and not about["multiple"], example=about["example"], or_name=names,
+def keywords_of(settings: Any) -> dict[str, Any]:
+    """The keywords of the function that trains: `settings.fit_options()`, or the fields as they are."""
+    if hasattr(settings, "fit_options"):
+        return dict(settings.fit_options())
+    return {field.name: getattr(settings, field.name) for field in fields(settings)}
+
+
 def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) -> Callable[..., None]:
     """The command as Typer takes it, with flags of families among its parameters.
 
@@ -219,25 +207,8 @@ def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) 
     return called
 
 
-        if not field.init:
-            continue
-        about, kind, names = {**setting(help="").metadata, **field.metadata}, types[field.name], False
-        if get_origin(kind) in (Union, UnionType):
-            kind, *others = (one for one in get_args(kind) if one is not NoneType)
-            names = bool(others)  # numbers, and names of rules
-        if get_origin(kind) is Literal:
-            about["choices"] = about["choices"] or get_args(kind)
-            kind = type(get_args(kind)[0])
-        listed = get_origin(kind) in (tuple, list)
-        kind = get_args(kind)[0] if listed else kind
-        if kind not in (bool, int, float, str, Path):
-            continue
-        default = field.default if field.default_factory is MISSING else tuple(field.default_factory())
-        flags.append(
-            Flag(
-                field.name, about["flag"] or f"--{field.name.replace('_', '-')}", str if names else kind,
-                default, about["help"] or f"The setting {field.name}.", tuple(about["choices"]),
-                about["multiple"], listed and not about["multiple"], example=about["example"], or_name=names,
+def refuse_others(given: Iterable[Flag], checkpoint: Any) -> None:
+    """Raise ValueError for a flag of other families than that of the checkpoint."""
     for flag in given:
         if checkpoint.family not in flag.families:
             raise ValueError(

@@ -586,8 +586,6 @@ def check_family(family: Family) -> None:
         if option.default is not None:
             assert not option.choices or option.default in option.choices, f"{option.name}: default"
             assert isinstance(option.default, (option.type, int)), f"{option.name}: default"
-    for setting in dataclasses.fields(family.settings) if family.settings is not None else ():
-        assert setting.metadata.get("help"), f"the setting {setting.name} has no help"
     bare = (family.model, family.fit, family.evaluate, family.summary, family.report, family.check)
     words = [word.partition("=")[2] for word in family.commands]
     for reference in (*bare, *(a.make for a in family.analyses), *words, *family.readers):
