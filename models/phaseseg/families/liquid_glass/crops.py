@@ -248,11 +248,7 @@ def edge_inputs(nodes: NDArray[np.float32], edges: DirectedEdges, config: GlassC
     return inputs
 
 
-def graph_of(
-    frame: Frame,
-    config: GlassConfig,
-    codes: NDArray[np.int32] | None = None,
-) -> Graphs:
+def graph_of(frame: Frame, config: GlassConfig, codes: NDArray[np.int32] | None = None) -> Graphs:
     """The graph of a whole configuration, periodic where the frame is.
 
     codes : (n_atoms,) 0 for A and 1 for B; by the names of the species if left out

@@ -19,13 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from phaseseg.checkpoint import Checkpoint
-from phaseseg.families.liquid_glass.crops import (
-    CropBatch,
-    CropDataset,
-    cells_of,
-    graph_of,
-    number_density,
-)
+from phaseseg.families.liquid_glass.crops import CropBatch, CropDataset, cells_of, graph_of, number_density
 from phaseseg.families.liquid_glass.network import GlassNetwork, ImageNetwork, glass_loss
 from phaseseg.families.liquid_glass.settings import (
     FOLDS,
@@ -49,14 +43,7 @@ from phaseseg.training.card import training_card, value_range
 from phaseseg.training.curves import Member
 from phaseseg.training.loop import Task, deterministic, mean_scores, train_members
 from phaseseg.training.output import TrainingOutput
-from phaseseg.training.runs import (
-    Run,
-    RunData,
-    fold_of_runs,
-    joint_digest,
-    read_runs,
-    refuse_copies,
-)
+from phaseseg.training.runs import Run, RunData, fold_of_runs, joint_digest, read_runs, refuse_copies
 from phaseseg.training.search import NestedSearch, SearchResult
 from phaseseg.training.settings import Settings
 
@@ -367,9 +354,7 @@ def _numbers(logit: NDArray[np.float64], glass: NDArray[np.bool_]) -> tuple[floa
 
 
 def _validation_numbers(
-    scores: Sequence[Answers],
-    whole: Sequence[Answers],
-    scaling: float,
+    scores: Sequence[Answers], whole: Sequence[Answers], scaling: float
 ) -> dict[str, Any]:
     """Means and standard deviations over the members, each on its own validation runs."""
     each = np.array([_numbers(*one) for one in scores])
@@ -390,10 +375,7 @@ def _validation_numbers(
     return {key: float(value) if key != "windows" else value for key, value in numbers.items()}
 
 
-def _columns(
-    scores: Sequence[Answers],
-    whole: Sequence[Answers],
-) -> dict[str, list[float]]:
+def _columns(scores: Sequence[Answers], whole: Sequence[Answers]) -> dict[str, list[float]]:
     """More columns of the table of members."""
     more = {"auc": [_numbers(*one)[0] for one in scores]}
     return more | ({"whole-cell accuracy": [_numbers(*one)[1] for one in whole]} if whole else {})
@@ -562,11 +544,7 @@ def fit_with_search(
 
 
 def fit(
-    data: RunData | Iterable[RunData],
-    *,
-    search: int = 0,
-    search_epochs: int = SEARCH_EPOCHS,
-    **options: Any,
+    data: RunData | Iterable[RunData], *, search: int = 0, search_epochs: int = SEARCH_EPOCHS, **options: Any
 ) -> Checkpoint:
     """`fit_liquid_glass`, or `fit_with_search` with this many trials."""
     if search:

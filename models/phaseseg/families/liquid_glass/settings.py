@@ -322,8 +322,7 @@ class GlassSettings:
     )
     attention: bool = setting(False, help="Weigh edges by attention (dmpnn).")
     features: str | None = setting(
-        None,
-        help=f"distances | types | coordinates (the paper's); {RECIPE['features']} if left out (dmpnn).",
+        None, help=f"distances | types | coordinates (the paper's); {RECIPE['features']} if left out (dmpnn)."
     )
     window: tuple[float, ...] | None = setting(
         None,
@@ -356,8 +355,7 @@ class GlassSettings:
     epochs: int = setting(TRAINING["epochs"], help="Epochs, at most.")
     batch_atoms: int = setting(TRAINING["batch_atoms"], help="Particles of a batch.")
     patience: int = setting(
-        TRAINING["patience"],
-        help="Epochs without a better validation loss before a member is finished.",
+        TRAINING["patience"], help="Epochs without a better validation loss before a member is finished."
     )
     seed: int = setting(0, help="Seed of the first member; the next follow.")
     resume: bool = setting(False, help="Continue an interrupted training or search.")

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from phaseseg.display import value_and_error
-from phaseseg.families.liquid_glass.transition.findings import passes
+from phaseseg.families.liquid_glass.transition.findings import verdict
 from phaseseg.families.liquid_glass.transition.result import (
     COEFFICIENTS,
     ENERGIES,
@@ -277,7 +277,7 @@ def figure_scan(result: Transition) -> Figure:
             ax.plot([fit.glass_temperature] * 2, [low, high], color=FIT, linewidth=1.1)
             ax.plot(
                 fit.glass_temperature, fit.change, "o", color=FIT, markersize=4.2,
-                markerfacecolor=FIT if passes(fit) or passes(fit, sign=-1) else "white",
+                markerfacecolor=FIT if verdict(fit) in ("steeper", "flatter") else "white",
             )  # fmt: skip
         ax.plot(
             [fit.glass_temperature for fit in metric.square_scan], [fit.change for fit in metric.square_scan],

@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 from phaseseg.fields import Column, Message, Table
 from phaseseg.statistics import Bootstrap, Floats, Interval, Regression, TwoLines
 
-METRICS = {
-    "n_disjoint_graphs": "disjoint graphs",
-    "n_bb_edges": "B–B edges",
-    "n_isolated_a": "isolated A",
-}
+METRICS = {"n_disjoint_graphs": "disjoint graphs", "n_bb_edges": "B–B edges", "n_isolated_a": "isolated A"}
 """The three counts, and how sentences and figures call them."""
 
 PER_PARTICLE = {
