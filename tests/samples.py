@@ -8,6 +8,7 @@ import numpy as np
 
 from phaseseg import families
 from phaseseg.checkpoint import Checkpoint
+from phaseseg.families.liquid_glass.images import Plane, Style, draw
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig
@@ -184,3 +185,25 @@ def unregister(name: str) -> None:
     for spec in gone.fields if gone else ():
         if spec.name not in others:
             FIELD_SPECS.pop(spec.name, None)
+
+
+# Pictures -----------------------------------------------------------------------------------------
+
+
+def style_of(scale, radii, colors, background):
+    """How disks are drawn, from pixels per σ, radii in σ and colors."""
+    colors, background = np.asarray(colors, float), np.asarray(background, float)
+    return Style(scale, np.asarray(radii, float) * scale, colors - background, background.astype(np.float32))
+
+
+def picture_of(
+    frame, size, *, edge=None, corner=None, radii=GlassConfig.radii, colors=GlassConfig.colors,
+    background=GlassConfig.background,
+):  # fmt: skip
+    """(size, size, 3) of a square of a frame, by default the one that the whole cell fits into."""
+    plane = Plane.of(frame, frame.species)
+    corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) @ plane.cell
+    edge = np.ptp(corners, axis=0).max() if edge is None else edge
+    start = corners.min(axis=0) if corner is None else np.asarray(corner, float)
+    image = draw(plane, start[None], size, style_of(size / edge, radii, colors, background))[0]
+    return np.moveaxis(image, 0, 2)

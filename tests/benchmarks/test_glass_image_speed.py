@@ -16,9 +16,10 @@ import pytest
 import naive
 from benchmarks.measure import MACHINE, cpu_time, scaled
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.images import Plane, Style, draw, render, turned
+from phaseseg.families.liquid_glass.images import Plane, Style, draw, turned
 from phaseseg.families.liquid_glass.inference import image_logits
 from phaseseg.families.liquid_glass.settings import IMAGE_RECIPE, GlassConfig
+from samples import picture_of
 
 NETWORKS = scaled(
     {"small": {**IMAGE_RECIPE, "image_size": 64}},
@@ -42,8 +43,8 @@ def mixture(n=N, edge=EDGE):
 def test_pictures(benchmark):
     """4320 particles in 60 x 60 σ; 250 pixels, and windows of the recipe."""
     frame = mixture()
-    benchmark(lambda: render(frame, SIZE))  # also compiles
-    ours = cpu_time(lambda: render(frame, SIZE))
+    benchmark(lambda: picture_of(frame, SIZE))  # also compiles
+    ours = cpu_time(lambda: picture_of(frame, SIZE))
     # A tenth of the particles and of the pixels: the naive time grows with the product of the two.
     edge, size = EDGE / 10**0.5, round(SIZE / 10**0.5)
     small = mixture(N // 10, edge)
@@ -51,7 +52,7 @@ def test_pictures(benchmark):
     start = time.process_time()
     counted = naive.picture(small, size, edge, (0, 0), small.species, **style, samples=4)
     naive_time = (time.process_time() - start) * 100
-    difference = np.abs(counted - render(small, size)).mean()
+    difference = np.abs(counted - picture_of(small, size)).mean()
     assert difference < 0.02
     print(f"\n{MACHINE}")
     print(
@@ -59,7 +60,7 @@ def test_pictures(benchmark):
         f" (from a smaller one; mean difference {difference:.4f}), {naive_time / ours:,.0f} times"
     )
     config = GlassConfig(**IMAGE_RECIPE)
-    plane, style = Plane.of(frame, frame.species), Style.of_config(config)
+    plane, style = Plane.of(frame, frame.species), Style.of(config)
     corners, turns = np.random.default_rng(0).random((IMAGES, 2)) * EDGE, np.arange(IMAGES) % 8
     drawn = cpu_time(lambda: turned(draw(plane, corners, config.image_size, style), turns)) / IMAGES
     print(f"window of {config.image_edge:.0f} σ in {config.image_size} pixels: {drawn * 1e3:.2f} ms")

@@ -9,11 +9,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import naive
 from phaseseg import Frame
-from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, render, turned
+from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
 from phaseseg.families.liquid_glass.inference import image_logits
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.testing import ROUNDING, permuted, repeated, translated, wrapped_elsewhere
-from samples import scattered_mixture
+from samples import picture_of, scattered_mixture, style_of
 
 # Shares of 8 x 8 points beside exact ones, a few of which are on the wrong side of a circle.
 COUNTED = 0.06
@@ -52,7 +52,7 @@ def apart(edge=12.0, n=60, radius=0.5, seed=0):
 )
 def test_equals_points_counted(cell, pbc, size, edge, corner):
     frame = mixture(cell, pbc=pbc, origin=(-1.3, 0.4, 2.0), n=8)
-    found = render(frame, size, edge=edge, corner=corner, **STYLE)
+    found = picture_of(frame, size, edge=edge, corner=corner, **STYLE)
     counted = naive.picture(frame, size, edge, corner, frame.species, **STYLE)
     assert found.shape == (size, size, 3) and found.dtype == np.float32
     assert_allclose(found, counted, rtol=0, atol=COUNTED)
@@ -64,7 +64,7 @@ def test_shares_of_one_disk_are_its_area(radius):
     """Also of disks smaller than a pixel, and larger than the picture."""
     rng = np.random.default_rng(0)
     for center in [*rng.random((5, 2)) * 8, (4.0, 4.0), (4.5, 4.5)]:
-        style = Style.of(1.0, (radius,), ((1.0,),), (0.0,))
+        style = style_of(1.0, (radius,), ((1.0,),), (0.0,))
         plane = Plane(np.array([center]), np.zeros(1, int), np.eye(2) * 50, np.zeros(2, bool))
         image = draw(plane, np.array([(-20.0, -20.0)]), 50, style)
         assert_allclose(image.sum(dtype=float), np.pi * radius**2, rtol=ROUNDING["float32"])
@@ -74,7 +74,7 @@ def test_shares_of_one_disk_are_its_area(radius):
 def test_quarter_of_a_disk_is_exact():
     """A disk of radius 1 around a corner of a pixel: π/4 of each of four."""
     plane = Plane(np.array([[2.0, 2.0]]), np.zeros(1, int), np.eye(2) * 50, np.zeros(2, bool))
-    image = draw(plane, np.zeros((1, 2)), 4, Style.of(1.0, (1.0,), ((1.0,),), (0.0,)))[0, 0]
+    image = draw(plane, np.zeros((1, 2)), 4, style_of(1.0, (1.0,), ((1.0,),), (0.0,)))[0, 0]
     expected = np.zeros((4, 4))
     expected[1:3, 1:3] = np.pi / 4
     assert_allclose(image, expected, atol=1e-7)
@@ -83,7 +83,7 @@ def test_quarter_of_a_disk_is_exact():
 def test_wide_disks_cover_all():
     frame = mixture(n=5)
     assert_array_equal(
-        render(frame, 7, radii=(20, 20), colors=((0, 0, 0), (0, 0, 0)), background=(1, 1, 1)), 0
+        picture_of(frame, 7, radii=(20, 20), colors=((0, 0, 0), (0, 0, 0)), background=(1, 1, 1)), 0
     )
 
 
@@ -96,7 +96,7 @@ def test_mean_color_follows_from_the_areas():
     shares = np.pi * np.array([0.5**2 * n_a, 0.44**2 * n_b]) / 144
     expected = np.array(BACKGROUND) + shares @ (np.array(COLORS) - BACKGROUND)
     for size in (24, 61, 250):
-        image = render(frame, size, **STYLE)
+        image = picture_of(frame, size, **STYLE)
         assert_allclose(image.mean(axis=(0, 1), dtype=float), expected, rtol=ROUNDING["float32"])
 
 
@@ -104,8 +104,8 @@ def test_mean_color_follows_from_the_areas():
 @given(st.integers(-50, 50), st.integers(-50, 50), st.integers(0, 99))
 def test_translation_by_whole_pixels(right, up, seed):
     frame = mixture(((6.0, 0, 0), (0, 6.0, 0), (0, 0, 1)), seed=seed)
-    image = render(frame, 30, **STYLE)
-    moved = render(translated(frame, (right * 0.2, up * 0.2, 0)), 30, **STYLE)
+    image = picture_of(frame, 30, **STYLE)
+    moved = picture_of(translated(frame, (right * 0.2, up * 0.2, 0)), 30, **STYLE)
     assert_allclose(moved, np.roll(image, (up, right), axis=(0, 1)), atol=ROUNDING["float32"])
 
 
@@ -113,74 +113,50 @@ def test_translation_by_whole_pixels(right, up, seed):
 def test_wrapping_order_and_supercells_change_nothing(cell):
     frame = mixture(cell)
     window = {"edge": 4.0, "corner": (3.3, 2.2), **STYLE}
-    image = render(frame, 40, **window)
+    image = picture_of(frame, 40, **window)
     others = [
         wrapped_elsewhere(frame, reach=2), permuted(frame, np.random.default_rng(1).permutation(30)),
         repeated(frame, (2, 3, 1)),
     ]  # fmt: skip
     for other in others:
-        assert_allclose(render(other, 40, **window), image, atol=ROUNDING["float32"])
+        assert_allclose(picture_of(other, 40, **window), image, atol=ROUNDING["float32"])
     before = frame.positions.copy()
-    render(frame, 40, **window)
+    picture_of(frame, 40, **window)
     assert_array_equal(frame.positions, before)
 
 
 def test_a_window_is_part_of_the_whole():
     frame = mixture()
-    whole = render(frame, 60, edge=12.0, **STYLE)
-    part = render(frame, 20, edge=4.0, corner=(2.0, 5.0), **STYLE)
+    whole = picture_of(frame, 60, edge=12.0, **STYLE)
+    part = picture_of(frame, 20, edge=4.0, corner=(2.0, 5.0), **STYLE)
     assert_allclose(part, whole[25:45, 10:30], atol=ROUNDING["float32"])
 
 
 def test_rows_go_up_and_planes_lie_anywhere():
     frame = mixture()
-    image = render(frame, 20, edge=6.0, **STYLE)
+    image = picture_of(frame, 20, edge=6.0, **STYLE)
     # y and z change places: the plane is xz, and the axis out of it is the second.
     standing = Frame(
         frame.positions[:, [0, 2, 1]], frame.cell[:, [0, 2, 1]], frame.pbc, frame.species, ("A", "B")
     )
-    assert_allclose(render(standing, 20, edge=6.0, **STYLE), image, atol=ROUNDING["float32"])
+    assert_allclose(picture_of(standing, 20, edge=6.0, **STYLE), image, atol=ROUNDING["float32"])
     low = Frame([(1, 0.5, 0), (1, 0.5, 0), (1, 0.5, 0)], (9, 9, 1), False, ["A"] * 3)
-    rows, columns = np.nonzero(render(low, 9, radii=(0.4,), colors=((0, 0, 0),)).min(axis=2) < 1)
+    rows, columns = np.nonzero(picture_of(low, 9, radii=(0.4,), colors=((0, 0, 0),)).min(axis=2) < 1)
     assert set(rows) == {0} and set(columns) == {0, 1}
 
 
 def test_the_eight_symmetries():
     """Each once, and each the picture of a configuration turned likewise."""
     frame = apart()
-    image = draw(Plane.of(frame, frame.species), np.zeros((1, 2)), 24, Style.of(2.0, *STYLE.values()))
+    image = draw(Plane.of(frame, frame.species), np.zeros((1, 2)), 24, style_of(2.0, *STYLE.values()))
     found = [turned(image, np.array([k]))[0] for k in range(N_SYMMETRIES)]
     assert len({picture.tobytes() for picture in found}) == N_SYMMETRIES
     assert_array_equal(found[0], image[0])
     x, y = frame.positions[:, 0] - 6, frame.positions[:, 1] - 6
     for u, v in [(x, y), (-y, x), (-x, -y), (y, -x), (-x, y), (y, x), (x, -y), (-y, -x)]:
         other = frame.replace(positions=np.c_[u + 6, v + 6, 0 * u])
-        drawn = draw(Plane.of(other, frame.species), np.zeros((1, 2)), 24, Style.of(2.0, *STYLE.values()))[0]
+        drawn = draw(Plane.of(other, frame.species), np.zeros((1, 2)), 24, style_of(2.0, *STYLE.values()))[0]
         assert any(np.allclose(drawn, picture, atol=1e-5) for picture in found)
-
-
-# Bad input ----------------------------------------------------------------------------------------
-
-
-def test_three_dimensions_are_refused():
-    rng = np.random.default_rng(0)
-    frame = Frame(rng.random((9, 3)) * 4, (4, 4, 4), True, ["A"] * 9, source="run.xyz, frame 3")
-    with pytest.raises(ValueError, match=r"^run\.xyz, frame 3: pictures are drawn .* three dimensions"):
-        render(frame, 20)
-
-
-def test_bad_numbers_are_refused():
-    frame = mixture()
-    with pytest.raises(ValueError, match="type 1 have no radius"):
-        render(frame, 20, radii=(0.5,), colors=((0, 0, 0),))
-    with pytest.raises(ValueError, match="positive size"):
-        render(frame, 0)
-    with pytest.raises(ValueError, match="as many colors"):
-        render(frame, 20, radii=(0.5, 0.5, 0.5))
-    with pytest.raises(ValueError, match="from 0 to 1"):
-        render(frame, 20, background=(255, 255, 255))
-    with pytest.raises(ValueError, match="must be positive"):
-        render(frame, 20, radii=(0.5, -0.5))
 
 
 # Network ------------------------------------------------------------------------------------------
@@ -295,7 +271,7 @@ def test_learns_order_from_disorder():
     """A triangular lattice with noise beside particles anywhere, of equal density."""
     torch = pytest.importorskip("torch")
     config = GlassConfig(architecture="cnn", image_size=50, pixels_per_sigma=5, global_average=True)
-    style, rng = Style.of_config(config), np.random.default_rng(0)
+    style, rng = Style.of(config), np.random.default_rng(0)
 
     def pictures(n):
         images = np.empty((n, 3, 50, 50), dtype=np.float32)

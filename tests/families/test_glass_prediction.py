@@ -323,7 +323,7 @@ assert "torch" not in sys.modules
 
 def by_hand(images, frame, corners):
     plane = Plane.of(frame, frame.species)
-    pictures = draw(plane, np.asarray(corners), images.config.image_size, Style.of_config(images.config))
+    pictures = draw(plane, np.asarray(corners), images.config.image_size, Style.of(images.config))
     each = np.array([sigmoid(image_logits(w, pictures, images.config)).mean() for w in images.members])
     return each.mean(), each.std()
 

@@ -25,9 +25,10 @@ def loaded(network: Network, weights: Mapping[str, NDArray[Any]]) -> Network:
 class Ensemble:
     """Base of the networks of a family in torch; a subclass is called as its twin in `inference`.
 
+    `build` gives a network of a configuration.
+
     Parameters
     ----------
-    build : gives a network
     config : of the networks
     members : weights of each member by name
     device : "cpu" or "cuda"
@@ -40,9 +41,10 @@ class Ensemble:
         If there is no GPU that torch can use.
     """
 
+    build: Callable[[Any], nn.Module]
+
     def __init__(
         self,
-        build: Callable[[], nn.Module],
         config: NetworkSettings,
         members: Sequence[Mapping[str, NDArray[Any]]],
         *,
@@ -52,7 +54,7 @@ class Ensemble:
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("device cuda: torch finds no GPU on this machine; choose the device cpu.")
         self.device = torch.device(device)
-        self.networks = [loaded(build(), weights).to(self.device) for weights in members]
+        self.networks = [loaded(self.build(config), weights).to(self.device) for weights in members]
 
     def outputs(self, *inputs: Any) -> list[Any]:
         """What every member gives, without gradients."""

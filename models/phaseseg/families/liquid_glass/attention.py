@@ -1,8 +1,7 @@
-"""What a network with attention looks at: the cut between edges that count and others, and their graphs."""
+"""What a network with attention looks at: the cut between edges that count and others."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.liquid_glass.crops import Graphs
-from phaseseg.families.liquid_glass.structural_metrics import GraphCounts, graph_counts
 from phaseseg.fields import Bonds, Table
 
 METRICS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
@@ -187,20 +185,18 @@ def _two_maxima(density: NDArray[np.float64]) -> tuple[tuple[int, int], int, flo
 def attention_bonds(graphs: Graphs, attention: NDArray[np.float32], is_b: NDArray[np.bool_]) -> Bonds:
     """The edges of one graph, each once, with the mean attention of their two directions.
 
-    Parameters
-    ----------
-    graphs : of one configuration
-    attention : (n_edges,) of the directed edges
-    is_b : (n,) bool
+    graphs : of one configuration; attention : (n_edges,) of the directed edges; is_b : (n,) bool
 
-    Returns
-    -------
-    Bonds
-        Sorted by the first particle, with `attention` (float32), `bb` (int8, both ends are B) and `length`
-        (float32, σ).
+    Bonds are sorted by the first particle, with `attention` (float32), `bb` (int8, both ends are B) and
+    `length` (float32, σ).
     """
-    one, atoms, mean = _undirected(graphs, attention)
-    shifts = graphs.edges.shifts[one]
+    edges = graphs.edges
+    # Edges are sorted by where they lead: of two directions the first leads to the lower particle.
+    one = np.flatnonzero(np.arange(len(edges.neighbors)) < edges.reverse)
+    to = np.repeat(np.arange(len(edges.indptr) - 1), np.diff(edges.indptr))
+    atoms = np.stack([to[one], edges.neighbors[one].astype(np.int64)], axis=1)
+    mean = np.float32(0.5) * (attention[one] + attention[edges.reverse[one]])
+    shifts = edges.shifts[one]
     # Of an edge to an own image both directions are as good: the one whose first step is forward.
     own = np.flatnonzero(atoms[:, 0] == atoms[:, 1])
     if len(own):
@@ -208,19 +204,7 @@ def attention_bonds(graphs: Graphs, attention: NDArray[np.float32], is_b: NDArra
         first = np.take_along_axis(signs, np.argmax(signs != 0, axis=1)[:, None], axis=1)
         shifts[own] *= np.where(first < 0, -1, 1).astype(np.int32)
     bb = (is_b[atoms[:, 0]] & is_b[atoms[:, 1]]).astype(np.int8)
-    return Bonds(atoms, shifts, {"attention": mean, "bb": bb, "length": graphs.edges.lengths[one]})
-
-
-def _undirected(
-    graphs: Graphs, attention: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """One direction of each edge, its particles, the lower one first, and the mean attention of both."""
-    edges = graphs.edges
-    # Edges are sorted by where they lead: of two directions the first leads to the lower particle.
-    one = np.flatnonzero(np.arange(len(edges.neighbors)) < edges.reverse)
-    to = np.repeat(np.arange(len(edges.indptr) - 1), np.diff(edges.indptr))
-    atoms = np.stack([to[one], edges.neighbors[one].astype(np.int64)], axis=1)
-    return one, atoms, np.float32(0.5) * (attention[one] + attention[edges.reverse[one]])
+    return Bonds(atoms, shifts, {"attention": mean, "bb": bb, "length": edges.lengths[one]})
 
 
 def particle_attention(graphs: Graphs, attention: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -236,40 +220,13 @@ def particle_attention(graphs: Graphs, attention: NDArray[np.float32]) -> NDArra
     return np.asarray(sums / np.maximum(counts, 1), dtype=np.float32)
 
 
-def attention_counts(bonds: Bonds, is_b: NDArray[np.bool_], keep: NDArray[np.bool_]) -> GraphCounts:
-    """The three metrics of the graph of the edges that are kept, whatever they join."""
-    return graph_counts(len(is_b), is_b, bonds.atoms, keep)
-
-
-def window_counts(graphs: Graphs, attention: NDArray[np.float32], threshold: float) -> list[GraphCounts]:
-    """The three metrics of the attention graph of each graph of a batch.
-
-    attention : (n_edges,) of the directed edges; threshold : of the mean of the two directions, from which on
-        an edge is kept
-    """
-    one, atoms, mean = _undirected(graphs, attention)
-    is_b = graphs.nodes[:, 1] == 1
-    bounds = np.searchsorted(one, graphs.edge_starts)
-    return [
-        graph_counts(
-            int(graphs.starts[g + 1] - graphs.starts[g]),
-            is_b[graphs.starts[g] : graphs.starts[g + 1]],
-            atoms[first:stop] - graphs.starts[g],
-            mean[first:stop] >= threshold,
-        )
-        for g, (first, stop) in enumerate(itertools.pairwise(bounds))
-    ]
-
-
 # Liquid against glass -----------------------------------------------------------------------------
 
 
 def compare(
     liquid: Mapping[str, ArrayLike],
     glass: Mapping[str, ArrayLike],
-    *,
-    liquid_runs: ArrayLike | None = None,
-    glass_runs: ArrayLike | None = None,
+    runs: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Table:
     """Whether numbers of the glass are smaller than those of the liquid: one-sided tests of Wilcoxon.
 
@@ -279,21 +236,16 @@ def compare(
     glass has less. In Swanson et al. (DOI 10.48550/arXiv.1909.04648) attention graphs of liquid and glass are
     compared by a one-sided Wilcoxon test.
 
-    Parameters
-    ----------
     liquid, glass : the numbers of configurations by name, for example those of `METRICS`; the same names
-    liquid_runs, glass_runs : the run of each configuration; both or neither
+    runs : the run of each configuration, of the liquid and of the glass
 
-    Returns
-    -------
-    Table
-        A row for each name: means, numbers of configurations (of pairs, with runs), the test, its statistic
-        and p. Where no number differs from its partner p = 1.
+    Gives a row for each name: means, numbers of configurations (of pairs, with runs), the test, its statistic
+    and p. Where no number differs from its partner p = 1.
 
     Raises
     ------
     ValueError
-        Other names, no configurations, lengths that do not go together, runs of one side alone, no pairs.
+        No configurations, or no pairs.
 
     Examples
     --------
@@ -302,55 +254,34 @@ def compare(
     >>> row["test"], round(row["p"], 4)
     ('rank sum', 0.004)
     """
-    if set(liquid) != set(glass) or not liquid:
-        raise ValueError(
-            f"the same numbers are needed of both, found {', '.join(liquid) or 'none'} of the liquid and "
-            f"{', '.join(glass) or 'none'} of the glass."
-        )
-    if (liquid_runs is None) != (glass_runs is None):
-        raise ValueError("give the runs of both liquid and glass, or of neither.")
-    rows = [
-        _compared(
-            name, np.asarray(liquid[name], float), np.asarray(glass[name], float), liquid_runs, glass_runs
-        )
-        for name in liquid
-    ]
-    return Table.of_rows("Liquid against glass", rows)
-
-
-def _compared(
-    name: str,
-    liquid: NDArray[np.float64],
-    glass: NDArray[np.float64],
-    liquid_runs: ArrayLike | None,
-    glass_runs: ArrayLike | None,
-) -> dict[str, Any]:
     from scipy.stats import mannwhitneyu, wilcoxon
 
-    if not len(liquid) or not len(glass):
-        raise ValueError(
-            f"{name}: there are no configurations of the {'glass' if len(liquid) else 'liquid'}."
-        )
-    row: dict[str, Any] = {"metric": name, "liquid": liquid.mean(), "glass": glass.mean()}
-    if liquid_runs is None or glass_runs is None:
-        statistic, p = mannwhitneyu(liquid, glass, alternative="greater")
-        return row | {
-            "n_liquid": len(liquid), "n_glass": len(glass), "test": "rank sum", "statistic": float(statistic),
-            "p": float(p),
-        }  # fmt: skip
-    means = []
-    for values, runs in ((liquid, np.asarray(liquid_runs)), (glass, np.asarray(glass_runs))):
-        if runs.shape != values.shape:
-            raise ValueError(f"{name}: {len(values)} configurations have {len(runs)} runs.")
-        means.append({run: values[runs == run].mean() for run in np.unique(runs).tolist()})
-    paired = sorted(set(means[0]) & set(means[1]))
-    if not paired:
-        raise ValueError(f"{name}: no run has both liquid and glass, so nothing can be paired.")
-    difference = np.array([means[0][run] - means[1][run] for run in paired])
-    statistic, p = 0.0, 1.0
-    if difference.any():
-        statistic, p = wilcoxon(difference, alternative="greater")
-    return row | {
-        "n_liquid": len(paired), "n_glass": len(paired), "test": "signed rank", "statistic": float(statistic),
-        "p": float(p),
-    }  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for name in liquid:
+        both = [np.asarray(numbers[name], float) for numbers in (liquid, glass)]
+        for state, numbers in zip(("liquid", "glass"), both, strict=True):
+            if not len(numbers):
+                raise ValueError(f"{name}: there are no configurations of the {state}.")
+        n_liquid, n_glass = map(len, both)
+        if runs is None:
+            test = "rank sum"
+            statistic, p = mannwhitneyu(*both, alternative="greater")
+        else:
+            test = "signed rank"
+            means = [
+                {run: numbers[np.asarray(of) == run].mean() for run in np.unique(of).tolist()}
+                for numbers, of in zip(both, runs, strict=True)
+            ]
+            paired = sorted(set(means[0]) & set(means[1]))
+            if not paired:
+                raise ValueError(f"{name}: no run has both liquid and glass, so nothing can be paired.")
+            n_liquid = n_glass = len(paired)
+            difference = np.array([means[0][run] - means[1][run] for run in paired])
+            statistic, p = wilcoxon(difference, alternative="greater") if difference.any() else (0.0, 1.0)
+        rows.append(
+            {
+                "metric": name, "liquid": both[0].mean(), "glass": both[1].mean(), "n_liquid": n_liquid,
+                "n_glass": n_glass, "test": test, "statistic": float(statistic), "p": float(p),
+            }
+        )  # fmt: skip
+    return Table.of_rows("Liquid against glass", rows)

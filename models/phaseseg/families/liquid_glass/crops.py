@@ -297,20 +297,9 @@ def crop_graphs(crops: Crops, config: GlassConfig) -> Graphs:
 
 
 def cells_of(frames: Sequence[Frame], codes: Sequence[NDArray[np.int32]], dimensions: int) -> Cells:
-    """Configurations with their kinds of particles (0 and 1), to be cut.
-
-    Raises
-    ------
-    ValueError
-        If a frame has another number of dimensions.
-    """
+    """Configurations of as many dimensions with their kinds of particles (0 and 1), to be cut."""
     fractions, vectors, wrap = [], [], []
     for frame in frames:
-        if frame.n_dimensions != dimensions:
-            raise ValueError(
-                f"{frame.source or 'a frame'} has {frame.n_dimensions} dimensions where {dimensions} were "
-                "expected; keep configurations in a plane and in space apart."
-            )
         f = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
         periodic = frame.pbc & (np.arange(3) < dimensions)
         low, span = f.min(axis=0), np.ptp(f, axis=0)
@@ -482,7 +471,7 @@ class CropDataset:
 
     def images(self, batch: CropBatch, *, turn: bool) -> NDArray[np.float32]:
         """(n, 3, size, size) images of a batch; turned or mirrored at random if asked for."""
-        style = Style.of_config(self.config)
+        style = Style.of(self.config)
         images = np.concatenate(
             [
                 draw(self.planes[cell], self.planes[cell].place(corner)[None], self.config.image_size, style)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import asin, ceil, floor, sqrt
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.families.liquid_glass.settings import GlassConfig
-from phaseseg.frame import Frame, error_prefix
+from phaseseg.frame import Frame
 
 Floats = NDArray[np.float32]
 
@@ -46,19 +46,7 @@ class Plane:
 
     @classmethod
     def of(cls, frame: Frame, codes: ArrayLike) -> Plane:
-        """The plane of a frame whose particles have these types, (n,) integers from 0 on.
-
-        Raises
-        ------
-        ValueError
-            In three dimensions.
-        """
-        if frame.n_dimensions != 2:
-            where = frame.error_prefix
-            raise ValueError(
-                f"{where}pictures are drawn of particles in one plane, and these are in three dimensions; "
-                "use a network on graphs."
-            )
+        """The plane of a frame of two dimensions whose particles have these types, (n,) integers from 0."""
         first = frame.cell[0] / np.linalg.norm(frame.cell[0])
         second = frame.cell[1] - (frame.cell[1] @ first) * first
         axes = np.stack([first, second / np.linalg.norm(second)], axis=1)
@@ -82,71 +70,8 @@ class Plane:
         low, span = self.extent
         return np.asarray((low + fractions * span) @ self.cell)
 
-    @property
-    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(2,) lower and (2,) upper corner, σ, of the rectangle that the cell fits into."""
-        corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) @ self.cell
-        return corners.min(axis=0), corners.max(axis=0)
-
 
 # Pictures -----------------------------------------------------------------------------------------
-
-
-def render(
-    frame: Frame,
-    size: int,
-    *,
-    edge: float | None = None,
-    corner: ArrayLike | None = None,
-    codes: ArrayLike | None = None,
-    radii: Sequence[float] = GlassConfig.radii,
-    colors: Sequence[Sequence[float]] = GlassConfig.colors,
-    background: Sequence[float] = GlassConfig.background,
-) -> Floats:
-    """A picture of the particles as disks: (size, size, 3) float32, red, green and blue from 0 to 1.
-
-    The color of a pixel is background + Σ (color - background) · coverage, clipped to 0 ... 1. The sum runs
-    over all particles and their periodic images; the coverage is the fraction of the pixel's area inside the
-    disk, computed exactly. Colors of overlapping disks mix, so the order of the particles does not matter;
-    without overlap, the mean color of a picture follows from the areas of the disks. Pixel [i, j] shows the
-    square from corner + (j, i) · edge / size on: rows go up along y, columns along x (matplotlib's
-    `origin="lower"`).
-
-    Parameters
-    ----------
-    frame : in two dimensions
-    size : pixels along an edge
-    edge : σ, of what is shown
-        If left out, that of the square that the whole cell fits into. A square larger than a periodic cell
-        shows images of it; beyond an open boundary there is background.
-    corner : (2,) σ, the lower left one of what is shown, relative to the origin of the cell
-        If left out, that of the rectangle that the cell fits into.
-    codes : (n_atoms,) integers, which radius and color a particle has
-        If left out, its species code.
-    radii : σ, by code; colors : by code, red, green and blue from 0 to 1; background : likewise
-
-    Raises
-    ------
-    ValueError
-        In three dimensions, for a code without radius or color, and for sizes that are not positive.
-
-    Examples
-    --------
-    One disk across the boundary of a periodic cell: a quarter of it in every corner.
-
-    >>> disk = Frame([(0, 0, 0), (2, 2, 0), (2, 2, 0)], (4, 4, 1), True, ["A", "B", "B"])
-    >>> image = render(disk, 8, radii=(1, 0.5), colors=((0, 0, 0), (1, 0, 0)))
-    >>> image.shape, bool((image[:2, :2] == image[-1:-3:-1, -1:-3:-1]).all())
-    ((8, 8, 3), True)
-    """
-    plane = Plane.of(frame, frame.species if codes is None else codes)
-    low, high = plane.bounds
-    edge = float((high - low).max()) if edge is None else float(edge)
-    if size < 1 or not 0 < edge < np.inf:
-        raise ValueError(f"a picture needs a positive size and edge, found {size} pixels and {edge} σ.")
-    style = Style.of(size / edge, radii, colors, background)
-    start = low if corner is None else np.asarray(corner, dtype=np.float64)
-    return np.moveaxis(draw(plane, start[None], size, style)[0], 0, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,50 +88,26 @@ class Style:
     background: Floats
 
     @classmethod
-    def of(
-        cls,
-        scale: float,
-        radii: Sequence[float],
-        colors: Sequence[Sequence[float]],
-        background: Sequence[float],
-    ) -> Style:
-        """From pixels per σ, radii in σ and colors.
-
-        Raises
-        ------
-        ValueError
-            For numbers out of range.
-        """
-        tints, ground = np.asarray(colors, dtype=np.float64), np.asarray(background, dtype=np.float64)
-        sizes = np.asarray(radii, dtype=np.float64)
-        if not (0 < scale < np.inf and len(sizes) and np.isfinite(sizes).all() and sizes.min() > 0):
-            raise ValueError(f"radii and pixels must be positive, found {list(radii)} and {scale} per σ.")
-        if tints.shape != (len(sizes), len(ground)):
-            raise ValueError(f"{len(sizes)} radii need as many colors, found {tints.shape}.")
-        if not (min(tints.min(), ground.min()) >= 0 and max(tints.max(), ground.max()) <= 1):
-            raise ValueError("colors must be from 0 to 1.")
-        return cls(float(scale), sizes * scale, tints - ground, ground.astype(np.float32))
-
-    @classmethod
-    def of_config(cls, config: GlassConfig) -> Style:
+    def of(cls, config: GlassConfig) -> Style:
         """As the images of a network are drawn."""
-        return cls.of(config.pixels_per_sigma, config.radii, config.colors, config.background)
+        scale, ground = config.pixels_per_sigma, np.array(config.background, dtype=np.float64)
+        radii, colors = np.array(config.radii, dtype=np.float64), np.array(config.colors, dtype=np.float64)
+        return cls(float(scale), radii * scale, colors - ground, ground.astype(np.float32))
 
 
 def draw(plane: Plane, corners: NDArray[np.float64], size: int, style: Style) -> Floats:
-    """Pictures of some squares of a configuration: (n, channels, size, size) float32; see `render`.
+    """Pictures of some squares of a configuration: (n, channels, size, size) float32 from 0 to 1.
 
-    corners : (n, 2) σ, lower left ones, anywhere
+    The color of a pixel is background + Σ (color - background) · coverage, clipped to 0 ... 1. The sum runs
+    over all particles and their periodic images; the coverage is the fraction of the pixel's area inside the
+    disk, computed exactly. Colors of overlapping disks mix, so the order of the particles does not matter;
+    without overlap, the mean color of a picture follows from the areas of the disks. Pixel [i, j] shows the
+    square from corner + (j, i) / scale on: rows go up along y, columns along x (matplotlib's
+    `origin="lower"`). A square larger than a periodic cell shows images of it; beyond an open boundary there
+    is background.
 
-    Raises
-    ------
-    ValueError
-        For a particle whose type has no radius.
+    corners : (n, 2) σ, lower left ones, anywhere, relative to the origin of the cell
     """
-    if len(plane.codes) and (plane.codes.min() < 0 or plane.codes.max() >= len(style.radii)):
-        where = error_prefix(plane.source)
-        strange = plane.codes[(plane.codes < 0) | (plane.codes >= len(style.radii))][0]
-        raise ValueError(f"{where}particles of type {strange} have no radius; give one for every type.")
     images = np.empty((len(corners), len(style.background), size, size), dtype=np.float32)
     images[:] = style.background[:, None, None]
     places, cell = plane.positions * style.scale, plane.cell * style.scale
@@ -327,7 +228,7 @@ def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig)
         else:
             last = span[axis] * (1 - edge / lengths[axis])
             places.append(low[axis] + np.linspace(0, last, n) if n > 1 else low[axis : axis + 1] + last / 2)
-    style = Style.of_config(config)
+    style = Style.of(config)
     # Only particles near the row of images are drawn: in fractions, the squares and a disk's radius around.
     reach = np.abs(inverse).sum(axis=0) * max(config.radii)
     corners = np.array([(0, 0), (edge, 0), (0, edge), (edge, edge)]) @ inverse

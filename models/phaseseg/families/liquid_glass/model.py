@@ -11,17 +11,13 @@ from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.families import FAMILIES, Progress
-from phaseseg.families.liquid_glass.attention import (
-    attention_bonds,
-    attention_counts,
-    particle_attention,
-    trough,
-)
+from phaseseg.families.liquid_glass.attention import attention_bonds, particle_attention, trough
 from phaseseg.families.liquid_glass.crops import graph_of, number_density
 from phaseseg.families.liquid_glass.images import covering_images
 from phaseseg.families.liquid_glass.inference import GlassOutput, Network, image_logits
 from phaseseg.families.liquid_glass.rules import GlassRule
 from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.liquid_glass.structural_metrics import graph_counts
 from phaseseg.fields import Bonds, Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
@@ -258,7 +254,7 @@ class GlassModel(NetworkModel):
             cut, sentence = self._attention_cut(weight, rule)
             messages.append(Message(sentence, "attention-threshold"))
             keep = weight >= np.float32(cut)
-            counts = attention_counts(answer.bonds, answer.is_b, keep)
+            counts = graph_counts(frame.n_atoms, answer.is_b, answer.bonds.atoms, keep)
             columns = {**answer.bonds.columns, "kept": keep.astype(np.int8)}
             values |= {
                 "attention": answer.attention,

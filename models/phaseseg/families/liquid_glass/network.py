@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
@@ -243,10 +242,7 @@ class Normalization(nn.Module):
 class TorchNetwork(Ensemble):
     """An ensemble of networks on graphs in torch; called as `inference.Network`."""
 
-    def __init__(
-        self, config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]], *, device: str = "cpu"
-    ) -> None:
-        super().__init__(lambda: GlassNetwork(config), config, members, device=device)
+    build = GlassNetwork
 
     def __call__(self, graphs: Graphs) -> GlassOutput:
         """Logits of graphs and of their particles, and the attention of the edges."""
@@ -262,10 +258,7 @@ class TorchNetwork(Ensemble):
 class TorchImages(Ensemble):
     """An ensemble of networks on images in torch."""
 
-    def __init__(
-        self, config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]], *, device: str = "cpu"
-    ) -> None:
-        super().__init__(lambda: ImageNetwork(config), config, members, device=device)
+    build = ImageNetwork
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n_members, n) logits of images (n, 3, size, size)."""

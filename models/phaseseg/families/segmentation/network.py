@@ -59,6 +59,8 @@ class TorchNetwork(Ensemble):
     device, over the edges of the neighbor list, some million at a time.
     """
 
+    build = SegmentationNetwork
+
     def __init__(
         self,
         config: NetworkConfig,
@@ -67,7 +69,7 @@ class TorchNetwork(Ensemble):
         *,
         device: str = "cpu",
     ) -> None:
-        super().__init__(lambda: SegmentationNetwork(config), config, members, device=device)
+        super().__init__(config, members, device=device)
         self.config, self.scaling = config, scaling
 
     def __call__(self, frame: Frame, codes: NDArray[np.integer[Any]]) -> NetworkOutput:

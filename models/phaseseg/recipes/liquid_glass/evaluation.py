@@ -14,13 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
-from phaseseg.families.liquid_glass.attention import (
-    METRICS,
-    attention_bonds,
-    attention_counts,
-    compare,
-    trough,
-)
+from phaseseg.families.liquid_glass.attention import METRICS, attention_bonds, compare, trough
 from phaseseg.families.liquid_glass.baselines import Baseline
 from phaseseg.families.liquid_glass.crops import (
     Cells,
@@ -36,6 +30,7 @@ from phaseseg.families.liquid_glass.images import Plane, Style, covering_images,
 from phaseseg.families.liquid_glass.inference import GlassOutput
 from phaseseg.families.liquid_glass.model import GlassModel
 from phaseseg.families.liquid_glass.settings import GlassConfig
+from phaseseg.families.liquid_glass.structural_metrics import graph_counts
 from phaseseg.fields import Bonds
 from phaseseg.frame import Frame
 from phaseseg.recipes.liquid_glass.datasets import Configurations, GlassSet, temperature_of
@@ -140,7 +135,7 @@ class Evaluator:
         return Logits(picks.cell, np.concatenate(parts, axis=1) / self._scale)
 
     def _of_images(self, configurations: Configurations, picks: CropSpec) -> Floats:
-        config, style = self.config, Style.of_config(self.config)
+        config, style = self.config, Style.of(self.config)
         logits = np.empty((self.n_members, len(picks)))
         for k in np.unique(picks.cell):
             own = np.flatnonzero(picks.cell == k)
@@ -335,7 +330,7 @@ def attention_numbers(
         weight = np.asarray(bonds.columns["attention"])
         cut = trough(weight).threshold if threshold is None else threshold
         keep = weight >= np.float32(cut)
-        counts = attention_counts(bonds, is_b, keep)
+        counts = graph_counts(len(is_b), is_b, bonds.atoms, keep)
         ends = is_b[bonds.atoms].sum(axis=1)
         cuts.append(cut)
         rows.append([getattr(counts, name) for name in METRICS])
@@ -354,10 +349,12 @@ def attention_tests(found: AttentionNumbers, one: GlassSet) -> list[dict[str, An
     states = [one.label(frame) for frame in found.configurations.frames]
     run = found.configurations.run
     liquid, glass = (np.array([state is side for state in states]) for side in (False, True))
-    sides = [{name: values[which] for name, values in found.numbers.items()} for which in (liquid, glass)]
-    rows = [dict(row) for row in compare(*sides).rows()]
+    of_liquid, of_glass = (
+        {name: values[which] for name, values in found.numbers.items()} for which in (liquid, glass)
+    )
+    rows = [dict(row) for row in compare(of_liquid, of_glass).rows()]
     if np.isin(run[liquid], run[glass]).all():
-        paired = compare(*sides, liquid_runs=run[liquid], glass_runs=run[glass])
+        paired = compare(of_liquid, of_glass, (run[liquid], run[glass]))
         for row, other in zip(rows, paired.rows(), strict=True):
             row["p of pairs"] = other["p"]
     return [{"set": one.name, **row} for row in rows]

@@ -62,6 +62,14 @@ class _Grid:
         with np.errstate(divide="ignore", invalid="ignore"):
             return mean, np.where(n > 1, np.sqrt(squares / (n - 1) / n), nan), n
 
+    def over(self, temperature: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """As `mean_and_error`, at more temperatures; NaN, and no runs, where there are no values."""
+        place = np.searchsorted(temperature, self.temperature)
+        mean, error = np.full((2, len(temperature)), nan)
+        n = np.zeros(len(temperature), dtype=np.int64)
+        mean[place], error[place], n[place] = self.mean_and_error()
+        return mean, error, n
+
     def pooled(self, counts: Floats) -> tuple[Floats, Floats]:
         """(n, n_temperatures) means of all rows and numbers of rows, each run `counts` (n, n_runs) times."""
         weights = counts @ self.rows
@@ -220,7 +228,8 @@ def analyze_transition(
     for name in ENERGIES:
         values = columns.get(name)
         if values is not None and np.isfinite(values).any():
-            energies[name] = _spread_out(distinct, *_finite(temperature, values, run), len(names))
+            grid = _Grid.of(*_finite(temperature, values, run), len(names))
+            energies[name] = grid.over(distinct)[:2]
     crossing = None
     if "inherent_energy" in energies:
         t, e, r = _finite(temperature, columns["inherent_energy"], run)
@@ -305,33 +314,17 @@ def _finite(
     return temperature[kept], values[kept], run[kept]
 
 
-def _spread_out(
-    distinct: Floats, temperature: Floats, values: Floats, run: NDArray[np.int64], n_runs: int
-) -> tuple[Floats, Floats]:
-    """Mean and error at every temperature of the table, NaN where there are no values."""
-    grid = _Grid.of(temperature, values, run, n_runs)
-    place = np.searchsorted(distinct, grid.temperature)
-    means, errors = np.full((2, len(distinct)), nan)
-    means[place], errors[place], _ = grid.mean_and_error()
-    return means, errors
-
-
 def _metric(
     name: str, temperature: Floats, values: Floats, run: NDArray[np.int64], distinct: Floats, tg: float,
     bootstrap: Bootstrap,
 ) -> MetricTransition:  # fmt: skip
     grid = _Grid.of(temperature, values, run, bootstrap.n_runs)
-    mean, error, n_runs = grid.mean_and_error()
     fit = square = None
     if isfinite(tg):
         fit = slope_change(temperature, values, tg, run=run, bootstrap=bootstrap)
         square = slope_change(temperature, values, tg, run=run, bootstrap=bootstrap, square=True)
-    place = np.searchsorted(distinct, grid.temperature)
-    means, errors = np.full((2, len(distinct)), nan)
-    n = np.zeros(len(distinct), dtype=np.int64)
-    means[place], errors[place], n[place] = mean, error, n_runs
     return MetricTransition(
-        name, distinct, means, errors, n, fit, square,
+        name, distinct, *grid.over(distinct), fit, square,
         break_scan(temperature, values, run=run, bootstrap=bootstrap),
         break_scan(temperature, values, run=run, bootstrap=bootstrap, square=True),
         _break(grid, bootstrap), _largest_rise(grid),

@@ -19,14 +19,14 @@ ALPHA = 0.05
 # fmt: off
 SENTENCES = {
     "one-temperature":
-        "Every frame has T = {t:g}, so there are means and nothing else. A change with temperature needs more "
-        "temperatures.",
+        "Every frame has T = {t:g}, so there are means and nothing else. A change with temperature needs "
+        "more temperatures.",
     "one-run":
         "There is one run, so means have no errors, and the t-test takes its frames as independent, which "
         "frames of one cooled system are not. Give several runs with different seeds.",
     "no-shared-temperature":
-        "No two runs share a temperature, so means have no errors. Use the temperature of the thermostat, not "
-        "that of the velocities.",
+        "No two runs share a temperature, so means have no errors. Use the temperature of the thermostat, "
+        "not that of the velocities.",
     "few-runs": "{n} runs are too few for resampling, so there are no bootstrap intervals.",
     "same-seed":
         "{one} and {other} have the same seed: they are one run counted twice, and every error is too small.",
@@ -43,8 +43,8 @@ SENTENCES = {
     "few-temperatures":
         "There {count} {side} T_g = {tg:.3g}: the regression needs two or more on each side.",
     "glass-temperatures-differ":
-        "The T_g given, {tg:g}, is not that of the energy: between them lies a temperature, so the regression "
-        "would differ.",
+        "The T_g given, {tg:g}, is not that of the energy: between them lies a temperature, so the "
+        "regression would differ.",
     "falls-on-cooling": "On cooling from T = {hot:g} to {cold:g} {which}: {parts}.",
     "rises-on-cooling":
         "On cooling, {title} do not simply fall: they rise by {by} from T = {start:g} to {end:g}.",
@@ -73,8 +73,8 @@ SENTENCES = {
     "parabola-fits-better":
         "A parabola, which has no break and one coefficient less, fits {titles} better than two lines do.",
     "no-bb-edges":
-        "{share:.0%} of the frames have no B–B edge. Minimization removes these edges, which come from thermal "
-        "vibration; take the frames as they were simulated.",
+        "{share:.0%} of the frames have no B–B edge. Minimization removes these edges, which come from "
+        "thermal vibration; take the frames as they were simulated.",
 }
 # fmt: on
 """The sentences by their codes."""
@@ -252,8 +252,8 @@ def _about_other_temperatures(result: Transition) -> Iterator[Message]:
         ]
         elsewhere = [t for t in others if t in passing]
         if elsewhere:
-            n = f"{len(elsewhere)} of {len(others)} other temperatures"
-            parts.append(f"{metric.title} at {n} ({_span(elsewhere)})")
+            where = f"{len(elsewhere)} of {len(others)} other temperatures ({_span(elsewhere)})"
+            parts.append(f"{metric.title} at {where}")
         elif others:
             only.append(metric.title)
     if parts:

@@ -65,7 +65,8 @@ def write_transition(
     def sections(figures: dict[str, str]) -> Iterator[tuple[str, str]]:
         yield "Metrics against temperature", figures["metrics"]
         if "energy" in figures:
-            yield "T_g of the inherent energy", figures["energy"] + tables["energy"].html()
+            found = tables["energy"].html() if "energy" in tables else ""
+            yield "T_g of the inherent energy", figures["energy"] + found
         if "regression" in tables:
             # Of the coefficients people ask for the change of slope alone.
             shown = tables["regression"].without(*COEFFICIENTS[:3], COEFFICIENTS[4])
@@ -174,7 +175,7 @@ def transition_figures(result: Transition) -> Iterator[tuple[str, str, Figure]]:
 def figure_metrics(result: Transition) -> Figure:
     """The three metrics per particle against temperature, with fits and breaks."""
     figure = Figure(figsize=(8.8, 3.2), layout="constrained")
-    size = float(result.n_atoms or result.mean_atoms)
+    size = float(result.n_atoms or result.points["n_atoms"].mean())
     for ax, (name, metric) in zip(figure.subplots(1, 3), result.metrics.items(), strict=True):
         _mark_glass(ax, result, label=True)
         if len(result.runs) > 1:

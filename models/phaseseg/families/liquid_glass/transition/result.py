@@ -97,8 +97,7 @@ class MetricTransition:
     @property
     def falls(self) -> bool:
         """Whether it is lower in the cold than in the heat, and no rise on cooling exceeds its error."""
-        lower = bool(self.mean[0] < self.mean[-1])
-        return lower and not self.rises
+        return bool(self.mean[0] < self.mean[-1]) and not self.rises
 
     @property
     def rises(self) -> bool:
@@ -135,11 +134,6 @@ class Transition:
     bootstrap: Bootstrap
     points: Mapping[str, Floats]
     messages: tuple[Message, ...] = ()
-
-    @property
-    def mean_atoms(self) -> float:
-        """Mean number of atoms of a frame."""
-        return float(self.points["n_atoms"].mean())
 
     def tables(self) -> dict[str, Table]:
         """Tables of means, fits and breaks; a column `X ±` is the standard error of the column `X`.
