@@ -13,16 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
-
-
-@jit
-def grid_point(position, origin, to_grid, axis):
-    """Grid coordinate of a position along one axis."""
-    return (
-        (position[0] - origin[0]) * to_grid[0, axis]
-        + (position[1] - origin[1]) * to_grid[1, axis]
-        + (position[2] - origin[2]) * to_grid[2, axis]
-    )
+from phaseseg.compiled.products import product
 
 
 @jit
@@ -34,9 +25,15 @@ def grid_index(index, n, wrap):
 
 
 @jit
-def _wrapped(g, n, wrap):
-    """A grid coordinate, in [0, n) if the axis wraps."""
-    return g - floor(g / n) * n if wrap and (g < 0 or g >= n) else g
+def _grid_coordinates(position, origin, to_grid, shape, wrap, g):
+    """Grid coordinates of a position into `g`, in [0, n) along axes that wrap."""
+    g[0], g[1], g[2] = product(
+        position[0] - origin[0], position[1] - origin[1], position[2] - origin[2], to_grid
+    )
+    for axis in range(3):
+        n = shape[axis]
+        if wrap[axis] and (g[axis] < 0 or g[axis] >= n):
+            g[axis] -= floor(g[axis] / n) * n
 
 
 @jit
@@ -48,12 +45,12 @@ def pack(positions, origin, to_grid, wrap, shape, cells, start, order, place, co
     ten million atoms in random order take several times as long.
     """
     n_atoms = positions.shape[0]
-    scale = np.array([cells[0] / shape[0], cells[1] / shape[1], cells[2] / shape[2]])
+    scale, g = cells / shape, np.empty(3)
     for atom in range(n_atoms):
+        _grid_coordinates(positions[atom], origin, to_grid, shape, wrap, g)
         flat = 0
         for axis in range(3):
-            g = _wrapped(grid_point(positions[atom], origin, to_grid, axis), shape[axis], wrap[axis])
-            flat = flat * cells[axis] + min(max(int(g * scale[axis]), 0), cells[axis] - 1)
+            flat = flat * cells[axis] + min(max(int(g[axis] * scale[axis]), 0), cells[axis] - 1)
         place[atom] = flat  # the cell for now
         start[flat + 1] += 1
     for cell in range(start.size - 1):
@@ -64,9 +61,8 @@ def pack(positions, origin, to_grid, wrap, shape, cells, start, order, place, co
         fill[place[atom]] += 1
         order[slot] = atom
         place[atom] = slot
-        for axis in range(3):
-            g = grid_point(positions[atom], origin, to_grid, axis)
-            coords[slot, axis] = _wrapped(g, shape[axis], wrap[axis])
+        _grid_coordinates(positions[atom], origin, to_grid, shape, wrap, g)
+        coords[slot, 0], coords[slot, 1], coords[slot, 2] = g[0], g[1], g[2]
 
 
 @jit
@@ -266,10 +262,7 @@ def _vectors(coords, first, stop, c0, c1, c2, steps, r):
     """Vectors (coords + c) @ steps of the packed atoms first ... stop - 1, and their squares in row 3."""
     x = coords[first:stop]
     for p in range(stop - first):
-        d0, d1, d2 = x[p, 0] + c0, x[p, 1] + c1, x[p, 2] + c2
-        y0 = d0 * steps[0, 0] + d1 * steps[1, 0] + d2 * steps[2, 0]
-        y1 = d0 * steps[0, 1] + d1 * steps[1, 1] + d2 * steps[2, 1]
-        y2 = d0 * steps[0, 2] + d1 * steps[1, 2] + d2 * steps[2, 2]
+        y0, y1, y2 = product(x[p, 0] + c0, x[p, 1] + c1, x[p, 2] + c2, steps)
         r[0, p], r[1, p], r[2, p] = y0, y1, y2
         r[3, p] = y0 * y0 + y1 * y1 + y2 * y2
 
@@ -285,22 +278,17 @@ def direct_sums(
     `only_mask`). An axis whose row of `steps` is zero does not count for r. `points` are wrapped, float32.
     """
     sums = np.zeros((points.shape[0], 8))
-    edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
-    reach = np.zeros(3, dtype=np.int64)
-    # Distance between the grid planes along an axis = 1 / |column of to_grid|.
+    edge, height, reach = shape / cells, np.empty(3), np.zeros(3, dtype=np.int64)
     for axis in range(3):
-        if steps[axis, 0] != 0 or steps[axis, 1] != 0 or steps[axis, 2] != 0:
-            g = np.sqrt(to_grid[0, axis] ** 2 + to_grid[1, axis] ** 2 + to_grid[2, axis] ** 2)
-            reach[axis] = ceil(cutoff * g / edge[axis])
-    height = np.array(
-        [np.sqrt((steps[0] ** 2).sum()), np.sqrt((steps[1] ** 2).sum()), np.sqrt((steps[2] ** 2).sum())]
-    )
+        height[axis] = np.sqrt((steps[axis] ** 2).sum())
+        if height[axis] > 0:
+            # Distance between the grid planes along an axis = 1 / |column of to_grid|.
+            reach[axis] = ceil(cutoff * np.sqrt((to_grid[:, axis] ** 2).sum()) / edge[axis])
     small = steps.astype(np.float32)
     within = np.float32(cutoff * cutoff)
     scale = np.float32(-0.5 / (sigma * sigma))
     r = np.empty((4, 256), dtype=np.float32)
-    low = np.empty(3, dtype=np.int64)
-    high = np.empty(3, dtype=np.int64)
+    low, high = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64)
     for a in range(points.shape[0]):
         x0, x1, x2 = points[a, 0], points[a, 1], points[a, 2]
         for axis in range(3):

@@ -53,7 +53,6 @@ def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int
 
 
 _EDGES, _CROSSED, _PIECES = _contour_cases()
-_PLACE = np.array([[c >> 1 & 1, c & 1, c >> 2 & 1] for c in range(8)], dtype=float)
 
 
 class _Surface(NamedTuple):
@@ -145,8 +144,9 @@ def _facets(values, cut, steps, to_grid, volume, cubes, cases, cell_of, start, p
         while _CROSSED[case, n] >= 0:
             a, b = _EDGES[_CROSSED[case, n], 0], _EDGES[_CROSSED[case, n], 1]
             s = (f[a] - cut) / (f[a] - f[b])
-            for axis in range(3):
-                cross[n, axis] = _PLACE[a, axis] + s * (_PLACE[b, axis] - _PLACE[a, axis])
+            cross[n, 0] = (a >> 1 & 1) + s * ((b >> 1 & 1) - (a >> 1 & 1))
+            cross[n, 1] = (a & 1) + s * ((b & 1) - (a & 1))
+            cross[n, 2] = (a >> 2 & 1) + s * ((b >> 2 & 1) - (a >> 2 & 1))
             p0, p1, p2, n = p0 + cross[n, 0], p1 + cross[n, 1], p2 + cross[n, 2], n + 1
         slot = fill[cell_of[e]]
         fill[cell_of[e]] += 1
