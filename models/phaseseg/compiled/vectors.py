@@ -6,6 +6,7 @@ Loops that are left to the vectorizer end in scalar remainders and keep their su
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -61,7 +62,7 @@ def _instruction(doc: str, result: Any, arguments: tuple[Any, ...], emit: Callab
     result, arguments : numba's types; None where any type will do
     """
 
-    def made(*given: Any) -> Any:
+    def typing(_: Any, *given: Any) -> Any:
         kinds = [own if kind is None else kind for own, kind in zip(given, arguments, strict=True)]
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -70,15 +71,9 @@ def _instruction(doc: str, result: Any, arguments: tuple[Any, ...], emit: Callab
 
         return signature(result, *kinds), codegen
 
-    typings: dict[int, Callable[..., Any]] = {
-        1: lambda typingctx, a: made(a),
-        2: lambda typingctx, a, b: made(a, b),
-        3: lambda typingctx, a, b, c: made(a, b, c),
-        4: lambda typingctx, a, b, c, d: made(a, b, c, d),
-        5: lambda typingctx, a, b, c, d, e: made(a, b, c, d, e),
-    }
-    typing = typings[len(arguments)]
-    typing.__doc__ = doc
+    names = ["typingctx", *"abcde"[: len(arguments)]]
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    typing.__doc__, typing.__signature__ = doc, inspect.Signature(parameters)  # type: ignore[attr-defined]
     return intrinsic(typing)
 
 
@@ -104,20 +99,14 @@ def _at_most(builder: Any, a: Any, b: Any) -> Any:
     return builder.fcmp_ordered("<=", a, b)
 
 
-def _vector_call(name: str) -> Callable[..., Any]:
-    def emit(builder: Any, a: Any) -> Any:
-        kind = ir.FunctionType(VECTOR, [VECTOR])
-        return builder.call(
-            cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{WIDTH}f32"), [a]
-        )
-
-    return emit
+def _call(builder: Any, name: str, result: Any, *args: Any, **options: Any) -> Any:
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{WIDTH}f32")
+    return builder.call(function, args, **options)
 
 
 def _total(builder: Any, a: Any) -> Any:
-    kind = ir.FunctionType(F32, [F32, VECTOR])
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{WIDTH}f32")
-    return builder.call(function, [ir.Constant(F32, 0.0), a], fastmath=FAST)
+    return _call(builder, "vector.reduce.fadd", F32, ir.Constant(F32, 0.0), a, fastmath=FAST)
 
 
 def _power_of_two(builder: Any, a: Any) -> Any:
@@ -165,8 +154,10 @@ bits_at_most = _instruction(
     "Whether the first is at most the second, one bit per lane.", types.uint64, (LANES, LANES),
     lambda b, x, y: b.zext(b.bitcast(_at_most(b, x, y), ir.IntType(WIDTH)), I64),
 )  # fmt: skip
-root = _instruction("Square roots.", LANES, (LANES,), _vector_call("sqrt"))
-whole = _instruction("The next whole numbers below.", LANES, (LANES,), _vector_call("floor"))
+root = _instruction("Square roots.", LANES, (LANES,), lambda b, a: _call(b, "sqrt", VECTOR, a))
+whole = _instruction(
+    "The next whole numbers below.", LANES, (LANES,), lambda b, a: _call(b, "floor", VECTOR, a)
+)  # fmt: skip
 power_of_two = _instruction("2^n of whole numbers -126 <= n <= 127.", LANES, (LANES,), _power_of_two)
 count_bits = _instruction(
     "Number of bits that are set.", types.int64, (types.uint64,), lambda b, bits: b.ctpop(bits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,39 +18,44 @@ from phaseseg.families.segmentation.labels.density_kernels import grid_index
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 
 
+class _Runs(NamedTuple):
+    """Runs of rich voxels along the last axis: CSR over the rows, first and one-past-last voxel of each."""
+
+    start: NDArray[np.int64]
+    low: NDArray[np.int32]
+    high: NDArray[np.int32]
+
+
 @jit
 def _find_runs(values, cut):
-    """Runs of voxels >= cut along the last axis: `start` per row (CSR), first and one-past-last voxel."""
     n0, n1, n2 = values.shape
+    rows = values.reshape(n0 * n1, n2)
     start = np.zeros(n0 * n1 + 1, dtype=np.int64)
-    for i in range(n0):
-        for j in range(n1):
-            count, inside = 0, False
-            for k in range(n2):
-                rich = values[i, j, k] >= cut
-                count += rich and not inside
-                inside = rich
-            start[i * n1 + j + 1] = start[i * n1 + j] + count
-    low = np.empty(start[-1], dtype=np.int32)
-    high = np.empty(start[-1], dtype=np.int32)
+    for row in range(n0 * n1):
+        count, inside = 0, False
+        for k in range(n2):
+            rich = rows[row, k] >= cut
+            count += rich and not inside
+            inside = rich
+        start[row + 1] = start[row] + count
+    low, high = np.empty(start[-1], dtype=np.int32), np.empty(start[-1], dtype=np.int32)
     run = 0
-    for i in range(n0):
-        for j in range(n1):
-            if start[i * n1 + j] == start[i * n1 + j + 1]:
-                continue
-            inside = False
-            for k in range(n2):
-                rich = values[i, j, k] >= cut
-                if rich and not inside:
-                    low[run] = k
-                elif inside and not rich:
-                    high[run] = k
-                    run += 1
-                inside = rich
-            if inside:
-                high[run] = n2
+    for row in range(n0 * n1):
+        if start[row] == start[row + 1]:
+            continue
+        inside = False
+        for k in range(n2):
+            rich = rows[row, k] >= cut
+            if rich and not inside:
+                low[run] = k
+            elif inside and not rich:
+                high[run] = k
                 run += 1
-    return start, low, high
+            inside = rich
+        if inside:
+            high[run] = n2
+            run += 1
+    return _Runs(start, low, high)
 
 
 @jit
@@ -98,43 +103,42 @@ def _join(parent, image, winds, a, b, s0, s1, s2):
 
 
 @jit
-def _join_rows(parent, image, winds, start, low, high, row_a, row_b, s0, s1):
-    a, b = start[row_a], start[row_b]
-    while a < start[row_a + 1] and b < start[row_b + 1]:
-        if low[a] < high[b] and low[b] < high[a]:
+def _join_rows(parent, image, winds, runs, row_a, row_b, s0, s1):
+    a, b = runs.start[row_a], runs.start[row_b]
+    while a < runs.start[row_a + 1] and b < runs.start[row_b + 1]:
+        if runs.low[a] < runs.high[b] and runs.low[b] < runs.high[a]:
             _join(parent, image, winds, a, b, s0, s1, 0)
-        if high[a] <= high[b]:
+        if runs.high[a] <= runs.high[b]:
             a += 1
         else:
             b += 1
 
 
 @jit
-def _connect(start, low, high, shape, wrap):
+def _connect(runs, shape, wrap):
     """Face-connected domains: number of every run, voxels and percolation (3 axes) of every domain."""
     n0, n1, n2 = shape
+    start, low, high = runs
     n_runs = low.size
     parent = np.arange(n_runs)
     image = np.zeros((n_runs, 3), dtype=np.int32)
     winds = np.zeros((n_runs, 3), dtype=np.bool_)
-    for i in range(n0):
-        for j in range(n1):
-            row = i * n1 + j
-            first, last = start[row], start[row + 1] - 1
-            if last < first:
-                continue
-            if wrap[2] and low[first] == 0 and high[last] == n2:
-                _join(parent, image, winds, last, first, 0, 0, 1)
-            if j + 1 < n1:
-                _join_rows(parent, image, winds, start, low, high, row, row + 1, 0, 0)
-            elif wrap[1]:
-                _join_rows(parent, image, winds, start, low, high, row, i * n1, 0, 1)
-            if i + 1 < n0:
-                _join_rows(parent, image, winds, start, low, high, row, row + n1, 0, 0)
-            elif wrap[0]:
-                _join_rows(parent, image, winds, start, low, high, row, j, 1, 0)
-    number = np.full(n_runs, -1, dtype=np.int32)
-    domain = np.empty(n_runs, dtype=np.int32)
+    for row in range(n0 * n1):
+        first, last = start[row], start[row + 1] - 1
+        if last < first:
+            continue
+        i, j = row // n1, row % n1
+        if wrap[2] and low[first] == 0 and high[last] == n2:
+            _join(parent, image, winds, last, first, 0, 0, 1)
+        if j + 1 < n1:
+            _join_rows(parent, image, winds, runs, row, row + 1, 0, 0)
+        elif wrap[1]:
+            _join_rows(parent, image, winds, runs, row, i * n1, 0, 1)
+        if i + 1 < n0:
+            _join_rows(parent, image, winds, runs, row, row + n1, 0, 0)
+        elif wrap[0]:
+            _join_rows(parent, image, winds, runs, row, j, 1, 0)
+    number, domain = np.full(n_runs, -1, dtype=np.int32), np.empty(n_runs, dtype=np.int32)
     n = 0
     for run in range(n_runs):
         root = _root(parent, image, run)
@@ -142,8 +146,7 @@ def _connect(start, low, high, shape, wrap):
             number[root] = n
             n += 1
         domain[run] = number[root]
-    voxels = np.zeros(n, dtype=np.int64)
-    percolates = np.zeros((n, 3), dtype=np.bool_)
+    voxels, percolates = np.zeros(n, dtype=np.int64), np.zeros((n, 3), dtype=np.bool_)
     for run in range(n_runs):
         voxels[domain[run]] += high[run] - low[run]
         if parent[run] == run:
@@ -152,24 +155,21 @@ def _connect(start, low, high, shape, wrap):
 
 
 @jit
-def _domain_at(start, low, high, domain, i, j, k, n1):
-    """Domain of a voxel, -1 where it is poor."""
-    row = i * n1 + j
-    for run in range(start[row], start[row + 1]):
-        if k < low[run]:
+def _domain_at(runs, domain, row, k):
+    """Domain of voxel k of a row, -1 where it is poor."""
+    for run in range(runs.start[row], runs.start[row + 1]):
+        if k < runs.low[run]:
             return -1
-        if k < high[run]:
+        if k < runs.high[run]:
             return domain[run]
     return -1
 
 
 @jit
-def _domains_of(coords, rich, wrap, start, low, high, domain, shape, out):
+def _domains_of(coords, rich, wrap, runs, domain, shape, out):
     """Domain of every rich atom: that of the nearest rich voxel among the 4^3 around it, else -1."""
-    n = shape
-    cell = np.empty(3, dtype=np.int64)
-    at = np.empty(3, dtype=np.int64)
-    part = np.empty(3)
+    n0, n1, n2 = shape
+    cell, at, part = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64), np.empty(3)
     for atom in range(coords.shape[0]):
         out[atom] = -1
         if not rich[atom]:
@@ -178,21 +178,21 @@ def _domains_of(coords, rich, wrap, start, low, high, domain, shape, out):
             g = coords[atom, axis]
             cell[axis] = floor(g)
             part[axis] = g - cell[axis]
-            at[axis] = grid_index(cell[axis] + (part[axis] >= 0.5), n[axis], wrap[axis])
-        out[atom] = _domain_at(start, low, high, domain, at[0], at[1], at[2], n[1])
+            at[axis] = grid_index(cell[axis] + (part[axis] >= 0.5), shape[axis], wrap[axis])
+        out[atom] = _domain_at(runs, domain, at[0] * n1 + at[1], at[2])
         if out[atom] >= 0:
             continue
         best = 1e30
         for di in range(-1, 3):
-            i = grid_index(cell[0] + di, n[0], wrap[0])
+            i = grid_index(cell[0] + di, n0, wrap[0])
             for dj in range(-1, 3):
-                j = grid_index(cell[1] + dj, n[1], wrap[1])
+                j = grid_index(cell[1] + dj, n1, wrap[1])
                 for dk in range(-1, 3):
                     far = (di - part[0]) ** 2 + (dj - part[1]) ** 2 + (dk - part[2]) ** 2
                     if far >= best:
                         continue
-                    k = grid_index(cell[2] + dk, n[2], wrap[2])
-                    found = _domain_at(start, low, high, domain, i, j, k, n[1])
+                    k = grid_index(cell[2] + dk, n2, wrap[2])
+                    found = _domain_at(runs, domain, i * n1 + j, k)
                     if found >= 0:
                         best = far
                         out[atom] = found
@@ -211,9 +211,7 @@ class Domains:
     voxels: NDArray[np.int64]
     percolates: NDArray[np.bool_]
     n_dropped: int
-    _start: NDArray[np.int64]
-    _low: NDArray[np.int32]
-    _high: NDArray[np.int32]
+    _runs: _Runs
     _number: NDArray[np.int32]  # of each run: 1-based, 0 where its domain was dropped
     _lattice: Lattice
 
@@ -227,16 +225,14 @@ class Domains:
         if self.n_kept == 1 and not self.n_dropped:
             return rich.view(np.int8)
         out = np.empty(len(rich), dtype=np.int32)
-        _domains_of(
-            atoms.coords, rich, self._lattice.wrap, self._start, self._low, self._high, self._number,
-            np.array(self._lattice.shape), out,
-        )  # fmt: skip
+        lattice = self._lattice
+        _domains_of(atoms.coords, rich, lattice.wrap, self._runs, self._number, lattice.shape, out)
         return np.maximum(out, 0)
 
     def mask(self) -> NDArray[np.bool_]:
         """(n_x, n_y, n_z) bool: the voxels of the kept domains."""
         mask = np.zeros(self._lattice.shape, dtype=bool)
-        _paint(self._start, self._low, self._high, self._number, mask)
+        _paint(self._runs, self._number, mask)
         return mask
 
     def without_dropped(self, values: NDArray[np.float32], cut: float) -> NDArray[np.float32]:
@@ -244,31 +240,30 @@ class Domains:
         if not self.n_dropped:
             return values
         mirrored = values.copy()
-        _mirror(self._start, self._low, self._high, self._number, np.float32(cut), mirrored)
+        _mirror(self._runs, self._number, np.float32(cut), mirrored)
         return mirrored
 
 
 @jit
-def _paint(start, low, high, number, mask):
-    for i in range(mask.shape[0]):
-        for j in range(mask.shape[1]):
-            row = i * mask.shape[1] + j
-            for run in range(start[row], start[row + 1]):
-                if number[run] > 0:
-                    mask[i, j, low[run] : high[run]] = True
+def _paint(runs, number, mask):
+    n0, n1, _ = mask.shape
+    for row in range(n0 * n1):
+        for run in range(runs.start[row], runs.start[row + 1]):
+            if number[run] > 0:
+                mask[row // n1, row % n1, runs.low[run] : runs.high[run]] = True
 
 
 @jit
-def _mirror(start, low, high, number, cut, values):
+def _mirror(runs, number, cut, values):
     # Strictly below the cut, also where the value equals it.
     tiny = np.float32(1e-6) * (abs(cut) if cut != 0 else np.float32(1))
-    for i in range(values.shape[0]):
-        for j in range(values.shape[1]):
-            row = i * values.shape[1] + j
-            for run in range(start[row], start[row + 1]):
-                if number[run] == 0:
-                    for k in range(low[run], high[run]):
-                        values[i, j, k] = 2 * cut - values[i, j, k] - tiny
+    n0, n1, _ = values.shape
+    for row in range(n0 * n1):
+        line = values[row // n1, row % n1]
+        for run in range(runs.start[row], runs.start[row + 1]):
+            if number[run] == 0:
+                for k in range(runs.low[run], runs.high[run]):
+                    line[k] = 2 * cut - line[k] - tiny
 
 
 def find_domains(
@@ -278,14 +273,11 @@ def find_domains(
 
     keep : "all" of at least `min_volume` Å^3, or the "largest" alone (the paper)
     """
-    start, low, high = _find_runs(values, np.float32(cut))
-    run_domain, voxels, percolates = _connect(start, low, high, lattice.shape, lattice.wrap)
+    runs = _find_runs(values, np.float32(cut))
+    run_domain, voxels, percolates = _connect(runs, lattice.shape, lattice.wrap)
     # Domains of equal volume keep the order of the grid.
     order = np.argsort(-voxels, kind="stable")
     kept = order[:1] if keep == "largest" else order[voxels[order] * lattice.voxel_volume >= min_volume]
     number = np.zeros(len(voxels) + 1, dtype=np.int32)
     number[kept] = np.arange(1, len(kept) + 1)
-    return Domains(
-        voxels[kept], percolates[kept], len(voxels) - len(kept),
-        start, low, high, number[run_domain], lattice,
-    )  # fmt: skip
+    return Domains(voxels[kept], percolates[kept], len(voxels) - len(kept), runs, number[run_domain], lattice)
