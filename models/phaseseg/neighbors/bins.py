@@ -68,14 +68,9 @@ class Bins(NamedTuple):
 def sort_into_bins(
     frame: Frame, cutoff: float, codes: NDArray[np.integer[Any]] | None = None, kinds: int = 1
 ) -> Bins:
-    """Bins for all pairs within `cutoff` (Å).
+    """Bins for all pairs within `cutoff` (Å); ValueError unless it is a positive number.
 
     codes : (n_atoms,) kinds of the atoms, 0 ... kinds - 1; None for one kind
-
-    Raises
-    ------
-    ValueError
-        The cutoff is not a positive number.
     """
     if not 0 < cutoff < float("inf"):
         raise ValueError(f"cutoff must be a positive length in Å, found {cutoff}.")

@@ -84,24 +84,12 @@ class Graph:
 
     @property
     def reverse(self) -> NDArray[np.int32]:
-        """(n_edges,): for each edge from i to j the number of the edge from j to i.
-
-        Raises
-        ------
-        ValueError
-            The graph was made with a cutoff.
-        """
+        """(n_edges,): for each edge from i to j the number of that from j to i. ValueError with a cutoff."""
         return self._of_nearest("know the reverse of each edge").reverse
 
     @property
     def mutual(self) -> NDArray[np.bool_]:
-        """(n_edges,): whether each atom of an edge is among the k nearest of the other.
-
-        Raises
-        ------
-        ValueError
-            The graph was made with a cutoff.
-        """
+        """(n_edges,): whether both atoms are among the k nearest of each other. ValueError with a cutoff."""
         return self._of_nearest("know which edges are mutual").mutual
 
     @cached_property
@@ -140,11 +128,9 @@ def neighbor_graph(frame: Frame, *, cutoff: float | None = None, n_neighbors: in
 def _list_pairs(
     bins: Bins, indptr: NDArray[np.int64] | None = None, *, shifts: bool = False
 ) -> tuple[NDArray[Any], ...]:
-    """CSR lists of the neighbors of every atom within the cutoff of the bins, self-images included.
+    """CSR lists of the neighbors within the cutoff of the bins: indptr, neighbors, lengths, images.
 
-    indptr : (n_atoms + 1,) int64, if the pairs were counted before; shifts : whether the images are wanted
-
-    Returns indptr, neighbors (n_edges,), lengths (n_edges,) in Å, and images (n_edges, 3), or (0, 3).
+    indptr : if the pairs were counted before; shifts : whether the images are wanted
     """
 
     def room(n: int) -> tuple[NDArray[Any], ...]:
@@ -196,11 +182,7 @@ class DirectedEdges(NamedTuple):
     """The symmetric graph of nearest neighbors: it joins two atoms if one is among the nearest of the other.
 
     Edges are sorted by atom: those of atom i are `indptr[i]` to `indptr[i + 1]`, first its own nearest.
-
-    indptr : (n_atoms + 1,) int64; neighbors : (n_edges,) int32; lengths : (n_edges,) float32
-    shifts : (n_edges, 3) int32, images of the neighbors
-    reverse : (n_edges,) int32, the same edge from the other end
-    mutual : (n_edges,) bool, whether each end is among the nearest of the other
+    Arrays as in `Graph`; shifts are the images of the neighbors.
     """
 
     indptr: NDArray[np.int64]
@@ -229,10 +211,7 @@ def symmetric_edges(nearest: NearestNeighbors) -> DirectedEdges:
 
 @jit
 def place_among(neighbors, shifts, i, row, m, other):
-    """Position of atom i, with the right image, in the row of its m-th neighbor; -1 if it is not there.
-
-    row, other : rows of i and of that neighbor
-    """
+    """Place of atom i (in `row`), with the right image, in the row `other` of its m-th neighbor; or -1."""
     s0, s1, s2 = shifts[row, m, 0], shifts[row, m, 1], shifts[row, m, 2]
     for t in range(neighbors.shape[1]):
         there = shifts[other, t]

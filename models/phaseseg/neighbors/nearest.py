@@ -66,12 +66,7 @@ def nearest_neighbors(
     ----------
     k : number of neighbors
     dimensions : 2 treats the third axis as open, 3 follows `frame.pbc`; None takes `frame.n_dimensions`
-    of : (n_atoms,) bool, the atoms whose neighbors are wanted; None: all. Neighbors are any atoms.
-
-    Returns
-    -------
-    NearestNeighbors
-        A row for every atom, or for every one of `of` in their order.
+    of : (n_atoms,) bool, the atoms that get a row, in their order; None: all. Neighbors are any atoms.
 
     Raises
     ------
@@ -117,9 +112,9 @@ def nearest_neighbors(
 
 
 def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bins, float]:
-    """Atoms in bins that are about cubes, and their edge, Å; thinner axes get one bin.
+    """About `wanted` atoms in each of bins that are about cubes, and their edge, Å; thinner axes get one bin.
 
-    wanted : atoms in a bin, averaged over the atoms. A droplet in a large cell needs more bins than atoms.
+    Averaged over the atoms: a droplet in a large cell needs more bins than atoms.
     """
     *_, heights = extents = extents_of(frame, pbc)
     per_bin = wanted

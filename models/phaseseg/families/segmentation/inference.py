@@ -61,7 +61,7 @@ def node_features(frame: Frame, codes: NDArray[np.integer[Any]], config: Network
     """
     atoms = _Atoms.of(frame, codes, config, config.n_features)
     features = np.empty((frame.n_atoms, config.n_features), dtype=np.float32)
-    neighbor_sums.unsort(atoms.features, np.zeros(config.n_features, np.float32), atoms.bins.order, features)
+    features[atoms.bins.order] = atoms.features[: frame.n_atoms]
     return features
 
 
@@ -87,12 +87,8 @@ class _Atoms:
         degrees, doubtful = borrow(n, np.int32), borrow(n, np.bool_)
         if config.features == "counts":
             # Kinds 1 and 2 are targets, kinds 2 and 3 counters: each is one stretch.
-            roles = {(False, False): 0, (True, False): 1, (True, True): 2, (False, True): 3}
-            kinds = np.array(
-                [roles[name in config.target, name in config.counter] for name in config.species],
-                dtype=np.int32,
-            )
-            bins = sort_into_bins(frame, config.cutoff, kinds[codes], 4)
+            kinds = [(0, 1, 3, 2)[(s in config.target) + 2 * (s in config.counter)] for s in config.species]
+            bins = sort_into_bins(frame, config.cutoff, np.array(kinds, dtype=np.int32)[codes], 4)
             neighbor_sums.count_features(bins, n_species, config.cutoff, rows, degrees, doubtful)
         else:
             bins = sort_into_bins(frame, config.cutoff, codes, n_species)
@@ -255,7 +251,8 @@ class _Before:
         layer, n = self.layer, len(self.atoms.degrees)
         self.exact = False
         if layer.attends:
-            low, top = neighbor_sums.extremes(self.table, n, layer.heads)
+            scores = self.table[:n, : layer.heads]
+            low, top = np.fmin.reduce(scores, initial=np.inf), np.fmax.reduce(scores, initial=-np.inf)
             self.exact = bool(n and not (top - low).max() <= LARGEST_SPREAD)
             if not self.exact:
                 neighbor_sums.attention_factors(self.table, n, SLOPE, *layer.pattern(top))
@@ -284,7 +281,8 @@ class _Before:
         layer, m = self.layer, slots.stop - slots.start
         if not layer.shared:
             self._sums(first, stop, x)
-            neighbor_sums.rectify(x, layer.bias[0], m)
+            x[:m] += layer.bias[0]
+            np.maximum(x[:m], 0, out=x[:m])
             return
         wide = whole_registers(layer.inputs)
         sums = _rows(m, layer.heads * wide)
@@ -302,17 +300,13 @@ class _Before:
         """The outputs of the last layer, (n_atoms, outputs), in the order of the frame."""
         layer, atoms = self.layer, self.atoms
         bins, doubtful, n = atoms.bins, atoms.doubtful, len(atoms.degrees)
-        rows, bias = borrow((n, 4), np.float32), layer.bias[0]
+        rows, used = borrow((n, 4), np.float32), out.shape[1]  # columns beyond the outputs are uninitialized
         if self.exact:
             values, n_bins = np.ascontiguousarray(self.table[:, 4:]), (len(bins.start) - 1) // bins.kinds
             neighbor_sums.exact_sums(bins, 0, n_bins, doubtful, values, self.table, 1, SLOPE, 1, 0, rows)
         else:
             neighbor_sums.narrow_sums(bins, doubtful, self.table, layer.itself, layer.attends, rows)
-        if layer.own is not None:
-            # Columns beyond the outputs are uninitialized.
-            used, bias = out.shape[1], np.zeros(4, np.float32)
-            rows[:, :used] += self.own[:n, :used]
-        neighbor_sums.unsort(rows, bias, bins.order, out)
+        out[bins.order] = rows[:, :used] + (layer.bias[0] if layer.own is None else self.own[:n])[..., :used]
 
 
 # Network ------------------------------------------------------------------------------------------
@@ -421,4 +415,4 @@ class _Member:
             bias = self.hidden_bias if k == 0 else None
             _dense(part, width, weight, bias, z, m, add=k > 0, rectify=k == len(parts) - 1)
         _dense(z, self.hidden, self.last, None, sums, m)
-        neighbor_sums.unsort(sums, self.last_bias, order, out)
+        out[order] = sums[:m, : out.shape[1]] + self.last_bias

@@ -61,8 +61,6 @@ def assign_phases(
 ) -> PhaseAssignment:
     """Domain, distance to the interface and phase of every atom.
 
-    Parameters
-    ----------
     domains : those of the field at the level; there must be an interface
     rich : (n_atoms,) bool, which packed atoms are rich themselves
     boundary_width : Å; 0 for no boundary

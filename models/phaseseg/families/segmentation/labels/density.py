@@ -26,12 +26,7 @@ VOID_DENSITY = 0.02
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A field on a grid, and the atoms sorted along it.
-
-    grid : the field on the grid
-    lattice : its geometry, also along open and flat axes
-    atoms : all atoms of the frame, sorted along the grid
-    """
+    """A field on a grid, its geometry also along open and flat axes, and all atoms sorted along it."""
 
     grid: Grid
     lattice: Lattice
@@ -96,8 +91,6 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
     deviation sigma (Å); the deposit's triangular-shaped cloud is divided out, so the field is the
     periodic kernel density itself but for aliasing (1e-3 rms of the mean at voxel = sigma/2).
 
-    Parameters
-    ----------
     lattice : reuse this grid instead of choosing one (frames to be averaged share theirs)
 
     Raises
@@ -116,9 +109,7 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
         np.maximum(everything, np.float32(VOID_DENSITY * atom_density), out=everything)
         values /= everything
     widths = np.array(lattice.shape) * lattice.spacing
-    kernel_volume: float = 1.0
-    for axis in range(3):
-        kernel_volume *= float(widths[axis]) if lattice.flat[axis] else 2 * sqrt(pi) * rule.sigma
+    kernel_volume = float(np.where(lattice.flat, widths, 2 * sqrt(pi) * rule.sigma).prod())
     grid = Grid(values, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
     return DensityField(
         grid, lattice, atoms, chosen, kernel_volume, atom_density, rule.field == "mole-fraction"
@@ -126,17 +117,12 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
 
 
 def mean_density(frame: Frame, lattice: Lattice, sigma: float) -> float:
-    """Atoms of all species per Å^3 of the cell; along open axes of the atoms' extent.
-
-    sigma : Å, for which the lattice was planned
-    """
+    """Atoms per Å^3 of the cell; along open axes of the atoms' extent. sigma : of the lattice's plan, Å"""
     density = frame.n_atoms / float(abs(np.linalg.det(lattice.cell)))
-    widths = (np.array(lattice.shape) * lattice.spacing).tolist()
-    for width, wrap in zip(widths, lattice.wrap, strict=True):
-        if not wrap:
-            # Atoms in one plane fill at least sigma of an open axis; a flat box may be as thin as it likes.
-            density *= width / max(width - 2 * OPEN_MARGIN * sigma, sigma)
-    return density
+    widths = np.array(lattice.shape) * lattice.spacing
+    # Atoms in one plane fill at least sigma of an open axis; a flat box may be as thin as it likes.
+    filled = np.maximum(widths - 2 * OPEN_MARGIN * sigma, sigma)
+    return float(np.prod(np.where(lattice.wrap, 1.0, widths / filled), initial=density))
 
 
 def _smooth(
@@ -189,9 +175,7 @@ def exact_density(
         shape, atoms.start, atoms.coords, lattice.cells, lattice.orthogonal,
         rule.field == "number", rule.sigma, DIRECT_REACH * rule.sigma,
     )  # fmt: skip
-    norm = 1.0
-    for axis in range(3):
-        norm *= float(lattice.spacing[axis]) if lattice.flat[axis] else sqrt(2 * pi) * rule.sigma
+    norm = float(np.where(lattice.flat, lattice.spacing, sqrt(2 * pi) * rule.sigma).prod())
     if rule.field == "number":
         return sums[:, 0] / norm, sums[:, 1:4] / norm
     everything = np.maximum(sums[:, 4], VOID_DENSITY * density.atom_density * norm)

@@ -383,12 +383,9 @@ def _measure(surface, start, coords, lateral, out):
 
 
 class Interface:
-    """The surface on which a field equals a cut: one facet for each cube that it passes through.
+    """The surface on which a field equals a cut: `n_facets`, one in each cube that it passes through.
 
-    Attributes
-    ----------
     area : float, Å^2
-    n_facets : int
     """
 
     def __init__(self, values: NDArray[np.float32], cut: float, lattice: Lattice) -> None:
