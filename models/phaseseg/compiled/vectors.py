@@ -57,32 +57,33 @@ _arithmetic(operator.mul, "fmul")
 
 
 def _instruction(doc: str, result: Any, arguments: tuple[Any, ...], emit: Callable[..., Any]) -> Any:
-    """A function for compiled code, written by `emit(builder, *arguments)`; of arrays it gets the address.
+    """A function for compiled code, written by `emit(builder, *arguments)`.
 
+    It gets the address of an array and the length of a tuple.
     result, arguments : numba's types; None where any type will do
     """
+
+    def plain(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+        if isinstance(kind, types.BaseTuple):
+            return len(kind)
+        if isinstance(kind, types.Array):
+            return context.make_array(kind)(context, builder, value).data
+        return value
 
     def typing(_: Any, *given: Any) -> Any:
         kinds = [own if kind is None else kind for own, kind in zip(given, arguments, strict=True)]
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            value = emit(builder, *_addresses(context, builder, sig, args))
+            plainly = [plain(context, builder, *each) for each in zip(sig.args, args, strict=True)]
+            value = emit(builder, *plainly)
             return context.get_dummy_value() if result is types.void else value
 
         return signature(result, *kinds), codegen
 
-    names = ["typingctx", *"abcde"[: len(arguments)]]
+    names = ["typingctx", *(f"a{n}" for n in range(len(arguments)))]
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
     typing.__doc__, typing.__signature__ = doc, inspect.Signature(parameters)  # type: ignore[attr-defined]
     return intrinsic(typing)
-
-
-def _addresses(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
-    """The arguments, with an address in place of every array."""
-    return [
-        context.make_array(kind)(context, builder, arg).data if isinstance(kind, types.Array) else arg
-        for kind, arg in zip(sig.args, args, strict=True)
-    ]
 
 
 def _splat(builder: Any, scalar: Any, kind: Any = VECTOR) -> Any:
@@ -195,11 +196,11 @@ def list_bits(bits, first, out, n):
 
 def _sum_rows(
     builder: Any, row_of: Callable[[Any], Any], n: Any, rows: Any, stride: Any, factors: Any, own: Any,
-    out: Any, at: Any, n_heads: int, n_channels: int, n_blocks: int, normal: Any = None,
+    normal: Any, out: Any, at: Any, n_heads: int, n_channels: int, n_blocks: int,
 ) -> None:  # fmt: skip
     """Weighted sums of the rows `row_of(0 ... n - 1)`, kept in registers, as the functions below say.
 
-    normal : as for `weighted_rows`; without it there are two sums, as for `branched_rows`
+    normal : as for `weighted_rows`; if it is None there are two sums, as for `branched_rows`
     """
     padded = 1 << max(n_heads - 1, 0).bit_length()
     short = ir.VectorType(F32, padded)
@@ -264,10 +265,25 @@ def _sum_rows(
         builder.store(value, block_of(out, at, k), align=4)
 
 
-@intrinsic
-def weighted_rows(
-    typingctx, slots, hits, n, rows, stride, factors, own, normal, out, at, heads, channels, blocks
-):
+def _weighted_rows(b: Any, slots: Any, hits: Any, *rest: Any) -> None:
+    def row_of(k: Any) -> Any:
+        hit = b.zext(b.load(b.gep(hits, [k])), I64)
+        return b.zext(b.load(b.gep(slots, [hit])), I64)
+
+    _sum_rows(b, row_of, *rest)
+
+
+def _branched_rows(
+    b: Any, hits: Any, n: Any, rows: Any, stride: Any, factors: Any, own: Any, *rest: Any
+) -> None:
+    def row_of(k: Any) -> Any:
+        return b.sext(b.load(b.gep(hits, [k])), I64)
+
+    _sum_rows(b, row_of, n, rows, stride, factors, own, None, *rest)
+
+
+_ARRAY = _TUPLE = None
+weighted_rows = _instruction(
     """out[at:] = sum over the n rows slots[hits[k]] of weight times row, in whole registers.
 
     slots, hits : int32; rows : float32, contiguous, `stride` apart
@@ -280,44 +296,23 @@ def weighted_rows(
         no channels: every head sums all blocks of the row; the sums of the first head come first
         else: each head sums its own channels, one head after the other; behind the channels of the last
         comes one more number for each head
-    """
-
-    def codegen(context, builder, sig, args):
-        slots, hits, n, rows, stride, factors, own, normal, out, at, *_ = _addresses(
-            context, builder, sig, args
-        )
-
-        def row_of(k):
-            hit = builder.zext(builder.load(builder.gep(hits, [k])), I64)
-            return builder.zext(builder.load(builder.gep(slots, [hit])), I64)
-
-        sizes = heads.count, channels.count, blocks.count
-        _sum_rows(builder, row_of, n, rows, stride, factors, own, out, at, *sizes, normal=normal)
-        return context.get_dummy_value()
-
-    kinds = (
-        slots, hits, types.int64, rows, types.int64, factors, types.int64, types.boolean, out, types.int64,
-        heads, channels, blocks,
-    )  # fmt: skip
-    return types.void(*kinds), codegen
-
-
-@intrinsic
-def branched_rows(typingctx, hits, n, rows, stride, factors, own, out, at, heads, channels, blocks):
+    """,
+    types.void,
+    (
+        _ARRAY, _ARRAY, types.int64, _ARRAY, types.int64, _ARRAY, types.int64, types.boolean, _ARRAY,
+        types.int64, _TUPLE, _TUPLE, _TUPLE,
+    ),
+    _weighted_rows,
+)  # fmt: skip
+branched_rows = _instruction(
     """As `weighted_rows` of the rows hits[k], not divided, followed by the same over one branch alone.
 
     The second sums count a row for a head only where e_j t_i > f_j u_i.
-    """
-
-    def codegen(context, builder, sig, args):
-        hits, n, rows, stride, factors, own, out, at, *_ = _addresses(context, builder, sig, args)
-
-        def row_of(k):
-            return builder.sext(builder.load(builder.gep(hits, [k])), I64)
-
-        sizes = heads.count, channels.count, blocks.count
-        _sum_rows(builder, row_of, n, rows, stride, factors, own, out, at, *sizes)
-        return context.get_dummy_value()
-
-    kinds = hits, types.int64, rows, types.int64, factors, types.int64, out, types.int64
-    return types.void(*kinds, heads, channels, blocks), codegen
+    """,
+    types.void,
+    (
+        _ARRAY, types.int64, _ARRAY, types.int64, _ARRAY, types.int64, _ARRAY, types.int64,
+        _TUPLE, _TUPLE, _TUPLE,
+    ),
+    _branched_rows,
+)  # fmt: skip
