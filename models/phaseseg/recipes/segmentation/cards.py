@@ -52,9 +52,9 @@ def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
         "other densities are reported."
     )
     lines = [model, where, noise]
-    tables = measured.metrics
+    tables, name = {key: rows_of(one) for key, one in measured.metrics.items()}, measured.result.methods[0]
     if "time_average" in tables:
-        errors = {row["method"]: row["two-class error"] for row in rows_of(tables["time_average"])}
+        errors = {row["method"]: row["two-class error"] for row in tables["time_average"]}
         labels = {name: error for name, error in errors.items() if name.startswith("weak labels")}
         best = min(labels, key=lambda name: labels[name])
         network = next(iter(errors.values()))
@@ -64,32 +64,26 @@ def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
         )
     for key, what in (("open_pieces", "open pieces"), ("droplets_films", "droplets and films")):
         if key in tables:
-            own = [row for row in rows_of(tables[key]) if row["method"] == measured.result.methods[0]]
+            own = (row for row in tables[key] if row["method"] == name)
             worst = max(own, key=lambda row: row["two-class error"])
             lines.append(
                 f"Worst {what}: {worst['test']}, {worst['two-class error']:.2%} of the atoms on the wrong "
                 "side."
             )
-    if "one_phase" in tables:
-        name, rows = measured.result.methods[0], rows_of(tables["one_phase"])
-        wrong = [row for row in rows if row[name] < row["frames"] and row["melt"] != "control_8000K"]
-        lines += [
-            f"Classified as two phases although there is one: {row['frames'] - row[name]} of "
-            f"{row['frames']} frames "
-            f"of {row['melt']}."
-            for row in wrong
-        ]
+    lines += [
+        f"Classified as two phases although there is one: {row['frames'] - row[name]} of {row['frames']} "
+        f"frames of {row['melt']}."
+        for row in tables.get("one_phase", ())
+        if row[name] < row["frames"] and row["melt"] != "control_8000K"
+    ]
     return lines
 
 
 def card_of(checkpoint: Checkpoint, measured: Measured) -> dict[str, Any]:
     """The new card: what training wrote, and what was measured."""
     old = checkpoint.card
-    kept: dict[str, Any] = {
-        key: old[key] for key in ("summary", "data", "split", "label_rule", "training") if key in old
-    }
     return {
-        **kept,
+        **{key: old[key] for key in ("summary", "data", "split", "label_rule", "training") if key in old},
         "test_data": measured.tests,
         "baselines": {
             **measured.thresholds,
@@ -107,13 +101,12 @@ def card_of(checkpoint: Checkpoint, measured: Measured) -> dict[str, Any]:
 def draw(result: Comparisons, folder: Path, stem: str) -> None:
     """The figures of a page; small files, as they are kept with the sources."""
     assert result.example is not None
+    narrow = min(result.widths)
     drawn = {
         "reliability": figure_reliability(result),
         "confusion": figure_confusion(result),
         "scores": figure_scores(result, [m for m in result.methods if not m.startswith("member ")]),
-        "slices": figure_side_by_side(
-            result.example, min(result.widths), n_slices=2, reference="weak labels"
-        ),
+        "slices": figure_side_by_side(result.example, narrow, n_slices=2, reference="weak labels"),
     }
     for name, figure in drawn.items():
         put_figure(folder / f"{stem}-{name}.png", figure)

@@ -50,13 +50,8 @@ TESTS = {
 }
 VALIDATION = (("small_3000K_s152", slice(0, None, 4)), ("small_4000K_s152", slice(0, None, 4)))
 NETWORK = {
-    "architecture": "gat",
-    "features": "densities",
-    "layers": 1,
-    "heads": 2,
-    "hidden": 4,
-    "readout": 16,
-}
+    "architecture": "gat", "features": "densities", "layers": 1, "heads": 2, "hidden": 4, "readout": 16,
+}  # fmt: skip
 PASSES = 1200  # frames that a training sees, however many there are: small sets get more epochs
 COLORS = {"selected": COLOR["rich"], "random": GRAY}
 
@@ -85,26 +80,15 @@ def learning_curve(
 ) -> Table:
     """Train networks on growing sets of selected frames, and of frames drawn at random.
 
-    Parameters
-    ----------
     pool : frames that can be labeled; their labels are made when a network is trained on them
     test : frames by kind, never trained on; the reference are labels by the networks' own rule
     fit : trains a model on frames with a seed
     begin : places in the pool of the frames that both start from
     add, rounds : frames added in each round, and number of rounds
-    seeds : of the training and of the random choice
     width : boundary width of the F1, Å
 
-    Returns
-    -------
-    Table
-        Columns `choice` ("selected" or "random"), `seed`, `frames`, `test` (kind, or "all" for the mean of
-        the kinds), `two-class error` and `macro F1`.
-
-    Raises
-    ------
-    ValueError
-        If the pool is too small.
+    A row holds the `choice` ("selected" or "random"), `seed`, number of `frames`, `test` (kind, or "all" for
+    the mean of the kinds), `two-class error` and `macro F1`.
     """
     if len(begin) + add * rounds > len(pool):
         raise ValueError(f"{len(begin) + add * rounds} frames are needed, but the pool holds {len(pool)}.")
@@ -132,8 +116,9 @@ def learning_curve(
                 if how == "random":
                     chosen += sorted(rng.choice(rest, add, replace=False).tolist())
                 else:
-                    candidates = [describe(pool[k], model, number=k) for k in rest]
-                    known = [describe(pool[k], model, number=k) for k in chosen]
+                    candidates, known = (
+                        [describe(pool[k], model, number=k) for k in places] for places in (rest, chosen)
+                    )
                     chosen += [one.candidate.number for one in select_frames(candidates, add, labeled=known)]
                 progress(f"seed {seed}, {how}: {len(chosen)} frames")
                 model = fit([pool[k] for k in chosen], seed)
@@ -143,37 +128,35 @@ def learning_curve(
 
 def summary(table: Table) -> list[str]:
     """Mean and standard deviation over the seeds, and the gain by selection, seed by seed."""
-    rows = list(table.rows())
     lines = ["| test | frames | selected | random | selected - random |", "| --- | --- | --- | --- | --- |"]
-    for test in dict.fromkeys(row["test"] for row in rows):
-        for n in dict.fromkeys(row["frames"] for row in rows):
-            found = {
-                (row["choice"], row["seed"]): 100 * row["two-class error"]
-                for row in rows
-                if row["test"] == test and row["frames"] == n
-            }
-            seeds = sorted({seed for _, seed in found})
-            each = {how: spread([found[how, seed] for seed in seeds]) for how in COLORS}
-            gain = spread([found["selected", seed] - found["random", seed] for seed in seeds])
-            cells = [f"{one.mean:.2f} ± {one.deviation:.2f} %" for one in (*each.values(), gain)]
+    errors = errors_of(table)
+    for test in dict.fromkeys(table.columns["test"].tolist()):
+        for n in dict.fromkeys(table.columns["frames"].tolist()):
+            selected, random = errors["selected", test, n], errors["random", test, n]
+            each = map(spread, (selected, random, np.subtract(selected, random)))
+            cells = [f"{one.mean:.2f} ± {one.deviation:.2f} %" for one in each]
             lines.append(f"| {test} | {n} | " + " | ".join(cells) + " |")
     return lines
+
+
+def errors_of(table: Table) -> dict[tuple[str, str, int], list[float]]:
+    """Two-class error in percent of every seed, by choice, test and number of frames."""
+    errors: dict[tuple[str, str, int], list[float]] = {}
+    for row in table.rows():
+        key = row["choice"], row["test"], row["frames"]
+        errors.setdefault(key, []).append(100 * row["two-class error"])
+    return errors
 
 
 @styled
 def figure(table: Table) -> Figure:
     """Two-class error against the number of labeled frames, for every test."""
-    rows = list(table.rows())
-    tests = list(dict.fromkeys(row["test"] for row in rows))
+    errors, tests = errors_of(table), list(dict.fromkeys(table.columns["test"].tolist()))
+    sizes = sorted(set(table.columns["frames"].tolist()))
     made = Figure(figsize=(2.5 * len(tests), 2.8), layout="constrained")
     for ax, test in zip(made.subplots(1, len(tests), squeeze=False)[0], tests, strict=True):
         for how, color in COLORS.items():
-            sizes = sorted({row["frames"] for row in rows})
-            values = [
-                [100 * row["two-class error"] for row in rows
-                 if (row["choice"], row["frames"], row["test"]) == (how, n, test)]
-                for n in sizes
-            ]  # fmt: skip
+            values = [errors[how, test, n] for n in sizes]
             mean = [np.mean(v) for v in values]
             error = [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
             ax.errorbar(sizes, mean, error, color=color, marker="o", markersize=4, capsize=2, label=how)

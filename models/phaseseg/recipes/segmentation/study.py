@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import timeit
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -86,19 +86,17 @@ class Data:
 # ------------------------------------------------------------------------------------- tables
 
 
-THREE = {f"{kind} F1": kind for kind in F1_KINDS}
 TWO = {"two-class error": "error", "two-class accuracy": "accuracy", "AUC": "auc",
        "calibration error": "calibration", "shift (Å)": "shift", "rms (Å)": "rms"}  # fmt: skip
 
 
 def member_numbers(result: Comparisons, group: str | None = None) -> list[dict[str, float]]:
-    """The scores of each network alone."""
     members = (name for name in result.methods if name.startswith("member "))
     return [result.pooled(name, group).numbers() for name in members]
 
 
-def seeds_and_all(
-    result: Comparisons, group: str, columns: Mapping[str, str], suffix: str, what: Mapping[str, Any]
+def score_rows(
+    result: Comparisons, group: str, columns: Mapping[str, str], what: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """A row for all networks together, with the spread over frames, and one for each alone, over seeds."""
     each = member_numbers(result, group)
@@ -107,24 +105,23 @@ def seeds_and_all(
     together = {**what, "networks": f"all {n} together" if several else "one"}
     alone = {**what, "networks": f"each of {n} alone, mean"}
     for heading, key in columns.items():
-        key += suffix
-        together[heading], together[f"± {heading}"] = whole[key], over[key].deviation
+        together |= {heading: whole[key], f"± {heading}": over[key].deviation}
         found = spread([numbers[key] for numbers in each])
-        alone[heading], alone[f"± {heading}"] = found.mean, found.deviation
+        alone |= {heading: found.mean, f"± {heading}": found.deviation}
     yield together
     if several:
         yield alone
 
 
-def score_tables(result: Comparisons, words: str = "") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def score_tables(result: Comparisons, trained_on: str = "") -> tuple[list[dict[str, Any]], ...]:
     """Rows of three classes and of two classes."""
     three, two = [], []
     for group in result.groups():
-        first = {"test": group} if not words else {"test": group, "trained on": words}
+        first = {"test": group} | ({"trained on": trained_on} if trained_on else {})
         for width in result.widths:
-            what = {**first, "boundary (Å)": width}
-            three += list(seeds_and_all(result, group, THREE, f" {width:g}", what))
-        two += list(seeds_and_all(result, group, TWO, "", first))
+            columns = {f"{kind} F1": f"{kind} {width:g}" for kind in F1_KINDS}
+            three += score_rows(result, group, columns, {**first, "boundary (Å)": width})
+        two += score_rows(result, group, TWO, first)
     return three, two
 
 
@@ -170,7 +167,6 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
     }
     runs = {group: frames for group, frames in found.items() if frames}
     result = evaluate(runs, model, baseline_data=training, members=True)
-    thresholds = dict(result.thresholds)
     metrics: dict[str, Any] = {}
     three, two = score_tables(result)
     if ablation is not None:
@@ -206,27 +202,25 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
         key = group.replace(" ", "")
         pooled = result.pooled(None, group)
         for width in result.widths:
-            metrics[f"confusion_{key}_{width:g}"] = of_table(pooled.confusion_table(width)) | {
-                "title": f"Confusion, {group}, boundary {width:g} Å"
-            }
+            title = {"title": f"Confusion, {group}, boundary {width:g} Å"}
+            metrics[f"confusion_{key}_{width:g}"] = of_table(pooled.confusion_table(width)) | title
         metrics[f"composition_{key}"] = of_table(
             result.content_table(None, group),
             f"Without the boundary of {min(result.widths):g} Å; ± over the frames. Relative differences "
             "of very small contents (Mg in the metal) are not meaningful.",
         ) | {"title": f"Composition of the phases, {group}"}
-        metrics[f"partition_{key}"] = of_table(pooled.partition()) | {
-            "title": f"Partition coefficients by weight, rich / poor, {group}"
-        }
+        title = {"title": f"Partition coefficients by weight, rich / poor, {group}"}
+        metrics[f"partition_{key}"] = of_table(pooled.partition()) | title
         metrics[f"reliability_{key}"] = of_table(pooled.reliability()) | {"title": f"Reliability, {group}"}
     metrics["time"] = timing(checkpoint, model, result)
-    metrics |= stress(model, data, thresholds, quick)
+    metrics |= stress(model, data, result.thresholds, quick)
     rows = [
         {"file": name, "temperature (K)": t, "frames": len(frames), "atoms": frames[0].n_atoms}
         for t, names in tests.items()
         for name in names
         if (frames := data.frames(name)[chosen])
     ]
-    return Measured(result, metrics, thresholds, table("Test data", rows))
+    return Measured(result, metrics, dict(result.thresholds), table("Test data", rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,28 +249,22 @@ def timing(checkpoint: Checkpoint, model: SegmentationModel, result: Comparisons
     """Seconds a frame of the large cells, on the machine that makes the card."""
     assert result.example is not None
     frame = result.example.frame
-    single = SegmentationModel(only_first(checkpoint))
 
     def seconds(which: SegmentationModel) -> float:
         which.score(frame)
-        times = []
-        for _ in range(3):
-            start = perf_counter()
-            which.score(frame)
-            times.append(perf_counter() - start)
-        return min(times)
+        return min(timeit.repeat(lambda: which.score(frame), number=1, repeat=3))
 
-    stages = {row["stage"]: row["seconds a frame"] for row in result.time_table().rows()
-              if row["method"] == result.methods[0]}  # fmt: skip
-    rows: list[dict[str, Any]] = [{"what": "one network", "s": seconds(single)}]
-    if model.n_members > 1:
-        rows.append({"what": f"{model.n_members} networks", "s": seconds(model)})
-    rows.append({"what": "from scores to phases, areas and tables", "s": stages["decoding"]})
-    rows.append({"what": "weak labels, for comparison", "s": stages["weak labels"]})
-    for row in rows:
-        row["s for a million atoms"] = 1e6 * row["s"] / frame.n_atoms
+    stages = {stage: float(np.median(values)) for stage, values in result.pooled().seconds.items()}
+    times = {
+        "one network": seconds(SegmentationModel(only_first(checkpoint))),
+        **({f"{model.n_members} networks": seconds(model)} if model.n_members > 1 else {}),
+        "from scores to phases, areas and tables": stages["decoding"],
+        "weak labels, for comparison": stages["weak labels"],
+    }
+    n = frame.n_atoms
     return table(
-        f"Time for a frame of {frame.n_atoms:,} atoms", rows,
+        f"Time for a frame of {n:,} atoms",
+        [{"what": what, "s": s, "s for a million atoms": 1e6 * s / n} for what, s in times.items()],
         "One core of the machine on which the card was made; minimum of three measurements, median for "
         "the last two rows.",
     )  # fmt: skip
@@ -284,18 +272,11 @@ def timing(checkpoint: Checkpoint, model: SegmentationModel, result: Comparisons
 
 def only_first(checkpoint: Checkpoint) -> Checkpoint:
     """The first network of a checkpoint alone."""
-    config = dict(checkpoint.config)
-    config["score"] = {
-        key: value[:1] if isinstance(value, list) else value for key, value in config["score"].items()
-    }
-    weights = {
-        key: values
-        for key, values in checkpoint.weights.items()
-        if not key.startswith("member") or key.startswith("member0.")
-    }
-    return Checkpoint(
-        checkpoint.family, f"{checkpoint.name}-one", config, weights, {}, checkpoint.units, checkpoint.ranges
-    )
+    config, weights = checkpoint.config, checkpoint.weights
+    score = {key: v[:1] if isinstance(v, list) else v for key, v in config["score"].items()}
+    own = {key: weights[key] for key in weights if not key.startswith("member") or key.startswith("member0.")}
+    name = f"{checkpoint.name}-one"
+    return replace(checkpoint, name=name, config={**config, "score": score}, weights=own, card={})
 
 
 # ------------------------------------------------------------------------------- stress cases
@@ -306,8 +287,7 @@ def stress(
 ) -> dict[str, Any]:
     rule = model.label_rule
     metrics: dict[str, Any] = {}
-    dense = data.frames("large_dense_4000K", dt=DT_DENSE)
-    if dense:
+    if dense := data.frames("large_dense_4000K", dt=DT_DENSE):
         whole = Prediction(model)
         labels: list[Method] = [
             WeakLabels(LabelRule(species=rule.species, sigma=s, phases=2), f"weak labels, sigma {s:g} Å")
@@ -351,20 +331,18 @@ def stress(
             "one and shifts every threshold, so the shifts only compare the methods. All methods drop "
             f"domains below {rule.min_volume:g} Å^3.",
         )  # fmt: skip
-    coarsening = data.frames("coarsening_4000K")[:: 4 if quick else 1]
-    if coarsening:
+    if coarsening := data.frames("coarsening_4000K")[:: 4 if quick else 1]:
         cut = rule.replace(phases=2)
         result = compare(
             coarsening_cases(coarsening, rule), [Prediction(model), ConstantCut(cut, "constant cut")],
             target=rule.species,
         )  # fmt: skip
-        rows = []
+        rows, name = [], model.name
         for row in result.rows:
-            numbers = row.comparisons[result.methods[0]].numbers()
+            numbers = row.comparisons[name].numbers()
             rows.append(
                 {"frame": row.name, "timestep": row.timestep,
-                 "differ from the constant cut": numbers["error"],
-                 "domains": row.n_domains[result.methods[0]],
+                 "differ from the constant cut": numbers["error"], "domains": row.n_domains[name],
                  "domains of the constant cut": row.n_domains["constant cut"]}
                 | {f"macro F1, {w:g} Å": numbers[f"macro {w:g}"] for w in WIDTHS}
             )  # fmt: skip
@@ -373,8 +351,7 @@ def stress(
             "The true answer is unknown. The numbers show the agreement with the constant threshold of "
             "the rule, whatever its verdict.",
         )  # fmt: skip
-    rows = one_phase_rows(model, data)
-    if rows:
+    if rows := one_phase_rows(model, data):
         metrics["one_phase"] = table(
             "Liquids of one phase", rows,
             "Frames classified as one phase, out of all frames. The melt at 8000 K is not homogeneous "
@@ -415,21 +392,16 @@ def pieces(model: SegmentationModel, larges: Sequence[Frame], per_bin: int) -> d
 
 
 def one_phase_rows(model: SegmentationModel, data: Data) -> list[dict[str, Any]]:
-    rule = model.label_rule
-    own = rule.replace(phases="auto")
+    own = model.label_rule.replace(phases="auto")
     found = WeakLabels(own.replace(threshold="steepest"), "weak labels, steepest")
     methods: list[Method] = [Prediction(model), WeakLabels(own, "weak labels, constant cut"), found]
     rows = []
     for name in ONE_PHASE:
-        frames = data.frames(name)
-        if not frames:
-            continue
-        rich = name.startswith("metal")
-        result = compare(one_phase_cases(frames, rich=rich, group=name), methods, target=rule.species)
-        row: dict[str, Any] = {"melt": name, "frames": len(frames)}
-        for method in methods:
-            row[method.name] = int(result.pooled(method.name).verdicts[:, 0].sum())
-        rows.append(row)
+        if frames := data.frames(name):
+            cases = one_phase_cases(frames, rich=name.startswith("metal"), group=name)
+            result = compare(cases, methods, target=own.species)
+            one = {method: int(result.pooled(method).verdicts[:, 0].sum()) for method in result.methods}
+            rows.append({"melt": name, "frames": len(frames), **one})
     return rows
 
 
