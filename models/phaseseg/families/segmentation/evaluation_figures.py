@@ -7,6 +7,7 @@ Every function returns a `Figure`; `phaseseg.report.png` draws one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
@@ -16,7 +17,15 @@ from matplotlib.lines import Line2D
 from phaseseg.families.segmentation.comparison import CLASSES, CONTENTS, DIFFERENCE, Comparisons, Example
 from phaseseg.families.segmentation.fields import BOUNDARY
 from phaseseg.families.segmentation.figures import COLOR, ELEMENT_COLORS
-from phaseseg.families.segmentation.slices import Panels, _Plane, dot, draw_atoms, draw_slab, phase_marks
+from phaseseg.families.segmentation.slices import (
+    REACH,
+    Panels,
+    _Plane,
+    dot,
+    draw_atoms,
+    draw_slab,
+    phase_marks,
+)
 from phaseseg.fields import Grid, Table
 from phaseseg.report import GRAY, INK, styled
 
@@ -34,12 +43,11 @@ def short_name(method: str) -> str:
 
 
 @styled
-def figure_roc(result: Comparisons, methods: Sequence[str] | None = None) -> Figure:
+def figure_roc(result: Comparisons) -> Figure:
     """ROC curves of all methods with a score; the false positive rate on a logarithmic scale."""
     figure = Figure(figsize=(5.4, 3.6), layout="constrained")
     ax = figure.subplots()
-    chosen = [m for m in (result.methods if methods is None else methods) if not m.startswith("member ")]
-    for k, method in enumerate(chosen):
+    for k, method in enumerate(m for m in result.methods if not m.startswith("member ")):
         pooled = result.pooled(method)
         table = pooled.roc()
         if not len(table):
@@ -48,11 +56,10 @@ def figure_roc(result: Comparisons, methods: Sequence[str] | None = None) -> Fig
         auc = pooled.numbers()["auc"]
         # On a logarithmic axis the way to the first false positive begins at one atom.
         least = 0.5 / max(int(pooled.sides[0].sum()), 1)
-        ax.plot(
-            np.maximum(x, least), y, drawstyle="default", label=f"{short_name(method)}: {auc:.4f}",
-            color=INK if k == 0 else ELEMENT_COLORS[(k - 1) % len(ELEMENT_COLORS)],
-            linewidth=2.0 if k == 0 else 1.2, zorder=3 if k == 0 else 2,
-        )  # fmt: skip
+        look = {"color": ELEMENT_COLORS[(k - 1) % len(ELEMENT_COLORS)], "linewidth": 1.2, "zorder": 2}
+        if k == 0:
+            look = {"color": INK, "linewidth": 2.0, "zorder": 3}
+        ax.plot(np.maximum(x, least), y, label=f"{short_name(method)}: {auc:.4f}", **look)
     ax.set_xscale("log")
     ax.set(xlim=(1e-5, 1), ylim=(0, 1.01), xlabel="false positive rate", ylabel="true positive rate")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="area under the curve", alignment="left")
@@ -60,21 +67,19 @@ def figure_roc(result: Comparisons, methods: Sequence[str] | None = None) -> Fig
 
 
 @styled
-def figure_confusion(result: Comparisons, method: str | None = None) -> Figure:
+def figure_confusion(result: Comparisons) -> Figure:
     """Confusion matrices at every boundary width: share of each class of the reference, and atoms."""
-    pooled = result.pooled(method)
+    pooled = result.pooled()
     widths = pooled.widths
     figure = Figure(figsize=(0.5 + 3.0 * len(widths), 3.2), layout="constrained")
     for ax, width in zip(figure.subplots(1, len(widths), squeeze=False)[0], widths, strict=True):
         counts = pooled.confusion[width]
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         ax.imshow(shares, cmap=_BLUES, vmin=0, vmax=1)
-        for row in range(3):
-            for column in range(3):
-                share = shares[row, column]
-                text = f"{100 * share:.1f} %\n{counts[row, column]:,}"
-                ax.text(column, row, text, ha="center", va="center", fontsize=8,
-                        color="white" if share > 0.6 else INK)  # fmt: skip
+        for (row, column), share in np.ndenumerate(shares):
+            text = f"{100 * share:.1f} %\n{counts[row, column]:,}"
+            color = "white" if share > 0.6 else INK
+            ax.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
         ax.set_xticks(range(3), CLASSES)
         ax.set_yticks(range(3), CLASSES, rotation=90, va="center")
         ax.tick_params(length=0)
@@ -87,9 +92,9 @@ def figure_confusion(result: Comparisons, method: str | None = None) -> Figure:
 
 
 @styled
-def figure_reliability(result: Comparisons, method: str | None = None) -> Figure:
+def figure_reliability(result: Comparisons) -> Figure:
     """Predicted probability against how often the atoms are rich; below it how many atoms there are."""
-    pooled = result.pooled(method)
+    pooled = result.pooled()
     table = pooled.reliability()
     figure = Figure(figsize=(3.9, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -117,8 +122,7 @@ def figure_reliability(result: Comparisons, method: str | None = None) -> Figure
 @styled
 def figure_scores(result: Comparisons, methods: Sequence[str] | None = None) -> Figure:
     """F1 of the classes and their mean for every method, at every boundary width."""
-    widths = result.widths
-    methods = list(result.methods if methods is None else methods)
+    widths, methods = result.widths, result.methods if methods is None else methods
     kinds = [("macro", "mean of three", INK), *((name, name, COLOR[name]) for name in reversed(CLASSES))]
     figure = Figure(figsize=(2.0 + 3.1 * len(widths), 0.9 + 0.58 * len(methods)), layout="constrained")
     numbers = [result.pooled(method).numbers() for method in methods]
@@ -149,24 +153,19 @@ def figure_contents(table: Table) -> Figure:
 
     table : of `Comparisons.content_table`
     """
-    reference, prediction = CONTENTS
+    reference = CONTENTS[0]
     rows = [row for row in table.rows() if np.isfinite(row[reference])]
-    panels = [
-        (phase, scarce)
-        for phase in ("rich", "poor")
-        for scarce in (False, True)
-        if any(row["phase"] == phase and row["minority"] == scarce for row in rows)
-    ]
+    panels: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["phase"] == "poor", row["minority"])):
+        panels.setdefault((row["phase"], row["minority"]), []).append(row)
     figure = Figure(figsize=(1.2 + 0.72 * max(len(rows), 4), 3.1), layout="constrained")
     if not panels:
         return figure
-    counts = [sum(row["phase"] == p and row["minority"] == s for row in rows) for p, s in panels]
-    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=[0.6 + n for n in counts])[0]
-    for ax, (phase, scarce) in zip(axes, panels, strict=True):
-        shown = [row for row in rows if row["phase"] == phase and row["minority"] == scarce]
+    ratios = [0.6 + len(shown) for shown in panels.values()]
+    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=ratios)[0]
+    for ax, ((phase, scarce), shown) in zip(axes, panels.items(), strict=True):
         places = np.arange(len(shown))
-        before = np.array([row[reference] for row in shown])
-        after = np.array([row[prediction] for row in shown])
+        before, after = (np.array([row[source] for row in shown]) for source in CONTENTS)
         ax.bar(places - 0.2, before, 0.38, color="white", edgecolor=COLOR[phase], linewidth=1.2, hatch="////",
                label="reference")  # fmt: skip
         ax.bar(places + 0.2, after, 0.38, color=COLOR[phase], label="prediction")
@@ -193,34 +192,29 @@ def figure_contents(table: Table) -> Figure:
 
 @styled
 def figure_side_by_side(
-    example: Example, width: float, *, axis: int = 2, n_slices: int = 3, thickness: float = 2.0,
-    reference: str = "reference", prediction: str = "prediction",
-) -> Figure:  # fmt: skip
+    example: Example, width: float, *, n_slices: int = 3, reference: str = "reference"
+) -> Figure:
     """Thin slabs of a frame: classes of the reference, of the prediction, and where the two differ.
 
-    Parameters
-    ----------
-    example : of `Comparisons`
     width : boundary width, Å
-    axis : cell vector along which the slices follow each other
-    n_slices, thickness : how many slabs, and how thick, Å
+    n_slices : how many, along the third cell vector
     """
     frame, grid = example.frame, np.zeros((2, 2, 2), dtype=np.float32)
-    plane = _Plane(Grid(grid, frame.cell, frame.origin, frame.pbc), axis)
+    plane = _Plane(Grid(grid, frame.cell, frame.origin, frame.pbc), 2)
     below = 0.72 if n_slices > 2 else 0.95
     panels = Panels(plane, 3, n_slices, left=0.95, below=below, above=0.28, gap=0.12)
     truth, found = example.reference.phase[width], example.prediction.phase[width]
     kind = np.where(truth == found, 0, np.where((truth == BOUNDARY) | (found == BOUNDARY), 1, 2))
     for fraction, *axes in zip((np.arange(n_slices) + 0.5) / n_slices, *panels.axes, strict=True):
         for ax, phase in zip(axes, (truth, found), strict=False):
-            draw_slab(ax, plane, frame, phase, fraction, thickness)
-        atoms, places = plane.near(frame.positions, fraction, thickness / 2)
+            draw_slab(ax, plane, frame, phase, fraction)
+        atoms, places = plane.near(frame.positions, fraction, REACH)
         order = np.argsort(kind[atoms], kind="stable")
         own = kind[atoms][order]
         colors = np.array([color for color, _ in _DIFFERENCES])[own]
         draw_atoms(axes[2], places[order], colors, np.where(own == 0, "#bbbbbb", INK))
         axes[0].set_title(plane.title(fraction))
-    panels.finish((reference, prediction, "differences"))
+    panels.finish((reference, "prediction", "differences"))
     marks = [*phase_marks(truth, found), *(dot(color, label) for color, label in _DIFFERENCES)]
     panels.figure.legend(
         handles=marks, loc="lower center", ncols=len(marks) if n_slices > 2 else 3, handletextpad=0.2,
@@ -246,10 +240,8 @@ def evaluation_figures(result: Comparisons) -> Iterator[tuple[str, str, Figure]]
     caption = f"Composition of the phases without the boundary of {narrow:g} Å, and relative differences."
     yield "composition", caption, figure_contents(result.content_table())
     if result.example is not None:
-        where = f"Slabs of 2 Å through {result.example.frame.source}"
+        where = f"Slabs of 2 Å through {result.example.frame.source}: {result.reference}, prediction"
         for width in result.widths:
-            caption = (
-                f"{where}: {result.reference}, prediction and where they differ; boundary of {width:g} Å."
-            )
+            caption = f"{where} and where they differ; boundary of {width:g} Å."
             figure = figure_side_by_side(result.example, width, reference=result.reference)
             yield f"slices_{width:g}", caption, figure

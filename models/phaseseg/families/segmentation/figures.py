@@ -41,9 +41,6 @@ def quantity_label(rule: Rule) -> str:
     return rule.quantity if rule.unit == MOLE_FRACTION else f"{rule.quantity} ({unit_text(rule)})"
 
 
-# -------------------------------------------------------------------------------------- density
-
-
 @styled
 def figure_histogram(fields: Fields, rule: Rule) -> Figure:
     """Distribution of the field over the voxels, with the cut that was used and the other rules' cuts."""
@@ -69,10 +66,10 @@ def figure_histogram(fields: Fields, rule: Rule) -> Figure:
         ax.annotate(f"↑ {highest:.0f} %", (place, limit), (6, -3), va="top", textcoords="offset points",
                     fontsize=8)  # fmt: skip
     ax.set(xlim=(edges[0], edges[-1]), ylim=(0, limit))
-    lines = [("threshold_steepest", "steepest", "--"), ("threshold_two_means", "two-means", ":")]
     if two:
         ax.axvline(cut, color=INK, linewidth=1.5, label=f"cut used, {cut:.4g}")
-    for name, label, style in lines:
+    for label, style in (("steepest", "--"), ("two-means", ":")):
+        name = f"threshold_{label.replace('-', '_')}"
         if name in fields and np.isfinite(fields[name]):
             ax.axvline(fields[name], color=INK, linewidth=1.4, linestyle=style,
                        label=f"{label}, {fields[name]:.4g}")  # fmt: skip
@@ -83,36 +80,26 @@ def figure_histogram(fields: Fields, rule: Rule) -> Figure:
     return figure
 
 
-# ----------------------------------------------------------------------------------- composition
-
-
 def element_colors(elements: Sequence[str]) -> dict[str, str]:
     """One color for each element, in their order."""
     return {name: ELEMENT_COLORS[k % len(ELEMENT_COLORS)] for k, name in enumerate(elements)}
 
 
 @styled
-def figure_proxigram(
-    table: Table, *, interface_width: float | None = None, interface_width_error: float | None = None
-) -> Figure:
+def figure_proxigram(table: Table, band: tuple[float, float] = (np.nan, np.nan)) -> Figure:
     """Content of every element against the distance to the interface, with error bars where there are any.
 
     Elements that stay below 8 at% have a panel of their own. Bins of very few atoms are left out.
 
-    Parameters
-    ----------
     table : proxigram of one frame, or the averaged one of a `Summary`
-    interface_width, interface_width_error : fitted 10–90 width, Å, shown as a band
+    band : fitted 10–90 width, Å, and its error
     """
     columns, distance = table.columns, table.columns["distance (Å)"]
     elements = {name.quantity: name for name in table.values("at%")}
     averaged = any(name.of is not None for name in table.headings)
     least = 0.03 * float(columns["atoms"].max(initial=0))
     enough = columns["atoms"] >= (least if averaged else max(20.0, least))
-    highest = {
-        name: float(np.nanmax(columns[column][enough], initial=0)) for name, column in elements.items()
-    }
-    minor = [name for name, value in highest.items() if value < _MINOR]
+    minor = [name for name, at in elements.items() if np.nanmax(columns[at][enough], initial=0) < _MINOR]
     split = 0 < len(minor) < len(elements)
     figure = Figure(figsize=(6.2, 4.4 if split else 3.4), layout="constrained")
     panels = figure.subplots(
@@ -129,25 +116,21 @@ def figure_proxigram(
             color=colors[name], label=name, marker="o", markersize=2.6, linewidth=1.3, elinewidth=0.9,
             capsize=1.6,
         )  # fmt: skip
+    width, error = band
     for ax in panels:
         ax.set_ylim(0, None)
         ax.set_ylabel("content (at%)")
         ax.axvline(0, color=INK, linewidth=0.8)
-        if interface_width is not None and np.isfinite(interface_width):
-            ax.axvspan(-interface_width / 2, interface_width / 2, color=GRAY, alpha=0.16, linewidth=0)
+        if np.isfinite(width):
+            ax.axvspan(-width / 2, width / 2, color=GRAY, alpha=0.16, linewidth=0)
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     panels[-1].set_xlabel("distance to the interface (Å)")
-    if interface_width is not None and np.isfinite(interface_width):
-        error = (
-            f" ± {interface_width_error:.2f}"
-            if interface_width_error is not None and np.isfinite(interface_width_error)
-            else ""
-        )
-        title = f"10–90 width {interface_width:.2f}{error} Å"
-        panels[0].set_title(title, fontsize=8.5)
-    for name, place, side in (("poor", 0.0, "left"), ("rich", 1.0, "right")):
-        panels[0].text(place, 1.015, f"← {name}" if side == "left" else f"{name} →", ha=side, va="bottom",
-                       transform=panels[0].transAxes, color=COLOR[name], fontweight="bold")  # fmt: skip
+    if np.isfinite(width):
+        text = f"{width:.2f} ± {error:.2f}" if np.isfinite(error) else f"{width:.2f}"
+        panels[0].set_title(f"10–90 width {text} Å", fontsize=8.5)
+    for name, text, place, side in (("poor", "← poor", 0.0, "left"), ("rich", "rich →", 1.0, "right")):
+        panels[0].text(place, 1.015, text, ha=side, va="bottom", transform=panels[0].transAxes,
+                       color=COLOR[name], fontweight="bold")  # fmt: skip
     return figure
 
 
@@ -205,9 +188,6 @@ def _short(value: float) -> str:
     return "0" if abs(value) < 0.005 else f"{value:.2f}" if value < 1 else f"{value:.1f}"
 
 
-# ------------------------------------------------------------------------------------ trajectory
-
-
 @styled
 def figure_time_series(table: Table) -> Figure:
     """What changes along a trajectory: contrast, rich fraction, width and area of the interface, content.
@@ -250,16 +230,14 @@ def _time_panels(table: Table) -> Iterator[tuple[str, list[tuple[str, str | None
     ]
     if shares:
         yield "rich fraction", shares
-    if name := column.get("interface_area"):
-        yield "interface\narea (Å$^2$)", [(name, None, INK)]
-    if name := column.get("interface_width"):
-        yield "interface\nwidth (Å)", [(name, None, INK)]
+    for quantity, label in (("area", "area (Å$^2$)"), ("width", "width (Å)")):
+        if name := column.get(f"interface_{quantity}"):
+            yield f"interface\n{label}", [(name, None, INK)]
     for phase in ("rich", "poor"):
         names = table.values("wt%", part=phase)
         colors = element_colors([name.quantity for name in names])
-        highest = [float(np.nanmax(table.columns[name])) for name in names]
         # The main element of a metal would press all others against the axis.
-        alone = [value > 60 for value in highest]
+        alone = [float(np.nanmax(table.columns[name])) > 60 for name in names]
         for apart in (True, False):
             lines: list[tuple[str, str | None, Any]] = [
                 (name, name.quantity, colors[name.quantity])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from html import escape
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,40 +126,28 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
         f"The line is where the {what} passes the cut."
     )
     yield "slices", caption, figure_slices(frame, fields, rule)
-    yield (
-        "histogram",
-        f"Distribution of the {what} over the volume ({shown}), and where the rules cut it.",
-        figures.figure_histogram(fields, rule),
+    caption = f"Distribution of the {what} over the volume ({shown}), and where the rules cut it."
+    yield "histogram", caption, figures.figure_histogram(fields, rule)
+    bars = " Bars are standard errors by block averaging." if len(summary) > 1 else ""
+    caption = (
+        f"Composition of the phases; the bulk is what lies farther than {rule.bulk_distance:g} Å from the "
+        f"interface.{bars}"
     )
-    yield (
-        "composition",
-        "Composition of the phases; the bulk is what lies farther than "
-        f"{summary.rule.bulk_distance:g} Å from the interface." + _bars(summary),
-        figures.figure_composition(tables["composition"]),
-    )
+    yield "composition", caption, figures.figure_composition(tables["composition"])
     if "proxigram" in tables:
-        yield (
-            "proxigram",
+        caption = (
             "Proxigram: content of every element against the distance to the interface. "
-            "The band is the fitted 10–90 width of the chosen species." + _bars(summary),
-            figures.figure_proxigram(
-                tables["proxigram"],
-                interface_width=width.get("mean"),
-                interface_width_error=width.get("mean ±"),
-            ),
+            f"The band is the fitted 10–90 width of the chosen species.{bars}"
         )
+        band = width.get("mean", nan), width.get("mean ±", nan)
+        yield "proxigram", caption, figures.figure_proxigram(tables["proxigram"], band)
     if len(summary) > 1:
         yield "time_series", "Time series of the frames.", figures.figure_time_series(tables["time_series"])
     if "boundary_scan" in tables:
-        yield (
-            "boundary_scan",
-            "Variance over the frames, and mean, of the content of the rich phase for each boundary width.",
-            figures.figure_boundary_scan(tables["boundary_scan"]),
+        caption = (
+            "Variance over the frames, and mean, of the content of the rich phase for each boundary width."
         )
-
-
-def _bars(summary: RunSummary) -> str:
-    return " Bars are standard errors by block averaging." if len(summary) > 1 else ""
+        yield "boundary_scan", caption, figures.figure_boundary_scan(tables["boundary_scan"])
 
 
 # ---------------------------------------------------------------------------------------- page
@@ -198,21 +186,22 @@ def _lead(summary: RunSummary, seconds: float | None) -> str:
     return f"{text}; the rich phase is rich in {escape(' + '.join(summary.rule.species))}."
 
 
+_TILES = {
+    "phase_contrast": "contrast", "rich_mass_fraction": "rich mass fraction",
+    "rich_volume_fraction": "rich volume fraction", "interface_area": "interface area",
+    "interface_width": "10–90 interface width", "n_domains": "rich domains",
+    "mean_uncertainty": "mean uncertainty", "outside_training": "outside of the training data",
+}  # fmt: skip
+
+
 def _tiles(scalars: Table, n_frames: int) -> Iterator[tuple[str, str]]:
     rows = {row["name"]: row for row in scalars.rows()}
     share = rows["two_phase_share"]["mean"]
-    verdict = ("two phases" if share else "one phase") if n_frames == 1 else f"{share:.0%} of the frames"
-    yield verdict, "verdict" if n_frames == 1 else "of the frames have two phases"
-    for name, label in (
-        ("phase_contrast", "contrast"),
-        ("rich_mass_fraction", "rich mass fraction"),
-        ("rich_volume_fraction", "rich volume fraction"),
-        ("interface_area", "interface area"),
-        ("interface_width", "10–90 interface width"),
-        ("n_domains", "rich domains"),
-        ("mean_uncertainty", "mean uncertainty"),
-        ("outside_training", "outside of the training data"),
-    ):
+    if n_frames == 1:
+        yield "two phases" if share else "one phase", "verdict"
+    else:
+        yield f"{share:.0%} of the frames", "of the frames have two phases"
+    for name, label in _TILES.items():
         row = rows.get(name)
         if row and isfinite(row["mean"]):
             yield f"{value_and_error(row['mean'], row['mean ±'])} {_unit(row['unit'])}", label
@@ -253,12 +242,12 @@ _RULE_UNITS = {
 
 
 def _rule(summary: RunSummary) -> str:
-    values = summary.rule.to_dict()
-    if isinstance(summary.rule, LabelRule):
-        values["voxel"] = summary.rule.voxel_size
+    rule, units = summary.rule, dict(_RULE_UNITS)
+    values = rule.to_dict()
+    if isinstance(rule, LabelRule):
+        values["voxel"] = rule.voxel_size
     if summary.average is not None:
         values["average"] = f"±{summary.average:g} ps"
-    units = dict(_RULE_UNITS)
-    if not isinstance(values.get(summary.rule.level_name, ""), str):
-        units[summary.rule.level_name] = _unit(summary.rule.unit)
+    if not isinstance(values.get(rule.level_name, ""), str):
+        units[rule.level_name] = _unit(rule.unit)
     return html_settings(values, units)

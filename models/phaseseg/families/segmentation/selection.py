@@ -67,10 +67,10 @@ def describe(
     for phase in (~rich, rich):
         own = scaled[phase]
         parts += [own.mean(axis=0), own.std(axis=0)] if len(own) else [np.zeros(2 * scaled.shape[1])]
-    return Candidate(
-        run, number, frame.timestep, float(2 * scores.uncertainty.mean(dtype=np.float64)),
-        float(np.mean(4 * p * (1 - p))), float(scores.outside), np.concatenate(parts),
-    )  # fmt: skip
+    disagreement = float(2 * scores.uncertainty.mean(dtype=np.float64))
+    closeness = float(np.mean(4 * p * (1 - p)))
+    descriptor = np.concatenate(parts)
+    return Candidate(run, number, frame.timestep, disagreement, closeness, scores.outside, descriptor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,15 +123,14 @@ def select_frames(
     distance = np.full(len(points), np.inf)
     for one in labeled:
         distance = np.minimum(distance, np.linalg.norm(points - one.descriptor, axis=1))
-    open_ = np.ones(len(points), dtype=bool)
-    choices = []
+    chosen: dict[int, Choice] = {}
     for _ in range(n):
-        worth = weight if np.isinf(distance).all() else weight * distance
-        k = int(np.argmax(np.where(open_, worth, -1.0)))
-        choices.append(Choice(candidates[k], float(distance[k])))
-        open_[k] = False
+        worth = weight.copy() if np.isinf(distance).all() else weight * distance
+        worth[list(chosen)] = -1.0
+        k = int(np.argmax(worth))
+        chosen[k] = Choice(candidates[k], float(distance[k]))
         distance = np.minimum(distance, np.linalg.norm(points - points[k], axis=1))
-    return choices
+    return list(chosen.values())
 
 
 def _described(frames: Iterable[Any], model: SegmentationModel | None) -> list[Candidate]:
@@ -148,16 +147,16 @@ def _described(frames: Iterable[Any], model: SegmentationModel | None) -> list[C
 
 def choice_table(choices: Sequence[Choice]) -> Table:
     """One row per chosen frame, the first choice first."""
-    return Table.of_rows(
-        "Frames to label next",
-        [
+    rows = []
+    for choice in choices:
+        one, distance = choice.candidate, choice.distance
+        rows.append(
             {
-                "file": one.candidate.run, "frame": one.candidate.number,
-                "timestep": np.nan if one.candidate.timestep is None else one.candidate.timestep,
-                "uncertainty": one.candidate.uncertainty, "disagreement": one.candidate.disagreement,
-                "closeness to 1/2": one.candidate.closeness, "outside training": one.candidate.outside,
-                "distance to nearest": one.distance if np.isfinite(one.distance) else np.nan,
+                "file": one.run, "frame": one.number,
+                "timestep": np.nan if one.timestep is None else one.timestep,
+                "uncertainty": one.uncertainty, "disagreement": one.disagreement,
+                "closeness to 1/2": one.closeness, "outside training": one.outside,
+                "distance to nearest": distance if np.isfinite(distance) else np.nan,
             }
-            for one in choices
-        ],
-    )  # fmt: skip
+        )  # fmt: skip
+    return Table.of_rows("Frames to label next", rows)

@@ -27,31 +27,22 @@ from phaseseg.fields import Fields, Grid
 from phaseseg.frame import Frame
 from phaseseg.report import INK, styled
 
+REACH = 1.0
+"""Å: atoms nearer to a slice are drawn."""
+
 
 @styled
-def figure_slices(
-    frame: Frame,
-    fields: Fields,
-    rule: Rule,
-    *,
-    axis: int | None = None,
-    n_slices: int = 3,
-    thickness: float = 2.0,
-) -> Figure:
+def figure_slices(frame: Frame, fields: Fields, rule: Rule, *, axis: int | None = None) -> Figure:
     """Parallel slices through the cell: the field with its cut, and the atoms of a thin slab by phase.
 
-    Parameters
-    ----------
     frame, fields : an annotated frame, with `phase` and the grid and level that the rule names
     rule : how it was labeled, for the names on the axes
     axis : cell vector along which the slices follow each other; the third, or the flat axis of a 2D box
-    n_slices : how many, at even distances
-    thickness : of the slab of atoms, Å
     """
     grid: Grid = fields[rule.grid_name]
     if axis is None:
         axis = int(np.argmin(grid.shape)) if min(grid.shape) == 1 else 2
-    n_slices = min(n_slices, grid.shape[axis])
+    n_slices = min(3, grid.shape[axis])
     cut = float(fields[rule.level_name]) if was_cut(fields) else np.nan
     low, high = float(grid.values.min()), float(grid.values.max())
     shading: dict[str, Any] = {"cmap": SEQUENTIAL, "norm": Normalize(low, high)}
@@ -67,7 +58,7 @@ def figure_slices(
         if low < cut < high and values.min() < cut < values.max():
             for ax in (upper, lower):
                 ax.contour(x, y, values, levels=[cut], colors=INK, linewidths=1.0)
-        draw_slab(lower, plane, frame, fields["phase"], fraction, thickness)
+        draw_slab(lower, plane, frame, fields["phase"], fraction)
         upper.set_title(plane.title(fraction))
     panels.finish()
     right = panels.size[0] - 1.45 + 0.06
@@ -87,7 +78,7 @@ def figure_slices(
         handles=marks, loc="upper left",
         bbox_to_anchor=(right / panels.size[0], (0.5 + height) / panels.size[1]),
         borderaxespad=0, handlelength=1.2, borderpad=0,
-        title=f"atoms within\n{thickness / 2:g} Å of the slice",
+        title=f"atoms within\n{REACH:g} Å of the slice",
         title_fontsize=8.5, alignment="left",
     )  # fmt: skip
     return figure
@@ -235,11 +226,9 @@ def draw_atoms(ax: Axes, places: NDArray[np.float64], colors: Any, edges: Any = 
     )  # fmt: skip
 
 
-def draw_slab(
-    ax: Axes, plane: _Plane, frame: Frame, phase: NDArray[np.int8], fraction: float, thickness: float
-) -> None:
+def draw_slab(ax: Axes, plane: _Plane, frame: Frame, phase: NDArray[np.int8], fraction: float) -> None:
     """The atoms of a slab by phase."""
-    if plane.grid.shape[plane.axis] == 1:
-        thickness = 2 * plane.height  # a 2D box shows all of its atoms
-    atoms, places = plane.near(frame.positions, fraction, thickness / 2)
+    # A 2D box shows all of its atoms.
+    reach = plane.height if plane.grid.shape[plane.axis] == 1 else REACH
+    atoms, places = plane.near(frame.positions, fraction, reach)
     draw_atoms(ax, places, np.array([entry.color for entry in PHASE_CLASSES])[phase[atoms]])
