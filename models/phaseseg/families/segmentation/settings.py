@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.nn.config import NetworkSettings
@@ -95,9 +95,9 @@ class NetworkConfig(NetworkSettings):
     def __post_init__(self) -> None:
         for name in ("species", "target", "counter", "widths"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.architecture not in ("gat", "gcn", "graphconv"):
+        if self.architecture not in get_args(Architecture):
             raise ValueError(f"architecture must be gat, gcn or graphconv, found {self.architecture!r}.")
-        if self.features not in ("counts", "densities"):
+        if self.features not in get_args(FeatureSet):
             raise ValueError(f"features must be counts or densities, found {self.features!r}.")
         if self.architecture != "gat":
             object.__setattr__(self, "heads", 1)
@@ -125,19 +125,16 @@ class NetworkConfig(NetworkSettings):
     def feature_names(self) -> tuple[str, ...]:
         """What each feature is, as messages and tables name it."""
         target, counter = "+".join(self.target), "+".join(self.counter) or "counter"
-        one_hot = tuple(f"is {name}" for name in self.species)
+        names = [f"is {name}" for name in self.species]
         if self.features == "densities":
-            return one_hot + tuple(
-                f"density of {name} at width {width:.3g} Å" for width in self.widths for name in self.species
-            )
+            for width in self.widths:
+                names += [f"density of {name} at width {width:.3g} Å" for name in self.species]
+            return tuple(names)
         return (
-            *one_hot,
-            f"number of {target} neighbors",
-            f"mean distance of {target} neighbors",
-            f"variance of the distance of {target} neighbors",
-            f"{target} fraction of the neighbors",
+            *names, f"number of {target} neighbors", f"mean distance of {target} neighbors",
+            f"variance of the distance of {target} neighbors", f"{target} fraction of the neighbors",
             f"number of {counter} neighbors",
-        )
+        )  # fmt: skip
 
     def codes_of(self, frame: Frame, what: str = "the network") -> NDArray[np.int32]:
         """(n_atoms,) index of each atom's species in `species`.
@@ -164,34 +161,30 @@ class NetworkConfig(NetworkSettings):
     @property
     def layer_shapes(self) -> tuple[tuple[int, int, int], ...]:
         """(inputs, heads, channels) of every message-passing layer."""
-        shapes = []
-        inputs = self.n_features
-        for layer in range(self.layers):
-            is_output = self.readout == 0 and layer == self.layers - 1
-            heads, channels = (1, self.outputs) if is_output else (self.heads, self.hidden)
-            shapes.append((inputs, heads, channels))
-            inputs = heads * channels
-        return tuple(shapes)
+        widths = [(self.heads, self.hidden)] * self.layers
+        if self.readout == 0:
+            widths[-1] = 1, self.outputs
+        inputs = [self.n_features, *(heads * channels for heads, channels in widths)]
+        return tuple((n, *width) for n, width in zip(inputs, widths, strict=False))
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight of one member."""
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, (inputs, heads, channels) in enumerate(self.layer_shapes, start=1):
             width = heads * channels
+            own: dict[str, tuple[int, ...]] = {"weight": (width, inputs)}
             if self.architecture == "graphconv":
-                shapes[f"layer{layer}.weight_neighbors"] = (width, inputs)
-                shapes[f"layer{layer}.weight_self"] = (width, inputs)
-            else:
-                shapes[f"layer{layer}.weight"] = (width, inputs)
-            if self.architecture == "gat":
-                shapes[f"layer{layer}.attention_source"] = (heads, channels)
-                shapes[f"layer{layer}.attention_target"] = (heads, channels)
-            shapes[f"layer{layer}.bias"] = (width,)
+                own = {"weight_neighbors": (width, inputs), "weight_self": (width, inputs)}
+            elif self.architecture == "gat":
+                own |= {"attention_source": (heads, channels), "attention_target": (heads, channels)}
+            own["bias"] = (width,)
+            shapes |= {f"layer{layer}.{name}": shape for name, shape in own.items()}
         if self.readout:
             inputs = self.n_features + sum(heads * channels for _, heads, channels in self.layer_shapes)
-            shapes["readout1.weight"], shapes["readout1.bias"] = (self.readout, inputs), (self.readout,)
-            shapes["readout2.weight"] = (self.outputs, self.readout)
-            shapes["readout2.bias"] = (self.outputs,)
+            shapes |= {
+                "readout1.weight": (self.readout, inputs), "readout1.bias": (self.readout,),
+                "readout2.weight": (self.outputs, self.readout), "readout2.bias": (self.outputs,),
+            }  # fmt: skip
         return shapes
 
 
@@ -221,9 +214,8 @@ class Scaling:
         """Scaled float32 features of raw ones (n, F)."""
         import numpy as np
 
-        return np.asarray(
-            (np.clip(features, self.low, self.high) - self.center) / self.scale, dtype=np.float32
-        )
+        clipped = np.clip(features, self.low, self.high)
+        return np.asarray((clipped - self.center) / self.scale, dtype=np.float32)
 
 
 # Training -----------------------------------------------------------------------------------------
@@ -320,6 +312,4 @@ class SegmentationSettings:
             "summary", "resume", "cache",
         )  # fmt: skip
         given = {name: getattr(self, name) for name in names}
-        return given | {
-            "rule": self.rule, "network": self.network, "validation": self.validation or None,
-        }  # fmt: skip
+        return given | {"rule": self.rule, "network": self.network, "validation": self.validation or None}
