@@ -6,8 +6,8 @@ windows or particles of a run never count as independent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite, nan
 from pathlib import Path
@@ -54,7 +54,12 @@ class Logits:
     @property
     def probability(self) -> Floats:
         """(n,) mean over the members."""
-        return np.asarray(np.exp(-np.logaddexp(0, -self.members)).mean(axis=0))
+        return probability_of(self.members)
+
+
+def probability_of(members: Floats) -> Floats:
+    """The mean, along the first axis, of probabilities that are given as logits."""
+    return np.asarray(np.exp(-np.logaddexp(0, -members)).mean(axis=0))
 
 
 class Estimate(NamedTuple):
@@ -114,8 +119,6 @@ class RunPairs(NamedTuple):
 def run_pairs(score: ArrayLike, glass: ArrayLike, run: ArrayLike) -> RunPairs:
     """Compare the glass of every run with the liquid of every run.
 
-    Parameters
-    ----------
     score : (n,) higher for glass; glass : (n,) bool; run : (n,) integers from 0 on
     """
     x, positive, of = np.asarray(score, float), np.asarray(glass, bool), np.asarray(run, np.int64)
@@ -154,13 +157,8 @@ def score_states(
 ) -> StateScores:
     """The scores of a method.
 
-    Parameters
-    ----------
-    logits : of items
     glass, run : of each configuration, (n_configurations,) bool, and numbers or names
 
-    Examples
-    --------
     >>> logits = Logits(np.arange(4), np.array([[2.0, 1.0, -1.0, 0.5]]))
     >>> scores = score_states(logits, [True, True, False, False], [1, 2, 1, 2])
     >>> scores.auc.value, scores.accuracy.value
@@ -173,27 +171,22 @@ def score_states(
     items = pairs.glass + pairs.liquid
 
     def estimate(total: Any, samples: Floats, each: Sequence[float]) -> Estimate:
-        interval = Bootstrap(n, 0).interval(samples) if len(samples) else None
-        error, low, high = (nan, nan, nan) if interval is None else interval[:3]
+        interval = Bootstrap(n, 0).interval(samples)[:3] if len(samples) else (nan, nan, nan)
         spread = float(np.std(each, ddof=1)) if len(each) > 1 else nan
-        return Estimate(float(total), error, low, high, float(np.mean(each)), spread)
+        return Estimate(float(total), *interval, float(np.mean(each)), spread)
 
-    def mean_of(values: Floats, each: Sequence[float]) -> Estimate:
+    def mean_of(score: Callable[[Logits], Floats]) -> Estimate:
+        values, *each = (np.asarray(score(one), dtype=np.float64) for one in (logits, *single))
         sums = np.bincount(of, values, n)
-        return estimate(sums.sum() / items.sum(), drawn @ sums / np.maximum(drawn @ items, 1), each)
-
-    def right(logit: Floats) -> Floats:
-        return np.asarray((logit > 0) == positive, dtype=np.float64)
-
-    def squared(probability: Floats) -> Floats:
-        return np.asarray((probability - positive) ** 2)
+        samples = drawn @ sums / np.maximum(drawn @ items, 1)
+        return estimate(sums.sum() / items.sum(), samples, [float(one.mean()) for one in each])
 
     single = [Logits(logits.of, member[None]) for member in logits.members]
     areas = [float(run_pairs(one.logit, positive, of).auc()) for one in single]
     return StateScores(
         n, int(positive.sum()), int((~positive).sum()), estimate(pairs.auc(), pairs.auc(drawn), areas),
-        mean_of(right(logits.logit), [float(right(one.logit).mean()) for one in single]),
-        mean_of(squared(logits.probability), [float(squared(one.probability).mean()) for one in single]),
+        mean_of(lambda one: (one.logit > 0) == positive),
+        mean_of(lambda one: (one.probability - positive) ** 2),
         reliability(positive, logits.probability).expected_calibration_error,
     )  # fmt: skip
 
@@ -240,13 +233,10 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Every number as plain values; None for what has no value."""
-        found: dict[str, Any] = plain(
-            {
-                "method": self.name, "reference": self.reference, "frames": len(self),
-                "tables": self.tables(), "messages": self.messages,
-            }
-        )  # fmt: skip
-        return found
+        return {
+            "method": self.name, "reference": self.reference, "frames": len(self),
+            "tables": plain(self.tables()), "messages": plain(self.messages),
+        }  # fmt: skip
 
     def shown(self, name: str) -> Iterator[TextTable | str]:
         """The scores, a table for configurations and one for particles."""
@@ -264,13 +254,7 @@ class Evaluation:
             yield TextTable(title, headings, tuple(rows), ("bold",) if len(rows) > 1 else ())
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> Path:
-        """Write page, figure, tables and `metrics.json` with all numbers and `about`; gives the page.
-
-        Raises
-        ------
-        OutputError
-            If something cannot be written. Every file is whole or not there.
-        """
+        """Write page, figure, tables and `metrics.json` with all numbers and `about`; gives the page."""
         from phaseseg.families.liquid_glass.evaluation_figures import evaluation_figure
 
         first = next(iter(self.scores.values()))
@@ -348,17 +332,14 @@ def evaluate(
             state = label(frame)
             found, inside = model.logits(frame, rule, device=device)
             outside += model.validity(frame, model.codes(frame, rule.b) == 1)
-            probability = Logits(np.zeros(1, np.int64), found[:, None]).probability
             row = {
                 "run": run, "frame": frame.source or f"frame {number}",
                 "temperature": float(frame.info.get(temperature, nan)),
                 "state": "" if state is None else "glass" if state else "liquid",
-                "probability": float(probability[0]),
+                "probability": float(probability_of(found[:, None])[0]),
             }  # fmt: skip
             if inside is not None:
-                row["mean of particles"] = float(
-                    Logits(np.arange(inside.shape[1]), inside).probability.mean()
-                )
+                row["mean of particles"] = float(probability_of(inside).mean())
             result.frames.append(row)
             if state is None:
                 continue
@@ -368,8 +349,7 @@ def evaluate(
             of_run.append(run)
             whole.append(found)
             if inside is not None:
-                step = max(1, -(-inside.shape[1] // PARTICLES))
-                particles.append(inside[:, ::step])
+                particles.append(inside[:, :: max(1, -(-inside.shape[1] // PARTICLES))])
     if not result.frames:
         raise ValueError("there are no frames to evaluate.")
     if not glass:
@@ -378,70 +358,51 @@ def evaluate(
     if particles:
         of = np.repeat(np.arange(len(particles)), [each.shape[1] for each in particles])
         logits["particles"] = Logits(of, np.concatenate(particles, axis=1))
-    for what, all_members in logits.items():
-        result.scores[model.name, what] = score_states(all_members, glass, of_run)
-        for k, alone in enumerate(all_members.members if members else ()):
-            one = Logits(all_members.of, alone[None])
+    for what, together in logits.items():
+        result.scores[model.name, what] = score_states(together, glass, of_run)
+        for k, alone in enumerate(together.members if members else ()):
+            one = Logits(together.of, alone[None])
             result.scores[f"member {k + 1}", what] = score_states(one, glass, of_run)
     result.messages += _messages(result, glass, of_run, outside)
-    if baselines:
-        usual = [
-            Baseline(one.name, partial(three_metrics, b=_names_of_b(model, b), k=model.config.k))
-            if one is THREE_METRICS
-            else one
-            for one in BASELINES
-        ]
-        for baseline in usual:
-            try:
-                out_of_run = cross_validated(baseline, frames, glass, of_run)
-            except ValueError as error:
-                sentence = f"The baseline {baseline.name!r} was left out: {str(error).rstrip('.')}."
-                result.messages.append(Message(sentence, "baseline-left-out"))
-                continue
-            result.scores[baseline.name, "configurations"] = score_states(out_of_run, glass, of_run)
+    for baseline in BASELINES if baselines else ():
+        if baseline is THREE_METRICS:
+            names = rule.b or model.config.species[1:]
+            baseline = replace(baseline, numbers=partial(three_metrics, b=names, k=model.config.k))
+        try:
+            out_of_run = cross_validated(baseline, frames, glass, of_run)
+        except ValueError as error:
+            sentence = f"The baseline {baseline.name!r} was left out: {str(error).rstrip('.')}."
+            result.messages.append(Message(sentence, "baseline-left-out"))
+            continue
+        result.scores[baseline.name, "configurations"] = score_states(out_of_run, glass, of_run)
     return result
-
-
-def _names_of_b(model: GlassModel, b: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    names = model.config.species[1:] if b is None else b
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _messages(
     result: Evaluation, glass: Sequence[bool], of_run: Sequence[str], outside: Sequence[Message]
 ) -> Iterator[Message]:
-    n, known = len(result), len(glass)
+    n, n_runs = len(result), len(set(of_run))
     if outside:
         more = f" In all {len(outside)} of {n} configurations are outside." if len(outside) > 1 else ""
         yield Message(outside[0] + more, outside[0].code)
-    if known < n:
+    if len(glass) < n:
+        unknown = f"{n - len(glass)} of {n} configurations"
+        yield Message(f"{unknown} are neither glass nor liquid and are not scored.", "not-scored")
+    if len(set(glass)) == 1:
+        missing = "liquid" if glass[0] else "glass"
+        text = f"There is no {missing} among the configurations, so the AUC is not defined."
+        yield Message(text, "one-state")
+    if n_runs < FEW_RUNS:
+        there = f"there {'is' if n_runs == 1 else 'are'} {n_runs}"
         yield Message(
-            f"{n - known} of {n} configurations are neither glass nor liquid and are not scored.",
-            "not-scored",
-        )
-    if all(glass) or not any(glass):
-        missing = "liquid" if all(glass) else "glass"
-        yield Message(
-            f"There is no {missing} among the configurations, so the AUC is not defined.", "one-state"
-        )
-    if len(set(of_run)) < FEW_RUNS:
-        yield Message(
-            f"Errors need at least {FEW_RUNS} runs, and there {'is' if len(set(of_run)) == 1 else 'are'} "
-            f"{len(set(of_run))}: give one file per run.",
-            "few-runs",
+            f"Errors need at least {FEW_RUNS} runs, and {there}: give one file per run.", "few-runs"
         )
 
 
 def cross_validated(
     baseline: Baseline, frames: Sequence[Frame], glass: Sequence[bool], run: Sequence[str]
 ) -> Logits:
-    """Logits of a baseline for each run, by a regression that is fitted to all other runs.
-
-    Raises
-    ------
-    ValueError
-        If a number is missing in a file, or the other runs lack a state.
-    """
+    """Logits of a baseline for each run, by a regression fitted to all other runs; see `Baseline.fit`."""
     numbers, states, runs = baseline.measure(frames), np.asarray(glass), np.asarray(run)
     logits = np.empty(len(numbers))
     for one in np.unique(runs):

@@ -71,14 +71,7 @@ def glass_runs(
 
 
 def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Run]) -> GlassConfig:
-    """The settings of the network, those of the recipe where they are left out, checked against the runs.
-
-    Raises
-    ------
-    ValueError
-        For runs of one state alone, mixed dimensions, unknown species, and windows that hold too few
-        particles for k neighbors.
-    """
+    """The settings of the network, those of the recipe where they are left out, checked against the runs."""
     frames = [frame for run in runs for frame in run.frames]
     glass, liquid = (sum(run.count(state) for run in runs) for state in STATES)
     if not glass or not liquid:
@@ -269,6 +262,7 @@ def fit_liquid_glass(
     config = configuration(network, runs)
     if validation is None:
         fold = fold_of_runs(runs, folds, STATES)
+        uses = [f"fold {k + 1}" for k in fold]
         split = f"by run, {folds} folds; each fold validates the member that was not trained on it"
     else:
         configuration(config, given)
@@ -278,12 +272,14 @@ def fit_liquid_glass(
                 f"{', '.join(sorted(shared))}: to be learned from and validated on; leave it out of one."
             )
         fold = np.array([-1] * len(runs) + [0] * len(given))
+        uses = ["training"] * len(runs) + ["validation"] * len(given)
         split = f"by run: {len(given)} of {len(runs) + len(given)} runs given for validation"
     crops = CropDataset(config, [*runs, *given])
-    held_runs = [fold == (0 if given else member) for member in range(folds)]
+    validating = [0 if given else member for member in range(folds)]
+    held_runs = [fold == k for k in validating]
     held = [
-        crops.held(which, held_windows, batch_atoms, (seed, 1 << 20, 0 if given else member))
-        for member, which in enumerate(held_runs)
+        crops.held(which, held_windows, batch_atoms, (seed, 1 << 20, k))
+        for k, which in zip(validating, held_runs, strict=True)
     ]
     tasks = [
         crop_task(crops, ~which, own, windows, batch_atoms)
@@ -291,8 +287,7 @@ def fit_liquid_glass(
     ]
     described = {
         **asdict(settings), "network": config.to_dict(), "windows": windows, "held_windows": held_windows,
-        "data": joint_digest(run.digest for run in crops.runs),
-        "folds": fold.tolist(),
+        "data": joint_digest(run.digest for run in crops.runs), "folds": fold.tolist(),
     }  # fmt: skip
     members = train_members(tasks, settings, state=files.state(described), progress=note)
 
@@ -301,104 +296,81 @@ def fit_liquid_glass(
         whole = []
         if config.architecture == "dmpnn":
             whole = [cell_logits(m.weights, crops, own) for m, own in zip(members, held_runs, strict=True)]
-    scaling = _temperature_scaling(scores)
+    scaling, columns, numbers = _validation(scores, whole)
     frames = [frame for k, frame in enumerate(crops.frames) if fold[crops.run[k]] != 0 or not given]
     ranges = {
         "number_density": value_range([number_density(frame, config.dimensions) for frame in frames]),
         "b_fraction": value_range([config.codes_of(frame).mean() for frame in frames]),
     }
-    n_particles = sum(frame.n_atoms for frame in frames)
     card: dict[str, Any] = {
         "summary": summary or _summary(config, runs),
         "data": {
             "configurations": len(frames),
             **{name: sum(run.count(state) for run in runs) for state, name in STATES.items()},
-            "runs": len(runs),
-            "particles": n_particles,
-            "species": list(config.species),
-            "dimensions": config.dimensions,
-            "files": _file_table(crops.runs, fold, bool(given)),
+            "runs": len(runs), "particles": sum(frame.n_atoms for frame in frames),
+            "species": list(config.species), "dimensions": config.dimensions,
+            "files": _file_table(crops.runs, uses),
         },
         "labels": (
             {"glass_below": glass_below, "liquid_above": liquid_above} if glass_below is not None else {}
         ),
         "split": split,
         "training": training_card(
-            settings, members, _validation_numbers(scores, whole, scaling), columns=_columns(scores, whole),
-            windows=windows, held_windows=held_windows,
+            settings, members, numbers, columns=columns, windows=windows, held_windows=held_windows
         ),
     }  # fmt: skip
     if search is not None:
         card["search"] = dict(search)
     checkpoint = Checkpoint(
-        "liquid_glass",
-        files.name,
+        "liquid_glass", files.name,
         {"network": config.to_dict(), "temperature_scaling": scaling, "ranges": ranges},
-        member_weights(m.weights for m in members),
-        card=card,
-        units="lj",
-        ranges=ranges,
-    )
+        member_weights(m.weights for m in members), card=card, units="lj", ranges=ranges,
+    )  # fmt: skip
     return files.finish(checkpoint, members, "windows on the wrong side (%)")
 
 
-def _temperature_scaling(scores: Sequence[Answers]) -> float:
-    """Fitted to the validation windows of all members; 1 if the sign is always right and any would fit."""
+def _numbers(answers: Sequence[Answers]) -> NDArray[np.float64]:
+    """(2, n_members) AUC and accuracy."""
+    each = [(roc_curve(glass, logit).auc, float(np.mean((logit > 0) == glass))) for logit, glass in answers]
+    return np.array(each).T
+
+
+def _validation(
+    scores: Sequence[Answers], whole: Sequence[Answers]
+) -> tuple[float, dict[str, list[float]], dict[str, Any]]:
+    """What members reach, each on its own validation runs.
+
+    Gives the temperature that the windows of all are scaled with, 1 if the sign is always right and any would
+    fit; columns of the table of members; means and standard deviations over the members.
+    """
     logit, glass = (np.concatenate(part) for part in zip(*scores, strict=True))
-    return 1.0 if ((logit > 0) == glass).all() else fit_temperature(logit, glass)
-
-
-def _numbers(logit: NDArray[np.float64], glass: NDArray[np.bool_]) -> tuple[float, float]:
-    """AUC and accuracy."""
-    return roc_curve(glass, logit).auc, float(np.mean((logit > 0) == glass))
-
-
-def _validation_numbers(
-    scores: Sequence[Answers], whole: Sequence[Answers], scaling: float
-) -> dict[str, Any]:
-    """Means and standard deviations over the members, each on its own validation runs."""
-    each = np.array([_numbers(*one) for one in scores])
-    logit, glass = (np.concatenate(part) for part in zip(*scores, strict=True))
+    scaling = 1.0 if ((logit > 0) == glass).all() else fit_temperature(logit, glass)
+    auc, accuracy = _numbers(scores)
     probability = 1 / (1 + np.exp(-np.clip(logit / scaling, -500, 500)))
-    numbers: dict[str, Any] = {
-        "windows": len(logit),
-        "auc": each[:, 0].mean(),
-        "auc_spread": each[:, 0].std(),
-        "accuracy": each[:, 1].mean(),
-        "accuracy_spread": each[:, 1].std(),
-        "temperature_scaling": scaling,
+    columns = {"auc": auc.tolist()}
+    numbers = {
+        "windows": len(logit), "auc": auc.mean(), "auc_spread": auc.std(), "accuracy": accuracy.mean(),
+        "accuracy_spread": accuracy.std(), "temperature_scaling": scaling,
         "expected_calibration_error": reliability(glass, probability).expected_calibration_error,
-    }
+    }  # fmt: skip
     if whole:
-        cells = np.array([_numbers(*one) for one in whole])
-        numbers |= {"whole_cell_auc": cells[:, 0].mean(), "whole_cell_accuracy": cells[:, 1].mean()}
-    return {key: float(value) if key != "windows" else value for key, value in numbers.items()}
+        auc, accuracy = _numbers(whole)
+        columns["whole-cell accuracy"] = accuracy.tolist()
+        numbers |= {"whole_cell_auc": auc.mean(), "whole_cell_accuracy": accuracy.mean()}
+    return scaling, columns, {key: float(n) if key != "windows" else n for key, n in numbers.items()}
 
 
-def _columns(scores: Sequence[Answers], whole: Sequence[Answers]) -> dict[str, list[float]]:
-    """More columns of the table of members."""
-    more = {"auc": [_numbers(*one)[0] for one in scores]}
-    return more | ({"whole-cell accuracy": [_numbers(*one)[1] for one in whole]} if whole else {})
-
-
-def _file_table(runs: Sequence[Run], fold: NDArray[np.int64], given: bool) -> dict[str, Any]:
-    def use(k: int) -> str:
-        if given:
-            return "training" if k < 0 else "validation"
-        return f"fold {k + 1}"
-
+def _file_table(runs: Sequence[Run], uses: Sequence[str]) -> dict[str, Any]:
     rows = [
-        [run.name, use(int(k)), *map(run.count, STATES), run.digest[:16]]
-        for run, k in zip(runs, fold, strict=True)
+        [run.name, use, *map(run.count, STATES), run.digest[:16]] for run, use in zip(runs, uses, strict=True)
     ]
     return {"columns": ["file", "use", *STATES.values(), "content"], "rows": rows}
 
 
 def _summary(config: GlassConfig, runs: Sequence[Run]) -> str:
-    kind = {
-        "cnn": "Convolutional network on images",
-        "dmpnn": f"Message-passing network on directed edges{', with attention,' * config.attention}",
-    }[config.architecture]
+    kind = "Convolutional network on images"
+    if config.architecture == "dmpnn":
+        kind = f"Message-passing network on directed edges{', with attention,' * config.attention}"
     frames = sum(len(run.frames) for run in runs)
     return (
         f"{kind} that distinguishes liquid from glass in {config.dimensions} dimensions, trained on windows "
@@ -458,11 +430,8 @@ def search_liquid_glass(
     label = label_of(label, glass_below, liquid_above, temperature)
     fixed = dict(network) | ({} if learning_rate is None else {"learning_rate": learning_rate})
     settings = Settings(epochs, batch_atoms, learning_rate or TRAINING["learning_rate"], (seed,), epochs)
-    space = {
-        name: limits
-        for name, limits in SEARCH_SPACE[network.get("architecture", "dmpnn")].items()
-        if name not in fixed
-    }
+    all_of = SEARCH_SPACE[network.get("architecture", "dmpnn")]
+    space = {name: limits for name, limits in all_of.items() if name not in fixed}
     runs = glass_runs(data, label, types=types, units=units, note=search.note)
     refuse_copies(runs)
     fold = fold_of_runs(runs, folds, STATES)
@@ -488,8 +457,8 @@ def search_liquid_glass(
         with deterministic():
             answers = [crop_logits(member.weights, crops, held) for member in members]
         logit, glass = np.mean([logit for logit, _ in answers], axis=0), answers[0][1]
-        accuracy = float(np.mean((logit > 0) == glass))
-        return {"windows": len(glass), "auc": roc_curve(glass, logit).auc, "accuracy": accuracy}
+        ((auc,), (accuracy,)) = _numbers([(logit, glass)]).tolist()
+        return {"windows": len(glass), "auc": auc, "accuracy": accuracy}
 
     described = {
         **asdict(settings), "network": configuration(network, runs).to_dict(), "searched": list(space),
@@ -514,11 +483,7 @@ def fit_with_search(
 
     Next to the checkpoint `.search.csv` has every trial; `.search.json` keeps them until all is finished.
 
-    Parameters
-    ----------
-    data, trials, network, learning_rate : as in `search_liquid_glass`
-    output : .safetensors file to write
-    search_epochs : of a network of the search
+    output : .safetensors file to write; search_epochs : of a network of the search
     options : of `fit_liquid_glass`; those that the search has as well serve both
     """
     common = (
