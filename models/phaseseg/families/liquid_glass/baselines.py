@@ -53,15 +53,7 @@ def radial_distribution(frame: Frame, *, width: float = BIN, beyond: float = BEY
     periodic axes. So windows and whole cells have the same g(r). Open axes must be perpendicular to the
     others, and the distances shorter than open edges.
 
-    Parameters
-    ----------
-    frame : in two or three dimensions
     width, beyond : σ, of a bin, and the end of the last one, rounded up to whole bins
-
-    Raises
-    ------
-    ValueError
-        For a bin or an end that is not positive.
 
     >>> rng = np.random.default_rng(0)
     >>> gas = Frame(rng.random((4000, 3)) * [20, 20, 0], [20, 20, 1], (True, False, False), ["A"] * 4000)
@@ -76,7 +68,7 @@ def radial_distribution(frame: Frame, *, width: float = BIN, beyond: float = BEY
     r = 0.5 * (edges[1:] + edges[:-1])
     if not frame.n_atoms:
         return RadialDistribution(r, np.zeros(n_bins))
-    lengths = neighbor_graph(_in_the_plane(frame, dimensions), cutoff=n_bins * width).edge_length
+    lengths = neighbor_graph(_in_the_plane(frame), cutoff=n_bins * width).edge_length
     counts = np.bincount(np.minimum((lengths / width).astype(np.int64), n_bins - 1), minlength=n_bins)
     heights = 1 / np.linalg.norm(np.linalg.inv(frame.cell), axis=0)[:dimensions]
     density = frame.n_atoms / (frame.volume / (np.linalg.norm(frame.cell[2]) if dimensions == 2 else 1))
@@ -85,9 +77,9 @@ def radial_distribution(frame: Frame, *, width: float = BIN, beyond: float = BEY
     return RadialDistribution(r, counts / (frame.n_atoms * density * shells * np.maximum(inside, 1e-9)))
 
 
-def _in_the_plane(frame: Frame, dimensions: int) -> Frame:
+def _in_the_plane(frame: Frame) -> Frame:
     """Open across the plane, whatever the file says."""
-    return frame.replace(pbc=frame.pbc & (np.arange(3) < dimensions))
+    return frame.replace(pbc=frame.pbc & (np.arange(3) < frame.n_dimensions))
 
 
 def _inside(r: Floats, a: Floats) -> Floats:
@@ -107,17 +99,13 @@ def kob_andersen_energies(frame: Frame, b: str | Sequence[str] = "B") -> Floats:
     b : species that are B
     """
     is_b = frame.species_mask(b)
-    graph = neighbor_graph(_in_the_plane(frame, frame.n_dimensions), cutoff=float(_CUTOFF * _SIGMA.max()))
+    graph = neighbor_graph(_in_the_plane(frame), cutoff=float(_CUTOFF * _SIGMA.max()))
     i, j = graph.edge_index
     one, two = is_b[i].astype(np.int64), is_b[j].astype(np.int64)
     ratio = _SIGMA[one, two] / graph.edge_length
     sixth = np.where(ratio >= 1 / _CUTOFF, ratio, 0.0) ** 6
     energy = 4 * _EPSILON[one, two] * (sixth**2 - sixth)
     return np.bincount(i, 0.5 * energy, minlength=frame.n_atoms).astype(np.float64)
-
-
-def _known(key: str) -> Callable[[Frame], tuple[float, ...]]:
-    return lambda frame: (number_of(frame, key),)
 
 
 def first_peak(frame: Frame) -> tuple[float, ...]:
@@ -137,10 +125,8 @@ def three_metrics(
     if not is_b.any() or is_b.all() or frame.n_atoms <= k:
         return (0.0, 0.0, float(np.mean(~is_b)) if frame.n_atoms else 0.0)
     fields = glass_metrics(frame, b, k, rule)
-    return tuple(
-        float(fields[name])
-        for name in ("disjoint_graphs_per_particle", "bb_edges_per_particle", "isolated_a_per_particle")
-    )
+    names = ("disjoint_graphs_per_particle", "bb_edges_per_particle", "isolated_a_per_particle")
+    return tuple(float(fields[name]) for name in names)
 
 
 # Methods ------------------------------------------------------------------------------------------
@@ -169,52 +155,31 @@ class Baseline:
         It minimizes the mean of log(1 + exp(-s (w z + b))) + `RIDGE` w² / 2 with s = ±1 and the standardized
         numbers z; a number that does not vary has no weight.
 
-        Parameters
-        ----------
-        x : (n, n_numbers) finite
-        glass : (n,) bool, both values there
-
-        Raises
-        ------
-        ValueError
-            For other shapes, numbers that are not finite, and one state alone.
-        ImportError
-            If scikit-learn is not installed.
+        x : (n, n_numbers) finite; glass : (n,) bool, both values there
         """
-        linear, preprocessing, pipeline = _scikit_learn()
+        try:
+            from sklearn import linear_model, pipeline, preprocessing
+        except ImportError:
+            raise ImportError(
+                "baselines need scikit-learn, which is not installed; it comes with "
+                "pip install 'ovito-phaseseg[train]'."
+            ) from None
         states = np.asarray(glass, dtype=bool)
         if not states.any() or states.all():
             raise ValueError("a regression needs configurations of both liquid and glass.")
-        regression = linear.LogisticRegression(C=1 / (RIDGE * len(states)), tol=1e-8, max_iter=1000)
+        regression = linear_model.LogisticRegression(C=1 / (RIDGE * len(states)), tol=1e-8, max_iter=1000)
         made = pipeline.make_pipeline(preprocessing.StandardScaler(), regression)
         return replace(self, regression=made.fit(np.asarray(x, dtype=np.float64), states))
 
     def logits(self, x: ArrayLike) -> Floats:
-        """(n,) logits of glass from numbers (n, n_numbers).
-
-        Raises
-        ------
-        ValueError
-            Before it is fitted.
-        """
+        """(n,) logits of glass from numbers (n, n_numbers), once it is fitted."""
         if self.regression is None:
             raise ValueError(f"the baseline {self.name!r} has not been fitted; call fit first.")
         return np.asarray(self.regression.decision_function(np.asarray(x, dtype=np.float64)))
 
 
-def _scikit_learn() -> tuple[Any, Any, Any]:
-    try:
-        from sklearn import linear_model, pipeline, preprocessing
-    except ImportError:
-        raise ImportError(
-            "baselines need scikit-learn, which is not installed; it comes with "
-            "pip install 'ovito-phaseseg[train]'."
-        ) from None
-    return linear_model, preprocessing, pipeline
-
-
-POTENTIAL_ENERGY = Baseline("potential energy", _known("potential_energy"))
-INHERENT_ENERGY = Baseline("inherent energy", _known("inherent_energy"))
+POTENTIAL_ENERGY = Baseline("potential energy", lambda frame: (number_of(frame, "potential_energy"),))
+INHERENT_ENERGY = Baseline("inherent energy", lambda frame: (number_of(frame, "inherent_energy"),))
 FIRST_PEAK = Baseline("first peak of g(r)", first_peak)
 THREE_METRICS = Baseline("three metrics", three_metrics)
 BASELINES = (POTENTIAL_ENERGY, INHERENT_ENERGY, FIRST_PEAK, THREE_METRICS)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.fields import Bonds, Fields
+from phaseseg.fields import Fields
 from phaseseg.frame import Frame
 
 
 def check(frame: Frame, fields: Fields) -> None:
-    """Assert that probabilities, edges and counts agree with each other.
-
-    Raises
-    ------
-    AssertionError
-    """
-    for name in ("glass_bonds", "attention_bonds"):
-        if name in fields:
-            _check_lengths(frame, fields[name])
+    """Assert that probabilities, edges and counts agree with each other."""
+    for bonds in fields.level("bond").values():
+        i, j = bonds.atoms.T
+        apart = frame.positions[j] - frame.positions[i] + bonds.shifts @ frame.cell
+        assert np.allclose(np.linalg.norm(apart, axis=1), bonds.columns["length"], rtol=1e-5, atol=1e-6)
     if "frame_glass_probability" not in fields:
         return
     assert 0 <= fields["frame_glass_probability"] <= 1 and 0 <= fields["frame_glass_uncertainty"] <= 0.5
@@ -39,9 +35,3 @@ def check(frame: Frame, fields: Fields) -> None:
         assert ((attention >= np.float32(fields["attention_threshold"])) == kept).all()
         assert fields["attention_n_bb_edges"] == np.count_nonzero(kept & columns["bb"])
     assert len(fields.messages) >= 1
-
-
-def _check_lengths(frame: Frame, bonds: Bonds) -> None:
-    i, j = bonds.atoms.T
-    apart = frame.positions[j] - frame.positions[i] + bonds.shifts @ frame.cell
-    assert np.allclose(np.linalg.norm(apart, axis=1), bonds.columns["length"], rtol=1e-5, atol=1e-6)

@@ -7,7 +7,7 @@ sizes make one batch: their particles and edges follow each other, and nothing i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,9 +123,10 @@ class CropBatch(NamedTuple):
 
 
 @jit
-def _cut(counting, fractions, begin, vectors, wrap, cell, corner, share, starts, rows, positions):
+def _cut(
+    counting, fractions, codes, begin, vectors, wrap, dimensions, cell, corner, share, starts, rows, positions
+):
     """Count the particles of each crop into starts[crop + 1], or write them down."""
-    dimensions = corner.shape[1]
     f = np.zeros(3)
     for crop in range(cell.size):
         c = cell[crop]
@@ -222,57 +223,43 @@ def _write_inputs(nodes, source, length, mutual, centers, inputs):
 # Graphs -------------------------------------------------------------------------------------------
 
 
-def node_features(
-    codes: NDArray[np.int32], config: GlassConfig, coordinates: NDArray[np.float64] | None = None
-) -> NDArray[np.float32]:
-    """(n, n_node_features) of particles of kinds 0 and 1.
-
-    coordinates : (n, dimensions), in the crop or cell over its edges, where the network uses them
-    """
-    nodes = np.zeros((len(codes), config.n_node_features), dtype=np.float32)
-    nodes[np.arange(len(codes)), codes] = 1
-    if config.features == "coordinates":
-        nodes[:, 2:] = coordinates
-    return nodes
-
-
-def edge_inputs(nodes: NDArray[np.float32], edges: DirectedEdges, config: GlassConfig) -> NDArray[np.float32]:
-    """(n_edges, n_node_features + n_edge_features): what the network knows of each edge at the start.
+def _graphs(
+    edges: DirectedEdges,
+    starts: NDArray[np.int64],
+    codes: NDArray[np.int32],
+    coordinates: NDArray[np.float64] | None,
+    config: GlassConfig,
+) -> Graphs:
+    """With the features of particles and edges.
 
     The Gaussians are exp(-(r - c)^2 / 2 w^2), c from `LENGTH_CENTERS` and w their spacing; lengths beyond the
     first and the last center are taken for these.
+
+    coordinates : (n, 3), in the crop or cell over its edges; needed where the network uses them
     """
+    nodes = np.zeros((len(codes), config.n_node_features), dtype=np.float32)
+    nodes[np.arange(len(codes)), codes] = 1
+    if coordinates is not None and config.features == "coordinates":
+        nodes[:, 2:] = coordinates[:, : config.dimensions]
     centers = _CENTERS if config.features == "distances" else _CENTERS[:0]
     inputs = np.empty((len(edges.neighbors), nodes.shape[1] + len(centers) + 1), dtype=np.float32)
     _write_inputs(nodes, edges.neighbors, edges.lengths, edges.mutual, centers, inputs)
-    return inputs
+    return Graphs(edges, starts, nodes, inputs)
 
 
 def graph_of(frame: Frame, config: GlassConfig, codes: NDArray[np.int32] | None = None) -> Graphs:
     """The graph of a whole configuration, periodic where the frame is.
 
     codes : (n_atoms,) 0 for A and 1 for B; by the names of the species if left out
-
-    Raises
-    ------
-    ValueError
-        For species that the network does not know, and for too few particles.
     """
     codes = config.codes_of(frame) if codes is None else codes
     edges = symmetric_edges(nearest_neighbors(frame, config.k, dimensions=config.dimensions))
-    cells = cells_of([frame], [codes], config.dimensions)
-    nodes = node_features(codes, config, cells.fractions[:, : config.dimensions])
-    return Graphs(edges, np.array([0, frame.n_atoms]), nodes, edge_inputs(nodes, edges, config))
+    cell = cells_of([frame], [codes], config.dimensions)
+    return _graphs(edges, cell.starts, codes, cell.fractions, config)
 
 
 def crop_graphs(crops: Crops, config: GlassConfig) -> Graphs:
-    """The graphs of crops, each with open boundaries.
-
-    Raises
-    ------
-    ValueError
-        If a crop holds no more than k particles.
-    """
+    """The graphs of crops, each with open boundaries; a ValueError if one holds no more than k particles."""
     least = int(np.diff(crops.starts).min(initial=config.k + 1))
     if least <= config.k:
         raise ValueError(
@@ -288,9 +275,8 @@ def crop_graphs(crops: Crops, config: GlassConfig) -> Graphs:
     coordinates = None
     if config.features == "coordinates":
         inverse = np.repeat(np.linalg.inv(crops.vectors), np.diff(crops.starts), axis=0)
-        coordinates = np.einsum("nk,nkc->nc", crops.positions, inverse)[:, : config.dimensions]
-    nodes = node_features(crops.codes, config, coordinates)
-    return Graphs(edges, crops.starts, nodes, edge_inputs(nodes, edges, config))
+        coordinates = np.einsum("nk,nkc->nc", crops.positions, inverse)
+    return _graphs(edges, crops.starts, crops.codes, coordinates, config)
 
 
 # Crops --------------------------------------------------------------------------------------------
@@ -328,8 +314,6 @@ def draw_crops(
     Corners are drawn independently along each axis: anywhere where the cell is periodic, and such that the
     crop lies inside where it is open.
 
-    Parameters
-    ----------
     share : edges over the cell's, drawn uniformly between two numbers; the same along all axes
     edge : σ; of two lengths, each edge is drawn uniformly between them and no longer than the cell's
     least : number of particles that a crop must hold; others are drawn again
@@ -348,9 +332,7 @@ def draw_crops(
         for values, new in zip(spec, again, strict=True):
             values[few] = new
         few = few[count_particles(cells, again) < least]
-    size = ""
-    if edge is not None:
-        size = f" of {' to '.join(f'{length:g}' for length in np.ravel(edge))} σ"
+    size = "" if edge is None else f" of {' to '.join(f'{length:g}' for length in np.ravel(edge))} σ"
     raise ValueError(
         f"windows{size} rarely hold {least} particles; choose larger windows or fewer neighbors."
     )
@@ -384,19 +366,15 @@ def _drawn(
 def count_particles(cells: Cells, spec: CropSpec) -> NDArray[np.int64]:
     """(n_crops,) number of particles in each crop."""
     starts = np.zeros(len(spec) + 1, dtype=np.int64)
-    _cut(True, *_arguments(cells, spec), starts, np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
+    _cut(True, *cells, *spec, starts, np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
     return starts[1:]
-
-
-def _arguments(cells: Cells, spec: CropSpec) -> tuple[NDArray[Any], ...]:
-    return (cells.fractions, cells.starts, cells.vectors, cells.wrap, spec.cell, spec.corner, spec.share)
 
 
 def cut_crops(cells: Cells, spec: CropSpec) -> Crops:
     """The particles of each crop, in the order in which they stand in their cell."""
     starts = np.concatenate([[0], np.cumsum(count_particles(cells, spec))])
     rows, positions = np.empty(starts[-1], dtype=np.int64), np.empty((starts[-1], 3))
-    _cut(False, *_arguments(cells, spec), starts, rows, positions)
+    _cut(False, *cells, *spec, starts, rows, positions)
     shares = np.ones((len(spec), 3))
     shares[:, : cells.dimensions] = spec.share
     return Crops(positions, cells.codes[rows], rows, starts, cells.vectors[spec.cell] * shares[:, :, None])
@@ -472,12 +450,11 @@ class CropDataset:
     def images(self, batch: CropBatch, *, turn: bool) -> NDArray[np.float32]:
         """(n, 3, size, size) images of a batch; turned or mirrored at random if asked for."""
         style = Style.of(self.config)
-        images = np.concatenate(
-            [
-                draw(self.planes[cell], self.planes[cell].place(corner)[None], self.config.image_size, style)
-                for cell, corner in zip(batch.spec.cell, batch.spec.corner, strict=True)
-            ]
-        )
+        drawn = [
+            draw(self.planes[cell], self.planes[cell].place(corner)[None], self.config.image_size, style)
+            for cell, corner in zip(batch.spec.cell, batch.spec.corner, strict=True)
+        ]
+        images = np.concatenate(drawn)
         if not turn:
             return images
         rng = np.random.default_rng(batch.seed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from math import inf, isfinite
+from dataclasses import asdict, dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -76,6 +76,11 @@ _IMAGE_SETTINGS = (
     "image_size", "pixels_per_sigma", "kernels", "kernel_sizes", "pool", "normalize", "dense",
     "global_average", "radii", "colors", "background",
 )  # fmt: skip
+_NETWORK_SETTINGS = (
+    "architecture", "attention", "features", "window", "k", "hidden", "steps", "ffn_layers", "pool", "dense",
+    "dropout", "species",
+)  # fmt: skip
+"""Settings of `GlassSettings` that are those of `GlassConfig`."""
 
 
 # Network ------------------------------------------------------------------------------------------
@@ -169,12 +174,12 @@ class GlassConfig(NetworkSettings):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, found {self.dropout}.")
         self._check_counts("k", "hidden", "steps", "ffn_layers", "image_size", "pool", "dense")
-        for name in ("kernels", "kernel_sizes"):
-            if len(getattr(self, name)) != 2 or min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be two numbers from 1 on, found {getattr(self, name)}.")
-        for name, values in (("pixels_per_sigma", (self.pixels_per_sigma,)), ("radii", self.radii)):
-            if not all(isfinite(value) and value > 0 for value in values):
-                raise ValueError(f"{name} must be positive, found {getattr(self, name)}.")
+        for name, pair in (("kernels", self.kernels), ("kernel_sizes", self.kernel_sizes)):
+            if len(pair) != 2 or min(pair) < 1:
+                raise ValueError(f"{name} must be two numbers from 1 on, found {pair}.")
+        for name, value in (("pixels_per_sigma", self.pixels_per_sigma), ("radii", self.radii)):
+            if not all(0 < one < inf for one in (value if isinstance(value, tuple) else (value,))):
+                raise ValueError(f"{name} must be positive, found {value}.")
         shades = [*self.colors, self.background]
         if len(shades) != 3 or not all(
             len(shade) == 3 and all(0 <= part <= 1 for part in shade) for shade in shades
@@ -185,8 +190,6 @@ class GlassConfig(NetworkSettings):
                 f"images of {self.image_size} pixels are too small for kernels of {self.kernel_sizes[0]} and "
                 f"{self.kernel_sizes[1]} pixels with pooling over {self.pool}."
             )
-
-    # -------------------------------------------------------------------------------------- particles
 
     def codes_of(self, frame: Frame, b: str | tuple[str, ...] | None = None) -> NDArray[np.int32]:
         """(n_atoms,) 0 for A and 1 for B.
@@ -221,8 +224,6 @@ class GlassConfig(NetworkSettings):
             )
         return codes
 
-    # --------------------------------------------------------------------------------------- features
-
     @property
     def n_node_features(self) -> int:
         """Numbers of a particle: is A, is B, and its coordinates where they are used."""
@@ -236,18 +237,14 @@ class GlassConfig(NetworkSettings):
     @property
     def convolved_sizes(self) -> tuple[int, int]:
         """Edges, in pixels, of the images after each convolution and its pooling."""
-        size, sizes = self.image_size, []
-        for kernel in self.kernel_sizes:
-            size = (size - kernel + 1) // self.pool
-            sizes.append(size)
-        return sizes[0], sizes[1]
+        first, second = self.kernel_sizes
+        size = (self.image_size - first + 1) // self.pool
+        return size, (size - second + 1) // self.pool
 
     @property
     def image_edge(self) -> float:
         """σ: what an image shows."""
         return self.image_size / self.pixels_per_sigma
-
-    # ---------------------------------------------------------------------------------------- weights
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         if self.architecture == "cnn":
@@ -279,8 +276,6 @@ class GlassConfig(NetworkSettings):
             shapes |= {f"node.{i}.weight": (width, h), f"node.{i}.bias": (width,)}
         return shapes
 
-    # ------------------------------------------------------------------------------------------- JSON
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON keeps them; settings of the other architecture are left out."""
         other = _GRAPH_SETTINGS if self.architecture == "cnn" else _IMAGE_SETTINGS
@@ -291,7 +286,6 @@ class GlassConfig(NetworkSettings):
 
 
 def _left_out(name: str, of: Mapping[str, Any] = RECIPE) -> str:
-    """For the help of a setting that may be searched if it is left out."""
     return f"{of[name]:g} if left out"
 
 
@@ -363,13 +357,11 @@ class GlassSettings:
 
     def __post_init__(self) -> None:
         images = self.architecture == "cnn"
-        of_other = (*_GRAPH_SETTINGS, "window") if images else ("pool", "dense")
-        for name in of_other:
+        recipe, other = (IMAGE_RECIPE, "dmpnn") if images else (RECIPE, "cnn")
+        for name in (*_GRAPH_SETTINGS, "window") if images else ("pool", "dense"):
             if name in self.network:
-                raise ValueError(
-                    f"{name} is a setting of the architecture {'dmpnn' if images else 'cnn'}; leave it out."
-                )
-        GlassConfig(**{**(IMAGE_RECIPE if images else RECIPE), **self.network})
+                raise ValueError(f"{name} is a setting of the architecture {other}; leave it out.")
+        GlassConfig(**{**recipe, **self.network})
         Settings(
             self.epochs, self.batch_atoms,
             TRAINING["learning_rate"] if self.learning_rate is None else self.learning_rate, (self.seed,),
@@ -384,21 +376,13 @@ class GlassSettings:
     @property
     def network(self) -> dict[str, Any]:
         """Settings of `GlassConfig`, without those that are left out and may be searched."""
-        names = (
-            "architecture", "attention", "features", "window", "k", "hidden", "steps", "ffn_layers", "pool",
-            "dense", "dropout", "species",
-        )  # fmt: skip
-        given = {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in _NETWORK_SETTINGS}
         return {name: value for name, value in given.items() if value is not None and value is not False}
 
     def fit_options(self) -> dict[str, Any]:
         """The keywords of `fit_liquid_glass`."""
-        names = (
-            "glass_below", "liquid_above", "temperature", "types", "folds", "windows", "held_windows",
-            "epochs", "batch_atoms", "learning_rate", "patience", "seed", "search", "search_epochs",
-            "summary", "resume",
-        )  # fmt: skip
-        given = {name: getattr(self, name) for name in names}
-        return given | {
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        others = {name: value for name, value in given.items() if name not in _NETWORK_SETTINGS}
+        return others | {
             "network": self.network, "units": self.units or "metal", "validation": self.validation or None,
         }  # fmt: skip

@@ -13,13 +13,7 @@ Label = Callable[[Frame], bool | None]
 
 
 def info_of(frame: Frame, key: str) -> Any:
-    """What the file says about a configuration under a key.
-
-    Raises
-    ------
-    ValueError
-        If the key is not there; the sentence lists those there are.
-    """
+    """What the file says about a configuration under a key; a ValueError lists those there are."""
     if key not in frame.info:
         known = ", ".join(frame.info) or "nothing"
         raise ValueError(
@@ -31,13 +25,7 @@ def info_of(frame: Frame, key: str) -> Any:
 
 
 def number_of(frame: Frame, key: str) -> float:
-    """A finite number of `info_of`.
-
-    Raises
-    ------
-    ValueError
-        As `info_of`, and for what is no finite number.
-    """
+    """A finite number of `info_of`; a ValueError for anything else."""
     value = info_of(frame, key)
     try:
         number = float(value)
@@ -51,12 +39,7 @@ def number_of(frame: Frame, key: str) -> float:
 def temperature_label(glass_below: float, liquid_above: float, key: str = "temperature") -> Label:
     """Glass at or below one temperature, liquid at or above another, and neither in between.
 
-    key : of the temperature in `Frame.info`
-
-    Raises
-    ------
-    ValueError
-        Unless glass_below < liquid_above; when called, for a frame without a temperature.
+    key : of the temperature in `Frame.info`; when called, a frame without it raises ValueError
     """
     if not glass_below < liquid_above:
         raise ValueError(
@@ -92,13 +75,7 @@ def named_label(key: str) -> Label:
 def label_of(
     label: Label | None, glass_below: float | None, liquid_above: float | None, temperature: str
 ) -> Label:
-    """The label by temperatures, or the one that is given.
-
-    Raises
-    ------
-    ValueError
-        If both or neither are given.
-    """
+    """The label by temperatures, or the one that is given; a ValueError for both or neither."""
     if label is not None:
         if glass_below is not None or liquid_above is not None:
             raise ValueError("give either the temperatures of glass and liquid or a label, not both.")
