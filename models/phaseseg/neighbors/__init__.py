@@ -1,13 +1,7 @@
 """Neighbors in any cell: within a cutoff or the k nearest, and the graph of a frame."""
 
 from phaseseg.neighbors.bins import Bins, sort_into_bins
-from phaseseg.neighbors.graph import (
-    DirectedEdges,
-    Graph,
-    neighbor_graph,
-    place_among,
-    symmetric_edges,
-)
+from phaseseg.neighbors.graph import DirectedEdges, Graph, neighbor_graph, place_among, symmetric_edges
 from phaseseg.neighbors.nearest import NearestNeighbors, nearest_neighbors
 
 __all__ = [
