@@ -1,4 +1,4 @@
-"""Products of three numbers in compiled loops."""
+"""Vectors times matrices in compiled loops."""
 
 from phaseseg.compiled.jit import jit
 
@@ -11,3 +11,9 @@ def product(x, y, z, matrix):
         x * matrix[0, 1] + y * matrix[1, 1] + z * matrix[2, 1],
         x * matrix[0, 2] + y * matrix[1, 2] + z * matrix[2, 2],
     )
+
+
+@jit
+def product_from(origin, position, matrix):
+    """(position - origin) @ matrix."""
+    return product(position[0] - origin[0], position[1] - origin[1], position[2] - origin[2], matrix)

@@ -39,7 +39,9 @@ def list_bits(bits, first, out, n):
 
 
 @jit
-def _head_of(column, n_heads, n_channels):
+def _head_of(column, n_heads, n_channels, width):
+    if not n_channels:
+        return column // width
     last = n_heads * n_channels
     if column < last:
         return column // n_channels
@@ -63,7 +65,7 @@ def _factors(factors, j, own, head, n_heads):
 def weighted_rows(slots, hits, n, rows, stride, factors, own, normal, out, at, heads, channels, blocks):
     n_heads, n_channels, width = len(heads), len(channels), len(blocks)
     for s in range(n_heads * width if n_heads and not n_channels else width):
-        head = _head_of(s, n_heads, n_channels) if n_channels else s // width
+        head = _head_of(s, n_heads, n_channels, width)
         norm, sum_ = np.float32(0), np.float32(0)
         for k in range(n):
             j, weight = np.int64(slots[hits[k]]), np.float32(1)
@@ -80,7 +82,7 @@ def branched_rows(hits, n, rows, stride, factors, own, out, at, heads, channels,
     n_heads, n_channels, width = len(heads), len(channels), len(blocks)
     n_sums = width if n_channels else n_heads * width
     for s in range(n_sums):
-        head = _head_of(s, n_heads, n_channels) if n_channels else s // width
+        head = _head_of(s, n_heads, n_channels, width)
         every, above = np.float32(0), np.float32(0)
         for k in range(n):
             j = np.int64(hits[k])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.products import product
+from phaseseg.compiled.products import product, product_from
 from phaseseg.compiled.simd import WIDTH, bits_at_most, count_up, list_bits, load, splat, store
 from phaseseg.frame import Frame
 
@@ -130,17 +130,12 @@ def bins_of_shape(
 
 
 @jit
-def _fractions(position, origin, inverse):
-    return product(position[0] - origin[0], position[1] - origin[1], position[2] - origin[2], inverse)
-
-
-@jit
 def _extent(positions, origin, inverse):
     """(2, 3): least and greatest fractional coordinates."""
     ends = np.empty((2, 3))
     ends[0], ends[1] = np.inf, -np.inf
     for position in positions:
-        for axis, f in enumerate(_fractions(position, origin, inverse)):
+        for axis, f in enumerate(product_from(origin, position, inverse)):
             ends[0, axis], ends[1, axis] = min(ends[0, axis], f), max(ends[1, axis], f)
     return ends
 
@@ -148,7 +143,7 @@ def _extent(positions, origin, inverse):
 @jit
 def _bin_coordinates(bins, atom, origin, low, per, g):
     """Coordinates of an atom in bins, wrapped into [0, shape], into `g`."""
-    g[0], g[1], g[2] = _fractions(bins.positions[atom], origin, bins.inverse)
+    g[0], g[1], g[2] = product_from(origin, bins.positions[atom], bins.inverse)
     for axis in range(3):
         if bins.wrap[axis]:
             g[axis] -= floor(g[axis])

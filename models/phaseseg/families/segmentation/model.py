@@ -161,7 +161,8 @@ def score_field(
     if curvature:
         field_kernels.subtract_curvature(mean, metric / 2, lattice.wrap, first)
         mean = first
-    field_kernels.bound_field(mean.reshape(-1), density.reshape(-1), np.float32(log(void)), np.float32(bound))
+    np.clip(mean, -bound, bound, out=mean)
+    mean[density < np.float32(log(void))] = -bound
     grid = Grid(mean, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
     return ScoreField(grid, lattice, atoms, packed)
 

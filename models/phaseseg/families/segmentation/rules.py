@@ -45,13 +45,7 @@ class _Rule:
 
 @dataclass(frozen=True)
 class LabelRule(_Rule):
-    """Parameters of the weak labels; see `label_phases` for their meaning.
-
-    Raises
-    ------
-    ValueError
-        For a value out of its range; the sentence names the parameter and the range.
-    """
+    """Parameters of the weak labels; see `label_phases`. ValueError for a value out of its range."""
 
     species: tuple[str, ...] = ("Fe",)
     sigma: float = 1.5
@@ -122,10 +116,7 @@ class PredictionRule(_Rule):
     model : name of the checkpoint
     species : what the rich phase is rich in
 
-    Raises
-    ------
-    ValueError
-        For a value out of its range; the sentence names the parameter and the range.
+    ValueError for a value out of its range.
     """
 
     model: str

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.products import product
+from phaseseg.compiled.products import product, product_from
 
 
 @jit
@@ -27,9 +27,7 @@ def grid_index(index, n, wrap):
 @jit
 def _grid_coordinates(position, origin, to_grid, shape, wrap, g):
     """Grid coordinates of a position into `g`, in [0, n) along axes that wrap."""
-    g[0], g[1], g[2] = product(
-        position[0] - origin[0], position[1] - origin[1], position[2] - origin[2], to_grid
-    )
+    g[0], g[1], g[2] = product_from(origin, position, to_grid)
     for axis in range(3):
         n = shape[axis]
         if wrap[axis] and (g[axis] < 0 or g[axis] >= n):
@@ -38,11 +36,10 @@ def _grid_coordinates(position, origin, to_grid, shape, wrap, g):
 
 @jit
 def pack(positions, origin, to_grid, wrap, shape, cells, start, order, place, coords):
-    """Sort the atoms by coarse cells of the grid.
+    """Sort the atoms by coarse cells of the grid: fill the arrays of `PackedAtoms`; `start` is zero at first.
 
-    Fills `start` (CSR over the cells, zeros at first), `order` (atom numbers), `place` (its inverse) and
-    `coords`, wrapped grid coordinates in that order. Loops over atoms and grid then find both in the cache;
-    ten million atoms in random order take several times as long.
+    Loops over atoms and grid then find both in the cache; ten million atoms in random order take several
+    times as long.
     """
     n_atoms = positions.shape[0]
     scale, g = cells / shape, np.empty(3)

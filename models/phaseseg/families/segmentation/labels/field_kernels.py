@@ -184,14 +184,6 @@ def subtract_curvature(field, metric, wrap, out):
 
 
 @jit
-def bound_field(values, logarithm, least, bound):
-    """Clip a flat array in place to ±bound; -bound where the logarithm is below `least`: a void."""
-    for v in range(values.size):
-        clipped = min(max(values[v], -bound), bound)
-        values[v] = clipped if logarithm[v] >= least else -bound
-
-
-@jit
 def histogram(values, low, width, counts, sums):
     """Add a flat array to `counts` and the sums of the values to `sums`; the end bins take the rest."""
     scale = np.float32(1.0 / width)

@@ -80,8 +80,8 @@ class _Surface(NamedTuple):
 def _mixed_cubes(values, cut, wrap, cells, cubes, cases, cell_of, start):
     """The cubes that the cut passes through; returns their number, even if the arrays are too short.
 
-    Fills their first corners (n, 3), which corners are rich (n,), the coarse cell that holds the first
-    corner (n,), and how many there are in every cell, as the start of a CSR (zeros at first).
+    Fills their first corners, which corners are rich, the coarse cell that holds the first corner, and the
+    `start` of a CSR over the cells (zeros at first).
     """
     n0, n1, n2 = values.shape
     along = np.empty(n2, dtype=np.int32)
@@ -336,8 +336,7 @@ def _measure(surface, start, coords, lateral, out):
     """Unsigned distance of every packed atom to the plane of its nearest facet, coarse cell by coarse cell.
 
     The facets known to the corners of the cell say how far the interface is. Where it is near, all
-    facets of the cell and its 26 neighbors are tried: a plain loop over a few contiguous numbers is
-    quicker than any search.
+    facets of the cell and its 26 neighbors are tried: quicker than any search.
     """
     cells, shape, steps = surface.cells, surface.shape, surface.steps
     nodes, vector, facet, normal = surface.nodes, surface.vector, surface.facet, surface.normal

@@ -69,10 +69,8 @@ def two_means(values: NDArray[np.float32], histogram: Histogram) -> float:
     window = np.empty(int(histogram.counts[first:last].sum()), dtype=np.float32)
     field_kernels.values_in_bins(values.ravel(), histogram.low, histogram.width, n_bins, first, last, window)
     window.sort()
-    below = int(histogram.counts[:first].sum())
-    sum_below = float(histogram.sums[:first].sum())
-    counts = below + np.arange(len(window) + 1, dtype=float)
-    sums = sum_below + np.concatenate([[0.0], np.cumsum(window, dtype=float)])
+    counts = histogram.counts[:first].sum() + np.arange(len(window) + 1, dtype=float)
+    sums = histogram.sums[:first].sum() + np.concatenate([[0.0], np.cumsum(window, dtype=float)])
     total, sum_total = float(histogram.counts.sum()), float(histogram.sums.sum())
     best = int(np.argmax(_between(counts, sums, total, sum_total)))
     mean_low = sums[best] / counts[best]
