@@ -147,27 +147,15 @@ def _step(pairs, source, reverse, inputs, weights, sums, weight, bias, rows, aft
 
 
 @jit
-def _finish(
-    nodes,
-    starts,
-    sums,
-    weight,
-    bias,
-    first,
-    first_bias,
-    second,
-    second_bias,
-    rows,
-    own,
-    middle,
-    means,
-    logits,
-):
+def _finish(nodes, starts, sums, output, first, second, rows, own, middle, means, logits):
     """Particles: their logits, and the mean of what they are in each graph.
 
-    weight, bias : of a particle, from its features and its sum; first, second : of the head of the particles
+    output : weight and bias of a particle, from its features and its sum; first, second : of the head of the
+        particles
     means : (n_graphs, columns) float64, zeros; logits : (n,)
     """
+    weight, bias = output
+    last, last_bias = second
     n, width, wide, length = nodes.shape[0], nodes.shape[1], sums.shape[1], rows.shape[1]
     hidden = weight.shape[0] - width
     graph = 0
@@ -179,16 +167,16 @@ def _finish(
             for c in range(0, wide, WIDTH):
                 store(rows, i * length + width + c, load(sums, (begin + i) * wide + c))
         dense(rows, 0, width + hidden, weight, bias, own, 0, m, False, True)
-        dense(own, 0, hidden, first, first_bias, middle, 0, m, False, True)
+        dense(own, 0, hidden, first[0], first[1], middle, 0, m, False, True)
         for i in range(m):
             while begin + i >= starts[graph + 1]:
                 graph += 1
             for c in range(wide):
                 means[graph, c] += own[i, c]
-            s = load(middle, i * wide) * load(second, 0)
+            s = load(middle, i * wide) * load(last, 0)
             for c in range(WIDTH, wide, WIDTH):
-                s = s + load(middle, i * wide + c) * load(second, c)
-            logits[begin + i] = total(s) + second_bias
+                s = s + load(middle, i * wide + c) * load(last, c)
+            logits[begin + i] = total(s) + last_bias
     for graph in range(starts.size - 1):
         for c in range(wide):
             means[graph, c] /= starts[graph + 1] - starts[graph]
@@ -210,11 +198,8 @@ class _Member:
         self.step = padded_columns(np.concatenate([weights[key] for key in keys], axis=1))
         self.bias = padded_row(weights["input.bias"])
         self.attention = padded_row(weights["attention.weight"][0]) if config.attention else _NOTHING
-        self.output, self.output_bias = _dense_layer(weights, "output")
-        self.node, self.node_bias = _dense_layer(weights, "node.0")
-        self.last, self.last_bias = (
-            padded_row(weights["node.1.weight"][0]), np.float32(weights["node.1.bias"][0])
-        )  # fmt: skip
+        self.output, self.node = _dense_layer(weights, "output"), _dense_layer(weights, "node.0")
+        self.last = padded_row(weights["node.1.weight"][0]), np.float32(weights["node.1.bias"][0])
         self.readout = [_dense_layer(weights, f"readout.{i}") for i in range(config.ffn_layers)]
 
     def __call__(
@@ -242,8 +227,8 @@ class _Member:
                 )  # fmt: skip
         means = np.zeros((graphs.n_graphs, wide))
         _finish(
-            graphs.nodes, graphs.starts, sums, self.output, self.output_bias, self.node, self.node_bias,
-            self.last, self.last_bias, rows, after, middle, means, of_nodes,
+            graphs.nodes, graphs.starts, sums, self.output, self.node, self.last, rows, after, middle, means,
+            of_nodes,
         )  # fmt: skip
         of_graphs[:] = self._head(means.astype(np.float32))
 
@@ -264,15 +249,7 @@ class _Member:
 class Network:
     """An ensemble of message-passing networks of one configuration, ready to be applied to graphs.
 
-    Parameters
-    ----------
-    config : GlassConfig of the architecture dmpnn
-    members : weights of each member by name; see `GlassConfig.weight_shapes`
-
-    Raises
-    ------
-    ValueError
-        A weight is missing, unknown, of another shape or not finite; there are no members.
+    members : weights of each by name; a ValueError unless they are those of `config.weight_shapes()`
     """
 
     def __init__(self, config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]]) -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.families import FAMILIES, Progress
-from phaseseg.families.liquid_glass.attention import attention_bonds, particle_attention, trough
-from phaseseg.families.liquid_glass.crops import graph_of, number_density
+from phaseseg.families.liquid_glass.attention import METRICS, attention_bonds, particle_attention, trough
+from phaseseg.families.liquid_glass.crops import Graphs, graph_of, number_density
 from phaseseg.families.liquid_glass.images import covering_images
 from phaseseg.families.liquid_glass.inference import GlassOutput, Network, image_logits
 from phaseseg.families.liquid_glass.rules import GlassRule
@@ -27,6 +27,7 @@ from phaseseg.nn.model import NetworkModel, check_weights, density_outside, mean
 FRACTION_SLACK = 0.02
 
 Floats = NDArray[np.float32]
+_NO_NODES = np.zeros((0, 0), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +56,7 @@ class GlassAnswer:
 class GlassModel(NetworkModel):
     """The networks of a checkpoint that tell liquid from glass, ready to be used on frames.
 
-    Attributes
-    ----------
-    checkpoint : Checkpoint
-    name : of the checkpoint
-    config : GlassConfig
-    n_members : number of networks
+    config : GlassConfig; the other attributes are those of `NetworkModel`
     """
 
     family = "liquid_glass"
@@ -117,19 +113,12 @@ class GlassModel(NetworkModel):
             For a device that needs torch where that is not installed.
         """
         rule = self.rule() if rule is None else rule
-        network = self.network(device)
-        codes = self.codes(frame, rule.b)
+        codes, graphs, output = self._applied(frame, rule, device)
         is_b = codes == 1
         messages = self.validity(frame, is_b)
-        if self.config.architecture == "cnn":
-            each = self._probabilities(
-                np.concatenate(
-                    [network(images) for images in covering_images(frame, codes, self.config)], axis=1
-                )
-            ).mean(axis=1)
+        if graphs is None:
+            each = self._probabilities(output.graphs).mean(axis=1)
             return GlassAnswer(float(each.mean()), float(each.std()), is_b, messages=messages)
-        graphs = graph_of(frame, self.config, codes)
-        output: GlassOutput = network(graphs)
         whole = self._probabilities(output.graphs[:, 0])
         of_particles, spread = mean_and_spread(self._probabilities(output.nodes))
         bonds = weight = None
@@ -141,29 +130,30 @@ class GlassModel(NetworkModel):
             float(whole.mean()), float(whole.std()), is_b, of_particles, spread, bonds, weight, messages
         )
 
+    def _applied(
+        self, frame: Frame, rule: GlassRule, device: Device
+    ) -> tuple[NDArray[np.int32], Graphs | None, GlassOutput]:
+        """Kinds of the particles, the graph, and what the networks say; of images their logits alone."""
+        network, codes = self.network(device), self.codes(frame, rule.b)
+        if self.config.architecture == "cnn":
+            parts = [network(images) for images in covering_images(frame, codes, self.config)]
+            return codes, None, GlassOutput(np.concatenate(parts, axis=1), _NO_NODES)
+        graphs = graph_of(frame, self.config, codes)
+        return codes, graphs, network(graphs)
+
     def logits(
         self, frame: Frame, rule: GlassRule | None = None, *, device: Device = "auto"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Calibrated logits of a glass by each network; unlike probabilities they do not saturate at 0 or 1.
 
-        Returns
-        -------
-        (n_members,) of the configuration, and (n_members, n_atoms) of its particles; None of images
-
-        Raises
-        ------
-        ValueError, ImportError
-            As `run`.
+        They are (n_members,) of the configuration, and (n_members, n_atoms) of its particles; None of images.
+        Raises as `run`.
         """
-        rule = self.rule() if rule is None else rule
-        network, codes = self.network(device), self.codes(frame, rule.b)
-        if self.config.architecture == "cnn":
-            parts = [network(images) for images in covering_images(frame, codes, self.config)]
-            each = np.concatenate(parts, axis=1).astype(np.float64)
-            return logit_of_mean(each.T / self._temperature), None
-        output: GlassOutput = network(graph_of(frame, self.config, codes))
-        whole, nodes = (np.asarray(x, np.float64) for x in (output.graphs[:, 0], output.nodes))
-        return whole / self._temperature, nodes / self._temperature
+        _, graphs, output = self._applied(frame, self.rule() if rule is None else rule, device)
+        whole = output.graphs.astype(np.float64)
+        if graphs is None:
+            return logit_of_mean(whole.T / self._temperature), None
+        return whole[:, 0] / self._temperature, output.nodes.astype(np.float64) / self._temperature
 
     def _make(self, kind: str) -> Callable[..., Any]:
         images = self.config.architecture == "cnn"
@@ -241,31 +231,24 @@ class GlassModel(NetworkModel):
         sentence = f"{verdict} by {self.name}: the probability of a glass is {p:.3f}{over}."
         messages = [Message(sentence, "verdict")]
         values: dict[str, Any] = {}
-        if answer.of_particles is not None and answer.spread is not None:
-            values |= {"glass_probability": answer.of_particles, "glass_uncertainty": answer.spread}
         numbers: dict[str, Any] = {
-            "frame_glass_probability": p,
-            "frame_glass_uncertainty": answer.uncertainty,
-        }
+            "frame_glass_probability": p, "frame_glass_uncertainty": answer.uncertainty
+        }  # fmt: skip
         if answer.of_particles is not None:
+            values |= {"glass_probability": answer.of_particles, "glass_uncertainty": answer.spread}
             numbers["glass_fraction"] = float(np.mean(answer.of_particles >= rule.threshold))
         if rule.attention is not False and answer.bonds is not None:
-            weight = answer.bonds.columns["attention"]
+            atoms, weight = answer.bonds.atoms, answer.bonds.columns["attention"]
             cut, sentence = self._attention_cut(weight, rule)
             messages.append(Message(sentence, "attention-threshold"))
             keep = weight >= np.float32(cut)
-            counts = graph_counts(frame.n_atoms, answer.is_b, answer.bonds.atoms, keep)
+            counts = graph_counts(frame.n_atoms, answer.is_b, atoms, keep)
             columns = {**answer.bonds.columns, "kept": keep.astype(np.int8)}
             values |= {
-                "attention": answer.attention,
-                "attention_bonds": Bonds(answer.bonds.atoms, answer.bonds.shifts, columns),
-            }
-            numbers |= {
-                "attention_threshold": cut,
-                "attention_n_disjoint_graphs": counts.n_disjoint_graphs,
-                "attention_n_bb_edges": counts.n_bb_edges,
-                "attention_n_isolated_a": counts.n_isolated_a,
-            }
+                "attention": answer.attention, "attention_bonds": Bonds(atoms, answer.bonds.shifts, columns)
+            }  # fmt: skip
+            numbers["attention_threshold"] = cut
+            numbers |= {f"attention_{name}": getattr(counts, name) for name in METRICS}
         messages += self.one_network("glass")
         return Fields(values | numbers, (*messages, *answer.messages))
 

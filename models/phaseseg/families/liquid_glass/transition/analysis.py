@@ -113,10 +113,7 @@ def energy_crossing(
     bootstrap : draws of runs; the range is chosen anew in each
     reach : more than 1
 
-    Returns
-    -------
-    EnergyCrossing or None
-        None of fewer than five temperatures, or where no range has a break of this kind.
+    None of fewer than five temperatures, or where no range has a break of this kind.
     """
     if reach <= 1:
         raise ValueError(f"reach must be more than 1, found {reach}.")
@@ -234,12 +231,9 @@ def analyze_transition(
     if "inherent_energy" in energies:
         t, e, r = _finite(temperature, columns["inherent_energy"], run)
         crossing = energy_crossing(t, e, r, bootstrap=bootstrap)
+    tg, origin = (nan, "") if crossing is None else (crossing.temperature, "inherent energy")
     if glass_temperature is not None:
         tg, origin = float(glass_temperature), "given"
-    elif crossing is not None:
-        tg, origin = crossing.temperature, "inherent energy"
-    else:
-        tg, origin = nan, ""
     metrics = {}
     points = {"temperature": temperature, "n_atoms": n_atoms}
     for name in METRICS:

@@ -41,24 +41,11 @@ def write_transition(
     source: str,
     settings: Mapping[str, Any],
 ) -> Path:
-    """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`).
+    """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`); gives the page.
 
-    Parameters
-    ----------
     directory : made if missing; files of these names in it are replaced
     rows : the table that was analyzed, a row a frame
-    source : what the page calls the input
-    settings : how the metrics were counted, by name
-
-    Returns
-    -------
-    Path
-        Of `report.html`.
-
-    Raises
-    ------
-    OutputError
-        If something cannot be written. Every file is whole or not there.
+    source : what the page calls the input; settings : how the metrics were counted, by name
     """
     tables = {"frames": rows, **result.tables()}
 
@@ -84,17 +71,14 @@ def write_transition(
     )  # fmt: skip
 
 
-_MODEL = (
-    "<p>Least squares of metric = a0 + a1 T + a2 H + a3 T H (+ a4 T<sup>2</sup>) over all rows, with H = 1 "
-    "above T_g: a3 is the slope above T_g less the slope below. p of the t-test takes rows as independent; "
-    "the interval and p of the bootstrap take runs as independent{least}.</p>"
-)
-
-
 def _model(result: Transition) -> str:
     p = result.bootstrap.least_p
     least = f" (with {len(result.runs)} runs, this p is {p:.2g} or more)" if isfinite(p) else ""
-    return _MODEL.format(least=least)
+    return (
+        "<p>Least squares of metric = a0 + a1 T + a2 H + a3 T H (+ a4 T<sup>2</sup>) over all rows, with "
+        "H = 1 above T_g: a3 is the slope above T_g less the slope below. p of the t-test takes rows as "
+        f"independent; the interval and p of the bootstrap take runs as independent{least}.</p>"
+    )
 
 
 def _lead(result: Transition) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import isfinite, nan
 from typing import Any
 
@@ -33,7 +34,6 @@ CHANGE, TG, BREAK = COEFFICIENTS[3], Column("T_g"), Column("break")
 class Break:
     """Where one line becomes another, with the spread over resampled runs.
 
-    lines : the fit
     interval : of the temperature of the break; its p means nothing
     residual, line_residual, parabola_residual : weighted sums of squares about two lines that meet (four
         coefficients), one line (two) and a parabola (three)
@@ -138,16 +138,10 @@ class Transition:
     def tables(self) -> dict[str, Table]:
         """Tables of means, fits and breaks; a column `X ±` is the standard error of the column `X`.
 
-        Returns
-        -------
-        dict of Table
-            `means`: a row a temperature, over runs;
-            `regression`: a row a metric and model, a0 to a3 (and a4), p of the t-test, interval and p of the
-            bootstrap over runs for a3;
-            `scan`: a3 for every possible T_g;
-            `breaks`: the best two lines that meet, compared with one line and a parabola;
-            `energy`: T_g of the inherent-structure energy.
-            Tables of what there is not are left out.
+        `means` has a row a temperature, over runs; `regression` a row a metric and model, a0 to a3 (and a4),
+        p of the t-test, interval and p of the bootstrap over runs for a3; `scan` a3 for every possible T_g;
+        `breaks` the best two lines that meet, compared with one line and a parabola; `energy` T_g of the
+        inherent-structure energy. Tables of what there is not are left out.
         """
         tables = {
             "means": self._means(),
@@ -159,19 +153,14 @@ class Transition:
         return {name: table for name, table in tables.items() if len(table)}
 
     def _means(self) -> Table:
+        series = {name: (metric.mean, metric.error) for name, metric in self.metrics.items()}
+        if self.n_atoms is not None:
+            n = self.n_atoms
+            series |= {PER_PARTICLE[name]: (mean / n, error / n) for name, (mean, error) in series.items()}
         n_runs = next(iter(self.metrics.values())).n_runs
         columns: dict[str, NDArray[Any]] = {"temperature": self.temperature, "runs": n_runs}
-
-        def put(name: str, mean: Floats, error: Floats) -> None:
+        for name, (mean, error) in (series | dict(self.energies)).items():
             columns[Column(name)], columns[Column(name).error] = mean, error
-
-        for name, metric in self.metrics.items():
-            put(name, metric.mean, metric.error)
-        if self.n_atoms is not None:
-            for name, metric in self.metrics.items():
-                put(PER_PARTICLE[name], metric.mean / self.n_atoms, metric.error / self.n_atoms)
-        for name, (mean, error) in self.energies.items():
-            put(name, mean, error)
         return Table("Means over runs", columns)
 
     def _regression_rows(self) -> Iterator[dict[str, Any]]:
@@ -180,10 +169,9 @@ class Transition:
                 if fit is None:
                     continue
                 row: dict[str, Any] = {"metric": metric.title, "model": model, TG: fit.glass_temperature}
-                for k, column in enumerate(COEFFICIENTS):
-                    has = k < len(fit.coefficients)
-                    row[column] = fit.coefficients[k] if has else nan
-                    row[column.error] = fit.errors[k] if has else nan
+                numbers = zip_longest(COEFFICIENTS, fit.coefficients, fit.errors, fillvalue=nan)
+                for column, value, error in numbers:
+                    row |= {column: value, column.error: error}
                 interval = fit.bootstrap
                 yield row | {
                     "p of a3": fit.p[3], "a3 low": interval.low, "a3 high": interval.high,
@@ -200,21 +188,19 @@ class Transition:
                     "metric": metric.title, TG: fit.glass_temperature, CHANGE: fit.change,
                     CHANGE.error: fit.errors[3], "p of a3": fit.p[3], "a3 low": fit.bootstrap.low,
                     "a3 high": fit.bootstrap.high, "bootstrap p of a3": fit.bootstrap.p,
-                    "R^2": fit.r_squared,
-                    "a3 with T^2": square.change if square else nan,
+                    "R^2": fit.r_squared, "a3 with T^2": square.change if square else nan,
                     "p of a3 with T^2": square.p[3] if square else nan,
                 }  # fmt: skip
 
     def _break_rows(self) -> Iterator[dict[str, Any]]:
         for metric in self.metrics.values():
-            found = metric.break_
-            if found is not None:
+            if metric.break_ is not None:
+                found, lines = metric.break_, metric.break_.lines
                 yield {
-                    "metric": metric.title, BREAK: found.lines.temperature,
-                    BREAK.error: found.interval.error, "low": found.interval.low, "high": found.interval.high,
-                    "slope below": found.lines.below, "slope above": found.lines.above,
-                    "squares, two lines": found.residual, "squares, one line": found.line_residual,
-                    "squares, parabola": found.parabola_residual,
+                    "metric": metric.title, BREAK: lines.temperature, BREAK.error: found.interval.error,
+                    "low": found.interval.low, "high": found.interval.high, "slope below": lines.below,
+                    "slope above": lines.above, "squares, two lines": found.residual,
+                    "squares, one line": found.line_residual, "squares, parabola": found.parabola_residual,
                 }  # fmt: skip
 
     def _energy_rows(self) -> Iterator[dict[str, Any]]:
