@@ -5,39 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from math import isfinite, nan
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.display import (
-    Summarized,
-    Summary,
-    html_grid,
-    html_number,
-    listed,
-    number,
-    plural,
-)
-from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec, Kind, Level
-
-__all__ = [
-    "FIELD_SPECS",
-    "Bonds",
-    "ClassName",
-    "Column",
-    "FieldSpec",
-    "Fields",
-    "Grid",
-    "Kind",
-    "Level",
-    "Message",
-    "MessageCounter",
-    "Table",
-    "plain",
-    "snake",
-]
+from phaseseg.display import Summarized, Summary, html_grid, html_number, listed, number, plural
+from phaseseg.specs import FIELD_SPECS, FieldSpec, Level
 
 # ---------------------------------------------------------------------------- grids and bonds
 
@@ -150,8 +126,8 @@ class Column(str):
     of: Column | None
 
     def __new__(cls, quantity: str, unit: str = "", *, part: str = "", heading: str = "") -> Column:
-        text = f"{part} {quantity}".lstrip() + (f" ({unit})" if unit else "")
-        column = super().__new__(cls, heading or text)
+        unit_text = f" ({unit})" if unit else ""
+        column = super().__new__(cls, heading or f"{part} {quantity}".lstrip() + unit_text)
         column.quantity, column.unit, column.part, column.of = quantity, unit, part, None
         return column
 
@@ -161,15 +137,6 @@ class Column(str):
         column = Column(self.quantity, self.unit, part=self.part, heading=f"{self} ±")
         column.of = self
         return column
-
-    def __reduce__(self) -> Any:
-        if self.of is not None:
-            return getattr, (self.of, "error")
-        return _column, (self.quantity, self.unit, self.part, str(self))
-
-
-def _column(quantity: str, unit: str, part: str, heading: str) -> Column:
-    return Column(quantity, unit, part=part, heading=heading)
 
 
 def snake(text: str) -> str:
@@ -269,25 +236,22 @@ class Table(Summarized):
     def html(self, most: int | None = None) -> str:
         """The rows as a table in HTML, errors with their values; of many rows the first `most`."""
         names = self.values()
-        cells: list[list[str]] = []
-        for row in self.rows():
-            if len(cells) == most:
-                cells.append([f"… {len(self) - len(cells):,} more", *[""] * (len(names) - 1)])
-                break
-            line = []
-            for name in names:
-                value = row[name]
-                if isinstance(value, bool):
-                    line.append("yes" if value else "no")
-                elif isinstance(value, str):
-                    line.append(escape(value))
-                else:
-                    line.append(html_number(float(value), float(row.get(name.error, nan))))
-            cells.append(line)
+        cells = [
+            [_cell(row[name], row.get(name.error, nan)) for name in names]
+            for row in islice(self.rows(), most)
+        ]
+        if len(cells) < len(self):
+            cells.append([f"… {len(self) - len(cells):,} more", *[""] * (len(names) - 1)])
         return html_grid([escape(name) for name in names], cells)
 
     def _repr_html_(self) -> str:
         return f"<b>{escape(self.title)}</b>{self.html(most=10)}"
+
+
+def _cell(value: Any, error: float) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return escape(value) if isinstance(value, str) else html_number(float(value), float(error))
 
 
 def _range(values: Any) -> str:
@@ -344,13 +308,10 @@ class Message(str):
     __slots__ = ("code",)
     code: str
 
-    def __new__(cls, text: str, code: str) -> Message:
+    def __new__(cls, text: str, code: str = NOTE) -> Message:
         message = super().__new__(cls, text)
         message.code = code
         return message
-
-    def __reduce__(self) -> tuple[type[Message], tuple[str, str]]:
-        return Message, (str(self), self.code)
 
 
 class MessageCounter:
@@ -409,12 +370,11 @@ class Fields(Summarized, Mapping[str, Any]):
     """
 
     def __init__(self, values: Mapping[str, Any], messages: Sequence[str] = ()) -> None:
-        unknown = [name for name in values if name not in FIELD_SPECS]
-        if unknown:
+        if unknown := [name for name in values if name not in FIELD_SPECS]:
             raise KeyError(f"not in the field registry: {', '.join(unknown)}")
         self._values = dict(values)
         self.messages: tuple[Message, ...] = tuple(
-            text if isinstance(text, Message) else Message(text, NOTE) for text in messages
+            text if isinstance(text, Message) else Message(text) for text in messages
         )
 
     def __getitem__(self, name: str) -> Any:

@@ -81,25 +81,18 @@ class Frame(Summarized):
     index: int | None = None
 
     def __post_init__(self) -> None:
-        def put(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
         prefix = self.error_prefix
         positions = np.ascontiguousarray(self.positions, dtype=np.float64)
         if positions.ndim != 2 or positions.shape[1] != 3:
             raise ValueError(f"{prefix}positions must have shape (n_atoms, 3), found {positions.shape}.")
         n_atoms = len(positions)
-        put("positions", positions)
-        put("cell", _cell(self.cell, prefix))
-        put("pbc", np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,)).copy())
+        cell = _cell(self.cell, prefix)
         origin = np.asarray(self.origin, dtype=np.float64)
         if origin.shape != (3,) or not np.isfinite(origin).all():
             raise ValueError(f"{prefix}origin must be three finite numbers, found {self.origin!r}.")
-        put("origin", origin)
         ids = None if self.ids is None else np.ascontiguousarray(self.ids, dtype=np.int64)
         if ids is not None and ids.shape != (n_atoms,):
             raise ValueError(f"{prefix}{n_atoms} atoms have {len(ids)} ids.")
-        put("ids", ids)
         # One reduction instead of a mask: a single non-finite coordinate makes the sum non-finite
         # (so might an overflow of finite ones, hence the second look).
         if not np.isfinite(positions.sum()) and not np.isfinite(positions).all():
@@ -117,8 +110,10 @@ class Frame(Summarized):
                 f"{prefix}{self._atom(bad)} has the species code {codes[bad]}, "
                 f"but only 0 to {len(names) - 1} have names ({', '.join(names)})."
             )
-        put("species", codes)
-        put("species_names", names)
+        pbc = np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,)).copy()
+        converted = {"positions": positions, "cell": cell, "pbc": pbc, "origin": origin, "ids": ids}
+        for name, value in {**converted, "species": codes, "species_names": names}.items():
+            object.__setattr__(self, name, value)
 
     def _atom(self, row: int) -> str:
         return f"atom {row + 1}" if self.ids is None else f"atom {row + 1} (id {self.ids[row]})"
@@ -167,12 +162,8 @@ class Frame(Summarized):
         missing = [name for name in wanted if name not in self.species_names]
         if missing or not mask.any():
             present = ", ".join(self.species_names[code] for code in np.unique(self.species)) or "none"
-            what = (
-                f"no species named {missing[0]!r}"
-                if missing
-                else f"no atom is of species {', '.join(wanted)}"
-            )
-            raise ValueError(f"{self.error_prefix}{what}; the species here are {present}.")
+            what = f"species named {missing[0]!r}" if missing else f"atom is of species {', '.join(wanted)}"
+            raise ValueError(f"{self.error_prefix}no {what}; the species here are {present}.")
         return mask
 
     def replace(self, **changes: Any) -> Frame:
@@ -185,9 +176,8 @@ class Frame(Summarized):
         edges = np.linalg.norm(self.cell, axis=1)
         cosines = (self.cell @ self.cell.T / np.outer(edges, edges))[[1, 0, 0], [2, 2, 1]]
         angles = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
-        turned = (
-            f" ({', '.join(f'{angle:.4g}°' for angle in angles)})" if np.abs(cosines).max() > 1e-6 else ""
-        )
+        tilted = np.abs(cosines).max() > 1e-6
+        turned = f" ({', '.join(f'{angle:.4g}°' for angle in angles)})" if tilted else ""
         axes = [axis for axis, periodic in zip("abc", self.pbc, strict=True) if periodic]
         ends = {0: "open", 3: "periodic"}.get(len(axes), f"periodic along {' and '.join(axes)}")
         present = [f"{n:,} {name}" for n, name in zip(counts, self.species_names, strict=True) if n]
@@ -237,8 +227,7 @@ def _species(
             distinct, inverse = np.unique(text, return_inverse=True)
             return inverse.astype(np.int32), tuple(str(name) for name in distinct)
         table = {name: code for code, name in enumerate(names)}
-        unknown = sorted(set(text.tolist()) - set(table))
-        if unknown:
+        if unknown := sorted(set(text.tolist()) - set(table)):
             raise ValueError(
                 f"{prefix}species {', '.join(unknown)} are not among the names {', '.join(names)}."
             )

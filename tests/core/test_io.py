@@ -697,7 +697,7 @@ def test_import_is_light():
 
 
 @pytest.mark.slow
-def test_kernel_compiles_where_nothing_can_be_cached(monkeypatch):
+def test_kernel_compiles_where_nothing_can_be_cached(ten_frames, monkeypatch):
     import numba
 
     from phaseseg.io import columns
@@ -712,7 +712,6 @@ def test_kernel_compiles_where_nothing_can_be_cached(monkeypatch):
     monkeypatch.setattr(numba, "njit", njit)
     columns._kernel.cache_clear()
     try:
-        parsed = columns.parse_columns(b"1 2\n3 4\n", 2, ("a", "b"), reals=(1,), label="f", first_line=1)
+        assert len(next(read_frames(ten_frames))) == 20
     finally:
         columns._kernel.cache_clear()
-    assert parsed.reals.tolist() == [[2.0], [4.0]]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from phaseseg.frame import Frame, Units
 from phaseseg.io.atoms import frame_from_atoms, read_with_ase
 from phaseseg.io.lammps import read_dump
 from phaseseg.io.reading import Block, Reading, new_reading
-from phaseseg.io.source import COMPRESSION_SUFFIXES, ByteSource, InputError, format_of_name, open_source
+from phaseseg.io.source import ByteSource, InputError, format_of_name
 from phaseseg.io.text import read_extxyz, read_gro, read_xdatcar
 from phaseseg.io.write import OutputError, atomic_output, write_frames, write_json, write_table
 
@@ -95,46 +96,47 @@ def read_frames(
     path = Path(path)
     start = partial(new_reading, types, units, dt, fields)
     start()
-    step = 1 if frames is None or frames.step is None else frames.step
-    if step < 1:
-        raise ValueError(f"frames are read forward: the step must be 1 or more, found {step}.")
-    chosen = _format(path, file_format)
-    return _selected(path, chosen, start, frames or slice(None), step, same_atoms)
+    frames = frames or slice(None)
+    if frames.step is not None and frames.step < 1:
+        raise ValueError(f"frames are read forward: the step must be 1 or more, found {frames.step}.")
+    return _selected(path, _format(path, file_format), start, frames, same_atoms)
 
 
 def _format(path: Path, file_format: str | None) -> str:
-    source = open_source(path)
     try:
-        head = source.peek(64)
-    finally:
-        source.close()
-    if file_format is not None:
-        return _known(path, _ALIASES.get(file_format, file_format))
-    name = path.name.lower()
-    for suffix in COMPRESSION_SUFFIXES:
-        name = name.removesuffix(suffix)
-    known = "lammps-dump" if head.startswith(b"ITEM:") else format_of_name(name)
-    if known:
-        return known
-    from ase.io.formats import UnknownFileTypeError, filetype
+        path.open("rb").close()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file. Check the name and the folder.") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}). Give a readable file.") from error
+    source = ByteSource(path)
+    head = source.peek(64)
+    source.close()
+    if not head:
+        raise InputError(
+            f"{path.name}: the file is empty. Check that the program that writes it has finished."
+        )
+    from_name = (
+        "lammps-dump"
+        if head.startswith(b"ITEM:")
+        else format_of_name(re.sub(r"\.(gz|bz2|xz)$", "", path.name.lower()))
+    )
+    if not (found := file_format or from_name):
+        from ase.io.formats import UnknownFileTypeError, filetype
 
-    try:
-        found = str(filetype(str(path)))  # it asks a Path for read()
-    except (UnknownFileTypeError, ValueError, EOFError):
-        found = path.suffix
-    return _known(path, _ALIASES.get(found, found))
-
-
-def _known(path: Path, chosen: str) -> str:
-    """The format, if there is such a one."""
-    if chosen in _READERS:
-        return chosen
+        try:
+            found = str(filetype(str(path)))  # it asks a Path for read()
+        except (UnknownFileTypeError, ValueError, EOFError):
+            found = path.suffix
+    found = _ALIASES.get(found, found)
+    if found in _READERS:
+        return found
     from ase.io.formats import ioformats
 
-    if chosen in ioformats and ioformats[chosen].can_read:
-        return chosen
+    if found in ioformats and ioformats[found].can_read:
+        return found
     raise InputError(
-        f"{path.name}: {chosen or 'a file without suffix'!r} is no format that can be read. Known are LAMMPS "
+        f"{path.name}: {found or 'a file without suffix'!r} is no format that can be read. Known are LAMMPS "
         "dumps (.dump, .lammpstrj), extended XYZ (.xyz, .extxyz), POSCAR, XDATCAR, .gro and what ASE reads; "
         "if the file is one of these, name its format, for example 'lammps-dump'."
     )
@@ -145,27 +147,22 @@ def _blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
     if chosen not in _READERS:
         yield from read_with_ase(path, chosen, reading)
         return
-    source = ByteSource(path)
-    try:
+    with closing(ByteSource(path)) as source:
         for block in _READERS[chosen](source, reading):
             yield block
             source.frame += 1
-    finally:
-        source.close()
 
 
 def _selected(
-    path: Path, chosen: str, start: Callable[[], Reading], frames: slice, step: int, same_atoms: bool
+    path: Path, chosen: str, start: Callable[[], Reading], frames: slice, same_atoms: bool
 ) -> Iterator[Frame]:
-    first, last = frames.start or 0, frames.stop
+    first, last, step = frames.start or 0, frames.stop, frames.step or 1
     if first < 0 or (last is not None and last < 0):
-        n_frames = sum(1 for _ in _blocks(path, chosen, start()))
-        first, last, _ = frames.indices(n_frames)
+        first, last, _ = frames.indices(sum(1 for _ in _blocks(path, chosen, start())))
     reading = start()
     frame_zero: Block | None = None
     n_atoms: int | None = None
     for index, block in enumerate(_blocks(path, chosen, reading)):
-        reading.index = index
         if last is not None and index >= last:
             return
         if index < first or (index - first) % step:
@@ -178,13 +175,25 @@ def _selected(
             with suppress(InputError):
                 frame_zero()
             frame_zero = None
+        reading.label = f"{path.name}, frame {index}"
         with np.errstate(all="ignore"):  # a number that is not finite is an error, not a warning before it
-            frame = block()
-        if n_atoms is None:
-            n_atoms = len(frame)
+            frame = _frame(block, reading, index)
+        n_atoms = n_atoms or len(frame)
         if same_atoms and len(frame) != n_atoms:
-            raise InputError(
-                f"{frame.source}: has {len(frame)} atoms, but the first frame read has {n_atoms}, and every "
+            raise reading.error(
+                f"has {len(frame)} atoms, but the first frame read has {n_atoms}, and every "
                 "frame must have the same atoms here. Read the two parts one by one."
             )
         yield frame
+
+
+def _frame(block: Block, reading: Reading, index: int) -> Frame:
+    try:
+        parts = {"units": reading.units, "time": None, **block()}
+        if parts["time"] is None and parts["timestep"] is not None and reading.dt is not None:
+            parts["time"] = parts["timestep"] * reading.dt
+        return Frame(species_names=tuple(reading.names), source=reading.label, index=index, **parts)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.io.source import InputError
+from phaseseg.io.reading import Reading
 
 _SKIP, _REAL, _INTEGER, _TEXT = range(4)
-_OK, _TOO_FEW, _TOO_MANY, _NOT_A_NUMBER, _LONG_NAME, _TOO_MANY_NAMES, _ENDS, _GOES_ON = range(8)
+_OK, _COUNT, _NOT_A_NUMBER, _LONG_NAME, _TOO_MANY_NAMES, _ENDS, _GOES_ON = range(7)
 _MAX_NAMES, _MAX_NAME_LENGTH = 256, 64
 _POWERS = 10.0 ** np.arange(23)  # every one of them is exact
 
 
-@dataclass(frozen=True)
-class Columns:
-    """`reals` (n_rows, n_reals), `integers` (n_rows, n_integers) and `codes` (n_rows,) into `names`."""
+class Columns(NamedTuple):
+    """What was read: `positions` (n_rows, 3), integers by name, `codes` (n_rows,) into `names`, fields."""
 
-    reals: NDArray[np.float64]
-    integers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    integers: dict[str, NDArray[np.int64]]
     codes: NDArray[np.int32]
     names: list[str]
+    fields: dict[str, NDArray[np.float64]]
 
 
 def parse_columns(
+    reading: Reading,
     body: bytes,
     n_rows: int,
     titles: Sequence[str],
-    *,
-    reals: Sequence[int],
-    integers: Sequence[int] = (),
-    text: int | None = None,
-    names: Sequence[str] = (),
-    label: str,
     first_line: int,
+    *,
+    positions: Sequence[int],
+    integers: Mapping[str, int] | None = None,
+    text: int | None = None,
+    fields: Mapping[str, Sequence[int]] | None = None,
     exact: bool = True,
 ) -> Columns:
     """Parse `n_rows` lines of columns separated by blanks.
@@ -47,9 +47,8 @@ def parse_columns(
     Parameters
     ----------
     titles : name of every column in the file
-    reals, integers, text : numbers of the columns that are wanted, in the order of the result
-    names : codes 0, 1, ... of the text column; texts that are new get the next codes
-    label, first_line : for messages: file and frame, and the number of the first line
+    first_line : number of the first line, for messages
+    positions, integers, text, fields : numbers of the columns that are wanted
     exact : whether a line with more columns than `titles` is an error
 
     Raises
@@ -58,73 +57,63 @@ def parse_columns(
         For a missing or surplus line or column and for text where a number belongs. Numbers with
         up to 15 digits are read exactly, longer ones to within 1e-15 of their value.
     """
+    integers, fields = integers or {}, fields or {}
+    wanted = {
+        _REAL: [*positions, *chain.from_iterable(fields.values())],
+        _INTEGER: list(integers.values()),
+        _TEXT: [] if text is None else [text],
+    }
     action = np.full(len(titles), _SKIP)
     slot = np.zeros(len(titles), dtype=np.int64)
-    for kind, wanted in ((_REAL, reals), (_INTEGER, integers), (_TEXT, () if text is None else (text,))):
-        for place, column in enumerate(wanted):
-            action[column], slot[column] = kind, place
-    table = np.zeros((_MAX_NAMES, _MAX_NAME_LENGTH), dtype=np.uint8)
-    lengths = np.zeros(_MAX_NAMES, dtype=np.int64)
-    for code, name in enumerate(names):
-        encoded = name.encode()
-        table[code, : len(encoded)], lengths[code] = np.frombuffer(encoded, np.uint8), len(encoded)
-    parsed = Columns(
-        np.empty((n_rows, len(reals))),
-        np.empty((n_rows, len(integers)), np.int64),
-        np.zeros(n_rows, np.int32),
-        [],
-    )
+    for kind, columns in wanted.items():
+        action[columns], slot[columns] = kind, np.arange(len(columns))
+    # Every name is followed by a zero, which no text holds.
+    table = np.zeros((_MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8)
+    reals = np.empty((n_rows, len(wanted[_REAL])))
+    whole = np.empty((n_rows, len(integers)), np.int64)
+    codes = np.zeros(n_rows, np.int32)
     status, row, column, n_names = _kernel()(
-        np.frombuffer(body, np.uint8), action, slot, exact, _POWERS,
-        parsed.reals, parsed.integers, parsed.codes, table, lengths, len(names),
-    )  # fmt: skip
-    if status != _OK:
-        raise InputError(_sentence(status, row, column, body, n_rows, titles, label, first_line))
-    parsed.names.extend(
-        table[code, : lengths[code]].tobytes().decode("utf-8", "replace") for code in range(n_names)
+        np.frombuffer(body, np.uint8), action, slot, exact, _POWERS, reals, whole, codes, table
     )
-    return parsed
-
-
-def _sentence(
-    status: int,
-    row: int,
-    column: int,
-    body: bytes,
-    n_rows: int,
-    titles: Sequence[str],
-    label: str,
-    first_line: int,
-) -> str:
+    if status == _OK:
+        ends = np.cumsum([3, *map(len, fields.values())])
+        parts = [np.ascontiguousarray(part) for part in np.split(reals, ends, axis=1)]
+        names = [bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in table[:n_names]]
+        of_fields = [part[:, 0] if part.shape[1] == 1 else part for part in parts[1:-1]]
+        return Columns(
+            parts[0],
+            dict(zip(integers, whole.T, strict=True)),
+            codes,
+            names,
+            dict(zip(fields, of_fields, strict=True)),
+        )
     if status == _ENDS:
-        return (
-            f"{label}: ends after {row} of {n_rows} atom lines (line {first_line + row - 1}). The frames "
+        raise reading.error(
+            f"ends after {row} of {n_rows} atom lines (line {first_line + row - 1}). The frames "
             "before it are intact; write or copy the file again, or stop before this frame."
         )
     if status == _GOES_ON:
-        return f"{label}: has more atom lines than the {n_rows} of its header. Write or copy the file again."
+        raise reading.error(
+            f"has more atom lines than the {n_rows} of its header. Write or copy the file again."
+        )
     # Separated as the parser does it: by blanks and control characters.
     words = [
         word.decode("utf-8", "replace") for word in re.findall(rb"[^\x00-\x20]+", body.split(b"\n")[row])
     ]
-    place = f"{label}, line {first_line + row}: "
-    if status in (_TOO_FEW, _TOO_MANY):
-        return (
-            f"{place}has {len(words)} columns, but {len(titles)} are announced ({' '.join(titles)}). Repair "
-            "the line or leave this frame out."
-        )
-    if status == _LONG_NAME:
-        return f"{place}the name {words[column]!r} is longer than {_MAX_NAME_LENGTH} bytes. Shorten it."
-    if status == _TOO_MANY_NAMES:
-        return (
-            f"{place}column {titles[column]} holds more than {_MAX_NAMES} different names ({words[column]!r} "
+    if status == _COUNT:
+        found = f"has {len(words)} columns, but {len(titles)} are announced ({' '.join(titles)})."
+    elif status == _LONG_NAME:
+        found = f"the name {words[column]!r} is longer than {_MAX_NAME_LENGTH} bytes. Shorten it."
+    elif status == _TOO_MANY_NAMES:
+        found = (
+            f"column {titles[column]} holds more than {_MAX_NAMES} different names ({words[column]!r} "
             "is one too many). Is it a column of species?"
         )
-    kind = "an integer" if titles[column] in ("id", "type") else "a number"
-    return (
-        f"{place}column {titles[column]} is {words[column]!r}, not {kind}. Repair the line or leave this "
-        "frame out."
-    )
+    else:
+        wanted_kind = "an integer" if titles[column] in ("id", "type") else "a number"
+        found = f"column {titles[column]} is {words[column]!r}, not {wanted_kind}."
+    repair = " Repair the line or leave this frame out." if status in (_COUNT, _NOT_A_NUMBER) else ""
+    raise reading.error(found + repair, first_line + row)
 
 
 @cache
@@ -140,11 +129,11 @@ def _kernel() -> Callable[..., Any]:
 
 def _parse(
     text: Any, action: Any, slot: Any, exact: Any, powers: Any, reals: Any, integers: Any, codes: Any,
-    table: Any, lengths: Any, n_names: int,
+    table: Any,
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Returns status, row, column, number of names. Written for numba: plain loops over bytes."""
     n_rows, n_columns, end = codes.shape[0], action.shape[0], text.shape[0]
-    p = 0
+    p = n_names = 0
     for row in range(n_rows):
         if p >= end:
             return _ENDS, row, 0, n_names
@@ -158,7 +147,7 @@ def _parse(
                         q += 1
                     if q >= end:
                         return _ENDS, row, 0, n_names
-                return _TOO_FEW, row, column, n_names
+                return _COUNT, row, column, n_names
             start = p
             kind = action[column]
             if kind in (_SKIP, _TEXT):
@@ -167,25 +156,20 @@ def _parse(
                 if kind == _SKIP:
                     continue
                 length = p - start
+                if length >= table.shape[1]:
+                    return _LONG_NAME, row, column, n_names
                 code = 0
                 while code < n_names:
-                    if lengths[code] == length:
-                        same = True
-                        for i in range(length):
-                            if table[code, i] != text[start + i]:
-                                same = False
-                                break
-                        if same:
-                            break
+                    i = 0
+                    while i < length and table[code, i] == text[start + i]:
+                        i += 1
+                    if i == length and table[code, i] == 0:
+                        break
                     code += 1
                 if code == n_names:
-                    if length > table.shape[1]:
-                        return _LONG_NAME, row, column, n_names
                     if n_names == table.shape[0]:
                         return _TOO_MANY_NAMES, row, column, n_names
-                    for i in range(length):
-                        table[code, i] = text[start + i]
-                    lengths[code] = length
+                    table[code, :length] = text[start:p]
                     n_names += 1
                 codes[row] = code
                 continue
@@ -252,7 +236,7 @@ def _parse(
             reals[row, slot[column]] = -value if negative else value
         while p < end and text[p] != 10:
             if exact and text[p] > 32:
-                return _TOO_MANY, row, n_columns, n_names
+                return _COUNT, row, n_columns, n_names
             p += 1
         p += 1
     while p < end:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.frame import Frame
 from phaseseg.io.columns import parse_columns
-from phaseseg.io.reading import Block, Reading, is_number, no_atoms
+from phaseseg.io.reading import NO_ATOMS, Block, Reading, is_number
 from phaseseg.io.source import ByteSource, InputError
 
 _ITEM = b"ITEM:"
@@ -21,8 +20,7 @@ _NAME_COLUMNS = ("element", "typelabel")
 _TIME_IN_PS = {"metal": 1.0, "lj": 1.0, "real": 1e-3}
 
 
-@dataclass
-class _Section:
+class _Section(NamedTuple):
     title: str
     body: bytes
     first_line: int  # number of the first line of the body
@@ -42,23 +40,21 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
             title = source.line()
             if title is None:
                 if sections:
-                    yield partial(_cut_header, source.label, source.line_number)
+                    yield partial(_cut_header, source.line_number, reading)
                 return
             words = title.removeprefix("ITEM:").split()
             # ATOMS and BOX BOUNDS go on with columns and flags on the same line.
-            key = next(
-                (name for name in ("ATOMS", "BOX BOUNDS") if words[: name.count(" ") + 1] == name.split()), ""
-            )
+            n_words = {"ATOMS": 1, "BOX": 2}.get(words[0] if words else "")
             first_line = source.line_number + 1
-            sections[key or " ".join(words)] = _Section(title, source.until(_ITEM), first_line)
+            sections[" ".join(words[:n_words])] = _Section(title, source.until(_ITEM), first_line)
         if "UNITS" in sections:  # only the first frame says it
             units = _word(sections["UNITS"])
-        yield partial(_parse, sections, units, source.label, reading)
+        yield partial(_parse, sections, units, reading)
 
 
-def _cut_header(label: str, line: int) -> Frame:
-    raise InputError(
-        f"{label}: the file ends inside the header of the frame (line {line}). The frames before it are "
+def _cut_header(line: int, reading: Reading) -> dict[str, Any]:
+    raise reading.error(
+        f"the file ends inside the header of the frame (line {line}). The frames before it are "
         "intact; write or copy the file again, or stop before this frame."
     )
 
@@ -67,126 +63,116 @@ def _word(section: _Section) -> str:
     return section.body.decode("utf-8", "replace").strip()
 
 
-def _number(sections: dict[str, _Section], key: str, label: str) -> float:
+def _number(sections: dict[str, _Section], key: str, reading: Reading) -> float:
     if key not in sections:
-        raise InputError(
-            f"{label}: the header has no section 'ITEM: {key}' (found: {', '.join(sections)}). Is it a dump "
+        raise reading.error(
+            f"the header has no section 'ITEM: {key}' (found: {', '.join(sections)}). Is it a dump "
             "of atoms (dump atom, dump custom)?"
         )
     section = sections[key]
     try:
         return float(section.body) if key == "TIME" else int(section.body)
     except ValueError:
-        raise InputError(
-            f"{label}, line {section.first_line}: 'ITEM: {key}' is followed by {_word(section)[:40]!r}, not "
-            "by a number. Repair the line or leave this frame out."
+        raise reading.error(
+            f"'ITEM: {key}' is followed by {_word(section)[:40]!r}, not by a number. Repair the line or "
+            "leave this frame out.",
+            section.first_line,
         ) from None
 
 
-def _parse(sections: dict[str, _Section], units: str | None, label: str, reading: Reading) -> Frame:
+def _parse(sections: dict[str, _Section], units: str | None, reading: Reading) -> dict[str, Any]:
     if units is not None and units not in _TIME_IN_PS:
-        raise InputError(
-            f"{label}: the dump is in LAMMPS units {units!r}; read are metal, real and lj. Convert it to Å "
-            "first."
+        raise reading.error(
+            f"the dump is in LAMMPS units {units!r}; read are metal, real and lj. Convert it to Å first."
         )
-    timestep = int(_number(sections, "TIMESTEP", label))
-    n_atoms = int(_number(sections, "NUMBER OF ATOMS", label))
+    timestep = int(_number(sections, "TIMESTEP", reading))
+    n_atoms = int(_number(sections, "NUMBER OF ATOMS", reading))
     if n_atoms < 1:
-        raise no_atoms(label)
+        raise reading.error(NO_ATOMS)
     time = None
     if "TIME" in sections:
-        time = _number(sections, "TIME", label) * _TIME_IN_PS[units or "metal"]
-    cell, origin, pbc = _box(sections, label)
+        time = _number(sections, "TIME", reading) * _TIME_IN_PS[units or "metal"]
+    cell, origin, pbc = _box(sections, reading)
 
     atoms = sections["ATOMS"]
     titles = atoms.title.split()[2:]
+    place = {title: titles.index(title) for title in titles}
     triple = next((t for t in _TRIPLES if set(t) <= set(titles)), None)
     if triple is None:
-        raise InputError(
-            f"{label}, line {atoms.first_line - 1}: no complete coordinates among the columns "
-            f"({' '.join(titles) or 'none'}). Dump x y z, xs ys zs, xu yu zu or xsu ysu zsu."
+        raise reading.error(
+            f"no complete coordinates among the columns ({' '.join(titles) or 'none'}). Dump x y z, xs ys "
+            "zs, xu yu zu or xsu ysu zsu.",
+            atoms.first_line - 1,
         )
-    name_column = next((name for name in _NAME_COLUMNS if name in titles), None)
-    if reading.type_names and "type" not in titles:
-        raise reading.without_type_column(label, " ".join(titles))
+    name_column = next((place[name] for name in _NAME_COLUMNS if name in place), None)
     if reading.type_names:
         name_column = None
+        if "type" not in place:
+            raise reading.without_types(" ".join(titles))
     elif name_column is None:
-        raise InputError(
-            f"{label}: the dump holds no names of elements (columns {' '.join(titles)}). Give the species of "
+        raise reading.error(
+            f"the dump holds no names of elements (columns {' '.join(titles)}). Give the species of "
             "types 1, 2, ... in order: types=('Fe', 'Mg', ...), on the command line --types Fe,Mg,..."
         )
-    integers = [name for name in ("id", "type") if name in titles]
     extra: list[str] = []
     if reading.fields:
-        taken = {*triple, *integers, *_NAME_COLUMNS}
         sample = dict(zip(titles, atoms.body[: atoms.body.find(b"\n")].split(), strict=False))
+        taken = {*triple, "id", "type", *_NAME_COLUMNS}
         extra = [name for name in titles if name not in taken and is_number(sample.get(name, b""))]
     parsed = parse_columns(
-        atoms.body, n_atoms, titles,
-        reals=[titles.index(name) for name in (*triple, *extra)],
-        integers=[titles.index(name) for name in integers],
-        text=None if name_column is None else titles.index(name_column),
-        label=label, first_line=atoms.first_line,
+        reading, atoms.body, n_atoms, titles, atoms.first_line,
+        positions=[place[name] for name in triple],
+        integers={name: place[name] for name in ("id", "type") if name in place},
+        text=name_column,
+        fields={name: [place[name]] for name in extra},
     )  # fmt: skip
-    positions = np.ascontiguousarray(parsed.reals[:, :3])
-    if "s" in triple[0]:
-        positions = origin + positions @ cell
-    types = parsed.integers[:, integers.index("type")] if "type" in integers else None
     if name_column is None:
-        assert types is not None
-        species = reading.codes_of_types(types, label, atoms.first_line)
+        species = reading.codes_of_types(parsed.integers["type"], atoms.first_line)
     else:
-        species = reading.codes_of_names(parsed.codes, parsed.names, types)
-    return reading.frame(
-        label,
-        positions=positions,
-        cell=cell,
-        origin=origin,
-        pbc=pbc,
-        species=species,
-        ids=parsed.integers[:, integers.index("id")] if "id" in integers else None,
-        timestep=timestep,
-        time=time,
-        units="lj" if units == "lj" else reading.units if units is None else "metal",
-        fields={name: np.ascontiguousarray(parsed.reals[:, 3 + k]) for k, name in enumerate(extra)},
-    )
+        species = reading.codes_of_names(parsed.codes, parsed.names, parsed.integers.get("type"))
+    return {
+        "positions": origin + parsed.positions @ cell if "s" in triple[0] else parsed.positions,
+        "cell": cell, "origin": origin, "pbc": pbc, "species": species, "ids": parsed.integers.get("id"),
+        "timestep": timestep, "time": time, "fields": parsed.fields,
+        "units": "lj" if units == "lj" else reading.units if units is None else "metal",
+    }  # fmt: skip
 
 
 def _box(
-    sections: dict[str, _Section], label: str
+    sections: dict[str, _Section], reading: Reading
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Cell (rows), origin and periodicity."""
     if "BOX BOUNDS" not in sections:
-        raise InputError(f"{label}: the header has no section 'ITEM: BOX BOUNDS'. Write the dump again.")
+        raise reading.error("the header has no section 'ITEM: BOX BOUNDS'. Write the dump again.")
     section = sections["BOX BOUNDS"]
     words = section.title.split()[3:]
     flags = [word for word in words if len(word) == 2 and set(word) <= set("pfsm")]
-    kind = [word for word in words if word not in flags and word not in ("xy", "xz", "yz")]
-    rows = [line.split() for line in section.body.strip().splitlines()]
-    general = kind == ["abc", "origin"]
+    general = [word for word in words if word not in (*flags, "xy", "xz", "yz")] == ["abc", "origin"]
     width = 4 if general else 3 if "xy" in words else 2
     try:
-        numbers = np.array(rows, dtype=float)
+        numbers = np.array([line.split() for line in section.body.strip().splitlines()], dtype=float)
         if numbers.shape != (3, width):
             raise ValueError
     except ValueError:
-        found = section.body.decode("utf-8", "replace").strip().replace("\n", " / ")
-        raise InputError(
-            f"{label}, line {section.first_line}: the box must be three lines of {width} numbers, found "
-            f"{found!r}. Repair the header or leave this frame out."
+        found = _word(section).replace("\n", " / ")
+        raise reading.error(
+            f"the box must be three lines of {width} numbers, found {found!r}. Repair the header or leave "
+            "this frame out.",
+            section.first_line,
         ) from None
     # Dumps of before 2010 have no flags; those of melts were periodic.
     pbc = np.array([flag.startswith("p") for flag in flags] if len(flags) == 3 else [True] * 3)
     if general:
         return numbers[:, :3], numbers[:, 3], pbc
-    low, high = numbers[:, 0].copy(), numbers[:, 1].copy()
-    xy, xz, yz = numbers[:, 2] if width == 3 else (0.0, 0.0, 0.0)
-    # The bounds of a tilted cell are those of the box around it.
-    low[0] -= min(0.0, xy, xz, xy + xz)
-    high[0] -= max(0.0, xy, xz, xy + xz)
-    low[1] -= min(0.0, yz)
-    high[1] -= max(0.0, yz)
-    cell = np.diag(high - low)
+    xy, xz, yz = numbers[:, 2] if width == 3 else np.zeros(3)
+    below, above = overhang(xy, xz, yz)
+    low = numbers[:, 0] - below
+    cell = np.diag(numbers[:, 1] - above - low)
     cell[1, 0], cell[2, 0], cell[2, 1] = xy, xz, yz
     return cell, low, pbc
+
+
+def overhang(xy: float, xz: float, yz: float) -> NDArray[np.float64]:
+    """(2, 3): how far the bounds of a tilted cell, those of the box around it, reach beyond its edges."""
+    corners = (0.0, xy, xz, xy + xz), (0.0, yz), (0.0,)
+    return np.array([[min(one) for one in corners], [max(one) for one in corners]])

@@ -21,7 +21,6 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"\xfd7zXZ\x00": lzma.LZMADecompressor,
 }
 _ZSTD = b"\x28\xb5\x2f\xfd"
-COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz")
 
 
 def format_of_name(name: str) -> str:
@@ -56,9 +55,9 @@ class ByteSource:
         self._chunks = _chunks(path)
         self._buffer = bytearray()
 
-    @property
-    def label(self) -> str:
-        return f"{self.name}, frame {self.frame}"
+    def error(self, text: str, line: int | None = None) -> InputError:
+        """An error at a line, the last one that was handed out if not said otherwise."""
+        return InputError(f"{self.name}, frame {self.frame}, line {line or self.line_number}: {text}")
 
     def close(self) -> None:
         self._chunks.close()
@@ -120,8 +119,9 @@ class ByteSource:
         except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
             at = self.line_number + self._buffer.count(b"\n")
             raise InputError(
-                f"{self.label}: the compressed file is damaged or cut off after line {at} ({error}). The "
-                "frames before this one are intact; copy or write the file again, or stop before this frame."
+                f"{self.name}, frame {self.frame}: the compressed file is damaged or cut off after "
+                f"line {at} ({error}). The frames before this one are intact; copy or write the file again, "
+                "or stop before this frame."
             ) from error
         self._buffer += chunk
         return bool(chunk)
@@ -158,26 +158,3 @@ def _chunks(path: Path) -> Generator[bytes, None, None]:
             raw = raw or file.read(_CHUNK)
         if not decompressor.eof:
             raise EOFError("the end of the compressed data is missing")
-
-
-def open_source(path: Path) -> ByteSource:
-    """A `ByteSource`, after a look at whether there is something to read.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it cannot be opened or it is empty.
-    """
-    try:
-        with path.open("rb"):
-            pass
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file. Check the name and the folder.") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}). Give a readable file.") from error
-    source = ByteSource(path)
-    if not source.peek(1):
-        raise InputError(
-            f"{path.name}: the file is empty. Check that the program that writes it has finished."
-        )
-    return source

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from phaseseg.fields import Fields, Table, plain
 from phaseseg.frame import Frame
+from phaseseg.io.lammps import overhang
 from phaseseg.io.source import format_of_name
 from phaseseg.specs import FIELD_SPECS
 
@@ -124,7 +125,7 @@ def write_frames(
             f"{path.name}: the format of the output is not known. Use the suffix .xyz, .extxyz, .dump or "
             ".lammpstrj (and .gz), or file_format 'extxyz' or 'lammps-dump'."
         )
-    pieces = _extxyz_pieces if file_format == "extxyz" else _dump_pieces
+    lines = _extxyz if file_format == "extxyz" else _dump
     n_frames = 0
     with atomic_output(path) as temporary, ExitStack() as stack:
         file: Any = stack.enter_context(temporary.open("wb"))
@@ -134,8 +135,9 @@ def write_frames(
         for item in results:
             frame, result = (item, None) if isinstance(item, Frame) else item
             columns, scalars = _sorted_out(frame, result or {})
-            for piece in pieces(frame, columns, scalars, n_frames):
-                file.write(piece)
+            header, body = lines(frame, columns, scalars, n_frames)
+            file.write(f"{header}\n".encode())
+            file.writelines(_body(body))
             n_frames += 1
         if n_frames == 0:
             raise ValueError(f"{path.name}: there are no frames to write.")
@@ -174,28 +176,18 @@ def _sorted_out(
     return columns, scalars
 
 
-def _format(values: NDArray[Any]) -> str:
-    """% format of a column: integers whole, floats with as many digits as it takes to read them back."""
-    if values.dtype.kind != "f":
-        return "%d"
-    return "%.9g" if values.dtype.itemsize <= 4 else "%.15g"
+_Columns = list[tuple[NDArray[Any], str]]
+"""Columns of shape (n,) or (n, k), each with its % format."""
 
 
-def _body(columns: Sequence[tuple[str, NDArray[Any]]]) -> Iterator[bytes]:
-    """Lines of text, from pairs of a % format and a column of shape (n,) or (n, k).
-
-    One % for thousands of rows: ten times quicker than `numpy.savetxt`.
-    """
-    flat = [
-        (form, column)
-        for form, values in columns
-        for column in (values[:, None] if values.ndim == 1 else values).T
-    ]
-    line = " ".join(form for form, _ in flat) + "\n"
-    n_rows = len(flat[0][1])
+def _body(columns: _Columns) -> Iterator[bytes]:
+    """Lines of text. One % for thousands of rows: ten times quicker than `numpy.savetxt`."""
+    flat = [(column, form) for values, form in columns for column in np.atleast_2d(values.T)]
+    line = " ".join(form for _, form in flat) + "\n"
+    n_rows = len(flat[0][0])
     for start in range(0, n_rows, _ROWS_PER_CHUNK):
         cut = slice(start, min(start + _ROWS_PER_CHUNK, n_rows))
-        values = chain.from_iterable(zip(*(column[cut].tolist() for _, column in flat), strict=True))
+        values = chain.from_iterable(zip(*(column[cut].tolist() for column, _ in flat), strict=True))
         yield (line * (cut.stop - cut.start) % tuple(values)).encode()
 
 
@@ -203,76 +195,77 @@ def _numbers(values: NDArray[np.float64]) -> str:
     return " ".join(repr(value) for value in values.ravel().tolist())
 
 
-def _extxyz_pieces(
+def _formatted(columns: Mapping[str, NDArray[Any]]) -> _Columns:
+    """Columns with % formats: integers whole, floats with as many digits as it takes to read them back."""
+    return [
+        (values, "%d" if values.dtype.kind != "f" else "%.9g" if values.dtype.itemsize <= 4 else "%.15g")
+        for values in columns.values()
+    ]
+
+
+def _names(frame: Frame) -> NDArray[Any]:
+    return np.array(frame.species_names, dtype=object)[frame.species]
+
+
+def _extxyz(
     frame: Frame, columns: Mapping[str, NDArray[Any]], scalars: Mapping[str, int | float | bool], _: int
-) -> Iterator[bytes]:
-    names = np.array(frame.species_names, dtype=object)
-    body: list[tuple[str, NDArray[Any]]] = [("%s", names[frame.species]), ("%.8f", frame.positions)]
-    properties = ["species:S:1", "pos:R:3"]
+) -> tuple[str, _Columns]:
+    body: _Columns = [(_names(frame), "%s"), (frame.positions, "%.8f")]
+    properties = "species:S:1:pos:R:3"
     if frame.ids is not None:
-        properties.append("id:I:1")
-        body.append(("%d", frame.ids))
+        body.append((frame.ids, "%d"))
+        properties += ":id:I:1"
     for name, values in columns.items():
-        kind = "R" if values.dtype.kind == "f" else "I"
-        properties.append(f"{name}:{kind}:{1 if values.ndim == 1 else values.shape[1]}")
-        body.append((_format(values), values))
-    comment = [f'Lattice="{_numbers(frame.cell)}"', f"Properties={':'.join(properties)}"]
-    comment.append(f'pbc="{" ".join("T" if periodic else "F" for periodic in frame.pbc)}"')
-    if frame.origin.any():
-        comment.append(f'Origin="{_numbers(frame.origin)}"')
-    if frame.timestep is not None:
-        comment.append(f"timestep={frame.timestep}")
-    if frame.time is not None:
-        comment.append(f"time={frame.time!r}")
-    if frame.units == "lj":
-        comment.append("units=lj")
-    for name, value in scalars.items():
-        comment.append(f"{name}={'FT'[value]}" if isinstance(value, bool) else f"{name}={value:.10g}")
-    yield f"{len(frame)}\n{' '.join(comment)}\n".encode()
-    yield from _body(body)
+        properties += (
+            f":{name}:{'R' if values.dtype.kind == 'f' else 'I'}:{1 if values.ndim == 1 else values.shape[1]}"
+        )
+    entries = {
+        "Lattice": f'"{_numbers(frame.cell)}"',
+        "Properties": properties,
+        "pbc": '"{} {} {}"'.format(*("FT"[periodic] for periodic in frame.pbc.tolist())),
+        "Origin": f'"{_numbers(frame.origin)}"' if frame.origin.any() else None,
+        "timestep": frame.timestep,
+        "time": frame.time,
+        "units": "lj" if frame.units == "lj" else None,
+    }
+    comment = [f"{name}={value}" for name, value in entries.items() if value is not None]
+    for name, number in scalars.items():
+        comment.append(f"{name}={'FT'[number]}" if isinstance(number, bool) else f"{name}={number:.10g}")
+    return f"{len(frame)}\n{' '.join(comment)}", body + _formatted(columns)
 
 
-def _dump_pieces(
+def _dump(
     frame: Frame, columns: Mapping[str, NDArray[Any]], scalars: Mapping[str, int | float | bool], index: int
-) -> Iterator[bytes]:
+) -> tuple[str, _Columns]:
     header = ["ITEM: UNITS", "lj"] if frame.units == "lj" and index == 0 else []
     if frame.time is not None:
         header += ["ITEM: TIME", repr(frame.time)]
     header += ["ITEM: TIMESTEP", str(index if frame.timestep is None else frame.timestep)]
     header += ["ITEM: NUMBER OF ATOMS", str(len(frame)), *_box_lines(frame)]
-    titles = ["id", "type", "element", "x", "y", "z"]
-    names = np.array(frame.species_names, dtype=object)
-    ids = np.arange(1, len(frame) + 1) if frame.ids is None else frame.ids
-    body: list[tuple[str, NDArray[Any]]] = [
-        ("%d", ids),
-        ("%d", frame.species + 1),
-        ("%s", names[frame.species]),
-        ("%.8f", frame.positions),
-    ]
+    titles = ["ITEM: ATOMS id type element x y z"]
     for name, values in columns.items():
         titles += [name] if values.ndim == 1 else [f"{name}[{k + 1}]" for k in range(values.shape[1])]
-        body.append((_format(values), values))
-    header.append(f"ITEM: ATOMS {' '.join(titles)}")
-    yield ("\n".join(header) + "\n").encode()
-    yield from _body(body)
+    ids = np.arange(1, len(frame) + 1) if frame.ids is None else frame.ids
+    body: _Columns = [
+        (ids, "%d"),
+        (frame.species + 1, "%d"),
+        (_names(frame), "%s"),
+        (frame.positions, "%.8f"),
+    ]
+    return "\n".join([*header, " ".join(titles)]), body + _formatted(columns)
 
 
 def _box_lines(frame: Frame) -> list[str]:
     cell, low = frame.cell, frame.origin
     flags = " ".join("pp" if periodic else "ff" for periodic in frame.pbc)
-    lower_triangular = cell[0, 1] == cell[0, 2] == cell[1, 2] == 0 and (np.diag(cell) > 0).all()
-    if not lower_triangular:
-        rows = np.column_stack([cell, low])
-        return [f"ITEM: BOX BOUNDS abc origin {flags}", *(_numbers(row) for row in rows)]
-    high = low + np.diag(cell)
-    xy, xz, yz = cell[1, 0], cell[2, 0], cell[2, 1]
-    if xy == xz == yz == 0:
-        return [f"ITEM: BOX BOUNDS {flags}", *(_numbers(row) for row in np.column_stack([low, high]))]
-    # The bounds of a tilted cell are those of the box around it.
-    low = low + np.array([min(0.0, xy, xz, xy + xz), min(0.0, yz), 0.0])
-    high = high + np.array([max(0.0, xy, xz, xy + xz), max(0.0, yz), 0.0])
-    rows = np.column_stack([low, high, [xy, xz, yz]])
-    return [f"ITEM: BOX BOUNDS xy xz yz {flags}", *(_numbers(row) for row in rows)]
+    if cell[0, 1] or cell[0, 2] or cell[1, 2] or (np.diag(cell) <= 0).any():
+        kind, rows = "abc origin ", np.column_stack([cell, low])
+    else:
+        kind, rows = "", np.column_stack([low, low + np.diag(cell)])
+        tilts = cell[[1, 2, 2], [0, 0, 1]]
+        if tilts.any():
+            kind, rows = "xy xz yz ", np.column_stack([rows + overhang(*tilts).T, tilts])
+    return [f"ITEM: BOX BOUNDS {kind}{flags}", *map(_numbers, rows)]
 
 
 # ------------------------------------------------------------------------------------------ tables
