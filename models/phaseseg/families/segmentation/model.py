@@ -77,10 +77,7 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class ScoreField(Field):
-    """The scores as a field.
-
-    scores : (n_atoms,) float32, Å, of the sorted atoms
-    """
+    """The scores as a field; `scores` are those of the sorted atoms, (n_atoms,) float32, Å."""
 
     scores: NDArray[np.float32]
 
@@ -172,12 +169,9 @@ class SegmentationModel(NetworkModel):
 
     Attributes
     ----------
-    checkpoint : Checkpoint
-    name : of the checkpoint
     config : NetworkConfig
     scaling : Scaling
     label_rule : LabelRule that the training labels were made with
-    n_members : number of networks
     """
 
     family = "segmentation"
@@ -335,8 +329,6 @@ class SegmentationModel(NetworkModel):
     ) -> Fields:
         """Everything after the networks: cheap to repeat with another threshold or boundary.
 
-        Parameters
-        ----------
         output : scores of this frame by this model
         rule : of a prediction; or its options as keywords
         """
@@ -355,21 +347,15 @@ class SegmentationModel(NetworkModel):
         numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
         return Fields(
             {
-                "phase": assigned.phase,
-                "phase_probability": _probabilities(scores.probability, learned),
-                "phase_uncertainty": scores.uncertainty,
-                "interface_distance": assigned.distance,
-                "domain": assigned.domain,
-                "score_grid": field.grid,
-                "n_phases": n_phases,
-                "probability_threshold": float(rule.threshold),
-                "score_threshold": level,
+                "phase": assigned.phase, "phase_probability": _probabilities(scores.probability, learned),
+                "phase_uncertainty": scores.uncertainty, "interface_distance": assigned.distance,
+                "domain": assigned.domain, "score_grid": field.grid, "n_phases": n_phases,
+                "probability_threshold": float(rule.threshold), "score_threshold": level,
                 "mean_uncertainty": float(scores.uncertainty.mean(dtype=np.float64)),
-                "outside_training": scores.outside,
-                **numbers,
+                "outside_training": scores.outside, **numbers,
             },
             (*messages, *scores.messages, *more),
-        )
+        )  # fmt: skip
 
     def _assign(
         self, frame: Frame, field: ScoreField, rule: PredictionRule, level: float
@@ -439,12 +425,10 @@ def voxel_boundary(frame: Frame, rich: NDArray[np.bool_]) -> NDArray[np.bool_]:
         mask = kind == which
         wide = mask.copy()
         for axis in range(3):
-            for step in (-1, 1):
+            for step, end in ((-1, n - 1), (1, 0)):
                 shifted = np.roll(mask, step, axis)
                 if not frame.pbc[axis]:
-                    end: list[Any] = [slice(None)] * 3
-                    end[axis] = 0 if step == 1 else n - 1
-                    shifted[tuple(end)] = False
+                    np.moveaxis(shifted, axis, 0)[end] = False
                 wide |= shifted
         overlap &= wide
     return np.asarray(overlap[voxels])

@@ -26,40 +26,27 @@ CLOSEST = 1.5
 """Å: where a stamp would leave two atoms nearer than this, that of the poor liquid is removed."""
 
 
-# --------------------------------------------------------------------------------- time average
-
-
 def averaged_case(
     frames: Iterable[Frame], *, sigma: float = 1.5, average: float = 1.0, species: Sequence[str] = ("Fe",),
-    widths: Sequence[float] = WIDTHS, group: str = "density averaged over time",
+    group: str = "density averaged over time",
 ) -> Case:  # fmt: skip
     """The middle frame of a run, with the answer of the density averaged over ±`average` ps.
 
-    Parameters
-    ----------
     frames : close in time, with `Frame.time` in ps; those of large_dense_4000K are 0.1 ps apart
     sigma : Å, of the averaged density; it is cut where it is steepest
-
-    Raises
-    ------
-    ValueError
-        No frames, and as `label_trajectory` for frames without a time.
     """
     run = list(frames)
     if not run:
         raise ValueError("there are no frames to average.")
     middle = run[len(run) // 2]
-    rule = LabelRule(species=tuple(species), sigma=sigma, boundary_width=max(widths))
+    rule = LabelRule(species=tuple(species), sigma=sigma, boundary_width=max(WIDTHS))
     for frame, fields in label_trajectory(run, rule, average=average):
         if frame is middle:
             side = np.where(fields["domain"] > 0, np.inf, -np.inf)
             distance = fields["interface_distance"]
             known = np.where(np.isfinite(distance), distance, side)
-            return Case(group, frame, Segmentation.of_distance(known, widths), name=frame.source)
+            return Case(group, frame, Segmentation.of_distance(known, WIDTHS), name=frame.source)
     raise AssertionError("the middle frame is one of the frames")
-
-
-# -------------------------------------------------------------------------------- open pieces
 
 
 def open_piece(
@@ -67,12 +54,10 @@ def open_piece(
 ) -> tuple[Frame, NDArray[np.int64], NDArray[np.bool_]]:
     """A cube out of a periodic orthogonal cell, with open ends.
 
-    low : (3,) corner, Å; edge : Å, at most the shortest edge of the cell
+    Gives the frame of the piece, the numbers of its atoms in the whole, and which of them count, being
+    `MARGIN` or more inside.
 
-    Returns
-    -------
-    The frame of the piece, the numbers of its atoms in the whole, and which of them count, being `MARGIN`
-    or more inside.
+    low : (3,) corner, Å; edge : Å, at most the shortest edge of the cell
     """
     lengths = np.diag(frame.cell)
     if not np.allclose(frame.cell, np.diag(lengths)) or not frame.pbc.all():
@@ -90,32 +75,24 @@ def open_piece(
 
 
 def open_pieces(
-    frames: Iterable[Frame], reference: Method, *, per_bin: int = 20,
-    edges: tuple[float, float] = (12.0, 30.0), fractions: Sequence[float] = RICH_FRACTIONS,
-    widths: Sequence[float] = WIDTHS, seed: int = 0,
-) -> Iterator[Case]:  # fmt: skip
+    frames: Iterable[Frame], reference: Method, *, per_bin: int = 20, widths: Sequence[float] = WIDTHS
+) -> Iterator[Case]:
     """Open cubes from large cells, sorted by how much of them is rich; the answer is that of the whole cell.
 
-    Parameters
-    ----------
-    reference : what labels the whole cells
-    per_bin : pieces of each frame in each range of fractions, as far as 200 times as many random
-        trials find them
-    edges : Å, between which the edges are drawn evenly
+    The group of a case is the range of the share of rich atoms, as "0.02 – 0.05 rich". Only atoms `MARGIN` or
+    more inside the cut faces count; pieces with fewer than 20 of them are left out.
 
-    Yields
-    ------
-    Case
-        Its group is the range of the share of rich atoms, as "0.02 – 0.05 rich". Only atoms `MARGIN` or
-        more inside the cut faces count; pieces with fewer than 20 of them are left out.
+    reference : what labels the whole cells
+    per_bin : pieces of each frame in each range of fractions, as far as 200 times as many random trials find
+        them
     """
-    rng = np.random.default_rng(seed)
-    limits = np.asarray(fractions, dtype=float)
+    rng = np.random.default_rng(0)
+    limits = np.array(RICH_FRACTIONS)
     for frame in frames:
         whole = reference(frame, widths)
         found: list[list[Case]] = [[] for _ in limits[1:]]
         for _ in range(200 * per_bin):
-            edge = float(rng.uniform(*edges))
+            edge = float(rng.uniform(12.0, 30.0))
             low = frame.origin + rng.random(3) * np.diag(frame.cell)
             piece, atoms, inside = open_piece(frame, low, edge)
             if inside.sum() < 20:
@@ -129,9 +106,6 @@ def open_pieces(
                 break
         for some in found:
             yield from some
-
-
-# ---------------------------------------------------------------------------- droplets and films
 
 
 def _stamped(
@@ -228,16 +202,15 @@ def _check_cells(*frames: Frame) -> None:
 
 
 def stamped_cases(
-    metal: Frame, silicate: Frame, *, sizes: Sequence[float] = (5.0, 6.0, 8.0, 10.0), copies: int = 2,
-    widths: Sequence[float] = WIDTHS, seed: int = 0,
-) -> Iterator[Case]:  # fmt: skip
+    metal: Frame, silicate: Frame, *, sizes: Sequence[float] = (5.0, 6.0, 8.0, 10.0), copies: int
+) -> Iterator[Case]:
     """Droplets (radius) and films (thickness) of each liquid in the other; the answer is the geometry.
 
     metal, silicate : one frame of each liquid alone; the metal is the rich phase
     sizes : Å
     copies : of each, at other places
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for rich_guest, host, guest in ((True, silicate, metal), (False, metal, silicate)):
         name = "metal in silicate" if rich_guest else "silicate in metal"
         for size in sizes:
@@ -251,34 +224,26 @@ def stamped_cases(
                     ),
                 }
                 for shape, (frame, distance) in made.items():
-                    answer, what = Segmentation.of_distance(distance, widths), f"{shape} {size:g} Å"
+                    answer, what = Segmentation.of_distance(distance, WIDTHS), f"{shape} {size:g} Å"
                     yield Case(f"{name}: {what}", frame, answer, name=f"{name}, {what}")
 
 
-# ----------------------------------------------------------------------- coarsening and one phase
-
-
-def coarsening_cases(
-    frames: Iterable[Frame], rule: LabelRule, *, widths: Sequence[float] = WIDTHS,
-    group: str = "coarsening",
-) -> Iterator[Case]:  # fmt: skip
+def coarsening_cases(frames: Iterable[Frame], rule: LabelRule) -> Iterator[Case]:
     """Frames of a melt that separates; the true answer is unknown, and a constant threshold is the reference.
 
     rule : with a number as threshold; cut in any case, whatever the verdict
     """
     labels = WeakLabels(rule.replace(phases=2))
     for number, frame in enumerate(frames):
-        yield Case(group, frame, labels(frame, widths), name=f"{group}, frame {number}")
+        yield Case("coarsening", frame, labels(frame, WIDTHS), name=f"coarsening, frame {number}")
 
 
-def one_phase_cases(
-    frames: Iterable[Frame], *, rich: bool, group: str, widths: Sequence[float] = WIDTHS
-) -> Iterator[Case]:
+def one_phase_cases(frames: Iterable[Frame], *, rich: bool, group: str) -> Iterator[Case]:
     """Frames of one liquid; the answer is one phase throughout.
 
     rich : which of the two; a mixture counts as neither, and then only the verdict has a meaning
     """
     for number, frame in enumerate(frames):
         distance = np.full(frame.n_atoms, np.inf if rich else -np.inf)
-        answer = Segmentation.of_distance(distance, widths)
+        answer = Segmentation.of_distance(distance, WIDTHS)
         yield Case(group, frame, answer, name=f"{group}, frame {number}")
