@@ -179,8 +179,8 @@ def _choice(table: Table, n_candidates: int) -> TextTable:
             return value if isinstance(value, str) else "–"
         return f"{value:.0f}" if heading in ("frame", "timestep") else f"{value:.4g}"
 
-    cells = tuple(tuple(cell(*one) for one in row.items()) for row in table.rows())
-    return TextTable(f"{table.title}, of {n_candidates}", tuple(table.columns), cells)
+    cells = [[cell(*one) for one in row.items()] for row in table.rows()]
+    return TextTable(f"{table.title}, of {n_candidates}", list(table.columns), cells)
 
 
 def training_sentences(card: dict[str, Any]) -> list[str]:

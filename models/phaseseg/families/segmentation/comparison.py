@@ -123,10 +123,8 @@ class Comparison:
         """Sides of the reference, and scores (1) or probabilities (2), of all atoms."""
         if any(sample[which] is None for sample in self.samples):
             return None
-        return (
-            np.concatenate([sample[0] for sample in self.samples]),
-            np.concatenate([np.asarray(sample[which]) for sample in self.samples]),
-        )
+        rich, values = (np.concatenate([sample[k] for sample in self.samples]) for k in (0, which))
+        return rich, values
 
     def numbers(self) -> dict[str, float]:
         """Every score by a short name; NaN where it has no value.
@@ -195,17 +193,14 @@ class Comparison:
 
     def reliability(self) -> Table:
         """Predicted probability of the rich phase against how often it is rich; empty without one."""
-        sample = self._sample(2)
-        if sample is None or not len(sample[0]):
-            return Table("Reliability", {})
-        bins = reliability(*sample)
-        return Table(
-            "Reliability",
-            {
+        sample, columns = self._sample(2), {}
+        if sample is not None and len(sample[0]):
+            bins = reliability(*sample)
+            columns = {
                 "from": bins.edges[:-1], "to": bins.edges[1:], "atoms": bins.count,
                 "mean probability": bins.mean_probability, "share that is rich": bins.frequency,
-            },
-        )  # fmt: skip
+            }  # fmt: skip
+        return Table("Reliability", columns)
 
     def roc(self) -> Table:
         """At most some 200 points of the ROC curve; empty where it has no value."""
@@ -219,28 +214,20 @@ class Comparison:
         wanted = np.concatenate([np.linspace(0, 2, 100), 1 - bend, 1 + bend])
         kept = np.clip(np.searchsorted(along, wanted), 0, len(along) - 1)
         kept = np.unique([0, *kept, len(along) - 1])
-        return Table(
-            "ROC curve",
-            {
-                "threshold of the score": curve.threshold[kept],
-                "false positive rate": curve.false_positive_rate[kept],
-                "true positive rate": curve.true_positive_rate[kept],
-            },
-        )
+        names = ("threshold", "false_positive_rate", "true_positive_rate")
+        headings = ("threshold of the score", "false positive rate", "true positive rate")
+        columns = [getattr(curve, name)[kept] for name in names]
+        return Table("ROC curve", dict(zip(headings, columns, strict=True)))
 
     def confusion_table(self, width: float) -> Table:
         """Atoms and, of each class of the reference, the shares."""
         counts = self.confusion[width]
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = counts / counts.sum(axis=1, keepdims=True)
-        return Table(
-            f"Confusion at a boundary of {width:g} Å",
-            {
-                "reference": np.array(CLASSES),
-                **{f"called {name}": counts[:, k] for k, name in enumerate(CLASSES)},
-                **{f"share called {name}": shares[:, k] for k, name in enumerate(CLASSES)},
-            },
-        )
+        columns = {"reference": np.array(CLASSES)}
+        columns |= {f"called {name}": counts[:, k] for k, name in enumerate(CLASSES)}
+        columns |= {f"share called {name}": shares[:, k] for k, name in enumerate(CLASSES)}
+        return Table(f"Confusion at a boundary of {width:g} Å", columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,16 +317,14 @@ class Comparisons:
         comparisons, domains = {}, {}
         for method in self._methods:
             found = method(case.frame, self.widths)
-            one = Comparison.of(case.frame, case.reference, found, case.inside)
             domains[method.name] = found.n_domains
             if method is self._methods[0]:
-                taken = {stage: (value,) for stage, value in case.reference.seconds.items()}
-                one = replace(one, seconds={**one.seconds, **taken})
+                found = replace(found, seconds={**found.seconds, **case.reference.seconds})
                 two = case.reference.n_phases == 2
                 if two or self.example is None or self.example.reference.n_phases == 1:
                     self.example = Example(case.frame, case.reference, found)
                 self._outside += [line for line in found.messages if line.code == "outside-training"]
-            comparisons[method.name] = one
+            comparisons[method.name] = Comparison.of(case.frame, case.reference, found, case.inside)
         name = case.name or case.frame.source
         self.rows.append(Row(case.group, name, case.frame.timestep, domains, comparisons))
 
@@ -477,14 +462,9 @@ class Comparisons:
         methods = {}
         for method in self.methods:
             one, over = self.pooled(method), self.over_frames(method)
-            methods[method] = {
-                "scores": one.numbers(),
-                "over_frames": {
-                    key: {"n": value.n, "mean": value.mean, "deviation": value.deviation}
-                    for key, value in over.items()
-                },
-                "confusion": {f"{width:g}": matrix for width, matrix in one.confusion.items()},
-            }
+            spreads = {key: {"n": s.n, "mean": s.mean, "deviation": s.deviation} for key, s in over.items()}
+            matrices = {f"{width:g}": matrix for width, matrix in one.confusion.items()}
+            methods[method] = {"scores": one.numbers(), "over_frames": spreads, "confusion": matrices}
         numbers: dict[str, Any] = plain(
             {
                 "method": self.methods[0], "reference": self.reference, "target": self.target,

@@ -87,7 +87,7 @@ class Evaluation(Comparisons):
         ]
         # The title says the width.
         short = [one.quantity if one.part else one for one in shown]
-        return TextTable(title, ("method", *short), tuple(rows), ("bold",) if len(rows) > 1 else ())
+        return TextTable(title, ["method", *short], rows, ["bold"] if len(rows) > 1 else [])
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> Path:
         """Write page, figures, tables and `metrics.json` with all numbers and `about`; gives the page.
@@ -127,7 +127,7 @@ def _contents(rows: Sequence[Mapping[str, Any]], width: float) -> TextTable:
             name, form = ("difference", "{:+.2f} %") if column is DIFFERENCE else (column.quantity, "{:.3f}")
             lines.append((phase, name, *(form.format(v) if isfinite(v) else "–" for v in values)))
     title = f"composition without the boundary of {width:g} Å, wt%"
-    return TextTable(title, ("phase", "", *elements), tuple(lines), (), frozenset({2, 5}), 2)
+    return TextTable(title, ["phase", "", *elements], lines, ends=(2, 5), n_labels=2)
 
 
 def evaluate(
@@ -146,7 +146,6 @@ def evaluate(
     Parameters
     ----------
     runs : the frames of each trajectory by its name
-    model : SegmentationModel
     device : as in `SegmentationModel.score`
     reference : "weak" for labels by the rule of the checkpoint, or the name of a column of the frames
         with 0 for poor, 1 for rich and, optionally, 2 for boundary

@@ -56,7 +56,11 @@ def figure_roc(result: Comparisons) -> Figure:
         auc = pooled.numbers()["auc"]
         # On a logarithmic axis the way to the first false positive begins at one atom.
         least = 0.5 / max(int(pooled.sides[0].sum()), 1)
-        look = {"color": ELEMENT_COLORS[(k - 1) % len(ELEMENT_COLORS)], "linewidth": 1.2, "zorder": 2}
+        look: dict[str, Any] = {
+            "color": ELEMENT_COLORS[(k - 1) % len(ELEMENT_COLORS)],
+            "linewidth": 1.2,
+            "zorder": 2,
+        }
         if k == 0:
             look = {"color": INK, "linewidth": 2.0, "zorder": 3}
         ax.plot(np.maximum(x, least), y, label=f"{short_name(method)}: {auc:.4f}", **look)

@@ -214,12 +214,12 @@ class TrajectorySummary:
         # Frames may end at different distances; equal distances are equal but for rounding.
         bins = [np.round(np.asarray(frame[DISTANCE], dtype=float), 6) for frame in filled]
         centers = np.unique(np.concatenate(bins))
-        names = dict.fromkeys(name for frame in filled for name in frame if name != DISTANCE)
+        names = dict.fromkeys(name for frame in filled for name in frame)
         profiles = {name: np.full((len(filled), len(centers)), np.nan) for name in names}
         for row, (frame, places) in enumerate(zip(filled, bins, strict=True)):
             for name, values in frame.items():
-                if name != DISTANCE:
-                    profiles[name][row, np.searchsorted(centers, places)] = values
+                profiles[name][row, np.searchsorted(centers, places)] = values
+        del profiles[DISTANCE]
         profiles[ATOM_COUNT] = np.nan_to_num(profiles[ATOM_COUNT])
         return centers, profiles
 
@@ -257,8 +257,7 @@ class TrajectorySummary:
         if len(blocks[-1]) < 2:
             return width(everything), np.nan
         without = np.array([width(np.setdiff1d(everything, block)) for block in blocks])
-        error = np.sqrt(7 / 8 * ((without - without.mean()) ** 2).sum())
-        return width(everything), float(error)
+        return width(everything), float(np.sqrt(7 / 8 * ((without - without.mean()) ** 2).sum()))
 
 
 def _values(frames: Sequence[_Rows], row: str, column: Column) -> NDArray[np.float64]:
@@ -295,8 +294,6 @@ def summarize(
 
 BOUNDARY_WIDTHS = np.arange(0.0, 4.1, 0.34)
 """Widths that are tried, Å: whole steps of 0.34 Å, as in the paper, up to 4.08 Å."""
-
-
 WIDTH, VARIANCE = Column("boundary width", "Å"), f"{WEIGHT}^2"
 
 
@@ -306,15 +303,8 @@ class BoundaryScan:
     An atom is rich where its distance to the interface exceeds w/2, so one labeling of a frame
     serves every width w.
 
-    Parameters
-    ----------
     species : names whose content is followed, together
     widths : (n_widths,) float64, Å
-
-    Raises
-    ------
-    ValueError
-        For a width below 0 or no width at all.
     """
 
     def __init__(self, species: Sequence[str], widths: ArrayLike = BOUNDARY_WIDTHS) -> None:
@@ -353,8 +343,7 @@ class BoundaryScan:
         # A width at which some frames have no atom left is not compared with one where all have.
         usable = (n_frames == len(contents)) & np.isfinite(variance)
         best = np.zeros(len(self.widths), dtype=bool)
-        if usable.any():
-            best[np.argmin(np.where(usable, variance, np.inf))] = True
+        best[np.argmin(np.where(usable, variance, np.inf))] = usable.any()
         name = "+".join(self.species)
         content = Column(name, WEIGHT)
         return Table(

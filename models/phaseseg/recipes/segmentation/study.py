@@ -115,7 +115,8 @@ def score_rows(
 
 def score_tables(result: Comparisons, trained_on: str = "") -> tuple[list[dict[str, Any]], ...]:
     """Rows of three classes and of two classes."""
-    three, two = [], []
+    three: list[dict[str, Any]] = []
+    two: list[dict[str, Any]] = []
     for group in result.groups():
         first = {"test": group} | ({"trained on": trained_on} if trained_on else {})
         for width in result.widths:
