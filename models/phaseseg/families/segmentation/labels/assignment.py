@@ -33,7 +33,6 @@ class PhaseAssignment:
     """Phase, domain and distance to the interface of every atom, in the order of the frame.
 
     phase : (n_atoms,) int8; distance : (n_atoms,) float32, Å, signed; domain : (n_atoms,) int32
-    value : (n_atoms,) float32, the value that decided about each atom, if it was given
     volume_fraction : of the rich side; area : Å^2
     domains : table of the rich domains
     """
@@ -41,7 +40,6 @@ class PhaseAssignment:
     phase: NDArray[np.int8]
     distance: NDArray[np.float32]
     domain: NDArray[np.int32]
-    value: NDArray[np.float32]
     volume_fraction: float
     area: float
     domains: Table
@@ -55,7 +53,6 @@ def assign_phases(
     rich: NDArray[np.bool_],
     *,
     boundary_width: float,
-    values: NDArray[np.float32] | None = None,
     sharpen: bool = True,
     exact: ExactField | None = None,
 ) -> PhaseAssignment:
@@ -64,7 +61,6 @@ def assign_phases(
     domains : those of the field at the level; there must be an interface
     rich : (n_atoms,) bool, which packed atoms are rich themselves
     boundary_width : Å; 0 for no boundary
-    values : (n_atoms,) float32 of the packed atoms; the result has them in the order of the frame
     sharpen : refine distances close to the edge of the boundary
     exact : the field without its grid, if there is one
     """
@@ -76,25 +72,22 @@ def assign_phases(
         _sharpen(field, level, boundary_width / 2, domain_packed, distance_packed, exact)
     phase, distance = borrow(n_atoms, np.int8), borrow(n_atoms, np.float32)
     domain = borrow(n_atoms, np.int32)
-    packed = np.empty(0, np.float32) if values is None else values
-    value = borrow(len(packed), np.float32)
     half_width = np.float32(boundary_width / 2 if boundary_width > 0 else -1)
-    _assign(atoms.place, domain_packed, distance_packed, packed, half_width, phase, value, distance, domain)
+    _assign(atoms.place, domain_packed, distance_packed, half_width, phase, distance, domain)
     table = _domain_table(
         domains.voxels, domains.percolates & frame.pbc & ~lattice.flat,
         np.bincount(domain, minlength=domains.n_kept + 1)[1:], lattice.voxel_volume,
     )  # fmt: skip
     volume_fraction = float(domains.voxels.sum() / field.grid.values.size)
-    return PhaseAssignment(phase, distance, domain, value, volume_fraction, interface.area, table)
+    return PhaseAssignment(phase, distance, domain, volume_fraction, interface.area, table)
 
 
-def one_phase(n_atoms: int, phase: int, value: NDArray[np.float32] | None = None) -> PhaseAssignment:
+def one_phase(n_atoms: int, phase: int) -> PhaseAssignment:
     """All atoms in one phase without an interface: distances are NaN, and there are no domains."""
     return PhaseAssignment(
         np.full(n_atoms, phase, dtype=np.int8),
         np.full(n_atoms, np.nan, dtype=np.float32),
         np.zeros(n_atoms, dtype=np.int32),
-        np.empty(0, np.float32) if value is None else value,
         float(phase == RICH),
         0.0,
         _domain_table(np.empty(0, np.int64), np.empty((0, 3), bool), np.empty(0, np.int64), 0.0),
@@ -107,13 +100,11 @@ def has_interface(domains: Domains, grid: Grid) -> bool:
 
 
 @jit
-def _assign(place, domain_in, distance_in, value_in, half_width, phase, value, distance, domain):
+def _assign(place, domain_in, distance_in, half_width, phase, distance, domain):
     """Sign the distances, assign the phases, and bring all into the order of the frame."""
     for atom in range(place.size):
         slot = place[atom]
         inside = domain_in[slot] > 0
-        if value.size:
-            value[atom] = value_in[slot]
         domain[atom] = domain_in[slot]
         distance[atom] = distance_in[slot] if inside else -distance_in[slot]
         phase[atom] = BOUNDARY if distance_in[slot] <= half_width else (RICH if inside else POOR)

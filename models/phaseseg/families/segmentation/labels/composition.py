@@ -101,8 +101,8 @@ class Composition:
         mass = self.counts @ self.masses
         return np.asarray(mass / mass[-1])
 
-    def _percents(self) -> dict[str, NDArray[np.float64]]:
-        return {WEIGHT: self.weight_percent(), ATOMS: self.atom_percent()}
+    def _contents(self, unit: str, percent: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
+        return {Column(name, unit): percent[:, code] for code, name in enumerate(self.names)}
 
     def table(self) -> Table:
         """One row a phase, with atoms, atom and mass fraction, wt% and at% of every element."""
@@ -112,9 +112,7 @@ class Composition:
             "atom fraction": self.atom_fractions(),
             "mass fraction": self.mass_fractions(),
         }
-        for unit, percent in self._percents().items():
-            for code, name in enumerate(self.names):
-                columns[Column(name, unit)] = percent[:, code]
+        columns |= self._contents(WEIGHT, self.weight_percent()) | self._contents(ATOMS, self.atom_percent())
         return Table("Composition of the phases", columns)
 
     def partition(self) -> Table:
@@ -123,7 +121,7 @@ class Composition:
         Without atoms in one of the phases NaN; infinite for an element that the poor phase lacks.
         """
         columns: dict[str, NDArray[np.generic]] = {"element": np.array(self.names)}
-        percents = self._percents()
+        percents = {WEIGHT: self.weight_percent(), ATOMS: self.atom_percent()}
         for column, rich, poor, unit in COEFFICIENTS:
             with np.errstate(divide="ignore", invalid="ignore"):
                 columns[column] = percents[unit][ROWS.index(rich)] / percents[unit][ROWS.index(poor)]
@@ -149,9 +147,7 @@ class Composition:
         kept = np.flatnonzero(atoms)
         centers = (np.arange(len(atoms)) - len(atoms) // 2 + 0.5) * BIN_WIDTH
         columns: dict[str, NDArray[np.generic]] = {DISTANCE: centers[kept], "atoms": atoms[kept]}
-        percent = _percent(self.by_distance[kept].astype(float))
-        for code, name in enumerate(self.names):
-            columns[Column(name, ATOMS)] = percent[:, code]
+        columns |= self._contents(ATOMS, _percent(self.by_distance[kept].astype(float)))
         return Table("Proxigram", columns)
 
 

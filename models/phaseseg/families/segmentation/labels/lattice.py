@@ -98,7 +98,8 @@ class PackedAtoms:
 
     def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values per packed atom in the order of the frame."""
-        return np.asarray(values[self.place])
+        out = borrow(len(values), values.dtype)
+        return np.take(values, self.place, out=out, mode="clip")
 
 
 def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> Lattice:

@@ -127,8 +127,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             f"use at most {rule.sigma / 2:g} Å."
         )
         messages.append(Message(text, "coarse-voxels"))
-    # From here to `unsort`, atoms stand in the order of the grid.
-    atoms = density.atoms
+    # Here atoms stand in the order of the grid.
     at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
     assigned: PhaseAssignment | None = None
     if n_phases == 2 or rule.phases == 2:
@@ -136,10 +135,9 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         if domains.n_dropped:
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
         if has_interface(domains, density.grid):
-            by_atom = rule.at == "atom"
             assigned = assign_phases(
                 frame, density, cut, domains, _is_rich(density, rule, cut, at_atoms),
-                boundary_width=rule.boundary_width, values=at_atoms, sharpen=by_atom,
+                boundary_width=rule.boundary_width, sharpen=rule.at == "atom",
                 exact=None if density.averaged else partial(exact_density, density, rule),
             )  # fmt: skip
         else:
@@ -150,12 +148,12 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         if rule.phases == "auto" and len(messages) == 1:
             messages.append(Message("Nothing was cut: all atoms are one class.", "nothing-cut"))
         dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
-        assigned = one_phase(frame.n_atoms, RICH if dominant else POOR, atoms.unsort(at_atoms))
+        assigned = one_phase(frame.n_atoms, RICH if dominant else POOR)
     numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
     return Fields(
         {
             "phase": assigned.phase,
-            "phase_density": assigned.value,
+            "phase_density": density.atoms.unsort(at_atoms),
             "interface_distance": assigned.distance,
             "domain": assigned.domain,
             "density_grid": density.grid,
