@@ -176,7 +176,7 @@ def test_a_batch_of_windows_gives_what_each_gives_alone(attention):
     network = Network(config, [weights_of(config)])
     frames = [scattered_mixture(400, 2 * np.array(SKEW[2]), seed=seed) for seed in range(3)]
     cells = cells_of(frames, [frame.species for frame in frames], 2)
-    picks = draw_crops(cells, np.array([0, 2, 1, 1, 0]), np.random.default_rng(0), share=(0.3, 0.8))
+    picks = draw_crops(cells, np.array([0, 2, 1, 1, 0]), np.random.default_rng(0), edge=(8.0, 18.0))
     together = network(crop_graphs(cut_crops(cells, picks), config))
     alone = [network(crop_graphs(cut_crops(cells, picks.take([n])), config)) for n in range(5)]
     assert_array_equal(together.graphs, np.concatenate([one.graphs for one in alone], axis=1))

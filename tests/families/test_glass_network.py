@@ -68,7 +68,7 @@ def twin_of(graphs: Graphs, g=0):
 def windows_of(config, rng, n_windows=3, low=0.5):
     frames = [mixture(rng, 70, config.dimensions) for _ in range(2)]
     cells = cells_of(frames, [config.codes_of(frame) for frame in frames], config.dimensions)
-    picks = draw_crops(cells, np.arange(n_windows) % 2, rng, share=(low, 1.0))
+    picks = draw_crops(cells, np.arange(n_windows) % 2, rng, edge=(7.0 * low, 7.0))
     return cut_crops(cells, picks)
 
 
@@ -185,7 +185,7 @@ def test_a_batch_is_its_windows_one_by_one(config):
     rng = np.random.default_rng(5)
     frames = [mixture(rng, 200, config.dimensions) for _ in range(2)]
     cells = cells_of(frames, [config.codes_of(frame) for frame in frames], config.dimensions)
-    picks = draw_crops(cells, np.array([0, 1, 1, 0, 1]), rng, share=(0.45, 0.9))
+    picks = draw_crops(cells, np.array([0, 1, 1, 0, 1]), rng, edge=(3.2, 6.3))
     net = network(config)
     together = net(crop_graphs(cut_crops(cells, picks), config))
     singles = [net(crop_graphs(cut_crops(cells, picks.take([k])), config)) for k in range(len(picks))]
@@ -255,7 +255,7 @@ def test_windows_hold_what_lies_in_them(pbc):
     frame = mixture(rng, 300, edge=12.0, pbc=pbc)
     frame = frame.replace(cell=[[12, 0, 0], [3, 11, 0], [0, 0, 1]], origin=[1.0, 2.0, 0])
     cells = cells_of([frame], [frame.species], 2)
-    picks = draw_crops(cells, np.zeros(40, dtype=np.int64), rng, share=(0.2, 0.6))
+    picks = draw_crops(cells, np.zeros(40, dtype=np.int64), rng, edge=(2.5, 7.0))
     windows = cut_crops(cells, picks)
     fractions = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
     if not pbc:
@@ -276,7 +276,7 @@ def test_both_corners_are_drawn():
     """Not along the diagonal alone, as in the released code."""
     frame = mixture(np.random.default_rng(10), 50)
     cells = cells_of([frame], [frame.species], 2)
-    picks = draw_crops(cells, np.zeros(4000, dtype=np.int64), np.random.default_rng(0), share=(0.1, 0.3))
+    picks = draw_crops(cells, np.zeros(4000, dtype=np.int64), np.random.default_rng(0), edge=(0.7, 2.1))
     assert abs(np.corrcoef(picks.corner.T)[0, 1]) < 0.05
     assert picks.share.min() >= 0.1 and picks.share.max() <= 0.3
     assert abs(picks.share.mean() - 0.2) < 0.01 and (picks.share[:, 0] == picks.share[:, 1]).all()
@@ -286,7 +286,7 @@ def test_both_corners_are_drawn():
 def test_the_whole_of_an_open_cell_is_a_window():
     frame = mixture(np.random.default_rng(11), 50, pbc=False)
     cells = cells_of([frame], [frame.species], 2)
-    picks = draw_crops(cells, np.zeros(3, dtype=np.int64), np.random.default_rng(0))
+    picks = draw_crops(cells, np.zeros(3, dtype=np.int64), np.random.default_rng(0), edge=(99.0, 99.0))
     assert np.diff(cut_crops(cells, picks).starts).tolist() == [50, 50, 50]
     config = GlassConfig(hidden=4)
     whole = graph_of(frame, config)

@@ -250,18 +250,15 @@ def _shown_means(result: Transition, name: str) -> TextTable:
     if energies is not None:
         headings.append("inherent energy")
     rows: list[tuple[str, ...]] = []
-    ends = set()
     for n in reversed(range(len(result.temperature))):
-        t = result.temperature[n]
         cells = [value_and_error(metric.mean[n], metric.error[n]) for metric in result.metrics.values()]
         if energies is not None:
             cells.append(f"{energies[0][n]:.4f}" if isfinite(energies[0][n]) else "–")
-        if n > 0 and result.temperature[n - 1] <= result.glass_temperature < t:
-            ends.add(len(rows))
-        rows.append((f"{t:g}", *cells))
-    return TextTable(
-        f"{name} ({what})", tuple(headings), tuple(rows), ends=frozenset(ends), n_labels=0
-    )  # fmt: skip
+        rows.append((f"{result.temperature[n]:g}", *cells))
+    # A line at T_g, unless it is beyond one of the ends.
+    above = int((result.temperature > result.glass_temperature).sum())
+    ends = frozenset({above - 1} if 0 < above < len(rows) else ())
+    return TextTable(f"{name} ({what})", tuple(headings), tuple(rows), ends=ends, n_labels=0)
 
 
 def training_sentences(card: dict[str, Any]) -> list[str]:

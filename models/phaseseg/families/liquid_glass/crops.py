@@ -305,8 +305,7 @@ def draw_crops(
     which: NDArray[np.int64],
     rng: np.random.Generator,
     *,
-    share: tuple[float, float] | None = None,
-    edge: float | tuple[float, float] | None = None,
+    edge: float | tuple[float, float],
     least: int = 0,
 ) -> CropSpec:
     """One crop at random from each of the cells `which`, one after the other.
@@ -314,7 +313,6 @@ def draw_crops(
     Corners are drawn independently along each axis: anywhere where the cell is periodic, and such that the
     crop lies inside where it is open.
 
-    share : edges over the cell's, drawn uniformly between two numbers; the same along all axes
     edge : σ; of two lengths, each edge is drawn uniformly between them and no longer than the cell's
     least : number of particles that a crop must hold; others are drawn again
 
@@ -323,43 +321,35 @@ def draw_crops(
     ValueError
         If one length is asked for that is longer than a cell, or if crops rarely hold enough particles.
     """
-    spec = _drawn(cells, np.asarray(which, dtype=np.int64), rng, share, edge)
+    spec = _drawn(cells, np.asarray(which, dtype=np.int64), rng, edge)
     few = np.flatnonzero(count_particles(cells, spec) < least) if least else np.zeros(0, dtype=np.int64)
     for _ in range(_TRIES):
         if not len(few):
             return spec
-        again = _drawn(cells, spec.cell[few], rng, share, edge)
+        again = _drawn(cells, spec.cell[few], rng, edge)
         for values, new in zip(spec, again, strict=True):
             values[few] = new
         few = few[count_particles(cells, again) < least]
-    size = "" if edge is None else f" of {' to '.join(f'{length:g}' for length in np.ravel(edge))} σ"
+    size = " to ".join(f"{length:g}" for length in np.ravel(edge))
     raise ValueError(
-        f"windows{size} rarely hold {least} particles; choose larger windows or fewer neighbors."
+        f"windows of {size} σ rarely hold {least} particles; choose larger windows or fewer neighbors."
     )
 
 
 def _drawn(
-    cells: Cells,
-    which: NDArray[np.int64],
-    rng: np.random.Generator,
-    share: tuple[float, float] | None,
-    edge: float | tuple[float, float] | None,
+    cells: Cells, which: NDArray[np.int64], rng: np.random.Generator, edge: float | tuple[float, float]
 ) -> CropSpec:
-    n, dimensions = len(which), cells.dimensions
+    n, lengths = len(which), cells.lengths[which]
     if isinstance(edge, tuple):
-        shares = np.minimum(rng.uniform(*edge, n)[:, None] / cells.lengths[which], 1.0)
-    elif edge is not None:
-        shares = edge / cells.lengths[which]
-        if len(shares) and shares.max() > 1:
-            raise ValueError(
-                f"windows of {edge:g} σ do not fit into a cell of {cells.lengths[which].min():g} σ; choose "
-                "smaller ones."
-            )
+        shares = np.minimum(rng.uniform(*edge, n)[:, None] / lengths, 1.0)
     else:
-        low, high = share or (1.0, 1.0)
-        shares = np.repeat(rng.uniform(low, high, n)[:, None], dimensions, axis=1)
-    corner = rng.random((n, dimensions))
-    corner = np.where(cells.wrap[which][:, :dimensions], corner, corner * (1 - shares))
+        shares = edge / lengths
+        if n and shares.max() > 1:
+            raise ValueError(
+                f"windows of {edge:g} σ do not fit into a cell of {lengths.min():g} σ; choose smaller ones."
+            )
+    corner = rng.random((n, cells.dimensions))
+    corner = np.where(cells.wrap[which][:, : cells.dimensions], corner, corner * (1 - shares))
     return CropSpec(which.copy(), corner, shares)
 
 

@@ -280,11 +280,6 @@ def image_logits(weights: Mapping[str, Floats], images: Floats, config: GlassCon
     """Logits of glass, (n,) float32, of images (n, 3, size, size) float32: what `ImageNetwork` gives.
 
     weights : of one member, with the names of `config.weight_shapes()`
-
-    Raises
-    ------
-    ValueError
-        For images of another size than the network takes.
     """
     n, size = len(images), images.shape[-1]
     if images.shape[1:] != (3, size, size) or (size != config.image_size and not config.global_average):
@@ -292,29 +287,27 @@ def image_logits(weights: Mapping[str, Floats], images: Floats, config: GlassCon
             f"the network takes images of {config.image_size} x {config.image_size} pixels in three colors, "
             f"found an array of shape {images.shape}."
         )
-    shapes, edge = [], size
-    for number, kernel in enumerate(config.kernel_sizes, start=1):
-        edge = (edge - kernel + 1) // config.pool
-        shapes.append((len(weights[f"convolution{number}.bias"]), edge))
+    sizes = [size]
+    for kernel in config.kernel_sizes:
+        sizes.append((sizes[-1] - kernel + 1) // config.pool)
+    edge = sizes[-1]
     if edge < 1:
         raise ValueError(f"images of {size} x {size} pixels are too small for the kernels of the network.")
     layers = [_layer(weights, name, i) for i, name in enumerate(("convolution1", "convolution2", "dense"), 1)]
     (first, first_bias), (second, second_bias), (matrix, bias) = layers
+    outputs = len(second)
     taps = [_taps(first), _taps(second)]
     image = np.zeros(images[0].size + _SPARE_PIXELS if n else _SPARE_PIXELS, dtype=np.float32)
-    hidden = np.zeros(shapes[0][0] * shapes[0][1] ** 2 + _SPARE_PIXELS, dtype=np.float32)
-    found = np.empty((n, shapes[1][0] * edge * edge), dtype=np.float32)
+    hidden = np.zeros(len(first) * sizes[1] ** 2 + _SPARE_PIXELS, dtype=np.float32)
+    found = np.empty((n, outputs * edge * edge), dtype=np.float32)
     line = np.empty(2 * (size + 2 * WIDTH), dtype=np.float32)
+    one, two = config.kernel_sizes
     for k in range(n):
         image[: images[k].size] = images[k].ravel()
-        _convolve(
-            image, size, taps[0], first_bias, config.kernel_sizes[0], config.pool, line, hidden,
-        )  # fmt: skip
-        _convolve(
-            hidden, shapes[0][1], taps[1], second_bias, config.kernel_sizes[1], config.pool, line, found[k],
-        )  # fmt: skip
+        _convolve(image, size, taps[0], first_bias, one, config.pool, line, hidden)
+        _convolve(hidden, sizes[1], taps[1], second_bias, two, config.pool, line, found[k])
     if config.global_average:
-        found = found.reshape(n, shapes[1][0], edge * edge).mean(axis=2)
+        found = found.reshape(n, outputs, edge * edge).mean(axis=2)
     dense = np.maximum(found @ matrix.T + bias, 0)
     logits: Floats = (dense @ weights["output.weight"].T + weights["output.bias"])[:, 0]
     return logits

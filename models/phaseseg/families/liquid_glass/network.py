@@ -51,12 +51,7 @@ class GraphTensors(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Logits of glass, and the attention of the last step.
-
-    graphs : (n_graphs,); nodes : (n,)
-    attention : (n_edges,) weights of the edges in the sums of the particles, with mean 1 in each graph; None
-        without attention
-    """
+    """Logits of glass and the attention of the last step, of one network; see `inference.GlassOutput`."""
 
     graphs: Tensor
     nodes: Tensor
@@ -124,7 +119,11 @@ class GlassNetwork(nn.Module):
         attention = self._attention_of(h, graphs)
         sums = edges.sum_edges(h, attention)
         own = self._rectified(self.output(torch.cat([nodes, sums], dim=1)))
-        means = _means(own, graphs.sizes, edges.wide or kind)
+        graph = torch.repeat_interleave(graphs.sizes, output_size=len(own))
+        wide = edges.wide or kind
+        sums = torch.zeros(len(graphs.sizes), width, dtype=wide, device=own.device)
+        sums = sums.index_add(0, graph, own.to(wide))
+        means = (sums / graphs.sizes[:, None].to(wide)).to(kind)
         return Answer(self._head(self.readout, means), self._head(self.node, own), attention)
 
     def _rectified(self, x: Tensor) -> Tensor:
@@ -144,14 +143,6 @@ class GlassNetwork(nn.Module):
         return cast(Tensor, layers[-1](x)[:, 0])
 
 
-def _means(values: Tensor, sizes: Tensor, wide: torch.dtype) -> Tensor:
-    """(n_graphs, width) mean over the particles of each graph, summed in the type `wide`."""
-    graph = torch.repeat_interleave(sizes, output_size=len(values))
-    sums = torch.zeros(len(sizes), values.shape[1], dtype=wide, device=values.device)
-    sums = sums.index_add(0, graph, values.to(wide))
-    return (sums / sizes[:, None].to(wide)).to(values.dtype)
-
-
 def glass_loss(answer: Answer, glass: NDArray[np.bool_], starts: NDArray[np.int64]) -> Tensor:
     """Cross entropy of the graphs, plus half that of their particles, which have the label of the graph.
 
@@ -159,9 +150,8 @@ def glass_loss(answer: Answer, glass: NDArray[np.bool_], starts: NDArray[np.int6
     """
     label = torch.from_numpy(glass).to(answer.graphs.dtype)
     each = torch.repeat_interleave(label, torch.from_numpy(np.diff(starts)))
-    return functional.binary_cross_entropy_with_logits(
-        answer.graphs, label
-    ) + NODE_SHARE * functional.binary_cross_entropy_with_logits(answer.nodes, each)
+    loss = functional.binary_cross_entropy_with_logits
+    return loss(answer.graphs, label) + NODE_SHARE * loss(answer.nodes, each)
 
 
 # Images -------------------------------------------------------------------------------------------
