@@ -634,7 +634,7 @@ def glass_network(config, weights, codes, edges, coordinates=None):
 
 
 def picture(frame, size, edge, corner, codes, radii, colors, background, samples=8):
-    """(size, size, 3) colors of disks as `render` draws them: every particle at points in every pixel."""
+    """(size, size, 3) colors of disks as `draw` draws them: every particle at points in every pixel."""
     steps = (np.arange(size * samples) + 0.5) * edge / (size * samples)
     at = frame.origin[:2] + np.asarray(corner) + np.stack(np.meshgrid(steps, steps), axis=-1)
     inverse = np.linalg.inv(frame.cell)

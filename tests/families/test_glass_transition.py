@@ -534,6 +534,15 @@ def test_figures_are_drawn_of_any_table(columns: dict[str, np.ndarray], tg: floa
     assert len(drawn) == n_figures and all(picture.startswith(b"\x89PNG") for picture in drawn)
 
 
+def test_report_of_an_energy_without_t_g(tmp_path: Path) -> None:
+    columns = table()
+    columns["inherent_energy"] = -4 - 0.1 * columns["temperature"]
+    result = analyze(columns)
+    assert "no-glass-temperature" in codes(result) and "energy" not in result.tables()
+    page = write_transition(tmp_path, result, Table("Rows", columns), source="files", settings={})
+    assert 'id="energy"' in page.read_text("utf-8")
+
+
 @pytest.mark.slow
 def test_report_is_one_page_with_its_files(tmp_path: Path) -> None:
     columns = table(energy=True)

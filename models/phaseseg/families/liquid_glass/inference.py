@@ -41,13 +41,13 @@ class GlassOutput:
     """What the members of an ensemble say of some graphs.
 
     graphs : (n_members, n_graphs) float32, logits of glass
-    nodes : (n_members, n) float32, logits of glass of the particles
+    nodes : (n_members, n) float32, logits of glass of the particles; None of images
     attention : (n_members, n_edges) float32, weights of the directed edges in the last sum over the edges of
         each particle, of mean 1 in each graph; None without attention
     """
 
     graphs: Floats
-    nodes: Floats
+    nodes: Floats | None = None
     attention: Floats | None = None
 
 

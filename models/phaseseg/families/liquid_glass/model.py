@@ -27,7 +27,6 @@ from phaseseg.nn.model import NetworkModel, check_weights, density_outside, mean
 FRACTION_SLACK = 0.02
 
 Floats = NDArray[np.float32]
-_NO_NODES = np.zeros((0, 0), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +115,7 @@ class GlassModel(NetworkModel):
         codes, graphs, output = self._applied(frame, rule, device)
         is_b = codes == 1
         messages = self.validity(frame, is_b)
-        if graphs is None:
+        if graphs is None or output.nodes is None:
             each = self._probabilities(output.graphs).mean(axis=1)
             return GlassAnswer(float(each.mean()), float(each.std()), is_b, messages=messages)
         whole = self._probabilities(output.graphs[:, 0])
@@ -137,7 +136,7 @@ class GlassModel(NetworkModel):
         network, codes = self.network(device), self.codes(frame, rule.b)
         if self.config.architecture == "cnn":
             parts = [network(images) for images in covering_images(frame, codes, self.config)]
-            return codes, None, GlassOutput(np.concatenate(parts, axis=1), _NO_NODES)
+            return codes, None, GlassOutput(np.concatenate(parts, axis=1))
         graphs = graph_of(frame, self.config, codes)
         return codes, graphs, network(graphs)
 
@@ -149,9 +148,9 @@ class GlassModel(NetworkModel):
         They are (n_members,) of the configuration, and (n_members, n_atoms) of its particles; None of images.
         Raises as `run`.
         """
-        _, graphs, output = self._applied(frame, self.rule() if rule is None else rule, device)
+        _, _, output = self._applied(frame, self.rule() if rule is None else rule, device)
         whole = output.graphs.astype(np.float64)
-        if graphs is None:
+        if output.nodes is None:
             return logit_of_mean(whole.T / self._temperature), None
         return whole[:, 0] / self._temperature, output.nodes.astype(np.float64) / self._temperature
 

@@ -241,7 +241,7 @@ class TorchNetwork(Ensemble):
             None if part[0] is None else torch.stack(part).cpu().numpy()
             for part in zip(*answers, strict=True)
         )
-        assert of_graphs is not None and nodes is not None
+        assert of_graphs is not None
         return GlassOutput(of_graphs, nodes, attention)
 
 

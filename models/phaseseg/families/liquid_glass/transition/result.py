@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from math import isfinite, nan
 from typing import Any
 
@@ -169,8 +168,8 @@ class Transition:
                 if fit is None:
                     continue
                 row: dict[str, Any] = {"metric": metric.title, "model": model, TG: fit.glass_temperature}
-                numbers = zip_longest(COEFFICIENTS, fit.coefficients, fit.errors, fillvalue=nan)
-                for column, value, error in numbers:
+                values, errors = ((*numbers, nan)[:5] for numbers in (fit.coefficients, fit.errors))
+                for column, value, error in zip(COEFFICIENTS, values, errors, strict=True):
                     row |= {column: value, column.error: error}
                 interval = fit.bootstrap
                 yield row | {
