@@ -536,7 +536,7 @@ def test_figures_are_drawn_of_any_table(columns: dict[str, np.ndarray], tg: floa
 
 def test_report_of_an_energy_without_t_g(tmp_path: Path) -> None:
     columns = table()
-    columns["inherent_energy"] = -4 - 0.1 * columns["temperature"]
+    columns["inherent_energy"] = -4 - columns["temperature"] ** 2
     result = analyze(columns)
     assert "no-glass-temperature" in codes(result) and "energy" not in result.tables()
     page = write_transition(tmp_path, result, Table("Rows", columns), source="files", settings={})
