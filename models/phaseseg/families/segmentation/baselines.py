@@ -152,22 +152,15 @@ class FrameCut(WeakLabels):
 
 def _inside_cell(frame: Frame, density: DensityField) -> DensityField:
     """The part of a density inside the cell of a frame with open axes; only used to find a cut."""
-    lattice = density.lattice
-    ends = []
-    start = (frame.origin - lattice.origin) @ np.linalg.inv(lattice.cell) * lattice.shape
-    for axis in range(3):
-        n = lattice.shape[axis]
-        if lattice.wrap[axis]:
-            ends.append(slice(0, n))
-            continue
-        length = n * np.linalg.norm(frame.cell[axis]) / np.linalg.norm(lattice.cell[axis])
-        first = min(max(int(np.ceil(start[axis])), 0), n - 1)
-        ends.append(slice(first, max(min(int(np.floor(start[axis] + length)) + 1, n), first + 1)))
-    values = np.ascontiguousarray(density.grid.values[tuple(ends)])
-    counts = np.array(values.shape)
-    wrap = lattice.wrap & (counts == lattice.shape)
+    lattice, shape = density.lattice, np.array(density.lattice.shape)
+    start = (frame.origin - lattice.origin) @ np.linalg.inv(lattice.cell) * shape
+    lengths = shape * np.linalg.norm(frame.cell, axis=1) / np.linalg.norm(lattice.cell, axis=1)
+    first = np.where(lattice.wrap, 0, np.clip(np.ceil(start), 0, shape - 1)).astype(np.int64)
+    end = np.where(lattice.wrap, shape, np.clip(np.floor(start + lengths) + 1, first + 1, shape))
+    values = np.ascontiguousarray(density.grid.values[tuple(map(slice, first, end.astype(np.int64)))])
     n0, n1, n2 = values.shape
-    part = Lattice((n0, n1, n2), lattice.steps * counts[:, None], lattice.origin, wrap, lattice.flat)
+    steps, wrap = lattice.steps * np.array(values.shape)[:, None], lattice.wrap & (values.shape == shape)
+    part = Lattice((n0, n1, n2), steps, lattice.origin, wrap, lattice.flat)
     return replace(density, grid=replace(density.grid, values=values), lattice=part)
 
 
