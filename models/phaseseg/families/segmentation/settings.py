@@ -259,8 +259,7 @@ class SegmentationSettings:
     sigma: float = setting(RECIPE_RULE.sigma, help="Width of the Gaussian of the labels, Å.")
     cutoff: float = setting(RECIPE["cutoff"], help="Radius of the neighborhood, Å.")
     label_threshold: float | str = setting(
-        RECIPE_RULE.threshold,
-        help="steepest | two-means | midpoint (one cut for all frames) | a number",
+        RECIPE_RULE.threshold, help="steepest | two-means | midpoint (one cut for all frames) | a number"
     )
     min_volume: float = setting(RECIPE_RULE.min_volume, help="Smallest rich domain of the labels, Å^3.")
     epochs: int = setting(TRAINING["epochs"], help="Passes over the data, at most.")
@@ -269,8 +268,7 @@ class SegmentationSettings:
     batch_atoms: int = setting(TRAINING["batch_atoms"], help="Atoms of a batch.")
     learning_rate: float = setting(TRAINING["learning_rate"], help="Of Adam, at the start.")
     patience: int = setting(
-        TRAINING["patience"],
-        help="Epochs without a better validation loss before a member is finished.",
+        TRAINING["patience"], help="Epochs without a better validation loss before a member is finished."
     )
     every: int = setting(1, help="Take every n-th frame.")
     resume: bool = setting(False, help="Continue an interrupted training.")

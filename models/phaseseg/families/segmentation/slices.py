@@ -15,13 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
-from phaseseg.families.segmentation.figures import (
-    DIVERGING,
-    SEQUENTIAL,
-    quantity_label,
-    unit_text,
-    was_cut,
-)
+from phaseseg.families.segmentation.figures import DIVERGING, SEQUENTIAL, quantity_label, unit_text, was_cut
 from phaseseg.families.segmentation.rules import Rule
 from phaseseg.fields import Fields, Grid
 from phaseseg.frame import Frame
