@@ -153,16 +153,15 @@ def figure_composition(table: Table) -> Figure:
         step = 0.8 / len(bars)
         top = 0.0
         for k, phase in enumerate(bars):
-            names = table.values(unit)
-            values = np.array([float(rows[phase][name]) for name in names])
-            errors = np.array([float(rows[phase].get(name.error, np.nan)) for name in names])
+            names, row, bulk = table.values(unit), rows[phase], rows.get(f"{phase} bulk", {})
+            values = np.array([float(row[name]) for name in names])
+            errors = np.array([float(row.get(name.error, np.nan)) for name in names])
+            inner = np.array([float(bulk.get(name, np.nan)) for name in names])
             places = np.arange(len(elements)) + (k - (len(bars) - 1) / 2) * step
             ax.bar(places, values, step * 0.94, color=COLOR.get(phase, GRAY), label=phase)
             shown = np.isfinite(errors)
             ax.errorbar(places[shown], values[shown], errors[shown], fmt="none", ecolor=INK, elinewidth=1,
                         capsize=2)  # fmt: skip
-            bulk = rows.get(f"{phase} bulk", {})
-            inner = np.array([float(bulk.get(name, np.nan)) for name in names])
             ax.plot(places, inner, "D", color="white", markeredgecolor=INK, markersize=4.2,
                     markeredgewidth=0.9, label="bulk" if k == len(bars) - 1 else None)  # fmt: skip
             highest = np.fmax(np.fmax(values, values + np.nan_to_num(errors)), np.nan_to_num(inner))
@@ -200,9 +199,8 @@ def figure_time_series(table: Table) -> Figure:
     panels = list(_time_panels(table))
     figure = Figure(figsize=(6.4, 0.55 + 1.1 * len(panels)), layout="constrained")
     style: dict[str, Any] = {"marker": "o", "markersize": 2.4, "linewidth": 1.1}
-    for ax, (label, lines) in zip(
-        figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], panels, strict=True
-    ):
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, (label, lines) in zip(axes, panels, strict=True):
         for name, legend, color in lines:
             ax.plot(x, columns[name].astype(float), color=color, label=legend, **style)
         ax.set_ylabel(label, fontsize=8.5)

@@ -166,19 +166,18 @@ def main() -> None:
         paths = sorted(options.folder.glob(f"*{SUFFIX}"))
     if not paths:
         raise SystemExit("there are no checkpoints.")
-    names = [last(path.name) for path in paths]
-    asked = names if options.checkpoint is None else [last(name) for name in options.checkpoint]
-    chosen = [path for path in paths if last(path.name) in asked]
-    if len(chosen) < len(asked):
-        raise SystemExit(f"there are {', '.join(names)}.")
+    by_name = {last(path.name): path for path in paths}
+    asked = by_name.keys() if options.checkpoint is None else {last(name) for name in options.checkpoint}
+    if not asked <= by_name.keys():
+        raise SystemExit(f"there are {', '.join(by_name)}.")
     if not options.render_only:
         if options.melt is None:
             parser.error("--melt is needed, unless with --render-only")
         data = Data(options.data, options.melt)
         if missing := data.missing():
             say(f"Not there, and left out: {', '.join(missing)}.")
-        for path in chosen:
-            checkpoint, name = load_checkpoint(path), last(path.name)
+        for name in (name for name in by_name if name in asked):
+            path, checkpoint = by_name[name], load_checkpoint(by_name[name])
             own = name == "gat-v1" and options.ablation is not None
             ablation = load_checkpoint(options.ablation) if own else None
             measured = measure(checkpoint, data, ablation, options.quick)
