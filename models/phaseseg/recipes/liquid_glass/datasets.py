@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import nan, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from phaseseg.families.liquid_glass.baselines import kob_andersen_energies
 from phaseseg.families.liquid_glass.crops import Cells, cells_of
@@ -19,7 +20,6 @@ from phaseseg.families.liquid_glass.states import number_of
 from phaseseg.frame import Frame
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 LIQUIDS = (1.99, 1.76, 0.96, 0.55, 0.44)
 """Temperatures of the liquids of the first five sets; the sixth has one of the energy of its glass."""
@@ -100,23 +100,26 @@ class Configurations:
     frames: Sequence[Frame]
     minimized: bool = False
     inherent: Sequence[Floats] = ()
-    _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _cells: dict[Any, Cells] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    @property
-    def temperature(self) -> Floats:
-        return np.array([temperature_of(frame) for frame in self.frames])
+    def number(self, key: str) -> Floats:
+        """(n,) of each in `Frame.info`."""
+        return np.array([number_of(frame, key) for frame in self.frames])
 
     @property
-    def cooling_steps(self) -> Integers:
-        return np.array([cooling_of(frame) for frame in self.frames], dtype=np.int64)
-
-    @property
-    def run(self) -> Integers:
+    def run(self) -> NDArray[np.int64]:
         """(n,) seeds: of one run are those that share it."""
-        return np.array([round(number_of(frame, "seed")) for frame in self.frames], dtype=np.int64)
+        return np.rint(self.number("seed")).astype(np.int64)
+
+    def states(self, one: GlassSet) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(n,) whether each is in a set, and whether it is a glass there."""
+        labels = [one.label(frame) for frame in self.frames]
+        return np.array([label is not None for label in labels]), np.array(
+            [label is True for label in labels]
+        )
 
     def take(self, which: Sequence[int] | NDArray[np.int64]) -> Configurations:
         """Some of them."""
@@ -129,20 +132,16 @@ class Configurations:
 
     def cells(self, config: GlassConfig) -> Cells:
         """As windows are cut from them."""
-        key = ("cells", config.species, config.dimensions)
-        if key not in self._kept:
+        key = config.species, config.dimensions
+        if key not in self._cells:
             codes = [config.codes_of(frame) for frame in self.frames]
-            self._kept[key] = cells_of(self.frames, codes, config.dimensions)
-        cells: Cells = self._kept[key]
-        return cells
+            self._cells[key] = cells_of(self.frames, codes, config.dimensions)
+        return self._cells[key]
 
-    @property
+    @cached_property
     def energies(self) -> Floats:
         """Potential energies of all particles of all configurations, one after the other."""
-        if "energies" not in self._kept:
-            self._kept["energies"] = np.concatenate([kob_andersen_energies(frame) for frame in self.frames])
-        energies: Floats = self._kept["energies"]
-        return energies
+        return np.concatenate([kob_andersen_energies(frame) for frame in self.frames])
 
     @property
     def inherent_energies(self) -> Floats | None:
@@ -197,74 +196,37 @@ def read_configurations(
 # Matched energies ---------------------------------------------------------------------------------
 
 
-class Match(NamedTuple):
-    """Inherent energies per particle of a liquid and of the glass.
-
-    temperature : of the liquid
-    mean, error : of the liquid, and standard error over runs
-    difference : mean less that of the glass; sigmas : over the error of both
-    n : runs
-    """
-
-    temperature: float
-    mean: float
-    error: float
-    difference: float
-    sigmas: float
-    n: int
-
-
-def match_energies(glass: ArrayLike, liquids: Mapping[float, ArrayLike]) -> list[Match]:
-    """How near the inherent energies of liquids come to that of a glass; the nearest first.
-
-    Parameters
-    ----------
-    glass : (n_runs,) energies per particle
-    liquids : temperature and energies of the runs there
-
-    >>> [round(one.temperature, 1) for one in match_energies([1.0, 1.2], {0.7: [1.1, 1.2], 0.5: [0.2, 0.3]})]
-    [0.7, 0.5]
-    """
-    own = np.asarray(glass, dtype=np.float64)
-    found = []
-    for temperature, energies in liquids.items():
-        e = np.asarray(energies, dtype=np.float64)
-        error, both = _error(e), sqrt(_error(e) ** 2 + _error(own) ** 2)
-        difference = float(e.mean() - own.mean())
-        found.append(
-            Match(
-                float(temperature),
-                float(e.mean()),
-                error,
-                difference,
-                difference / both if both else nan,
-                len(e),
-            )
-        )
-    return sorted(found, key=lambda one: abs(one.difference))
-
-
 def _error(values: Floats) -> float:
     return float(values.std(ddof=1) / sqrt(len(values))) if len(values) > 1 else nan
 
 
 def matched_temperature(
-    development: Configurations, slow: int, fast: int, *, temperature: float = GLASS
-) -> tuple[float, list[Match], tuple[float, float]]:
+    development: Configurations, slow: int, fast: int
+) -> tuple[float, list[dict[str, float]], tuple[float, float]]:
     """The temperature of the slowly cooled liquid whose minima are as deep as those of the fast glass.
 
     Returns
     -------
-    It, all temperatures sorted by their distance to the glass, and the mean and standard error of the glass.
+    It; a row for each temperature, the nearest first: mean energy per particle and its error over n runs,
+    difference to the glass, also over the error of both (sigmas); mean and standard error of the glass.
     """
-    energy = np.array([number_of(frame, "inherent_energy") for frame in development.frames])
-    steps, t = development.cooling_steps, development.temperature
-    glass = energy[(steps == fast) & (np.abs(t - temperature) < 1e-6)]
-    liquids = {x: energy[(steps == slow) & (t == x)] for x in np.unique(t[steps == slow]) if x > temperature}
-    if not len(glass) or not liquids:
+    energy, t = development.number("inherent_energy"), development.number("temperature")
+    steps = np.rint(development.number("cooling_steps"))
+    glass = energy[(steps == fast) & (np.abs(t - GLASS) < 1e-6)]
+    warmer = [x for x in np.unique(t[steps == slow]).tolist() if x > GLASS]
+    if not len(glass) or not warmer:
         raise ValueError(
             f"energies are matched between glasses cooled in {fast:,} steps and liquids cooled in {slow:,}, "
             "and one of the two is missing."
         )
-    matches = match_energies(glass, liquids)
-    return matches[0].temperature, matches, (float(glass.mean()), _error(glass))
+    matches = []
+    for temperature in warmer:
+        liquid = energy[(steps == slow) & (t == temperature)]
+        both = sqrt(_error(liquid) ** 2 + _error(glass) ** 2)
+        difference = float(liquid.mean() - glass.mean())
+        matches.append({
+            "temperature": temperature, "mean": float(liquid.mean()), "error": _error(liquid),
+            "difference": difference, "sigmas": difference / both if both else nan, "n": len(liquid),
+        })  # fmt: skip
+    matches.sort(key=lambda one: abs(one["difference"]))
+    return matches[0]["temperature"], matches, (float(glass.mean()), _error(glass))

@@ -5,15 +5,12 @@ They repeat those of Swanson et al. (DOI 10.48550/arXiv.1909.04648).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from math import nan
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.liquid_glass.attention import METRICS, attention_bonds, compare, trough
 from phaseseg.families.liquid_glass.baselines import Baseline
 from phaseseg.families.liquid_glass.crops import (
@@ -36,17 +33,14 @@ from phaseseg.frame import Frame
 from phaseseg.recipes.liquid_glass.datasets import Configurations, GlassSet, temperature_of
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 EDGE = 12.0
 """σ: edge of the windows where one size is asked for; 0.2 of the paper's cell of 60 σ."""
-EDGES = (3.0, 4.5, 6.0, 9.0, 12.0, 18.0, 24.0, 30.0)
 PAPER_CELL = 60.0
 """σ: edge of the paper's cell, over which it writes those of windows."""
 
 _BATCH = 20_000  # particles of windows that are looked at together
 _IMAGES = 16
-_OPEN = np.zeros(3, dtype=bool)
 
 
 # Windows ------------------------------------------------------------------------------------------
@@ -78,19 +72,19 @@ def window_frames(configurations: Configurations, picks: CropSpec, config: Glass
     """
     cells = configurations.cells(config)
     windows = cut_crops(cells, picks)
-    energies, inherent = configurations.energies, configurations.inherent_energies
+    energies = {
+        "potential_energy": configurations.energies,
+        "inherent_energy": configurations.inherent_energies,
+    }
     frames = []
     for k, cell in enumerate(picks.cell):
-        own = slice(windows.starts[k], windows.starts[k + 1])
-        rows = windows.rows[own]
-        info = {key: v for key, v in configurations.frames[cell].info.items() if not key.endswith("_energy")}
-        info["potential_energy"] = float(energies[rows].mean())
-        if inherent is not None:
-            info["inherent_energy"] = float(inherent[rows].mean())
+        own, of = slice(windows.starts[k], windows.starts[k + 1]), configurations.frames[cell]
+        info = {key: v for key, v in of.info.items() if not key.endswith("_energy")}
+        info |= {key: float(v[windows.rows[own]].mean()) for key, v in energies.items() if v is not None}
         frames.append(
             Frame(
-                windows.positions[own], windows.vectors[k], _OPEN, windows.codes[own], config.species,
-                units="lj", info=info, source=configurations.frames[cell].source,
+                windows.positions[own], windows.vectors[k], np.zeros(3, dtype=bool), windows.codes[own],
+                config.species, units="lj", info=info, source=of.source,
             )
         )  # fmt: skip
     return frames
@@ -100,25 +94,12 @@ def window_frames(configurations: Configurations, picks: CropSpec, config: Glass
 
 
 class Evaluator:
-    """The networks of a checkpoint, applied to windows and to whole configurations.
+    """The networks of a checkpoint, applied to windows and to whole configurations."""
 
-    name : of the checkpoint; config : GlassConfig
-    """
-
-    def __init__(self, checkpoint: Checkpoint | GlassModel) -> None:
-        self.model = checkpoint if isinstance(checkpoint, GlassModel) else GlassModel(checkpoint)
-        self.name, self.config = self.model.name, self.model.config
-        self._scale = float(self.model.checkpoint.config.get("temperature_scaling", 1.0))
-        self._network: Callable[..., Any] = self.model.network("cpu")
-
-    @property
-    def n_members(self) -> int:
-        return self.model.n_members
-
-    @property
-    def least(self) -> int:
-        """Number of particles that a window must hold."""
-        return self.config.k + 1 if self.config.architecture == "dmpnn" else 1
+    def __init__(self, model: GlassModel) -> None:
+        self.model, self.config, self.n_members = model, model.config, model.n_members
+        self._scale = float(model.checkpoint.config.get("temperature_scaling", 1.0))
+        self._network: Any = model.network("cpu")
 
     def windows(self, configurations: Configurations, picks: CropSpec) -> Logits:
         """Of windows; for networks on images they must have the edge of the images."""
@@ -175,23 +156,19 @@ class Evaluator:
 # Experiments --------------------------------------------------------------------------------------
 
 
-def score_set(logits: Logits, configurations: Configurations, one: GlassSet, **options: Any) -> StateScores:
+def score_set(logits: Logits, configurations: Configurations, one: GlassSet) -> StateScores:
     """The scores of a method on one set, from its logits of configurations of many sets.
-
-    options : as for `score_states`
 
     Raises
     ------
     ValueError
         If a state of the set is not there.
     """
-    states = [one.label(frame) for frame in configurations.frames]
-    known = np.array([state is not None for state in states], dtype=bool)[logits.of]
-    glass = np.array([bool(state) for state in states])
-    own = Logits(logits.of[known], logits.members[:, known])
+    known, glass = configurations.states(one)
+    own = Logits(logits.of[known[logits.of]], logits.members[:, known[logits.of]])
     if len(np.unique(glass[own.of])) < 2:
         raise ValueError(f"set {one.name} needs both liquid and glass.")
-    return score_states(own, glass, configurations.run, **options)
+    return score_states(own, glass, configurations.run)
 
 
 def logits_of_windows(
@@ -201,7 +178,8 @@ def logits_of_windows(
     cells = configurations.cells(network.config)
     if network.config.architecture == "cnn":
         edge = network.config.image_edge
-    picks = sample_windows(cells, per, edge=edge, least=network.least, seed=seed)
+    least = network.config.k + 1 if network.config.architecture == "dmpnn" else 1
+    picks = sample_windows(cells, per, edge=edge, least=least, seed=seed)
     return network.windows(configurations, picks)
 
 
@@ -210,15 +188,9 @@ Curve = list[tuple[float, StateScores]]
 
 
 def against_edge(
-    network: Evaluator,
-    configurations: Configurations,
-    sets: Sequence[GlassSet],
-    edges: Sequence[float] = EDGES,
-    *,
-    particles: int = 15_000,
-    most: int = 60,
-    seed: int = 0,
-) -> dict[str, Curve]:
+    network: Evaluator, configurations: Configurations, sets: Sequence[GlassSet], edges: Sequence[float],
+    *, particles: int, most: int = 60,
+) -> dict[str, Curve]:  # fmt: skip
     """Numbers of a network on graphs for windows of several edges and whole cells, set by set.
 
     particles : approximate number of particles in the windows of a configuration; most : windows of a size
@@ -230,7 +202,7 @@ def against_edge(
     for edge in (*edges, np.inf):
         if np.isfinite(edge):
             per = int(np.clip(particles / (density * edge**network.config.dimensions), 4, most))
-            logits = logits_of_windows(network, own, per, edge=edge, seed=seed)
+            logits = logits_of_windows(network, own, per, edge=edge)
         else:
             logits = network.whole(own)
         for one in sets:
@@ -238,44 +210,35 @@ def against_edge(
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class BaselineNumbers:
+class BaselineNumbers(NamedTuple):
     """Numbers of the baselines on windows or whole configurations, measured once for all sets.
 
-    configurations : they are of
-    of : (n,) the configuration of each item
-    numbers : {name: (n, n_numbers)}
+    of : (n,) the configuration of each item; numbers : {name: (n, n_numbers)}
     """
 
     configurations: Configurations
-    of: Integers
+    of: NDArray[np.int64]
     numbers: Mapping[str, Floats]
 
-    @classmethod
-    def of_whole(cls, configurations: Configurations, baselines: Sequence[Baseline]) -> BaselineNumbers:
-        frames = configurations.frames
-        found = {one.name: one.measure(frames) for one in baselines}
-        return cls(configurations, np.arange(len(frames)), found)
 
-    @classmethod
-    def of_windows(
-        cls, configurations: Configurations, baselines: Sequence[Baseline], config: GlassConfig, per: int,
-        *, edge: float = EDGE, seed: int = 0,
-    ) -> BaselineNumbers:  # fmt: skip
-        cells = configurations.cells(config)
-        picks = sample_windows(cells, per, edge=edge, seed=seed)
-        frames = window_frames(configurations, picks, config)
-        return cls(configurations, picks.cell, {one.name: one.measure(frames) for one in baselines})
+def baseline_numbers(
+    baselines: Sequence[Baseline], configurations: Configurations, config: GlassConfig | None = None,
+    per: int = 0, edge: float = EDGE, seed: int = 0,
+) -> BaselineNumbers:  # fmt: skip
+    """Of `per` windows of each configuration; of whole ones without `config`."""
+    frames, of = configurations.frames, np.arange(len(configurations))
+    if config is not None:
+        picks = sample_windows(configurations.cells(config), per, edge=edge, seed=seed)
+        frames, of = window_frames(configurations, picks, config), picks.cell
+    return BaselineNumbers(configurations, of, {one.name: one.measure(frames) for one in baselines})
 
 
 def score_baseline(
     baseline: Baseline, training: BaselineNumbers, test: BaselineNumbers, one: GlassSet
 ) -> StateScores:
     """The scores on one set of a baseline that is fitted to its states in other configurations."""
-    states = [one.label(frame) for frame in training.configurations.frames]
-    known = np.array([state is not None for state in states], dtype=bool)[training.of]
-    glass = np.array([bool(state) for state in states])[training.of[known]]
-    fitted = baseline.fit(training.numbers[baseline.name][known], glass)
+    known, glass = (of_each[training.of] for of_each in training.configurations.states(one))
+    fitted = baseline.fit(training.numbers[baseline.name][known], glass[known])
     logits = Logits(test.of, fitted.logits(test.numbers[baseline.name])[None])
     return score_set(logits, test.configurations, one)
 
@@ -297,21 +260,6 @@ def against_temperature(network: Evaluator, configurations: Configurations) -> l
 # Attention ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class AttentionNumbers:
-    """The metrics of attention graphs of configurations.
-
-    threshold : (n,) where attention was cut
-    numbers : {name: (n,)} of `attention.METRICS`
-    shares : {name: (n,)} of the edges that are kept, and of the kept ones that are A-A, A-B and B-B
-    """
-
-    configurations: Configurations
-    threshold: Floats
-    numbers: Mapping[str, Floats]
-    shares: Mapping[str, Floats]
-
-
 def attention_cut(network: Evaluator, configurations: Configurations) -> tuple[float, bool]:
     """One threshold for all, the trough of the attention of all their edges; and whether there is one."""
     values = [np.asarray(network.attention(frame).columns["attention"]) for frame in configurations.frames]
@@ -320,41 +268,32 @@ def attention_cut(network: Evaluator, configurations: Configurations) -> tuple[f
 
 
 def attention_numbers(
-    network: Evaluator, configurations: Configurations, threshold: float | None = None
-) -> AttentionNumbers:
-    """Metrics of attention graphs, cut at one threshold or, with None, each at the trough of its own."""
-    cuts, rows, shares = [], [], []
+    network: Evaluator, configurations: Configurations, threshold: float
+) -> dict[str, Floats]:
+    """{name: (n,)}: `attention.METRICS` of graphs cut at a threshold, and `kept`, the share of edges."""
+    found: dict[str, list[float]] = {name: [] for name in (*METRICS, "kept")}
     for frame in configurations.frames:
         bonds = network.attention(frame)
         is_b = network.config.codes_of(frame) == 1
-        weight = np.asarray(bonds.columns["attention"])
-        cut = trough(weight).threshold if threshold is None else threshold
-        keep = weight >= np.float32(cut)
+        keep = np.asarray(bonds.columns["attention"]) >= np.float32(threshold)
         counts = graph_counts(len(is_b), is_b, bonds.atoms, keep)
-        ends = is_b[bonds.atoms].sum(axis=1)
-        cuts.append(cut)
-        rows.append([getattr(counts, name) for name in METRICS])
-        shares.append(
-            [keep.mean(), *(float(np.mean(ends[keep] == n)) if keep.any() else nan for n in (0, 1, 2))]
-        )
-    table, parts = np.array(rows, dtype=np.float64), np.array(shares)
-    return AttentionNumbers(
-        configurations, np.array(cuts), {name: table[:, k] for k, name in enumerate(METRICS)},
-        {name: parts[:, k] for k, name in enumerate(("kept", "A-A", "A-B", "B-B"))},
-    )  # fmt: skip
+        for name in METRICS:
+            found[name].append(getattr(counts, name))
+        found["kept"].append(keep.mean())
+    return {name: np.array(values, dtype=np.float64) for name, values in found.items()}
 
 
-def attention_tests(found: AttentionNumbers, one: GlassSet) -> list[dict[str, Any]]:
+def attention_tests(
+    numbers: Mapping[str, Floats], configurations: Configurations, one: GlassSet
+) -> list[dict[str, Any]]:
     """Is glass less than liquid? One-sided tests of rank sums and, where runs have both states, in pairs."""
-    states = [one.label(frame) for frame in found.configurations.frames]
-    run = found.configurations.run
-    liquid, glass = (np.array([state is side for state in states]) for side in (False, True))
-    of_liquid, of_glass = (
-        {name: values[which] for name, values in found.numbers.items()} for which in (liquid, glass)
-    )
-    rows = [dict(row) for row in compare(of_liquid, of_glass).rows()]
-    if np.isin(run[liquid], run[glass]).all():
-        paired = compare(of_liquid, of_glass, (run[liquid], run[glass]))
+    known, is_glass = configurations.states(one)
+    sides = known & ~is_glass, is_glass
+    liquid, glass = ({name: numbers[name][side] for name in METRICS} for side in sides)
+    of_liquid, of_glass = (configurations.run[side] for side in sides)
+    rows = [{"set": one.name, **row} for row in compare(liquid, glass).rows()]
+    if np.isin(of_liquid, of_glass).all():
+        paired = compare(liquid, glass, (of_liquid, of_glass))
         for row, other in zip(rows, paired.rows(), strict=True):
             row["p of pairs"] = other["p"]
-    return [{"set": one.name, **row} for row in rows]
+    return rows

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -35,6 +35,7 @@ from phaseseg.families.liquid_glass.baselines import (
 )
 from phaseseg.families.liquid_glass.evaluation import Logits, StateScores
 from phaseseg.families.liquid_glass.evaluation_figures import figure_temperature
+from phaseseg.families.liquid_glass.model import GlassModel
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.recipes.cards import last, markdown, refuse_training_data, run_name, say, table
 from phaseseg.recipes.liquid_glass.data import file_of
@@ -57,6 +58,7 @@ from phaseseg.recipes.liquid_glass.evaluation import (
     attention_cut,
     attention_numbers,
     attention_tests,
+    baseline_numbers,
     logits_of_windows,
     score_baseline,
     score_set,
@@ -109,10 +111,6 @@ class Data:
         matched = json.loads((self.nets / "matched.json").read_text("utf-8"))["temperature"]
         return six_sets(SLOW, FAST, matched)
 
-    def tests(self, space: bool) -> list[Path]:
-        """Files of the runs that are tested on."""
-        return [path for part in parts(space) for path in self.files(part, TEST[part])]
-
     def configurations(self, space: bool, *, development: bool = False, minimized: bool = False) -> Any:
         key = "configurations", space, development, minimized
         if key not in self._kept:
@@ -136,24 +134,23 @@ class Data:
         if not path.is_file():
             return None
         checkpoint = load_checkpoint(path)
-        tests = self.tests(checkpoint.config["network"]["dimensions"] == 3)
+        space = checkpoint.config["network"]["dimensions"] == 3
+        tests = [path for part in parts(space) for path in self.files(part, TEST[part])]
         refuse_training_data(checkpoint, [run_name(path.as_posix()) for path in tests])
-        return Evaluator(checkpoint)
+        return Evaluator(GlassModel(checkpoint))
 
     def baselines(self, config: GlassConfig, edge: float, *, minimized: bool = False) -> Measurements:
         """Each with `windows` or `whole`, its numbers for development and for test runs."""
         key = "baselines", config.dimensions, edge, minimized
         if key not in self._kept:
-            own = [POTENTIAL_ENERGY, FIRST_PEAK, metrics_of(config)]
-            if not minimized:
-                own.insert(1, INHERENT_ENERGY)
+            metrics = replace(THREE_METRICS, numbers=partial(three_metrics, k=config.k))
+            own = [POTENTIAL_ENERGY, *([] if minimized else [INHERENT_ENERGY]), FIRST_PEAK, metrics]
             lots = [
                 self.configurations(config.dimensions == 3, development=development, minimized=minimized)
                 for development in (True, False)
             ]
-            small = [BaselineNumbers.of_windows(c, own, config, self.per, edge=edge, seed=s)
-                     for s, c in enumerate(lots, start=1)]  # fmt: skip
-            whole = [BaselineNumbers.of_whole(c, own) for c in lots]
+            small = [baseline_numbers(own, c, config, self.per, edge, s) for s, c in enumerate(lots, start=1)]
+            whole = [baseline_numbers(own, c) for c in lots]
             self._kept[key] = [
                 (baseline, what, *numbers)
                 for baseline in own
@@ -163,7 +160,7 @@ class Data:
         return kept
 
 
-def scores_of_baselines(numbers: Measurements, one: GlassSet) -> Iterator[tuple[str, dict[str, StateScores]]]:
+def scores_of_baselines(numbers: Measurements, one: GlassSet) -> Iterator[tuple[str, Scores]]:
     """Name of each baseline, and its scores on a set for windows and whole configurations."""
     for name in dict.fromkeys(baseline.name for baseline, *_ in numbers):
         yield name, {what: score_baseline(baseline, training, test, one)
@@ -174,31 +171,22 @@ def parts(space: bool) -> tuple[str, ...]:
     return ("ka3d",) if space else ("slow", "fast")
 
 
-def metrics_of(config: GlassConfig) -> Baseline:
-    return Baseline(THREE_METRICS.name, partial(three_metrics, k=config.k))
-
-
 # -------------------------------------------------------------------------------------- measuring
 
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """Logits of a network for test configurations: `windows`, `whole` and, on graphs, `particles`."""
-
-    logits: Mapping[str, Logits]
-
-    def score(self, what: str, configurations: Configurations, one: GlassSet) -> StateScores:
-        return score_set(self.logits[what], configurations, one)
+Seen = Mapping[str, Logits]
+"""Logits of a network for test configurations: `windows`, `whole` and, on graphs, `particles`."""
+Scores = dict[str, StateScores]
 
 
-def see(network: Evaluator, configurations: Configurations, per: int, edge: float, particles: bool) -> Seen:
-    logits = {
+def see(network: Evaluator, configurations: Configurations, per: int, edge: float) -> dict[str, Logits]:
+    return {
         "windows": logits_of_windows(network, configurations, per, edge=edge),
         "whole": network.whole(configurations),
     }
-    if particles and network.config.architecture == "dmpnn":
-        logits["particles"] = network.particles(configurations)
-    return Seen(logits)
+
+
+def scores_of(seen: Seen, configurations: Configurations, one: GlassSet) -> Scores:
+    return {what: score_set(logits, configurations, one) for what, logits in seen.items()}
 
 
 @dataclass(eq=False)
@@ -216,12 +204,14 @@ def measure(network: Evaluator, data: Data) -> Measured:
     space = config.dimensions == 3
     sets, test = data.sets(space), data.configurations(space)
     edge = edge_of(config)
-    kind = SHIPPED[last(network.name)]
+    kind = SHIPPED[last(network.model.name)]
     of_sets = [None if space else data.network(f"set{k + 1}-{kind}") for k in range(len(sets))]
     own = {k: found for k, found in enumerate(of_sets) if found is not None}
-    say(f"{network.name}: {len(test)} configurations, {len(own)} networks of single sets")
-    seen = see(network, test, data.per, edge, True)
-    others = {k: see(one, test, data.per, edge, False) for k, one in own.items()}
+    say(f"{network.model.name}: {len(test)} configurations, {len(own)} networks of single sets")
+    seen = see(network, test, data.per, edge)
+    if config.architecture == "dmpnn":
+        seen["particles"] = network.particles(test)
+    others = {k: see(one, test, data.per, edge) for k, one in own.items()}
     measured = Measured()
     judged = score_tables(measured, network, seen, others, sets, test, edge)
     baseline_table(measured, judged, data, config, sets, edge)
@@ -252,27 +242,27 @@ def edge_of(config: GlassConfig) -> float:
 def score_tables(
     measured: Measured, network: Evaluator, seen: Seen, others: Mapping[int, Seen], sets: Sequence[GlassSet],
     test: Configurations, edge: float,
-) -> list[tuple[GlassSet, str, dict[str, StateScores]]]:  # fmt: skip
+) -> list[tuple[GlassSet, str, Scores]]:  # fmt: skip
     """AUC and accuracy of the shipped networks and of those that have learned from the set alone."""
     judged, rows = [], []
     for k, one in enumerate(sets):
         for label, which in (("all sets", seen), ("this set", others.get(k))):
             if which is None:
                 continue
-            found = {what: which.score(what, test, one) for what in which.logits}
+            found = scores_of(which, test, one)
             judged.append((one, label, found))
             row: dict[str, Any] = {"set": one.name, "trained on": label}
-            for what in ("windows", "whole"):
-                auc, accuracy = found[what].auc, found[what].accuracy
-                row[f"AUC, {what}"], row[f"± AUC, {what}"] = auc.mean, auc.spread
-                row[f"accuracy, {what}"], row[f"± accuracy, {what}"] = accuracy.mean, accuracy.spread
-            if "particles" in found:
-                auc = found["particles"].auc
-                row["AUC, particles"], row["± AUC, particles"] = auc.mean, auc.spread
+            for what, scores in found.items():
+                for name, score in (("AUC", scores.auc), ("accuracy", scores.accuracy)):
+                    if (what, name) != ("particles", "accuracy"):
+                        row[f"{name}, {what}"], row[f"± {name}, {what}"] = score.mean, score.spread
             rows.append(row)
+    of_paper = f" (l = {edge / PAPER_CELL:.2g} of the 60 σ of the paper)"
+    if network.config.dimensions == 3:
+        of_paper = ""
     note = (
         f"Mean and standard deviation over {network.n_members} networks, which were trained on different "
-        f"folds of the runs. Windows have an edge of {edge:g} σ{paper_words(edge, network.config)}, "
+        f"folds of the runs. Windows have an edge of {edge:g} σ{of_paper}, "
         "“whole” refers to whole cells. Accuracy counts a probability above 0.5 as glass."
     )
     if others and len(others) < len(sets):
@@ -281,12 +271,8 @@ def score_tables(
     return judged
 
 
-def paper_words(edge: float, config: GlassConfig) -> str:
-    return "" if config.dimensions == 3 else f" (l = {edge / PAPER_CELL:.2g} of the 60 σ of the paper)"
-
-
 def baseline_table(
-    measured: Measured, judged: Sequence[tuple[GlassSet, str, dict[str, StateScores]]], data: Data,
+    measured: Measured, judged: Sequence[tuple[GlassSet, str, Scores]], data: Data,
     config: GlassConfig, sets: Sequence[GlassSet], edge: float,
 ) -> None:  # fmt: skip
     """Compare all networks together with methods without a network, on the same test runs."""
@@ -314,9 +300,8 @@ def baseline_table(
 def both(found: Mapping[str, StateScores]) -> dict[str, float]:
     row = {}
     for what in ("windows", "whole"):
-        auc, accuracy = found[what].auc, found[what].accuracy
-        row[f"AUC, {what}"], row[f"± AUC, {what}"] = auc.value, auc.error
-        row[f"accuracy, {what}"], row[f"± accuracy, {what}"] = accuracy.value, accuracy.error
+        for name, score in (("AUC", found[what].auc), ("accuracy", found[what].accuracy)):
+            row[f"{name}, {what}"], row[f"± {name}, {what}"] = score.value, score.error
     return row
 
 
@@ -328,7 +313,7 @@ def transfer_tables(
     which = [*((str(k + 1), others[k]) for k in sorted(others)), ("all", seen)]
     matrices = {}
     for title, key in (("AUC", "auc"), ("accuracy", "accuracy")):
-        scores = [[s.score("windows", test, one) for one in sets] for _, s in which]
+        scores = [[score_set(s["windows"], test, one) for one in sets] for _, s in which]
         values = np.array([[getattr(one, key).value for one in row] for row in scores])
         matrices[title] = values
         rows = [{"trained on set": name, **{f"on {k + 1}": float(row[k]) for k in range(n)}}
@@ -439,29 +424,28 @@ def minimum_table(
     config = network.config
     space = config.dimensions == 3
     tests = data.configurations(space, minimized=True)
-    thermal = see(network, tests, data.per, edge, False)
+    thermal = see(network, tests, data.per, edge)
     numbers = data.baselines(config, edge, minimized=True)
     rows, n_networks = [], 0
     for k, one in enumerate(sets):
-        found = {what: thermal.score(what, tests, one) for what in thermal.logits}
-        rows.append({"set": one.name, "method": "this checkpoint, not trained on minima"} | both(found))
+        found = both(scores_of(thermal, tests, one))
+        rows.append({"set": one.name, "method": "this checkpoint, not trained on minima"} | found)
         trained = None if space else data.network(f"minimum{k + 1}-dmpnn")
         if trained is not None and config.architecture == "dmpnn" and not config.attention:
             states = tests.of(one.glass, one.liquid)
-            looked = see(trained, states, data.per, edge, False)
-            found = {what: looked.score(what, states, one) for what in looked.logits}
-            rows.append({"set": one.name, "method": "networks trained on minima of the set"} | both(found))
+            found = both(scores_of(see(trained, states, data.per, edge), states, one))
+            rows.append({"set": one.name, "method": "networks trained on minima of the set"} | found)
             n_networks += 1
-        for name, found in scores_of_baselines(numbers, one):
+        for name, scores in scores_of_baselines(numbers, one):
             method = "inherent energy" if name == POTENTIAL_ENERGY.name else name
-            rows.append({"set": one.name, "method": method} | both(found))
+            rows.append({"set": one.name, "method": method} | both(scores))
     note = "The same configurations after energy minimization; ± from a bootstrap over runs."
     if not n_networks and not space:
         note += " For networks trained on minima, see dmpnn-v1."
     elif 0 < n_networks < len(sets):
         note += f" Networks trained on minima were available for {n_networks} of {len(sets)} sets."
     measured.metrics["minima"] = table("On minima of the energy", rows, note)
-    calls = float(np.mean(thermal.logits["whole"].logit > 0))
+    calls = float(np.mean(thermal["whole"].logit > 0))
     measured.metrics["minima_called_glass"] = calls
     if not 0.05 < calls < 0.95:
         side = "glass" if calls > 0.5 else "liquid"
@@ -483,17 +467,23 @@ def attention_table(
         cut, _ = attention_cut(network, known.take(list(range(0, len(known), 3))))
         where = "that was determined on development runs"
     found = attention_numbers(network, test, float(cut))
+
+    def of(state: State, name: str) -> NDArray[np.float64]:
+        return found[name][[state.holds(frame) for frame in test.frames]]
+
     rows = []
     for one in sets:
-        for row in attention_tests(found, one):
+        for row in attention_tests(found, test, one):
             new: dict[str, Any] = {"set": one.name, "metric": METRIC_NAMES[row["metric"]]}
             for side, state in (("liquid", one.liquid), ("glass", one.glass)):
-                which = [k for k, frame in enumerate(test.frames) if state.holds(frame)]
                 new[side] = row[side]
-                new[f"± {side}"] = error_of_mean(found.numbers[row["metric"]][which])
+                new[f"± {side}"] = error_of_mean(of(state, row["metric"]))
             rows.append(new | {"p": row["p"], "p of pairs": row.get("p of pairs")})
-    kept = {state.temperature: float(np.mean([found.shares["kept"][k] for k, frame in enumerate(test.frames)
-            if state.holds(frame)])) for one in sets for state in (one.glass, one.liquid)}  # fmt: skip
+    kept = {
+        state.temperature: float(np.mean(of(state, "kept")))
+        for one in sets
+        for state in (one.glass, one.liquid)
+    }
     share = ", ".join(f"{v:.2f} at T = {t:g}" for t, v in sorted(kept.items()))
     measured.metrics["attention"] = table(
         "Attention graphs of liquid and glass", rows,
@@ -504,10 +494,7 @@ def attention_table(
     )  # fmt: skip
     measured.limits.append(attention_limit(rows))
     states = [*dict.fromkeys(one.liquid for one in sets[:5]), sets[0].glass]
-    numbers = {}
-    for state in states:
-        which = [k for k, frame in enumerate(test.frames) if state.holds(frame)]
-        numbers[f"T = {state.temperature:g}"] = {name: found.numbers[name][which] for name in METRICS}
+    numbers = {f"T = {state.temperature:g}": {name: of(state, name) for name in METRICS} for state in states}
     measured.figures["attention-metrics"] = lambda: figure_attention_metrics(numbers, titles=METRIC_NAMES)
     pictures = []
     for state in (sets[4].liquid, sets[0].glass):

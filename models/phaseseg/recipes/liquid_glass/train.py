@@ -23,6 +23,7 @@ from typing import Any
 from phaseseg import Frame
 from phaseseg.checkpoint import Checkpoint, save_checkpoint
 from phaseseg.families.liquid_glass.fit import fit_liquid_glass
+from phaseseg.families.liquid_glass.model import GlassModel
 from phaseseg.recipes.liquid_glass.data import file_of
 from phaseseg.recipes.liquid_glass.datasets import (
     GLASS,
@@ -115,7 +116,7 @@ def sets_of(data: Data, output: Path) -> list[GlassSet]:
     path.write_text(
         json.dumps(
             {"temperature": matched, "glass": {"mean": mean, "error": error},
-             "liquids": [one._asdict() for one in matches]}, indent=1,
+             "liquids": matches}, indent=1,
         )
     )  # fmt: skip
     return six_sets(SLOW, FAST, matched)
@@ -159,7 +160,7 @@ def train(job: Job, data: Data, path: Path, note: Callable[[float, str], None]) 
     config = dict(checkpoint.config)
     if job.network.get("attention"):
         known = Configurations([f for own in frames for f in own if job.label(f) is not None][::3])
-        cut, bimodal = attention_cut(Evaluator(checkpoint), known)
+        cut, bimodal = attention_cut(Evaluator(GlassModel(checkpoint)), known)
         config["attention_threshold"] = cut
         checkpoint.card["training"]["attention_threshold"] = {"threshold": cut, "bimodal": bimodal}
     checkpoint = replace(checkpoint, config=config)
