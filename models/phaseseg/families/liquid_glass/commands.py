@@ -100,15 +100,16 @@ def metrics_command(
         _put_temperatures(rows, key, listed, required=temperature is not None)
         table = _table(rows)
         seconds = perf_counter() - start
-        result, nothing = None, (
+        nothing = (
             f"No frame has a {key!r}, so metrics are counted but not analyzed; name another key with "
             "--temperature, or give --temperatures."
-        )  # fmt: skip
-        if any(isfinite(value) for value in table.columns["temperature"]):
+        )
+        result, messages = None, [nothing]
+        if any(map(isfinite, table.columns["temperature"])):
             result = analyze_transition(table, glass_temperature=tg, n_bootstrap=bootstrap)
+            messages = list(result.messages)
         elif report is not None or tg is not None:
             raise ValueError(nothing)
-        messages = [nothing] if result is None else list(result.messages)
         settings = {
             "b": list(species), "k": k, "rule": rule, "temperature": key if listed is None else listed,
             "tg": tg, "bootstrap": bootstrap, "version": __version__,
@@ -175,13 +176,11 @@ def _rows(
                 places.append((run, order))
                 yield frame
 
-    found = list(shown(map_frames(count, read(), workers=workers)))
-    if not found:
+    rows = list(shown(map_frames(count, read(), workers=workers)))
+    if not rows:
         raise ValueError(f"{next(iter(readers))}: there are no frames to count in.")
-    rows = [
-        {"run": run, "order": order, "frame": order if row["index"] is None else row["index"], **row}
-        for (run, order), row in zip(places, found, strict=True)
-    ]
+    for row, (run, order) in zip(rows, places, strict=True):
+        row |= {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}
     flat = {row["n_dimensions"]: row["source"] for row in reversed(rows)}
     if len(flat) > 1:
         raise ValueError(

@@ -197,14 +197,10 @@ def score_states(
 class Evaluation:
     """Networks and baselines against known states.
 
-    Attributes
-    ----------
-    name : of the checkpoint
-    reference : how the states are known, in words
+    name : of the checkpoint; reference : how the states are known, in words
     gap : temperatures between which a configuration is neither; None where a label says the state
     frames : a row for each configuration: run, name, temperature, state, probability
     scores : by method and by what is scored, "configurations" or "particles"
-    messages : what a user should see
     """
 
     def __init__(self, name: str, reference: str, gap: tuple[float, float] | None) -> None:
@@ -224,8 +220,8 @@ class Evaluation:
             row: dict[str, Any] = {"method": method, "scored": what}
             for name, score in (("AUC", one.auc), ("accuracy", one.accuracy), ("Brier score", one.brier)):
                 row |= {Column(name): score.value, Column(name).error: score.error}
-            row |= {"calibration error": one.calibration, "glass": one.n_glass, "liquid": one.n_liquid}
-            rows.append(row | {"runs": one.n_runs})
+            numbers = {"glass": one.n_glass, "liquid": one.n_liquid, "runs": one.n_runs}
+            rows.append(row | {"calibration error": one.calibration} | numbers)
         return Table.of_rows("Scores", rows)
 
     def tables(self) -> dict[str, Table]:

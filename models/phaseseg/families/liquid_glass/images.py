@@ -225,9 +225,9 @@ def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig)
         n = ceil(lengths[axis] / edge * (1 - 1e-9))
         if plane.pbc[axis]:
             places.append(np.arange(n) / n)
-        else:
-            last = span[axis] * (1 - edge / lengths[axis])
-            places.append(low[axis] + np.linspace(0, last, n) if n > 1 else low[axis : axis + 1] + last / 2)
+            continue
+        last = span[axis] * (1 - edge / lengths[axis])
+        places.append(low[axis] + (np.linspace(0, last, n) if n > 1 else np.array([last / 2])))
     style = Style.of(config)
     # Only particles near the row of images are drawn: in fractions, the squares and a disk's radius around.
     reach = np.abs(inverse).sum(axis=0) * max(config.radii)

@@ -35,9 +35,8 @@ OTHER_REACHES = (1.5, 3.0)
 class _Grid:
     """Means of the runs at each temperature.
 
-    temperature : (n_temperatures,) float64, rising
-    means : (n_runs, n_temperatures) float64, NaN where a run was not there
-    rows : (n_runs, n_temperatures) float64, how many rows each is of
+    temperature : (n_temperatures,) rising; means : (n_runs, n_temperatures), NaN where a run was not there
+    rows : (n_runs, n_temperatures) how many rows each is of
     """
 
     temperature: Floats
@@ -129,9 +128,8 @@ def energy_crossing(
         return None
     interval = NO_INTERVAL
     if bootstrap is not None:
-        interval = bootstrap.interval(
-            _crossing(grid.temperature, *grid.pooled(bootstrap.counts), reach)[0].temperature
-        )
+        drawn, _ = _crossing(grid.temperature, *grid.pooled(bootstrap.counts), reach)
+        interval = bootstrap.interval(drawn.temperature)
     others = {
         other: float(_crossing(grid.temperature, *everyone, other)[0].temperature[0])
         for other in OTHER_REACHES
@@ -229,8 +227,8 @@ def analyze_transition(
             energies[name] = grid.over(distinct)[:2]
     crossing = None
     if "inherent_energy" in energies:
-        t, e, r = _finite(temperature, columns["inherent_energy"], run)
-        crossing = energy_crossing(t, e, r, bootstrap=bootstrap)
+        known = _finite(temperature, columns["inherent_energy"], run)
+        crossing = energy_crossing(*known, bootstrap=bootstrap)
     tg, origin = (nan, "") if crossing is None else (crossing.temperature, "inherent energy")
     if glass_temperature is not None:
         tg, origin = float(glass_temperature), "given"
@@ -282,9 +280,8 @@ def _checked(table: Table | Mapping[str, ArrayLike]) -> tuple[dict[str, Any], li
     for name in METRICS:
         if not np.isfinite(kept[name]).any():
             raise ValueError(f"No row of the table of metrics has a number in the column {name!r}.")
-    n_lost = n_rows - int(known.sum())
-    text = f"{n_lost} of {n_rows} rows have no temperature; they are left out."
-    return kept, [Message(text, "rows-without-temperature")] if n_lost else []
+    text = f"{np.count_nonzero(~known)} of {n_rows} rows have no temperature; they are left out."
+    return kept, [] if known.all() else [Message(text, "rows-without-temperature")]
 
 
 def _grouped(temperature: Floats) -> tuple[Floats, list[Message]]:
