@@ -158,17 +158,8 @@ def melt_species(
         species = dict(counts)
     else:
         m, ns = dissolved_counts(temperature)
-        species = {
-            **counts,
-            "Fe": counts["Fe"] - m,
-            "Si": counts["Si"] - m,
-            "O": counts["O"] - m - ns,
-            "N": counts["N"] - ns,
-            "Fe2": m,
-            "Si0": m,
-            "O0": m + ns,
-            "Ns": ns,
-        }
+        changes = {"Fe": -m, "Si": -m, "O": -m - ns, "N": -ns, "Fe2": m, "Si0": m, "O0": m + ns, "Ns": ns}
+        species = counts | {name: counts.get(name, 0) + more for name, more in changes.items()}
     return {name: species.get(name, 0) for name in recipe["species"]}
 
 
@@ -183,11 +174,6 @@ def write_table(path: Path, first: str, second: str) -> None:
     potential = melt_recipe()["potential"]
     inner, cutoff, n = potential["table_inner"], potential["cutoff"], potential["table_points"]
     r = np.sqrt(np.linspace(inner**2, cutoff**2, n))
-    energy, force = melt_pair(first, second, r)
-    rows = [
-        f"{row} {x:.15g} {e:.15g} {f:.15g}\n"
-        for row, (x, e, f) in enumerate(
-            zip(r.tolist(), energy.tolist(), force.tolist(), strict=True), start=1
-        )
-    ]
-    path.write_text(f"PAIR\nN {n} RSQ {inner} {cutoff}\n\n" + "".join(rows), encoding="ascii")
+    rows = np.column_stack([np.arange(1, n + 1), r, *melt_pair(first, second, r)])
+    head = f"PAIR\nN {n} RSQ {inner} {cutoff}\n"
+    np.savetxt(path, rows, "%d %.15g %.15g %.15g", header=head, comments="", encoding="ascii")

@@ -24,7 +24,6 @@ from phaseseg.simulate.kob_andersen import TEMPERATURES
 RUNS = {"slow": 60, "fast": 60, "ka3d": 30}
 N_TEST = {"slow": 15, "fast": 15, "ka3d": 10}
 N_TRANSITION = 8
-LIQUIDS = (1.99, 1.76, 0.96, 0.55, 0.44)
 SETS = (1.99, 1.76, 0.96, 0.8, 0.7, 0.65, 0.6, 0.55, 0.5, 0.44, 0.05)
 
 

@@ -149,21 +149,14 @@ def figure_attention(pictures: Sequence[AttentionPicture], *, edge: float = 22.0
         ax = figure.add_axes((0.01 + k * width, 0.115, width - 0.01, 0.80))
         _draw_attention(ax, one, edge)
         ax.set_title(one.title, fontsize=9)
-    dot: dict[str, Any] = {
-        "marker": "o",
-        "linestyle": "",
-        "markersize": 7,
-        "markeredgecolor": GRAY,
-        "markeredgewidth": 0.4,
-    }
+    dots = ((_A, "A in a graph"), (_ALONE, "isolated A"), (_B, "B"))
+    lines = ((_EDGE, 2.4, "kept edge"), (_PAIR, 2.4, "kept B–B edge"), (_LEFT_OUT, 1.6, "edge left out"))
     marks = [
-        Line2D([], [], color=_A, label="A in a graph", **dot),
-        Line2D([], [], color=_ALONE, label="isolated A", **dot),
-        Line2D([], [], color=_B, label="B", **dot),
-        Line2D([], [], color=_EDGE, linewidth=2.4, label="kept edge"),
-        Line2D([], [], color=_PAIR, linewidth=2.4, label="kept B–B edge"),
-        Line2D([], [], color=_LEFT_OUT, linewidth=1.6, label="edge left out"),
-    ]
+        Line2D([], [], color=color, label=label, marker="o", linestyle="", markersize=7, markeredgecolor=GRAY,
+               markeredgewidth=0.4)
+        for color, label in dots
+    ]  # fmt: skip
+    marks += [Line2D([], [], color=color, linewidth=width, label=label) for color, width, label in lines]
     figure.legend(
         handles=marks, loc="lower center", ncols=6, handletextpad=0.3, columnspacing=1.2, handlelength=1.4
     )
