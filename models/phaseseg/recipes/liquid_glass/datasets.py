@@ -18,6 +18,8 @@ from phaseseg.families.liquid_glass.crops import Cells, cells_of
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.families.liquid_glass.states import number_of
 from phaseseg.frame import Frame
+from phaseseg.io import read_frames
+from phaseseg.simulate.kob_andersen import inherent_path
 
 Floats = NDArray[np.float64]
 
@@ -93,12 +95,10 @@ class Configurations:
     """Configurations of several runs.
 
     frames : each with `temperature`, `cooling_steps` and `seed` in `Frame.info`
-    minimized : whether they are minima of the energy
     inherent : (n_atoms,) energies of the particles in the minimum of each, where known
     """
 
     frames: Sequence[Frame]
-    minimized: bool = False
     inherent: Sequence[Floats] = ()
     _cells: dict[Any, Cells] = field(default_factory=dict, repr=False)
 
@@ -124,7 +124,7 @@ class Configurations:
     def take(self, which: Sequence[int] | NDArray[np.int64]) -> Configurations:
         """Some of them."""
         inherent = [self.inherent[k] for k in which] if len(self.inherent) else ()
-        return Configurations([self.frames[k] for k in which], self.minimized, inherent)
+        return Configurations([self.frames[k] for k in which], inherent)
 
     def of(self, *states: State) -> Configurations:
         """Those of some states."""
@@ -171,7 +171,6 @@ def read_configurations(
     ValueError
         If nothing is found.
     """
-    from phaseseg.io import read_frames
 
     def read(path: Path) -> list[Frame]:
         frames = read_frames(path, units="lj")
@@ -180,9 +179,7 @@ def read_configurations(
     frames: list[Frame] = []
     inherent: list[Floats] = []
     for run in map(Path, runs):
-        stem, dot, ending = run.name.partition(".")
-        sibling = run.with_name(f"{stem}.inherent{dot}{ending}")
-        minima = read(sibling) if minimized or energies else []
+        minima = read(inherent_path(run)) if minimized or energies else []
         frames += minima if minimized else read(run)
         if energies:
             inherent += [kob_andersen_energies(frame) for frame in minima]
@@ -190,7 +187,7 @@ def read_configurations(
         raise ValueError("none of the files holds a configuration of the states that are asked for.")
     if energies and len(inherent) != len(frames):
         raise ValueError(f"{len(frames)} configurations have {len(inherent)} minima; make the data again.")
-    return Configurations(frames, minimized, inherent)
+    return Configurations(frames, inherent)
 
 
 # Matched energies ---------------------------------------------------------------------------------

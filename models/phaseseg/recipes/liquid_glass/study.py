@@ -15,7 +15,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -70,7 +70,7 @@ from phaseseg.recipes.liquid_glass.figures import (
     figure_attention_metrics,
     figure_transfer,
 )
-from phaseseg.recipes.liquid_glass.train import DEVELOPMENT, FAST, SLOW, SPACE, SPACE_LIQUIDS, TEST
+from phaseseg.recipes.liquid_glass.train import DEVELOPMENT, FAST, SLOW, SPACE_SETS, TEST
 from phaseseg.statistics import Bootstrap
 
 SHIPPED = {"dmpnn-v1": "dmpnn", "dmpnn-attention-v1": "attention", "cnn-v1": "cnn", "dmpnn-3d-v1": "3d"}
@@ -107,7 +107,7 @@ class Data:
 
     def sets(self, space: bool) -> list[GlassSet]:
         if space:
-            return [GlassSet(f"T = {t:g}", State(SPACE, GLASS), State(SPACE, t)) for t in SPACE_LIQUIDS]
+            return SPACE_SETS
         matched = json.loads((self.nets / "matched.json").read_text("utf-8"))["temperature"]
         return six_sets(SLOW, FAST, matched)
 
@@ -122,12 +122,10 @@ class Data:
             )
         return self._kept[key]
 
+    @cached_property
     def cooled(self) -> Configurations:
         """The slow test runs that are written at all temperatures."""
-        if "cooled" not in self._kept:
-            self._kept["cooled"] = read_configurations(self.files("slow", TEMPERATURE_RUNS))
-        cooled: Configurations = self._kept["cooled"]
-        return cooled
+        return read_configurations(self.files("slow", TEMPERATURE_RUNS))
 
     def network(self, name: str) -> Evaluator | None:
         path = self.nets / f"{name}.safetensors"
@@ -366,8 +364,7 @@ def larger_windows(curves: Mapping[str, Curve]) -> str:
 
 def temperature_table(measured: Measured, network: Evaluator, data: Data, sets: Sequence[GlassSet]) -> None:
     """Probability of glass against temperature."""
-    cooled = data.cooled()
-    rows = against_temperature(network, cooled)
+    rows = against_temperature(network, data.cooled)
     temperatures = sorted({row["temperature"] for row in rows}, reverse=True)
     lines = []
     for t in temperatures:

@@ -41,7 +41,7 @@ SLOW, FAST, SPACE = 200_000, 20_000, 50_000
 """Cooling steps of the three parts of the data."""
 DEVELOPMENT = {"slow": range(16, 61), "fast": range(16, 61), "ka3d": range(11, 31)}
 TEST = {"slow": range(1, 16), "fast": range(1, 16), "ka3d": range(1, 11)}
-SPACE_LIQUIDS = (1.99, 0.96, 0.7, 0.55)
+SPACE_SETS = [GlassSet(f"T = {t:g}", State(SPACE, GLASS), State(SPACE, t)) for t in (1.99, 0.96, 0.7, 0.55)]
 FOLDS = 3
 
 ARCHITECTURES: Mapping[str, Mapping[str, Any]] = {
@@ -138,9 +138,8 @@ def jobs(sets: Sequence[GlassSet]) -> list[Job]:
     for name, architecture in (("dmpnn-v1", "dmpnn"), ("dmpnn-attention-v1", "attention"), ("cnn-v1", "cnn")):
         training = IMAGES_LONG if architecture == "cnn" else LONG
         found.append(Job(name, ("slow", "fast"), every, ARCHITECTURES[architecture], training))
-    space = [GlassSet(f"T = {t:g}", State(SPACE, GLASS), State(SPACE, t)) for t in SPACE_LIQUIDS]
     wide = {**ARCHITECTURES["dmpnn"], "dimensions": 3, "window": (4.0, 8.0), "k": 4}
-    found.append(Job("dmpnn-3d-v1", ("ka3d",), label_of_all(space), wide, LONG))
+    found.append(Job("dmpnn-3d-v1", ("ka3d",), label_of_all(SPACE_SETS), wide, LONG))
     return found
 
 
