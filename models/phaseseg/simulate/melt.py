@@ -148,13 +148,11 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     """The arguments with defaults and plain types, or a ValueError."""
     recipe = melt_recipe()
     protocol = recipe["protocol"]
-    temperature, equilibration, timestep = (
-        settings[name] for name in ("temperature", "equilibration", "timestep")
-    )
+    temperature, equilibration = settings["temperature"], settings["equilibration"]
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"The temperature must be a positive number of kelvin, found {temperature}.")
     check_whole(settings, replicate=1, steps=1, seed=0)
-    steps, every = settings["steps"], settings["every"]
+    steps, every, timestep = settings["steps"], settings["every"], settings["timestep"]
     if not (math.isfinite(equilibration) and equilibration >= 0):
         raise ValueError(f"equilibration must be a factor of at least 0, found {equilibration}.")
     if timestep is None:

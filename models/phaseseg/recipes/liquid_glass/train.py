@@ -84,7 +84,6 @@ class Job:
     network: Mapping[str, Any]
     training: Mapping[str, Any]
     minimized: bool = False
-    summary: str | None = None
 
 
 @dataclass
@@ -105,14 +104,12 @@ class Data:
             self._kept[key] = list(read_configurations([path], minimized=minimized).frames)
         return self._kept[key]
 
-    def development(self, *parts: str) -> Configurations:
-        return Configurations([f for p in parts for r in self.names(p) for f in self.frames(p, r, False)])
-
 
 def sets_of(data: Data, output: Path) -> list[GlassSet]:
     """The six sets; the temperature of the last is found from the energies of the development runs."""
     path = output / "matched.json"
-    matched, matches, (mean, error) = matched_temperature(data.development("slow", "fast"), SLOW, FAST)
+    frames = [f for p in ("slow", "fast") for run in data.names(p) for f in data.frames(p, run, False)]
+    matched, matches, (mean, error) = matched_temperature(Configurations(frames), SLOW, FAST)
     path.write_text(
         json.dumps(
             {"temperature": matched, "glass": {"mean": mean, "error": error},
@@ -149,7 +146,7 @@ def train(job: Job, data: Data, path: Path, note: Callable[[float, str], None]) 
     frames = [data.frames(part, run, job.minimized) for part, run in runs]
     checkpoint = fit_liquid_glass(
         frames, label=job.label, network=job.network, folds=FOLDS, output=path, resume=True, progress=note,
-        name=f"liquid_glass/{job.name}", summary=job.summary, **job.training,
+        name=f"liquid_glass/{job.name}", **job.training,
     )  # fmt: skip
     files = checkpoint.card["data"]["files"]
     ending = ".inherent.xyz.gz" if job.minimized else ".xyz.gz"
