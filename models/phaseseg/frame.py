@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.display import Summarized, Summary, listed, number, plural
 
+FARTHEST = 1e9
+"""Largest distance of an atom from the origin, in cells: farther out, wrapping rounds to 1e-7 of a cell."""
+
 Units = Literal["metal", "lj"]
 
 
@@ -52,8 +55,8 @@ class Frame(Summarized):
     Raises
     ------
     ValueError
-        For arrays of the wrong shape, a coordinate that is not finite, a cell without volume or a
-        species code without a name. The sentence names the source and the first offending atom.
+        For arrays of the wrong shape, a coordinate that is not finite or beyond 1e9 cells, a cell without
+        volume or a species code without a name. The sentence names the source and the first offending atom.
 
     Examples
     --------
@@ -100,6 +103,13 @@ class Frame(Summarized):
             raise ValueError(
                 f"{prefix}{self._atom(bad)} has the coordinates {positions[bad].tolist()}; "
                 "every coordinate must be a finite number. Remove or repair that atom."
+            )
+        farthest = FARTHEST / np.abs(np.linalg.inv(self.cell)).sum(axis=0).max()
+        if n_atoms and max(positions.max(), -positions.min()) > farthest:
+            bad = int(np.flatnonzero((np.abs(positions) > farthest).any(axis=1))[0])
+            raise ValueError(
+                f"{prefix}{self._atom(bad)} has the coordinates {positions[bad].tolist()}, so far from the "
+                "cell that its place in it is lost to rounding. Remove or repair that atom."
             )
         codes, names = _species(self.species, self.species_names, prefix)
         if codes.shape != (n_atoms,):

@@ -172,3 +172,15 @@ def test_a_summary_of_a_frame_names_its_shape_and_units():
     text = str(layer().replace(info={"temperature": 0.44}, time=2.0, fields={"c_pe": np.zeros(40)}))
     assert "12 x 11.4 x 1 σ (90°, 90°, 105.3°), periodic along a and b" in text
     assert "2 τ" in text and "c_pe" in text and "temperature 0.44" in text
+
+
+@pytest.mark.parametrize("pbc", [True, False, (True, False, True)])
+@pytest.mark.parametrize("far", [1e12, -1e20, 1e200])
+def test_an_atom_so_far_away_that_its_place_in_the_cell_is_lost_is_refused(pbc, far):
+    """Where a coordinate keeps no digit within the cell, bins and grids have no place for the atom."""
+    positions = np.full((3, 3), 1.0)
+    positions[1, 2] = far
+    with pytest.raises(ValueError, match=r"atom 2 \(id 7\) has the coordinates .* lost to rounding"):
+        Frame(positions, [17.0, 17, 17], pbc, ["Fe"] * 3, ids=[5, 7, 9])
+    positions[1, 2] = 1e9
+    assert len(Frame(positions, [17.0, 17, 17], pbc, ["Fe"] * 3)) == 3
