@@ -104,7 +104,7 @@ class Frame(Summarized):
                 f"{prefix}{self._atom(bad)} has the coordinates {positions[bad].tolist()}; "
                 "every coordinate must be a finite number. Remove or repair that atom."
             )
-        farthest = FARTHEST / np.abs(np.linalg.inv(self.cell)).sum(axis=0).max()
+        farthest = FARTHEST / np.abs(np.linalg.inv(cell)).sum(axis=0).max()
         if n_atoms and max(positions.max(), -positions.min()) > farthest:
             bad = int(np.flatnonzero((np.abs(positions) > farthest).any(axis=1))[0])
             raise ValueError(
