@@ -1,4 +1,4 @@
-"""Phase labels for ASE: `annotate` for scripts, `PhaseCalculator` where a calculator is wanted.
+"""Analyses for ASE: the function `annotate`, and `PhaseCalculator` for use as a calculator.
 
 >>> from ase.io import read, write
 >>> from ase_bridge import annotate

@@ -1,4 +1,4 @@
-"""The analyses of atoms as an ASE calculator."""
+"""The analyses as an ASE calculator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from phaseseg.nn.device import Device
 
 
 class _AtomFields:
-    """The names of all per-atom fields of all families that are known when they are asked for."""
+    """Names of all per-atom fields of the families registered at the time of access."""
 
     def __get__(self, instance: Any, owner: Any = None) -> list[str]:
         specs = [spec for family in FAMILIES.values() for spec in family.fields]
@@ -35,9 +35,9 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
     fields : Fields of the last analysis
 
     Its properties are the per-atom fields of the analysis, such as `phase`. As with any ASE calculator,
-    atoms that have not changed are not analyzed again. No writer of ASE keeps the custom results of a
-    calculator, so they are also written into the atoms, as `annotate` does. There are no energies and forces;
-    asking for them raises `PropertyNotImplementedError`.
+    unchanged atoms are not analyzed again. ASE's writers drop custom results of calculators, so the results
+    are also written into the atoms, as by `annotate`. Requests for energies or forces raise
+    `PropertyNotImplementedError`.
 
     >>> from ase_bridge import PhaseCalculator
     >>> calculator = PhaseCalculator(species="Fe", sigma=1.5)
@@ -56,7 +56,7 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         units: Units | None = None,
         **options: Any,
     ) -> None:
-        # Every analysis has its parameter, None where it is not asked for.
+        # Every analysis has a parameter, None if it is not requested.
         known = {one.keyword: None for family in FAMILIES.values() for one in family.analyses}
         chosen = {**known, "species": species, "model": model, "device": device, **options}
         self._analyze = analysis(**chosen)
@@ -65,12 +65,12 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         self._labels: Any = None
 
     def set(self, **parameters: Any) -> dict[str, Any]:
-        """Change options; the atoms are then analyzed again.
+        """Change options; a change discards the previous results.
 
         Raises
         ------
         TypeError, ValueError
-            For an unknown option or a value out of its range.
+            For an unknown option or a value out of range.
         """
         merged = {**self.parameters, **parameters}
         own = ("species_array", "units")
@@ -81,7 +81,7 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         return changed
 
     def check_state(self, atoms: Any, tol: float = 1e-15) -> list[str]:
-        """What has changed since the last analysis; the array of species counts as numbers do."""
+        """List what has changed since the last analysis; a change of `species_array` counts as "numbers"."""
         changes: list[str] = super().check_state(atoms, tol)
         name = self.parameters.get("species_array")
         if name is not None and self.fields is not None and "numbers" not in changes:
@@ -105,7 +105,7 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         self.results = {name: as_int32(values) for name, values in self.fields.level("atom").items()}
 
     def get_property(self, name: str, atoms: Any = None, allow_calculation: bool = True) -> Any:
-        """The value of a property, which is also written into `atoms`."""
+        """Return the value of a property, and write all fields into `atoms`."""
         value = super().get_property(name, atoms, allow_calculation)
         if atoms is not None and value is not None and self.fields is not None:
             write_fields(atoms, self.fields)

@@ -1,4 +1,4 @@
-"""ASE's Atoms to a Frame, and Fields to `atoms.arrays` and `atoms.info`."""
+"""Conversion of ASE's Atoms to a Frame, and of Fields to `atoms.arrays` and `atoms.info`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from phaseseg.nn.device import Device, check_device
 
 
 def frame_from_atoms(atoms: Any, *, species_array: str | None = None, units: Units | None = None) -> Frame:
-    """The Frame of an `ase.Atoms`.
+    """Convert an `ase.Atoms` to a Frame.
 
     Parameters
     ----------
     atoms : ase.Atoms
-        With a cell that spans a volume. Row order is kept.
-    species_array : name of an array of `atoms.arrays` whose entries (strings or integers) are the
-        species, in place of the chemical symbols: for coarse-grained or labeled atoms
-    units : "metal" or "lj", which ASE does not know; without it `atoms.info["units"]`, else "metal"
+        With three linearly independent cell vectors. The order of the atoms is kept.
+    species_array : name of an array in `atoms.arrays` with species (strings or integers) to use instead of
+        the chemical symbols, for coarse-grained or labeled atoms
+    units : "metal" or "lj"; if left out, `atoms.info["units"]`, otherwise "metal"
 
     Raises
     ------
     ValueError
-        No atoms; a missing or flat cell; a coordinate that is not finite; no such array or units.
+        No atoms; a missing or flat cell; a coordinate that is not finite; an unknown array or unit system.
     """
     import phaseseg.io
 
@@ -47,7 +47,7 @@ def frame_from_atoms(atoms: Any, *, species_array: str | None = None, units: Uni
         )
     labels = atoms.arrays[species_array]
     if labels.dtype == object and all(isinstance(label, str) for label in labels.flat):
-        labels = labels.astype(str)  # as ASE reads strings from extended XYZ
+        labels = labels.astype(str)  # ASE reads strings from extended XYZ as objects
     if labels.ndim != 1 or labels.dtype.kind not in "USiu":
         raise ValueError(
             f"the array {species_array!r} has shape {labels.shape} and type {labels.dtype}; species must be "
@@ -69,34 +69,34 @@ def annotate(
 ) -> Fields:
     """Analyze `atoms` and write the results into them.
 
-    Without a model, the atoms get weak labels from the density of a species.
+    Without a model, phases are labeled from the density of a species (weak labels).
 
     Parameters
     ----------
     atoms : ase.Atoms, changed in place
-    species : name or names of the species whose density distinguishes the phases, default "Fe"
+    species : name or names of the species whose density distinguishes the phases; "Fe" by default
     model : name of a checkpoint ("gat-v1"), file, or Checkpoint of a trained network, instead of a species
     metrics : options of the structural metrics, such as `dict(b="B", k=2, rule="all")`, instead of a species
         or in addition to a model
-    device : for a model: "auto", "cpu", "torch" or "cuda"
+    device : device of the model: "auto", "cpu", "torch" or "cuda"
     species_array, units : as for `frame_from_atoms`
     bonds : also write the bonds, into `atoms.info`
-    **options : with a model those of `phaseseg.predict`, without one those of `phaseseg.label_phases`
+    **options : as for `phaseseg.predict` with a model, otherwise as for `phaseseg.label_phases`
 
     Returns
     -------
     Fields
-        Exactly those that the library gives for the same atoms; for a model with metrics those of both.
+        The same as from the library; with both a model and metrics, the fields of both.
 
     `atoms.arrays` receives the per-atom fields under their names, such as `phase` (int32: 0 poor, 1 rich,
     2 boundary) and `interface_distance` (Å). `atoms.info` receives the finite numbers of the frame, the
-    tables as nested dictionaries and, on request, the bonds. Extended XYZ keeps all of them. Fields of an
-    earlier call are removed.
+    tables as nested dictionaries and, on request, the bonds. Extended XYZ files preserve all of them. Fields
+    of an earlier call are removed.
 
     Raises
     ------
     ValueError
-        For atoms or values of options that cannot be used; the message says why.
+        For invalid atoms or option values; the message says why.
     TypeError
         For an unknown option.
     """
@@ -107,7 +107,7 @@ def annotate(
 
 
 def analysis(*, model: Any = None, device: Device = "auto", **options: Any) -> Callable[[Frame], Fields]:
-    """The function of a frame that `annotate` applies; unusable options are refused at once."""
+    """Return the function of a frame that `annotate` applies; checks the options immediately."""
     declared = {one.keyword: one for family in FAMILIES.values() for one in family.analyses}
     asked = {name: value for name in declared if (value := options.pop(name, None)) is not None}
     chosen = [*asked, *(["model"] if model is not None else [])]
@@ -116,7 +116,7 @@ def analysis(*, model: Any = None, device: Device = "auto", **options: Any) -> C
             other = next(one for one in chosen if one != name)
             raise TypeError(f"give either {name} or {other}, not both.")
         if not declared[name].takes_options and model is None and options:
-            raise TypeError(f"the options of {name} belong into {name}=dict(...), not {', '.join(options)}.")
+            raise TypeError(f"pass {', '.join(options)} inside {name}=dict(...), not as keywords.")
     parts: list[Callable[[Frame], Fields]] = []
     if model is not None:
         check_device(device)
@@ -157,15 +157,15 @@ def write_fields(atoms: Any, fields: Fields, *, bonds: bool = False) -> None:
 
 
 def as_int32(values: Any) -> Any:
-    """Integers as int32, which all writers of ASE know."""
+    """Convert integers to int32, which all writers of ASE support."""
     return values.astype(np.int32) if values.dtype.kind in "iu" else values
 
 
 def lists(bonds: Bonds) -> dict[str, Any]:
-    """Bonds as a dictionary for JSON, with one list per column.
+    """Convert bonds to a dictionary for JSON, with one list per column.
 
     `{"i": [0], "j": [3], "shift": [[0, -1, 0]], "bb": [1], "length": [0.93]}`: a bond from atom i to the
-    image of atom j that is displaced by `shift` cell vectors.
+    image of atom j displaced by `shift` cell vectors.
     """
     i, j = bonds.atoms.T
     columns = {name: values.tolist() for name, values in bonds.columns.items()}
@@ -173,11 +173,11 @@ def lists(bonds: Bonds) -> dict[str, Any]:
 
 
 def nested(table: Table) -> dict[str, Any]:
-    """A table as a dictionary for JSON.
+    """Convert a table to a dictionary for JSON.
 
     A table whose first column is text becomes one dictionary per row (`{"rich": {"atoms": 9411,
-    "Fe_wt_percent": 93.1}}`), any other one list per column (`{"distance_A": [...]}`). Numbers that
-    are not finite are left out of rows; in lists they stay NaN.
+    "Fe_wt_percent": 93.1}}`), any other table one list per column (`{"distance_A": [...]}`). Numbers
+    that are not finite are omitted from rows and kept in lists.
     """
     first = next(iter(table.columns), None)
     if first is None or table.columns[first].dtype.kind not in "USO":

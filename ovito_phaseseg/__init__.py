@@ -7,10 +7,10 @@
 >>> pipeline.compute().attributes["PhaseSegmentation.n_phases"]   # doctest: +SKIP
 2
 
-`network_modifier("FAMILY")` makes a modifier for any other family of models.
+`network_modifier("FAMILY")` creates a modifier for any other family of models.
 
-Importing this package imports nothing else, because OVITO may do so when it starts. A modifier is loaded
-when it is first named, and the numerical libraries when a modifier first runs.
+OVITO may import this package at startup, so it imports nothing else. A modifier is loaded on first access,
+the numerical libraries when a modifier first runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every analysis does in OVITO, and `NetworkModifier`, which runs the networks of any family."""
+"""Base classes of the modifiers, and `NetworkModifier`, which runs networks of any family."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from phaseseg.families import Family, Fitted, Progress
 from phaseseg.specs import FIELD_SPECS
 
 POLL = 0.05
-"""Seconds after which OVITO gets control back while an analysis runs."""
+"""Seconds between returns of control to OVITO while an analysis runs."""
 
 T = TypeVar("T")
 Steps = Generator[str | float, None, T]
-"""What OVITO shows while a modifier works (texts, and fractions from 0 to 1), and a result."""
+"""Yields texts and fractions (0 to 1) for OVITO's progress display; returns a result."""
 
 
 @contextmanager
 def error_prefix(name: str, remedy: str) -> Iterator[None]:
-    """Put the name of the modifier before the text of an error."""
+    """Prefix error messages with the name of the modifier."""
     try:
         yield
     except MemoryError as error:
-        raise MemoryError(f"{name}: the memory is not enough; {remedy}. {error}") from error
+        raise MemoryError(f"{name}: not enough memory; {remedy}. {error}") from error
     except ImportError as error:
         hint = "install everything with: pip install ovito-phaseseg[ovito]"
         raise ImportError(f"{name}: {error}; {hint}") from error
@@ -42,11 +42,12 @@ def error_prefix(name: str, remedy: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Job:
-    """What a modifier does with a frame: its options, parsed and checked once.
+    """The analysis of one frame by a modifier, with its options parsed and checked.
 
-    key : everything that the output depends on, except the frame
-    text : status while the analysis runs; the number of particles follows
-    run : the expensive half, from a frame to an output that is kept; it runs in a thread of its own
+    rule : parsed options, None if there are none
+    key : everything except the frame that the output depends on
+    text : status during the analysis, followed by the number of particles
+    run : the expensive half, from a frame to an output that is cached; runs in its own thread
     fields : the cheap half, from a frame and its output to fields
     about : further attributes
     """
@@ -59,7 +60,7 @@ class Job:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def output(self, frame: Any, low: float, high: float) -> Steps[Any]:
-        """Run, and show the progress between low and high."""
+        """Run the analysis; progress goes from `low` to `high`."""
         yield f"{self.text} {frame.n_atoms:,} particles"
         return (yield from in_thread(lambda progress: self.run(frame, progress), low, high))
 
@@ -68,9 +69,9 @@ class Job:
 class Evaluation:
     """One evaluation of a modifier by OVITO.
 
-    data : the DataCollection of the frame `number`, which is changed
-    cache : kept by OVITO until a parameter that is part of an output, or anything upstream, changes
-    upstream : gives the data of other frames; None outside of a pipeline
+    data : the DataCollection of the frame `number`, modified in place
+    cache : kept by OVITO until a parameter of the part "run", or anything upstream, changes
+    upstream : source of the data of other frames; None outside a pipeline
     messages : shown to the user at the end
     """
 
@@ -85,38 +86,38 @@ class Evaluation:
     messages: list[str] = field(default_factory=list)
 
     def kept(self, name: str, key: Any, make: Callable[[], Steps[T]]) -> Steps[T]:
-        """The value that was made with this key, or a new one. There is one value of a name at a time."""
+        """Return the cached value made with this key, or make a new one; caches one value per name."""
         entry, key = f"phaseseg.{name}", repr(key)
         known = self.cache.get(entry)
         if known is None or known[0] != key:
             self.cache.pop(entry, None)
-            del known  # before the new one needs memory
+            del known  # free the old value before making the new one
             self.cache[entry] = known = key, (yield from make())
         value: T = known[1]
         return value
 
     @property
     def numbers(self) -> Sequence[int]:
-        """Numbers of all frames of the trajectory; of this one alone outside of a pipeline."""
+        """Numbers of all frames of the trajectory; outside a pipeline only this frame."""
         return (self.number,) if self.upstream is None else range(self.upstream.num_frames)
 
     def data_of(self, number: int) -> Any:
-        """The data of a frame, as they come from upstream."""
+        """Return the data of a frame from upstream."""
         return self.data if number == self.number else self.upstream.compute(number)
 
 
 def in_thread(work: Callable[[Progress], T], low: float, high: float) -> Steps[T]:
-    """What `work` gives, run in a thread of its own while OVITO shows its progress between low and high.
+    """Run `work` in its own thread and return its result; progress goes from `low` to `high`.
 
-    OVITO can be used meanwhile. If it closes the generator (the user cancels), the next call of `progress`
-    raises in the thread and so ends the work. The work must not call OVITO.
+    OVITO stays responsive. If it closes the generator (the user cancels), the next call of `progress` raises
+    in the thread, which stops the work. `work` must not call OVITO.
     """
     stopped, latest = Event(), (0.0, "")
 
     def progress(fraction: float, text: str = "") -> None:
         nonlocal latest
         if stopped.is_set():
-            raise KeyboardInterrupt  # no handler of errors in a family keeps it
+            raise KeyboardInterrupt  # error handlers in families do not catch it
         latest = max(latest[0], min(fraction, 1.0)), text
 
     shown = ""
@@ -134,17 +135,17 @@ def in_thread(work: Callable[[Progress], T], low: float, high: float) -> Steps[T
     try:
         return future.result()
     finally:
-        del future  # else an error, its traceback and so all data would hold each other in memory
+        del future  # otherwise a reference cycle of error and traceback keeps all data in memory
 
 
 class AnalysisModifier(CheckedModifier):
-    """From the particles to fields and from fields to OVITO's data; the expensive half of it is kept.
+    """Computes fields from particles and writes them into OVITO's data; caches the expensive half.
 
-    heading : begins the texts of its errors
-    prefix : begins the names of its attributes
-    tables : begins the identifiers of its tables
-    file_units : units of the file, where no parameter asks for them
-    remedy : what to do if the memory is not enough
+    heading : prefix of error messages
+    prefix : prefix of attribute names
+    tables : prefix of table identifiers
+    file_units : units of the file if there is no parameter for them
+    remedy : advice if memory runs out
     """
 
     heading: ClassVar[str]
@@ -154,11 +155,11 @@ class AnalysisModifier(CheckedModifier):
     remedy: ClassVar[str] = "use fewer particles"
 
     def job(self, now: Evaluation) -> Steps[Job]:
-        """The analysis that the parameters ask for."""
+        """Return the analysis for the current parameters."""
         raise NotImplementedError
 
     def put(self, now: Evaluation) -> Steps[None]:
-        """Write what is more than particle properties, tables and attributes: all grids and bonds."""
+        """Write outputs other than particle properties, tables and attributes: all grids and bonds."""
         for name, grid in now.fields.level("grid").items():
             convert.put_grid(now.data, name, grid)
         for name, bonds in now.fields.level("bond").items():
@@ -176,14 +177,14 @@ class AnalysisModifier(CheckedModifier):
         now = Evaluation(data, frame, cache, None if input_slots is None else input_slots["upstream"])
         with error_prefix(self.heading, self.remedy):
             if "numba" not in sys.modules:
-                yield "Loading; the very first run compiles for a while"
+                yield "Loading; the first run compiles for up to 30 s"
             job = now.job = yield from self.job(now)
             now.frame = self.frame_of(data)
             yield 0.05
             key = (frame, now.frame.n_atoms, *job.key)
             now.output = yield from now.kept("output", key, lambda: job.output(now.frame, 0.05, 0.5))
             yield 0.5
-            yield "Particles, tables and attributes"
+            yield "Writing particle properties, tables and attributes"
             fields = now.fields = job.fields(now.frame, now.output)
             now.messages += fields.messages
             yield 0.6
@@ -200,7 +201,7 @@ class AnalysisModifier(CheckedModifier):
                 yield " ".join(now.messages)
 
     def frame_of(self, data: Any) -> Any:
-        """The particles as a Frame."""
+        """Convert the particles to a Frame."""
         units: Any = getattr(self, "units", self.file_units)
         return convert.frame_from_data(data, self.types, units)
 
@@ -209,14 +210,14 @@ class NetworkModifier(AnalysisModifier):
     """Runs a network of a family: `class MyModifier(NetworkModifier, family="my_family")` is complete.
 
     Its parameters are `model`, `model_file`, `device`, the options of the family that have a label, the names
-    of the particle types and, where the family knows reduced units, the units. It writes all fields. A
+    of the particle types and, if the family supports reduced units, the units. It writes all fields. A
     subclass may add `options` and override `put` and `color`.
     """
 
     family: ClassVar[Family]
 
     def options(self, *parts: str) -> dict[str, Any]:
-        """The options of the family as they are set, of these parts; None for an empty text."""
+        """Return the current options of the family, of these parts; None for an empty text."""
         options = {}
         for option in shown_options(self.family, *parts):
             value = getattr(self, option.name)
@@ -225,12 +226,12 @@ class NetworkModifier(AnalysisModifier):
         return options
 
     def job(self, now: Evaluation) -> Steps[Job]:
-        """Load the networks and parse the options into a rule; a model that learns from frames does so."""
+        """Load the networks, parse the options, and fit a model that must learn from all frames."""
         from phaseseg.api import load_model
 
         chosen, device = self.model_file or self.model, self.device
         if not chosen:
-            raise ValueError("no checkpoint is bundled; choose a file of your own.")
+            raise ValueError("no checkpoint is bundled; choose your own file.")
         network = load_model(chosen, self.family.name)
         rule = network.rule(**self.options("run", "read"))
         units = getattr(self, "units", self.file_units)
@@ -250,22 +251,22 @@ class NetworkModifier(AnalysisModifier):
     def _fitted(self, now: Evaluation, network: Any, rule: Any) -> Steps[Any]:
         frames = []
         for number in now.numbers:
-            yield f"Frame {number + 1:,}, from which {network.checkpoint.name} learns"
+            yield f"Reading frame {number + 1:,} to fit {network.checkpoint.name}"
             frames.append(self.frame_of(now.data_of(number)))
         fit = partial(network.fit_frames, frames, rule)
         return (yield from in_thread(lambda progress: fit(progress=progress), 0.0, 0.05))
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
-        """What OVITO Pro shows next to the modifier: the name of the file or of the checkpoint."""
+        """Return the name of the file or checkpoint, which OVITO Pro shows next to the modifier."""
         name: str = str(self.model_file).replace("\\", "/").rpartition("/")[2] or self.model
         return name.removeprefix(f"{self.family.name}/")
 
 
 def network_modifier(family: str, name: str = "") -> type[NetworkModifier]:
-    """A modifier class for a registered family.
+    """Create a modifier class for a registered family.
 
-    name : of the class; that of the family in camel case if left out. A session file finds a class by its
-        module and its name: for sessions write `class Name(NetworkModifier, family=...)` in a module.
+    name : of the class; the family name in camel case if left out. Session files find a class by module and
+        name, so for use in sessions write `class Name(NetworkModifier, family=...)` in a module.
     """
     name = name or family.title().replace("_", "")
     put_module = partial(dict.update, __module__=__name__)

@@ -1,4 +1,4 @@
-"""OVITO's DataCollection to a Frame, and Fields to OVITO's properties, bonds, grids, surfaces and tables."""
+"""Conversion of OVITO's DataCollection to a Frame, and of Fields to OVITO's data objects."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from phaseseg.fields import Bonds, Fields, Grid, Table, snake
 from phaseseg.frame import Frame, Units, error_prefix
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
 
-# In
+# OVITO to Frame
 
 
 def names_of(text: str) -> tuple[str, ...]:
-    """The names in a comma-separated text: `"Fe, Ni"` gives `("Fe", "Ni")`."""
+    """Split comma-separated names: `"Fe, Ni"` gives `("Fe", "Ni")`."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame:
-    """The particles and the cell of a DataCollection as a Frame.
+    """Convert the particles and the cell of a DataCollection to a Frame.
 
     Parameters
     ----------
-    types : names of particle types 1, 2, ..., comma separated (`"Fe,Mg,Si,O,N"`); without them the
-        types' own names are used
-    units : OVITO does not know them
+    types : names of particle types 1, 2, ..., comma separated (`"Fe,Mg,Si,O,N"`); if empty, the names in
+        the data
+    units : "metal" or "lj"; OVITO's data do not state them
 
-    A 2D cell becomes a layer of 1 Å in which every particle lies, so that a density per Å^3 reads as
-    one per Å^2, and the frame has two dimensions.
+    A 2D cell becomes a layer of thickness 1 Å that contains all particles. A density per Å^3 is then
+    numerically one per Å^2, and the frame has two dimensions.
 
     Raises
     ------
     ValueError
-        No particles, cell or types; types without names; and whatever `Frame` refuses.
+        No particles, cell or types; types without names; values that `Frame` rejects.
     """
     source, index = _source(data)
     where = error_prefix(source)
@@ -53,7 +53,7 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame
         raise ValueError(f"{where}the particles have no positions.")
     matrix = np.array(data.cell[...], dtype=np.float64)
     cell, origin, pbc = matrix[:, :3].T.copy(), matrix[:, 3].copy(), list(data.cell.pbc)
-    # A copy, because OVITO's arrays are read-only and the kernels would be compiled for them anew.
+    # Copy, because OVITO's arrays are read-only and would trigger another compilation of the kernels.
     positions = np.array(particles.positions[...])
     if data.cell.is2D:
         normal = np.cross(cell[0], cell[1])
@@ -72,19 +72,19 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame
 
 
 def _source(data: Any) -> tuple[str, int | None]:
-    """What sentences call the frame, and its number in its file."""
+    """Return the name of the frame for messages, and its number in its file."""
     file, number = data.attributes.get("SourceFile"), data.attributes.get("SourceFrame")
     name = Path(str(file)).name if file else ""
     return (f"{name}, frame {number}" if file and number is not None else name), number
 
 
 def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """0-based codes and their names, in the order of the type ids."""
+    """Return 0-based species codes and their names, in the order of the type ids."""
     prop = particles.particle_types
     if prop is None:
         raise ValueError(
-            f"{where}the particles have no types, so no species can be chosen; load the column that holds "
-            "the types or elements as 'Particle Type'."
+            f"{where}the particles have no types, so no species can be chosen; load the column with the "
+            "types or elements as 'Particle Type'."
         )
     values = np.array(prop[...])
     low = int(values.min())
@@ -99,24 +99,24 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
             "parameter 'types', for example Fe,Mg,Si,O,N."
         )
     names = [table[int(number)] for number in ids]
-    distinct = tuple(dict.fromkeys(names))  # two types may be one element
+    distinct = tuple(dict.fromkeys(names))  # two types may have the same name
     lookup = np.zeros(ids[-1] - low + 1, dtype=np.int32)
     lookup[ids - low] = [distinct.index(name) for name in names]
     return lookup[values - low], distinct
 
 
-# Out
+# Fields to OVITO
 
 Color = tuple[float, float, float]
 GRAY: Color = (0.6, 0.6, 0.6)
 CONTENTS = ("wt%", "at%")
-"""Units of the columns that become the curves of one plot."""
+"""Columns with one of these units are combined into one plot."""
 
 
 def put_field(data: Any, spec: FieldSpec, values: NDArray[Any]) -> None:
     """Write a per-atom field as a particle property, with the names and colors of its classes.
 
-    A property of this name with another data type is replaced.
+    An existing property with this name but another data type is replaced.
     """
     particles = data.particles_
     values = values.astype(np.int32) if values.dtype == np.int8 else values
@@ -138,7 +138,7 @@ def put_field(data: Any, spec: FieldSpec, values: NDArray[Any]) -> None:
 
 
 def put_colors(data: Any, values: NDArray[Any], colors: Sequence[Color]) -> None:
-    """Color every particle: integers are rows of the colors, numbers from 0 to 1 lie along them."""
+    """Color every particle: integers are indices into `colors`, floats (0 to 1) are interpolated."""
     mixed = np.array(colors)
     if values.dtype.kind == "f":
         at = np.linspace(0, 1, len(colors))
@@ -159,11 +159,11 @@ def put_bonds(
 ) -> None:
     """Add the bonds of a field to existing bonds, which keep all their properties.
 
-    bonds : their columns become bond properties, which are 0 for the existing bonds
-    kinds : (n_bonds,) ids of `classes`, which become bond types with unused ids; without them all bonds are
-        of one type with the title of the field
-    titles : of the bond properties, where they are not the words of the name of the column
-    vis : how bonds look if there were none before
+    bonds : columns become bond properties, with value 0 for the existing bonds
+    kinds : (n_bonds,) ids of `classes`, which become bond types with unused ids; if left out, all bonds get
+        one type with the title of the field
+    titles : titles of bond properties by column; others are made from the column name
+    vis : visual element, used if there were no bonds before
     """
     if kinds is None:
         kinds, classes = np.zeros(len(bonds), dtype=int), (ClassName(0, FIELD_SPECS[name].title, GRAY),)
@@ -189,7 +189,7 @@ def put_bonds(
     column("Periodic Image")[first:] = bonds.shifts
     for key, values in bonds.columns.items():
         title = (titles or {}).get(key, key.replace("_", " ").title())
-        # OVITO's own "Length" is of float64.
+        # OVITO's own "Length" is float64.
         column(title, np.int32 if values.dtype.kind in "iu" else np.float64)[first:] = values
     types = column("Bond Type")
     taken = {entry.id for entry in types.types} | set(np.unique(types[:first]).tolist()) | {0}
@@ -205,9 +205,9 @@ def put_bonds(
 
 
 def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> Any:
-    """Write the grid of a field as a voxel grid of points; gives its identifier.
+    """Write the grid of a field as a voxel grid of points; return its identifier.
 
-    OVITO makes isosurfaces of float64 only.
+    Values become float64, because OVITO requires it for isosurfaces.
     """
     title = FIELD_SPECS[name].title
     voxels = data.grids.create(
@@ -221,7 +221,7 @@ def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> Any:
 
 
 def _domain(data: Any, grid: Grid) -> Any:
-    """The cell that OVITO spans over the points of the grid: along open axes from the first to the last."""
+    """Return the domain of the voxel grid, which ends at the last point along open axes."""
     matrix = np.empty((3, 4))
     matrix[:, 3] = grid.origin
     for axis, (vector, points, periodic) in enumerate(zip(grid.cell, grid.shape, grid.pbc, strict=True)):
@@ -238,8 +238,8 @@ def _domain(data: Any, grid: Grid) -> Any:
 def put_isosurface(
     data: Any, name: str, grid: Grid, level: float, identifier: str, title: str, vis: Any = None
 ) -> None:
-    """Write the surface at which the grid of a field has the value `level` as a surface mesh."""
-    clone = data.clone()  # so that nothing else that OVITO's modifier makes is left behind
+    """Write the isosurface of the grid of a field at `level` as a surface mesh."""
+    clone = data.clone()  # keep other outputs of OVITO's modifier out of `data`
     voxels = put_grid(clone, name, grid)
     title_of_grid = FIELD_SPECS[name].title
     clone.apply(
@@ -253,9 +253,9 @@ def put_isosurface(
 
 
 def put_tables(data: Any, fields: Fields, prefix: str) -> None:
-    """Write the tables, against their first columns: numbers as lines, texts and integers as bars.
+    """Write the tables as plots against their first column: floats as lines, texts and integers as bars.
 
-    Rows have the color of the class with whose name they begin.
+    A row whose label starts with the name of a class has the color of that class.
     """
     colors = {entry.name: entry.color for name in fields for entry in FIELD_SPECS[name].classes}
     for name, table in fields.level("table").items():
@@ -275,7 +275,7 @@ def put_tables(data: Any, fields: Fields, prefix: str) -> None:
 
 
 def _new_table(data: Any, identifier: str, title: str, plot: DataTable.PlotMode) -> Any:
-    if identifier in data.tables:  # of another modifier, perhaps with other columns
+    if identifier in data.tables:  # from another modifier, perhaps with other columns
         data.objects.remove(data.tables[identifier])
     return data.tables.create(identifier=identifier, title=title, plot_mode=plot)
 
@@ -301,16 +301,16 @@ def put_series(
     data: Any, identifier: str, title: str, x: tuple[str, Sequence[float]], curves: Mapping[str, Any],
     plot: DataTable.PlotMode,
 ) -> None:  # fmt: skip
-    """Write numbers of the frames of a trajectory as curves of one plot; x : its title and values."""
+    """Write per-frame numbers of a trajectory as curves of one plot; `x` has the title and values."""
     table = _new_table(data, identifier, title, plot)
     table.x = _put_column(table, *x, {})
     table.y = _put_curves(table, title, curves)
 
 
 def put_attributes(data: Any, fields: Fields, prefix: str, messages: Sequence[str]) -> None:
-    """Write the numbers of the frame, the names of the classes of its atoms and the messages.
+    """Write the numbers of the frame, the class names of per-atom fields and the messages as attributes.
 
-    Names: `PREFIX.n_phases`, `PREFIX.phase_names`, `PREFIX.messages`.
+    Names are such as `PREFIX.n_phases`, `PREFIX.phase_names` and `PREFIX.messages`.
     """
     for name, value in fields.level("frame").items():
         if value is not None:
@@ -330,21 +330,21 @@ def put_rows(data: Any, table: Table, prefix: str) -> None:
             data.attributes[f"{prefix}{snake(name)}.{snake(column)}"] = value
 
 
-# Back from files
+# Labels read from files
 
 
 def restore(data: Any, specs: Sequence[FieldSpec], column: str = "") -> None:
-    """Turn a column read from a file into the typed property of a field, and rename its companions.
+    """Convert a column read from a file to the typed property of a field, and rename related columns.
 
     Parameters
     ----------
-    specs : the field, of kind "class", and per-atom fields that may have been written with it
-    column : property with the classes; if left out, the one with the name of the field in any spelling
+    specs : the field, of kind "class", followed by per-atom fields that may have been written with it
+    column : property with the classes; if left out, the name of the field in any spelling
 
     Raises
     ------
     ValueError
-        No particles; no such column; entries that are no classes.
+        No particles; a missing column; values that are not classes.
     """
     particles, spec = data.particles, specs[0]
     if particles is None or particles.count == 0:
@@ -373,12 +373,12 @@ def restore(data: Any, specs: Sequence[FieldSpec], column: str = "") -> None:
 
 
 def _plain(name: str) -> str:
-    """The spelling that all file formats agree on: `Phase Density` and `phase_density` are one."""
+    """Normalize a name: `Phase Density` and `phase_density` are the same in different formats."""
     return name.lower().replace(" ", "").replace("_", "")
 
 
 def _class_codes(prop: Any, name: str, spec: FieldSpec) -> NDArray[np.int32]:
-    """Ids of the classes, from their names or from numbers."""
+    """Return class ids from names or numbers."""
     ids = {str(key): entry.id for entry in spec.classes for key in (entry.name, entry.id)}
     values = prop[...]
     if isinstance(values, list):
@@ -393,5 +393,5 @@ def _class_codes(prop: Any, name: str, spec: FieldSpec) -> NDArray[np.int32]:
         bad = [str(code) for code in codes[~np.isin(codes, list(ids.values()))]]
     if bad:
         known = ", ".join(f"{entry.id} = {entry.name}" for entry in spec.classes)
-        raise ValueError(f"the property {name!r} holds {bad[0]}, which is no {spec.name} ({known}).")
+        raise ValueError(f"the property {name!r} contains {bad[0]}, which is not a {spec.name} ({known}).")
     return codes.astype(np.int32)

@@ -18,7 +18,7 @@ from phaseseg.families import Option
 from phaseseg.fields import Bonds
 from phaseseg.specs import ClassName
 
-# Ids are the number of ends of species B.
+# The id is the number of B particles in the pair.
 PAIRS = (
     ClassName(0, "A-A", (0.75, 0.75, 0.75)),
     ClassName(1, "A-B", (0.36, 0.54, 0.66)),
@@ -29,12 +29,12 @@ GRAPH_COLORS = (
     PALE, (0.12, 0.47, 0.71), (0.85, 0.47, 0.16), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16), (0.58, 0.40, 0.74),
     (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.74, 0.74, 0.13), (0.09, 0.75, 0.81),
 )  # fmt: skip
-# A in a graph, isolated A, B; and A, B without and with a B-B edge.
+# First: A in a graph, isolated A, B. Second: A, B without and with a B-B edge.
 ISOLATED_COLORS = (PALE, (0.93, 0.69, 0.13), (0.25, 0.35, 0.45))
 BB_COLORS = (PALE, (0.25, 0.35, 0.45), PAIRS[2].color)
 ATTENTION_COLORS = [(0.97, 0.96, 0.93), (0.93, 0.60, 0.30), (0.60, 0.05, 0.15)]
 
-# Curves of the tables over the trajectory, by the names of the fields.
+# Curves of the trajectory tables, by field name.
 METRICS = {
     "n_disjoint_graphs": "disjoint graphs", "n_bb_edges": "B-B edges", "n_isolated_a": "isolated A"
 }  # fmt: skip
@@ -46,7 +46,7 @@ BONDS = Option(
 )
 TRAJECTORY = (
     Option("trajectory_table", bool, False,
-           "Output tables of the numbers against frame and temperature, which needs every frame.",
+           "Output tables over frame and temperature; this analyzes every frame.",
            label="Tables over all frames", group="Trajectory"),
     Option("temperature", str, "temperature", "Global attribute with the temperature of a frame.",
            label="Temperature (global attribute)", group="Trajectory"),
@@ -55,34 +55,34 @@ MEASURE = (
     Option("b", str, "B", "Species B, separated by commas; all others are A.", "run",
            label="Species B (comma separated)", group="Species"),
     types_of_file("Species", "A,B"),
-    Option("k", int, 2, "Number of nearest neighbors to which a particle is joined.", "run", low=1, high=64,
+    Option("k", int, 2, "Number of nearest neighbors connected to a particle.", "run", low=1, high=64,
            label="Nearest neighbors", group="Graph"),
-    Option("rule", str, "all", "Join every particle and keep the edges with a B, or join only the B.", "run",
-           ("all", "b-only"), label="Joined to them", group="Graph"),
+    Option("rule", str, "all", "Connect all particles and keep edges with a B, or connect only the B.", "run",
+           ("all", "b-only"), label="Particles connected", group="Graph"),
     BONDS,
-    Option("bb_bonds_only", bool, False, "Add only the edges between two B.", label="Only B-B bonds",
+    Option("bb_bonds_only", bool, False, "Add only edges between two B.", label="Only B-B bonds",
            group="Output"),
     Option("color_by", str, "nothing",
-           "Graph; isolated A (yellow) among A (pale) and B (dark); B with an edge to another B (red).",
+           "Graph; isolated A (yellow), other A (pale) and B (dark); or B with an edge to another B (red).",
            choices=("nothing", "graph", "isolated", "bb"), label="Color particles by", group="Output"),
 )  # fmt: skip
 CLASSIFY = (
     BONDS,
-    Option("kept_bonds_only", bool, True, "Add only the edges at or above the threshold of the attention.",
+    Option("kept_bonds_only", bool, True, "Add only edges with attention at or above the threshold.",
            label="Only bonds of the attention graphs", group="Output"),
-    Option("color_by", str, "nothing", "What the colors of the particles show.",
+    Option("color_by", str, "nothing", "Quantity shown by the particle colors.",
            choices=("nothing", "probability", "attention", "uncertainty"), label="Color particles by",
            group="Output"),
 )  # fmt: skip
 
 
 class _GlassOutput(AnalysisModifier):
-    """What both modifiers have in common: bonds, and numbers against the frames of the trajectory.
+    """Shared output of both modifiers: bonds, and tables over the frames of the trajectory.
 
-    bonds_of : the field with the bonds
-    only : column of the bonds, and the parameter with which only bonds with this flag are written
-    pairs : types of the bonds
-    series : identifier, title and curves of each table over the trajectory
+    bonds_of : name of the field with the bonds
+    only : flag column of the bonds, and the parameter that restricts the output to flagged bonds
+    pairs : bond types
+    series : identifier, title and curves of each trajectory table
     """
 
     bonds_of: ClassVar[str]
@@ -95,11 +95,11 @@ class _GlassOutput(AnalysisModifier):
     )
 
     def is_b(self, now: Evaluation) -> Any:
-        """(n_atoms,) bool: the particles of species B."""
+        """Return (n_atoms,) bool, True for particles of species B."""
         raise NotImplementedError
 
     def put(self, now: Evaluation) -> Steps[None]:
-        """Write the bonds and, on request, the tables over the trajectory."""
+        """Write the bonds and, on request, the trajectory tables."""
         if self.trajectory_table:
             yield from self._put_trajectory(now, self.temperature)
         if self.bonds and self.bonds_of in now.fields:
@@ -114,7 +114,7 @@ class _GlassOutput(AnalysisModifier):
             )
 
     def _put_trajectory(self, now: Evaluation, name: str) -> Steps[None]:
-        """Tables of numbers against the frame and against the temperature, the attribute `name`."""
+        """Write tables over the frame number and the temperature, read from the attribute `name`."""
         rows = yield from self._rows(now)
         axes: list[Any] = [("frames", "Frame", list(range(len(rows))), rows, DataTable.PlotMode.Line)]
         known = sorted((row for row in rows if name in row[1]), key=lambda row: row[1][name])
@@ -122,14 +122,14 @@ class _GlassOutput(AnalysisModifier):
             temperatures = [attributes[name] for _, attributes in known]
             axes.append(("temperature", name, temperatures, known, DataTable.PlotMode.Scatter))
         else:
-            now.messages.append(f"No frame has a global attribute {name!r}; there is no table against it.")
+            now.messages.append(f"No frame has a global attribute {name!r}; the table over it was not made.")
         for identifier, title, curves in self.series:
             for end, x, values, points, plot in axes if curves.keys() <= now.fields.keys() else ():
                 columns = {text: [row[field] for row, _ in points] for field, text in curves.items()}
                 convert.put_series(now.data, f"{identifier}-{end}", title, (x, values), columns, plot)
 
     def _rows(self, now: Evaluation) -> Steps[list[tuple[Mapping[str, Any], Mapping[str, float]]]]:
-        """Numbers and attributes of every frame; known ones are kept as long as OVITO keeps the cache."""
+        """Return numbers and attributes of every frame; cached as long as OVITO keeps the cache."""
 
         def nothing() -> Steps[dict[int, Any]]:
             yield 0.6
@@ -144,7 +144,7 @@ class _GlassOutput(AnalysisModifier):
         for done, number in enumerate(now.numbers):
             low, high = (0.6 + 0.3 * n / len(now.numbers) for n in (done, done + 1))
             if number not in rows:
-                yield f"Frame {number + 1:,} of {len(now.numbers):,}, for the tables"
+                yield f"Frame {number + 1:,} of {len(now.numbers):,} for the tables"
                 data = now.data_of(number)
                 frame = self.frame_of(data)
                 output = yield from now.job.output(frame, low, high)
@@ -154,12 +154,12 @@ class _GlassOutput(AnalysisModifier):
 
 
 class GlassMetrics(_GlassOutput, options=(*MEASURE, *TRAJECTORY)):
-    """Graphs that the particles of species B form with their nearest neighbors, and three numbers of them.
+    """Compute graphs of species B and its nearest neighbors, and three structural metrics of them.
 
-    Outputs are the particle properties `Graph ID` (1 is the largest, 0 none), `Isolated` (1 for an A without
-    an edge) and `B-B Degree`, bonds of the types A-B and B-B, the attributes `GlassMetrics.*` and the tables
-    `glass-metrics-frames` and `glass-metrics-temperature`. The graphs of the frame and the rows of the tables
-    are kept until one of the first four parameters changes.
+    Outputs are the particle properties `Graph ID` (1 is the largest graph, 0 means none), `Isolated` (1 for
+    an A without an edge) and `B-B Degree`, bonds of types A-B and B-B, the attributes `GlassMetrics.*` and
+    the tables `glass-metrics-frames` and `glass-metrics-temperature`. The graphs and the rows of the tables
+    are cached until one of the first four parameters changes.
     """
 
     heading, prefix, file_units = "Glass structural metrics", "GlassMetrics.", "lj"
@@ -201,10 +201,10 @@ class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass", opti
     """Distinguish glass from liquid with a trained network, for the configuration and for every particle.
 
     Outputs are the particle properties `Glass Probability`, `Glass Uncertainty` and, with attention,
-    `Attention` (mean of the edges of a particle), bonds of the types A-A, A-B and B-B with their attention,
-    the attributes `GlassClassifier.*` and the tables `glass-probability-...` and `glass-attention-...`. A
-    network on images gives only the attributes. The output of the network is kept until a parameter of the
-    first two groups changes, the rows of the tables until a threshold changes.
+    `Attention` (mean over the edges of a particle), bonds of types A-A, A-B and B-B with their attention, the
+    attributes `GlassClassifier.*` and the tables `glass-probability-...` and `glass-attention-...`. An image
+    network only gives the attributes. The output of the network is cached until a parameter of the first two
+    groups changes, and the rows of the tables also until a threshold changes.
     """
 
     bonds_of, only = "attention_bonds", ("kept", "kept_bonds_only")
@@ -220,8 +220,8 @@ class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass", opti
         if self.color_by == "probability" and "glass_probability" in fields:
             convert.put_colors(now.data, fields["glass_probability"], PROBABILITY_COLORS)
         elif self.color_by == "uncertainty" and "glass_uncertainty" in fields:
-            # No two networks can disagree by more than a standard deviation of one half.
+            # The standard deviation of values between 0 and 1 is at most one half.
             convert.put_colors(now.data, 2 * fields["glass_uncertainty"], UNCERTAINTY_COLORS)
         elif self.color_by == "attention" and "attention" in fields:
-            # The mean over the edges is 1, which becomes the middle of the colors.
+            # The mean over all edges is 1, which maps to the middle color.
             convert.put_colors(now.data, fields["attention"] / (1 + fields["attention"]), ATTENTION_COLORS)

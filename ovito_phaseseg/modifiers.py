@@ -24,39 +24,39 @@ INTERFACE_VIS = OvitoObject(
 )  # fmt: skip
 
 LABELS = (
-    Option("species", str, "Fe", "Species whose density distinguishes the phases, with commas.", "run",
+    Option("species", str, "Fe", "Species whose density distinguishes the phases, comma separated.", "run",
            label="Species (comma separated)", group="Species"),
     types_of_file("Species", "Fe,Mg,Si,O,N"),
     Option("sigma", float, 1.5, "Standard deviation of the Gaussian that smooths the density, Å.", "run",
            low=0, label="Sigma (Å)", group="Density"),
     Option("voxel", float, None, "Edge of a voxel, Å; None or 0 for half of sigma.", "run",
            label="Voxel (Å; none = sigma/2)", group="Density"),
-    Option("field", str, "number", "Number density of the species (Å^-3), or its fraction of nearby atoms.",
+    Option("field", str, "number", "Number density (Å^-3) of the species, or its local mole fraction.",
            "run", ("number", "mole-fraction"), label="Field", group="Density"),
-    Option("threshold", str, "steepest", 'How the density is cut; "number" takes `threshold_value`.',
+    Option("threshold", str, "steepest", 'Rule for the density threshold; "number" uses `threshold_value`.',
            choices=("steepest", "two-means", "midpoint", "number"), label="Threshold", group="Phases"),
-    Option("threshold_value", float, 0.0, 'The cut, Å^-3 or mole fraction, for `threshold="number"`.',
+    Option("threshold_value", float, 0.0, 'Threshold (Å^-3 or mole fraction) for `threshold="number"`.',
            label="Number (Å⁻³ or mole fraction)", group="Phases"),
-    Option("phases", str, "auto", '"auto" decides whether there are two phases; "2" always separates two.',
+    Option("phases", str, "auto", '"auto" tests whether there are two phases; "2" always separates two.',
            choices=("auto", "2"), label="Number of phases", group="Phases"),
-    Option("at", str, "atom", "Density at the particle itself, or in its voxel (as in the paper).",
+    Option("at", str, "atom", "Use the density at the particle, or in its voxel (as in the paper).",
            choices=("atom", "voxel"), label="Density at the", group="Phases"),
-    Option("keep", str, "all", "Rich domains to keep: all of at least `min_volume`, or only the largest.",
+    Option("keep", str, "all", "Rich domains to keep: all with at least `min_volume`, or only the largest.",
            choices=("all", "largest"), label="Domains kept", group="Phases"),
     Option("min_volume", float, 200.0, "Smaller domains (Å^3) are ignored as noise.", low=0,
            label="Smallest domain (Å³)", group="Phases"),
-    Option("boundary_width", float, 0.68, "Particles within half of it (Å) from the interface are boundary.",
+    Option("boundary_width", float, 0.68, "Width (Å) of the boundary layer, centered on the interface.",
            low=0, label="Boundary width (Å)", group="Interface"),
-    Option("bulk_distance", float, 5.0, "Distance from the interface at which bulk begins, Å.", low=0,
+    Option("bulk_distance", float, 5.0, "Distance from the interface at which the bulk begins, Å.", low=0,
            label="Bulk begins at (Å)", group="Interface"),
     Option("color_by_phase", bool, False, "Color the particles by their phase.",
            label="Color particles by phase", group="Output"),
 )  # fmt: skip
-COLOR_BY = Option("color_by", str, "nothing", "What the colors of the particles show.",
+COLOR_BY = Option("color_by", str, "nothing", "Quantity shown by the particle colors.",
                   choices=("nothing", "phase", "probability", "uncertainty"), label="Color particles by",
                   group="Output")  # fmt: skip
 RESTORE = (
-    Option("column", str, "", "Particle property with the phases; empty for `phase` in any spelling.", "run",
+    Option("column", str, "", "Particle property with the phases; if empty, `phase` in any spelling.", "run",
            label="Column (empty: phase)", group="Input", placeholder="phase"),
     Option("color_by_phase", bool, False, "Color the particles by their phase.", "run",
            label="Color particles by phase", group="Output"),
@@ -64,27 +64,27 @@ RESTORE = (
 
 
 def outputs(what: str) -> tuple[Option, ...]:
-    """The outputs that can be switched on and off; what : "Density" or "Score"."""
+    """Return the options that switch outputs on and off; `what` is "Density" or "Score"."""
     return (
         Option("interface_mesh", bool, True, "Output the interface as a surface mesh.",
                label="Interface as surface mesh", group="Output"),
         Option("voxel_grid", bool, True, f"Output the {what.lower()} as a voxel grid.",
                label=f"{what} as voxel grid", group="Output"),
         Option("table_attributes", bool, False,
-               "Output the composition also as attributes, such as `PhaseSegmentation.rich.Fe_wt_percent`.",
-               label="Tables as attributes, too", group="Output"),
+               "Also output the composition as attributes, such as `PhaseSegmentation.rich.Fe_wt_percent`.",
+               label="Tables also as attributes", group="Output"),
     )  # fmt: skip
 
 
 class _PhaseOutput(AnalysisModifier):
-    """What labels and predictions have in common: how they are put into OVITO's data."""
+    """Shared output of labels and predictions."""
 
     prefix = "PhaseSegmentation."
     tables = "phase-"
 
     def put(self, now: Evaluation) -> Steps[None]:
-        """Write the grid, the interface and, on request, the rows of the composition as attributes."""
-        rule, field = now.job.rule, getattr(now.output, "field", now.output)  # of scores, or the density
+        """Write the grid, the interface and, on request, the composition as attributes."""
+        rule, field = now.job.rule, getattr(now.output, "field", now.output)  # scores or density
         if self.voxel_grid:
             convert.put_grid(now.data, rule.grid_name, field.grid, self.grid_vis)
         if self.interface_mesh and now.fields["n_domains"]:
@@ -103,12 +103,12 @@ class _PhaseOutput(AnalysisModifier):
 
 
 class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
-    """Label every particle as rich or poor in a chosen species, or as part of the boundary.
+    """Label every particle as rich or poor in a chosen species, or as boundary.
 
     Outputs are the particle properties `Phase` (typed: 0 poor, 1 rich, 2 boundary), `Phase Density`,
     `Interface Distance` (Å, positive in the rich phase) and `Domain` (1 is the largest), the grid
     `phase-density`, the surface `phase-interface`, four tables and the attributes `PhaseSegmentation.*`. The
-    density of the current frame is kept until one of the first two groups of parameters changes.
+    density of the current frame is cached until a parameter of the first two groups changes.
     """
 
     heading = "Weak phase labels"
@@ -155,9 +155,9 @@ class PhaseSegmentation(
 ):
     """Find two liquids with a trained graph network: phase, probability and uncertainty of every particle.
 
-    Outputs are those of `WeakPhaseLabels`, but for the particle properties `Phase Probability` (poor, rich,
-    and boundary if learned) and `Phase Uncertainty` and the grid `phase-score`. The output of the network is
-    kept until a parameter of the first group changes.
+    Outputs are those of `WeakPhaseLabels`, with the particle properties `Phase Probability` (poor, rich, and
+    boundary if learned) and `Phase Uncertainty` and the grid `phase-score` instead of the density. The output
+    of the network is cached until a parameter of the first group changes.
     """
 
     heading = "Phase segmentation"
@@ -172,7 +172,7 @@ class PhaseSegmentation(
         elif self.color_by == "probability":
             convert.put_colors(now.data, now.output.probability, PROBABILITY_COLORS)
         elif self.color_by == "uncertainty":
-            # No two networks can disagree by more than a standard deviation of one half.
+            # The standard deviation of values between 0 and 1 is at most one half.
             convert.put_colors(now.data, 2 * now.output.uncertainty, UNCERTAINTY_COLORS)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
@@ -183,8 +183,8 @@ class RestorePhaseTypes(CheckedModifier, options=RESTORE):
     """Restore names and colors of phase labels that were read from a file.
 
     Files store either the numbers or the names of the phases, and no colors. The column becomes the typed
-    property `Phase` (0 poor, 1 rich, 2 boundary); columns such as `phase_density`, `interface_distance` and
-    `domain` get the names of the properties of `WeakPhaseLabels`.
+    property `Phase` (0 poor, 1 rich, 2 boundary). Columns such as `phase_density`, `interface_distance` and
+    `domain` are renamed to the properties of `WeakPhaseLabels`.
     """
 
     def modify(self, data: Any, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Parameters of modifiers: options become traits of OVITO, and entries of the documentation."""
+"""Parameters of modifiers: options converted to OVITO traits and documentation."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from phaseseg.families import Family, Option, family_named
 
 
 def shown_options(family: Family, *parts: str) -> list[Option]:
-    """The options of a prediction that OVITO shows."""
+    """Return the options of a family that OVITO shows."""
     return [option for option in family.options_of(*parts) if option.label]
 
 
 def all_options(family: str, options: Sequence[Option]) -> list[Option]:
-    """The parameters of the modifier of a family, and further ones."""
+    """Return the parameters of the modifier of a family (none for ""), followed by `options`."""
     return [*(parameters_of(family_named(family)) if family else ()), *options]
 
 
 def parameters_of(family: Family) -> list[Option]:
-    """All parameters of the modifier of a family as options, in the order in which OVITO shows them."""
-    # The default comes first; it also stands for itself where nothing is bundled.
+    """Return all parameters of the modifier of a family, in the order in which OVITO shows them."""
+    # The default comes first, even if it is not among the bundled files.
     models = tuple(filter(None, dict.fromkeys([family.default, *bundled_checkpoints(family.name)])))
     run, units = shown_options(family, "run"), tuple(dict.fromkeys([*family.units, "metal"]))
-    # The names of the types stand next to an option that names species, if there is one.
+    # The names of the types go into the group of an option that names species, if there is one.
     group = next((option.group for option in run if option.type is tuple), "Network")
     return [
         Option("model", str, models[0] if models else "", "Bundled checkpoint.", "run", models,
                label="Checkpoint", group="Network"),
         Option("model_file", Path, "", "Your own checkpoint file (`phaseseg train`), instead of `model`.",
                "run", label="Own file (empty: the checkpoint above)", group="Network"),
-        Option("device", str, "auto", "Compiled loops (auto, cpu), torch on the processor, or a GPU.", "run",
-               ("auto", "cpu", "torch", "cuda"), label="Device", group="Network"),
+        Option("device", str, "auto", "Compiled loops (auto, cpu), or PyTorch on CPU (torch) or GPU (cuda).",
+               "run", ("auto", "cpu", "torch", "cuda"), label="Device", group="Network"),
         *run,
         types_of_file(group, "A,B" if "lj" in units else "Fe,Mg,Si,O,N"),
-        *([Option("units", str, units[0], "Units of the file, which must be those of the network.", "run",
+        *([Option("units", str, units[0], "Units of the file; they must match those of the network.", "run",
                   units, label="Units of the file", group=group)] if "lj" in units else []),
         *shown_options(family, "read"),
     ]  # fmt: skip
 
 
 def types_of_file(group: str, example: str) -> Option:
-    """The parameter with the names of the particle types."""
-    meaning = "Names of the particle types 1, 2, ..., separated by commas, instead of those of the file."
+    """Return the parameter for the names of the particle types."""
+    meaning = "Names of particle types 1, 2, ..., comma separated, replacing those in the file."
     look: dict[str, Any] = {"label": "Names of types 1, 2, ...", "group": group, "placeholder": example}
     return Option("types", tuple, None, meaning, "run", **look)
 
 
 def documented(option: Option) -> str:
-    """The entry of an option in a docstring."""
+    """Return the docstring entry of an option."""
     kind = " or ".join(f'"{choice}"' for choice in option.choices)
     kind = kind or ("str" if option.type in (tuple, Path) else option.type.__name__)
     return f"    {option.name} : {kind}, default {option.default!r}\n        {option.help}\n"
 
 
 def trait_of(option: Option) -> Any:
-    """The trait of an option. OVITO keeps the output of the expensive half if one of part "read" changes."""
+    """Return the trait of an option; OVITO keeps its cache when an option of part "read" changes."""
     look: dict[str, Any] = {"label": option.label, "ovito_group": option.group}
     if option.part == "read":
         look["ovito_invalidate_cache"] = False
@@ -88,7 +88,7 @@ def trait_of(option: Option) -> Any:
 
 
 class _WithOptions(type(ModifierInterface)):  # type: ignore[misc]
-    """Gives a class the parameters of a family, and further ones, as traits and in its documentation."""
+    """Adds the parameters of a family and further options to a class, as traits and in its docstring."""
 
     @classmethod
     def __prepare__(mcs, name: str, bases: Any, family: str = "", options: Any = ()) -> dict[str, Any]:
@@ -109,14 +109,14 @@ class _WithOptions(type(ModifierInterface)):  # type: ignore[misc]
 
 
 class CheckedModifier(ModifierInterface, metaclass=_WithOptions):
-    """Refuses a misspelled keyword, which OVITO would silently accept as a new attribute.
+    """Rejects unknown keywords, which OVITO would silently accept as new attributes.
 
     `class MyModifier(CheckedModifier, options=[...])` has these options as parameters.
     """
 
     if TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> Any: ...  # a parameter; type checkers do not see traits
+        def __getattr__(self, name: str) -> Any: ...  # parameters; type checkers do not see traits
 
     def __init__(self, **parameters: Any) -> None:
         known = self.parameters()
@@ -130,5 +130,5 @@ class CheckedModifier(ModifierInterface, metaclass=_WithOptions):
         super().__init__(**parameters)
 
     def parameters(self) -> list[str]:
-        """Names of the parameters, in the order in which OVITO shows them."""
+        """Return the parameter names, in the order in which OVITO shows them."""
         return [name for name in self.trait_names() if self.trait(name).label]

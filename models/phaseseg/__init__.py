@@ -1,6 +1,6 @@
-"""phaseseg: phases of melts atom by atom, and liquid or glass: labels, structural metrics and networks.
+"""phaseseg: labels, structural metrics and networks for the phases of melts and for liquid and glass.
 
-The public names load on first use, so that `import phaseseg` stays quick.
+Public names are loaded on first use, so that `import phaseseg` stays fast.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names.spl
 
 
 class _Package(ModuleType):
-    """The package: modules that are bound to it pass through `moved.bound`."""
+    """The package, which passes each of its modules through `moved.bound` when it is imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, moved.bound(name, value) if isinstance(value, ModuleType) else value)
@@ -103,7 +103,7 @@ moved.install()
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'phaseseg' has no attribute {name!r}")
-    if name == "Fields":  # which holds what families have registered
+    if name == "Fields":  # it accepts the names that families have registered, so load the families
         list(import_module("phaseseg.families").FAMILIES)
     return getattr(import_module(_HOMES[name]), name)
 

@@ -1,4 +1,4 @@
-"""The four doors to every family: `load_model`, `predict`, `fit` and `evaluate`."""
+"""Functions that work for every family: `load_model`, `predict`, `fit` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -34,24 +34,23 @@ from phaseseg.nn.device import Device
 from phaseseg.training.loop import require_torch
 from phaseseg.trajectory import Backend, map_frames
 
-# So many models are kept ready.
-KEPT = 8
+KEPT = 8  # number of models kept in memory
 
 AnyModel = str | os.PathLike[str] | Checkpoint | Model
 Runs = Mapping[str, Iterable[Frame]]
 
-_models: dict[str, Model] = {}  # the least recently used comes first
+_models: dict[str, Model] = {}  # least recently used first
 _files: dict[tuple[str, int, int, int], str] = {}
 _lock = threading.Lock()
 
 
 def default_checkpoint(family: str = families.DEFAULT) -> str:
-    """Name of the checkpoint that a family uses when none is asked for.
+    """Return the name of the default checkpoint of a family.
 
     Raises
     ------
     CheckpointError
-        For an unknown family, or one without a checkpoint of its own.
+        For an unknown family, or one without a default checkpoint.
 
     Examples
     --------
@@ -65,25 +64,25 @@ def default_checkpoint(family: str = families.DEFAULT) -> str:
 
 
 def load_model(name_or_path: AnyModel | None = None, family: str | None = None) -> Any:
-    """The model of a checkpoint, kept ready by the hash of its content.
+    """Load the model of a checkpoint; recently used models are cached by the hash of their content.
 
     Parameters
     ----------
-    name_or_path : a bundled name ("FAMILY/NAME" or "NAME"), a file, a Checkpoint, or a model,
-        which is given back as it is; if left out, the default checkpoint of the family
-    family : name of the one family that will do, where there is one
+    name_or_path : a bundled name ("FAMILY/NAME" or "NAME"), a file, a Checkpoint, or a model, which is
+        returned unchanged; if left out, the default checkpoint of the family
+    family : name of the required family; any family if left out
 
     Returns
     -------
     Model
-        Its class is that of the family of the checkpoint.
+        Its class depends on the family of the checkpoint.
 
     Raises
     ------
     CheckpointError
-        As `load_checkpoint`, and for a checkpoint of another family, or of one without models.
+        As for `load_checkpoint`, and for a checkpoint of an unknown family or of another than `family`.
     TypeError
-        For an object that is no model.
+        For an object that is not a model.
     """
     if name_or_path is None:
         name_or_path = default_checkpoint(family or families.DEFAULT)
@@ -94,7 +93,7 @@ def load_model(name_or_path: AnyModel | None = None, family: str | None = None) 
         checkpoint = name_or_path
     elif (checkpoint := _foreign(name_or_path)) is None:
         path = find_checkpoint(name_or_path)
-        status = path.stat()  # changes when a file is written anew
+        status = path.stat()  # changes when the file is rewritten
         key = os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino
         digest = _files.get(key, "")
         if digest not in _models:
@@ -103,7 +102,7 @@ def load_model(name_or_path: AnyModel | None = None, family: str | None = None) 
     with _lock:
         model = _models.pop(digest, None)
         if model is None:
-            if checkpoint is None:  # the model was dropped in the meantime
+            if checkpoint is None:  # another thread has dropped the model
                 checkpoint = load_checkpoint(name_or_path)  # type: ignore[arg-type]
                 digest = checkpoint.hash
             model = _made(checkpoint)
@@ -116,7 +115,7 @@ def load_model(name_or_path: AnyModel | None = None, family: str | None = None) 
 
 
 def _foreign(name_or_path: str | os.PathLike[str]) -> Checkpoint | None:
-    """A checkpoint in the format of another program, if a family can read it."""
+    """Read a checkpoint in the format of another program; None if no family can."""
     readers = [reader for family in FAMILIES.values() for reader in family.readers]
     if not readers or os.fspath(name_or_path) in bundled_checkpoints():
         return None
@@ -127,8 +126,8 @@ def _foreign(name_or_path: str | os.PathLike[str]) -> Checkpoint | None:
 def _made(checkpoint: Checkpoint) -> Model:
     if checkpoint.family not in FAMILIES:
         raise CheckpointError(
-            f"{checkpoint.name}: this is a checkpoint of the family {checkpoint.family}, and this version of "
-            f"phaseseg has models of {' and '.join(FAMILIES)}."
+            f"{checkpoint.name}: this is a checkpoint of the family {checkpoint.family}, but this version of "
+            f"phaseseg only knows {' and '.join(FAMILIES)}."
         )
     return _complete(load(FAMILIES[checkpoint.family].model)(checkpoint))
 
@@ -137,7 +136,7 @@ def _complete(model: Any) -> Model:
     missing = [part for part in ("checkpoint", "rule", "run", "fields") if not hasattr(model, part)]
     if missing:
         raise TypeError(
-            f"{type(model).__name__} is no model: it has no {', '.join(missing)} "
+            f"{type(model).__name__} is not a model: it has no {', '.join(missing)} "
             "(see phaseseg.families.Model)."
         )
     found: Model = model
@@ -147,8 +146,8 @@ def _complete(model: Any) -> Model:
 def _of_family(model: Model, family: str | None) -> Model:
     if family is not None and model.checkpoint.family != family:
         raise CheckpointError(
-            f"{model.checkpoint.name}: this is a checkpoint of the family {model.checkpoint.family}, and not "
-            f"of {family}."
+            f"{model.checkpoint.name}: this is a checkpoint of the family {model.checkpoint.family}, not "
+            f"{family}."
         )
     return model
 
@@ -168,27 +167,27 @@ def predict(
     frame : Frame
     model : name of a bundled checkpoint, file, Checkpoint or model (`load_model`); the default checkpoint if
         left out
-    device : "auto" or "cpu" (compiled loops, no torch), "torch" (torch on the processor) or "cuda"
-    progress : called with the fraction that is done and a line of text, by families whose work is long; it
-        may raise an exception to end the work
-    options : those of the family of the model; `phaseseg predict --help` and the pages of the documentation
-        list them, and `load_model(model).rule()` shows their defaults
+    device : "auto" or "cpu" (compiled loops, no PyTorch), "torch" (PyTorch on the CPU) or "cuda"
+    progress : called with the completed fraction and a line of text by families that run for long; it may
+        raise an exception to stop the prediction
+    options : options of the model's family, listed in `phaseseg predict --help` and in the documentation;
+        `load_model(model).rule()` shows the defaults
 
     Returns
     -------
     Fields
-        The names that the family registers (`FAMILIES[family].fields`), with messages in `.messages`.
+        The fields that the family declares (`FAMILIES[family].fields`), with messages in `.messages`.
 
     Raises
     ------
     ValueError
-        No atoms, species or units that the network does not know, an option out of range.
+        For a frame without atoms, species or units unknown to the network, or an option out of range.
     CheckpointError
-        A checkpoint that is not there or cannot be used.
+        If the checkpoint is missing or cannot be used.
     TypeError
-        Unknown option.
+        For an unknown option.
     ImportError, RuntimeError
-        A device that is not at hand.
+        If the device is not available.
     """
     network: Model = load_model(model)
     rule = network.rule(**options)
@@ -199,10 +198,11 @@ def predict(
 def predictor(
     model: AnyModel, rule: Any, *, device: Device = "auto", progress: Progress | None = None
 ) -> Callable[[Frame], Fields]:
-    """A function that predicts a frame by a rule of the model, for `map_frames`.
+    """Return a function that predicts one frame with fixed options, for `map_frames`.
 
-    model : as for `load_model`; a process that gets a name reads the file once
-    progress : as for `predict`; only within one process
+    model : as for `load_model`; given a name, each process reads the file once
+    rule : options parsed by the `rule` of the model
+    progress : as for `predict`; works within one process only
     """
     family = FAMILIES[load_model(model).checkpoint.family]
     return partial(_predict, model, rule, device, progress, family=family)
@@ -211,7 +211,7 @@ def predictor(
 def _predict(
     model: AnyModel, rule: Any, device: Device, progress: Progress | None, frame: Frame, *, family: Family
 ) -> Fields:
-    register(family)  # another process does not know what a script has registered
+    register(family)  # a worker process lacks the families that a script has registered
     network: Model = load_model(model)
     return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
 
@@ -226,22 +226,23 @@ def predict_frames(
     progress: Progress | None = None,
     **options: Any,
 ) -> Iterator[Fields]:
-    """`predict` for every frame of a trajectory, in order; see there, and `map_frames` for the workers.
+    """Apply `predict` to every frame of a trajectory, in order.
 
-    frames : a model that learns from all frames first reads them twice, and keeps them if it must
+    frames : kept in memory if the model must first learn from all of them; otherwise read one by one
+    workers, backend : as for `map_frames`
     """
     network: Model = load_model(model)
     rule = network.rule(**options)
     if isinstance(network, Fitted) and not network.fitted:
         frames = list(frames)
         network = model = prepare(network, frames, rule, progress=progress)
-    # Processes get the name of a file, which each reads once.
+    # Given a name instead of the model, each process reads the file once.
     sent = network if workers == 1 or model is None else model
     return map_frames(predictor(sent, rule, device=device), frames, workers=workers, backend=backend)
 
 
 def prepare(model: Model, frames: Iterable[Frame], rule: Any, *, progress: Progress | None = None) -> Model:
-    """The model, ready for each of these frames: a model that learns from a whole data set has seen them."""
+    """Return the model, fitted to these frames if it must learn from the whole data set first."""
     if isinstance(model, Fitted) and not model.fitted:
         return model.fit_frames(frames, rule, progress=progress)
     return model
@@ -250,18 +251,18 @@ def prepare(model: Model, frames: Iterable[Frame], rule: Any, *, progress: Progr
 def fit(data: Any, family: str = families.DEFAULT, **options: Any) -> Checkpoint:
     """Train a network of a family.
 
-    The options are those of the function that the family declares, `FAMILIES[family].fit`.
+    The options are those of the training function of the family, `FAMILIES[family].fit`.
 
     Raises
     ------
     ImportError
-        If PyTorch is not installed; the sentence says how to get it.
+        If PyTorch is not installed; the message says how to install it.
     ValueError
-        For an unknown family, and for data that cannot be learned from.
+        For an unknown family, or data that cannot be used for training.
     """
     found = family_named(family)
     if not found.fit:
-        raise ValueError(f"networks of the family {family} are not trained here.")
+        raise ValueError(f"networks of the family {family} cannot be trained with phaseseg.")
     require_torch()
     checkpoint: Checkpoint = load(found.fit)(data, **options)
     return checkpoint
@@ -270,19 +271,21 @@ def fit(data: Any, family: str = families.DEFAULT, **options: Any) -> Checkpoint
 def evaluate(
     runs: Runs | Iterable[Frame], model: AnyModel | None = None, *, device: Device = "auto", **options: Any
 ) -> Evaluation:
-    """Compare the predictions of a model with a reference; the options are those of its family.
+    """Compare the predictions of a model with a reference.
 
     Parameters
     ----------
-    runs : the frames of every run by its name; or frames, which are one run
+    runs : frames of each run by name, or the frames of a single run
     model : as for `load_model`
+    device : as for `predict`
+    options : evaluation options of the model's family
 
     Raises
     ------
     TypeError
-        Unknown option.
+        For an unknown option.
     ValueError
-        No frames, or frames without the reference; a family without an evaluation.
+        If there are no frames, frames lack the reference, or the family has no evaluation.
     """
     network = load_model(model)
     found = family_named(network.checkpoint.family)
@@ -292,8 +295,8 @@ def evaluate(
     unknown = [name for name in options if known and name not in known]
     if unknown:
         raise TypeError(
-            f"unknown option {', '.join(unknown)}; the options of an evaluation of "
-            f"{network.checkpoint.name} are {', '.join(known)}."
+            f"unknown option {', '.join(unknown)}; the evaluation options of {network.checkpoint.name} are "
+            f"{', '.join(known)}."
         )
     named = runs if isinstance(runs, Mapping) else {"frames": runs}
     result: Evaluation = load(found.evaluate)(named, network, device=device, **options)

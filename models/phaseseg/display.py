@@ -1,4 +1,4 @@
-"""Short summaries of objects for a terminal and for notebooks, and numbers as people read them."""
+"""Short summaries of objects for terminals and notebooks, and number formatting."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from html import escape
 from math import inf, isfinite, isnan, nan
 
 Summary = tuple[str, Sequence[Sequence[str]], Sequence[str]]
-"""Title, rows of cells, and sentences."""
+"""Title, rows of cells, and closing sentences."""
 
 
 class Summarized:
-    """Base of classes that show a summary of themselves in place of their arrays.
+    """Base of classes that display a summary instead of their arrays.
 
-    A subclass gives the parts in `_summary`: `print` shows all of them, a notebook a table, and `repr`, as in
-    a list, the title alone.
+    A subclass implements `_summary`. `print` shows all of it, a notebook shows it as a table, and `repr`
+    only the title.
     """
 
     def _summary(self) -> Summary:
@@ -39,7 +39,7 @@ class Summarized:
 
 
 def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
+    """Return an HTML table; the cells are HTML already."""
     heads = "".join(f"<th>{name}</th>" for name in header)
     head = f"<thead><tr>{heads}</tr></thead>\n" if header else ""
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
@@ -47,17 +47,18 @@ def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 
 def value_and_error(value: float, error: float = nan) -> str:
-    """`91.63 ± 0.12`: the error with two figures and the value to the same digit; `91.6` without error
-    or for a constant. Not a number is `–`.
+    """Format as `91.63 ± 0.12`: the error with two digits, the value to the same decimal place.
+
+    `91.6` without an error or for a constant; `–` for NaN.
     """
     return " ± ".join(_figures(value, error))
 
 
 def _figures(value: float, error: float) -> tuple[str, ...]:
-    """The value, and the error if there is one."""
+    """Format the value, and the error if there is one."""
     if not isfinite(value):
         return ("–" if isnan(value) else "∞" if value == inf else "−∞",)
-    if not isfinite(error) or error <= 1e-12 * abs(value):  # no error, or that of a constant
+    if not isfinite(error) or error <= 1e-12 * abs(value):  # no error, or a constant
         if float(value).is_integer() and abs(value) < 1e6:
             return (f"{value:.0f}",)
         return (f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}",)
@@ -70,24 +71,24 @@ def _figures(value: float, error: float) -> tuple[str, ...]:
 
 
 def html_number(value: float, error: float) -> str:
-    """A value with its error in small print."""
+    """Format a value as HTML with its error in small print."""
     text, *spread = _figures(value, error)
     return f"{text} <small>± {spread[0]}</small>" if spread else text
 
 
 def number(value: float) -> str:
-    """Four figures, whole numbers with all of theirs: `0.05234`, `33,280`."""
+    """Format with four significant digits, integers in full: `0.05234`, `33,280`."""
     if float(value).is_integer() and abs(value) < 1e12:
         return f"{value:,.0f}"
     return f"{value:.4g}"
 
 
 def plural(n: int, noun: str) -> str:
-    """`1 frame`, `33,280 frames`."""
+    """Format a count with its noun: `1 frame`, `33,280 frames`."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
-    """Names with commas; of many the first and how many more."""
+    """Join names with commas; a long list is cut and ends with the number left out."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,4 +1,4 @@
-"""Old module paths: they still work, and say in a warning where things are now."""
+"""Old module paths, which still work but warn and name the new path."""
 
 from __future__ import annotations
 
@@ -51,26 +51,28 @@ MOVED: dict[str, tuple[str, ...]] = {
     f"{_GLASS}.torch_inference": (f"{_GLASS}.network",),
     f"{_GLASS}.windows": (f"{_GLASS}.crops",),
 }
-"""Old path to the new ones, in the order in which a name is looked for; all below `phaseseg`."""
+"""Old path to new paths, in search order; all below `phaseseg`."""
 
 RENAMED = {f"{_SEGMENTATION}.series": {"Summary": "TrajectorySummary"}}
-"""New names of what a moved module held under another one."""
+"""Old name to new name, for objects of moved modules that were also renamed."""
 
 MOVED_NAMES: dict[str, dict[str, str]] = {
     "checkpoint": {"default_checkpoint": "api"},
     "fields": dict.fromkeys(("PHASE_CLASSES", "POOR", "RICH", "BOUNDARY"), f"{_SEGMENTATION}.fields"),
     "training": {"fit": "api"},
 }
-"""Names that have left a module which is still there, and where they are."""
+"""Names that have moved out of existing modules, and their new module."""
 
 
 def _warn(old: str, new: str) -> None:
-    # At the line that imports: frames of the import system do not count.
-    warnings.warn(f"{old} has moved to {new}; the old path will go in 0.3.0.", FutureWarning, stacklevel=3)
+    # Reported at the importing line, because frames of the import system are not counted.
+    warnings.warn(
+        f"{old} has moved to {new}; the old path will be removed in 0.3.0.", FutureWarning, stacklevel=3
+    )
 
 
 class _MovedModule(ModuleType):
-    """Stands for a module that is gone: its names are those of the new ones."""
+    """Replaces a module that no longer exists and looks its names up in the new ones."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -85,7 +87,7 @@ class _MovedModule(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Asked last, and so only for what is not there any more."""
+    """Comes last on `sys.meta_path`, so it is asked only for modules that no longer exist."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
         if name.startswith("phaseseg.") and name.removeprefix("phaseseg.") in MOVED:
@@ -101,16 +103,16 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Serve the old paths from now on."""
+    """Make the old paths importable."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
 
 
 def bound(name: str, module: ModuleType) -> Any:
-    """What becomes the attribute `name` of the package when a module of it has been imported.
+    """Return the attribute `name` that the package gets when its module `name` is imported.
 
-    `phaseseg.predict` is the function, also after the old module of that name was imported; a module that
-    names have left gets a `__getattr__` that finds them.
+    `phaseseg.predict` remains the function, even after the old module `predict` was imported. A module that
+    names have moved out of gets a `__getattr__` that finds them.
     """
     if name == "predict":
         return module.predict

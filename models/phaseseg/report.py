@@ -1,6 +1,6 @@
-"""What the reports of all families are made of: style of figures, pages and their parts, numbers in words.
+"""Building blocks of reports: text tables, figure style and HTML pages.
 
-A report is a folder: one self-contained HTML page, with its figures and tables as separate files.
+A report is a folder with one self-contained HTML page; its figures and tables are also separate files.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table as a terminal prints it: cells are texts already.
+    """A table of formatted cells for a terminal.
 
-    headings : of the columns; the first `n_labels` are texts and set left, the others numbers and set right
-    styles : of the rows, in the words of rich, where they have one
-    ends : rows after which a line is drawn
+    headings : of the columns; the first `n_labels` are left-aligned text, the others right-aligned numbers
+    styles : rich styles of the rows; None for a plain row
+    ends : rows followed by a line
     """
 
     title: str
@@ -48,7 +48,7 @@ class TextTable:
 
     @classmethod
     def of_table(cls, table: Table, title: str, styles: Sequence[str | None]) -> TextTable:
-        """The values of a table with their errors, below the quantities that they are of."""
+        """Format the values of a table with their errors, under the names of the quantities."""
         names = table.values()
         rows = [
             [
@@ -76,7 +76,7 @@ INK, GRAY = "#222222", "#8a8a8a"
 def _style() -> Any:
     import matplotlib as mpl
 
-    # From matplotlib's own defaults, so that figures are the same whatever the user's settings.
+    # Start from matplotlib's defaults, so that figures do not depend on the user's settings.
     defaults = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")}
     return defaults | {
         "font.family": "DejaVu Sans", "font.size": 9.0, "axes.titlesize": 9.5, "axes.labelsize": 9.5,
@@ -89,7 +89,7 @@ def _style() -> Any:
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the style of this package, whatever the user's matplotlib is set to."""
+    """Draw in the style of this package, independent of the user's matplotlib settings."""
 
     @wraps(draw)
     def drawn(*args: P.args, **options: P.kwargs) -> Figure:
@@ -105,7 +105,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def png(figure: Figure, dpi: float = 170) -> bytes:
-    """The figure as a PNG file; the same figure gives the same bytes."""
+    """Return the figure as PNG bytes, which are the same for the same figure."""
     import matplotlib as mpl
 
     stream = BytesIO()
@@ -131,16 +131,16 @@ def write_report(
 ) -> Path:
     """Write `report.html`, the figures (PNG), the tables (CSV), and the tables or all numbers as JSON.
 
-    The page, whose path is given back, holds its figures and asks the network for nothing. Every file is
-    whole or not there; an OutputError says what cannot be written.
+    Returns the path of the page, which embeds its figures and works offline. No partial files are left
+    behind; a file that cannot be written raises OutputError.
 
-    directory : made if missing; files of these names in it are replaced
+    directory : created if missing; existing files with the same names are replaced
     title, messages : plain text
-    lead : HTML, below the title
+    lead : HTML below the title
     figures : name, caption and figure, in the order of the page
     tables : by name
-    sections : heading and content (HTML) of each section of the page, from the figures as HTML by name
-    tiles : numbers at the top of the page, each as HTML, with what it is
+    sections : function of the figures (HTML by name) that yields heading and content (HTML) of each section
+    tiles : key numbers at the top of the page, as pairs of HTML: value and label
     numbers : content of `metrics.json`; if left out, the tables go into `tables.json`
     """
     pictures = [(name, caption, png(figure)) for name, caption, figure in figures]
@@ -148,7 +148,9 @@ def write_report(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: the folder of the report cannot be made ({error.strerror}).") from error
+        raise OutputError(
+            f"{folder}: the folder of the report cannot be created ({error.strerror})."
+        ) from error
     for name, _, picture in pictures:
         with atomic_output(folder / f"{name}.png") as temporary:
             temporary.write_bytes(picture)
@@ -188,10 +190,10 @@ def write_evaluation(
     numbers: Mapping[str, Any],
     messages: Sequence[str] = (),
 ) -> Path:
-    """Write an evaluation: as `write_report`, with all numbers in `metrics.json`.
+    """Write the report of an evaluation, as `write_report`, with all numbers in `metrics.json`.
 
-    sections : heading, names of tables, and names of figures or what they begin with before a `_`; those that
-        are not there are left out
+    sections : heading, names of tables, and names of figures or their part before the first `_`; missing
+        tables and figures are skipped
     """
 
     def filled(shown: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -262,7 +264,7 @@ PAGE = """<!DOCTYPE html>
 
 def _html_figure(name: str, caption: str, picture: bytes) -> str:
     encoded = base64.b64encode(picture).decode()
-    width = int.from_bytes(picture[16:20], "big")  # of the PNG header
+    width = int.from_bytes(picture[16:20], "big")  # from the PNG header
     return (
         f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption)}" '
         f'style="width:{width / 170 * 96 * 1.15:.0f}px" id="{name}">'
@@ -271,7 +273,7 @@ def _html_figure(name: str, caption: str, picture: bytes) -> str:
 
 
 def html_settings(settings: Mapping[str, Any], units: Mapping[str, str] | None = None) -> str:
-    """Parameters and their values, with their units where they have one."""
+    """Return an HTML table of parameters and their values with units."""
     cells = []
     for name, value in settings.items():
         text = ", ".join(map(str, value)) if isinstance(value, tuple | list) else value

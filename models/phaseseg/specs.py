@@ -1,8 +1,8 @@
-"""FieldSpec: what one name in the result of an analysis means, and the registry of these names.
+"""FieldSpec: the meaning of one name in the result of an analysis, and the registry of these names.
 
-A face (OVITO, ASE, command line) needs nothing else: the level of a field says where it goes (particle
-property or array, bond, grid, attribute, table), its kind and classes say how it is shown. This module
-imports neither NumPy nor anything of the package, so that a family can declare its fields at no cost.
+A face (OVITO, ASE, command line) needs nothing else: the level of a field determines where it is stored
+(particle property or array, bond, grid, attribute, table), its kind and classes how it is displayed. This
+module imports neither NumPy nor the rest of the package, so that declaring fields is fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Level = Literal["atom", "bond", "frame", "grid", "table"]
 Kind = Literal["class", "probability", "scalar", "count", "flag"]
 
 Progress = Callable[[float, str], None]
-"""Called with the fraction that is done, 0 to 1, and one line of text. It may raise to end the work."""
+"""Called with the completed fraction, 0 to 1, and one line of text. It may raise to stop the work."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class ClassName:
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """What one name in a `Fields` means.
+    """Meaning of one name in a `Fields`.
 
-    `name` is the snake_case name of arrays, info entries and table columns, `title` the OVITO title. The
-    columns of a kind "probability" belong to the first of its classes.
+    `name` is the snake_case name of arrays, info entries and table columns, `title` the OVITO title. A field
+    of kind "probability" has one column per class, in the order of `classes`; the last ones may be missing.
     """
 
     name: str
@@ -46,10 +46,10 @@ class FieldSpec:
 
 
 FIELD_SPECS: dict[str, FieldSpec] = {}
-"""Every registered field by its name. Families register theirs when they are imported."""
+"""All registered fields by name. Families register theirs when they are imported."""
 
 CHECKPOINT_FOLDERS: dict[str, Path] = {}
-"""Folders with checkpoints of families that are not in this package, by the name of the family."""
+"""Checkpoint folders of families from outside this package, by family name."""
 
 
 def register_fields(*specs: FieldSpec) -> None:
@@ -58,12 +58,12 @@ def register_fields(*specs: FieldSpec) -> None:
     Raises
     ------
     ValueError
-        If a name is there already with another meaning.
+        If a name is already registered with another meaning.
     """
     for spec in specs:
         if FIELD_SPECS.get(spec.name, spec) != spec:
             raise ValueError(
-                f"the field {spec.name!r} is registered already with another meaning "
+                f"the field {spec.name!r} is already registered with another meaning "
                 f"({FIELD_SPECS[spec.name].description}); give yours another name."
             )
     FIELD_SPECS.update({spec.name: spec for spec in specs})

@@ -1,4 +1,4 @@
-"""The results of many frames put together: what is needed of a summary, and a table with a row a frame."""
+"""Summaries of many frames: the protocol, and a table with one row per frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from phaseseg.specs import FIELD_SPECS
 
 
 class Summary(Protocol):
-    """Puts the results of many frames together. Made with the rule and the name of the source."""
+    """Collects the results of many frames. Created with the rule and the name of the source."""
 
     def __init__(self, rule: Any, source: str = "") -> None: ...
 
@@ -26,26 +26,26 @@ class Summary(Protocol):
     def add(self, frame: Frame, fields: Fields) -> None: ...
 
     def tables(self) -> Mapping[str, Table]:
-        """All tables by name, the most important first."""
+        """Return all tables by name, the most important first."""
 
     def shown(self) -> Iterable[TextTable]:
-        """What is printed on a terminal."""
+        """Return the tables to print on a terminal."""
 
     def write_report(self, folder: Path, about: Mapping[str, Any]) -> Path:
-        """Write a page, figures and tables into a folder; gives the page. A summary may lack this.
+        """Write page, figures and tables into a folder; return the path of the page. Optional.
 
-        about : `seconds` that the work took
+        about : `seconds`, the time taken
         """
 
 
 MOST_ROWS = 40
-"""Rows that are printed; of more frames the first and the last."""
+"""Maximum number of printed rows; longer tables show the first and last frames."""
 
 
 class FrameSummary:
-    """What the file and the model say of each frame: the `Summary` of families without one of their own.
+    """One row per frame with the numbers of the file and of the model; default `Summary` of a family.
 
-    A subclass may add columns in `row`, choose the printed ones, and leave messages out that the row says.
+    A subclass may add columns in `row`, choose which are printed, and drop messages that repeat the row.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ class FrameSummary:
     """
 
     headings: ClassVar[Mapping[str, str]] = {}
-    """Columns that are printed, and their headings; all numbers of the frames if empty."""
+    """Columns to print and their headings; all columns if empty."""
     in_row: ClassVar[frozenset[str]] = frozenset()
-    """Codes of messages that repeat what the row of a frame says."""
+    """Codes of messages that repeat what the row shows."""
     title: str = "Predictions"
 
     def __init__(self, rule: Any, source: str = "") -> None:
@@ -69,15 +69,15 @@ class FrameSummary:
         return len(self._rows)
 
     def row(self, fields: Fields) -> dict[str, Any]:
-        """Columns between those of the file and the numbers of the frame."""
+        """Return extra columns, placed between those of the file and those of the model."""
         return {}
 
     def style(self, row: Mapping[str, Any]) -> str | None:
-        """Style of a printed row, in the words of rich."""
+        """Return the rich style of a printed row."""
         return None
 
     def add(self, frame: Frame, fields: Fields) -> None:
-        """Take in the result of one frame."""
+        """Add the result of one frame."""
         known = fields.level("frame")
         of_file = {"frame": len(self), "timestep": frame.timestep, "time": frame.time}
         of_file |= {name: value for name, value in frame.info.items() if name not in known}
@@ -88,16 +88,16 @@ class FrameSummary:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """One message of each kind, with the number of frames that have it."""
+        """One message of each kind, with the number of frames it applies to."""
         return self._counter.messages()
 
     def tables(self) -> dict[str, Table]:
-        """`frames`: a row a frame, first what the file says; NaN where a frame lacks a number."""
+        """Return `frames`: one row per frame, columns of the file first; NaN where a value is missing."""
         columns = dict.fromkeys([*self._of_file, *(name for row in self._rows for name in row)])
         return {"frames": Table.of_rows(self.title, self._rows, columns)}
 
     def shown(self) -> Iterator[TextTable]:
-        """The table with the columns of `headings`, shortened in the middle."""
+        """Yield the table with the columns of `headings`, shortened in the middle."""
         rows: list[Any] = list(self.tables()["frames"].rows())
         headings = self.headings or {
             name: FIELD_SPECS[name].title if name in FIELD_SPECS else name for name in rows[0]

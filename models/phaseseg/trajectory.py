@@ -1,4 +1,4 @@
-"""map_frames: one function over many frames, in order, in this process, in several or on Dask."""
+"""map_frames: apply a function to many frames in order, in this process, several processes or Dask."""
 
 from __future__ import annotations
 
@@ -31,32 +31,31 @@ def map_frames(
     workers: int = 1,
     backend: Backend = "auto",
 ) -> Iterator[Result]:
-    """The results of `function` on every frame, in the order of the frames, lazily.
+    """Apply `function` to every frame and yield the results lazily, in the order of the frames.
 
-    Frames are read as results are taken: at most `2 * workers` of them are in flight, so that a
-    trajectory of any length fits in memory. The results are those of the serial loop for any number of
-    workers and any backend: the frame that fails raises its own exception, after the results of the
-    frames before it.
+    At most `2 * workers` frames are in memory at a time, so trajectories can have any length. The results
+    do not depend on the number of workers or the backend. If a frame fails, its exception is raised after
+    the results of the preceding frames.
 
     Parameters
     ----------
     function : called with one frame
-        Beside `"serial"` it is sent to other processes, so it must be importable there: a function of a
-        module or a `functools.partial` of one, no lambda. A script guards its own calls by
-        `if __name__ == "__main__":`, because new processes import it.
+        Unless the backend is "serial", it is sent to other processes and must be importable there: a
+        function of a module or a `functools.partial` of one, not a lambda. A script must guard its calls
+        with `if __name__ == "__main__":`, because new processes import it.
     frames : any iterable of frames, for example `read_frames(path)`
     workers : number of processes, at least 1
     backend : "auto" is "serial" for one worker and "processes" for more
-        "processes" starts fresh interpreters (spawn, never fork: a fork copies the locks of running
-        threads). "dask" uses the active `distributed.Client` where there is one, and otherwise starts a
-        local cluster of `workers` processes for this call.
+        "processes" starts new interpreters (spawn; fork would copy the locks of running threads). "dask"
+        uses the active `distributed.Client`, or else starts a local cluster of `workers` processes for
+        this call.
 
     Raises
     ------
     ValueError
         If `workers`, `backend` or `function` cannot be used.
     ImportError
-        If Dask is asked for and not installed.
+        If the backend is "dask" and Dask is not installed.
     RuntimeError
         If a worker process dies.
 
@@ -96,7 +95,7 @@ def _processes(
 ) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
     if os.name == "posix":
-        # Started with the first worker otherwise, which would let interrupts through while they are held.
+        # It would otherwise start with the first worker and unblock interrupts while they are held.
         resource_tracker.ensure_running()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
 
@@ -110,13 +109,13 @@ def _processes(
         raise RuntimeError(
             "a worker process died, most often because memory ran out; use fewer workers."
         ) from None
-    finally:  # also when the caller stops early or is interrupted: nothing is left running
+    finally:  # stop the workers also when the caller stops early or is interrupted
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold back Ctrl-C while workers are started: they inherit it, and start without being torn apart."""
+    """Block Ctrl-C while workers start; they inherit the mask, so their start is not interrupted."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -153,7 +152,7 @@ def _in_order(submit: Callable[[Frame], _Future], frames: Iterable[Frame], in_fl
                 frame = next(source)
             except StopIteration:
                 exhausted = True
-            except Exception as error:  # a frame that cannot be read: first the results before it
+            except Exception as error:  # reading a frame failed; yield the earlier results first
                 exhausted, failure = True, error
             else:
                 pending.append(submit(frame))
@@ -185,7 +184,7 @@ def _dask(
         own = True
 
     def submit(frame: Frame) -> _Future:
-        # Scattered, because a frame inside the task graph would pass through the scheduler.
+        # Scatter the frame; in the task graph it would pass through the scheduler.
         future: _Future = client.submit(_call, function, client.scatter(frame, hash=False), pure=False)
         return future
 

@@ -304,14 +304,14 @@ def test_options_are_checked_at_once(use, pair_file, glass_file):
         ({"species": "B", "metrics": {}}, "give either species or metrics, not both"),
         ({"metrics": {"kk": 3}}, "unknown option kk of metrics; the options are b, k, rule"),
         ({"metrics": True}, "metrics must be a dictionary of options"),
-        ({"metrics": {}, "k": 3}, r"the options of metrics belong into metrics=dict\(...\), not k"),
+        ({"metrics": {}, "k": 3}, r"pass k inside metrics=dict\(...\)"),
     ]:
         with pytest.raises(TypeError, match=message):
             use(**options)
     for options, message in [
         ({"sigma": -1.0}, "sigma must be"),
         ({"model": pair_file, "threshold": 2.0}, "threshold must be a probability"),
-        ({"model": "no-such-name"}, "there is no checkpoint of this name"),
+        ({"model": "no-such-name"}, "there is no checkpoint with this name"),
         ({"model": pair_file, "device": "tpu"}, "device must be auto, cpu, torch or cuda"),
     ]:
         with pytest.raises(ValueError, match=message):

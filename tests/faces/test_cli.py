@@ -173,7 +173,7 @@ def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
         (["--frames", "a:b"], "--frames must be start:stop:step"),
         (["--frames", "1:2:3:4"], "--frames must be start:stop:step"),
         (["--frames", "::0"], "the step must be 1 or more"),
-        (["-o", "out.pdf"], "the name does not tell a format"),
+        (["-o", "out.pdf"], "the format cannot be inferred from the name"),
         (["-o", "no/such/folder/out.xyz"], "its folder does not exist"),
         (["-o", "."], "this is a folder"),
         (["--dt", "0"], "dt"),

@@ -74,7 +74,7 @@ def test_frames_of_a_file(model, files):
     ("arguments", "code", "words"),
     [
         (["--reference", "nothing"], 3, "there is no column 'nothing'"),
-        (["--boundary-width", "-1"], 2, "--boundary-width must be a number from 0 on"),
+        (["--boundary-width", "-1"], 2, "--boundary-width must be a number of at least 0"),
         (["--boundary-width", "nan"], 2, "--boundary-width must be a number"),
         (["--frames", "x"], 2, "--frames must be"),
         (["--frames", "9:"], 3, "no frame"),

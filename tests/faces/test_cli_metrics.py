@@ -148,7 +148,7 @@ def test_several_species_of_b(tmp_path: Path) -> None:
         ("--b C", INPUT, "run_0.xyz.gz, frame 0: no species named 'C'"),
         ("--b A,B", INPUT, "need both A and B"),
         ("--temperatures 1,2", INPUT, "run_0.xyz.gz: 7 frames were read, but --temperatures names 2"),
-        ("--temperatures 1,warm", USAGE, "numbers with commas"),
+        ("--temperatures 1,warm", USAGE, "comma-separated numbers"),
         ("--temperatures 1,-2", USAGE, "above 0"),
         ("--temperatures 1 --temperature T", USAGE, "exclude each other"),
         ("--k 0", USAGE, "--k must be at least 1"),

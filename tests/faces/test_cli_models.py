@@ -87,8 +87,8 @@ def test_list_as_json(shelf: Path) -> None:
 def test_list_of_none(empty: None) -> None:
     for command in ("list", "verify"):
         result = run(command)
-        assert (result.exit_code, result.stdout.strip()) == (0, "There are none yet.")
-    assert run("list", "--family", "mobility").stdout.strip() == "There are none yet of the family mobility."
+        assert (result.exit_code, result.stdout.strip()) == (0, "No checkpoints found.")
+    assert run("list", "--family", "mobility").stdout.strip() == "No checkpoints found for the family mobility."
     assert json.loads(run("list", "--json").stdout) == []
 
 
@@ -96,7 +96,7 @@ def test_list_shows_the_others_beside_a_damaged_one(shelf: Path) -> None:
     (shelf / "gat-v1.safetensors").write_bytes(b"")
     result = run("list")
     assert result.exit_code == INPUT
-    assert "segmentation/gcn-v2" in result.stdout and "cut short" in result.stderr
+    assert "segmentation/gcn-v2" in result.stdout and "truncated" in result.stderr
 
 
 def test_show(shelf: Path) -> None:
@@ -196,5 +196,5 @@ def test_path(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_names_are_one_sentence(shelf: Path, command: str) -> None:
     result = run(command, "gat-v7")
     assert result.exit_code == INPUT and not result.stdout
-    assert result.stderr.startswith("phaseseg: 'gat-v7': there is no checkpoint of this name")
+    assert result.stderr.startswith("phaseseg: 'gat-v7': there is no checkpoint with this name")
     assert "segmentation/gat-v1" in result.stderr and "phaseseg models list" in result.stderr

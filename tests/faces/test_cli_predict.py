@@ -118,7 +118,7 @@ def test_quiet_prints_nothing(trajectory: Path, pair: Path, tmp_path: Path) -> N
         (["--device", "tpu"], "device must be auto, cpu, torch or cuda"),
         (["--workers", "0"], "--workers must be at least 1"),
         (["--frames", "a:b"], "--frames must be start:stop:step"),
-        (["-o", "out.pdf"], "the name does not tell a format"),
+        (["-o", "out.pdf"], "the format cannot be inferred from the name"),
     ],
 )
 def test_bad_usage(trajectory: Path, pair: Path, options: list[str], sentence: str) -> None:
@@ -130,7 +130,7 @@ def test_bad_input(trajectory: Path, pair: Path, tmp_path: Path) -> None:
     damaged.write_bytes(pair.read_bytes()[:-4] + b"abcd")
     for options, words in (
         (["-m", tmp_path / "none.safetensors"], "there is no such file"),
-        (["-m", "no-such-name"], "there is no checkpoint of this name"),
+        (["-m", "no-such-name"], "there is no checkpoint with this name"),
         (["-m", damaged], "has changed"),
         (["-m", pair, "--types", "Fe,Xe"], "does not know the species Xe"),
     ):

@@ -175,7 +175,7 @@ def test_units_that_the_file_does_not_tell(run_file: Path, blind: Path, tmp_path
         (["--device", "tpu"], "device must be auto, cpu, torch or cuda"),
         (["--workers", "0"], "--workers must be at least 1"),
         (["--units", "si"], "units must be 'metal' or 'lj'"),
-        (["-o", "out.pdf"], "the name does not tell a format"),
+        (["-o", "out.pdf"], "the format cannot be inferred from the name"),
     ],
 )
 def test_bad_usage(run_file: Path, blind: Path, options: list[str], sentence: str) -> None:

@@ -144,7 +144,7 @@ def test_interrupt_and_resume(
     [
         (("--architecture", "mlp"), USAGE, "architecture must be gat, gcn or graphconv, found 'mlp'."),
         (("--features", "raw"), USAGE, "features must be counts or densities"),
-        (("--widths", "1,x"), USAGE, "--widths must be numbers with commas"),
+        (("--widths", "1,x"), USAGE, "--widths must be comma-separated numbers"),
         (("--widths", "1,-2"), USAGE, "widths must be positive lengths"),
         (("--loss", "mse"), USAGE, "loss must be distance or class"),
         (("--members", 0), USAGE, "members must be at least 1"),

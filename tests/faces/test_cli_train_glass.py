@@ -119,7 +119,7 @@ def test_interruption_and_resumption(
     ("options", "sentence"),
     [
         (("--window", "0.5"), "window must be two lengths in σ"),
-        (("--window", "a,b"), "--window must be numbers with commas, as 6,18, found 'a,b'"),
+        (("--window", "a,b"), "--window must be comma-separated numbers, as in 6,18, found 'a,b'"),
         (("--architecture", "gat"), "architecture must be dmpnn or cnn"),
         (("--architecture", "cnn", "-k", 3), "k is a setting of the architecture dmpnn; leave it out"),
         (("--architecture", "cnn", "--attention"), "attention is a setting of the architecture dmpnn"),

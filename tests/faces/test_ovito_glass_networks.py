@@ -188,7 +188,7 @@ def test_bad_input(layer, glass_file, checkpoint_file, make_glass_checkpoint, tm
     start = "^Liquid or glass: "
     with pytest.raises(ValueError, match=start + ".*there is no such file"):
         apply(layer, model_file=str(tmp_path / "none.safetensors"))
-    with pytest.raises(ValueError, match=start + ".*of the family segmentation, and not of liquid_glass"):
+    with pytest.raises(ValueError, match=start + ".*of the family segmentation, not liquid_glass"):
         apply(layer, model_file=str(checkpoint_file))
     with pytest.raises(ValueError, match=start + ".*units 'metal'"):
         apply(layer, model_file=glass_file, units="metal")
@@ -220,5 +220,5 @@ def test_networks_of_glasses_are_refused_by_the_modifier_for_liquids(layer, glas
     from ovito_phaseseg import PhaseSegmentation
 
     pipeline = pipeline_of(layer, PhaseSegmentation(model_file=glass_file))
-    with pytest.raises(ValueError, match=r"^Phase segmentation: .*of the family liquid_glass, and not of"):
+    with pytest.raises(ValueError, match=r"^Phase segmentation: .*of the family liquid_glass, not"):
         pipeline.compute()

@@ -45,9 +45,9 @@ def naive(frame, cutoff=3.0, slope=1.0):
 
 def test_it_is_found_and_its_fields_are_known(crowding):
     assert {"crowding", "centered"} < set(FAMILIES) and next(iter(FAMILIES)) == "segmentation"
-    with pytest.raises(ValueError, match="'n_crowded' is registered already"):
+    with pytest.raises(ValueError, match="'n_crowded' is already registered"):
         register_fields(FieldSpec("n_crowded", "Other", "", "frame", "count", "something else"))
-    with pytest.raises(ValueError, match="there is a family 'crowding' already"):
+    with pytest.raises(ValueError, match="a family 'crowding' is already registered"):
         register(dummy_family.Family(**{**vars(dummy_family.CROWDING), "title": "Other"}))
     with pytest.raises(CheckpointError, match="no default checkpoint"):
         default_checkpoint("crowding")
@@ -118,7 +118,7 @@ def test_fit_and_evaluate(tmp_path, frames):
     result = evaluate({"a": frames[:1], "b": frames[1:]}, made, expected=1.0)
     assert [row["run"] for row in result.rows] == ["a", "b"]
     assert result.rows[0]["error"] == pytest.approx(abs(naive(frames[0], 2.5).mean() - 1))
-    with pytest.raises(TypeError, match=r"unknown option limit; the options of an evaluation .* expected"):
+    with pytest.raises(TypeError, match=r"unknown option limit; the evaluation options of .* expected"):
         evaluate(frames, made, limit=1.0)
 
 

@@ -31,7 +31,7 @@ def test_a_model_needs_no_base_class(heights):
     found = predict(frame, heights, gain=3.0)
     np.testing.assert_allclose(found["height"], 6 * frame.positions[:, 2], rtol=1e-6)
     assert load_model(heights) is heights
-    with pytest.raises(TypeError, match="dict is no model: it has no checkpoint, rule, run, fields"):
+    with pytest.raises(TypeError, match="dict is not a model: it has no checkpoint, rule, run, fields"):
         load_model({})
 
 

@@ -186,7 +186,7 @@ def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
-    with pytest.raises(OutputError, match="the folder of the report cannot be made"):
+    with pytest.raises(OutputError, match="the folder of the report cannot be created"):
         summary_of([slab()]).write_report(tmp_path / "file")
 
 

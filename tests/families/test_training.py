@@ -349,7 +349,7 @@ def test_settings_out_of_range(runs):
         ({"network": {"layers": 0}}, "layers must be at least 1"),
         ({"output": "model.pt"}, r"must end in \.safetensors"),
         ({"output": "nowhere/model.safetensors"}, "there is no folder nowhere"),
-        ({"name": "gat/mine"}, "no name of a checkpoint"),
+        ({"name": "gat/mine"}, "not a valid checkpoint name"),
     ]:
         with pytest.raises(ValueError, match=sentence):
             fit_segmentation(runs, **QUICK | options)
@@ -385,7 +385,7 @@ def test_without_torch(runs, monkeypatch):
 
 
 def test_an_unknown_family(runs):
-    with pytest.raises(ValueError, match="no model family 'glass'; there are segmentation"):
+    with pytest.raises(ValueError, match="no model family 'glass'; the families are segmentation"):
         fit(runs, "glass")
 
 

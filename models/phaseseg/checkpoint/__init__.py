@@ -1,4 +1,4 @@
-"""Checkpoints: one file with the weights of a network, its settings and its card."""
+"""Checkpoints: files that contain the weights of a network, its settings and its card."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Checkpoint(Summarized):
-    """Weights of a network with all that is needed to use and to judge them.
+    """Weights of a network with its settings and its card.
 
-    Tuples and NumPy numbers in `config`, `card` and `ranges` become lists and plain numbers, as JSON has
-    them; the order of the keys is kept. Contents must not be changed afterwards.
+    Tuples and NumPy numbers in `config`, `card` and `ranges` become lists and plain numbers, as in JSON; the
+    order of the keys is kept. Contents must not be changed afterwards.
 
     Parameters
     ----------
     family : name of the model family
     name : family and name, as in "mine/first-v1"
-    config : settings of the network, as the family reads them
+    config : settings of the network, in a form defined by the family
     weights : float32 arrays by name, all finite
-    card : what there is to know: summary, data, split, training, label rule, metrics, limits, license
-    units : "metal" or "lj", those of the frames that the network takes
-    ranges : ranges of the training data, as the family reads them
+    card : documentation: summary, data, split, training, label rule, metrics, limits, license
+    units : units of the frames that the network accepts, "metal" or "lj"
+    ranges : ranges of the training data, in a form defined by the family
     format : version of the file format
-    path : file that it was read from
+    path : file from which it was read, or None
 
     Raises
     ------
     CheckpointError
-        For a name or units that are none, values that JSON does not have (not a number, infinity), and
+        For an invalid name or unit system, values that JSON cannot represent (such as NaN or infinity), and
         weights that are not float32 or not finite.
 
     Examples
@@ -79,12 +79,12 @@ class Checkpoint(Summarized):
 
     def __post_init__(self) -> None:
         if not isinstance(self.family, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.family):
-            raise CheckpointError(f"{self.family!r} is no name of a model family.")
+            raise CheckpointError(f"{self.family!r} is not a valid name of a model family.")
         pattern = rf"{self.family}/[A-Za-z0-9][A-Za-z0-9._-]*"
         if not isinstance(self.name, str) or not re.fullmatch(pattern, self.name):
             raise CheckpointError(
-                f"{self.name!r} is no name of a checkpoint; it must be {self.family}/ and letters, digits, "
-                f"dots, dashes or underscores, as in {self.family}/mine-v1."
+                f"{self.name!r} is not a valid checkpoint name; it must be {self.family}/ and letters, "
+                f"digits, dots, dashes or underscores, as in {self.family}/mine-v1."
             )
         if self.units not in ("metal", "lj"):
             raise CheckpointError(f"{self.name}: units must be 'metal' or 'lj', found {self.units!r}.")
@@ -100,12 +100,12 @@ class Checkpoint(Summarized):
 
     @property
     def version(self) -> int | None:
-        """The number K of a name that ends in -vK."""
+        """The number K if the name ends in -vK, otherwise None."""
         return _version(self.name)
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the checkpoint, 64 hexadecimal digits."""
+        """sha256 of the checkpoint file, 64 hexadecimal digits."""
         return to_bytes(self)[1]
 
     def _summary(self) -> Summary:
@@ -113,7 +113,7 @@ class Checkpoint(Summarized):
         rows = {
             "units": self.units,
             "weights": f"{plural(n_numbers, 'number')} in {plural(len(self.weights), 'array')}",
-            # One line for each part of the settings.
+            # One line per setting.
             **{name: _settings(value) for name, value in self.config.items()},
             "sha256": self.hash[:12],
         }
@@ -131,10 +131,10 @@ def _settings(value: Any) -> str:
 
 @dataclass(frozen=True, repr=False)
 class CheckpointEntry(Summarized):
-    """What the header of a checkpoint file says; `hash` is stated there and not checked.
+    """The header of a checkpoint file; `hash` is the stated sha256, not checked.
 
-    size : bytes of the file
-    summary : one line of the card
+    size : size of the file in bytes
+    summary : summary line of the card
     """
 
     name: str
@@ -154,7 +154,7 @@ class CheckpointEntry(Summarized):
 
 
 def bundled_checkpoints(family: str | None = None) -> dict[str, Path]:
-    """Names and files of the checkpoints that come with phaseseg, sorted; no file is opened."""
+    """Return names and paths of the bundled checkpoints, sorted, without opening the files."""
     own = (Path(str(files("phaseseg"))) / "families").glob("*/checkpoints")
     folders = {folder.parent.name: folder for folder in own} | CHECKPOINT_FOLDERS
     named = {
@@ -166,7 +166,7 @@ def bundled_checkpoints(family: str | None = None) -> dict[str, Path]:
 
 
 def list_checkpoints(family: str | None = None) -> list[CheckpointEntry]:
-    """What the headers of the bundled checkpoints say, of one family or of all, sorted by name.
+    """Read the headers of the bundled checkpoints of one family or of all, sorted by name.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def list_checkpoints(family: str | None = None) -> list[CheckpointEntry]:
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
-    """File of a checkpoint.
+    """Return the path of a checkpoint.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     CheckpointError
-        For an unknown name (the nearest ones are listed) or a missing file.
+        For an unknown name (similar names are suggested) or a missing file.
     """
     bundled = bundled_checkpoints()
     text = os.fspath(name_or_path)
@@ -199,8 +199,8 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
             return bundled[short[0]]
         if short:
             raise CheckpointError(f"{text!r} is the name of several checkpoints: {' or '.join(short)}.")
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises where there is no such user)
-    with suppress(OSError):  # a text that is too long for the name of a file
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
+    with suppress(OSError):  # the text is too long for a file name
         if path.is_dir():
             raise CheckpointError(f"{path}: this is a folder. Give a {SUFFIX} file or a name.")
         if path.exists():
@@ -211,19 +211,19 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
             f"{path}: there is no such file. Check the path, or choose a name from `phaseseg models list`."
         )
     raise CheckpointError(
-        f"{text!r}: there is no checkpoint of this name{_nearest(text, bundled)}. See "
+        f"{text!r}: there is no checkpoint with this name{_nearest(text, bundled)}. See "
         f"`phaseseg models list`, or give a {SUFFIX} file."
     )
 
 
 def _nearest(text: str, bundled: Mapping[str, Path]) -> str:
-    """The end of a sentence: names like `text`, or those there are."""
+    """Return the end of a sentence: names similar to `text`, or all names."""
     if not bundled:
-        return "; none come with this version"
+        return "; this version bundles none"
     spellings = {one.lower(): name for name in bundled for one in (name, name.split("/")[1])}
     close = difflib.get_close_matches(text.lower(), spellings, n=3, cutoff=0.5)
     names = dict.fromkeys(spellings[spelling] for spelling in close)
-    said = "near ones are" if len(names) > 1 else "a near one is" if names else "there are"
+    said = "similar names are" if len(names) > 1 else "a similar name is" if names else "the names are"
     return f"; {said} {', '.join(names or bundled)}"
 
 
@@ -231,14 +231,14 @@ def _nearest(text: str, bundled: Mapping[str, Path]) -> str:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint. The same checkpoint gives the same bytes.
+    """Write a checkpoint; the same checkpoint gives the same bytes.
 
     Raises
     ------
     CheckpointError
-        If the name of the file does not end in .safetensors, or the card is too long.
+        If the file name does not end in .safetensors, or the card is too long.
     OutputError
-        If the file cannot be written. A file that was there before stays as it was.
+        If the file cannot be written. An existing file is then unchanged.
     """
     from phaseseg.io import atomic_output
 
@@ -251,7 +251,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Non
 
 
 def load_checkpoint(name_or_path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint and check every byte of it. No code in it is run.
+    """Read a checkpoint and verify its sha256. Loading runs no code from the file.
 
     Parameters
     ----------
@@ -260,26 +260,26 @@ def load_checkpoint(name_or_path: str | os.PathLike[str]) -> Checkpoint:
     Returns
     -------
     Checkpoint
-        Its arrays cannot be written to.
+        Its arrays are read-only.
 
     Raises
     ------
     CheckpointError
-        For an unknown name, a missing file, one that is no checkpoint, is cut short or has changed, or was
-        made by a newer version of phaseseg.
+        For an unknown name or a missing file, and for a file that is not a checkpoint, is truncated or
+        changed, or was written by a newer version of phaseseg.
     """
     path = find_checkpoint(name_or_path)
     checkpoint = verify_checkpoint(path)
     for name, bundled in bundled_checkpoints().items():
         if bundled == path and checkpoint.name != name:
             raise CheckpointError(
-                f"{path}: the file of {name} holds {checkpoint.name}. Install phaseseg again."
+                f"{path}: the file of {name} contains {checkpoint.name}. Reinstall phaseseg."
             )
     return checkpoint
 
 
 def verify_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read the checkpoint in a file and check every byte of it; raises CheckpointError if it is not whole."""
+    """Read a checkpoint file and verify its sha256; CheckpointError if it is truncated or changed."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -301,7 +301,7 @@ def verify_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def read_entry(path: str | os.PathLike[str]) -> CheckpointEntry:
-    """What the header of a checkpoint file says, without reading or checking the weights."""
+    """Read the header of a checkpoint file, without reading or checking the weights."""
     path = Path(path)
     content, _, stated, size = read_file(path, header_only=True)
     name, card = str(content["name"]), content["card"]

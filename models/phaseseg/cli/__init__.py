@@ -1,7 +1,7 @@
-"""The command line: `phaseseg predict`, `train`, `evaluate` and what else stands in `phaseseg --help`.
+"""The command line: `phaseseg predict`, `train`, `evaluate` and the other commands in `phaseseg --help`.
 
-Options of `predict` and `evaluate`, subwords of `train` and the words of one family alone come from the
-declarations of the families. The words share `phaseseg.terminal`, where the exit codes are explained.
+The options of `predict` and `evaluate`, the subcommands of `train` and the commands of a single family come
+from the declarations of the families. `phaseseg.terminal` has shared code and explains the exit codes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from phaseseg.version import __version__
 
 
 def make_app() -> typer.Typer:
-    """The command line for the families that are known now."""
+    """Build the command line for the families registered so far."""
     made = typer.Typer(
         add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
         help="Machine-learned analysis of atomistic simulations: networks, labels and metrics.",

@@ -1,4 +1,4 @@
-"""`phaseseg demo`: what each family shows of itself on bundled files."""
+"""`phaseseg demo`: the demonstration of each family on bundled files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def demo_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("demo-output"),
 ) -> None:
     """Analyze the bundled trajectories of every family."""
-    with exit_codes(f"Finished results are in {output}."):
+    with exit_codes(f"Results finished so far are in {output}."):
         from phaseseg.io import OutputError
 
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{output}: the folder cannot be made ({error.strerror}).") from None
+            raise OutputError(f"{output}: the folder cannot be created ({error.strerror}).") from None
         for family in FAMILIES.values():
             if family.demo:
                 load(family.demo)(output)

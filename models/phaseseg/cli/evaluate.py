@@ -20,7 +20,7 @@ from phaseseg.version import __version__
 
 
 def evaluate_word() -> Callable[..., None]:
-    """The word, with the options of all families."""
+    """Build the command, with the options of all families."""
     return with_flags(_evaluate, option_flags(FAMILIES.values(), "evaluate"), after="model")
 
 

@@ -21,20 +21,18 @@ from phaseseg.terminal.show import results_console, show_json
 if TYPE_CHECKING:
     from phaseseg.checkpoint import Checkpoint, CheckpointEntry
 
-models_app = typer.Typer(
-    no_args_is_help=True, help="Checkpoints of networks: which there are, what they are."
-)
+models_app = typer.Typer(no_args_is_help=True, help="List, show and verify the checkpoints of networks.")
 
 EXAMPLE = FAMILIES[DEFAULT].default
 Name = Annotated[
     str,
-    typer.Argument(help=f"Name, as in {EXAMPLE} or {EXAMPLE.partition('/')[2]}, or a .safetensors file."),
+    typer.Argument(help=f"Name such as {EXAMPLE} or {EXAMPLE.partition('/')[2]}, or a .safetensors file."),
 ]
 
 
 @models_app.command("list")
 def list_command(
-    family: Annotated[str | None, typer.Option(help="Only those of this family.")] = None,
+    family: Annotated[str | None, typer.Option(help="List only this family.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the checkpoints that come with phaseseg."""
@@ -52,7 +50,7 @@ def list_command(
         elif entries:
             _print_entries(entries)
         elif not damaged:
-            typer.echo(f"There are none yet{f' of the family {family}' if family else ''}.")
+            typer.echo(f"No checkpoints found{f' for the family {family}' if family else ''}.")
         if damaged:
             raise CheckpointError(" ".join(damaged))
 
@@ -83,7 +81,7 @@ def _size(n_bytes: int) -> str:
 
 @models_app.command("show")
 def show_command(name: Name, as_json: AsJson = False) -> None:
-    """Show what a checkpoint was made from, how good it is and where it fails."""
+    """Show the training data, the accuracy and the limits of a checkpoint."""
     with exit_codes():
         from phaseseg.checkpoint import load_checkpoint
 
@@ -95,7 +93,7 @@ def show_command(name: Name, as_json: AsJson = False) -> None:
 
 
 def _described(checkpoint: Checkpoint) -> dict[str, Any]:
-    """All of a checkpoint but its weights."""
+    """Return everything in a checkpoint except its weights."""
     names = ("name", "family", "version", "format", "hash", "path", "units")
     shown = {name: getattr(checkpoint, name) for name in names} | {"path": str(checkpoint.path)}
     shown["n_weights"] = sum(values.size for values in checkpoint.weights.values())
@@ -121,12 +119,12 @@ def _print_card(checkpoint: Checkpoint) -> None:
 
 
 def _lines(key: str, value: Any, depth: int = 0) -> Iterator[tuple[int, Text | Table]]:
-    """Depth and content of the lines that show an entry of a card, by the shape of its value alone."""
+    """Yield depth and content of the lines that show an entry of a card; the type of the value decides."""
     title, style = str(key).replace("_", " "), "italic" if depth else "bold"
     table = _table_of(value)
     if table is not None:
         about = value if isinstance(value, Mapping) else {}
-        # Above and below, not as title and caption of the table, which wrap at its width.
+        # Printed separately, because title and caption of a table wrap at its width.
         yield depth, Text(str(about.get("title") or title), style=style)
         yield depth, table
         if about.get("note"):
@@ -147,12 +145,12 @@ def _lines(key: str, value: Any, depth: int = 0) -> Iterator[tuple[int, Text | T
 
 
 def _fits(values: list[Any]) -> bool:
-    """Whether a list goes on one line."""
+    """Whether a list fits on one line."""
     return len(values) <= 12 and all(isinstance(one, str | int | float | None) for one in values)
 
 
 def _table_of(value: Any) -> Table | None:
-    """A mapping with columns and rows, or a matrix of numbers, as a table; None for anything else."""
+    """Return a mapping with columns and rows, or a numeric matrix, as a table; None for anything else."""
     matrix = not isinstance(value, Mapping)
     columns, rows = ([], value) if matrix else (value.get("columns"), value.get("rows"))
     if not isinstance(columns, list) or not isinstance(rows, list):
@@ -187,10 +185,10 @@ def _text(value: Any) -> str:
 @models_app.command("verify")
 def verify_command(
     name: Annotated[
-        str | None, typer.Argument(help="Name or .safetensors file; all bundled ones if left out.")
+        str | None, typer.Argument(help="Name or .safetensors file; all bundled checkpoints if omitted.")
     ] = None,
 ) -> None:
-    """Check every byte of a checkpoint, or of all that come with phaseseg."""
+    """Verify the sha256 of a checkpoint, or of all checkpoints that come with phaseseg."""
     failed = False
     with exit_codes():
         from phaseseg.checkpoint import CheckpointError, bundled_checkpoints, find_checkpoint, load_checkpoint
@@ -198,10 +196,10 @@ def verify_command(
         bundled = bundled_checkpoints()
         if name is not None:
             chosen = find_checkpoint(name)
-            # By its name where it has one: the file of a name must hold what the name says.
+            # By bundled name if it has one, to check also that the file contains the checkpoint of that name.
             bundled = {known: path for known, path in bundled.items() if path == chosen} or {name: chosen}
         if not bundled:
-            typer.echo("There are none yet.")
+            typer.echo("No checkpoints found.")
         console = Console(highlight=False, soft_wrap=True)
         for shown, path in bundled.items():
             try:
@@ -218,7 +216,7 @@ def verify_command(
 
 @models_app.command("path")
 def path_command(name: Name) -> None:
-    """Print where the file of a checkpoint lies, and nothing else."""
+    """Print the path of a checkpoint file, and nothing else."""
     with exit_codes():
         from phaseseg.checkpoint import find_checkpoint
 

@@ -19,7 +19,7 @@ from phaseseg.terminal.show import frame_bar
 
 
 def predict_word() -> Callable[..., None]:
-    """The word, with the options of all families."""
+    """Build the command, with the options of all families."""
     return with_flags(_predict, option_flags(FAMILIES.values(), "run", "read"), after="output")
 
 
@@ -52,7 +52,7 @@ def _predict(
         with usage_errors():
             refuse_others(given, network.checkpoint)
             if report is not None and not hasattr(summary_type, "write_report"):
-                raise ValueError(f"networks of the family {family.name} have no report; leave --report out.")
+                raise ValueError(f"networks of the family {family.name} have no report; omit --report.")
             check_device(device)
             check_folder(report, OutputError)
             options.at_least("--workers", workers, 1)
@@ -68,9 +68,9 @@ def _predict(
                 input, types=types, frames=frames, dt=dt, format=format, units=units, fields=kind == "frames"
             )
         with frame_bar(input.name, shown=not quiet and not as_json) as bar, ExitStack() as stack:
-            seen = bar.frames(reader(), f"{name} learns from all frames")
+            seen = bar.frames(reader(), f"fitting {name} to all frames")
             ready = prepare(network, seen, rule, progress=bar.inside)
-            # Processes get the name of the file, and each reads it once.
+            # Given a name instead of the model, each process reads the file once.
             function = predictor(
                 ready if workers == 1 or ready is not network else model, rule, device=device,  # type: ignore[arg-type]
                 progress=bar.inside if workers == 1 else None,

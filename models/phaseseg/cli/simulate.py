@@ -16,23 +16,23 @@ from phaseseg.terminal.show import note, work_bar
 if TYPE_CHECKING:
     from phaseseg.families import Progress
 
-simulate_app = typer.Typer(no_args_is_help=True, help="Make trajectories to try things on.")
+simulate_app = typer.Typer(no_args_is_help=True, help="Simulate example trajectories with LAMMPS.")
 
 
 @simulate_app.command("melt")
 def simulate_melt_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="LAMMPS dump to write; .gz compresses.")],
-    temperature: Annotated[float, typer.Option(help="K.")] = 3000.0,
-    replicate: Annotated[int, typer.Option(help="n gives n^3 x 520 atoms.")] = 1,
-    steps: Annotated[int, typer.Option(help="MD steps after the melt has separated.")] = 18000,
-    seed: Annotated[int, typer.Option(help="Another seed is another melt.")] = 1,
-    every: Annotated[int | None, typer.Option(help="Steps between frames; 2 ps if left out.")] = None,
+    temperature: Annotated[float, typer.Option(help="Temperature, K.")] = 3000.0,
+    replicate: Annotated[int, typer.Option(help="Cells along each axis: n gives n^3 x 520 atoms.")] = 1,
+    steps: Annotated[int, typer.Option(help="MD steps of production, after the melt has separated.")] = 18000,
+    seed: Annotated[int, typer.Option(help="Random seed; each seed gives an independent melt.")] = 1,
+    every: Annotated[int | None, typer.Option(help="MD steps between frames; 2 ps by default.")] = None,
     composition: Annotated[
         str, typer.Option(help="metal-silicate | oxidized | metal | silicate")
     ] = "metal-silicate",
-    equilibration: Annotated[float, typer.Option(help="Factor on the time before production.")] = 1.0,
+    equilibration: Annotated[float, typer.Option(help="Factor on the equilibration time.")] = 1.0,
     timestep: Annotated[
-        float | None, typer.Option(help="ps; 0.001 if left out, half from 10,000 K on.")
+        float | None, typer.Option(help="Time step, ps; 0.001 by default, 0.0005 from 10,000 K.")
     ] = None,
     resume: Resume = False,
     quiet: Quiet = False,
@@ -61,16 +61,16 @@ def _add_kob_andersen(dimensions: int, particles: int, share: float) -> None:
             Path, typer.Option("--output", "-o", help="Extended XYZ to write; .gz compresses.")
         ],
         n: Annotated[int, typer.Option("--n", help="Number of particles.")] = particles,
-        b_fraction: Annotated[float, typer.Option(help="Fraction of B.")] = share,
+        b_fraction: Annotated[float, typer.Option(help="Fraction of B particles.")] = share,
         cooling_steps: Annotated[int, typer.Option(help="MD steps from T = 2 to 0.05.")] = 200_000,
         temperatures: Annotated[
             str | None,
-            typer.Option(help="Temperatures of the frames, with commas; 21 from 1.99 to 0.05 if left out."),
+            typer.Option(help="Comma-separated temperatures of the frames; default: 21 from 1.99 to 0.05."),
         ] = None,
-        seed: Annotated[int, typer.Option(help="Another seed is an independent run.")] = 1,
+        seed: Annotated[int, typer.Option(help="Random seed; each seed gives an independent run.")] = 1,
         inherent: Annotated[
             bool,
-            typer.Option("--inherent", help="Minimize each frame, too: NAME.inherent.xyz and the energies."),
+            typer.Option("--inherent", help="Also minimize each frame: NAME.inherent.xyz and energies."),
         ] = False,
         density: Annotated[float, typer.Option(help="Particles per sigma^2 or sigma^3.")] = 1.2,
         equilibration_steps: Annotated[int, typer.Option(help="MD steps at T = 2 before cooling.")] = 20_000,
@@ -100,7 +100,7 @@ def _add_kob_andersen(dimensions: int, particles: int, share: float) -> None:
             )
 
     words = {2: "two", 3: "three"}[dimensions]
-    text = f"Cool the Kob-Andersen mixture in {words} dimensions from T = 2 into a glass, with LAMMPS."
+    text = f"Cool the Kob-Andersen mixture in {words} dimensions from T = 2 to a glass with LAMMPS."
     simulate_app.command(f"ka{dimensions}d", help=text)(simulate)
 
 
@@ -110,7 +110,7 @@ _add_kob_andersen(3, particles=4096, share=0.2)
 
 @contextmanager
 def _simulating(quiet: bool) -> Iterator[Progress]:
-    """A bar, and errors in the arguments as such."""
+    """Show a progress bar and report invalid arguments as usage errors."""
     with exit_codes():
         try:
             with work_bar(quiet) as progress:

@@ -1,4 +1,4 @@
-"""`phaseseg train`: a word for each family that can be trained."""
+"""`phaseseg train`: one subcommand for each family that can be trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from phaseseg.terminal.show import note, work_bar
 
 
 def train_app() -> typer.Typer:
-    """The word and its subwords, with the settings of each family as flags."""
+    """Build the command and its subcommands, with the settings of each family as flags."""
     app = typer.Typer(no_args_is_help=True, help="Train a network on your own trajectories.")
     app.callback()(lambda: None)
     for family in FAMILIES.values():
@@ -27,7 +27,7 @@ def train_app() -> typer.Typer:
 
 
 def _help(family: Family) -> str:
-    """The docstring of the settings, if they have one; a dataclass without one repeats its signature."""
+    """Return the docstring of the settings, unless it is the signature that dataclasses generate."""
     text = inspect.getdoc(family.settings) or ""
     described = not text.startswith(f"{family.settings.__name__}(")  # type: ignore[union-attr]
     return text if described else f"Train a network of the family {family.name}."
@@ -63,6 +63,6 @@ def _word(family: Family, settings_type: Any) -> Callable[..., None]:
 
 
 def _files(output: Path) -> dict[Path, int]:
-    """The checkpoint and the files with its name, with the time when each was written."""
+    """Return the checkpoint and the files with its name, with their modification times."""
     stem = output.name.removesuffix(output.suffix)
     return {path: path.stat().st_mtime_ns for path in sorted(output.parent.glob(f"{stem}.*"))}

@@ -1,12 +1,12 @@
-"""Families of models, and the contract by which every face knows them.
+"""Families of models, and the contract between families and faces.
 
-A family is one folder. Its `__init__` declares a `Family`: what it gives (fields), what may be asked of it
-(options), how it is trained (settings), and where its code is ("module:name", loaded when it is called).
-`predict`, `fit`, `evaluate`, the command line, OVITO, ASE, the documentation and the conformance suite read
-the declaration and know nothing else of a family. Nothing here imports NumPy or PyTorch.
+A family is one folder. Its `__init__` declares a `Family`: its results (fields), its options, its training
+settings and the location of its code ("module:name", imported on first use). `predict`, `fit`, `evaluate`,
+the command line, OVITO, ASE, the documentation and the conformance suite use only this declaration. Nothing
+here imports NumPy or PyTorch.
 
-Families are found as folders of this package, by the entry-point group `phaseseg.families` of installed
-packages, and by `register` in scripts and tests.
+Families are folders of this package, entry points of installed packages in the group `phaseseg.families`, or
+registered by scripts and tests with `register`.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
     from phaseseg.report import TextTable
 
 DEFAULT = "segmentation"
-"""The family whose default checkpoint serves `predict(frame)` where no model is named."""
+"""The family whose default checkpoint `predict(frame)` uses if no model is given."""
 
 # ------------------------------------------------------------------------------------ declaration
 
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that may be asked of a family: the same in Python, on the command line and in OVITO.
+    """One option of a family, the same in Python, on the command line and in OVITO.
 
     name : keyword in Python and trait in OVITO
-    type : bool, int, float, str, tuple for names that are separated by commas in a text, or `Path` for
-        trajectories, which a face reads as it reads its input and hands over as runs
-    default : None where the checkpoint or the frame decides
+    type : bool, int, float, str; tuple for comma-separated names; `Path` for trajectories, which the face
+        reads like its input and passes on as runs
+    default : None if the checkpoint or the frame determines it
     help : one line
-    part : "run" if the networks must run again when it changes, "read" if their output is only read anew,
-        "evaluate" for options of `evaluate` alone
-    choices : the texts that are allowed, if not all are
-    low, high : bounds of a number; `open` leaves the bounds themselves out
-    label, group : text and group in OVITO; an option without a label is not shown there
-    placeholder : what OVITO shows in an empty text field
-    flag : on the command line, `--name` if left out; None for an option that is not there
+    part : "run" if a change requires running the networks again, "read" if their output can be reused,
+        "evaluate" for options of `evaluate` only
+    choices : allowed texts; empty if any text is allowed
+    low, high : bounds of a number, excluded if `open`
+    label, group : text and group in OVITO, which hides options without a label
+    placeholder : shown by OVITO in an empty text field
+    flag : on the command line, `--name` if left out; None for no flag
     multiple : whether the flag may be repeated
     """
 
@@ -71,17 +71,17 @@ class Option:
 
     @property
     def cli(self) -> str | None:
-        """The flag on the command line."""
+        """Flag on the command line; None for an option without one."""
         return f"--{self.name.replace('_', '-')}" if self.flag == "" else self.flag
 
 
 @dataclass(frozen=True)
 class BondFile:
-    """Bonds that `phaseseg predict` writes as a table, a row each: `--OPTION FILE.csv`.
+    """Bonds that `phaseseg predict` writes as a table with one row per bond: `--OPTION FILE.csv`.
 
-    option : name of the flag, and of the bool option of the family that asks for these bonds
-    field : of level "bond"
-    columns : of the bonds, as they are written
+    option : name of the flag, and of the bool option of the family that requests these bonds
+    field : name of the field, of level "bond"
+    columns : columns of the bonds in the order written
     help : one line
     """
 
@@ -93,13 +93,13 @@ class BondFile:
 
 @dataclass(frozen=True)
 class Analysis:
-    """An analysis without a network, as `annotate` and `PhaseCalculator` offer it.
+    """An analysis without a network, offered by `annotate` and `PhaseCalculator`.
 
-    keyword : the argument that asks for it
-    make : "module:name" of a function `make(value, **options)` that gives a function of a frame; `value` is
-        None where the analysis is the default and the keyword is left out
-    default : whether this is what is done where nothing is asked for
-    takes_options : whether the options are keywords of `annotate`, or all in the value
+    keyword : argument that requests it
+    make : "module:name" of a function `make(value, **options)` that returns a function of a frame; `value` is
+        None if the analysis runs by default, without its keyword
+    default : whether this analysis runs if none is requested
+    takes_options : True if the options are keywords of `annotate`, False if the value contains them
     """
 
     keyword: str
@@ -115,39 +115,39 @@ class Family:
     Parameters
     ----------
     name : as in the names of its checkpoints, `name/...`
-    title : a heading
+    title : heading
     status : "experimental", "stable" or "deprecated"
-    units : those of the frames that its networks take, "metal" or "lj"
-    default : name of the checkpoint that serves where none is asked for; "" for none
-    fields : every field that it gives; a name that another family uses with another meaning is refused
+    units : units of the frames that its networks accept, "metal" or "lj"
+    default : name of the default checkpoint; "" for none
+    fields : all fields in its results; a name must not have another meaning in another family
     options : of `predict` and `evaluate`
-    settings : dataclass of the network and its training, with a default for each; its fields are the flags of
-        `phaseseg train`, a table of the documentation and a part of the card
-    symmetries : what the conformance suite tests: "translation", "wrapping", "permutation", "repetition",
-        "rotation"; a model with fewer has an attribute of this name
-    model : "module:name" of a class; called with a `Checkpoint` it gives a `Model`
-    fit : "module:name" of a function that trains and gives a `Checkpoint`; "" for none
-    evaluate : "module:name" of a function `evaluate(runs, model, **options)` that gives an `Evaluation`, with
-        `runs` the frames of each file by its name; "" for none
-    summary : "module:name" of a class that puts the results of many frames together
-        (`phaseseg.summary.Summary`); "" for a table with a row a frame
-    report : "module:name" of a function that says in sentences what a card has of the training; "" for none
-    check : "module:name" of a function `check(frame, fields)` that asserts what holds for its fields beyond
-        levels, shapes and types; `phaseseg.testing.check_fields` calls it
-    invariant : fields that the symmetries leave as they are but for rounding; if left out, all scalars and
-        probabilities of atoms
+    settings : dataclass of the network and training settings, each with a default; its fields become flags of
+        `phaseseg train`, a table in the documentation and a section of the card
+    symmetries : tested by the conformance suite: "translation", "wrapping", "permutation", "repetition",
+        "rotation"; a model with fewer has an attribute `symmetries`
+    model : "module:name" of a class that makes a `Model` from a `Checkpoint`
+    fit : "module:name" of a function that trains and returns a `Checkpoint`; "" for none
+    evaluate : "module:name" of a function `evaluate(runs, model, **options)` that returns an `Evaluation`;
+        `runs` has the frames of each file by name; "" for none
+    summary : "module:name" of a class that summarizes the results of many frames
+        (`phaseseg.summary.Summary`); "" for a table with one row per frame
+    report : "module:name" of a function that describes the training in sentences, from a card; "" for none
+    check : "module:name" of a function `check(frame, fields)` that asserts properties of its fields beyond
+        levels, shapes and types; called by `phaseseg.testing.check_fields`
+    invariant : fields that the symmetries do not change, except for rounding; if left out, all per-atom
+        scalars and probabilities
     bond_files : bonds that can be written as tables
     analyses : analyses without a network
-    commands : words of the command line that only this family has, "word=module:name" of a Typer function
-    graph : "module:name" of a class or function that, called with a model, gives how its networks read a
-        graph, for `phaseseg.pyg`, or None: `build()` gives a network, `arrays(frame)` its inputs by name with
-        the lists `indptr` and `source`, in which each edge has its reverse; `forward(network, data, edges,
-        sizes)` what it gives, a tensor or a named tuple of tensors; "" for none
+    commands : commands of this family only, "command=module:name" of a Typer function
+    graph : "module:name" of a class or function for `phaseseg.pyg` that takes a model and returns an adapter
+        for its graph networks, or None. `build()` returns a network, `arrays(frame)` its inputs by name with
+        the lists `indptr` and `source`, in which each edge also occurs reversed, and `forward(network, data,
+        edges, sizes)` its output, a tensor or a named tuple of tensors; "" for none
     demo : "module:name" of a function `demo(folder)` that analyzes bundled files for `phaseseg demo`; "" for
         none
-    readers : "module:name" of functions that read foreign checkpoints: `reader(path)` gives a
-        `Checkpoint`, or None for a path that is none of theirs
-    folder : holds its bundled checkpoints; of a family in this package its own folder `checkpoints`
+    readers : "module:name" of functions that read foreign checkpoints: `reader(path)` returns a
+        `Checkpoint`, or None if the path is not in its format
+    folder : folder of its bundled checkpoints; families of this package use their subfolder `checkpoints`
     """
 
     name: str
@@ -175,7 +175,7 @@ class Family:
     folder: Path | None = field(default=None, compare=False)
 
     def options_of(self, *parts: str) -> tuple[Option, ...]:
-        """Its options of these parts: "run", "read", "evaluate"."""
+        """Return the options of these parts: "run", "read", "evaluate"."""
         return tuple(option for option in self.options if option.part in parts)
 
 
@@ -184,11 +184,11 @@ class Family:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The output of a slab of a frame, for `Model.merge`.
+    """The output for a slab of a frame, for `Model.merge`.
 
-    output : what `run` gave for the slab with its halo
-    own : (n_slab,) bool; atoms of the slab itself, without those of the halo
-    atoms : (n_slab,) int64; their rows in the whole frame
+    output : output of `run` for the slab with its halo
+    own : (n_slab,) bool; True for atoms of the slab itself, False for the halo
+    atoms : (n_slab,) int64; rows of the atoms in the whole frame
     """
 
     output: Any
@@ -197,13 +197,13 @@ class Part:
 
 
 class Model(Protocol):
-    """A checkpoint that is ready to be used on frames. `nn.model.NetworkModel` has most of it.
+    """A checkpoint ready for prediction. `nn.model.NetworkModel` implements most of it.
 
-    A model needs `checkpoint`, `rule`, `run` and `fields`. One without `halo` and `merge` takes whole frames.
+    A model needs `checkpoint`, `rule`, `run` and `fields`. Without `halo` and `merge` it needs whole frames.
 
     checkpoint : Checkpoint
-    halo : how far the answer for an atom sees, in the length unit of the frame; infinity where only whole
-        frames will do
+    halo : distance up to which atoms affect the prediction for an atom, in the length unit of the frame;
+        infinity if the model needs whole frames
     """
 
     checkpoint: Checkpoint
@@ -212,41 +212,41 @@ class Model(Protocol):
     def halo(self) -> float: ...
 
     def rule(self, **options: Any) -> Any:
-        """The options, parsed and checked once, with `to_dict()`; None is the default.
+        """Parse and check the options; the result has `to_dict()`. None stands for the default.
 
         Raises
         ------
         TypeError
-            For an option that the family does not have.
+            For an unknown option.
         ValueError
             For a value out of range.
         """
 
     def run(self, frame: Frame, rule: Any, *, device: str = "auto", progress: Progress | None = None) -> Any:
-        """The expensive half: what the networks say of a frame. A face may keep the output.
+        """Run the networks on a frame, the expensive half. A face may cache the output.
 
-        It depends on the options of the part "run" alone. It may take minutes: it calls `progress`, which
-        may raise to end it.
+        The output depends only on options of the part "run". A long run calls `progress`, which may raise to
+        stop it.
         """
 
     def fields(self, frame: Frame, output: Any, rule: Any) -> Fields:
-        """The cheap half: the fields that follow from an output of this frame."""
+        """Compute the fields from the output of `run` for this frame, the cheap half."""
 
     def merge(self, frame: Frame, parts: Sequence[Part]) -> Any:
-        """The output of a frame from those of slabs that cover it; only with a finite halo."""
+        """Merge the outputs of slabs that cover a frame; only with a finite halo."""
 
 
 @runtime_checkable
 class Fitted(Protocol):
-    """A model that learns from all frames of a data set before it is used on each of them.
+    """A model that must learn from all frames of a data set before it predicts any of them.
 
-    fitted : whether it has done so; `api.prepare` sees to it
+    fitted : whether it has been fitted; `api.prepare` does this
     """
 
     fitted: bool
 
     def fit_frames(self, frames: Iterable[Frame], rule: Any, *, progress: Progress | None = None) -> Model:
-        """A model that has seen the frames, whose `fitted` is True."""
+        """Return a model fitted to the frames."""
 
 
 class Evaluation(Protocol):
@@ -260,13 +260,13 @@ class Evaluation(Protocol):
     def tables(self) -> Mapping[str, Table]: ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `--json` prints them."""
+        """Return plain values, as printed by `--json`."""
 
     def shown(self, name: str) -> Iterable[TextTable | str]:
-        """What is printed on a terminal of the evaluation of the file or files `name`."""
+        """Return the tables and lines to print; `name` names the evaluated file or files."""
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> Path:
-        """Write page, figures, tables and numbers into a folder; gives the page."""
+        """Write page, figures, tables and numbers into a folder; return the path of the page."""
 
 
 # --------------------------------------------------------------------------------------- registry
@@ -276,15 +276,15 @@ _searched = False
 
 
 def register(family: Family) -> Family:
-    """Make a family known to every face, with its fields; the family is given back.
+    """Register a family and its fields for all faces; return the family.
 
     Raises
     ------
     ValueError
-        If a family or a field of that name is there already, and is another.
+        If another family or field of this name is already registered.
     """
     if _registered.get(family.name, family) != family:
-        raise ValueError(f"there is a family {family.name!r} already; give yours another name.")
+        raise ValueError(f"a family {family.name!r} is already registered; give yours another name.")
     register_fields(*family.fields)
     if family.folder is not None:
         CHECKPOINT_FOLDERS[family.name] = family.folder
@@ -293,7 +293,7 @@ def register(family: Family) -> Family:
 
 
 class _Families(Mapping[str, Family]):
-    """The families by name; those of folders and entry points are looked for at the first question."""
+    """The families by name; folders and entry points are searched on first use."""
 
     def _all(self) -> dict[str, Family]:
         global _searched
@@ -327,13 +327,13 @@ FAMILIES: Mapping[str, Family] = _Families()
 
 
 def family_named(name: str) -> Family:
-    """The family of a name; ValueError for an unknown one, with those that there are."""
+    """Return the family of this name; ValueError for an unknown one lists the known ones."""
     if name not in FAMILIES:
-        raise ValueError(f"there is no model family {name!r}; there are {', '.join(FAMILIES)}.")
+        raise ValueError(f"there is no model family {name!r}; the families are {', '.join(FAMILIES)}.")
     return FAMILIES[name]
 
 
 def load(reference: str) -> Any:
-    """What a "module:name" of a declaration stands for; the module is imported."""
+    """Import the module of a "module:name" from a declaration and return the object."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)

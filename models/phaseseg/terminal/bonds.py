@@ -1,4 +1,4 @@
-"""Bonds of all frames as one table, a row a bond."""
+"""Bonds of all frames as one table, with one row per bond."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from phaseseg.frame import Frame
 
 COLUMNS = ("frame", "i", "j", "shift_a", "shift_b", "shift_c")
-"""Columns before those of the bonds: number of the frame, ids of the atoms, image of the second."""
-CHUNK = 1 << 16  # rows that are written at a time
+"""Leading columns: frame number, ids of the atoms, periodic image of the second atom."""
+CHUNK = 1 << 16  # rows written at a time
 
 
 def bonds_path(path: Path, source: Path, output: Path | None) -> Path:
-    """The path of a file of bonds; ValueError for one that cannot be written."""
+    """Return the path of a bond table; ValueError if it cannot be written."""
     if not path.name.lower().removesuffix(".gz").endswith(".csv"):
         raise ValueError(f"{path.name}: bonds are written as .csv or .csv.gz.")
     check_place(path, input=source, output=output)
@@ -29,9 +29,9 @@ def bonds_path(path: Path, source: Path, output: Path | None) -> Path:
 
 @contextmanager
 def bonds_file(path: Path, bonds: Any) -> Iterator[Also]:
-    """A function that appends the bonds of a frame; the file appears when all has gone well.
+    """Yield a function that appends the bonds of a frame; the file appears only on success.
 
-    bonds : what is written, a `BondFile`
+    bonds : the `BondFile` to write
     """
     import numpy as np
 
@@ -50,7 +50,7 @@ def bonds_file(path: Path, bonds: Any) -> Iterator[Also]:
     with atomic_output(path) as temporary, temporary.open("wb") as plain:
         file: Any = plain
         if path.name.lower().endswith(".gz"):
-            # Without name and date inside, the same bonds give the same bytes.
+            # No name or date in the header, so that the same bonds give the same bytes.
             file = gzip.GzipFile("", "wb", compresslevel=4, fileobj=plain, mtime=0)
         with file:
             file.write((",".join((*COLUMNS, *bonds.columns)) + "\n").encode())

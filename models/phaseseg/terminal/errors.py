@@ -1,4 +1,4 @@
-"""Errors as one sentence on standard error, and exit codes."""
+"""Error messages on standard error, and exit codes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FAILURE, USAGE, INPUT, INTERRUPTED = 1, 2, 3, 130
 
 
 class UsageError(Exception):
-    """Arguments that make no sense."""
+    """Invalid arguments of a command."""
 
 
 class _Interrupt:
-    """Remembers Ctrl-C: Python drops the exception if it strikes in a callback of compiled code."""
+    """Remembers Ctrl-C, because Python drops the exception inside a callback of compiled code."""
 
     seen = False
 
@@ -30,7 +30,7 @@ class _Interrupt:
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
-        """Within, `check` raises after Ctrl-C, and a dropped exception is not printed."""
+        """Make `check` raise after Ctrl-C, and do not print dropped exceptions."""
         usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if not usual or threading.current_thread() is not threading.main_thread():
             yield
@@ -57,7 +57,7 @@ interrupt = _Interrupt()
 def exit_codes(kept: str = "") -> Iterator[None]:
     """Turn errors into one sentence on standard error and an exit code.
 
-    kept : what an interruption leaves behind, as a sentence
+    kept : sentence on what an interruption leaves behind
     """
 
     def stop(code: int, sentence: str) -> typer.Exit:
@@ -80,12 +80,12 @@ def exit_codes(kept: str = "") -> Iterator[None]:
     except (OSError, ImportError, RuntimeError) as error:
         raise stop(FAILURE, str(error) or type(error).__name__) from None
     except MemoryError:
-        raise stop(FAILURE, "there is not enough memory; use fewer --workers or a coarser grid.") from None
+        raise stop(FAILURE, "not enough memory; use fewer --workers or a coarser grid.") from None
 
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Within, a ValueError is about the arguments; one about the input stays what it is."""
+    """Turn ValueError and TypeError into UsageError; an InputError passes."""
     from phaseseg.io import InputError
 
     try:

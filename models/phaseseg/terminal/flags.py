@@ -1,4 +1,4 @@
-"""Flags of the command line that are made from the declarations of families."""
+"""Command-line flags made from the declarations of families."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from phaseseg.training.settings import setting
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag that the declaration of a family asks for.
+    """A flag declared by a family.
 
     name : keyword of the family
-    decl : as it is typed, `--name`
-    kind : bool, int, float, str or Path; of a tuple that of its elements
-    default : None if the family decides; MISSING if the flag must be given
-    listed : whether the value is one text with commas, which looks like the `example`
+    decl : as typed, `--name`
+    kind : bool, int, float, str or Path; type of the elements if `listed` or `multiple`
+    default : None if the family decides; MISSING if the flag is required
+    listed : whether the value is a comma-separated text like `example`
     multiple : whether the flag may be repeated
-    low, high, open, choices : what is allowed, as in `Option`
-    or_name : whether a text that is a number becomes one
-    families : names of those that have the flag
+    low, high, open, choices : allowed values, as in `Option`
+    or_name : whether a number is accepted besides a name
+    families : names of the families that have the flag
     """
 
     name: str
@@ -47,7 +47,7 @@ class Flag:
     families: tuple[str, ...] = ()
 
     def parameter(self) -> inspect.Parameter:
-        """The flag as a parameter of a word; a flag of one family stands below its heading in the help."""
+        """Return the flag as a parameter of a command; the help groups flags of a single family."""
         kind, default, decls = str if self.listed else self.kind, self.default, [self.decl]
         if self.multiple:
             kind, default = list[self.kind], None  # type: ignore[name-defined]
@@ -68,7 +68,7 @@ class Flag:
         )  # fmt: skip
 
     def value(self, given: Any) -> Any:
-        """What the family gets for what was typed; ValueError for a text that cannot be read."""
+        """Convert the typed value for the family; ValueError for unreadable text."""
         if self.multiple:
             return tuple(given)
         if self.listed:
@@ -76,7 +76,7 @@ class Flag:
         return number_or_name(given) if self.or_name else given
 
     def check(self, given: Any) -> None:
-        """Raise ValueError for a value that the declaration does not allow."""
+        """Raise ValueError for a value outside the declared range or choices."""
         for one in given if self.multiple else (given,):
             if self.choices and one not in self.choices:
                 raise ValueError(f"{self.decl} must be one of {', '.join(self.choices)}, found {one!r}.")
@@ -85,7 +85,7 @@ class Flag:
             low = -inf if self.low is None else self.low
             high = inf if self.high is None else self.high
             if not isfinite(one) or not (low < one < high if self.open else low <= one <= high):
-                allowed = f"between {low:g} and {high:g}" if high < inf else f"from {low:g} on"
+                allowed = f"between {low:g} and {high:g}" if high < inf else f"of at least {low:g}"
                 if (low, high) == (-inf, inf):
                     allowed = "that is finite"
                 excluded = ", the limits excluded" if self.open else ""
@@ -93,12 +93,12 @@ class Flag:
 
 
 def option_flags(families: Iterable[Any], *parts: str) -> list[Flag]:
-    """The flags for the options of some families, and for the files of bonds that they write.
+    """Return the flags for the options of families, and for the bond tables that they write.
 
-    Families that share the name of an option share its flag and the kind of its value.
+    Options with the same name in several families share one flag and must have the same type.
 
-    families : each a `Family`
-    parts : of the options; the files of bonds belong to "read"
+    families : `Family` objects
+    parts : parts of the options to include; bond tables belong to "read"
     """
     found: dict[str, list[Flag]] = {}
     for family in families:
@@ -121,7 +121,7 @@ def option_flags(families: Iterable[Any], *parts: str) -> list[Flag]:
 
 
 def _merged(first: Flag, *others: Flag) -> Flag:
-    """The flag for options of one name."""
+    """Return the flag for options with the same name."""
     for other in others:
         if (first.decl, first.kind, first.listed) != (other.decl, other.kind, other.listed):
             raise ValueError(
@@ -139,10 +139,10 @@ def _merged(first: Flag, *others: Flag) -> Flag:
 
 
 def setting_flags(settings: type) -> list[Flag]:
-    """The flags for the fields of a settings dataclass, which are plain or made by `training.setting`.
+    """Return the flags for the fields of a settings dataclass, plain or made by `training.setting`.
 
     A flag is a bool, int, float, str or Path, a Literal, or a tuple or list of one of these. Fields of other
-    types can be set in Python alone.
+    types can only be set in Python.
     """
     types, flags = get_type_hints(settings), []
     for field in fields(settings):
@@ -151,7 +151,7 @@ def setting_flags(settings: type) -> list[Flag]:
         about, kind, names = {**setting(help="").metadata, **field.metadata}, types[field.name], False
         if get_origin(kind) in (Union, UnionType):
             kind, *others = (one for one in get_args(kind) if one is not NoneType)
-            names = bool(others)  # numbers, and names of rules
+            names = bool(others)  # a number or the name of a rule
         if get_origin(kind) is Literal:
             about["choices"] = about["choices"] or get_args(kind)
             kind = type(get_args(kind)[0])
@@ -171,18 +171,18 @@ def setting_flags(settings: type) -> list[Flag]:
 
 
 def keywords_of(settings: Any) -> dict[str, Any]:
-    """The keywords of the function that trains: `settings.fit_options()`, or the fields as they are."""
+    """Return the keywords of the training function: `settings.fit_options()`, or the fields."""
     if hasattr(settings, "fit_options"):
         return dict(settings.fit_options())
     return {field.name: getattr(settings, field.name) for field in fields(settings)}
 
 
 def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) -> Callable[..., None]:
-    """The command as Typer takes it, with flags of families among its parameters.
+    """Return the command for Typer, with flags of families added to its parameters.
 
-    command : has the parameters `context: typer.Context` and `given`, which becomes what was typed by flag;
-        flags that were left out are not in it
-    after : name of the parameter behind which the flags stand
+    command : function with the parameters `context: typer.Context` and `given`, a mapping of flags to typed
+        values without the flags that were left out
+    after : name of the parameter after which the flags are inserted
     """
     parameters = []
     own = inspect.signature(command, eval_str=True).parameters
@@ -208,10 +208,10 @@ def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) 
 
 
 def refuse_others(given: Iterable[Flag], checkpoint: Any) -> None:
-    """Raise ValueError for a flag of other families than that of the checkpoint."""
+    """Raise ValueError for a flag that the family of the checkpoint does not have."""
     for flag in given:
         if checkpoint.family not in flag.families:
             raise ValueError(
                 f"{flag.decl} is an option for networks of the family {' or '.join(flag.families)}, and "
-                f"{checkpoint.name} is of the family {checkpoint.family}; leave it out."
+                f"{checkpoint.name} is of the family {checkpoint.family}; omit it."
             )

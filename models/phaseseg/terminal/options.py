@@ -1,4 +1,4 @@
-"""Options that several words of the command line have, and how their texts are read."""
+"""Options shared by several commands, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from typing import Annotated, Any
 import typer
 
 Input = Annotated[
-    Path, typer.Argument(help="LAMMPS dump, extended XYZ, POSCAR, XDATCAR, GRO or what ASE reads; gz too.")
+    Path, typer.Argument(help="LAMMPS dump, extended XYZ, POSCAR, XDATCAR, GRO or any ASE format; also .gz.")
 ]
 Trajectories = Annotated[
-    list[Path], typer.Argument(help="Trajectories: LAMMPS dumps, extended XYZ or what ASE reads; gz too.")
+    list[Path], typer.Argument(help="Trajectories: LAMMPS dumps, extended XYZ or any ASE format; also .gz.")
 ]
-Types = Annotated[str | None, typer.Option(help="Species of the types 1, 2, ... of a dump: Fe,Mg,Si,O,N.")]
+Types = Annotated[str | None, typer.Option(help="Species of types 1, 2, ... of a dump, as in Fe,Mg,Si,O,N.")]
 Units = Annotated[str | None, typer.Option(help="lj if the file is in reduced units but does not say so.")]
-Frames = Annotated[str | None, typer.Option(help="Frames of a file, counted from 0: start:stop:step.")]
-TimeStep = Annotated[float | None, typer.Option(help="ps per MD step, if the file holds no times.")]
-Format = Annotated[str | None, typer.Option(help="Format of the input, if its name does not show it.")]
-Workers = Annotated[int, typer.Option(help="Number of processes that work on frames.")]
+Frames = Annotated[str | None, typer.Option(help="Frames to read, counted from 0: start:stop:step.")]
+TimeStep = Annotated[float | None, typer.Option(help="Time per MD step, ps, if the file contains no times.")]
+Format = Annotated[str | None, typer.Option(help="Input format, if the file name does not show it.")]
+Workers = Annotated[int, typer.Option(help="Number of parallel processes.")]
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="Name of a checkpoint (`phaseseg models list`) or its file.")
+    str, typer.Option("--model", "-m", help="Checkpoint: a name from `phaseseg models list` or a file.")
 ]
-Device = Annotated[str, typer.Option(help="auto | cpu | torch (on the processor) | cuda (torch on a GPU)")]
+Device = Annotated[str, typer.Option(help="auto | cpu | torch (PyTorch on the CPU) | cuda (PyTorch on GPU)")]
 FramesOrTables = Annotated[
     Path | None,
     typer.Option(
         "--output", "-o",
-        help="Frames (.xyz, .extxyz, .dump, .lammpstrj, each also .gz) or tables (.csv, .json).",
+        help="File for frames (.xyz, .extxyz, .dump, .lammpstrj; also .gz) or tables (.csv, .json).",
     ),
 ]  # fmt: skip
 ReportFolder = Annotated[Path | None, typer.Option(help="Folder for an HTML report, figures and tables.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable results on standard output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 # -------------------------------------------------------------------------------------- values
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Names with commas between them."""
+    """Split comma-separated names."""
     return tuple(name.strip() for name in text.split(","))
 
 
 def number_or_name(text: str) -> Any:
-    """A number, or the name of a rule."""
+    """Return a number if the text is one, otherwise the text."""
     try:
         return float(text)
     except ValueError:
@@ -52,14 +52,16 @@ def number_or_name(text: str) -> Any:
 
 
 def numbers(text: str, flag: str, example: str) -> tuple[float, ...]:
-    """Numbers with commas between them; ValueError for anything else, with the example."""
+    """Parse comma-separated numbers; the ValueError for other text shows the example."""
     try:
         return tuple(map(float, text.split(",")))
     except ValueError:
-        raise ValueError(f"{flag} must be numbers with commas, as {example}, found {text!r}.") from None
+        raise ValueError(
+            f"{flag} must be comma-separated numbers, as in {example}, found {text!r}."
+        ) from None
 
 
 def at_least(flag: str, value: int, low: int) -> None:
-    """Raise ValueError for a number below the lowest."""
+    """Raise ValueError for a number below `low`."""
     if value < low:
         raise ValueError(f"{flag} must be at least {low}, found {value}.")

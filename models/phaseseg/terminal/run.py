@@ -1,4 +1,4 @@
-"""The frames of files: which are read, the loop over them, and what is written and printed of it."""
+"""Reading the frames of files, the loop over them, and writing and printing of the results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Reader = Callable[[], "Iterator[Frame]"]
 Results = Iterator[tuple["Frame", "Fields"]]
 Also = Callable[[int, "Frame", "Fields"], None]
-"""Called with the number, the frame and the fields of each frame."""
+"""Called for each frame with its number, the frame and its fields."""
 
 # -------------------------------------------------------------------------------------- input
 
@@ -33,31 +33,31 @@ def frame_reader(
     path: Path, *, types: str | None = None, frames: str | None = None, dt: float | None = None,
     format: str | None = None, units: str | None = None, fields: bool = False,
 ) -> Reader:  # fmt: skip
-    """What reads the chosen frames of a file, anew with every call.
+    """Return a function that reads the chosen frames of a file; each call starts from the first.
 
-    An InputError is about the file, any other ValueError about the arguments.
+    An InputError concerns the file, any other ValueError the arguments.
     """
     from phaseseg.io import read_frames
 
     chosen = None
     if frames is not None:
         try:
-            # One number is one frame; more than three are none of a slice.
+            # A single number selects one frame; more than three parts are an error.
             parts = [int(part) if part.strip() else None for part in frames.split(":")]
             first = parts[0] or 0
             chosen = slice(*parts) if parts[1:] else slice(first, first + 1 if first != -1 else None)
         except (ValueError, TypeError):
-            raise ValueError(f"--frames must be start:stop:step, as 0:100:10, found {frames!r}.") from None
+            raise ValueError(f"--frames must be start:stop:step, as in 0:100:10, found {frames!r}.") from None
     reader = partial(
         read_frames, path, types=None if types is None else split_names(types), frames=chosen, dt=dt,
         fields=fields, same_atoms=True, file_format=format, units=units or "metal",  # type: ignore[arg-type]
     )  # fmt: skip
-    reader()  # a file that is not there is reported before the work starts
+    reader()  # report a missing file before the work starts
     return reader
 
 
 def run_readers(paths: Sequence[Path], **options: Any) -> dict[str, Reader]:
-    """What reads each file, as `frame_reader`, by its name, or by its path where two files have one name."""
+    """Return a `frame_reader` for each file, by name, or by path if two files have the same name."""
     names = [path.name for path in paths]
     return {
         path.name if names.count(path.name) == 1 else str(path): frame_reader(path, **options)
@@ -66,7 +66,7 @@ def run_readers(paths: Sequence[Path], **options: Any) -> dict[str, Reader]:
 
 
 def name_of(paths: Sequence[Path]) -> str:
-    """What files are called in headings."""
+    """Return the name of the files for headings."""
     return paths[0].name if len(paths) == 1 else f"{len(paths)} files"
 
 
@@ -74,7 +74,7 @@ def name_of(paths: Sequence[Path]) -> str:
 
 
 def output_kind(output: Path | None, source: Path) -> str:
-    """ "frames", "tables" or "" for none; what cannot be written is refused before the work starts."""
+    """Return "frames", "tables" or "" for no output; ValueError if the output cannot be written."""
     if output is None:
         return ""
     from phaseseg.io import format_of_name
@@ -86,15 +86,15 @@ def output_kind(output: Path | None, source: Path) -> str:
     if format_of_name(name.removesuffix(".gz")) in ("extxyz", "lammps-dump"):
         return "frames"
     if output.exists() and not output.is_file():  # a device or pipe
-        raise ValueError(f"{output}: its name does not tell a format.")
+        raise ValueError(f"{output}: the format cannot be inferred from the name.")
     raise ValueError(
-        f"{output.name}: the name does not tell a format; use .xyz, .extxyz, .dump or .lammpstrj (each also "
-        "with .gz) for labeled frames, .csv or .json for tables."
+        f"{output.name}: the format cannot be inferred from the name; use .xyz, .extxyz, .dump or .lammpstrj "
+        "(also with .gz) for labeled frames, .csv or .json for tables."
     )
 
 
 def check_place(path: Path, **others: Path | None) -> None:
-    """Raise ValueError for a file that cannot be written, or that is one of the others."""
+    """Raise ValueError if a file cannot be written or is one of the others."""
     for what, other in others.items():
         if other is not None and (
             path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
@@ -107,7 +107,7 @@ def check_place(path: Path, **others: Path | None) -> None:
 
 
 def check_folder(folder: Path | None, error: type[Exception] = ValueError) -> None:
-    """Raise an error for a folder that cannot be made because a file has its name."""
+    """Raise an error if a file has the name of the folder."""
     if folder is not None and folder.exists() and not folder.is_dir():
         raise error(f"{folder}: this is a file. Give the name of a folder.")
 
@@ -116,11 +116,11 @@ def check_folder(folder: Path | None, error: type[Exception] = ValueError) -> No
 
 
 def in_order(function: Callable[[Frame], Fields], frames: Iterable[Frame], workers: int = 1) -> Results:
-    """Frames with what a function gives for them, by workers."""
+    """Yield frames with their results, computed by workers."""
     from phaseseg.trajectory import map_frames
 
     mapped, kept = tee(frames)
-    # In this order: a frame that cannot be read is an error of `map_frames`, after the results before it.
+    # This order lets `map_frames` report a reading error after the results of the earlier frames.
     for fields, frame in zip(map_frames(function, mapped, workers=workers), kept, strict=False):
         yield frame, fields
 
@@ -130,11 +130,11 @@ class FrameRun:
     """One pass over the frames of a file.
 
     source : name of the file
-    summary : takes the results in
-    done : what happened to the frames, in a word
-    settings : what the results say of how they were made
-    also : what else is done with each frame
-    seconds : time for reading and working, without that for writing
+    summary : collects the results
+    done : participle for the closing message, such as "predicted"
+    settings : settings to record with the results
+    also : further functions to call for each frame
+    seconds : time for reading and analysis, without writing
     """
 
     source: str
@@ -145,7 +145,7 @@ class FrameRun:
     seconds: float = 0.0
 
     def results(self, pairs: Results) -> Results:
-        """Take in the pairs of frames and fields, and pass them on."""
+        """Add pairs of frames and fields to the summary, and yield them."""
         while True:
             start = perf_counter()
             pair = next(pairs, None)
@@ -160,7 +160,7 @@ class FrameRun:
             raise ValueError(f"{self.source}: there are no frames.")
 
     def write(self, results: Results, output: Path | None) -> None:
-        """Take all results, and write the frames if an output is given."""
+        """Consume all results, and write the frames if an output is given."""
         from phaseseg.io import write_frames
 
         if output is None:
@@ -172,9 +172,9 @@ class FrameRun:
         self, tables_to: Path | None, report: Path | None, written: Iterable[Path | None], *, as_json: bool,
         quiet: bool,
     ) -> None:  # fmt: skip
-        """Tables, report, and what is printed.
+        """Write tables and report, and print the results.
 
-        written : further files, which are named at the end
+        written : further output files to list at the end
         """
         from phaseseg.report import duration
 
@@ -201,7 +201,7 @@ class FrameRun:
 
 
 def write_results(path: Path, tables: Mapping[str, Table], content: Any) -> None:
-    """All results in one .json; or tables as .csv, the first under the name that was given."""
+    """Write all results to one .json, or the tables to .csv, the first under the given name."""
     from phaseseg.io import write_json, write_table
 
     if path.suffix.lower() == ".json":

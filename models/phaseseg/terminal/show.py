@@ -1,4 +1,4 @@
-"""What is printed: tables and JSON on standard output, notes and progress bars on standard error."""
+"""Printing: tables and JSON on standard output, notes and progress bars on standard error."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from phaseseg.report import TextTable
     from phaseseg.specs import Progress as Report
 
-COMPILES = "the first use compiles, up to 30 s"
+COMPILES = "the first run compiles for up to 30 s"
 
 
 def results_console() -> Console:
-    """Standard output, for tables."""
+    """Return a console on standard output, for tables."""
     console = Console(highlight=False)
-    # A file or pipe has no width to keep to.
+    # A file or pipe has no width limit.
     return console if console.is_terminal else Console(highlight=False, width=200)
 
 
 def note(*sentences: str) -> None:
-    """Sentences on standard error."""
+    """Print sentences on standard error."""
     for sentence in sentences:
         Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
 
 
 def show(shown: Iterable[TextTable | str]) -> None:
-    """Tables and lines on standard output."""
+    """Print tables and lines on standard output."""
     console = results_console()
     for one in shown:
         if isinstance(one, str):
@@ -62,7 +62,7 @@ def show(shown: Iterable[TextTable | str]) -> None:
 
 
 def show_json(content: Any) -> None:
-    """Values, arrays and tables as one line of JSON; null for what is not a finite number."""
+    """Print values, arrays and tables as one line of JSON; null for NaN and infinity."""
     from phaseseg.fields import plain
 
     typer.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
@@ -72,14 +72,14 @@ def show_json(content: Any) -> None:
 
 
 class FrameBar:
-    """Counts frames; without a bar of its own it only lets interruptions through."""
+    """Counts frames; without a bar it only checks for interruptions."""
 
     def __init__(self, name: str = "", bar: Progress | None = None) -> None:
         self._name, self._bar, self._doing = name, bar or Progress(disable=True), ""
         self._task: TaskID | None = None
 
     def frames(self, items: Iterable[Any], doing: str) -> Iterator[Any]:
-        """Pass the items on and count them."""
+        """Yield the items and count them."""
         self._doing = f"{self._name}: {doing}"
         self._task = task = self._bar.add_task(f"{self._doing}; {COMPILES}", total=None)
         for item in items:
@@ -89,7 +89,7 @@ class FrameBar:
         self._bar.remove_task(task)
 
     def inside(self, done: float, line: str) -> None:
-        """Progress of the work on one frame."""
+        """Show the progress within one frame."""
         interrupt.check()
         if self._task is not None:
             self._bar.update(self._task, description=f"{self._doing}: {line} ({done:.0%})")
@@ -97,7 +97,7 @@ class FrameBar:
 
 @contextmanager
 def _bar(shown: bool, *columns: ProgressColumn) -> Iterator[Progress]:
-    """A bar with these columns, shown on a terminal only."""
+    """Yield a bar with these columns, shown only on a terminal."""
     console = Console(stderr=True)
     bar = Progress(
         SpinnerColumn(), TextColumn("{task.description}", markup=False), *columns, console=console,
@@ -109,14 +109,14 @@ def _bar(shown: bool, *columns: ProgressColumn) -> Iterator[Progress]:
 
 @contextmanager
 def frame_bar(name: str, shown: bool) -> Iterator[FrameBar]:
-    """A bar that counts the frames of a file, on a terminal only."""
+    """Yield a bar that counts the frames of a file, shown only on a terminal."""
     with _bar(shown, TextColumn("{task.completed:,} frames"), TimeElapsedColumn()) as bar:
         yield FrameBar(name, bar)
 
 
 @contextmanager
 def work_bar(quiet: bool) -> Iterator[Report]:
-    """A bar for work of known length, on a terminal only, and the function that moves it."""
+    """Show a bar for work of known length, only on a terminal; yield the function that updates it."""
     with _bar(not quiet, BarColumn(), _Left(compact=True)) as bar:
         job = bar.add_task(f"starting; {COMPILES}", total=1.0)
 
@@ -128,7 +128,7 @@ def work_bar(quiet: bool) -> Iterator[Report]:
 
 
 class _Left(TimeRemainingColumn):
-    """The time that is left, once it is known."""
+    """The remaining time, once it is known."""
 
     def render(self, task: Task) -> Text:
         left = super().render(task)
