@@ -384,7 +384,7 @@ def test_simulate_kob_andersen_passes_its_options_on(
                     "temperatures": (1.99, 0.05), "inherent": True, "resume": True,
                     "equilibration_steps": 20_000}  # fmt: skip
     assert f"3 frames of {n:,} particles" in said
-    refused(USAGE, "--temperatures must be numbers", *arguments, "--temperatures", "hot")
+    refused(USAGE, "--temperatures must be comma-separated numbers", *arguments, "--temperatures", "hot")
 
 
 @pytest.mark.parametrize(

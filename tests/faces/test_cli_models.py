@@ -88,7 +88,9 @@ def test_list_of_none(empty: None) -> None:
     for command in ("list", "verify"):
         result = run(command)
         assert (result.exit_code, result.stdout.strip()) == (0, "No checkpoints found.")
-    assert run("list", "--family", "mobility").stdout.strip() == "No checkpoints found for the family mobility."
+    assert (
+        run("list", "--family", "mobility").stdout.strip() == "No checkpoints found for the family mobility."
+    )
     assert json.loads(run("list", "--json").stdout) == []
 
 

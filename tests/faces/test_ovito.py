@@ -476,7 +476,9 @@ def test_restore_names_what_is_wrong(drop):
     with pytest.raises(ValueError, match=r"^Restore phase types: the input has no particles"):
         restore(DataCollection())
     drop.particles_.create_property("phase", data=np.full(drop.particles.count, 0.5))
-    with pytest.raises(ValueError, match=r"the property 'phase' contains 0.5, which is not a phase \(0 = poor"):
+    with pytest.raises(
+        ValueError, match=r"the property 'phase' contains 0.5, which is not a phase \(0 = poor"
+    ):
         restore(drop)
     drop.particles_.create_property("mine", data=["liquid"] * drop.particles.count)
     with pytest.raises(ValueError, match="holds 'liquid'"):

@@ -448,11 +448,11 @@ def test_models_come_through_one_door(make_glass_checkpoint, make_checkpoint, tm
     model = load_model(path)
     assert isinstance(model, GlassModel) and load_model(checkpoint) is model and load_model(model) is model
     assert load_model(path, "liquid_glass") is model
-    with pytest.raises(CheckpointError, match="of the family liquid_glass, (and )?not (of )?segmentation"):
+    with pytest.raises(CheckpointError, match=r"of the family liquid_glass, (and )?not (of )?segmentation"):
         load_model(path, "segmentation")
-    with pytest.raises(CheckpointError, match="of the family segmentation, (and )?not (of )?liquid_glass"):
+    with pytest.raises(CheckpointError, match=r"of the family segmentation, (and )?not (of )?liquid_glass"):
         load_model(make_checkpoint(), "liquid_glass")
-    with pytest.raises(CheckpointError, match="of the family segmentation, (and )?not (of )?liquid_glass"):
+    with pytest.raises(CheckpointError, match=r"of the family segmentation, (and )?not (of )?liquid_glass"):
         GlassModel(make_checkpoint())
     assert_array_equal(predict(frame, path)["glass_probability"], predict(frame, model)["glass_probability"])
 
