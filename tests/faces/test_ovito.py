@@ -481,7 +481,7 @@ def test_restore_names_what_is_wrong(drop):
     ):
         restore(drop)
     drop.particles_.create_property("mine", data=["liquid"] * drop.particles.count)
-    with pytest.raises(ValueError, match="holds 'liquid'"):
+    with pytest.raises(ValueError, match="contains 'liquid'"):
         restore(drop, column="mine")
     with pytest.raises(ValueError, match="has 3 components"):
         restore(drop, column="Position")

@@ -413,7 +413,7 @@ def test_traits_follow_the_options(rings):
     assert kept == {option.name for option in OPTIONS if option.part == "read"}
     assert traits["types"].ovito_group == traits["units"].ovito_group == "Chosen"
     assert traits["names"].ovito_placeholder == "X"
-    with pytest.raises(ValueError, match=r"^Rings: no checkpoint is bundled; choose a file of your own\.$"):
+    with pytest.raises(ValueError, match=r"^Rings: no checkpoint is bundled; choose your own file\.$"):
         evaluate(collection([[0.0, 0, 0]], ["Fe"], np.eye(3)), modifier)
 
 
