@@ -33,7 +33,7 @@ def map_frames(
 ) -> Iterator[Result]:
     """Apply `function` to every frame and yield the results lazily, in the order of the frames.
 
-    At most `2 * workers` frames are in memory at a time, so trajectories can have any length. The results
+    At most `2 * workers` frames are in flight at a time, so trajectories can have any length. The results
     do not depend on the number of workers or the backend. If a frame fails, its exception is raised after
     the results of the preceding frames.
 

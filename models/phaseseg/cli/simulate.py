@@ -23,7 +23,9 @@ simulate_app = typer.Typer(no_args_is_help=True, help="Simulate example trajecto
 def simulate_melt_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="LAMMPS dump to write; .gz compresses.")],
     temperature: Annotated[float, typer.Option(help="Temperature, K.")] = 3000.0,
-    replicate: Annotated[int, typer.Option(help="Cells along each axis: n gives n^3 x 520 atoms.")] = 1,
+    replicate: Annotated[
+        int, typer.Option(help="Copies of the cell along each axis; n gives n^3 x 520 atoms.")
+    ] = 1,
     steps: Annotated[int, typer.Option(help="MD steps of production, after the melt has separated.")] = 18000,
     seed: Annotated[int, typer.Option(help="Random seed; each seed gives an independent melt.")] = 1,
     every: Annotated[int | None, typer.Option(help="MD steps between frames; 2 ps by default.")] = None,
