@@ -25,8 +25,7 @@ from phaseseg.neighbors import neighbor_graph
 from phaseseg.nn.model import NetworkModel, member_weights
 from phaseseg.report import TextTable
 from phaseseg.specs import FieldSpec
-from phaseseg.training import Settings
-from phaseseg.training.settings import setting
+from phaseseg.training.settings import Settings, setting
 
 
 @dataclass(frozen=True)

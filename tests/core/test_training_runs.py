@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from phaseseg import Frame
-from phaseseg.training import Settings, Task
 from phaseseg.training.files import ArrayCache
+from phaseseg.training.loop import Task
 from phaseseg.training.runs import Run, fold_of_runs, read_runs, refuse_copies, split_by_time
 from phaseseg.training.search import NestedSearch
+from phaseseg.training.settings import Settings
 
 
 def frame(number=0, **info):

@@ -19,7 +19,7 @@ from phaseseg.families.segmentation.settings import RECIPE, RECIPE_RULE, TRAININ
 from phaseseg.frame import Frame
 from phaseseg.io import write_frames
 from phaseseg.terminal.errors import FAILURE, INPUT, INTERRUPTED, USAGE
-from phaseseg.training import TrainingState
+from phaseseg.training.state import TrainingState
 
 run = partial(command_line.run, "train", "segmentation")
 SMALL = ("--hidden", 4, "--heads", 2, "--layers", 1, "--readout", 8, "--learning-rate", 0.02)

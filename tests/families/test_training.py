@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from phaseseg import training
 from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.segmentation import fit as fitting, samples
@@ -24,9 +23,11 @@ from phaseseg.families.segmentation.settings import RECIPE_RULE, TRAINING, Netwo
 from phaseseg.io import read_frames
 from phaseseg.neighbors import neighbor_graph
 from phaseseg.nn.ops import Neighbors
-from phaseseg.training import Settings, Task, train_members, validation_block, validation_runs
+from phaseseg.training import curves, files
 from phaseseg.training.files import ArrayCache
-from phaseseg.training.runs import Run
+from phaseseg.training.loop import Task, train_members
+from phaseseg.training.runs import Run, validation_block, validation_runs
+from phaseseg.training.settings import Settings
 
 NETWORK = {"hidden": 4, "heads": 2, "layers": 1, "readout": 8}
 QUICK = {"network": NETWORK, "epochs": 3, "seeds": (0,), "learning_rate": 2e-2, "batch_atoms": 1500}
@@ -436,22 +437,22 @@ def test_a_loss_that_is_no_number():
 
 
 def test_a_figure_of_many_members():
-    epochs = [training.Epoch(0, 0, k + 1, 0.1, 1 / (k + 1), 1.1 / (k + 1), 0.0, 0.1) for k in range(3)]
-    members = [training.Member(seed, {}, 3, epochs) for seed in range(11)]
-    assert len(training.curves_figure(members).axes) == 2
+    epochs = [curves.Epoch(0, 0, k + 1, 0.1, 1 / (k + 1), 1.1 / (k + 1), 0.0, 0.1) for k in range(3)]
+    members = [curves.Member(seed, {}, 3, epochs) for seed in range(11)]
+    assert len(curves.curves_figure(members).axes) == 2
 
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert training.cache_folder() == tmp_path / "phaseseg"
+    assert files.cache_folder() == tmp_path / "phaseseg"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert training.cache_folder().parts[-2:] == (".cache", "phaseseg")
+    assert files.cache_folder().parts[-2:] == (".cache", "phaseseg")
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert training.cache_folder().parts[-3:] == ("Library", "Caches", "phaseseg")
+    assert files.cache_folder().parts[-3:] == ("Library", "Caches", "phaseseg")
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    assert training.cache_folder() == tmp_path / "phaseseg"
+    assert files.cache_folder() == tmp_path / "phaseseg"
 
 
 def test_files_are_read_like_frames(runs, tmp_path):

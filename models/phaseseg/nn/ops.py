@@ -8,6 +8,7 @@ the same methods of both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -62,111 +63,45 @@ def _row_sums(indptr, values, out):
 
 
 @jit
-def _spread(indptr, values, out):
-    """out[e] = values[v] for the edges e that lead to v."""
-    width = np.uint64(values.shape[1])
-    for v in range(indptr.size - 1):
-        for e in range(indptr[v], indptr[v + 1]):
-            for c in range(width):
-                out[e, c] = values[v, c]
+def _others(indptr, reverse, values, out, transposed):
+    """out[reverse of e] = sum of values over the other edges that lead to where e leads.
 
-
-@jit
-def _others(indptr, reverse, values, out):
-    """out[reverse of e] = sum of values over the other edges that lead to where e leads."""
+    transposed : the gradient, out[e] = sum of values[reverse of f] over the other f that lead there
+    """
     width = np.uint64(values.shape[1])
     total = np.empty(width, dtype=values.dtype)
     for v in range(indptr.size - 1):
         for c in range(width):
             total[c] = 0
         for e in range(indptr[v], indptr[v + 1]):
+            source = reverse[e] if transposed else e
             for c in range(width):
-                total[c] += values[e, c]
+                total[c] += values[source, c]
         for e in range(indptr[v], indptr[v + 1]):
-            back = reverse[e]
+            source, target = (reverse[e], e) if transposed else (e, reverse[e])
             for c in range(width):
-                out[back, c] = total[c] - values[e, c]
-
-
-@jit
-def _others_gradient(indptr, reverse, gradient, out):
-    """The transpose of `_others`: out[e] = sum of gradient[reverse of f] over the other f that lead there."""
-    width = np.uint64(gradient.shape[1])
-    total = np.empty(width, dtype=gradient.dtype)
-    for v in range(indptr.size - 1):
-        for c in range(width):
-            total[c] = 0
-        for e in range(indptr[v], indptr[v + 1]):
-            back = reverse[e]
-            for c in range(width):
-                total[c] += gradient[back, c]
-        for e in range(indptr[v], indptr[v + 1]):
-            back = reverse[e]
-            for c in range(width):
-                out[e, c] = total[c] - gradient[back, c]
+                out[target, c] = total[c] - values[source, c]
 
 
 # Functions ----------------------------------------------------------------------------------------
 
 
-class _NeighborSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, neighbors: Neighbors) -> Tensor:
-        ctx.neighbors = neighbors
-        return _summed(values, neighbors)
+Rows = NDArray[Any]
+
+
+class _Linear(torch.autograd.Function):
+    """A linear function of the rows of an array, and its transpose for the gradient."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _summed(gradients[0], ctx.neighbors), None
-
-
-def _summed(values: Tensor, neighbors: Neighbors) -> Tensor:
-    rows = values.detach().contiguous().numpy()
-    n, width = rows.shape
-    if rows.dtype != np.float32:
-        out = np.empty_like(rows)
-        _neighbor_sum(neighbors.indptr, neighbors.neighbors, rows, out)
-        return torch.from_numpy(out)
-    stride = -(-width // WIDTH) * WIDTH
-    packed = np.zeros((n, stride), dtype=np.float32)
-    packed[:, :width] = rows
-    sums = np.empty_like(packed)
-    _neighbor_sum_in_registers(neighbors.indptr, neighbors.neighbors, packed.ravel(), stride, sums.ravel())
-    return torch.from_numpy(np.ascontiguousarray(sums[:, :width]))
-
-
-class _RowSums(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, edges: Neighbors) -> Tensor:
-        ctx.edges = edges
-        rows = values.detach().contiguous().numpy()
-        out = np.empty((len(edges.indptr) - 1, rows.shape[1]), dtype=rows.dtype)
-        _row_sums(edges.indptr, rows, out)
-        return torch.from_numpy(out)
+    def forward(
+        ctx: Any, values: Tensor, there: Callable[[Rows], Rows], back: Callable[[Rows], Rows]
+    ) -> Tensor:
+        ctx.back = back
+        return torch.from_numpy(there(values.detach().contiguous().numpy()))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        gradient = gradients[0].contiguous().numpy()
-        out = np.empty((len(ctx.edges.neighbors), gradient.shape[1]), dtype=gradient.dtype)
-        _spread(ctx.edges.indptr, gradient, out)
-        return torch.from_numpy(out), None
-
-
-class _Others(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, edges: Neighbors) -> Tensor:
-        ctx.edges = edges
-        rows = values.detach().contiguous().numpy()
-        out = np.empty_like(rows)
-        _others(edges.indptr, edges.reverse, rows, out)
-        return torch.from_numpy(out)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        gradient = gradients[0].contiguous().numpy()
-        out = np.empty_like(gradient)
-        _others_gradient(ctx.edges.indptr, ctx.edges.reverse, gradient, out)
-        return torch.from_numpy(out), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return torch.from_numpy(ctx.back(gradients[0].contiguous().numpy())), None, None
 
 
 # Edges --------------------------------------------------------------------------------------------
@@ -220,7 +155,20 @@ class Neighbors:
 
     def sum(self, values: Tensor) -> Tensor:
         """(n_atoms, width): sums of values of the same shape over the neighbors; symmetric lists only."""
-        return cast(Tensor, _NeighborSum.apply(values, self))
+        return cast(Tensor, _Linear.apply(values, self._sum, self._sum))
+
+    def _sum(self, rows: Rows) -> Rows:
+        n, width = rows.shape
+        if rows.dtype != np.float32:
+            out = np.empty_like(rows)
+            _neighbor_sum(self.indptr, self.neighbors, rows, out)
+            return out
+        stride = -(-width // WIDTH) * WIDTH
+        packed = np.zeros((n, stride), dtype=np.float32)
+        packed[:, :width] = rows
+        sums = np.empty_like(packed)
+        _neighbor_sum_in_registers(self.indptr, self.neighbors, packed.ravel(), stride, sums.ravel())
+        return np.ascontiguousarray(sums[:, :width])
 
     def attention(self, values: Tensor, s: Tensor, d: Tensor, slope: float) -> Tensor:
         """(n_atoms, heads, width): see `Attention`; symmetric lists only."""
@@ -231,14 +179,31 @@ class Neighbors:
 
         values : (n_edges, width); weights : (n_edges,), 1 if left out
         """
-        return cast(Tensor, _RowSums.apply(_weighted(values, weights), self))
+
+        def sums(rows: Rows) -> Rows:
+            out = np.empty((self.n_atoms, rows.shape[1]), dtype=rows.dtype)
+            _row_sums(self.indptr, rows, out)
+            return out
+
+        def spread(rows: Rows) -> Rows:
+            return np.repeat(rows, np.diff(self.indptr), axis=0)
+
+        return cast(Tensor, _Linear.apply(_weighted(values, weights), sums, spread))
 
     def others(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
         """(n_edges, width): for an edge from v to w the sum over the edges to v, except the one from w.
 
         values, weights : as in `sum_edges`
         """
-        return cast(Tensor, _Others.apply(_weighted(values, weights), self))
+
+        def others(rows: Rows, transposed: bool = False) -> Rows:
+            out = np.empty_like(rows)
+            _others(self.indptr, self.reverse, rows, out, transposed)
+            return out
+
+        return cast(
+            Tensor, _Linear.apply(_weighted(values, weights), others, partial(others, transposed=True))
+        )
 
     def each(self, function: Callable[[slice], Tensor], width: int) -> Tensor:
         """(n_edges, width): a function of a slice of the edges, called with all of them."""

@@ -222,7 +222,7 @@ def fit_liquid_glass(
     temperature : key of the temperature in `Frame.info`
     types, units : as in `read_frames`
     windows : of an epoch, half of them of glass; held_windows : to validate a member on
-    epochs, batch_atoms, learning_rate, patience : see `phaseseg.training.Settings`
+    epochs, batch_atoms, learning_rate, patience : see `phaseseg.training.settings.Settings`
     seed : of the first member; the next follow
     name : of the checkpoint; "liquid_glass/" and the file's name without its suffix if left out
     summary : line of the card

@@ -45,7 +45,7 @@ IMAGES = 16
 TRAINING: Mapping[str, Any] = {
     "epochs": 20, "batch_atoms": 1000, "learning_rate": 2e-3, "patience": 10,
 }  # fmt: skip
-"""The default training; settings of `phaseseg.training.Settings`."""
+"""The default training; settings of `phaseseg.training.settings.Settings`."""
 WINDOWS = 2000
 """Windows of an epoch, half of them of glass."""
 HELD_WINDOWS = 600

@@ -257,7 +257,7 @@ def fit_segmentation(
         of the frames of each file. Frames are never shuffled between the two.
     types, units : as in `read_frames`
     every : take every n-th frame of each file, and of `validation`
-    epochs, batch_atoms, learning_rate, seeds, patience : see `phaseseg.training.Settings`
+    epochs, batch_atoms, learning_rate, seeds, patience : see `phaseseg.training.settings.Settings`
     name : of the checkpoint; "segmentation/" and the file's name without its suffix if left out
     summary : line of the card
     resume : continue from the state file next to `output`, if there is one

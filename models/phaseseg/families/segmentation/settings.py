@@ -36,7 +36,7 @@ RECIPE: Mapping[str, Any] = {
 TRAINING: Mapping[str, Any] = {
     "epochs": 60, "batch_atoms": 5200, "learning_rate": 5e-3, "seeds": (0, 1, 2), "patience": 30,
 }  # fmt: skip
-"""The default training; settings of `phaseseg.training.Settings`."""
+"""The default training; settings of `phaseseg.training.settings.Settings`."""
 RECIPE_RULE = LabelRule(sigma=2.0)
 """The default rule of the labels: smoother than that for display, because a rough label cannot be learned."""
 
