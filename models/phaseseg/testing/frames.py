@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, erf, sqrt
+from math import ceil
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
 
 from phaseseg.frame import Frame, Units
 
@@ -25,106 +26,9 @@ ROTATED = ((7.0, 8.0, 4.0), (-8.0, 7.0, 1.0), (-1.5, -3.0, 10.0))
 BOX = (11.0, 10.0, 12.0)
 
 
-def _frame(positions: ArrayLike, cell: ArrayLike, pbc: Any, species: Any, **more: Any) -> Frame:
-    return Frame(np.asarray(positions), np.asarray(cell), pbc, species, **more)
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """Makes the awkward frames of some species; lengths are given for sites that are 2.3 apart."""
-
-    names: tuple[str, ...]
-    units: Units
-    spacing: float
-    dimensions: int
-    size: float
-
-    def melt(
-        self,
-        cell: ArrayLike,
-        pbc: bool | Sequence[bool] = True,
-        *,
-        spacing: float = SPACING,
-        seed: int = 0,
-        origin: ArrayLike = (0.0, 0.0, 0.0),
-    ) -> Frame:
-        """Jittered sites; the half of the cell at small fractions of a is nearly all of the first species."""
-        rng = np.random.default_rng(seed)
-        unit = self.spacing / SPACING
-        vectors = np.asarray(cell, dtype=float)
-        if vectors.ndim == 1:
-            vectors = np.diag(vectors)
-        flat = self.dimensions == 2
-        if flat:
-            # Twice as large in the plane, to have about as many atoms as in space.
-            vectors = np.diag([2.0, 2.0, 0.0]) @ vectors @ np.diag([1.0, 1.0, 0.0])
-        vectors = vectors * (unit * self.size)
-        if flat:
-            vectors[2, 2] = self.spacing
-        counts = np.rint(np.linalg.norm(vectors, axis=1) / (spacing * unit)).astype(int)
-        counts = np.maximum(counts, 1)
-        if flat:
-            counts[2] = 1
-        sites = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, 3)
-        fractions = (sites + 0.5 + rng.uniform(-0.4, 0.4, sites.shape)) / counts
-        if flat:
-            fractions[:, 2] = 0.25
-        first = rng.random(len(fractions)) < np.where(fractions[:, 0] < 0.5, 0.95, 0.08)
-        first[0] = True  # whatever the seed, there is something to look for
-        others = rng.integers(1, len(self.names), len(fractions)) if len(self.names) > 2 else 1
-        start = np.asarray(origin, dtype=float) * unit
-        positions = fractions @ vectors + start
-        species = np.where(first, 0, others if len(self.names) > 1 else 0)
-        more: Any = {"species_names": self.names, "origin": start, "units": self.units}
-        return _frame(positions, vectors, pbc, species, **more)
-
-    def flat(self, pbc: bool | Sequence[bool] = True) -> Frame:
-        if self.dimensions == 2:
-            return self.melt((12.0, 10.5, 1.0), pbc, seed=9)
-        frame = self.melt((24.0, 21.0, 1.0), pbc, seed=9)
-        positions = frame.positions.copy()
-        positions[:, 2] = 0.25 * self.spacing / SPACING
-        return frame.replace(positions=positions)
-
-    def one(self, pbc: bool) -> Frame:
-        unit = self.spacing / SPACING
-        lengths, place = np.array([6.0, 7.0, 8.0]) * unit, np.array([[1.0, 2.0, 3.0]]) * unit
-        return _frame(place, lengths, pbc, [self.names[0]], units=self.units)
-
-    def unwrapped(self) -> Frame:
-        frame = self.melt(TRICLINIC, seed=5)
-        images = np.random.default_rng(6).integers(-1000, 1001, (len(frame), 3))
-        images[:, self.dimensions :] = 0
-        return frame.replace(positions=frame.positions + images @ frame.cell)
-
-    def upper_bound(self) -> Frame:
-        frame = self.melt(BOX, seed=7)
-        positions, lengths = frame.positions.copy(), np.diag(frame.cell)[: self.dimensions]
-        for axis, some in enumerate((slice(30), slice(20, 50), slice(40, 60))[: self.dimensions]):
-            positions[some, axis] = lengths[axis]
-        positions[60, : self.dimensions] = lengths
-        positions[61, : self.dimensions] = 0.0
-        return frame.replace(positions=positions)
-
-    def float_noise(self) -> Frame:
-        frame = self.melt(BOX, seed=8)
-        positions, lengths = frame.positions.copy(), np.diag(frame.cell)
-        positions[:20, 0] = -1e-17
-        positions[20:40, 1] = np.nextafter(lengths[1], 0.0)
-        if self.dimensions == 3:
-            positions[40:60, 2] = np.nextafter(lengths[2], lengths[2] + 1)
-        positions[60:80, 0] = -np.finfo(float).tiny
-        return frame.replace(positions=positions)
-
-    def coincident(self) -> Frame:
-        frame = self.melt(BOX, seed=10)
-        positions = frame.positions.copy()
-        positions[1:40] = positions[0]
-        return frame.replace(positions=positions)
-
-    def one_species(self) -> Frame:
-        frame = self.melt(BOX, seed=13)
-        return frame.replace(species=np.zeros(len(frame), dtype=np.int32))
+def _sites(counts: Sequence[int]) -> NDArray[np.int64]:
+    """(n, 3) indices of the cells of a grid."""
+    return np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, 3)
 
 
 def awkward_frames(
@@ -144,33 +48,107 @@ def awkward_frames(
     dimensions : 2 for frames in a plane
     size : factor on the lengths of the cells, for analyses that need more atoms
     """
-    make = _Maker(tuple(names), units, spacing, dimensions, size)
+    names, unit, flat = tuple(names), spacing / SPACING, dimensions == 2
+
+    def melt(
+        cell: ArrayLike, pbc: bool | Sequence[bool] = True, seed: int = 0, *, apart: float = SPACING,
+        origin: ArrayLike = (0.0, 0.0, 0.0),
+    ) -> Frame:  # fmt: skip
+        """Jittered sites; the half of the cell at small fractions of a is nearly all of the first species.
+
+        Lengths are given for sites that are 2.3 apart.
+        """
+        rng = np.random.default_rng(seed)
+        vectors = np.asarray(cell, dtype=float)
+        vectors = np.diag(vectors) if vectors.ndim == 1 else vectors
+        if flat:
+            # Twice as large in the plane, to have about as many atoms as in space.
+            vectors = np.diag([2.0, 2.0, 0.0]) @ vectors @ np.diag([1.0, 1.0, 0.0])
+        vectors = vectors * (unit * size)
+        if flat:
+            vectors[2, 2] = spacing
+        counts = np.rint(np.linalg.norm(vectors, axis=1) / (apart * unit)).astype(int).clip(1)
+        counts[dimensions:] = 1
+        sites = _sites(counts)
+        fractions = (sites + 0.5 + rng.uniform(-0.4, 0.4, sites.shape)) / counts
+        fractions[:, dimensions:] = 0.25
+        first = rng.random(len(fractions)) < np.where(fractions[:, 0] < 0.5, 0.95, 0.08)
+        first[0] = True  # whatever the seed, there is something to look for
+        others = rng.integers(1, len(names), len(fractions)) if len(names) > 2 else len(names) - 1
+        start = np.asarray(origin, dtype=float) * unit
+        species = np.where(first, 0, others)
+        return Frame(fractions @ vectors + start, vectors, pbc, species, names, origin=start, units=units)
+
+    def layer(pbc: bool | Sequence[bool] = True) -> Frame:
+        if flat:
+            return melt((12.0, 10.5, 1.0), pbc, 9)
+        frame = melt((24.0, 21.0, 1.0), pbc, 9)
+        frame.positions[:, 2] = 0.25 * unit
+        return frame
+
+    def one(pbc: bool) -> Frame:
+        lengths, place = np.array([6.0, 7.0, 8.0]) * unit, np.array([[1.0, 2.0, 3.0]]) * unit
+        return Frame(place, lengths, pbc, [names[0]], units=units)
+
+    def unwrapped() -> Frame:
+        frame = melt(TRICLINIC, seed=5)
+        images = np.random.default_rng(6).integers(-1000, 1001, (len(frame), 3))
+        images[:, dimensions:] = 0
+        return translated(frame, images @ frame.cell)
+
+    def upper_bound() -> Frame:
+        frame = melt(BOX, seed=7)
+        positions, lengths = frame.positions[:, :dimensions], np.diag(frame.cell)[:dimensions]
+        for axis, some in enumerate((slice(30), slice(20, 50), slice(40, 60))[:dimensions]):
+            positions[some, axis] = lengths[axis]
+        positions[60], positions[61] = lengths, 0.0
+        return frame
+
+    def float_noise() -> Frame:
+        frame = melt(BOX, seed=8)
+        positions, lengths = frame.positions, np.diag(frame.cell)
+        positions[:20, 0] = -1e-17
+        positions[20:40, 1] = np.nextafter(lengths[1], 0.0)
+        if not flat:
+            positions[40:60, 2] = np.nextafter(lengths[2], lengths[2] + 1)
+        positions[60:80, 0] = -np.finfo(float).tiny
+        return frame
+
+    def coincident() -> Frame:
+        frame = melt(BOX, seed=10)
+        frame.positions[1:40] = frame.positions[0]
+        return frame
+
+    def one_species() -> Frame:
+        frame = melt(BOX, seed=13)
+        return frame.replace(species=np.zeros_like(frame.species))
+
     a, b, c = TRICLINIC
     far = (-37.3, 1000.0, 5.5)
     return {
-        "orthogonal": lambda: make.melt(ORTHOGONAL),
-        "triclinic": lambda: make.melt(TRICLINIC, seed=1),
-        "strongly skewed": lambda: make.melt(SKEWED, seed=2),
-        "rotated": lambda: make.melt(ROTATED, seed=3),
-        "left-handed": lambda: make.melt((b, a, c), seed=12),
-        "open along c": lambda: make.melt(ORTHOGONAL, (True, True, False), seed=4),
-        "open along a and b": lambda: make.melt(ORTHOGONAL, (False, False, True), seed=4),
-        "open": lambda: make.melt(ORTHOGONAL, False, seed=4),
-        "triclinic, open along b": lambda: make.melt(TRICLINIC, (True, False, True), seed=5),
-        "triclinic, open": lambda: make.melt(TRICLINIC, False, seed=5),
-        "tiny": lambda: make.melt((3.2, 3.4, 3.1), spacing=1.5, seed=11),
-        "unwrapped far away": make.unwrapped,
-        "on the upper bound": make.upper_bound,
-        "float noise": make.float_noise,
-        "one atom": lambda: make.one(True),
-        "one atom, open": lambda: make.one(False),
-        "2D": make.flat,
-        "2D, open out of the plane": lambda: make.flat((True, True, False)),
-        "2D, open in the plane": lambda: make.flat((False, True, True)),
-        "shifted origin": lambda: make.melt(TRICLINIC, seed=1, origin=far),
-        "shifted origin, open": lambda: make.melt(TRICLINIC, (True, True, False), seed=1, origin=far),
-        "coincident atoms": make.coincident,
-        "one species": make.one_species,
+        "orthogonal": lambda: melt(ORTHOGONAL),
+        "triclinic": lambda: melt(TRICLINIC, seed=1),
+        "strongly skewed": lambda: melt(SKEWED, seed=2),
+        "rotated": lambda: melt(ROTATED, seed=3),
+        "left-handed": lambda: melt((b, a, c), seed=12),
+        "open along c": lambda: melt(ORTHOGONAL, (True, True, False), 4),
+        "open along a and b": lambda: melt(ORTHOGONAL, (False, False, True), 4),
+        "open": lambda: melt(ORTHOGONAL, False, 4),
+        "triclinic, open along b": lambda: melt(TRICLINIC, (True, False, True), 5),
+        "triclinic, open": lambda: melt(TRICLINIC, False, 5),
+        "tiny": lambda: melt((3.2, 3.4, 3.1), seed=11, apart=1.5),
+        "unwrapped far away": unwrapped,
+        "on the upper bound": upper_bound,
+        "float noise": float_noise,
+        "one atom": lambda: one(True),
+        "one atom, open": lambda: one(False),
+        "2D": layer,
+        "2D, open out of the plane": lambda: layer((True, True, False)),
+        "2D, open in the plane": lambda: layer((False, True, True)),
+        "shifted origin": lambda: melt(TRICLINIC, seed=1, origin=far),
+        "shifted origin, open": lambda: melt(TRICLINIC, (True, True, False), 1, origin=far),
+        "coincident atoms": coincident,
+        "one species": one_species,
     }
 
 
@@ -200,18 +178,15 @@ def _dithered(
     so that every neighborhood holds its share of Fe almost exactly.
     """
     counts = np.rint(np.asarray(cell) / spacing).astype(int)
-    sites = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, 3)
+    sites = _sites(counts)
     positions = (sites + np.random.default_rng(0).random(sites.shape)) / counts * np.asarray(cell)
     # 1/g, 1/g^2, 1/g^3 with g the root of g^4 = g + 1: as evenly spread in three dimensions as it gets.
     dice = (sites @ np.array([0.8191725134, 0.6710436067, 0.5497004779])) % 1.0
-    species = np.where(dice < share(positions), 0, 1)
-    return _frame(positions, cell, True, species, species_names=("Fe", "O"))
+    return Frame(positions, cell, True, np.where(dice < share(positions), 0, 1), ("Fe", "O"))  # type: ignore[arg-type]
 
 
 def _step(x: NDArray[np.float64], s: float) -> NDArray[np.float64]:
-    if s == 0:
-        return np.asarray(x >= 0, dtype=float)
-    return np.asarray(np.vectorize(erf, otypes=[float])(x / (sqrt(2) * s)) + 1) / 2
+    return ndtr(x / s) if s else np.heaviside(x, 1.0)
 
 
 def slab(
@@ -223,12 +198,11 @@ def slab(
     The share of Fe follows an error function of standard deviation s (Å) at either plane: 10-90 width
     2.563 s. There is one atom to a cube of the given spacing (Å): denser than any melt.
     """
-
-    def share(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        x = positions[:, 0]
-        return poor + (rich - poor) * (_step(x - low, s) + _step(high - x, s) - 1)
-
-    return _dithered(cell, spacing, share)
+    return _dithered(
+        cell,
+        spacing,
+        lambda p: poor + (rich - poor) * (_step(p[:, 0] - low, s) + _step(high - p[:, 0], s) - 1),
+    )
 
 
 def sphere(
