@@ -26,7 +26,7 @@ ROTATED = ((7.0, 8.0, 4.0), (-8.0, 7.0, 1.0), (-1.5, -3.0, 10.0))
 BOX = (11.0, 10.0, 12.0)
 
 
-def _sites(counts: Sequence[int]) -> NDArray[np.int64]:
+def _sites(counts: Any) -> NDArray[np.int64]:
     """(n, 3) indices of the cells of a grid."""
     return np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, 3)
 
@@ -51,7 +51,7 @@ def awkward_frames(
     names, unit, flat = tuple(names), spacing / SPACING, dimensions == 2
 
     def melt(
-        cell: ArrayLike, pbc: bool | Sequence[bool] = True, seed: int = 0, *, apart: float = SPACING,
+        cell: ArrayLike, pbc: Any = True, seed: int = 0, *, apart: float = SPACING,
         origin: ArrayLike = (0.0, 0.0, 0.0),
     ) -> Frame:  # fmt: skip
         """Jittered sites; the half of the cell at small fractions of a is nearly all of the first species.
@@ -86,9 +86,10 @@ def awkward_frames(
         frame.positions[:, 2] = 0.25 * unit
         return frame
 
-    def one(pbc: bool) -> Frame:
+    def one(pbc: Any) -> Frame:
         lengths, place = np.array([6.0, 7.0, 8.0]) * unit, np.array([[1.0, 2.0, 3.0]]) * unit
-        return Frame(place, lengths, pbc, [names[0]], units=units)
+        species: Any = [names[0]]
+        return Frame(place, lengths, pbc, species, units=units)
 
     def unwrapped() -> Frame:
         frame = melt(TRICLINIC, seed=5)
