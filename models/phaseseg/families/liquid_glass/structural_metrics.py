@@ -80,13 +80,12 @@ def graph_counts(
     n_bb = _connect(b, ends, kept, root, bb_degree, sizes)
     roots = np.flatnonzero(sizes)
     # Stable: graphs of one size keep the order of their lowest rows.
-    number = np.zeros(n_atoms, dtype=np.int32)
-    number[roots[np.argsort(-sizes[roots], kind="stable")]] = np.arange(1, len(roots) + 1)
-    joined = root >= 0
-    graph_id = np.zeros(n_atoms, dtype=np.int32)
-    graph_id[joined] = number[root[joined]]
-    isolated = (~joined & ~b).astype(np.int8)
-    return GraphCounts(graph_id, isolated, bb_degree, len(roots), int(n_bb), int(isolated.sum()))
+    number = np.empty(len(roots), dtype=np.int32)
+    number[np.argsort(-sizes[roots], kind="stable")] = np.arange(1, len(roots) + 1)
+    sizes[roots] = number
+    graph_id, isolated = np.empty(n_atoms, dtype=np.int32), np.empty(n_atoms, dtype=np.int8)
+    n_isolated = _number(b, root, sizes, graph_id, isolated)
+    return GraphCounts(graph_id, isolated, bb_degree, len(roots), int(n_bb), int(n_isolated))
 
 
 @jit
@@ -130,12 +129,23 @@ def _connect(is_b, atoms, keep, parent, bb_degree, sizes):
     return n_bb
 
 
+@jit
+def _number(is_b, root, number, graph_id, isolated):
+    n_isolated = 0
+    for atom in range(root.size):
+        graph_id[atom] = number[root[atom]] if root[atom] >= 0 else 0
+        isolated[atom] = root[atom] < 0 and not is_b[atom]
+        n_isolated += isolated[atom]
+    return n_isolated
+
+
 # Edges between nearest neighbors ------------------------------------------------------------------
 
 
 @jit
-def _mark(nearest, shifts, of, rows, is_b, keep):
-    """Mark the pairs that touch a B, each once."""
+def _kept(nearest, shifts, of, rows, is_b, keep):
+    """Mark the pairs that touch a B, each once; how many there are."""
+    n = 0
     for row in range(of.size):
         i = of[row]
         for m in range(nearest.shape[1]):
@@ -149,6 +159,26 @@ def _mark(nearest, shifts, of, rows, is_b, keep):
                 if place >= 0 and (j < i or place < m):
                     continue
             keep[row, m] = True
+            n += 1
+    return n
+
+
+@jit
+def _write_pairs(nearest, lengths, shifts, of, is_b, keep, atoms, images, bb, length):
+    e = 0
+    for row in range(of.size):
+        i = of[row]
+        for m in range(nearest.shape[1]):
+            if not keep[row, m]:
+                continue
+            j = nearest[row, m]
+            sign = 1 if i <= j else -1
+            atoms[e, 0], atoms[e, 1] = min(i, j), max(i, j)
+            for axis in range(3):
+                images[e, axis] = sign * shifts[row, m, axis]
+            bb[e] = is_b[i] and is_b[j]
+            length[e] = lengths[row, m]
+            e += 1
 
 
 def _bonds(nearest: NearestNeighbors, of: NDArray[np.int32], is_b: NDArray[np.bool_]) -> Bonds:
@@ -156,13 +186,11 @@ def _bonds(nearest: NearestNeighbors, of: NDArray[np.int32], is_b: NDArray[np.bo
     rows = np.full(len(is_b), -1, dtype=np.int32)
     rows[of] = np.arange(len(of), dtype=np.int32)
     keep = np.empty(nearest.neighbors.shape, dtype=bool)
-    _mark(nearest.neighbors, nearest.shifts, of, rows, is_b, keep)
-    row, _ = np.nonzero(keep)
-    i, j = of[row].astype(np.int64), nearest.neighbors[keep].astype(np.int64)
-    shifts = np.where(i <= j, 1, -1)[:, None].astype(np.int32) * nearest.shifts[keep]
-    bb = (is_b[i] & is_b[j]).astype(np.int8)
-    atoms = np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1)
-    return Bonds(atoms, shifts, {"bb": bb, "length": nearest.lengths[keep]})
+    n = _kept(nearest.neighbors, nearest.shifts, of, rows, is_b, keep)
+    atoms, shifts = np.empty((n, 2), dtype=np.int64), np.empty((n, 3), dtype=np.int32)
+    bb, length = np.empty(n, dtype=np.int8), np.empty(n, dtype=np.float32)
+    _write_pairs(*nearest, of, is_b, keep, atoms, shifts, bb, length)
+    return Bonds(atoms, shifts, {"bb": bb, "length": length})
 
 
 def measurer(options: Mapping[str, Any]) -> Callable[[Frame], Fields]:
