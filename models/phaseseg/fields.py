@@ -1,4 +1,4 @@
-"""Fields: what an analysis gives back for one frame."""
+"""Fields: the result of an analysis of one frame."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def _range(values: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON holds it: Python numbers, null for what is not finite, a row a dictionary of a table.
+    """Convert a value for JSON: plain numbers, null if not finite, a table as a list of dictionaries.
 
     >>> plain({"a": np.array([1.5, np.nan]), "t": Table("t", {"n": [1, 2]})})
     {'a': [1.5, None], 't': [{'n': 1}, {'n': 2}]}
@@ -315,7 +315,7 @@ class Message(str):
 
 
 class MessageCounter:
-    """The messages of many frames put together: one for each code, with the number of frames that have it.
+    """Collect the messages of many frames: one for each code, with the number of frames that have it.
 
     >>> counter = MessageCounter()
     >>> for number in (3, 5):

@@ -33,7 +33,7 @@ class GraphData(Data):  # type: ignore[misc]
 
 
 def _form(model: Any) -> Any:
-    """What the family says of its graphs; see `Family.graph`."""
+    """How the networks of the family read graphs; see `Family.graph`."""
     family = family_named(model.checkpoint.family)
     form = load(family.graph)(model) if family.graph else None
     if form is None:

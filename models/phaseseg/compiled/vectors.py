@@ -60,7 +60,7 @@ def _instruction(doc: str, result: Any, arguments: tuple[Any, ...], emit: Callab
     """A function for compiled code, written by `emit(builder, *arguments)`.
 
     It gets the address of an array and the length of a tuple.
-    result, arguments : numba's types; None where any type will do
+    result, arguments : numba's types; None where any type is accepted
     """
 
     def plain(context: Any, builder: Any, kind: Any, value: Any) -> Any:

@@ -151,7 +151,7 @@ def _chunks(path: Path) -> Generator[bytes, None, None]:
                 yield data
             raw = b""
             if decompressor.eof:
-                # Another member may follow (files put together with cat), or zeros that pad a tape block.
+                # Another member may follow (concatenated files), or zeros that pad a tape block.
                 raw = decompressor.unused_data.lstrip(b"\0")
                 if raw or file.peek(1):
                     decompressor = new()

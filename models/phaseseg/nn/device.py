@@ -9,7 +9,7 @@ Device = Literal["auto", "cpu", "torch", "cuda"]
 
 
 def check_device(device: str) -> None:
-    """Raise ValueError for a device that is none."""
+    """Raise ValueError for an unknown device."""
     if device not in ("auto", "cpu", "torch", "cuda"):
         raise ValueError(f"device must be auto, cpu, torch or cuda, found {device!r}.")
 
@@ -20,7 +20,7 @@ def device_kind(device: str) -> Literal["cpu", "torch", "cuda"]:
     Raises
     ------
     ValueError
-        For a device that is none.
+        For an unknown device.
     ImportError
         For a device that needs torch where that is not installed.
     """

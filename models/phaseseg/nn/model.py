@@ -76,7 +76,7 @@ class NetworkModel(ABC):
 
     @abstractmethod
     def run(self, frame: Frame, rule: Any = None, *, device: Device = "auto", progress: Any = None) -> Any:
-        """The expensive half: what the networks say of a frame."""
+        """The expensive half: run the networks on a frame."""
 
     @abstractmethod
     def fields(self, frame: Frame, output: Any, rule: Any = None, **options: Any) -> Fields:
@@ -97,7 +97,7 @@ class NetworkModel(ABC):
     check_device = staticmethod(check_device)
 
     def _defaults(self) -> dict[str, Any]:
-        """What the checkpoint says of the rule."""
+        """Defaults of the rule that come from the checkpoint."""
         return {}
 
     def rule(self, **options: Any) -> Any:
@@ -202,7 +202,7 @@ def members_of(weights: Weights, shared: tuple[str, ...] = ()) -> list[dict[str,
     Raises
     ------
     ValueError
-        If there is no member, one is missing, or a weight belongs to none.
+        If there are no members, a member is missing, or a weight belongs to no member.
     """
     members: dict[int, dict[str, Floats]] = {}
     for name, values in weights.items():
@@ -261,7 +261,7 @@ def mean_and_spread(values: Floats) -> tuple[Floats, Floats]:
 
 
 def density_outside(density: float, span: tuple[float, float], what: str) -> list[str]:
-    """What is said of a number density outside of the training data; empty where it is inside."""
+    """A sentence part on a number density outside the training data; empty if it is inside."""
     low, high = span
     if low * (1 - DENSITY_SLACK) <= density <= high * (1 + DENSITY_SLACK):
         return []

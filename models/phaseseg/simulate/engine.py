@@ -89,7 +89,7 @@ class Lammps(ABC):
         """Units, box and potential, without atoms."""
 
     def command(self, *lines: str) -> None:
-        """Give commands; a RuntimeError holds the first line of what LAMMPS says of one."""
+        """Run commands; a RuntimeError contains the first line of the LAMMPS error."""
         for line in lines:
             try:
                 self.lammps.command(line)

@@ -1,6 +1,6 @@
 """The conformance suite: what the contract demands of every family and of every model.
 
-A check takes a model and frames that it accepts, and raises AssertionError. It gives back None, or the
+A check takes a model and frames that it accepts, and raises AssertionError. It returns None, or the
 reason for which it does not apply to the model. In a test:
 
     @pytest.mark.parametrize("check", CONFORMANCE)

@@ -1,4 +1,4 @@
-"""What the card of every checkpoint says of its training."""
+"""The part of every card that describes the training."""
 
 from __future__ import annotations
 

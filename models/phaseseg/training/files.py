@@ -67,7 +67,7 @@ class ArrayCache:
     def array(
         self, key: Any, make: Callable[[], NDArray[np.float32]], shape: tuple[int, ...]
     ) -> NDArray[np.float32]:
-        """The array of a key, which is plain values; made where there is none of this shape."""
+        """Return the array of a key (plain values); compute it if no array of this shape is stored."""
         from phaseseg.io import atomic_output
 
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

@@ -75,7 +75,7 @@ def setting(
 
 
 def check_choices(settings: Any) -> None:
-    """Raise ValueError where a setting has a value that is none of its choices; None is always allowed."""
+    """Raise ValueError for a setting whose value is not among its choices; None is always allowed."""
     for entry in fields(settings):
         choices, value = entry.metadata.get("choices", ()), getattr(settings, entry.name)
         if choices and value is not None and value not in choices:

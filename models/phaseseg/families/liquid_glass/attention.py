@@ -1,4 +1,4 @@
-"""What a network with attention looks at: the cut between edges that count and others."""
+"""Attention of a network: the cut that separates edges with high attention from the others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SAME = 1e-5
 
 @dataclass(frozen=True)
 class Trough:
-    """Where a distribution of attention is cut; see `trough`.
+    """The cut of a distribution of attention; see `trough`.
 
     threshold : values at or above it are kept; infinity where all values are the same and none stands out
     bimodal : whether it is a trough between two maxima; else it is the quantile `FALLBACK_QUANTILE`
@@ -228,7 +228,7 @@ def compare(
     glass: Mapping[str, ArrayLike],
     runs: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Table:
-    """Whether numbers of the glass are smaller than those of the liquid: one-sided tests of Wilcoxon.
+    """One-sided Wilcoxon tests of whether counts are lower in the glass than in the liquid.
 
     Without runs the configurations count as independent, and the test is that of rank sums (Wilcoxon, Mann
     and Whitney). With runs the mean of a run's liquid is paired with that of its glass, and the test is that

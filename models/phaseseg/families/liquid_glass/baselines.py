@@ -1,4 +1,4 @@
-"""Methods without a network, to compare one with: energies, the first peak of g(r), the three metrics.
+"""Baselines without a network: energies, the first peak of g(r), the three metrics.
 
 Each takes one to three numbers of a configuration, whole or cut out of a larger one. A logistic regression
 on them, fitted to configurations of known state, distinguishes glass from liquid.
@@ -150,7 +150,7 @@ class Baseline:
         return np.array([tuple(self.numbers(frame)) for frame in frames], dtype=np.float64)
 
     def fit(self, x: ArrayLike, glass: ArrayLike) -> Baseline:
-        """The same with a regression fitted to configurations of known state.
+        """Return a copy with a regression fitted to configurations of known state.
 
         It minimizes the mean of log(1 + exp(-s (w z + b))) + `RIDGE` w² / 2 with s = ±1 and the standardized
         numbers z; a number that does not vary has no weight.

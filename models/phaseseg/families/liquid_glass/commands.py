@@ -1,4 +1,4 @@
-"""Words of the command line that this family alone has: `phaseseg metrics`, and its part of `demo`."""
+"""Commands of this family: `phaseseg metrics`, and its part of `demo`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def metrics_command(
         Path | None,
         typer.Option(
             "--output", "-o",
-            help="Table to write, a row a frame: .csv (the analysis in files with its name) or .json (both).",
+            help="Table with one row per frame: .csv (the analysis in files with its name) or .json (both).",
         ),
     ] = None,
     temperature: Annotated[
@@ -261,7 +261,7 @@ def _shown_means(result: Transition, name: str) -> TextTable:
 
 
 def training_sentences(card: dict[str, Any]) -> list[str]:
-    """What was trained, and how well."""
+    """What was trained, and how accurate it is."""
     from phaseseg.training.card import members_sentence
 
     data, scores = card["data"], card["training"]["validation"]

@@ -1,4 +1,4 @@
-"""Crops of configurations, and the graphs of nearest neighbors that the network passes messages on.
+"""Crops of configurations, and their graphs of nearest neighbors.
 
 A crop, which the pages call a window, has open edges, whatever the cell it comes from. Many crops of mixed
 sizes make one batch: their particles and edges follow each other, and nothing is padded. No torch here.
@@ -25,7 +25,7 @@ _TRIES = 200  # to draw crops that hold enough particles
 
 
 class Graphs(NamedTuple):
-    """What the network reads: one graph, or several one after the other.
+    """Input of the network: one graph, or several concatenated.
 
     edges : of all graphs; edge e leads to the particle in whose row it stands, from `edges.neighbors[e]`
     starts : (n_graphs + 1,) int64, the first particle of each graph, and the number of particles
@@ -50,7 +50,7 @@ class Graphs(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Configurations one after the other, ready to be cut.
+    """Concatenated configurations, from which crops are cut.
 
     fractions : (n, 3) float64, coordinates over the cell vectors, from 0 to 1; along open axes, and across
         the plane in two dimensions, over the extent of the particles
@@ -94,7 +94,7 @@ class CropSpec(NamedTuple):
 
 
 class Crops(NamedTuple):
-    """Crops, one after the other.
+    """Concatenated crops.
 
     positions : (n, 3) float64, σ, from the lower corner of the crop
     codes : (n,) int32, 0 for A and 1 for B; rows : (n,) int64, of the particles among those of all cells
@@ -361,7 +361,7 @@ def count_particles(cells: Cells, spec: CropSpec) -> NDArray[np.int64]:
 
 
 def cut_crops(cells: Cells, spec: CropSpec) -> Crops:
-    """The particles of each crop, in the order in which they stand in their cell."""
+    """The particles of each crop, in the order of their cell."""
     starts = np.concatenate([[0], np.cumsum(count_particles(cells, spec))])
     rows, positions = np.empty(starts[-1], dtype=np.int64), np.empty((starts[-1], 3))
     _cut(False, *cells, *spec, starts, rows, positions)

@@ -37,7 +37,7 @@ PARTICLES = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """What a method says about items: windows, whole configurations or particles.
+    """Logits of a method for items: windows, whole configurations or particles.
 
     of : (n,) int64, the configuration of each item
     members : (n_members, n) calibrated logits of a glass
@@ -63,7 +63,7 @@ def probability_of(members: Floats) -> Floats:
 
 
 class Estimate(NamedTuple):
-    """A score of all members together, and how it varies.
+    """A score of all members together, and its variation.
 
     error : standard deviation over runs drawn with replacement; NaN for few runs
     low, high : 95 % interval from the same
@@ -214,7 +214,7 @@ class Evaluation:
         return len(self.frames)
 
     def score_table(self) -> Table:
-        """A row for each method, and for configurations and particles."""
+        """One row per method, for configurations and for particles."""
         rows = []
         for (method, what), one in self.scores.items():
             row: dict[str, Any] = {"method": method, "scored": what}
@@ -228,7 +228,7 @@ class Evaluation:
         return {"scores": self.score_table(), "frames": Table.of_rows("Configurations", self.frames)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number as plain values; None for what has no value."""
+        """All numbers as plain values; None if undefined."""
         return {
             "method": self.name, "reference": self.reference, "frames": len(self),
             "tables": plain(self.tables()), "messages": plain(self.messages),
@@ -250,7 +250,7 @@ class Evaluation:
             yield TextTable(title, headings, tuple(rows), ("bold",) if len(rows) > 1 else ())
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> Path:
-        """Write page, figure, tables and `metrics.json` with all numbers and `about`; gives the page."""
+        """Write page, figure, tables and `metrics.json` with all numbers and `about`; return the page."""
         from phaseseg.families.liquid_glass.evaluation_figures import evaluation_figure
 
         first = next(iter(self.scores.values()))

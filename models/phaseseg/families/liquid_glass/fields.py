@@ -1,4 +1,4 @@
-"""What the structural metrics and the networks of this family give: names and units."""
+"""Fields of the structural metrics and the networks: names and units."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def glass_runs(
 
 
 def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Run]) -> GlassConfig:
-    """The settings of the network, those of the recipe where they are left out, checked against the runs."""
+    """The settings of the network, checked against the runs; the recipe gives those that are left out."""
     frames = [frame for run in runs for frame in run.frames]
     glass, liquid = (sum(run.count(state) for run in runs) for state in STATES)
     if not glass or not liquid:
@@ -155,7 +155,7 @@ def crop_task(
 def crop_logits(
     weights: Mapping[str, NDArray[np.float32]], data: CropDataset, held: Sequence[CropBatch]
 ) -> Answers:
-    """What a network says about crops."""
+    """Logits of a network for crops."""
     network = loaded(_build(data.config), weights)
     with torch.no_grad():
         found = [_score(network, data, batch)[1].numpy() for batch in held]
@@ -165,7 +165,7 @@ def crop_logits(
 def cell_logits(
     weights: Mapping[str, NDArray[np.float32]], data: CropDataset, runs: NDArray[np.bool_]
 ) -> Answers:
-    """What a network on graphs says about the whole configurations of some runs."""
+    """Logits of a network on graphs for whole configurations of some runs."""
     network = loaded(_build(data.config), weights)
     chosen = np.flatnonzero(runs[data.run])
     with torch.no_grad():
@@ -338,7 +338,7 @@ def _numbers(answers: Sequence[Answers]) -> NDArray[np.float64]:
 def _validation(
     scores: Sequence[Answers], whole: Sequence[Answers]
 ) -> tuple[float, dict[str, list[float]], dict[str, Any]]:
-    """What members reach, each on its own validation runs.
+    """Scores of the members, each on its own validation runs.
 
     Gives the temperature that the windows of all are scaled with, 1 if the sign is always right and any would
     fit; columns of the table of members; means and standard deviations over the members.

@@ -89,7 +89,7 @@ class Style:
 
     @classmethod
     def of(cls, config: GlassConfig) -> Style:
-        """As the images of a network are drawn."""
+        """The style in which a network was trained."""
         scale, ground = config.pixels_per_sigma, np.array(config.background, dtype=np.float64)
         radii, colors = np.array(config.radii, dtype=np.float64), np.array(config.colors, dtype=np.float64)
         return cls(float(scale), radii * scale, colors - ground, ground.astype(np.float32))
@@ -195,7 +195,7 @@ def _draw(positions, codes, cell, inverse, pbc, corners, radii, shades, images):
 
 
 def turned(images: Floats, symmetries: NDArray[np.integer[Any]]) -> Floats:
-    """Square pictures (n, channels, size, size) laid on themselves, each in its own way.
+    """Square pictures (n, channels, size, size), each turned or mirrored in its own way.
 
     symmetries : (n,) from 0 to 7, number of rotations by 90 degrees; from 4 on, of the mirror image
     """
@@ -206,7 +206,7 @@ def turned(images: Floats, symmetries: NDArray[np.integer[Any]]) -> Floats:
 
 
 def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig) -> Iterator[Floats]:
-    """Images that cover a configuration, some at a time: as few squares of the trained size as can.
+    """Images that cover a configuration with as few squares of the trained size as possible, in batches.
 
     They lie in rows along the cell vectors, evenly, and overlap where the cell is no multiple of them.
     """

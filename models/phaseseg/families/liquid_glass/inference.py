@@ -38,7 +38,7 @@ _SPARE_PIXELS = 3 * WIDTH
 
 @dataclass(frozen=True, eq=False)
 class GlassOutput:
-    """What the members of an ensemble say of some graphs.
+    """Outputs of the members of an ensemble for a batch of graphs.
 
     graphs : (n_members, n_graphs) float32, logits of glass
     nodes : (n_members, n) float32, logits of glass of the particles; None of images
@@ -247,7 +247,7 @@ class _Member:
 
 
 class Network:
-    """An ensemble of message-passing networks of one configuration, ready to be applied to graphs.
+    """An ensemble of message-passing networks with the same settings.
 
     members : weights of each by name; a ValueError unless they are those of `config.weight_shapes()`
     """

@@ -1,4 +1,4 @@
-"""Predictions: how likely a configuration, and the surroundings of each particle, are those of a glass."""
+"""Predictions: the probability of a glass, for a configuration and for the surroundings of each particle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class GlassAnswer:
-    """What the networks say of a frame; thresholds do not enter.
+    """Outputs of the networks for a frame, which do not depend on thresholds.
 
     probability, uncertainty : of the whole configuration being a glass; standard deviation over the members
     of_particles, spread : (n_atoms,) float32, the same of the surroundings of each particle; None of images
@@ -53,7 +53,7 @@ class GlassAnswer:
 
 
 class GlassModel(NetworkModel):
-    """The networks of a checkpoint that tell liquid from glass, ready to be used on frames.
+    """The networks of a checkpoint that distinguish liquid from glass.
 
     config : GlassConfig; the other attributes are those of `NetworkModel`
     """
@@ -132,7 +132,7 @@ class GlassModel(NetworkModel):
     def _applied(
         self, frame: Frame, rule: GlassRule, device: Device
     ) -> tuple[NDArray[np.int32], Graphs | None, GlassOutput]:
-        """Kinds of the particles, the graph, and what the networks say; of images their logits alone."""
+        """Kinds of the particles, the graph and the outputs of the networks; for images only their logits."""
         network, codes = self.network(device), self.codes(frame, rule.b)
         if self.config.architecture == "cnn":
             parts = [network(images) for images in covering_images(frame, codes, self.config)]
@@ -172,7 +172,7 @@ class GlassModel(NetworkModel):
         return np.asarray(1 / (1 + np.exp(-scaled)), dtype=np.float32)
 
     def codes(self, frame: Frame, b: str | tuple[str, ...] | None = None) -> NDArray[np.int32]:
-        """0 for A, 1 for B; refuses what the networks do not know."""
+        """0 for A, 1 for B; species that the networks do not know are refused."""
         self.check_frame(frame)
         codes = self.config.codes_of(frame, b)
         found, known = frame.n_dimensions, self.config.dimensions
@@ -202,7 +202,7 @@ class GlassModel(NetworkModel):
     def fields(
         self, frame: Frame, output: GlassAnswer, rule: GlassRule | None = None, **options: Any
     ) -> Fields:
-        """What follows from an answer: cheap to repeat with another threshold.
+        """The fields that follow from an output; cheap to repeat with another threshold.
 
         Parameters
         ----------

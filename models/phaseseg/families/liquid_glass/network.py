@@ -266,7 +266,7 @@ class GraphForm:
         return GlassNetwork(self.model.config)
 
     def arrays(self, frame: Frame) -> dict[str, NDArray[Any]]:
-        """Features of particles `x` and of edges `edge_attr`, the edges, and each the other way round."""
+        """Features of particles `x` and of edges `edge_attr`, the edges, and the reverse of each edge."""
         graphs = graph_of(frame, self.model.config, self.model.codes(frame))
         edges, inputs = graphs.edges, graphs.inputs[:, graphs.nodes.shape[1] :]
         return {
@@ -287,5 +287,5 @@ class GraphForm:
 
 
 def graph_form(model: Any) -> GraphForm | None:
-    """The form of networks on graphs; None for those on images."""
+    """How networks on graphs read their input; None for networks on images."""
     return GraphForm(model) if model.config.architecture == "dmpnn" else None

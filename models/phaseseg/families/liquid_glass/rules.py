@@ -1,4 +1,4 @@
-"""How an answer of a network is read: the options of a prediction, checked."""
+"""The options of a prediction, checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GlassRule:
-    """How an answer of a network is read.
+    """How the outputs of a network are read.
 
     model : name of the checkpoint
     b : names of the species that are B, all others are A; None: the species have the names of the network's

@@ -1,4 +1,4 @@
-"""Settings of networks that distinguish liquid from glass, and of their training; light to import."""
+"""Settings of networks that distinguish liquid from glass, and of their training; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ class GlassConfig(NetworkSettings):
         return shapes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON keeps them; settings of the other architecture are left out."""
+        """Plain values for JSON; settings of the other architecture are left out."""
         other = _GRAPH_SETTINGS if self.architecture == "cnn" else _IMAGE_SETTINGS
         return {name: value for name, value in asdict(self).items() if name not in other}
 

@@ -1,4 +1,4 @@
-"""Which configurations are known to be a glass or a liquid: by temperature, or by a label in the file."""
+"""Known states of configurations, from the temperature or from a label in the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Label = Callable[[Frame], bool | None]
 
 
 def info_of(frame: Frame, key: str) -> Any:
-    """What the file says about a configuration under a key; a ValueError lists those there are."""
+    """The value of a key of `Frame.info`; a ValueError lists the keys of the file."""
     if key not in frame.info:
         known = ", ".join(frame.info) or "nothing"
         raise ValueError(
@@ -75,7 +75,7 @@ def named_label(key: str) -> Label:
 def label_of(
     label: Label | None, glass_below: float | None, liquid_above: float | None, temperature: str
 ) -> Label:
-    """The label by temperatures, or the one that is given; a ValueError for both or neither."""
+    """The label from temperatures or from a key; a ValueError for both or neither."""
     if label is not None:
         if glass_below is not None or liquid_above is not None:
             raise ValueError("give either the temperatures of glass and liquid or a label, not both.")

@@ -26,7 +26,7 @@ Rule = Literal["all", "b-only"]
 
 
 class GraphCounts(NamedTuple):
-    """What a set of edges says of each particle, and in all.
+    """Counts from a set of edges, per particle and in total.
 
     graph_id : (n_atoms,) int32; 0 without an edge, else the number of the graph: 1 has the most
         particles, and of graphs of one size the lower number has the particle of the lowest row
@@ -254,7 +254,7 @@ def glass_metrics(frame: Frame, b: str | Sequence[str] = "B", k: int = 2, rule: 
     Raises
     ------
     ValueError
-        No particle is B, or none is A; a rule that is none; k below 1, or beyond the number of other
+        No particle is B, or none is A; an unknown rule; k below 1, or larger than the number of other
         particles where nothing is periodic.
 
     Examples

@@ -53,7 +53,7 @@ class Comparison:
     verdicts : (2, 2) int64, frames of one and two phases; rows are the reference
     reference, prediction : {element: (3,) atoms in poor, rich and boundary at the narrowest width}
     samples : for each frame the sides of the reference, scores and probabilities
-    seconds : by stage, a value a frame
+    seconds : by stage, one value per frame
     """
 
     sides: NDArray[np.int64]
@@ -71,7 +71,7 @@ class Comparison:
     ) -> Comparison:
         """Compare one frame; `inside` is a mask of the atoms that count."""
         species = frame.species
-        # Whether a frame is one phase is asked of the whole of it.
+        # The verdict on one or two phases belongs to the whole frame.
         verdicts = np.zeros((2, 2), dtype=np.int64)
         verdicts[reference.n_phases - 1, prediction.n_phases - 1] = 1
         seconds = {stage: (value,) for stage, value in prediction.seconds.items()}

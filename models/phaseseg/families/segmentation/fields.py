@@ -62,7 +62,7 @@ FIELDS = (
     FieldSpec("interface_width", "Interface width", "Å", "frame", "scalar",
         "10-90 width of the error function fitted to the proxigram of the chosen species"),
     FieldSpec("mass_balance_residual", "Mass balance residual", "", "frame", "scalar",
-        "largest difference, over the elements, between bulk and the phases of the table put together"),
+        "largest difference, over the elements, between the bulk and the sum of the phases in the table"),
     FieldSpec("composition", "Composition", "wt% and at%", "table", "scalar",
         "composition of each phase and of the bulk of each phase"),
     FieldSpec("partition", "Partition coefficients", "", "table", "scalar",

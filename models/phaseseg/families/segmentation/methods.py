@@ -1,4 +1,4 @@
-"""Methods that segment a frame: weak labels, networks, columns of the input, and any number per atom.
+"""Methods that segment a frame: weak labels, networks, columns of the input, any value per atom.
 
 A `Method` gives a `Segmentation`: the side and the distance to the interface of each atom. Evaluations
 compare methods, baselines are methods, and the reference of a comparison is one more method.
@@ -35,7 +35,7 @@ SIGMA, VOXEL = 1.0, 0.75  # Å: of that field, as for the scores of networks
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What one method says about the atoms of a frame.
+    """The result of one method for the atoms of a frame.
 
     rich : (n_atoms,) bool, the side of each atom
     distance : (n_atoms,) float32, Å, signed, positive in the rich phase; NaN where there is no interface
@@ -244,7 +244,7 @@ class Member:
 
 
 def one_member(scores: Scores, index: int, temperature: float) -> Scores:
-    """The scores of one network of a model, as if it were alone."""
+    """The scores of one network of a model alone."""
     score = scores.members[index]
     return replace(
         scores, score=score, members=score[None], uncertainty=np.zeros_like(score),

@@ -53,7 +53,7 @@ PAPER_VOXELS = 50
 
 @dataclass(eq=False)
 class Scores:
-    """What the network says of the atoms of a frame; threshold and boundary do not enter.
+    """Outputs of the networks for the atoms of a frame, which do not depend on threshold and boundary.
 
     score : (n_atoms,) float32, Å; mean of the members
     members : (n_members, n_atoms) float32, Å; score of each network
@@ -224,7 +224,7 @@ class SegmentationModel(NetworkModel):
 
     @property
     def halo(self) -> float:
-        """Å: an atom sees its neighbors within the cutoff, and by every layer theirs."""
+        """Å: every layer reaches one cutoff farther than the features."""
         return self.config.cutoff * (1 + self.config.layers)
 
     # The expensive half ---------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class SegmentationModel(NetworkModel):
     def fields(
         self, frame: Frame, output: Scores, rule: PredictionRule | None = None, **options: Any
     ) -> Fields:
-        """Everything after the networks: cheap to repeat with another threshold or boundary.
+        """Everything after the networks; cheap to repeat with another threshold or boundary.
 
         output : scores of this frame by this model
         rule : of a prediction; or its options as keywords

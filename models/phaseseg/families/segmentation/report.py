@@ -1,4 +1,4 @@
-"""The summary of the frames of a file that is printed, and a report of it: a page, figures and tables."""
+"""The printed summary of the frames of a file, and its report: a page, figures and tables."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class RunSummary(TrajectorySummary):
 
     @property
     def example(self) -> tuple[Frame, Fields]:
-        """The frame that figures show: the last one with two phases, if there is any.
+        """The frame shown in figures: the last one with two phases, if any.
 
         Raises
         ------

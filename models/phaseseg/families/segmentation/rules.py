@@ -102,7 +102,7 @@ class LabelRule(_Rule):
 
     @property
     def quantity(self) -> str:
-        """What is cut, in words."""
+        """The name of the field that is cut."""
         return f"{'+'.join(self.species)} {'number density' if self.field == 'number' else 'mole fraction'}"
 
     grid_name: ClassVar[str] = "density_grid"
@@ -111,7 +111,7 @@ class LabelRule(_Rule):
 
 @dataclass(frozen=True)
 class PredictionRule(_Rule):
-    """How the scores of a network become phases; see `phaseseg.api` for the meaning of the options.
+    """How the scores of a network become phases; `phaseseg predict --help` explains the options.
 
     model : name of the checkpoint
     species : what the rich phase is rich in

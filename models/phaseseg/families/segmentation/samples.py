@@ -1,4 +1,4 @@
-"""What a segmentation network learns from: runs with their labels, features and neighbors. No torch here."""
+"""Training samples of a segmentation network: runs with labels, features and neighbors. No torch here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One frame to learn from.
+    """One training frame.
 
     indptr, neighbors : within the cutoff, as in `Graph`; features : (n_atoms, F) raw float32
     distance : (n_atoms,) float32, Å, positive on the rich side; +-infinity in a frame of one phase
@@ -106,7 +106,7 @@ def label_distance(frame: Frame, rule: LabelRule) -> NDArray[np.float32]:
 
 
 def split_runs(runs: Sequence[Run], rule: LabelRule) -> tuple[list[Run], list[Run], str]:
-    """Training and validation data, and a sentence on how they were divided."""
+    """Training and validation data, and a sentence that says how they were divided."""
     two = [run for run in runs if any(is_two_phases(frame, rule) for frame in run.frames)]
     if not two:
         raise ValueError(

@@ -20,7 +20,7 @@ FARTHEST = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A frame that might be labeled.
+    """A candidate for labeling.
 
     run, number : where it is from
     disagreement : mean over the atoms of twice the standard deviation of the members' probabilities
@@ -88,7 +88,7 @@ def select_frames(
     model: SegmentationModel | None = None,
     labeled: Iterable[Candidate] | Iterable[Frame] = (),
 ) -> list[Choice]:
-    """The n frames most worth labeling, in the order in which they are chosen.
+    """Choose the n frames that are most worth labeling, best first.
 
     Parameters
     ----------

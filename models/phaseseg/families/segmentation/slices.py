@@ -1,4 +1,4 @@
-"""Slices through a labeled cell, drawn undistorted for any cell."""
+"""Slices through a labeled cell, drawn without distortion for any cell."""
 
 from __future__ import annotations
 
@@ -198,13 +198,13 @@ class Panels:
 
 
 def phase_marks(*phases: NDArray[np.int8]) -> list[Line2D]:
-    """Entries of a legend for the phases that there are."""
+    """Legend entries for the phases that occur."""
     present = [entry for entry in PHASE_CLASSES if any((phase == entry.id).any() for phase in phases)]
     return [dot(entry.color, entry.name) for entry in present]
 
 
 def dot(color: Any, label: str) -> Line2D:
-    """Entry of a legend for an atom."""
+    """Legend entry for an atom."""
     return Line2D([], [], marker="o", linestyle="", markersize=7, markeredgecolor=INK, markeredgewidth=0.4,
                   color=color, label=label)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""From frames to a trajectory: means with their errors, time series, the boundary width to choose."""
+"""Statistics over a trajectory: means with errors, time series, and a scan of the boundary width."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PHASE_COLORS = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki
 
 
 class TrajectorySummary:
-    """Means over the labeled frames of a trajectory, with their errors; one frame is a trajectory of one.
+    """Means over the labeled frames of a trajectory, with errors; a single frame works too.
 
     Only numbers are kept of a frame, so memory stays small for any number of atoms. Errors are standard
     errors of the mean by `block_error`; they are NaN for a single frame.
@@ -62,7 +62,7 @@ class TrajectorySummary:
         return len(self._scalars)
 
     def add(self, frame: Frame, fields: Fields) -> None:
-        """Take in the labels of one frame; frames come in the order of time."""
+        """Add the labels of one frame; add frames in the order of time."""
         self._elements |= dict.fromkeys(frame.species_names)
         scalars = {"timestep": frame.timestep, "time": frame.time, **fields.level("frame")}
         self._scalars.append({name: np.nan if v is None else float(v) for name, v in scalars.items()})
@@ -108,14 +108,14 @@ class TrajectorySummary:
         Returns
         -------
         dict of Table
-            `composition`: a row a phase, averaged over the frames of two phases ("all": over every frame),
-            frames weighted by their mass (wt%) or atoms (at%) in the phase;
-            `partition`: a row an element; the mean of the coefficients of the frames (infinite where the
-            poor phase of one frame lacks the element) and, as `D of means`, the quotient of mean contents;
-            `scalars`: a row a number of level "frame";
-            `time_series`: a row a frame;
-            `proxigram`: a row a distance, every frame weighted by its atoms there.
-            Tables of what no frame has are left out.
+            `composition`: one row per phase, averaged over the frames with two phases ("all": over every
+            frame), each weighted by its mass (wt%) or atoms (at%) in the phase;
+            `partition`: one row per element; the mean of the coefficients of the frames (infinite if the
+            poor phase of one frame lacks the element) and, as `D of means`, the ratio of the mean contents;
+            `scalars`: one row per number of level "frame";
+            `time_series`: one row per frame;
+            `proxigram`: one row per distance, each frame weighted by its number of atoms there.
+            Empty tables are left out.
         """
         tables = {
             "composition": self._composition_table(), "partition": self._partition_table(),
@@ -278,7 +278,7 @@ def _by(table: Table | None, key: str) -> _Rows:
 def summarize(
     frames: Iterable[Frame], rule: LabelRule | None = None, *, average: float | None = None, **options: Any
 ) -> TrajectorySummary:
-    """Label all frames of a trajectory and put the results together.
+    """Label all frames of a trajectory and summarize them.
 
     frames, rule, average, options : as for `label_trajectory`
     """
@@ -315,7 +315,7 @@ class BoundaryScan:
         self._contents: list[NDArray[np.float64]] = []
 
     def add(self, frame: Frame, fields: Fields) -> None:
-        """Take in a frame; one without an interface is passed over."""
+        """Add a frame; a frame without an interface is skipped."""
         distance = np.asarray(fields["interface_distance"], dtype=np.float64)
         inside = distance > 0
         if not inside.any():
@@ -334,7 +334,7 @@ class BoundaryScan:
             self._contents.append(np.where(total > 0, 100 * found / total, np.nan))
 
     def table(self) -> Table:
-        """A row a width: mean with standard error, variance over the frames, whether it is the least."""
+        """One row per width: mean, standard error, variance over the frames, and whether it is the least."""
         contents = np.array(self._contents).reshape(-1, len(self.widths))
         n_frames = np.isfinite(contents).sum(axis=0)
         mean, error, _ = np.array([block_error(column) for column in contents.T]).T
@@ -388,7 +388,7 @@ def boundary_width_scan(
 
 
 def boundary_message(table: Table) -> Message:
-    """What a table by `boundary_width_scan` says, and how far it can be trusted."""
+    """Messages on the result of `boundary_width_scan` and on how reliable it is."""
     best = best_boundary_width(table)
     if best is None:
         return Message("Too few frames of two phases to choose a boundary width.", "no-boundary-width")
@@ -405,6 +405,6 @@ def boundary_message(table: Table) -> Message:
 
 
 def best_boundary_width(table: Table) -> float | None:
-    """The width of least variance, Å, of a table by `boundary_width_scan`; None where there is none."""
+    """The width of least variance, Å, from a table of `boundary_width_scan`, or None."""
     best = np.flatnonzero(table.columns["least variance"])
     return float(table.columns[WIDTH][best[0]]) if len(best) else None

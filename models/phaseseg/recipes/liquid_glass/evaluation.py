@@ -174,7 +174,7 @@ def score_set(logits: Logits, configurations: Configurations, one: GlassSet) -> 
 def logits_of_windows(
     network: Evaluator, configurations: Configurations, per: int, *, edge: float = EDGE, seed: int = 0
 ) -> Logits:
-    """What a network says of `per` windows of each configuration, of an edge, σ, or the size of images."""
+    """Logits for `per` windows of each configuration, with a given edge (σ) or the size of images."""
     cells = configurations.cells(network.config)
     if network.config.architecture == "cnn":
         edge = network.config.image_edge

@@ -504,7 +504,7 @@ def attention_table(
 
 
 def attention_limit(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Where the glass has less, where it has not, and that this is no mechanism."""
+    """Say which counts are lower in the glass and which are not, and that this is not a mechanism."""
     words = []
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = [row for row in rows if row["metric"] == metric]

@@ -1,6 +1,6 @@
 """Structural metrics against temperature: means over runs, the change of slope at T_g, and what it is worth.
 
-Works on a table with a row a frame, as `phaseseg metrics` writes it.
+Works on a table with one row per frame, as `phaseseg metrics` writes it.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def analyze_transition(
 
     Parameters
     ----------
-    table : columns with a row a frame
+    table : columns with one row per frame
         `run` (names or numbers), `temperature`, `n_atoms` and the counts `n_disjoint_graphs`, `n_bb_edges`,
         `n_isolated_a`; optional `inherent_energy` and `potential_energy` (per particle), `seed` and
         `cooling_steps`. Rows without a finite temperature are left out, and a sentence says how many; so are,

@@ -86,7 +86,7 @@ _CHANGE = ("one metric changes", "two metrics change", "all three metrics change
 def findings(result: Transition, columns: Mapping[str, Any]) -> list[Message]:
     """The sentences of an analysis, most important question by question.
 
-    columns : the rows that were analyzed, for what they say of the runs
+    columns : the rows that were analyzed; they describe the runs
     """
     found = list(_about_runs(result, columns))
     if len(result.temperature) > 1:

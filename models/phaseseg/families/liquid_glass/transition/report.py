@@ -44,7 +44,7 @@ def write_transition(
     """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`); gives the page.
 
     directory : made if missing; files of these names in it are replaced
-    rows : the table that was analyzed, a row a frame
+    rows : the table that was analyzed, one row per frame
     source : what the page calls the input; settings : how the metrics were counted, by name
     """
     tables = {"frames": rows, **result.tables()}

@@ -107,12 +107,12 @@ class MetricTransition:
 
 @dataclass(frozen=True, eq=False)
 class Transition:
-    """What a table of metrics says of the glass transition; see `analyze_transition`.
+    """The glass transition as seen in a table of metrics; see `analyze_transition`.
 
     runs : names of the runs
     n_rows : rows that were used
     n_atoms : of every row, or None where they differ
-    glass_temperature : T_g of the regression, NaN where there is none
+    glass_temperature : T_g of the regression, or NaN
     origin : "given", "inherent energy" or "" for none
     energy : crossing of the inherent-structure energy
     metrics : by name
@@ -137,10 +137,10 @@ class Transition:
     def tables(self) -> dict[str, Table]:
         """Tables of means, fits and breaks; a column `X ±` is the standard error of the column `X`.
 
-        `means` has a row a temperature, over runs; `regression` a row a metric and model, a0 to a3 (and a4),
-        p of the t-test, interval and p of the bootstrap over runs for a3; `scan` a3 for every possible T_g;
-        `breaks` the best two lines that meet, compared with one line and a parabola; `energy` T_g of the
-        inherent-structure energy. Tables of what there is not are left out.
+        `means` has one row per temperature, averaged over runs. `regression` has one row per metric and
+        model: a0 to a3 (and a4), p of the t-test, and for a3 the interval and p of the bootstrap over runs.
+        `scan` has a3 for every possible T_g. `breaks` has the best two lines that meet, compared with one
+        line and a parabola. `energy` has T_g of the inherent-structure energy. Empty tables are left out.
         """
         tables = {
             "means": self._means(),

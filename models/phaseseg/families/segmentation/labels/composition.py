@@ -158,7 +158,7 @@ def _percent(amounts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def element_masses(names: tuple[str, ...]) -> NDArray[np.float64]:
-    """(n_species,) standard atomic masses; NaN for a name that is no element."""
+    """(n_species,) standard atomic masses; NaN for a name that is not an element."""
     from ase.data import atomic_masses, atomic_numbers
 
     return np.array([atomic_masses[atomic_numbers[n]] if atomic_numbers.get(n) else np.nan for n in names])

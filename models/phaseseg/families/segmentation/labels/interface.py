@@ -22,7 +22,7 @@ NEAR = 5.0
 
 
 def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
-    """How the cut passes through a cube, for each of the 256 combinations of rich corners.
+    """Geometry of the cut in a cube, for each of the 256 combinations of rich corners.
 
     Corner c lies at (c >> 1 & 1, c & 1, c >> 2 & 1). Returns the corners (12, 2) of the edges; for every
     case its crossed edges, and the pieces of the contour on the faces as pairs of places among them
@@ -124,7 +124,7 @@ def _mixed_cubes(values, cut, wrap, cells, cubes, cases, cell_of, start):
 
 @jit
 def _facets(values, cut, steps, to_grid, volume, cubes, cases, cell_of, start, point, normal):
-    """One facet a cube: fill `point` and `normal`, sorted by coarse cells as `start` says; the whole area.
+    """One facet per cube: fill `point` and `normal`, sorted by coarse cells as `start` says; the whole area.
 
     On every face of the cube the cut runs from edge crossing to edge crossing (linear interpolation).
     The closed loop of these pieces has the area vector 1/2 sum a x b, which gives area and normal;

@@ -1,4 +1,4 @@
-"""Where to cut the density, and whether there is anything to cut."""
+"""Choice of the cut through the density, and the verdict on one or two phases."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def two_means(values: NDArray[np.float32], histogram: Histogram) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Cuts:
-    """What the frame's own density says about where to cut.
+    """Cuts that follow from the density of the frame itself.
 
     steepest : mean of the density over the voxels, weighted by |grad|^4: the density at which the
         field is steepest, which does not depend on how much there is of each phase
@@ -184,7 +184,7 @@ def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
 
 
 def verdict_sentence(contrast: float, n_phases: int) -> Message:
-    """One sentence on the one-phase verdict, with the criterion, its value and how sure it is."""
+    """One sentence on the one-phase verdict: criterion, value and certainty."""
     low, high = CLEAR_CONTRAST
     number, code = ("One phase", "one-phase") if n_phases == 1 else ("Two phases", "two-phases")
     if contrast < low or contrast > high:

@@ -105,7 +105,7 @@ def label_frame(frame: Frame, rule: LabelRule) -> Fields:
 
 
 def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Fields:
-    """Everything after the density: cheap to repeat with another cut, boundary or choice of domains.
+    """Everything after the density; cheap to repeat with another cut, boundary or choice of domains.
 
     `density` must be that of the same frame and of a rule with the same species, sigma, voxel and field.
     """
