@@ -66,7 +66,7 @@ class Grid(Summarized):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bonds(Summarized):
-    """Pairs of atoms, each pair once, and what is known of each.
+    """Pairs of atoms, each pair once, with their properties.
 
     A bond goes from atom i to the image of atom j that is `shifts @ cell` away from j.
 
@@ -95,7 +95,7 @@ class Bonds(Summarized):
 
 
 class Column(str):
-    """Heading of a column of a table, with what it says as data.
+    """Heading of a table column, with its quantity and unit as data.
 
     It is a `str` everywhere; programs read `quantity`, `unit`, `part` and `of` and leave the text to people.
 
@@ -182,7 +182,7 @@ class Table(Summarized):
     def of_rows(
         cls, title: str, rows: Sequence[Mapping[Any, Any]], columns: Iterable[str] | None = None
     ) -> Table:
-        """The table of some rows; NaN where a row lacks a column.
+        """Make a table from rows; NaN where a row lacks a column.
 
         columns : all that there are, in the order in which they first come, if left out
         """
@@ -205,11 +205,11 @@ class Table(Summarized):
 
     @property
     def units(self) -> dict[str, str]:
-        """Units by heading, of the columns of values that have one."""
+        """Units of the columns that have one, by heading."""
         return {name: name.unit for name in self.values() if name.unit}
 
     def values(self, unit: str | None = None, part: str | None = None) -> list[Column]:
-        """Headings of the columns that hold no errors: all, or those of a unit and of a part."""
+        """Headings of the columns other than errors, optionally only those with a unit or of a part."""
         return [
             name
             for name in self.headings
@@ -217,11 +217,11 @@ class Table(Summarized):
         ]
 
     def errors(self, name: str) -> NDArray[Any] | None:
-        """The standard errors of a column; None where the table has none."""
+        """The standard errors of a column, or None."""
         return next((self.columns[column] for column in self.headings if column.of == name), None)
 
     def without(self, *names: str) -> Table:
-        """A table without some columns and their errors."""
+        """Return a table without some columns and their errors."""
         kept = [column for column in self.headings if column not in names and column.of not in names]
         return Table(self.title, {column: self.columns[column] for column in kept})
 
@@ -234,7 +234,7 @@ class Table(Summarized):
         return f"{self.title}, {plural(len(self), 'row')}", lines, ()
 
     def html(self, most: int | None = None) -> str:
-        """The rows as a table in HTML, errors with their values; of many rows the first `most`."""
+        """Return the first `most` rows as an HTML table, with errors next to their values."""
         names = self.values()
         cells = [
             [_cell(row[name], row.get(name.error, nan)) for name in names]
@@ -295,7 +295,7 @@ NOTE = "note"
 
 
 class Message(str):
-    """A sentence that a user should see, with a code that says what kind of sentence it is.
+    """A sentence for the user, with a code that names its kind.
 
     It is a `str` everywhere; programs and tests compare the `code`, which never holds a number, and leave
     the words free to be improved.
@@ -330,7 +330,7 @@ class MessageCounter:
         self._frames = 0
 
     def add(self, messages: Iterable[Message]) -> None:
-        """Take in the messages of one frame."""
+        """Add the messages of one frame."""
         self._frames += 1
         here: dict[str, Message] = {}
         for message in messages:

@@ -156,7 +156,7 @@ class Frame(Summarized):
 
     @property
     def error_prefix(self) -> str:
-        """What a sentence about this frame begins with: its source and a colon, or nothing."""
+        """The beginning of a message about this frame: its source and a colon, or nothing."""
         return error_prefix(self.source)
 
     def species_mask(self, names: str | Sequence[str]) -> NDArray[np.bool_]:
@@ -205,7 +205,7 @@ class Frame(Summarized):
 
 
 def error_prefix(source: str) -> str:
-    """What a sentence about something from a source begins with."""
+    """The beginning of a message about something from a source."""
     return f"{source}: " if source else ""
 
 

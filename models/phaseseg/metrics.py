@@ -159,7 +159,7 @@ def roc_curve(reference: ArrayLike, score: ArrayLike) -> RocCurve:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Predicted probability against observed frequency; see `reliability`.
+    """Predicted probability and observed frequency; see `reliability`.
 
     edges : (n_bins + 1,) float64
     count : (n_bins,) int64

@@ -86,7 +86,7 @@ def block_error(values: ArrayLike) -> BlockError:
 
 
 class WeightedMean(NamedTuple):
-    """A weighted mean, and what each value contributes to its deviation: see `weighted_mean`.
+    """A weighted mean, and the contribution of each value to its deviation; see `weighted_mean`.
 
     mean : of the values that count
     pulls : (n,) float64; their mean is 0, and its standard error is that of the weighted mean
@@ -193,7 +193,7 @@ class Bootstrap:
 
     @property
     def least_p(self) -> float:
-        """The smallest p that this number of runs and resamples can give; NaN where nothing was drawn."""
+        """The smallest possible p for this number of runs and resamples; NaN without resamples."""
         return self._p(0, len(self.counts)) if len(self.counts) else nan
 
     def _p(self, beyond: int, n: int) -> float:
@@ -236,7 +236,7 @@ class Regression:
         return self.coefficients[3]
 
     def values(self, temperature: ArrayLike, *, above: bool) -> Floats:
-        """The line of one side, at any temperature."""
+        """The line of one side, evaluated at any temperature."""
         t = np.asarray(temperature, dtype=np.float64)
         a = (*self.coefficients, 0.0)[:5]
         return np.asarray(a[0] + a[2] * above + (a[1] + a[3] * above) * t + a[4] * t**2)

@@ -12,12 +12,12 @@ from phaseseg.compiled.simd import WIDTH, greater, load, splat, spread, store
 
 
 def whole_registers(n: int) -> int:
-    """The length of a row that holds n numbers in whole registers."""
+    """The length of a row of n numbers, padded to whole registers."""
     return -(-n // WIDTH) * WIDTH
 
 
 def padded_row(values: NDArray[Any]) -> NDArray[np.float32]:
-    """The values (n,) and zeros, in whole registers."""
+    """The values (n,), padded with zeros to whole registers."""
     out = np.zeros(whole_registers(len(values)), dtype=np.float32)
     out[: len(values)] = values
     return out

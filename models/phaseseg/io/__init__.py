@@ -1,4 +1,4 @@
-"""Files in and out: trajectories frame by frame, tables, and outputs that are whole or not there."""
+"""Input and output: trajectories frame by frame, tables, and files written completely or not at all."""
 
 from __future__ import annotations
 

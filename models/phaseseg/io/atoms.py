@@ -1,4 +1,4 @@
-"""ASE Atoms to Frame, and every file format that only ASE reads."""
+"""Conversion of ASE Atoms, and the file formats that only ASE reads."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _POWERS = 10.0 ** np.arange(23)  # every one of them is exact
 
 
 class Columns(NamedTuple):
-    """What was read: `positions` (n_rows, 3), integers by name, `codes` (n_rows,) into `names`, fields."""
+    """The result: `positions` (n_rows, 3), integers by name, `codes` (n_rows,) into `names`, fields."""
 
     positions: NDArray[np.float64]
     integers: dict[str, NDArray[np.int64]]

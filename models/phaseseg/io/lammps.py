@@ -173,6 +173,6 @@ def _box(
 
 
 def overhang(xy: float, xz: float, yz: float) -> NDArray[np.float64]:
-    """(2, 3): how far the bounds of a tilted cell, those of the box around it, reach beyond its edges."""
+    """(2, 3): how far the bounds of a tilted cell, those of the box around it, extend beyond its edges."""
     corners = (0.0, xy, xz, xy + xz), (0.0, yz), (0.0,)
     return np.array([[min(one) for one in corners], [max(one) for one in corners]])

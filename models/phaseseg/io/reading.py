@@ -1,4 +1,4 @@
-"""What every reader shares: the caller's wishes, and species codes that stay the same through a file."""
+"""What all readers share: the options of the caller, and species codes that stay the same through a file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reading:
         return InputError(f"{self.label}{'' if line is None else f', line {line}'}: {text}")
 
     def code(self, name: str) -> int:
-        """Code of a species, a new one where the name is new."""
+        """Code of a species; a new name gets a new code."""
         if name not in self.names:
             self.names.append(name)
         return self.names.index(name)
@@ -46,7 +46,7 @@ class Reading:
     def codes_of_names(
         self, codes: NDArray[np.int32], names: Sequence[str], order: NDArray[np.int64] | None = None
     ) -> NDArray[np.int32]:
-        """Codes of this trajectory from codes into `names`, renamed as the caller wished.
+        """Codes of this trajectory from codes into `names`, renamed as requested.
 
         New species are numbered by their lowest `order` (the type ids), else as they come in `names`.
         """

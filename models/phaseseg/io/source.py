@@ -1,4 +1,4 @@
-"""Bytes of an input file, plain or compressed, and the one error that readers raise."""
+"""Bytes of an input file, plain or compressed, and the error that all readers raise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def format_of_name(name: str) -> str:
-    """Format by the name of a file without the suffix of a compression; "" where the name does not say.
+    """Format from the name of a file, ignoring the suffix of a compression; "" if unknown.
 
     >>> [format_of_name(name) for name in ("run.dump", "labels.XYZ", "XDATCAR", "water.gro", "run.csv")]
     ['lammps-dump', 'extxyz', 'xdatcar', 'gro', '']
@@ -56,7 +56,7 @@ class ByteSource:
         self._buffer = bytearray()
 
     def error(self, text: str, line: int | None = None) -> InputError:
-        """An error at a line, the last one that was handed out if not said otherwise."""
+        """An error at a line, by default the last one that was returned."""
         return InputError(f"{self.name}, frame {self.frame}, line {line or self.line_number}: {text}")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Outputs: whole or not there, streamed, and quick enough for a million atoms."""
+"""Output files: written completely or not at all, streamed, and fast for a million atoms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class OutputError(OSError):
-    """An output that cannot be written: one sentence says which, why and what to do."""
+    """An output that cannot be written; the message says which, why and what to do."""
 
 
 @contextmanager

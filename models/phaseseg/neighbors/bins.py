@@ -94,7 +94,7 @@ def sort_into_bins(
 
 
 def extents_of(frame: Frame, pbc: NDArray[np.bool_]) -> Extents:
-    """What bins fill: the cell along periodic axes, the extent of the atoms along open ones.
+    """The extent of the bins: the cell along periodic axes, the range of the atoms along open ones.
 
     Returns the inverse of the cell (3, 3); start and length in fractions (3,); heights (3,), Å.
     """

@@ -40,7 +40,7 @@ NOT_FOUND, NOWHERE = np.float32(1e30), np.float32(1e36)
 
 
 class NearestNeighbors(NamedTuple):
-    """The k nearest neighbors of n atoms, the nearest first.
+    """The k nearest neighbors of n atoms, nearest first.
 
     neighbors : (n, k) int32 atom numbers
     lengths : (n, k) float32, Å (σ in reduced units)

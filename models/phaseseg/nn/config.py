@@ -1,4 +1,4 @@
-"""What the settings of every network share. No NumPy here: settings are read by `--help`."""
+"""Base of the settings of all networks. No NumPy here, because `--help` reads settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class NetworkSettings(ABC):
-    """Base of the dataclass of a family's network: weights by name, and the way to JSON and back."""
+    """Base of the settings of a network: shapes of the weights by name, conversion to and from JSON."""
 
     @abstractmethod
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:

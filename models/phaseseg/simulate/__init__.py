@@ -1,4 +1,4 @@
-"""Molecular dynamics in LAMMPS: trajectories to try, train and test on."""
+"""Molecular dynamics in LAMMPS: trajectories for trials, training and tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LAMMPS as every simulation here uses it: how it is found, a box of atoms, and its errors as ours."""
+"""The interface to LAMMPS: finding it, a box of atoms, and readable errors."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Lammps(ABC):
         self._create(codes, positions)
 
     def minimize(self, energy: float, force: float, iterations: int) -> None:
-        """Go down to the nearest minimum of the energy."""
+        """Minimize the energy."""
         self.command("min_style cg", f"minimize {energy} {force} {iterations} {10 * iterations}")
         self._first = True
 
@@ -122,13 +122,13 @@ class Lammps(ABC):
         self.command(f"velocity all create {temperature} {seed} mom yes rot no dist gaussian")
 
     def thermostat(self, start: float, stop: float, damping: float) -> None:
-        """A linear course of temperature."""
+        """Change the temperature linearly."""
         # fix with a known id replaces the old one, and its Nosé–Hoover chain starts afresh.
         self.command(f"fix thermostat all nvt temp {start} {stop} {damping}")
         self._first = True
 
     def count_from(self, step: int) -> None:
-        """Call the present step `step`."""
+        """Set the number of the current step."""
         self._offset = step - int(self.lammps.extract_global("ntimestep"))
 
     @property
@@ -136,7 +136,7 @@ class Lammps(ABC):
         return self._offset + int(self.lammps.extract_global("ntimestep"))
 
     def run(self, steps: int, options: str = "") -> None:
-        """Run some steps more; a RuntimeError if the energy is not finite then."""
+        """Run more steps; a RuntimeError if the energy is not finite afterwards."""
         self.command(f"run {steps} {options} pre {'yes' if self._first else 'no'} post no")
         self._first = False
         if not math.isfinite(self.thermo("pe")):

@@ -44,7 +44,7 @@ _ENERGY, _FORCE, _ITERATIONS = 1e-9, 1e-3, 3000
 
 @dataclass(frozen=True)
 class KobAndersenRun:
-    """What a simulation wrote.
+    """The result of a simulation.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def simulate_kob_andersen(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> KobAndersenRun:
-    """Cool the mixture from T = 2 to 0.05 at constant volume and write it at some temperatures.
+    """Cool the mixture from T = 2 to 0.05 at constant volume and write it at given temperatures.
 
     A mixture of random species on a jittered lattice is relaxed, held at T = 2 for `equilibration_steps` and
     cooled linearly in `cooling_steps` (time step 0.005, Nosé–Hoover with damping 0.5), as in
@@ -331,7 +331,7 @@ class _Engine(Lammps):
             self.command("fix plane all enforce2d")
 
     def relax(self) -> float:
-        """Go down to the nearest minimum; the potential energy there."""
+        """Minimize; return the potential energy."""
         # Shifted, the energy is continuous at the cut-off: a line search ends early on one that is not.
         self.command("pair_modify shift yes")
         self.minimize(_ENERGY, _FORCE, _ITERATIONS)
@@ -339,7 +339,7 @@ class _Engine(Lammps):
         return self.thermo("pe")
 
     def begin(self, hot: float, cold: float, now: int, start: int, stop: int) -> None:
-        """A linear course of temperature from step `start` to `stop`; we are at `now`."""
+        """Change the temperature linearly from step `start` to `stop`; the current step is `now`."""
         # LAMMPS counts steps from 0.
         self.command(f"reset_timestep {now - start}")
         self.count_from(now)

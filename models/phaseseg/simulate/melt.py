@@ -1,4 +1,4 @@
-"""Molecular dynamics of a demixing Fe–Mg–Si–O–N melt: trajectories to try, train and test on.
+"""Molecular dynamics of a demixing Fe–Mg–Si–O–N melt: trajectories for trials, training and tests.
 
 A classical pair model, run in LAMMPS. It is neither ab initio nor fitted to DFT data. Local structure, two
 liquids, a diffuse interface and the composition are realistic enough to train and test a segmentation;
@@ -31,7 +31,7 @@ _GPA_PER_BAR = 1e-4
 
 @dataclass(frozen=True)
 class MeltRun:
-    """What a simulation wrote, and the means over its production steps.
+    """The result of a simulation, with means over its production steps.
 
     Parameters
     ----------
@@ -370,7 +370,7 @@ class _Engine(Lammps):
         self.command("compute_modify thermo_temp dynamic/dof no")
 
     def hold(self, temperature: float, timestep: float) -> None:
-        """Keep a temperature, without drift."""
+        """Keep a temperature, without drift of the center of mass."""
         protocol = melt_recipe()["protocol"]
         self.command(f"timestep {timestep}")
         self.thermostat(temperature, temperature, protocol["thermostat_damping"])

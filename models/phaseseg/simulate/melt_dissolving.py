@@ -1,4 +1,4 @@
-"""Atoms of one liquid of the melt put into the other: what a coarsened cell lacks."""
+"""Dissolve atoms of each liquid of the melt in the other, which coarsening does not do."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def _morse(
 def melt_species(
     *, temperature: float = 3000.0, composition: str = "metal-silicate", dissolved: bool = True
 ) -> dict[str, int]:
-    """How many atoms of each simulated species a cell of 17 Å has.
+    """Numbers of atoms of each simulated species in a cell of 17 Å.
 
     An atom carries a hidden oxidation label, never written to a trajectory: the ions Mg, Si, O, Fe2
     (oxidized iron) and Ns (nitride) belong in the silicate, the neutral Fe, N, Si0 and O0 in the metal.

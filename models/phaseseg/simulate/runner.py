@@ -1,4 +1,4 @@
-"""A simulation that can be interrupted and resumed: what is common to all recipes."""
+"""Base of simulations that can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ class Simulation(ABC):
 
     @abstractmethod
     def done(self, steps: int) -> tuple[float, str]:
-        """After some steps more: the fraction of the run that is done, and a line about it."""
+        """Run a block of steps; return the completed fraction and a line about it."""
 
     @abstractmethod
     def position(self) -> dict[str, NDArray[Any]]:
-        """Where the run is, for the saved state."""
+        """The position in the protocol, for the saved state."""
 
     @abstractmethod
     def resume_at(self, saved: dict[str, NDArray[Any]]) -> None:
-        """Go where `position` was."""
+        """Restore a `position`."""
 
     def go(self) -> None:
-        """Simulate, from the start or from what an interrupted run left, and give the files their names."""
+        """Simulate, from the start or from a saved state, and rename the files at the end."""
         with self.state.keeping():
             saved = self.state.load()
             if saved is None:

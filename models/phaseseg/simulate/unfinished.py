@@ -53,7 +53,7 @@ class GrowingFile:
         self.n_frames += 1
 
     def finish(self) -> None:
-        """Give the file its name."""
+        """Rename the file to its final name."""
         if self.compressed:
             # One gzip member at the end, because some readers (OVITO) stop after the first one.
             with (
@@ -132,14 +132,14 @@ class RunState:
         return arrays
 
     def finish(self) -> None:
-        """End the run: give the files their names and remove the state."""
+        """End the run: rename the files and remove the state."""
         for file in self.files:
             file.finish()
         self.path.unlink(missing_ok=True)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Add what was kept to the message of an interruption or a failure."""
+        """Add a note on the kept files to the message of an interruption or a failure."""
         try:
             yield
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""For tests of this package and others: tolerances, awkward frames, and checks of the contract of families.
+"""Tools for tests of this package and others: tolerances, awkward frames, and checks of the contract.
 
 A model keeps the contract if `check_conformance("mine-v1.safetensors", *frames)` raises nothing.
 

@@ -242,7 +242,7 @@ def refused_frames(model: Any, frame: Frame) -> dict[str, str]:
 
 
 def check_options(model: Any, frames: Sequence[Frame]) -> None:
-    """Every option is taken, or refused in one sentence; unknown ones and values out of range are refused.
+    """Every option is accepted or refused in one sentence; unknown ones and values out of range are refused.
 
     None is the default of every option. Options of the part "read" do not enter into `run`, and reading
     leaves an output as it was.
@@ -301,7 +301,7 @@ def bad_values(option: Option) -> list[Any]:
 
 
 def check_refusals(model: Any, frames: Sequence[Frame]) -> None:
-    """A frame without atoms, of other units, or on a device that there is none, is refused in one sentence.
+    """A frame without atoms, of other units, or on an unknown device is refused in one sentence.
 
     Unknown species are refused, or make no difference to what is checked. A sentence about a frame begins
     with its source.
@@ -324,7 +324,7 @@ def check_refusals(model: Any, frames: Sequence[Frame]) -> None:
 
 
 def check_symmetries(model: Any, frames: Sequence[Frame]) -> str | None:
-    """What the family, or the model, declares to change nothing changes nothing."""
+    """The declared symmetries hold."""
     network = _ready(model, frames)
     declared = getattr(network, "symmetries", _family(network).symmetries)
     if not declared:
@@ -371,7 +371,7 @@ def check_slabs(model: Any, frames: Sequence[Frame]) -> str | None:
 
 
 def check_file(model: Any, frames: Sequence[Frame]) -> str | None:
-    """A checkpoint that is written, read and sent to another process gives the same bits."""
+    """A checkpoint gives the same bits after it is written and read or sent to another process."""
     network, frame = _ready(model, frames), frames[0]
     checkpoint = network.checkpoint
     with tempfile.TemporaryDirectory() as folder:
@@ -495,7 +495,7 @@ def check_conformance(model: Any, *frames: Frame, without: Sequence[str] = ()) -
 
 
 def check_family(family: Family) -> None:
-    """Assert that a declaration is complete and that all it points to is there.
+    """Assert that a declaration is complete and that all its references exist.
 
     Raises
     ------

@@ -38,7 +38,7 @@ def awkward_frames(
     dimensions: int = 3,
     size: float = 1.0,
 ) -> Mapping[str, Callable[[], Frame]]:
-    """Makers of frames, by name, that trip up code which assumes too much; about 100 atoms each.
+    """Makers of unusual frames by name, for code that assumes too much; about 100 atoms each.
 
     Parameters
     ----------

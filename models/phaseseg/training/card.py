@@ -19,7 +19,7 @@ def training_card(
     columns: Mapping[str, Sequence[Any]] | None = None,
     **others: Any,
 ) -> dict[str, Any]:
-    """Settings, versions, and what became of each member.
+    """Settings, versions, and the result of each member.
 
     validation : what the members reach on the validation data
     columns : more columns of the table of members, before that of the seconds
@@ -46,7 +46,7 @@ def training_card(
 
 
 def members_sentence(card: Mapping[str, Any]) -> str:
-    """How many members a card has, how long they took, and which epochs they are from."""
+    """A sentence on the number of members, their training time and the epochs of their weights."""
     training = card["training"]
     rows = training["members"]["rows"]
     plural, kept = "s" * (len(rows) > 1), ", ".join(str(row[2]) for row in rows)

@@ -33,7 +33,7 @@ class Epoch:
 
 @dataclass
 class Member:
-    """One trained network: its weights at the epoch of least validation loss."""
+    """One trained network, with its weights at the epoch of least validation loss."""
 
     seed: int
     weights: dict[str, NDArray[np.float32]]

@@ -1,4 +1,4 @@
-"""Paths of what a training writes, and a cache of what it can make again."""
+"""Paths of the files of a training, and a cache of arrays."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def output_file(path: str | os.PathLike[str]) -> Path:
 
 
 def sibling_path(path: Path, ending: str) -> Path:
-    """The file in the folder of a checkpoint that has its name and another ending."""
+    """The file next to a checkpoint with the same name and another suffix."""
     return path.with_name(path.name.removesuffix(SUFFIX) + ending)
 
 
 def cache_folder() -> Path:
-    """Where this package keeps what it can make again: safe to delete at any time."""
+    """The cache folder of this package; it may be deleted at any time."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
         default = Path.home() / "AppData" / "Local"
@@ -52,7 +52,7 @@ def cache_folder() -> Path:
 
 
 class ArrayCache:
-    """float32 arrays by what they depend on, one small .npy file each; the folder is safe to delete.
+    """A cache of float32 arrays by the values that they depend on, one .npy file each; it may be deleted.
 
     A file that cannot be read is replaced. Where nothing can be written, arrays are made every time.
     """

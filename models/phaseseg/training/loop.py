@@ -70,7 +70,7 @@ def mean_scores(scores: Iterable[tuple[float, int, int]]) -> tuple[float, float]
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """One thread, and PyTorch's generator as it was afterwards."""
+    """Use one thread, and restore PyTorch's generator afterwards."""
     import torch
 
     threads = torch.get_num_threads()
@@ -84,7 +84,7 @@ def deterministic() -> Iterator[None]:
 
 @dataclass
 class Task(Generic[Batch]):
-    """What a family gives to the loop.
+    """What a family provides for the loop.
 
     build : a fresh network; it may draw from PyTorch's generator
     batches : of one epoch, given the generator of that epoch
@@ -105,7 +105,7 @@ def train_members(
     state: TrainingState | None = None,
     progress: Progress | None = None,
 ) -> list[Member]:
-    """Train one network per seed with Adam; of each the epoch of least validation loss is kept.
+    """Train one network per seed with Adam; keep the weights of the epoch with the least validation loss.
 
     task : of all members, or one for each, as when each is validated on another part of the data
 

@@ -1,4 +1,4 @@
-"""What one training writes: its checkpoint, its learning curves and, while it is unfinished, its state."""
+"""Output of a training: checkpoint, learning curves and, until it is finished, its state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from phaseseg.training.state import TrainingState
 
 
 class TrainingOutput:
-    """Where a training writes; made before the work begins, so that what cannot be written is refused early.
+    """Output of a training; made before the work begins, so that errors appear early.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class TrainingOutput:
         return None if path is None else TrainingState(path, settings, resume=self.resume)
 
     def finish(self, checkpoint: Checkpoint, members: Sequence[Member], error: str) -> Checkpoint:
-        """Write checkpoint and curves, and delete the state; gives the checkpoint.
+        """Write checkpoint and curves, and delete the state; return the checkpoint.
 
         error : the axis label of the validation error
         """

@@ -1,4 +1,4 @@
-"""Runs: trajectories by name, their content, and how they are divided into training and validation.
+"""Runs: trajectories by name, their digests, and their split into training and validation.
 
 We split by run, because the configurations of one run stay correlated.
 """
@@ -84,7 +84,7 @@ def read_runs(
     what: str = "run",
     note: Progress = lambda done, line: None,
 ) -> list[Run]:
-    """The runs of files or iterables of frames; a single one may stand alone.
+    """Read runs from files or iterables of frames; a single one need not be in a list.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def refuse_copies(runs: Iterable[Run]) -> None:
 
 
 def validation_runs(n_runs: int) -> list[int]:
-    """Which of some runs validate: a fifth, evenly spread, at least one.
+    """Choose runs for validation: a fifth, evenly spread, at least one.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def validation_runs(n_runs: int) -> list[int]:
 
 
 def validation_block(n_frames: int) -> slice:
-    """The frames of a run that validate: its last fifth, at least one; none of a single frame."""
+    """The validation frames of a run: its last fifth, at least one; none of a single frame."""
     return slice(n_frames - (max(1, round(VALIDATION_SHARE * n_frames)) if n_frames > 1 else 0), None)
 
 

@@ -59,7 +59,7 @@ class Trial:
 
 @dataclass
 class OuterFold:
-    """One fold put aside: the trials on the others, and the test of the best of them on this fold."""
+    """One outer fold: the trials on the other folds, and the test of the best trial on this fold."""
 
     trials: list[Trial] = field(default_factory=list)
     test: dict[str, Any] | None = None
@@ -83,7 +83,7 @@ class SearchResult:
 
     @property
     def network(self) -> dict[str, Any]:
-        """What was chosen, without the learning rate."""
+        """The chosen settings, without the learning rate."""
         return {name: value for name, value in self.chosen.items() if name != "learning_rate"}
 
     def table(self) -> Table:
@@ -165,7 +165,7 @@ class _Record:
 
 
 class NestedSearch(Generic[Data]):
-    """A search; made before the data are read, so that what cannot work is refused early.
+    """A search; made before the data are read, so that errors appear early.
 
     Parameters
     ----------
@@ -346,7 +346,7 @@ def fit_with_search(
     output: str | os.PathLike[str],
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Search, then train with the result; the card is to describe both.
+    """Search, then train with the result; the card describes both.
 
     The file `.search.csv` next to the checkpoint has every trial; `.search.json` keeps finished trials until
     the training has finished as well.

@@ -14,7 +14,7 @@ _STATE_FORMAT = "1"
 
 
 class TrainingState:
-    """What an unfinished training leaves on disk after every epoch: one safetensors file, JSON inside.
+    """The state saved after every epoch: one safetensors file with JSON metadata.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class TrainingState:
         self.written = sentence
 
     def delete(self) -> None:
-        """The training is finished."""
+        """Delete the state of a finished training."""
         self.path.unlink(missing_ok=True)
 
 
