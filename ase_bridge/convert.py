@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from phaseseg.api import load_model, predictor, prepare
 from phaseseg.families import FAMILIES, load
 from phaseseg.fields import Bonds, Fields, Table, snake
 from phaseseg.frame import Frame, Units
@@ -119,6 +118,8 @@ def analysis(*, model: Any = None, device: Device = "auto", **options: Any) -> C
             raise TypeError(f"pass {', '.join(options)} inside {name}=dict(...), not as keywords.")
     parts: list[Callable[[Frame], Fields]] = []
     if model is not None:
+        from phaseseg.api import load_model  # 50 ms that an analysis without a network does not need
+
         check_device(device)
         network = load_model(model)
         parts.append(partial(_predict, network, network.rule(**options), device))
@@ -131,6 +132,8 @@ def analysis(*, model: Any = None, device: Device = "auto", **options: Any) -> C
 
 
 def _predict(network: Any, rule: Any, device: Device, frame: Frame) -> Fields:
+    from phaseseg.api import predictor, prepare
+
     return predictor(prepare(network, [frame], rule), rule, device=device)(frame)
 
 
