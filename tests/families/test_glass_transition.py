@@ -472,7 +472,7 @@ def test_minimized_frames_without_bb_edges() -> None:
         ({"temperature": np.full(96, np.nan)}, "No row .* has a temperature"),
         ({"temperature": np.tile([0.0, *TEMPERATURES[1:]], 8)}, "above 0, found 0"),
         ({"n_isolated_a": np.full(96, np.nan)}, "number in the column 'n_isolated_a'"),
-        ({"n_isolated_a": np.zeros(5)}, "one length: run has 96 rows"),
+        ({"n_isolated_a": np.zeros(5)}, "equal lengths, but run has 96 rows"),
         ({"n_atoms": np.zeros(96)}, "number of atoms above 0"),
     ],
 )

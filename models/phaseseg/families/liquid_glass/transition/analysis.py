@@ -1,4 +1,4 @@
-"""Structural metrics against temperature: means over runs, the change of slope at T_g, and what it is worth.
+"""Structural metrics against temperature: means over runs, and how far the slope changes at T_g.
 
 Works on a table with one row per frame, as `phaseseg metrics` writes it.
 """
@@ -35,8 +35,8 @@ OTHER_REACHES = (1.5, 3.0)
 class _Grid:
     """Means of the runs at each temperature.
 
-    temperature : (n_temperatures,) rising; means : (n_runs, n_temperatures), NaN where a run was not there
-    rows : (n_runs, n_temperatures) how many rows each is of
+    temperature : (n_temperatures,) rising; means : (n_runs, n_temperatures), NaN where a run has no rows
+    rows : (n_runs, n_temperatures) number of rows in each mean
     """
 
     temperature: Floats
@@ -53,7 +53,7 @@ class _Grid:
             return cls(distinct, sums / rows, rows)
 
     def mean_and_error(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        """Mean over runs, its standard error (NaN of one run) and the number of runs, per temperature."""
+        """Mean over runs, its standard error (NaN for one run) and the number of runs, per temperature."""
         n = (self.rows > 0).sum(axis=0)
         filled = np.where(self.rows > 0, self.means, 0.0)
         mean = filled.sum(axis=0) / n
@@ -62,7 +62,7 @@ class _Grid:
             return mean, np.where(n > 1, np.sqrt(squares / (n - 1) / n), nan), n
 
     def over(self, temperature: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
-        """As `mean_and_error`, at more temperatures; NaN, and no runs, where there are no values."""
+        """As `mean_and_error`, on a larger set of temperatures; NaN and 0 runs where there are no values."""
         place = np.searchsorted(temperature, self.temperature)
         mean, error = np.full((2, len(temperature)), nan)
         n = np.zeros(len(temperature), dtype=np.int64)
@@ -70,14 +70,14 @@ class _Grid:
         return mean, error, n
 
     def pooled(self, counts: Floats) -> tuple[Floats, Floats]:
-        """(n, n_temperatures) means of all rows and numbers of rows, each run `counts` (n, n_runs) times."""
+        """(n, n_temperatures) means and numbers of rows, with each run counted `counts` (n, n_runs) times."""
         weights = counts @ self.rows
         sums = counts @ np.where(self.rows > 0, self.means * self.rows, 0.0)
         return np.where(weights > 0, sums / np.where(weights > 0, weights, 1), 0.0), weights
 
 
 def _break(grid: _Grid, bootstrap: Bootstrap) -> Break | None:
-    """Least-squares break of a metric; None of fewer than five temperatures, where two lines always fit."""
+    """Least-squares break of a metric; None below five temperatures, where two lines always fit."""
     if len(grid.temperature) < 5:
         return None
     everyone = np.ones((1, bootstrap.n_runs))
@@ -97,22 +97,22 @@ def energy_crossing(
     temperature: ArrayLike, energy: ArrayLike, run: ArrayLike, *, bootstrap: Bootstrap | None = None,
     reach: float = REACH,
 ) -> EnergyCrossing | None:  # fmt: skip
-    """T_g where the line of the glass meets that of the liquid in the inherent-structure energy.
+    """Find T_g where the lines of glass and liquid cross in the inherent-structure energy.
 
-    On cooling the minimum below a liquid sinks, until the liquid falls out of equilibrium and the energy
-    stays almost where it is. `two_lines` finds both lines and their crossing together. Far above T_g the
-    energy bends to a plateau, so the fit goes up to `reach` T_g: the largest range of temperatures is taken
-    that ends below `reach` times the T_g it gives and in which the energy rises faster above the break. T_g
-    depends on `reach` (`others` says how much) and on the cooling rate.
+    On cooling, the inherent-structure energy of the liquid falls until the liquid drops out of equilibrium;
+    then it stays almost constant. `two_lines` finds both lines and their crossing together. Far above T_g
+    the energy bends to a plateau, so the fit is limited to `reach` times T_g: it uses the largest range of
+    temperatures that ends below `reach` times the resulting T_g and in which the energy rises faster above
+    the break. T_g depends on `reach` (`others` shows how much) and on the cooling rate.
 
     Parameters
     ----------
     temperature, energy : (n_rows,) float64, finite
     run : (n_rows,) integers from 0
-    bootstrap : draws of runs; the range is chosen anew in each
+    bootstrap : resamples of runs; the range is chosen anew in each
     reach : more than 1
 
-    None of fewer than five temperatures, or where no range has a break of this kind.
+    Returns None for fewer than five temperatures, or if no range has such a break.
     """
     if reach <= 1:
         raise ValueError(f"reach must be more than 1, found {reach}.")
@@ -143,7 +143,7 @@ def energy_crossing(
 def _crossing(
     temperature: Floats, values: Floats, weights: Floats, reach: float
 ) -> tuple[TwoLines, NDArray[np.int64]]:
-    """The lines of each row of `values`, and the number of the last temperature they are fitted to."""
+    """Fitted lines for each row of `values`, and the index of the last temperature in each fit."""
     found = [np.full(len(values), nan) for _ in TwoLines._fields]
     last = np.zeros(len(values), dtype=np.int64)
     for end in range(4, len(temperature)):
@@ -167,26 +167,25 @@ def analyze_transition(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Transition:
-    """Means per temperature, the change of slope at T_g, T_g from energies, and what all this can show.
+    """Analyze metrics against temperature: means, change of slope at T_g, and T_g from the inherent energy.
 
     Parameters
     ----------
     table : columns with one row per frame
         `run` (names or numbers), `temperature`, `n_atoms` and the counts `n_disjoint_graphs`, `n_bb_edges`,
         `n_isolated_a`; optional `inherent_energy` and `potential_energy` (per particle), `seed` and
-        `cooling_steps`. Rows without a finite temperature are left out, and a sentence says how many; so are,
-        for each metric or energy, its values that are not finite. More than 60 different temperatures (of
-        velocities, say) are put into 60 groups of neighbors, each of which counts as its mean.
-    glass_temperature : T_g of the regression; without it that of the inherent-structure energy, and if there
-        is none either, no T_g: then the scan alone says how slopes change
+        `cooling_steps`. Rows without a finite temperature, and values of a metric or energy that are not
+        finite, are left out, and a message gives their number. More than 60 different temperatures (for
+        example kinetic ones) are merged into 60 groups of neighboring values, each with its mean temperature.
+    glass_temperature : T_g of the regression; by default that of the inherent-structure energy. If neither
+        is available, only the scan shows how slopes change
     n_bootstrap : resamples of runs; 0 for none
     seed, confidence : of the bootstrap
 
     Returns
     -------
     Transition
-        Counts are analyzed as they are where every row has the same number of atoms, otherwise per particle
-        (times the mean number of atoms), and a sentence says so.
+        If the number of atoms varies, counts are rescaled to the mean number of atoms, and a message says so.
 
     Raises
     ------
@@ -214,8 +213,8 @@ def analyze_transition(
     same = bool(np.ptp(n_atoms) == 0)
     if not same:
         text = (
-            f"Frames have {n_atoms.min():.0f} to {n_atoms.max():.0f} particles: counts are per particle, "
-            f"times the mean of {n_atoms.mean():.0f}."
+            f"Frames have {n_atoms.min():.0f} to {n_atoms.max():.0f} particles, so all counts were rescaled "
+            f"to the mean of {n_atoms.mean():.0f} particles."
         )
         messages.append(Message(text, "sizes-differ"))
     energies: dict[str, tuple[Floats, Floats]] = {}
@@ -239,7 +238,7 @@ def analyze_transition(
         points[name] = values
         missing = np.count_nonzero(~np.isfinite(values))
         if missing:
-            text = f"{missing} of {len(values)} rows have no number of {METRICS[name]}; they are left out."
+            text = f"{missing} of {len(values)} rows have no number of {METRICS[name]} and are left out."
             messages.append(Message(text, "rows-without-metric"))
         metrics[name] = _metric(name, *_finite(temperature, values, run), distinct, tg, bootstrap)
     result = Transition(
@@ -250,7 +249,7 @@ def analyze_transition(
 
 
 def _checked(table: Table | Mapping[str, ArrayLike]) -> tuple[dict[str, Any], list[Message]]:
-    """Columns of the rows that have a temperature, and what there is to say of the others."""
+    """Columns of the rows that have a temperature, and messages about the other rows."""
     given: Mapping[str, ArrayLike] = table.columns if isinstance(table, Table) else table
     missing = [name for name in ("run", "temperature", "n_atoms", *METRICS) if name not in given]
     if missing:
@@ -263,8 +262,8 @@ def _checked(table: Table | Mapping[str, ArrayLike]) -> tuple[dict[str, Any], li
     for name, values in columns.items():
         if values.shape != (n_rows,):
             raise ValueError(
-                f"The columns of the table of metrics must have one length: run has {n_rows} rows, {name} "
-                f"has the shape {values.shape}."
+                f"The columns of the table of metrics must have equal lengths, but run has {n_rows} rows and "
+                f"{name} has the shape {values.shape}."
             )
     if not n_rows:
         raise ValueError("The table of metrics has no rows.")
@@ -280,20 +279,20 @@ def _checked(table: Table | Mapping[str, ArrayLike]) -> tuple[dict[str, Any], li
     for name in METRICS:
         if not np.isfinite(kept[name]).any():
             raise ValueError(f"No row of the table of metrics has a number in the column {name!r}.")
-    text = f"{np.count_nonzero(~known)} of {n_rows} rows have no temperature; they are left out."
+    text = f"{np.count_nonzero(~known)} of {n_rows} rows have no temperature and are left out."
     return kept, [] if known.all() else [Message(text, "rows-without-temperature")]
 
 
 def _grouped(temperature: Floats) -> tuple[Floats, list[Message]]:
-    """At most `MOST_TEMPERATURES` different ones, and a message where there were more."""
+    """Temperatures merged into at most `MOST_TEMPERATURES` values, and a message if any were merged."""
     distinct, place = np.unique(temperature, return_inverse=True)
     if len(distinct) <= MOST_TEMPERATURES:
         return temperature, []
     groups = np.array_split(distinct, MOST_TEMPERATURES)
     means = np.concatenate([np.full(len(group), group.mean()) for group in groups])
     text = (
-        f"Frames have {len(distinct):,} temperatures, which were put into {MOST_TEMPERATURES} groups of "
-        "neighbors. Temperatures of the thermostat, which runs share, would be better."
+        f"Frames have {len(distinct):,} different temperatures, which were merged into {MOST_TEMPERATURES} "
+        "groups. Use the temperatures of the thermostat, which are the same in all runs."
     )
     return means[place], [Message(text, "temperatures-grouped")]
 
@@ -323,12 +322,12 @@ def _metric(
 
 
 def _largest_rise(grid: _Grid) -> tuple[float, float, float, float]:
-    """From where to where on cooling the mean rises most, by how much, and the standard error of that."""
+    """Largest rise of the mean on cooling: start and end temperature, size and its standard error."""
     mean, error, _ = grid.mean_and_error()
     if len(mean) < 2:
         return nan, nan, 0.0, nan
     rise = np.where(np.tri(len(mean), k=-1, dtype=bool).T, mean[:, None] - mean, -np.inf)  # cold - hot
     cold, hot = np.unravel_index(int(np.argmax(rise)), rise.shape)
-    # The error of a sum of two: runs are taken as if they were others at the other temperature.
+    # Errors add in quadrature, as if the two temperatures had independent runs.
     both = sqrt(error[cold] ** 2 + error[hot] ** 2)
     return float(grid.temperature[hot]), float(grid.temperature[cold]), float(rise[cold, hot]), both

@@ -1,4 +1,4 @@
-"""What a transition analysis can and cannot show, as sentences made from its numbers."""
+"""Sentences on what a transition analysis can and cannot show, written from its numbers."""
 
 from __future__ import annotations
 
@@ -14,79 +14,80 @@ from phaseseg.fields import Message
 from phaseseg.statistics import FEW_RUNS, Regression
 
 ALPHA = 0.05
-"""Below this p a change of slope counts as seen, as in the paper."""
+"""A change of slope counts as found if p is below this value, as in the paper."""
 
 # fmt: off
 SENTENCES = {
     "one-temperature":
-        "Every frame has T = {t:g}, so there are means and nothing else. A change with temperature needs "
-        "more temperatures.",
+        "All frames have T = {t:g}, so only means are available. A change with temperature needs more "
+        "temperatures.",
     "one-run":
-        "There is one run, so means have no errors, and the t-test takes its frames as independent, which "
-        "frames of one cooled system are not. Give several runs with different seeds.",
+        "There is only one run, so the means have no errors, and the t-test treats its frames as independent "
+        "although frames of one cooled system are correlated. Add runs with different seeds.",
     "no-shared-temperature":
-        "No two runs share a temperature, so means have no errors. Use the temperature of the thermostat, "
-        "not that of the velocities.",
+        "No two runs share a temperature, so the means have no errors. Use the temperature of the "
+        "thermostat, not the kinetic temperature.",
     "few-runs": "{n} runs are too few for resampling, so there are no bootstrap intervals.",
     "same-seed":
-        "{one} and {other} have the same seed: they are one run counted twice, and every error is too small.",
+        "{one} and {other} have the same seed, so one run is counted twice and all errors are too small.",
     "cooling-rates-differ":
-        "Runs were cooled in {low:g} to {high:g} steps, and T_g and the metrics of the glass depend on the "
-        "cooling rate. Analyze each cooling rate by itself.",
+        "Runs were cooled in {low:g} to {high:g} steps, but T_g and the metrics of the glass depend on the "
+        "cooling rate. Analyze each cooling rate separately.",
     "glass-temperature":
-        "T_g = {value}{spread}: there the lines of glass and liquid meet in the inherent energy from "
-        "T = {low:g} to {high:g}{others}.",
+        "T_g = {value}{spread} from the inherent energy: the lines of glass and liquid, fitted from "
+        "T = {low:g} to {high:g}, cross there{others}.",
     "no-glass-temperature": "The inherent energy shows no T_g: {why}.",
     "no-regression":
-        "Without T_g there is no regression, only the scan over all temperatures. Give T_g, or runs with the "
-        "inherent energy of every frame.",
+        "Without T_g there is no regression, only the scan over all temperatures. Give T_g, or use runs with "
+        "the inherent energy of every frame.",
     "few-temperatures":
-        "There {count} {side} T_g = {tg:.3g}: the regression needs two or more on each side.",
+        "There {count} {side} T_g = {tg:.3g}; the regression needs at least two on each side.",
     "glass-temperatures-differ":
-        "The T_g given, {tg:g}, is not that of the energy: between them lies a temperature, so the "
-        "regression would differ.",
-    "falls-on-cooling": "On cooling from T = {hot:g} to {cold:g} {which}: {parts}.",
+        "The given T_g = {tg:g} differs from that of the inherent energy. At least one simulated temperature "
+        "lies between them, so the regression depends on the choice.",
+    "falls-on-cooling": "On cooling from T = {hot:g} to {cold:g}, {which}: {parts}.",
     "rises-on-cooling":
-        "On cooling, {title} do not simply fall: they rise by {by} from T = {start:g} to {end:g}.",
+        "On cooling, {title} do not fall monotonically: they rise by {by} from T = {start:g} to {end:g}.",
     "constant-on-cooling": "On cooling from T = {hot:g} to {cold:g}, {title} do not change.",
     "steeper-above":
-        "Above T_g = {tg:.3g} {which} more steeply with T than below, as published: {slopes}.",
-    "flatter-above": "Above T_g = {tg:.3g} the slope is smaller than below, unlike published: {slopes}.",
+        "Above T_g = {tg:.3g}, {which} more steeply with T than below, as published: {slopes}.",
+    "flatter-above":
+        "Above T_g = {tg:.3g}, the slope is smaller than below, contrary to the published result: {slopes}.",
     "rows-and-runs-disagree":
-        "The t-test sees a change of slope, but resampled runs, which are independent, do not: {slopes}.",
-    "no-change-of-slope": "No change of slope at T_g = {tg:.3g} is seen: {slopes}.",
-    "constant-metric": "{titles} are the same in every frame, so there is no slope to change.",
+        "The t-test finds a change of slope, but the bootstrap over independent runs does not: {slopes}.",
+    "no-change-of-slope": "No change of slope is found at T_g = {tg:.3g}: {slopes}.",
+    "constant-metric": "No slope can be tested for {titles}, which are the same in every frame.",
     "passed-elsewhere":
-        "The test does not single out T_g: it is also passed by {parts}. A small p says that one line does "
-        "not fit, not where the slope changes.",
-    "passed-only-here": "At no other temperature do {titles} pass the test.",
+        "The test does not single out T_g. It also finds a change of slope in {parts}. A small p means that "
+        "one line does not fit, but does not show where the slope changes.",
+    "passed-only-here": "For {titles}, no other temperature passes the test.",
     "steeper-somewhere":
-        "{title} change more steeply above than below at {n} of {all} temperatures ({span}).",
-    "kink-beyond-curvature": "With a T^2 term in the model the slope still changes at T_g: {slopes}.",
+        "{title} change more steeply above T_g than below for {n} of {all} assumed values of T_g ({span}).",
+    "kink-beyond-curvature": "With a T^2 term in the model, the slope still changes at T_g: {slopes}.",
     "curvature-explains":
-        "With a T^2 term in the model no change of slope is left, so a smooth curve fits as well: {slopes}.",
+        "With a T^2 term in the model, no change of slope remains, so a smooth curve is sufficient: {slopes}.",
     "curvature-reverses":
-        "With a T^2 term in the model the slope changes the other way, so the upward bend lies elsewhere: "
-        "{slopes}.",
-    "breaks": "Two lines that meet fit best with their break at {parts}.",
+        "With a T^2 term in the model, the slope changes in the opposite direction at T_g, so the upward "
+        "bend lies elsewhere: {slopes}.",
+    "breaks": "The best fit of two connected lines has its break at {parts}.",
     "breaks-and-glass-temperature": "T_g = {tg:.3g} lies within {where}.",
     "parabola-fits-better":
-        "A parabola, which has no break and one coefficient less, fits {titles} better than two lines do.",
+        "A parabola, which has no break and one coefficient fewer, fits {titles} better than two lines.",
     "no-bb-edges":
-        "{share:.0%} of the frames have no B–B edge. Minimization removes these edges, which come from "
-        "thermal vibration; take the frames as they were simulated.",
+        "{share:.0%} of the frames have no B–B edge. These edges come from thermal vibration, and "
+        "minimization removes them; use frames that were not minimized.",
 }
 # fmt: on
-"""The sentences by their codes."""
+"""Sentences by code."""
 
 _FALL = ("one metric falls", "two metrics fall", "all three metrics fall")
 _CHANGE = ("one metric changes", "two metrics change", "all three metrics change")
 
 
 def findings(result: Transition, columns: Mapping[str, Any]) -> list[Message]:
-    """The sentences of an analysis, most important question by question.
+    """Return the sentences of an analysis, in the order of its questions.
 
-    columns : the rows that were analyzed; they describe the runs
+    columns : the analyzed rows, with the seed and the cooling steps of the runs
     """
     found = list(_about_runs(result, columns))
     if len(result.temperature) > 1:
@@ -143,18 +144,18 @@ def _about_glass_temperature(result: Transition) -> Iterator[Message]:
         spread = ""
         if isfinite(interval.low):
             ends = f"{interval.low:.3f} to {interval.high:.3f}"
-            spread = f" ({result.bootstrap.confidence:.0%} interval over runs {ends})"
+            spread = f" ({result.bootstrap.confidence:.0%} interval over runs: {ends})"
         others = [
-            f"{value:.3f} with the liquid taken up to {reach:g} T_g"
+            f"{value:.3f} if the liquid is fitted up to {reach:g} T_g"
             for reach, value in found.others.items()
             if isfinite(value)
         ]
         yield _said(
             "glass-temperature", value=value_and_error(found.temperature, interval.error), spread=spread,
-            low=found.lowest, high=found.highest, others=f"; {_join(others)}" if others else "",
+            low=found.lowest, high=found.highest, others=f"; T_g is {_join(others)}" if others else "",
         )  # fmt: skip
     elif "inherent_energy" in result.energies and result.origin != "given":
-        why = "no pair of lines that meet is steeper above the break than below it"
+        why = "no fit of two connected lines is steeper above the break than below"
         if len(t) < 5:
             why = f"two lines need at least five temperatures, found {len(t)}"
         yield _said("no-glass-temperature", why=why)
@@ -189,10 +190,7 @@ def _about_cooling(result: Transition) -> Iterator[Message]:
 
 
 def verdict(fit: Regression) -> Literal["steeper", "flatter", "open", "same", "constant"]:
-    """What is seen of a3: its sign by the t-test, and by the bootstrap where there is one.
-
-    It is open where the two disagree.
-    """
+    """Sign of a3 according to the t-test and, where available, the bootstrap; "open" if they disagree."""
     p, drawn = fit.p[3], fit.bootstrap
     if isnan(p):
         return "constant"
@@ -204,7 +202,7 @@ def verdict(fit: Regression) -> Literal["steeper", "flatter", "open", "same", "c
 
 
 def _slopes(fits: Sequence[tuple[str, Regression]]) -> str:
-    """The changes of slope of metrics, which are given by their titles."""
+    """Changes of slope as text, from pairs of title and fit."""
 
     def p(value: float) -> str:
         return "p = –" if isnan(value) else f"p = {value:.1g}" if value >= 1e-99 else "p < 1e-99"
@@ -243,7 +241,7 @@ def _about_other_temperatures(result: Transition) -> Iterator[Message]:
             steeper.append(_said("steeper-somewhere", title=title, n=n, all=len(metric.scan), span=span))
         if metric.fit is None or verdict(metric.fit) != "steeper":
             continue
-        # Of the temperatures of the scan one splits the rows as T_g does.
+        # One temperature of the scan splits the rows exactly as T_g does.
         place = np.searchsorted(result.temperature, metric.fit.glass_temperature, "right")
         others = [
             fit.glass_temperature
@@ -269,7 +267,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _about_curvature(result: Transition) -> Iterator[Message]:
-    """Of the metrics that pass the test: whether they pass it with a T^2 term as well."""
+    """Whether the metrics that pass the test also pass it with a T^2 term."""
     found: dict[str, list[tuple[str, Regression]]] = {
         "kink-beyond-curvature": [], "curvature-explains": [], "curvature-reverses": []
     }  # fmt: skip
@@ -285,7 +283,7 @@ def _about_curvature(result: Transition) -> Iterator[Message]:
 
 def _about_breaks(result: Transition) -> Iterator[Message]:
     found = [(metric.title, metric.break_) for metric in result.metrics.values() if metric.break_ is not None]
-    # A constant has no break, and rounding must not look like one.
+    # A constant metric has no break; rounding errors must not pass for one.
     found = [
         (title, one)
         for title, one in found

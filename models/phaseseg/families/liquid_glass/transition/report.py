@@ -41,11 +41,11 @@ def write_transition(
     source: str,
     settings: Mapping[str, Any],
 ) -> Path:
-    """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`); gives the page.
+    """Write `report.html`, figures (PNG) and tables (CSV, and all in `tables.json`); return the page's path.
 
-    directory : made if missing; files of these names in it are replaced
-    rows : the table that was analyzed, one row per frame
-    source : what the page calls the input; settings : how the metrics were counted, by name
+    directory : created if missing; files of these names in it are replaced
+    rows : the analyzed table, one row per frame
+    source : name of the input on the page; settings : how the metrics were counted, by name
     """
     tables = {"frames": rows, **result.tables()}
 
@@ -55,7 +55,7 @@ def write_transition(
             found = tables["energy"].html() if "energy" in tables else ""
             yield "T_g of the inherent energy", figures["energy"] + found
         if "regression" in tables:
-            # Of the coefficients people ask for the change of slope alone.
+            # The page shows only the change of slope; the tables have all coefficients.
             shown = tables["regression"].without(*COEFFICIENTS[:3], COEFFICIENTS[4])
             yield "Change of slope at T_g", _model(result) + shown.html()
         if "scan" in figures:
@@ -73,11 +73,11 @@ def write_transition(
 
 def _model(result: Transition) -> str:
     p = result.bootstrap.least_p
-    least = f" (with {len(result.runs)} runs, this p is {p:.2g} or more)" if isfinite(p) else ""
+    least = f" (with {len(result.runs)} runs, its p cannot be below {p:.2g})" if isfinite(p) else ""
     return (
         "<p>Least squares of metric = a0 + a1 T + a2 H + a3 T H (+ a4 T<sup>2</sup>) over all rows, with "
-        "H = 1 above T_g: a3 is the slope above T_g less the slope below. p of the t-test takes rows as "
-        f"independent; the interval and p of the bootstrap take runs as independent{least}.</p>"
+        "H = 1 above T_g: a3 is the slope above T_g minus the slope below. The t-test treats rows as "
+        f"independent; the bootstrap treats runs as independent{least}.</p>"
     )
 
 
@@ -105,7 +105,7 @@ def _tiles(result: Transition) -> Iterator[tuple[str, str]]:
 
 
 def _shown_means(table: Table) -> Table:
-    """Counts under the names of sentences, and temperatures as they were given."""
+    """The means with readable names of the counts, and temperatures as given."""
     found = {str(name): values for name, values in table.columns.items()}
     columns: dict[str, Any] = {"T": [f"{t:g}" for t in found["temperature"]], "runs": found["runs"]}
     for name, title in (METRICS | {name: ENERGY_TITLES[name] for name in ENERGIES}).items():
@@ -127,7 +127,7 @@ def transition_figures(result: Transition) -> Iterator[tuple[str, str, Figure]]:
         "The three metrics per particle."
         + (" Dots: runs; circles with bars: mean and standard error over runs." if several else "")
         + (" Orange: the regression with its change of slope at T_g (gray)." if fitted else "")
-        + (" Blue: the two lines that meet and fit best." if broken else ""),
+        + (" Blue: the best fit of two connected lines." if broken else ""),
         figure_metrics(result),
     )
     if "inherent_energy" in result.energies and len(result.temperature) > 1:
@@ -136,7 +136,7 @@ def transition_figures(result: Transition) -> Iterator[tuple[str, str, Figure]]:
             "energy",
             "Energy per particle of the minimized configurations."
             + (
-                f" T_g is where the lines of glass and liquid, fitted from T = {found.lowest:g} to "
+                f" T_g is the crossing of the lines of glass and liquid, fitted from T = {found.lowest:g} to "
                 f"{found.highest:g}, meet."
                 if found is not None
                 else ""
@@ -148,8 +148,8 @@ def transition_figures(result: Transition) -> Iterator[tuple[str, str, Figure]]:
         yield (
             "scan",
             (
-                f"Slope above less slope below, for every temperature that T_g could be ({bars}). Filled: "
-                "seen by the t-test and over runs. Open squares: with a T^2 term."
+                f"Slope above minus slope below, for every possible T_g ({bars}). Filled: found by the "
+                "t-test and over runs. Open squares: with a T^2 term."
             ),
             figure_scan(result),
         )
@@ -190,7 +190,7 @@ def _shown_errors(errors: Floats) -> Floats | None:
 
 
 def _two_sides(metric: MetricTransition) -> Iterator[tuple[Floats, Floats]]:
-    """Both lines of the regression."""
+    """The two lines of the regression, below and above T_g."""
     fit = metric.fit
     if fit is not None:
         tg, t = fit.glass_temperature, metric.temperature
@@ -200,7 +200,7 @@ def _two_sides(metric: MetricTransition) -> Iterator[tuple[Floats, Floats]]:
 
 
 def _mark_glass(ax: Any, result: Transition, *, label: bool = False) -> None:
-    """T_g as a line; its interval as a band where it comes from the energy."""
+    """Draw T_g as a line, and its interval as a band if T_g comes from the energy."""
     tg = result.glass_temperature
     if not isfinite(tg):
         return
@@ -216,7 +216,7 @@ def _mark_glass(ax: Any, result: Transition, *, label: bool = False) -> None:
 
 @styled
 def figure_energy(result: Transition) -> Figure:
-    """Inherent-structure energy against temperature: all of it, and where the two lines meet."""
+    """Inherent-structure energy against temperature: the full range, and the crossing of the two lines."""
     mean, error = result.energies["inherent_energy"]
     found = result.energy
     figure = Figure(figsize=(8.8 if found else 4.8, 3.2), layout="constrained")
@@ -269,7 +269,7 @@ def figure_scan(result: Transition) -> Figure:
             "s:", color=GRAY, markersize=3, markerfacecolor="white", linewidth=0.9, zorder=1,
         )  # fmt: skip
         ax.set_ylim(*_limits(metric))
-        ax.set_xlabel("T that is taken as $T_g$")
+        ax.set_xlabel("assumed $T_g$")
         ax.set_title(metric.title)
     figure.axes[0].set_ylabel("a3")
     return figure
@@ -282,7 +282,7 @@ def _ends(fit: Regression) -> tuple[float, float]:
 
 
 def _limits(metric: MetricTransition) -> tuple[float, float]:
-    """What holds every value, and the intervals but for those of two or three temperatures a side."""
+    """Axis limits for all values and intervals, without intervals from two or three temperatures a side."""
     values = [fit.change for fit in (*metric.scan, *metric.square_scan)]
     inner = metric.scan[2:-2] or metric.scan
     ends = [end for fit in inner for end in _ends(fit)]

@@ -1,4 +1,4 @@
-"""What an analysis of the glass transition finds: the lines, the metrics against temperature, the tables."""
+"""Result of an analysis of the glass transition: lines, metrics against temperature, tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from phaseseg.fields import Column, Message, Table
 from phaseseg.statistics import Bootstrap, Floats, Interval, Regression, TwoLines
 
 METRICS = {"n_disjoint_graphs": "disjoint graphs", "n_bb_edges": "B–B edges", "n_isolated_a": "isolated A"}
-"""The three counts, and how sentences and figures call them."""
+"""The three counts, with their names in sentences and figures."""
 
 PER_PARTICLE = {
     "n_disjoint_graphs": "disjoint_graphs_per_particle",
@@ -31,11 +31,11 @@ CHANGE, TG, BREAK = COEFFICIENTS[3], Column("T_g"), Column("break")
 
 @dataclass(frozen=True)
 class Break:
-    """Where one line becomes another, with the spread over resampled runs.
+    """Break between two connected lines, with its spread over resampled runs.
 
-    interval : of the temperature of the break; its p means nothing
-    residual, line_residual, parabola_residual : weighted sums of squares about two lines that meet (four
-        coefficients), one line (two) and a parabola (three)
+    interval : of the temperature of the break; its p has no meaning
+    residual, line_residual, parabola_residual : weighted sums of squared residuals of two connected lines
+        (four coefficients), one line (two) and a parabola (three)
     """
 
     lines: TwoLines
@@ -52,8 +52,8 @@ class EnergyCrossing:
     temperature : T_g
     interval : over resampled runs
     lines : glass below, liquid above
-    lowest, highest : temperatures that the lines were fitted to
-    others : T_g for other reaches of the liquid's line, by reach
+    lowest, highest : range of the fit, temperatures
+    others : T_g for other values of `reach`
     """
 
     temperature: float
@@ -68,13 +68,13 @@ class EnergyCrossing:
 class MetricTransition:
     """One metric against temperature.
 
-    name : of its column
+    name : name of its column
     mean, error : (n_temperatures,) float64, over runs
     n_runs : (n_temperatures,) int64
-    fit, square : Eq. 12 at T_g, and with T^2; None where there is no T_g or too little data
+    fit, square : Eq. 12 at T_g, without and with T^2; None without T_g or with too little data
     scan : Eq. 12 at every possible T_g
-    break_ : the best two lines that meet
-    rise : the largest rise on cooling: from which temperature to which, by how much and with what error
+    break_ : the best fit of two connected lines
+    rise : the largest rise on cooling: start and end temperature, size, standard error
     """
 
     name: str
@@ -95,29 +95,29 @@ class MetricTransition:
 
     @property
     def falls(self) -> bool:
-        """Whether it is lower in the cold than in the heat, and no rise on cooling exceeds its error."""
+        """Whether it is lower at the lowest temperature than at the highest and does not rise in between."""
         return bool(self.mean[0] < self.mean[-1]) and not self.rises
 
     @property
     def rises(self) -> bool:
-        """Whether it rises somewhere on cooling, by more than three standard errors where there are any."""
+        """Whether it rises anywhere on cooling, by more than three standard errors if these are known."""
         _, _, by, error = self.rise
         return by > 0 and (by > 3 * error if isfinite(error) else by > 0.1 * float(np.ptp(self.mean)))
 
 
 @dataclass(frozen=True, eq=False)
 class Transition:
-    """The glass transition as seen in a table of metrics; see `analyze_transition`.
+    """Analysis of the glass transition from a table of metrics; see `analyze_transition`.
 
     runs : names of the runs
-    n_rows : rows that were used
-    n_atoms : of every row, or None where they differ
+    n_rows : number of rows used
+    n_atoms : number of atoms in every row, or None if it varies
     glass_temperature : T_g of the regression, or NaN
     origin : "given", "inherent energy" or "" for none
     energy : crossing of the inherent-structure energy
     metrics : by name
     energies : (mean, error) of each energy, by name
-    points : the rows: `temperature`, `n_atoms` and each metric
+    points : `temperature`, `n_atoms` and each metric of the rows
     messages : what can and what cannot be concluded
     """
 
@@ -139,8 +139,8 @@ class Transition:
 
         `means` has one row per temperature, averaged over runs. `regression` has one row per metric and
         model: a0 to a3 (and a4), p of the t-test, and for a3 the interval and p of the bootstrap over runs.
-        `scan` has a3 for every possible T_g. `breaks` has the best two lines that meet, compared with one
-        line and a parabola. `energy` has T_g of the inherent-structure energy. Empty tables are left out.
+        `scan` has a3 for every possible T_g. `breaks` has the best fit of two connected lines, compared with
+        one line and a parabola. `energy` has T_g of the inherent-structure energy. Empty tables are left out.
         """
         tables = {
             "means": self._means(),
