@@ -92,7 +92,7 @@ def test_report_and_quiet(runs: list[Path], tmp_path: Path) -> None:
 
 
 def test_one_run_says_so(runs: list[Path]) -> None:
-    assert "There is one run" in done("metrics", runs[0], "--tg", 0.4)
+    assert "There is only one run" in done("metrics", runs[0], "--tg", 0.4)
 
 
 def test_temperatures_of_a_list_and_chosen_frames(runs: list[Path], tmp_path: Path) -> None:
