@@ -40,9 +40,9 @@ def test_scores_and_report(model, files, tmp_path):
     assert result.exit_code == 0, result.output
     for words in ("2 files against weak labels (5 frames", "share-v1", "Fe fraction within 6 Å", "member 2",
                   "three classes, boundary 2.7 Å", "three classes, boundary 0.68 Å", "composition without",
-                  "Phases as in the reference: 5 of 5 frames"):  # fmt: skip
+                  "Number of phases agrees in 5 of 5 frames"):  # fmt: skip
         assert words in result.stdout
-    assert "in their favor" in result.stderr and "5 frames evaluated in" in result.stderr
+    assert "which favors the baselines" in result.stderr and "5 frames evaluated in" in result.stderr
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     assert metrics["frames"] == 5 and metrics["inputs"] == [path.name for path in files]
     with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
@@ -129,7 +129,7 @@ def test_frames_keep_their_numbers(model, files):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["-n", "9"], 3, "9 frames were asked for, but 3 frames are there"),
+        (["-n", "9"], 3, "9 frames were requested, but there are only 3 frames"),
         (["-n", "0"], 2, "-n must be at least 1"),
         (["-n", "1", "-o", "list.xyz"], 2, "written as .csv or .json"),
     ],

@@ -79,9 +79,7 @@ def test_json_report_and_tables(trajectory: Path, pair: Path, tmp_path: Path) ->
     assert scalars["probability_threshold"]["mean"] == 0.6 and scalars["score_threshold"]["unit"] == "Å"
     assert 0 < scalars["mean_uncertainty"]["mean"] < 0.1
     page = (tmp_path / "report" / "report.html").read_text()
-    assert (
-        "segmentation/pair-v1" in page and "the score passes the cut" in page and "mean uncertainty" in page
-    )
+    assert "segmentation/pair-v1" in page and "threshold of the score" in page and "mean uncertainty" in page
     for name in ("slices", "histogram", "composition", "proxigram", "time_series"):
         assert (tmp_path / "report" / f"{name}.png").is_file()
     assert run(trajectory, "-m", pair, "-o", tmp_path / "out.json", "--frames", "0").exit_code == 0
@@ -111,9 +109,9 @@ def test_quiet_prints_nothing(trajectory: Path, pair: Path, tmp_path: Path) -> N
     ("options", "sentence"),
     [
         (["--threshold", "1"], "threshold must be a probability between 0 and 1"),
-        (["--boundary-width", "-1"], "boundary_width must be a number not below 0"),
+        (["--boundary-width", "-1"], "boundary_width must be finite and at least 0"),
         (["--boundary", "wide"], "boundary must be one of interface, voxels, learned"),
-        (["--boundary", "learned"], "segmentation/pair-v1 has not learned a boundary class"),
+        (["--boundary", "learned"], "segmentation/pair-v1 does not predict a boundary class"),
         (["--keep", "some"], "keep must be one of all, largest"),
         (["--device", "tpu"], "device must be auto, cpu, torch or cuda"),
         (["--workers", "0"], "--workers must be at least 1"),

@@ -48,7 +48,10 @@ def test_trains_and_says_how_well(files: list[Path], cache: Path, tmp_path: Path
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
     said = flat(result.stderr)
-    assert "6 frames of 3,120 atoms in all; split by run: 1 of 3 files validate (melt2.dump.gz)." in said
+    assert (
+        "6 frames with 3,120 atoms in total; split by run: 1 of 3 files for validation (melt2.dump.gz)."
+        in said
+    )
     assert "Validation, 1,560 atoms:" in said and "% on the wrong side" in said
     assert "Written: " in said and "mine.curves.png" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == [

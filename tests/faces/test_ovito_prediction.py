@@ -118,9 +118,11 @@ def test_bad_input(drop, pair_file, checkpoint_file, tmp_path):
         PhaseSegmentation(treshold=0.4)
     with pytest.raises(ValueError, match=r"^Phase segmentation: .*there is no such file"):
         apply(drop, model_file=str(tmp_path / "none.safetensors"))
-    with pytest.raises(ValueError, match=r"^Phase segmentation: boundary_width must be a number not below 0"):
+    with pytest.raises(
+        ValueError, match=r"^Phase segmentation: boundary_width must be finite and at least 0"
+    ):
         apply(drop, model_file=pair_file, boundary_width=-1.0)
-    with pytest.raises(ValueError, match=r"^Phase segmentation: .* has not learned a boundary class"):
+    with pytest.raises(ValueError, match=r"^Phase segmentation: .* does not predict a boundary class"):
         apply(drop, model_file=str(checkpoint_file), boundary="learned")
     with pytest.raises(ValueError, match=r"does not know the species Xe; it knows Fe, O\.$"):
         apply(drop, model_file=pair_file, types="Fe,Xe")

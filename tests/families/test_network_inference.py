@@ -245,5 +245,5 @@ def test_weights_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"feature\.scale must have the shape"):
         Network(config, Scaling(one, one[1:], one, one), [good])
     frame = AWKWARD["triclinic"]()
-    with pytest.raises(ValueError, match="species codes of the shape"):
+    with pytest.raises(ValueError, match="have the shape"):
         Network(config, scaling, [good])(frame, np.zeros(3, dtype=np.int32))

@@ -443,9 +443,9 @@ def test_what_the_network_does_not_know_is_refused(model, small):
         ({"threshold": 0.0}, "threshold must be a probability between 0 and 1"),
         ({"threshold": 1.0}, "threshold must be a probability"),
         ({"threshold": float("nan")}, "threshold must be a probability"),
-        ({"boundary_width": -1}, "boundary_width must be a number not below 0"),
+        ({"boundary_width": -1}, "boundary_width must be finite and at least 0"),
         ({"boundary": "thick"}, "boundary must be one of interface, voxels, learned; found 'thick'"),
-        ({"boundary": "learned"}, "segmentation/share-v1 has not learned a boundary class"),
+        ({"boundary": "learned"}, "segmentation/share-v1 does not predict a boundary class"),
         ({"keep": "some"}, "keep must be one of all, largest"),
         ({"device": "tpu"}, "device must be auto, cpu, torch or cuda, found 'tpu'"),
     ],
@@ -502,7 +502,7 @@ def test_checkpoints_that_are_no_models(make_checkpoint):
     ):
         load_model(replace(good, config=without))
     two = good.config | {"score": good.config["score"] | {"scale": [1.0, 1.0]}}
-    with pytest.raises(CheckpointError, match="there are 1 networks and 2 scales of their scores"):
+    with pytest.raises(CheckpointError, match="there are 1 networks but 2 score scales"):
         load_model(replace(good, config=two))
 
 

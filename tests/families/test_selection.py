@@ -54,7 +54,7 @@ def test_ties_go_to_the_first_and_nothing_is_random():
 
 
 @pytest.mark.parametrize(
-    ("n", "words"), [(0, "at least 1"), (4, "4 frames were asked for, but 3 frames are")]
+    ("n", "words"), [(0, "at least 1"), (4, "4 frames were requested, but there are only 3 frames")]
 )
 def test_numbers_that_cannot_be_had(n, words):
     with pytest.raises(ValueError, match=words):

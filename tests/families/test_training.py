@@ -362,16 +362,20 @@ def test_data_that_cannot_be_learned_from(runs, tmp_path):
     no_iron = [frame.replace(species=np.where(frame.species == 0, 1, frame.species)) for frame in runs[1]]
     silver = [frame.replace(species_names=("Fe", "Mg", "Si", "O", "Ag")) for frame in runs[1]]
     for data, options, sentence in [
-        (mixed, {}, "run 1: no frame holds two phases.*phaseseg label"),
+        (mixed, {}, "run 1: no frame contains two phases.*phaseseg label"),
         (
             [*runs[0][:1]],
             {},
             "one frame with two phases cannot be both learned from and .*--validation",
         ),
-        ([runs[0], reduced, runs[2]], {}, "run 2 is in units of 'lj', run 1 in 'metal'"),
-        ([runs[0], no_iron, runs[2]], {}, "run 2: there is no Fe.*the species there are .*--species"),
+        ([runs[0], reduced, runs[2]], {}, "run 2 has 'lj' units, but run 1 has 'metal' units"),
+        ([runs[0], no_iron, runs[2]], {}, "run 2: there is no Fe.*the file has .*--species"),
         (runs[0], {"validation": silver}, "does not know the species Ag; it knows Fe"),
-        (runs[0], {"validation": mixed}, "no frame holds two phases.*nothing to check against|check against"),
+        (
+            runs[0],
+            {"validation": mixed},
+            "no frame contains two phases.*nothing to check against|check against",
+        ),
         ([runs[0], []], {}, "run 2: there are no frames"),
         ([], {}, "there are no files"),
     ]:

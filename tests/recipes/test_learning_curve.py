@@ -26,5 +26,5 @@ def test_a_learning_curve_is_drawn_for_both_ways_to_choose(make_checkpoint, smal
     parts = [row["two-class error"] for row in rows[:2]]
     assert mean["two-class error"] == pytest.approx(np.mean(parts))
     assert len(summary(table)) == 2 + 3 * 3 and len(figure(table).axes) == 3
-    with pytest.raises(ValueError, match="the pool holds 6"):
+    with pytest.raises(ValueError, match="the pool has only 6"):
         learning_curve(pool, {}, fit, begin=[0], add=3, rounds=2)

@@ -1,7 +1,4 @@
-"""Cards of checkpoints: their tables of plain values, and the pages made from them.
-
-What the recipes of all families share.
-"""
+"""Cards of checkpoints and the pages generated from them, for the recipes of all families."""
 
 from __future__ import annotations
 
@@ -26,13 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[3]
-"""Of the sources, where docs/ and models/ are."""
+"""Root folder of the sources, which contains docs/ and models/."""
 
 # ------------------------------------------------------------------------------------- in a card
 
 
 def rounded(value: Any) -> Any:
-    """Five figures; None for what has no value."""
+    """Round to five significant digits; None for undefined values."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
@@ -41,24 +38,24 @@ def rounded(value: Any) -> Any:
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], note: str = "") -> dict[str, Any]:
-    """A table of a card; a row lacks what it does not name. A column `± X` is the error of X."""
+    """Return a table for a card; cells can be missing. A column `± X` is the error of X."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[rounded(row.get(name)) for name in columns] for row in rows]
     return {"title": title, "columns": columns, "rows": cells, "note": note}
 
 
 def of_table(source: Table, note: str = "") -> dict[str, Any]:
-    """A `Table` as one of a card."""
+    """Convert a `Table` to a table for a card."""
     return table(source.title, list(source.rows()), note)
 
 
 def write_card(checkpoint: Checkpoint, card: dict[str, Any], path: Path) -> Checkpoint:
-    """Replace the card in a file; everything else stays.
+    """Replace the card in a file and leave everything else unchanged.
 
     Raises
     ------
     CheckpointError
-        If weights or settings are not what they were.
+        If weights or settings differ after writing.
     """
     save_checkpoint(replace(checkpoint, card=card), path)
     again = load_checkpoint(path)
@@ -74,7 +71,7 @@ def write_card(checkpoint: Checkpoint, card: dict[str, Any], path: Path) -> Chec
 
 
 def cell(value: Any) -> str:
-    """A value in a table of Markdown."""
+    """Format a value for a Markdown table."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -90,7 +87,7 @@ def cell(value: Any) -> str:
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Rows of Markdown; a column `± X` is printed together with X."""
+    """Return the lines of a Markdown table; a column `± X` is printed together with X."""
     shown = [k for k, name in enumerate(columns) if not (name.startswith("± ") and name[2:] in columns)]
     errors = {k: columns.index(f"± {columns[k]}") for k in shown if f"± {columns[k]}" in columns}
     lines = [[columns[k] for k in shown], ["---" for _ in shown]]
@@ -109,7 +106,7 @@ def is_table(value: Any) -> bool:
 
 
 def markdown(value: Any, title: str, level: int) -> list[str]:
-    """Any part of a card as lines of Markdown, by its shape."""
+    """Convert any part of a card to lines of Markdown."""
     heading = f"{'#' * level} {title}"
     if is_table(value):
         lines = [f"{'#' * level} {value.get('title') or title}", ""]
@@ -130,14 +127,14 @@ def markdown(value: Any, title: str, level: int) -> list[str]:
 
 
 def put_text(path: Path, text: str) -> None:
-    """Write a page; its folder is made if it is missing."""
+    """Write a page; create its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_output(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def put_figure(path: Path, figure: Figure, *, dpi: float = 110) -> None:
-    """A small PNG of 256 colors, as figures are kept with the sources."""
+    """Write a PNG with 256 colors; it is small because figures are stored with the sources."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,18 +145,18 @@ def put_figure(path: Path, figure: Figure, *, dpi: float = 110) -> None:
 
 
 def replace_block(text: str, begin: str, end: str, block: str) -> str:
-    """The text with all between two marks, and these, replaced; as it is where the marks are not there."""
+    """Replace the text between two marks, including the marks; unchanged if the marks are missing."""
     marked = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     return marked.sub(lambda _: block, text)
 
 
 def rows_of(source: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a table of a card as dictionaries."""
+    """Return the rows of a card table as dictionaries."""
     return [dict(zip(source["columns"], row, strict=True)) for row in source["rows"]]
 
 
 def last(name: str) -> str:
-    """`gat-v1` for `segmentation/gat-v1` and for `gat-v1.safetensors`."""
+    """Return `gat-v1` for `segmentation/gat-v1` and for `gat-v1.safetensors`."""
     return name.rpartition("/")[2].removesuffix(SUFFIX)
 
 
@@ -171,15 +168,15 @@ TITLES = {"test_data": "Test data", "label_rule": "Label rule", "metrics": "Meas
 
 @dataclass(frozen=True)
 class Pages:
-    """What the pages of the checkpoints of a family contain in addition to the cards.
+    """Content of the checkpoint pages of a family in addition to the cards.
 
-    recipe : module that makes them
-    about : one paragraph about a checkpoint
-    captions : of figures, by the end of the names of their files
-    order : parts of a card in the order of the page, others follow
-    mark : name of the table of the family in models/README.md
-    shelf : rows of this table; a row lacks what it does not name
-    note : below this table
+    recipe : module that generates the pages
+    about : returns a paragraph about a checkpoint
+    captions : captions of figures, by the suffix of the file name
+    order : parts of a card in page order; other parts follow
+    mark : name of the family's table in models/README.md
+    shelf : rows of this table; cells can be missing
+    note : text below this table
     """
 
     recipe: str
@@ -191,7 +188,7 @@ class Pages:
     note: str
 
     def page(self, checkpoint: Checkpoint, figures: Path) -> str:
-        """The page of a checkpoint, with the figures that are there."""
+        """Return the page of a checkpoint, with the figures that exist."""
         card, stem = checkpoint.card, last(checkpoint.name)
         lines = [
             f"# {checkpoint.name}", "",
@@ -210,7 +207,7 @@ class Pages:
         return "\n".join(lines).rstrip() + "\n"
 
     def table(self, checkpoints: Sequence[Checkpoint]) -> str:
-        """The table of models/README.md, between its marks."""
+        """Return the table for models/README.md, including its marks."""
         rows = [
             {"checkpoint": f"[`{one.name}`](../docs/checkpoints/{last(one.name)}.md)",
              "what": one.card.get("summary", ""), **self.shelf(one)}
@@ -231,7 +228,7 @@ class Pages:
 
 
 def put_index(docs: Path) -> None:
-    """`index.md` of a folder of pages of checkpoints, those of subfolders after the others."""
+    """Write `index.md` for a folder of checkpoint pages; pages in subfolders come last."""
     own = sorted(path.stem for path in docs.glob("*.md") if path.stem != "index")
     others = sorted(f"{path.parent.name}/{path.stem}" for path in docs.glob("*/*.md"))
     names = "\n".join([*own, *others])
@@ -244,13 +241,13 @@ def put_index(docs: Path) -> None:
 
 
 def arguments(description: str | None) -> ArgumentParser:
-    """The options that the cards of all families have."""
+    """Return a parser with the options shared by the cards of all families."""
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", nargs="+", metavar="NAME", help="only these, as gat-v1")
+    parser.add_argument("--checkpoint", nargs="+", metavar="NAME", help="only these, such as gat-v1")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "checkpoints")
     parser.add_argument("--readme", type=Path, default=ROOT / "models" / "README.md")
-    parser.add_argument("--quick", action="store_true", help="smaller samples: to try the command")
-    parser.add_argument("--render-only", action="store_true", help="pages from the cards as they are")
+    parser.add_argument("--quick", action="store_true", help="use smaller samples, to test the command")
+    parser.add_argument("--render-only", action="store_true", help="generate pages from the existing cards")
     return parser
 
 
@@ -258,19 +255,19 @@ _BEGIN = perf_counter()
 
 
 def say(text: str) -> None:
-    """A line on the terminal, after the seconds since the start."""
+    """Print a line with the seconds since the start."""
     print(f"{perf_counter() - _BEGIN:6.0f} s  {text}", flush=True)
 
 
 def refuse_training_data(checkpoint: Checkpoint, tests: Iterable[str]) -> None:
-    """No run may be trained on and tested on.
+    """Make sure that no test run was used for training.
 
-    tests : names of runs as `run_name` gives them
+    tests : names of runs as returned by `run_name`
 
     Raises
     ------
     SystemExit
-        If one is.
+        If a test run was used for training.
     """
     files = checkpoint.card.get("data", {}).get("files", {"columns": (), "rows": ()})
     used = {run_name(str(row[0])) for row in files["rows"]}
@@ -279,7 +276,7 @@ def refuse_training_data(checkpoint: Checkpoint, tests: Iterable[str]) -> None:
 
 
 def run_name(path: str) -> str:
-    """`slow/ka2d_s016` for `data/slow/ka2d_s016.inherent.xyz.gz`, `large_3000K` for `large_3000K.dump.gz`."""
+    """Return the name of a run, `slow/ka2d_s016` for `data/slow/ka2d_s016.inherent.xyz.gz`."""
     folder, _, name = path.rpartition("/")
     parent = folder.rpartition("/")[2]
     return (f"{parent}/" if parent else "") + name.partition(".")[0]

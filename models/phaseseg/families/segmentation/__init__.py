@@ -11,25 +11,25 @@ from phaseseg.families.segmentation.settings import SegmentationSettings
 
 OPTIONS = (
     Option(
-        "threshold", float, PredictionRule.threshold, "Probability from which on an atom is rich.",
+        "threshold", float, PredictionRule.threshold, "Probability at or above which an atom is rich.",
         low=0, high=1, open=True, label="Threshold (probability)", group="Phases",
     ),
     Option(
         "keep", str, PredictionRule.keep,
-        "Rich domains to keep: all of at least the smallest volume, or only the largest.",
+        "Rich domains to keep: all that reach the smallest volume, or only the largest.",
         choices=("all", "largest"), label="Domains kept", group="Phases",
     ),
     Option(
-        "min_volume", float, None, "Smallest rich domain, Å^3; by default that of the training.",
+        "min_volume", float, None, "Volume of the smallest rich domain, Å^3; by default as in training.",
         low=0, label="Smallest domain (Å³; none = as trained)", group="Phases",
     ),
     Option(
         "boundary", str, PredictionRule.boundary,
-        "interface | voxels (as in the paper) | learned (where the network has it)",
+        "interface | voxels (as in the paper) | learned (if the network predicts a boundary class)",
         choices=("interface", "voxels", "learned"), label="Boundary", group="Interface",
     ),
     Option(
-        "boundary_width", float, None, "Thickness of the boundary, Å; by default that of the training.",
+        "boundary_width", float, None, "Thickness of the boundary, Å; by default as in training.",
         low=0, label="Boundary width (Å; none = as trained)", group="Interface",
     ),
     Option(
@@ -39,21 +39,21 @@ OPTIONS = (
     ),
     Option(
         "reference", str, "weak",
-        "weak: labels by the rule of the checkpoint; or a column of the files with 0 poor, 1 rich and, if "
-        "there are any, 2 boundary.",
+        "weak: labels made by the rule of the checkpoint; or the name of a column of the files with 0 for "
+        "poor, 1 for rich and, optionally, 2 for boundary.",
         part="evaluate",
     ),
     Option(
         "boundary_width", float, None,
-        "Thickness of the boundary, Å; may be repeated. 2.7 and 0.68 if left out.",
+        "Thickness of the boundary, Å; may be repeated. Default: 2.7 and 0.68.",
         part="evaluate", low=0, multiple=True,
     ),
-    Option("baselines", bool, False, "Also methods without a network, for comparison.", part="evaluate"),
+    Option("baselines", bool, False, "Also evaluate methods without a network.", part="evaluate"),
     Option(
-        "baseline_data", Path, None, "Trajectory that the baselines are fitted to; may be repeated.",
+        "baseline_data", Path, None, "Trajectory to fit the baselines to; may be repeated.",
         part="evaluate", multiple=True,
     ),
-    Option("members", bool, False, "Also every network of the checkpoint alone.", part="evaluate"),
+    Option("members", bool, False, "Also evaluate each network individually.", part="evaluate"),
 )  # fmt: skip
 
 FAMILY = register(

@@ -1,7 +1,7 @@
-"""Methods without a network, to compare one with: local composition, cuts of the density, bins.
+"""Baselines without a network: local composition, density thresholds and spatial bins.
 
-Their thresholds are fitted to the frames that a network is trained on. A method that has a density takes
-the boundary from its own cut; one that only has a number per atom smooths it as the scores of networks are.
+Their thresholds are fitted to the training frames of a network. Methods that use a density take the interface
+from their own threshold; methods with one number per atom smooth it in the same way as network scores.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame
 
 CUTOFF = 6.0
-"""Å: of the neighbors whose composition is judged, as in the paper's features."""
+"""Å: neighbors within this distance count for the local composition, as in the paper's features."""
 BIN = 8.5
-"""Å: of the space decomposition by the authors of the paper."""
+"""Å: edge of the cubes in the space decomposition by the authors of the paper."""
 
 
 def best_threshold(values: NDArray[np.floating[Any]], rich: NDArray[np.bool_]) -> float:
-    """The threshold that puts the fewest atoms on the wrong side if `values >= threshold` means rich.
+    """Return the threshold that misclassifies the fewest atoms if `values >= threshold` means rich.
 
-    It lies half way between two neighboring values. Of several equally good thresholds it is the middle one.
+    It lies halfway between two adjacent values. Among equally good thresholds, the middle one is returned.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def best_threshold(values: NDArray[np.floating[Any]], rich: NDArray[np.bool_]) -
     distinct, place = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)
     n_rich = np.bincount(place, weights=rich, minlength=len(distinct))
     n_poor = np.bincount(place, minlength=len(distinct)) - n_rich
-    # With the cut below the value k: all rich ones below it and all poor ones from it on are wrong.
+    # A cut just below value k misclassifies the rich atoms below it and the poor atoms at or above it.
     wrong = np.concatenate([[0], np.cumsum(n_rich)]) + np.concatenate([np.cumsum(n_poor[::-1])[::-1], [0]])
     best = np.flatnonzero(wrong == wrong.min())
     k = int(best[len(best) // 2])
@@ -57,15 +57,15 @@ class _FractionCut:
     """Threshold on a fraction of the target species around each atom.
 
     target : names of the species
-    threshold : fraction from which on an atom is rich
-    min_volume : Å^3, of the smallest rich domain
+    threshold : fraction at or above which an atom is rich
+    min_volume : Å^3, smallest rich domain that is kept
     """
 
     def __init__(self, target: Sequence[str], threshold: float, *, min_volume: float = 200.0) -> None:
         self.target, self.threshold, self.min_volume = tuple(target), threshold, min_volume
 
     def values(self, frame: Frame) -> NDArray[np.floating[Any]]:
-        """(n_atoms,) fraction of the target."""
+        """Return the fraction of the target species around each atom, (n_atoms,)."""
         raise NotImplementedError
 
     def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
@@ -78,7 +78,7 @@ class _FractionCut:
 class NeighborFraction(_FractionCut):
     """Threshold on the fraction of the target species among the neighbors within 6 Å.
 
-    The simplest use of a feature that the paper gives its networks (S. Shakya and B. B. Karki, KDIR 2025,
+    This feature is one of the inputs of the paper's networks (S. Shakya and B. B. Karki, KDIR 2025,
     DOI 10.5220/0013709400004000). The atom itself does not count; without neighbors the fraction is 0.
     """
 
@@ -87,7 +87,7 @@ class NeighborFraction(_FractionCut):
         return f"{'+'.join(self.target)} fraction within {CUTOFF:g} Å"
 
     def values(self, frame: Frame) -> NDArray[np.float32]:
-        """(n_atoms,) fraction of the target among the neighbors."""
+        """Return the fraction of the target species among the neighbors, (n_atoms,)."""
         names = frame.species_names
         config = NetworkConfig(
             names, tuple(name for name in self.target if name in names), features="counts", cutoff=CUTOFF
@@ -98,17 +98,17 @@ class NeighborFraction(_FractionCut):
 class CompositionBins(_FractionCut):
     """Threshold on the fraction of the target species in cubes of 8.5 Å; an atom has the phase of its cube.
 
-    The authors of the paper used this decomposition of space before (S. Shakya et al., Sci. Rep. 14, 18739
-    (2024), DOI 10.1038/s41598-024-69873-8, and their released scripts: 8 x 8 x 8 cubes in a cell of 68 Å,
-    metal from a certain number of iron atoms). They leave intermediate cubes out; here every cube is
-    decided. The edges are those nearest to 8.5 Å that divide the cell, or the extent of the atoms along open
-    axes.
+    The authors of the paper used this decomposition in earlier work (S. Shakya et al., Sci. Rep. 14, 18739
+    (2024), DOI 10.1038/s41598-024-69873-8, and their released scripts): 8 x 8 x 8 cubes in a cell of 68 Å,
+    which are metal above a certain number of iron atoms. They omit intermediate cubes; here every cube is
+    assigned to a phase. The edges are the divisors of the cell (of the extent of the atoms along open axes)
+    closest to 8.5 Å.
     """
 
     name = f"bins of {BIN:g} Å"
 
     def values(self, frame: Frame) -> NDArray[np.float64]:
-        """(n_atoms,) fraction of the target in the cube of each atom."""
+        """Return the fraction of the target species in the cube of each atom, (n_atoms,)."""
         inverse = np.linalg.inv(frame.cell)
         fractions = (frame.positions - frame.origin) @ inverse
         heights = 1 / np.linalg.norm(inverse, axis=0)
@@ -123,19 +123,19 @@ class CompositionBins(_FractionCut):
 
 
 class ConstantCut(WeakLabels):
-    """Cut of the smoothed density at a number: a label rule that knows its threshold beforehand."""
+    """Label rule with a fixed threshold of the smoothed density."""
 
     def __init__(self, rule: LabelRule, name: str = "") -> None:
         if isinstance(rule.threshold, str):
-            raise ValueError(f"a constant cut needs a number as threshold, found {rule.threshold!r}.")
+            raise ValueError(f"a constant cut needs a numerical threshold, found {rule.threshold!r}.")
         super().__init__(rule, name or f"constant cut, sigma {rule.sigma:g} Å")
 
 
 class FrameCut(WeakLabels):
-    """Cut of the smoothed density that is found in the frame itself: steepest, two-means or midpoint.
+    """Label rule that determines the density threshold in each frame: steepest, two-means or midpoint.
 
-    In an open frame it is found from the voxels inside the cell alone, because the density falls to zero
-    beyond the open faces, where there is no interface.
+    In frames with open axes only voxels inside the cell are used, because the density falls to zero beyond
+    the open faces without an interface.
     """
 
     def __init__(self, rule: LabelRule, threshold: str, name: str = "") -> None:
@@ -151,7 +151,7 @@ class FrameCut(WeakLabels):
 
 
 def _inside_cell(frame: Frame, density: DensityField) -> DensityField:
-    """The part of a density inside the cell of a frame with open axes; only used to find a cut."""
+    """Crop a density to the cell of a frame with open axes, to find a threshold."""
     lattice, shape = density.lattice, np.array(density.lattice.shape)
     start = (frame.origin - lattice.origin) @ np.linalg.inv(lattice.cell) * shape
     lengths = shape * np.linalg.norm(frame.cell, axis=1) / np.linalg.norm(lattice.cell, axis=1)
@@ -168,24 +168,24 @@ def _inside_cell(frame: Frame, density: DensityField) -> DensityField:
 
 
 def fit_thresholds(frames: Iterable[Frame], rule: LabelRule, *, sigma: float = 1.5) -> dict[str, float]:
-    """Thresholds of the baselines, from the frames that a network is trained on.
+    """Fit the thresholds of the baselines to the training frames of a network.
 
     Parameters
     ----------
-    frames : frames of one phase are skipped
-    rule : of the labels that the thresholds are fitted to, with a number as threshold
-    sigma : Å, of the constant cut of the density
+    frames : training frames; single-phase frames are skipped
+    rule : rule of the labels to fit to, with a numerical threshold
+    sigma : Å, Gaussian width of the density for the constant cut
 
     Returns
     -------
     dict
-        `fraction` and `bins`: the fractions of the target species that put the fewest atoms on the wrong
-        side; `density`: the steepest cut of all frames at `sigma`; `sigma`.
+        `fraction` and `bins`: fractions of the target species that misclassify the fewest atoms;
+        `density`: steepest threshold of all frames together at `sigma`; `sigma`.
 
     Raises
     ------
     ValueError
-        If no frame holds two phases.
+        If no frame contains two phases.
     """
     labels = WeakLabels(rule)
     fraction, bins = NeighborFraction(rule.species, 0.5), CompositionBins(rule.species, 0.5)
@@ -196,7 +196,7 @@ def fit_thresholds(frames: Iterable[Frame], rule: LabelRule, *, sigma: float = 1
             two.append(frame)
             found.append((segmentation.rich, fraction.values(frame), bins.values(frame)))
     if not two:
-        raise ValueError("no frame holds two phases, so the baselines cannot be fitted.")
+        raise ValueError("no frame contains two phases, so the baselines cannot be fitted.")
     rich, fractions, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
     density = pooled_threshold(two, LabelRule(species=rule.species, sigma=sigma, field=rule.field))
     return {
@@ -208,10 +208,10 @@ def fit_thresholds(frames: Iterable[Frame], rule: LabelRule, *, sigma: float = 1
 
 
 def baselines(rule: LabelRule, thresholds: Mapping[str, float]) -> list[Method]:
-    """The methods that networks are compared with: local composition, cuts of the density, bins.
+    """Return the methods to compare networks with: local composition, density thresholds, bins.
 
-    rule : of the labels; the cuts that are found in a frame use its sigma, all methods its `min_volume`
-    thresholds : of `fit_thresholds`
+    rule : label rule; thresholds determined in each frame use its sigma, all methods use its `min_volume`
+    thresholds : result of `fit_thresholds`
     """
     constant = LabelRule(
         species=rule.species, sigma=thresholds["sigma"], field=rule.field, threshold=thresholds["density"],

@@ -1,4 +1,4 @@
-"""What holds for the labels and predictions of any frame; `phaseseg.testing.check_fields` calls it."""
+"""Invariants of the labels and predictions of any frame, for `phaseseg.testing.check_fields`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from phaseseg.frame import Frame
 
 
 def check(frame: Frame, fields: Fields) -> None:
-    """Assert that phases, domains, distances, table and numbers agree with each other.
+    """Assert that phases, domains, distances, tables and scalars are consistent.
 
     Raises
     ------
     AssertionError
+        If they are not.
     """
     predicted = "phase_probability" in fields
     if predicted:
@@ -26,11 +27,11 @@ def check(frame: Frame, fields: Fields) -> None:
     phase, distance, domain = fields["phase"], fields["interface_distance"], fields["domain"]
     assert fields["n_phases"] in (1, 2)
     if predicted:
-        # Both sides hold atoms, or there is one phase.
+        # With two phases, both sides contain atoms.
         assert (fields["n_phases"] == 1) == np.isnan(distance).all() == (len(np.unique(domain > 0)) == 1)
     if np.isnan(distance).any():
         assert np.isnan(distance).all(), "some atoms have no distance to the interface"
-        assert len(np.unique(phase)) == 1 and phase[0] != BOUNDARY, "atoms of a frame that was not cut differ"
+        assert len(np.unique(phase)) == 1 and phase[0] != BOUNDARY, "atoms of a single-phase frame differ"
         assert not domain.any() and fields["n_domains"] == 0 and fields["interface_area"] == 0
     else:
         assert ((distance > 0) <= (domain > 0)).all() and ((distance < 0) <= (domain == 0)).all()

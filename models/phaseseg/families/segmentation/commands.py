@@ -1,4 +1,4 @@
-"""Words of the command line that this family alone has: `label`, `select` and its part of `demo`."""
+"""Commands of this family: `label`, `select` and its part of `demo`."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def label_command(
     input: options.Input,
     output: options.FramesOrTables = None,
     species: Annotated[
-        str, typer.Option(help="Species that is enriched in the rich phase; several with commas.")
+        str, typer.Option(help="Species enriched in the rich phase; separate several with commas.")
     ] = SPECIES,
     types: options.Types = None,
     sigma: Annotated[float, typer.Option(help="Width of the Gaussian, Å.")] = DEFAULT.sigma,
-    voxel: Annotated[float | None, typer.Option(help="Voxel edge, Å; sigma/2 if left out.")] = None,
+    voxel: Annotated[float | None, typer.Option(help="Voxel edge, Å; default: sigma/2.")] = None,
     field: Annotated[str, typer.Option(help="number | mole-fraction")] = DEFAULT.field,
     boundary_width: Annotated[
         float, typer.Option(help="Thickness of the boundary, Å.")
@@ -56,23 +56,23 @@ def label_command(
     pooled: Annotated[
         bool, typer.Option("--pooled", help="One threshold for all frames (reads the file twice).")
     ] = False,
-    average: Annotated[float | None, typer.Option(help="Average densities over ± this time, ps.")] = None,
+    average: Annotated[float | None, typer.Option(help="Average densities over ± this time (ps).")] = None,
     dt: options.TimeStep = None,
-    keep: Annotated[str, typer.Option(help="Rich domains that count: all | largest")] = DEFAULT.keep,
+    keep: Annotated[str, typer.Option(help="Rich domains to keep: all | largest")] = DEFAULT.keep,
     min_volume: Annotated[float, typer.Option(help="Smallest rich domain, Å^3.")] = DEFAULT.min_volume,
-    at: Annotated[str, typer.Option(help="Where the phase is decided: atom | voxel")] = DEFAULT.at,
-    phases: Annotated[str, typer.Option(help="auto, or 2 to separate two phases in any case.")] = str(
+    at: Annotated[str, typer.Option(help="Assign the phase at each: atom | voxel")] = DEFAULT.at,
+    phases: Annotated[str, typer.Option(help="auto, or 2 to always separate two phases.")] = str(
         DEFAULT.phases
     ),
     bulk_distance: Annotated[
-        float, typer.Option(help="Distance from which on a phase is bulk, Å.")
+        float, typer.Option(help="Distance from the interface at which the bulk begins, Å.")
     ] = DEFAULT.bulk_distance,
     frames: options.Frames = None,
     workers: options.Workers = 1,
     format: options.Format = None,
     report: options.ReportFolder = None,
     boundary_scan: Annotated[
-        bool, typer.Option("--boundary-scan", help="Find the boundary width of least variance.")
+        bool, typer.Option("--boundary-scan", help="Find the boundary width with the least variance.")
     ] = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -95,7 +95,7 @@ def label_command(
                 raise ValueError(f"--average must be a positive time in ps, found {average}.")
             if pooled and not isinstance(rule.threshold, str):
                 raise ValueError(
-                    "--pooled finds one threshold for all frames; leave the number after --threshold out."
+                    "--pooled determines one threshold for all frames; do not give --threshold a number."
                 )
             check_folder(report, OutputError)
             kind = output_kind(output, input)
@@ -119,15 +119,15 @@ def label_command(
 
 
 def select_command(
-    input: Annotated[list[Path], typer.Argument(help="Trajectories to choose from.")],
+    input: Annotated[list[Path], typer.Argument(help="Trajectories to select from.")],
     model: options.Model,
-    n: Annotated[int, typer.Option("-n", "--number", help="How many frames.")],
+    n: Annotated[int, typer.Option("-n", "--number", help="Number of frames to select.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="List to write: .csv or .json.")
     ] = None,
     labeled: Annotated[
         list[Path] | None,
-        typer.Option(help="Trajectory that is labeled already: others are wanted; may be repeated."),
+        typer.Option(help="Trajectory that is already labeled, to select different frames; may be repeated."),
     ] = None,
     types: options.Types = None,
     frames: options.Frames = None,
@@ -136,7 +136,7 @@ def select_command(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Choose the frames most worth labeling next: uncertain ones that differ from each other."""
+    """Select the frames most worth labeling next: uncertain frames that differ from each other."""
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.checkpoint import load_checkpoint
         from phaseseg.families.segmentation.model import SegmentationModel
@@ -156,7 +156,7 @@ def select_command(
                 [
                     look(frame, run=run, number=k if frame.index is None else frame.index)
                     for run, read in some.items()
-                    for k, frame in enumerate(bar.frames(read(), f"looking at {run}"))
+                    for k, frame in enumerate(bar.frames(read(), f"evaluating {run}"))
                 ]
                 for some in (readers, known)
             )
@@ -184,11 +184,11 @@ def _choice(table: Table, n_candidates: int) -> TextTable:
 
 
 def training_sentences(card: dict[str, Any]) -> list[str]:
-    """What was trained, and how well."""
+    """Return sentences on the training data, the members and the validation scores."""
     from phaseseg.training.card import members_sentence
 
     data, scores = card["data"], card["training"]["validation"]
-    learned = f"{data['frames']:,} frames of {data['atoms']:,} atoms in all; split {card['split']}."
+    learned = f"{data['frames']:,} frames with {data['atoms']:,} atoms in total; split {card['split']}."
     found = (
         f"Validation, {scores['atoms']:,} atoms: {scores['error']:.2%} on the wrong side; distances near the "
         f"interface off by {scores['distance_bias_near_interface']:+.2f} ± "
@@ -199,7 +199,7 @@ def training_sentences(card: dict[str, Any]) -> list[str]:
 
 
 def demo(output: Path) -> None:
-    """Label the bundled melts, at 3000 K and 4000 K."""
+    """Label the bundled melts at 3000 K and 4000 K."""
     from phaseseg.families.segmentation.labels.weak_labels import label_frame
     from phaseseg.families.segmentation.report import RunSummary
     from phaseseg.io import read_frames

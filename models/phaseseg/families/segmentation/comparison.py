@@ -1,4 +1,4 @@
-"""Methods against a reference, frame by frame: counts that add up, and every score that follows from them."""
+"""Comparison of methods with a reference: additive counts per frame, and the scores derived from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from phaseseg.frame import Frame
 from phaseseg.metrics import class_scores, confusion_matrix, reliability, roc_curve, spread
 
 NEAR = 1.5
-"""Å: distances are compared for atoms that are not farther from the interface of the reference."""
+"""Å: distances are compared for atoms within this distance of the reference interface."""
 CLASSES = tuple(phase.name for phase in PHASE_CLASSES)
 SCORE_COLUMNS = {
     "error": Column("two-class error"), "auc": Column("AUC"), "calibration": Column("calibration error"),
@@ -30,12 +30,12 @@ DIFFERENCE = Column("relative difference", "%")
 
 
 def f1_column(kind: str, width: float) -> Column:
-    """Heading of an F1: of "macro", "micro" or a class, at a boundary width (Å)."""
+    """Return the column heading of an F1 ("macro", "micro" or a class) at a boundary width (Å)."""
     return Column(f"{kind} F1", part=f"{width:g} Å", heading=f"{kind} F1, {width:g} Å")
 
 
 def _added(parts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:
-    """Mappings added up key by key: arrays of counts add, tuples join."""
+    """Add mappings key by key: arrays of counts are summed, tuples are concatenated."""
     total: dict[Any, Any] = {}
     for part in parts:
         for key, value in part.items():
@@ -45,15 +45,15 @@ def _added(parts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Counts of one method against the reference, over one frame or several.
+    """Counts of one method against the reference for one or several frames.
 
-    sides : (2, 2) int64, poor and rich; rows are the reference
+    sides : (2, 2) int64, atoms on the poor and rich side; rows are the reference
     confusion : (3, 3) int64 for each boundary width; rows are the reference
-    moments : (3,) number, sum and sum of squares of the differences of signed distances, Å
-    verdicts : (2, 2) int64, frames of one and two phases; rows are the reference
+    moments : (3,) count, sum and sum of squares of the differences in signed distance, Å
+    verdicts : (2, 2) int64, frames with one and two phases; rows are the reference
     reference, prediction : {element: (3,) atoms in poor, rich and boundary at the narrowest width}
-    samples : for each frame the sides of the reference, scores and probabilities
-    seconds : by stage, one value per frame
+    samples : reference sides, scores and probabilities of each frame
+    seconds : for each stage, one value per frame
     """
 
     sides: NDArray[np.int64]
@@ -69,9 +69,9 @@ class Comparison:
     def of(
         cls, frame: Frame, reference: Segmentation, prediction: Segmentation, inside: Any = None
     ) -> Comparison:
-        """Compare one frame; `inside` is a mask of the atoms that count."""
+        """Compare one frame; `inside` is a mask of the atoms to include."""
         species = frame.species
-        # The verdict on one or two phases belongs to the whole frame.
+        # The number of phases is compared for the whole frame, not only for the included atoms.
         verdicts = np.zeros((2, 2), dtype=np.int64)
         verdicts[reference.n_phases - 1, prediction.n_phases - 1] = 1
         seconds = {stage: (value,) for stage, value in prediction.seconds.items()}
@@ -99,7 +99,7 @@ class Comparison:
 
     @classmethod
     def pooled(cls, parts: Sequence[Comparison]) -> Comparison:
-        """All together; there must be one at least."""
+        """Pool one or more comparisons."""
         whole = ("sides", "moments", "verdicts", "samples")
         by_name = ("confusion", "reference", "prediction", "seconds")
         counts: dict[str, Any] = _added({name: getattr(part, name) for name in whole} for part in parts)
@@ -112,7 +112,7 @@ class Comparison:
 
     @property
     def n_atoms(self) -> int:
-        """Atoms that count."""
+        """Number of included atoms."""
         return int(self.sides.sum())
 
     @property
@@ -120,19 +120,19 @@ class Comparison:
         return tuple(self.confusion)
 
     def _sample(self, which: int) -> tuple[NDArray[np.bool_], NDArray[Any]] | None:
-        """Sides of the reference, and scores (1) or probabilities (2), of all atoms."""
+        """Reference sides of all atoms, and their scores (`which` = 1) or probabilities (2)."""
         if any(sample[which] is None for sample in self.samples):
             return None
         rich, values = (np.concatenate([sample[k] for sample in self.samples]) for k in (0, which))
         return rich, values
 
     def numbers(self) -> dict[str, float]:
-        """Every score by a short name; NaN where it has no value.
+        """Return every score by a short name; NaN if it is undefined.
 
-        `error` and `accuracy` of two classes, `auc`, `calibration` (expected error), `shift` and `rms` (Å,
-        of the distance near the interface: the mean difference and the spread around it), `verdicts`
-        (share of the frames whose number of phases is that of the reference); for each width w `macro w`,
-        `micro w` and the F1 `poor w`, `rich w`, `boundary w`.
+        `error` and `accuracy` of the two classes, `auc`, `calibration` (expected calibration error), `shift`
+        and `rms` (Å: mean difference of the distances near the interface and standard deviation around it),
+        `verdicts` (fraction of frames whose number of phases agrees with the reference); for each width w
+        `macro w`, `micro w` and the F1 `poor w`, `rich w`, `boundary w`.
         """
         hits, total = int(np.trace(self.sides)), self.n_atoms
         n, first, second = (float(moment) for moment in self.moments)
@@ -154,9 +154,9 @@ class Comparison:
         return numbers
 
     def contents(self, target: Sequence[str]) -> Table:
-        """Weight content of every element in both phases, without the boundary of the narrowest width.
+        """Weight content of every element in both phases, excluding the boundary of the narrowest width.
 
-        A minority content is that of a target in the poor phase and of any other element in the rich one.
+        Minority contents are those of target species in the poor phase and of all others in the rich phase.
         """
         elements = list(dict.fromkeys([*self.reference, *self.prediction]))
         masses = element_masses(tuple(elements))
@@ -178,7 +178,7 @@ class Comparison:
         return Table("Composition of the phases", dict(zip(headings, columns, strict=True)))
 
     def partition(self) -> Table:
-        """Weight content of the rich over that of the poor phase, of the reference and of the method."""
+        """Ratio of the weight contents of the rich and the poor phase, for the reference and the method."""
         contents = self.contents(()).columns
         with np.errstate(divide="ignore", invalid="ignore"):
             reference, found = (np.divide(*contents[source].reshape(2, -1)) for source in CONTENTS)
@@ -192,7 +192,7 @@ class Comparison:
         )  # fmt: skip
 
     def reliability(self) -> Table:
-        """Predicted probability of the rich phase against how often it is rich; empty without one."""
+        """Predicted probability of rich against observed frequency; empty if there are no probabilities."""
         sample, columns = self._sample(2), {}
         if sample is not None and len(sample[0]):
             bins = reliability(*sample)
@@ -203,13 +203,13 @@ class Comparison:
         return Table("Reliability", columns)
 
     def roc(self) -> Table:
-        """At most some 200 points of the ROC curve; empty where it has no value."""
+        """ROC curve thinned to about 200 points; empty if it is undefined."""
         sample = self._sample(1)
         if sample is None or sample[0].all() or not sample[0].any():
             return Table("ROC curve", {})
         curve = roc_curve(*sample)
         along = curve.false_positive_rate + curve.true_positive_rate
-        # More of the points where the curve bends, near the upper left corner.
+        # The points are densest near the upper left corner, where the curve bends.
         bend = np.geomspace(1e-4, 1, 50)
         wanted = np.concatenate([np.linspace(0, 2, 100), 1 - bend, 1 + bend])
         kept = np.clip(np.searchsorted(along, wanted), 0, len(along) - 1)
@@ -220,7 +220,7 @@ class Comparison:
         return Table("ROC curve", dict(zip(headings, columns, strict=True)))
 
     def confusion_table(self, width: float) -> Table:
-        """Atoms and, of each class of the reference, the shares."""
+        """Confusion matrix in atoms and as fractions of each reference class."""
         counts = self.confusion[width]
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = counts / counts.sum(axis=1, keepdims=True)
@@ -232,12 +232,12 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A frame with its right answer.
+    """A frame and its reference segmentation.
 
-    group : tables have a row for each group, as a file or a kind of stress case
-    reference : the right answer, or what stands for it
-    inside : (n_atoms,) bool, atoms that count; all if left out
-    name : of this frame
+    group : tables have one row per group, such as a file or a kind of stress case
+    reference : the true segmentation, or the one to compare with
+    inside : (n_atoms,) bool, atoms to include; default: all
+    name : name of this frame
     """
 
     group: str
@@ -249,7 +249,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One frame that was compared, and the counts of every method."""
+    """The counts of every method for one frame."""
 
     group: str
     name: str
@@ -260,7 +260,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """The frame that is shown in the figures."""
+    """The frame shown in the figures."""
 
     frame: Frame
     reference: Segmentation
@@ -268,25 +268,25 @@ class Example:
 
 
 class Comparisons:
-    """Methods against a reference over frames: a row for each frame, and all tables.
+    """Comparison of methods with a reference over frames, and its tables.
 
     Parameters
     ----------
-    methods : the first is the one that is evaluated; the attribute holds their names
-    widths : boundary widths, Å; those of the references
-    target : species that the rich phase is rich in
-    reference : what the methods are compared with, in words
+    methods : the first one is evaluated, the others are for comparison; the attribute contains their names
+    widths : boundary widths of the references, Å
+    target : species enriched in the rich phase
+    reference : description of the reference, used in headings
 
     Attributes
     ----------
-    rows : one for each frame
-    example : the last frame of two phases, or the last frame
-    notes : further messages
+    rows : one per frame
+    example : last frame with two phases, or else the last frame
+    notes : additional messages
 
     Raises
     ------
     ValueError
-        Without a method.
+        If there are no methods.
     """
 
     def __init__(
@@ -313,7 +313,7 @@ class Comparisons:
         return len(self.rows)
 
     def add(self, case: Case) -> None:
-        """Let every method segment the frame of a case, and count."""
+        """Segment the frame of a case with every method and count."""
         comparisons, domains = {}, {}
         for method in self._methods:
             found = method(case.frame, self.widths)
@@ -334,7 +334,7 @@ class Comparisons:
         Raises
         ------
         ValueError
-            Without any frame, and what the methods raise.
+            If there are no frames; also errors raised by the methods.
         """
         for case in cases:
             self.add(case)
@@ -344,11 +344,11 @@ class Comparisons:
 
     @property
     def messages(self) -> list[Message]:
-        """What a user should see."""
+        """Messages for the user."""
         if not self._outside:
             return self.notes
         first, n = self._outside[0], len(self._outside)
-        more = f" In all {n} of {len(self)} frames are outside." if n > 1 else ""
+        more = f" In total, {n} of {len(self)} frames are outside." if n > 1 else ""
         return [Message(first + more, first.code), *self.notes]
 
     # Pooling -------------------------------------------------------------------------------------
@@ -361,22 +361,22 @@ class Comparisons:
         return [row.comparisons[name] for row in self.rows if group in (None, row.group)]
 
     def pooled(self, method: str | None = None, group: str | None = None) -> Comparison:
-        """The counts of one method, the first if left out, over all frames or those of a group."""
+        """Pool the counts of one method (default: the first) over all frames or those of a group."""
         return Comparison.pooled(self._parts(method, group))
 
     def over_frames(self, method: str | None = None, group: str | None = None) -> dict[str, Any]:
-        """Spread of every number over the frames: {name: metrics.Spread}."""
+        """Mean and standard deviation of every score over the frames: {name: metrics.Spread}."""
         each = [part.numbers() for part in self._parts(method, group)]
         return {key: spread([numbers[key] for numbers in each]) for key in each[0]}
 
     # Tables --------------------------------------------------------------------------------------
 
     def _headed(self, numbers: Mapping[str, float]) -> dict[str, float]:
-        """The numbers that tables show, below their headings."""
+        """Map the scores shown in tables to their headings."""
         return {heading: numbers[key] for key, heading in self._columns.items()}
 
     def score_table(self, group: str | None = None) -> Table:
-        """A row for each method: pooled scores, with the standard deviation over the frames."""
+        """One row per method: pooled scores, with the standard deviation over the frames."""
         rows = []
         for method in self.methods:
             numbers, over = self.pooled(method, group).numbers(), self.over_frames(method, group)
@@ -389,7 +389,7 @@ class Comparisons:
         return Table.of_rows(f"Scores against {self.reference}", rows)
 
     def group_table(self) -> Table:
-        """A row for each group and method."""
+        """One row per group and method."""
         rows = []
         for group in self.groups():
             for method in self.methods:
@@ -400,7 +400,7 @@ class Comparisons:
         return Table.of_rows(f"Scores against {self.reference}, by group", rows)
 
     def frame_table(self) -> Table:
-        """A row for each frame, of the method that is evaluated."""
+        """One row per frame, for the evaluated method."""
         rows = []
         for row in self.rows:
             one = row.comparisons[self.methods[0]]
@@ -429,7 +429,7 @@ class Comparisons:
         return Table(pooled.title, {**pooled.columns, DIFFERENCE.error: deviation})
 
     def time_table(self) -> Table:
-        """Median seconds per frame by method and stage, and of a million atoms."""
+        """Median seconds per frame and per million atoms, by method and stage."""
         rows = []
         for method in self.methods:
             pooled = self.pooled(method)
@@ -443,7 +443,7 @@ class Comparisons:
         return Table.of_rows("Time", rows)
 
     def tables(self) -> dict[str, Table]:
-        """Every table by its name; of the method that is evaluated unless a table says otherwise."""
+        """Return every table by name, for the evaluated method unless the table has a method column."""
         pooled = self.pooled()
         tables = {"scores": self.score_table(), "frames": self.frame_table()}
         if len(self.groups()) > 1:
@@ -457,7 +457,7 @@ class Comparisons:
         return {name: table for name, table in tables.items() if len(table)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number as plain values; None for what has no value."""
+        """Return all results as plain values; None for undefined ones."""
         pooled = self.pooled()
         methods = {}
         for method in self.methods:
@@ -477,12 +477,12 @@ class Comparisons:
 
 
 def compare(cases: Iterable[Case], methods: Sequence[Method], **options: Any) -> Comparisons:
-    """Let every method segment every case, and count; options as for `Comparisons`.
+    """Segment every case with every method and count; options as for `Comparisons`.
 
     Raises
     ------
     ValueError
-        Without a case or a method, and what the methods raise.
+        If there are no cases or no methods; also errors raised by the methods.
     """
     return Comparisons(methods, **options).extend(cases)
 
@@ -490,7 +490,7 @@ def compare(cases: Iterable[Case], methods: Sequence[Method], **options: Any) ->
 def cases_of(
     frames: Iterable[Frame], reference: Method, *, group: str, widths: Sequence[float] = WIDTHS
 ) -> Iterator[Case]:
-    """Cases of frames whose right answer is what a method says."""
+    """Yield a case for each frame, with the result of a method as the reference."""
     for number, frame in enumerate(frames):
         name = frame.source or f"{group}, frame {number}"
         yield Case(group, frame, reference(frame, widths), name=name)

@@ -31,7 +31,7 @@ from phaseseg.report import TextTable, write_evaluation
 __all__ = ["Evaluation", "compare", "evaluate"]
 
 FITTED = 8
-"""Baselines are fitted to this many of the evaluated frames where no other frames are given."""
+"""Number of evaluated frames that baselines are fitted to if no other frames are given."""
 
 Runs = Mapping[str, Iterable[Frame]]
 
@@ -47,10 +47,10 @@ _SECTIONS = (
 
 
 class Evaluation(Comparisons):
-    """Predictions of a network, and other methods, against a reference over frames.
+    """Comparison of a network, and of other methods, with a reference over frames.
 
     model : SegmentationModel; the other parameters are those of `Comparisons`
-    thresholds : of the baselines, by name; empty without them
+    thresholds : thresholds of the baselines by name; empty without baselines
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class Evaluation(Comparisons):
         self.thresholds: Mapping[str, float] = {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number as plain values, and the rule of the labels."""
+        """Return all results and the label rule as plain values."""
         return {"label_rule": self.model.label_rule.to_dict(), **super().to_dict()}
 
     def shown(self, name: str) -> Iterator[TextTable | str]:
-        """Scores of two and of three classes, the composition, and a line about the time."""
+        """Yield scores for two and three classes, the composition, and a line with the timing."""
         n, agree = len(self), int(self.pooled().verdicts.trace())
-        what = "1 frame" if n == 1 else f"{n} frames, ± standard deviation over them"
+        what = "1 frame" if n == 1 else f"{n} frames, ± standard deviation over frames"
         yield self._scores(f"{name} against {self.reference} ({what})", SCORE_COLUMNS.values())
         for width in self.widths:
             kinds = ("macro", "poor", "rich", "boundary", "micro")
@@ -78,7 +78,7 @@ class Evaluation(Comparisons):
             yield _contents(rows, min(self.widths))
         times = [row for row in self.time_table().rows() if row["method"] == self.methods[0]]
         parts = ", ".join(f"{row['stage']} {value_and_error(row['seconds a frame'])} s" for row in times)
-        yield f"Phases as in the reference: {agree} of {n} frames. A frame takes: {parts}."
+        yield f"Number of phases agrees in {agree} of {n} frames. Time per frame: {parts}."
 
     def _scores(self, title: str, shown: Collection[fields.Column]) -> TextTable:
         rows = [
@@ -90,12 +90,12 @@ class Evaluation(Comparisons):
         return TextTable(title, ["method", *short], rows, ["bold"] if len(rows) > 1 else [])
 
     def write(self, folder: Path, about: Mapping[str, Any]) -> Path:
-        """Write page, figures, tables and `metrics.json` with all numbers and `about`; gives the page.
+        """Write the page, figures, tables and `metrics.json` (results and `about`); return the page's path.
 
         Raises
         ------
         OutputError
-            If something cannot be written. Every file is whole or not there.
+            If a file cannot be written. No file is left incomplete.
         """
         from phaseseg.families.segmentation.evaluation_figures import evaluation_figures
 
@@ -111,7 +111,7 @@ class Evaluation(Comparisons):
 
 
 def _score(value: float, error: float) -> str:
-    """Four digits after the point, as scores are compared by; five if the value is nearly 1."""
+    """Format a score with four decimals, or with five if it is close to 1."""
     if not isfinite(value):
         return "–"
     digits = 5 if 0.999 < value < 1 else 4
@@ -126,7 +126,7 @@ def _contents(rows: Sequence[Mapping[str, Any]], width: float) -> TextTable:
             values = [row[column] for row in rows if row["phase"] == phase]
             name, form = ("difference", "{:+.2f} %") if column is DIFFERENCE else (column.quantity, "{:.3f}")
             lines.append((phase, name, *(form.format(v) if isfinite(v) else "–" for v in values)))
-    title = f"composition without the boundary of {width:g} Å, wt%"
+    title = f"composition excluding the boundary of {width:g} Å, wt%"
     return TextTable(title, ["phase", "", *elements], lines, ends=(2, 5), n_labels=2)
 
 
@@ -145,27 +145,26 @@ def evaluate(
 
     Parameters
     ----------
-    runs : the frames of each trajectory by its name
+    runs : frames of each trajectory, by name
     device : as in `SegmentationModel.score`
-    reference : "weak" for labels by the rule of the checkpoint, or the name of a column of the frames
+    reference : "weak" for labels made by the rule of the checkpoint, or the name of a column of the frames
         with 0 for poor, 1 for rich and, optionally, 2 for boundary
-    boundary_width : Å, one or several; `WIDTHS` if left out
-    baselines : also methods without a network
-    baseline_data : frames, or runs, that the baselines are fitted to, which are then evaluated too. Without
-        them the thresholds come from the card of the checkpoint or, if it has none, from the first of the
-        evaluated frames.
-    members : also every network of the model alone
+    boundary_width : Å, one or several; default `WIDTHS`
+    baselines : also evaluate methods without a network
+    baseline_data : frames or runs to fit the baselines to; implies `baselines`. By default the thresholds
+        come from the card of the checkpoint or, if it has none, are fitted to the first evaluated frames.
+    members : also evaluate each network of the model individually
 
     Raises
     ------
     ValueError
-        No frames, a boundary width below 0, a column that is not there or holds other values, and as
+        For no frames, a boundary width below 0, or a column that is missing or has other values; also as
         `SegmentationModel.score`.
     """
     given = WIDTHS if boundary_width is None else np.atleast_1d(boundary_width).tolist()
     widths = tuple(dict.fromkeys(float(width) for width in given))
     if not widths or not all(isfinite(width) and width >= 0 for width in widths):
-        raise ValueError(f"boundary widths must be numbers of Å not below 0, found {list(widths)}.")
+        raise ValueError(f"boundary widths must be finite and at least 0 Å, found {list(widths)}.")
     answer: Method = WeakLabels(model.label_rule) if reference == "weak" else Column(reference)
     whole = Prediction(model, device=device)
     methods: list[Method] = [whole, *(whole.members() if members else ())]
@@ -182,7 +181,7 @@ def evaluate(
         )
 
     def warmed(frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Compiling and the first touch of memory are no part of the times."""
+        """Process the first frame once in advance, so that timings exclude compilation and allocation."""
         for frame in frames:
             if not len(result):
                 whole(frame, widths[:1])
@@ -200,14 +199,14 @@ def evaluate(
 def _thresholds(
     runs: Runs, model: SegmentationModel, data: Runs | Iterable[Frame] | None
 ) -> tuple[Mapping[str, float], str, Runs]:
-    """Thresholds of the baselines, where they are from, and the runs, of which frames may have been read."""
+    """Return baseline thresholds, a phrase on their origin, and the runs including frames read here."""
     rule, kept = model.label_rule, model.checkpoint.card.get("baselines")
     if data:
         frames = chain.from_iterable(data.values()) if isinstance(data, Mapping) else data
-        return fit_thresholds(frames, rule), "the frames that were given for them", runs
+        return fit_thresholds(frames, rule), "the frames given for this purpose", runs
     if kept:
         known = {key: float(kept[key]) for key in ("fraction", "bins", "density", "sigma")}
-        return known, "the data of the checkpoint, as its card says", runs
+        return known, "the training data of the checkpoint (thresholds from its card)", runs
     first: list[Frame] = []
     again: dict[str, Iterable[Frame]] = {}
     for name, frames in runs.items():
@@ -215,5 +214,5 @@ def _thresholds(
         own = list(islice(rest, FITTED - len(first)))
         first += own
         again[name] = chain(own, rest)
-    words = "the first of the evaluated frames themselves, in their favor"
+    words = "the first evaluated frames, which favors the baselines"
     return fit_thresholds(first, rule), words, again

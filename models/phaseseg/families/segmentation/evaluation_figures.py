@@ -1,7 +1,7 @@
-"""Pictures of an evaluation: ROC, confusion, reliability, F1, composition, reference next to prediction.
+"""Figures of an evaluation: ROC, confusion, reliability, F1, composition, and slices side by side.
 
-In the spirit of Figs. 5 to 10 of S. Shakya and B. B. Karki, KDIR 2025 (DOI 10.5220/0013709400004000).
-Every function returns a `Figure`; `phaseseg.report.png` draws one.
+They follow Figs. 5 to 10 of S. Shakya and B. B. Karki, KDIR 2025 (DOI 10.5220/0013709400004000).
+Every function returns a `Figure`; `phaseseg.report.png` renders it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _DIFFERENCES = (
 
 
 def short_name(method: str) -> str:
-    """The name of a method for a legend: of a checkpoint its last part."""
+    """Return the name of a method for a legend; for checkpoints, the part after the family."""
     return method.rpartition("/")[2] if " " not in method else method
 
 
 @styled
 def figure_roc(result: Comparisons) -> Figure:
-    """ROC curves of all methods with a score; the false positive rate on a logarithmic scale."""
+    """ROC curves of all methods with a score; the false positive rate is on a logarithmic scale."""
     figure = Figure(figsize=(5.4, 3.6), layout="constrained")
     ax = figure.subplots()
     for k, method in enumerate(m for m in result.methods if not m.startswith("member ")):
@@ -54,7 +54,7 @@ def figure_roc(result: Comparisons) -> Figure:
             continue
         x, y = table.columns["false positive rate"], table.columns["true positive rate"]
         auc = pooled.numbers()["auc"]
-        # On a logarithmic axis the way to the first false positive begins at one atom.
+        # A logarithmic axis has no zero: the curve starts at half an atom.
         least = 0.5 / max(int(pooled.sides[0].sum()), 1)
         look: dict[str, Any] = {
             "color": ELEMENT_COLORS[(k - 1) % len(ELEMENT_COLORS)],
@@ -72,7 +72,7 @@ def figure_roc(result: Comparisons) -> Figure:
 
 @styled
 def figure_confusion(result: Comparisons) -> Figure:
-    """Confusion matrices at every boundary width: share of each class of the reference, and atoms."""
+    """Confusion matrix for every boundary width: fraction of each reference class, and number of atoms."""
     pooled = result.pooled()
     widths = pooled.widths
     figure = Figure(figsize=(0.5 + 3.0 * len(widths), 3.2), layout="constrained")
@@ -97,7 +97,7 @@ def figure_confusion(result: Comparisons) -> Figure:
 
 @styled
 def figure_reliability(result: Comparisons) -> Figure:
-    """Predicted probability against how often the atoms are rich; below it how many atoms there are."""
+    """Observed fraction of rich atoms against predicted probability, and the number of atoms per bin."""
     pooled = result.pooled()
     table = pooled.reliability()
     figure = Figure(figsize=(3.9, 4.4), layout="constrained")
@@ -108,7 +108,7 @@ def figure_reliability(result: Comparisons) -> Figure:
         atoms = np.asarray(columns["atoms"])
         share, mean = np.asarray(columns["share that is rich"]), np.asarray(columns["mean probability"])
         filled = atoms > 0
-        # Of independent atoms; neighbors are not, so the true bars are longer.
+        # Binomial error for independent atoms. Neighbors are correlated, so true errors are larger.
         error = np.sqrt(np.maximum(share * (1 - share), 0)[filled] / atoms[filled])
         upper.errorbar(mean[filled], share[filled], error, color=COLOR["poor"], marker="o", markersize=4,
                        capsize=2, linewidth=1.3, label="found")  # fmt: skip
@@ -125,7 +125,7 @@ def figure_reliability(result: Comparisons) -> Figure:
 
 @styled
 def figure_scores(result: Comparisons, methods: Sequence[str] | None = None) -> Figure:
-    """F1 of the classes and their mean for every method, at every boundary width."""
+    """F1 of each class and their mean, for every method and boundary width."""
     widths, methods = result.widths, result.methods if methods is None else methods
     kinds = [("macro", "mean of three", INK), *((name, name, COLOR[name]) for name in reversed(CLASSES))]
     figure = Figure(figsize=(2.0 + 3.1 * len(widths), 0.9 + 0.58 * len(methods)), layout="constrained")
@@ -153,9 +153,9 @@ def figure_scores(result: Comparisons, methods: Sequence[str] | None = None) -> 
 
 @styled
 def figure_contents(table: Table) -> Figure:
-    """Contents of both phases in the reference and the prediction; the scarce ones on a scale of their own.
+    """Contents of both phases in reference and prediction; scarce elements have their own scale.
 
-    table : of `Comparisons.content_table`
+    table : result of `Comparisons.content_table`
     """
     reference = CONTENTS[0]
     rows = [row for row in table.rows() if np.isfinite(row[reference])]
@@ -175,7 +175,7 @@ def figure_contents(table: Table) -> Figure:
         ax.bar(places + 0.2, after, 0.38, color=COLOR[phase], label="prediction")
         top = float(np.nanmax([before, after], initial=0)) or 1.0
         for place, row, height in zip(places, shown, np.fmax(before, after), strict=True):
-            # A difference of what is next to nothing says nothing.
+            # Relative differences of tiny contents are not meaningful.
             if row[reference] >= 0.1:
                 ax.annotate(f"{row[DIFFERENCE]:+.1f} %", (place, height), (0, 3), ha="center",
                             textcoords="offset points", fontsize=7)  # fmt: skip
@@ -198,10 +198,10 @@ def figure_contents(table: Table) -> Figure:
 def figure_side_by_side(
     example: Example, width: float, *, n_slices: int = 3, reference: str = "reference"
 ) -> Figure:
-    """Thin slabs of a frame: classes of the reference, of the prediction, and where the two differ.
+    """Thin slabs of a frame: classes in the reference, in the prediction, and their differences.
 
     width : boundary width, Å
-    n_slices : how many, along the third cell vector
+    n_slices : number of slices along the third cell vector
     """
     frame, grid = example.frame, np.zeros((2, 2, 2), dtype=np.float32)
     plane = _Plane(Grid(grid, frame.cell, frame.origin, frame.pbc), 2)
@@ -228,7 +228,7 @@ def figure_side_by_side(
 
 
 def evaluation_figures(result: Comparisons) -> Iterator[tuple[str, str, Figure]]:
-    """Name, caption and figure, in the order of a report."""
+    """Yield name, caption and figure in the order of the report."""
     pooled = result.pooled()
     against = f"against {result.reference}"
     if not pooled.sides.sum(axis=1).all():
@@ -236,16 +236,16 @@ def evaluation_figures(result: Comparisons) -> Iterator[tuple[str, str, Figure]]
         return
     if len(pooled.roc()):
         yield "roc", f"ROC curves {against}, all frames.", figure_roc(result)
-    yield "confusion", f"Confusion {against}: shares of each row.", figure_confusion(result)
+    yield "confusion", f"Confusion matrix {against}: fractions of each row.", figure_confusion(result)
     if len(pooled.reliability()):
         yield "reliability", f"Reliability of the probability {against}.", figure_reliability(result)
     yield "scores", f"F1 of every method {against}.", figure_scores(result)
     narrow = min(result.widths)
-    caption = f"Composition of the phases without the boundary of {narrow:g} Å, and relative differences."
+    caption = f"Composition of the phases excluding the boundary of {narrow:g} Å; relative differences."
     yield "composition", caption, figure_contents(result.content_table())
     if result.example is not None:
-        where = f"Slabs of 2 Å through {result.example.frame.source}: {result.reference}, prediction"
+        where = f"2 Å slabs through {result.example.frame.source}: {result.reference}, prediction"
         for width in result.widths:
-            caption = f"{where} and where they differ; boundary of {width:g} Å."
+            caption = f"{where} and differences; boundary of {width:g} Å."
             figure = figure_side_by_side(result.example, width, reference=result.reference)
             yield f"slices_{width:g}", caption, figure

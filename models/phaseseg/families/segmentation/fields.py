@@ -1,4 +1,4 @@
-"""What the phase labels and the networks of this family give: names, units and classes."""
+"""Output fields of phase labels and of the networks of this family: names, units and classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PHASE_CLASSES = (
 )
 
 DENSITY = "Å^-3 or 1"
-"""Unit of what is cut: of a number density, or of a mole fraction; the rule of the labels knows which."""
+"""Unit of the thresholded field, a number density or a mole fraction depending on the label rule."""
 
 # fmt: off
 FIELDS = (
@@ -21,7 +21,7 @@ FIELDS = (
         "0 poor, 1 rich in the chosen species, 2 within half the boundary width of the interface",
         PHASE_CLASSES),
     FieldSpec("phase_probability", "Phase Probability", "", "atom", "probability",
-        "probability of poor and rich, and of boundary where the network has learned it",
+        "probability of poor and rich, and of boundary if the network predicts it",
         PHASE_CLASSES),
     FieldSpec("phase_uncertainty", "Phase Uncertainty", "", "atom", "scalar",
         "standard deviation of the probability of rich over the networks of a checkpoint"),
@@ -30,27 +30,27 @@ FIELDS = (
     FieldSpec("interface_distance", "Interface Distance", "Å", "atom", "scalar",
         "signed distance to the interface, positive in the rich phase; NaN where there is none"),
     FieldSpec("domain", "Domain", "", "atom", "count",
-        "number of the rich domain that the atom lies in, 1 the largest; 0 outside"),
+        "number of the rich domain that contains the atom, 1 for the largest; 0 outside"),
     FieldSpec("density_grid", "Phase Density", DENSITY, "grid", "scalar",
         "smoothed density (or mole fraction) of the chosen species"),
     FieldSpec("score_grid", "Phase Score", "Å", "grid", "scalar",
-        "smoothed score of a network: about the distance to the interface, positive in the rich phase"),
-    FieldSpec("n_phases", "Number of phases", "", "frame", "count", "one-phase verdict: 1 or 2"),
+        "smoothed score of a network, approximately the signed distance to the interface"),
+    FieldSpec("n_phases", "Number of phases", "", "frame", "count", "verdict: 1 or 2 phases"),
     FieldSpec("phase_contrast", "Phase contrast", "", "frame", "scalar",
-        "difference of the two sides of the cut over counting noise; two phases from 2 on"),
+        "difference between the two sides of the cut over counting noise; two phases if at least 2"),
     FieldSpec("probability_threshold", "Probability threshold", "", "frame", "scalar",
-        "probability from which on an atom is rich"),
+        "probability at or above which an atom is rich"),
     FieldSpec("score_threshold", "Score threshold", "Å", "frame", "scalar",
         "score at the probability threshold"),
     FieldSpec("mean_uncertainty", "Mean uncertainty", "", "frame", "scalar",
         "mean of the phase uncertainty over the atoms"),
     FieldSpec("outside_training", "Outside of the training data", "", "frame", "scalar",
-        "share of the atoms beyond the training data, in the feature in which they are most"),
-    FieldSpec("threshold", "Threshold", DENSITY, "frame", "scalar", "the cut that was used"),
+        "fraction of atoms outside the training range, for the feature with the largest such fraction"),
+    FieldSpec("threshold", "Threshold", DENSITY, "frame", "scalar", "threshold that was used"),
     FieldSpec("threshold_steepest", "Steepest threshold", DENSITY, "frame", "scalar",
         "density at which the field is steepest"),
     FieldSpec("threshold_two_means", "Two-means threshold", DENSITY, "frame", "scalar",
-        "cut of exact two-means (Otsu)"),
+        "threshold by exact two-means (Otsu)"),
     FieldSpec("n_domains", "Number of domains", "", "frame", "count", "rich domains that were kept"),
     FieldSpec("rich_atom_fraction", "Rich atom fraction", "", "frame", "scalar",
         "atoms on the rich side of the interface, boundary included, over all atoms"),
@@ -62,13 +62,13 @@ FIELDS = (
     FieldSpec("interface_width", "Interface width", "Å", "frame", "scalar",
         "10-90 width of the error function fitted to the proxigram of the chosen species"),
     FieldSpec("mass_balance_residual", "Mass balance residual", "", "frame", "scalar",
-        "largest difference, over the elements, between the bulk and the sum of the phases in the table"),
+        "largest difference between the sum over the phases and the whole frame, over all elements"),
     FieldSpec("composition", "Composition", "wt% and at%", "table", "scalar",
         "composition of each phase and of the bulk of each phase"),
     FieldSpec("partition", "Partition coefficients", "", "table", "scalar",
-        "content of the rich over that of the poor phase, by weight and by atoms"),
+        "ratio of the contents of the rich and the poor phase, by weight and by atoms"),
     FieldSpec("domains", "Domains", "", "table", "scalar",
-        "volume, atoms and percolation of every rich domain that was kept"),
+        "volume, number of atoms and percolation of every rich domain that was kept"),
     FieldSpec("proxigram", "Proxigram", "at%", "table", "scalar",
         "concentration of every element against the distance to the interface"),
 )

@@ -1,8 +1,8 @@
-"""Pictures of labeled melts: matplotlib figures that know nothing of windows or global state.
+"""Matplotlib figures of labeled melts, independent of windows and global state.
 
-Every function returns a `Figure`; `phaseseg.report.png` draws one. Slices through the cell have their own
-file, `slices.py`. Colors are those of `PHASE_CLASSES`, and of Okabe and Ito for elements: color-blind
-readers can distinguish both.
+Every function returns a `Figure`; `phaseseg.report.png` renders it. Slices through the cell are in
+`slices.py`. Phases have the colors of `PHASE_CLASSES`, elements those of Okabe and Ito; both palettes are
+safe for color-blind readers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COLOR: dict[str, Any] = {phase.name: phase.color for phase in PHASE_CLASSES}
 ELEMENT_COLORS = ("#D55E00", "#009E73", "#E69F00", "#0072B2", "#CC79A7", "#56B4E9", "#000000", "#999933")
 DIVERGING = LinearSegmentedColormap.from_list("phases", [COLOR["poor"], "#f7f5ee", COLOR["rich"]])
 SEQUENTIAL = LinearSegmentedColormap.from_list("density", ["#f7f5ee", COLOR["rich"]])
-_MINOR = 8.0  # at%: elements that never exceed it get a panel of their own
+_MINOR = 8.0  # at%: elements that never exceed it get a separate panel
 
 
 def unit_text(rule: Rule) -> str:
@@ -32,18 +32,18 @@ def unit_text(rule: Rule) -> str:
 
 
 def was_cut(fields: Fields) -> bool:
-    """Whether there is an interface; a frame of one phase may have been cut on demand."""
+    """Whether the frame has an interface; users can also request one for single-phase frames."""
     return bool(fields.get("n_domains", fields["n_phases"] - 1) > 0)
 
 
 def quantity_label(rule: Rule) -> str:
-    """What is cut, with its unit: for axes and color bars."""
+    """Return the thresholded quantity with its unit, for axes and color bars."""
     return rule.quantity if rule.unit == MOLE_FRACTION else f"{rule.quantity} ({unit_text(rule)})"
 
 
 @styled
 def figure_histogram(fields: Fields, rule: Rule) -> Figure:
-    """Distribution of the field over the voxels, with the cut that was used and the other rules' cuts."""
+    """Distribution of the field over the voxels, with the threshold used and those of the other rules."""
     values = fields[rule.grid_name].values
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-4 * max(abs(low), abs(high), 1e-12):  # a constant needs some width
@@ -56,7 +56,7 @@ def figure_histogram(fields: Fields, rule: Rule) -> Figure:
     figure = Figure(figsize=(5.2, 3.1), layout="constrained")
     ax = figure.subplots()
     ax.bar(centers, shares, width=width, color=colors, alpha=0.85, linewidth=0)
-    # Almost empty voxels would flatten everything else: a bar that goes on says how far.
+    # Nearly empty voxels would dwarf all other bars, so a clipped bar is labeled with its height.
     highest = float(shares.max())
     sides = [float(shares[side].max(initial=0)) for side in (centers <= cut, centers > cut)]
     second = min(sides) if two and min(sides) else float(np.sort(shares)[-2])
@@ -74,24 +74,24 @@ def figure_histogram(fields: Fields, rule: Rule) -> Figure:
             ax.axvline(fields[name], color=INK, linewidth=1.4, linestyle=style,
                        label=f"{label}, {fields[name]:.4g}")  # fmt: skip
     ax.set_xlabel(quantity_label(rule))
-    ax.set_ylabel("share of the volume (%)")
+    ax.set_ylabel("fraction of the volume (%)")
     if ax.get_legend_handles_labels()[1]:
         ax.legend(loc="upper right")
     return figure
 
 
 def element_colors(elements: Sequence[str]) -> dict[str, str]:
-    """One color for each element, in their order."""
+    """Assign a color to each element, in order."""
     return {name: ELEMENT_COLORS[k % len(ELEMENT_COLORS)] for k, name in enumerate(elements)}
 
 
 @styled
 def figure_proxigram(table: Table, band: tuple[float, float] = (np.nan, np.nan)) -> Figure:
-    """Content of every element against the distance to the interface, with error bars where there are any.
+    """Content of every element against the distance to the interface, with error bars if available.
 
-    Elements that stay below 8 at% have a panel of their own. Bins of very few atoms are left out.
+    Elements that stay below 8 at% are shown in a separate panel. Bins with very few atoms are omitted.
 
-    table : proxigram of one frame, or the averaged one of a `Summary`
+    table : proxigram of one frame, or the averaged one of a `TrajectorySummary`
     band : fitted 10–90 width, Å, and its error
     """
     columns, distance = table.columns, table.columns["distance (Å)"]
@@ -136,9 +136,9 @@ def figure_proxigram(table: Table, band: tuple[float, float] = (np.nan, np.nan))
 
 @styled
 def figure_composition(table: Table) -> Figure:
-    """Composition of the two phases by weight and by atoms, with error bars; diamonds are the bulk.
+    """Composition of the two phases by weight and by atoms, with error bars; diamonds mark the bulk.
 
-    table : the composition of one frame, or the averaged one of a `Summary`
+    table : composition of one frame, or the averaged one of a `TrajectorySummary`
     """
     rows = {str(row["phase"]): row for row in table.rows() if enough_atoms(row)}
     bars: list[str] = [name for name in ("rich", "poor") if name in rows] or ["all"]
@@ -183,15 +183,15 @@ def figure_composition(table: Table) -> Figure:
 
 
 def _short(value: float) -> str:
-    """Three figures, or 0."""
+    """Format a content with about three significant digits."""
     return "0" if abs(value) < 0.005 else f"{value:.2f}" if value < 1 else f"{value:.1f}"
 
 
 @styled
 def figure_time_series(table: Table) -> Figure:
-    """What changes along a trajectory: contrast, rich fraction, width and area of the interface, content.
+    """Time series: contrast, rich fraction, width and area of the interface, and contents.
 
-    table : `time_series` of a `Summary`
+    table : `time_series` of a `TrajectorySummary`
     """
     columns = table.columns
     x_name = next((name for name in ("time (ps)", "timestep") if name in columns), "frame")
@@ -206,7 +206,7 @@ def figure_time_series(table: Table) -> Figure:
         ax.set_ylabel(label, fontsize=8.5)
         if lines[0][0] == "phase_contrast":
             ax.axhspan(*CLEAR_CONTRAST, color=GRAY, alpha=0.16, linewidth=0, label="uncertain")
-            ax.axhline(MIN_CONTRAST, color=INK, linewidth=0.9, linestyle="--", label="two phases from here")
+            ax.axhline(MIN_CONTRAST, color=INK, linewidth=0.9, linestyle="--", label="two phases above")
             ax.set_ylim(0, None)
         if len(ax.get_legend_handles_labels()[1]):
             ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -217,7 +217,7 @@ def figure_time_series(table: Table) -> Figure:
 
 
 def _time_panels(table: Table) -> Iterator[tuple[str, list[tuple[str, str | None, Any]]]]:
-    """Label of each panel, and its lines: column, legend, color."""
+    """Yield the label of each panel and its lines (column, legend, color)."""
     column = {name.quantity: name for name in table.values(part="")}
     if name := column.get("phase_contrast"):
         yield "contrast", [(name, None, INK)]
@@ -234,7 +234,7 @@ def _time_panels(table: Table) -> Iterator[tuple[str, list[tuple[str, str | None
     for phase in ("rich", "poor"):
         names = table.values("wt%", part=phase)
         colors = element_colors([name.quantity for name in names])
-        # The main element of a metal would press all others against the axis.
+        # The main element of a metal would flatten all other curves, so it gets its own panel.
         alone = [float(np.nanmax(table.columns[name])) > 60 for name in names]
         for apart in (True, False):
             lines: list[tuple[str, str | None, Any]] = [
@@ -248,7 +248,7 @@ def _time_panels(table: Table) -> Iterator[tuple[str, list[tuple[str, str | None
 
 @styled
 def figure_boundary_scan(table: Table) -> Figure:
-    """Variance and mean of the rich phase's content against the boundary width (the paper's Fig. 2)."""
+    """Variance and mean of the content of the rich phase against the boundary width (the paper's Fig. 2)."""
     widths = table.columns["boundary width (Å)"]
     (mean_name,), (variance_name,) = table.values("wt%"), table.values("wt%^2")
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")

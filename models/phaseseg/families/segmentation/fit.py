@@ -1,7 +1,7 @@
-"""Training of a segmentation network on weak labels that are made on the way.
+"""Training of segmentation networks on weak labels.
 
-The network learns the signed distance to the interface, or the two classes, from trajectories alone:
-labels, features, split, calibration and card follow from the frames and a few settings.
+The network learns the signed distance to the interface, or the two classes, from unlabeled trajectories.
+Labels, features, split, calibration and card are derived from the frames and a few settings.
 """
 
 from __future__ import annotations
@@ -55,26 +55,26 @@ from phaseseg.training.runs import Run, RunData, joint_digest, listed
 from phaseseg.training.settings import Settings
 
 BOUND = 3.0
-"""Å: distances are learned, and scores given, up to here."""
+"""Å: distances and scores are limited to ± this value."""
 INTERFACE: Mapping[Loss, Mapping[str, Any]] = {
     "distance": {"sigma": 1.5, "voxel": 1.0, "curvature": True},
     "class": {"sigma": 1.75, "voxel": 1.0, "curvature": True},
 }
-"""Å: how scores are smoothed into a field whose level set is the interface.
+"""Smoothing of scores (lengths in Å) into a field whose level set is the interface.
 
-Scores of networks that learned classes rise more steeply, so that a narrow Gaussian leaves single atoms
-visible in the field. With these widths the interface agrees best with the labels of validation cells of
-4160 atoms; smaller voxels do not improve it.
+Networks trained on classes have steeper scores, so a narrow Gaussian would leave single atoms visible in the
+field. With these widths the interface agrees best with the labels of the larger validation cells; smaller
+voxels do not improve it.
 """
 
-_LINE_WITHIN = 1.5  # Å: where the logit is compared with the distance
+_LINE_WITHIN = 1.5  # Å: atoms within this distance of the interface relate logits to distances
 
 
 # ------------------------------------------------------------------------------------------- loss
 
 
 class _Batch(NamedTuple):
-    """Scaled features, distances and neighbors of one frame, or of several one after the other."""
+    """Scaled features, distances and neighbors of one frame, or of several frames concatenated."""
 
     x: Tensor
     distance: Tensor
@@ -96,7 +96,7 @@ class _Batch(NamedTuple):
 
 
 class _Objective:
-    """Loss of a batch, and what validation measures."""
+    """Training loss and validation measures."""
 
     def __init__(self, kind: Loss, config: NetworkConfig, rule: LabelRule, samples: Sequence[Sample]) -> None:
         self.kind, self.config = kind, config
@@ -108,18 +108,18 @@ class _Objective:
             self.boundary_weights = _inverse_frequency(np.abs(distance) <= self.half_width)
 
     def loss(self, z: Tensor, batch: _Batch) -> Tensor:
-        """Loss of the outputs (n_atoms, outputs) of a network."""
+        """Return the loss of network outputs z, (n_atoms, outputs)."""
         u = z[:, 1] - z[:, 0]
         if self.kind == "distance":
             score = BOUND * torch.tanh(u / BOUND)
-            # The distance alone: a cross entropy of the side would push scores away from zero, and with
-            # them the interface away from the atoms that it should run through.
+            # No cross entropy of the two sides: it would push scores away from zero, and thereby the
+            # interface away from the atoms it should pass through.
             loss = functional.smooth_l1_loss(score, batch.distance.clamp(-BOUND, BOUND), beta=0.5)
         else:
             loss = _cross_entropy(u, batch.distance >= 0, self.weights)
         if self.config.outputs == 3:
-            # "Boundary" against "one of the sides". Added to the cross entropy of the sides it would be that
-            # of three classes; it does not depend on their difference, which is a distance in Å here.
+            # Boundary against either side. Added to the cross entropy of the two sides it gives that of
+            # three classes. It does not constrain their difference, which is a distance in Å here.
             logit = z[:, 2] - torch.logsumexp(z[:, :2], dim=1)
             loss = loss + _cross_entropy(
                 logit, batch.distance.abs() <= self.half_width, self.boundary_weights
@@ -127,7 +127,7 @@ class _Objective:
         return loss
 
     def validate(self, network: nn.Module, batches: Sequence[_Batch]) -> tuple[float, float]:
-        """Mean loss, and the fraction of atoms on the wrong side."""
+        """Return the mean loss and the fraction of atoms on the wrong side."""
 
         def scores() -> Iterator[tuple[float, int, int]]:
             for batch in batches:
@@ -139,7 +139,7 @@ class _Objective:
 
 
 def _cross_entropy(logit: Tensor, positive: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean over the atoms, with the (2,) weights of negative and positive ones where there are any."""
+    """Mean over atoms; `weights` (2,) optionally weights negative and positive ones."""
     each = functional.binary_cross_entropy_with_logits(logit, positive.to(logit.dtype), reduction="none")
     if weights is None:
         return each.mean()
@@ -148,7 +148,7 @@ def _cross_entropy(logit: Tensor, positive: Tensor, weights: Tensor | None) -> T
 
 
 def _inverse_frequency(positive: NDArray[np.bool_]) -> Tensor:
-    """(2,) weights with which both classes count the same; 1 where one of them is empty."""
+    """Return (2,) weights that balance both classes; 1 if one of them is empty."""
     share = float(positive.mean())
     return torch.tensor([0.5 / (1 - share), 0.5 / share] if 0 < share < 1 else [1.0, 1.0])
 
@@ -157,7 +157,7 @@ def _inverse_frequency(positive: NDArray[np.bool_]) -> Tensor:
 
 
 def _logits(network: nn.Module, member: Member, batches: Sequence[_Batch]) -> NDArray[np.float64]:
-    """(n_atoms,) u = z1 - z0 of one member over all batches."""
+    """Return u = z1 - z0 of one member for all batches, (n_atoms,)."""
     loaded(network, member.weights)
     with torch.no_grad():
         outputs = [network(batch.x, batch.neighbors) for batch in batches]
@@ -165,30 +165,30 @@ def _logits(network: nn.Module, member: Member, batches: Sequence[_Batch]) -> ND
 
 
 def _line(u: NDArray[np.float64], distance: NDArray[np.float64]) -> tuple[float, float]:
-    """(Å per unit, Å) of the line that gives the distance near the interface from the logit.
+    """Return slope (Å per unit) and offset (Å) of the line from logit to distance near the interface.
 
-    The logit is fitted against what stands inside the tanh of the score, and the line turned round: the
-    other way it would be flattened by the noise of the logit, and distances come out too short.
+    The logit is fitted as a function of the argument of the tanh in the score, and the line is inverted. A
+    direct fit would be flattened by the noise of the logit and give distances that are too short.
     """
     near = np.abs(distance) < _LINE_WITHIN
     inside = BOUND * np.arctanh(distance[near] / BOUND)
     slope, start = np.polyfit(inside, u[near], 1) if near.sum() > 2 else (0.0, 0.0)
     if not slope > 1e-3:
         raise ValueError(
-            "the network did not learn to tell the sides of the interface apart (its output does not rise "
-            "across it); train longer, on more frames, or with another learning rate."
+            "the network did not learn to distinguish the two sides of the interface (its output does not "
+            "increase across it); train longer, on more frames, or with another learning rate."
         )
     return 1 / float(slope), -float(start) / float(slope)
 
 
 def centered(checkpoint: Checkpoint, frames: Iterable[tuple[Frame, NDArray[np.float32]]]) -> Checkpoint:
-    """The checkpoint with offsets for which its interface lies, in the mean, where the labels' does.
+    """Return the checkpoint with offsets that remove the mean shift of its interface against the labels.
 
-    Scores without bias at the atoms still give an interface that is off by a hundredth of an Å: the field is
-    curved between them, and more atoms lie on one side. Compositions of a scarce element show that.
+    Scores that are unbiased at the atoms still give a slightly shifted interface, because the field is curved
+    between atoms and one side has more of them. The shift is visible in the contents of scarce elements.
 
-    frames : each with the signed distances of its atoms, Å; where no atom is near an interface the
-        checkpoint stays as it is
+    frames : frames with the signed distances of their atoms, Å; if no atom is near an interface, the
+        checkpoint is returned unchanged
     """
     from phaseseg.families.segmentation.model import SegmentationModel
 
@@ -231,52 +231,52 @@ def fit_segmentation(
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Train a network that distinguishes two liquids, atom by atom, on trajectories of them.
+    """Train a network that assigns the atoms of trajectories to two liquids.
 
-    Weak labels are made on the way and say for every atom how far it is from the interface, and on which
-    side. Frames of one liquid are on one side throughout. Several members, each from its own seed, make up
-    one checkpoint; they are trained one after the other on one core.
+    Frames are first labeled: weak labels give the signed distance of every atom to the interface. In
+    single-phase frames all atoms are on one side. A checkpoint contains several members with different seeds,
+    which are trained one after the other on one core.
 
     Parameters
     ----------
-    data : trajectories, as files or iterables of `Frame`; one or several
+    data : one or several trajectories, as files or iterables of `Frame`
     output : .safetensors file to write
-        Next to it go `.curves.csv`, `.curves.png` and, until training is finished, `.state.safetensors`.
+        `.curves.csv`, `.curves.png` and, during training, `.state.safetensors` are written next to it.
     rule : LabelRule, default sigma 2 Å
-        Its species are the target of the network. A threshold by name is taken from all training frames
-        of two phases together, and the checkpoint holds the number.
-    network : settings of `NetworkConfig`, as far as they differ from the recipe
-        The species are those that occur, in the order in which the first file names them.
+        Its species are the target of the network. A threshold given by name is determined from all two-phase
+        training frames together and stored as a number in the checkpoint.
+    network : settings of `NetworkConfig` that differ from the recipe
+        By default the species are those that occur, in the order of the first file.
     loss : "distance" (default) or "class"
-        Distance: smooth L1 of 3 tanh(u / 3) against the signed distance within ±3 Å, u the difference of
-        the two outputs. Class: cross entropy of the two classes, weighted with their inverse frequency.
-        With three outputs the cross entropy of boundary (of the rule's width) against the rest is added,
-        weighted likewise for "class".
-    validation : trajectories to choose the epoch and calibrate with
-        If left out: of three or more files with two phases every fifth, at least one; else the last fifth
-        of the frames of each file. Frames are never shuffled between the two.
+        Distance: smooth L1 of 3 tanh(u / 3) against the signed distance within ±3 Å, where u is the
+        difference of the two outputs. Class: cross entropy of the two classes, weighted by inverse frequency.
+        With three outputs, the cross entropy of boundary (of the rule's width) against the rest is added,
+        also weighted for "class".
+    validation : trajectories used to choose the epoch and for calibration
+        By default every fifth file with two phases (at least one) if there are three or more, or else the
+        last fifth of the frames of each file. Frames are never shuffled between training and validation.
     types, units : as in `read_frames`
-    every : take every n-th frame of each file, and of `validation`
+    every : use every n-th frame of each file, also of `validation`
     epochs, batch_atoms, learning_rate, seeds, patience : see `phaseseg.training.settings.Settings`
-    name : of the checkpoint; "segmentation/" and the file's name without its suffix if left out
-    summary : line of the card
-    resume : continue from the state file next to `output`, if there is one
-    cache : folder for labels, in the user's cache folder if left out; safe to delete
-    progress : called with the fraction that is done and a line of text
+    name : name of the checkpoint; default "segmentation/" and the stem of the output file
+    summary : one-line summary for the card
+    resume : continue from the state file next to `output`, if it exists
+    cache : folder for labels, default in the user's cache folder; safe to delete
+    progress : called with the completed fraction and a line of text
 
     Returns
     -------
     Checkpoint
-        Temperature, and the line from logits to Å, fitted to the validation frames of two phases; ranges of
-        the training data; a card with data, split and training.
+        Includes the temperature and the line from logits to Å, fitted to two-phase validation frames; the
+        ranges of the training data; and a card on data, split and training.
 
     Raises
     ------
     ValueError
-        For settings out of range, and for data that cannot be learned from: no frame of two phases, a
-        target species that a file lacks, mixed units, a single frame, a state in the way.
+        For settings out of range and unsuitable data: no two-phase frames, a file without the target
+        species, mixed units, a single frame, or an existing state file.
     KeyboardInterrupt
-        With a sentence that says where the state lies.
+        With a message that names the state file.
     """
     if loss not in get_args(Loss):
         raise ValueError(f"loss must be distance or class, found {loss!r}.")
@@ -310,7 +310,7 @@ def fit_segmentation(
     for part, where, what in ((samples, trained, "learn"), (held_samples, held, "check against")):
         if not any(sample.two_phases for sample in part):
             raise ValueError(
-                f"{listed(where)}: no frame holds two phases at the threshold of "
+                f"{listed(where)}: no frame contains two phases at the threshold of "
                 f"{float(rule.threshold):.4g} {rule.unit}, so there is no interface to {what}. Add frames of "
                 "two separated liquids."
             )
@@ -351,7 +351,7 @@ def fit_segmentation(
     lines = [_line(u, distance) for u in logits]
     scores = np.array([BOUND * np.tanh((a * u + b) / BOUND) for (a, b), u in zip(lines, logits, strict=True)])
     score = scores.mean(axis=0)
-    # Frames of one liquid would blur it: their label says nothing of where in them the score is near zero.
+    # Single-phase frames are excluded: their labels do not tell where the score should be near zero.
     two_phases = np.isfinite(distance)
     temperature = fit_temperature(score[two_phases], distance[two_phases] >= 0)
     ranges = {"number_density": value_range([sample.number_density for sample in samples])}
@@ -395,7 +395,7 @@ def _configuration(
     if isinstance(network, NetworkConfig):
         if network.target != rule.species:
             raise ValueError(
-                f"the network's target is {', '.join(network.target)}, but the labels are of "
+                f"the target of the network is {', '.join(network.target)}, but the labels are for "
                 f"{', '.join(rule.species)}."
             )
         return network
@@ -425,7 +425,7 @@ def _file_table(parts: Iterable[tuple[str, Sequence[Run], Sequence[list[Sample]]
 def _validation_numbers(
     score: NDArray[np.float64], distance: NDArray[np.float64], temperature: float
 ) -> dict[str, Any]:
-    """What the members together reach on the validation data; lengths in Å."""
+    """Validation scores of the ensemble; lengths in Å."""
     rich = distance >= 0
     near = np.abs(distance) < BOUND / 2
     error = score[near] - distance[near]

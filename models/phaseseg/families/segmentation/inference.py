@@ -1,10 +1,9 @@
-"""The networks without torch: from a frame to logits, in float32 on one core, linear in the number of atoms.
+"""Inference without torch: from a frame to logits in float32 on one core, in time linear in the atoms.
 
-Sums over neighbors are computed bin by bin (`neighbor_sums`); nothing is stored for a pair. Two identities
-make them cheap. First, the weight of a pair in the attention is a product of numbers that belong to its
-atoms: exp(leaky(s_j + d_i)) is the greater of exp(s_j) exp(d_i) and the same with s and d times the slope.
-Second, a sum of weighted W x_j is W times a sum of weighted x_j, so a layer sums its inputs where they are
-narrower than its outputs.
+Sums over neighbors are computed bin by bin (`neighbor_sums`) without storing pairs. Two identities make them
+cheap. First, the attention weight of a pair factorizes into numbers per atom: exp(leaky(s_j + d_i)) is the
+larger of exp(s_j) exp(d_i) and the same product with s and d multiplied by the slope. Second, a weighted sum
+of W x_j is W times the weighted sum of x_j, so a layer sums its inputs if they are narrower than its outputs.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from phaseseg.nn.model import check_weights
 
 Floats = NDArray[np.float32]
 
-# The exponential of minus this is far above the smallest float32, also after a multiplication with values.
+# exp(-60) is well above the smallest float32, even after multiplication with values.
 LARGEST_SPREAD = 60.0
-# Number of atoms whose hidden layers are in memory at a time.
+# Number of atoms whose hidden layers are in memory at once.
 CHUNK = 2048
 SLOPE = np.float32(ATTENTION_SLOPE)
 NOTHING = np.zeros((1, 4), dtype=np.float32)
@@ -38,9 +37,9 @@ NOTHING = np.zeros((1, 4), dtype=np.float32)
 
 @dataclass(frozen=True, eq=False)
 class NetworkOutput:
-    """Logits of an ensemble for a frame, and how far its features are from the training data.
+    """Logits of an ensemble for a frame, and a comparison of its features with the training data.
 
-    logits : (n_members, n_atoms, outputs) float32, atoms in the order of the frame
+    logits : (n_members, n_atoms, outputs) float32, atoms in frame order
     n_outside : (F,) int64, number of atoms whose raw feature is outside the range of the training data
     lowest, highest : (F,) float32, extremes of the raw features; inf and -inf without atoms
     """
@@ -52,12 +51,12 @@ class NetworkOutput:
 
 
 def node_features(frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig) -> Floats:
-    """Raw features of every atom: (n_atoms, F) float32, in the order of the frame; see `NetworkConfig`.
+    """Return raw features of every atom, (n_atoms, F) float32, in frame order; see `NetworkConfig`.
 
     codes : (n_atoms,) index of each atom's species in `config.species`
 
-    An atom without target neighbors gets the cutoff as their mean distance and a variance of 0; an atom
-    without any neighbors gets the target fraction 0.
+    For atoms without target neighbors, the mean distance is the cutoff and the variance is 0; for atoms
+    without any neighbors, the target fraction is 0.
     """
     atoms = _Atoms.of(frame, codes, config, config.n_features)
     features = np.empty((frame.n_atoms, config.n_features), dtype=np.float32)
@@ -67,11 +66,11 @@ def node_features(frame: Frame, codes: NDArray[np.integer[Any]], config: Network
 
 @dataclass(frozen=True, eq=False)
 class _Atoms:
-    """The atoms of a frame, common to all layers of all members; arrays by slot.
+    """Atoms of a frame, shared by all layers and members; arrays are ordered by slot.
 
-    features : (n_atoms + spare, width), raw at first; unused columns are zero
-    degrees : (n_atoms,) int32 number of neighbors
-    doubtful : (n_atoms,) bool, whether float32 cannot decide which neighbors are within the cutoff
+    features : (n_atoms + spare, width), initially raw; unused columns are zero
+    degrees : (n_atoms,) int32, number of neighbors
+    doubtful : (n_atoms,) bool, True if float32 cannot decide which neighbors are within the cutoff
     """
 
     bins: Bins
@@ -86,7 +85,7 @@ class _Atoms:
         rows.fill(0)
         degrees, doubtful = borrow(n, np.int32), borrow(n, np.bool_)
         if config.features == "counts":
-            # Kinds 1 and 2 are targets, kinds 2 and 3 counters: each is one stretch.
+            # Kinds 1 and 2 are targets, kinds 2 and 3 counters, so each is a contiguous range.
             kinds = [(0, 1, 3, 2)[(s in config.target) + 2 * (s in config.counter)] for s in config.species]
             bins = sort_into_bins(frame, config.cutoff, np.array(kinds, dtype=np.int32)[codes], 4)
             neighbor_sums.count_features(bins, n_species, config.cutoff, rows, degrees, doubtful)
@@ -99,7 +98,7 @@ class _Atoms:
 
     @cached_property
     def chunks(self) -> list[tuple[int, int, slice]]:
-        """First and last bin (exclusive) of about `CHUNK` atoms at a time, and their slots."""
+        """Chunks of about `CHUNK` atoms: first bin, last bin (exclusive), and slots."""
         starts, first, found = self.bins.start[:: self.bins.kinds], 0, []
         while first < len(starts) - 1:
             stop = int(np.searchsorted(starts, starts[first] + CHUNK, side="right")) - 1
@@ -112,7 +111,7 @@ class _Atoms:
 def _gaussians(
     widths: Sequence[float], n_species: int
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Arguments of `density_features`: from wide to narrow, with squares in place of exp where possible."""
+    """Return arguments of `density_features`, from wide to narrow, replacing exp by squares if possible."""
     order = sorted(range(len(widths)), key=lambda w: -widths[w])
     squarings, made = [], 0
     for place, w in enumerate(order):
@@ -141,7 +140,7 @@ def _dense(
 
 
 def _rows(n: int, width: int) -> Floats:
-    """Room for n rows and the spare ones."""
+    """Allocate n rows and the spare rows."""
     return borrow((n + neighbor_sums.SPARE_ROWS, width), np.float32)
 
 
@@ -149,12 +148,12 @@ class _Layer:
     """Weights of one layer, arranged for the kernels.
 
     inputs, heads, channels : as in `NetworkConfig.layer_shapes`
-    last : whether this layer gives the outputs
-    shared : whether the inputs are summed first and multiplied by the weights afterwards
-    table : (inputs, columns) weights of what each atom needs before the sums: the scores s and d, twice; in
-        the last layer also the outputs, from column 4 on; or None
+    last : True if this layer returns the outputs
+    shared : True if the inputs are summed first and multiplied by the weights afterwards
+    table : (inputs, columns) weights for the per-atom values needed before the sums: the scores s and d,
+        twice; in the last layer also the outputs, starting at column 4; or None
     weight : applied before the sums, or after them for each head (shared)
-    own : for the atom itself (graphconv), or None
+    own : weights for the atom itself (graphconv), or None
     bias : one for each head if shared
     """
 
@@ -166,7 +165,7 @@ class _Layer:
         self.last, self.attends, self.itself = last, architecture == "gat", architecture != "graphconv"
         weight = np.asarray(weights["weight" if self.itself else "weight_neighbors"], dtype=np.float64)
         bias = np.asarray(weights["bias"], dtype=np.float64)
-        # Attention behind the first layer has at least as many inputs as outputs of all heads.
+        # Attention layers after the first have at least as many inputs as outputs of all heads.
         self.shared = not self.attends or (
             first and heads * whole_registers(inputs) <= whole_registers(heads * channels)
         )
@@ -191,21 +190,21 @@ class _Layer:
 
     @property
     def width(self) -> int:
-        """Columns of the outputs in whole registers."""
+        """Number of output columns, padded to whole registers."""
         if self.shared and not self.last:
             return whole_registers((self.heads - 1) * self.channels + whole_registers(self.channels))
         return whole_registers(self.heads * self.channels)
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """Heads, channels and blocks of `weighted_rows`, as the lengths of tuples."""
+        """Heads, channels and blocks for `weighted_rows`, encoded as lengths of tuples."""
         heads = self.heads if self.itself else 0
         channels = 0 if self.shared else self.channels
         columns = self.inputs if self.shared else self.heads * self.channels
         return (0,) * heads, (0,) * channels, (0,) * (whole_registers(columns) // WIDTH)
 
     def pattern(self, top: Floats) -> Floats:
-        """The columns of `attention_factors`, repeated to whole registers; top : (heads,) largest s."""
+        """Return the columns of `attention_factors`, tiled to whole registers; top : (heads,) largest s."""
         padded = self.padded
         pattern = np.zeros((4, self.table_width), dtype=np.float32)
         shift, slopes, of_target, kept = pattern
@@ -219,11 +218,11 @@ class _Layer:
 
 
 class _Before:
-    """What a layer needs from every atom before it can sum over neighbors; filled chunk by chunk.
+    """Per-atom values that a layer needs before summing over neighbors; filled chunk by chunk.
 
-    rows : (n_atoms + spare, columns) what is summed, where that are the inputs of the layer
+    rows : (n_atoms + spare, columns) rows to sum: the inputs of a shared layer, or else their products
     table : (n_atoms + spare, table_width) scores, later factors; in the last layer also the outputs
-    exact : whether the scores differ too much for factors
+    exact : True if the scores differ too much for factors
     """
 
     def __init__(self, layer: _Layer, atoms: _Atoms, inputs: Floats) -> None:
@@ -242,12 +241,12 @@ class _Before:
             self._products.append((layer.own, layer.bias[0], self.own))
 
     def fill(self, x: Floats, slots: slice) -> None:
-        """Fill in some slots, whose inputs of the layer are `x`."""
+        """Fill the given slots from their layer inputs `x`."""
         for weight, bias, out in self._products:
             _dense(x, self.layer.inputs, weight, bias, out[slots.start :], slots.stop - slots.start)
 
     def close(self) -> None:
-        """Turn scores into factors when all atoms are filled in."""
+        """Convert scores to factors once all atoms are filled."""
         layer, n = self.layer, len(self.atoms.degrees)
         self.exact = False
         if layer.attends:
@@ -267,7 +266,7 @@ class _Before:
             self.table[:n, 0] = self.table[:n, 1] = ones
 
     def _sums(self, first: int, stop: int, out: Floats) -> None:
-        """Weighted sums over the neighbors of the atoms in some bins."""
+        """Compute weighted sums over the neighbors of the atoms in a range of bins."""
         layer, atoms = self.layer, self.atoms
         which = atoms.bins, first, stop, atoms.doubtful, self.rows, self.table
         if self.exact:
@@ -277,7 +276,7 @@ class _Before:
             neighbor_sums.layer_sums(*which, layer.itself, layer.attends, *layer.sizes, out)
 
     def hidden(self, first: int, stop: int, slots: slice, inputs: Floats, x: Floats) -> None:
-        """Outputs of a hidden layer for the atoms in some bins, into `x`."""
+        """Write the outputs of a hidden layer for the atoms in a range of bins to `x`."""
         layer, m = self.layer, slots.stop - slots.start
         if not layer.shared:
             self._sums(first, stop, x)
@@ -297,7 +296,7 @@ class _Before:
             )  # fmt: skip
 
     def outputs(self, out: Floats) -> None:
-        """The outputs of the last layer, (n_atoms, outputs), in the order of the frame."""
+        """Write the outputs of the last layer, (n_atoms, outputs), in frame order."""
         layer, atoms = self.layer, self.atoms
         bins, doubtful, n = atoms.bins, atoms.doubtful, len(atoms.degrees)
         rows, used = borrow((n, 4), np.float32), out.shape[1]  # columns beyond the outputs are uninitialized
@@ -313,7 +312,7 @@ class _Before:
 
 
 class Network:
-    """An ensemble of networks of one configuration, ready for frames.
+    """Ensemble of networks with the same configuration.
 
     Parameters
     ----------
@@ -324,7 +323,7 @@ class Network:
     Raises
     ------
     ValueError
-        A weight is missing, unknown, of another shape or not finite; there are no members.
+        If a weight is missing, unknown, not finite or has the wrong shape, or if there are no members.
     """
 
     def __init__(
@@ -337,16 +336,16 @@ class Network:
         self._members = [_Member(config, weights) for weights in members]
 
     def __call__(self, frame: Frame, codes: NDArray[np.integer[Any]]) -> NetworkOutput:
-        """Logits for every atom of a frame.
+        """Return logits for every atom of a frame.
 
         codes : (n_atoms,) index of each atom's species in `config.species`
 
-        Atoms without neighbors get logits, too: attention and "gcn" then use only the atom itself. Features
-        are clipped to the range of the training data; the result counts the atoms outside.
+        For atoms without neighbors, "gat" and "gcn" use only the atom itself. Features are clipped to the
+        range of the training data; the result counts the atoms outside.
         """
         codes = np.asarray(codes)
         if codes.shape != (frame.n_atoms,):
-            raise ValueError(f"{frame.n_atoms} atoms have species codes of the shape {codes.shape}.")
+            raise ValueError(f"species codes for {frame.n_atoms} atoms have the shape {codes.shape}.")
         width = self.config.n_features
         atoms = _Atoms.of(frame, codes, self.config, whole_registers(width))
         outside = np.zeros(width, dtype=np.int64)
@@ -380,7 +379,7 @@ class _Member:
             self.last, self.last_bias = padded_columns(weights["readout2.weight"]), weights["readout2.bias"]
 
     def __call__(self, atoms: _Atoms, out: Floats) -> None:
-        """Fill `out`, (n_atoms, outputs) in the order of the frame."""
+        """Fill `out`, (n_atoms, outputs), in frame order."""
         inputs = [atoms.features]  # of the layers that keep them
         before = _Before(self.layers[0], atoms, atoms.features)
         for *_, slots in atoms.chunks:
@@ -408,7 +407,7 @@ class _Member:
                 inputs.append(kept)
 
     def _read_out(self, parts: Sequence[Floats], order: NDArray[np.int32], out: Floats) -> None:
-        """Outputs of the atoms `order` from their features and the outputs of every layer."""
+        """Compute outputs of the atoms `order` from their features and the outputs of every layer."""
         m = len(order)
         z, sums = _rows(m, whole_registers(self.hidden)), _rows(m, self.last.shape[1])
         for k, ((width, weight), part) in enumerate(zip(self.readout, parts, strict=True)):

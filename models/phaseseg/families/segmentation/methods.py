@@ -1,7 +1,7 @@
 """Methods that segment a frame: weak labels, networks, columns of the input, any value per atom.
 
-A `Method` gives a `Segmentation`: the side and the distance to the interface of each atom. Evaluations
-compare methods, baselines are methods, and the reference of a comparison is one more method.
+A `Method` returns a `Segmentation`: the side of each atom and its distance to the interface. Networks,
+baselines and the reference of an evaluation are all methods.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 
 WIDTHS = (2.7, 0.68)
-"""Boundary widths, Å: what the paper's evaluation of large cells really used, and what the paper states."""
+"""Boundary widths, Å: the one used in the paper's evaluation of large cells, and the one the paper states."""
 BOUND = 3.0
-"""Scores that are smoothed into a field lie between plus and minus this; otherwise their scale is free."""
-SIGMA, VOXEL = 1.0, 0.75  # Å: of that field, as for the scores of networks
+"""Scores to be smoothed into a field must lie within ± this value; their scale is otherwise arbitrary."""
+SIGMA, VOXEL = 1.0, 0.75  # Å: Gaussian width and voxel edge of that field
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The result of one method for the atoms of a frame.
+    """Result of one method for the atoms of a frame.
 
-    rich : (n_atoms,) bool, the side of each atom
-    distance : (n_atoms,) float32, Å, signed, positive in the rich phase; NaN where there is no interface
-    phase : for each boundary width (Å) the classes, (n_atoms,) int8
+    rich : (n_atoms,) bool, True on the rich side
+    distance : (n_atoms,) float32, Å, signed, positive in the rich phase; NaN without an interface
+    phase : classes (n_atoms,) int8 for each boundary width (Å)
     n_domains : number of rich domains
     score : (n_atoms,), larger for rich, if the method has one
-    probability : (n_atoms,) float32, of being rich, if the method has one
-    seconds : time taken, by stage
+    probability : (n_atoms,) float32, probability of rich, if the method has one
+    seconds : elapsed time by stage
     """
 
     rich: NDArray[np.bool_]
@@ -57,12 +57,12 @@ class Segmentation:
 
     @property
     def n_phases(self) -> int:
-        """1 where all atoms are on one side."""
+        """1 if all atoms are on the same side, or else 2."""
         return 2 if len(self.rich) and bool(self.rich.any()) and not bool(self.rich.all()) else 1
 
     @classmethod
     def of_fields(cls, by_width: Mapping[float, Fields], **more: Any) -> Segmentation:
-        """From labels or predictions of a frame that differ in the boundary width alone."""
+        """Create from labels or predictions of a frame that differ only in the boundary width."""
         first = next(iter(by_width.values()))
         rich = first["domain"] > 0 if first["n_domains"] else first["phase"] == RICH
         phases = {width: fields["phase"] for width, fields in by_width.items()}
@@ -74,13 +74,13 @@ class Segmentation:
     def of_distance(
         cls, distance: NDArray[np.floating[Any]], widths: Sequence[float], **more: Any
     ) -> Segmentation:
-        """From signed distances, Å, alone; plus or minus infinity where there is no interface."""
+        """Create from signed distances, Å; these are plus or minus infinity without an interface."""
         rich = np.asarray(distance > 0)
         finite = np.where(np.isfinite(distance), distance, np.nan).astype(np.float32)
         return cls(rich, finite, _phases(distance, rich, widths), **more)
 
     def part(self, atoms: NDArray[Any]) -> Segmentation:
-        """The same for some of the atoms."""
+        """Return the segmentation of a subset of the atoms."""
         columns = {name: getattr(self, name) for name in ("rich", "distance", "score", "probability")}
         own = {name: values[atoms] for name, values in columns.items() if values is not None}
         return replace(self, phase={width: phase[atoms] for width, phase in self.phase.items()}, **own)
@@ -89,7 +89,7 @@ class Segmentation:
 def _phases(
     distance: NDArray[np.floating[Any]], rich: NDArray[np.bool_], widths: Sequence[float]
 ) -> dict[float, NDArray[np.int8]]:
-    """Classes at each boundary width."""
+    """Return the classes at each boundary width."""
     sides = np.where(rich, RICH, POOR)
     return {
         width: np.where((np.abs(distance) <= width / 2) & (width > 0), BOUNDARY, sides).astype(np.int8)
@@ -115,15 +115,15 @@ def decode(
     undecided: NDArray[np.bool_] | None = None,
     start: float | None = None,
 ) -> Segmentation:
-    """Sides, distances and classes from any number per atom that is positive in the rich phase.
+    """Determine sides, distances and classes from one number per atom that is positive in the rich phase.
 
-    The numbers are treated like the scores of a network, at level 0: they are smoothed with a local-linear
-    Gaussian of 1 Å, domains smaller than `min_volume` (Å^3) are dropped, and distances are measured to the
-    surface where the field is 0.
+    The numbers are treated like network scores with the level 0: they are smoothed by local-linear averaging
+    with a Gaussian of 1 Å, domains smaller than `min_volume` (Å^3) are dropped, and distances are measured to
+    the surface where the field is 0.
 
     score : (n_atoms,) between -3 and 3
-    undecided : (n_atoms,) bool, atoms whose side is taken from the field around them instead of their number
-    start : when the work began, by `perf_counter`
+    undecided : (n_atoms,) bool, atoms whose side follows from the field instead of their own number
+    start : `perf_counter` at the start of the work
     """
     start = start or perf_counter()
     numbers = np.ascontiguousarray(score, dtype=np.float32)
@@ -149,16 +149,16 @@ def decode(
 def _at_widths(
     fields: Callable[[float], Fields], widths: Sequence[float], start: float
 ) -> tuple[dict[float, Fields], float]:
-    """The fields at each boundary width, and the seconds from the start to the first."""
+    """Return the fields at each boundary width, and the seconds from the start to the first result."""
     first = fields(widths[0])
     seconds = perf_counter() - start
     return {widths[0]: first, **{width: fields(width) for width in widths[1:]}}, seconds
 
 
 class WeakLabels:
-    """The labels of a rule, as a method.
+    """Weak labels by a rule.
 
-    rule : with a number for a threshold the cut is constant
+    rule : a numerical threshold is the same for all frames
     """
 
     def __init__(self, rule: LabelRule, name: str = "weak labels") -> None:
@@ -171,7 +171,7 @@ class WeakLabels:
     def of_density(
         self, frame: Frame, density: DensityField, widths: Sequence[float], start: float | None = None
     ) -> Segmentation:
-        """The labels that follow from a density; `start` is when the work began."""
+        """Label a frame with a known density; `start` is `perf_counter` at the start of the work."""
         by_width, seconds = _at_widths(
             lambda width: label_density(frame, density, self.rule.replace(boundary_width=width)),
             widths, start or perf_counter(),
@@ -181,14 +181,14 @@ class WeakLabels:
 
 
 class Prediction:
-    """The predictions of a model, as a method.
+    """Predictions of a model.
 
     Parameters
     ----------
     model : SegmentationModel
-    name : heading; the name of the checkpoint if left out
+    name : heading; default: name of the checkpoint
     device : as in `SegmentationModel.score`
-    options : as for `phaseseg.predict`; the boundary widths are those of the comparison
+    options : as for `phaseseg.predict`, without the boundary width
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Prediction:
         self._last: tuple[Frame, Scores, float] | None = None
 
     def scores(self, frame: Frame) -> tuple[Scores, float]:
-        """The scores of a frame and the seconds they took; those of the last frame are kept."""
+        """Return the scores of a frame and the elapsed seconds; the last frame is cached."""
         if self._last is None or self._last[0] is not frame:
             start = perf_counter()
             scores = self.model.score(frame, device=self.device)
@@ -206,7 +206,7 @@ class Prediction:
         return self._last[1], self._last[2]
 
     def forget(self) -> None:
-        """Drop the scores that are kept."""
+        """Drop the cached scores."""
         self._last = None
 
     def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
@@ -216,7 +216,7 @@ class Prediction:
     def decoded(
         self, frame: Frame, scores: Scores, widths: Sequence[float], seconds: Mapping[str, float]
     ) -> Segmentation:
-        """Phases and distances that follow from scores."""
+        """Determine phases and distances from scores."""
         by_width, decoding = _at_widths(
             lambda width: self.model.fields(frame, scores, boundary_width=width, **self.options),
             widths, perf_counter(),
@@ -227,12 +227,12 @@ class Prediction:
         )  # fmt: skip
 
     def members(self) -> list[Member]:
-        """Each network of the model alone; the networks run once for all of them."""
+        """Return a method for each network of the model; they share one run of the networks."""
         return [Member(self, index) for index in range(self.model.n_members)]
 
 
 class Member:
-    """One network of a model alone, decoded and calibrated like all of them together."""
+    """One network of a model, with the decoding and calibration of the ensemble."""
 
     def __init__(self, whole: Prediction, index: int) -> None:
         self.whole, self.index, self.name = whole, index, f"member {index + 1}"
@@ -244,7 +244,7 @@ class Member:
 
 
 def one_member(scores: Scores, index: int, temperature: float) -> Scores:
-    """The scores of one network of a model alone."""
+    """Return the scores of a single network of a model."""
     score = scores.members[index]
     return replace(
         scores, score=score, members=score[None], uncertainty=np.zeros_like(score),
@@ -255,9 +255,9 @@ def one_member(scores: Scores, index: int, temperature: float) -> Scores:
 class Column:
     """A column of the input as the reference.
 
-    0 is poor, 1 rich and 2 boundary, whatever the boundary width. A column with 0 and 1 alone gets an
-    interface, found from its sides as for predictions. A column `phase` with a column `interface_distance`,
-    as `phaseseg label` writes them, is used with these distances.
+    0 is poor, 1 is rich and 2 is boundary, independent of the boundary width. If a column has only 0 and 1,
+    the interface is determined from the sides as for predictions. If the columns `phase` and
+    `interface_distance` exist, as written by `phaseseg label`, these distances are used.
     """
 
     def __init__(self, column: str) -> None:
@@ -272,7 +272,7 @@ class Column:
         classes = np.unique(values) if values.ndim == 1 else np.array([nan])
         if not np.isin(classes, (POOR, RICH, BOUNDARY)).all():
             raise ValueError(
-                f"{where}the column {self.column!r} must hold 0 (poor), 1 (rich) and 2 (boundary) only, "
+                f"{where}the column {self.column!r} must contain only 0 (poor), 1 (rich) and 2 (boundary), "
                 f"found {', '.join(f'{value:g}' for value in classes[:6])}."
             )
         distance = frame.fields.get("interface_distance") if self.column == "phase" else None
@@ -282,7 +282,7 @@ class Column:
             return Segmentation.of_distance(np.where(np.isfinite(given), given, side), widths)
         own = values.astype(np.int8)
         middle = own == BOUNDARY
-        # The column does not say on which side an atom of the boundary is: its surroundings decide.
+        # The column does not tell the side of boundary atoms, so it follows from their surroundings.
         score = np.where(middle, 0.0, np.where(own == RICH, 1.0, -1.0))
         found = decode(frame, score, widths, undecided=middle)
         if middle.any():

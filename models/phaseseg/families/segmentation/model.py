@@ -1,7 +1,7 @@
 """Predictions: from the logits of a network to phase, probability and uncertainty of every atom.
 
-The network gives every atom a score, about its signed distance to the interface in Å. The interface is
-where the scores, smoothed on a grid, pass a level; all that follows from it is that of the weak labels.
+The network assigns a score to every atom, approximately its signed distance to the interface in Å. The scores
+are smoothed on a grid, and the interface is their level set. All later steps are those of the weak labels.
 """
 
 from __future__ import annotations
@@ -40,29 +40,29 @@ from phaseseg.nn.model import NetworkModel, density_outside
 if TYPE_CHECKING:
     from phaseseg.families.segmentation.inference import NetworkOutput
 
-# Where fewer than this share of the mean density of atoms is found there is nothing: 3.6 sigma from the
-# nearest atom. Cavities of a liquid are smaller.
+# A voxel is in a void if its density is below this fraction of the mean: 3.6 sigma from the nearest atom.
+# Cavities in a liquid are smaller.
 VOID_DENSITY = 1e-3
-# A frame is outside of the range of validity if this fraction of its atoms is.
+# A frame is outside the range of validity if more than this fraction of its atoms is.
 MOST_OUTSIDE = 0.01
-# Levels near the bound of the scores would lie in their noise.
+# Levels close to the bound of the scores would be dominated by noise.
 HIGHEST_LEVEL = 0.99
-# Voxels along each axis of the paper's boundary.
+# Voxels along each axis of the grid that the paper's code uses for the boundary.
 PAPER_VOXELS = 50
 
 
 @dataclass(eq=False)
 class Scores:
-    """Outputs of the networks for the atoms of a frame, which do not depend on threshold and boundary.
+    """Network results for the atoms of a frame, independent of threshold and boundary.
 
-    score : (n_atoms,) float32, Å; mean of the members
+    score : (n_atoms,) float32, Å; mean over members
     members : (n_members, n_atoms) float32, Å; score of each network
-    probability : (n_atoms,) float32, of being rich
-    uncertainty : (n_atoms,) float32; standard deviation of the probability over the members
-    boundary : (n_atoms,) float32, probability of being boundary, of a network that has learned it
-    outside : share of the atoms beyond the training data in the feature in which they are most
-    messages : about the range of validity
-    field : the scores as a field, once it has been made
+    probability : (n_atoms,) float32, probability of rich
+    uncertainty : (n_atoms,) float32; standard deviation of the probability over members
+    boundary : (n_atoms,) float32, probability of boundary, if the network predicts it
+    outside : fraction of atoms outside the training range, for the feature with the largest such fraction
+    messages : messages about the range of validity
+    field : smoothed scores, once computed
     """
 
     score: NDArray[np.float32]
@@ -77,14 +77,14 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class ScoreField(Field):
-    """The scores as a field; `scores` are those of the sorted atoms, (n_atoms,) float32, Å."""
+    """Scores smoothed into a field; `scores` are those of the sorted atoms, (n_atoms,) float32, Å."""
 
     scores: NDArray[np.float32]
 
 
 @jit
 def _combine(logits, scales, offsets, bound, temperature, members, score, probability, uncertainty, boundary):
-    """Scores, probabilities and their spread from the logits (n_members, n_atoms, outputs)."""
+    """Compute scores, probabilities and their spread from logits (n_members, n_atoms, outputs)."""
     n_members = logits.shape[0]
     per = np.float32(1 / temperature)
     for atom in range(logits.shape[1]):
@@ -96,7 +96,7 @@ def _combine(logits, scales, offsets, bound, temperature, members, score, probab
             members[m, atom] = s
             total += s
             p = np.float32(1) / (np.float32(1) + np.float32(np.exp(-s * per)))
-            # Welford's way: no difference of large numbers.
+            # Welford's algorithm avoids differences of large numbers.
             step = p - mean
             mean += step / np.float32(m + 1)
             square += step * (p - mean)
@@ -117,21 +117,21 @@ def score_field(
     frame: Frame, score: NDArray[np.float32], *, sigma: float, voxel: float, bound: float,
     curvature: bool = False,
 ) -> ScoreField:  # fmt: skip
-    """The scores of the atoms as a field: a local-linear mean with a Gaussian of sigma (Å).
+    """Smooth atomic scores into a field: a local-linear average with a Gaussian of width sigma (Å).
 
-    With G the Gaussian, den = sum G(r - r_i) and f0 = sum s_i G(r - r_i) / den, the field is the solution of
-    f = f0 - sigma^2 grad f . grad ln den to second order: for scores that vary linearly in space it is their
-    plane however the atoms lie, while f0 is drawn to where they lie densest (the sum of (r_i - r) G is
-    sigma^2 grad den). It is kept within ±bound, and -bound in a void.
+    With the Gaussian G, den = sum G(r - r_i) and f0 = sum s_i G(r - r_i) / den, the field is the solution of
+    f = f0 - sigma^2 grad f . grad ln den to second order. It reproduces scores that vary linearly in space
+    for any arrangement of atoms, whereas f0 is biased toward denser regions (the sum of (r_i - r) G is
+    sigma^2 grad den). It is clipped to ±bound and is -bound in voids.
 
     Parameters
     ----------
     score : (n_atoms,) float32, Å
-    voxel : Å; longest edge of a voxel
-    bound : Å; largest score
-    curvature : take sigma^2 / 2 times the Laplacian of the field away from it
-        What smoothing adds where scores are curved: it would move the surface of a sphere of radius R by
-        sigma^2 / R. A wider Gaussian can then be used, which knows less of the noise of the scores.
+    voxel : Å; maximum edge of a voxel
+    bound : Å; maximum score
+    curvature : subtract sigma^2 / 2 times the Laplacian of the field
+        Smoothing adds this term where scores are curved and would shift the surface of a sphere of radius R
+        by sigma^2 / R. The correction permits a wider Gaussian, which suppresses noise of the scores.
 
     Raises
     ------
@@ -146,12 +146,12 @@ def score_field(
     packed = score[atoms.order]
     density_kernels.deposit_weighted(atoms.coords, packed, lattice.wrap, mean, density)
     mean, density = smooth_grid(mean, lattice, sigma), smooth_grid(density, lattice, sigma)
-    # From here on in atoms per voxel.
+    # From here on, densities are in atoms per voxel.
     void = VOID_DENSITY * mean_density(frame, lattice, sigma) * lattice.voxel_volume
     field_kernels.mean_and_log(mean.reshape(-1), density.reshape(-1), np.float32(0.1 * void))
     steps = lattice.steps
     metric = sigma**2 * np.linalg.inv(steps @ steps.T)
-    # One pass leaves a fifth more of the error where the atoms are those of a melt, a third pass no less.
+    # For melts, a single pass leaves a fifth more error; a third pass gives no improvement.
     first = borrow(lattice.shape, np.float32)
     field_kernels.subtract_slopes(mean, mean, density, metric, lattice.wrap, first)
     field_kernels.subtract_slopes(mean, first, density, metric, lattice.wrap, mean)
@@ -165,13 +165,13 @@ def score_field(
 
 
 class SegmentationModel(NetworkModel):
-    """The networks of a checkpoint, ready to be used on frames.
+    """The networks of a checkpoint, ready for prediction.
 
     Attributes
     ----------
     config : NetworkConfig
     scaling : Scaling
-    label_rule : LabelRule that the training labels were made with
+    label_rule : LabelRule of the training labels
     """
 
     family = "segmentation"
@@ -195,9 +195,7 @@ class SegmentationModel(NetworkModel):
         weights = checkpoint.weights
         self.scaling = Scaling(*(weights[f"feature.{name}"] for name in ("center", "scale", "low", "high")))
         if not len(self.members) == len(self._scales) == len(self._offsets):
-            raise ValueError(
-                f"there are {len(self.members)} networks and {len(self._scales)} scales of their scores"
-            )
+            raise ValueError(f"there are {len(self.members)} networks but {len(self._scales)} score scales")
 
     def _defaults(self) -> dict[str, Any]:
         return {
@@ -209,7 +207,7 @@ class SegmentationModel(NetworkModel):
     def _check_rule(self, rule: PredictionRule) -> None:
         if rule.boundary == "learned" and self.config.outputs != 3:
             raise ValueError(
-                f"{self.name} has not learned a boundary class; choose the boundary 'interface' or 'voxels'."
+                f"{self.name} does not predict a boundary class; choose the boundary 'interface' or 'voxels'."
             )
 
     def _make(self, kind: str) -> Callable[..., Any]:
@@ -224,7 +222,7 @@ class SegmentationModel(NetworkModel):
 
     @property
     def halo(self) -> float:
-        """Å: every layer reaches one cutoff farther than the features."""
+        """Range of the network, Å: one cutoff for the features and one for every layer."""
         return self.config.cutoff * (1 + self.config.layers)
 
     # The expensive half ---------------------------------------------------------------------------
@@ -233,17 +231,17 @@ class SegmentationModel(NetworkModel):
         self, frame: Frame, rule: PredictionRule | None = None, *, device: Device = "auto",
         progress: Progress | None = None,
     ) -> Scores:  # fmt: skip
-        """Run the networks on a frame; the options of a rule do not enter.
+        """Run the networks on a frame; the result does not depend on the rule.
 
-        device : "auto" or "cpu" for the compiled loops, "torch" for torch on the processor, "cuda" for
-            torch on a GPU; the numbers are the same
+        device : "auto" or "cpu" for the compiled loops, "torch" for torch on the CPU, "cuda" for torch on a
+            GPU; all give the same scores up to rounding
 
         Raises
         ------
         ValueError
-            No atoms, species or units that the networks do not know, an unknown device.
+            For a frame without atoms, species or units unknown to the networks, or an unknown device.
         ImportError
-            For a device that needs torch where that is not installed.
+            If the device needs torch and it is not installed.
         """
         codes = self.codes(frame)
         return self.scores_of(frame, self.network(device)(frame, codes))
@@ -251,7 +249,7 @@ class SegmentationModel(NetworkModel):
     score = run
 
     def scores_of(self, frame: Frame, output: NetworkOutput) -> Scores:
-        """The scores that follow from the logits of the networks."""
+        """Compute scores from the logits of the networks."""
         n_members, n_atoms, n_outputs = output.logits.shape
         members = borrow((n_members, n_atoms), np.float32)
         score, probability, uncertainty = (borrow(n_atoms, np.float32) for _ in range(3))
@@ -267,9 +265,9 @@ class SegmentationModel(NetworkModel):
         )  # fmt: skip
 
     def merge(self, frame: Frame, parts: Sequence[Part]) -> Scores:
-        """The scores of a frame from those of slabs with a halo of `halo` Å.
+        """Merge the scores of slabs with a halo of `halo` Å into those of the frame.
 
-        `outside` is the largest of the slabs, an upper bound of that of the frame; their messages are kept.
+        `outside` is the maximum over the slabs, an upper bound for the frame; messages of slabs are kept.
         """
         outputs = [part.output for part in parts]
 
@@ -290,7 +288,7 @@ class SegmentationModel(NetworkModel):
         )
 
     def codes(self, frame: Frame) -> NDArray[np.int32]:
-        """Index of each atom's species among those of the networks; refuses what they do not know."""
+        """Return the index of each atom's species in the networks; raise ValueError for unknown species."""
         self.check_frame(frame)
         return self.config.codes_of(frame, self.name)
 
@@ -303,8 +301,8 @@ class SegmentationModel(NetworkModel):
             below, above = float(output.lowest[worst]), float(output.highest[worst])
             found = f"up to {above:.3g}" if above - high >= low - below else f"down to {below:.3g}"
             parts.append(
-                f"the {self.config.feature_names[worst]} of {share:.1%} of the atoms is {found} where the "
-                f"training data have {low:.3g} to {high:.3g}"
+                f"the {self.config.feature_names[worst]} of {share:.1%} of the atoms is {found}, but the "
+                f"training data range from {low:.3g} to {high:.3g}"
             )
         if frame.pbc.all():
             parts += density_outside(frame.n_atoms / frame.volume, self._densities, "atoms per Å^3")
@@ -313,13 +311,13 @@ class SegmentationModel(NetworkModel):
     # The cheap half -------------------------------------------------------------------------------
 
     def field(self, frame: Frame, scores: Scores) -> ScoreField:
-        """The scores of a frame as a field, made once; see `score_field`."""
+        """Return the smoothed scores of a frame, computed once; see `score_field`."""
         if scores.field is None:
             scores.field = score_field(frame, scores.score, **self._smoothing)
         return scores.field
 
     def level(self, threshold: float) -> float:
-        """The score, Å, at which the probability of being rich is `threshold`."""
+        """Return the score, Å, at which the probability of rich is `threshold`."""
         level = self._temperature * log(threshold / (1 - threshold))
         highest = HIGHEST_LEVEL * self._bound
         return float(min(max(level, -highest), highest))
@@ -327,10 +325,10 @@ class SegmentationModel(NetworkModel):
     def fields(
         self, frame: Frame, output: Scores, rule: PredictionRule | None = None, **options: Any
     ) -> Fields:
-        """Everything after the networks; cheap to repeat with another threshold or boundary.
+        """Compute all output fields from the scores; cheap to repeat with another threshold or boundary.
 
         output : scores of this frame by this model
-        rule : of a prediction; or its options as keywords
+        rule : prediction rule; alternatively give its options as keywords
         """
         rule = self.rule(**options) if rule is None else rule
         scores, field = output, self.field(frame, output)
@@ -342,7 +340,7 @@ class SegmentationModel(NetworkModel):
             assigned.phase[voxel_boundary(frame, assigned.domain > 0)] = BOUNDARY
         elif n_phases == 2 and learned is not None:
             sides = np.maximum(scores.probability, 1 - scores.probability)
-            assigned.phase[learned > (1 - learned) * sides] = BOUNDARY  # where it is the likeliest class
+            assigned.phase[learned > (1 - learned) * sides] = BOUNDARY  # the most probable class
         messages += self.one_network("phase")
         numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
         return Fields(
@@ -396,19 +394,19 @@ def _fill_probabilities(probability, boundary, out):
 def _probabilities(
     probability: NDArray[np.float32], boundary: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    """(n_atoms, 2) float32, poor and rich; a third column for a learned boundary."""
+    """Return probabilities of poor and rich, and of a learned boundary, (n_atoms, 2 or 3) float32."""
     out = borrow((len(probability), 2 if boundary is None else 3), np.float32)
     _fill_probabilities(probability, np.empty(0, np.float32) if boundary is None else boundary, out)
     return out
 
 
 def voxel_boundary(frame: Frame, rich: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(n_atoms,) bool: the boundary as the paper's code makes it, for comparison.
+    """Return a mask of boundary atoms, (n_atoms,) bool, determined as in the paper's code.
 
-    A voxel of a 50 x 50 x 50 grid over the cell is rich or poor as the last atom in it; both are dilated
-    by the six neighboring voxels, and where they overlap is the boundary. Its width is two voxels where they
-    are dense with atoms, and nothing where they are smaller than the distances of the atoms. Unlike in that
-    code the grid is that of the cell and closes where the cell is periodic.
+    Each voxel of a 50 x 50 x 50 grid over the cell has the phase of the last atom in it. Both phases are
+    dilated by the six neighboring voxels, and their overlap is the boundary. It is two voxels wide if every
+    voxel contains atoms, and vanishes if voxels are smaller than interatomic distances. Unlike in that code,
+    the grid follows the cell and is periodic along periodic axes.
 
     rich : (n_atoms,) bool
     """

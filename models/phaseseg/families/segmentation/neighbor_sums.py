@@ -1,9 +1,9 @@
-"""Sums over the neighbors of every atom, without a list of neighbors.
+"""Sums over the neighbors of every atom, without a neighbor list.
 
-Every sum goes bin by bin: the candidates around a bin are packed once, then the distances from each of its
-atoms are computed a register at a time. Arrays per atom are in the order of the bins (by slot). Unless
-stated otherwise, rows are whole registers of float32; spare rows at the end (`SPARE_ROWS`) take what is
-written beyond the last.
+Sums are computed bin by bin: the candidates around a bin are packed once, then the distances from each of its
+atoms are computed one register at a time. Arrays per atom are in bin order (by slot). Unless stated
+otherwise, rows are whole registers of float32; spare rows at the end (`SPARE_ROWS`) absorb writes beyond the
+last row.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SPARE_ROWS = 16
 
 @jit
 def _room(bins):
-    """Room for the candidates of one kind after another; each kind starts at a whole register."""
+    """Return the space needed for the candidates, where each kind starts at a whole register."""
     return room_for(bins.most + WIDTH * bins.kinds + SPARE)
 
 
@@ -42,7 +42,7 @@ def _room(bins):
 
 @jit
 def _pack_kinds(bins, flat, near, edges, owns):
-    """Candidates around a bin, kind by kind: those of kind k are edges[k] ... edges[k + 1] - 1."""
+    """Pack the candidates around a bin by kind: those of kind k are edges[k] ... edges[k + 1] - 1."""
     for kind in range(bins.kinds):
         edges[kind + 1], owns[kind] = pack_around(bins, bins.reach, flat, kind, kind + 1, edges[kind], near)
 
@@ -57,15 +57,16 @@ def _count(r2, first, stop, within):
 
 @jit
 def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
-    """The five features of the counts; kinds are 0: neither, 1: target, 2: both, 3: counter.
+    """Compute the five "counts" features; kinds are 0: neither, 1: target, 2: both, 3: counter.
 
-    Also the number of neighbors (`degrees`), and whether a pair is too close to the cutoff for float32.
+    Also sets the number of neighbors (`degrees`) and whether a pair is too close to the cutoff for float32
+    (`doubtful`).
     """
     near = _room(bins)
     edges, owns = np.zeros(5, dtype=np.int64), np.zeros(4, dtype=np.int64)
     r2, limit, doubt = near.r2, np.float32(bins.within), np.float32(bins.doubt)
     within, one = splat(limit), splat(np.float32(1))
-    # Deviations from a usual distance keep rounding from swallowing the variance.
+    # Deviations from a typical distance reduce the rounding error of the variance.
     usual = np.float32(0.75 * cutoff)
     for flat in range(bins.start.size // 4):
         if bins.start[flat * 4] == bins.start[flat * 4 + 4]:
@@ -103,10 +104,10 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
 
 @jit
 def density_features(bins, scales, squarings, columns, norms, rows, degrees, doubtful):
-    """Densities of every kind, smoothed with Gaussians; `degrees` and `doubtful` as in `count_features`.
+    """Compute Gaussian-smoothed densities of every kind; `degrees` and `doubtful` as in `count_features`.
 
-    exp(scales[w] r^2) times norms[w] is summed into column columns[w] + kind. With squarings[w] >= 0 the
-    exponential is that of w - 1, squared squarings[w] times.
+    norms[w] exp(scales[w] r^2) is summed into column columns[w] + kind. If squarings[w] >= 0, the
+    exponential of w - 1 is squared squarings[w] times instead.
     """
     near = _room(bins)
     n_kinds, n_widths = bins.kinds, scales.size
@@ -146,7 +147,7 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
 
 @jit
 def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, highest):
-    """Clip to [low, high], then (x - center) / scale, in place; `outside` counts what was clipped."""
+    """Clip to [low, high], then scale to (x - center) / scale, in place; `outside` counts clipped values."""
     n = center.size
     for i in range(n_atoms):
         row = rows[i]
@@ -163,16 +164,16 @@ def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, hig
 
 @jit
 def _measure(bins, near, n, slot, c):
-    """As `squares`, settled in float64; candidate c is the atom in `slot`."""
+    """Compute `squares` with doubtful pairs decided in float64; candidate c is the atom in `slot`."""
     squares(near, n, c, np.float32(bins.within), np.float32(bins.doubt))
     settle(bins, near, n, slot, c)
 
 
 @jit
 def _hits(near, n, c, within, measured, itself):
-    """List which of n candidates are within the cutoff of candidate c; their number.
+    """List which of n candidates are within the cutoff of candidate c; return their number.
 
-    measured : whether the squared distances are known; itself : whether c is listed, too
+    measured : whether the squared distances are already known; itself : whether to list c as well
     """
     x, y, z, hits, found = near.x, near.y, near.z, near.hits, 0
     if measured:
@@ -193,7 +194,7 @@ def _hits(near, n, c, within, measured, itself):
 
 @jit
 def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
-    """Weighted sums over the neighbors of all atoms of the bins first ... stop - 1; see `weighted_rows`."""
+    """Sum weighted rows over the neighbors of all atoms in bins first ... stop - 1; see `weighted_rows`."""
     near, within = _room(bins), np.float32(bins.within)
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
@@ -214,11 +215,11 @@ def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads
 
 @jit
 def narrow_sums(bins, doubtful, table, itself, normal, out):
-    """Sums of three values with the weights of one head: out[i, :3], (n_atoms, 4).
+    """Sum three values with the weights of one head into out[i, :3], (n_atoms, 4).
 
-    table : (n_atoms, 8) [e, t, f, u, three values, -]: the factors of `weighted_rows`, and the values
+    table : (n_atoms, 8) [e, t, f, u, three values, -]: factors of `weighted_rows`, then the values
 
-    With so few values, summing over all candidates costs less than finding the neighbors first.
+    For only three values, summing over all candidates is faster than finding the neighbors first.
     """
     near = _room(bins)
     x, y, z, r2 = near.x, near.y, near.z, near.r2
@@ -263,9 +264,9 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
 
 @jit
 def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, channels, out):
-    """As `layer_sums` with the weights of attention, however much they differ: an exponential for every pair.
+    """Compute `layer_sums` for attention weights of any range, with one exponential per pair.
 
-    scores : s_j from column 0 on, d_i from column `padded` on
+    scores : s_j starting at column 0, d_i starting at column `padded`
     heads, channels : numbers; 0 channels if every head sums whole rows
     """
     near, within, width = _room(bins), np.float32(bins.within), rows.shape[1]
@@ -283,7 +284,7 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
             into = out[slot - base]
             into[:] = 0
             for h in range(heads):
-                # The greatest rectified sum belongs to the greatest s.
+                # The largest rectified sum belongs to the largest s.
                 top = np.float32(-np.inf)
                 for k in range(m):
                     top = max(top, scores[near.slots[near.hits[k]], h])
@@ -311,11 +312,11 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
 def attention_factors(table, n_rows, slope, shift, slopes, of_target, kept):
     """Replace scores [s, d, s, d] by the factors [e, t, f, u] of `weighted_rows`, all at most 1.
 
-    exp(leaky(s + d)), over its greatest value in the frame, is the greater of exp(s - top) times
-    exp(d + top - most) and the same with slope (s - top) and slope (d + top), most = leaky(d + top).
+    exp(leaky(s + d)), relative to its maximum in the frame, is the larger of exp(s - top) exp(d + top - most)
+    and exp(slope (s - top)) exp(slope (d + top) - most), with most = leaky(d + top).
 
-    shift, slopes, of_target, kept : for each column of one or more rows, whole registers: what is added
-        (top), the slope, 1 for d, 1 for columns that stay as they are
+    shift, slopes, of_target, kept : for each column of one or more rows, whole registers: the added constant
+        (±top), the slope, 1 for d, 1 for unchanged columns
     """
     numbers, period = table.reshape(-1), shift.size
     half, slope = splat(np.float32(0.5)), splat(slope)

@@ -20,7 +20,7 @@ from phaseseg.nn.ops import Neighbors, tensor_of
 
 
 class SegmentationNetwork(nn.Module):
-    """The network of a configuration in PyTorch; its state has the names of `config.weight_shapes()`."""
+    """PyTorch network of a configuration; its state uses the names of `config.weight_shapes()`."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class SegmentationNetwork(nn.Module):
             self.readout2 = nn.Linear(config.readout, config.outputs)
 
     def forward(self, x: Tensor, neighbors: Edges) -> Tensor:
-        """Logits (n_atoms, outputs) of scaled features (n_atoms, F)."""
+        """Return logits (n_atoms, outputs) for scaled features (n_atoms, F)."""
         seen = [x]
         for number in range(1, self.config.layers + 1):
             x = self.get_submodule(f"layer{number}")(x, neighbors)
@@ -53,10 +53,10 @@ class SegmentationNetwork(nn.Module):
 
 
 class TorchNetwork(Ensemble):
-    """An ensemble of networks in torch; called as `inference.Network`.
+    """Ensemble of networks in torch, with the interface of `inference.Network`.
 
-    Neighbors and features are those of the compiled loops, made on the processor. The layers run on the
-    device, over the edges of the neighbor list, some million at a time.
+    Neighbors and features are computed on the CPU by the compiled loops. The layers run on the device and
+    process the edges of the neighbor list in blocks of about a million.
     """
 
     build = SegmentationNetwork
@@ -73,7 +73,7 @@ class TorchNetwork(Ensemble):
         self.config, self.scaling = config, scaling
 
     def __call__(self, frame: Frame, codes: NDArray[np.integer[Any]]) -> NetworkOutput:
-        """Logits of all members, and how far the features lie from those of the training data."""
+        """Return the logits of all members, and a comparison of the features with the training data."""
         raw = node_features(frame, codes, self.config)
         graph = neighbor_graph(frame, cutoff=self.config.cutoff)
         edges = Neighbors(graph.indptr, graph.neighbors).to(self.device)
@@ -84,7 +84,7 @@ class TorchNetwork(Ensemble):
 
 
 class GraphForm:
-    """How the networks of a model read a graph, for `phaseseg.pyg`."""
+    """Graph representation of the networks of a model, for `phaseseg.pyg`."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -93,7 +93,7 @@ class GraphForm:
         return SegmentationNetwork(self.model.config)
 
     def arrays(self, frame: Frame) -> dict[str, NDArray[Any]]:
-        """Scaled features `x`, and the neighbor lists."""
+        """Return scaled features `x` and the neighbor lists."""
         model = self.model
         graph = neighbor_graph(frame, cutoff=model.config.cutoff)
         x = model.scaling.apply(node_features(frame, model.codes(frame), model.config))

@@ -1,4 +1,4 @@
-"""The printed summary of the frames of a file, and its report: a page, figures and tables."""
+"""Printed summary of the frames of a file, and the report with a page, figures and tables."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 class RunSummary(TrajectorySummary):
-    """A `TrajectorySummary` with the frame that figures show and, on request, a scan of boundary widths.
+    """`TrajectorySummary` with the frame shown in figures and, optionally, a scan of boundary widths.
 
     Parameters
     ----------
-    rule : how the frames are labeled or predicted
+    rule : rule of the labels or predictions
     source : name of the file
     average : ±ps over which densities were averaged
-    scan : whether boundary widths are compared
+    scan : compare boundary widths
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RunSummary(TrajectorySummary):
 
     @property
     def example(self) -> tuple[Frame, Fields]:
-        """The frame shown in figures: the last one with two phases, if any.
+        """The frame shown in figures: the last one with two phases if there are any.
 
         Raises
         ------
@@ -76,28 +76,28 @@ class RunSummary(TrajectorySummary):
         return found if self.scan is None else (*found, boundary_message(self.scan.table()))
 
     def tables(self) -> dict[str, Table]:
-        """Those of `TrajectorySummary`, and `boundary_scan` on request."""
+        """Return the tables of `TrajectorySummary` and, if requested, `boundary_scan`."""
         return super().tables() | ({} if self.scan is None else {"boundary_scan": self.scan.table()})
 
     def write_report(self, folder: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> Path:
         """Write `report.html`, the figures (PNG) and the tables (CSV, and all in `tables.json`).
 
-        The page holds its figures and asks the network for nothing.
+        The page embeds its figures and loads nothing from the internet.
 
         Parameters
         ----------
-        folder : made if missing; files of these names in it are replaced
-        about : `seconds` that labeling took
+        folder : created if missing; existing files with these names are replaced
+        about : `seconds` spent on labeling
 
         Returns
         -------
         Path
-            Of `report.html`.
+            Path of `report.html`.
 
         Raises
         ------
         OutputError
-            If something cannot be written. Every file is whole or not there.
+            If a file cannot be written. No file is left incomplete.
         """
         tables = self.tables()
         if len(self) == 1 and len(self.example[1]["domains"]):
@@ -111,7 +111,7 @@ class RunSummary(TrajectorySummary):
 
 
 def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
-    """Name, caption and figure, in the order of the page."""
+    """Yield name, caption and figure in the order of the page."""
     from phaseseg.families.segmentation import figures
     from phaseseg.families.segmentation.slices import figure_slices
 
@@ -122,15 +122,15 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
     shown = frame.source or summary.source
     what = "density" if isinstance(rule, LabelRule) else rule.quantity
     caption = (
-        f"Slices through the cell ({shown}). Above: the {what}; below: the atoms near the slice, by phase. "
-        f"The line is where the {what} passes the cut."
+        f"Slices through the cell ({shown}). Top: {what}; bottom: atoms near the slice, by phase. "
+        f"The line marks the threshold of the {what}."
     )
     yield "slices", caption, figure_slices(frame, fields, rule)
-    caption = f"Distribution of the {what} over the volume ({shown}), and where the rules cut it."
+    caption = f"Distribution of the {what} over the volume ({shown}), with the thresholds of the rules."
     yield "histogram", caption, figures.figure_histogram(fields, rule)
-    bars = " Bars are standard errors by block averaging." if len(summary) > 1 else ""
+    bars = " Error bars are standard errors from block averaging." if len(summary) > 1 else ""
     caption = (
-        f"Composition of the phases; the bulk is what lies farther than {rule.bulk_distance:g} Å from the "
+        f"Composition of the phases; the bulk is the part farther than {rule.bulk_distance:g} Å from the "
         f"interface.{bars}"
     )
     yield "composition", caption, figures.figure_composition(tables["composition"])
@@ -144,9 +144,7 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
     if len(summary) > 1:
         yield "time_series", "Time series of the frames.", figures.figure_time_series(tables["time_series"])
     if "boundary_scan" in tables:
-        caption = (
-            "Variance over the frames, and mean, of the content of the rich phase for each boundary width."
-        )
+        caption = "Variance over frames and mean of the content of the rich phase for each boundary width."
         yield "boundary_scan", caption, figures.figure_boundary_scan(tables["boundary_scan"])
 
 
@@ -163,10 +161,10 @@ def _sections(
         yield "The interface", shown["proxigram"]
     if "partition" in tables:
         note = (
-            "<p>Content of the rich over that of the poor phase: the mean of the frames, and the quotient of "
-            "the mean contents, which is the better number where an element is scarce.</p>"
+            "<p>Ratio of the contents of the rich and the poor phase: the mean over frames, and the ratio of "
+            "the mean contents, which is more reliable for scarce elements.</p>"
             if len(summary) > 1
-            else "<p>Content of the rich over that of the poor phase.</p>"
+            else "<p>Ratio of the contents of the rich and the poor phase.</p>"
         )
         yield "Partition coefficients", note + _shown_partition(tables).html()
     if "domains" in tables:
@@ -190,7 +188,7 @@ _TILES = {
     "phase_contrast": "contrast", "rich_mass_fraction": "rich mass fraction",
     "rich_volume_fraction": "rich volume fraction", "interface_area": "interface area",
     "interface_width": "10–90 interface width", "n_domains": "rich domains",
-    "mean_uncertainty": "mean uncertainty", "outside_training": "outside of the training data",
+    "mean_uncertainty": "mean uncertainty", "outside_training": "outside the training data",
 }  # fmt: skip
 
 
@@ -208,12 +206,12 @@ def _tiles(scalars: Table, n_frames: int) -> Iterator[tuple[str, str]]:
 
 
 def _unit(unit: str) -> str:
-    """A unit with its powers set high."""
+    """Format a unit with superscript powers."""
     return unit.replace("^2", "²").replace("^3", "³").replace("^-3", "⁻³")
 
 
 def _shown_partition(tables: Mapping[str, Table]) -> Table:
-    """Without coefficients of the bulk where that is a handful of atoms."""
+    """Return the partition table without coefficients of the bulk if it has only a few atoms."""
     shown = {row["phase"] for row in tables["composition"].rows() if enough_atoms(row)}
     table = tables["partition"]
     if {"rich bulk", "poor bulk"} <= shown:

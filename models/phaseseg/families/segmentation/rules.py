@@ -1,4 +1,4 @@
-"""The rule by which weak phase labels are made: one frozen set of parameters for every face."""
+"""Rules of weak labels and predictions: frozen parameter sets shared by all interfaces."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ Boundary = Literal["interface", "voxels", "learned"]
 
 # Calibrated on melts of known state (docs/weak-labels.md; docs/examples/validate_weak_labels.py).
 MOLE_FRACTION = "mole fraction"
-"""Stands for a unit where what is cut has none."""
+"""Used in place of a unit for mole fractions."""
 MIN_CONTRAST = 2.0
-"""Contrast from which on a frame is called two phases."""
+"""Contrast at or above which a frame is classified as two phases."""
 CLEAR_CONTRAST = (1.75, 4.0)
-"""Below the first number one phase is clear, above the second two; between them the call is uncertain."""
+"""Below the first contrast one phase is clear, above the second two; in between the verdict is uncertain."""
 
 
 @dataclass(frozen=True)
 class _Rule:
     def replace(self, **changes: Any) -> Self:
-        """A copy with some parameters changed."""
+        """Return a copy with some parameters changed."""
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; keywords that make the same rule."""
+        """Return plain values for JSON; used as keywords, they give the same rule."""
         return asdict(self)
 
     def _check(self, **choices: tuple[object, ...]) -> None:
-        """Raise ValueError for a volume or length below 0, and for a value that is not among the choices."""
+        """Raise ValueError for a volume or length below 0, and for a value not among the choices."""
         for name in ("min_volume", "boundary_width", "bulk_distance"):
             value = getattr(self, name)
             if not (isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a number not below 0, found {value}.")
+                raise ValueError(f"{name} must be finite and at least 0, found {value}.")
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -45,7 +45,7 @@ class _Rule:
 
 @dataclass(frozen=True)
 class LabelRule(_Rule):
-    """Parameters of the weak labels; see `label_phases`. ValueError for a value out of its range."""
+    """Parameters of weak labels; see `label_phases`. ValueError for a value out of range."""
 
     species: tuple[str, ...] = ("Fe",)
     sigma: float = 1.5
@@ -83,7 +83,7 @@ class LabelRule(_Rule):
 
     @classmethod
     def from_options(cls, species: str | Sequence[str] = "Fe", **options: Any) -> LabelRule:
-        """A rule from keywords; an unknown keyword is an error that lists the known ones."""
+        """Create a rule from keywords; TypeError with a list of the options for an unknown keyword."""
         known = [field.name for field in fields(cls)]
         if unknown := [name for name in options if name not in known]:
             raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}.")
@@ -102,7 +102,7 @@ class LabelRule(_Rule):
 
     @property
     def quantity(self) -> str:
-        """The name of the field that is cut."""
+        """Name of the thresholded field."""
         return f"{'+'.join(self.species)} {'number density' if self.field == 'number' else 'mole fraction'}"
 
     grid_name: ClassVar[str] = "density_grid"
@@ -111,12 +111,12 @@ class LabelRule(_Rule):
 
 @dataclass(frozen=True)
 class PredictionRule(_Rule):
-    """How the scores of a network become phases; `phaseseg predict --help` explains the options.
+    """Parameters that convert network scores to phases; `phaseseg predict --help` explains the options.
 
     model : name of the checkpoint
-    species : what the rich phase is rich in
+    species : species enriched in the rich phase
 
-    ValueError for a value out of its range.
+    ValueError for a value out of range.
     """
 
     model: str
@@ -132,7 +132,7 @@ class PredictionRule(_Rule):
         number: Any = self.threshold
         if isinstance(number, str) or not 0 < number < 1:
             raise ValueError(
-                f"threshold must be a probability between 0 and 1, the ends left out, found {self.threshold}."
+                f"threshold must be a probability strictly between 0 and 1, found {self.threshold}."
             )
         self._check(boundary=("interface", "voxels", "learned"), keep=("all", "largest"))
 
@@ -143,4 +143,4 @@ class PredictionRule(_Rule):
 
 
 Rule = LabelRule | PredictionRule
-"""How frames became phases; `grid_name` and `level_name` are the fields that hold what was cut and where."""
+"""Either kind of rule; `grid_name` and `level_name` name the output fields of the grid and its threshold."""

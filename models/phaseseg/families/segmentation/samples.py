@@ -1,4 +1,4 @@
-"""Training samples of a segmentation network: runs with labels, features and neighbors. No torch here."""
+"""Training samples of segmentation networks: runs with labels, features and neighbors. Needs no torch."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from phaseseg.training.files import ArrayCache
 from phaseseg.training.runs import Run, RunData, listed, read_runs, split_by_time, validation_runs
 from phaseseg.version import __version__
 
-_LABEL_FORMAT = "1"  # of the cache; to be raised when the same rule gives other labels
+_LABEL_FORMAT = "1"  # of the cache; increase it when the same rule gives different labels
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One training frame.
+    """Training sample from one frame.
 
-    indptr, neighbors : within the cutoff, as in `Graph`; features : (n_atoms, F) raw float32
-    distance : (n_atoms,) float32, Å, positive on the rich side; +-infinity in a frame of one phase
-    number_density : atoms per Å^3; digest : of the frame
+    indptr, neighbors : neighbors within the cutoff, as in `Graph`; features : (n_atoms, F) raw float32
+    distance : (n_atoms,) float32, Å, positive on the rich side; +-infinity in a single-phase frame
+    number_density : atoms per Å^3; digest : digest of the frame
     """
 
     indptr: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Sample:
 def learnable_runs(
     data: RunData | Iterable[RunData], types: Sequence[str] | None, units: Units, every: int, note: Progress
 ) -> list[Run]:
-    """Every n-th frame of all runs; refuses a run without frames."""
+    """Read every n-th frame of all runs; raise ValueError for a run without frames."""
     runs = read_runs(data, types=types, units=units, every=every, note=note)
     for run in runs:
         if not run.frames:
@@ -60,26 +60,26 @@ def learnable_runs(
 
 
 def check_species(runs: Sequence[Run], target: Sequence[str]) -> None:
-    """Raise ValueError for mixed units, and for a run that lacks one of the target species."""
+    """Raise ValueError for mixed units, and for a run without one of the target species."""
     first, units = runs[0], runs[0].frames[0].units
     for run in runs:
         for frame in run.frames:
             if frame.units != units:
                 raise ValueError(
-                    f"{run.name} is in units of {frame.units!r}, {first.name} in {units!r}; train on files "
-                    "of one kind of units."
+                    f"{run.name} has {frame.units!r} units, but {first.name} has {units!r} units; train on "
+                    "files with the same units."
                 )
         present = _present([run])
         missing = [name for name in target if name not in present]
         if missing:
             raise ValueError(
-                f"{run.name}: there is no {missing[0]}, which the rich phase is to be rich in; the "
-                f"species there are {', '.join(sorted(present))}. Choose --species, or leave the file out."
+                f"{run.name}: there is no {missing[0]}, the species chosen for the rich phase; the file has "
+                f"{', '.join(sorted(present))}. Choose other --species, or leave out the file."
             )
 
 
 def species_of(runs: Sequence[Run]) -> tuple[str, ...]:
-    """All species that occur, in the order in which the files name them."""
+    """Return all species that occur, in the order of the files."""
     present = _present(runs)
     first = (name for run in runs for name in run.frames[0].species_names if name in present)
     return tuple(dict.fromkeys([*first, *present]))
@@ -91,13 +91,13 @@ def _present(runs: Iterable[Run]) -> dict[str, None]:
 
 
 def is_two_phases(frame: Frame, rule: LabelRule) -> bool:
-    """Whether the contrast of a frame is that of two phases."""
+    """Whether the contrast of a frame indicates two phases."""
     cuts = measure_cuts(density_field(frame, rule))
     return cuts.contrast(cuts.choose(rule)) >= MIN_CONTRAST
 
 
 def label_distance(frame: Frame, rule: LabelRule) -> NDArray[np.float32]:
-    """(n_atoms,) signed distance to the interface, Å; infinite in a frame of one phase."""
+    """Return the signed distance to the interface, (n_atoms,), Å; infinite in a single-phase frame."""
     fields = label_frame(frame, rule)
     if fields["n_phases"] == 2:
         return np.array(fields["interface_distance"], dtype=np.float32)
@@ -106,34 +106,34 @@ def label_distance(frame: Frame, rule: LabelRule) -> NDArray[np.float32]:
 
 
 def split_runs(runs: Sequence[Run], rule: LabelRule) -> tuple[list[Run], list[Run], str]:
-    """Training and validation data, and a sentence that says how they were divided."""
+    """Split runs into training and validation data; also return a sentence that describes the split."""
     two = [run for run in runs if any(is_two_phases(frame, rule) for frame in run.frames)]
     if not two:
         raise ValueError(
-            f"{listed(runs)}: no frame holds two phases, so there is no interface to learn. Add "
-            "frames of two separated liquids, or look at the frames with `phaseseg label`."
+            f"{listed(runs)}: no frame contains two phases, so there is no interface to learn. Add "
+            "frames of two separated liquids, or inspect the frames with `phaseseg label`."
         )
     one = [run for run in runs if run not in two]
     if len(two) >= 3:
         held = [two[k] for k in validation_runs(len(two))]
         if len(one) >= 3:
             held += [one[k] for k in validation_runs(len(one))]
-        sentence = f"by run: {len(held)} of {len(runs)} files validate ({listed(held)})"
+        sentence = f"by run: {len(held)} of {len(runs)} files for validation ({listed(held)})"
         return [run for run in runs if run not in held], held, sentence
     if all(len(run.frames) == 1 for run in two):
         raise ValueError(
-            f"{listed(two)}: {'one frame' if len(two) == 1 else 'one frame each'} with two phases cannot be "
-            "both learned from and checked against. Give more frames, or others with --validation."
+            f"{listed(two)}: {'one frame' if len(two) == 1 else 'one frame each'} with two phases is not "
+            "enough for both training and validation. Give more frames, or other files with --validation."
         )
-    return *split_by_time(runs), "by time: the last fifth of the frames of each file validates"
+    return *split_by_time(runs), "by time: the last fifth of each file for validation"
 
 
 def samples_of(
     runs: Sequence[Run], rule: LabelRule, config: NetworkConfig, cache: ArrayCache, note: Progress, what: str
 ) -> list[list[Sample]]:
-    """The samples of each run; labels come from the cache where they are known.
+    """Prepare the samples of each run, using cached labels if available.
 
-    what : the runs, in the lines of the progress
+    what : name of the runs in progress messages
     """
     total, done = sum(len(run.frames) for run in runs), count()
 

@@ -1,4 +1,4 @@
-"""Which frames to label next: those that a model is uncertain about, and that differ from each other."""
+"""Selection of frames to label next: frames with uncertain predictions that differ from each other."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from phaseseg.fields import Table
 from phaseseg.frame import Frame
 
 FARTHEST = 10.0
-"""Scaled features are clipped at this number of standard deviations of the training data."""
+"""Scaled features are clipped to this many standard deviations of the training data."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A candidate for labeling.
+    """A frame that could be labeled.
 
-    run, number : where it is from
-    disagreement : mean over the atoms of twice the standard deviation of the members' probabilities
-    closeness : mean over the atoms of 4 p (1 - p), p the probability of being rich
-    outside : fraction of the atoms with a feature outside the range of the training data
+    run, number : origin of the frame
+    disagreement : mean over atoms of twice the standard deviation of the members' probabilities
+    closeness : mean over atoms of 4 p (1 - p), where p is the probability of rich
+    outside : fraction of atoms with a feature outside the range of the training data
     descriptor : (n,) float64, see `describe`
     """
 
@@ -39,18 +39,18 @@ class Candidate:
 
     @property
     def uncertainty(self) -> float:
-        """Mean of the three, each from 0 to 1."""
+        """Mean of the three measures, each from 0 to 1."""
         return (self.disagreement + self.closeness + self.outside) / 3
 
 
 def describe(
     frame: Frame, model: SegmentationModel, *, run: str = "", number: int = 0, device: Any = "auto"
 ) -> Candidate:
-    """Uncertainty and descriptor of a frame.
+    """Compute the uncertainty and the descriptor of a frame.
 
-    The descriptor is the fraction of rich atoms and, for the atoms that are predicted poor and rich, the
-    mean and the standard deviation of every feature. Features are scaled as the network scales them, but not
-    clipped at the range of the training data; a phase without atoms has zeros.
+    The descriptor contains the fraction of rich atoms and, for each predicted phase, the mean and standard
+    deviation of every feature. Features are scaled as for the network, but not clipped to the range of the
+    training data. A phase without atoms has zeros.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def describe(
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """A frame that was chosen, and the distance of its descriptor to the nearest one known before."""
+    """A selected frame, and the distance of its descriptor to the nearest one labeled or selected before."""
 
     candidate: Candidate
     distance: float
@@ -88,20 +88,20 @@ def select_frames(
     model: SegmentationModel | None = None,
     labeled: Iterable[Candidate] | Iterable[Frame] = (),
 ) -> list[Choice]:
-    """Choose the n frames that are most worth labeling, best first.
+    """Return the n frames most worth labeling, in the order of selection.
 
     Parameters
     ----------
-    candidates : frames to choose from, or what `describe` gives for them
+    candidates : frames to select from, or their descriptions from `describe`
     n : number of frames
-    model : describes frames; not needed for candidates that are described already
-    labeled : frames, or their descriptions, that are labeled already
+    model : used to describe frames; not needed for candidates that are already described
+    labeled : frames that are already labeled, or their descriptions
 
-    The next frame is the one with the largest d (u + m): d is the distance of its descriptor to the nearest
-    frame that is labeled or chosen already, u its uncertainty, and m the mean uncertainty of all, which
-    leaves a chance to frames that the model is wrongly certain about. Without labeled frames the first choice
-    is the most uncertain frame. Among equals the first in order is taken, so that the same candidates give
-    the same choice. This is the greedy rule of k-centers (T. F. Gonzalez, Theor. Comput. Sci. 38, 293 (1985),
+    The next frame is the one with the largest d (u + m), where d is the distance of its descriptor to the
+    nearest labeled or selected frame, u is its uncertainty, and m is the mean uncertainty of all candidates.
+    The term m allows frames for which the model is confident but wrong. Without labeled frames, the most
+    uncertain frame comes first. Ties go to the first candidate, so the selection is reproducible. This is the
+    greedy k-center rule (T. F. Gonzalez, Theor. Comput. Sci. 38, 293 (1985),
     DOI 10.1016/0304-3975(85)90224-5; for networks O. Sener and S. Savarese, ICLR 2018, arXiv:1708.00489).
 
     Raises
@@ -111,10 +111,10 @@ def select_frames(
     """
     candidates, labeled = _described(candidates, model), _described(labeled, model)
     if n < 1:
-        raise ValueError(f"the number of frames to choose must be at least 1, found {n}.")
+        raise ValueError(f"the number of frames to select must be at least 1, found {n}.")
     if n > len(candidates):
-        count = "1 frame is" if len(candidates) == 1 else f"{len(candidates)} frames are"
-        raise ValueError(f"{n} frames were asked for, but {count} there. Choose fewer or give more files.")
+        count = "is only 1 frame" if len(candidates) == 1 else f"are only {len(candidates)} frames"
+        raise ValueError(f"{n} frames were requested, but there {count}. Request fewer or add files.")
     points = np.array([one.descriptor for one in candidates])
     uncertainty = np.array([one.uncertainty for one in candidates])
     weight = uncertainty + uncertainty.mean()
@@ -139,7 +139,7 @@ def _described(frames: Iterable[Any], model: SegmentationModel | None) -> list[C
         if isinstance(one, Candidate):
             found.append(one)
         elif model is None:
-            raise ValueError("frames are described by a model; give one (model=load_model(...)).")
+            raise ValueError("a model is needed to describe frames; give one (model=load_model(...)).")
         else:
             found.append(describe(one, model, run=one.source, number=k if one.index is None else one.index))
     return found

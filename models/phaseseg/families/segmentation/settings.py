@@ -1,4 +1,4 @@
-"""Settings of a segmentation network and of its training, with defaults. NumPy inside functions only."""
+"""Settings of segmentation networks and their training, with defaults. NumPy is imported lazily."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Architecture = Literal["gat", "gcn", "graphconv"]
 FeatureSet = Literal["counts", "densities"]
 Loss = Literal["distance", "class"]
 
-# Of the leaky rectifier inside the attention, as in PyG and the paper's code.
+# Slope of the leaky rectifier in the attention, as in PyG and the paper's code.
 ATTENTION_SLOPE = 0.2
 
 CUTOFF = 6.0
-"""Radius of the neighborhood, Å."""
+"""Cutoff of the neighbors, Å."""
 WIDTHS = (1.0, 2**0.5, 2.0)
-"""Widths of the densities around an atom, Å."""
+"""Gaussian widths of the densities around an atom, Å."""
 RECIPE: Mapping[str, Any] = {
     "architecture": "gat", "cutoff": CUTOFF, "features": "densities", "widths": WIDTHS, "hidden": 8,
     "heads": 2, "layers": 1, "readout": 32,
 }  # fmt: skip
-"""The network that is trained by default; settings of `NetworkConfig`."""
+"""Default settings of `NetworkConfig`."""
 TRAINING: Mapping[str, Any] = {
     "epochs": 60, "batch_atoms": 5200, "learning_rate": 5e-3, "seeds": (0, 1, 2), "patience": 30,
 }  # fmt: skip
-"""The default training; settings of `phaseseg.training.settings.Settings`."""
+"""Default settings of `phaseseg.training.settings.Settings`."""
 RECIPE_RULE = LabelRule(sigma=2.0)
-"""The default rule of the labels: smoother than that for display, because a rough label cannot be learned."""
+"""Default label rule for training: smoother than that for display, because rough labels are hard to learn."""
 
 
 # Network ------------------------------------------------------------------------------------------
@@ -46,31 +46,31 @@ RECIPE_RULE = LabelRule(sigma=2.0)
 
 @dataclass(frozen=True)
 class NetworkConfig(NetworkSettings):
-    """A message-passing network over the atoms within `cutoff`, and the features it starts from.
+    """A message-passing network over neighbors within `cutoff`, and its input features.
 
-    Any number of species; which of them the rich phase is rich in (`target`) and which one the
-    "counts" features count besides (`counter`) are settings, not code.
+    Any number of species is allowed. The species enriched in the rich phase (`target`) and the species for
+    the last of the "counts" features (`counter`) are settings.
 
     Parameters
     ----------
     species : names, in the order of the one-hot features
-    target : names of the species that the rich phase is rich in
+    target : names of the species enriched in the rich phase
     counter : names of the species counted by the last of the "counts" features
     architecture : "gat", "gcn" or "graphconv"
         Graph attention (DOI 10.48550/arXiv.1710.10903); symmetrically normalized convolution
-        (DOI 10.48550/arXiv.1609.02907); sums over the neighbors, with a separate weight for the atom itself
+        (DOI 10.48550/arXiv.1609.02907); sums over neighbors with a separate weight for the atom itself
         (DOI 10.1609/aaai.v33i01.33014602), which the authors of the paper released as their GCN.
     cutoff : Å
     features : "counts" or "densities"
-        The ten of Shakya & Karki (DOI 10.5220/0013709400004000) for five species: one-hot species,
-        number of target atoms, mean and variance of their distances, their fraction of the neighbors,
-        number of counter atoms. Or: one-hot species and the densities of every species around the atom,
-        smoothed with Gaussians of `widths`.
-    widths : Å, of "densities"
-    hidden, heads : channels of a hidden layer, per head of attention
-    layers : message-passing layers
-    readout : hidden units of a network on [features, every layer] that gives the outputs
-        0: the last layer gives them, as in the paper.
+        "counts" are the ten features of Shakya & Karki (DOI 10.5220/0013709400004000) for five species:
+        one-hot species, number of target neighbors, mean and variance of their distances, their fraction of
+        the neighbors, and number of counter neighbors. "densities" are the one-hot species and the densities
+        of every species around the atom, smoothed with Gaussians of `widths`.
+    widths : Å, Gaussian widths of "densities"
+    hidden, heads : channels of a hidden layer per attention head, and number of heads
+    layers : number of message-passing layers
+    readout : hidden units of a readout network on [features, every layer] that returns the outputs
+        0: the last layer returns the outputs, as in the paper.
     outputs : 2 (poor, rich) or 3 (poor, rich, boundary)
 
     Raises
@@ -123,7 +123,7 @@ class NetworkConfig(NetworkSettings):
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """What each feature is, as messages and tables name it."""
+        """Names of the features in messages and tables."""
         target, counter = "+".join(self.target), "+".join(self.counter) or "counter"
         names = [f"is {name}" for name in self.species]
         if self.features == "densities":
@@ -137,14 +137,14 @@ class NetworkConfig(NetworkSettings):
         )  # fmt: skip
 
     def codes_of(self, frame: Frame, what: str = "the network") -> NDArray[np.int32]:
-        """(n_atoms,) index of each atom's species in `species`.
+        """Return the index of each atom's species in `species`, (n_atoms,).
 
-        what : names the network in messages
+        what : name of the network in messages
 
         Raises
         ------
         ValueError
-            For a species that the network does not know.
+            For a species unknown to the network.
         """
         import numpy as np
 
@@ -190,9 +190,9 @@ class NetworkConfig(NetworkSettings):
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """How raw features enter the network: clipped to [low, high], then (x - center) / scale.
+    """Scaling of raw features: clip to [low, high], then (x - center) / scale.
 
-    The clip keeps what training never showed from being extrapolated. center, scale, low, high : (F,) float32
+    Clipping prevents extrapolation beyond the training data. center, scale, low, high : (F,) float32
     """
 
     center: NDArray[np.float32]
@@ -202,7 +202,7 @@ class Scaling:
 
     @classmethod
     def of(cls, features: NDArray[np.floating[Any]]) -> Scaling:
-        """From the raw features (n, F) of a training set; features that never vary keep the scale 1."""
+        """Fit to the raw features (n, F) of a training set; constant features have the scale 1."""
         import numpy as np
 
         center, spread = features.mean(axis=0), features.std(axis=0)
@@ -211,7 +211,7 @@ class Scaling:
         return cls(*(np.asarray(values, dtype=np.float32) for values in (center, scale, low, high)))
 
     def apply(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Scaled float32 features of raw ones (n, F)."""
+        """Scale raw features (n, F); returns float32."""
         import numpy as np
 
         clipped = np.clip(features, self.low, self.high)
@@ -223,18 +223,18 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationSettings:
-    """Train on trajectories of two liquids; they are labeled first.
+    """Label trajectories of two liquids and train on them.
 
-    Learning curves are written next to the checkpoint, as .curves.csv and .curves.png.
+    Learning curves are written next to the checkpoint as .curves.csv and .curves.png.
     """
 
     validation: tuple[Path, ...] = setting(
-        (), help="A trajectory to validate with; may be repeated. A part of DATA if left out.", multiple=True
+        (), help="Trajectory for validation; may be repeated. Default: a part of DATA.", multiple=True
     )
     species: tuple[str, ...] = setting(
-        RECIPE_RULE.species, help="Species that is enriched in the rich phase; several with commas."
+        RECIPE_RULE.species, help="Species enriched in the rich phase; separate several with commas."
     )
-    counter: tuple[str, ...] = setting((), help="Species counted by the last of the counts features, as Mg.")
+    counter: tuple[str, ...] = setting((), help="Species for the last of the counts features, such as Mg.")
     types: tuple[str, ...] | None = setting(
         None, help="Species of the types 1, 2, ... of a dump: Fe,Mg,Si,O,N."
     )
@@ -245,49 +245,49 @@ class SegmentationSettings:
         RECIPE["features"], help="densities | counts (the paper's ten)", choices=("counts", "densities")
     )
     widths: tuple[float, ...] = setting(
-        RECIPE["widths"], help="Widths of the densities, Å, with commas.", example="1,1.4,2"
+        RECIPE["widths"], help="Gaussian widths of the densities, Å, separated by commas.", example="1,1.4,2"
     )
-    hidden: int = setting(RECIPE["hidden"], help="Channels of a layer, per head.")
+    hidden: int = setting(RECIPE["hidden"], help="Channels of a layer per head.")
     heads: int = setting(RECIPE["heads"], help="Heads of attention.")
     layers: int = setting(RECIPE["layers"], help="Message-passing layers.")
     readout: int = setting(
-        RECIPE["readout"], help="Hidden units on all layers; 0: the last layer gives the outputs."
+        RECIPE["readout"], help="Hidden units of the readout; 0: the last layer returns the outputs."
     )
     boundary_head: bool = setting(False, help="Learn the boundary as a third class.")
     boundary_width: float = setting(RECIPE_RULE.boundary_width, help="Thickness of the boundary, Å.")
     loss: str = setting("distance", help="distance | class", choices=("distance", "class"))
     sigma: float = setting(RECIPE_RULE.sigma, help="Width of the Gaussian of the labels, Å.")
-    cutoff: float = setting(RECIPE["cutoff"], help="Radius of the neighborhood, Å.")
+    cutoff: float = setting(RECIPE["cutoff"], help="Cutoff of the neighbors, Å.")
     label_threshold: float | str = setting(
         RECIPE_RULE.threshold, help="steepest | two-means | midpoint (one cut for all frames) | a number"
     )
     min_volume: float = setting(RECIPE_RULE.min_volume, help="Smallest rich domain of the labels, Å^3.")
-    epochs: int = setting(TRAINING["epochs"], help="Passes over the data, at most.")
+    epochs: int = setting(TRAINING["epochs"], help="Maximum number of passes over the data.")
     members: int = setting(len(TRAINING["seeds"]), help="Networks in the checkpoint, one seed each.")
-    seed: int = setting(TRAINING["seeds"][0], help="Seed of the first member; the next follow.")
-    batch_atoms: int = setting(TRAINING["batch_atoms"], help="Atoms of a batch.")
-    learning_rate: float = setting(TRAINING["learning_rate"], help="Of Adam, at the start.")
+    seed: int = setting(TRAINING["seeds"][0], help="Seed of the first member; others follow.")
+    batch_atoms: int = setting(TRAINING["batch_atoms"], help="Number of atoms per batch.")
+    learning_rate: float = setting(TRAINING["learning_rate"], help="Initial learning rate of Adam.")
     patience: int = setting(
-        TRAINING["patience"], help="Epochs without a better validation loss before a member is finished."
+        TRAINING["patience"], help="Epochs without a lower validation loss before a member stops."
     )
     every: int = setting(1, help="Take every n-th frame.")
     resume: bool = setting(False, help="Continue an interrupted training.")
-    cache: Path | None = setting(None, help="Folder that keeps labels; your cache folder if left out.")
-    summary: str | None = setting(None, help="One line for the card.")
+    cache: Path | None = setting(None, help="Folder for cached labels; default: your cache folder.")
+    summary: str | None = setting(None, help="One-line summary for the card.")
 
     def __post_init__(self) -> None:
         check_choices(self)
         for name in ("members", "every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
-        # As far as the settings can be checked without the species of the data.
+        # Checks that are possible without the species of the data.
         NetworkConfig(("X", *self.counter), ("X",), **self.network)
         Settings(self.epochs, self.batch_atoms, self.learning_rate, self.seeds, self.patience)
         self.rule  # noqa: B018
 
     @property
     def rule(self) -> LabelRule:
-        """The rule of the labels."""
+        """The label rule."""
         return LabelRule(
             self.species, sigma=self.sigma, threshold=self.label_threshold,  # type: ignore[arg-type]
             boundary_width=self.boundary_width, min_volume=self.min_volume,
@@ -295,7 +295,7 @@ class SegmentationSettings:
 
     @property
     def network(self) -> dict[str, Any]:
-        """Settings of `NetworkConfig` but for the species."""
+        """Settings of `NetworkConfig` except the species."""
         names = ("counter", *RECIPE)
         return {name: getattr(self, name) for name in names} | {"outputs": 3 if self.boundary_head else 2}
 
@@ -304,7 +304,7 @@ class SegmentationSettings:
         return tuple(range(self.seed, self.seed + self.members))
 
     def fit_options(self) -> dict[str, Any]:
-        """The keywords of `fit_segmentation`."""
+        """Return the keywords of `fit_segmentation`."""
         names = (
             "loss", "types", "every", "epochs", "batch_atoms", "learning_rate", "patience", "seeds",
             "summary", "resume", "cache",

@@ -22,16 +22,16 @@ from phaseseg.frame import Frame
 from phaseseg.report import INK, styled
 
 REACH = 1.0
-"""Å: atoms nearer to a slice are drawn."""
+"""Å: atoms within this distance of a slice are drawn."""
 
 
 @styled
 def figure_slices(frame: Frame, fields: Fields, rule: Rule, *, axis: int | None = None) -> Figure:
-    """Parallel slices through the cell: the field with its cut, and the atoms of a thin slab by phase.
+    """Parallel slices through the cell: the field with its threshold, and atoms of thin slabs by phase.
 
-    frame, fields : an annotated frame, with `phase` and the grid and level that the rule names
-    rule : how it was labeled, for the names on the axes
-    axis : cell vector along which the slices follow each other; the third, or the flat axis of a 2D box
+    frame, fields : a frame and its fields, with `phase` and the grid and level named by the rule
+    rule : rule of the labels or predictions, for the names on the axes
+    axis : cell vector along which slices are stacked; default: the third, or the flat axis of a 2D box
     """
     grid: Grid = fields[rule.grid_name]
     if axis is None:
@@ -56,13 +56,13 @@ def figure_slices(frame: Frame, fields: Fields, rule: Rule, *, axis: int | None 
         upper.set_title(plane.title(fraction))
     panels.finish()
     right = panels.size[0] - 1.45 + 0.06
-    # The label of the bar stands above it, readable however low the cell is.
+    # The label is above the bar, so it stays readable for flat cells.
     text = quantity_label(rule).replace(" density", "\ndensity").replace(" fraction", "\nfraction")
     figure.text(right / panels.size[0], (panels.size[1] - 0.3) / panels.size[1], text, va="top", fontsize=8.5)
     bar_axes = place(right, 0.5 + height + 0.14, 0.13, max(height - 0.42, 0.3 * height))
     bar = figure.colorbar(image, cax=bar_axes)
     bar.outline.set_visible(False)
-    bar_axes.set_yscale("linear")  # also where the two halves of the colors differ in span
+    bar_axes.set_yscale("linear")  # even if the two halves of the color map differ in range
     bar_axes.yaxis.set_major_locator(MaxNLocator(5 if height > 1.4 else 2))
     marks = phase_marks(fields["phase"])
     if low < cut < high:
@@ -79,7 +79,7 @@ def figure_slices(frame: Frame, fields: Fields, rule: Rule, *, axis: int | None 
 
 
 class _Plane:
-    """Planes of two cell vectors, seen in their own Cartesian coordinates (Å)."""
+    """Planes spanned by two cell vectors, in Cartesian coordinates of the plane (Å)."""
 
     def __init__(self, grid: Grid, axis: int) -> None:
         self.grid, self.axis = grid, axis
@@ -100,7 +100,7 @@ class _Plane:
             self.labels = f"along {'abc'[self.u]} (Å)", f"across {'abc'[self.u]} (Å)"
 
     def _project(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(..., 2), Å, from fractional coordinates relative to the plane."""
+        """Convert fractional coordinates to coordinates in the plane, (..., 2), Å."""
         return np.asarray(fractions @ self.grid.cell @ self.basis + self.shift)
 
     def outline(self) -> NDArray[np.float64]:
@@ -121,18 +121,18 @@ class _Plane:
     def cut(
         self, fraction: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], float]:
-        """Coordinates and values of the grid plane nearest to a fraction of the cell, and its fraction."""
+        """Return coordinates, values and fraction of the grid plane closest to a fraction of the cell."""
         n = self.grid.shape[self.axis]
         index = min(round(fraction * n), n - 1)
         values = np.take(self.grid.values, index, axis=self.axis)
         counts = values.shape
-        # More points than pixels help nobody; the last one closes the picture.
+        # More points than pixels are not needed; the last point closes the picture.
         rows, columns = (np.append(np.arange(0, count, max(1, count // 400)), count) for count in counts)
         fractions = np.zeros((len(rows), len(columns), 3))
         fractions[..., self.u] = (rows / counts[0])[:, None]
         fractions[..., self.v] = (columns / counts[1])[None, :]
         x, y = np.moveaxis(self._project(fractions), -1, 0)
-        # What follows the last point is the first along a periodic axis, and the same along an open one.
+        # The last point is followed by the first along a periodic axis, and repeated along an open one.
         places = [
             line % count if self.grid.pbc[k] else np.minimum(line, count - 1)
             for line, count, k in zip((rows, columns), counts, (self.u, self.v), strict=True)
@@ -142,7 +142,7 @@ class _Plane:
     def near(
         self, positions: NDArray[np.float64], fraction: float, reach: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Which atoms lie within `reach` (Å) of the plane, and where they appear on it."""
+        """Return the indices of atoms within `reach` (Å) of the plane, and their positions on it."""
         fractions = (positions - self.grid.origin) @ np.linalg.inv(self.grid.cell)
         fractions -= np.floor(fractions) * self.grid.pbc
         depth = fractions[:, self.axis] - fraction
@@ -155,9 +155,9 @@ class _Plane:
 
 
 class Panels:
-    """Panels for slices through a cell, in the aspect of their plane: a column for each slice.
+    """Panels for slices through a cell, with the aspect ratio of the plane and one column per slice.
 
-    They are placed by hand, in inches, so that bars and legends stay next to them.
+    They have explicit positions in inches, so that color bars and legends stay next to them.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Panels:
         return self.figure.add_axes((x / w, y / h, width / w, height / h))
 
     def finish(self, labels: Sequence[str] = ()) -> None:
-        """Outlines, limits and labels, once everything is drawn; `labels` name the rows."""
+        """Add outlines, limits and labels after everything is drawn; `labels` name the rows."""
         for row, line in enumerate(self.axes):
             lowest = line is self.axes[-1]
             for ax in line:
@@ -198,13 +198,13 @@ class Panels:
 
 
 def phase_marks(*phases: NDArray[np.int8]) -> list[Line2D]:
-    """Legend entries for the phases that occur."""
+    """Return legend entries for the phases that occur."""
     present = [entry for entry in PHASE_CLASSES if any((phase == entry.id).any() for phase in phases)]
     return [dot(entry.color, entry.name) for entry in present]
 
 
 def dot(color: Any, label: str) -> Line2D:
-    """Legend entry for an atom."""
+    """Return the legend entry of an atom."""
     return Line2D([], [], marker="o", linestyle="", markersize=7, markeredgecolor=INK, markeredgewidth=0.4,
                   color=color, label=label)  # fmt: skip
 
@@ -221,8 +221,8 @@ def draw_atoms(ax: Axes, places: NDArray[np.float64], colors: Any, edges: Any = 
 
 
 def draw_slab(ax: Axes, plane: _Plane, frame: Frame, phase: NDArray[np.int8], fraction: float) -> None:
-    """The atoms of a slab by phase."""
-    # A 2D box shows all of its atoms.
+    """Draw the atoms of a slab, colored by phase."""
+    # For a 2D box all atoms are shown.
     reach = plane.height if plane.grid.shape[plane.axis] == 1 else REACH
     atoms, places = plane.near(frame.positions, fraction, reach)
     draw_atoms(ax, places, np.array([entry.color for entry in PHASE_CLASSES])[phase[atoms]])

@@ -1,4 +1,4 @@
-"""Statistics over a trajectory: means with errors, time series, and a scan of the boundary width."""
+"""Trajectory statistics: means with errors, time series, and the choice of a boundary width."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from phaseseg.specs import FIELD_SPECS
 from phaseseg.statistics import WeightedMean, block_error, weighted_mean
 
 FEW_INDEPENDENT = 10
-"""With fewer independent frames than this an error bar is itself too small, and a message says so."""
+"""With fewer independent frames, error bars are underestimated, and a message says so."""
 
 MEAN, ATOM_COUNT = Column("mean"), Column("atoms")
 _Rows = dict[str, dict[Column, float]]
@@ -36,15 +36,15 @@ PHASE_COLORS = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki
 
 
 class TrajectorySummary:
-    """Means over the labeled frames of a trajectory, with errors; a single frame works too.
+    """Means and errors over the labeled frames of a trajectory, which may be a single frame.
 
-    Only numbers are kept of a frame, so memory stays small for any number of atoms. Errors are standard
-    errors of the mean by `block_error`; they are NaN for a single frame.
+    Only scalars and tables of each frame are stored, so memory does not grow with the number of atoms. Errors
+    are standard errors of the mean by `block_error`; they are NaN for a single frame.
 
     Parameters
     ----------
-    rule : by which the frames are labeled, default `LabelRule()`; it gives the unit of the cut, and the
-        species whose mean profile across the interface is fitted
+    rule : rule of the labels, default `LabelRule()`; it determines the unit of the threshold, and the species
+        whose mean profile across the interface is fitted
     source : name of the trajectory, for headings
     """
 
@@ -62,7 +62,7 @@ class TrajectorySummary:
         return len(self._scalars)
 
     def add(self, frame: Frame, fields: Fields) -> None:
-        """Add the labels of one frame; add frames in the order of time."""
+        """Add the labels of one frame; add frames in chronological order."""
         self._elements |= dict.fromkeys(frame.species_names)
         scalars = {"timestep": frame.timestep, "time": frame.time, **fields.level("frame")}
         self._scalars.append({name: np.nan if v is None else float(v) for name, v in scalars.items()})
@@ -73,20 +73,20 @@ class TrajectorySummary:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The messages of all frames, one for each code, and one where frames are too few."""
+        """Messages of all frames, one for each code, and a message if there are too few frames."""
         found, n_cut = self._messages.messages(), sum(self._cut())
         inefficiency = block_error(self._series("rich_mass_fraction")).inefficiency
         if n_cut < 2 or not n_cut / inefficiency < FEW_INDEPENDENT:
             return found
         text = (
-            f"The {n_cut} frames amount to about {max(1, round(n_cut / inefficiency))} independent ones "
-            f"(statistical inefficiency {inefficiency:.0f} of the rich mass fraction): "
-            "take the error bars as lower bounds."
+            f"The {n_cut} frames correspond to about {max(1, round(n_cut / inefficiency))} independent ones "
+            f"(statistical inefficiency of the rich mass fraction: {inefficiency:.0f}); "
+            "the error bars are lower bounds."
         )
         return (*found, Message(text, "few-independent-frames"))
 
     def shown(self) -> Iterator[TextTable]:
-        """The composition by weight and by atoms, as a terminal shows it."""
+        """Yield the composition by weight and by atoms as terminal tables."""
         n = len(self)
         what = f"mean ± standard error of {n} frames" if n > 1 else "1 frame"
         for unit in (WEIGHT, ATOMS):
@@ -96,26 +96,26 @@ class TrajectorySummary:
                 yield TextTable.of_table(table, f"{self.source}, {unit} ({what})", styles)
 
     def _cut(self) -> NDArray[np.bool_]:
-        """Which frames have two labeled phases, by the verdict or on demand."""
+        """Mask of the frames with two labeled phases, by the verdict or as requested."""
         return np.array([row.get("n_domains", row["n_phases"] - 1) > 0 for row in self._scalars], dtype=bool)
 
     def _series(self, name: str) -> NDArray[np.float64]:
         return np.array([row.get(name, np.nan) for row in self._scalars], dtype=np.float64)
 
     def tables(self) -> dict[str, Table]:
-        """Tables of means and errors; a column `X ±` is the standard error of the column `X`.
+        """Return tables of means and errors; the column `X ±` is the standard error of the column `X`.
 
         Returns
         -------
         dict of Table
-            `composition`: one row per phase, averaged over the frames with two phases ("all": over every
-            frame), each weighted by its mass (wt%) or atoms (at%) in the phase;
-            `partition`: one row per element; the mean of the coefficients of the frames (infinite if the
-            poor phase of one frame lacks the element) and, as `D of means`, the ratio of the mean contents;
-            `scalars`: one row per number of level "frame";
+            `composition`: one row per phase, averaged over the frames with two phases ("all": over all
+            frames), which are weighted by their mass (wt%) or atoms (at%) in the phase;
+            `partition`: one row per element; the mean of the coefficients over frames (infinite if the poor
+            phase of any frame lacks the element) and, as `D of means`, the ratio of the mean contents;
+            `scalars`: one row per scalar of level "frame";
             `time_series`: one row per frame;
-            `proxigram`: one row per distance, each frame weighted by its number of atoms there.
-            Empty tables are left out.
+            `proxigram`: one row per distance, with frames weighted by their atoms there.
+            Tables without data are omitted.
         """
         tables = {
             "composition": self._composition_table(), "partition": self._partition_table(),
@@ -141,7 +141,7 @@ class TrajectorySummary:
         return Table.of_rows("Composition", rows)
 
     def _of_phase(self, phase: str, column: Column) -> NDArray[np.float64]:
-        """(n,) of the frames that were cut; of every frame for the phase "all"."""
+        """Return a column for a phase in the frames with two phases, (n,); for "all", in all frames."""
         values = _values(self._composition, phase, column)
         return values if phase == "all" else values[self._cut()]
 
@@ -158,7 +158,7 @@ class TrajectorySummary:
                 if column not in frames[0].get(element, {}):
                     continue
                 values = _values(frames, element, Column(column))
-                # One frame whose poor phase lacks the element makes the mean infinite: not to be hidden.
+                # A frame whose poor phase lacks the element makes the mean infinite; this must be visible.
                 mean, error, _ = (np.inf, np.nan, 0) if np.isinf(values).any() else block_error(values)
                 row[column], row[column.error] = mean, error
                 rich, poor = (self._content(phase, Column(element, unit)) for phase in phases)
@@ -188,7 +188,7 @@ class TrajectorySummary:
                 title = "Interface width of the mean profile"
                 rows.append(("mean_profile_width", title, "Å", *self._mean_profile_width(), np.nan, n))
             two = block_error((self._series("n_phases") == 2).astype(float))
-            rows.append(("two_phase_share", "Share of frames of two phases", "", *two, n))
+            rows.append(("two_phase_share", "Fraction of frames with two phases", "", *two, n))
         headings = ("name", "title", "unit", MEAN, MEAN.error, "statistical inefficiency", "frames")
         return Table.of_rows("Numbers of the frames", [dict(zip(headings, row, strict=True)) for row in rows])
 
@@ -207,11 +207,11 @@ class TrajectorySummary:
         return Table("Time series", {name: v for name, v in columns.items() if np.isfinite(v).any()})
 
     def _profiles(self) -> tuple[NDArray[np.float64], dict[Column, NDArray[Any]]]:
-        """Distances (n_bins,), and each column as (n_frames, n_bins), NaN where a frame has no atoms."""
+        """Return distances (n_bins,) and each column (n_frames, n_bins); NaN if a frame has no atoms."""
         filled = [frame for frame in self._proxigrams if len(frame.get(DISTANCE, ()))]
         if not filled:
             return np.empty(0), {}
-        # Frames may end at different distances; equal distances are equal but for rounding.
+        # Frames may end at different distances. Equal distances can differ by rounding.
         bins = [np.round(np.asarray(frame[DISTANCE], dtype=float), 6) for frame in filled]
         centers = np.unique(np.concatenate(bins))
         names = dict.fromkeys(name for frame in filled for name in frame)
@@ -235,9 +235,9 @@ class TrajectorySummary:
         return Table("Proxigram", columns)
 
     def _mean_profile_width(self) -> tuple[float, float]:
-        """Width fitted to the profile of all frames, Å, and its error by a jackknife of eight blocks.
+        """Width fitted to the mean profile of all frames, Å, and its error by a jackknife of eight blocks.
 
-        Other than the mean of the frames' own widths it is not biased by their noise.
+        Unlike the mean of the widths of individual frames, it is not biased by their noise.
         """
         centers, profiles = self._profiles()
         names = [name for name in (Column(one, ATOMS) for one in self.rule.species) if name in profiles]
@@ -261,12 +261,12 @@ class TrajectorySummary:
 
 
 def _values(frames: Sequence[_Rows], row: str, column: Column) -> NDArray[np.float64]:
-    """(n_frames,) a cell of the table of each frame; NaN where it is missing."""
+    """Return a cell from the table of each frame, (n_frames,); NaN if it is missing."""
     return np.array([frame.get(row, {}).get(column, np.nan) for frame in frames], dtype=np.float64)
 
 
 def _by(table: Table | None, key: str) -> _Rows:
-    """Rows of a table under their name in column `key`, with its columns of numbers."""
+    """Return the numerical columns of a table, by row name in column `key`."""
     if table is None:
         return {}
     return {
@@ -278,7 +278,7 @@ def _by(table: Table | None, key: str) -> _Rows:
 def summarize(
     frames: Iterable[Frame], rule: LabelRule | None = None, *, average: float | None = None, **options: Any
 ) -> TrajectorySummary:
-    """Label all frames of a trajectory and summarize them.
+    """Label all frames of a trajectory and summarize the results.
 
     frames, rule, average, options : as for `label_trajectory`
     """
@@ -293,17 +293,17 @@ def summarize(
 
 
 BOUNDARY_WIDTHS = np.arange(0.0, 4.1, 0.34)
-"""Widths that are tried, Å: whole steps of 0.34 Å, as in the paper, up to 4.08 Å."""
+"""Boundary widths to compare, Å: multiples of the paper's step of 0.34 Å."""
 WIDTH, VARIANCE = Column("boundary width", "Å"), f"{WEIGHT}^2"
 
 
 class BoundaryScan:
-    """Content of the rich phase for several boundary widths, frame by frame.
+    """Content of the rich phase as a function of the boundary width, frame by frame.
 
-    An atom is rich where its distance to the interface exceeds w/2, so one labeling of a frame
-    serves every width w.
+    An atom is rich if its distance to the interface exceeds w/2, so each frame is labeled only once for
+    all widths w.
 
-    species : names whose content is followed, together
+    species : names of the species whose total content is measured
     widths : (n_widths,) float64, Å
     """
 
@@ -311,20 +311,20 @@ class BoundaryScan:
         self.species = tuple(species)
         self.widths = np.atleast_1d(np.asarray(widths, dtype=np.float64))
         if self.widths.ndim != 1 or not len(self.widths) or not (self.widths >= 0).all():
-            raise ValueError(f"widths must be lengths in Å not below 0, found {np.asarray(widths).tolist()}.")
+            raise ValueError(f"widths must be finite and at least 0 Å, found {np.asarray(widths).tolist()}.")
         self._contents: list[NDArray[np.float64]] = []
 
     def add(self, frame: Frame, fields: Fields) -> None:
-        """Add a frame; a frame without an interface is skipped."""
+        """Add a frame; frames without an interface are ignored."""
         distance = np.asarray(fields["interface_distance"], dtype=np.float64)
         inside = distance > 0
         if not inside.any():
             return
         mass = element_masses(frame.species_names)[frame.species[inside]]
         if np.isnan(mass).any():
-            raise ValueError(f"{', '.join(frame.species_names)} are not all elements of known mass.")
+            raise ValueError(f"not all of {', '.join(frame.species_names)} are elements with a known mass.")
         target = np.where(frame.species_mask(self.species)[inside], mass, 0.0)
-        # Mass farther inside than each half width: cumulated from the innermost atom outward.
+        # Mass deeper inside than each half width, accumulated from the innermost atom outward.
         order = np.argsort(-distance[inside])
         deeper = np.searchsorted(-distance[inside][order], -self.widths / 2, side="left")
         total, found = (
@@ -334,13 +334,13 @@ class BoundaryScan:
             self._contents.append(np.where(total > 0, 100 * found / total, np.nan))
 
     def table(self) -> Table:
-        """One row per width: mean, standard error, variance over the frames, and whether it is the least."""
+        """Return one row per width: mean, standard error, variance, and whether it is the least."""
         contents = np.array(self._contents).reshape(-1, len(self.widths))
         n_frames = np.isfinite(contents).sum(axis=0)
         mean, error, _ = np.array([block_error(column) for column in contents.T]).T
         pairs = zip(contents.T, n_frames, strict=True)
         variance = np.array([np.nanvar(column, ddof=1) if n > 1 else np.nan for column, n in pairs])
-        # A width at which some frames have no atom left is not compared with one where all have.
+        # Widths at which some frames have no rich atoms left are not comparable with the others.
         usable = (n_frames == len(contents)) & np.isfinite(variance)
         best = np.zeros(len(self.widths), dtype=bool)
         best[np.argmin(np.where(usable, variance, np.inf))] = usable.any()
@@ -358,28 +358,28 @@ class BoundaryScan:
 def boundary_width_scan(
     frames: Iterable[Frame], rule: LabelRule, widths: ArrayLike = BOUNDARY_WIDTHS
 ) -> Table:
-    """Content of the rich phase in the chosen species, and its variance, for each boundary width.
+    """Content of the chosen species in the rich phase, and its variance, for each boundary width.
 
-    The paper's way to choose a width: the one at which the composition of the metal varies least over
-    a trajectory (S. Shakya and B. B. Karki, KDIR 2025, Fig. 2, DOI 10.5220/0013709400004000). Each
-    frame is labeled once. Frames of one phase are passed over.
+    The paper chooses the width at which the composition of the metal varies least over a trajectory
+    (S. Shakya and B. B. Karki, KDIR 2025, Fig. 2, DOI 10.5220/0013709400004000). Each frame is labeled
+    once. Single-phase frames are ignored.
 
     Parameters
     ----------
     frames : the trajectory
-    rule : how to label; its own `boundary_width` plays no part
+    rule : label rule; its `boundary_width` is ignored
     widths : (n_widths,) float64, Å
 
     Returns
     -------
     Table
         Columns `boundary width (Å)`, `Fe (wt%)`, `Fe (wt%) ±`, `variance of Fe (wt%^2)`, `frames`,
-        `least variance`; variances are NaN for fewer than two frames of two phases.
+        `least variance`; variances are NaN for fewer than two frames with two phases.
 
     Raises
     ------
     ValueError
-        For bad widths, and as `label_frame`.
+        For widths out of range; also as `label_frame`.
     """
     scan = BoundaryScan(rule.species, widths)
     for frame in frames:
@@ -388,13 +388,13 @@ def boundary_width_scan(
 
 
 def boundary_message(table: Table) -> Message:
-    """Messages on the result of `boundary_width_scan` and on how reliable it is."""
+    """Return a message with the result of `boundary_width_scan` and its significance."""
     best = best_boundary_width(table)
     if best is None:
-        return Message("Too few frames of two phases to choose a boundary width.", "no-boundary-width")
+        return Message("Too few frames with two phases to choose a boundary width.", "no-boundary-width")
     variance = table.columns[table.values(VARIANCE)[0]]
     n_frames = int(table.columns["frames"][0])
-    # The variance of n values is known to sqrt(2 / (n - 1)) of itself.
+    # The variance of n values has a relative standard error of sqrt(2 / (n - 1)).
     least = np.nanmin(variance[table.columns["least variance"]])
     widths = table.columns[WIDTH][variance <= least * (1 + np.sqrt(2 / (n_frames - 1)))]
     text = f"The content of the rich phase varies least at a boundary width of {best:.2f} Å"
@@ -405,6 +405,6 @@ def boundary_message(table: Table) -> Message:
 
 
 def best_boundary_width(table: Table) -> float | None:
-    """The width of least variance, Å, from a table of `boundary_width_scan`, or None."""
+    """Return the width with the least variance, Å, from `boundary_width_scan`; None if there is none."""
     best = np.flatnonzero(table.columns["least variance"])
     return float(table.columns[WIDTH][best[0]]) if len(best) else None

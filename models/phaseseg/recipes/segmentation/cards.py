@@ -1,11 +1,11 @@
-"""Measure the segmentation checkpoints, write their cards into them, and make the pages.
+"""Measure the segmentation checkpoints, write their cards, and generate the pages.
 
     python -m phaseseg.recipes.segmentation.cards --data FOLDER --melt FOLDER [--checkpoint NAME ...]
         [--folder FOLDER] [--ablation FILE] [--quick] [--render-only]
 
-The folders are those of the step `study`. Checkpoints are those that come with phaseseg, or those of
-`--folder`. Cards are replaced; weights and settings stay as they are. Pages: docs/checkpoints/ and the table
-of models/README.md.
+The data folders are those of the step `study`. The checkpoints are those bundled with phaseseg, or those in
+`--folder`. Cards are replaced; weights and settings are unchanged. The pages are docs/checkpoints/ and the
+table in models/README.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAPER = (
 
 
 def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
-    """What the checkpoint cannot do, with numbers where they were measured."""
+    """Return the limitations of the checkpoint, with numbers if they were measured."""
     config = checkpoint.config
     species = ", ".join(config["network"]["species"])
     low, high = config["ranges"]["number_density"]
@@ -80,7 +80,7 @@ def limits(checkpoint: Checkpoint, measured: Measured) -> list[str]:
 
 
 def card_of(checkpoint: Checkpoint, measured: Measured) -> dict[str, Any]:
-    """The new card: what training wrote, and what was measured."""
+    """Return the new card: entries from training and measured results."""
     old = checkpoint.card
     return {
         **{key: old[key] for key in ("summary", "data", "split", "label_rule", "training") if key in old},
@@ -99,7 +99,7 @@ def card_of(checkpoint: Checkpoint, measured: Measured) -> dict[str, Any]:
 
 
 def draw(result: Comparisons, folder: Path, stem: str) -> None:
-    """The figures of a page; small files, as they are kept with the sources."""
+    """Write the figures of a page as small files, because they are stored with the sources."""
     assert result.example is not None
     narrow = min(result.widths)
     drawn = {
@@ -126,7 +126,7 @@ def about(checkpoint: Checkpoint) -> str:
 
 
 def shelf(checkpoint: Checkpoint) -> dict[str, str]:
-    """Macro and boundary F1 by temperature and boundary width."""
+    """Return macro and boundary F1 by temperature and boundary width."""
     three = checkpoint.card.get("metrics", {}).get("three_classes", {"columns": (), "rows": ()})
     found = {
         f"{row['test']}, {row['boundary (Å)']:g} Å": f"{cell(row['macro F1'])} / {cell(row['boundary F1'])}"
@@ -157,7 +157,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--data", type=Path, default=Path("segmentation-data"))
     parser.add_argument("--melt", type=Path, help="folder with the large cells and the controls")
-    parser.add_argument("--folder", type=Path, help="checkpoints there instead of the bundled ones")
+    parser.add_argument("--folder", type=Path, help="checkpoints to use instead of the bundled ones")
     parser.add_argument("--ablation", type=Path, help="gat-v1's network trained on 520-atom cells only")
     options = parser.parse_args()
     if options.folder is None:
@@ -169,13 +169,13 @@ def main() -> None:
     by_name = {last(path.name): path for path in paths}
     asked = by_name.keys() if options.checkpoint is None else {last(name) for name in options.checkpoint}
     if not asked <= by_name.keys():
-        raise SystemExit(f"there are {', '.join(by_name)}.")
+        raise SystemExit(f"no such checkpoint; available: {', '.join(by_name)}.")
     if not options.render_only:
         if options.melt is None:
-            parser.error("--melt is needed, unless with --render-only")
+            parser.error("--melt is required unless --render-only is given")
         data = Data(options.data, options.melt)
         if missing := data.missing():
-            say(f"Not there, and left out: {', '.join(missing)}.")
+            say(f"Missing files, skipped: {', '.join(missing)}.")
         for name in (name for name in by_name if name in asked):
             path, checkpoint = by_name[name], load_checkpoint(by_name[name])
             own = name == "gat-v1" and options.ablation is not None

@@ -1,10 +1,10 @@
-"""Simulate the melts that the segmentation checkpoints are trained, chosen and tested on.
+"""Simulate the melts for training, validation and tests of the segmentation checkpoints.
 
     python models/phaseseg/recipes/segmentation/data.py --output FOLDER [--only PATTERN ...] [--list]
 
-What is there already is skipped and what was interrupted is continued, so the same command may run
-several times, also side by side with different patterns (shell wildcards on the names). On one core:
-520 atoms about a minute a cell, one liquid two minutes, 4160 atoms four, 33,280 atoms half an hour.
+Existing files are skipped and interrupted runs are continued, so the command can be repeated, or run in
+parallel with different patterns (shell wildcards for the names). On one core, a cell takes about one minute
+(520 atoms), two minutes (a single liquid), four minutes (4160 atoms) or half an hour (33,280 atoms).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 from phaseseg.simulate import simulate_melt
 
 TEMPERATURES = (3000, 4000)
-# Seeds from 101 are trained on, from 151 choose the epoch and calibrate, from 201 are for tests alone.
+# Seeds from 101 are for training, from 151 for the choice of the epoch and calibration, from 201 for tests.
 SMALL_SEEDS = (101, 102, 103, 104, 151, 152)
 
 
 def cells() -> dict[str, dict[str, Any]]:
-    """Name of every trajectory and the arguments of `simulate_melt` it is made with."""
+    """Return the arguments of `simulate_melt` for every trajectory, by name."""
     table: dict[str, dict[str, Any]] = {}
 
     def add(kind: str, temperature: int, seed: int, **arguments: Any) -> None:

@@ -1,12 +1,12 @@
-"""Does selecting the frames to label pay? `phaseseg select` against random choice.
+"""Learning curves for frames selected by `phaseseg select` and for randomly drawn frames.
 
     python -m phaseseg.recipes.segmentation.learning_curve --data FOLDER --melt FOLDER [--output FOLDER]
 
-The pool is what simulations typically leave behind: one long run with similar frames, and a few frames from
-other seeds, another temperature, liquids of one phase and a melt near mixing. Small networks start from three
+The pool is typical of simulation archives: one long run with similar frames, and a few frames from other
+seeds, another temperature, single-phase liquids and a melt close to mixing. Small networks start from three
 frames of the long run and are trained on sets that grow by `--add` frames, selected by
-`phaseseg.families.segmentation.selection` or drawn at random, with several seeds. They are tested on runs of
-other seeds. Writes learning_curve.csv and learning_curve.png; about seven minutes on one core.
+`phaseseg.families.segmentation.selection` or drawn at random, with several seeds. They are tested on runs
+with other seeds. Writes learning_curve.csv and learning_curve.png; takes about seven minutes on one core.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from phaseseg.io import atomic_output, write_table
 from phaseseg.metrics import spread
 from phaseseg.report import GRAY, png, styled
 
-# File, and which of its frames lie in the pool: one long run, and little of everything else.
+# File and its frames in the pool: one long run, and a few frames of everything else.
 POOL = (
     ("small_3000K", slice(0, 40)), ("small_3000K_s12", slice(0, None, 5)),
     ("small_4000K_s11", slice(0, None, 4)), ("small_4000K_s13", slice(0, None, 5)),
@@ -52,7 +52,7 @@ VALIDATION = (("small_3000K_s152", slice(0, None, 4)), ("small_4000K_s152", slic
 NETWORK = {
     "architecture": "gat", "features": "densities", "layers": 1, "heads": 2, "hidden": 4, "readout": 16,
 }  # fmt: skip
-PASSES = 1200  # frames that a training sees, however many there are: small sets get more epochs
+PASSES = 1200  # number of frames processed in a training; smaller sets are trained for more epochs
 COLORS = {"selected": COLOR["rich"], "random": GRAY}
 
 
@@ -61,7 +61,7 @@ def frames_of(parts: Any, folders: list[Path]) -> list[Frame]:
     for name, which in parts:
         path = next((p for folder in folders if (p := folder / f"{name}.dump.gz").is_file()), None)
         if path is None:
-            raise SystemExit(f"{name}.dump.gz is in none of {', '.join(map(str, folders))}.")
+            raise SystemExit(f"{name}.dump.gz was not found in {', '.join(map(str, folders))}.")
         frames += list(read_frames(path))[which]
     return frames
 
@@ -78,20 +78,20 @@ def learning_curve(
     width: float = 2.7,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Table:
-    """Train networks on growing sets of selected frames, and of frames drawn at random.
+    """Train networks on growing sets of selected frames and of randomly drawn frames.
 
-    pool : frames that can be labeled; their labels are made when a network is trained on them
-    test : frames by kind, never trained on; the reference are labels by the networks' own rule
+    pool : frames to select from; they are labeled when a network is trained on them
+    test : test frames by kind; the reference labels are made by the rule of the networks
     fit : trains a model on frames with a seed
-    begin : places in the pool of the frames that both start from
-    add, rounds : frames added in each round, and number of rounds
+    begin : pool indices of the initial frames
+    add, rounds : number of frames added per round, and number of rounds
     width : boundary width of the F1, Å
 
-    A row holds the `choice` ("selected" or "random"), `seed`, number of `frames`, `test` (kind, or "all" for
-    the mean of the kinds), `two-class error` and `macro F1`.
+    Each row contains `choice` ("selected" or "random"), `seed`, number of `frames`, `test` (kind, or "all"
+    for the mean over kinds), `two-class error` and `macro F1`.
     """
     if len(begin) + add * rounds > len(pool):
-        raise ValueError(f"{len(begin) + add * rounds} frames are needed, but the pool holds {len(pool)}.")
+        raise ValueError(f"{len(begin) + add * rounds} frames are needed, but the pool has only {len(pool)}.")
     rows: list[dict[str, Any]] = []
 
     def evaluate(model: SegmentationModel, how: str, seed: int, n: int) -> None:
@@ -127,7 +127,7 @@ def learning_curve(
 
 
 def summary(table: Table) -> list[str]:
-    """Mean and standard deviation over the seeds, and the gain by selection, seed by seed."""
+    """Return mean and standard deviation over seeds, and the differences at equal seed."""
     lines = ["| test | frames | selected | random | selected - random |", "| --- | --- | --- | --- | --- |"]
     errors = errors_of(table)
     for test in dict.fromkeys(table.columns["test"].tolist()):
@@ -140,7 +140,7 @@ def summary(table: Table) -> list[str]:
 
 
 def errors_of(table: Table) -> dict[tuple[str, str, int], list[float]]:
-    """Two-class error in percent of every seed, by choice, test and number of frames."""
+    """Return the two-class errors of all seeds in percent, by choice, test and number of frames."""
     errors: dict[tuple[str, str, int], list[float]] = {}
     for row in table.rows():
         key = row["choice"], row["test"], row["frames"]
@@ -150,7 +150,7 @@ def errors_of(table: Table) -> dict[tuple[str, str, int], list[float]]:
 
 @styled
 def figure(table: Table) -> Figure:
-    """Two-class error against the number of labeled frames, for every test."""
+    """Plot the two-class error against the number of labeled frames for every test."""
     errors, tests = errors_of(table), list(dict.fromkeys(table.columns["test"].tolist()))
     sizes = sorted(set(table.columns["frames"].tolist()))
     made = Figure(figsize=(2.5 * len(tests), 2.8), layout="constrained")

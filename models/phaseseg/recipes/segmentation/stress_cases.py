@@ -1,8 +1,8 @@
-"""Cases that tell methods apart: their answer is known from more than one frame, or from how it was made.
+"""Stress cases for methods, with references from several frames or from the construction of the frame.
 
-Densities averaged over time, open pieces of large cells with little of one phase, droplets and films
-stamped into the other liquid, frames during coarsening, and liquids of one phase. Each function gives
-`Case`s for `compare`; frames are those of `phaseseg simulate melt`, or any others.
+They include densities averaged over time, open pieces of large cells with little of one phase, droplets and
+films inserted into the other liquid, frames during coarsening, and single-phase liquids. Each function
+returns `Case`s for `compare`; frames can be from `phaseseg simulate melt` or any other source.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
 
 RICH_FRACTIONS = (0.02, 0.05, 0.10, 0.20, 0.50, 0.80, 0.95, 0.98)
-"""Between which open pieces are sorted by their share of rich atoms."""
+"""Bin edges for the fraction of rich atoms in open pieces."""
 MARGIN = 3.0
-"""Å: atoms nearer to a cut face do not count."""
+"""Å: atoms closer than this to a cut face are excluded."""
 CLOSEST = 1.5
-"""Å: where a stamp would leave two atoms nearer than this, that of the poor liquid is removed."""
+"""Å: if two atoms are closer than this after insertion, the one of the poor liquid is removed."""
 
 
 def averaged_case(
     frames: Iterable[Frame], *, sigma: float = 1.5, average: float = 1.0, species: Sequence[str] = ("Fe",),
     group: str = "density averaged over time",
 ) -> Case:  # fmt: skip
-    """The middle frame of a run, with the answer of the density averaged over ±`average` ps.
+    """Return the middle frame of a run, with labels from the density averaged over ±`average` ps.
 
-    frames : close in time, with `Frame.time` in ps; those of large_dense_4000K are 0.1 ps apart
-    sigma : Å, of the averaged density; it is cut where it is steepest
+    frames : closely spaced frames with `Frame.time` in ps; those of large_dense_4000K are 0.1 ps apart
+    sigma : Å, Gaussian width of the averaged density; the threshold is where it is steepest
     """
     run = list(frames)
     if not run:
@@ -52,16 +52,16 @@ def averaged_case(
 def open_piece(
     frame: Frame, low: ArrayLike, edge: float
 ) -> tuple[Frame, NDArray[np.int64], NDArray[np.bool_]]:
-    """A cube out of a periodic orthogonal cell, with open ends.
+    """Cut a cube with open boundaries from a periodic orthogonal cell.
 
-    Gives the frame of the piece, the numbers of its atoms in the whole, and which of them count, being
-    `MARGIN` or more inside.
+    Returns the frame of the piece, the indices of its atoms in the full frame, and a mask of the atoms at
+    least `MARGIN` inside.
 
     low : (3,) corner, Å; edge : Å, at most the shortest edge of the cell
     """
     lengths = np.diag(frame.cell)
     if not np.allclose(frame.cell, np.diag(lengths)) or not frame.pbc.all():
-        raise ValueError("pieces are cut from periodic orthogonal cells only.")
+        raise ValueError("pieces can only be cut from periodic orthogonal cells.")
     corner = np.asarray(low, dtype=float)
     apart = (frame.positions - corner) % lengths
     atoms = np.flatnonzero((apart < edge).all(axis=1))
@@ -77,14 +77,13 @@ def open_piece(
 def open_pieces(
     frames: Iterable[Frame], reference: Method, *, per_bin: int = 20, widths: Sequence[float] = WIDTHS
 ) -> Iterator[Case]:
-    """Open cubes from large cells, sorted by how much of them is rich; the answer is that of the whole cell.
+    """Yield open cubes from large cells by their fraction of rich atoms; the reference is the whole cell.
 
-    The group of a case is the range of the share of rich atoms, as "0.02 – 0.05 rich". Only atoms `MARGIN` or
-    more inside the cut faces count; pieces with fewer than 20 of them are left out.
+    The group of a case is the range of the fraction of rich atoms, such as "0.02 – 0.05 rich". Only atoms at
+    least `MARGIN` inside the cut faces are included; pieces with fewer than 20 such atoms are skipped.
 
-    reference : what labels the whole cells
-    per_bin : pieces of each frame in each range of fractions, as far as 200 times as many random trials find
-        them
+    reference : method that labels the whole cells
+    per_bin : pieces per frame and bin; there are fewer if 200 times as many random trials do not find them
     """
     rng = np.random.default_rng(0)
     limits = np.array(RICH_FRACTIONS)
@@ -112,10 +111,10 @@ def _stamped(
     host: Frame, guest: Frame, depth: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     center: NDArray[np.float64], guest_is_rich: bool, along: Sequence[int] = (),
 ) -> tuple[Frame, NDArray[np.float64]]:  # fmt: skip
-    """Host atoms outside a shape and guest atoms inside it; the depths, Å, are positive in the rich liquid.
+    """Combine host atoms outside a shape with guest atoms inside; depths, Å, are positive in the rich liquid.
 
-    depth : how deep inside the shape vectors (n, 3) from its middle are, Å
-    center : (3,) of the shape in the host; in the guest it is the middle of the cell
+    depth : returns the depth inside the shape, Å, for vectors (n, 3) from its center
+    center : (3,), center of the shape in the host; in the guest it is the center of the cell
     along : axes along which the guest is stretched to the cell of the host
     """
     from scipy.spatial import cKDTree
@@ -134,7 +133,7 @@ def _stamped(
     for axis in along:
         guest_positions[:, axis] = ((guest.positions - guest.origin) * (lengths / other))[:, axis]
     place, own = (host.positions[kept] - host.origin) % lengths, guest_positions[guest_atoms] % lengths
-    # A coordinate that rounding puts on the upper end belongs to the lower one.
+    # A coordinate that is rounded to the upper end of the cell belongs to the lower end.
     place, own = np.where(place >= lengths, 0.0, place), np.where(own >= lengths, 0.0, own)
     poor, rich = (place, own) if guest_is_rich else (own, place)
     if len(rich):
@@ -157,14 +156,14 @@ def _stamped(
 def droplet(
     host: Frame, guest: Frame, radius: float, center: ArrayLike, *, guest_is_rich: bool
 ) -> tuple[Frame, NDArray[np.float64]]:
-    """A sphere of one liquid in the other; returns the frame and the signed distances (n_atoms,), Å.
+    """Insert a sphere of one liquid into the other; return the frame and signed distances (n_atoms,), Å.
 
-    The sphere is cut from the middle of the guest's cell. Atoms of the host inside it are removed, and
-    those of the poor liquid nearer than 1.5 Å to an atom of the rich one.
+    The sphere is cut from the center of the guest's cell. Host atoms inside it are removed, as are atoms of
+    the poor liquid closer than 1.5 Å to an atom of the rich liquid.
 
     center : (3,), Å, in the host's cell
     radius : Å, less than half of either cell
-    guest_is_rich : then distances are positive in the sphere
+    guest_is_rich : if true, distances are positive in the sphere
     """
     _check_cells(host, guest)
     if not 0 < radius < 0.5 * min(np.diag(host.cell).min(), np.diag(guest.cell).min()):
@@ -178,15 +177,15 @@ def droplet(
 def film(
     host: Frame, guest: Frame, thickness: float, position: float, axis: int = 2, *, guest_is_rich: bool
 ) -> tuple[Frame, NDArray[np.float64]]:
-    """A layer of one liquid in the other, as `droplet`; the cells must have one size along the layer.
+    """Insert a layer of one liquid into the other, as in `droplet`; both cells need equal lateral sizes.
 
-    position : Å, of the middle of the layer along the axis
+    position : Å, center of the layer along the axis
     """
     _check_cells(host, guest)
     lengths, other = np.diag(host.cell), np.diag(guest.cell)
     along = [k for k in range(3) if k != axis]
     if not np.allclose(lengths[along], other[along], rtol=1e-3):
-        raise ValueError("the cells of the two liquids must have one size along the film.")
+        raise ValueError("the cells of the two liquids must have the same size along the film.")
     if not 0 < thickness < min(lengths[axis], other[axis]):
         raise ValueError(f"a film of {thickness:g} Å does not fit into the cells.")
     return _stamped(
@@ -198,17 +197,17 @@ def film(
 def _check_cells(*frames: Frame) -> None:
     for frame in frames:
         if not np.allclose(frame.cell, np.diag(np.diag(frame.cell))) or not frame.pbc.all():
-            raise ValueError(f"{frame.source}: stamping needs periodic orthogonal cells.")
+            raise ValueError(f"{frame.source}: insertion needs periodic orthogonal cells.")
 
 
 def stamped_cases(
     metal: Frame, silicate: Frame, *, sizes: Sequence[float] = (5.0, 6.0, 8.0, 10.0), copies: int
 ) -> Iterator[Case]:
-    """Droplets (radius) and films (thickness) of each liquid in the other; the answer is the geometry.
+    """Yield droplets and films of each liquid in the other; the reference is the geometry.
 
-    metal, silicate : one frame of each liquid alone; the metal is the rich phase
-    sizes : Å
-    copies : of each, at other places
+    metal, silicate : a frame of each pure liquid; the metal is the rich phase
+    sizes : Å, radii of droplets and thicknesses of films
+    copies : number of copies of each, at different positions
     """
     rng = np.random.default_rng(0)
     for rich_guest, host, guest in ((True, silicate, metal), (False, metal, silicate)):
@@ -229,9 +228,9 @@ def stamped_cases(
 
 
 def coarsening_cases(frames: Iterable[Frame], rule: LabelRule) -> Iterator[Case]:
-    """Frames of a melt that separates; the true answer is unknown, and a constant threshold is the reference.
+    """Yield frames of a separating melt; the truth is unknown, so the reference is a constant threshold.
 
-    rule : with a number as threshold; cut in any case, whatever the verdict
+    rule : rule with a numerical threshold, applied regardless of the verdict
     """
     labels = WeakLabels(rule.replace(phases=2))
     for number, frame in enumerate(frames):
@@ -239,9 +238,9 @@ def coarsening_cases(frames: Iterable[Frame], rule: LabelRule) -> Iterator[Case]
 
 
 def one_phase_cases(frames: Iterable[Frame], *, rich: bool, group: str) -> Iterator[Case]:
-    """Frames of one liquid; the answer is one phase throughout.
+    """Yield frames of one liquid; the reference is a single phase.
 
-    rich : which of the two; a mixture counts as neither, and then only the verdict has a meaning
+    rich : whether it is the rich liquid; for a mixture, only the verdict is meaningful
     """
     for number, frame in enumerate(frames):
         distance = np.full(frame.n_atoms, np.inf if rich else -np.inf)

@@ -3,10 +3,10 @@
     python -m phaseseg.recipes.segmentation.study --data FOLDER --melt FOLDER [--checkpoint NAME ...]
         [--ablation FILE] [--quick]
 
-`--data` is what the step `data` made, `--melt` holds large_{3000,4000}K, large_dense_4000K, coarsening_4000K
-and the controls of `docs/examples/validate_weak_labels.py`. What is missing is left out and listed. Prints
-the tables of the card of each checkpoint; the step `cards` writes them into the checkpoints. About four
-minutes a checkpoint on one core.
+`--data` is the output folder of the step `data`; `--melt` contains large_{3000,4000}K, large_dense_4000K,
+coarsening_4000K and the controls of `docs/examples/validate_weak_labels.py`. Missing files are listed and
+skipped. Prints the card tables of each checkpoint; the step `cards` writes them into the checkpoints. Takes
+about four minutes per checkpoint on one core.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ONE_PHASE = (
     "control_20000K", "control_oxidized_4000K", "mixed_20000K_s151", "oxidized_4000K_s151",
     *(f"{liquid}_{t}K_s201" for liquid in ("metal", "silicate") for t in TEMPERATURES), "control_8000K",
 )  # fmt: skip
-# Table 1 of the paper, on its own trajectories: (macro F1, boundary F1, AUC) of GAT and GCN.
+# Table 1 of the paper, for its own trajectories: (macro F1, boundary F1, AUC) of GAT and GCN.
 PAPER_TABLE_1 = {
     3000: {"GAT": (0.819, 0.506, 0.999), "GCN": (0.873, 0.678, 0.999)},
     4000: {"GAT": (0.810, 0.515, 0.998), "GCN": (0.618, 0.061, 0.967)},
@@ -56,7 +56,7 @@ PAPER_TABLE_1 = {
 
 @dataclass(frozen=True)
 class Data:
-    """Where the trajectories lie; frames by name."""
+    """Folders of the trajectories, and their frames by name."""
 
     data: Path
     melt: Path
@@ -68,7 +68,7 @@ class Data:
         return None
 
     def missing(self) -> list[str]:
-        """Names that are looked for and not there."""
+        """Names of the trajectories that are missing."""
         names = [f"large_{t}K{end}" for t in TEMPERATURES for end in ("", "_s201")]
         names += ["large_dense_4000K", "coarsening_4000K", *ONE_PHASE]
         return [name for name in names if self.path(name) is None]
@@ -78,7 +78,7 @@ class Data:
         return [] if path is None else list(read_frames(path, **options))
 
     def tests(self, temperature: int) -> list[str]:
-        """Names of the large cells of a temperature that no checkpoint is trained on."""
+        """Names of the large cells at a temperature, which no checkpoint is trained on."""
         names = (f"large_{temperature}K", f"large_{temperature}K_s201")
         return [name for name in names if self.path(name)]
 
@@ -98,7 +98,7 @@ def member_numbers(result: Comparisons, group: str | None = None) -> list[dict[s
 def score_rows(
     result: Comparisons, group: str, columns: Mapping[str, str], what: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """A row for all networks together, with the spread over frames, and one for each alone, over seeds."""
+    """Yield a row for the ensemble, with the spread over frames, and one for members, over seeds."""
     each = member_numbers(result, group)
     n, several = len(each), len(each) > 1
     whole, over = result.pooled(None, group).numbers(), result.over_frames(None, group)
@@ -114,7 +114,7 @@ def score_rows(
 
 
 def score_tables(result: Comparisons, trained_on: str = "") -> tuple[list[dict[str, Any]], ...]:
-    """Rows of three classes and of two classes."""
+    """Return rows for three classes and for two classes."""
     three: list[dict[str, Any]] = []
     two: list[dict[str, Any]] = []
     for group in result.groups():
@@ -127,7 +127,7 @@ def score_tables(result: Comparisons, trained_on: str = "") -> tuple[list[dict[s
 
 
 def method_rows(result: Comparisons) -> list[dict[str, Any]]:
-    """A row for each group and method, members left out."""
+    """Return one row per group and method, without members."""
     rows = []
     for group in result.groups():
         for method in result.methods:
@@ -141,7 +141,7 @@ def method_rows(result: Comparisons) -> list[dict[str, Any]]:
 
 
 def short(numbers: Mapping[str, float], widths: Iterable[float]) -> dict[str, float]:
-    """The scores by which methods are compared."""
+    """Select the scores used to compare methods."""
     row = {"two-class error": numbers["error"], "AUC": numbers["auc"], "shift (Å)": numbers["shift"]}
     for width in widths:
         row |= {f"{kind} F1, {width:g} Å": numbers[f"{kind} {width:g}"] for kind in ("macro", "boundary")}
@@ -152,7 +152,7 @@ def short(numbers: Mapping[str, float], widths: Iterable[float]) -> dict[str, fl
 
 
 def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, quick: bool) -> Measured:
-    """Everything that the card of a checkpoint says."""
+    """Measure all results for the card of a checkpoint."""
     model = SegmentationModel(checkpoint)
     own = re.search(r"-(\d+)K-", checkpoint.name)
     trained_at = [int(own[1])] if own else list(TEMPERATURES)
@@ -226,10 +226,10 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """An evaluation on the large cells, and the tables of a card.
+    """Evaluation on the large cells, and the tables of a card.
 
-    thresholds : of the baselines
-    tests : table of the files that were tested on
+    thresholds : thresholds of the baselines
+    tests : table of the test files
     """
 
     result: Comparisons
@@ -242,12 +242,12 @@ def training_frames(data: Data, temperature: int) -> list[Frame]:
     names = [f"small_{temperature}K_s{seed}" for seed in (101, 102, 103, 104, 11, 12)]
     frames = [frame for name in names for frame in data.frames(name)[::2]]
     if not frames:
-        raise SystemExit(f"there are no small_{temperature}K cells, which the baselines are fitted to.")
+        raise SystemExit(f"there are no small_{temperature}K cells to fit the baselines to.")
     return frames
 
 
 def timing(checkpoint: Checkpoint, model: SegmentationModel, result: Comparisons) -> dict[str, Any]:
-    """Seconds a frame of the large cells, on the machine that makes the card."""
+    """Measure seconds per frame of the large cells on this machine."""
     assert result.example is not None
     frame = result.example.frame
 
@@ -272,7 +272,7 @@ def timing(checkpoint: Checkpoint, model: SegmentationModel, result: Comparisons
 
 
 def only_first(checkpoint: Checkpoint) -> Checkpoint:
-    """The first network of a checkpoint alone."""
+    """Return a checkpoint with only the first network."""
     config, weights = checkpoint.config, checkpoint.weights
     score = {key: v[:1] if isinstance(v, list) else v for key, v in config["score"].items()}
     own = {key: weights[key] for key in weights if not key.startswith("member") or key.startswith("member0.")}
@@ -362,7 +362,7 @@ def stress(
 
 
 def pieces(model: SegmentationModel, larges: Sequence[Frame], per_bin: int) -> dict[str, Any]:
-    """Open pieces of large cells: against the weak labels of the whole, and every method against itself."""
+    """Compare results for open pieces with the labels of the whole cell, and each method with itself."""
     rule = model.label_rule
     free = rule.replace(min_volume=0.0, phases=2)
     methods: list[Method] = [
@@ -419,11 +419,11 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", nargs="+", metavar="NAME", default=["gat-v1"])
     parser.add_argument("--ablation", type=Path, help="gat-v1's network trained on 520-atom cells only")
-    parser.add_argument("--quick", action="store_true", help="fewer frames: to try the command")
+    parser.add_argument("--quick", action="store_true", help="use fewer frames, to test the command")
     options = parser.parse_args()
     data = Data(options.data, options.melt)
     if missing := data.missing():
-        print(f"Not there, and left out: {', '.join(missing)}.\n")
+        print(f"Missing files, skipped: {', '.join(missing)}.\n")
     ablation = None if options.ablation is None else load_checkpoint(options.ablation)
     for name in options.checkpoint:
         measured = measure(load_checkpoint(name), data, ablation, options.quick)

@@ -1,10 +1,10 @@
-"""Train the segmentation checkpoints that ship.
+"""Train the bundled segmentation checkpoints.
 
     python -m phaseseg.recipes.segmentation.train --data FOLDER --melt FOLDER --output FOLDER [--only X ...]
 
-`--data` is what data.py made; `--melt` holds small_{3000,4000}K[_s11 ... _s14].dump.gz, further cells
-of 520 atoms. What is there already is skipped and what was interrupted is continued. On one core: gat-v1
-and its ablation about twenty minutes each, the others five.
+`--data` is the output folder of data.py; `--melt` contains small_{3000,4000}K[_s11 ... _s14].dump.gz, more
+cells of 520 atoms. Existing checkpoints are skipped and interrupted runs are continued. On one core, gat-v1
+and its ablation take about twenty minutes each, the others five.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEEDS = (0, 1, 2)
 
 
 def small(data: Path, melt: Path, temperature: int) -> list[Path]:
-    """The 520-atom cells that are trained on; each file is a run of its own seed."""
+    """Return the 520-atom training cells; each file is a run with a different seed."""
     return [
         melt / f"small_{temperature}K.dump.gz",
         *(melt / f"small_{temperature}K_s{seed}.dump.gz" for seed in (11, 12, 13, 14)),
@@ -38,10 +38,10 @@ def small(data: Path, melt: Path, temperature: int) -> list[Path]:
 
 
 def recipes(data: Path, melt: Path) -> Mapping[str, dict[str, Any]]:
-    """Name of every checkpoint and the arguments of `fit_segmentation`."""
+    """Return the arguments of `fit_segmentation` for every checkpoint, by name."""
     table: dict[str, dict[str, Any]] = {}
-    # Epoch and calibration are chosen on cells of 4160 atoms of another seed: 520 atoms never show the
-    # bulk of a phase, and a network that is wrong there looks as good as any other.
+    # Epoch and calibration use cells of 4160 atoms with another seed, because cells of 520 atoms contain no
+    # bulk phase and cannot reveal errors there.
     held = {t: [data / f"medium_{t}K_s151.dump.gz"] for t in TEMPERATURES}
     for temperature in TEMPERATURES:
         for architecture in ("gat", "gcn"):
@@ -63,7 +63,7 @@ def recipes(data: Path, melt: Path) -> Mapping[str, dict[str, Any]]:
         "validation": both,
         "network": RECIPE,
         "epochs": 120,
-        # The cut of the larger cells: in 520 atoms curved domains never reach their plateau.
+        # Threshold from the larger cells: in 520 atoms, the density of curved domains reaches no plateau.
         "pool": larger,
     }
     return table
