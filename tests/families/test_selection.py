@@ -60,7 +60,7 @@ def test_numbers_that_cannot_be_had(n, words):
     with pytest.raises(ValueError, match=words):
         select_frames([candidate(k) for k in range(3)], n)
     if n:
-        with pytest.raises(ValueError, match="but 1 frame is there"):
+        with pytest.raises(ValueError, match="there is only 1 frame"):
             select_frames([candidate(0)], n)
 
 

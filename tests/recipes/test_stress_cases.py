@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused():
         droplet(host, guest, 12.0, [0, 0, 0], guest_is_rich=True)
     with pytest.raises(ValueError, match="does not fit"):
         film(host, guest, 25.0, 0.0, guest_is_rich=True)
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="same size"):
         film(host, liquid("Fe", 50, 1, edge=20.0), 5.0, 0.0, guest_is_rich=True)
     with pytest.raises(ValueError, match="orthogonal"):
         droplet(AWKWARD["triclinic"](), guest, 3.0, [0, 0, 0], guest_is_rich=True)

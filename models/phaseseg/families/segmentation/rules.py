@@ -132,7 +132,7 @@ class PredictionRule(_Rule):
         number: Any = self.threshold
         if isinstance(number, str) or not 0 < number < 1:
             raise ValueError(
-                f"threshold must be a probability strictly between 0 and 1, found {self.threshold}."
+                f"threshold must be a probability between 0 and 1 (exclusive), found {self.threshold}."
             )
         self._check(boundary=("interface", "voxels", "learned"), keep=("all", "largest"))
 

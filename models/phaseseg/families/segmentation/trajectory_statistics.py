@@ -311,7 +311,7 @@ class BoundaryScan:
         self.species = tuple(species)
         self.widths = np.atleast_1d(np.asarray(widths, dtype=np.float64))
         if self.widths.ndim != 1 or not len(self.widths) or not (self.widths >= 0).all():
-            raise ValueError(f"widths must be finite and at least 0 Å, found {np.asarray(widths).tolist()}.")
+            raise ValueError(f"widths must be lengths of at least 0 Å, found {np.asarray(widths).tolist()}.")
         self._contents: list[NDArray[np.float64]] = []
 
     def add(self, frame: Frame, fields: Fields) -> None:

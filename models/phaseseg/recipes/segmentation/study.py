@@ -194,7 +194,7 @@ def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, qui
         "The probability of an individual network uses the calibration of all networks together.",
     )  # fmt: skip
     metrics["baselines"] = table(
-        "Beside methods without a network", method_rows(result),
+        "Comparison with methods without a network", method_rows(result),
         "Thresholds were fitted to the 520-atom training cells. Weak labels are themselves a constant "
         "threshold: at the "
         f"sigma of the rule ({model.label_rule.sigma:g} Å) one would agree with them by construction.",
