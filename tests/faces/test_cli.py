@@ -169,7 +169,7 @@ def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
         (["--species", ""], "species must be one or more names"),
         (["--workers", "0"], "--workers must be at least 1"),
         (["--average", "-1"], "--average must be a positive time"),
-        (["--pooled", "--threshold", "0.04"], "--pooled finds one threshold"),
+        (["--pooled", "--threshold", "0.04"], "--pooled determines one threshold"),
         (["--frames", "a:b"], "--frames must be start:stop:step"),
         (["--frames", "1:2:3:4"], "--frames must be start:stop:step"),
         (["--frames", "::0"], "the step must be 1 or more"),

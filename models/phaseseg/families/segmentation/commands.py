@@ -54,7 +54,7 @@ def label_command(
         DEFAULT.threshold
     ),
     pooled: Annotated[
-        bool, typer.Option("--pooled", help="One threshold for all frames (reads the file twice).")
+        bool, typer.Option("--pooled", help="Use one threshold for all frames (reads the file twice).")
     ] = False,
     average: Annotated[float | None, typer.Option(help="Average densities over ± this time (ps).")] = None,
     dt: options.TimeStep = None,
@@ -77,7 +77,7 @@ def label_command(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Label every atom as rich, poor or boundary; composition with error bars."""
+    """Label every atom as rich, poor or boundary, and report compositions with error bars."""
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.families.segmentation.labels import weak_labels
         from phaseseg.families.segmentation.labels.threshold import pooled_threshold
@@ -208,7 +208,7 @@ def demo(output: Path) -> None:
     melts = files("phaseseg") / "demo"
     label = partial(label_frame, rule=DEFAULT)
     console = Console(stderr=True)
-    status = console.status("compiling, on first use") if console.is_terminal else nullcontext()
+    status = console.status("compiling (first use only)") if console.is_terminal else nullcontext()
     with status, as_file(melts / "melt_small_3000K.dump.gz") as path:
         label(next(read_frames(path)))
     for name in MELTS:
