@@ -39,7 +39,7 @@ def test_scores_and_report(model, files, tmp_path):
     result = run("evaluate", *files, "-m", model, "--baselines", "--members", "--report", folder)
     assert result.exit_code == 0, result.output
     for words in ("2 files against weak labels (5 frames", "share-v1", "Fe fraction within 6 Å", "member 2",
-                  "three classes, boundary 2.7 Å", "three classes, boundary 0.68 Å", "composition without",
+                  "three classes, boundary 2.7 Å", "three classes, boundary 0.68 Å", "composition excluding",
                   "Number of phases agrees in 5 of 5 frames"):  # fmt: skip
         assert words in result.stdout
     assert "which favors the baselines" in result.stderr and "5 frames evaluated in" in result.stderr
