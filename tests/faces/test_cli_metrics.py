@@ -147,16 +147,16 @@ def test_several_species_of_b(tmp_path: Path) -> None:
     [
         ("--b C", INPUT, "run_0.xyz.gz, frame 0: no species named 'C'"),
         ("--b A,B", INPUT, "need both A and B"),
-        ("--temperatures 1,2", INPUT, "run_0.xyz.gz: 7 frames were read, but --temperatures names 2"),
+        ("--temperatures 1,2", INPUT, "run_0.xyz.gz: 7 frames were read, but --temperatures has 2"),
         ("--temperatures 1,warm", USAGE, "comma-separated numbers"),
         ("--temperatures 1,-2", USAGE, "above 0"),
-        ("--temperatures 1 --temperature T", USAGE, "exclude each other"),
+        ("--temperatures 1 --temperature T", USAGE, "not both"),
         ("--k 0", USAGE, "--k must be at least 1"),
         ("--rule some", USAGE, "--rule must be one of all, b-only"),
         ("--tg -1", USAGE, "--tg must be a temperature above 0"),
         ("--bootstrap -1", USAGE, "--bootstrap"),
         ("--workers 0", USAGE, "--workers"),
-        ("-o a.xyz", USAGE, "written as .csv or .json"),
+        ("-o a.xyz", USAGE, "must end in .csv or .json"),
     ],
 )
 def test_one_sentence_for_what_cannot_be(

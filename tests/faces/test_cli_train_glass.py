@@ -43,7 +43,7 @@ def test_trains_and_says_how_well(runs: list[Path], tmp_path: Path) -> None:
     said = flat(result.stderr)
     assert "6 configurations of 3 runs, 3 glass and 3 liquid; split by run, 3 folds;" in said
     assert "Validation, 60 windows: AUC 0." in said or "Validation, 60 windows: AUC 1." in said
-    assert "% right; of whole cells" in said and "mine.curves.png" in said
+    assert "% correct; whole cells" in said and "mine.curves.png" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "mine.curves.csv", "mine.curves.png", "mine.safetensors",
     ]  # fmt: skip
@@ -148,7 +148,7 @@ def test_input_that_cannot_be_learned_from(runs: list[Path], tmp_path: Path) -> 
 
     refuse("of the configurations 0 are glass and 3 liquid", "--glass-below", 0.01, "--liquid-above", 1)
     refuse("the glass must be colder than the liquid", "--glass-below", 2, "--liquid-above", 1)
-    refuse("there is no 'T' in what the file says about", *BETWEEN, "--temperature", "T")
+    refuse("there is no 'T' among the keys", *BETWEEN, "--temperature", "T")
     refuse("is unknown to the network, whose particles are Ni (A)", *BETWEEN, "--species", "Ni,P")
     refuse("3 independent runs hold glass, and 4 folds need one each", *BETWEEN, "--folds", 4)
     refuse("too few to find 60 neighbors", *BETWEEN, "-k", 60)

@@ -58,7 +58,9 @@ def test_a_known_trough_is_found(name):
         assert np.log(found.low) == pytest.approx(parts[0][0], abs=0.25)
         assert np.log(found.high) == pytest.approx(parts[1][0], abs=0.25)
         assert found.depth == pytest.approx(depth, abs=0.15)
-        assert found.sentence.startswith(f"Attention is cut at {found.threshold:.3g}, the trough between its")
+        assert found.sentence.startswith(
+            f"The attention threshold is {found.threshold:.3g}, the trough between"
+        )
 
 
 def test_of_three_maxima_the_deepest_trough_counts():
@@ -82,7 +84,7 @@ def test_one_maximum_is_told(name):
     found = trough(values)
     assert not found.bimodal
     assert found.threshold == pytest.approx(np.quantile(values, FALLBACK_QUANTILE))
-    assert found.sentence.startswith("Attention has one maximum and no trough to be cut at; the 20% of")
+    assert found.sentence.startswith("The distribution of attention has no trough, so the 20% of")
 
 
 def test_what_does_not_move_the_cut():

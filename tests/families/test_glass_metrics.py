@@ -171,10 +171,10 @@ def test_a_long_chain_of_edges_in_any_order():
 @pytest.mark.parametrize(
     ("is_b", "atoms", "keep", "match"),
     [
-        ([True], [[0, 1]], None, "need as many flags"),
-        ([True, False], [[0, 1]], [True, False], "need as many flags"),
-        ([True, False], [[0, 2]], None, "edges name particles 0 to 2, but there are 2"),
-        ([True, False], [[-1, 0]], None, "edges name particles -1 to 0, but there are 2"),
+        ([True], [[0, 1]], None, "need one flag each"),
+        ([True, False], [[0, 1]], [True, False], "need one flag each"),
+        ([True, False], [[0, 2]], None, "edges name particles 0 to 2, but there are only 2"),
+        ([True, False], [[-1, 0]], None, "edges name particles -1 to 0, but there are only 2"),
     ],
 )  # fmt: skip
 def test_counts_refuse_what_does_not_go_together(is_b, atoms, keep, match):
@@ -342,7 +342,7 @@ def test_what_cannot_be_counted_is_refused_in_one_sentence():
 
     refused(r"run.xyz, frame 2: no species named 'C'; the species here are A, B", b="C")
     refused(r"run.xyz, frame 2: no species named 'C'", b=("B", "C"))
-    refused(r"run.xyz, frame 2: no species is named as B; the species here are A, B", b=())
+    refused(r"run.xyz, frame 2: b names no species; the species of the frame are A, B", b=())
     refused(r"run.xyz, frame 2: metrics need both A and B, .* A, B \(B\)", b=("A", "B"))
     only_b = frame.replace(species=np.ones(20, int))
     refused(r"run.xyz, frame 2: metrics need both A and B, but all .* species B \(B\)", only_b)

@@ -9,19 +9,19 @@ from phaseseg.families.liquid_glass.settings import GlassSettings
 
 OPTIONS = (
     Option(
-        "b", tuple, None, "Species B, separated by commas; all others are A. By default as in the training.",
+        "b", tuple, None, "Species B, separated by commas; all others are A. By default as in training.",
         part="run", label="Species B (empty: as trained)", group="Species", placeholder="B",
     ),
     Option(
-        "threshold", float, GlassRule.threshold, "Probability from which on a configuration is a glass.",
+        "threshold", float, GlassRule.threshold, "Lowest probability at which a configuration is a glass.",
         low=0, high=1, open=True, label="Threshold (probability)", group="Thresholds",
     ),
     Option(
         "attention_threshold", float, None,
-        "Attention (1 is the mean) from which on an edge is kept; by default the trough of its distribution.",
+        "Lowest attention of the edges to keep (the mean is 1); by default the trough of the distribution.",
         low=0, open=True, label="Threshold (attention; none = found)", group="Thresholds",
     ),
-    Option("attention", bool, None, "Whether the attention of the edges is given.", part="run", flag=None),
+    Option("attention", bool, None, "Whether to output the attention of edges.", part="run", flag=None),
     Option(
         "glass_below", float, None, "Temperature at or below which a configuration is a glass.",
         part="evaluate",
@@ -36,18 +36,18 @@ OPTIONS = (
     ),
     Option(
         "reference", str, None,
-        "In place of temperatures: key in the comment line with 1 or glass, 0 or liquid.", part="evaluate",
+        "Instead of temperatures: key in the comment line with 1 or glass, 0 or liquid.", part="evaluate",
     ),
     Option(
-        "b", tuple, None, "Species that are B, with commas, all others A; else they are A and B.",
+        "b", tuple, None, "Species B, separated by commas; all others are A. By default as in training.",
         part="evaluate",
     ),
     Option(
         "baselines", bool, False,
-        "Also methods without a network, each fitted to all other runs (needs scikit-learn).",
+        "Also score methods without a network, each fitted to all other runs (needs scikit-learn).",
         part="evaluate",
     ),
-    Option("members", bool, False, "Also every network of the checkpoint alone.", part="evaluate"),
+    Option("members", bool, False, "Also score each network of the checkpoint alone.", part="evaluate"),
 )  # fmt: skip
 
 FAMILY = register(

@@ -13,20 +13,20 @@ from phaseseg.families.liquid_glass.crops import Graphs
 from phaseseg.fields import Bonds, Table
 
 METRICS = ("n_disjoint_graphs", "n_bb_edges", "n_isolated_a")
-"""The numbers of a graph of edges that are compared; see `metrics.GraphCounts`."""
+"""The counts that are compared between graphs; see `structural_metrics.GraphCounts`."""
 
-# Points of the density, and the width of the Gaussian that smooths it, in shares of the range.
+# Points of the density, and the width of the Gaussian that smooths it, as a fraction of the range.
 _POINTS = 256
 _SMOOTHING = 1 / 30
 # This fraction of the values is cut off at either end of the range.
 _TAIL = 0.002
-# A trough is one if the density in it is so much lower than at the lower of its two maxima.
+# Least relative drop of the density from the lower maximum to the trough.
 LEAST_DEPTH = 0.25
-# And if so large a share of the values lies on either side of it: the last few of a long tail are no mode.
+# Least fraction of the values on each side of the trough: the end of a long tail is not a mode.
 LEAST_SHARE = 0.02
-# Where there is no trough, the edges from this quantile on are kept.
+# Without a trough, edges at or above this quantile are kept.
 FALLBACK_QUANTILE = 0.8
-# Values that differ by less do not differ, in logarithms: float32 has no more digits.
+# Logarithms that differ by less count as equal, because float32 has no more digits.
 _SAME = 1e-5
 
 
@@ -35,12 +35,12 @@ _SAME = 1e-5
 
 @dataclass(frozen=True)
 class Trough:
-    """The cut of a distribution of attention; see `trough`.
+    """Threshold from a distribution of attention; see `trough`.
 
-    threshold : values at or above it are kept; infinity where all values are the same and none stands out
-    bimodal : whether it is a trough between two maxima; else it is the quantile `FALLBACK_QUANTILE`
-    depth : 1 minus the density in the trough over that at the lower of the two maxima; 0 with one maximum
-    low, high : the two maxima that were looked between; the only one twice
+    threshold : values at or above it are kept; infinity if all values are equal
+    bimodal : whether it is a trough between two maxima; otherwise it is the quantile `FALLBACK_QUANTILE`
+    depth : 1 minus the ratio of the densities in the trough and at the lower maximum; 0 with one maximum
+    low, high : positions of the two maxima; equal if there is only one
     """
 
     threshold: float
@@ -51,42 +51,41 @@ class Trough:
 
     @property
     def sentence(self) -> str:
-        """How the cut was found."""
+        """How the threshold was found."""
         if self.bimodal:
             return (
-                f"Attention is cut at {self.threshold:.3g}, the trough between its maxima at {self.low:.3g} "
-                f"and {self.high:.3g}."
+                f"The attention threshold is {self.threshold:.3g}, the trough between its maxima "
+                f"at {self.low:.3g} and {self.high:.3g}."
             )
         if not np.isfinite(self.threshold):
-            return "Attention is the same on all edges, so none of them stands out."
+            return "All edges have the same attention, so none is kept."
         return (
-            "Attention has one maximum and no trough to be cut at; the "
-            f"{1 - FALLBACK_QUANTILE:.0%} of the edges with the highest are kept."
+            "The distribution of attention has no trough, so the "
+            f"{1 - FALLBACK_QUANTILE:.0%} of the edges with the highest attention are kept."
         )
 
 
 def trough(values: ArrayLike) -> Trough:
-    """The cut between low and high attention: the trough of the distribution of its logarithm.
+    """Find the threshold between low and high attention: the trough in the distribution of its logarithm.
 
-    The density of ln a is taken on 256 points between its quantiles 0.002 and 0.998 and smoothed with a
-    Gaussian of 1/30 of that range. Maxima are ranked by how far one has to go down from them to come to a
-    higher one. Between the highest maximum and the one of the greatest such descent lies the trough: the
-    lowest point, or the middle of what is empty. The descent over the height of the lower maximum is its
-    depth. Below a depth of `LEAST_DEPTH`, or with less than `LEAST_SHARE` of the values on one side, the
-    distribution counts as one of a single maximum and is cut at its quantile `FALLBACK_QUANTILE`.
+    The density of ln a is evaluated on a grid between quantiles near 0 and 1 and smoothed with a Gaussian.
+    The trough lies between the highest maximum and the most prominent other one: it is the lowest point, or
+    the middle of an empty range. The prominence of a maximum is its descent to the saddle before a higher
+    one; relative to the height of the lower maximum it is the depth of the trough. If the depth is below
+    `LEAST_DEPTH`, or less than `LEAST_SHARE` of the values lie on one side, the distribution counts as
+    unimodal and the threshold is its quantile `FALLBACK_QUANTILE`.
 
-    The cut is that of the distribution alone: values repeated, in another order or times a factor have the
-    same (times the factor). Of fewer than some thousand values noise can look like a trough: put together
-    those of several windows.
+    Repeating or permuting the values does not change the threshold, and scaling them scales it. With fewer
+    than a few thousand values noise can look like a trough: combine the values of several windows.
 
     Parameters
     ----------
-    values : attention of edges, not negative; zeros count as the least that is positive
+    values : attention of edges, not negative; zeros count as the smallest positive value
 
     Raises
     ------
     ValueError
-        No values, negative ones, or ones that are not finite.
+        If there are no values, or if any is negative or not finite.
 
     Examples
     --------
@@ -114,7 +113,7 @@ def trough(values: ArrayLike) -> Trough:
     maxima, lowest, depth = _two_maxima(density)
     ends = [float(np.exp(low + step * (place - _MARGIN))) for place in maxima]
     if depth >= LEAST_DEPTH:
-        # The vertex of the parabola through the lowest point and its neighbors, which may lie between points.
+        # The vertex of the parabola through the lowest point and its neighbors may lie off the grid.
         before, here, after = density[lowest - 1 : lowest + 2]
         bend = before - 2 * here + after
         offset = 0.5 * (before - after) / bend if bend > 0 else 0.0
@@ -124,14 +123,14 @@ def trough(values: ArrayLike) -> Trough:
     return Trough(float(np.quantile(a, FALLBACK_QUANTILE)), False, depth, ends[0], ends[1])
 
 
-# Points beyond either end, where smoothing brings some of the density.
+# Extra points beyond both ends, into which smoothing moves some of the density.
 _MARGIN = round(5 * _SMOOTHING * _POINTS)
 
 
 def _density(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
     """(256 + two margins,) smoothed; each value is distributed over its two nearest points."""
     place = (x - low) / (high - low) * (_POINTS - 1)
-    # Rounding must not throw out the values at the ends.
+    # Rounding must not exclude the values at the ends.
     place = np.clip(place[(place > -_SAME) & (place < _POINTS - 1 + _SAME)], 0, _POINTS - 1)
     left = np.minimum(place.astype(np.int64), _POINTS - 2)
     right = place - left
@@ -146,8 +145,8 @@ def _two_maxima(density: NDArray[np.float64]) -> tuple[tuple[int, int], int, flo
     """Places of the highest maximum and of the most prominent other one, in order; the lowest place
     between them; the depth there.
 
-    Places are taken by falling density. One without a neighbor starts a maximum. Where two maxima meet, the
-    prominence of the lower one is known.
+    Places are visited by falling density. A place without visited neighbors starts a maximum. Where two
+    maxima meet, the prominence of the lower one is known.
     """
     owner: dict[int, int] = {}
     descent, other = 0.0, -1
@@ -171,7 +170,7 @@ def _two_maxima(density: NDArray[np.float64]) -> tuple[tuple[int, int], int, flo
     if other < 0:
         return (highest, highest), highest, 0.0
     first, last = sorted((highest, other))
-    # Where nothing is between the maxima, the middle of the widest gap.
+    # If the density vanishes between the maxima, take the middle of the widest gap.
     between = density[first : last + 1]
     empty = np.flatnonzero(between <= between.min() + 1e-9 * density[other])
     gaps = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1)
@@ -183,7 +182,7 @@ def _two_maxima(density: NDArray[np.float64]) -> tuple[tuple[int, int], int, flo
 
 
 def attention_bonds(graphs: Graphs, attention: NDArray[np.float32], is_b: NDArray[np.bool_]) -> Bonds:
-    """The edges of one graph, each once, with the mean attention of their two directions.
+    """Return the edges of one graph, each once, with the mean attention of both directions.
 
     graphs : of one configuration; attention : (n_edges,) of the directed edges; is_b : (n,) bool
 
@@ -191,13 +190,13 @@ def attention_bonds(graphs: Graphs, attention: NDArray[np.float32], is_b: NDArra
     `length` (float32, σ).
     """
     edges = graphs.edges
-    # Edges are sorted by where they lead: of two directions the first leads to the lower particle.
+    # Edges are sorted by their target, so the first of two directions leads to the lower particle.
     one = np.flatnonzero(np.arange(len(edges.neighbors)) < edges.reverse)
     to = np.repeat(np.arange(len(edges.indptr) - 1), np.diff(edges.indptr))
     atoms = np.stack([to[one], edges.neighbors[one].astype(np.int64)], axis=1)
     mean = np.float32(0.5) * (attention[one] + attention[edges.reverse[one]])
     shifts = edges.shifts[one]
-    # Of an edge to an own image both directions are as good: the one whose first step is forward.
+    # For an edge to the particle's own image, keep the direction whose first nonzero shift is positive.
     own = np.flatnonzero(atoms[:, 0] == atoms[:, 1])
     if len(own):
         signs = np.sign(shifts[own])
@@ -228,24 +227,23 @@ def compare(
     glass: Mapping[str, ArrayLike],
     runs: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Table:
-    """One-sided Wilcoxon tests of whether counts are lower in the glass than in the liquid.
+    """Test with one-sided Wilcoxon tests whether counts are lower in the glass than in the liquid.
 
-    Without runs the configurations count as independent, and the test is that of rank sums (Wilcoxon, Mann
-    and Whitney). With runs the mean of a run's liquid is paired with that of its glass, and the test is that
-    of signed ranks; runs of which one of the two is missing are left out. The alternative is always that the
-    glass has less. In Swanson et al. (DOI 10.48550/arXiv.1909.04648) attention graphs of liquid and glass are
-    compared by a one-sided Wilcoxon test.
+    Without runs, configurations count as independent and the rank-sum test (Wilcoxon, Mann and Whitney) is
+    used. With runs, the liquid mean of each run is paired with its glass mean and the signed-rank test is
+    used; runs with only one of the states are left out. Swanson et al. (DOI 10.48550/arXiv.1909.04648)
+    compare attention graphs of liquid and glass with a one-sided Wilcoxon test.
 
-    liquid, glass : the numbers of configurations by name, for example those of `METRICS`; the same names
-    runs : the run of each configuration, of the liquid and of the glass
+    liquid, glass : counts of configurations by name, for example those of `METRICS`; the same names in both
+    runs : the run of each configuration, for the liquid and for the glass
 
-    Gives a row for each name: means, numbers of configurations (of pairs, with runs), the test, its statistic
-    and p. Where no number differs from its partner p = 1.
+    Returns one row per name: means, numbers of configurations (of pairs, with runs), the test, its statistic
+    and p. p = 1 if no pair differs.
 
     Raises
     ------
     ValueError
-        No configurations, or no pairs.
+        If there are no configurations or no pairs.
 
     Examples
     --------

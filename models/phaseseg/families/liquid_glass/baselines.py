@@ -1,7 +1,7 @@
 """Baselines without a network: energies, the first peak of g(r), the three metrics.
 
-Each takes one to three numbers of a configuration, whole or cut out of a larger one. A logistic regression
-on them, fitted to configurations of known state, distinguishes glass from liquid.
+Each measures one to three numbers of a whole configuration or a window. A logistic regression on them,
+fitted to configurations of known state, distinguishes glass from liquid.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from phaseseg.neighbors import neighbor_graph
 Floats = NDArray[np.float64]
 
 BIN = 0.05
-"""σ: of the histogram of distances. Narrower bins are noise in windows of a hundred particles."""
+"""Bin width of the distances, σ. Narrower bins are too noisy in windows of a hundred particles."""
 BEYOND = 1.5
-"""σ: end of the histogram; the first peak of the mixture lies before it."""
+"""Upper end of the histogram, σ; it lies beyond the first peak of the mixture."""
 RIDGE = 1e-3
-"""Weight of the penalty of the regression, which has a solution even where the states do not overlap."""
+"""Weight of the ridge penalty, which keeps the regression finite if the states do not overlap."""
 
-# ε and σ of the pairs A-A, A-B and B-B of the Kob-Andersen mixture, and where they are cut, in σ of the pair.
+# ε and σ of the pairs A-A, A-B and B-B of the Kob-Andersen mixture, and the cutoff in σ of the pair.
 _EPSILON = np.array([[1.0, 1.5], [1.5, 0.5]])
 _SIGMA = np.array([[1.0, 0.8], [0.8, 0.88]])
 _CUTOFF = 2.5
@@ -37,21 +37,21 @@ _CUTOFF = 2.5
 
 
 class RadialDistribution(NamedTuple):
-    """g(r) of all pairs: `r` (n_bins,) σ, the middles of the bins, and `g` (n_bins,)."""
+    """g(r) of all pairs: `r` (n_bins,) σ, the bin centers, and `g` (n_bins,)."""
 
     r: Floats
     g: Floats
 
 
 def radial_distribution(frame: Frame, *, width: float = BIN, beyond: float = BEYOND) -> RadialDistribution:
-    """The radial distribution function of all pairs, in linear time.
+    """Compute the radial distribution function of all pairs, in linear time.
 
     g = n(r) / (N ρ v(r) c(r)): n directed pairs whose distance is in the bin, v its area (in two dimensions)
     or volume, ρ = N over that of the cell, and c the fraction of pairs at a distance r that open
     boundaries leave: of a rectangle with edges a and b it is 1 - 2 r (1/a + 1/b) / π + r² / (π a b), of a box
     1 - r (1/a + 1/b + 1/c) / 2 + 2 r² (1/ab + 1/bc + 1/ca) / 3π - r³ / (4 π abc), with 1/a = 0 along
-    periodic axes. So windows and whole cells have the same g(r). Open axes must be perpendicular to the
-    others, and the distances shorter than open edges.
+    periodic axes. Windows and whole cells therefore have the same g(r). Open axes must be perpendicular to
+    the others, and distances must be shorter than open edges.
 
     width, beyond : σ, of a bin, and the end of the last one, rounded up to whole bins
 
@@ -78,12 +78,12 @@ def radial_distribution(frame: Frame, *, width: float = BIN, beyond: float = BEY
 
 
 def _in_the_plane(frame: Frame) -> Frame:
-    """Open across the plane, whatever the file says."""
+    """Make a two-dimensional frame open across its plane, regardless of the file."""
     return frame.replace(pbc=frame.pbc & (np.arange(3) < frame.n_dimensions))
 
 
 def _inside(r: Floats, a: Floats) -> Floats:
-    """Fraction of pairs that open boundaries leave; a : one over the edge of each axis, 0 where periodic."""
+    """Fraction of pairs inside open boundaries; a : one over the edge of each axis, 0 if periodic."""
     if len(a) == 2:
         return np.asarray(1 - 2 * r * a.sum() / np.pi + r**2 * a.prod() / np.pi)
     pairs = a[0] * a[1] + a[1] * a[2] + a[2] * a[0]
@@ -152,10 +152,10 @@ class Baseline:
     def fit(self, x: ArrayLike, glass: ArrayLike) -> Baseline:
         """Return a copy with a regression fitted to configurations of known state.
 
-        It minimizes the mean of log(1 + exp(-s (w z + b))) + `RIDGE` w² / 2 with s = ±1 and the standardized
-        numbers z; a number that does not vary has no weight.
+        The fit minimizes the mean of log(1 + exp(-s (w z + b))) + `RIDGE` w² / 2 with s = ±1 and the
+        standardized numbers z. A number that does not vary has no weight.
 
-        x : (n, n_numbers) finite; glass : (n,) bool, both values there
+        x : (n, n_numbers) finite; glass : (n,) bool, with both values present
         """
         try:
             from sklearn import linear_model, pipeline, preprocessing
@@ -172,7 +172,7 @@ class Baseline:
         return replace(self, regression=made.fit(np.asarray(x, dtype=np.float64), states))
 
     def logits(self, x: ArrayLike) -> Floats:
-        """(n,) logits of glass from numbers (n, n_numbers), once it is fitted."""
+        """(n,) logits of glass from numbers (n, n_numbers); needs a fitted regression."""
         if self.regression is None:
             raise ValueError(f"the baseline {self.name!r} has not been fitted; call fit first.")
         return np.asarray(self.regression.decision_function(np.asarray(x, dtype=np.float64)))
@@ -183,4 +183,4 @@ INHERENT_ENERGY = Baseline("inherent energy", lambda frame: (number_of(frame, "i
 FIRST_PEAK = Baseline("first peak of g(r)", first_peak)
 THREE_METRICS = Baseline("three metrics", three_metrics)
 BASELINES = (POTENTIAL_ENERGY, INHERENT_ENERGY, FIRST_PEAK, THREE_METRICS)
-"""Energies are per particle, from `Frame.info`, where the file or the cutting of a window put them."""
+"""Baselines on energies per particle, which are read from `Frame.info`."""

@@ -1,4 +1,4 @@
-"""What holds for metrics and predictions of any configuration; `phaseseg.testing.check_fields` calls it."""
+"""Checks of metrics and predictions that hold for any configuration; see `phaseseg.testing.check_fields`."""
 
 from __future__ import annotations
 

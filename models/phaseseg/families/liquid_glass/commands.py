@@ -1,4 +1,4 @@
-"""Commands of this family: `phaseseg metrics`, and its part of `demo`."""
+"""Commands of this family: `phaseseg metrics`, and its part of `phaseseg demo`."""
 
 from __future__ import annotations
 
@@ -37,30 +37,32 @@ RULES = ("all", "b-only")
 
 def metrics_command(
     input: Annotated[
-        list[Path], typer.Argument(help="Trajectories of a glass former: every file is one independent run.")
+        list[Path], typer.Argument(help="Trajectories of a glass former; each file is one independent run.")
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o",
-            help="Table with one row per frame: .csv (the analysis in files with its name) or .json (both).",
+            help="Table with one row per frame: .csv (with the analysis in separate files) or .json (both).",
         ),
     ] = None,
     temperature: Annotated[
         str | None,
-        typer.Option(help="Key of the frames that holds their temperature; `temperature` if left out."),
+        typer.Option(help="Key of the temperature in the frames; `temperature` by default."),
     ] = None,
     temperatures: Annotated[
         str | None,
-        typer.Option(help="Temperatures of the frames of each file, in their order, with commas."),
+        typer.Option(help="Temperatures of the frames of each file, in order, separated by commas."),
     ] = None,
-    b: Annotated[str, typer.Option("--b", help="The species called B; several with commas.")] = "B",
-    k: Annotated[int, typer.Option("--k", help="Nearest neighbors of a particle.")] = 2,
-    rule: Annotated[str, typer.Option(help="Who chooses neighbors: all | b-only (B alone).")] = "all",
+    b: Annotated[str, typer.Option("--b", help="Species B, separated by commas; all others are A.")] = "B",
+    k: Annotated[int, typer.Option("--k", help="Number of nearest neighbors per particle.")] = 2,
+    rule: Annotated[
+        str, typer.Option(help="Particles whose neighbors are linked: all | b-only (B alone).")
+    ] = "all",
     tg: Annotated[
-        float | None, typer.Option("--tg", help="T_g of the test; that of the inherent energy if left out.")
+        float | None, typer.Option("--tg", help="T_g of the test; by default from the inherent energy.")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples of the runs; 0 for none.")] = 5000,
+    bootstrap: Annotated[int, typer.Option(help="Number of resamples of the runs; 0 for none.")] = 5000,
     types: options.Types = None,
     frames: options.Frames = None,
     workers: options.Workers = 1,
@@ -82,15 +84,15 @@ def metrics_command(
             if tg is not None and not (isfinite(tg) and tg > 0):
                 raise ValueError(f"--tg must be a temperature above 0, found {tg}.")
             if temperature is not None and temperatures is not None:
-                raise ValueError("--temperature and --temperatures exclude each other; give one of them.")
+                raise ValueError("Give either --temperature or --temperatures, not both.")
             key, listed = temperature or "temperature", _listed(temperatures)
             if any(output_kind(output, path) == "frames" for path in input):
-                raise ValueError(f"{output}: the table is written as .csv or .json.")
+                raise ValueError(f"{output}: the name of the table must end in .csv or .json.")
             check_folder(report)
             readers = run_readers(input, types=types, frames=frames, format=format)
             for path in input:
                 if input.count(path) > 1:
-                    raise ValueError(f"{path} is given twice; every file is a run of its own.")
+                    raise ValueError(f"{path} is given twice; each file must be a different run.")
         species = split_names(b)
         start = perf_counter()
         name = name_of(input)
@@ -101,7 +103,7 @@ def metrics_command(
         table = _table(rows)
         seconds = perf_counter() - start
         nothing = (
-            f"No frame has a {key!r}, so metrics are counted but not analyzed; name another key with "
+            f"No frame has a {key!r}, so metrics are counted but not analyzed. Name another key with "
             "--temperature, or give --temperatures."
         )
         result, messages = None, [nothing]
@@ -149,7 +151,7 @@ def _listed(text: str | None) -> list[float] | None:
 
 
 def _count(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str, Any]:
-    """The row of a frame; also called in other processes."""
+    """Return the row of a frame; also called in worker processes."""
     from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
 
     fields = glass_metrics(frame, b=b, k=k, rule=rule)
@@ -178,14 +180,14 @@ def _rows(
 
     rows = list(shown(map_frames(count, read(), workers=workers)))
     if not rows:
-        raise ValueError(f"{next(iter(readers))}: there are no frames to count in.")
+        raise ValueError(f"{next(iter(readers))}: the file has no frames.")
     for row, (run, order) in zip(rows, places, strict=True):
         row |= {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}
     flat = {row["n_dimensions"]: row["source"] for row in reversed(rows)}
     if len(flat) > 1:
         raise ValueError(
-            f"{flat[2]} has two dimensions and {flat[3]} three, which cannot be analyzed together. Analyze "
-            "them one after the other."
+            f"{flat[2]} has two dimensions and {flat[3]} three. They cannot be analyzed together; analyze "
+            "them separately."
         )
     return rows
 
@@ -193,12 +195,12 @@ def _rows(
 def _put_temperatures(
     rows: list[dict[str, Any]], key: str, listed: list[float] | None, *, required: bool
 ) -> None:
-    """Give every row its temperature: of the list, of the file, or NaN."""
+    """Set the temperature of every row, from the list or the file; NaN if unknown."""
     if listed is not None:
         for run, n_frames in Counter(row["run"] for row in rows).items():
             if n_frames != len(listed):
                 raise ValueError(
-                    f"{run}: {n_frames} frames were read, but --temperatures names {len(listed)}; give one "
+                    f"{run}: {n_frames} frames were read, but --temperatures has {len(listed)}; give one "
                     "for each frame."
                 )
     for row in rows:
@@ -254,14 +256,14 @@ def _shown_means(result: Transition, name: str) -> TextTable:
         if energies is not None:
             cells.append(f"{energies[0][n]:.4f}" if isfinite(energies[0][n]) else "–")
         rows.append((f"{result.temperature[n]:g}", *cells))
-    # A line at T_g, unless it is beyond one of the ends.
+    # Draw a line at T_g, unless it lies beyond the first or last row.
     above = int((result.temperature > result.glass_temperature).sum())
     ends = frozenset({above - 1} if 0 < above < len(rows) else ())
     return TextTable(f"{name} ({what})", tuple(headings), tuple(rows), ends=ends, n_labels=0)
 
 
 def training_sentences(card: dict[str, Any]) -> list[str]:
-    """What was trained, and how accurate it is."""
+    """Sentences on the training data and the accuracy."""
     from phaseseg.training.card import members_sentence
 
     data, scores = card["data"], card["training"]["validation"]
@@ -271,10 +273,10 @@ def training_sentences(card: dict[str, Any]) -> list[str]:
     )
     found = (
         f"Validation, {scores['windows']:,} windows: AUC {scores['auc']:.4f} ± {scores['auc_spread']:.4f}, "
-        f"{scores['accuracy']:.2%} right"
+        f"{scores['accuracy']:.2%} correct"
     )
     if "whole_cell_accuracy" in scores:
-        found += f"; of whole cells {scores['whole_cell_accuracy']:.2%}"
+        found += f"; whole cells {scores['whole_cell_accuracy']:.2%}"
     sentences = [learned, members_sentence(card), f"{found}."]
     if "search" in card:
         search = card["search"]
@@ -282,14 +284,14 @@ def training_sentences(card: dict[str, Any]) -> list[str]:
         searched = search["folds"]["rows"][0][1]
         chosen = ", ".join(f"{name} {search['chosen'][name]}" for name in searched)
         sentences.append(
-            f"Search: test AUC {auc:.4f} ± {spread:.4f} on folds without a part in the choice of settings; "
+            f"Search: test AUC {auc:.4f} ± {spread:.4f} on folds not used to choose settings; "
             f"chosen: {chosen}."
         )
     return sentences
 
 
 def demo(output: Path) -> None:
-    """Follow four bundled liquids into the glass."""
+    """Analyze four bundled liquids that are cooled into the glass."""
     with as_file(files("phaseseg") / "demo") as folder:
         metrics_command(
             [folder / f"glass_ka2d_s{seed}.xyz.gz" for seed in (901, 902, 903, 904)],

@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GlassRule:
-    """How the outputs of a network are read.
+    """How to interpret the outputs of a network.
 
     model : name of the checkpoint
-    b : names of the species that are B, all others are A; None: the species have the names of the network's
-    threshold : probability from which on a configuration, or a particle, is glass
-    attention : whether the attention is given; None: where the network has it
-    attention_threshold : attention from which on an edge is kept; None: that of the checkpoint where it has
-        one, else the trough of the frame's own distribution
+    b : names of the species B, all others are A; None: the names of A and B in training
+    threshold : lowest probability at which a configuration or a particle is glass
+    attention : whether to output the attention; None: if the network has it
+    attention_threshold : lowest attention of an edge that is kept; None: that of the checkpoint if it has
+        one, otherwise the trough of the frame's own distribution
 
     Raises
     ------

@@ -13,19 +13,19 @@ Label = Callable[[Frame], bool | None]
 
 
 def info_of(frame: Frame, key: str) -> Any:
-    """The value of a key of `Frame.info`; a ValueError lists the keys of the file."""
+    """Return the value of a key of `Frame.info`; a ValueError lists the keys of the file."""
     if key not in frame.info:
         known = ", ".join(frame.info) or "nothing"
         raise ValueError(
-            f"{frame.error_prefix or 'a frame: '}there is no {key!r} in what the file says about the "
-            f"configuration ({known}); write {key}=... into the comment line of extended XYZ, or name "
+            f"{frame.error_prefix or 'a frame: '}there is no {key!r} among the keys of the configuration "
+            f"({known}); write {key}=... into the comment line of extended XYZ, or name "
             "another key."
         )
     return frame.info[key]
 
 
 def number_of(frame: Frame, key: str) -> float:
-    """A finite number of `info_of`; a ValueError for anything else."""
+    """Return a value of `info_of` that must be a finite number."""
     value = info_of(frame, key)
     try:
         number = float(value)

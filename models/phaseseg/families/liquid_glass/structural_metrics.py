@@ -1,7 +1,7 @@
 """Structural metrics of a glass former: graphs around the minority species B, its pairs, and isolated A.
 
-Nothing is learned here. Edges join nearest neighbors; what is counted on them is the same for edges that
-come from elsewhere, for example from the attention of a network.
+Nothing is learned here. Edges join nearest neighbors; the same counts apply to other edges, for example
+those selected by the attention of a network.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Rule = Literal["all", "b-only"]
 class GraphCounts(NamedTuple):
     """Counts from a set of edges, per particle and in total.
 
-    graph_id : (n_atoms,) int32; 0 without an edge, else the number of the graph: 1 has the most
-        particles, and of graphs of one size the lower number has the particle of the lowest row
+    graph_id : (n_atoms,) int32; 0 without an edge, otherwise the number of the graph by falling size; among
+        graphs of equal size, the one with the lowest row comes first
     isolated : (n_atoms,) int8; 1 for an A without an edge
-    bb_degree : (n_atoms,) int32; B-B edges at a B, those to its own images twice; 0 for A
+    bb_degree : (n_atoms,) int32; B-B edges at a B, with edges to its own images counted twice; 0 for A
     n_disjoint_graphs : connected graphs with at least one edge
     n_bb_edges : B-B edges; n_isolated_a : A without an edge
     """
@@ -47,20 +47,20 @@ class GraphCounts(NamedTuple):
 def graph_counts(
     n_atoms: int, is_b: ArrayLike, atoms: ArrayLike, keep: ArrayLike | None = None
 ) -> GraphCounts:
-    """Connected graphs, B-B edges and isolated A of undirected edges. Linear in particles and edges.
+    """Count connected graphs, B-B edges and isolated A for undirected edges, in linear time.
 
     Parameters
     ----------
     n_atoms : number of particles
     is_b : (n_atoms,) bool
-    atoms : (n_edges, 2) integers, both ends of every edge; edges between the same two particles (in
-        different images) count each for itself, and so does an edge from a particle to its own image
+    atoms : (n_edges, 2) integers, both ends of every edge; edges between different images of the same two
+        particles count separately, and so does an edge from a particle to its own image
     keep : (n_edges,) bool, the edges that count; None: all
 
     Raises
     ------
     ValueError
-        Arrays whose lengths do not go together, or an edge to a particle that is not there.
+        If the lengths of the arrays do not match, or an edge names a particle that does not exist.
 
     >>> counts = graph_counts(5, [False, True, True, False, False], [[0, 1], [1, 2]])
     >>> counts.graph_id.tolist(), counts.n_disjoint_graphs, counts.n_bb_edges, counts.n_isolated_a
@@ -71,15 +71,15 @@ def graph_counts(
     kept = np.ones(len(ends), dtype=bool) if keep is None else np.ascontiguousarray(keep, dtype=bool)
     if b.shape != (n_atoms,) or kept.shape != (len(ends),):
         raise ValueError(
-            f"{n_atoms} particles and {len(ends)} edges need as many flags, found {b.size} and {kept.size}."
+            f"{n_atoms} particles and {len(ends)} edges need one flag each, found {b.size} and {kept.size}."
         )
     if len(ends) and not 0 <= ends.min() <= ends.max() < n_atoms:
-        raise ValueError(f"edges name particles {ends.min()} to {ends.max()}, but there are {n_atoms}.")
+        raise ValueError(f"edges name particles {ends.min()} to {ends.max()}, but there are only {n_atoms}.")
     root, bb_degree = np.empty(n_atoms, dtype=np.int32), np.zeros(n_atoms, dtype=np.int32)
     sizes = np.zeros(n_atoms, dtype=np.int32)
     n_bb = _connect(b, ends, kept, root, bb_degree, sizes)
     roots = np.flatnonzero(sizes)
-    # Stable: graphs of one size keep the order of their lowest rows.
+    # A stable sort keeps graphs of equal size in the order of their lowest rows.
     number = np.empty(len(roots), dtype=np.int32)
     number[np.argsort(-sizes[roots], kind="stable")] = np.arange(1, len(roots) + 1)
     sizes[roots] = number
@@ -98,7 +98,7 @@ def _root(parent, atom):
 
 @jit
 def _connect(is_b, atoms, keep, parent, bb_degree, sizes):
-    """Fill the root of every particle, its lowest row, -1 without an edge; sizes of graphs at their roots."""
+    """Find the root (lowest row) of each particle's graph, -1 without an edge, and graph sizes at roots."""
     n_bb = 0
     for atom in range(parent.size):
         parent[atom] = atom
@@ -120,7 +120,7 @@ def _connect(is_b, atoms, keep, parent, bb_degree, sizes):
         if sizes[atom] == 0:
             parent[atom] = -1
             continue
-        # A parent has a lower row than its child: those before this one are roots already.
+        # A parent has a lower row than its child, so all earlier rows already point to their roots.
         root = parent[parent[atom]]
         parent[atom] = root
         if root != atom:
@@ -144,7 +144,7 @@ def _number(is_b, root, number, graph_id, isolated):
 
 @jit
 def _kept(nearest, shifts, of, rows, is_b, keep):
-    """Mark the pairs that touch a B, each once; how many there are."""
+    """Mark the pairs that include a B, each once, and return their number."""
     n = 0
     for row in range(of.size):
         i = of[row]
@@ -153,7 +153,7 @@ def _kept(nearest, shifts, of, rows, is_b, keep):
             keep[row, m] = False
             if not (is_b[i] or is_b[j]):
                 continue
-            # A pair that both know is written down at its lower row, one with an own image at its first.
+            # A mutual pair is kept at its lower row, a pair with the own image at its first occurrence.
             if rows[j] >= 0 and (j < i or j == i):
                 place = place_among(nearest, shifts, i, row, m, rows[j])
                 if place >= 0 and (j < i or place < m):
@@ -182,7 +182,7 @@ def _write_pairs(nearest, lengths, shifts, of, is_b, keep, atoms, images, bb, le
 
 
 def _bonds(nearest: NearestNeighbors, of: NDArray[np.int32], is_b: NDArray[np.bool_]) -> Bonds:
-    """The pairs of nearest neighbors that touch a B, each once; row r of `nearest` belongs to atom of[r]."""
+    """Nearest-neighbor pairs that include a B, each once; row r of `nearest` belongs to atom of[r]."""
     rows = np.full(len(is_b), -1, dtype=np.int32)
     rows[of] = np.arange(len(of), dtype=np.int32)
     keep = np.empty(nearest.neighbors.shape, dtype=bool)
@@ -194,7 +194,7 @@ def _bonds(nearest: NearestNeighbors, of: NDArray[np.int32], is_b: NDArray[np.bo
 
 
 def measurer(options: Mapping[str, Any]) -> Callable[[Frame], Fields]:
-    """A function that measures frames with these options of `glass_metrics`."""
+    """Return a function that measures frames with these options of `glass_metrics`."""
     names = [name for name in signature(glass_metrics).parameters if name != "frame"]
     if not isinstance(options, Mapping):
         raise TypeError(f"metrics must be a dictionary of options ({', '.join(names)}), found {options!r}.")
@@ -210,31 +210,28 @@ def glass_metrics(frame: Frame, b: str | Sequence[str] = "B", k: int = 2, rule: 
     """Count disjoint graphs, B-B edges and isolated A in the nearest-neighbor graph around species B.
 
     The three metrics of Swanson et al. (DOI 10.48550/arXiv.1909.04648) for a mixture of particles A and B.
-    Edges join a particle to its k nearest neighbors, of whatever species, and only those that touch a B are
-    kept.
+    Edges join a particle to its k nearest neighbors of any species. Only edges that include a B are kept.
 
-    - *Disjoint graphs*: connected graphs that hold at least one edge.
+    - *Disjoint graphs*: connected graphs with at least one edge.
     - *B-B edges*: undirected edges with a B at both ends. Two images of one pair are two edges.
-    - *Isolated A*: particles A without any edge. Every B has at least k.
+    - *Isolated A*: particles A without any edge. Every B has at least k edges.
 
-    Which particles choose their k nearest can be read in two ways, and the counts differ much. Numbers are
-    of the two-dimensional Kob-Andersen mixture (65:35, 4320 particles) at T = 1.99 and, cooled, at 0.05.
+    The definition can be read in two ways, which give very different counts:
 
-    - "all", as in the published program: every particle, A and B, chooses, and an edge is there if either
-      end has chosen the other. An A is isolated if it has no B among its k nearest and no B has it.
-      Nearly all B hang together: 39 graphs become 2, 186 isolated A 42. All three counts fall on cooling.
-    - "b-only", the literal text: only B choose. 554 graphs become 467, and 868 isolated A 859, after a
-      minimum of 790 in the supercooled liquid: they do not fall.
+    - "all", as in the published program: neighbors of all particles are linked, so an edge exists if either
+      end is among the k nearest of the other. Nearly all B are connected to each other. In the
+      two-dimensional Kob-Andersen mixture all three counts fall on cooling.
+    - "b-only", as in the text of the paper: only neighbors of B are linked. There are far more graphs and
+      isolated A, and the number of isolated A has a minimum in the supercooled liquid.
 
-    The B-B edges are the same, 152 and 3. What is left of them in a glass is thermal vibration: they vanish
-    when the energy is minimized.
+    Both readings have the same B-B edges. Those that remain in a glass come from thermal vibration: they
+    vanish when the energy is minimized.
 
-    Neighbors are looked for through periodic boundaries, over as many images as the cell asks for, and in
-    the plane alone where the frame has two dimensions. When a cell is repeated, B-B edges and isolated A
-    are repeated with it, and so are graphs of finite extent; a graph that percolates, that is connected to
-    its own images, counts once in any cell, so that graphs per particle become fewer. Of neighbors that
-    are equally far the one of the lower row is the nearer: in a perfect crystal the counts depend on the
-    order of particles. Linear in particles, about one second for a million.
+    Periodic images are searched as far as needed; two-dimensional frames are searched in their plane. In a
+    repeated cell the numbers of B-B edges, isolated A and finite graphs are multiplied. A percolating graph,
+    which is connected to its own images, counts once in any cell, so there are fewer graphs per particle.
+    Among equally distant neighbors the lower row is taken as nearer, so in a perfect crystal the counts
+    depend on the order of particles. Time is linear in the number of particles.
 
     Parameters
     ----------
@@ -254,8 +251,8 @@ def glass_metrics(frame: Frame, b: str | Sequence[str] = "B", k: int = 2, rule: 
     Raises
     ------
     ValueError
-        No particle is B, or none is A; an unknown rule; k below 1, or larger than the number of other
-        particles where nothing is periodic.
+        If no particle is B or none is A, the rule is unknown, k is below 1, or k exceeds the number of
+        other particles in a frame without periodic boundaries.
 
     Examples
     --------
@@ -271,7 +268,7 @@ def glass_metrics(frame: Frame, b: str | Sequence[str] = "B", k: int = 2, rule: 
         raise ValueError(f"{where}rule must be one of {', '.join(get_args(Rule))}, found {rule!r}.")
     names = (b,) if isinstance(b, str) else tuple(b)
     if not names:
-        raise ValueError(f"{where}no species is named as B; the species here are {_present(frame)}.")
+        raise ValueError(f"{where}b names no species; the species of the frame are {_present(frame)}.")
     is_b = frame.species_mask(names)
     if is_b.all():
         raise ValueError(

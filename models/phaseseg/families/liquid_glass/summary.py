@@ -1,4 +1,4 @@
-"""What `phaseseg predict` prints and writes of the frames of a file."""
+"""The table that `phaseseg predict` prints and writes for the frames of a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from phaseseg.summary import FrameSummary
 
 
 class GlassSummary(FrameSummary):
-    """A row a frame, with its state: "glass" or "liquid", by the threshold of the rule."""
+    """One row per frame with its state, "glass" or "liquid", by the threshold of the rule."""
 
     headings: ClassVar[Mapping[str, str]] = {
         "frame": "frame", "temperature": "T", "state": "state", "frame_glass_probability": "p(glass)",
