@@ -170,7 +170,7 @@ def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
     assert "Rich domains" in text and "Along the trajectory" not in text and "±" not in text
     page = summary_of([slab(mixed=True)] * 2, scan=True).write_report(tmp_path / "mixed")
     text = page.read_text(encoding="utf-8")
-    assert "Too few frames of two phases" in text and "Partition coefficients" not in text
+    assert "Too few frames with two phases" in text and "Partition coefficients" not in text
     assert not (tmp_path / "mixed" / "proxigram.png").exists()
 
 

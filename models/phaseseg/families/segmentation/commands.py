@@ -60,7 +60,7 @@ def label_command(
     dt: options.TimeStep = None,
     keep: Annotated[str, typer.Option(help="Rich domains to keep: all | largest")] = DEFAULT.keep,
     min_volume: Annotated[float, typer.Option(help="Smallest rich domain, Å^3.")] = DEFAULT.min_volume,
-    at: Annotated[str, typer.Option(help="Assign the phase at each: atom | voxel")] = DEFAULT.at,
+    at: Annotated[str, typer.Option(help="Where phases are assigned: atom | voxel")] = DEFAULT.at,
     phases: Annotated[str, typer.Option(help="auto, or 2 to always separate two phases.")] = str(
         DEFAULT.phases
     ),
