@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 
 import numpy as np
@@ -21,10 +20,8 @@ RELATIVE = 1e-5  # of the largest number, as float32 allows; PyG itself is no cl
 
 @cache
 def pyg():
-    """PyG's layers; importing them warns of what torch deprecates."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("torch_geometric.nn")
+    """PyG's layers."""
+    return pytest.importorskip("torch_geometric.nn")
 
 
 @pytest.fixture(scope="module")
