@@ -106,7 +106,7 @@ def test_edges(run_file: Path, model: Path, tmp_path: Path, suffix: str) -> None
         assert np.allclose(rows[:, 6], bonds.columns["attention"], rtol=1e-6)
         assert np.array_equal(rows[:, 7], bonds.columns["bb"])
         assert np.array_equal(rows[:, 8], bonds.columns["kept"])
-    assert "Attention is cut at 1.05, as asked for." in flat(result.stderr)
+    assert "The attention threshold is 1.05, as requested." in flat(result.stderr)
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_units_that_the_file_does_not_tell(run_file: Path, blind: Path, tmp_path
         (["--min-volume", "3"], "--min-volume is an option for networks of the family segmentation"),
         (["--report", "x"], "networks of the family liquid_glass have no report"),
         (["--b", ","], "b must name one species or several"),
-        (["--attention", "a.csv"], "liquid_glass/blind-v1 has no attention; choose a checkpoint that has"),
+        (["--attention", "a.csv"], "liquid_glass/blind-v1 has no attention; choose a checkpoint that has it"),
         (["--attention-threshold", "1.5"], "liquid_glass/blind-v1 has no attention"),
         (["--device", "tpu"], "device must be auto, cpu, torch or cuda"),
         (["--workers", "0"], "--workers must be at least 1"),

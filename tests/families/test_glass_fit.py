@@ -199,7 +199,7 @@ def test_cubes_in_three_dimensions():
 
 def test_images_have_two_dimensions():
     runs = [cooled(seed, n=64, dimensions=3) for seed in range(2)]
-    with pytest.raises(ValueError, match="images are of two dimensions"):
+    with pytest.raises(ValueError, match="images need two dimensions"):
         fit_liquid_glass(runs, **QUICK | {"network": IMAGES, "folds": 2})
 
 
@@ -237,7 +237,7 @@ def test_runs_given_for_validation(runs):
     ]  # fmt: skip
     assert made.card["data"]["configurations"] == 4
     seeded = [[frame.replace(info={**frame.info, "seed": 7.0}) for frame in run] for run in runs[1:3]]
-    with pytest.raises(ValueError, match="seed 7: to be learned from and validated on"):
+    with pytest.raises(ValueError, match="seed 7: used for both training and validation"):
         fit_liquid_glass([runs[0], seeded[0]], validation=[seeded[1]], **QUICK | {"folds": 1})
 
 
@@ -428,16 +428,16 @@ def test_data_that_cannot_be_learned_from(runs, tmp_path):
 
     refuses("seed 0 at 2.0: there is no 'temperature'", changed(runs, info={}))
     refuses("there is no 'T'", runs, temperature="T")
-    refuses("the configurations 4 are glass and 0 liquid", runs, liquid_above=5.0)
-    refuses("the configurations 0 are glass and 4 liquid", runs, glass_below=0.01)
+    refuses("4 configurations are glass and 0 are liquid", runs, liquid_above=5.0)
+    refuses("0 configurations are glass and 4 are liquid", runs, glass_below=0.01)
     refuses("the glass must be colder than the liquid", runs, glass_below=2.0)
-    refuses("lengths are in Å, and these networks take reduced units", changed(runs, units="metal"))
+    refuses("lengths are in Å, but these networks need reduced units", changed(runs, units="metal"))
     flat = [*runs[:2], *[cooled(k, n=64, dimensions=3) for k in (7, 8)]]
-    refuses("has 3 dimensions where 2 were expected", flat)
+    refuses("has 3 dimensions, but 2 were expected", flat)
     refuses("no particle is B; the species are A", changed(runs, species=np.zeros(225, dtype=int)))
     refuses("P is unknown to the network", changed(runs, species_names=("A", "P")))
-    refuses("the smallest windows, of 1.5 σ, hold some 2 particles", runs, network={"window": (1.5, 4.5)})
-    refuses(r"hold some 56 particles, too few to find 40 neighbors", runs, network={**SMALL, "k": 40})
+    refuses("the smallest windows, of 1.5 σ, have about 2 particles", runs, network={"window": (1.5, 4.5)})
+    refuses(r"have about 56 particles, too few to find 40 neighbors", runs, network={**SMALL, "k": 40})
     refuses("4 independent runs hold glass, and 5 folds need one each", runs, folds=5)
     refuses("1 independent run holds glass, and 2 folds", runs[0], folds=2)
     refuses("run 5 and run 1 hold the same configuration", [*runs, runs[0]])
@@ -453,7 +453,7 @@ def test_searches_that_cannot_be(runs):
     for sentence, trials, options in (
         ("a search needs at least 1 trial", 0, {}),
         ("a search needs at least 3 folds", 2, {"folds": 2}),
-        ("there is no setting 'depth' of the network", 2, {"network": {"depth": 3}}),
+        ("the network has no setting 'depth'", 2, {"network": {"depth": 3}}),
         ("4 independent runs hold glass, and 5 folds", 2, {"folds": 5}),
         ("too few to find 5 neighbors", 2, {"network": {"window": (3.3, 7.5)}}),
     ):
@@ -489,5 +489,5 @@ def test_windows_too_small_by_chance_are_drawn_again():
     assert count_particles(cells, spec).min() == 3
     graphs = crop_graphs(cut_crops(cells, spec), GlassConfig(k=2))
     assert all(b - a > 2 for a, b in pairwise(graphs.starts))
-    with pytest.raises(ValueError, match=r"windows of 0\.3 to 0\.3 σ rarely hold 3 particles"):
+    with pytest.raises(ValueError, match=r"windows of 0\.3 to 0\.3 σ rarely contain 3 particles"):
         draw_crops(cells, which, np.random.default_rng(0), edge=(0.3, 0.3), least=3)

@@ -325,7 +325,7 @@ def test_what_cannot_be_is_said():
     flat, config = mixture(rng, 40), GlassConfig(hidden=4)
     cells = cells_of([flat], [flat.species], 2)
     few = cut_crops(cells, CropSpec(np.array([0]), np.zeros((1, 2)), np.full((1, 2), 0.01)))
-    with pytest.raises(ValueError, match="so there are no 2 neighbors for each; choose larger windows"):
+    with pytest.raises(ValueError, match="too few for 2 neighbors each; choose larger windows"):
         crop_graphs(few, config)
     with pytest.raises(ValueError, match=r"made: no particle is C; the species are A, B"):
         config.codes_of(flat, "C")
@@ -344,8 +344,8 @@ def test_what_cannot_be_is_said():
         ({"architecture": "gcn"}, "architecture must be dmpnn or cnn"),
         ({"features": "angles"}, "features must be distances, types or coordinates"),
         ({"dimensions": 4}, "dimensions must be 2 or 3, found 4"),
-        ({"architecture": "cnn", "dimensions": 3}, "images are of two dimensions"),
-        ({"architecture": "cnn", "attention": True}, "attention is on the edges of a graph"),
+        ({"architecture": "cnn", "dimensions": 3}, "images need two dimensions"),
+        ({"architecture": "cnn", "attention": True}, "attention needs the edges of a graph"),
         ({"species": ("A", "A")}, "species must be two names"),
         ({"window": (0.0, 0.3)}, "0 < low <= high"),
         ({"window": (0.4, 0.3)}, "0 < low <= high"),

@@ -367,7 +367,9 @@ def test_images_of_a_tilted_cell(images, make_disorder):
 
 
 def test_what_images_cannot_show(images, make_disorder):
-    with pytest.raises(ValueError, match=r"looks at squares of 6 σ, and the particles fill 5\.27 x 5\.27 σ"):
+    with pytest.raises(
+        ValueError, match=r"needs squares of 6 σ, but the particles fill only 5\.27 x 5\.27 σ"
+    ):
         predict(make_disorder(25, density=0.9), images)
     with pytest.raises(ValueError, match=r"in three dimensions, but .* was trained in two dimensions"):
         predict(make_disorder(343, 3), images)
@@ -433,7 +435,7 @@ def test_options_that_are_not_those_of_the_family(model, plain, frame):
         TypeError, match="unknown option boundary; the options of liquid_glass/random-v1 are b, th"
     ):
         predict(frame, model, boundary="voxels")
-    with pytest.raises(ValueError, match="has no attention; choose a checkpoint that has, as"):
+    with pytest.raises(ValueError, match="has no attention; choose a checkpoint that has it, such as"):
         plain.rule(attention=True)
     assert plain.rule(attention=False).attention is False and plain.rule(b="X").b == ("X",)
 

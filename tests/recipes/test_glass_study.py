@@ -98,7 +98,7 @@ def test_windows_are_the_same_for_the_same_seed(configurations, make_glass_check
     many = logits_of_windows(network, configurations, 3, edge=6.0)
     alone = logits_of_windows(network, few, 3, edge=6.0)
     assert_allclose(alone.members, many.members[:, :6], atol=1e-5)
-    with pytest.raises(ValueError, match="rarely hold 20 particles"):
+    with pytest.raises(ValueError, match="rarely contain 20 particles"):
         sample_windows(cells, 1, edge=1.0, least=20)
 
 

@@ -1,7 +1,7 @@
 """Crops of configurations, and their graphs of nearest neighbors.
 
-A crop, which the pages call a window, has open edges, whatever the cell it comes from. Many crops of mixed
-sizes make one batch: their particles and edges follow each other, and nothing is padded. No torch here.
+A crop, called a window in the documentation, always has open boundaries. Crops of different sizes form one
+batch: their particles and edges are concatenated without padding. No torch here.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from phaseseg.training.loop import batches_by_atoms
 from phaseseg.training.runs import Run
 
 _CENTERS = np.array(LENGTH_CENTERS)
-_TRIES = 200  # to draw crops that hold enough particles
+_TRIES = 200  # attempts to draw crops with enough particles
 
 
 class Graphs(NamedTuple):
     """Input of the network: one graph, or several concatenated.
 
-    edges : of all graphs; edge e leads to the particle in whose row it stands, from `edges.neighbors[e]`
+    edges : of all graphs; edge e leads from `edges.neighbors[e]` to the particle of its row
     starts : (n_graphs + 1,) int64, the first particle of each graph, and the number of particles
-    nodes : (n, n_node_features) float32: is A, is B, coordinates where they are used
-    inputs : (n_edges, n_node_features + n_edge_features) float32, what is known of each edge: the features of
-        the particle it comes from, Gaussians of its length where they are used, whether it is mutual
+    nodes : (n, n_node_features) float32: is A, is B, coordinates if used
+    inputs : (n_edges, n_node_features + n_edge_features) float32, inputs of each edge: features of its
+        source, Gaussians of its length if used, whether it is mutual
     """
 
     edges: DirectedEdges
@@ -50,12 +50,12 @@ class Graphs(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Concatenated configurations, from which crops are cut.
+    """Concatenated configurations from which crops are cut.
 
-    fractions : (n, 3) float64, coordinates over the cell vectors, from 0 to 1; along open axes, and across
-        the plane in two dimensions, over the extent of the particles
+    fractions : (n, 3) float64, from 0 to 1, coordinates in units of the cell vectors; along open axes, and
+        across the plane in two dimensions, in units of the extent of the particles
     codes : (n,) int32, 0 for A and 1 for B
-    starts : (n_cells + 1,) int64; vectors : (n_cells, 3, 3) float64, σ, of the cell or the extent as rows
+    starts : (n_cells + 1,) int64; vectors : (n_cells, 3, 3) float64, σ, cell or extent vectors as rows
     wrap : (n_cells, 3) bool; dimensions : 2 or 3
     """
 
@@ -71,14 +71,14 @@ class Cells(NamedTuple):
 
     @property
     def lengths(self) -> NDArray[np.float64]:
-        """(n_cells, dimensions) σ, of the vectors."""
+        """(n_cells, dimensions) lengths of the vectors, σ."""
         return np.asarray(np.linalg.norm(self.vectors[:, : self.dimensions], axis=2))
 
 
 class CropSpec(NamedTuple):
-    """Which crops to cut: from which cell, with which lower corner and which edges.
+    """Crops to cut: the cell, lower corner and edges of each.
 
-    cell : (n,) int64; corner, share : (n, dimensions) float64, over the cell's vectors
+    cell : (n,) int64; corner, share : (n, dimensions) float64, in units of the cell vectors
     """
 
     cell: NDArray[np.int64]
@@ -97,7 +97,7 @@ class Crops(NamedTuple):
     """Concatenated crops.
 
     positions : (n, 3) float64, σ, from the lower corner of the crop
-    codes : (n,) int32, 0 for A and 1 for B; rows : (n,) int64, of the particles among those of all cells
+    codes : (n,) int32, 0 for A and 1 for B; rows : (n,) int64, indices of the particles in all cells
     starts : (n_crops + 1,) int64; vectors : (n_crops, 3, 3) float64, σ, edges of the crops as rows
     """
 
@@ -111,7 +111,7 @@ class Crops(NamedTuple):
 class CropBatch(NamedTuple):
     """Crops of a batch with their labels.
 
-    glass : (n,) bool; seed : of what is drawn within the batch, which is dropout and symmetries
+    glass : (n,) bool; seed : for dropout and symmetries in this batch
     """
 
     spec: CropSpec
@@ -126,7 +126,7 @@ class CropBatch(NamedTuple):
 def _cut(
     counting, fractions, codes, begin, vectors, wrap, dimensions, cell, corner, share, starts, rows, positions
 ):
-    """Count the particles of each crop into starts[crop + 1], or write them down."""
+    """Count the particles of each crop into starts[crop + 1], or write their rows and positions."""
     f = np.zeros(3)
     for crop in range(cell.size):
         c = cell[crop]
@@ -140,7 +140,7 @@ def _cut(
                     value -= np.floor(value)
                     if value >= 1:  # of a tiny negative number
                         value = 0.0
-                # The end of a crop that takes in the whole of an open axis belongs to it.
+                # A crop that spans a whole open axis includes its upper end.
                 if value < 0 or value > share[crop, axis]:
                     inside = False
                     break
@@ -164,9 +164,9 @@ def _cut(
 
 @jit
 def _nearest(positions, starts, k, neighbors, lengths):
-    """The k nearest others of each particle of its graph, by length, then by number; open boundaries.
+    """Find the k nearest neighbors of each particle in its graph, by length, then by index; open boundaries.
 
-    A sweep along the first axis: others are looked at outwards from the own place until none can be nearer.
+    Particles are sorted along the first axis and searched outwards until no nearer one is possible.
     """
     best = np.empty(k)
     who = np.empty(k, dtype=np.int64)
@@ -204,7 +204,7 @@ def _nearest(positions, starts, k, neighbors, lengths):
 
 @jit
 def _write_inputs(nodes, source, length, mutual, centers, inputs):
-    """Fill the rows of `inputs`; no centers, no Gaussians."""
+    """Fill the rows of `inputs`; without centers there are no Gaussians."""
     width = nodes.shape[1]
     n = centers.size
     spacing = centers[1] - centers[0] if n else 1.0
@@ -230,12 +230,12 @@ def _graphs(
     coordinates: NDArray[np.float64] | None,
     config: GlassConfig,
 ) -> Graphs:
-    """With the features of particles and edges.
+    """Add the features of particles and edges.
 
-    The Gaussians are exp(-(r - c)^2 / 2 w^2), c from `LENGTH_CENTERS` and w their spacing; lengths beyond the
-    first and the last center are taken for these.
+    The Gaussians are exp(-(r - c)^2 / 2 w^2), with c from `LENGTH_CENTERS` and w their spacing; lengths are
+    clipped to the range of the centers.
 
-    coordinates : (n, 3), in the crop or cell over its edges; needed where the network uses them
+    coordinates : (n, 3), in units of the crop or cell edges; needed if the network uses them
     """
     nodes = np.zeros((len(codes), config.n_node_features), dtype=np.float32)
     nodes[np.arange(len(codes)), codes] = 1
@@ -248,9 +248,9 @@ def _graphs(
 
 
 def graph_of(frame: Frame, config: GlassConfig, codes: NDArray[np.int32] | None = None) -> Graphs:
-    """The graph of a whole configuration, periodic where the frame is.
+    """Return the graph of a whole configuration, with the periodicity of the frame.
 
-    codes : (n_atoms,) 0 for A and 1 for B; by the names of the species if left out
+    codes : (n_atoms,) 0 for A and 1 for B; by default from the names of the species
     """
     codes = config.codes_of(frame) if codes is None else codes
     edges = symmetric_edges(nearest_neighbors(frame, config.k, dimensions=config.dimensions))
@@ -259,11 +259,11 @@ def graph_of(frame: Frame, config: GlassConfig, codes: NDArray[np.int32] | None 
 
 
 def crop_graphs(crops: Crops, config: GlassConfig) -> Graphs:
-    """The graphs of crops, each with open boundaries; a ValueError if one holds no more than k particles."""
+    """Return the graphs of crops, with open boundaries; a ValueError for a crop of at most k particles."""
     least = int(np.diff(crops.starts).min(initial=config.k + 1))
     if least <= config.k:
         raise ValueError(
-            f"a window holds {least} particles, so there are no {config.k} neighbors for each; choose larger "
+            f"a window has only {least} particles, too few for {config.k} neighbors each; choose larger "
             "windows or a smaller k."
         )
     n = len(crops.positions)
@@ -283,7 +283,7 @@ def crop_graphs(crops: Crops, config: GlassConfig) -> Graphs:
 
 
 def cells_of(frames: Sequence[Frame], codes: Sequence[NDArray[np.int32]], dimensions: int) -> Cells:
-    """Configurations of as many dimensions with their kinds of particles (0 and 1), to be cut."""
+    """Prepare configurations of these dimensions, with their kinds of particles (0 and 1), for cutting."""
     fractions, vectors, wrap = [], [], []
     for frame in frames:
         f = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
@@ -308,18 +308,18 @@ def draw_crops(
     edge: float | tuple[float, float],
     least: int = 0,
 ) -> CropSpec:
-    """One crop at random from each of the cells `which`, one after the other.
+    """Draw one random crop from each of the cells `which`, in order.
 
-    Corners are drawn independently along each axis: anywhere where the cell is periodic, and such that the
-    crop lies inside where it is open.
+    Corners are drawn independently along each axis: anywhere along periodic axes, and such that the crop lies
+    inside along open axes.
 
-    edge : σ; of two lengths, each edge is drawn uniformly between them and no longer than the cell's
-    least : number of particles that a crop must hold; others are drawn again
+    edge : σ; for two lengths, each edge is drawn uniformly between them, up to the length of the cell
+    least : smallest number of particles in a crop; crops with fewer are drawn again
 
     Raises
     ------
     ValueError
-        If one length is asked for that is longer than a cell, or if crops rarely hold enough particles.
+        If a single length is longer than a cell, or if crops rarely have enough particles.
     """
     spec = _drawn(cells, np.asarray(which, dtype=np.int64), rng, edge)
     few = np.flatnonzero(count_particles(cells, spec) < least) if least else np.zeros(0, dtype=np.int64)
@@ -332,7 +332,7 @@ def draw_crops(
         few = few[count_particles(cells, again) < least]
     size = " to ".join(f"{length:g}" for length in np.ravel(edge))
     raise ValueError(
-        f"windows of {size} σ rarely hold {least} particles; choose larger windows or fewer neighbors."
+        f"windows of {size} σ rarely contain {least} particles; choose larger windows or fewer neighbors."
     )
 
 
@@ -361,7 +361,7 @@ def count_particles(cells: Cells, spec: CropSpec) -> NDArray[np.int64]:
 
 
 def cut_crops(cells: Cells, spec: CropSpec) -> Crops:
-    """The particles of each crop, in the order of their cell."""
+    """Return the particles of each crop, in the order of their cell."""
     starts = np.concatenate([[0], np.cumsum(count_particles(cells, spec))])
     rows, positions = np.empty(starts[-1], dtype=np.int64), np.empty((starts[-1], 3))
     _cut(False, *cells, *spec, starts, rows, positions)
@@ -380,10 +380,10 @@ def number_density(frame: Frame, dimensions: int) -> float:
 
 
 class CropDataset:
-    """Labeled configurations from which crops are drawn, to train networks and to validate them.
+    """Labeled configurations from which crops are drawn for training and validation.
 
-    config : of the networks; runs : all of them, with whether a frame is glass as its label
-    frames : of all runs; glass : (n_frames,) bool; run : (n_frames,) the run of each
+    config : of the networks; runs : all runs; the label of a frame is whether it is glass
+    frames : of all runs; glass : (n_frames,) bool; run : (n_frames,) the run of each frame
     """
 
     def __init__(self, config: GlassConfig, runs: Sequence[Run]) -> None:
@@ -398,12 +398,12 @@ class CropDataset:
             self.planes = [Plane.of(frame, code) for frame, code in zip(self.frames, codes, strict=True)]
 
     def of(self, runs: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Configurations of some runs (n_runs,): those of glass and those of liquid."""
+        """Indices of the glass and of the liquid configurations of selected runs, (n_runs,) bool."""
         chosen = runs[self.run]
         return np.flatnonzero(chosen & self.glass), np.flatnonzero(chosen & ~self.glass)
 
     def draw(self, which: NDArray[np.int64], rng: np.random.Generator, batch_atoms: int) -> list[CropBatch]:
-        """A crop of each of the configurations `which`, in batches."""
+        """Draw a crop from each of the configurations `which`, in batches."""
         if self.planes:
             spec = draw_crops(self.cells, which, rng, edge=self.config.image_edge)
         else:
@@ -420,7 +420,7 @@ class CropDataset:
     def epoch(
         self, runs: NDArray[np.bool_], crops: int, batch_atoms: int, rng: np.random.Generator
     ) -> list[CropBatch]:
-        """Crops to learn from, of some runs: half of glass, in random order."""
+        """Draw training crops from selected runs, half of them glass, in random order."""
         glass, liquid = self.of(runs)
         parts = rng.choice(glass, crops // 2), rng.choice(liquid, crops - crops // 2)
         return self.draw(rng.permutation(np.concatenate(parts)), rng, batch_atoms)
@@ -428,7 +428,7 @@ class CropDataset:
     def held(
         self, runs: NDArray[np.bool_], crops: int, batch_atoms: int, seed: tuple[int, ...]
     ) -> list[CropBatch]:
-        """Crops to validate with, of some runs: half of glass, and equally many of each configuration."""
+        """Draw validation crops from selected runs, half of them glass, equally many per configuration."""
         glass, liquid = self.of(runs)
         which = np.concatenate([np.resize(glass, crops // 2), np.resize(liquid, crops - crops // 2)])
         return self.draw(which, np.random.default_rng(seed), batch_atoms)
@@ -438,7 +438,7 @@ class CropDataset:
         return crop_graphs(cut_crops(self.cells, batch.spec), self.config)
 
     def images(self, batch: CropBatch, *, turn: bool) -> NDArray[np.float32]:
-        """(n, 3, size, size) images of a batch; turned or mirrored at random if asked for."""
+        """(n, 3, size, size) images of a batch; with `turn` randomly rotated or reflected."""
         style = Style.of(self.config)
         drawn = [
             draw(self.planes[cell], self.planes[cell].place(corner)[None], self.config.image_size, style)

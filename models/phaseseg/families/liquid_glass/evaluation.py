@@ -1,7 +1,7 @@
 """Evaluation of networks and baselines against known states: `phaseseg evaluate`, and scores over runs.
 
-The run is the independent unit: errors come from runs drawn with replacement, and several configurations,
-windows or particles of a run never count as independent.
+The run is the independent unit: errors come from a bootstrap over runs, and configurations, windows or
+particles of one run never count as independent.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Integers = NDArray[np.int64]
 
 RESAMPLES = 2000
 PARTICLES = 10_000
-"""At most this many particles of a configuration count, evenly spaced in the file."""
+"""Largest number of particles scored per configuration, evenly spaced in the file."""
 
 # ----------------------------------------------------------------------------------------- scores
 
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """Logits of a method for items: windows, whole configurations or particles.
+    """Logits of a method for items, which are windows, whole configurations or particles.
 
     of : (n,) int64, the configuration of each item
     members : (n_members, n) calibrated logits of a glass
@@ -48,7 +48,7 @@ class Logits:
 
     @property
     def logit(self) -> Floats:
-        """(n,) logit of the mean probability of the members; it does not saturate, so ranks are kept."""
+        """(n,) logit of the mean probability of the members; unlike the probability it does not saturate."""
         return logit_of_mean(self.members)
 
     @property
@@ -58,16 +58,16 @@ class Logits:
 
 
 def probability_of(members: Floats) -> Floats:
-    """The mean, along the first axis, of probabilities that are given as logits."""
+    """Mean probability along the first axis, from logits."""
     return np.asarray(np.exp(-np.logaddexp(0, -members)).mean(axis=0))
 
 
 class Estimate(NamedTuple):
-    """A score of all members together, and its variation.
+    """A score of the whole ensemble, and its variation.
 
-    error : standard deviation over runs drawn with replacement; NaN for few runs
-    low, high : 95 % interval from the same
-    mean, spread : mean and standard deviation over the members, each alone; the spread of one is NaN
+    error : bootstrap standard error over runs; NaN for few runs
+    low, high : 95 % interval from the same bootstrap
+    mean, spread : mean and standard deviation over single members; the spread is NaN for one member
     """
 
     value: float
@@ -82,11 +82,11 @@ class Estimate(NamedTuple):
 class StateScores:
     """How well a method distinguishes glass from liquid.
 
-    n_runs, n_glass, n_liquid : runs, and items of each state
-    auc : area under the ROC curve: how often a glass scores above a liquid; NaN where one state is missing
-    accuracy : fraction of items on the right side of a probability of 1/2
-    brier : mean squared difference of probability and state, 0 for perfect
-    calibration : expected calibration error of all members together
+    n_runs, n_glass, n_liquid : numbers of runs, and of items of each state
+    auc : area under the ROC curve: how often a glass scores above a liquid; NaN if one state is missing
+    accuracy : fraction of items classified correctly at a probability of 1/2
+    brier : mean squared difference of probability and state; 0 is perfect
+    calibration : expected calibration error of the whole ensemble
     """
 
     n_runs: int
@@ -101,7 +101,7 @@ class StateScores:
 class RunPairs(NamedTuple):
     """How often the glass of run a scores above the liquid of run b; ties count one half.
 
-    wins : (n_runs, n_runs); glass, liquid : (n_runs,) items of each
+    wins : (n_runs, n_runs); glass, liquid : (n_runs,) numbers of items of each state
     """
 
     wins: Floats
@@ -109,7 +109,7 @@ class RunPairs(NamedTuple):
     liquid: Floats
 
     def auc(self, counts: Floats | None = None) -> Floats:
-        """Area under the curve of all items, (); (n,) if `counts` (n, n_runs) says how often runs count."""
+        """Area under the ROC curve, (); (n,) if `counts` (n, n_runs) gives the weight of each run."""
         c = np.ones(len(self.glass)) if counts is None else counts
         with np.errstate(invalid="ignore"):
             wins = ((c @ self.wins) * c).sum(axis=-1)
@@ -119,7 +119,7 @@ class RunPairs(NamedTuple):
 def run_pairs(score: ArrayLike, glass: ArrayLike, run: ArrayLike) -> RunPairs:
     """Compare the glass of every run with the liquid of every run.
 
-    score : (n,) higher for glass; glass : (n,) bool; run : (n,) integers from 0 on
+    score : (n,) higher for glass; glass : (n,) bool; run : (n,) integers from 0
     """
     x, positive, of = np.asarray(score, float), np.asarray(glass, bool), np.asarray(run, np.int64)
     n_runs = int(of.max(initial=-1)) + 1
@@ -137,9 +137,9 @@ def run_pairs(score: ArrayLike, glass: ArrayLike, run: ArrayLike) -> RunPairs:
 
 
 def draws_of_runs(pairs: RunPairs, n_resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """(n_resamples, n_runs) how often each run is drawn; no rows with fewer than three runs of a kind.
+    """Return (n_resamples, n_runs) how often each run is drawn; no rows with fewer than three runs of a kind.
 
-    Runs with glass, with liquid and with both are drawn among their kind, so that no resample lacks a state.
+    Runs with glass, with liquid and with both are drawn separately, so that no resample lacks a state.
     """
     kinds = (pairs.glass > 0) + 2 * (pairs.liquid > 0)
     counts = np.zeros((n_resamples, len(kinds)))
@@ -155,9 +155,9 @@ def draws_of_runs(pairs: RunPairs, n_resamples: int = RESAMPLES, seed: int = 0) 
 def score_states(
     logits: Logits, glass: ArrayLike, run: ArrayLike, *, n_resamples: int = RESAMPLES, seed: int = 0
 ) -> StateScores:
-    """The scores of a method.
+    """Score a method.
 
-    glass, run : of each configuration, (n_configurations,) bool, and numbers or names
+    glass, run : state (bool) and run (number or name) of each configuration, (n_configurations,)
 
     >>> logits = Logits(np.arange(4), np.array([[2.0, 1.0, -1.0, 0.5]]))
     >>> scores = score_states(logits, [True, True, False, False], [1, 2, 1, 2])
@@ -195,12 +195,12 @@ def score_states(
 
 
 class Evaluation:
-    """Networks and baselines against known states.
+    """Scores of networks and baselines for configurations of known state.
 
-    name : of the checkpoint; reference : how the states are known, in words
-    gap : temperatures between which a configuration is neither; None where a label says the state
-    frames : a row for each configuration: run, name, temperature, state, probability
-    scores : by method and by what is scored, "configurations" or "particles"
+    name : name of the checkpoint; reference : how the states are known, in words
+    gap : temperatures between which a configuration is neither; None if a label gives the state
+    frames : one row per configuration: run, name, temperature, state, probability
+    scores : by method and by item, "configurations" or "particles"
     """
 
     def __init__(self, name: str, reference: str, gap: tuple[float, float] | None) -> None:
@@ -214,7 +214,7 @@ class Evaluation:
         return len(self.frames)
 
     def score_table(self) -> Table:
-        """One row per method, for configurations and for particles."""
+        """Table with one row per method, for configurations and for particles."""
         rows = []
         for (method, what), one in self.scores.items():
             row: dict[str, Any] = {"method": method, "scored": what}
@@ -228,18 +228,18 @@ class Evaluation:
         return {"scores": self.score_table(), "frames": Table.of_rows("Configurations", self.frames)}
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers as plain values; None if undefined."""
+        """Return all numbers as plain values; None if undefined."""
         return {
             "method": self.name, "reference": self.reference, "frames": len(self),
             "tables": plain(self.tables()), "messages": plain(self.messages),
         }  # fmt: skip
 
     def shown(self, name: str) -> Iterator[TextTable | str]:
-        """The scores, a table for configurations and one for particles."""
+        """Yield the scores as one table for configurations and one for particles."""
         for what in dict.fromkeys(what for _, what in self.scores):
             own = {method: one for (method, scored), one in self.scores.items() if scored == what}
             first = next(iter(own.values()))
-            errors = ", ± from runs drawn with replacement" if isfinite(first.brier.error) else ""
+            errors = ", ± from a bootstrap over runs" if isfinite(first.brier.error) else ""
             title = f"{name}: {what}, {self.reference} ({_counts(first)}{errors})"
             headings = ("method", "AUC", "accuracy", "Brier score", "calibration error")
             rows = [
@@ -254,12 +254,12 @@ class Evaluation:
         from phaseseg.families.liquid_glass.evaluation_figures import evaluation_figure
 
         first = next(iter(self.scores.values()))
-        lead = f"{_counts(first)}; ± from runs drawn with replacement."
+        lead = f"{_counts(first)}; ± from a bootstrap over runs."
         sections = (
             ("Scores", ("scores",), ()), ("Probability of a glass", (), ("probability",)),
             ("Configurations", ("frames",), ()),
         )  # fmt: skip
-        caption = "Probability of a glass of each configuration; lines with points are means over runs."
+        caption = "Glass probability of each configuration; lines with points are means over runs."
         figures = [("probability", caption, evaluation_figure(self.frames, self.gap))]
         return write_evaluation(
             folder, f"{self.name}: {self.reference}", lead, sections, figures, self.tables(),
@@ -268,7 +268,7 @@ class Evaluation:
 
 
 def _counts(one: StateScores) -> str:
-    return f"{one.n_glass:,} of glass and {one.n_liquid:,} of liquid in {one.n_runs} runs"
+    return f"{one.n_glass:,} glass and {one.n_liquid:,} liquid in {one.n_runs} runs"
 
 
 def _score(value: float, error: float) -> str:
@@ -292,22 +292,22 @@ def evaluate(
 
     Parameters
     ----------
-    runs : the frames of each run by its name; runs are taken as independent
+    runs : frames by the name of their run; runs are treated as independent
     model : GlassModel
     device : as in `GlassModel.run`
     glass_below, liquid_above : temperatures; at or below the first a configuration is a glass, at or above
         the second a liquid, and in between it is not scored
     temperature : key of the temperature in `Frame.info`
-    reference : key of `Frame.info` with 1 or "glass" and 0 or "liquid", in place of temperatures
-    b : names of the species that are B, as for `phaseseg.predict`
-    baselines : also methods without a network, each a logistic regression that is fitted to all other runs
+    reference : key of `Frame.info` with 1 or "glass" and 0 or "liquid", instead of temperatures
+    b : names of the species B, as for `phaseseg.predict`
+    baselines : also score methods without a network; each is a logistic regression fitted to all other runs
         (needs scikit-learn)
-    members : also every network of the model alone
+    members : also score each network of the model alone
 
     Raises
     ------
     ValueError
-        No frames, none of them of a known state, a file that does not tell the state, and as
+        If there are no frames, no frame has a known state, or a file does not give the state, and as in
         `GlassModel.run`.
     ImportError
         If baselines are asked for and scikit-learn is not installed.
@@ -398,7 +398,7 @@ def _messages(
 def cross_validated(
     baseline: Baseline, frames: Sequence[Frame], glass: Sequence[bool], run: Sequence[str]
 ) -> Logits:
-    """Logits of a baseline for each run, by a regression fitted to all other runs; see `Baseline.fit`."""
+    """Logits of a baseline for each run, from a regression fitted to all other runs; see `Baseline.fit`."""
     numbers, states, runs = baseline.measure(frames), np.asarray(glass), np.asarray(run)
     logits = np.empty(len(numbers))
     for one in np.unique(runs):

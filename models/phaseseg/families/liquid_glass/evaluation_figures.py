@@ -26,9 +26,9 @@ def figure_temperature(
 
     Parameters
     ----------
-    curves : label, and rows with `run`, `temperature` (above 0) and `probability`
+    curves : rows with `run`, `temperature` (above 0) and `probability`, by label
     trained : temperatures of the glass and of the liquids in the training data, drawn as triangles
-    spans : label and range of temperatures that are shaded, for example T_g
+    spans : shaded ranges of temperature by label, for example T_g
     """
     figure = Figure(figsize=(6.0, 3.2), layout="constrained")
     ax = figure.subplots()
@@ -68,7 +68,7 @@ def figure_temperature(
 
 @styled
 def figure_states(rows: Rows) -> Figure:
-    """Probability of a glass of each configuration, by its known state."""
+    """Glass probability of each configuration, by its known state."""
     figure = Figure(figsize=(3.4, 3.2), layout="constrained")
     ax = figure.subplots()
     rng = np.random.default_rng(0)
@@ -84,9 +84,9 @@ def figure_states(rows: Rows) -> Figure:
 
 
 def evaluation_figure(rows: Rows, gap: tuple[float, float] | None) -> Figure:
-    """Against temperature where every configuration has one, else by state.
+    """Plot probabilities against temperature if all configurations have one, otherwise by state.
 
-    rows : with `run`, `state`, `temperature`, `probability` and, of networks on graphs, `mean of particles`
+    rows : with `run`, `state`, `temperature`, `probability` and, for networks on graphs, `mean of particles`
     gap : temperatures between which a configuration is neither glass nor liquid
     """
     if not all(isfinite(row["temperature"]) and row["temperature"] > 0 for row in rows):

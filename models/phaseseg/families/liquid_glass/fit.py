@@ -56,12 +56,12 @@ STATES = {True: "glass", False: "liquid"}
 def glass_runs(
     data: RunData | Iterable[RunData], label: Label, what: str = "run", **options: Any
 ) -> list[Run]:
-    """The runs that hold frames of known state, with whether each is glass as its label."""
+    """Read the runs that contain frames of known state; the label of a frame is whether it is glass."""
 
     def state(frame: Frame) -> bool | None:
         if frame.units != "lj":
             raise ValueError(
-                f"{frame.source or 'a frame'}: lengths are in Å, and these networks take reduced units; if "
+                f"{frame.source or 'a frame'}: lengths are in Å, but these networks need reduced units. If "
                 "the file is in reduced units but does not say so, read it with units='lj' (--units lj)."
             )
         found = label(frame)
@@ -71,14 +71,13 @@ def glass_runs(
 
 
 def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Run]) -> GlassConfig:
-    """The settings of the network, checked against the runs; the recipe gives those that are left out."""
+    """Return the network settings, completed from the recipe and checked against the runs."""
     frames = [frame for run in runs for frame in run.frames]
     glass, liquid = (sum(run.count(state) for run in runs) for state in STATES)
     if not glass or not liquid:
         raise ValueError(
-            f"of the configurations {glass:,} are glass and {liquid:,} liquid; both are needed to learn the "
-            "difference. Look at the temperatures in the files, and choose up to which it is glass and from "
-            "which on liquid."
+            f"{glass:,} configurations are glass and {liquid:,} are liquid, but training needs both. Check "
+            "the temperatures in the files, and the limits given for glass and liquid."
         )
     if not isinstance(network, GlassConfig):
         recipe = IMAGE_RECIPE if network.get("architecture") == "cnn" else RECIPE
@@ -86,8 +85,8 @@ def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Run])
     for frame in frames:
         if frame.n_dimensions != network.dimensions:
             raise ValueError(
-                f"{frame.source or 'a frame'} has {frame.n_dimensions} dimensions where {network.dimensions} "
-                "were expected; train on configurations of one kind."
+                f"{frame.source or 'a frame'} has {frame.n_dimensions} dimensions, but {network.dimensions} "
+                "were expected; train on configurations of equal dimension."
             )
         network.codes_of(frame)
     if network.architecture == "dmpnn":
@@ -97,8 +96,8 @@ def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Run])
         least = float((np.diff(cells.starts) * shares).min())
         if least - 3 * least**0.5 <= network.k:
             raise ValueError(
-                f"the smallest windows, of {low:g} σ, hold some {least:.0f} particles, too few to find "
-                f"{network.k} neighbors of each at every place; choose larger windows or a smaller k."
+                f"the smallest windows, of {low:g} σ, have about {least:.0f} particles, too few to find "
+                f"{network.k} neighbors of each particle everywhere; choose larger windows or a smaller k."
             )
     return network
 
@@ -106,7 +105,7 @@ def configuration(network: GlassConfig | Mapping[str, Any], runs: Sequence[Run])
 # ------------------------------------------------------------------------------------------ crops
 
 Answers = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""Logits of glass of some items, and whether they are glass."""
+"""Logits of items, and whether they are glass."""
 
 
 def _build(config: GlassConfig) -> nn.Module:
@@ -141,7 +140,7 @@ def crop_task(
     """The training task for some runs; half of the crops of an epoch are from glasses."""
 
     def loss(network: nn.Module, batch: CropBatch) -> Tensor:
-        torch.manual_seed(batch.seed)  # what dropout leaves out, also after an interruption
+        torch.manual_seed(batch.seed)  # the same dropout after an interruption
         return _score(network, data, batch)[0]
 
     return Task(
@@ -204,46 +203,46 @@ def fit_liquid_glass(
 ) -> Checkpoint:
     """Train networks that distinguish liquid from glass, on windows cut at random from configurations.
 
-    Each member of the checkpoint learns from all folds of the runs but one, which it is validated on; their
-    predictions together are those of networks that saw every run. Runs are never split, nor are runs with the
-    same `seed` in `Frame.info`.
+    Each member of the checkpoint is trained on all folds of the runs except one, on which it is validated, so
+    the ensemble as a whole uses every run. A run is never split between folds, and runs with the same `seed`
+    in `Frame.info` stay together.
 
     Parameters
     ----------
-    data : runs, one each, as files or iterables of `Frame`, in reduced units
+    data : runs as files or iterables of `Frame`, one run each, in reduced units
     glass_below, liquid_above : temperatures at or below which a configuration is a glass, and at or above
         which it is a liquid; those in between are left out
     label : instead of temperatures, a function of a frame: True for glass, False for liquid, None to skip it
     output : .safetensors file to write
-        Next to it go `.curves.csv`, `.curves.png` and, until training is finished, `.state.safetensors`.
-    network : settings of `GlassConfig`, as far as they differ from the recipe
-    folds : parts of the runs, and members; with `validation` members that differ by their seed alone
+        `.curves.csv`, `.curves.png` and, during training, `.state.safetensors` are written next to it.
+    network : settings of `GlassConfig` that differ from the recipe
+    folds : number of folds and members; with `validation` the members differ only by their seed
     validation : runs to choose the epoch and calibrate with, instead of folds
     temperature : key of the temperature in `Frame.info`
     types, units : as in `read_frames`
-    windows : of an epoch, half of them of glass; held_windows : to validate a member on
+    windows : number per epoch, half of them glass; held_windows : number for validating a member
     epochs, batch_atoms, learning_rate, patience : see `phaseseg.training.settings.Settings`
     seed : of the first member; the next follow
-    name : of the checkpoint; "liquid_glass/" and the file's name without its suffix if left out
+    name : of the checkpoint; "liquid_glass/" and the file's name without its suffix by default
     summary : line of the card
     search : entry of the card about the search for the settings
-    resume : continue from the state file next to `output`, if there is one
-    progress : called with the fraction that is done and a line of text
+    resume : continue from the state file next to `output`, if it exists
+    progress : called with the completed fraction and a line of text
 
     Returns
     -------
     Checkpoint
-        With the ranges of the number density and of the fraction of B in the training data, and a card with
+        It contains the ranges of number density and fraction of B in the training data, and a card with
         data, split and training. Logits are divided by a temperature fitted to the validation windows of all
-        members; 1 where these have no error.
+        members, or by 1 if all of these are classified correctly.
 
     Raises
     ------
     ValueError
-        For settings out of range, and for data that cannot be learned from: one state alone, fewer runs than
-        folds, no temperatures, one species, other units, mixed dimensions, a state in the way.
+        For settings out of range, for unsuitable data (only one state, fewer runs than folds, no
+        temperatures, one species, other units, mixed dimensions), and if a state file is in the way.
     KeyboardInterrupt
-        With a sentence that says where the state lies.
+        The message says where the state was saved.
     """
     note = progress or (lambda done, line: None)
     label = label_of(label, glass_below, liquid_above, temperature)
@@ -253,7 +252,7 @@ def fit_liquid_glass(
     settings = Settings(epochs, batch_atoms, rate, tuple(range(seed, seed + folds)), patience)
     for what, value in (("windows", windows), ("held_windows", held_windows)):
         if value < 2:
-            raise ValueError(f"{what} must be at least 2, one of each state, found {value}.")
+            raise ValueError(f"{what} must be at least 2, one for each state, found {value}.")
     files = TrainingOutput("liquid_glass", output, name, resume=resume)
     reading: dict[str, Any] = {"types": types, "units": units, "note": note}
     runs = glass_runs(data, label, **reading)
@@ -269,7 +268,7 @@ def fit_liquid_glass(
         shared = {run.group for run in runs} & {run.group for run in given}
         if shared:
             raise ValueError(
-                f"{', '.join(sorted(shared))}: to be learned from and validated on; leave it out of one."
+                f"{', '.join(sorted(shared))}: used for both training and validation; leave it out of one."
             )
         fold = np.array([-1] * len(runs) + [0] * len(given))
         uses = ["training"] * len(runs) + ["validation"] * len(given)
@@ -326,7 +325,7 @@ def fit_liquid_glass(
         {"network": config.to_dict(), "temperature_scaling": scaling, "ranges": ranges},
         member_weights(m.weights for m in members), card=card, units="lj", ranges=ranges,
     )  # fmt: skip
-    return files.finish(checkpoint, members, "windows on the wrong side (%)")
+    return files.finish(checkpoint, members, "misclassified windows (%)")
 
 
 def _numbers(answers: Sequence[Answers]) -> NDArray[np.float64]:
@@ -340,8 +339,8 @@ def _validation(
 ) -> tuple[float, dict[str, list[float]], dict[str, Any]]:
     """Scores of the members, each on its own validation runs.
 
-    Gives the temperature that the windows of all are scaled with, 1 if the sign is always right and any would
-    fit; columns of the table of members; means and standard deviations over the members.
+    Returns the temperature that calibrates the windows of all members (1 if all are classified correctly, so
+    that none is determined), columns of the table of members, and means and deviations over members.
     """
     logit, glass = (np.concatenate(part) for part in zip(*scores, strict=True))
     scaling = 1.0 if ((logit > 0) == glass).all() else fit_temperature(logit, glass)
@@ -409,24 +408,24 @@ def search_liquid_glass(
     ----------
     data, glass_below, liquid_above, label, temperature, types, units : as in `fit_liquid_glass`
     trials, folds, record, resume, progress : see `phaseseg.training.search.NestedSearch`
-    network : settings that are given; the others of `SEARCH_SPACE` are searched
-    windows, held_windows, epochs, batch_atoms : of each training
-    learning_rate : if given, it is not searched
+    network : fixed settings; the others of `SEARCH_SPACE` are searched
+    windows, held_windows, epochs, batch_atoms : for each training
+    learning_rate : not searched if given
     seed : of the estimator and of the networks
 
     Raises
     ------
     ImportError
-        If Optuna is not installed; the sentence says how to get it.
+        If Optuna is not installed; the message says how to get it.
     ValueError
-        For settings out of range, data that cannot be learned from, and another search in the way.
+        For settings out of range, unsuitable data, or if the record of another search is in the way.
     """
     search: NestedSearch[CropDataset] = NestedSearch(
         trials, folds, record=record, resume=resume, progress=progress
     )
     for name in network:
         if name not in GlassConfig.__dataclass_fields__:
-            raise ValueError(f"there is no setting {name!r} of the network.")
+            raise ValueError(f"the network has no setting {name!r}.")
     label = label_of(label, glass_below, liquid_above, temperature)
     fixed = dict(network) | ({} if learning_rate is None else {"learning_rate": learning_rate})
     settings = Settings(epochs, batch_atoms, learning_rate or TRAINING["learning_rate"], (seed,), epochs)
@@ -435,7 +434,7 @@ def search_liquid_glass(
     runs = glass_runs(data, label, types=types, units=units, note=search.note)
     refuse_copies(runs)
     fold = fold_of_runs(runs, folds, STATES)
-    if "k" in space:  # is the largest one possible?
+    if "k" in space:  # check the largest k
         configuration({**network, "k": space["k"][1]}, runs)
 
     def prepare(
@@ -479,12 +478,12 @@ def fit_with_search(
     progress: Progress | None = None,
     **options: Any,
 ) -> Checkpoint:
-    """`search_liquid_glass`, then `fit_liquid_glass` with its result; the card describes both.
+    """Run `search_liquid_glass`, then `fit_liquid_glass` with its result; the card describes both.
 
-    Next to the checkpoint `.search.csv` has every trial; `.search.json` keeps them until all is finished.
+    `.search.csv` next to the checkpoint has every trial; `.search.json` keeps the trials until the end.
 
-    output : .safetensors file to write; search_epochs : of a network of the search
-    options : of `fit_liquid_glass`; those that the search has as well serve both
+    output : .safetensors file to write; search_epochs : epochs of each network in the search
+    options : options of `fit_liquid_glass`; those shared with the search apply to both
     """
     common = (
         "glass_below", "liquid_above", "label", "folds", "temperature", "types", "units", "windows",
@@ -511,7 +510,7 @@ def fit_with_search(
 def fit(
     data: RunData | Iterable[RunData], *, search: int = 0, search_epochs: int = SEARCH_EPOCHS, **options: Any
 ) -> Checkpoint:
-    """`fit_liquid_glass`, or `fit_with_search` with this many trials."""
+    """Call `fit_liquid_glass`, or `fit_with_search` if `search` gives a number of trials."""
     if search:
         return fit_with_search(data, search, search_epochs=search_epochs, **options)
     return fit_liquid_glass(data, **options)

@@ -18,7 +18,7 @@ from phaseseg.frame import Frame
 Floats = NDArray[np.float32]
 
 AT_A_TIME = 16
-"""Images that are drawn and evaluated at a time."""
+"""Number of images drawn and evaluated at a time."""
 N_SYMMETRIES = 8
 """Number of symmetries of a square: four rotations, each with and without a reflection."""
 
@@ -32,10 +32,10 @@ class Plane:
 
     positions : (n, 2) float64, σ, relative to the corner of the cell; codes : (n,) int64, type of each
     cell : (2, 2) float64, σ, vectors as rows; pbc : (2,) bool
-    source : where it came from, for messages
+    source : origin of the configuration, for messages
 
-    The first coordinate is along the first cell vector (x of an upright cell), the second along the other
-    one as far as it is perpendicular (y).
+    The first coordinate is along the first cell vector (x of an upright cell), the second perpendicular to
+    it (y).
     """
 
     positions: NDArray[np.float64]
@@ -46,7 +46,7 @@ class Plane:
 
     @classmethod
     def of(cls, frame: Frame, codes: ArrayLike) -> Plane:
-        """The plane of a frame of two dimensions whose particles have these types, (n,) integers from 0."""
+        """Return the plane of a two-dimensional frame; codes : (n,) integer type of each particle, from 0."""
         first = frame.cell[0] / np.linalg.norm(frame.cell[0])
         second = frame.cell[1] - (frame.cell[1] @ first) * first
         axes = np.stack([first, second / np.linalg.norm(second)], axis=1)
@@ -60,13 +60,13 @@ class Plane:
 
     @cached_property
     def extent(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(2,) start and (2,) span over the cell: of the particles along open axes, else 0 and 1."""
+        """(2,) start and (2,) span as cell fractions: of the particles along open axes, else 0 and 1."""
         fractions = self.positions @ np.linalg.inv(self.cell)
         low, span = fractions.min(axis=0), np.ptp(fractions, axis=0)
         return np.where(self.pbc, 0.0, low), np.where(self.pbc, 1.0, span)
 
     def place(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(..., 2) σ: places that are given over the extent of the configuration, (..., 2)."""
+        """Convert positions (..., 2) from fractions of the extent to σ."""
         low, span = self.extent
         return np.asarray((low + fractions * span) @ self.cell)
 
@@ -96,17 +96,17 @@ class Style:
 
 
 def draw(plane: Plane, corners: NDArray[np.float64], size: int, style: Style) -> Floats:
-    """Pictures of some squares of a configuration: (n, channels, size, size) float32 from 0 to 1.
+    """Draw squares of a configuration as images: (n, channels, size, size) float32 from 0 to 1.
 
     The color of a pixel is background + Σ (color - background) · coverage, clipped to 0 ... 1. The sum runs
     over all particles and their periodic images; the coverage is the fraction of the pixel's area inside the
     disk, computed exactly. Colors of overlapping disks mix, so the order of the particles does not matter;
-    without overlap, the mean color of a picture follows from the areas of the disks. Pixel [i, j] shows the
-    square from corner + (j, i) / scale on: rows go up along y, columns along x (matplotlib's
-    `origin="lower"`). A square larger than a periodic cell shows images of it; beyond an open boundary there
-    is background.
+    without overlap, the mean color of an image follows from the areas of the disks. Pixel [i, j] shows the
+    square whose lower left corner is corner + (j, i) / scale: rows go up along y, columns along x
+    (matplotlib's `origin="lower"`). A square larger than a periodic cell shows periodic images; the area
+    beyond an open boundary is background.
 
-    corners : (n, 2) σ, lower left ones, anywhere, relative to the origin of the cell
+    corners : (n, 2) σ, lower left corners, relative to the origin of the cell
     """
     images = np.empty((len(corners), len(style.background), size, size), dtype=np.float32)
     images[:] = style.background[:, None, None]
@@ -120,8 +120,8 @@ def draw(plane: Plane, corners: NDArray[np.float64], size: int, style: Style) ->
 
 @jit
 def _corner_areas(center, first, n, radius, lengths, areas):
-    """Of the lines first ... first + n along one axis: distance to the center, at most the radius, signed,
-    and the area of the quarter disk up to there."""
+    """For the lines first ... first + n along one axis, fill the signed distance to the center, at most the
+    radius, and the area of the quarter disk up to the line."""
     r2 = radius * radius
     for k in range(n + 1):
         a = min(max(first + k - center, -radius), radius)
@@ -131,11 +131,11 @@ def _corner_areas(center, first, n, radius, lengths, areas):
 
 @jit
 def _draw(positions, codes, cell, inverse, pbc, corners, radii, shades, images):
-    """Add the disks to the pictures; all lengths are pixels.
+    """Add the disks to the images; all lengths are in pixels.
 
-    The part of a disk between its center and a point (a, b) of the plane, in the sense of an integral from 0
-    to a and 0 to b, is a b where the point is inside, and else what the quarter disks up to a and up to b
-    have in common. Differences of it between the corners of a pixel are the pixel's share.
+    The area of a disk between its center and a point (a, b), as an integral from 0 to a and 0 to b, is a b if
+    the point is inside, and otherwise the overlap of the quarter disks up to a and up to b. Differences of
+    this area between the corners of a pixel give the area inside the pixel.
     """
     n_images, n_channels, size = images.shape[0], images.shape[1], images.shape[2]
     most = 0.0
@@ -195,7 +195,7 @@ def _draw(positions, codes, cell, inverse, pbc, corners, radii, shades, images):
 
 
 def turned(images: Floats, symmetries: NDArray[np.integer[Any]]) -> Floats:
-    """Square pictures (n, channels, size, size), each turned or mirrored in its own way.
+    """Rotate or reflect square images (n, channels, size, size), each by its own symmetry.
 
     symmetries : (n,) from 0 to 7, number of rotations by 90 degrees; from 4 on, of the mirror image
     """
@@ -206,9 +206,9 @@ def turned(images: Floats, symmetries: NDArray[np.integer[Any]]) -> Floats:
 
 
 def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig) -> Iterator[Floats]:
-    """Images that cover a configuration with as few squares of the trained size as possible, in batches.
+    """Yield batches of images that cover a configuration with as few squares of the trained size as possible.
 
-    They lie in rows along the cell vectors, evenly, and overlap where the cell is no multiple of them.
+    The squares are evenly spaced in rows along the cell vectors, and overlap if they do not divide the cell.
     """
     plane, edge = Plane.of(frame, codes), config.image_edge
     inverse = np.linalg.inv(plane.cell)
@@ -217,7 +217,7 @@ def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig)
     lengths = np.linalg.norm(plane.cell, axis=1) * span
     if lengths.min() < edge * (1 - 1e-9):
         raise ValueError(
-            f"{frame.error_prefix}the network looks at squares of {edge:.3g} σ, and the particles fill "
+            f"{frame.error_prefix}the network needs squares of {edge:.3g} σ, but the particles fill only "
             f"{lengths[0]:.3g} x {lengths[1]:.3g} σ; repeat the cell or choose a network on graphs."
         )
     places = []
@@ -229,7 +229,7 @@ def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig)
         last = span[axis] * (1 - edge / lengths[axis])
         places.append(low[axis] + (np.linspace(0, last, n) if n > 1 else np.array([last / 2])))
     style = Style.of(config)
-    # Only particles near the row of images are drawn: in fractions, the squares and a disk's radius around.
+    # Draw only particles near the row of images: within the squares and one disk radius around, in fractions.
     reach = np.abs(inverse).sum(axis=0) * max(config.radii)
     corners = np.array([(0, 0), (edge, 0), (0, edge), (edge, edge)]) @ inverse
     below, wide = corners[:, 0].min() - reach[0], np.ptp(corners[:, 0]) + 2 * reach[0]

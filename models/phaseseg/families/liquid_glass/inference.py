@@ -1,9 +1,8 @@
-"""From graphs or images to the logits of a network: float32 on one core, without torch.
+"""Compute the logits of a network from graphs or images: float32 on one core, without torch.
 
-The message-passing network keeps one row of numbers for each directed edge. The message of an edge needs the
-row of its reverse and sums that belong to particles. Both directions of a pair are therefore updated together
-and in place, and the input of an edge is multiplied with its weights again in every step, in one product
-with the message.
+The message-passing network keeps one row for each directed edge. The message of an edge needs the row of its
+reverse and sums over the edges at particles. Both directions of a pair are therefore updated together and in
+place, and every step repeats the product of edge inputs and weights, together with that of the message.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _BOUND = np.float32(SCORE_BOUND)
 
 Floats = NDArray[np.float32]
 
-# Rows that are multiplied at a time: they and what comes out stay in the cache. A multiple of 8.
+# Rows multiplied at a time, so that inputs and outputs stay in the cache. A multiple of 8.
 CHUNK = 512
-# Rows are multiplied eight at a time, also beyond the last.
+# Rows are multiplied in blocks of eight, which may extend beyond the last row.
 _SPARE = 8
 _NOTHING = np.zeros(0, dtype=np.float32)
-# Registers of a convolution read up to this many numbers beyond the last of an image.
+# A convolution may read up to this many numbers beyond the end of an image.
 _SPARE_PIXELS = 3 * WIDTH
 
 
@@ -41,9 +40,9 @@ class GlassOutput:
     """Outputs of the members of an ensemble for a batch of graphs.
 
     graphs : (n_members, n_graphs) float32, logits of glass
-    nodes : (n_members, n) float32, logits of glass of the particles; None of images
-    attention : (n_members, n_edges) float32, weights of the directed edges in the last sum over the edges of
-        each particle, of mean 1 in each graph; None without attention
+    nodes : (n_members, n) float32, logits of glass of the particles; None for images
+    attention : (n_members, n_edges) float32, weights of the directed edges in the last sum at each particle,
+        with mean 1 in each graph; None without attention
     """
 
     graphs: Floats
@@ -79,7 +78,7 @@ def _scores(h, n, weight, scores):
 
 @jit
 def _softmax(starts, scores):
-    """Replace the scores of the edges of each graph by their softmax times their number."""
+    """Replace the scores of the edges of each graph by their softmax times the number of edges."""
     for graph in range(starts.size - 1):
         first, stop = starts[graph], starts[graph + 1]
         top = np.float32(-np.inf)
@@ -96,7 +95,7 @@ def _softmax(starts, scores):
 
 @jit
 def _sum(indptr, h, weights, sums):
-    """sums[v] = sum of weights times h over the edges that lead to v; no weights are ones."""
+    """sums[v] = sum of weights times h over the edges that lead to v; empty weights count as ones."""
     wide, weighted = h.shape[1], weights.size > 0
     one = splat(np.float32(1))
     for v in range(indptr.size - 1):
@@ -109,11 +108,11 @@ def _sum(indptr, h, weights, sums):
 
 @jit
 def _step(pairs, source, reverse, inputs, weights, sums, weight, bias, rows, after, h):
-    """Renew h of both directions of every pair.
+    """Update h of both directions of every pair.
 
-    pairs : (n_pairs,) one direction of each; weights : attention, or nothing
-    weight : (inputs + hidden, columns), of what is known of an edge and of what comes to where it begins
-    rows, after : room for a chunk
+    pairs : (n_pairs,) one direction of each; weights : attention, or empty
+    weight : (inputs + hidden, columns), for the inputs of an edge and the messages to its source
+    rows, after : buffers for a chunk
     """
     width, wide, length = inputs.shape[1], h.shape[1], rows.shape[1]
     hidden = weight.shape[0] - width
@@ -148,10 +147,10 @@ def _step(pairs, source, reverse, inputs, weights, sums, weight, bias, rows, aft
 
 @jit
 def _finish(nodes, starts, sums, output, first, second, rows, own, middle, means, logits):
-    """Particles: their logits, and the mean of what they are in each graph.
+    """Compute the logits of particles, and the mean of particle states in each graph.
 
-    output : weight and bias of a particle, from its features and its sum; first, second : of the head of the
-        particles
+    output : weight and bias from the features and sum of a particle to its state; first, second : layers of
+        the head of the particles
     means : (n_graphs, columns) float64, zeros; logits : (n,)
     """
     weight, bias = output
@@ -193,7 +192,7 @@ class _Member:
     def __init__(self, config: GlassConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         self.config = config
         self.start = padded_columns(weights["input.weight"])
-        # Of one step there are no messages.
+        # A network of one step has no messages.
         keys = [key for key in ("input.weight", "message.weight") if key in weights]
         self.step = padded_columns(np.concatenate([weights[key] for key in keys], axis=1))
         self.bias = padded_row(weights["input.bias"])
@@ -249,7 +248,7 @@ class _Member:
 class Network:
     """An ensemble of message-passing networks with the same settings.
 
-    members : weights of each by name; a ValueError unless they are those of `config.weight_shapes()`
+    members : weights of each by name; a ValueError unless they match `config.weight_shapes()`
     """
 
     def __init__(self, config: GlassConfig, members: Sequence[Mapping[str, NDArray[Any]]]) -> None:
@@ -258,9 +257,9 @@ class Network:
         self._members = [_Member(config, weights) for weights in members]
 
     def __call__(self, graphs: Graphs) -> GlassOutput:
-        """Logits of graphs and of their particles, and the attention of the edges.
+        """Return logits of graphs and of their particles, and the attention of the edges.
 
-        A particle without edges gets logits as any other, from its kind alone.
+        A particle without edges gets its logit from its kind alone.
         """
         edges = graphs.edges
         n_members, n_edges = len(self._members), len(edges.neighbors)
@@ -277,7 +276,7 @@ class Network:
 
 
 def image_logits(weights: Mapping[str, Floats], images: Floats, config: GlassConfig) -> Floats:
-    """Logits of glass, (n,) float32, of images (n, 3, size, size) float32: what `ImageNetwork` gives.
+    """Logits of glass (n,) float32 for images (n, 3, size, size) float32, equal to those of `ImageNetwork`.
 
     weights : of one member, with the names of `config.weight_shapes()`
     """
@@ -314,18 +313,18 @@ def image_logits(weights: Mapping[str, Floats], images: Floats, config: GlassCon
 
 
 def _layer(weights: Mapping[str, Floats], name: str, number: int) -> tuple[Floats, Floats]:
-    """Weight and bias of a layer with the normalization, if there is one, in them."""
+    """Weight and bias of a layer, with its normalization folded in."""
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if f"normalization{number}.mean" not in weights:
         return weight, bias
     mean, scale = (weights[f"normalization{number}.{part}"] for part in ("mean", "scale"))
-    if name == "dense":  # normalized is what goes in, and not what comes out
+    if name == "dense":  # here the inputs are normalized, not the outputs
         return weight * scale, bias - weight @ (mean * scale)
     return weight * scale[:, None, None, None], (bias - mean) * scale
 
 
 def _taps(weight: Floats) -> Floats:
-    """Flat (pairs of outputs, inputs, rows, columns, 2); an odd number of outputs gets one of zeros."""
+    """Flat (pairs of outputs, inputs, rows, columns, 2); an odd number of outputs is padded with zeros."""
     outputs = len(weight)
     paired = np.zeros((outputs + outputs % 2, *weight.shape[1:]), dtype=np.float32)
     paired[:outputs] = weight
@@ -335,10 +334,10 @@ def _taps(weight: Floats) -> Floats:
 
 @jit
 def _convolve(image, size, taps, bias, kernel, pool, line, out):
-    """Convolution without padding, rectifier, mean of each `pool` x `pool` outputs.
+    """Convolve without padding, rectify, and average each `pool` x `pool` outputs.
 
-    image : flat (inputs, size, size), and a few numbers more; taps : as `_taps` gives them
-    line : room for two lines of outputs, each with `2 * WIDTH` to spare; out : flat (outputs, edge, edge)
+    image : flat (inputs, size, size), with some extra numbers at the end; taps : from `_taps`
+    line : buffer for two lines of outputs, each with `2 * WIDTH` to spare; out : flat (outputs, edge, edge)
     """
     outputs, edge = bias.size, (size - kernel + 1) // pool
     inputs = taps.size // ((outputs + 1) // 2 * 2 * kernel * kernel)
@@ -347,7 +346,7 @@ def _convolve(image, size, taps, bias, kernel, pool, line, out):
     for pair in range((outputs + 1) // 2):
         for row in range(edge):
             for part in range(pool):
-                # Two outputs at 2 * WIDTH places are in registers while all inputs are summed.
+                # Two outputs at 2 * WIDTH places stay in registers during the sum over inputs.
                 for x in range(0, edge * pool, 2 * WIDTH):
                     a, b, c, d = splat(zero), splat(zero), splat(zero), splat(zero)
                     tap = pair * inputs * kernel * kernel * 2

@@ -23,7 +23,7 @@ from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
 from phaseseg.nn.model import NetworkModel, check_weights, density_outside, mean_and_spread, span_text
 
-# A frame is outside of the range of validity so far beyond the compositions of the training.
+# Margin around the compositions in training beyond which a frame is outside the range of validity.
 FRACTION_SLACK = 0.02
 
 Floats = NDArray[np.float32]
@@ -33,11 +33,11 @@ Floats = NDArray[np.float32]
 class GlassAnswer:
     """Outputs of the networks for a frame, which do not depend on thresholds.
 
-    probability, uncertainty : of the whole configuration being a glass; standard deviation over the members
-    of_particles, spread : (n_atoms,) float32, the same of the surroundings of each particle; None of images
-    bonds : the edges of the graph with their `attention`, mean of members and directions, and `bb`; None
-        without attention
-    attention : (n_atoms,) float32, mean of the edges at each particle
+    probability, uncertainty : that the whole configuration is a glass; standard deviation over the members
+    of_particles, spread : (n_atoms,) float32, the same for the surroundings of each particle; None for images
+    bonds : edges of the graph with `attention` (mean over members and directions) and `bb`; None without
+        attention
+    attention : (n_atoms,) float32, mean over the edges at each particle
     is_b : (n_atoms,) bool
     messages : about the range of validity
     """
@@ -74,14 +74,14 @@ class GlassModel(NetworkModel):
 
     @property
     def symmetries(self) -> frozenset[str]:
-        """Those of the family; where images are drawn, a network on them sees them anew."""
+        """Symmetries of the family; networks on images have fewer."""
         images = self.config.architecture == "cnn"
         return frozenset({"wrapping", "permutation"}) if images else FAMILIES[self.family].symmetries
 
     def _check_rule(self, rule: GlassRule) -> None:
         if (rule.attention or rule.attention_threshold is not None) and not self.config.attention:
             raise ValueError(
-                f"{self.name} has no attention; choose a checkpoint that has, as "
+                f"{self.name} has no attention; choose a checkpoint that has it, such as "
                 "liquid_glass/dmpnn-attention-v1."
             )
 
@@ -99,17 +99,17 @@ class GlassModel(NetworkModel):
 
         Parameters
         ----------
-        rule : its `b` and whether attention is asked for
+        rule : only `b` and `attention` are used
         device : "auto" or "cpu" for the compiled loops, "torch" for torch on the processor, "cuda" for torch
             on a GPU; the numbers are the same
 
         Raises
         ------
         ValueError
-            No particles, one kind of particles alone, unknown species, units or dimensions that the networks
-            do not know, too few particles for their neighbors or for an image, an unknown device.
+            If there are no particles or only one kind, species are unknown, units or dimensions differ from
+            training, particles are too few for the neighbors or for an image, or the device is unknown.
         ImportError
-            For a device that needs torch where that is not installed.
+            If the device needs torch and torch is not installed.
         """
         rule = self.rule() if rule is None else rule
         codes, graphs, output = self._applied(frame, rule, device)
@@ -132,7 +132,7 @@ class GlassModel(NetworkModel):
     def _applied(
         self, frame: Frame, rule: GlassRule, device: Device
     ) -> tuple[NDArray[np.int32], Graphs | None, GlassOutput]:
-        """Kinds of the particles, the graph and the outputs of the networks; for images only their logits."""
+        """Kinds of particles, the graph, and outputs of the networks; for images only logits."""
         network, codes = self.network(device), self.codes(frame, rule.b)
         if self.config.architecture == "cnn":
             parts = [network(images) for images in covering_images(frame, codes, self.config)]
@@ -143,10 +143,10 @@ class GlassModel(NetworkModel):
     def logits(
         self, frame: Frame, rule: GlassRule | None = None, *, device: Device = "auto"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """Calibrated logits of a glass by each network; unlike probabilities they do not saturate at 0 or 1.
+        """Calibrated logits of glass from each network; unlike probabilities they do not saturate at 0 or 1.
 
-        They are (n_members,) of the configuration, and (n_members, n_atoms) of its particles; None of images.
-        Raises as `run`.
+        Returns (n_members,) for the configuration and (n_members, n_atoms) for its particles, the latter None
+        for images. Raises the errors of `run`.
         """
         _, _, output = self._applied(frame, self.rule() if rule is None else rule, device)
         whole = output.graphs.astype(np.float64)
@@ -167,12 +167,12 @@ class GlassModel(NetworkModel):
         return np.stack([image_logits(weights, images, self.config) for weights in self.members])
 
     def _probabilities(self, logits: Floats) -> Floats:
-        # exp of at most 80 still is a float32.
+        # exp(80) still fits into float32.
         scaled = np.clip(logits / np.float32(self._temperature), -80, 80)
         return np.asarray(1 / (1 + np.exp(-scaled)), dtype=np.float32)
 
     def codes(self, frame: Frame, b: str | tuple[str, ...] | None = None) -> NDArray[np.int32]:
-        """0 for A, 1 for B; species that the networks do not know are refused."""
+        """Return 0 for A and 1 for B; a ValueError for species or dimensions unknown to the networks."""
         self.check_frame(frame)
         codes = self.config.codes_of(frame, b)
         found, known = frame.n_dimensions, self.config.dimensions
@@ -193,7 +193,7 @@ class GlassModel(NetworkModel):
         share, (low, high) = float(is_b.mean()), self._fractions
         if not low - FRACTION_SLACK <= share <= high + FRACTION_SLACK:
             parts.append(
-                f"{share:.3g} of the particles are B where the training data have {span_text(low, high)}"
+                f"{share:.3g} of the particles are B, but {span_text(low, high)} in the training data"
             )
         return self.outside(parts)
 
@@ -202,23 +202,22 @@ class GlassModel(NetworkModel):
     def fields(
         self, frame: Frame, output: GlassAnswer, rule: GlassRule | None = None, **options: Any
     ) -> Fields:
-        """The fields that follow from an output; cheap to repeat with another threshold.
+        """Compute the fields from an output; cheap to repeat with another threshold.
 
         Parameters
         ----------
-        output : answer for this frame by this model
+        output : result of `run` for this frame
         rule : of a prediction; or its options as keywords
 
         Returns
         -------
         Fields
-            Per frame `frame_glass_probability` and `frame_glass_uncertainty`. Of a network on graphs, per
-            atom `glass_probability` and `glass_uncertainty`, and `glass_fraction`, the share of particles at
-            or above the threshold. Of one with attention also `attention` per atom; bonds `attention_bonds`
-            with `attention` (1 is the mean of the frame), `bb`, `length` (σ) and `kept`; and
-            `attention_threshold` with the numbers of the graph of the edges that are kept:
-            `attention_n_disjoint_graphs`, `attention_n_bb_edges` and `attention_n_isolated_a` (see
-            `glass_metrics`).
+            Per frame `frame_glass_probability` and `frame_glass_uncertainty`. Networks on graphs add
+            `glass_probability` and `glass_uncertainty` per atom, and `glass_fraction`, the fraction of
+            particles at or above the threshold. Networks with attention add `attention` per atom; bonds
+            `attention_bonds` with `attention` (the mean of the frame is 1), `bb`, `length` (σ) and `kept`;
+            and `attention_threshold` with the counts on kept edges: `attention_n_disjoint_graphs`,
+            `attention_n_bb_edges` and `attention_n_isolated_a` (see `glass_metrics`).
 
         The networks were trained with one label per configuration. The probability of a particle says
         whether surroundings like its own, some T + 1 edges wide, occur more often in glasses or in liquids.
@@ -252,14 +251,14 @@ class GlassModel(NetworkModel):
         return Fields(values | numbers, (*messages, *answer.messages))
 
     def _attention_cut(self, attention: Floats, rule: GlassRule) -> tuple[float, str]:
-        for cut, whose in ((rule.attention_threshold, "as asked for"), (self._cut, f"as {self.name} says")):
+        for cut, whose in ((rule.attention_threshold, "as requested"), (self._cut, f"from {self.name}")):
             if cut is not None:
-                return cut, f"Attention is cut at {cut:.3g}, {whose}."
+                return cut, f"The attention threshold is {cut:.3g}, {whose}."
         found = trough(attention)
         return found.threshold, found.sentence
 
 
 def logit_of_mean(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logit of the mean, along the first axis, of probabilities that are given as logits."""
+    """Logit of the mean probability along the first axis, from logits."""
     yes, no = -np.logaddexp(0, -logits), -np.logaddexp(0, logits)
     return np.asarray(np.logaddexp.reduce(yes, axis=0) - np.logaddexp.reduce(no, axis=0))

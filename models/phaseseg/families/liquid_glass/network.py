@@ -29,7 +29,7 @@ _LEAST_VARIANCE = 1e-5
 
 
 class GraphTensors(NamedTuple):
-    """`crops.Graphs` as the network takes them.
+    """`crops.Graphs` as tensors for the network.
 
     sizes, edge_sizes : (n_graphs,) int64, particles and edges of each graph
     """
@@ -42,7 +42,7 @@ class GraphTensors(NamedTuple):
 
     @classmethod
     def of(cls, graphs: Graphs, device: torch.device | None = None) -> GraphTensors:
-        """For the compiled loops on the processor or, with a device, for plain torch on it."""
+        """Convert graphs, for the compiled loops on the CPU or, with a device, for plain torch on it."""
         found = graphs.edges
         lists = Neighbors(found.indptr, found.neighbors, found.reverse)
         edges = lists if device is None else lists.to(device)
@@ -59,7 +59,7 @@ class Answer(NamedTuple):
 
 
 class GlassNetwork(nn.Module):
-    """Directed message passing (D-MPNN) with an optional attention of edges.
+    """Directed message passing (D-MPNN) with optional attention on edges.
 
     x_v are the features of particle v, e_vw those of the edge from v to w, N(v) the neighbors of v in the
     graph, and τ the rectifier:
@@ -69,9 +69,9 @@ class GlassNetwork(nn.Module):
         h_v  = τ(W_a [x_v, Σ a_kv h_kv over k in N(v)] + b_a)
 
     A message never returns along the edge on which it came. The readout of the graph takes the mean of h_v,
-    that of the particles takes each h_v. Without attention a = 1. With it a = n_edges softmax(s), where
-    s = c tanh(w_att · h / c) with c = `SCORE_BOUND`, over the directed edges of one graph: its mean is 1 in a
-    graph of any size. The released code of the paper takes the softmax over a whole batch instead.
+    that of the particles takes each h_v. Without attention a = 1. With attention a = n_edges softmax(s) over
+    the directed edges of one graph, where s = c tanh(w_att · h / c) with c = `SCORE_BOUND`; its mean is 1 for
+    any graph size. The published code takes the softmax over a whole batch instead.
 
     Its state has the names of `config.weight_shapes()`. DOI 10.48550/arXiv.1909.04648,
     10.1021/acs.jcim.9b00237.
@@ -97,7 +97,7 @@ class GlassNetwork(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, graphs: Graphs | GraphTensors) -> Answer:
-        """Logits of the graphs and of their particles; of the type of the weights."""
+        """Return logits of the graphs and of their particles, in the type of the weights."""
         if isinstance(graphs, Graphs):
             graphs = GraphTensors.of(graphs)
         kind, edges, width = self.input.weight.dtype, graphs.edges, self.config.hidden
@@ -164,8 +164,8 @@ class ImageNetwork(nn.Module):
     DOI 10.48550/arXiv.1909.04648, except that it has one output, the logit of glass, instead of two whose
     difference enters a softmax. Its state has the names of `config.weight_shapes()`.
 
-    Average pooling and normalization make it possible to train on a few thousand images. With max pooling, or
-    without normalization, the network hardly distinguished T = 0.44 from 0.05.
+    Average pooling and normalization make it possible to train on a few thousand images. With max pooling or
+    without normalization, the network hardly distinguished a cold liquid from the glass.
     """
 
     def __init__(self, config: GlassConfig) -> None:
@@ -199,11 +199,11 @@ class ImageNetwork(nn.Module):
 
 
 class Normalization(nn.Module):
-    """Brings every channel to mean 0 and variance 1: of the batch in training, else of what training saw.
+    """Normalize every channel to mean 0 and variance 1, with statistics of the batch or, later, of training.
 
-    DOI 10.48550/arXiv.1502.03167, without a scale and shift of its own, which the next layer has anyway. It
-    keeps running averages of the mean and of one over the deviation. A batch of one is not normalized by
-    itself where it has one number to a channel.
+    DOI 10.48550/arXiv.1502.03167, without scale and shift, which the next layer provides. Running averages of
+    the mean and of the inverse deviation are kept. A batch with only one number per channel is normalized
+    with the running averages.
     """
 
     mean: Tensor
@@ -230,7 +230,7 @@ class Normalization(nn.Module):
 
 
 class TorchNetwork(Ensemble):
-    """An ensemble of networks on graphs in torch; called as `inference.Network`."""
+    """An ensemble of networks on graphs in torch, with the call of `inference.Network`."""
 
     build = GlassNetwork
 
@@ -266,7 +266,7 @@ class GraphForm:
         return GlassNetwork(self.model.config)
 
     def arrays(self, frame: Frame) -> dict[str, NDArray[Any]]:
-        """Features of particles `x` and of edges `edge_attr`, the edges, and the reverse of each edge."""
+        """Return features of particles `x` and edges `edge_attr`, the edges, and the reverse of each edge."""
         graphs = graph_of(frame, self.model.config, self.model.codes(frame))
         edges, inputs = graphs.edges, graphs.inputs[:, graphs.nodes.shape[1] :]
         return {

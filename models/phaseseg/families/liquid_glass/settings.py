@@ -21,40 +21,40 @@ Architecture = Literal["dmpnn", "cnn"]
 FeatureSet = Literal["distances", "types", "coordinates"]
 
 LENGTH_CENTERS = tuple(round(0.7 + 1.6 * i / 15, 6) for i in range(16))
-"""σ: centers of the Gaussians that describe the length of an edge; their width is the spacing."""
+"""Centers of the Gaussians that describe the length of an edge, σ; their width is the spacing."""
 
 SCORE_BOUND = 3.0
-"""Scores of attention are c tanh(s / c) with this c: no edge weighs more than e^6 times another.
+"""Bound c of the attention scores c tanh(s / c): no edge weighs more than e^6 times another.
 
-Without a bound a single edge of a hot liquid can take nearly all the weight, and in a larger graph that is
-another edge than in a window of it.
+Without a bound, a single edge of a hot liquid can take nearly all the weight, and a window can have a
+different dominant edge than the whole configuration.
 """
 
 RECIPE: Mapping[str, Any] = {
     "architecture": "dmpnn", "attention": False, "window": (6.0, 18.0), "k": 2, "hidden": 64, "steps": 3,
     "dropout": 0.0, "ffn_layers": 2, "features": "distances",
 }  # fmt: skip
-"""The network on graphs that is trained by default; settings of `GlassConfig`."""
+"""Default network on graphs; settings of `GlassConfig`."""
 IMAGE_RECIPE: Mapping[str, Any] = {
     "architecture": "cnn", "dropout": 0.0, "image_size": 160, "pixels_per_sigma": 8.0, "radii": (0.35, 0.3),
     "pool": 4, "dense": 80, "global_average": True,
 }  # fmt: skip
-"""The network on images. They show 20 σ: with smaller or coarser images the network is less accurate."""
+"""Default network on images, which show 20 σ; smaller or coarser images make it less accurate."""
 IMAGES = 16
-"""Images of a batch, at least: channels are normalized with the statistics of the batch."""
+"""Smallest number of images in a batch, because channels are normalized with the batch statistics."""
 TRAINING: Mapping[str, Any] = {
     "epochs": 20, "batch_atoms": 1000, "learning_rate": 2e-3, "patience": 10,
 }  # fmt: skip
-"""The default training; settings of `phaseseg.training.settings.Settings`."""
+"""Default training; settings of `phaseseg.training.settings.Settings`."""
 WINDOWS = 2000
-"""Windows of an epoch, half of them of glass."""
+"""Windows per epoch, half of them glass."""
 HELD_WINDOWS = 600
-"""Windows that a member is validated on, half of them of glass."""
+"""Windows for validating a member, half of them glass."""
 FOLDS = 3
-"""Parts of the runs; each validates one member."""
+"""Number of folds of the runs; each validates one member."""
 
 SEARCH_EPOCHS = 10
-"""Epochs of a network of a search, which only has to rank settings."""
+"""Epochs per network in a search, which only has to rank settings."""
 SEARCH_SPACE: Mapping[str, Mapping[str, tuple[float, float, float | str]]] = {
     "dmpnn": {
         "k": (1, 5, 1), "hidden": (16, 96, 16), "steps": (2, 6, 1), "dropout": (0.0, 0.5, 0.05),
@@ -65,10 +65,10 @@ SEARCH_SPACE: Mapping[str, Mapping[str, tuple[float, float, float | str]]] = {
         "learning_rate": (1e-4, 3e-3, "log"),
     },
 }  # fmt: skip
-"""What is searched: least, most and step, or "log" for a number drawn on a logarithmic scale.
+"""Search space: lowest value, highest value and step, or "log" for a logarithmic scale.
 
-The settings of the paper, with widths for one core. The size of the windows is not searched: every network
-is better in larger windows, so the largest would always be chosen.
+The settings are those of the paper, with widths for one core. The window size is not searched, because every
+network is better in larger windows and the largest would always be chosen.
 """
 
 _GRAPH_SETTINGS = ("attention", "k", "hidden", "steps", "ffn_layers", "features")
@@ -80,7 +80,7 @@ _NETWORK_SETTINGS = (
     "architecture", "attention", "features", "window", "k", "hidden", "steps", "ffn_layers", "pool", "dense",
     "dropout", "species",
 )  # fmt: skip
-"""Settings of `GlassSettings` that are those of `GlassConfig`."""
+"""Settings that `GlassSettings` shares with `GlassConfig`."""
 
 
 # Network ------------------------------------------------------------------------------------------
@@ -92,37 +92,36 @@ class GlassConfig(NetworkSettings):
 
     "dmpnn" passes messages along the directed edges between nearest neighbors (DOI 10.48550/arXiv.1909.04648;
     DOI 10.1021/acs.jcim.9b00237); "cnn" convolves images of disks. Both distinguish two kinds of particles,
-    A and B, and are trained on windows that are cut from larger configurations.
+    A and B, and are trained on windows cut from larger configurations.
 
     Parameters
     ----------
     architecture : "dmpnn" or "cnn"
     dimensions : 2 or 3; images have 2
     species : names of A and B in the training data
-    window : (dmpnn) (low, high) σ; edges of windows are drawn between them, and are at most those of the cell
+    window : (dmpnn) (low, high) σ, range of the edges of windows, which are at most those of the cell
         The paper cuts windows of 6 to 18 σ from a cell of 60 σ.
-    dropout : fraction of the units that training leaves out, after every rectifier
+    dropout : fraction of units dropped in training, after every rectifier
     attention : (dmpnn) edges are weighted by a softmax over the edges of their graph
     k : (dmpnn) nearest neighbors; an edge joins two particles if one is among the k nearest of the other
-    hidden : (dmpnn) numbers on a directed edge, and units of the heads
-    steps : (dmpnn) T; the numbers of an edge come from its ends first, and from messages in T - 1 steps more
+    hidden : (dmpnn) size of the state of a directed edge, and units of the heads
+    steps : (dmpnn) T; edge states are initialized once and updated by messages T - 1 times
     ffn_layers : (dmpnn) linear layers of the head of the graph, the last with one output
     features : (dmpnn) "distances", "types" or "coordinates"
-        Inputs in addition to the kind of a particle and to whether an edge is mutual: the lengths of edges as
-        Gaussians at `LENGTH_CENTERS`; nothing; or the coordinates in units of the window, as in the paper.
-        With coordinates, the output changes when the particles are translated or rotated.
+        "types" uses only the kinds of particles and whether an edge is mutual; "distances" adds the lengths
+        of edges as Gaussians at `LENGTH_CENTERS`; "coordinates" adds coordinates in units of the window, as
+        in the paper. With coordinates, the output changes when the particles are translated or rotated.
     image_size : (cnn) pixels along the edge of an image
     pixels_per_sigma : (cnn) resolution; an image shows image_size / pixels_per_sigma σ
     kernels, kernel_sizes : (cnn) number and edge (pixels) of the kernels of the two convolutions
-    pool : (cnn) edge, in pixels, of the squares that are averaged after each convolution
-        With 1 it is the paper's network, which takes 300 MB for images of 250 pixels.
+    pool : (cnn) edge, in pixels, of the squares averaged after each convolution; 1 in the paper
     normalize : (cnn) whether every channel is normalized with the mean and deviation of the training images,
         after each convolution and before the dense layer; the paper's network does not normalize
     dense : (cnn) units of the layer before the output
     global_average : (cnn) whether the second convolution is averaged over the image
-        Images of any size are possible then.
-    radii : (cnn) σ, of the disks of A and B
-    colors, background : (cnn) red, green and blue from 0 to 1 of the disks of A and B, and behind them
+        The network then takes images of any size.
+    radii : (cnn) radii of the disks of A and B, σ
+    colors, background : (cnn) red, green and blue from 0 to 1 for the disks of A and B, and the background
 
     Raises
     ------
@@ -164,9 +163,9 @@ class GlassConfig(NetworkSettings):
         if self.dimensions not in (2, 3):
             raise ValueError(f"dimensions must be 2 or 3, found {self.dimensions}.")
         if self.architecture == "cnn" and self.dimensions == 3:
-            raise ValueError("images are of two dimensions; use the architecture dmpnn in three.")
+            raise ValueError("images need two dimensions; use the architecture dmpnn in three.")
         if self.architecture == "cnn" and self.attention:
-            raise ValueError("attention is on the edges of a graph; use it with the architecture dmpnn.")
+            raise ValueError("attention needs the edges of a graph; use it with the architecture dmpnn.")
         if len(self.species) != 2 or len(set(self.species)) != 2 or not all(self.species):
             raise ValueError(f"species must be two names, of A and of B, found {self.species}.")
         if len(self.window) != 2 or not 0 < self.window[0] <= self.window[1] < inf:
@@ -176,7 +175,7 @@ class GlassConfig(NetworkSettings):
         self._check_counts("k", "hidden", "steps", "ffn_layers", "image_size", "pool", "dense")
         for name, pair in (("kernels", self.kernels), ("kernel_sizes", self.kernel_sizes)):
             if len(pair) != 2 or min(pair) < 1:
-                raise ValueError(f"{name} must be two numbers from 1 on, found {pair}.")
+                raise ValueError(f"{name} must be two numbers of at least 1, found {pair}.")
         for name, value in (("pixels_per_sigma", self.pixels_per_sigma), ("radii", self.radii)):
             if not all(0 < one < inf for one in (value if isinstance(value, tuple) else (value,))):
                 raise ValueError(f"{name} must be positive, found {value}.")
@@ -194,7 +193,7 @@ class GlassConfig(NetworkSettings):
     def codes_of(self, frame: Frame, b: str | tuple[str, ...] | None = None) -> NDArray[np.int32]:
         """(n_atoms,) 0 for A and 1 for B.
 
-        b : names that are B, all others are A; those of `species` if left out
+        b : names of the species B, all others are A; by default those of `species`
 
         Raises
         ------
@@ -210,7 +209,7 @@ class GlassConfig(NetworkSettings):
             if strange:
                 raise ValueError(
                     f"{where}{', '.join(strange)} is unknown to the network, whose particles are "
-                    f"{self.species[0]} (A) and {self.species[1]} (B); say which species are B."
+                    f"{self.species[0]} (A) and {self.species[1]} (B). Name the species B with b."
                 )
             b = self.species[1:]
         names = (b,) if isinstance(b, str) else tuple(b)
@@ -219,31 +218,31 @@ class GlassConfig(NetworkSettings):
         if not codes.any() or codes.all():
             missing = f"no particle is {' or '.join(names)}" if not codes.any() else "every particle is B"
             raise ValueError(
-                f"{where}{missing}; the species are {', '.join(present) or 'none'}, and a mixture of two "
-                "kinds is needed. Say which species are B."
+                f"{where}{missing}; the species are {', '.join(present) or 'none'}, but the network needs A "
+                "and B. Name the species B with b."
             )
         return codes
 
     @property
     def n_node_features(self) -> int:
-        """Numbers of a particle: is A, is B, and its coordinates where they are used."""
+        """Number of particle features: is A, is B, and coordinates if used."""
         return 2 + (self.dimensions if self.features == "coordinates" else 0)
 
     @property
     def n_edge_features(self) -> int:
-        """Numbers of an edge: Gaussians of its length where they are used, and whether it is mutual."""
+        """Number of edge features: Gaussians of the length if used, and whether the edge is mutual."""
         return 1 + (len(LENGTH_CENTERS) if self.features == "distances" else 0)
 
     @property
     def convolved_sizes(self) -> tuple[int, int]:
-        """Edges, in pixels, of the images after each convolution and its pooling."""
+        """Edges of the images after each convolution and pooling, pixels."""
         first, second = self.kernel_sizes
         size = (self.image_size - first + 1) // self.pool
         return size, (size - second + 1) // self.pool
 
     @property
     def image_edge(self) -> float:
-        """σ: what an image shows."""
+        """Edge of the square that an image shows, σ."""
         return self.image_size / self.pixels_per_sigma
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -286,72 +285,73 @@ class GlassConfig(NetworkSettings):
 
 
 def _left_out(name: str, of: Mapping[str, Any] = RECIPE) -> str:
-    return f"{of[name]:g} if left out"
+    return f"{of[name]:g} by default"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlassSettings:
     """Train on runs in which a mixture of two kinds of particles was cooled from liquid to glass.
 
-    The files are in reduced units, one run each. Learning curves are written next to the checkpoint, as
+    Files are in reduced units, one run each. Learning curves are written next to the checkpoint as
     .curves.csv and .curves.png, the trials of a search as .search.csv.
     """
 
-    glass_below: float = setting(help="Temperature up to which it is glass.")
-    liquid_above: float = setting(help="Temperature from which on it is liquid.")
+    glass_below: float = setting(help="Temperature at or below which a configuration is a glass.")
+    liquid_above: float = setting(help="Temperature at or above which a configuration is a liquid.")
     temperature: str = setting("temperature", help="Key of the temperature in the comment line of a frame.")
-    species: tuple[str, ...] = setting(GlassConfig.species, help="Names of A and of B, with a comma.")
+    species: tuple[str, ...] = setting(GlassConfig.species, help="Names of A and B, separated by a comma.")
     types: tuple[str, ...] | None = setting(None, help="Species of the types 1, 2, ... of a dump: A,B.")
     units: str | None = setting(
-        None, help="lj where the files are in reduced units but do not say so.", choices=("lj",)
+        None, help="lj if the files are in reduced units but do not say so.", choices=("lj",)
     )
     validation: tuple[Path, ...] = setting(
-        (), help="A run to validate with; may be repeated. Folds of the runs if left out.", multiple=True
+        (), help="Run for validation; may be repeated. By default folds of the runs.", multiple=True
     )
     folds: int = setting(
-        FOLDS, help="Parts of the runs; each validates one member, which learns from the others."
+        FOLDS, help="Folds of the runs; each validates one member, which is trained on the others."
     )
     architecture: str = setting(
         RECIPE["architecture"], help="dmpnn (messages on graphs) | cnn (images, in two dimensions)"
     )
-    attention: bool = setting(False, help="Weigh edges by attention (dmpnn).")
+    attention: bool = setting(False, help="Weight edges by attention (dmpnn).")
     features: str | None = setting(
-        None, help=f"distances | types | coordinates (the paper's); {RECIPE['features']} if left out (dmpnn)."
+        None,
+        help=f"distances | types | coordinates (as in the paper); {RECIPE['features']} by default (dmpnn).",
     )
     window: tuple[float, ...] | None = setting(
         None,
-        help="Edges of the windows, sigma, from LOW to HIGH: LOW,HIGH; "
-        f"{','.join(map(str, RECIPE['window']))} if left out (dmpnn).",
+        help="Smallest and largest edge of the windows, sigma: LOW,HIGH; "
+        f"{','.join(map(str, RECIPE['window']))} by default (dmpnn).",
         example="6,18",
     )
     k: int | None = setting(None, help=f"Nearest neighbors, {_left_out('k')} (dmpnn).", flag="-k")
-    hidden: int | None = setting(None, help=f"Numbers on an edge, {_left_out('hidden')} (dmpnn).")
-    steps: int | None = setting(None, help=f"Steps T, {_left_out('steps')} (dmpnn).")
+    hidden: int | None = setting(None, help=f"Size of edge states, {_left_out('hidden')} (dmpnn).")
+    steps: int | None = setting(None, help=f"Message-passing steps T, {_left_out('steps')} (dmpnn).")
     ffn_layers: int | None = setting(None, help=f"Layers of the head, {_left_out('ffn_layers')} (dmpnn).")
     pool: int | None = setting(None, help=f"Pooling, pixels, {_left_out('pool', IMAGE_RECIPE)} (cnn).")
     dense: int | None = setting(
         None, help=f"Units before the output, {_left_out('dense', IMAGE_RECIPE)} (cnn)."
     )
     dropout: float | None = setting(
-        None, help=f"Share of units left out in training, {_left_out('dropout')}."
+        None, help=f"Fraction of units dropped in training, {_left_out('dropout')}."
     )
     learning_rate: float | None = setting(
-        None, help=f"Of Adam, at the start, {_left_out('learning_rate', TRAINING)}."
+        None, help=f"Initial learning rate of Adam, {_left_out('learning_rate', TRAINING)}."
     )
     search: int = setting(
         0,
-        help="Trials for each fold of a search for the settings that are left out, by nested "
-        "cross-validation (TPE); 0: none.",
+        help="Trials per fold of a search for the settings not given, by nested cross-validation (TPE); "
+        "0 for no search.",
     )
-    search_epochs: int = setting(SEARCH_EPOCHS, help="Epochs of a network of the search.")
-    windows: int = setting(WINDOWS, help="Windows of an epoch, half of them of glass.")
-    held_windows: int = setting(HELD_WINDOWS, help="Windows that a member is validated on.")
-    epochs: int = setting(TRAINING["epochs"], help="Epochs, at most.")
-    batch_atoms: int = setting(TRAINING["batch_atoms"], help="Particles of a batch.")
+    search_epochs: int = setting(SEARCH_EPOCHS, help="Epochs per network in a search.")
+    windows: int = setting(WINDOWS, help="Windows per epoch, half of them glass.")
+    held_windows: int = setting(HELD_WINDOWS, help="Windows for validating a member.")
+    epochs: int = setting(TRAINING["epochs"], help="Maximum number of epochs.")
+    batch_atoms: int = setting(TRAINING["batch_atoms"], help="Particles per batch.")
     patience: int = setting(
-        TRAINING["patience"], help="Epochs without a better validation loss before a member is finished."
+        TRAINING["patience"], help="Epochs without a better validation loss before training stops."
     )
-    seed: int = setting(0, help="Seed of the first member; the next follow.")
+    seed: int = setting(0, help="Seed of the first member; the others use the next integers.")
     resume: bool = setting(False, help="Continue an interrupted training or search.")
     summary: str | None = setting(None, help="One line for the card.")
 
@@ -375,7 +375,7 @@ class GlassSettings:
 
     @property
     def network(self) -> dict[str, Any]:
-        """Settings of `GlassConfig`, without those that are left out and may be searched."""
+        """Given settings of `GlassConfig`; the others may be searched."""
         given = {name: getattr(self, name) for name in _NETWORK_SETTINGS}
         return {name: value for name, value in given.items() if value is not None and value is not False}
 
