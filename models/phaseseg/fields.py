@@ -23,7 +23,7 @@ class Grid(Summarized):
     """A field on a regular grid of points.
 
     Point `(i, j, k)` lies at `origin + i/n_x a + j/n_y b + k/n_z c` with `a, b, c` the rows of
-    `cell`: endpoint-exclusive, so that a periodic grid holds no plane twice.
+    `cell`. End points are excluded, so a periodic grid contains no plane twice.
 
     values : (n_x, n_y, n_z) float32
     cell : (3, 3) float64, Å; the domain that the grid spans (the frame's own cell along periodic
@@ -97,13 +97,13 @@ class Bonds(Summarized):
 class Column(str):
     """Heading of a table column, with its quantity and unit as data.
 
-    It is a `str` everywhere; programs read `quantity`, `unit`, `part` and `of` and leave the text to people.
+    It behaves as a `str`. Programs should read `quantity`, `unit`, `part` and `of`, not parse the text.
 
     Parameters
     ----------
     quantity : what the column holds: "Fe"
     unit : "" for none
-    part : what the quantity is of, as a phase: "rich"
+    part : the phase or other part that the quantity describes: "rich"
     heading : the text, where it is not `PART QUANTITY (UNIT)`
 
     Attributes
@@ -140,7 +140,7 @@ class Column(str):
 
 
 def snake(text: str) -> str:
-    """A heading as a name: `"Fe (wt%)"` gives `"Fe_wt_percent"`, `"rich bulk"` gives `"rich_bulk"`."""
+    """Make a name of a heading: `"Fe (wt%)"` gives `"Fe_wt_percent"`, `"rich bulk"` gives `"rich_bulk"`."""
     text = text.replace("%", "_percent").replace("Å", "A").replace("^", "")
     return "_".join("".join(c if c.isalnum() else " " for c in text).split())
 
@@ -152,7 +152,7 @@ class Table(Summarized):
     Parameters
     ----------
     title : a few words
-    columns : arrays by their headings; a heading that is no `Column` becomes one without a unit
+    columns : arrays by their headings; a plain string becomes a `Column` without a unit
 
     Examples
     --------
@@ -184,7 +184,7 @@ class Table(Summarized):
     ) -> Table:
         """Make a table from rows; NaN where a row lacks a column.
 
-        columns : all that there are, in the order in which they first come, if left out
+        columns : by default all columns, in order of first appearance
         """
         names = list(dict.fromkeys(name for row in rows for name in row) if columns is None else columns)
         return cls(title, {name: np.array([row.get(name, nan) for row in rows]) for name in names})
@@ -255,7 +255,7 @@ def _cell(value: Any, error: float) -> str:
 
 
 def _range(values: Any) -> str:
-    """What an array holds: a number, from where to where, or its first texts."""
+    """Summarize an array: a single number, its range, or its first strings."""
     values = np.asarray(values)
     if values.dtype.kind in "USO":
         return listed([str(text) for text in dict.fromkeys(values.ravel()[:100].tolist())])
@@ -291,14 +291,14 @@ def plain(value: Any) -> Any:
 
 
 NOTE = "note"
-"""Code of a sentence that came without one."""
+"""Code of a message that was given none."""
 
 
 class Message(str):
     """A sentence for the user, with a code that names its kind.
 
-    It is a `str` everywhere; programs and tests compare the `code`, which never holds a number, and leave
-    the words free to be improved.
+    It behaves as a `str`. Programs and tests compare the `code`, which never contains a number, so the
+    wording can change.
 
     >>> message = Message("Two phases: contrast 9.3.", "two-phases")
     >>> message.code, message.startswith("Two")
@@ -334,14 +334,14 @@ class MessageCounter:
         self._frames += 1
         here: dict[str, Message] = {}
         for message in messages:
-            # What nobody gave a code is collapsed by its words.
+            # Messages without a code are grouped by their text.
             here.setdefault(message if message.code == NOTE else message.code, message)
         for code, message in here.items():
             first, n, alike = self._found.get(code, (message, 0, True))
             self._found[code] = first, n + 1, alike and message == first
 
     def messages(self) -> tuple[Message, ...]:
-        """The first message of each code, and how many frames have one where not all have the same."""
+        """First message of each code; notes how many frames have it, if not all, and if numbers differ."""
         shown = []
         for message, n, alike in self._found.values():
             notes = [] if n == self._frames else [f"{n:,} of {self._frames:,} frames"]
@@ -397,7 +397,7 @@ class Fields(Summarized, Mapping[str, Any]):
         return title, rows, self.messages
 
     def level(self, level: Level) -> dict[str, Any]:
-        """The entries of one level, in the order in which they were made."""
+        """Return the entries of one level, in order of insertion."""
         return {name: value for name, value in self._values.items() if FIELD_SPECS[name].level == level}
 
 

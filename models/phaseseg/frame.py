@@ -39,11 +39,11 @@ class Frame(Summarized):
     origin : (3,) float64, Å
         Corner of the cell.
     ids : (n_atoms,) int64, optional
-        Identifiers from the file; row numbers + 1 are used in messages where there are none.
+        Identifiers from the file. Without them, messages use row number + 1.
     timestep : int, optional
         Number of MD steps, as in a LAMMPS dump.
     time : float, optional, ps
-        Simulated time, where the file or the caller knows it.
+        Simulated time, if known.
     units : "metal" or "lj"
         "lj" means reduced units: read σ for Å everywhere.
     fields : mapping of further per-atom columns that were in the file
@@ -108,8 +108,8 @@ class Frame(Summarized):
         if n_atoms and max(positions.max(), -positions.min()) > farthest:
             bad = int(np.flatnonzero((np.abs(positions) > farthest).any(axis=1))[0])
             raise ValueError(
-                f"{prefix}{self._atom(bad)} has the coordinates {positions[bad].tolist()}, so far from the "
-                "cell that its place in it is lost to rounding. Remove or repair that atom."
+                f"{prefix}{self._atom(bad)} has the coordinates {positions[bad].tolist()}, too far from "
+                "the cell to be wrapped into it accurately. Remove or repair that atom."
             )
         codes, names = _species(self.species, self.species_names, prefix)
         if codes.shape != (n_atoms,):
@@ -145,8 +145,8 @@ class Frame(Summarized):
     def n_dimensions(self) -> int:
         """2 where three or more atoms lie in one plane across the third cell vector, else 3.
 
-        The third vector must be perpendicular to the two others. In two dimensions neighbors are looked for
-        in the plane alone, whatever the file says of periodicity across it.
+        The third vector must be perpendicular to the two others. In two dimensions, neighbors are searched
+        only in the plane, even if the file declares the third axis periodic.
         """
         if self.n_atoms < 3 or np.abs(self.cell[:2] @ self.cell[2]).max() > 1e-9 * self.volume ** (2 / 3):
             return 3
@@ -156,11 +156,11 @@ class Frame(Summarized):
 
     @property
     def error_prefix(self) -> str:
-        """The beginning of a message about this frame: its source and a colon, or nothing."""
+        """Prefix of messages about this frame: its source and a colon, or an empty string."""
         return error_prefix(self.source)
 
     def species_mask(self, names: str | Sequence[str]) -> NDArray[np.bool_]:
-        """(n_atoms,) bool: which atoms are of one of the named species.
+        """Return (n_atoms,) bool: whether each atom belongs to one of the named species.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class Frame(Summarized):
         return mask
 
     def replace(self, **changes: Any) -> Frame:
-        """A copy with some attributes changed."""
+        """Return a copy with some attributes changed."""
         return replace(self, **changes)
 
     def _summary(self) -> Summary:

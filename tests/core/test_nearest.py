@@ -370,7 +370,7 @@ def test_other_dimensions_are_refused(dimensions):
 
 @pytest.mark.parametrize("of", [[0, 1], [True, False], np.ones((2, 2), bool)])
 def test_what_is_no_flag_for_each_atom_is_refused(of):
-    with pytest.raises(ValueError, match="of must be 5 flags, one for each atom"):
+    with pytest.raises(ValueError, match="of must be 5 booleans"):
         nearest_neighbors(gas(5, (9.0, 9.0, 9.0)), 2, of=of)
 
 

@@ -410,7 +410,7 @@ def test_what_the_networks_do_not_know_is_refused(model, plain, frame, make_diso
     ):
         predict(frame, plain)
     few = Frame(np.eye(3) + 1, np.eye(3) * 5, False, list("ABA"), units="lj")
-    with pytest.raises(ValueError, match="4 nearest neighbors are asked for, but nothing is periodic"):
+    with pytest.raises(ValueError, match="4 nearest neighbors were requested, but nothing is periodic"):
         predict(few, plain)
 
 

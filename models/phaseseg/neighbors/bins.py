@@ -19,11 +19,11 @@ from phaseseg.compiled.products import product, product_from
 from phaseseg.compiled.simd import WIDTH, bits_at_most, count_up, list_bits, load, splat, store
 from phaseseg.frame import Frame
 
-# With fewer atoms in a bin the bookkeeping costs more than the shorter lists of candidates save.
+# With fewer atoms per bin, the bookkeeping costs more than the shorter candidate lists save.
 ATOMS_PER_BIN = 8
 # Two bins per cutoff replace one where they shorten a row of bins around a bin at least to this fraction.
 FINER_BINS = 0.75
-# Padding lies here: farther from any atom than any cutoff, and its square is still a float32.
+# Coordinate of padding: beyond any cutoff, but its square still fits float32.
 FAR = np.float32(1e18)
 # Room behind the last candidate: whole registers are written.
 SPARE = 48
@@ -44,7 +44,7 @@ class Bins(NamedTuple):
     offsets : (3, n_atoms + spare) float32, Å, from the center of the bin
     steps : (3, 3) float64, Å, edge vectors of a bin as rows
     shape, reach : (3,) int64; wrap : (3,) bool
-    positions, cell, inverse : of the frame, float64, for what float32 cannot decide
+    positions, cell, inverse : of the frame, float64, for pairs that float32 cannot decide
     within : Å^2, square of the cutoff; doubt : Å^2, largest error of a square in float32
     most : largest number of candidates around a bin
     """

@@ -149,7 +149,7 @@ def _list_pairs(
 
 @jit
 def _fill_pairs(bins, counting, indptr, neighbors, lengths, shifts):
-    """Count the neighbors of each atom into indptr[atom + 1], or write them down."""
+    """Count the neighbors of each atom into indptr[atom + 1], or store them."""
     near = room_for(bins.most + SPARE)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
     for flat in range(bins.start.size - 1):
@@ -224,7 +224,7 @@ def place_among(neighbors, shifts, i, row, m, other):
 def _symmetrize(
     counting, nearest, lengths, shifts, indptr, neighbors, edge_length, edge_shift, reverse, mutual
 ):
-    """Count the edges of each atom into indptr[atom + 1], or write them down."""
+    """Count the edges of each atom into indptr[atom + 1], or store them."""
     n_atoms, k = nearest.shape
     if counting:
         indptr[1:] += k

@@ -71,7 +71,7 @@ def nearest_neighbors(
     Raises
     ------
     ValueError
-        k is not a whole number from 1 on; dimensions is neither 2 nor 3; `of` is not a flag per atom; or
+        k is not a whole number from 1 on; dimensions is neither 2 nor 3; `of` is not one bool per atom; or
         nothing is periodic and there are fewer than k other atoms.
 
     >>> from phaseseg import Frame
@@ -89,7 +89,7 @@ def nearest_neighbors(
     n_atoms = frame.n_atoms
     if n_atoms and not pbc.any() and k > n_atoms - 1:
         raise ValueError(
-            f"{where}the {k} nearest neighbors are asked for, but nothing is periodic and every atom has "
+            f"{where}the {k} nearest neighbors were requested, but nothing is periodic and every atom has "
             f"only {n_atoms - 1} others; ask for fewer."
         )
     rows = np.arange(n_atoms, dtype=np.int32)
@@ -98,7 +98,7 @@ def nearest_neighbors(
         asked = np.asarray(of)
         if asked.dtype != bool or asked.shape != (n_atoms,):
             raise ValueError(
-                f"{where}of must be {n_atoms} flags, one for each atom, found {asked.dtype} {asked.shape}."
+                f"{where}of must be {n_atoms} booleans, one per atom, found {asked.dtype} {asked.shape}."
             )
         rows = np.where(asked, np.cumsum(asked, dtype=np.int32) - 1, -1).astype(np.int32)
         n_rows = int(np.count_nonzero(asked))
@@ -128,7 +128,7 @@ def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bin
             wide &= ~thin
         shape = np.where(wide, np.maximum(np.floor(heights / side), 1), 1.0)
         bins = bins_of_shape(frame, pbc, extents, shape)
-        # As an atom sees it: bins are weighted with their number of atoms.
+        # Averaged over atoms: each bin is weighted by its number of atoms.
         crowd = int((np.diff(bins.start) ** 2).sum()) / frame.n_atoms
         if crowd <= CROWDED * (wanted + 1) or per_bin <= 1 / MOST_BINS_PER_ATOM or not wide.any():
             return bins, side

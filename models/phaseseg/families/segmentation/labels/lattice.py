@@ -167,8 +167,8 @@ def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> 
 def _sampling(cell: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
     """Coarsest wavelength, Å, that the grid does not resolve.
 
-    The voxel edge of an orthogonal cell; longer in a strongly skewed one, whose grid points lie far apart
-    across the skew although they are close along the axes.
+    This is the voxel edge in an orthogonal cell. It is longer in a strongly skewed cell, where grid points
+    that are close along the axes lie far apart across the skew.
     """
     reciprocal = np.linalg.inv(cell / counts[:, None]).T
     shifts = np.array(

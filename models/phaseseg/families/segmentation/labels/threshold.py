@@ -28,7 +28,7 @@ class Histogram:
     sums: NDArray[np.float64]
 
     def sides(self, cut: float) -> tuple[float, float, float]:
-        """Share of the voxels above the cut, and the mean below and above it (to one bin)."""
+        """Fraction of voxels above the cut, and the means below and above it (to within one bin)."""
         place = int(np.clip(round((cut - self.low) / self.width), 0, len(self.counts))) if self.width else 0
         below, above = self.counts[:place].sum(), self.counts[place:].sum()
         low = high = self.sums.sum() / self.counts.sum()
@@ -37,7 +37,7 @@ class Histogram:
         return float(above / (below + above)), float(low), float(high)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Count more voxels; the end bins take what lies beyond."""
+        """Add voxels to the histogram; values out of range go into the end bins."""
         field_kernels.histogram(values.ravel(), self.low, self.width, self.counts, self.sums)
 
     def best_split(self) -> int:
@@ -59,8 +59,8 @@ def _between(
 def two_means(values: NDArray[np.float32], histogram: Histogram) -> float:
     """Cut of exact two-means: half way between the two class means of least within-class variance.
 
-    Exact: the best edge of the histogram says in which bins the best split lies, and there every
-    voxel is tried. For a constant field the constant.
+    The histogram's best edge locates the bins that contain the best split; every voxel in them is then
+    tried, so the cut is exact. A constant field returns its value.
     """
     if histogram.width == 0:
         return histogram.low
@@ -96,7 +96,7 @@ class Cuts:
 
     @property
     def midpoint(self) -> float:
-        """Half way between the extremes."""
+        """Midpoint between the extremes."""
         return (self.low + self.high) / 2
 
     @cached_property
@@ -149,8 +149,8 @@ def _gradient_moments(density: DensityField) -> NDArray[np.float64]:
 def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
     """The rule with one number as threshold: the cut of all frames taken together.
 
-    A pass of its own over the frames. Two-means is that of a histogram (65,536 bins), not exact to
-    the last voxel; steepest and midpoint are exact.
+    This takes one extra pass over the frames. Two-means is computed from a histogram and so approximate;
+    steepest and midpoint are exact.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
         moments += density.lattice.voxel_volume * _gradient_moments(density)
         low, high = min(low, float(values.min())), max(high, float(values.max()))
         if histogram is None:
-            # Twice the first frame's range; what lies beyond falls into the end bins with its value.
+            # Twice the first frame's range; values out of range go into the end bins.
             width = max(high - low, 1e-12) * 2 / (16 * BINS)
             counts = np.zeros(16 * BINS, dtype=np.int64)
             histogram = Histogram(low - (high - low) / 2, width, counts, np.zeros(16 * BINS))

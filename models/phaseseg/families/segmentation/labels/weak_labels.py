@@ -54,7 +54,7 @@ def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: A
     at : "atom" (default) or "voxel"
         Decide by the density at the atom itself, or at its nearest grid point as the paper does.
     keep : "all" (default) or "largest"
-        Rich domains that count: all of `min_volume`, or the largest alone (paper).
+        Rich domains to keep: all of at least `min_volume`, or only the largest (paper).
     min_volume : float, Å^3, default 200
     boundary_width : float, Å, default 0.68 (paper)
         Atoms within half of it from the interface are boundary; 0 for none.
@@ -95,7 +95,7 @@ def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: A
 
 
 def labeler(species: str | Sequence[str] | None = None, **options: Any) -> Callable[[Frame], Fields]:
-    """A function that labels frames by a rule with these options, which are checked at once."""
+    """Return a function that labels frames with these options, which are checked immediately."""
     return partial(label_frame, rule=LabelRule.from_options("Fe" if species is None else species, **options))
 
 
@@ -105,7 +105,7 @@ def label_frame(frame: Frame, rule: LabelRule) -> Fields:
 
 
 def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Fields:
-    """Everything after the density; cheap to repeat with another cut, boundary or choice of domains.
+    """Label a frame from its density; cheap to repeat with another cut, boundary or choice of domains.
 
     `density` must be that of the same frame and of a rule with the same species, sigma, voxel and field.
     """
@@ -117,7 +117,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     if abs(cuts.two_means - cuts.steepest) > 0.1 * abs(cuts.steepest) and n_phases == 2:
         text = (
             f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: "
-            f"they differ by {abs(cuts.two_means / cuts.steepest - 1):.0%}, as they do where one phase is "
+            f"they differ by {abs(cuts.two_means / cuts.steepest - 1):.0%}, which happens if one phase is "
             f"scarce or the cell is small. The cut used is {cut:.4g}."
         )
         messages.append(Message(text, "cuts-differ"))
@@ -142,11 +142,11 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             )  # fmt: skip
         else:
             n_phases = 1
-            text = "No rich domain is left that has an interface, so the frame counts as one phase."
+            text = "No remaining rich domain has an interface, so the frame counts as one phase."
             messages.append(Message(text, "no-domain-left"))
     if assigned is None:
         if rule.phases == "auto" and len(messages) == 1:
-            messages.append(Message("Nothing was cut: all atoms are one class.", "nothing-cut"))
+            messages.append(Message("No cut was made: all atoms belong to one class.", "nothing-cut"))
         dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
         assigned = one_phase(frame.n_atoms, RICH if dominant else POOR)
     numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
@@ -176,7 +176,7 @@ def _is_rich(
     rich = at_atoms >= level
     if rule.at == "voxel" or density.averaged:
         return rich
-    # How far interpolation is off is measured where it matters: on the atoms nearest to the cut.
+    # The interpolation error is measured where it matters: at the atoms nearest to the cut.
     near = places_within(at_atoms, level, np.float32(0.2 * abs(cut)))
     if not near.size:
         return rich
@@ -200,7 +200,7 @@ def _is_rich(
 def label_trajectory(
     frames: Iterable[Frame], rule: LabelRule | None = None, *, average: float | None = None, **options: Any
 ) -> Iterator[tuple[Frame, Fields]]:
-    """Label frame after frame; each is deposited once.
+    """Label the frames one by one; each is deposited on the grid once.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def label_trajectory(
 
 
 def rule_or_options(rule: LabelRule | None, options: Mapping[str, Any]) -> LabelRule:
-    """The rule, or that of the options; both together are a TypeError."""
+    """Return the rule, or make one from the options; TypeError if both are given."""
     if rule is not None and options:
         raise TypeError(f"give a rule or options ({', '.join(options)}), not both.")
     return LabelRule.from_options(**options) if rule is None else rule
