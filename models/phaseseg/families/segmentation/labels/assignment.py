@@ -20,8 +20,8 @@ from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.fields import Column, Grid, Message, Table
 from phaseseg.frame import Frame
 
-# Atoms closer than the first number, Å, to the edge of the boundary have their distance sharpened with the
-# interpolated field; those that are then closer than the second, with the exact field if there is one.
+# Atoms closer than the first number, Å, to the edge of the boundary have their distance refined with the
+# interpolated field; those then closer than the second are refined with the exact field, if available.
 SHARPEN_WITHIN = (0.12, 0.01)
 
 ExactField = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -62,7 +62,7 @@ def assign_phases(
     rich : (n_atoms,) bool, which packed atoms are rich themselves
     boundary_width : Å; 0 for no boundary
     sharpen : refine distances close to the edge of the boundary
-    exact : the field without its grid, if there is one
+    exact : the field evaluated without the grid, if available
     """
     atoms, lattice, n_atoms = field.atoms, field.lattice, frame.n_atoms
     domain_packed = domains.of_atoms(atoms, rich)
@@ -95,13 +95,13 @@ def one_phase(n_atoms: int, phase: int) -> PhaseAssignment:
 
 
 def has_interface(domains: Domains, grid: Grid) -> bool:
-    """Whether a rich domain is left that does not fill the cell."""
+    """Return whether any remaining rich domain leaves part of the cell unfilled."""
     return bool(domains.n_kept) and int(domains.voxels.sum()) < grid.values.size
 
 
 @jit
 def _assign(place, domain_in, distance_in, half_width, phase, distance, domain):
-    """Sign the distances, assign the phases, and bring all into the order of the frame."""
+    """Sign the distances, assign the phases, and restore the frame's order."""
     for atom in range(place.size):
         slot = place[atom]
         inside = domain_in[slot] > 0
@@ -144,7 +144,7 @@ def _sharpen(
         step(np.arange(len(places)), field.slopes)
     if exact is not None:
         step(np.flatnonzero(np.abs(np.abs(found) - half) <= SHARPEN_WITHIN[1]), exact)
-    # Where two surfaces are close, the perpendicular may lead to the other one; the facets are right then.
+    # Where two surfaces are close, the perpendicular may lead to the other one; then the facets are used.
     good = (found * side > 0) & (np.abs(found - before) <= SHARPEN_WITHIN[0])
     distance[places[good]] = np.abs(found[good])
 
@@ -180,7 +180,7 @@ def dropped_sentence(domains: Domains, *, keep: str, min_volume: float) -> Messa
 def frame_numbers(
     frame: Frame, assigned: PhaseAssignment, species: Sequence[str], bulk_distance: float
 ) -> tuple[dict[str, Any], list[Message]]:
-    """Numbers and tables of a frame that follow from the phases of its atoms, and messages about them.
+    """Compute a frame's numbers, tables and messages from the phases of its atoms.
 
     species : in which the rich phase is rich
     bulk_distance : Å from the interface beyond which a phase counts as bulk in the tables
@@ -189,7 +189,7 @@ def frame_numbers(
     messages = []
     if composition.without_mass:
         names = ", ".join(composition.without_mass)
-        messages.append(Message(f"No wt%: {names} is no element with a known mass.", "no-mass"))
+        messages.append(Message(f"No wt%: {names} is not an element with a known mass.", "no-mass"))
     rich_side, proxigram, width = ROWS.index("rich side"), composition.proxigram(), nan
     if len(assigned.domains):
         filled = composition.by_distance[composition.by_distance.any(axis=1)]

@@ -1,4 +1,4 @@
-"""What each phase is made of: composition, partition coefficients, mass balance, proxigram."""
+"""Contents of the phases: composition, partition coefficients, mass balance, proxigram."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Composition:
 
     @property
     def without_mass(self) -> list[str]:
-        """Names of the species that are there but are no elements, so that there is no wt%."""
+        """Names of species present that are not elements, so that wt% is undefined."""
         unknown = np.isnan(self.masses) & (self.counts[-1] > 0)
         return [name for name, missing in zip(self.names, unknown, strict=True) if missing]
 
@@ -93,11 +93,11 @@ class Composition:
         return _percent(self.counts.astype(float))
 
     def atom_fractions(self) -> NDArray[np.float64]:
-        """(8,) share of all atoms in each row."""
+        """(8,) fraction of all atoms in each row."""
         return np.asarray(self.counts.sum(axis=1) / self.counts[-1].sum())
 
     def mass_fractions(self) -> NDArray[np.float64]:
-        """(8,) share of all mass in each row; NaN without masses."""
+        """(8,) fraction of all mass in each row; NaN without masses."""
         mass = self.counts @ self.masses
         return np.asarray(mass / mass[-1])
 
@@ -105,7 +105,7 @@ class Composition:
         return {Column(name, unit): percent[:, code] for code, name in enumerate(self.names)}
 
     def table(self) -> Table:
-        """One row a phase, with atoms, atom and mass fraction, wt% and at% of every element."""
+        """Return one row per phase, with atoms, atom and mass fraction, wt% and at% of every element."""
         columns: dict[str, NDArray[np.generic]] = {
             "phase": np.array(ROWS),
             "atoms": self.counts.sum(axis=1),
@@ -116,9 +116,9 @@ class Composition:
         return Table("Composition of the phases", columns)
 
     def partition(self) -> Table:
-        """Content of the rich over that of the poor phase, element by element.
+        """Ratio of rich to poor content for each element.
 
-        Without atoms in one of the phases NaN; infinite for an element that the poor phase lacks.
+        NaN if one of the phases has no atoms; infinite for an element absent from the poor phase.
         """
         columns: dict[str, NDArray[np.generic]] = {"element": np.array(self.names)}
         percents = {WEIGHT: self.weight_percent(), ATOMS: self.atom_percent()}
@@ -130,7 +130,7 @@ class Composition:
     def mass_balance_residual(self) -> float:
         """Largest |sum of the phases - bulk| over the elements, as a fraction of all mass.
 
-        Taken from the table's own numbers (mass fraction times wt%), so that it tests the table.
+        Computed from the table's own numbers (mass fraction times wt%), so it checks the table.
         """
         share, percent = self.mass_fractions(), self.weight_percent()
         if np.isnan(self.masses).any():
@@ -139,7 +139,7 @@ class Composition:
         return float(np.abs(parts.sum(axis=0) - percent[-1]).max() / 100)
 
     def proxigram(self) -> Table:
-        """Concentration of every element against the distance to the interface (Å, + is rich).
+        """Concentration of every element as a function of the distance to the interface (Å, + is rich).
 
         Rows without atoms are left out (Hellman et al., DOI 10.1007/S100050010051).
         """
@@ -180,7 +180,7 @@ def count_atoms(
     sides = [RICH, POOR]
     counts = np.vstack([by_phase[[*sides, BOUNDARY]], by_side[sides], by_bulk[sides], by_phase.sum(axis=0)])
     masses = element_masses(frame.species_names)
-    masses[counts[-1] == 0] = 0.0  # a name without atoms weighs nothing, whatever it means
+    masses[counts[-1] == 0] = 0.0  # a name without atoms contributes no mass
     return Composition(frame.species_names, masses, counts, by_bin)
 
 
@@ -190,7 +190,7 @@ def fit_interface(
     """Center and 10-90 width, Å, of an error function fitted to a profile in bins of 0.5 Å.
 
     The profile is lower + (upper - lower) (1 + erf((distance - center) / (sqrt(2) s))) / 2, averaged over
-    each bin and weighted by its atoms; the width is 2.563 s. NaN where fewer than six bins hold atoms or
+    each bin and weighted by its atoms; the width is 2.563 s. NaN where fewer than six bins contain atoms or
     the fit does not converge.
     """
     from scipy.optimize import least_squares
@@ -236,7 +236,7 @@ def fit_interface(
     return float(fit.x[2]), float(WIDTH_10_90 * fit.x[3])
 
 
-# As people read it -------------------------------------------------------------------------------
+# Display -----------------------------------------------------------------------------------------
 
 
 def enough_atoms(row: Mapping[str, Any]) -> bool:

@@ -17,9 +17,9 @@ from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.fields import Grid
 from phaseseg.frame import Frame
 
-# Reach of the exact sums in sigma: what is left out is 1e-6 of a uniform density.
+# Reach of the exact sums in sigma: the omitted part is 1e-6 of a uniform density.
 DIRECT_REACH = 5.5
-# A mole fraction is taken as zero where fewer than this share of the mean density of atoms is found:
+# The mole fraction is set to zero where the atom density is below this fraction of its mean:
 # in a void it would be the quotient of two rounding errors.
 VOID_DENSITY = 0.02
 
@@ -34,7 +34,7 @@ class Field:
     _found: dict[Any, Domains] = field(default_factory=dict, init=False, repr=False)
 
     def domains(self, level: float, *, keep: str, min_volume: float) -> Domains:
-        """The regions at or above a level. The last are kept: fields and interface ask for the same."""
+        """The regions at or above a level. The last result is cached."""
         key = level, keep, min_volume
         if key not in self._found:
             self._found.clear()
@@ -85,11 +85,11 @@ class DensityField(Field):
 
 
 def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None) -> DensityField:
-    """Smooth the chosen species on a grid: the costly half of labeling.
+    """Smooth the chosen species on a grid, the expensive part of labeling.
 
     Depends only on `rule.species`, `sigma`, `voxel` and `field`. The kernel is a Gaussian of standard
     deviation sigma (Å); the deposit's triangular-shaped cloud is divided out, so the field is the
-    periodic kernel density itself but for aliasing (1e-3 rms of the mean at voxel = sigma/2).
+    periodic kernel density itself, apart from aliasing (1e-3 rms of the mean at voxel = sigma/2).
 
     lattice : reuse this grid instead of choosing one (frames to be averaged share theirs)
 
@@ -120,7 +120,7 @@ def mean_density(frame: Frame, lattice: Lattice, sigma: float) -> float:
     """Atoms per Å^3 of the cell; along open axes of the atoms' extent. sigma : of the lattice's plan, Å"""
     density = frame.n_atoms / float(abs(np.linalg.det(lattice.cell)))
     widths = np.array(lattice.shape) * lattice.spacing
-    # Atoms in one plane fill at least sigma of an open axis; a flat box may be as thin as it likes.
+    # Atoms in one plane fill at least sigma of an open axis; a flat box may have any thickness.
     filled = np.maximum(widths - 2 * OPEN_MARGIN * sigma, sigma)
     return float(np.prod(np.where(lattice.wrap, 1.0, widths / filled), initial=density))
 
@@ -164,8 +164,8 @@ def exact_density(
 
     points : (n, 3) grid coordinates, in any image
 
-    Sums reach 5.5 sigma (what is left out is 1e-6 of a uniform density), coordinates are float32 of the
-    grid's (1e-5 of the density in a cell of 1000 Å). A few microseconds a point.
+    Sums reach 5.5 sigma (the omitted part is 1e-6 of a uniform density), coordinates are float32 of the
+    grid's (1e-5 of the density in a cell of 1000 Å). A few microseconds per point.
     """
     lattice, atoms = density.lattice, density.atoms
     shape = np.array(lattice.shape)

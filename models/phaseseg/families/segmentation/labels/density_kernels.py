@@ -2,7 +2,7 @@
 
 Each has a naive twin in tests/naive.py. All run on one thread, are linear in atoms and voxels, and take grid
 coordinates from `(position - origin) @ to_grid`, which serves any triclinic cell. An axis that does not
-`wrap` is open: the grid must extend so far beyond the atoms that nothing touches its ends.
+`wrap` is open: the grid must extend far enough beyond the atoms that nothing reaches its ends.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def deposit(coords, mask, wrap, values):
 
 @jit
 def deposit_weighted(coords, weights, wrap, num, den):
-    """As `deposit`, of all atoms: add their weights to `num` and one for each to `den`."""
+    """Like `deposit` for all atoms: add their weights to `num` and one per atom to `den`."""
     n0, n1, n2 = den.shape
     w = np.empty((3, 3), dtype=np.float32)
     at = np.empty((3, 3), dtype=np.int64)
@@ -218,7 +218,7 @@ def gaussian_taps(sigma: float, step: float) -> NDArray[np.float32]:
     """Weights of a sampled Gaussian that undoes the cloud of `deposit`: `taps[t]` at ±t steps.
 
     The inverse transform, over one Brillouin zone, of exp(-sigma^2 k^2 / 2) / sinc(k step / 2)^3, cut
-    at 4.5 sigma and normalized. Deposit and taps together are the Gaussian itself but for aliasing.
+    at 4.5 sigma and normalized. Deposit and taps together give the exact Gaussian, apart from aliasing.
     """
     n = 4096
     k = 2 * np.pi * np.fft.rfftfreq(n)  # in units of 1 / step

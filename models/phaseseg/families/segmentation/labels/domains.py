@@ -271,7 +271,7 @@ def find_domains(
 ) -> Domains:
     """Domains of the voxels with `values >= cut`.
 
-    keep : "all" of at least `min_volume` Å^3, or the "largest" alone (the paper)
+    keep : "all" domains of at least `min_volume` Å^3, or only the "largest" (as in the paper)
     """
     runs = _find_runs(values, np.float32(cut))
     run_domain, voxels, percolates = _connect(runs, lattice.shape, lattice.wrap)

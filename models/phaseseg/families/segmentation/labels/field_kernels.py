@@ -106,8 +106,8 @@ def _around(index, n, wrap):
 def subtract_slopes(mean, field, logarithm, metric, wrap, out):
     """out = mean - grad(field) . grad(logarithm), with central differences of fourth order.
 
-    `metric` is the inverse of the Gram matrix of the steps, times whatever the product is to be taken
-    times. `out` may be the same array as `mean`, not as the others.
+    `metric` is the inverse of the Gram matrix of the steps, times the factor that
+    scales the product. `out` may be the same array as `mean`, not as the others.
     """
     n0, n1, n2 = field.shape
     # (8 (f1 - f-1) - (f2 - f-2)) / 12, of both factors.

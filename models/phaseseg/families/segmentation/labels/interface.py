@@ -17,7 +17,7 @@ from phaseseg.compiled.jit import jit
 from phaseseg.compiled.products import product
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 
-# Atoms that seem to be closer to the interface, in voxels, are compared with every facet around them.
+# Atoms estimated to be closer to the interface than this, in voxels, are compared with all facets nearby.
 NEAR = 5.0
 
 
@@ -289,7 +289,7 @@ def _neighborhood(surface, i, j, k, n, c0, c1, c2, which):
             if t1 and not wrap[1]:
                 continue
             row = ((u - t0 * cells[0]) * cells[1] + v - t1 * cells[1]) * cells[2]
-            # Three cells in a row are one stretch of facets, but for the seam.
+            # Three cells in a row are one stretch of facets, except at the seam.
             for w in range(k - 1, k if inner else k + 2):
                 t2 = int(w >= cells[2]) - int(w < 0)
                 if t2 and not wrap[2]:
@@ -335,8 +335,8 @@ def _nearest(c0, c1, c2, n, x0, x1, x2):
 def _measure(surface, start, coords, lateral, out):
     """Unsigned distance of every packed atom to the plane of its nearest facet, coarse cell by coarse cell.
 
-    The facets known to the corners of the cell say how far the interface is. Where it is near, all
-    facets of the cell and its 26 neighbors are tried: quicker than any search.
+    The facets known to the corners of the cell estimate the distance. Near the interface, all
+    facets of the cell and its 26 neighbors are tried, which is faster than a search.
     """
     cells, shape, steps = surface.cells, surface.shape, surface.steps
     nodes, vector, facet, normal = surface.nodes, surface.vector, surface.facet, surface.normal
