@@ -95,7 +95,7 @@ def one_phase(n_atoms: int, phase: int) -> PhaseAssignment:
 
 
 def has_interface(domains: Domains, grid: Grid) -> bool:
-    """Return whether any remaining rich domain leaves part of the cell unfilled."""
+    """Return whether rich domains remain and together leave part of the cell unfilled."""
     return bool(domains.n_kept) and int(domains.voxels.sum()) < grid.values.size
 
 
