@@ -146,7 +146,7 @@ def test_input_that_cannot_be_learned_from(runs: list[Path], tmp_path: Path) -> 
         output = ("-o", tmp_path / "a.safetensors")
         refused(INPUT, sentence, "train", "liquid_glass", *files, *output, *arguments, *QUICK)
 
-    refuse("of the configurations 0 are glass and 3 liquid", "--glass-below", 0.01, "--liquid-above", 1)
+    refuse("0 configurations are glass and 3 are liquid", "--glass-below", 0.01, "--liquid-above", 1)
     refuse("the glass must be colder than the liquid", "--glass-below", 2, "--liquid-above", 1)
     refuse("there is no 'T' among the keys", *BETWEEN, "--temperature", "T")
     refuse("is unknown to the network, whose particles are Ni (A)", *BETWEEN, "--species", "Ni,P")
@@ -158,6 +158,6 @@ def test_input_that_cannot_be_learned_from(runs: list[Path], tmp_path: Path) -> 
         plain = tmp_path / f"plain_{path.name.removesuffix('.gz')}"
         write_frames(plain, [(frame.replace(units="metal"), {}) for frame in cooled(len(stripped))])
         stripped.append(plain)
-    refuse("lengths are in Å, and these networks take reduced units", *BETWEEN, files=stripped)
+    refuse("lengths are in Å, but these networks need reduced units", *BETWEEN, files=stripped)
     output = ("-o", tmp_path / "a.safetensors", "--units", "lj", "-q")
     done("train", "liquid_glass", *stripped, *output, *BETWEEN, *QUICK)
