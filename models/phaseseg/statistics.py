@@ -251,7 +251,7 @@ def slope_change(
     square: bool = False,
     bootstrap: Bootstrap | None = None,
 ) -> Regression | None:
-    """Does the slope of a metric against temperature change at T_g? The paper's regression, its Eq. 12.
+    """Test whether the slope of a metric against temperature changes at T_g, by Eq. 12 of the paper.
 
     Ordinary least squares over all rows of
 
@@ -266,10 +266,10 @@ def slope_change(
     hot liquid scatters more, so a3 is also estimated from runs drawn with replacement (all rows of a run
     together), which needs neither.
 
-    What a3 can show is that one line does not fit all temperatures. A smooth curve has another slope on the
-    two sides of any temperature too: a small p does not say that the slope changes at T_g rather than
-    elsewhere (see `break_scan`), nor that it changes abruptly. With `square` the model may curve everywhere
-    alike and a3 is what this leaves over.
+    A nonzero a3 shows that one line does not fit all temperatures. A smooth curve also has different slopes
+    on the two sides of any temperature, so a small p shows neither that the slope changes at T_g rather than
+    elsewhere (see `break_scan`) nor that it changes abruptly. With `square`, the model allows a uniform
+    curvature, and a3 is the change of slope beyond it.
 
     Parameters
     ----------
@@ -282,8 +282,8 @@ def slope_change(
     Returns
     -------
     Regression or None
-        None where fewer than two temperatures lie on a side of T_g, no row is left over for the error, or
-        (with `square`) temperatures are too few for five coefficients. p is NaN for a constant metric.
+        None if fewer than two temperatures lie on a side of T_g, no degree of freedom is left for the error,
+        or (with `square`) temperatures are too few for five coefficients. p is NaN for a constant metric.
 
     References
     ----------
@@ -397,7 +397,7 @@ class TwoLines(NamedTuple):
 
 
 def two_lines(temperature: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> TwoLines:
-    """The two lines that meet and fit best, exactly: no starting value, no grid.
+    """Find the best fit of two connected lines, exactly, without starting values or a grid.
 
     For every split of the temperatures both sides are fitted alone. Where the lines cross between the two
     temperatures at the split, this is the best break in that gap; otherwise the best one is at an end of the

@@ -108,19 +108,19 @@ def simulate_kob_andersen(
     b_fraction : share of B; 0.35 in two dimensions, 0.2 in three when left out
     cooling_steps : MD steps from T = 2 to 0.05
     temperatures : at which to write, between 2 and 0.05; each is met to half a step
-    seed : another one is an independent run
+    seed : different seeds give independent runs
     inherent : minimize every frame, in a second box; True writes the minimized states to
         `NAME.inherent.xyz`, a path to that file
     density : particles per σ^2 or σ^3
     equilibration_steps : MD steps at T = 2 before cooling
-    resume : continue what an interrupted call with the same arguments left, or start where there is nothing.
-        The thermostat starts afresh then: a valid continuation, not the same bytes.
+    resume : continue an interrupted call with the same arguments, or start a new run if there is none. The
+        thermostat restarts, so the continuation is valid but not identical to an uninterrupted run.
     progress : function of the fraction done (0 to 1) and a line about it, optional
 
     Raises
     ------
     ValueError
-        For an argument out of range, or when the interrupted run had other arguments.
+        For an argument out of range, or if the interrupted run had other arguments.
     ImportError
         If LAMMPS, or the MPI library it needs, is not installed.
     OutputError

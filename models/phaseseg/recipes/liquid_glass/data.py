@@ -1,4 +1,4 @@
-"""Make the data of the liquid_glass checkpoints: cooled Kob–Andersen mixtures, one file a run.
+"""Make the data of the liquid_glass checkpoints: cooled Kob–Andersen mixtures, one file per run.
 
 python data.py FOLDER [--part slow|fast|ka3d] [--runs 1:61]
 
