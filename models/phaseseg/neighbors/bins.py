@@ -315,7 +315,7 @@ def _surely_within(bins, near, slot, c, k):
     """Whether candidate k is within the cutoff of candidate c, the atom in `slot`, in float64."""
     s0, s1, s2 = shift_between(bins, near, slot, c, k)
     i, j = bins.order[slot], bins.order[near.slots[k]]
-    # Always from the same end, so that both directions of a pair are decided alike.
+    # Always computed from the same end, so that both directions of a pair agree.
     if i > j or (i == j and (s0 < 0 or (s0 == 0 and (s1 < 0 or (s1 == 0 and s2 < 0))))):
         i, j, s0, s1, s2 = j, i, -s0, -s1, -s2
     r2 = 0.0
@@ -358,7 +358,7 @@ def settle(bins, near, n, slot, c):
 
 @jit
 def hits_within(near, n, within):
-    """List the candidates whose squares are at most `within`; their number. n : whole registers"""
+    """List the candidates whose squares are at most `within`; return their number. n : whole registers"""
     limit, found = splat(within), 0
     for k in range(0, n, WIDTH):
         found = list_bits(bits_at_most(load(near.r2, k), limit), k, near.hits, found)

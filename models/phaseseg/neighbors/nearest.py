@@ -71,7 +71,7 @@ def nearest_neighbors(
     Raises
     ------
     ValueError
-        k is not a whole number from 1 on; dimensions is neither 2 nor 3; `of` is not one bool per atom; or
+        k is not a positive whole number; dimensions is neither 2 nor 3; `of` is not one bool per atom; or
         nothing is periodic and there are fewer than k other atoms.
 
     >>> from phaseseg import Frame
@@ -112,7 +112,7 @@ def nearest_neighbors(
 
 
 def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bins, float]:
-    """About `wanted` atoms in each of bins that are about cubes, and their edge, Å; thinner axes get one bin.
+    """Make nearly cubic bins of about `wanted` atoms; return them and their edge, Å. Thin axes get one bin.
 
     Averaged over the atoms: a droplet in a large cell needs more bins than atoms.
     """
