@@ -643,7 +643,7 @@ def test_output_that_cannot_be(tmp_path):
         write_frames(tmp_path / "missing" / "a.xyz", results())
     with pytest.raises(OutputError, match="this is a folder"):
         write_frames(tmp_path, results(), file_format="extxyz")
-    with pytest.raises(ValueError, match="format of the output"):
+    with pytest.raises(ValueError, match="output format"):
         write_frames(tmp_path / "a.png", results())
     with pytest.raises(ValueError, match="no frames"):
         write_frames(tmp_path / "a.xyz", [])

@@ -49,9 +49,11 @@ def test_missing_empty_unknown(tmp_path):
         with pytest.raises(InputError, match=f"{name}: the file is empty"):
             read_frames(tmp_path / name)
     for name in ("notes.foo", "notes"):
-        with pytest.raises(InputError, match=rf"{name}: .* is no format that can be read.*name its format"):
+        with pytest.raises(
+            InputError, match=rf"{name}: .* is not a format that can be read.*name its format"
+        ):
             read_frames(written(tmp_path, name, "some\ntext\n"))
-    with pytest.raises(InputError, match="'png' is no format"):
+    with pytest.raises(InputError, match="'png' is not a format"):
         read_frames(written(tmp_path, "a.xyz", "1\n"), file_format="png")
     (tmp_path / "a.dump.zst").write_bytes(b"\x28\xb5\x2f\xfd123")
     with pytest.raises(InputError, match="zstd -d"):
@@ -76,7 +78,7 @@ def test_arguments(tmp_path):
         ({"dt": float("nan")}, "positive"),
         ({"types": ""}, "name to every type"),
         ({"types": "Fe,,O"}, "name to every type"),
-        ({"types": {-1: "Fe"}}, "from 1 on"),
+        ({"types": {-1: "Fe"}}, "numbered from 1"),
         ({"types": {1: "Fe", "O": "O"}}, "not both"),
     ):
         with pytest.raises(ValueError, match=match):
@@ -109,7 +111,7 @@ def test_arguments(tmp_path):
         (GOOD.replace("O 1 1 1", "O 1 \x001 \x00"), "line 33: has 4 columns"),
         (GOOD.replace("O 1 1 1", "O -inf 1 1"), r"atom 2 \(id 2\) has the coordinates \[-inf"),
         (GOOD.replace("x y z", "x y vx"), r"line 31: no complete coordinates .* \(id element x y vx\)"),
-        (GOOD.replace("element", "mass").replace("Fe", "55").replace(" O ", " 16 "), "no names.*--types"),
+        (GOOD.replace("element", "mass").replace("Fe", "55").replace(" O ", " 16 "), "no element names.*--types"),
         (GOOD.replace("0 5\n0 5\n0 5", "0 5\n0 5\n0 0"), "frame 2: the cell is missing or has no volume"),
         (GOOD.replace("0 5\n0 5\n0 5", "0 5\n0 5"), "line 28: the box must be three lines of 2 numbers"),
         (GOOD.replace("0 5\n0 5\n0 5", "0 5\n0 5 1\n0 5"), "the box must be three lines of 2 numbers"),
@@ -138,12 +140,12 @@ def test_not_a_dump(tmp_path):
 def test_types(tmp_path):
     typed = GOOD.replace("element", "type").replace("Fe", "1").replace(" O ", " 3 ")
     path = written(tmp_path, "run.lammpstrj", typed)
-    refuse(path, "no names of elements .* --types Fe,Mg,")
+    refuse(path, "no element names .* --types Fe,Mg,")
     refuse(path, "frame 0, line 11: atom 2 has type 3, .*1 = Fe, 2 = O", types=("Fe", "O"))
     refuse(path, "atom 1 has type 1", types={3: "Fe"})
     path = written(tmp_path, "run.dump", GOOD)
-    refuse(path, "there is no column of types", types=("Fe", "O"))
-    refuse(path, "there is no column of types", types={1: "Fe"})
+    refuse(path, "the file has no type column", types=("Fe", "O"))
+    refuse(path, "the file has no type column", types={1: "Fe"})
 
 
 def test_too_many_names(tmp_path):
@@ -216,8 +218,8 @@ def test_gz_that_is_none(tmp_path):
         ('2\nLattice="5 0 0 5 0 0 0 0 5"\nFe 0 0 0\nO 1 1 1\n', "frame 0: the cell is missing or has no"),
         (f"0\n{LATTICE}\n", "frame 0: the frame has no atoms"),
         (f"3\n{LATTICE}\nFe 0 0 0\nO 1 1 1\n", r"frame 0: ends after 2 of 3 atom lines \(line 4\)"),
-        (f"1\n{LATTICE}\nFe 0 0 0\nO 1 1 1\n", "frame 1, line 4: here the number of atoms belongs, found"),
-        ("hello\n", "frame 0, line 1: here the number of atoms belongs, found 'hello'"),
+        (f"1\n{LATTICE}\nFe 0 0 0\nO 1 1 1\n", "frame 1, line 4: expected the number of atoms, found"),
+        ("hello\n", "frame 0, line 1: expected the number of atoms, found 'hello'"),
         (f"1\n{LATTICE}\nFe 0 0\n", "frame 0, line 3: has 3 columns"),
         (f"1\n{LATTICE}\nFe 0 0 x\n", "frame 0, line 3: column pos is 'x', not a number"),
         (f"1\n{LATTICE}\nFe 0 0 nan\n", r"frame 0: atom 1 has the coordinates \[0.0, 0.0, nan\]"),
@@ -227,7 +229,7 @@ def test_gz_that_is_none(tmp_path):
         (f"1\n{LATTICE} Properties=species:S:1:pos:R:x\nFe 0 0 0\n", "line 2: Properties holds pos:R:x"),
         (f"1\n{LATTICE} Properties=species:S:1:pos:R:3\nFe 0 0 0 9\n", "line 3: has 5 columns, but 4"),
         (f"1\n{LATTICE}\n1 0 0 0\n", "frame 0: the species column holds numbers .*--types"),
-        (f"1\n{LATTICE} Properties=Z:I:1:pos:R:3\n999 0 0 0\n", "no element with the number 999"),
+        (f"1\n{LATTICE} Properties=Z:I:1:pos:R:3\n999 0 0 0\n", "no element has the atomic number 999"),
         (f"1\n{LATTICE} timestep=soon\nFe 0 0 0\n", "timestep must be 1 numbers, found 'soon'"),
     ],
 )  # fmt: skip
@@ -236,7 +238,7 @@ def test_extxyz(tmp_path, text, match):
 
 
 def test_extxyz_types_without_types(tmp_path):
-    refuse(written(tmp_path, "run.xyz", f"1\n{LATTICE}\nFe 0 0 0\n"), "no column of types", types=("Fe",))
+    refuse(written(tmp_path, "run.xyz", f"1\n{LATTICE}\nFe 0 0 0\n"), "no type column", types=("Fe",))
 
 
 XDATCAR = "melt\n1\n5 0 0\n0 5 0\n0 0 5\nFe O\n1 1\nDirect configuration= 1\n0 0 0\n.5 .5 .5\n"
@@ -247,12 +249,12 @@ XDATCAR = "melt\n1\n5 0 0\n0 5 0\n0 0 5\nFe O\n1 1\nDirect configuration= 1\n0 0
     [
         (XDATCAR + "Direct configuration= 2\n0 0 0\n", r"frame 1: ends after 1 of 2 atom lines \(line 12\)"),
         (XDATCAR.replace("1 1\n", "1\n"), "line 7: 2 species have 1 numbers of atoms"),
-        (XDATCAR.replace("1 1\n", "1 one\n"), "here the number of atoms belongs, found 'one'"),
+        (XDATCAR.replace("1 1\n", "1 one\n"), "expected the number of atoms, found 'one'"),
         (
             XDATCAR.replace("1 1\n", "0 0\n").replace("0 0 0\n.5 .5 .5\n", ""),
             "frame 0: the frame has no atoms",
         ),
-        (XDATCAR.replace("Direct", "Bent"), "line 8: here a line 'Direct configuration= 1' belongs"),
+        (XDATCAR.replace("Direct", "Bent"), "line 8: expected a line 'Direct configuration= 1'"),
         (XDATCAR.replace("0 5 0", "0 5"), "line 3: the cell must be 9 numbers"),
         (XDATCAR.replace("0 0 5\n", "5 5 0\n"), "frame 0: the cell is missing or has no volume"),
         (XDATCAR.replace(".5 .5 .5", ".5 .5"), "frame 0, line 10: has 2 columns"),
@@ -278,11 +280,11 @@ GRO = """melt
             GRO + "melt\n2\n    1MEL     FE    1   0.000   0.000   0.000\n",
             "frame 1: ends after 1 of 2 atom lines",
         ),
-        (GRO + "melt\n", "frame 1, line 6: here the number of atoms belongs"),
-        (GRO.replace("\n2\n", "\ntwo\n"), "frame 0, line 2: here the number of atoms belongs, found 'two'"),
+        (GRO + "melt\n", "frame 1, line 6: expected the number of atoms"),
+        (GRO.replace("\n2\n", "\ntwo\n"), "frame 0, line 2: expected the number of atoms, found 'two'"),
         (GRO.replace("   0.100\n", "   0.x00\n"), r"line 4: coordinate z \(columns 37 to 44\) is '0\.x00'"),
         (GRO.replace("   0.100\n", "\n"), r"line 4: coordinate z \(columns 37 to 44\) is ''"),
-        (GRO.replace(" O1 ", " Q1 "), "the atom name 'Q1' begins with no element symbol.*types="),
+        (GRO.replace(" O1 ", " Q1 "), "the atom name 'Q1' does not begin with an element symbol.*types="),
         (GRO.replace("1 1 1", "1 1"), "the box line must hold 3 or 9 numbers"),
         (GRO.replace("1 1 1", "1 1 a"), "the box must be 3 numbers"),
         (GRO.replace("1 1 1", "0 0 0"), "the cell is missing or has no volume"),
@@ -294,7 +296,7 @@ def test_gro(tmp_path, text, match):
 
 
 def test_gro_has_no_types(tmp_path):
-    refuse(written(tmp_path, "run.gro", GRO), "no column of types", types=("Fe", "O"))
+    refuse(written(tmp_path, "run.gro", GRO), "no type column", types=("Fe", "O"))
 
 
 def test_what_ase_refuses(tmp_path):

@@ -381,7 +381,7 @@ def test_a_search_is_nested_and_goes_on_where_it_was(runs, tmp_path, monkeypatch
     done = search_liquid_glass(runs, 4, record=record, resume=True, **SEARCH)
     assert len(calls) == 6 + 7 and plain(done) == plain(whole)
     record.write_text("{}")
-    with pytest.raises(ValueError, match="this is no search that can be continued"):
+    with pytest.raises(ValueError, match="this is not a search that can be continued"):
         search_liquid_glass(runs, 4, record=record, resume=True, **SEARCH)
 
 

@@ -268,7 +268,7 @@ def test_weights_that_are_not_those_of_such_a_network():
         Network(config, [])
     with pytest.raises(ValueError, match=r"member1\.message\.weight is missing"):
         Network(config, [weights, {k: v for k, v in weights.items() if k != "message.weight"}])
-    with pytest.raises(ValueError, match=r"member0\.attention\.weight is no weight of such a network"):
+    with pytest.raises(ValueError, match=r"member0\.attention\.weight is not a weight of this network"):
         Network(config, [weights | {"attention.weight": np.zeros((1, 8), "f4")}])
     with pytest.raises(ValueError, match=r"member0\.input\.bias must have the shape \(8,\), found \(7,\)"):
         Network(config, [weights | {"input.bias": np.zeros(7, "f4")}])

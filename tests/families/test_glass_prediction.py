@@ -470,7 +470,7 @@ def test_checkpoints_that_are_no_models(make_glass_checkpoint):
             {"weights": {k: w for k, w in good.weights.items() if "member0" not in k}},
             "of 2 networks 1 are there",
         ),
-        ({"weights": {**good.weights, "other": np.zeros(1, "f4")}}, "other is no weight of a member"),
+        ({"weights": {**good.weights, "other": np.zeros(1, "f4")}}, "other is not a weight of any member"),
         (
             {"weights": {k: w for k, w in good.weights.items() if k != "member1.node.0.bias"}},
             r"member1\.node\.0\.bias is missing",

@@ -236,7 +236,7 @@ def test_weights_that_do_not_fit_are_named():
         Network(config, scaling, [])
     with pytest.raises(ValueError, match=r"member1\.layer1\.bias is missing"):
         Network(config, scaling, [good, {k: v for k, v in good.items() if k != "layer1.bias"}])
-    with pytest.raises(ValueError, match=r"member0\.layer9\.bias is no weight"):
+    with pytest.raises(ValueError, match=r"member0\.layer9\.bias is not a weight"):
         Network(config, scaling, [{**good, "layer9.bias": one}])
     with pytest.raises(ValueError, match=r"member0\.layer2\.bias must have the shape \(2,\), found \(3,\)"):
         Network(config, scaling, [{**good, "layer2.bias": np.zeros(3)}])

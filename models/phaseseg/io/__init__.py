@@ -37,7 +37,7 @@ _READERS: dict[str, Callable[[ByteSource, Reading], Iterator[Block]]] = {
     "xdatcar": read_xdatcar,
     "gro": read_gro,
 }
-# What ASE calls the formats that are read here.
+# ASE's names for the formats with a reader here.
 _ALIASES = {
     "lammps-dump-text": "lammps-dump",
     "xyz": "extxyz",
@@ -61,9 +61,9 @@ def read_frames(
     """Read a file frame by frame; only one frame is in memory at a time.
 
     LAMMPS dumps, extended XYZ, XDATCAR and GRO have readers here, plain or compressed (gz, bz2, xz);
-    everything else goes to `ase.io.iread`. Rows stay in the order of the file. Species codes mean
-    the same in every frame and whatever `frames` picks: they follow the type ids where there are
-    any, else the order in which species come in frame 0; species that appear later follow.
+    everything else goes to `ase.io.iread`. Rows keep the order of the file. Species codes mean the
+    same in every frame, for any choice of `frames`: they follow the type ids if the file has them,
+    else the order of first appearance in frame 0; species that appear later come last.
 
     Parameters
     ----------
@@ -136,9 +136,9 @@ def _format(path: Path, file_format: str | None) -> str:
     if found in ioformats and ioformats[found].can_read:
         return found
     raise InputError(
-        f"{path.name}: {found or 'a file without suffix'!r} is no format that can be read. Known are LAMMPS "
-        "dumps (.dump, .lammpstrj), extended XYZ (.xyz, .extxyz), POSCAR, XDATCAR, .gro and what ASE reads; "
-        "if the file is one of these, name its format, for example 'lammps-dump'."
+        f"{path.name}: {found or 'a file without suffix'!r} is not a format that can be read. Supported are "
+        "LAMMPS dumps (.dump, .lammpstrj), extended XYZ (.xyz, .extxyz), POSCAR, XDATCAR, .gro and what ASE "
+        "reads; if the file is one of these, name its format, for example 'lammps-dump'."
     )
 
 
@@ -170,8 +170,8 @@ def _selected(
                 frame_zero = block
             continue
         if frame_zero is not None:
-            # It fixes the codes of the species, so that two parts of one file agree about them.
-            # That it is damaged matters only to those who ask for it.
+            # Frame 0 fixes the species codes, so that two parts of one file use the same ones.
+            # If it is damaged, that matters only when it is requested.
             with suppress(InputError):
                 frame_zero()
             frame_zero = None

@@ -14,7 +14,7 @@ from phaseseg.frame import Frame
 from phaseseg.io.reading import NO_ATOMS, Block, Reading
 from phaseseg.io.source import InputError
 
-# Arrays of Atoms that the Frame holds elsewhere.
+# Arrays of Atoms that have their own attribute in Frame.
 _OWN_ARRAYS = ("numbers", "positions", "id", "type")
 _OWN_INFO = ("timestep", "time", "units", "Origin")
 
@@ -22,7 +22,7 @@ _OWN_INFO = ("timestep", "time", "units", "Origin")
 def frame_from_atoms(
     atoms: Any, *, source: str = "", species_names: Sequence[str] | None = None, fields: bool = False
 ) -> Frame:
-    """The Frame of an `ase.Atoms`.
+    """Convert an `ase.Atoms` to a Frame.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def frame_from_atoms(
         Row order is kept. `atoms.arrays["id"]` becomes `Frame.ids`; `atoms.info` may hold `timestep`,
         `time` (ps), `units` ("lj") and `Origin` (Å), which the displacement of the cell overrides; its
         other finite numbers become `Frame.info`.
-    source : said in messages
+    source : name of the structure in messages
     species_names : names of the codes, for example one tuple for a whole trajectory; without it the
         sorted distinct symbols
     fields : whether further numeric arrays go into `Frame.fields`
@@ -97,7 +97,7 @@ def read_with_ase(path: Path, ase_format: str, reading: Reading) -> Iterator[Blo
     for index in count():
         try:
             atoms = next(frames, None)
-        except Exception as error:  # the parsers of ASE raise whatever their own code runs into
+        except Exception as error:  # ASE's parsers raise exceptions of any type
             raise InputError(
                 f"{path.name}, frame {index}: ASE cannot read it as {ase_format} "
                 f"({type(error).__name__}: {error}). Check the file, or name its format."
@@ -122,6 +122,6 @@ def _convert(atoms: Any, reading: Reading) -> dict[str, Any]:
     else:
         distinct, codes = np.unique(atoms.numbers, return_inverse=True)
         names = [chemical_symbols[number] for number in distinct]
-        # Numbered as they come, like the other readers.
+        # Numbered by first appearance, as in the other readers.
         species = reading.codes_of_names(codes.astype(np.int32), names, np.arange(len(atoms)))
     return parts | {"species": species}

@@ -111,7 +111,7 @@ def _parse(sections: dict[str, _Section], units: str | None, reading: Reading) -
             raise reading.without_types(" ".join(titles))
     elif name_column is None:
         raise reading.error(
-            f"the dump holds no names of elements (columns {' '.join(titles)}). Give the species of "
+            f"the dump has no element names (columns {' '.join(titles)}). Give the species of "
             "types 1, 2, ... in order: types=('Fe', 'Mg', ...), on the command line --types Fe,Mg,..."
         )
     extra: list[str] = []
@@ -160,7 +160,7 @@ def _box(
             "this frame out.",
             section.first_line,
         ) from None
-    # Dumps of before 2010 have no flags; those of melts were periodic.
+    # Dumps written before 2010 have no flags; we assume periodic boundaries, as in melts.
     pbc = np.array([flag.startswith("p") for flag in flags] if len(flags) == 3 else [True] * 3)
     if general:
         return numbers[:, :3], numbers[:, 3], pbc

@@ -64,7 +64,7 @@ class Reading:
 
     def without_types(self, columns: str) -> InputError:
         return self.error(
-            f"names of types were given, but there is no column of types ({columns}). "
+            f"type names were given, but the file has no type column ({columns}). "
             "Leave the types out, or map names to names: types={'OW': 'O'}."
         )
 
@@ -114,12 +114,12 @@ def new_reading(
         raise ValueError(f"types must map either numbers or names to names, not both: {types!r}.")
     by_id = {int(key): name for key, name in sorted(entries.items())}
     if min(by_id) < 0:
-        raise ValueError(f"types must have numbers from 1 on, found {min(by_id)}.")
+        raise ValueError(f"types must be numbered from 1, found {min(by_id)}.")
     return Reading(units, dt, fields, by_id, {})
 
 
 def is_number(text: str | bytes) -> bool:
-    """Whether it can be read as a floating-point number."""
+    """Whether the text is a floating-point number."""
     try:
         float(text)
     except ValueError:

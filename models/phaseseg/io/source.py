@@ -13,7 +13,7 @@ import numpy as np
 
 _CHUNK = 1 << 18
 
-# First bytes of a compressed file -> what makes a decompressor. All three share the protocol of
+# First bytes of a compressed file -> factory of its decompressor. All three share the protocol of
 # `zlib.decompressobj`: decompress(), eof, unused_data.
 _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
@@ -137,7 +137,7 @@ def _chunks(path: Path) -> Generator[bytes, None, None]:
         raw = file.read(_CHUNK)
         if raw.startswith(_ZSTD):
             raise InputError(
-                f"{path.name}: files compressed with zstd are not read; unpack it first (zstd -d)."
+                f"{path.name}: zstd compression is not supported. Decompress the file first (zstd -d)."
             )
         new = next((made for magic, made in _DECOMPRESSORS.items() if raw.startswith(magic)), None)
         if new is None:

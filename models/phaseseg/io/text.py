@@ -19,8 +19,8 @@ from phaseseg.io.source import ByteSource, InputError
 def _count(source: ByteSource, line: str) -> int:
     if not line.strip().isdecimal():
         raise source.error(
-            f"here the number of atoms belongs, found {line[:40]!r}. Has the frame before it the announced "
-            "number of lines?"
+            f"expected the number of atoms, found {line[:40]!r}. Check that the previous frame has as many "
+            "lines as its header says."
         )
     return int(line)
 
@@ -126,9 +126,7 @@ def _parse_extxyz(
 
         distinct, inverse = np.unique(parsed.integers["Z"], return_inverse=True)
         if unknown := [number for number in distinct.tolist() if not 0 <= number < len(chemical_symbols)]:
-            raise reading.error(
-                f"there is no element with the number {unknown[0]}. Repair the species column."
-            )
+            raise reading.error(f"no element has the atomic number {unknown[0]}. Repair the species column.")
         names = [chemical_symbols[number] for number in distinct]
         species = reading.codes_of_names(inverse.astype(np.int32), names)
     elif any(are_numbers) and not set(parsed.names) <= set(reading.renames):
@@ -155,7 +153,7 @@ def _parse_extxyz(
     }
 
 
-# Keys of a comment line that have a place of their own.
+# Keys of a comment line that have their own attribute in Frame.
 _OWN_KEYS = {"lattice", "properties", "pbc", "origin", "timestep", "time", "units"}
 
 
@@ -199,7 +197,9 @@ def read_xdatcar(source: ByteSource, reading: Reading) -> Iterator[Block]:
                 )
             configuration = _CONFIGURATION.match((_next_text(source) or "").strip())
         if configuration is None or not counts:
-            raise source.error("here a line 'Direct configuration= 1' belongs. Is it an XDATCAR?")
+            raise source.error(
+                "expected a line 'Direct configuration= 1'. Check that the file is an XDATCAR."
+            )
         first_line = source.line_number + 1
         groups = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         parts = {
@@ -266,7 +266,7 @@ def _parse_gro(
             f"ends after {len(lines)} of {n_atoms} atom lines and its box line. The frames before "
             "it are intact; write or copy the file again, or stop before this frame."
         )
-    # Columns of fixed width; the distance of the decimal points tells how many digits there are.
+    # Columns have a fixed width; the distance between decimal points gives the number of digits.
     points = [k for k, letter in enumerate(lines[0]) if letter == "." and k >= 20]
     width = points[1] - points[0] if len(points) > 1 else 8
     positions = np.empty((n_atoms, 3))
@@ -315,6 +315,6 @@ def _element(atom_name: str, reading: Reading) -> str:
         if symbol in chemical_symbols[1:]:
             return symbol
     raise reading.error(
-        f"the atom name {atom_name!r} begins with no element symbol. Say what it is: "
+        f"the atom name {atom_name!r} does not begin with an element symbol. Name its element: "
         f"types={{{atom_name!r}: 'Fe'}}"
     )

@@ -102,7 +102,7 @@ def write_frames(
     path : `.xyz`, `.extxyz`, `.dump` or `.lammpstrj`, with `.gz` to compress
     results : frames, or pairs of a frame and its result, also mixed; a result is `Fields`, or a mapping from
         names to numbers and arrays of shape (n_atoms,) or (n_atoms, k), or None
-    file_format : "extxyz" or "lammps-dump", where the name does not tell
+    file_format : "extxyz" or "lammps-dump", needed if the suffix does not determine it
 
     Returns
     -------
@@ -122,7 +122,7 @@ def write_frames(
         file_format = format_of_name(path.stem if compressed else path.name)
     if file_format not in ("extxyz", "lammps-dump"):
         raise ValueError(
-            f"{path.name}: the format of the output is not known. Use the suffix .xyz, .extxyz, .dump or "
+            f"{path.name}: the output format is unknown. Use the suffix .xyz, .extxyz, .dump or "
             ".lammpstrj (and .gz), or file_format 'extxyz' or 'lammps-dump'."
         )
     lines = _extxyz if file_format == "extxyz" else _dump
@@ -149,7 +149,7 @@ def _sorted_out(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, int | float | bool]]:
     """Columns of the atoms and finite numbers of the frame."""
     columns: dict[str, NDArray[Any]] = dict(frame.fields)
-    # Results of an earlier analysis that were read with the frame are not those of this one.
+    # Skip results of an earlier analysis that were read with the frame.
     scalars: dict[str, int | float | bool] = {k: v for k, v in frame.info.items() if k not in FIELD_SPECS}
     for name, value in result.items():
         level = FIELD_SPECS[name].level if name in FIELD_SPECS else None
@@ -171,7 +171,7 @@ def _sorted_out(
     for name in (*columns, *scalars, *frame.species_names):
         if not name or re.search(r'[\s:="]', name):
             raise ValueError(
-                f'{name!r} cannot be written as a name: it is empty or holds a blank or one of : = ".'
+                f'{name!r} cannot be written as a name: it is empty or contains a blank or one of : = ".'
             )
     return columns, scalars
 

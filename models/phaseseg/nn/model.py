@@ -37,8 +37,8 @@ class NetworkModel(ABC):
     checkpoint : Checkpoint
     name : of the checkpoint
     n_members : number of networks
-    halo : how far the answer for an atom sees, in the length unit of the frame; infinity where only whole
-        frames will do
+    halo : range of the environment that the output for an atom depends on, in the length unit of the frame; infinity if only whole
+        frames can be evaluated
     """
 
     family: ClassVar[str]
@@ -181,7 +181,7 @@ class NetworkModel(ABC):
         )
 
     def one_network(self, what: str) -> list[Message]:
-        """A message where there is no spread over members because there is only one."""
+        """Return a message that a single member has no spread over members."""
         if self.n_members > 1:
             return []
         return [
@@ -210,7 +210,7 @@ def members_of(weights: Weights, shared: tuple[str, ...] = ()) -> list[dict[str,
         if head.startswith("member") and head[6:].isdigit():
             members.setdefault(int(head[6:]), {})[rest] = values
         elif not (shared and name.startswith(shared)):
-            raise ValueError(f"{name} is no weight of a member")
+            raise ValueError(f"{name} is not a weight of any member")
     if not members:
         raise ValueError("it holds no network")
     if sorted(members) != list(range(len(members))):
@@ -237,7 +237,7 @@ def check_weights(
         for name in sorted(set(shapes) - set(weights)):
             raise ValueError(f"{prefix}.{name} is missing.")
         for name in sorted(set(weights) - set(shapes)):
-            raise ValueError(f"{prefix}.{name} is no weight of such a network.")
+            raise ValueError(f"{prefix}.{name} is not a weight of this network.")
         for name, shape in shapes.items():
             if np.shape(weights[name]) != shape:
                 raise ValueError(

@@ -132,7 +132,7 @@ def train_members(
             sentence = (
                 f"The state {state.written} lies in {state.path}; continue with --resume."
                 if state.written
-                else "Training had just begun, so there is nothing to continue."
+                else "Training had just begun; there is nothing to resume."
             )
             raise KeyboardInterrupt(sentence) from None
     return members

@@ -145,7 +145,7 @@ class _Record:
             ]
         except (ValueError, KeyError, TypeError):
             raise ValueError(
-                f"{path}: this is no search that can be continued. Delete the file and start again."
+                f"{path}: this is not a search that can be continued. Delete the file and start again."
             ) from None
         for name in {**before, **self.settings}:
             if before.get(name) != self.settings.get(name):
@@ -250,7 +250,7 @@ class NestedSearch(Generic[Data]):
             raise KeyboardInterrupt(
                 f"{done} finished trial{'s' * (done != 1)} lie in {self.path}; continue with --resume."
                 if self.path is not None and self.path.exists()
-                else "The search had just begun, so there is nothing to continue."
+                else "The search had just begun; there is nothing to resume."
             ) from None
         finally:
             optuna.logging.set_verbosity(verbosity)

@@ -54,7 +54,7 @@ class TrainingState:
                 raise ValueError
         except (SafetensorError, KeyError, ValueError):
             raise ValueError(
-                f"{self.path}: this is no state of a training that can be continued. Delete the file and "
+                f"{self.path}: this is not a training state that can be continued. Delete the file and "
                 "start again."
             ) from None
         before = content["settings"]
