@@ -111,7 +111,7 @@ def test_arguments(tmp_path):
         (GOOD.replace("O 1 1 1", "O 1 \x001 \x00"), "line 33: has 4 columns"),
         (GOOD.replace("O 1 1 1", "O -inf 1 1"), r"atom 2 \(id 2\) has the coordinates \[-inf"),
         (GOOD.replace("x y z", "x y vx"), r"line 31: no complete coordinates .* \(id element x y vx\)"),
-        (GOOD.replace("element", "mass").replace("Fe", "55").replace(" O ", " 16 "), "no element names.*--types"),
+        (GOOD.replace("element", "mass").replace("Fe", "55").replace(" O ", " 16 "), "element name.*--types"),
         (GOOD.replace("0 5\n0 5\n0 5", "0 5\n0 5\n0 0"), "frame 2: the cell is missing or has no volume"),
         (GOOD.replace("0 5\n0 5\n0 5", "0 5\n0 5"), "line 28: the box must be three lines of 2 numbers"),
         (GOOD.replace("0 5\n0 5\n0 5", "0 5\n0 5 1\n0 5"), "the box must be three lines of 2 numbers"),

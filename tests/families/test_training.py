@@ -264,7 +264,7 @@ def test_a_state_is_not_overwritten_nor_mixed_up(runs, tmp_path):
     with pytest.raises(ValueError, match="another training data"):
         fit_segmentation([runs[1], runs[0][:2], runs[2]], output=output, resume=True, **QUICK)
     state.write_bytes(state.read_bytes()[:-7])
-    with pytest.raises(ValueError, match="no state of a training that can be continued"):
+    with pytest.raises(ValueError, match="not a training state that can be continued"):
         fit_segmentation(runs, output=output, resume=True, **QUICK)
 
 

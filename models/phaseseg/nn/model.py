@@ -37,8 +37,8 @@ class NetworkModel(ABC):
     checkpoint : Checkpoint
     name : of the checkpoint
     n_members : number of networks
-    halo : range of the environment that the output for an atom depends on, in the length unit of the frame; infinity if only whole
-        frames can be evaluated
+    halo : range of the environment that the output for an atom depends on, in the length unit of the
+        frame; infinity if only whole frames can be evaluated
     """
 
     family: ClassVar[str]
