@@ -439,7 +439,7 @@ def test_temperatures_that_no_two_runs_share() -> None:
 def test_very_many_temperatures_are_put_into_groups() -> None:
     t = np.linspace(0.05, 0.8, 500)
     result = analyze(table(temperatures=t), glass_temperature=0.4)
-    assert "500 temperatures" in said(result, "temperatures-grouped")
+    assert "500 different temperatures" in said(result, "temperatures-grouped")
     assert len(result.temperature) == 60 and result.metrics["n_bb_edges"].n_runs.tolist() == [8] * 60
     assert result.metrics["n_disjoint_graphs"].fit.change == pytest.approx(90, rel=0.05)
 

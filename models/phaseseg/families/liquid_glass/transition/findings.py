@@ -65,7 +65,7 @@ SENTENCES = {
         "{title} change more steeply above T_g than below for {n} of {all} assumed values of T_g ({span}).",
     "kink-beyond-curvature": "With a T^2 term in the model, the slope still changes at T_g: {slopes}.",
     "curvature-explains":
-        "With a T^2 term in the model, no change of slope is found, so a smooth curve fits as well: {slopes}.",
+        "With a T^2 term in the model, no change of slope is found; a smooth curve fits as well: {slopes}.",
     "curvature-reverses":
         "With a T^2 term in the model, the slope changes in the opposite direction at T_g, so the upward "
         "bend lies elsewhere: {slopes}.",

@@ -95,7 +95,7 @@ class MetricTransition:
 
     @property
     def falls(self) -> bool:
-        """Whether it is lower at the lowest temperature than at the highest and does not rise in between (`rises`)."""
+        """Whether it is lower at the lowest temperature than at the highest, and `rises` is false."""
         return bool(self.mean[0] < self.mean[-1]) and not self.rises
 
     @property
