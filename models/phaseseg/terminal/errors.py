@@ -40,6 +40,10 @@ class _Interrupt:
         signal.signal(signal.SIGINT, self)
         try:
             yield
+        except Exception:
+            if self.seen:  # an extension module that is interrupted while it loads raises an ImportError
+                raise KeyboardInterrupt from None
+            raise
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.unraisablehook = hook
