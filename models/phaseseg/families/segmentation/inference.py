@@ -250,8 +250,7 @@ class _Before:
         layer, n = self.layer, len(self.atoms.degrees)
         self.exact = False
         if layer.attends:
-            scores = self.table[:n, : layer.heads]
-            low, top = np.fmin.reduce(scores, initial=np.inf), np.fmax.reduce(scores, initial=-np.inf)
+            low, top = neighbor_sums.extremes(self.table, n, layer.heads)
             self.exact = bool(n and not (top - low).max() <= LARGEST_SPREAD)
             if not self.exact:
                 neighbor_sums.attention_factors(self.table, n, SLOPE, *layer.pattern(top))
@@ -280,8 +279,7 @@ class _Before:
         layer, m = self.layer, slots.stop - slots.start
         if not layer.shared:
             self._sums(first, stop, x)
-            x[:m] += layer.bias[0]
-            np.maximum(x[:m], 0, out=x[:m])
+            neighbor_sums.rectify(x, layer.bias[0], m)
             return
         wide = whole_registers(layer.inputs)
         sums = _rows(m, layer.heads * wide)
@@ -305,7 +303,10 @@ class _Before:
             neighbor_sums.exact_sums(bins, 0, n_bins, doubtful, values, self.table, 1, SLOPE, 1, 0, rows)
         else:
             neighbor_sums.narrow_sums(bins, doubtful, self.table, layer.itself, layer.attends, rows)
-        out[bins.order] = rows[:, :used] + (layer.bias[0] if layer.own is None else self.own[:n])[..., :used]
+        if layer.own is not None:
+            rows[:, :used] += self.own[:n, :used]
+        bias = layer.bias[0] if layer.own is None else np.zeros(4, np.float32)
+        neighbor_sums.unsort(rows, bias, bins.order, out)
 
 
 # Network ------------------------------------------------------------------------------------------
@@ -414,4 +415,4 @@ class _Member:
             bias = self.hidden_bias if k == 0 else None
             _dense(part, width, weight, bias, z, m, add=k > 0, rectify=k == len(parts) - 1)
         _dense(z, self.hidden, self.last, None, sums, m)
-        out[order] = sums[:m, : out.shape[1]] + self.last_bias
+        neighbor_sums.unsort(sums, self.last_bias, order, out)

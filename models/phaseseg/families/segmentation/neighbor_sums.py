@@ -309,6 +309,27 @@ def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, 
 
 
 @jit
+def rectify(x, bias, n_rows):
+    """max(0, x + bias) in place; rows of x are as long as the bias."""
+    width, zero = x.shape[1], splat(np.float32(0))
+    for i in range(n_rows):
+        for c in range(0, width, WIDTH):
+            store(x, i * width + c, greater(load(x, i * width + c) + load(bias, c), zero))
+
+
+@jit
+def extremes(table, n_rows, n_columns):
+    """(2, n_columns): minimum and maximum of the first columns."""
+    ends = np.empty((2, n_columns), dtype=np.float32)
+    for h in range(n_columns):
+        low, high = np.float32(np.inf), np.float32(-np.inf)
+        for i in range(n_rows):
+            low, high = min(low, table[i, h]), max(high, table[i, h])
+        ends[0, h], ends[1, h] = low, high
+    return ends
+
+
+@jit
 def attention_factors(table, n_rows, slope, shift, slopes, of_target, kept):
     """Replace scores [s, d, s, d] by the factors [e, t, f, u] of `weighted_rows`, all at most 1.
 
@@ -328,3 +349,12 @@ def attention_factors(table, n_rows, slope, shift, slopes, of_target, kept):
             e = exponential(a * load(slopes, k) - most)
             stays = load(kept, k)
             store(numbers, i + k, where_at_most(stays, half, e) + where_at_most(half, stays, x))
+
+
+@jit
+def unsort(rows, bias, order, out):
+    """out[order[i]] = rows[i] + bias, for as many columns as `out` has."""
+    for i in range(order.size):
+        atom = order[i]
+        for c in range(out.shape[1]):
+            out[atom, c] = rows[i, c] + bias[c]
