@@ -192,7 +192,7 @@ def predict(
     network: Model = load_model(model)
     rule = network.rule(**options)
     network = prepare(network, [frame], rule, progress=progress)
-    return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
+    return predictor(network, rule, device=device, progress=progress)(frame)
 
 
 def predictor(
@@ -211,7 +211,8 @@ def predictor(
 def _predict(
     model: AnyModel, rule: Any, device: Device, progress: Progress | None, frame: Frame, *, family: Family
 ) -> Fields:
-    register(family)  # a worker process lacks the families that a script has registered
+    if family.name not in FAMILIES:  # a worker process lacks the families that a script has registered
+        register(family)
     network: Model = load_model(model)
     return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
 

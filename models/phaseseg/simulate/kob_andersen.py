@@ -113,7 +113,7 @@ def simulate_kob_andersen(
         `NAME.inherent.xyz`, a path to that file
     density : particles per σ^2 or σ^3
     equilibration_steps : MD steps at T = 2 before cooling
-    resume : continue an interrupted call with the same arguments, or start a new run if there is none. The
+    resume : continue an interrupted call with the same arguments, or start a new run. The
         thermostat restarts, so the continuation is valid but not identical to an uninterrupted run.
     progress : function of the fraction done (0 to 1) and a line about it, optional
 

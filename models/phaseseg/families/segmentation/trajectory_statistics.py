@@ -405,6 +405,6 @@ def boundary_message(table: Table) -> Message:
 
 
 def best_boundary_width(table: Table) -> float | None:
-    """Return the width with the least variance, Å, from `boundary_width_scan`; None if there is none."""
+    """Return the width (Å) with the least variance in a `boundary_width_scan`, or None."""
     best = np.flatnonzero(table.columns["least variance"])
     return float(table.columns[WIDTH][best[0]]) if len(best) else None
