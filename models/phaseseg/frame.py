@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,24 @@ FARTHEST = 1e9
 """Largest distance of an atom from the origin, in cells: farther out, wrapping rounds to 1e-7 of a cell."""
 
 Units = Literal["metal", "lj"]
+
+
+class Category(NamedTuple):
+    """One word per atom: codes (n_atoms,) int32 into `names`, as for species."""
+
+    codes: NDArray[np.int32]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, words: ArrayLike) -> Category:
+        """Make one from (n_atoms,) strings; the names are in order of first appearance.
+
+        >>> Category.of(["OW", "HW1", "HW2", "OW"]).names
+        ('OW', 'HW1', 'HW2')
+        """
+        distinct, first, inverse = np.unique(np.asarray(words, str), return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        return cls(np.argsort(order).astype(np.int32)[inverse], tuple(distinct[order].tolist()))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +64,10 @@ class Frame(Summarized):
         Simulated time, if known.
     units : "metal" or "lj"
         "lj" means reduced units: read σ for Å everywhere.
+    molecules : (n_atoms,) int64, optional
+        Number of the molecule of each atom. Atoms with a number of 0 or less belong to no molecule.
+    categories : mapping of further words per atom, by kind
+        "name": atom names as in GRO and PDB files (`OW`), "residue": names of residues or molecules (`SOL`).
     fields : mapping of further per-atom columns that were in the file
     info : mapping of numbers of the whole frame that were in the file (temperature, energy, ...)
     source : where the frame came from, used in messages (`run.dump.gz, frame 3`)
@@ -75,6 +97,8 @@ class Frame(Summarized):
     species_names: tuple[str, ...] = ()
     origin: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     ids: NDArray[np.int64] | None = None
+    molecules: NDArray[np.int64] | None = None
+    categories: Mapping[str, Category] = field(default_factory=dict)
     timestep: int | None = None
     time: float | None = None
     units: Units = "metal"
@@ -93,9 +117,19 @@ class Frame(Summarized):
         origin = np.asarray(self.origin, dtype=np.float64)
         if origin.shape != (3,) or not np.isfinite(origin).all():
             raise ValueError(f"{prefix}origin must be three finite numbers, found {self.origin!r}.")
-        ids = None if self.ids is None else np.ascontiguousarray(self.ids, dtype=np.int64)
-        if ids is not None and ids.shape != (n_atoms,):
-            raise ValueError(f"{prefix}{n_atoms} atoms have {len(ids)} ids.")
+        integers: dict[str, NDArray[np.int64] | None] = {}
+        for name in ("ids", "molecules"):
+            given = getattr(self, name)
+            integers[name] = None if given is None else np.ascontiguousarray(given, dtype=np.int64)
+            if given is not None and np.shape(given) != (n_atoms,):
+                raise ValueError(f"{prefix}{n_atoms} atoms have {len(given)} {name}.")
+        for kind, (words, of_words) in self.categories.items():
+            if np.shape(words) != (n_atoms,):
+                raise ValueError(f"{prefix}{n_atoms} atoms have {len(words)} words of the kind {kind}.")
+            if n_atoms and not 0 <= np.min(words) <= np.max(words) < len(of_words):
+                raise ValueError(
+                    f"{prefix}a code of the kind {kind} is not between 0 and {len(of_words) - 1}."
+                )
         # One reduction instead of a mask: a single non-finite coordinate makes the sum non-finite
         # (so might an overflow of finite ones, hence the second look).
         if not np.isfinite(positions.sum()) and not np.isfinite(positions).all():
@@ -121,7 +155,7 @@ class Frame(Summarized):
                 f"but only 0 to {len(names) - 1} have names ({', '.join(names)})."
             )
         pbc = np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,)).copy()
-        converted = {"positions": positions, "cell": cell, "pbc": pbc, "origin": origin, "ids": ids}
+        converted = {"positions": positions, "cell": cell, "pbc": pbc, "origin": origin, **integers}
         for name, value in {**converted, "species": codes, "species_names": names}.items():
             object.__setattr__(self, name, value)
 
@@ -160,25 +194,58 @@ class Frame(Summarized):
         return error_prefix(self.source)
 
     def species_mask(self, names: str | Sequence[str]) -> NDArray[np.bool_]:
-        """Return (n_atoms,) bool: whether each atom belongs to one of the named species.
+        """Return (n_atoms,) bool: whether each atom is one of those named.
+
+        names : species, or words of a category with its kind: `"O"`, `"name:OW"`, `"residue:SOL"`
 
         Raises
         ------
         ValueError
-            If a name is not among `species_names`, or no atom has one of them.
+            If a name is not in the frame, or no atom has one of them.
         """
         wanted = (names,) if isinstance(names, str) else tuple(names)
-        mask = np.array([name in wanted for name in self.species_names], dtype=bool)[self.species]
-        missing = [name for name in wanted if name not in self.species_names]
-        if missing or not mask.any():
-            present = ", ".join(self.species_names[code] for code in np.unique(self.species)) or "none"
-            what = f"species named {missing[0]!r}" if missing else f"atom is of species {', '.join(wanted)}"
-            raise ValueError(f"{self.error_prefix}no {what}; the species here are {present}.")
+        mask = np.zeros(self.n_atoms, dtype=bool)
+        for name in wanted:
+            kind, _, word = name.rpartition(":") if name not in self.species_names else ("", "", name)
+            category = self.categories.get(kind) if kind else Category(self.species, self.species_names)
+            if category is None:
+                there = ", ".join(self.categories) or "none"
+                raise ValueError(
+                    f"{self.error_prefix}{name!r} asks for the {kind} of the atoms; the frame has {there}."
+                )
+            if word not in category.names:
+                what = f"{kind or 'species'} named {word!r}; the {kind + 's' if kind else 'species'} here are"
+                raise ValueError(f"{self.error_prefix}no {what} {_present(category)}.")
+            mask |= category.codes == category.names.index(word)
+        if not mask.any():
+            here = _present(Category(self.species, self.species_names))
+            raise ValueError(
+                f"{self.error_prefix}no atom is of species {', '.join(wanted)}; the species here are {here}."
+            )
         return mask
+
+    def take(self, atoms: ArrayLike, **changes: Any) -> Frame:
+        """Return a frame of some of the atoms, in the order given; atoms may repeat.
+
+        atoms : integers or (n_atoms,) bool
+        changes : further attributes to change, as in `replace`
+        """
+        rows = np.asarray(atoms)
+        per_atom = {name: getattr(self, name) for name in ("positions", "species", "ids", "molecules")}
+        parts: dict[str, Any] = {name: None if v is None else v[rows] for name, v in per_atom.items()}
+        parts["categories"] = {kind: Category(c.codes[rows], c.names) for kind, c in self.categories.items()}
+        parts["fields"] = {name: values[rows] for name, values in self.fields.items()}
+        return replace(self, **parts | changes)
 
     def replace(self, **changes: Any) -> Frame:
         """Return a copy with some attributes changed."""
         return replace(self, **changes)
+
+    def _molecules(self) -> str:
+        assert self.molecules is not None
+        number = len(np.unique(self.molecules[self.molecules > 0]))
+        residues = self.categories.get("residue")
+        return f"{number:,}" + (f" ({listed(list(residues.names))})" if residues else "")
 
     def _summary(self) -> Summary:
         length = "σ" if self.units == "lj" else "Å"
@@ -197,11 +264,16 @@ class Frame(Summarized):
             "density": f"{self.n_atoms / self.volume:.4g} atoms per {length}^3",
             "time": "" if self.time is None else f"{number(self.time)} {'τ' if self.units == 'lj' else 'ps'}",
             "timestep": "" if self.timestep is None else f"{self.timestep:,}",
+            "molecules": "" if self.molecules is None else self._molecules(),
             "fields": listed(list(self.fields)),
             "info": listed([f"{name} {number(value)}" for name, value in self.info.items()]),
         }
         title = f"Frame of {plural(self.n_atoms, 'atom')}" + (f", {self.source}" if self.source else "")
         return title, [(name, text) for name, text in rows.items() if text], ()
+
+
+def _present(category: Category) -> str:
+    return ", ".join(category.names[code] for code in np.unique(category.codes)) or "none"
 
 
 def error_prefix(source: str) -> str:

@@ -7,6 +7,7 @@ from ase import Atoms
 from hypothesis import given, settings, strategies as st
 
 from phaseseg import Frame, read_frames, write_frames
+from phaseseg.frame import Category
 from phaseseg.io import frame_from_atoms
 from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
 
@@ -184,3 +185,51 @@ def test_an_atom_so_far_away_that_its_place_in_the_cell_is_lost_is_refused(pbc, 
         Frame(positions, [17.0, 17, 17], pbc, ["Fe"] * 3, ids=[5, 7, 9])
     positions[1, 2] = 1e9
     assert len(Frame(positions, [17.0, 17, 17], pbc, ["Fe"] * 3)) == 3
+
+
+# Molecules and categories ------------------------------------------------------------------------
+
+
+def water(n=2):
+    """Molecules O, H, H with the names of a GRO file, and one ion without a molecule."""
+    rng = np.random.default_rng(0)
+    return Frame(
+        rng.random((3 * n + 1, 3)) * 9, [9.0] * 3, True, ["O", "H", "H"] * n + ["Na"],
+        molecules=[*np.repeat(np.arange(1, n + 1), 3), 0],
+        categories={"name": Category.of(["OW", "HW1", "HW2"] * n + ["NA"]),
+                    "residue": Category.of(["SOL"] * 3 * n + ["ION"])},
+        fields={"q": np.arange(3.0 * n + 1)},
+    )  # fmt: skip
+
+
+def test_atoms_are_chosen_by_species_name_or_residue():
+    frame = water()
+    np.testing.assert_array_equal(frame.species_mask("O"), frame.species_mask("name:OW"))
+    np.testing.assert_array_equal(frame.species_mask(("O", "H")), frame.species_mask("residue:SOL"))
+    np.testing.assert_array_equal(frame.species_mask(("Na", "name:HW2")).nonzero()[0], [2, 5, 6])
+    with pytest.raises(ValueError, match=r"no name named 'OX'; the names here are OW, HW1, HW2, NA"):
+        frame.species_mask("name:OX")
+    with pytest.raises(ValueError, match=r"asks for the chain of the atoms; the frame has name, residue"):
+        frame.species_mask("chain:A")
+
+
+def test_a_part_of_a_frame_keeps_what_belongs_to_its_atoms():
+    frame = water()
+    part = frame.take([6, 0, 0])
+    assert part.molecules.tolist() == [0, 1, 1]
+    assert [part.categories["residue"].names[code] for code in part.categories["residue"].codes] == [
+        "ION", "SOL", "SOL",
+    ]  # fmt: skip
+    assert part.fields["q"].tolist() == [6.0, 0.0, 0.0]
+    assert len(np.unique(repeated(frame, (2, 1, 1)).molecules)) == 5
+    assert "molecules 2 (SOL, ION)" in " ".join(str(frame).split())
+
+
+def test_molecules_and_categories_must_fit_the_atoms():
+    frame = water()
+    with pytest.raises(ValueError, match="7 atoms have 2 molecules"):
+        frame.replace(molecules=[1, 2])
+    with pytest.raises(ValueError, match="7 atoms have 1 words of the kind name"):
+        frame.replace(categories={"name": Category.of(["O"])})
+    with pytest.raises(ValueError, match="code of the kind name"):
+        frame.replace(categories={"name": Category(np.full(7, 3, np.int32), ("O",))})

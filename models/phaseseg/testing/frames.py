@@ -227,23 +227,23 @@ def repeated(frame: Frame, times: tuple[int, int, int] = (2, 2, 2)) -> Frame:
     """Supercell; copy m of atom i is atom `m * n_atoms + i`."""
     shifts = np.array([(i, j, k) for i in range(times[0]) for j in range(times[1]) for k in range(times[2])])
     positions = (frame.positions[None] + (shifts @ frame.cell)[:, None]).reshape(-1, 3)
-    return frame.replace(
+    molecules = frame.molecules
+    if molecules is not None:
+        step = np.repeat(np.arange(len(shifts)), len(frame)) * (int(molecules.max(initial=0)) + 1)
+        tiled = np.tile(molecules, len(shifts))
+        molecules = np.where(tiled > 0, tiled + step, tiled)
+    return frame.take(
+        np.tile(np.arange(len(frame)), len(shifts)),
         positions=positions,
         cell=frame.cell * np.array(times)[:, None],
-        species=np.tile(frame.species, len(shifts)),
         ids=None,
-        fields={name: np.concatenate([values] * len(shifts)) for name, values in frame.fields.items()},
+        molecules=molecules,
     )
 
 
 def permuted(frame: Frame, order: NDArray[np.integer[Any]]) -> Frame:
     """The atoms in another order: atom i of the result is atom `order[i]`."""
-    return frame.replace(
-        positions=frame.positions[order],
-        species=frame.species[order],
-        ids=None if frame.ids is None else frame.ids[order],
-        fields={name: values[order] for name, values in frame.fields.items()},
-    )
+    return frame.take(order)
 
 
 def rolled_axes(frame: Frame, axes: Sequence[int]) -> Frame:
@@ -323,14 +323,13 @@ def slabs(frame: Frame, halo: float, n: int = 2, axis: int = 0) -> list[Slab]:
         atoms, shift = np.concatenate(rows), np.concatenate(shifts)
         cell = frame.cell.copy()
         cell[axis] *= end - begin + 2 * margin
-        part = frame.replace(
+        part = frame.take(
+            atoms,
             positions=frame.positions[atoms] + shift[:, None] * frame.cell[axis],
             cell=cell,
             origin=frame.origin + (begin - margin) * frame.cell[axis],
             pbc=pbc,
-            species=frame.species[atoms],
             ids=None,
-            fields={name: values[atoms] for name, values in frame.fields.items()},
         )
         found.append(Slab(part, np.concatenate(own), atoms))
     return found
