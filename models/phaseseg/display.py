@@ -1,4 +1,4 @@
-"""Short summaries of objects for terminals and notebooks, and number formatting."""
+"""Short summaries of objects for terminals and notebooks, messages, and number formatting."""
 
 from __future__ import annotations
 
@@ -36,6 +36,30 @@ class Summarized:
         title, rows, sentences = self._summary()
         grid = html_grid([], [[escape(cell) for cell in row] for row in rows]) if rows else ""
         return f"<b>{escape(title)}</b>{grid}" + "".join(f"<div>{escape(text)}</div>" for text in sentences)
+
+
+NOTE = "note"
+"""Code of a message that was given none."""
+
+
+class Message(str):
+    """A sentence for the user, with a code that names its kind.
+
+    It behaves as a `str`. Programs and tests compare the `code`, which never contains a number, so the
+    wording can change.
+
+    >>> message = Message("Two phases: contrast 9.3.", "two-phases")
+    >>> message.code, message.startswith("Two")
+    ('two-phases', True)
+    """
+
+    __slots__ = ("code",)
+    code: str
+
+    def __new__(cls, text: str, code: str = NOTE) -> Message:
+        message = super().__new__(cls, text)
+        message.code = code
+        return message
 
 
 def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,17 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.display import Summarized, Summary, html_grid, html_number, listed, number, plural
+from phaseseg.display import (
+    NOTE,
+    Message as Message,
+    Summarized,
+    Summary,
+    html_grid,
+    html_number,
+    listed,
+    number,
+    plural,
+)
 from phaseseg.specs import FIELD_SPECS, FieldSpec, Level
 
 # ---------------------------------------------------------------------------- grids and bonds
@@ -288,30 +298,6 @@ def plain(value: Any) -> Any:
 
 
 # ----------------------------------------------------------------------------------- messages
-
-
-NOTE = "note"
-"""Code of a message that was given none."""
-
-
-class Message(str):
-    """A sentence for the user, with a code that names its kind.
-
-    It behaves as a `str`. Programs and tests compare the `code`, which never contains a number, so the
-    wording can change.
-
-    >>> message = Message("Two phases: contrast 9.3.", "two-phases")
-    >>> message.code, message.startswith("Two")
-    ('two-phases', True)
-    """
-
-    __slots__ = ("code",)
-    code: str
-
-    def __new__(cls, text: str, code: str = NOTE) -> Message:
-        message = super().__new__(cls, text)
-        message.code = code
-        return message
 
 
 class MessageCounter:

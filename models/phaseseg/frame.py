@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.display import Summarized, Summary, listed, number, plural
+from phaseseg.display import Message, Summarized, Summary, listed, number, plural
 
 FARTHEST = 1e9
 """Largest distance of an atom from the origin, in cells: farther out, wrapping rounds to 1e-7 of a cell."""
@@ -73,6 +73,8 @@ class Frame(Summarized):
     source : where the frame came from, used in messages (`run.dump.gz, frame 3`)
     index : int, optional
         Number of the frame in its file, from 0.
+    messages : what the reader had to guess or found odd, each with what to do about it
+        Every analysis of the frame repeats them in `Fields.messages`.
 
     Raises
     ------
@@ -106,6 +108,7 @@ class Frame(Summarized):
     info: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
     index: int | None = None
+    messages: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
         prefix = self.error_prefix
@@ -269,7 +272,7 @@ class Frame(Summarized):
             "info": listed([f"{name} {number(value)}" for name, value in self.info.items()]),
         }
         title = f"Frame of {plural(self.n_atoms, 'atom')}" + (f", {self.source}" if self.source else "")
-        return title, [(name, text) for name, text in rows.items() if text], ()
+        return title, [(name, text) for name, text in rows.items() if text], self.messages
 
 
 def _present(category: Category) -> str:

@@ -6,7 +6,8 @@ import pytest
 from ase import Atoms
 from hypothesis import given, settings, strategies as st
 
-from phaseseg import Frame, read_frames, write_frames
+from phaseseg import Frame, glass_metrics, label_phases, predict, read_frames, write_frames
+from phaseseg.display import Message
 from phaseseg.frame import Category
 from phaseseg.io import frame_from_atoms
 from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
@@ -233,3 +234,13 @@ def test_molecules_and_categories_must_fit_the_atoms():
         frame.replace(categories={"name": Category.of(["O"])})
     with pytest.raises(ValueError, match="code of the kind name"):
         frame.replace(categories={"name": Category(np.full(7, 3, np.int32), ("O",))})
+
+
+def test_messages_of_the_reader_reach_every_result(slab_frame, cooled_runs):
+    odd = (Message("The file ends without a newline.", "no-final-newline"),)
+    melt = slab_frame.replace(messages=odd)
+    glass = cooled_runs["glass_ka2d_s901"][-1].replace(messages=odd)
+    results = [label_phases(melt), predict(melt, "gcn-3000K-v1"), glass_metrics(glass, b="B")]
+    results.append(predict(glass, "liquid_glass/dmpnn-v1"))
+    assert [fields.messages[0].code for fields in results] == ["no-final-newline"] * 4
+    assert str(melt).endswith("without a newline.")

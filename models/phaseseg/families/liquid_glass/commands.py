@@ -74,6 +74,7 @@ def metrics_command(
     """Count disjoint graphs, B–B edges and isolated A; test them for a change of slope at T_g."""
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.families.liquid_glass.transition.analysis import analyze_transition
+        from phaseseg.fields import MessageCounter
         from phaseseg.report import duration
 
         with usage_errors():
@@ -106,10 +107,13 @@ def metrics_command(
             f"No frame has a {key!r}, so metrics are counted but not analyzed. Name another key with "
             "--temperature, or give --temperatures."
         )
-        result, messages = None, [nothing]
+        counter = MessageCounter()
+        for row in rows:
+            counter.add(row["messages"])
+        result, messages = None, [*counter.messages(), nothing]
         if any(map(isfinite, table.columns["temperature"])):
             result = analyze_transition(table, glass_temperature=tg, n_bootstrap=bootstrap)
-            messages = list(result.messages)
+            messages = [*counter.messages(), *result.messages]
         elif report is not None or tg is not None:
             raise ValueError(nothing)
         settings = {
@@ -158,7 +162,7 @@ def _count(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str, Any
     return {
         "source": frame.source, "index": frame.index, "n_atoms": frame.n_atoms,
         "n_dimensions": frame.n_dimensions, "info": dict(frame.info),
-        **{name: fields[name] for name in COUNTS},
+        "messages": fields.messages, **{name: fields[name] for name in COUNTS},
     }  # fmt: skip
 
 

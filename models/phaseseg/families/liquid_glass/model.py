@@ -248,7 +248,7 @@ class GlassModel(NetworkModel):
             numbers["attention_threshold"] = cut
             numbers |= {f"attention_{name}": getattr(counts, name) for name in METRICS}
         messages += self.one_network("glass")
-        return Fields(values | numbers, (*messages, *answer.messages))
+        return Fields(values | numbers, (*frame.messages, *messages, *answer.messages))
 
     def _attention_cut(self, attention: Floats, rule: GlassRule) -> tuple[float, str]:
         for cut, whose in ((rule.attention_threshold, "as requested"), (self._cut, f"from {self.name}")):

@@ -286,7 +286,8 @@ def glass_metrics(frame: Frame, b: str | Sequence[str] = "B", k: int = 2, rule: 
             "disjoint_graphs_per_particle": counts.n_disjoint_graphs / n,
             "bb_edges_per_particle": counts.n_bb_edges / n,
             "isolated_a_per_particle": counts.n_isolated_a / n,
-        }
+        },
+        frame.messages,
     )  # fmt: skip
 
 

@@ -352,7 +352,7 @@ class SegmentationModel(NetworkModel):
                 "mean_uncertainty": float(scores.uncertainty.mean(dtype=np.float64)),
                 "outside_training": scores.outside, **numbers,
             },
-            (*messages, *scores.messages, *more),
+            (*frame.messages, *messages, *scores.messages, *more),
         )  # fmt: skip
 
     def _assign(

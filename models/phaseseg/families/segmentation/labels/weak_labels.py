@@ -164,7 +164,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             "threshold_two_means": cuts.two_means,
             **numbers,
         },
-        (*messages, *more),
+        (*frame.messages, *messages, *more),
     )
 
 
