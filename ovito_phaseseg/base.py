@@ -73,6 +73,7 @@ class Evaluation:
     cache : kept by OVITO until a parameter of the part "run", or anything upstream, changes
     upstream : source of the data of other frames; None outside a pipeline
     messages : shown to the user at the end
+    turn : number of the modifier among those of its prefix in the pipeline, from 1
     """
 
     data: Any
@@ -84,6 +85,7 @@ class Evaluation:
     output: Any = None
     fields: Any = None
     messages: list[str] = field(default_factory=list)
+    turn: int = 1
 
     def kept(self, name: str, key: Any, make: Callable[[], Steps[T]]) -> Steps[T]:
         """Return the cached value made with this key, or make a new one; caches one value per name."""
@@ -161,9 +163,9 @@ class AnalysisModifier(CheckedModifier):
     def put(self, now: Evaluation) -> Steps[None]:
         """Write outputs other than particle properties, tables and attributes: all grids and bonds."""
         for name, grid in now.fields.level("grid").items():
-            convert.put_grid(now.data, name, grid)
+            convert.put_grid(now.data, name, grid, number=now.turn)
         for name, bonds in now.fields.level("bond").items():
-            convert.put_bonds(now.data, name, bonds)
+            convert.put_bonds(now.data, name, bonds, number=now.turn)
         yield 0.9
 
     def color(self, now: Evaluation) -> None:
@@ -188,17 +190,34 @@ class AnalysisModifier(CheckedModifier):
             fields = now.fields = job.fields(now.frame, now.output)
             now.messages += fields.messages
             yield 0.6
-            for name, values in fields.level("atom").items():
-                convert.put_field(data, FIELD_SPECS[name], values)
-            convert.put_tables(data, fields, self.tables)
+            now.turn = convert.number_of(data, self.prefix)
+            replaced = [
+                FIELD_SPECS[name].title
+                for name, values in fields.level("atom").items()
+                if convert.put_field(data, FIELD_SPECS[name], values, now.turn)
+            ]
+            now.messages += self._names_of(now, replaced)
+            convert.put_tables(data, fields, self.tables, now.turn)
             yield from self.put(now)
             self.color(now)
-            convert.put_attributes(data, fields, self.prefix, now.messages)
-            for name, value in job.about.items():
-                data.attributes[self.prefix + name] = value
+            attributes = convert.attributes_of(fields, now.messages) | dict(job.about)
+            convert.put_attributes(data, attributes, self.prefix, now.turn)
             yield 1.0
             if now.messages:
                 yield " ".join(now.messages)
+
+    def _names_of(self, now: Evaluation, replaced: Sequence[str]) -> Iterator[str]:
+        """Say which names the outputs have, unless they are the usual ones and were free."""
+        if replaced:
+            yield convert.about_replaced(replaced, now.turn)
+        if now.turn > 1:
+            first = next((FIELD_SPECS[name].title for name in now.fields.level("atom")), None)
+            names = [] if first is None else [convert.numbered_title(first, now.turn)]
+            names.append(convert.numbered(f"{self.prefix}messages", now.turn))
+            yield (
+                f"Similar results were in the input, so these have the number {now.turn}: "
+                f"{', '.join(map(repr, names))} and so on."
+            )
 
     def frame_of(self, data: Any) -> Any:
         """Convert the particles to a Frame."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ovito.data import BondType, DataTable, ElementType, SimulationCell, VoxelGrid
+from ovito.data import BondType, DataCollection, DataTable, ElementType, SimulationCell, VoxelGrid
 from ovito.modifiers import CreateIsosurfaceModifier
 
 from phaseseg.fields import Bonds, Fields, Grid, Table, snake
@@ -111,23 +113,46 @@ Color = tuple[float, float, float]
 GRAY: Color = (0.6, 0.6, 0.6)
 CONTENTS = ("wt%", "at%")
 """Columns with one of these units are combined into one plot."""
+MESSAGES = "messages"
+"""Last part of the name of the attribute that every modifier writes."""
 
 
-def put_field(data: Any, spec: FieldSpec, values: NDArray[Any]) -> None:
+def number_of(data: Any, prefix: str) -> int:
+    """Return the number of a modifier in the pipeline, among those whose attributes have this prefix.
+
+    The outputs of the second one are numbered so that those of the first are kept: identifiers and attributes
+    as by OVITO's own modifiers (`phase-density.2`), particle properties, whose names may not contain a dot,
+    as `Phase 2`.
+    """
+    return next(n for n in count(1) if numbered(prefix + MESSAGES, n) not in data.attributes)
+
+
+def numbered(name: str, number: int, mark: str = ".") -> str:
+    """Return an identifier with the number of its modifier, if it is not the first."""
+    return f"{name}{mark}{number}" if number > 1 else name
+
+
+def numbered_title(title: str, number: int) -> str:
+    """Return the name of a property with the number of its modifier, if it is not the first."""
+    return numbered(title, number, " ")
+
+
+def put_field(data: Any, spec: FieldSpec, values: NDArray[Any], number: int = 1) -> bool:
     """Write a per-atom field as a particle property, with the names and colors of its classes.
 
-    An existing property with this name but another data type is replaced.
+    Return whether a property with this name, of any data type, was replaced.
     """
-    particles = data.particles_
+    particles, title = data.particles_, numbered_title(spec.title, number)
     values = values.astype(np.int32) if values.dtype == np.int8 else values
     parts = {}
     if spec.kind == "probability":
         parts["components"] = [entry.name for entry in spec.classes[: values.shape[1]]]
-    if spec.title in particles:
-        present = particles[spec.title]
+    replaced = title in particles
+    if replaced:
+        present = particles[title]
         if parts or (present.dtype, present.ndim) != (values.dtype, values.ndim):
-            del particles[spec.title]
-    prop = particles.create_property(spec.title, data=values, **parts)
+            del particles[title]
+    prop = particles.create_property(title, data=values, **parts)
     for entry in spec.classes if spec.kind == "class" else ():
         present = prop.type_by_id(entry.id, require=False)
         if present is None:
@@ -135,6 +160,7 @@ def put_field(data: Any, spec: FieldSpec, values: NDArray[Any]) -> None:
         elif (present.name, tuple(present.color)) != (entry.name, entry.color):
             present = prop.make_mutable(present)
             present.name, present.color = entry.name, entry.color
+    return replaced
 
 
 def put_colors(data: Any, values: NDArray[Any], colors: Sequence[Color]) -> None:
@@ -156,6 +182,7 @@ def put_bonds(
     classes: Sequence[ClassName] = (),
     titles: Mapping[str, str] | None = None,
     vis: Any = None,
+    number: int = 1,
 ) -> None:
     """Add the bonds of a field to existing bonds, which keep all their properties.
 
@@ -164,9 +191,11 @@ def put_bonds(
         one type with the title of the field
     titles : titles of bond properties by column; others are made from the column name
     vis : visual element, used if there were no bonds before
+    number : of the modifier; it becomes part of the names of the bond types
     """
     if kinds is None:
         kinds, classes = np.zeros(len(bonds), dtype=int), (ClassName(0, FIELD_SPECS[name].title, GRAY),)
+    classes = [replace(entry, name=numbered_title(entry.name, number)) for entry in classes]
     particles = data.particles_
     if particles.bonds is None:
         first = 0
@@ -204,14 +233,14 @@ def put_bonds(
     types[first:] = lookup[kinds]
 
 
-def put_grid(data: Any, name: str, grid: Grid, vis: Any = None) -> Any:
+def put_grid(data: Any, name: str, grid: Grid, vis: Any = None, number: int = 1) -> Any:
     """Write the grid of a field as a voxel grid of points; return its identifier.
 
     Values become float64, because OVITO requires it for isosurfaces.
     """
     title = FIELD_SPECS[name].title
     voxels = data.grids.create(
-        identifier=title.lower().replace(" ", "-"), title=title, domain=_domain(data, grid),
+        identifier=numbered(title.lower().replace(" ", "-"), number), title=title, domain=_domain(data, grid),
         shape=grid.shape, grid_type=VoxelGrid.GridType.PointData,
     )  # fmt: skip
     voxels.create_property(title, data=grid.values.astype(np.float64).ravel(order="F"))
@@ -239,20 +268,21 @@ def put_isosurface(
     data: Any, name: str, grid: Grid, level: float, identifier: str, title: str, vis: Any = None
 ) -> None:
     """Write the isosurface of the grid of a field at `level` as a surface mesh."""
-    clone = data.clone()  # keep other outputs of OVITO's modifier out of `data`
-    voxels = put_grid(clone, name, grid)
+    alone = DataCollection()  # keeps other outputs of OVITO's modifier, and its identifiers, out of `data`
+    alone.objects.append(data.cell)
+    voxels = put_grid(alone, name, grid)
     title_of_grid = FIELD_SPECS[name].title
-    clone.apply(
+    alone.apply(
         CreateIsosurfaceModifier(operate_on=f"voxels:{voxels}", property=title_of_grid, isolevel=level)
     )
-    data.objects.append(clone.surfaces["isosurface"])
-    surface = data.surfaces["isosurface_"]
+    surface: Any = alone.surfaces["isosurface_"]
     surface.identifier, surface.title = identifier, title
     if vis is not None:
         surface.vis = vis
+    data.objects.append(surface)
 
 
-def put_tables(data: Any, fields: Fields, prefix: str) -> None:
+def put_tables(data: Any, fields: Fields, prefix: str, number: int = 1) -> None:
     """Write the tables as plots against their first column: floats as lines, texts and integers as bars.
 
     A row whose label starts with the name of a class has the color of that class.
@@ -262,7 +292,8 @@ def put_tables(data: Any, fields: Fields, prefix: str) -> None:
         first, *others = table.headings
         line = table.columns[first].dtype.kind == "f"
         plot = DataTable.PlotMode.Line if line else DataTable.PlotMode.BarChart
-        target = _new_table(data, prefix + name.replace("_", "-"), table.title, plot)
+        identifier = numbered(prefix + name.replace("_", "-"), number)
+        target = _new_table(data, identifier, table.title, plot)
         target.x = _put_column(target, first, table.columns[first], colors)
         made = {}
         for column in others:
@@ -307,39 +338,47 @@ def put_series(
     table.y = _put_curves(table, title, curves)
 
 
-def put_attributes(data: Any, fields: Fields, prefix: str, messages: Sequence[str]) -> None:
-    """Write the numbers of the frame, the class names of per-atom fields and the messages as attributes.
-
-    Names are such as `PREFIX.n_phases`, `PREFIX.phase_names` and `PREFIX.messages`.
-    """
-    for name, value in fields.level("frame").items():
+def put_attributes(data: Any, values: Mapping[str, Any], prefix: str, number: int = 1) -> None:
+    """Write numbers and texts as attributes: `PREFIX.n_phases`; None is left out."""
+    for name, value in values.items():
         if value is not None:
-            data.attributes[prefix + name] = value.item() if isinstance(value, np.generic) else value
+            plain = value.item() if isinstance(value, np.generic) else value
+            data.attributes[numbered(prefix + name, number)] = plain
+
+
+def attributes_of(fields: Fields, messages: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers of the frame, the class names of per-atom fields (`phase_names`) and `messages`."""
+    values = fields.level("frame")
     for name in fields.level("atom"):
         if FIELD_SPECS[name].kind == "class":
             names = ",".join(f"{entry.id}={entry.name}" for entry in FIELD_SPECS[name].classes)
-            data.attributes[f"{prefix}{name}_names"] = names
-    data.attributes[prefix + "messages"] = " ".join(messages)
+            values[f"{name}_names"] = names
+    return values | {MESSAGES: " ".join(messages)}
 
 
-def put_rows(data: Any, table: Table, prefix: str) -> None:
-    """Write a table whose first column is text as attributes: `PREFIX.rich.Fe_wt_percent`."""
+def cells_of(table: Table) -> dict[str, Any]:
+    """Return the cells of a table whose first column is text, by row and column: `rich.Fe_wt_percent`."""
+    values: dict[str, Any] = {}
     for row in table.rows():
         (_, name), *entries = row.items()
-        for column, value in entries:
-            data.attributes[f"{prefix}{snake(name)}.{snake(column)}"] = value
+        values |= {f"{snake(name)}.{snake(column)}": value for column, value in entries}
+    return values
 
 
 # Labels read from files
 
 
-def restore(data: Any, specs: Sequence[FieldSpec], column: str = "") -> None:
+def restore(data: Any, specs: Sequence[FieldSpec], column: str, prefix: str) -> str:
     """Convert a column read from a file to the typed property of a field, and rename related columns.
+
+    Return the name of the property. It counts as the output of a modifier: later ones are numbered, and it is
+    itself if there was one before.
 
     Parameters
     ----------
     specs : the field, of kind "class", followed by per-atom fields that may have been written with it
-    column : property with the classes; if left out, the name of the field in any spelling
+    column : property with the classes; if empty, the name of the field in any spelling
+    prefix : of the attributes of modifiers that write the same field
 
     Raises
     ------
@@ -357,6 +396,7 @@ def restore(data: Any, specs: Sequence[FieldSpec], column: str = "") -> None:
             f"the particles have no property {column or spec.name!r}; the properties are "
             f"{', '.join(particles.keys())}."
         )
+    number, replaced = number_of(data, prefix), []
     for one in specs:
         source = sources[one.name]
         if not source:
@@ -367,9 +407,23 @@ def restore(data: Any, specs: Sequence[FieldSpec], column: str = "") -> None:
             continue
         if one.kind == "count":
             values = values.astype(np.int32)
-        if source != one.title:
+        in_place = source == one.title
+        if not in_place:
             del data.particles_[source]
-        put_field(data, one, values)
+        if put_field(data, one, values, 1 if in_place else number) and not in_place:
+            replaced.append(one.title)
+    source = str(sources[spec.name])
+    if source == spec.title and number > 1:  # the output of another modifier
+        return source
+    text = f"The property {source!r} of the input was restored. {about_replaced(replaced, number)}"
+    put_attributes(data, {MESSAGES: text.strip()}, prefix, number)
+    return source if source == spec.title else numbered_title(spec.title, number)
+
+
+def about_replaced(titles: Sequence[str], number: int) -> str:
+    """Return a sentence that names the properties that a modifier has replaced, or an empty text."""
+    names = ", ".join(repr(numbered_title(title, number)) for title in titles)
+    return f"Properties of the input were replaced: {names}." if titles else ""
 
 
 def _plain(name: str) -> str:

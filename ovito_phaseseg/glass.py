@@ -110,7 +110,7 @@ class _GlassOutput(AnalysisModifier):
                 bonds = Bonds(bonds.atoms[kept], bonds.shifts[kept], columns)
             kinds = self.is_b(now)[bonds.atoms].sum(axis=1)
             convert.put_bonds(
-                now.data, self.bonds_of, bonds, kinds, self.pairs, {"bb": "B-B"}, self.bonds_vis
+                now.data, self.bonds_of, bonds, kinds, self.pairs, {"bb": "B-B"}, self.bonds_vis, now.turn
             )
 
     def _put_trajectory(self, now: Evaluation, name: str) -> Steps[None]:
@@ -126,7 +126,8 @@ class _GlassOutput(AnalysisModifier):
         for identifier, title, curves in self.series:
             for end, x, values, points, plot in axes if curves.keys() <= now.fields.keys() else ():
                 columns = {text: [row[field] for row, _ in points] for field, text in curves.items()}
-                convert.put_series(now.data, f"{identifier}-{end}", title, (x, values), columns, plot)
+                name_of_table = convert.numbered(f"{identifier}-{end}", now.turn)
+                convert.put_series(now.data, name_of_table, title, (x, values), columns, plot)
 
     def _rows(self, now: Evaluation) -> Steps[list[tuple[Mapping[str, Any], Mapping[str, float]]]]:
         """Return numbers and attributes of every frame; cached as long as OVITO keeps the cache."""

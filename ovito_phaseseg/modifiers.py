@@ -86,20 +86,21 @@ class _PhaseOutput(AnalysisModifier):
         """Write the grid, the interface and, on request, the composition as attributes."""
         rule, field = now.job.rule, getattr(now.output, "field", now.output)  # scores or density
         if self.voxel_grid:
-            convert.put_grid(now.data, rule.grid_name, field.grid, self.grid_vis)
+            convert.put_grid(now.data, rule.grid_name, field.grid, self.grid_vis, now.turn)
         if self.interface_mesh and now.fields["n_domains"]:
             yield 0.8
             if not field.lattice.flat.any():
                 level = now.fields[rule.level_name]
                 grid = field.without_dropped(level, keep=rule.keep, min_volume=rule.min_volume)
+                identifier = convert.numbered("phase-interface", now.turn)
                 convert.put_isosurface(
-                    now.data, rule.grid_name, grid, level, "phase-interface", "Phase interface",
-                    self.interface_vis,
-                )  # fmt: skip
+                    now.data, rule.grid_name, grid, level, identifier, "Phase interface", self.interface_vis
+                )
             else:
                 now.messages.append("The interface of a 2D cell is a line; no surface mesh was made.")
         if self.table_attributes:
-            convert.put_rows(now.data, now.fields["composition"], self.prefix)
+            cells = convert.cells_of(now.fields["composition"])
+            convert.put_attributes(now.data, cells, self.prefix, now.turn)
 
 
 class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
@@ -189,6 +190,6 @@ class RestorePhaseTypes(CheckedModifier, options=RESTORE):
 
     def modify(self, data: Any, **_: Any) -> None:
         with error_prefix("Restore phase types", ""):
-            convert.restore(data, ATOM_FIELDS, self.column)
+            title = convert.restore(data, ATOM_FIELDS, self.column, _PhaseOutput.prefix)
         if self.color_by_phase:
-            convert.put_colors(data, data.particles[PHASE.title][...], PHASE_COLORS)
+            convert.put_colors(data, data.particles[title][...], PHASE_COLORS)

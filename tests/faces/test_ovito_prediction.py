@@ -68,7 +68,7 @@ def test_a_learned_boundary_has_three_components(drop, pair_file):
     drop.apply(PhaseSegmentation(model_file=pair_file, boundary="learned"))
     assert drop.particles["Phase Probability"].component_names == ("poor", "rich", "boundary")
     drop.apply(PhaseSegmentation(model_file=pair_file))
-    assert drop.particles["Phase Probability"].component_names == ("poor", "rich")
+    assert drop.particles["Phase Probability 2"].component_names == ("poor", "rich")
 
 
 def test_colors(drop, pair_file):
