@@ -14,7 +14,8 @@ from ovito.data import BondType, DataCollection, DataTable, ElementType, Simulat
 from ovito.modifiers import CreateIsosurfaceModifier
 
 from phaseseg.fields import Bonds, Fields, Grid, Table, snake
-from phaseseg.frame import Frame, Units, error_prefix
+from phaseseg.frame import Category, Frame, Units, error_prefix
+from phaseseg.io.names import kind_of, topology
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
 
 # OVITO to Frame
@@ -70,6 +71,7 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame
         positions, cell, np.array(pbc, dtype=bool), codes, names, origin, units=units, source=source,
         ids=None if ids is None else np.array(ids[...]), time=None if time is None else float(time),
         timestep=data.attributes.get("Timestep"), index=index,
+        **topology({title: _words(particles[title]) for title in particles if kind_of(title)}),
     )  # fmt: skip
 
 
@@ -105,6 +107,16 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
     lookup = np.zeros(ids[-1] - low + 1, dtype=np.int32)
     lookup[ids - low] = [distinct.index(name) for name in names]
     return lookup[values - low], distinct
+
+
+def _words(prop: Any) -> Any:
+    """Return the numbers or names of a property; if it has named types, their names as a Category."""
+    values = np.array(prop[...])
+    names = {entry.id: entry.name for entry in prop.types} if prop.types else {}
+    if not any(names.values()):
+        return values
+    ids, codes = np.unique(values, return_inverse=True)
+    return Category(codes.astype(np.int32), tuple(names.get(one) or str(one) for one in ids.tolist()))
 
 
 # Fields to OVITO

@@ -66,6 +66,20 @@ def melt_data():
 
 
 @pytest.fixture(scope="session")
+def stranger():
+    """`stranger("LJ.gro.gz")`: path of a public file, in the folder `strangers` of `PHASESEG_DATA`."""
+    root = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("PHASESEG_DATA", root.parent / "shared" / "data")) / "strangers"
+
+    def path(name):
+        if not (folder / name).is_file():
+            pytest.skip(f"{name} is not bundled; let PHASESEG_DATA name the folder with strangers/{name}")
+        return folder / name
+
+    return path
+
+
+@pytest.fixture(scope="session")
 def slab_frame():
     """A layer of Fe, x from 10.3 to 27.8 Å in a box of 40 x 18 x 18 Å; interface of s = 1 Å."""
     return slab()

@@ -30,9 +30,9 @@ class Category(NamedTuple):
         >>> Category.of(["OW", "HW1", "HW2", "OW"]).names
         ('OW', 'HW1', 'HW2')
         """
-        distinct, first, inverse = np.unique(np.asarray(words, str), return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        return cls(np.argsort(order).astype(np.int32)[inverse], tuple(distinct[order].tolist()))
+        code: dict[str, int] = {}  # ten times faster than numpy.unique
+        codes = [code.setdefault(word, len(code)) for word in np.asarray(words).tolist()]
+        return cls(np.array(codes, dtype=np.int32), tuple(map(str, code)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from phaseseg.frame import Frame
+from phaseseg.io.names import topology
 from phaseseg.io.reading import NO_ATOMS, Block, Reading
 from phaseseg.io.source import InputError
 
@@ -73,6 +74,7 @@ def _parts(atoms: Any, fields: bool) -> dict[str, Any]:
         "timestep": None if timestep is None else int(timestep),
         "time": None if time is None else float(time),
         "units": "lj" if atoms.info.get("units") == "lj" else "metal",
+        **topology(atoms.arrays),
         "fields": {
             name: values.copy()
             for name, values in atoms.arrays.items()

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.frame import Category
+from phaseseg.io.names import topology
 from phaseseg.io.reading import Reading
 
 _SKIP, _REAL, _INTEGER, _TEXT = range(4)
@@ -20,13 +22,18 @@ _POWERS = 10.0 ** np.arange(23)  # every one of them is exact
 
 
 class Columns(NamedTuple):
-    """The result: `positions` (n_rows, 3), integers by name, `codes` (n_rows,) into `names`, fields."""
+    """The result: `positions` (n_rows, 3), `codes` (n_rows,) into `names`, the other columns by name."""
 
     positions: NDArray[np.float64]
     integers: dict[str, NDArray[np.int64]]
     codes: NDArray[np.int32]
     names: list[str]
     fields: dict[str, NDArray[np.float64]]
+    words: dict[str, Category]
+
+    def others(self, fields: bool) -> dict[str, Any]:
+        """Molecules, categories and, if wanted, fields, as arguments of `Frame`."""
+        return topology(self.fields | self.words) | {"fields": self.fields if fields else {}}
 
 
 def parse_columns(
@@ -40,6 +47,7 @@ def parse_columns(
     integers: Mapping[str, int] | None = None,
     text: int | None = None,
     fields: Mapping[str, Sequence[int]] | None = None,
+    words: Mapping[str, int] | None = None,
     exact: bool = True,
 ) -> Columns:
     """Parse `n_rows` lines of columns separated by blanks.
@@ -48,7 +56,8 @@ def parse_columns(
     ----------
     titles : name of every column in the file
     first_line : number of the first line, for messages
-    positions, integers, text, fields : numbers of the columns that are wanted
+    positions, integers, text, fields, words : numbers of the columns that are wanted; a column of words with
+        more than 256 different ones is left out
     exact : whether a line with more columns than `titles` is an error
 
     Raises
@@ -57,35 +66,48 @@ def parse_columns(
         For a missing or surplus line or column and for text where a number belongs. Numbers with
         up to 15 digits are read exactly, longer ones to within 1e-15 of their value.
     """
-    integers, fields = integers or {}, fields or {}
+    integers, fields, words = integers or {}, fields or {}, dict(words or {})
     wanted = {
         _REAL: [*positions, *chain.from_iterable(fields.values())],
         _INTEGER: list(integers.values()),
-        _TEXT: [] if text is None else [text],
+        _TEXT: [*([] if text is None else [text]), *words.values()],
     }
     action = np.full(len(titles), _SKIP)
     slot = np.zeros(len(titles), dtype=np.int64)
     for kind, columns in wanted.items():
         action[columns], slot[columns] = kind, np.arange(len(columns))
+    n_text = len(wanted[_TEXT])
     # Every name is followed by a zero, which no text holds.
-    table = np.zeros((_MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8)
+    table = np.zeros((n_text, _MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8)
     reals = np.empty((n_rows, len(wanted[_REAL])))
     whole = np.empty((n_rows, len(integers)), np.int64)
-    codes = np.zeros(n_rows, np.int32)
-    status, row, column, n_names = _kernel()(
-        np.frombuffer(body, np.uint8), action, slot, exact, _POWERS, reals, whole, codes, table
+    codes = np.zeros((n_text, n_rows), np.int32)
+    n_names = np.zeros(n_text, np.int64)
+    status, row, column = _kernel()(
+        np.frombuffer(body, np.uint8), action, slot, exact, _POWERS, reals, whole, codes, table, n_names
     )
+    if status in (_LONG_NAME, _TOO_MANY_NAMES) and column in words.values():
+        words = {name: place for name, place in words.items() if place != column}
+        return parse_columns(
+            reading, body, n_rows, titles, first_line, positions=positions, integers=integers, text=text,
+            fields=fields, words=words, exact=exact,
+        )  # fmt: skip
     if status == _OK:
         ends = np.cumsum([3, *map(len, fields.values())])
         parts = [np.ascontiguousarray(part) for part in np.split(reals, ends, axis=1)]
-        names = [bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in table[:n_names]]
         of_fields = [part[:, 0] if part.shape[1] == 1 else part for part in parts[1:-1]]
+        named = [
+            Category(row, tuple(bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in some[:n]))
+            for row, some, n in zip(codes, table, n_names, strict=True)
+        ]
+        species = Category(np.zeros(n_rows, np.int32), ()) if text is None else named.pop(0)
         return Columns(
             parts[0],
             dict(zip(integers, whole.T, strict=True)),
-            codes,
-            names,
+            species.codes,
+            list(species.names),
             dict(zip(fields, of_fields, strict=True)),
+            dict(zip(words, named, strict=True)),
         )
     if status == _ENDS:
         raise reading.error(
@@ -97,21 +119,21 @@ def parse_columns(
             f"has more atom lines than the {n_rows} of its header. Write or copy the file again."
         )
     # Separated as the parser does it: by blanks and control characters.
-    words = [
+    cells = [
         word.decode("utf-8", "replace") for word in re.findall(rb"[^\x00-\x20]+", body.split(b"\n")[row])
     ]
     if status == _COUNT:
-        found = f"has {len(words)} columns, but {len(titles)} are announced ({' '.join(titles)})."
+        found = f"has {len(cells)} columns, but {len(titles)} are announced ({' '.join(titles)})."
     elif status == _LONG_NAME:
-        found = f"the name {words[column]!r} is longer than {_MAX_NAME_LENGTH} bytes. Shorten it."
+        found = f"the name {cells[column]!r} is longer than {_MAX_NAME_LENGTH} bytes. Shorten it."
     elif status == _TOO_MANY_NAMES:
         found = (
-            f"column {titles[column]} holds more than {_MAX_NAMES} different names ({words[column]!r} "
+            f"column {titles[column]} holds more than {_MAX_NAMES} different names ({cells[column]!r} "
             "is one too many). Is it a column of species?"
         )
     else:
         wanted_kind = "an integer" if titles[column] in ("id", "type") else "a number"
-        found = f"column {titles[column]} is {words[column]!r}, not {wanted_kind}."
+        found = f"column {titles[column]} is {cells[column]!r}, not {wanted_kind}."
     repair = " Repair the line or leave this frame out." if status in (_COUNT, _NOT_A_NUMBER) else ""
     raise reading.error(found + repair, first_line + row)
 
@@ -129,14 +151,14 @@ def _kernel() -> Callable[..., Any]:
 
 def _parse(
     text: Any, action: Any, slot: Any, exact: Any, powers: Any, reals: Any, integers: Any, codes: Any,
-    table: Any,
-) -> tuple[int, int, int, int]:  # fmt: skip
-    """Returns status, row, column, number of names. Written for numba: plain loops over bytes."""
-    n_rows, n_columns, end = codes.shape[0], action.shape[0], text.shape[0]
-    p = n_names = 0
+    table: Any, n_names: Any,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Returns status, row, column. Written for numba: plain loops over bytes."""
+    n_rows, n_columns, end = reals.shape[0], action.shape[0], text.shape[0]
+    p = 0
     for row in range(n_rows):
         if p >= end:
-            return _ENDS, row, 0, n_names
+            return _ENDS, row, 0
         for column in range(n_columns):
             while p < end and text[p] <= 32 and text[p] != 10:
                 p += 1
@@ -146,8 +168,8 @@ def _parse(
                     while q < end and (text[q] <= 32):
                         q += 1
                     if q >= end:
-                        return _ENDS, row, 0, n_names
-                return _COUNT, row, column, n_names
+                        return _ENDS, row, 0
+                return _COUNT, row, column
             start = p
             kind = action[column]
             if kind in (_SKIP, _TEXT):
@@ -156,22 +178,23 @@ def _parse(
                 if kind == _SKIP:
                     continue
                 length = p - start
-                if length >= table.shape[1]:
-                    return _LONG_NAME, row, column, n_names
+                which = slot[column]
+                if length >= table.shape[2]:
+                    return _LONG_NAME, row, column
                 code = 0
-                while code < n_names:
+                while code < n_names[which]:
                     i = 0
-                    while i < length and table[code, i] == text[start + i]:
+                    while i < length and table[which, code, i] == text[start + i]:
                         i += 1
-                    if i == length and table[code, i] == 0:
+                    if i == length and table[which, code, i] == 0:
                         break
                     code += 1
-                if code == n_names:
-                    if n_names == table.shape[0]:
-                        return _TOO_MANY_NAMES, row, column, n_names
-                    table[code, :length] = text[start:p]
-                    n_names += 1
-                codes[row] = code
+                if code == n_names[which]:
+                    if code == table.shape[1]:
+                        return _TOO_MANY_NAMES, row, column
+                    table[which, code, :length] = text[start:p]
+                    n_names[which] += 1
+                codes[which, row] = code
                 continue
             negative = text[p] == 45
             if negative or text[p] == 43:
@@ -188,7 +211,7 @@ def _parse(
                 p += 1
             if kind == _INTEGER:
                 if n_digits == 0 or exponent > 0 or (p < end and text[p] > 32):
-                    return _NOT_A_NUMBER, row, column, n_names
+                    return _NOT_A_NUMBER, row, column
                 integers[row, slot[column]] = -np.int64(mantissa) if negative else np.int64(mantissa)
                 continue
             if p < end and text[p] == 46:
@@ -208,7 +231,7 @@ def _parse(
                 elif letter == 105 and p + 3 <= end and text[p + 1] | 32 == 110 and text[p + 2] | 32 == 102:
                     value = np.inf
                 else:
-                    return _NOT_A_NUMBER, row, column, n_names
+                    return _NOT_A_NUMBER, row, column
                 while p < end and text[p] > 32:
                     p += 1
                 reals[row, slot[column]] = -value if negative else value
@@ -220,13 +243,13 @@ def _parse(
                     p += 1
                 power = 0
                 if p >= end or text[p] < 48 or text[p] > 57:
-                    return _NOT_A_NUMBER, row, column, n_names
+                    return _NOT_A_NUMBER, row, column
                 while p < end and 48 <= text[p] <= 57:
                     power = power * 10 + int(text[p] - 48) if power < 1000 else power
                     p += 1
                 exponent += -power if down else power
             if p < end and text[p] > 32:
-                return _NOT_A_NUMBER, row, column, n_names
+                return _NOT_A_NUMBER, row, column
             value = np.float64(mantissa)
             # One rounding only (so an exact result) as long as mantissa and power are exact.
             if exponent < 0:
@@ -236,11 +259,11 @@ def _parse(
             reals[row, slot[column]] = -value if negative else value
         while p < end and text[p] != 10:
             if exact and text[p] > 32:
-                return _COUNT, row, n_columns, n_names
+                return _COUNT, row, n_columns
             p += 1
         p += 1
     while p < end:
         if text[p] > 32:
-            return _GOES_ON, n_rows, 0, n_names
+            return _GOES_ON, n_rows, 0
         p += 1
-    return _OK, n_rows, 0, n_names
+    return _OK, n_rows, 0

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.io.columns import parse_columns
+from phaseseg.io.names import kind_of
 from phaseseg.io.reading import NO_ATOMS, Block, Reading, is_number
 from phaseseg.io.source import ByteSource, InputError
 
@@ -114,17 +115,17 @@ def _parse(sections: dict[str, _Section], units: str | None, reading: Reading) -
             f"the dump has no element names (columns {' '.join(titles)}). Give the species of "
             "types 1, 2, ... in order: types=('Fe', 'Mg', ...), on the command line --types Fe,Mg,..."
         )
-    extra: list[str] = []
-    if reading.fields:
-        sample = dict(zip(titles, atoms.body[: atoms.body.find(b"\n")].split(), strict=False))
-        taken = {*triple, "id", "type", *_NAME_COLUMNS}
-        extra = [name for name in titles if name not in taken and is_number(sample.get(name, b""))]
+    sample = dict(zip(titles, atoms.body[: atoms.body.find(b"\n")].split(), strict=False))
+    taken = {*triple, "id", "type", *_NAME_COLUMNS}
+    others = [name for name in titles if name not in taken and (reading.fields or kind_of(name))]
+    extra = [name for name in others if is_number(sample.get(name, b""))]
     parsed = parse_columns(
         reading, atoms.body, n_atoms, titles, atoms.first_line,
         positions=[place[name] for name in triple],
         integers={name: place[name] for name in ("id", "type") if name in place},
         text=name_column,
         fields={name: [place[name]] for name in extra},
+        words={name: place[name] for name in others if kind_of(name) and name not in extra},
     )  # fmt: skip
     if name_column is None:
         species = reading.codes_of_types(parsed.integers["type"], atoms.first_line)
@@ -133,7 +134,7 @@ def _parse(sections: dict[str, _Section], units: str | None, reading: Reading) -
     return {
         "positions": origin + parsed.positions @ cell if "s" in triple[0] else parsed.positions,
         "cell": cell, "origin": origin, "pbc": pbc, "species": species, "ids": parsed.integers.get("id"),
-        "timestep": timestep, "time": time, "fields": parsed.fields,
+        "timestep": timestep, "time": time, **parsed.others(reading.fields),
         "units": "lj" if units == "lj" else reading.units if units is None else "metal",
     }  # fmt: skip
 

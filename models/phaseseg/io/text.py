@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.frame import Category
 from phaseseg.io.columns import parse_columns
+from phaseseg.io.names import kind_of, runs
 from phaseseg.io.reading import NO_ATOMS, Block, Reading, is_number
 from phaseseg.io.source import ByteSource, InputError
 
@@ -104,14 +106,15 @@ def _parse_extxyz(
         raise bad(f"the atoms have no species (species:S:1 among the Properties; found {found}). Write them.")
     if numbers and name_column is None and not reading.type_names:
         integers["Z"] = properties[numbers][1][0]
+    own = {"pos", "id", "type", "Z", "numbers", "species", "element"}
+    others = {name: one for name, one in properties.items()
+              if name not in own and (reading.fields or kind_of(name))}  # fmt: skip
     parsed = parse_columns(
         reading, body, n_atoms, titles, first_line, positions=position, integers=integers,
         text=name_column, exact="properties" in lower,
-        fields={
-            name: places
-            for name, (kind, places) in properties.items()
-            if reading.fields and kind in "RI" and name not in ("pos", "id", "type", "Z", "numbers")
-        },
+        fields={name: places for name, (kind, places) in others.items() if kind in "RI"},
+        words={name: places[0] for name, (kind, places) in others.items()
+               if kind == "S" and kind_of(name) and len(places) == 1},
     )  # fmt: skip
     types = parsed.integers.get("type")
     are_numbers = [name.isdecimal() for name in parsed.names]
@@ -148,8 +151,8 @@ def _parse_extxyz(
         "timestep": None if timestep is None else int(_floats(timestep, (), "timestep", reading.error)),
         "time": None if time is None else float(_floats(time, (), "time", reading.error)),
         "units": "lj" if lower.get("units") == "lj" else reading.units,
-        "fields": parsed.fields,
         "info": _info(entries),
+        **parsed.others(reading.fields),
     }
 
 
@@ -260,33 +263,38 @@ def _parse_gro(
         raise reading.error(NO_ATOMS)
     if reading.type_names:
         raise reading.without_types("a GRO file has atom names")
-    lines = body.decode("utf-8", "replace").splitlines()
-    if len(lines) < n_atoms or box is None:
+    n_lines = body.count(b"\n") + (not body.endswith(b"\n") and bool(body))
+    if n_lines < n_atoms or box is None:
         raise reading.error(
-            f"ends after {len(lines)} of {n_atoms} atom lines and its box line. The frames before "
+            f"ends after {n_lines} of {n_atoms} atom lines and its box line. The frames before "
             "it are intact; write or copy the file again, or stop before this frame."
         )
     # Columns have a fixed width; the distance between decimal points gives the number of digits.
-    points = [k for k, letter in enumerate(lines[0]) if letter == "." and k >= 20]
-    width = points[1] - points[0] if len(points) > 1 else 8
-    positions = np.empty((n_atoms, 3))
-    for axis in range(3):
-        start = 20 + axis * width
-        cut = slice(start, start + width)
-        try:
-            positions[:, axis] = [float(line[cut]) for line in lines]
-        except ValueError:
-            row, text = next((r, line[cut]) for r, line in enumerate(lines) if not is_number(line[cut]))
-            raise reading.error(
-                f"coordinate {'xyz'[axis]} (columns {start + 1} to {start + width}) is {text.strip()!r}, not "
-                "a number. Repair the line or leave this frame out.",
-                first_line + row,
-            ) from None
-    atom_names = [line[10:15].strip() for line in lines]
-    code = {name: k for k, name in enumerate(dict.fromkeys(atom_names))}
-    codes = np.array([code[name] for name in atom_names], dtype=np.int32)
+    point = body.find(b".", 20)
+    width = body.find(b".", point + 1) - point
+    width = width if point >= 0 and 0 < width <= 40 else 8
+    rows = _letters(body, n_atoms, 20 + 3 * width)
+    spaced = np.full((n_atoms, 3, width + 1), ord(" "), dtype=np.uint8)
+    spaced[:, :, :width] = rows[:, 20:].reshape(n_atoms, 3, width)
+    spaced[:, 2, width] = ord("\n")
+    try:
+        parsed = parse_columns(
+            reading, spaced.tobytes(), n_atoms, ("x", "y", "z"), first_line, positions=(0, 1, 2)
+        )
+    except InputError:
+        cells = spaced[:, :, :width].tobytes().decode("utf-8", "replace")
+        for at in range(3 * n_atoms):
+            word, start = cells[at * width : (at + 1) * width], 20 + at % 3 * width
+            if not is_number(word):
+                raise reading.error(
+                    f"coordinate {'xyz'[at % 3]} (columns {start + 1} to {start + width}) is "
+                    f"{word.strip()!r}, not a number. Repair the line or leave this frame out.",
+                    first_line + at // 3,
+                ) from None
+        raise
+    name, residue = _words(rows[:, 10:15]), _words(rows[:, 5:10])
     # The caller's names are for atom names, so they come before the guess of the element.
-    elements = [name if name in reading.renames else _element(name, reading) for name in code]
+    elements = [one if one in reading.renames else _element(one, reading) for one in name.names]
     numbers = _floats(box, (len(box.split()),), "the box", reading.error) * _ANGSTROM_PER_NM
     if len(numbers) not in (3, 9):
         raise reading.error(f"the box line must hold 3 or 9 numbers, found {box.strip()[:80]!r}. Repair it.")
@@ -297,13 +305,35 @@ def _parse_gro(
     time = re.search(r"\bt\s*=\s*([-+.\deE]+)", title)
     step = re.search(r"\bstep\s*=\s*(\d+)", title)
     return {
-        "positions": positions * _ANGSTROM_PER_NM,
+        "positions": parsed.positions * _ANGSTROM_PER_NM,
         "cell": cell,
         "pbc": True,
-        "species": reading.codes_of_names(codes, elements),
+        "species": reading.codes_of_names(name.codes, elements),
+        "molecules": runs(rows[:, :10]),
+        "categories": {"name": name, "residue": residue},
         "timestep": int(step[1]) if step else None,
         "time": float(time[1]) if time and is_number(time[1]) else None,
     }
+
+
+def _words(letters: NDArray[np.uint8]) -> Category:
+    """One word per row of (n_lines, width) letters."""
+    cells = np.ascontiguousarray(letters).view(f"S{letters.shape[1]}")[:, 0]
+    code: dict[bytes, int] = {}
+    codes = np.array([code.setdefault(cell, len(code)) for cell in cells.tolist()])
+    words = Category.of([cell.decode("utf-8", "replace").strip() for cell in code])
+    return Category(words.codes[codes], words.names)
+
+
+def _letters(body: bytes, n_lines: int, width: int) -> NDArray[np.uint8]:
+    """(n_lines, width) letters of lines, cut off or filled up with blanks."""
+    first = body.find(b"\n") + 1
+    if first > width and len(body) == first * n_lines:
+        letters = np.frombuffer(body, np.uint8).reshape(n_lines, first)
+        if (letters[:, -1] == ord("\n")).all():
+            return letters[:, :width]
+    lines = [line.rstrip(b"\r")[:width].ljust(width) for line in body.split(b"\n")[:n_lines]]
+    return np.frombuffer(b"".join(lines), np.uint8).reshape(n_lines, width)
 
 
 def _element(atom_name: str, reading: Reading) -> str:

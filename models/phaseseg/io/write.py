@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from phaseseg.fields import Fields, Table, plain
 from phaseseg.frame import Frame
 from phaseseg.io.lammps import overhang
+from phaseseg.io.names import kind_of
 from phaseseg.io.source import format_of_name
 from phaseseg.specs import FIELD_SPECS
 
@@ -93,9 +94,10 @@ def write_frames(
 ) -> int:
     """Write frames, alone or with their results, one at a time, as extended XYZ or LAMMPS dump.
 
-    Every atom gets its id, species (and 1-based type in a dump), position (8 decimals, Å), the
-    columns of `Frame.fields` and those of the result. Finite numbers of level "frame" and
-    those of `Frame.info` go into the comment line of extended XYZ; bonds, grids and tables are left out.
+    Every atom gets its id, species (and 1-based type in a dump), position (8 decimals, Å), molecule (`mol`),
+    in extended XYZ its `name` and `residue`, the columns of `Frame.fields` and those of the result. Finite
+    numbers of level "frame" and those of `Frame.info` go into the comment line of extended XYZ; bonds, grids
+    and tables are left out.
 
     Parameters
     ----------
@@ -149,6 +151,8 @@ def _sorted_out(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, int | float | bool]]:
     """Columns of the atoms and finite numbers of the frame."""
     columns: dict[str, NDArray[Any]] = dict(frame.fields)
+    if frame.molecules is not None and not any(kind_of(name) == "molecule" for name in columns):
+        columns["mol"] = frame.molecules
     # Skip results of an earlier analysis that were read with the frame.
     scalars: dict[str, int | float | bool] = {k: v for k, v in frame.info.items() if k not in FIELD_SPECS}
     for name, value in result.items():
@@ -215,6 +219,10 @@ def _extxyz(
     if frame.ids is not None:
         body.append((frame.ids, "%d"))
         properties += ":id:I:1"
+    for kind, (codes, words) in frame.categories.items():
+        if all(re.fullmatch(r"\S+", word) for word in words):
+            body.append((np.array(words, dtype=object)[codes], "%s"))
+            properties += f":{kind}:S:1"
     for name, values in columns.items():
         properties += (
             f":{name}:{'R' if values.dtype.kind == 'f' else 'I'}:{1 if values.ndim == 1 else values.shape[1]}"

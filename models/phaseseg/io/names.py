@@ -1,0 +1,70 @@
+"""Molecules, atom names and residues from the columns of any source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.frame import Category
+
+# Titles in LAMMPS dumps, extended XYZ, ASE and OVITO, in small letters without blanks and dashes.
+_TITLES = {
+    "molecule": ("mol", "molecule", "molid", "moleculeid", "moleculeidentifier"),
+    "number": ("resid", "resnum", "residueid", "residueidentifier", "residuenumber", "residuenumbers"),
+    "name": ("name", "atomname", "atomnames", "atomtypes"),
+    "residue": ("residue", "resname", "residuename", "residuenames", "residuetype", "moleculename",
+                "moleculetype"),
+}  # fmt: skip
+_KINDS = {title: kind for kind, titles in _TITLES.items() for title in titles}
+
+
+def kind_of(title: str) -> str:
+    """What a column says of the atoms: "molecule" or "number" (of the residue), "name" or "residue"; or "".
+
+    >>> [kind_of(title) for title in ("mol", "Molecule Identifier", "residue_name", "charge")]
+    ['molecule', 'molecule', 'residue', '']
+    """
+    return _KINDS.get(title.lower().replace(" ", "").replace("_", "").replace("-", ""), "")
+
+
+def runs(*keys: NDArray[Any]) -> NDArray[np.int64]:
+    """Number, from 1, of the run of rows that each row is in; a new one begins where a key changes.
+
+    Numbers of residues begin again in large files, so they do not tell residues apart but their changes do.
+
+    keys : (n_atoms,) or (n_atoms, k) each
+    """
+    changes = np.zeros(len(keys[0]), dtype=np.int64)
+    for key in keys:
+        columns = key.reshape(len(key), -1)
+        changes[1:] |= (columns[1:] != columns[:-1]).any(axis=1)
+    changes[:1] = 1
+    return np.cumsum(changes)
+
+
+def topology(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments `molecules` and `categories` of `Frame` from the columns of a file, by title.
+
+    columns : (n_atoms,) numbers; a Category or (n_atoms,) strings for names. Of two columns of one kind the
+        first counts. Without a column of molecules every residue is one. Numbers of molecules that are not
+        integers are left out.
+    """
+    found: dict[str, Any] = {}
+    for title, values in columns.items():
+        if not isinstance(values, Category) and np.ndim(values) != 1:
+            continue
+        if kind_of(title) in ("molecule", "number"):
+            numbers = np.asarray(values)
+            if numbers.dtype.kind in "iuf" and (np.abs(numbers) < 2**53).all() and not (numbers % 1).any():
+                found.setdefault(kind_of(title), numbers.astype(np.int64))
+        elif kind := kind_of(title):
+            found.setdefault(kind, values if isinstance(values, Category) else Category.of(values))
+    categories = {kind: found[kind] for kind in ("name", "residue") if kind in found}
+    molecules = found.get("molecule")
+    if molecules is None and "number" in found:
+        residues = categories.get("residue")
+        molecules = runs(found["number"], *([] if residues is None else [residues.codes]))
+    return {"molecules": molecules, "categories": categories}
