@@ -14,10 +14,10 @@ WATER = [("SOL", ("OW", "HW1", "HW2"))] * 3 + [("NA", ("NA",)), ("CL", ("CL",))]
 
 @pytest.fixture
 def water(tmp_path):
-    """A GRO file of three molecules of water and two ions, at the end of the numbers."""
+    """A GRO file of three molecules of water and two ions."""
     rows = [
-        f"{(99998 + k) % 100000:5d}{residue:<5}{name:>5}{k + 1:5d}{0.1 * k:8.3f}{0.2 + 0.01 * n:8.3f}{0.3:8.3f}"
-        for k, (residue, names) in enumerate(WATER)
+        f"{k:5d}{residue:<5}{name:>5}{k:5d}{0.1 * k:8.3f}{0.2 + 0.01 * n:8.3f}{0.3:8.3f}"
+        for k, (residue, names) in enumerate(WATER, start=1)
         for n, name in enumerate(names)
     ]
     path = tmp_path / "water.gro"
