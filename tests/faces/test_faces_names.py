@@ -9,12 +9,12 @@ import pytest
 from ase_bridge import frame_from_atoms
 from phaseseg.io import read_frames
 
-WATER = [("SOL", ("OW", "HW1", "HW2"))] * 3 + [("NA", ("NA",)), ("CL", ("CL",))]
+WATER = [("SOL", ("OW", "HW1", "HW2"))] * 3 + [("MET", ("C", "O"))]
 
 
 @pytest.fixture
 def water(tmp_path):
-    """A GRO file of three molecules of water and two ions."""
+    """A GRO file of three molecules of water and another one."""
     rows = [
         f"{k:5d}{residue:<5}{name:>5}{k:5d}{0.1 * k:8.3f}{0.2 + 0.01 * n:8.3f}{0.3:8.3f}"
         for k, (residue, names) in enumerate(WATER, start=1)
@@ -44,7 +44,7 @@ def ovito_frame(path, *, types=""):
 def test_molecules_of_a_gro_file(water):
     [frame] = read_frames(water)
     for other in (ovito_frame(water), frame_from_atoms(ase.io.read(water))):
-        assert other.molecules.tolist() == frame.molecules.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5]
+        assert other.molecules.tolist() == frame.molecules.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4]
         assert words(other, "name") == words(frame, "name")
         assert words(other, "residue") == words(frame, "residue")
 
