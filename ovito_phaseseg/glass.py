@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, nan
 from typing import Any, ClassVar
 
 from ovito.data import DataTable
@@ -125,7 +125,7 @@ class _GlassOutput(AnalysisModifier):
             now.messages.append(f"No frame has a global attribute {name!r}; the table over it was not made.")
         for identifier, title, curves in self.series:
             for end, x, values, points, plot in axes if curves.keys() <= now.fields.keys() else ():
-                columns = {text: [row[field] for row, _ in points] for field, text in curves.items()}
+                columns = {text: [row.get(field, nan) for row, _ in points] for field, text in curves.items()}
                 name_of_table = convert.numbered(f"{identifier}-{end}", now.turn)
                 convert.put_series(now.data, name_of_table, title, (x, values), columns, plot)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from phaseseg import label_phases
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.trajectory_statistics import (
     BoundaryScan,
@@ -68,6 +69,35 @@ def summary_of(*results: Fields) -> TrajectorySummary:
 
 def row(table: Table, key: str, name: str) -> dict[str, Any]:
     return next(row for row in table.rows() if row[key] == name)
+
+
+@pytest.mark.parametrize("foreign", ["Cr", "Xx"])
+@pytest.mark.parametrize("in_frames", [(1,), (0,), (0, 2)])
+def test_a_species_of_some_frames_counts_as_absent_in_the_others(
+    sphere_frame: Frame, foreign: str, in_frames: tuple[int, ...]
+) -> None:
+    """It makes no difference whether a frame lists species that it does not contain."""
+    listed, present = TrajectorySummary(), TrajectorySummary()
+    names = [*sphere_frame.species_names, foreign]
+    symbols = np.array(names)[sphere_frame.species]
+    for k in range(3):
+        here = np.where((np.arange(len(symbols)) % 9 == k) & (k in in_frames), foreign, symbols)
+        for summary, known in ((listed, names), (present, [name for name in names if name in here])):
+            one = sphere_frame.replace(species=here, species_names=tuple(known))
+            summary.add(one, label_phases(one))
+    expected, tables = listed.tables(), present.tables()
+    assert f"{foreign} (at%)" in expected["composition"].columns and set(tables) == set(expected)
+    for name, table in expected.items():
+        found = tables[name]
+        assert set(found.columns) == set(table.columns), name
+        if name == "partition":
+            table, found = (
+                Table.of_rows("", sorted(one.rows(), key=lambda r: r["element"])) for one in (table, found)
+            )
+        for column, values in table.columns.items():
+            np.testing.assert_array_equal(found.columns[column], values, err_msg=f"{name} {column}")
+    shown = [text.headings for text in present.shown()]
+    assert any(foreign in " ".join(headings) for headings in shown)
 
 
 def test_composition_is_the_mean_over_frames_with_its_error() -> None:

@@ -131,7 +131,7 @@ class TrajectorySummary:
             if not np.nansum(atoms):
                 continue
             row: dict[str, Any] = {"phase": phase, "frames": int((atoms > 0).sum())}
-            for column in self._composition[0][phase]:
+            for column in _columns(self._composition, phase):
                 if column.unit in (WEIGHT, ATOMS):
                     content = self._content(phase, column)
                     row[column], row[column.error] = content.mean, content.error
@@ -155,7 +155,7 @@ class TrajectorySummary:
         for element in dict.fromkeys(name for frame in frames for name in frame):
             row: dict[str, Any] = {"element": element}
             for column, *phases, unit in COEFFICIENTS:
-                if column not in frames[0].get(element, {}):
+                if column not in _columns(frames, element):
                     continue
                 values = _values(frames, element, Column(column))
                 # A frame whose poor phase lacks the element makes the mean infinite; this must be visible.
@@ -217,8 +217,9 @@ class TrajectorySummary:
         names = dict.fromkeys(name for frame in filled for name in frame)
         profiles = {name: np.full((len(filled), len(centers)), np.nan) for name in names}
         for row, (frame, places) in enumerate(zip(filled, bins, strict=True)):
-            for name, values in frame.items():
-                profiles[name][row, np.searchsorted(centers, places)] = values
+            here = np.searchsorted(centers, places)
+            for name in names:
+                profiles[name][row, here] = frame.get(name, 0.0)  # no atoms of an element that is absent
         del profiles[DISTANCE]
         profiles[ATOM_COUNT] = np.nan_to_num(profiles[ATOM_COUNT])
         return centers, profiles
@@ -261,8 +262,22 @@ class TrajectorySummary:
 
 
 def _values(frames: Sequence[_Rows], row: str, column: Column) -> NDArray[np.float64]:
-    """Return a cell from the table of each frame, (n_frames,); NaN if it is missing."""
-    return np.array([frame.get(row, {}).get(column, np.nan) for frame in frames], dtype=np.float64)
+    """Return a cell from the table of each frame, (n_frames,); NaN if it is missing.
+
+    The content of an element that is absent from a frame is 0 if the contents of others are known.
+    """
+    return np.array([_cell(frame.get(row, {}), column) for frame in frames], dtype=np.float64)
+
+
+def _cell(cells: Mapping[Column, float], column: Column) -> float:
+    if column in cells or column.unit not in (WEIGHT, ATOMS):
+        return cells.get(column, np.nan)
+    return 0.0 * next((value for name, value in cells.items() if name.unit == column.unit), np.nan)
+
+
+def _columns(frames: Sequence[_Rows], row: str) -> dict[Column, None]:
+    """Return the columns that a row has in any frame."""
+    return dict.fromkeys(name for frame in frames for name in frame.get(row, {}))
 
 
 def _by(table: Table | None, key: str) -> _Rows:
