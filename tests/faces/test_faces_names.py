@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import ase.io
 import numpy as np
 import pytest
@@ -15,10 +17,10 @@ WATER = [("SOL", ("OW", "HW1", "HW2"))] * 3 + [("MET", ("C", "O"))]
 @pytest.fixture
 def water(tmp_path):
     """A GRO file of three molecules of water and another one."""
+    atoms = [(k, *one) for k, (residue, names) in enumerate(WATER, 1) for one in product([residue], names)]
     rows = [
-        f"{k:5d}{residue:<5}{name:>5}{k:5d}{0.1 * k:8.3f}{0.2 + 0.01 * n:8.3f}{0.3:8.3f}"
-        for k, (residue, names) in enumerate(WATER, start=1)
-        for n, name in enumerate(names)
+        f"{number:5d}{residue:<5}{name:>5}{row:5d}{0.1 * number:8.3f}{0.01 * row:8.3f}{0.3:8.3f}"
+        for row, (number, residue, name) in enumerate(atoms, 1)
     ]
     path = tmp_path / "water.gro"
     path.write_text("\n".join(["water", str(len(rows)), *rows, "   2.00000   2.00000   2.00000"]) + "\n")
