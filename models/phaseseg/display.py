@@ -34,8 +34,8 @@ class Summarized:
 
     def _repr_html_(self) -> str:
         title, rows, sentences = self._summary()
-        grid = html_grid([], [[escape(cell) for cell in row] for row in rows]) if rows else ""
-        return f"<b>{escape(title)}</b>{grid}" + "".join(f"<div>{escape(text)}</div>" for text in sentences)
+        grid = html_grid([], rows) if rows else ""
+        return f"<b>{as_html(title)}</b>{grid}" + "".join(f"<div>{as_html(text)}</div>" for text in sentences)
 
 
 NOTE = "note"
@@ -62,12 +62,39 @@ class Message(str):
         return message
 
 
-def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """Return an HTML table; the cells are HTML already."""
-    heads = "".join(f"<th>{name}</th>" for name in header)
+_CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
+
+
+def printable(text: str) -> str:
+    """Replace what no terminal and no page should receive: control characters, and bytes that are no text.
+
+    >>> printable("a\\x1b[31mb"), printable(b"\\xff".decode("utf-8", "surrogateescape"))
+    ('a�[31mb', '?')
+    """
+    return text.translate(_CONTROL).encode("utf-8", "replace").decode("utf-8")
+
+
+class Html(str):
+    """Text that is HTML already; all other text is escaped where it enters a page."""
+
+    __slots__ = ()
+
+
+def as_html(text: str) -> Html:
+    """Escape a text, unless it is HTML.
+
+    >>> as_html("a < b"), as_html(Html("<b>a</b>"))
+    ('a &lt; b', '<b>a</b>')
+    """
+    return text if isinstance(text, Html) else Html(escape(printable(text)))
+
+
+def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> Html:
+    """Return an HTML table."""
+    heads = "".join(f"<th>{as_html(name)}</th>" for name in header)
     head = f"<thead><tr>{heads}</tr></thead>\n" if header else ""
-    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+    body = "\n".join("<tr>" + "".join(f"<td>{as_html(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+    return Html(f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>')
 
 
 def value_and_error(value: float, error: float = nan) -> str:
@@ -94,10 +121,10 @@ def _figures(value: float, error: float) -> tuple[str, ...]:
     return f"{value:.{digits}f}", f"{error:.{digits}f}"
 
 
-def html_number(value: float, error: float) -> str:
+def html_number(value: float, error: float) -> Html:
     """Format a value as HTML with its error in small print."""
     text, *spread = _figures(value, error)
-    return f"{text} <small>± {spread[0]}</small>" if spread else text
+    return Html(f"{text} <small>± {spread[0]}</small>" if spread else text)
 
 
 def number(value: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import islice
 from math import isfinite, nan
 from typing import Any, cast
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 
 from phaseseg.display import (
     NOTE,
+    Html,
     Message as Message,
     Summarized,
     Summary,
+    as_html,
     html_grid,
     html_number,
     listed,
@@ -243,7 +244,7 @@ class Table(Summarized):
             lines.append((name, _range(self.columns[name]) + (f" (± {_range(errors)})" if known else "")))
         return f"{self.title}, {plural(len(self), 'row')}", lines, ()
 
-    def html(self, most: int | None = None) -> str:
+    def html(self, most: int | None = None) -> Html:
         """Return the first `most` rows as an HTML table, with errors next to their values."""
         names = self.values()
         cells = [
@@ -252,16 +253,16 @@ class Table(Summarized):
         ]
         if len(cells) < len(self):
             cells.append([f"… {len(self) - len(cells):,} more", *[""] * (len(names) - 1)])
-        return html_grid([escape(name) for name in names], cells)
+        return html_grid(names, cells)
 
     def _repr_html_(self) -> str:
-        return f"<b>{escape(self.title)}</b>{self.html(most=10)}"
+        return f"<b>{as_html(self.title)}</b>{self.html(most=10)}"
 
 
 def _cell(value: Any, error: float) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return escape(value) if isinstance(value, str) else html_number(float(value), float(error))
+    return value if isinstance(value, str) else html_number(float(value), float(error))
 
 
 def _range(values: Any) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, wraps
-from html import escape
 from io import BytesIO
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
+from warnings import catch_warnings, filterwarnings
 
-from phaseseg.display import html_grid, value_and_error
+from phaseseg.display import Html, as_html, html_grid, value_and_error
 from phaseseg.fields import Table
 from phaseseg.io import OutputError, atomic_output, write_json, write_table
 from phaseseg.version import __version__
@@ -109,9 +109,15 @@ def png(figure: Figure, dpi: float = 170) -> bytes:
     import matplotlib as mpl
 
     stream = BytesIO()
-    with mpl.rc_context(_style()):
+    with mpl.rc_context(_style()), catch_warnings():
+        filterwarnings("ignore", "Glyph", UserWarning)  # of a name in a script that the font lacks
         figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return stream.getvalue()
+
+
+def as_label(text: str) -> str:
+    """Return a text that figures show as it is: matplotlib reads $ as mathematics and hides _x in legends."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 # --------------------------------------------------------------------------------------- files
@@ -135,12 +141,11 @@ def write_report(
     behind; a file that cannot be written raises OutputError.
 
     directory : created if missing; existing files with the same names are replaced
-    title, messages : plain text
-    lead : HTML below the title
+    title, lead, messages : plain text; `lead` stands below the title
     figures : name, caption and figure, in the order of the page
     tables : by name
     sections : function of the figures (HTML by name) that yields heading and content (HTML) of each section
-    tiles : key numbers at the top of the page, as pairs of HTML: value and label
+    tiles : key numbers at the top of the page, as pairs of texts: value and label
     numbers : content of `metrics.json`; if left out, the tables go into `tables.json`
     """
     pictures = [(name, caption, png(figure)) for name, caption, figure in figures]
@@ -163,16 +168,18 @@ def write_report(
         write_json(folder / "metrics.json", numbers)
         files = "The figures (PNG), the tables (CSV) and all numbers (metrics.json)"
     shown = {name: _html_figure(name, caption, picture) for name, caption, picture in pictures}
-    boxes = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in tiles)
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in messages)
+    boxes = "".join(
+        f"<li><b>{as_html(value)}</b><span>{as_html(label)}</span></li>" for value, label in tiles
+    )
+    items = "".join(f"<li>{as_html(sentence)}</li>" for sentence in messages)
     body = "\n".join(
-        f"<section><h2>{heading}</h2>\n{content}</section>" for heading, content in sections(shown)
+        f"<section><h2>{as_html(heading)}</h2>\n{content}</section>" for heading, content in sections(shown)
     )
     with atomic_output(folder / "report.html") as temporary:
         temporary.write_text(
             PAGE.format(
-                title=escape(title), style=CSS, lead=lead, body=body, files=files,
-                version=escape(__version__), tiles=f'<ul class="numbers">{boxes}</ul>' if boxes else "",
+                title=as_html(title), style=CSS, lead=as_html(lead), body=body, files=files,
+                version=as_html(__version__), tiles=f'<ul class="numbers">{boxes}</ul>' if boxes else "",
                 messages=f'<ul class="messages">{items}</ul>' if items else "",
             ),
             encoding="utf-8",
@@ -266,9 +273,9 @@ def _html_figure(name: str, caption: str, picture: bytes) -> str:
     encoded = base64.b64encode(picture).decode()
     width = int.from_bytes(picture[16:20], "big")  # from the PNG header
     return (
-        f'<figure><img src="data:image/png;base64,{encoded}" alt="{escape(caption)}" '
-        f'style="width:{width / 170 * 96 * 1.15:.0f}px" id="{name}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figure><img src="data:image/png;base64,{encoded}" alt="{as_html(caption)}" '
+        f'style="width:{width / 170 * 96 * 1.15:.0f}px" id="{as_html(name)}">'
+        f"<figcaption>{as_html(caption)}</figcaption></figure>"
     )
 
 
@@ -279,5 +286,5 @@ def html_settings(settings: Mapping[str, Any], units: Mapping[str, str] | None =
         text = ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
         text = f"{text:g}" if isinstance(text, float) else text
         unit = (units or {}).get(name, "")
-        cells.append([f"<code>{escape(name)}</code>", escape(f"{text} {unit}".rstrip())])
+        cells.append([Html(f"<code>{as_html(name)}</code>"), f"{text} {unit}".rstrip()])
     return html_grid(["parameter", "value"], cells)

@@ -17,6 +17,7 @@ from phaseseg.families import DEFAULT, FAMILIES
 from phaseseg.terminal.errors import FAILURE, exit_codes
 from phaseseg.terminal.options import AsJson
 from phaseseg.terminal.show import results_console, show_json
+from phaseseg.terminal.text import as_text
 
 if TYPE_CHECKING:
     from phaseseg.checkpoint import Checkpoint, CheckpointEntry
@@ -68,7 +69,7 @@ def _print_entries(entries: list[CheckpointEntry]) -> None:
         version = "" if entry.version is None else str(entry.version)
         summary = next(iter(entry.summary.splitlines()), "")
         cells = (name, version, entry.family, entry.hash[:12], _size(entry.size), summary)
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(as_text, cells))
     results_console().print(table)
 
 
@@ -104,9 +105,9 @@ def _print_card(checkpoint: Checkpoint) -> None:
     described = _described(checkpoint)
     config, ranges, card = (described.pop(key) for key in ("config", "ranges", "card"))
     console = results_console()
-    console.print(Text(described.pop("name"), style="bold"))
+    console.print(as_text(described.pop("name"), "bold"))
     if isinstance(card.get("summary"), str):
-        console.print(Text(card["summary"]))
+        console.print(as_text(card["summary"]))
         card = {key: value for key, value in card.items() if key != "summary"}
     console.print()
     for key, value in {**described, **card, "network": config, "ranges of the training data": ranges}.items():
@@ -125,23 +126,23 @@ def _lines(key: str, value: Any, depth: int = 0) -> Iterator[tuple[int, Text | T
     if table is not None:
         about = value if isinstance(value, Mapping) else {}
         # Printed separately, because title and caption of a table wrap at its width.
-        yield depth, Text(str(about.get("title") or title), style=style)
+        yield depth, as_text(str(about.get("title") or title), style)
         yield depth, table
         if about.get("note"):
-            yield depth, Text(str(about["note"]), style="dim")
+            yield depth, as_text(str(about["note"]), "dim")
     elif isinstance(value, Mapping):
-        yield depth, Text(title, style=style)
+        yield depth, as_text(title, style)
         for name, one in value.items():
             yield from _lines(name, one, depth + 1)
     elif isinstance(value, list) and not (depth and _fits(value)):
-        yield depth, Text(title, style=style)
+        yield depth, as_text(title, style)
         for k, one in enumerate(value, 1):
             if isinstance(one, Mapping):
                 yield from _lines(str(k), one, depth + 1)
             else:
-                yield depth + 1, Text(f"• {_text(one)}")
+                yield depth + 1, as_text(f"• {_text(one)}")
     else:
-        yield depth, Text.assemble((f"{title}: ", style), _text(value))
+        yield depth, Text.assemble(as_text(f"{title}: ", style), as_text(_text(value)))
 
 
 def _fits(values: list[Any]) -> bool:
@@ -163,10 +164,10 @@ def _table_of(value: Any) -> Table | None:
     table = Table(show_header=any(map(str, columns)))
     for k in range(max([len(columns), *map(len, rows)])):
         right = bool(rows) and all(row[k] for row in numeric if k < len(row))
-        heading = Text(str(columns[k]) if k < len(columns) else "")
+        heading = as_text(str(columns[k]) if k < len(columns) else "")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_text(one)) for one in row))
+        table.add_row(*(as_text(_text(one)) for one in row))
     return table
 
 
@@ -203,13 +204,11 @@ def verify_command(
         console = Console(highlight=False, soft_wrap=True)
         for shown, path in bundled.items():
             try:
-                line = Text.assemble(("ok      ", "green"), f"{shown}  {load_checkpoint(path).hash[:12]}")
+                mark, text = as_text("ok      ", "green"), f"{shown}  {load_checkpoint(path).hash[:12]}"
             except CheckpointError as error:
                 failed = True
-                line = Text.assemble(
-                    ("failed  ", "red"), f"{error}" if shown == name else f"{shown}  {error}"
-                )
-            console.print(line)
+                mark, text = as_text("failed  ", "red"), str(error) if shown == name else f"{shown}  {error}"
+            console.print(Text.assemble(mark, as_text(text)))
     if failed:
         raise typer.Exit(FAILURE)
 

@@ -315,7 +315,7 @@ def write_table(path: str | os.PathLike[str], table: Table | Mapping[str, Table]
     with ExitStack() as stack:  # all tables are written before the first takes its name
         for target, one in tables.items():
             temporary = stack.enter_context(atomic_output(target))
-            with temporary.open("w", encoding="utf-8", newline="") as file:
+            with temporary.open("w", encoding="utf-8", errors="replace", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(one.columns)
                 rows = (plain(list(row.values())) for row in one.rows())
@@ -335,4 +335,4 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """
     text = json.dumps(plain(content), ensure_ascii=False, indent=1, allow_nan=False)
     with atomic_output(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8", errors="replace")

@@ -12,6 +12,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from phaseseg.terminal.text import as_text
+
 FAILURE, USAGE, INPUT, INTERRUPTED = 1, 2, 3, 130
 
 
@@ -66,7 +68,7 @@ def exit_codes(kept: str = "") -> Iterator[None]:
 
     def stop(code: int, sentence: str) -> typer.Exit:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"phaseseg: {sentence}", markup=False, style="red" if code != INTERRUPTED else None
+            as_text(f"phaseseg: {sentence}", "red" if code != INTERRUPTED else "")
         )
         return typer.Exit(code)
 

@@ -23,7 +23,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from phaseseg.display import printable
 from phaseseg.terminal.errors import interrupt
+from phaseseg.terminal.text import as_text
 
 if TYPE_CHECKING:
     from phaseseg.report import TextTable
@@ -42,7 +44,7 @@ def results_console() -> Console:
 def note(*sentences: str) -> None:
     """Print sentences on standard error."""
     for sentence in sentences:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(as_text(sentence))
 
 
 def show(shown: Iterable[TextTable | str]) -> None:
@@ -50,14 +52,16 @@ def show(shown: Iterable[TextTable | str]) -> None:
     console = results_console()
     for one in shown:
         if isinstance(one, str):
-            console.print(one, markup=False)
+            console.print(as_text(one))
             continue
-        table = Table(title=Text(one.title, style="bold"), title_justify="left")
+        table = Table(title=as_text(one.title, "bold"), title_justify="left")
         for k, heading in enumerate(one.headings):
-            table.add_column(Text(heading), justify="left" if k < one.n_labels else "right", overflow="fold")
+            table.add_column(
+                as_text(heading), justify="left" if k < one.n_labels else "right", overflow="fold"
+            )
         for k, row in enumerate(one.rows):
             style = one.styles[k] if k < len(one.styles) else None
-            table.add_row(*map(Text, row), style=style, end_section=k in one.ends)
+            table.add_row(*map(as_text, row), style=style, end_section=k in one.ends)
         console.print(table)
 
 
@@ -65,7 +69,7 @@ def show_json(content: Any) -> None:
     """Print values, arrays and tables as one line of JSON; null for NaN and infinity."""
     from phaseseg.fields import plain
 
-    typer.echo(json.dumps(plain(content), ensure_ascii=False, allow_nan=False))
+    typer.echo(printable(json.dumps(plain(content), ensure_ascii=False, allow_nan=False)))
 
 
 # ---------------------------------------------------------------------------------------- bars
@@ -75,7 +79,7 @@ class FrameBar:
     """Counts frames; without a bar it only checks for interruptions."""
 
     def __init__(self, name: str = "", bar: Progress | None = None) -> None:
-        self._name, self._bar, self._doing = name, bar or Progress(disable=True), ""
+        self._name, self._bar, self._doing = as_text(name).plain, bar or Progress(disable=True), ""
         self._task: TaskID | None = None
 
     def frames(self, items: Iterable[Any], doing: str) -> Iterator[Any]:

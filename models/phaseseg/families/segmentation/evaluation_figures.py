@@ -27,7 +27,7 @@ from phaseseg.families.segmentation.slices import (
     phase_marks,
 )
 from phaseseg.fields import Grid, Table
-from phaseseg.report import GRAY, INK, styled
+from phaseseg.report import GRAY, INK, as_label, styled
 
 _BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", COLOR["poor"]])
 _DIFFERENCES = (
@@ -39,7 +39,7 @@ _DIFFERENCES = (
 
 def short_name(method: str) -> str:
     """Return the name of a method for a legend; for checkpoints, the part after the family."""
-    return method.rpartition("/")[2] if " " not in method else method
+    return as_label(method.rpartition("/")[2] if " " not in method else method)
 
 
 @styled
@@ -179,7 +179,7 @@ def figure_contents(table: Table) -> Figure:
             if row[reference] >= 0.1:
                 ax.annotate(f"{row[DIFFERENCE]:+.1f} %", (place, height), (0, 3), ha="center",
                             textcoords="offset points", fontsize=7)  # fmt: skip
-        ax.set_xticks(places, [str(row["element"]) for row in shown])
+        ax.set_xticks(places, [as_label(str(row["element"])) for row in shown])
         ax.set_xlim(-0.6, len(shown) - 0.4)
         ax.tick_params(axis="x", length=0)
         ax.set_ylim(0, 1.14 * top)
@@ -218,7 +218,7 @@ def figure_side_by_side(
         colors = np.array([color for color, _ in _DIFFERENCES])[own]
         draw_atoms(axes[2], places[order], colors, np.where(own == 0, "#bbbbbb", INK))
         axes[0].set_title(plane.title(fraction))
-    panels.finish((reference, "prediction", "differences"))
+    panels.finish((as_label(reference), "prediction", "differences"))
     marks = [*phase_marks(truth, found), *(dot(color, label) for color, label in _DIFFERENCES)]
     panels.figure.legend(
         handles=marks, loc="lower center", ncols=len(marks) if n_slices > 2 else 3, handletextpad=0.2,

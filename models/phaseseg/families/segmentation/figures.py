@@ -18,7 +18,7 @@ from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.labels.composition import enough_atoms
 from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, MOLE_FRACTION, Rule
 from phaseseg.fields import Fields, Table
-from phaseseg.report import GRAY, INK, styled
+from phaseseg.report import GRAY, INK, as_label, styled
 
 COLOR: dict[str, Any] = {phase.name: phase.color for phase in PHASE_CLASSES}
 ELEMENT_COLORS = ("#D55E00", "#009E73", "#E69F00", "#0072B2", "#CC79A7", "#56B4E9", "#000000", "#999933")
@@ -38,7 +38,8 @@ def was_cut(fields: Fields) -> bool:
 
 def quantity_label(rule: Rule) -> str:
     """Return the thresholded quantity with its unit, for axes and color bars."""
-    return rule.quantity if rule.unit == MOLE_FRACTION else f"{rule.quantity} ({unit_text(rule)})"
+    quantity = as_label(rule.quantity)
+    return quantity if rule.unit == MOLE_FRACTION else f"{quantity} ({unit_text(rule)})"
 
 
 @styled
@@ -113,8 +114,8 @@ def figure_proxigram(table: Table, band: tuple[float, float] = (np.nan, np.nan))
             errors = None
         ax.errorbar(
             distance[enough], columns[column][enough], None if errors is None else errors[enough],
-            color=colors[name], label=name, marker="o", markersize=2.6, linewidth=1.3, elinewidth=0.9,
-            capsize=1.6,
+            color=colors[name], label=as_label(name), marker="o", markersize=2.6, linewidth=1.3,
+            elinewidth=0.9, capsize=1.6,
         )  # fmt: skip
     width, error = band
     for ax in panels:
@@ -170,7 +171,7 @@ def figure_composition(table: Table) -> Figure:
                 if np.isfinite(value):
                     ax.annotate(_short(value), (place, height), (0, 4.5), textcoords="offset points",
                                 ha="center", va="bottom", fontsize=7)  # fmt: skip
-        ax.set_xticks(np.arange(len(elements)), elements)
+        ax.set_xticks(np.arange(len(elements)), list(map(as_label, elements)))
         ax.tick_params(axis="x", length=0)
         ax.set_ylim(0, 1.12 * top if top else 1)
         ax.set_ylabel(f"content ({unit})")
@@ -238,7 +239,7 @@ def _time_panels(table: Table) -> Iterator[tuple[str, list[tuple[str, str | None
         alone = [float(np.nanmax(table.columns[name])) > 60 for name in names]
         for apart in (True, False):
             lines: list[tuple[str, str | None, Any]] = [
-                (name, name.quantity, colors[name.quantity])
+                (name, as_label(name.quantity), colors[name.quantity])
                 for name, main in zip(names, alone, strict=True)
                 if main is apart
             ]
@@ -255,7 +256,7 @@ def figure_boundary_scan(table: Table) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.plot(widths, table.columns[variance_name], "o-", color=COLOR["poor"], markersize=4)
     upper.set_ylim(0, None)
-    species = mean_name.quantity
+    species = as_label(mean_name.quantity)
     upper.set_ylabel(f"variance of {species}\nin the rich phase (wt%$^2$)")
     best = np.flatnonzero(table.columns["least variance"])
     if len(best):

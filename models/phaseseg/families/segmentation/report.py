@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from html import escape
 from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,7 +180,7 @@ def _lead(summary: RunSummary, seconds: float | None) -> str:
     text = f"{plural(len(summary), 'frame')} of {summary.example[0].n_atoms:,} atoms"
     if seconds is not None:
         text += f", labeled in {duration(seconds)}"
-    return f"{text}; the rich phase is rich in {escape(' + '.join(summary.rule.species))}."
+    return f"{text}; the rich phase is rich in {' + '.join(summary.rule.species)}."
 
 
 _TILES = {
@@ -227,7 +226,7 @@ def _scalars(table: Table) -> str:
     cells = []
     for row in table.rows():
         if isfinite(row["mean"]):
-            line = [escape(row["title"]), html_number(row["mean"], row["mean ±"]), escape(row["unit"])]
+            line = [row["title"], html_number(row["mean"], row["mean ±"]), row["unit"]]
             if several:
                 line += [value_and_error(round(row["statistical inefficiency"], 1)), str(row["frames"])]
             cells.append(line)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from html import escape
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,8 @@ def _lead(result: Transition) -> str:
     n_runs, n = len(result.runs), len(result.temperature)
     size = f" of {result.n_atoms:,} particles" if result.n_atoms is not None else ""
     at = f"{n} temperatures from {result.temperature[0]:g} to {result.temperature[-1]:g}"
-    return escape(
-        f"{n_runs} run{'s' * (n_runs > 1)}, {result.n_rows} frames{size}, "
-        + (f"at {at}." if n > 1 else f"all at T = {result.temperature[0]:g}.")
+    return f"{n_runs} run{'s' * (n_runs > 1)}, {result.n_rows} frames{size}, " + (
+        f"at {at}." if n > 1 else f"all at T = {result.temperature[0]:g}."
     )
 
 
