@@ -1,18 +1,13 @@
-"""phaseseg.io: every reader against ASE's, round trips, slices, compression, writing."""
+"""phaseseg.io: every reader against ASE's, slices, compression."""
 
 from __future__ import annotations
 
 import bz2
-import csv
-import errno
 import gzip
-import json
 import lzma
-import os
 import subprocess
 import sys
 from importlib.resources import as_file, files
-from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -20,79 +15,10 @@ import pytest
 from ase import Atoms
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from phaseseg.fields import Fields, Grid, Table
-from phaseseg.frame import Frame
-from phaseseg.io import OutputError, atomic_output, frame_from_atoms, read_frames, write_frames, write_table
+from io_samples import NAMES, assert_same, dump_text, make_atoms, make_frame
+from phaseseg.io import frame_from_atoms, read_frames, write_frames
 
-NAMES = ("Fe", "Mg", "O")
-SCALED = {"xs", "ys", "zs", "xsu", "ysu", "zsu"}
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def make_frame(seed=0, n_atoms=30, triclinic=True, pbc=(True, True, False), n_frames_in=0):
-    rng = np.random.default_rng(seed)
-    cell = np.diag(rng.uniform(8, 15, 3))
-    if triclinic:
-        cell[1, 0], cell[2, 0], cell[2, 1] = rng.uniform(-3, 3, 3)
-    origin = rng.uniform(-5, 5, 3)
-    species = rng.integers(0, 3, n_atoms)
-    species[:3] = (0, 1, 2)  # all of them, in order of first appearance
-    return Frame(
-        positions=np.round(origin + rng.random((n_atoms, 3)) @ cell, 8),
-        cell=cell,
-        origin=origin,
-        pbc=pbc,
-        species=species,
-        species_names=NAMES,
-        ids=rng.permutation(n_atoms) + 1,
-        timestep=1000 * (1 + n_frames_in),
-    )
-
-
-def assert_same(one, other, *, origin=True, ids=True, atol=1e-9):
-    np.testing.assert_allclose(one.positions, other.positions, rtol=0, atol=atol)
-    np.testing.assert_allclose(one.cell, other.cell, rtol=0, atol=atol)
-    np.testing.assert_array_equal(one.pbc, other.pbc)
-    if origin:
-        np.testing.assert_allclose(one.origin, other.origin, rtol=0, atol=atol)
-    if ids:
-        np.testing.assert_array_equal(one.ids, other.ids)
-    symbols = [np.array(frame.species_names)[frame.species].tolist() for frame in (one, other)]
-    assert symbols[0] == symbols[1]
-
-
-def dump_text(frame, columns, flags="pp ff ss", number="{:.10g}", time=None, units=None):
-    """A dump in any column order, written by code that shares nothing with the package's writer."""
-    fractional = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
-    (lx, _, _), (xy, ly, _), (xz, yz, lz) = frame.cell
-    x, y, z = frame.origin
-    corners = [a * xy + b * xz for a in (0, 1) for b in (0, 1)]
-    bounds = [
-        (x + min(corners), x + lx + max(corners), xy),
-        (y + min(0, yz), y + ly + max(0, yz), xz),
-        (z, z + lz, yz),
-    ]
-    tilted = bool(xy or xz or yz)
-    lines = ["ITEM: UNITS", units] if units else []
-    lines += ["ITEM: TIME", repr(time)] if time is not None else []
-    lines += ["ITEM: TIMESTEP", str(frame.timestep), "ITEM: NUMBER OF ATOMS", str(len(frame))]
-    lines.append(f"ITEM: BOX BOUNDS {'xy xz yz ' if tilted else ''}{flags}")
-    lines += [" ".join(f"{value:.17g}" for value in row[: 3 if tilted else 2]) for row in bounds]
-    lines.append("ITEM: ATOMS " + " ".join(columns) + " ")
-    for row in range(len(frame)):
-        words = []
-        for column in columns:
-            if column in ("id", "type", "element"):
-                code = frame.species[row]
-                words.append({"id": frame.ids[row], "type": code + 1, "element": NAMES[code]}[column])
-            elif column[0] in "xyz":
-                axis = "xyz".index(column[0])
-                words.append(number.format((fractional if column in SCALED else frame.positions)[row, axis]))
-            else:
-                words.append("-1.5e-03")
-        lines.append(" ".join(str(word) for word in words) + " ")
-    return "\n".join(lines) + "\n"
-
 
 # ------------------------------------------------------------------------------------ LAMMPS dumps
 
@@ -328,12 +254,6 @@ def test_windows_line_ends(ten_frames):
 # ----------------------------------------------------------------------------------- other formats
 
 
-def make_atoms(seed=0, pbc=(True, False, True)):
-    frame = make_frame(seed)
-    symbols = np.array(NAMES)[frame.species]
-    return Atoms(symbols, frame.positions - frame.origin, cell=frame.cell, pbc=pbc)
-
-
 @quick
 @given(seed=st.integers(0, 1000), pbc=st.tuples(*[st.booleans()] * 3))
 def test_extxyz_agrees_with_ase(tmp_path, seed, pbc):
@@ -474,56 +394,6 @@ def test_frame_from_atoms():
         frame_from_atoms(atoms, species_names=("O",))
 
 
-# ----------------------------------------------------------------------------------------- writing
-
-
-def results(n_frames=2, **kwargs):
-    for k in range(n_frames):
-        frame = make_frame(k, n_frames_in=k, **kwargs)
-        rng = np.random.default_rng(k)
-        distance = rng.normal(size=len(frame)).astype(np.float32)
-        distance[0] = np.nan
-        grid = Grid(np.zeros((2, 2, 2), np.float32), frame.cell, frame.origin, frame.pbc)
-        yield frame, Fields({
-            "phase": rng.integers(0, 3, len(frame)).astype(np.int8), "interface_distance": distance,
-            "n_phases": 2, "phase_contrast": np.float64(3.25), "interface_width": float("nan"),
-            "density_grid": grid, "domains": Table("Domains", {"n": np.arange(3)}),
-        })  # fmt: skip
-
-
-@pytest.mark.parametrize("triclinic", [False, True])
-@pytest.mark.parametrize("name", ["out.dump", "out.lammpstrj.gz", "out.xyz", "out.extxyz.gz"])
-def test_round_trip(tmp_path, name, triclinic):
-    path = tmp_path / name
-    pairs = list(results(triclinic=triclinic))
-    assert write_frames(path, pairs) == 2
-    again = list(read_frames(path, fields=True))
-    for (frame, fields), read in zip(pairs, again, strict=True):
-        assert_same(read, frame, atol=1e-8)
-        assert read.timestep == frame.timestep
-        assert list(read.fields) == ["phase", "interface_distance"]
-        for column in read.fields:
-            np.testing.assert_allclose(read.fields[column], fields[column], rtol=1e-7, atol=0)
-    # What has been read is written and read back unchanged to the last bit.
-    write_frames(tmp_path / f"second-{name}", ((frame, {}) for frame in again))
-    for one, other in zip(again, read_frames(tmp_path / f"second-{name}", fields=True), strict=True):
-        assert_same(one, other, atol=1e-12)
-        np.testing.assert_array_equal(one.positions, other.positions)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, f"second-{name}"])
-
-
-@pytest.mark.parametrize("name", ["out.xyz", "out.dump"])
-def test_frames_are_written_alone_and_with_results(ten_frames, tmp_path, name):
-    frames = list(read_frames(ten_frames))[:3]
-    marked = (frames[1], {"mark": np.arange(len(frames[1]))})
-    assert write_frames(tmp_path / name, frames) == 3
-    assert write_frames(tmp_path / f"mixed-{name}", [frames[0], marked, (frames[2], None)]) == 3
-    again = list(read_frames(tmp_path / f"mixed-{name}", fields=True))
-    for one, other in zip(read_frames(tmp_path / name), again, strict=True):
-        np.testing.assert_array_equal(one.positions, other.positions)
-    assert [list(frame.fields) for frame in again] == [[], ["mark"], []]
-
-
 @pytest.mark.parametrize("name", ["run.xyz", "run.traj", "XDATCAR", "out.gro"])
 def test_every_format_numbers_its_frames(tmp_path, name):
     form = {"XDATCAR": "vasp-xdatcar", "out.gro": "gromacs", "run.xyz": "extxyz"}.get(name, "traj")
@@ -533,160 +403,6 @@ def test_every_format_numbers_its_frames(tmp_path, name):
         (tmp_path / name).write_text((tmp_path / name).read_text() * 3)
     assert [frame.index for frame in read_frames(tmp_path / name)] == [0, 1, 2]
     assert [frame.index for frame in read_frames(tmp_path / name, frames=slice(2, None))] == [2]
-
-
-def test_ase_reads_what_is_written(tmp_path):
-    pairs = list(results())
-    write_frames(tmp_path / "out.xyz", pairs)
-    for (frame, fields), atoms in zip(pairs, ase.io.read(tmp_path / "out.xyz", ":"), strict=True):
-        np.testing.assert_allclose(atoms.positions, frame.positions, rtol=0, atol=1e-8)
-        np.testing.assert_array_equal(atoms.cell, frame.cell)
-        np.testing.assert_array_equal(atoms.pbc, frame.pbc)
-        np.testing.assert_array_equal(atoms.arrays["phase"], fields["phase"])
-        np.testing.assert_array_equal(atoms.arrays["id"], frame.ids)
-        np.testing.assert_allclose(
-            atoms.arrays["interface_distance"], fields["interface_distance"], rtol=1e-7
-        )
-        np.testing.assert_array_equal(atoms.info["Origin"], frame.origin)
-        assert atoms.arrays["phase"].dtype.kind == "i"
-        expected = {"Origin", "timestep", "n_phases", "phase_contrast"}
-        assert set(atoms.info) == expected
-        assert (atoms.info["n_phases"], atoms.info["phase_contrast"]) == (2, 3.25)
-    write_frames(tmp_path / "out.dump", pairs)
-    for (frame, _), atoms in zip(
-        pairs, ase.io.read(tmp_path / "out.dump", ":", format="lammps-dump-text", order=False), strict=True
-    ):
-        np.testing.assert_allclose(atoms.positions, frame.positions, rtol=0, atol=1e-8)
-        np.testing.assert_allclose(atoms.cell, frame.cell, rtol=0, atol=1e-12)
-
-
-def test_vectors_flags_time_and_reduced_units(tmp_path):
-    frame = make_frame().replace(time=0.1, units="lj", fields={"v": np.arange(90.0).reshape(30, 3)})
-    result = {"flag": np.arange(30) % 2 == 0, "done": True, "n": np.int64(3)}
-    for name in ("a.xyz", "a.dump"):
-        write_frames(tmp_path / name, [(frame, result)])
-        [read] = read_frames(tmp_path / name, fields=True)
-        assert (read.time, read.units) == (0.1, "lj")
-        np.testing.assert_array_equal(read.fields["flag"], result["flag"])
-    assert list(read.fields) == ["v[1]", "v[2]", "v[3]", "flag"]
-    atoms = ase.io.read(tmp_path / "a.xyz")
-    np.testing.assert_array_equal(atoms.arrays["v"], frame.fields["v"])
-    assert atoms.info["done"] is True or atoms.info["done"] == np.True_
-    assert atoms.info["n"] == 3
-
-
-def test_same_frames_give_the_same_bytes(tmp_path):
-    for name in ("a.dump.gz", "b.dump.gz"):
-        write_frames(tmp_path / name, results())
-    assert (tmp_path / "a.dump.gz").read_bytes() == (tmp_path / "b.dump.gz").read_bytes()
-
-
-@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
-@pytest.mark.parametrize("name", ["out.xyz", "out.dump.gz"])
-def test_failure_leaves_the_old_file(tmp_path, name, error):
-    def failing():
-        yield from results(1)
-        raise error
-
-    path = tmp_path / name
-    path.write_text("precious")
-    with pytest.raises(type(error)):
-        write_frames(path, failing())
-    assert path.read_text() == "precious"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_full_disk(tmp_path, monkeypatch):
-    path = tmp_path / "out.xyz"
-    path.write_text("precious")
-    real = Path.open
-
-    def full(self, mode="r", *args, **kwargs):
-        file = real(self, mode, *args, **kwargs)
-        if "w" in mode:
-            file.close()
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return file
-
-    monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(OutputError, match=r"out.xyz: the disk is full"):
-        write_frames(path, results())
-    with pytest.raises(OutputError, match="disk is full"):
-        write_table(tmp_path / "t.csv", Table("t", {"a": np.arange(3)}))
-    monkeypatch.undo()
-    assert path.read_text() == "precious"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("file_format", ["extxyz", "lammps-dump"])
-def test_device_that_is_full(file_format):
-    with pytest.raises(OutputError, match="disk is full"):
-        write_frames("/dev/full", results(20), file_format=file_format)
-    assert Path("/dev/full").is_char_device()
-
-
-def test_links_and_permissions_survive(tmp_path):
-    target = tmp_path / "real.xyz"
-    target.write_text("old")
-    target.chmod(0o640)
-    link = tmp_path / "link.xyz"
-    link.symlink_to(target)
-    write_frames(link, results(1))
-    assert link.is_symlink()
-    assert target.read_text().startswith("30\n")
-    assert target.stat().st_mode & 0o777 == 0o640
-
-
-def test_output_that_cannot_be(tmp_path):
-    with pytest.raises(OutputError, match="no folder"):
-        write_frames(tmp_path / "missing" / "a.xyz", results())
-    with pytest.raises(OutputError, match="this is a folder"):
-        write_frames(tmp_path, results(), file_format="extxyz")
-    with pytest.raises(ValueError, match="output format"):
-        write_frames(tmp_path / "a.png", results())
-    with pytest.raises(ValueError, match="no frames"):
-        write_frames(tmp_path / "a.xyz", [])
-    frame = make_frame()
-    with pytest.raises(ValueError, match=r"shape \(3,\)"):
-        write_frames(tmp_path / "a.xyz", [(frame, {"a": np.zeros(3)})])
-    with pytest.raises(ValueError, match="cannot be written as a name"):
-        write_frames(tmp_path / "a.xyz", [(frame, {"a b": np.zeros(30)})])
-    assert not list(tmp_path.iterdir())
-
-
-def test_atomic_output_keeps_the_suffix(tmp_path):
-    with atomic_output(tmp_path / "a.tar.gz") as temporary:
-        assert temporary.parent == tmp_path
-        assert temporary.name.endswith("a.tar.gz")
-        temporary.write_text("new")
-    assert (tmp_path / "a.tar.gz").read_text() == "new"
-
-
-def test_tables(tmp_path):
-    table = Table(
-        "Composition", {"element": np.array(["Fe", "O"]), "wt%": np.array([1.5, np.nan]), "n": np.arange(2)}
-    )
-    assert write_table(tmp_path / "t.csv", table) == (tmp_path / "t.csv",)
-    assert (tmp_path / "t.csv").read_text(encoding="utf-8") == "element,wt%,n\nFe,1.5,0\nO,,1\n"
-    write_table(tmp_path / "t.json", table)
-    read = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
-    assert read == {
-        "title": "Composition",
-        "columns": {"element": ["Fe", "O"], "wt%": [1.5, None], "n": [0, 1]},
-    }
-    paths = write_table(
-        tmp_path / "m.csv", {"one": table, "width (Å)": Table("w", {"σ": np.array([np.inf])})}
-    )
-    assert [path.name for path in paths] == ["m_one.csv", "m_width (Å).csv"]
-    with paths[1].open(encoding="utf-8", newline="") as file:
-        assert list(csv.reader(file)) == [["σ"], [""]]
-    write_table(tmp_path / "m.json", {"one": table, "two": table})
-    assert list(json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))) == ["one", "two"]
-    with pytest.raises(ValueError, match=r"\.csv or \.json"):
-        write_table(tmp_path / "t.xlsx", table)
-    with pytest.raises(ValueError, match="no table"):
-        write_table(tmp_path / "t.csv", {})
 
 
 # ------------------------------------------------------------------------------------------- start

@@ -230,7 +230,6 @@ def test_gz_that_is_none(tmp_path):
         (f"1\n{LATTICE} Properties=species:S:1:pos:R:3\nFe 0 0 0 9\n", "line 3: has 5 columns, but 4"),
         (f"1\n{LATTICE}\n1 0 0 0\n", "frame 0: the species column holds numbers .*--types"),
         (f"1\n{LATTICE} Properties=Z:I:1:pos:R:3\n999 0 0 0\n", "no element has the atomic number 999"),
-        (f"1\n{LATTICE} timestep=soon\nFe 0 0 0\n", "timestep must be 1 numbers, found 'soon'"),
     ],
 )  # fmt: skip
 def test_extxyz(tmp_path, text, match):

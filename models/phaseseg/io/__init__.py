@@ -159,12 +159,12 @@ def _selected(
     first, last, step = frames.start or 0, frames.stop, frames.step or 1
     if first < 0 or (last is not None and last < 0):
         first, last, _ = frames.indices(sum(1 for _ in _blocks(path, chosen, start())))
+    if last is not None and last <= first:
+        return
     reading = start()
     frame_zero: Block | None = None
     n_atoms: int | None = None
     for index, block in enumerate(_blocks(path, chosen, reading)):
-        if last is not None and index >= last:
-            return
         if index < first or (index - first) % step:
             if index == 0:
                 frame_zero = block
@@ -175,7 +175,7 @@ def _selected(
             with suppress(InputError):
                 frame_zero()
             frame_zero = None
-        reading.label = f"{path.name}, frame {index}"
+        reading.label, reading.index = f"{path.name}, frame {index}", index
         with np.errstate(all="ignore"):  # a number that is not finite is an error, not a warning before it
             frame = _frame(block, reading, index)
         n_atoms = n_atoms or len(frame)
@@ -185,11 +185,15 @@ def _selected(
                 "frame must have the same atoms here. Read the two parts one by one."
             )
         yield frame
+        if last is not None and last <= index + step:
+            return  # without a look at what follows: it may be damaged
 
 
 def _frame(block: Block, reading: Reading, index: int) -> Frame:
     try:
-        parts = {"units": reading.units, "time": None, **block()}
+        reading.messages = []
+        parts = {"units": reading.units, "time": None, "messages": (), **block()}
+        parts["messages"] = (*parts["messages"], *reading.messages)
         if parts["time"] is None and parts["timestep"] is not None and reading.dt is not None:
             parts["time"] = parts["timestep"] * reading.dt
         return Frame(species_names=tuple(reading.names), source=reading.label, index=index, **parts)

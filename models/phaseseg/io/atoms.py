@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from phaseseg.frame import Frame
+from phaseseg.frame import Frame, error_prefix
 from phaseseg.io.names import topology
-from phaseseg.io.reading import NO_ATOMS, Block, Reading
+from phaseseg.io.reading import NO_ATOMS, Block, Reading, time_parts
 from phaseseg.io.source import InputError
 
 # Arrays of Atoms that have their own attribute in Frame.
@@ -54,26 +54,31 @@ def frame_from_atoms(
         raise InputError(f"{source or 'atoms'}: {NO_ATOMS}")
     species = np.array(chemical_symbols)[atoms.numbers]
     return Frame(
-        species=species, species_names=tuple(species_names or ()), source=source, **_parts(atoms, fields)
+        species=species,
+        species_names=tuple(species_names or ()),
+        source=source,
+        **_parts(atoms, fields, source),
     )
 
 
-def _parts(atoms: Any, fields: bool) -> dict[str, Any]:
+def _parts(atoms: Any, fields: bool, source: str) -> dict[str, Any]:
     """Arguments of `Frame`, without species."""
     origin = np.asarray(atoms.get_celldisp(), dtype=float).ravel()
-    if not origin.any():
-        origin = np.asarray(atoms.info.get("Origin", np.zeros(3)), dtype=float)
+    if not origin.any() and "Origin" in atoms.info:
+        given = np.asarray(atoms.info["Origin"])
+        if given.shape != (3,) or given.dtype.kind not in "iuf":
+            found = str(atoms.info["Origin"])[:80]
+            raise InputError(f"{error_prefix(source)}Origin must be 3 numbers, found {found!r}. Repair it.")
+        origin = given.astype(float)
     ids = atoms.arrays.get("id")
-    timestep, time = atoms.info.get("timestep"), atoms.info.get("time")
     return {
         "positions": atoms.positions.copy(),
         "cell": np.array(atoms.cell),
         "pbc": atoms.pbc,
         "origin": origin,
         "ids": ids if ids is not None and ids.dtype.kind in "iu" else None,
-        "timestep": None if timestep is None else int(timestep),
-        "time": None if time is None else float(time),
-        "units": "lj" if atoms.info.get("units") == "lj" else "metal",
+        **time_parts(atoms.info.get("time"), atoms.info.get("timestep")),
+        "units": "lj" if str(atoms.info.get("units")) == "lj" else "metal",
         **topology(atoms.arrays),
         "fields": {
             name: values.copy()
@@ -114,7 +119,7 @@ def _convert(atoms: Any, reading: Reading) -> dict[str, Any]:
 
     if len(atoms) == 0:
         raise reading.error(NO_ATOMS)
-    parts = _parts(atoms, reading.fields)
+    parts = _parts(atoms, reading.fields, reading.label)
     if parts["units"] == "metal":
         parts["units"] = reading.units
     if reading.type_names:

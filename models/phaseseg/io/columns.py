@@ -79,9 +79,11 @@ def parse_columns(
     n_text = len(wanted[_TEXT])
     # Every name is followed by a zero, which no text holds.
     table = np.zeros((n_text, _MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8)
-    reals = np.empty((n_rows, len(wanted[_REAL])))
-    whole = np.empty((n_rows, len(integers)), np.int64)
-    codes = np.zeros((n_text, n_rows), np.int32)
+    # No more memory than the lines need, whatever number of them is announced.
+    n_lines = min(n_rows, body.count(b"\n") + 1)
+    reals = np.empty((n_lines, len(wanted[_REAL])))
+    whole = np.empty((n_lines, len(integers)), np.int64)
+    codes = np.zeros((n_text, n_lines), np.int32)
     n_names = np.zeros(n_text, np.int64)
     status, row, column = _kernel()(
         np.frombuffer(body, np.uint8), action, slot, exact, _POWERS, reals, whole, codes, table, n_names
@@ -92,7 +94,15 @@ def parse_columns(
             reading, body, n_rows, titles, first_line, positions=positions, integers=integers, text=text,
             fields=fields, words=words, exact=exact,
         )  # fmt: skip
+    if status == _OK and n_lines < n_rows:
+        status, row = _ENDS, n_lines
     if status == _OK:
+        if not body.endswith(b"\n"):
+            word = body.rsplit(maxsplit=1)[-1].decode("utf-8", "replace")
+            said = (
+                f"The last line of the frame has no line end: {word!r} may be cut off. Check atom {n_rows}."
+            )
+            reading.note(said, "no-line-end")
         ends = np.cumsum([3, *map(len, fields.values())])
         parts = [np.ascontiguousarray(part) for part in np.split(reals, ends, axis=1)]
         of_fields = [part[:, 0] if part.shape[1] == 1 else part for part in parts[1:-1]]
@@ -110,10 +120,7 @@ def parse_columns(
             dict(zip(words, named, strict=True)),
         )
     if status == _ENDS:
-        raise reading.error(
-            f"ends after {row} of {n_rows} atom lines (line {first_line + row - 1}). The frames "
-            "before it are intact; write or copy the file again, or stop before this frame."
-        )
+        raise reading.cut(f"ends after {row} of {n_rows} atom lines (line {first_line + row - 1})")
     if status == _GOES_ON:
         raise reading.error(
             f"has more atom lines than the {n_rows} of its header. Write or copy the file again."

@@ -17,6 +17,8 @@ from phaseseg.io.source import ByteSource, InputError
 _ITEM = b"ITEM:"
 # Coordinates: as they are, scaled by the cell, unwrapped, both. The first triple that is there counts.
 _TRIPLES = (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu"))
+# What dumps other than those of atoms end their frames with.
+_NO_ATOMS = {"ENTRIES": "local data (dump local)", "GRID CELLS": "a grid (dump grid)"}
 _NAME_COLUMNS = ("element", "typelabel")
 _TIME_IN_PS = {"metal": 1.0, "lj": 1.0, "real": 1e-3}
 
@@ -37,27 +39,29 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
         )
     while True:
         sections: dict[str, _Section] = {}
-        while "ATOMS" not in sections:
+        fragment = False
+        while not sections.keys() & {"ATOMS", *_NO_ATOMS}:
             title = source.line()
             if title is None:
                 if sections:
                     yield partial(_cut_header, source.line_number, reading)
                 return
-            words = title.removeprefix("ITEM:").split()
-            # ATOMS and BOX BOUNDS go on with columns and flags on the same line.
-            n_words = {"ATOMS": 1, "BOX": 2}.get(words[0] if words else "")
+            glued, _, title = title.rpartition("ITEM:")
+            words = title.split()
+            # These go on with columns and flags on the same line.
+            key = " ".join(words[: {"ATOMS": 1, "BOX": 2, "ENTRIES": 1, "GRID": 2}.get("".join(words[:1]))])
+            if glued or key in sections:  # a run that was killed here, and started again
+                sections, fragment = {}, True
             first_line = source.line_number + 1
-            sections[" ".join(words[:n_words])] = _Section(title, source.until(_ITEM), first_line)
+            # A run that is killed leaves a line without end, to which the next run appends its first frame.
+            sections[key] = _Section(title, source.until(_ITEM), first_line)
         if "UNITS" in sections:  # only the first frame says it
             units = _word(sections["UNITS"])
-        yield partial(_parse, sections, units, reading)
+        yield partial(_parse, sections, units, fragment, source, reading)
 
 
 def _cut_header(line: int, reading: Reading) -> dict[str, Any]:
-    raise reading.error(
-        f"the file ends inside the header of the frame (line {line}). The frames before it are "
-        "intact; write or copy the file again, or stop before this frame."
-    )
+    raise reading.cut(f"the file ends inside the header of the frame (line {line})")
 
 
 def _word(section: _Section) -> str:
@@ -81,7 +85,14 @@ def _number(sections: dict[str, _Section], key: str, reading: Reading) -> float:
         ) from None
 
 
-def _parse(sections: dict[str, _Section], units: str | None, reading: Reading) -> dict[str, Any]:
+def _parse(
+    sections: dict[str, _Section], units: str | None, fragment: bool, source: ByteSource, reading: Reading
+) -> dict[str, Any]:
+    if other := sections.keys() & _NO_ATOMS:
+        raise reading.error(
+            f"this is a dump of {_NO_ATOMS[other.pop()]}, which holds no atoms. Give a dump of atoms (dump "
+            "atom, dump custom)."
+        )
     if units is not None and units not in _TIME_IN_PS:
         raise reading.error(
             f"the dump is in LAMMPS units {units!r}; read are metal, real and lj. Convert it to Å first."
@@ -96,7 +107,20 @@ def _parse(sections: dict[str, _Section], units: str | None, reading: Reading) -
     cell, origin, pbc = _box(sections, reading)
 
     atoms = sections["ATOMS"]
-    titles = atoms.title.split()[2:]
+    if fragment:
+        text = "The file holds the beginning of a frame before this one, which was left out."
+        reading.note(text, "fragment-left-out")
+    n_lines = atoms.body.count(b"\n")
+    if n_lines < n_atoms:
+        source.check()
+        if n_lines + 1 < n_atoms and source.peek(1):  # not the end of the file
+            after = reading.index + 1
+            raise reading.error(
+                f"ends after {n_lines} of {n_atoms} atom lines (line {atoms.first_line + n_lines}), where "
+                f"another frame begins. Leave it out: frames=slice({after}, None), on the command line "
+                f"--frames {after}:."
+            )
+    titles = atoms.title.split()[1:]
     place = {title: titles.index(title) for title in titles}
     triple = next((t for t in _TRIPLES if set(t) <= set(titles)), None)
     if triple is None:
@@ -146,7 +170,7 @@ def _box(
     if "BOX BOUNDS" not in sections:
         raise reading.error("the header has no section 'ITEM: BOX BOUNDS'. Write the dump again.")
     section = sections["BOX BOUNDS"]
-    words = section.title.split()[3:]
+    words = section.title.split()[2:]
     flags = [word for word in words if len(word) == 2 and set(word) <= set("pfsm")]
     general = [word for word in words if word not in (*flags, "xy", "xz", "yz")] == ["abc", "origin"]
     width = 4 if general else 3 if "xy" in words else 2

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import Message
 from phaseseg.frame import Units
-from phaseseg.io.source import InputError
+from phaseseg.io.source import InputError, remedy_of_cut
 
 Block = Callable[[], dict[str, Any]]
 """A frame that has been found in the file but not parsed: calling it gives arguments of `Frame`."""
@@ -23,7 +24,7 @@ class Reading:
     """One pass over one file.
 
     `names` grows as species are met, so that a code means the same species in every frame. `label` is the
-    file and number of the frame that is parsed.
+    file and number of the frame that is parsed, `index` the number, `messages` what is to be said about it.
     """
 
     units: Units
@@ -33,9 +34,19 @@ class Reading:
     renames: dict[str, str]
     names: list[str] = field(default_factory=list)
     label: str = ""
+    index: int = 0
+    messages: list[Message] = field(default_factory=list)
+
+    def note(self, text: str, code: str) -> None:
+        """Add a message to the frame that is parsed."""
+        self.messages.append(Message(text, code))
 
     def error(self, text: str, line: int | None = None) -> InputError:
         return InputError(f"{self.label}{'' if line is None else f', line {line}'}: {text}")
+
+    def cut(self, text: str) -> InputError:
+        """An error about a frame whose end is missing."""
+        return self.error(f"{text}. {remedy_of_cut(self.index)}")
 
     def code(self, name: str) -> int:
         """Code of a species; a new name gets a new code."""
@@ -118,10 +129,25 @@ def new_reading(
     return Reading(units, dt, fields, by_id, {})
 
 
-def is_number(text: str | bytes) -> bool:
+def time_parts(time: Any, timestep: Any) -> dict[str, Any]:
+    """`time`, `timestep` and `messages` of a frame; what is no finite number is left out with a message."""
+    messages, found = [], {"time": time, "timestep": timestep}
+    for name, value in found.items():
+        number = float(value) if value is not None and np.ndim(value) == 0 and is_number(value) else None
+        if number is not None and np.isfinite(number):
+            whole = str(value).strip().lstrip("+-").isdecimal()
+            found[name] = number if name == "time" else int(value) if whole else round(number)
+        elif value is not None:
+            found[name] = None
+            text = f"The {name} in the file, {str(value)[:40]!r}, is not a number and was left out."
+            messages.append(Message(text, f"{name}-left-out"))
+    return found | {"messages": tuple(messages)}
+
+
+def is_number(text: Any) -> bool:
     """Whether the text is a floating-point number."""
     try:
         float(text)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return False
     return True

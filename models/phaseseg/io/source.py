@@ -41,11 +41,22 @@ class InputError(ValueError):
     """A file that cannot be read: one sentence names the file, the place, what was found, what to do."""
 
 
+def remedy_of_cut(frame: int) -> str:
+    """What to do about a frame that is cut off."""
+    if frame == 0:
+        return "Write or copy the file again."
+    return (
+        f"The frames before it are intact: read them alone (frames=slice(0, {frame}), on the command line "
+        f"--frames :{frame}), or write or copy the file again."
+    )
+
+
 class ByteSource:
     """A file read once from front to back, by lines, blocks of lines or up to a marker.
 
     `frame` is the index of the frame being read, kept by the caller for messages; `line_number`
-    counts the lines handed out so far.
+    counts the lines handed out so far. A compressed file that is damaged ends where the damage begins, so
+    that the frames before it are read; asking for more than is there is an error then.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,6 +65,7 @@ class ByteSource:
         self.line_number = 0
         self._chunks = _chunks(path)
         self._buffer = bytearray()
+        self._damage: Exception | None = None
 
     def error(self, text: str, line: int | None = None) -> InputError:
         """An error at a line, by default the last one that was returned."""
@@ -66,6 +78,8 @@ class ByteSource:
         """The next bytes, without taking them."""
         while len(self._buffer) < n_bytes and self._fill():
             pass
+        if not self._buffer:
+            self.check()
         return bytes(self._buffer[:n_bytes])
 
     def line(self) -> str | None:
@@ -75,6 +89,8 @@ class ByteSource:
             searched = len(self._buffer)
             if not self._fill():
                 break
+        if at < 0:
+            self.check()
         taken = self._take(at + 1 if at >= 0 else len(self._buffer))
         return taken.decode("utf-8", "replace").rstrip("\r\n") if taken else None
 
@@ -83,6 +99,7 @@ class ByteSource:
         found = searched = 0
         while found < n_lines:
             if searched == len(self._buffer) and not self._fill():
+                self.check()
                 break
             fresh = bytes(memoryview(self._buffer)[searched:])
             n_fresh = fresh.count(b"\n")
@@ -95,36 +112,39 @@ class ByteSource:
         return self._take(searched)
 
     def until(self, marker: bytes) -> bytes:
-        """Everything before the next line that starts with `marker`, or up to the end of the file."""
-        if self.peek(len(marker)) == marker:
-            return b""
-        marker = b"\n" + marker
+        """Everything before the next `marker`, or up to the end of the file."""
         searched = 0
         while (at := self._buffer.find(marker, searched)) < 0:
             # The marker may lie across two chunks.
             searched = max(0, len(self._buffer) - len(marker))
             if not self._fill():
                 return self._take(len(self._buffer))
-        return self._take(at + 1)
+        return self._take(at, whole_lines=False)
 
-    def _take(self, n_bytes: int) -> bytes:
+    def _take(self, n_bytes: int, whole_lines: bool = True) -> bytes:
         taken = bytes(memoryview(self._buffer)[:n_bytes])
         del self._buffer[:n_bytes]
-        self.line_number += taken.count(b"\n") + (not taken.endswith(b"\n") and bool(taken))
+        self.line_number += taken.count(b"\n")
+        if whole_lines and taken and not taken.endswith(b"\n"):  # the last line of the file
+            self.line_number += 1
         return taken
 
     def _fill(self) -> bool:
         try:
             chunk = next(self._chunks, b"")
         except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-            at = self.line_number + self._buffer.count(b"\n")
-            raise InputError(
-                f"{self.name}, frame {self.frame}: the compressed file is damaged or cut off after "
-                f"line {at} ({error}). The frames before this one are intact; copy or write the file again, "
-                "or stop before this frame."
-            ) from error
+            self._damage, chunk = error, b""
         self._buffer += chunk
         return bool(chunk)
+
+    def check(self) -> None:
+        """Raise an error if the file ends here because it is damaged."""
+        if self._damage is not None:
+            at = self.line_number + self._buffer.count(b"\n")
+            raise InputError(
+                f"{self.name}, frame {self.frame}: the compressed file is damaged or cut off after line {at} "
+                f"({self._damage}). {remedy_of_cut(self.frame)}"
+            ) from self._damage
 
 
 def _chunks(path: Path) -> Generator[bytes, None, None]:

@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from phaseseg.frame import Category
 from phaseseg.io.columns import parse_columns
+from phaseseg.io.comment_line import parse_comment, plain_numbers
 from phaseseg.io.names import kind_of, runs
-from phaseseg.io.reading import NO_ATOMS, Block, Reading, is_number
+from phaseseg.io.reading import NO_ATOMS, Block, Reading, is_number, time_parts
 from phaseseg.io.source import ByteSource, InputError
+
+MOST_DIGITS = 19
+"""A number of atoms with as many digits is not one."""
 
 
 def _count(source: ByteSource, line: str) -> int:
-    if not line.strip().isdecimal():
+    if not (line.strip().isdecimal() and len(line.strip()) < MOST_DIGITS):
         raise source.error(
             f"expected the number of atoms, found {line[:40]!r}. Check that the previous frame has as many "
             "lines as its header says."
@@ -36,7 +40,7 @@ def _next_text(source: ByteSource) -> str | None:
 
 def _floats(text: str, shape: tuple[int, ...], what: str, error: Callable[[str], InputError]) -> Any:
     try:
-        return np.array(text.split(), dtype=float).reshape(shape)
+        return np.array(plain_numbers(text).lower().replace("d", "e").split(), dtype=float).reshape(shape)
     except ValueError:
         size = int(np.prod(shape))
         raise error(f"{what} must be {size} numbers, found {text.strip()[:80]!r}. Repair it.") from None
@@ -44,7 +48,6 @@ def _floats(text: str, shape: tuple[int, ...], what: str, error: Callable[[str],
 
 # ---------------------------------------------------------------------------------- extended XYZ
 
-_KEY_VALUE = re.compile(r"""([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|[\[{]([^\]}]*)[\]}]|(\S+))""")
 _TRUE, _FALSE = {"t", "true", "1"}, {"f", "false", "0"}
 
 
@@ -62,9 +65,9 @@ def _parse_extxyz(
 ) -> dict[str, Any]:
     if n_atoms == 0:
         raise reading.error(NO_ATOMS)
-    entries = {match[1]: next((g for g in match.groups()[1:] if g is not None), "")
-               for match in _KEY_VALUE.finditer(comment)}  # fmt: skip
-    lower = {key.lower(): value for key, value in entries.items()}
+    entries = parse_comment(comment)
+    # Lattice comes before lattice, whatever their order.
+    lower = {key.lower(): entries[key] for key in sorted(entries, key=lambda key: key in _EXACT_KEYS)}
 
     def bad(text: str) -> InputError:
         return reading.error(text, first_line - 1)
@@ -74,7 +77,7 @@ def _parse_extxyz(
             'the comment line has no Lattice="ax ay az bx by bz cx cy cz", and an analysis needs the cell. '
             "Write the file as extended XYZ, with the cell."
         )
-    flags = [word.lower() for word in lower.get("pbc", "T T T").replace(",", " ").split()]
+    flags = [word.lower() for word in plain_numbers(lower.get("pbc", "T T T")).split()]
     if len(flags) != 3 or not set(flags) <= _TRUE | _FALSE:
         raise bad(f'pbc must be like "T T F", found {lower["pbc"]!r}. Repair it.')
 
@@ -140,16 +143,14 @@ def _parse_extxyz(
         )
     else:
         species = reading.codes_of_names(parsed.codes, parsed.names, types)
-    timestep, time = lower.get("timestep"), lower.get("time")
     return {
         "positions": parsed.positions,
-        "cell": _floats(lower["lattice"].replace(",", " "), (3, 3), "Lattice", reading.error),
-        "origin": _floats(lower.get("origin", "0 0 0").replace(",", " "), (3,), "Origin", reading.error),
+        "cell": _floats(lower["lattice"], (3, 3), "Lattice", reading.error),
+        "origin": _floats(lower.get("origin", "0 0 0"), (3,), "Origin", reading.error),
         "pbc": [flag in _TRUE for flag in flags],
         "species": species,
         "ids": parsed.integers.get("id"),
-        "timestep": None if timestep is None else int(_floats(timestep, (), "timestep", reading.error)),
-        "time": None if time is None else float(_floats(time, (), "time", reading.error)),
+        **time_parts(lower.get("time"), lower.get("timestep")),
         "units": "lj" if lower.get("units") == "lj" else reading.units,
         "info": _info(entries),
         **parsed.others(reading.fields),
@@ -157,7 +158,8 @@ def _parse_extxyz(
 
 
 # Keys of a comment line that have their own attribute in Frame.
-_OWN_KEYS = {"lattice", "properties", "pbc", "origin", "timestep", "time", "units"}
+_EXACT_KEYS = {"Lattice", "Properties", "pbc", "Origin", "timestep", "time", "units"}
+_OWN_KEYS = {key.lower() for key in _EXACT_KEYS}
 
 
 def _info(entries: dict[str, str]) -> dict[str, float]:
@@ -204,27 +206,26 @@ def read_xdatcar(source: ByteSource, reading: Reading) -> Iterator[Block]:
                 "expected a line 'Direct configuration= 1'. Check that the file is an XDATCAR."
             )
         first_line = source.line_number + 1
-        groups = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         parts = {
             "cell": cell,
             "pbc": True,
             "timestep": int(configuration[2]) if configuration[2] else None,
         }
         to_angstrom = cell if configuration[1].lower() == "direct" else scale * np.eye(3)
-        body = source.block(len(groups))
-        yield partial(_parse_xdatcar, body, groups, names, to_angstrom, parts, first_line, reading)
+        body = source.block(sum(counts))
+        yield partial(_parse_xdatcar, body, counts, names, to_angstrom, parts, first_line, reading)
 
 
 def _parse_xdatcar(
     body: bytes,
-    groups: NDArray[np.int32],
+    counts: list[int],
     names: list[str],
     to_angstrom: NDArray[np.float64],
     parts: dict[str, Any],
     first_line: int,
     reading: Reading,
 ) -> dict[str, Any]:
-    if len(groups) == 0:
+    if sum(counts) == 0:
         raise reading.error(NO_ATOMS)
     if not names and not reading.type_names:
         raise reading.error(
@@ -232,8 +233,9 @@ def _parse_xdatcar(
             "Fe,O"
         )
     parsed = parse_columns(
-        reading, body, len(groups), ("x", "y", "z"), first_line, positions=(0, 1, 2), exact=False
+        reading, body, sum(counts), ("x", "y", "z"), first_line, positions=(0, 1, 2), exact=False
     )
+    groups = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     species = (
         reading.codes_of_types(groups + 1) if reading.type_names else reading.codes_of_names(groups, names)
     )
@@ -265,10 +267,7 @@ def _parse_gro(
         raise reading.without_types("a GRO file has atom names")
     n_lines = body.count(b"\n") + (not body.endswith(b"\n") and bool(body))
     if n_lines < n_atoms or box is None:
-        raise reading.error(
-            f"ends after {n_lines} of {n_atoms} atom lines and its box line. The frames before "
-            "it are intact; write or copy the file again, or stop before this frame."
-        )
+        raise reading.cut(f"ends after {n_lines} of {n_atoms} atom lines and its box line")
     # Columns have a fixed width; the distance between decimal points gives the number of digits.
     point = body.find(b".", 20)
     width = body.find(b".", point + 1) - point
@@ -311,8 +310,7 @@ def _parse_gro(
         "species": reading.codes_of_names(name.codes, elements),
         "molecules": runs(rows[:, :10]),
         "categories": {"name": name, "residue": residue},
-        "timestep": int(step[1]) if step else None,
-        "time": float(time[1]) if time and is_number(time[1]) else None,
+        **time_parts(time and time[1], step and step[1]),
     }
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -172,12 +173,36 @@ def _sorted_out(
                 f"{frame.source or 'frame'}: {name} has shape {values.shape} and type {values.dtype}; a "
                 f"column of {len(frame)} atoms must be numbers of shape ({len(frame)},) or ({len(frame)}, k)."
             )
-    for name in (*columns, *scalars, *frame.species_names):
-        if not name or re.search(r'[\s:="]', name):
+    for name in frame.species_names:
+        if not name or re.search(r"\s", name):
             raise ValueError(
-                f'{name!r} cannot be written as a name: it is empty or contains a blank or one of : = ".'
+                f"{name!r} cannot be written as the name of a species: it is empty or contains a blank."
             )
-    return columns, scalars
+    return _with_plain_names(columns), scalars
+
+
+def _with_plain_names(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The columns under names that both formats hold; a warning tells which were changed."""
+    plain_names: dict[str, NDArray[Any]] = {}
+    for name, values in columns.items():
+        new = re.sub(r'[\s:="]', "_", name) or "_"
+        while new != name and (new in columns or new in plain_names):
+            new += "_"
+        if new != name:
+            warnings.warn(
+                f'{name!r} is written as {new}: it is empty or contains a blank or one of : = ".',
+                stacklevel=4,
+            )
+        plain_names[new] = values
+    return plain_names
+
+
+def _key(name: str) -> str:
+    """A key of the comment line, in quotes where it needs them."""
+    if name and not re.search(r"""[\s"'=,\[\]{}\\]""", name):
+        return name
+    escaped = re.sub(r'(["\\])', r"\\\1", name).replace("\n", r"\n")
+    return f'"{escaped}"'
 
 
 _Columns = list[tuple[NDArray[Any], str]]
@@ -238,7 +263,8 @@ def _extxyz(
     }
     comment = [f"{name}={value}" for name, value in entries.items() if value is not None]
     for name, number in scalars.items():
-        comment.append(f"{name}={'FT'[number]}" if isinstance(number, bool) else f"{name}={number:.10g}")
+        value = "FT"[number] if isinstance(number, bool) else f"{number:.10g}"
+        comment.append(f"{_key(name)}={value}")
     return f"{len(frame)}\n{' '.join(comment)}", body + _formatted(columns)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import tee
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
 from phaseseg.display import plural
 from phaseseg.terminal.options import split_names
@@ -135,6 +136,7 @@ class FrameRun:
     settings : settings to record with the results
     also : further functions to call for each frame
     seconds : time for reading and analysis, without writing
+    warned : sentences about the output, in order
     """
 
     source: str
@@ -143,6 +145,7 @@ class FrameRun:
     settings: Mapping[str, Any]
     also: Sequence[Also] = ()
     seconds: float = 0.0
+    warned: Mapping[str, None] = field(default_factory=dict)
 
     def results(self, pairs: Results) -> Results:
         """Add pairs of frames and fields to the summary, and yield them."""
@@ -165,8 +168,11 @@ class FrameRun:
 
         if output is None:
             deque(results, maxlen=0)
-        else:
+            return
+        with catch_warnings(record=True) as caught:
+            simplefilter("always", UserWarning)
             write_frames(output, results)
+        self.warned = {str(one.message): None for one in caught if one.category is UserWarning}
 
     def finish(
         self, tables_to: Path | None, report: Path | None, written: Iterable[Path | None], *, as_json: bool,
@@ -179,7 +185,7 @@ class FrameRun:
         from phaseseg.report import duration
 
         summary = self.summary
-        tables, messages = summary.tables(), list(summary.messages)
+        tables, messages = summary.tables(), [*summary.messages, *self.warned]
         content = {
             "version": __version__, "input": self.source, "frames": len(summary), "seconds": self.seconds,
             "rule": self.settings, "messages": messages, "tables": tables,
