@@ -152,12 +152,6 @@ def test_a_dump_has_no_place_for_them(tmp_path, name):
     assert read.info == {}
 
 
-@pytest.mark.parametrize("name", ["two words", "a:b", 'say "hi"', "a=b", ""])
-def test_a_name_that_no_comment_line_can_hold_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match="cannot be written as a name"):
-        write_frames(tmp_path / "run.xyz", [(layer().replace(info={name: 1.0}), {})])
-
-
 # What is printed ----------------------------------------------------------------------------------
 
 
