@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from ovito.data import BondType, DataCollection, DataTable, ElementType, SimulationCell, VoxelGrid
 from ovito.modifiers import CreateIsosurfaceModifier
 
-from phaseseg.fields import Bonds, Fields, Grid, Table, snake
+from phaseseg.fields import Bonds, Fields, Grid, Message, Table, snake
 from phaseseg.frame import Category, Frame, Units, error_prefix
 from phaseseg.io.names import kind_of, topology
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
@@ -66,20 +67,43 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame
             positions = positions - np.outer((positions - origin) @ normal, normal)
     codes, names = _species(particles, types, where)
     ids = particles.identifiers
-    time = data.attributes.get("Time")
+    given, number = data.attributes, partial(number_in, data.attributes)
+    messages = [
+        Message(f"The attribute {name!r} is {given[name]!r:.80}, not a number, and is ignored.", "no-number")
+        for name, value in (("Time", number("Time")), ("Timestep", number("Timestep", whole=True)))
+        if value is None and name in given
+    ]
     return Frame(
         positions, cell, np.array(pbc, dtype=bool), codes, names, origin, units=units, source=source,
-        ids=None if ids is None else np.array(ids[...]), time=None if time is None else float(time),
-        timestep=data.attributes.get("Timestep"), index=index,
+        ids=None if ids is None else np.array(ids[...]), time=number("Time"),
+        timestep=number("Timestep", whole=True), index=index, messages=tuple(messages),
         **topology({title: _words(particles[title]) for title in particles if kind_of(title)}),
     )  # fmt: skip
 
 
 def _source(data: Any) -> tuple[str, int | None]:
     """Return the name of the frame for messages, and its number in its file."""
-    file, number = data.attributes.get("SourceFile"), data.attributes.get("SourceFrame")
-    name = Path(str(file)).name if file else ""
-    return (f"{name}, frame {number}" if file and number is not None else name), number
+    file, number = data.attributes.get("SourceFile"), number_in(data.attributes, "SourceFrame", whole=True)
+    name = Path(file).name if isinstance(file, str) else ""
+    return (f"{name}, frame {number}" if name and number is not None else name), number
+
+
+@overload
+def number_in(attributes: Mapping[str, Any], name: str, *, whole: Literal[True]) -> int | None: ...
+
+
+@overload
+def number_in(attributes: Mapping[str, Any], name: str) -> float | None: ...
+
+
+def number_in(attributes: Mapping[str, Any], name: str, *, whole: bool = False) -> float | None:
+    """Return an attribute that is a finite number, or a whole number; None for everything else."""
+    value = attributes.get(name)
+    if not isinstance(value, int | float | np.number) or not -1e18 < value < 1e18:
+        return None
+    if not whole:
+        return float(value)
+    return int(value) if value == int(value) else None
 
 
 def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
@@ -90,9 +114,13 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
             f"{where}the particles have no types, so no species can be chosen; load the column with the "
             "types or elements as 'Particle Type'."
         )
-    values = np.array(prop[...])
+    values = np.array(prop[...], dtype=np.int64)
     low = int(values.min())
-    ids = np.flatnonzero(np.bincount(values - low)) + low
+    if int(values.max()) - low < max(1000, len(values)):
+        used = np.bincount(values - low) > 0
+        ids, places = np.flatnonzero(used) + low, (np.cumsum(used) - 1)[values - low]
+    else:
+        ids, places = np.unique(values, return_inverse=True)
     given = names_of(types)
     table = dict(enumerate(given, start=1)) if given else {entry.id: entry.name for entry in prop.types}
     unnamed = ", ".join(str(number) for number in ids if not table.get(int(number)))
@@ -104,9 +132,7 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
         )
     names = [table[int(number)] for number in ids]
     distinct = tuple(dict.fromkeys(names))  # two types may have the same name
-    lookup = np.zeros(ids[-1] - low + 1, dtype=np.int32)
-    lookup[ids - low] = [distinct.index(name) for name in names]
-    return lookup[values - low], distinct
+    return np.array([distinct.index(name) for name in names], dtype=np.int32)[places], distinct
 
 
 def _words(prop: Any) -> Any:

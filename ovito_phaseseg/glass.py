@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite, nan
+from math import nan
 from typing import Any, ClassVar
 
 from ovito.data import DataTable
@@ -137,8 +137,8 @@ class _GlassOutput(AnalysisModifier):
             return {}
 
         def row(data: Any, fields: Any) -> tuple[Mapping[str, Any], Mapping[str, float]]:
-            known = {name: one for name, one in data.attributes.items() if isinstance(one, int | float)}
-            return fields.level("frame"), {name: float(one) for name, one in known.items() if isfinite(one)}
+            numbers = ((name, convert.number_in(data.attributes, name)) for name in data.attributes)
+            return fields.level("frame"), {name: one for name, one in numbers if one is not None}
 
         rows = yield from now.kept("rows", (now.job.key, now.job.rule), nothing)
         rows[now.number] = row(now.data, now.fields)

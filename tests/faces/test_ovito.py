@@ -14,6 +14,7 @@ from traits.api import TraitError
 
 from faces.ovito_data import area_of, collection, evaluate, pipeline_of
 from ovito_phaseseg import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
+from ovito_phaseseg.convert import frame_from_data
 from phaseseg import label_phases
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.labels import density
@@ -360,6 +361,42 @@ def test_bad_input(drop):
 
     with pytest.raises(ValueError, match=r"^Weak phase labels: atom 8 has the coordinates"):
         apply(without(spoil))
+
+
+ODD = ["2024-01-01 12:00", "", np.arange(3.0), [1, 2], {"a": 1}, np.nan, np.inf, 2**62, True, 1e30, 2.5]
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("name", ["Time", "Timestep", "SourceFrame", "SourceFile"])
+def test_attributes_that_are_no_numbers(drop, name, value):
+    """A date as time, arrays: the frame has no such number, and everything else is as without it."""
+    expected = apply(drop)
+    drop.attributes[name] = value
+    data = apply(drop)
+    np.testing.assert_array_equal(data.particles["Phase"], expected.particles["Phase"])
+    frame = frame_from_data(data)
+    assert frame.time is None or np.isfinite(frame.time)
+    assert frame.timestep is None or type(frame.timestep) is int
+    assert frame.index is None or type(frame.index) is int
+
+
+def test_numbers_of_the_frame_in_attributes(drop):
+    drop.attributes.update({"Time": np.float32(1.5), "Timestep": 100.0, "SourceFrame": np.int64(7)})
+    frame = frame_from_data(drop)
+    assert (frame.time, frame.timestep, frame.index) == (1.5, 100, 7)
+    assert not frame.messages
+    drop.attributes["Time"] = "2024-01-01"
+    messages = apply(drop).attributes["PhaseSegmentation.messages"]
+    assert "'Time'" in messages and "2024-01-01" in messages
+
+
+def test_type_ids_far_apart(drop):
+    expected = apply(drop)
+    ids = drop.particles_["Particle Type_"]
+    ids[...] = np.where(np.array(ids[...]) == 1, -2_000_000_000, 2_000_000_000)
+    for entry, number in zip(list(ids.types), (-2_000_000_000, 2_000_000_000), strict=True):
+        ids.make_mutable(entry).id = number
+    np.testing.assert_array_equal(apply(drop).particles["Phase"], expected.particles["Phase"])
 
 
 def test_the_file_is_named_in_errors(demo):
