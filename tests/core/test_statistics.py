@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import scipy.optimize
 from hypothesis import given, strategies as st
 from numpy.testing import assert_allclose
 
-from phaseseg.statistics import block_error
+from phaseseg.statistics import block_error, least_squares
 
 ROUNDING = 1e-10
 
@@ -77,3 +78,38 @@ def test_error_follows_shift_and_scale_and_is_never_below_that_of_independent_va
     assert_allclose(moved.mean, result.mean * scale + shift, atol=1e-8)
     if result.standard_error > 1e-6:
         assert_allclose(moved.standard_error, result.standard_error * scale, rtol=1e-6)
+
+
+# -------------------------------------------------------------------------------------- nonlinear
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_minimum_is_that_of_scipy(seed):
+    """A line with a peak of Gaussian form; the width of every fifth peak is held by its bound."""
+    rng = np.random.default_rng(seed)
+    x, center, width = np.linspace(-5, 5, 60), rng.uniform(-2, 2), rng.uniform(0.5, 1.5)
+    y = 0.3 * x + 2 * np.exp(-(((x - center) / width) ** 2)) + rng.normal(0, 0.1, 60)
+
+    def residual(p):
+        return p[0] * x + p[1] * np.exp(-(((x - p[2]) / p[3]) ** 2)) - y
+
+    def jacobian(p):
+        u = (x - p[2]) / p[3]
+        bell = np.exp(-(u**2))
+        return np.stack([x, bell, 2 * p[1] * bell * u / p[3], 2 * p[1] * bell * u**2 / p[3]], axis=1)
+
+    start = [0.0, 1.0, center + 0.5, 0.4]
+    low, high = [-9.0, -9.0, -4.0, 0.1], [9.0, 9.0, 4.0, 0.45 if seed % 5 == 0 else 9.0]
+    theirs = scipy.optimize.least_squares(residual, start, jacobian, (low, high), xtol=1e-12, ftol=1e-12)
+    assert_allclose(least_squares(residual, jacobian, start, low, high), theirs.x, atol=1e-4)
+
+
+def test_a_fit_without_residue_ends_at_once():
+    calls = []
+
+    def line(p):
+        calls.append(p)
+        return p - 1
+
+    assert_allclose(least_squares(line, lambda p: np.eye(1), [1.0], [0.0], [2.0]), [1.0])
+    assert len(calls) <= 3

@@ -148,12 +148,9 @@ def parse_columns(
 @cache
 def _kernel() -> Callable[..., Any]:
     # Here, and not at the top: numba takes longer to import than most files take to read.
-    import numba
+    from phaseseg.compiled.jit import cached
 
-    try:
-        return numba.njit(cache=True, nogil=True)(_parse)  # type: ignore[no-any-return]
-    except RuntimeError:  # neither the package folder nor a user cache can be written
-        return numba.njit(nogil=True)(_parse)  # type: ignore[no-any-return]
+    return cached(_parse, nogil=True)
 
 
 def _parse(
