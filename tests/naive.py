@@ -47,7 +47,8 @@ def sum_of_gaussians(points, atoms, cell, pbc, sigma, flat=(False, False, False)
 
 
 def extent_density(frame, sigma, flat=(False, False, False)):
-    """Atoms per Å^3, along open axes of the extent of the atoms (at least sigma)."""
+    """Atoms per Å^3, along open axes of the reduced cell of the extent of the atoms (at least sigma)."""
+    frame = frame.reduced
     inverse = np.linalg.inv(frame.cell)
     fractions = (frame.positions - frame.origin) @ inverse
     heights = 1 / np.linalg.norm(inverse, axis=0)
@@ -147,6 +148,7 @@ def score_field(
 
 def voxel_boundary(frame, rich, n=50):
     """The boundary of the paper: voxels as the last atom in them, both phases dilated by one, overlap."""
+    frame = frame.reduced
     fractions = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
     places, kind = [], {}
     for atom, f in enumerate(fractions):

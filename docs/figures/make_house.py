@@ -20,7 +20,7 @@ from phaseseg.recipes.cards import put_figure
 
 ROOT = Path(__file__).parents[2]
 SHADES = ("#e8eef5", "#f5efe3", "#e9f2ea", "#f2eaf0")
-GROUND = {"fields", "frame", "specs", "version", "moved", "display"}
+GROUND = {"fields", "frame", "cell", "specs", "version", "moved", "display"}
 
 
 def layers() -> list[list[str]]:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.cell import reduced_cell
 from phaseseg.display import Message, Summarized, Summary, listed, number, plural
 
 FARTHEST = 1e9
 """Largest distance of an atom from the origin, in cells: farther out, wrapping rounds to 1e-7 of a cell."""
+FARTHEST_LENGTH = 1e11
+"""Largest distance of an atom from the origin, Å: farther out, coordinates round to 2e-5 Å."""
+FLAT = 1e-3
+"""Largest corrugation of a layer, in spacings of its atoms, that changes distances by less than 1e-6."""
 
 Units = Literal["metal", "lj"]
 
@@ -79,8 +86,9 @@ class Frame(Summarized):
     Raises
     ------
     ValueError
-        For arrays of the wrong shape, a coordinate that is not finite or beyond 1e9 cells, a cell without
-        volume or a species code without a name. The sentence names the source and the first offending atom.
+        For arrays of the wrong shape, a coordinate that is not finite or beyond 1e9 cells or 1e11 Å, a
+        cell without volume or a species code without a name. The sentence names the source and the first
+        offending atom.
 
     Examples
     --------
@@ -118,8 +126,12 @@ class Frame(Summarized):
         n_atoms = len(positions)
         cell = _cell(self.cell, prefix)
         origin = np.asarray(self.origin, dtype=np.float64)
-        if origin.shape != (3,) or not np.isfinite(origin).all():
-            raise ValueError(f"{prefix}origin must be three finite numbers, found {self.origin!r}.")
+        farthest = min(FARTHEST / np.abs(np.linalg.inv(cell)).sum(axis=0).max(), FARTHEST_LENGTH)
+        if origin.shape != (3,) or not (np.abs(origin) <= farthest).all():
+            raise ValueError(
+                f"{prefix}origin must be three finite numbers, at most {farthest:.3g} from zero, "
+                f"found {self.origin!r}."
+            )
         integers: dict[str, NDArray[np.int64] | None] = {}
         for name in ("ids", "molecules"):
             given = getattr(self, name)
@@ -133,20 +145,16 @@ class Frame(Summarized):
                 raise ValueError(
                     f"{prefix}a code of the kind {kind} is not between 0 and {len(of_words) - 1}."
                 )
-        # One reduction instead of a mask: a single non-finite coordinate makes the sum non-finite
-        # (so might an overflow of finite ones, hence the second look).
-        if not np.isfinite(positions.sum()) and not np.isfinite(positions).all():
-            bad = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+        # Two extremes instead of a mask: both are NaN where a coordinate is.
+        if n_atoms and not (-farthest <= positions.min() and positions.max() <= farthest):
+            bad = int(np.flatnonzero(~(np.abs(positions) <= farthest).all(axis=1))[0])
+            wrong = "too far from the cell to be wrapped into it accurately."
+            if not np.isfinite(positions).all():
+                bad = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+                wrong = "but every coordinate must be a finite number."
             raise ValueError(
-                f"{prefix}{self._atom(bad)} has the coordinates {positions[bad].tolist()}; "
-                "every coordinate must be a finite number. Remove or repair that atom."
-            )
-        farthest = FARTHEST / np.abs(np.linalg.inv(cell)).sum(axis=0).max()
-        if n_atoms and max(positions.max(), -positions.min()) > farthest:
-            bad = int(np.flatnonzero((np.abs(positions) > farthest).any(axis=1))[0])
-            raise ValueError(
-                f"{prefix}{self._atom(bad)} has the coordinates {positions[bad].tolist()}, too far from "
-                "the cell to be wrapped into it accurately. Remove or repair that atom."
+                f"{prefix}{self._atom(bad)} has the coordinates {positions[bad].tolist()}, {wrong} "
+                "Remove or repair that atom."
             )
         codes, names = _species(self.species, self.species_names, prefix)
         if codes.shape != (n_atoms,):
@@ -178,18 +186,62 @@ class Frame(Summarized):
         """Volume of the cell, Å^3."""
         return float(abs(np.linalg.det(self.cell)))
 
+    @cached_property
+    def reduced(self) -> Frame:
+        """The same atoms in an equivalent cell with short vectors, on which no analysis may depend.
+
+        See `phaseseg.cell.reduced_cell`; the frame itself if its cell is reduced already.
+        """
+        cell, _ = self._reduction
+        if cell is self.cell:
+            return self
+        frame = copy(self)  # there is nothing to check again
+        frame.__dict__.pop("_reduction")
+        object.__setattr__(frame, "cell", cell)
+        return frame
+
+    @property
+    def axes(self) -> NDArray[np.int64]:
+        """(3, 3): vector i of the reduced cell is `axes[i] @ cell`, along periodic axes."""
+        return self._reduction[1]
+
+    @cached_property
+    def _reduction(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        return reduced_cell(self.cell, self.pbc)
+
     @property
     def n_dimensions(self) -> int:
-        """2 where three or more atoms lie in one plane across the third cell vector, else 3.
+        """2 where three or more atoms lie in one plane across the third cell vector, else 3; see `is_flat`.
 
-        The third vector must be perpendicular to the two others. In two dimensions, neighbors are searched
-        only in the plane, even if the file declares the third axis periodic.
+        The third vector of the reduced cell must be perpendicular to the two others. In two dimensions,
+        neighbors are searched only in the plane, even if the file declares the third axis periodic.
         """
-        if self.n_atoms < 3 or np.abs(self.cell[:2] @ self.cell[2]).max() > 1e-9 * self.volume ** (2 / 3):
-            return 3
-        heights = self.positions @ (self.cell[2] / np.linalg.norm(self.cell[2]))
-        edge = float(np.linalg.norm(self.cell[:2], axis=1).max())
-        return 2 if float(np.ptp(heights)) <= 1e-9 * edge else 3
+        a, b, c = self.reduced.cell
+        tilted = max(abs(a @ c), abs(b @ c)) > 1e-9 * self.volume ** (2 / 3)
+        return 3 if self.n_atoms < 3 or tilted or not self.reduced.is_flat(2) else 2
+
+    def is_flat(self, axis: int) -> bool:
+        """Whether all atoms lie in one plane along the two other cell vectors.
+
+        The plane may be corrugated by 1e-3 of the mean spacing of its atoms, for example by the rounding of
+        a file: this changes distances by less than 1e-6. Periodic images of the plane count as the plane.
+        """
+        inverse = np.linalg.inv(self.cell)
+
+        def extent(axis: int, *, wrap: bool) -> float:
+            apart = (self.positions - self.positions[0]) @ inverse[:, axis]
+            if wrap and self.pbc[axis]:
+                apart -= np.rint(apart)
+            return float(np.ptp(apart))
+
+        thickness = extent(axis, wrap=True) / float(np.linalg.norm(inverse[:, axis]))
+        lengths = np.linalg.norm(np.delete(self.cell, axis, axis=0), axis=1)
+        if thickness > FLAT * lengths.max() and self.pbc.all():
+            return False
+        filled = [extent(other, wrap=False) for other in range(3) if other != axis]
+        lengths *= np.where(np.delete(self.pbc, axis), np.minimum(filled, 1), filled)
+        spacing = max(float(np.sqrt(lengths.prod() / self.n_atoms)), float(lengths.max()) / self.n_atoms)
+        return thickness <= FLAT * spacing
 
     @property
     def error_prefix(self) -> str:

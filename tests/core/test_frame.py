@@ -40,15 +40,25 @@ def test_a_layer_has_two_whatever_its_height_and_periodicity(pbc, height):
     assert layer(pbc=pbc, height=height).n_dimensions == 2
 
 
-def test_rounding_leaves_a_layer_flat_and_a_corrugation_does_not():
+def test_a_layer_is_flat_up_to_a_thousandth_of_the_spacing_of_its_atoms():
+    """So a file that is rounded in any way is flat: corrugation changes distances only in second order."""
     frame = layer()
-    rng = np.random.default_rng(1)
-    up = np.array([0, 0, 1.0])
-    assert frame.replace(positions=frame.positions + rng.normal(0, 1e-12, (40, 1)) * up).n_dimensions == 2
-    assert frame.replace(positions=frame.positions + rng.normal(0, 1e-6, (40, 1)) * up).n_dimensions == 3
-    lifted = frame.positions.copy()
-    lifted[7, 2] += 1e-3
-    assert frame.replace(positions=lifted).n_dimensions == 3
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, (40, 1)) * [0, 0, 1.0]
+    spacing = np.sqrt(12 * 11 / 40)
+    for height, expected in ((1e-12, 2), (1e-6, 2), (0.9e-3 * spacing, 2), (1.2e-3 * spacing, 3), (0.1, 3)):
+        for pbc in (True, False):
+            noisy = frame.replace(positions=frame.positions + height * noise, pbc=pbc)
+            assert noisy.n_dimensions == expected, (height, pbc)
+    rounded = noise * 1e-8 + np.where(noise < 0, [0, 0, 1.0], 0)  # as a program wraps -1e-9 to the upper end
+    assert layer(pbc=True, height=0).replace(positions=frame.positions + rounded).n_dimensions == 2
+
+
+def test_a_small_cluster_in_a_large_cell_is_measured_by_its_own_spacing():
+    cluster = layer(5, ((4.0, 0, 0), (0, 4.0, 0), (0, 0, 1.0)))
+    bent = cluster.positions + np.array([[0.05, 0, -0.04, 0.03, 0]]).T * [0, 0, 1]
+    for edge in (4.0, 1000.0):
+        wide = cluster.replace(positions=bent, cell=np.diag([edge, edge, 30]), pbc=False)
+        assert wide.n_dimensions == 3
 
 
 def test_a_plane_counts_if_it_lies_across_the_third_vector():
@@ -56,7 +66,10 @@ def test_a_plane_counts_if_it_lies_across_the_third_vector():
     turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
     assert frame.replace(positions=frame.positions @ turn, cell=frame.cell @ turn).n_dimensions == 2
     leaning = np.add(CELL, [[0, 0, 0], [0, 0, 0], [0.1, 0, 0]])
-    assert frame.replace(cell=leaning).n_dimensions == 3
+    assert frame.replace(cell=leaning, pbc=True).n_dimensions == 3
+    # Images: an open axis has none, so its direction means nothing; a periodic one may lean by whole vectors.
+    assert frame.replace(cell=leaning).n_dimensions == 2
+    assert frame.replace(cell=np.add(CELL, [[0, 0, 0], [0, 0, 0], [24, 0, 0]]), pbc=True).n_dimensions == 2
     assert frame.replace(cell=frame.cell[[2, 0, 1]], pbc=frame.pbc[[2, 0, 1]]).n_dimensions == 3
     # A tall cell is no thinner than a low one.
     assert frame.replace(cell=np.array(CELL) * [[1], [1], [1e4]]).n_dimensions == 2

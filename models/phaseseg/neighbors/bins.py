@@ -32,7 +32,7 @@ Extents = tuple[NDArray[np.float64], ...]
 
 
 class Bins(NamedTuple):
-    """Atoms sorted into bins, which are parallelepipeds that fill the cell (the extent of open axes).
+    """Atoms sorted into bins, parallelepipeds that fill the reduced cell (the extent of open axes).
 
     Positions are relative to the center of their bin, so float32 is as accurate in a box of 10,000 Å as in
     one of 10 Å. All images within the cutoff of an atom lie in bins at most `reach` further along each axis;
@@ -44,7 +44,7 @@ class Bins(NamedTuple):
     offsets : (3, n_atoms + spare) float32, Å, from the center of the bin
     steps : (3, 3) float64, Å, edge vectors of a bin as rows
     shape, reach : (3,) int64; wrap : (3,) bool
-    positions, cell, inverse : of the frame, float64, for pairs that float32 cannot decide
+    positions, cell, inverse : of the frame in its reduced cell, float64, for pairs that float32 cannot decide
     within : Å^2, square of the cutoff; doubt : Å^2, largest error of a square in float32
     most : largest number of candidates around a bin
     """
@@ -70,10 +70,13 @@ def sort_into_bins(
 ) -> Bins:
     """Bins for all pairs within `cutoff` (Å); ValueError unless it is a positive number.
 
+    Images are those of the reduced cell: `images @ frame.axes` are those of the frame's own.
+
     codes : (n_atoms,) kinds of the atoms, 0 ... kinds - 1; None for one kind
     """
     if not 0 < cutoff < float("inf"):
         raise ValueError(f"cutoff must be a positive length in Å, found {cutoff}.")
+    frame = frame.reduced
     *_, heights = extents = extents_of(frame, frame.pbc)
     one, two = (np.maximum(np.floor(k * heights / cutoff * (1 - 1e-12)), 1) for k in (1, 2))
     shape = np.where(5 / two < FINER_BINS * 3 / one, two, one)
@@ -124,6 +127,11 @@ def bins_of_shape(
     codes = np.zeros(0, dtype=np.int32) if codes is None else np.asarray(codes, dtype=np.int32)
     _sort(bins, frame.origin, low, per, codes, borrow(n_atoms, np.int32))
     return bins
+
+
+def images_of(frame: Frame, shifts: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Images (..., 3) counted along the reduced cell, counted along the cell of the frame."""
+    return shifts if frame.reduced is frame else (shifts @ frame.axes).astype(np.int32)
 
 
 # Sorting ------------------------------------------------------------------------------------------

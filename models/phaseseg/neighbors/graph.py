@@ -17,6 +17,7 @@ from phaseseg.neighbors.bins import (
     SPARE,
     Bins,
     hits_within,
+    images_of,
     pack_around,
     room_for,
     settle,
@@ -75,7 +76,7 @@ class Graph:
             return self._directed.shifts
         shifts: NDArray[np.int32]
         *_, shifts = _list_pairs(sort_into_bins(self.frame, self.cutoff), self.indptr, shifts=True)
-        return shifts
+        return images_of(self.frame, shifts)
 
     def _of_nearest(self, what: str) -> DirectedEdges:
         if self._directed is None:

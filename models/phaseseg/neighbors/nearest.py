@@ -22,6 +22,7 @@ from phaseseg.neighbors.bins import (
     extents_of,
     hits_within,
     image_of,
+    images_of,
     pack_around,
     room_for,
 )
@@ -105,10 +106,10 @@ def nearest_neighbors(
     neighbors, lengths = np.empty((n_rows, k), dtype=np.int32), np.empty((n_rows, k), dtype=np.float32)
     shifts = np.empty((n_rows, k, 3), dtype=np.int32)
     if n_rows:
-        bins, side = _fine_bins(frame, pbc, max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k))
+        bins, side = _fine_bins(frame.reduced, pbc, max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k))
         places = borrow((n_atoms, 3), np.float64)
         _fill(bins, places, side, int(k), rows, neighbors, lengths, shifts)
-    return NearestNeighbors(neighbors, lengths, shifts)
+    return NearestNeighbors(neighbors, lengths, images_of(frame, shifts))
 
 
 def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bins, float]:

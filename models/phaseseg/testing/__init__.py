@@ -34,6 +34,7 @@ from phaseseg.testing.frames import (
     slab,
     slabs,
     sphere,
+    tilted,
     translated,
     wrapped_elsewhere,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "slab",
     "slabs",
     "sphere",
+    "tilted",
     "translated",
     "wrapped_elsewhere",
 ]

@@ -251,6 +251,25 @@ def rolled_axes(frame: Frame, axes: Sequence[int]) -> Frame:
     return frame.replace(cell=frame.cell[list(axes)], pbc=frame.pbc[list(axes)])
 
 
+def tilted(frame: Frame, seed: int = 0) -> Frame:
+    """The same images in other cell vectors.
+
+    Periodic vectors are added to each other, and fractions of them to open ones. A frame in two
+    dimensions stays across its third vector.
+    """
+    rng = np.random.default_rng(seed)
+    cell, periodic = frame.cell.copy(), np.flatnonzero(frame.pbc)
+    flat = frame.n_dimensions == 2
+    for _ in range(4):
+        for i in range(2 if flat else 3):
+            others = periodic[(periodic != i) & ~(flat & (periodic == 2))]
+            times = rng.integers(-2, 3, len(others)) if frame.pbc[i] else rng.uniform(-2, 2, len(others))
+            if len(others):
+                k = rng.integers(len(others))
+                cell[i] += times[k] * cell[others[k]]
+    return frame.replace(cell=cell)
+
+
 def wrapped_elsewhere(frame: Frame, seed: int = 0, reach: int = 3) -> Frame:
     """Every atom moved by whole cells along the periodic axes."""
     images = np.random.default_rng(seed).integers(-reach, reach + 1, (len(frame), 3)) * frame.pbc

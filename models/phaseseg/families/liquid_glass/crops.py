@@ -285,7 +285,7 @@ def crop_graphs(crops: Crops, config: GlassConfig) -> Graphs:
 def cells_of(frames: Sequence[Frame], codes: Sequence[NDArray[np.int32]], dimensions: int) -> Cells:
     """Prepare configurations of these dimensions, with their kinds of particles (0 and 1), for cutting."""
     fractions, vectors, wrap = [], [], []
-    for frame in frames:
+    for frame in (frame.reduced for frame in frames):
         f = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
         periodic = frame.pbc & (np.arange(3) < dimensions)
         low, span = f.min(axis=0), np.ptp(f, axis=0)

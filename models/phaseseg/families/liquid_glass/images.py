@@ -34,8 +34,8 @@ class Plane:
     cell : (2, 2) float64, σ, vectors as rows; pbc : (2,) bool
     source : origin of the configuration, for messages
 
-    The first coordinate is along the first cell vector (x of an upright cell), the second perpendicular to
-    it (y).
+    The first coordinate is along the first vector of the reduced cell (x of an upright cell), the second
+    perpendicular to it (y).
     """
 
     positions: NDArray[np.float64]
@@ -47,6 +47,7 @@ class Plane:
     @classmethod
     def of(cls, frame: Frame, codes: ArrayLike) -> Plane:
         """Return the plane of a two-dimensional frame; codes : (n,) integer type of each particle, from 0."""
+        frame = frame.reduced
         first = frame.cell[0] / np.linalg.norm(frame.cell[0])
         second = frame.cell[1] - (frame.cell[1] @ first) * first
         axes = np.stack([first, second / np.linalg.norm(second)], axis=1)

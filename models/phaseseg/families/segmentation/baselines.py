@@ -109,6 +109,7 @@ class CompositionBins(_FractionCut):
 
     def values(self, frame: Frame) -> NDArray[np.float64]:
         """Return the fraction of the target species in the cube of each atom, (n_atoms,)."""
+        frame = frame.reduced
         inverse = np.linalg.inv(frame.cell)
         fractions = (frame.positions - frame.origin) @ inverse
         heights = 1 / np.linalg.norm(inverse, axis=0)
@@ -152,7 +153,7 @@ class FrameCut(WeakLabels):
 
 def _inside_cell(frame: Frame, density: DensityField) -> DensityField:
     """Crop a density to the cell of a frame with open axes, to find a threshold."""
-    lattice, shape = density.lattice, np.array(density.lattice.shape)
+    frame, lattice, shape = frame.reduced, density.lattice, np.array(density.lattice.shape)
     start = (frame.origin - lattice.origin) @ np.linalg.inv(lattice.cell) * shape
     lengths = shape * np.linalg.norm(frame.cell, axis=1) / np.linalg.norm(lattice.cell, axis=1)
     first = np.where(lattice.wrap, 0, np.clip(np.ceil(start), 0, shape - 1)).astype(np.int64)

@@ -406,11 +406,11 @@ def voxel_boundary(frame: Frame, rich: NDArray[np.bool_]) -> NDArray[np.bool_]:
     Each voxel of a 50 x 50 x 50 grid over the cell has the phase of the last atom in it. Both phases are
     dilated by the six neighboring voxels, and their overlap is the boundary. It is two voxels wide if every
     voxel contains atoms, and vanishes if voxels are smaller than interatomic distances. Unlike in that code,
-    the grid follows the cell and is periodic along periodic axes.
+    the grid follows the reduced cell and is periodic along periodic axes.
 
     rich : (n_atoms,) bool
     """
-    n = PAPER_VOXELS
+    n, frame = PAPER_VOXELS, frame.reduced
     fractions = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
     low, high = fractions.min(axis=0), fractions.max(axis=0)
     span = np.where(high > low, high - low, 1.0)

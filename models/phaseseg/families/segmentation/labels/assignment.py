@@ -75,7 +75,7 @@ def assign_phases(
     half_width = np.float32(boundary_width / 2 if boundary_width > 0 else -1)
     _assign(atoms.place, domain_packed, distance_packed, half_width, phase, distance, domain)
     table = _domain_table(
-        domains.voxels, domains.percolates & frame.pbc & ~lattice.flat,
+        domains.voxels, domains.percolates,
         np.bincount(domain, minlength=domains.n_kept + 1)[1:], lattice.voxel_volume,
     )  # fmt: skip
     volume_fraction = float(domains.voxels.sum() / field.grid.values.size)

@@ -103,11 +103,11 @@ def _join(parent, image, winds, a, b, s0, s1, s2):
 
 
 @jit
-def _join_rows(parent, image, winds, runs, row_a, row_b, s0, s1):
+def _join_rows(parent, image, winds, runs, row_a, row_b, s):
     a, b = runs.start[row_a], runs.start[row_b]
     while a < runs.start[row_a + 1] and b < runs.start[row_b + 1]:
         if runs.low[a] < runs.high[b] and runs.low[b] < runs.high[a]:
-            _join(parent, image, winds, a, b, s0, s1, 0)
+            _join(parent, image, winds, a, b, s[0], s[1], s[2])
         if runs.high[a] <= runs.high[b]:
             a += 1
         else:
@@ -115,11 +115,14 @@ def _join_rows(parent, image, winds, runs, row_a, row_b, s0, s1):
 
 
 @jit
-def _connect(runs, shape, wrap):
-    """Face-connected domains: number of every run, voxels and percolation (3 axes) of every domain."""
+def _connect(runs, shape, wrap, axes):
+    """Face-connected domains: number of every run, voxels and percolation of every domain.
+
+    axes : (3, 3); image (s0, s1, s2) along the grid's axes is s @ axes along those of percolation
+    """
     n0, n1, n2 = shape
     start, low, high = runs
-    n_runs = low.size
+    n_runs, nowhere = low.size, np.zeros(3, dtype=np.int64)
     parent = np.arange(n_runs)
     image = np.zeros((n_runs, 3), dtype=np.int32)
     winds = np.zeros((n_runs, 3), dtype=np.bool_)
@@ -129,15 +132,15 @@ def _connect(runs, shape, wrap):
             continue
         i, j = row // n1, row % n1
         if wrap[2] and low[first] == 0 and high[last] == n2:
-            _join(parent, image, winds, last, first, 0, 0, 1)
+            _join(parent, image, winds, last, first, axes[2, 0], axes[2, 1], axes[2, 2])
         if j + 1 < n1:
-            _join_rows(parent, image, winds, runs, row, row + 1, 0, 0)
+            _join_rows(parent, image, winds, runs, row, row + 1, nowhere)
         elif wrap[1]:
-            _join_rows(parent, image, winds, runs, row, i * n1, 0, 1)
+            _join_rows(parent, image, winds, runs, row, i * n1, axes[1])
         if i + 1 < n0:
-            _join_rows(parent, image, winds, runs, row, row + n1, 0, 0)
+            _join_rows(parent, image, winds, runs, row, row + n1, nowhere)
         elif wrap[0]:
-            _join_rows(parent, image, winds, runs, row, j, 1, 0)
+            _join_rows(parent, image, winds, runs, row, j, axes[0])
     number, domain = np.full(n_runs, -1, dtype=np.int32), np.empty(n_runs, dtype=np.int32)
     n = 0
     for run in range(n_runs):
@@ -204,7 +207,7 @@ class Domains:
 
     Domains are numbered from 1, the largest first.
 
-    voxels : (n_kept,) int64; percolates : (n_kept, 3) bool
+    voxels : (n_kept,) int64; percolates : (n_kept, 3) bool, along the vectors of the frame's cell
     n_dropped : number of domains that were not kept
     """
 
@@ -274,7 +277,7 @@ def find_domains(
     keep : "all" domains of at least `min_volume` Å^3, or only the "largest" (as in the paper)
     """
     runs = _find_runs(values, np.float32(cut))
-    run_domain, voxels, percolates = _connect(runs, lattice.shape, lattice.wrap)
+    run_domain, voxels, percolates = _connect(runs, lattice.shape, lattice.wrap & ~lattice.flat, lattice.axes)
     # Domains of equal volume keep the order of the grid.
     order = np.argsort(-voxels, kind="stable")
     kept = order[:1] if keep == "largest" else order[voxels[order] * lattice.voxel_volume >= min_volume]

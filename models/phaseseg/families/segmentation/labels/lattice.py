@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,7 @@ class Lattice:
     to_grid : (3, 3); `(position - origin) @ to_grid` are grid coordinates
     wrap : (3,) bool; axes along which the grid is periodic
     flat : (3,) bool; axes without extent (2D boxes): one voxel thick, ignored in distances
+    axes : (3, 3) int64; vector i of the cell is `axes[i] @ frame.cell`, along periodic axes
     """
 
     shape: tuple[int, int, int]
@@ -37,6 +38,7 @@ class Lattice:
     origin: NDArray[np.float64]
     wrap: NDArray[np.bool_]
     flat: NDArray[np.bool_]
+    axes: NDArray[np.int64] = field(default_factory=lambda: np.eye(3, dtype=np.int64))
 
     @cached_property
     def steps(self) -> NDArray[np.float64]:
@@ -103,7 +105,7 @@ class PackedAtoms:
 
 
 def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> Lattice:
-    """Choose shape and extent of the grid.
+    """Choose shape and extent of the grid, which lies along the vectors of the reduced cell.
 
     n_fields : number of fields that will be in memory; by default as many as the rule needs
 
@@ -115,6 +117,7 @@ def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> 
     where = frame.error_prefix
     if frame.n_atoms == 0:
         raise ValueError(f"{where}the frame has no atoms, so there is nothing to label.")
+    axes, frame = frame.axes, frame.reduced
     inverse = np.linalg.inv(frame.cell)
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
     cell, origin, wrap = frame.cell.copy(), frame.origin.copy(), frame.pbc.copy()
@@ -123,10 +126,7 @@ def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> 
     if short.size or not frame.pbc.all():
         fractions = (frame.positions - frame.origin) @ inverse
         low, high = fractions.min(axis=0), fractions.max(axis=0)
-        apart = fractions - fractions[:1]
-        apart -= np.rint(apart) * frame.pbc  # also of atoms that are in other images of the cell
-        coplanar = np.ptp(apart, axis=0) * heights < 1e-3
-        if short.size == 1 and coplanar[short[0]] and frame.n_atoms > 1:
+        if short.size == 1 and frame.n_atoms > 1 and frame.is_flat(short[0]):
             # A 2D box is one voxel thick and periodic, so that nothing varies along it.
             flat[short[0]] = wrap[short[0]] = True
         elif frame.pbc[short].any():
@@ -161,7 +161,7 @@ def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> 
 
         counts = np.array([next_fast_len(int(count), real=True) for count in counts])
     n0, n1, n2 = (int(count) for count in counts)
-    return Lattice((n0, n1, n2), cell, origin, wrap, flat)
+    return Lattice((n0, n1, n2), cell, origin, wrap, flat, axes)
 
 
 def _sampling(cell: NDArray[np.float64], counts: NDArray[np.float64]) -> float:

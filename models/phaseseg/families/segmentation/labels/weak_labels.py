@@ -22,7 +22,7 @@ from phaseseg.families.segmentation.labels.assignment import (
     places_within,
 )
 from phaseseg.families.segmentation.labels.density import DensityField, density_field, exact_density
-from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
+from phaseseg.families.segmentation.labels.lattice import plan_lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, verdict_sentence
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 from phaseseg.fields import Fields, Message
@@ -244,6 +244,7 @@ def _label_averaged(
     window: deque[tuple[Frame, DensityField]] = deque()
     waiting: deque[Frame] = deque()
     shape: tuple[int, int, int] | None = None
+    axes = np.eye(3, dtype=np.int64)
     total: NDArray[np.float64] | None = None
     slack = 1e-9 * average
 
@@ -275,10 +276,10 @@ def _label_averaged(
         lattice = plan_lattice(frame, rule)
         if shape is not None:
             # One grid in fractional coordinates for all frames, so that a breathing cell does not matter.
-            lattice = Lattice(shape, lattice.cell, lattice.origin, lattice.wrap, lattice.flat)
+            lattice = replace(lattice, shape=shape, axes=axes, cell=axes @ frame.cell)
         density = density_field(frame, rule, lattice)
         if total is None:
-            shape, total = lattice.shape, np.zeros(lattice.shape)
+            shape, axes, total = lattice.shape, lattice.axes, np.zeros(lattice.shape)
         total += density.grid.values
         window.append((frame, density))
         waiting.append(frame)
