@@ -86,7 +86,7 @@ class _PhaseOutput(AnalysisModifier):
         """Write the grid, the interface and, on request, the composition as attributes."""
         rule, field = now.job.rule, getattr(now.output, "field", now.output)  # scores or density
         if self.voxel_grid:
-            convert.put_grid(now.data, rule.grid_name, field.grid, self.grid_vis, now.turn)
+            convert.put_grid(now.data, rule.grid_name, field.output, self.grid_vis, now.turn)
         if self.interface_mesh and now.fields["n_domains"]:
             yield 0.8
             if not field.lattice.flat.any():

@@ -310,7 +310,7 @@ def test_a_supercell_repeats_what_is_counted(n_dimensions, times, rule):
 def test_a_layer_is_the_same_in_two_dimensions_and_in_three(rule, pbc):
     """As a flat frame, and as one of three dimensions that is hardly thicker, in a tall cell."""
     frame = disordered_mixture(300, pbc=pbc)
-    thick = frame.positions + np.random.default_rng(0).normal(0, 1e-6, (300, 1)) * [0, 0, 1]
+    thick = frame.positions + np.random.default_rng(0).uniform(0, 0.0015, (300, 1)) * [0, 0, 1]
     tall = frame.replace(positions=thick, cell=frame.cell * [[1], [1], [60.0]])
     assert (frame.n_dimensions, tall.n_dimensions) == (2, 3)
     flat, slab = (glass_metrics(f, rule=rule) for f in (frame, tall))

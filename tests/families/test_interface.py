@@ -33,8 +33,9 @@ FAR = {"orthogonal": (0.06, 0.6), "triclinic": (0.12, 0.8), "skewed": (0.4, 2.0)
 
 def make_lattice(cell, pbc=ALL, voxel=VOXEL, origin=(0.0, 0.0, 0.0), shape=None, flat=NONE):
     cell = np.asarray(cell, dtype=float)
-    if shape is None:  # as many points as a periodic frame of this cell would have
-        shape = plan_lattice(Frame(np.zeros((1, 3)), cell, True, ["Fe"]), LabelRule("Fe", voxel=voxel)).shape
+    if shape is None:  # the cell and as many points as a periodic frame would have
+        plan = plan_lattice(Frame(np.zeros((1, 3)), cell, True, ["Fe"]), LabelRule("Fe", voxel=voxel))
+        shape, cell = plan.shape, plan.cell
     shape = tuple(int(n) for n in shape)
     return Lattice(shape, cell, np.asarray(origin, dtype=float), np.array(pbc), np.array(flat))
 

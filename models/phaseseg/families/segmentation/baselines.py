@@ -118,7 +118,7 @@ class CompositionBins(_FractionCut):
         lengths = heights * np.where(frame.pbc, 1.0, span)
         counts = np.maximum(np.rint(lengths / BIN).astype(np.int64), 1)
         cubes = np.minimum((fractions * counts).astype(np.int64), counts - 1)
-        flat = np.ravel_multi_index(tuple(cubes.T), tuple(counts))
+        flat = np.unique(cubes, axis=0, return_inverse=True)[1]  # numbers of the cubes that contain atoms
         is_target = np.isin(frame.species_names, self.target)[frame.species]
         return np.asarray((np.bincount(flat, weights=is_target) / np.maximum(np.bincount(flat), 1))[flat])
 
@@ -152,7 +152,9 @@ class FrameCut(WeakLabels):
 
 
 def _inside_cell(frame: Frame, density: DensityField) -> DensityField:
-    """Crop a density to the cell of a frame with open axes, to find a threshold."""
+    """Crop a density to the cell of a frame with open axes, to find a threshold; islands stay as they are."""
+    if density.lattice.islands is not None:
+        return density
     frame, lattice, shape = frame.reduced, density.lattice, np.array(density.lattice.shape)
     start = (frame.origin - lattice.origin) @ np.linalg.inv(lattice.cell) * shape
     lengths = shape * np.linalg.norm(frame.cell, axis=1) / np.linalg.norm(lattice.cell, axis=1)

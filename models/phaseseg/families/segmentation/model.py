@@ -347,7 +347,7 @@ class SegmentationModel(NetworkModel):
             {
                 "phase": assigned.phase, "phase_probability": _probabilities(scores.probability, learned),
                 "phase_uncertainty": scores.uncertainty, "interface_distance": assigned.distance,
-                "domain": assigned.domain, "score_grid": field.grid, "n_phases": n_phases,
+                "domain": assigned.domain, "score_grid": field.output, "n_phases": n_phases,
                 "probability_threshold": float(rule.threshold), "score_threshold": level,
                 "mean_uncertainty": float(scores.uncertainty.mean(dtype=np.float64)),
                 "outside_training": scores.outside, **numbers,

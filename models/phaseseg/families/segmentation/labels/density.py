@@ -46,7 +46,23 @@ class Field:
     def without_dropped(self, level: float, *, keep: str, min_volume: float) -> Grid:
         """The field with the dropped domains mirrored below the level: its isosurface is the interface."""
         domains = self.domains(level, keep=keep, min_volume=min_volume)
-        return replace(self.grid, values=domains.without_dropped(self.grid.values, level))
+        return self._in_place(replace(self.grid, values=domains.without_dropped(self.grid.values, level)))
+
+    @property
+    def output(self) -> Grid:
+        """The grid with its place in space: of islands the one with the most atoms."""
+        return self._in_place(self.grid)
+
+    def _in_place(self, grid: Grid) -> Grid:
+        islands = self.lattice.islands
+        if islands is None:
+            return grid
+        island = islands.largest
+        return replace(
+            grid, values=np.ascontiguousarray(grid.values[islands.box(island)]),
+            cell=self.lattice.steps * islands.size[island][:, None],
+            origin=grid.origin + islands.corner[island] @ self.lattice.steps - islands.shift[island],
+        )  # fmt: skip
 
     def interpolated(self) -> NDArray[np.float32]:
         """(n_atoms,) float32: the field at every packed atom, by cubic interpolation."""
@@ -117,7 +133,12 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
 
 
 def mean_density(frame: Frame, lattice: Lattice, sigma: float) -> float:
-    """Atoms per Å^3 of the cell; along open axes of the atoms' extent. sigma : of the lattice's plan, Å"""
+    """Atoms per Å^3 of the cell; along open axes of the extent of the atoms, or of each island.
+
+    sigma : of the lattice's plan, Å
+    """
+    if lattice.islands is not None:
+        return frame.n_atoms / lattice.islands.filled
     density = frame.n_atoms / float(abs(np.linalg.det(lattice.cell)))
     widths = np.array(lattice.shape) * lattice.spacing
     # Atoms in one plane fill at least sigma of an open axis; a flat box may have any thickness.

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.products import product
-from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
+from phaseseg.families.segmentation.labels.islands import Islands
+from phaseseg.families.segmentation.labels.lattice import COARSE, Lattice, PackedAtoms
 
 # Atoms estimated to be closer to the interface than this, in voxels, are compared with all facets nearby.
 NEAR = 5.0
@@ -59,6 +60,7 @@ class _Surface(NamedTuple):
     """The facets of an interface, sorted by coarse cells, and the nearest of them at the nodes in between.
 
     shape, cells, nodes : (3,) numbers of voxels, cells and nodes; wrap : (3,) bool; steps : (3, 3), Å
+    part : (n_nodes,) int32, island of each node, -1 between them; empty without islands
     start : CSR of the facets over the cells
     point : (3, n) float32, Å, from the origin; normal : (n, 3) float32, unit, to the rich side
     vector : (n_nodes, 3) float32, Å, to the nearest facet; facet : (n_nodes,) int32, its number
@@ -69,6 +71,7 @@ class _Surface(NamedTuple):
     nodes: NDArray[np.int64]
     wrap: NDArray[np.bool_]
     steps: NDArray[np.float64]
+    part: NDArray[np.int32]
     start: NDArray[np.int64]
     point: NDArray[np.float32]
     normal: NDArray[np.float32]
@@ -188,8 +191,10 @@ def _offer(vector, facet, node, v0, v1, v2, e):
 
 
 @jit
-def _pass_on(vector, facet, node, other, direction, edge):
+def _pass_on(vector, facet, part, node, other, direction, edge):
     """Offer a node the facet of its neighbor, `edge` away; returns whether it was nearer."""
+    if part.size and part[node] != part[other]:
+        return False
     sign = np.float32(direction)
     v0, v1, v2 = vector[other, 0], vector[other, 1], vector[other, 2]
     return _offer(
@@ -223,7 +228,7 @@ def _spread(surface, big):
     facet, not the position, so periodic images need no bookkeeping in any cell.
     """
     nodes, cells, start, point = surface.nodes, surface.cells, surface.start, surface.point
-    vector, facet, wrap = surface.vector, surface.facet, surface.wrap
+    vector, facet, wrap, part = surface.vector, surface.facet, surface.wrap, surface.part
     m0, m1, m2 = nodes
     vector[:] = np.float32(1e15)
     facet[:] = -1
@@ -255,11 +260,14 @@ def _spread(surface, big):
                         node = (u * m1 + v) * m2 + w
                         # The three neighbors (of six) that this sweep has visited before.
                         if open0:
-                            changed += _pass_on(vector, facet, node, (a * m1 + v) * m2 + w, direction, big[0])
+                            other = (a * m1 + v) * m2 + w
+                            changed += _pass_on(vector, facet, part, node, other, direction, big[0])
                         if open1:
-                            changed += _pass_on(vector, facet, node, (u * m1 + b) * m2 + w, direction, big[1])
+                            other = (u * m1 + b) * m2 + w
+                            changed += _pass_on(vector, facet, part, node, other, direction, big[1])
                         if open2:
-                            changed += _pass_on(vector, facet, node, (u * m1 + v) * m2 + c, direction, big[2])
+                            other = (u * m1 + v) * m2 + c
+                            changed += _pass_on(vector, facet, part, node, other, direction, big[2])
         # The last one in a thousand nodes may still gain a little, but no further round would pay.
         if changed * 1000 <= facet.size:
             break
@@ -401,8 +409,15 @@ class Interface:
         # An open axis has a node at its far end as well. Flat axes count for the area, but not for distances.
         nodes, steps = np.where(wrap, cells, cells + 1), lattice.metric_steps
         n_nodes = int(nodes.prod()) if n else 0
+        self._lattice, part = lattice, np.zeros(0, dtype=np.int32)
+        if (islands := lattice.islands) is not None:
+            parts = np.full(nodes, -1, dtype=np.int32)
+            for island in range(len(islands.size)):
+                box = islands.box(island, COARSE)
+                parts[tuple(slice(None) if w else b for w, b in zip(wrap, box, strict=True))] = island
+            part = parts.reshape(-1)
         self._surface = _Surface(
-            np.array(lattice.shape), cells, nodes, wrap, steps, start, borrow((3, n), np.float32),
+            np.array(lattice.shape), cells, nodes, wrap, steps, part, start, borrow((3, n), np.float32),
             borrow((n, 3), np.float32), borrow((n_nodes, 3), np.float32), borrow(n_nodes, np.int32),
         )  # fmt: skip
         self.area = float(
@@ -428,4 +443,40 @@ class Interface:
         else:
             lateral = np.float32(np.linalg.norm(self._surface.steps, axis=1).max())
             _measure(self._surface, atoms.start, atoms.coords, lateral, out)
+            if self._lattice.islands is not None:
+                self._compare_islands(self._lattice.islands, atoms, lateral, out)
         return out
+
+    def _compare_islands(
+        self, islands: Islands, atoms: PackedAtoms, lateral: np.float32, out: NDArray[np.float32]
+    ) -> None:
+        """Replace the distances of atoms whose nearest facet is in another island."""
+        from scipy.spatial import KDTree
+
+        surface, lattice = self._surface, self._lattice
+        n0, n1, n2 = surface.cells.tolist()
+        corners = surface.part.reshape(surface.nodes)[:n0, :n1, :n2].reshape(-1)
+        of, facet_of = islands.of[atoms.order], np.repeat(corners, np.diff(surface.start))
+        periodic = lattice.wrap & ~lattice.flat
+        inverse, cell = np.linalg.inv(lattice.cell), lattice.cell * periodic[:, None]
+
+        def in_place(points: NDArray[np.float64], of: NDArray[np.int32]) -> NDArray[np.float64]:
+            points = points - islands.shift[of]
+            return np.asarray(points - np.floor(points @ inverse) @ cell)
+
+        places = in_place(atoms.coords @ surface.steps, of)
+        points = in_place(surface.point.T.astype(np.float64), facet_of)
+        images = np.array(list(itertools.product(*[(-1, 0, 1) if p else (0,) for p in periodic]))) @ cell
+        across = lattice.cell[~lattice.wrap] / np.linalg.norm(lattice.cell[~lattice.wrap], axis=1)[:, None]
+        for island in np.unique(facet_of):
+            own = np.flatnonzero(facet_of == island)
+            low, high = (end(points[own] @ across.T, axis=0) for end in (np.min, np.max))
+            along = places @ across.T
+            least = np.linalg.norm(np.maximum(np.maximum(low - along, along - high), 0), axis=1)
+            ask = np.flatnonzero((of != island) & (least < out))
+            if ask.size:
+                there = (points[own] + images[:, None]).reshape(-1, 3)
+                far, e = KDTree(there).query(places[ask])
+                facing = np.abs(((there[e] - places[ask]) * surface.normal[own[e % len(own)]]).sum(axis=1))
+                beyond = np.maximum(np.sqrt(np.maximum(far**2 - facing**2, 0)) - lateral, 0)
+                out[ask] = np.minimum(out[ask], np.hypot(facing, beyond))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.families.segmentation.labels import density_kernels
+from phaseseg.families.segmentation.labels.islands import Islands, group, packed
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
 
@@ -19,6 +20,8 @@ from phaseseg.frame import Frame
 COARSE = 4
 # Distance from the outermost atom to an open end of the grid, in sigma.
 OPEN_MARGIN = 5.0
+# Beyond this many voxels per atom, the grid of open axes may be mostly empty; a melt has 30.
+SPARSE = 500
 # Largest fraction of the free memory that a grid may take.
 FREE_MEMORY_SHARE = 0.8
 
@@ -31,6 +34,7 @@ class Lattice:
     wrap : (3,) bool; axes along which the grid is periodic
     flat : (3,) bool; axes without extent (2D boxes): one voxel thick, ignored in distances
     axes : (3, 3) int64; vector i of the cell is `axes[i] @ frame.cell`, along periodic axes
+    islands : where groups of atoms are not in their place but in boxes next to each other
     """
 
     shape: tuple[int, int, int]
@@ -39,6 +43,7 @@ class Lattice:
     wrap: NDArray[np.bool_]
     flat: NDArray[np.bool_]
     axes: NDArray[np.int64] = field(default_factory=lambda: np.eye(3, dtype=np.int64))
+    islands: Islands | None = None
 
     @cached_property
     def steps(self) -> NDArray[np.float64]:
@@ -92,8 +97,11 @@ class PackedAtoms:
         start = np.zeros(lattice.cells.prod() + 1, dtype=np.int64)
         order, place = borrow(frame.n_atoms, np.int32), borrow(frame.n_atoms, np.int32)
         coords = borrow((frame.n_atoms, 3), np.float32)
+        positions, islands = frame.positions, lattice.islands
+        if islands is not None:
+            positions = positions + islands.shift[islands.of]
         density_kernels.pack(
-            frame.positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape),
+            positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape),
             lattice.cells, start, order, place, coords,
         )  # fmt: skip
         return cls(start, order, place, coords)
@@ -106,6 +114,8 @@ class PackedAtoms:
 
 def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> Lattice:
     """Choose shape and extent of the grid, which lies along the vectors of the reduced cell.
+
+    Along open axes it covers the atoms with a margin; where most of it would be empty, their islands.
 
     n_fields : number of fields that will be in memory; by default as many as the rule needs
 
@@ -142,8 +152,16 @@ def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> 
     lengths = np.linalg.norm(cell, axis=1)
     counts = np.maximum(np.ceil(lengths / rule.voxel_size - 1e-6), 1)
     counts[flat] = 1
-    reduced = _sampling(cell, counts)
-    counts = np.where(flat, 1, np.ceil(counts * max(1.0, reduced / rule.voxel_size) - 1e-6))
+    finer = max(1.0, _sampling(cell, counts) / rule.voxel_size)
+    counts = np.where(flat, 1, np.ceil(counts * finer - 1e-6))
+    islands: Islands | None = None
+    if counts.prod() > SPARSE * frame.n_atoms and not wrap.all():
+        step = rule.voxel_size / finer
+        islands = _islands(frame, fractions * heights, wrap, counts, step, rule.sigma)
+    if islands is not None:
+        counts = (islands.corner + islands.size).max(axis=0).astype(float)
+        origin, of_step = frame.origin, (step / np.linalg.norm(cell, axis=1))[:, None]
+        cell = np.where(wrap[:, None], cell, cell * of_step * counts[:, None])
     orthogonal = Lattice((1, 1, 1), cell, origin, wrap, flat).orthogonal
     # Field, and the FFT's spectrum and workspace; or the field alone, and twice for a mole fraction.
     n_fields = n_fields or (1 if rule.field == "number" else 2)
@@ -159,9 +177,41 @@ def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> 
     if not orthogonal:
         from scipy.fft import next_fast_len
 
-        counts = np.array([next_fast_len(int(count), real=True) for count in counts])
+        edges = np.where(wrap | (islands is None), 1, COARSE)
+        least, counts = counts, np.array([
+            edge * next_fast_len(int(n // edge), real=True) for n, edge in zip(counts, edges, strict=True)
+        ])  # fmt: skip
+        if islands is not None:
+            cell = np.where(wrap[:, None], cell, cell * (counts / least)[:, None])
     n0, n1, n2 = (int(count) for count in counts)
-    return Lattice((n0, n1, n2), cell, origin, wrap, flat, axes)
+    return Lattice((n0, n1, n2), cell, origin, wrap, flat, axes, islands)
+
+
+def _islands(
+    frame: Frame, places: NDArray[np.float64], wrap: NDArray[np.bool_], counts: NDArray[np.float64],
+    step: float, sigma: float,
+) -> Islands | None:  # fmt: skip
+    """The islands of atoms in boxes of a grid, if they fill less than half of the one without boxes.
+
+    places : (n_atoms, 3), Å, along the axes; the open ones are perpendicular to all others
+    counts : grid points along each axis without boxes; step : Å, between those along open axes
+    """
+    # No Gaussian reaches into another box, and the outermost coarse cells are empty.
+    margin, along = max(OPEN_MARGIN * sigma, COARSE * step), np.flatnonzero(~wrap)
+    places = places[:, along]
+    of = group(places, 2 * margin)
+    low, high = np.full((2, of.max() + 1, len(along)), [[[np.inf]], [[-np.inf]]])
+    np.minimum.at(low, of, places)
+    np.maximum.at(high, of, places)
+    size = np.tile(counts.astype(np.int64), (len(low), 1))
+    size[:, along] = COARSE * np.ceil((high - low + 2 * margin) / (COARSE * step)).astype(np.int64)
+    corner = packed(size, np.concatenate([np.flatnonzero(wrap), along]))
+    if 2 * (corner + size).max(axis=0).prod() > counts.prod():
+        return None
+    heights = np.linalg.norm(frame.cell[along], axis=1)
+    shift = (margin + corner[:, along] * step - low) @ (frame.cell[along] / heights[:, None])
+    area = frame.volume / heights.prod()
+    return Islands(of, corner, size, shift, area * float(np.maximum(high - low, sigma).prod(axis=1).sum()))
 
 
 def _sampling(cell: NDArray[np.float64], counts: NDArray[np.float64]) -> float:

@@ -156,7 +156,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             "phase_density": density.atoms.unsort(at_atoms),
             "interface_distance": assigned.distance,
             "domain": assigned.domain,
-            "density_grid": density.grid,
+            "density_grid": density.output,
             "n_phases": n_phases,
             "phase_contrast": contrast,
             "threshold": cut,
