@@ -121,7 +121,7 @@ def test_the_grid_that_is_shown_lies_around_the_island_with_most_atoms():
 
 
 def test_memory_grows_with_the_atoms_not_with_their_distances():
-    """Hundreds of evaporated atoms in all directions cost little more than the droplet and their own boxes."""
+    """Hundreds of evaporated atoms in all directions cost little more than their own boxes."""
     rng = np.random.default_rng(3)
     frame, alone = droplet(), np.prod(whole_shape(droplet()))
     for n, most in ((10, 3), (300, 40)):
