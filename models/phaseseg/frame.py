@@ -369,7 +369,7 @@ def _species(
                 f"{prefix}species {', '.join(unknown)} are not among the names {', '.join(names)}."
             )
         return np.array([table[name] for name in text.tolist()], dtype=np.int32), tuple(names)
-    if not names:
+    if not names and codes.size:
         raise ValueError(f"{prefix}integer species need species_names, for example ('Fe', 'O').")
     if len(set(names)) != len(names):
         raise ValueError(f"{prefix}species_names must be distinct, found {', '.join(names)}.")

@@ -192,3 +192,182 @@ def test_a_dump_of_something_else(tmp_path):
         (tmp_path / "local.dump").write_text("ITEM: TIMESTEP\n0\n" + body)
         with pytest.raises(InputError, match=match):
             list(read_frames(tmp_path / "local.dump"))
+
+
+# ---------------------------------------------------------------------------- names and first bytes
+
+XYZ = f"2\n{LATTICE}\nFe 0 0 0\nO 1 1 1\n"
+DUMP = dump(0)
+VASP = "melt\n1\n5 0 0\n0 5 0\n0 0 5\nFe O\n1 1\nDirect{}\n0 0 0\n.5 .5 .5\n"
+GRO_2 = GRO.format(n=2).replace("1 1 1", "    1MEL      O    2   0.100   0.100   0.100\n1 1 1")
+DATA = """LAMMPS data file
+
+2 atoms
+2 atom types
+
+0 5 xlo xhi
+0 5 ylo yhi
+0 5 zlo zhi
+
+Masses
+
+1 55.845 # Fe
+2 15.999 # O
+
+Atoms # atomic
+
+1 1 0 0 0
+2 2 1 1 1
+"""
+CONTENTS = {"xyz": XYZ, "dump": DUMP, "xdatcar": VASP.format(" configuration= 1"), "poscar": VASP.format(""),
+            "gro": GRO_2}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["dump.xyz", "run.dump.xyz", "dump.melt.5.xyz", "a.dump", "run.lammpstrj", "a.gro", "POSCAR", "a.data",
+     "a.txt", "run", "XDATCAR.dump"],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["xyz", "dump", "xdatcar"])
+def test_first_bytes_count_more_than_the_name(tmp_path, name, kind):
+    (tmp_path / name).write_text(CONTENTS[kind])
+    [frame] = read_frames(tmp_path / name)
+    assert len(frame) == (30 if kind == "dump" else 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("water.dump.gro", "gro"), ("dump.gro.bz2", "gro"), ("melt.POSCAR", "poscar"),
+     ("CONTCAR_300K", "poscar"), ("dump.vasp", "poscar")],
+)  # fmt: skip
+def test_the_last_suffix_counts_most(tmp_path, name, kind):
+    (tmp_path / name).write_text(CONTENTS[kind])
+    assert len(next(read_frames(tmp_path / name))) == 2
+
+
+ENCODINGS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("kind", [*CONTENTS, "cif"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_encodings(tmp_path, kind, encoding, pack):
+    if kind == "cif":
+        ase.io.write(tmp_path / "a.cif", Atoms("FeO", np.eye(3)[:2], cell=5 * np.eye(3), pbc=True))
+        text = (tmp_path / "a.cif").read_text()
+    else:
+        text = CONTENTS[kind]
+    path = tmp_path / {"poscar": "POSCAR", "xdatcar": "XDATCAR"}.get(kind, f"run.{kind}")
+    path.write_bytes(text.encode())
+    expected = list(read_frames(path))
+    path.write_bytes(pack(text.encode(encoding)))
+    if kind == "cif" and pack is gzip.compress:
+        path.write_bytes(text.encode(encoding))
+    found = list(read_frames(path))
+    assert len(found) == len(expected) == 1
+    assert_same(found[0], expected[0])
+
+
+# ------------------------------------------------------------------------------------ odd headers
+
+
+def test_blank_lines_around_frames(tmp_path):
+    for name, text, n in (
+        ("run.gro", GRO_2 + "\n\n \n", 1),
+        ("run.gro", "\n" + GRO_2.split("\n", 1)[1] + "\n" + GRO_2 + "\n", 2),  # a title may be blank
+        ("run.gro", GRO_2.replace("melt", "") * 3, 3),
+        ("run.xyz", "\n" + XYZ + "\n\n" + XYZ + "\n", 2),
+        ("XDATCAR", CONTENTS["xdatcar"].replace("melt", "") * 3, 3),
+        ("XDATCAR", CONTENTS["xdatcar"].replace("melt", "1.0") * 2, 2),
+        (
+            "XDATCAR",
+            CONTENTS["xdatcar"].replace("melt", "") + "Direct configuration= 2\n0 0 0\n.5 .5 .5\n\n",
+            2,
+        ),
+        ("POSCAR", CONTENTS["poscar"].replace("melt", ""), 1),
+    ):
+        (tmp_path / name).write_text(text)
+        frames = list(read_frames(tmp_path / name))
+        assert [len(frame) for frame in frames] == [2] * n, text
+        assert {frame.cell[0, 0] for frame in frames} == {10.0 if name == "run.gro" else 5.0}
+
+
+def test_exponents_of_fortran_in_headers(tmp_path):
+    for name, text in (
+        ("run.dump", "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n" +
+         "0.0D+00 0.5d+01\n" * 3 + "ITEM: ATOMS element x y z\nFe 0 0 1.0D+00\n"),
+        ("run.xyz", '1\nLattice="0.5D+01 0 0 0 5d0 0 0 0 5.D0"\nFe 0 0 1d0\n'),
+        ("POSCAR", "melt\n1.0D0\n5.0D0 0 0\n0 5 0\n0 0 5\nFe\n1\nCartesian\n0 0 0.1D+01\n"),
+        ("run.gro", GRO.format(n=1).replace("1 1 1", "5D-1 .5 .5").replace("0.000\n", "1.D-1\n")),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        [frame] = read_frames(tmp_path / name)
+        assert (frame.cell.tolist(), frame.positions.tolist()) == (CUBE, [[0, 0, 1]])
+
+
+def test_poscar_agrees_with_ase(tmp_path):
+    atoms = Atoms(
+        "FeFeOSi", np.arange(12).reshape(4, 3) / 4, cell=[[5, 1, 0], [0, 6, 0.5], [0.2, 0, 7]], pbc=True
+    )
+    for options in ({"direct": True}, {"direct": False}, {"vasp5": False}):
+        ase.io.write(tmp_path / "POSCAR", atoms, **options)
+        [frame] = read_frames(tmp_path / "POSCAR")
+        assert_same(frame, frame_from_atoms(ase.io.read(tmp_path / "POSCAR")), ids=False)
+        assert codes(frame) == (["names-from-title"] if "vasp5" in options else [])
+    text = (
+        "t\n2.0\n5 0 0\n0 5 0\n0 0 5\n1 2 ! two\nSelective dynamics\ncart\n"
+        + "1 1 1 T F T\n" * 3
+        + "\n1 1 1\n"
+    )
+    (tmp_path / "POSCAR").write_text(text)
+    with pytest.raises(InputError, match=r"no species for its 2 groups .*--types Fe,O"):
+        list(read_frames(tmp_path / "POSCAR"))
+    [frame] = read_frames(tmp_path / "POSCAR", types="Fe,O")
+    assert (frame.positions.tolist(), frame.species.tolist(), frame.cell[2, 2]) == (
+        [[2, 2, 2]] * 3,
+        [0, 1, 1],
+        10,
+    )
+    (tmp_path / "POSCAR").write_text(text.replace("2.0", "1 2 3"))
+    [frame] = read_frames(tmp_path / "POSCAR", types="Fe,O")
+    assert (frame.positions[0].tolist(), np.diag(frame.cell).tolist()) == ([1, 2, 3], [5, 10, 15])
+
+
+@pytest.mark.parametrize("types", ["0=A,1=B", ["0=A", "1=B"], {0: "A", 1: "B"}, {"0": "A", "1": "B"}])
+def test_types_that_begin_with_zero(tmp_path, types):
+    path = tmp_path / "run.dump"
+    text = DUMP.replace("id type element", "id q type").replace(" Fe ", " 0 ").replace(" Mg ", " 1 ")
+    path.write_text(text.replace(" O ", " 0 "))
+    [frame] = read_frames(path, types=types)
+    assert frame.species_names == ("A", "B")
+    with pytest.raises(InputError, match=r"only the types 0, 1\. Name each: .*--types 0=A,1=B"):
+        list(read_frames(path))
+
+
+# --------------------------------------------------------------------------- frames without atoms
+
+EMPTY = {
+    "run.xyz": f"0\n{LATTICE}\n",
+    "run.dump": "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n0\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
+    "ITEM: ATOMS id type element x y z\n",
+    "XDATCAR": CONTENTS["xdatcar"].replace("1 1\n", "0 0\n").split("0 0 0\n.5")[0],
+    "run.gro": "melt\n0\n1 1 1\n",
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("order", ["ef", "fe", "fef", "e", "ee"])
+@pytest.mark.parametrize("types", [None, ("Fe", "Mg", "O")])
+def test_a_frame_without_atoms(tmp_path, name, order, types):
+    if types and name in ("run.xyz", "run.gro"):
+        return
+    filled = CONTENTS[{"XDATCAR": "xdatcar"}.get(name, name.split(".")[-1])]
+    (tmp_path / name).write_text("".join(EMPTY[name] if one == "e" else filled for one in order))
+    frames = list(read_frames(tmp_path / name, types=types, fields=True))
+    assert [len(frame) > 0 for frame in frames] == [one == "f" for one in order]
+    for frame in frames:
+        assert frame.messages == ()
+        assert str(frame)
+    if len(set(order)) > 1:
+        with pytest.raises(InputError, match="but the first frame read has"):
+            list(read_frames(tmp_path / name, types=types, same_atoms=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
@@ -13,10 +12,12 @@ import numpy as np
 
 from phaseseg.frame import Frame, Units
 from phaseseg.io.atoms import frame_from_atoms, read_with_ase
+from phaseseg.io.formats import choose_format, format_of_name
 from phaseseg.io.lammps import read_dump
 from phaseseg.io.reading import Block, Reading, new_reading
-from phaseseg.io.source import ByteSource, InputError, format_of_name
-from phaseseg.io.text import read_extxyz, read_gro, read_xdatcar
+from phaseseg.io.source import ByteSource, InputError
+from phaseseg.io.text import read_extxyz, read_gro
+from phaseseg.io.vasp import read_poscar, read_xdatcar
 from phaseseg.io.write import OutputError, atomic_output, write_frames, write_json, write_table
 
 __all__ = [
@@ -34,16 +35,9 @@ __all__ = [
 _READERS: dict[str, Callable[[ByteSource, Reading], Iterator[Block]]] = {
     "lammps-dump": read_dump,
     "extxyz": read_extxyz,
+    "poscar": read_poscar,
     "xdatcar": read_xdatcar,
     "gro": read_gro,
-}
-# ASE's names for the formats with a reader here.
-_ALIASES = {
-    "lammps-dump-text": "lammps-dump",
-    "xyz": "extxyz",
-    "vasp-xdatcar": "xdatcar",
-    "gromacs": "gro",
-    "gromos": "gro",
 }
 
 
@@ -99,47 +93,7 @@ def read_frames(
     frames = frames or slice(None)
     if frames.step is not None and frames.step < 1:
         raise ValueError(f"frames are read forward: the step must be 1 or more, found {frames.step}.")
-    return _selected(path, _format(path, file_format), start, frames, same_atoms)
-
-
-def _format(path: Path, file_format: str | None) -> str:
-    try:
-        path.open("rb").close()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file. Check the name and the folder.") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}). Give a readable file.") from error
-    source = ByteSource(path)
-    head = source.peek(64)
-    source.close()
-    if not head:
-        raise InputError(
-            f"{path.name}: the file is empty. Check that the program that writes it has finished."
-        )
-    from_name = (
-        "lammps-dump"
-        if head.startswith(b"ITEM:")
-        else format_of_name(re.sub(r"\.(gz|bz2|xz)$", "", path.name.lower()))
-    )
-    if not (found := file_format or from_name):
-        from ase.io.formats import UnknownFileTypeError, filetype
-
-        try:
-            found = str(filetype(str(path)))  # it asks a Path for read()
-        except (UnknownFileTypeError, ValueError, EOFError):
-            found = path.suffix
-    found = _ALIASES.get(found, found)
-    if found in _READERS:
-        return found
-    from ase.io.formats import ioformats
-
-    if found in ioformats and ioformats[found].can_read:
-        return found
-    raise InputError(
-        f"{path.name}: {found or 'a file without suffix'!r} is not a format that can be read. Supported are "
-        "LAMMPS dumps (.dump, .lammpstrj), extended XYZ (.xyz, .extxyz), POSCAR, XDATCAR, .gro and what ASE "
-        "reads; if the file is one of these, name its format, for example 'lammps-dump'."
-    )
+    return _selected(path, choose_format(path, file_format, _READERS), start, frames, same_atoms)
 
 
 def _blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
@@ -178,7 +132,7 @@ def _selected(
         reading.label, reading.index = f"{path.name}, frame {index}", index
         with np.errstate(all="ignore"):  # a number that is not finite is an error, not a warning before it
             frame = _frame(block, reading, index)
-        n_atoms = n_atoms or len(frame)
+        n_atoms = len(frame) if n_atoms is None else n_atoms
         if same_atoms and len(frame) != n_atoms:
             raise reading.error(
                 f"has {len(frame)} atoms, but the first frame read has {n_atoms}, and every "

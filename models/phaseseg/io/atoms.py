@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import numpy as np
 
 from phaseseg.frame import Frame, error_prefix
 from phaseseg.io.names import topology
-from phaseseg.io.reading import NO_ATOMS, Block, Reading, time_parts
-from phaseseg.io.source import InputError
+from phaseseg.io.reading import Block, Reading, time_parts
+from phaseseg.io.source import InputError, encoding_of
 
 # Arrays of Atoms that have their own attribute in Frame.
 _OWN_ARRAYS = ("numbers", "positions", "id", "type")
@@ -51,7 +52,7 @@ def frame_from_atoms(
     from ase.data import chemical_symbols
 
     if len(atoms) == 0:
-        raise InputError(f"{source or 'atoms'}: {NO_ATOMS}")
+        raise InputError(f"{source or 'atoms'}: the structure has no atoms. Leave it out.")
     species = np.array(chemical_symbols)[atoms.numbers]
     return Frame(
         species=species,
@@ -100,7 +101,12 @@ def read_with_ase(path: Path, ase_format: str, reading: Reading) -> Iterator[Blo
     """The frames of a file that ASE reads; they are parsed as they come."""
     import ase.io
 
-    frames = ase.io.iread(str(path), index=":", format=ase_format)
+    file: Any = str(path)
+    with path.open("rb") as raw:
+        encoding = encoding_of(raw.read(64))
+    if encoding != "utf-8":
+        file = StringIO(path.read_text(encoding, "replace"))
+    frames = ase.io.iread(file, index=":", format=ase_format)
     for index in count():
         try:
             atoms = next(frames, None)
@@ -117,8 +123,6 @@ def read_with_ase(path: Path, ase_format: str, reading: Reading) -> Iterator[Blo
 def _convert(atoms: Any, reading: Reading) -> dict[str, Any]:
     from ase.data import chemical_symbols
 
-    if len(atoms) == 0:
-        raise reading.error(NO_ATOMS)
     parts = _parts(atoms, reading.fields, reading.label)
     if parts["units"] == "metal":
         parts["units"] = reading.units

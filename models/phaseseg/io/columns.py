@@ -97,7 +97,7 @@ def parse_columns(
     if status == _OK and n_lines < n_rows:
         status, row = _ENDS, n_lines
     if status == _OK:
-        if not body.endswith(b"\n"):
+        if n_rows and not body.endswith(b"\n"):
             word = body.rsplit(maxsplit=1)[-1].decode("utf-8", "replace")
             said = (
                 f"The last line of the frame has no line end: {word!r} may be cut off. Check atom {n_rows}."

@@ -34,15 +34,6 @@ def parse_comment(line: str) -> dict[str, str]:
     return entries
 
 
-def plain_numbers(text: str) -> str:
-    """The text of an array without its brackets and commas.
-
-    >>> plain_numbers("[[1, 2], [3, 4]]").split()
-    ['1', '2', '3', '4']
-    """
-    return re.sub(r"[\[\]{},]", " ", text)
-
-
 def _word(line: str, place: int, bare: re.Pattern[str]) -> tuple[str, int]:
     """The key or value that begins at a place, and where it ends."""
     first = line[place : place + 1]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.names import kind_of
-from phaseseg.io.reading import NO_ATOMS, Block, Reading, is_number
+from phaseseg.io.reading import Block, Reading, is_number, plain_numbers
 from phaseseg.io.source import ByteSource, InputError
 
 _ITEM = b"ITEM:"
@@ -99,8 +99,6 @@ def _parse(
         )
     timestep = int(_number(sections, "TIMESTEP", reading))
     n_atoms = int(_number(sections, "NUMBER OF ATOMS", reading))
-    if n_atoms < 1:
-        raise reading.error(NO_ATOMS)
     time = None
     if "TIME" in sections:
         time = _number(sections, "TIME", reading) * _TIME_IN_PS[units or "metal"]
@@ -135,10 +133,17 @@ def _parse(
         if "type" not in place:
             raise reading.without_types(" ".join(titles))
     elif name_column is None:
-        raise reading.error(
-            f"the dump has no element names (columns {' '.join(titles)}). Give the species of "
-            "types 1, 2, ... in order: types=('Fe', 'Mg', ...), on the command line --types Fe,Mg,..."
-        )
+        if "type" not in place:
+            raise reading.error(
+                f"the dump has neither element names nor types (columns {' '.join(titles)}). Dump element or "
+                "type, too."
+            )
+        places = [place[name] for name in triple]
+        bare = parse_columns(
+            reading, atoms.body, n_atoms, titles, atoms.first_line, positions=places,
+            integers={"type": place["type"]},
+        )  # fmt: skip
+        raise reading.unnamed(bare.integers["type"], "the dump")
     sample = dict(zip(titles, atoms.body[: atoms.body.find(b"\n")].split(), strict=False))
     taken = {*triple, "id", "type", *_NAME_COLUMNS}
     others = [name for name in titles if name not in taken and (reading.fields or kind_of(name))]
@@ -175,7 +180,8 @@ def _box(
     general = [word for word in words if word not in (*flags, "xy", "xz", "yz")] == ["abc", "origin"]
     width = 4 if general else 3 if "xy" in words else 2
     try:
-        numbers = np.array([line.split() for line in section.body.strip().splitlines()], dtype=float)
+        lines = plain_numbers(section.body.decode("utf-8", "replace")).strip().splitlines()
+        numbers = np.array([line.split() for line in lines], dtype=float)
         if numbers.shape != (3, width):
             raise ValueError
     except ValueError:

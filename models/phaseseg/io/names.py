@@ -39,7 +39,7 @@ def runs(*keys: NDArray[Any]) -> NDArray[np.int64]:
     """
     changes = np.zeros(len(keys[0]), dtype=np.int64)
     for key in keys:
-        columns = key.reshape(len(key), -1)
+        columns = key if key.ndim == 2 else key[:, None]
         changes[1:] |= (columns[1:] != columns[:-1]).any(axis=1)
     changes[:1] = 1
     return np.cumsum(changes)

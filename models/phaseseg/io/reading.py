@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 
 from phaseseg.display import Message
 from phaseseg.frame import Units
-from phaseseg.io.source import InputError, remedy_of_cut
+from phaseseg.io.source import ByteSource, InputError, remedy_of_cut
 
 Block = Callable[[], dict[str, Any]]
 """A frame that has been found in the file but not parsed: calling it gives arguments of `Frame`."""
 
-NO_ATOMS = "the frame has no atoms. Leave it out or write the file again."
+MOST_TYPES = 1_000_000
+MOST_DIGITS = 19
+"""A number of atoms with as many digits is not one."""
 
 
 @dataclass
@@ -79,6 +82,23 @@ class Reading:
             "Leave the types out, or map names to names: types={'OW': 'O'}."
         )
 
+    def unnamed(self, types: NDArray[np.integer[Any]], where: str) -> InputError:
+        """An error about types whose species are not known."""
+        ids = np.unique(types).tolist()
+        some = ", ".join(map(str, ids[:9])) + (", ..." if len(ids) > 9 else "")
+        if ids == [*range(1, len(ids) + 1)]:
+            how = (
+                "Give their species in order: types=('Fe', 'Mg', ...), on the command line --types Fe,Mg,..."
+            )
+        else:
+            first, *others = ids
+            second = others[0] if others else first + 1
+            how = (
+                f"Name each: types={{{first}: 'A', {second}: 'B', ...}}, on the command line "
+                f"--types {first}=A,{second}=B,..."
+            )
+        return self.error(f"{where} has no element names, only the types {some}. {how}")
+
     def codes_of_types(
         self, types: NDArray[np.integer[Any]], first_line: int | None = None
     ) -> NDArray[np.int32]:
@@ -88,7 +108,7 @@ class Reading:
             lookup[type_id] = self.code(name)
         outside = (types < 0) | (types >= len(lookup))
         codes = np.where(outside, np.int32(-1), lookup[np.where(outside, 0, types)])
-        if codes.min() < 0:
+        if (codes < 0).any():
             row = int(np.argmin(codes))
             given = ", ".join(f"{type_id} = {name}" for type_id, name in self.type_names.items())
             raise self.error(
@@ -114,18 +134,22 @@ def new_reading(
         return Reading(units, dt, fields, {}, {})
     if isinstance(types, str):  # a sequence of letters otherwise
         types = types.split(",")
+    if not isinstance(types, Mapping) and any("=" in name for name in types):
+        pairs = [str(name).partition("=") for name in types]
+        types = {key.strip(): name for key, _, name in pairs}
     entries: dict[Any, Any] = dict(types) if isinstance(types, Mapping) else dict(enumerate(types, start=1))
     entries = {key: str(name).strip() for key, name in entries.items()}
     if not entries or not all(entries.values()):
         raise ValueError(f"types must give a name to every type, for example Fe,Mg,Si,O; found {types!r}.")
+    entries = {int(key) if str(key).isdecimal() else key: name for key, name in entries.items()}
     named = [isinstance(key, str) for key in entries]
     if all(named):
         return Reading(units, dt, fields, {}, entries)
     if any(named):
         raise ValueError(f"types must map either numbers or names to names, not both: {types!r}.")
     by_id = {int(key): name for key, name in sorted(entries.items())}
-    if min(by_id) < 0:
-        raise ValueError(f"types must be numbered from 1, found {min(by_id)}.")
+    if min(by_id) < 0 or max(by_id) > MOST_TYPES:
+        raise ValueError(f"types must be numbers from 0 to {MOST_TYPES}, found {min(by_id)} to {max(by_id)}.")
     return Reading(units, dt, fields, by_id, {})
 
 
@@ -142,6 +166,41 @@ def time_parts(time: Any, timestep: Any) -> dict[str, Any]:
             text = f"The {name} in the file, {str(value)[:40]!r}, is not a number and was left out."
             messages.append(Message(text, f"{name}-left-out"))
     return found | {"messages": tuple(messages)}
+
+
+def count_of(source: ByteSource, line: str) -> int:
+    """The number of atoms that a line announces."""
+    if not (line.strip().isdecimal() and len(line.strip()) < MOST_DIGITS):
+        raise source.error(
+            f"expected the number of atoms, found {line[:40]!r}. Check that the previous frame has as many "
+            "lines as its header says."
+        )
+    return int(line)
+
+
+def next_text(source: ByteSource) -> str | None:
+    """The next line that is not blank."""
+    while (line := source.line()) is not None and not line.strip():
+        pass
+    return line
+
+
+def plain_numbers(text: str) -> str:
+    """The numbers of an array without brackets and commas, with the exponents that Python reads.
+
+    >>> plain_numbers("[[1, 2.5D+00], [3, 4]]").split()
+    ['1', '2.5e+00', '3', '4']
+    """
+    return re.sub(r"[\[\]{},]", " ", re.sub(r"(?<=[\d.])[dD](?=[-+\d])", "e", text))
+
+
+def floats(text: str, shape: tuple[int, ...], what: str, error: Callable[[str], InputError]) -> Any:
+    """The numbers in a text as an array; `error` makes the exception for other text."""
+    try:
+        return np.array(plain_numbers(text).split(), dtype=float).reshape(shape)
+    except ValueError:
+        size = int(np.prod(shape))
+        raise error(f"{what} must be {size} numbers, found {text.strip()[:80]!r}. Repair it.") from None
 
 
 def is_number(text: Any) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import lzma
 import zlib
 from collections.abc import Callable, Generator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +22,13 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\x00": lzma.LZMADecompressor,
 }
+# Four bytes before the two that they begin with.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+_N_LETTERS = 64
 _ZSTD = b"\x28\xb5\x2f\xfd"
-
-
-def format_of_name(name: str) -> str:
-    """Format from the name of a file, ignoring the suffix of a compression; "" if unknown.
-
-    >>> [format_of_name(name) for name in ("run.dump", "labels.XYZ", "XDATCAR", "water.gro", "run.csv")]
-    ['lammps-dump', 'extxyz', 'xdatcar', 'gro', '']
-    """
-    name = name.lower()
-    if name.endswith((".xyz", ".extxyz")):
-        return "extxyz"
-    if ".dump" in name or name.startswith("dump.") or name.endswith(".lammpstrj"):
-        return "lammps-dump"
-    return "xdatcar" if "xdatcar" in name else "gro" if name.endswith(".gro") else ""
 
 
 class InputError(ValueError):
@@ -63,7 +57,7 @@ class ByteSource:
         self.name = path.name
         self.frame = 0
         self.line_number = 0
-        self._chunks = _chunks(path)
+        self._chunks = _as_utf8(_chunks(path))
         self._buffer = bytearray()
         self._damage: Exception | None = None
 
@@ -145,6 +139,37 @@ class ByteSource:
                 f"{self.name}, frame {self.frame}: the compressed file is damaged or cut off after line {at} "
                 f"({self._damage}). {remedy_of_cut(self.frame)}"
             ) from self._damage
+
+
+def encoding_of(head: bytes) -> str:
+    """Encoding of a text from its byte-order mark, or from the zeros of UTF-16 without one; else UTF-8."""
+    for mark, encoding in _MARKS.items():
+        if head.startswith(mark):
+            return encoding
+    zeros = [head[start:_N_LETTERS:2] for start in (1, 0)]  # text that is mostly ASCII
+    for places, encoding in zip(zeros, ("utf-16-le", "utf-16-be"), strict=True):
+        if len(places) > 1 and not any(places):
+            return encoding
+    return "utf-8"
+
+
+def _as_utf8(chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+    """The content in UTF-8 without a byte-order mark."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= _N_LETTERS:
+            break
+    encoding = encoding_of(head)
+    if encoding == "utf-8":
+        if head:
+            yield head
+        yield from chunks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    for chunk in chain([head], chunks):
+        if text := decoder.decode(chunk):
+            yield text.encode("utf-8", "replace")
 
 
 def _chunks(path: Path) -> Generator[bytes, None, None]:

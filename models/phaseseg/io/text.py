@@ -1,9 +1,9 @@
-"""Extended XYZ, XDATCAR and GRO: files of plain text, read frame by frame."""
+"""Extended XYZ and GRO: files of plain text, read frame by frame."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -13,38 +13,19 @@ from numpy.typing import NDArray
 
 from phaseseg.frame import Category
 from phaseseg.io.columns import parse_columns
-from phaseseg.io.comment_line import parse_comment, plain_numbers
+from phaseseg.io.comment_line import parse_comment
 from phaseseg.io.names import kind_of, runs
-from phaseseg.io.reading import NO_ATOMS, Block, Reading, is_number, time_parts
+from phaseseg.io.reading import (
+    Block,
+    Reading,
+    count_of,
+    floats,
+    is_number,
+    next_text,
+    plain_numbers,
+    time_parts,
+)
 from phaseseg.io.source import ByteSource, InputError
-
-MOST_DIGITS = 19
-"""A number of atoms with as many digits is not one."""
-
-
-def _count(source: ByteSource, line: str) -> int:
-    if not (line.strip().isdecimal() and len(line.strip()) < MOST_DIGITS):
-        raise source.error(
-            f"expected the number of atoms, found {line[:40]!r}. Check that the previous frame has as many "
-            "lines as its header says."
-        )
-    return int(line)
-
-
-def _next_text(source: ByteSource) -> str | None:
-    """The next line that is not blank."""
-    while (line := source.line()) is not None and not line.strip():
-        pass
-    return line
-
-
-def _floats(text: str, shape: tuple[int, ...], what: str, error: Callable[[str], InputError]) -> Any:
-    try:
-        return np.array(plain_numbers(text).lower().replace("d", "e").split(), dtype=float).reshape(shape)
-    except ValueError:
-        size = int(np.prod(shape))
-        raise error(f"{what} must be {size} numbers, found {text.strip()[:80]!r}. Repair it.") from None
-
 
 # ---------------------------------------------------------------------------------- extended XYZ
 
@@ -53,8 +34,8 @@ _TRUE, _FALSE = {"t", "true", "1"}, {"f", "false", "0"}
 
 def read_extxyz(source: ByteSource, reading: Reading) -> Iterator[Block]:
     """The frames of an extended XYZ file, unparsed."""
-    while (line := _next_text(source)) is not None:
-        n_atoms = _count(source, line)
+    while (line := next_text(source)) is not None:
+        n_atoms = count_of(source, line)
         comment = source.line() or ""
         first_line = source.line_number + 1
         yield partial(_parse_extxyz, n_atoms, comment, source.block(n_atoms), first_line, reading)
@@ -63,8 +44,6 @@ def read_extxyz(source: ByteSource, reading: Reading) -> Iterator[Block]:
 def _parse_extxyz(
     n_atoms: int, comment: str, body: bytes, first_line: int, reading: Reading
 ) -> dict[str, Any]:
-    if n_atoms == 0:
-        raise reading.error(NO_ATOMS)
     entries = parse_comment(comment)
     # Lattice comes before lattice, whatever their order.
     lower = {key.lower(): entries[key] for key in sorted(entries, key=lambda key: key in _EXACT_KEYS)}
@@ -145,8 +124,8 @@ def _parse_extxyz(
         species = reading.codes_of_names(parsed.codes, parsed.names, types)
     return {
         "positions": parsed.positions,
-        "cell": _floats(lower["lattice"], (3, 3), "Lattice", reading.error),
-        "origin": _floats(lower.get("origin", "0 0 0"), (3,), "Origin", reading.error),
+        "cell": floats(lower["lattice"], (3, 3), "Lattice", reading.error),
+        "origin": floats(lower.get("origin", "0 0 0"), (3,), "Origin", reading.error),
         "pbc": [flag in _TRUE for flag in flags],
         "species": species,
         "ids": parsed.integers.get("id"),
@@ -169,79 +148,6 @@ def _info(entries: dict[str, str]) -> dict[str, float]:
     return {key: number for key, number in numbers.items() if isfinite(number)}
 
 
-# --------------------------------------------------------------------------------------- XDATCAR
-
-_CONFIGURATION = re.compile(r"(direct|cartesian)\s+configuration\s*=\s*(\d*)", re.IGNORECASE)
-
-
-def read_xdatcar(source: ByteSource, reading: Reading) -> Iterator[Block]:
-    """The frames of an XDATCAR, unparsed; the header may come once or, for variable cells, every time."""
-    cell = np.zeros((3, 3))
-    scale = 1.0
-    counts: list[int] = []
-    names: list[str] = []
-    while (line := _next_text(source)) is not None:
-        configuration = _CONFIGURATION.match(line.strip())
-        if configuration is None:  # the comment line of a header
-            scale = float(_floats(source.line() or "", (), "the scale", source.error))
-            error = partial(source.error, line=source.line_number + 1)
-            cell = _floats(" ".join(source.line() or "" for _ in range(3)), (3, 3), "the cell", error)
-            volume = abs(float(np.linalg.det(cell)))
-            if scale < 0 < volume:  # VASP: minus the volume
-                scale = float((-scale / volume) ** (1 / 3))
-            cell = cell * scale
-            words = (source.line() or "").split()
-            if words and not words[0].isdecimal():
-                # VASP 6 adds a hash (Fe/1a2b3c), some add the potential (Fe_pv).
-                names = [re.split("[_/]", word)[0] for word in words]
-                words = (source.line() or "").split()
-            counts = [_count(source, word) for word in words]
-            if not counts or (names and len(names) != len(counts)):
-                raise source.error(
-                    f"{len(names)} species have {len(counts)} numbers of atoms. Repair the header."
-                )
-            configuration = _CONFIGURATION.match((_next_text(source) or "").strip())
-        if configuration is None or not counts:
-            raise source.error(
-                "expected a line 'Direct configuration= 1'. Check that the file is an XDATCAR."
-            )
-        first_line = source.line_number + 1
-        parts = {
-            "cell": cell,
-            "pbc": True,
-            "timestep": int(configuration[2]) if configuration[2] else None,
-        }
-        to_angstrom = cell if configuration[1].lower() == "direct" else scale * np.eye(3)
-        body = source.block(sum(counts))
-        yield partial(_parse_xdatcar, body, counts, names, to_angstrom, parts, first_line, reading)
-
-
-def _parse_xdatcar(
-    body: bytes,
-    counts: list[int],
-    names: list[str],
-    to_angstrom: NDArray[np.float64],
-    parts: dict[str, Any],
-    first_line: int,
-    reading: Reading,
-) -> dict[str, Any]:
-    if sum(counts) == 0:
-        raise reading.error(NO_ATOMS)
-    if not names and not reading.type_names:
-        raise reading.error(
-            "the header names no species. Give them in order: types=('Fe', 'O'), on the command line --types "
-            "Fe,O"
-        )
-    parsed = parse_columns(
-        reading, body, sum(counts), ("x", "y", "z"), first_line, positions=(0, 1, 2), exact=False
-    )
-    groups = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    species = (
-        reading.codes_of_types(groups + 1) if reading.type_names else reading.codes_of_names(groups, names)
-    )
-    return parts | {"positions": parsed.positions @ to_angstrom, "species": species}
-
-
 # ------------------------------------------------------------------------------------------- GRO
 
 _ANGSTROM_PER_NM = 10.0
@@ -249,20 +155,21 @@ _ANGSTROM_PER_NM = 10.0
 
 def read_gro(source: ByteSource, reading: Reading) -> Iterator[Block]:
     """The frames of a GROMACS GRO file, unparsed."""
-    while (title := source.line()) is not None:
+    title = source.line()
+    while title is not None:
         line = source.line()
-        if line is None and not title.strip():
-            return  # a blank line at the end
-        n_atoms = _count(source, line or "")
+        if not title.strip() and not (line or "").strip().isdecimal():  # a blank line before the title
+            title = line
+            continue
+        n_atoms = count_of(source, line or "")
         first_line = source.line_number + 1
         yield partial(_parse_gro, title, n_atoms, source.block(n_atoms), source.line(), first_line, reading)
+        title = source.line()
 
 
 def _parse_gro(
     title: str, n_atoms: int, body: bytes, box: str | None, first_line: int, reading: Reading
 ) -> dict[str, Any]:
-    if n_atoms == 0:
-        raise reading.error(NO_ATOMS)
     if reading.type_names:
         raise reading.without_types("a GRO file has atom names")
     n_lines = body.count(b"\n") + (not body.endswith(b"\n") and bool(body))
@@ -294,7 +201,7 @@ def _parse_gro(
     name, residue = _words(rows[:, 10:15]), _words(rows[:, 5:10])
     # The caller's names are for atom names, so they come before the guess of the element.
     elements = [one if one in reading.renames else _element(one, reading) for one in name.names]
-    numbers = _floats(box, (len(box.split()),), "the box", reading.error) * _ANGSTROM_PER_NM
+    numbers = floats(box, (len(box.split()),), "the box", reading.error) * _ANGSTROM_PER_NM
     if len(numbers) not in (3, 9):
         raise reading.error(f"the box line must hold 3 or 9 numbers, found {box.strip()[:80]!r}. Repair it.")
     cell = np.diag(numbers[:3])
@@ -318,7 +225,7 @@ def _words(letters: NDArray[np.uint8]) -> Category:
     """One word per row of (n_lines, width) letters."""
     cells = np.ascontiguousarray(letters).view(f"S{letters.shape[1]}")[:, 0]
     code: dict[bytes, int] = {}
-    codes = np.array([code.setdefault(cell, len(code)) for cell in cells.tolist()])
+    codes = np.array([code.setdefault(cell, len(code)) for cell in cells.tolist()], dtype=np.intp)
     words = Category.of([cell.decode("utf-8", "replace").strip() for cell in code])
     return Category(words.codes[codes], words.names)
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from phaseseg.fields import Fields, Table, plain
 from phaseseg.frame import Frame
+from phaseseg.io.formats import format_of_name
 from phaseseg.io.lammps import overhang
 from phaseseg.io.names import kind_of
-from phaseseg.io.source import format_of_name
 from phaseseg.specs import FIELD_SPECS
 
 _ROWS_PER_CHUNK = 1 << 14

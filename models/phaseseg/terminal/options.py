@@ -13,7 +13,9 @@ Input = Annotated[
 Trajectories = Annotated[
     list[Path], typer.Argument(help="Trajectories: LAMMPS dumps, extended XYZ or any ASE format; also .gz.")
 ]
-Types = Annotated[str | None, typer.Option(help="Species of types 1, 2, ... of a dump, as in Fe,Mg,Si,O,N.")]
+Types = Annotated[
+    str | None, typer.Option(help="Species of types 1, 2, ..., as in Fe,Mg,O, or of each, as in 0=A,1=B.")
+]
 Units = Annotated[str | None, typer.Option(help="lj if the file is in reduced units but does not say so.")]
 Frames = Annotated[str | None, typer.Option(help="Frames to read, counted from 0: start:stop:step.")]
 TimeStep = Annotated[float | None, typer.Option(help="Time per MD step, ps, if the file contains no times.")]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
 from phaseseg.display import plural
-from phaseseg.terminal.options import split_names
 from phaseseg.terminal.show import note, show, show_json
 from phaseseg.version import __version__
 
@@ -50,8 +49,8 @@ def frame_reader(
         except (ValueError, TypeError):
             raise ValueError(f"--frames must be start:stop:step, as in 0:100:10, found {frames!r}.") from None
     reader = partial(
-        read_frames, path, types=None if types is None else split_names(types), frames=chosen, dt=dt,
-        fields=fields, same_atoms=True, file_format=format, units=units or "metal",  # type: ignore[arg-type]
+        read_frames, path, types=types, frames=chosen, dt=dt, fields=fields, file_format=format,
+        units=units or "metal",  # type: ignore[arg-type]
     )  # fmt: skip
     reader()  # report a missing file before the work starts
     return reader

@@ -1,0 +1,103 @@
+"""Which format a file has: by its name and its first bytes together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+from pathlib import Path
+
+from phaseseg.io.reading import is_number
+from phaseseg.io.source import ByteSource, InputError
+
+_SUFFIXES = {
+    ".xyz": "extxyz", ".extxyz": "extxyz", ".lammpstrj": "lammps-dump", ".dump": "lammps-dump",
+    ".data": "lammps-data", ".lmp": "lammps-data", ".gro": "gro", ".vasp": "poscar", ".poscar": "poscar",
+    ".gsd": "gsd",
+}  # fmt: skip
+_PARTS = {
+    r"\.dump|^dump\.": "lammps-dump", r"^data\.": "lammps-data", "xdatcar": "xdatcar",
+    "poscar|contcar": "poscar",
+}  # fmt: skip
+# ASE's names for the formats with a reader here.
+_ALIASES = {
+    "lammps-dump-text": "lammps-dump", "xyz": "extxyz", "vasp-xdatcar": "xdatcar", "vasp": "poscar",
+    "gromacs": "gro", "gromos": "gro",
+}  # fmt: skip
+_GSD = b"\xdf\x65\xdf\x65\xdf\x65\xdf\x65"
+_N_HEAD = 4096
+
+
+def format_of_name(name: str) -> str:
+    """Format from the name of a file, ignoring the suffix of a compression; "" if unknown.
+
+    >>> [format_of_name(name) for name in ("dump.melt.5", "run.dump.XYZ", "XDATCAR.gz", "melt.gro", "a.csv")]
+    ['lammps-dump', 'extxyz', 'xdatcar', 'gro', '']
+    """
+    name = re.sub(r"\.(gz|bz2|xz)$", "", name.lower())
+    suffix = "." + name.rpartition(".")[2]
+    return _SUFFIXES.get(suffix) or next((form for part, form in _PARTS.items() if re.search(part, name)), "")
+
+
+def format_of_content(head: bytes) -> str:
+    """Format from the first bytes of a file; "" if they do not show it.
+
+    >>> format_of_content(b"2\\nwater\\nO 0 0 0\\nH 1 0 0"), format_of_content(b"ITEM: TIMESTEP")
+    ('extxyz', 'lammps-dump')
+    """
+    if head.startswith(_GSD):
+        return "gsd"
+    if head.lstrip().startswith(b"ITEM:"):
+        return "lammps-dump"
+    if re.search(rb"^[ \t]*\d+[ \t]+atoms[ \t\r]*(#.*)?$", head, re.MULTILINE):
+        return "lammps-data"
+    lines = head.decode("utf-8", "replace").splitlines()
+    atom = lines[2].split() if len(lines) > 2 else []
+    if lines and lines[0].strip().isdecimal():
+        numeric = len(atom) > 3 and all(map(is_number, atom[1:4]))
+        if numeric or re.search("(lattice|properties) *=", lines[1] if atom else "", re.IGNORECASE):
+            return "extxyz"
+    return "xdatcar" if re.search(rb"^ *direct configuration *=", head, re.MULTILINE | re.IGNORECASE) else ""
+
+
+def choose_format(path: Path, given: str | None, readers: Container[str]) -> str:
+    """The format to read a file in: the given one, else what its first bytes show, else what its name says.
+
+    readers : names of the formats that this package reads itself
+
+    Raises
+    ------
+    InputError
+        For a file that is missing or empty or of no known format.
+    """
+    try:
+        path.open("rb").close()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file. Check the name and the folder.") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}). Give a readable file.") from error
+    source = ByteSource(path)
+    head = source.peek(_N_HEAD)
+    source.close()
+    if not head:
+        raise InputError(
+            f"{path.name}: the file is empty. Check that the program that writes it has finished."
+        )
+    if not (found := given or format_of_content(head) or format_of_name(path.name)):
+        from ase.io.formats import UnknownFileTypeError, filetype
+
+        try:
+            found = str(filetype(str(path)))  # it asks a Path for read()
+        except (UnknownFileTypeError, ValueError, EOFError):
+            found = path.suffix
+    found = _ALIASES.get(found, found)
+    if found in readers:
+        return found
+    from ase.io.formats import ioformats
+
+    if found in ioformats and ioformats[found].can_read:
+        return found
+    raise InputError(
+        f"{path.name}: {found or 'a file without suffix'!r} is not a format that can be read. Supported are "
+        "LAMMPS dumps (.dump, .lammpstrj), extended XYZ (.xyz, .extxyz), POSCAR, XDATCAR, .gro and what ASE "
+        "reads; if the file is one of these, name its format, for example 'lammps-dump'."
+    )
