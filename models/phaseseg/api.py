@@ -28,7 +28,7 @@ from phaseseg.families import (
     load,
     register,
 )
-from phaseseg.fields import Fields
+from phaseseg.fields import Fields, fields_or_none
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
 from phaseseg.training.loop import require_torch
@@ -227,7 +227,7 @@ def predict_frames(
     progress: Progress | None = None,
     **options: Any,
 ) -> Iterator[Fields]:
-    """Apply `predict` to every frame of a trajectory, in order.
+    """Apply `predict` to every frame of a trajectory, in order; frames without atoms give no fields.
 
     frames : kept in memory if the model must first learn from all of them; otherwise read one by one
     workers, backend : as for `map_frames`
@@ -239,13 +239,14 @@ def predict_frames(
         network = model = prepare(network, frames, rule, progress=progress)
     # Given a name instead of the model, each process reads the file once.
     sent = network if workers == 1 or model is None else model
-    return map_frames(predictor(sent, rule, device=device), frames, workers=workers, backend=backend)
+    function = partial(fields_or_none, predictor(sent, rule, device=device))
+    return map_frames(function, frames, workers=workers, backend=backend)
 
 
 def prepare(model: Model, frames: Iterable[Frame], rule: Any, *, progress: Progress | None = None) -> Model:
     """Return the model, fitted to these frames if it must learn from the whole data set first."""
     if isinstance(model, Fitted) and not model.fitted:
-        return model.fit_frames(frames, rule, progress=progress)
+        return model.fit_frames(filter(len, frames), rule, progress=progress)
     return model
 
 

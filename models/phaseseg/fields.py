@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite, nan
@@ -335,6 +335,21 @@ class MessageCounter:
             notes += [] if alike else ["with other numbers in other frames"]
             shown.append(Message(f"{message} ({', '.join(notes)})", message.code) if notes else message)
         return tuple(shown)
+
+
+def size_messages(counts: Sequence[int]) -> tuple[Message, ...]:
+    """A message if the number of atoms differs between frames, which have these."""
+    if len(set(counts)) < 2:
+        return ()
+    text = f"The number of atoms changes from frame to frame, between {min(counts):,} and {max(counts):,}."
+    return (Message(text, "atoms-change"),)
+
+
+def fields_or_none(function: Callable[[Any], Fields], frame: Any) -> Fields:
+    """What the function gives for a frame; for a frame without atoms no fields, and a message."""
+    if len(frame):
+        return function(frame)
+    return Fields({}, (*frame.messages, Message("The frame has no atoms.", "no-atoms")))
 
 
 # ------------------------------------------------------------------------------------- fields

@@ -286,6 +286,7 @@ class Frame(Summarized):
         changes : further attributes to change, as in `replace`
         """
         rows = np.asarray(atoms)
+        rows = rows if rows.size else rows.astype(np.intp)  # an empty list makes an array of floats
         per_atom = {name: getattr(self, name) for name in ("positions", "species", "ids", "molecules")}
         parts: dict[str, Any] = {name: None if v is None else v[rows] for name, v in per_atom.items()}
         parts["categories"] = {kind: Category(c.codes[rows], c.names) for kind, c in self.categories.items()}

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from phaseseg.fields import Fields, Message, MessageCounter, Table
+from phaseseg.fields import Fields, Message, MessageCounter, Table, size_messages
 from phaseseg.frame import Frame
 from phaseseg.report import TextTable
 from phaseseg.specs import FIELD_SPECS
@@ -62,7 +62,7 @@ class FrameSummary:
     def __init__(self, rule: Any, source: str = "") -> None:
         self.rule, self.source = rule, source
         self._rows: list[dict[str, Any]] = []
-        self._of_file: dict[str, None] = {"frame": None}
+        self._of_file: dict[str, None] = {"frame": None, "atoms": None}
         self._counter = MessageCounter()
 
     def __len__(self) -> int:
@@ -79,21 +79,23 @@ class FrameSummary:
     def add(self, frame: Frame, fields: Fields) -> None:
         """Add the result of one frame."""
         known = fields.level("frame")
-        of_file = {"frame": len(self), "timestep": frame.timestep, "time": frame.time}
+        of_file = {"frame": len(self), "atoms": len(frame), "timestep": frame.timestep, "time": frame.time}
         of_file |= {name: value for name, value in frame.info.items() if name not in known}
         of_file = {name: value for name, value in of_file.items() if value is not None}
         self._of_file |= dict.fromkeys(of_file)
-        self._rows.append({**of_file, **self.row(fields), **known})
+        self._rows.append({**of_file, **(self.row(fields) if known else {}), **known})
         self._counter.add(message for message in fields.messages if message.code not in self.in_row)
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """One message of each kind, with the number of frames it applies to."""
-        return self._counter.messages()
+        return (*self._counter.messages(), *size_messages([row["atoms"] for row in self._rows]))
 
     def tables(self) -> dict[str, Table]:
         """Return `frames`: one row per frame, columns of the file first; NaN where a value is missing."""
         columns = dict.fromkeys([*self._of_file, *(name for row in self._rows for name in row)])
+        if not size_messages([row["atoms"] for row in self._rows]):
+            del columns["atoms"]
         return {"frames": Table.of_rows(self.title, self._rows, columns)}
 
     def shown(self) -> Iterator[TextTable]:
@@ -102,6 +104,7 @@ class FrameSummary:
         headings = self.headings or {
             name: FIELD_SPECS[name].title if name in FIELD_SPECS else name for name in rows[0]
         }
+        headings = {**headings, "atoms": "atoms"}  # where their number changes
         columns = [name for name in headings if name in rows[0]]
         if len(rows) > MOST_ROWS:
             rows[MOST_ROWS // 2 : -(MOST_ROWS // 2)] = [None]

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from faces import command_line
-from faces.command_line import done, flat, melt
+from faces.command_line import done, flat, melt, refused
+from phaseseg.frame import Frame
 from phaseseg.io import read_frames, write_frames
+from phaseseg.terminal.errors import INPUT
 
 label = partial(command_line.run, "label")
 
@@ -46,3 +48,76 @@ def test_a_missing_line_end_is_said(tmp_path: Path) -> None:
     path.write_text(path.read_text().rstrip())
     assert "has no line end" in done("label", path)
     assert "has no line end" in done("predict", path, "-m", "gcn-3000K-v1")
+
+
+# ------------------------------------------------------------------- other atoms, and no atoms
+
+
+@pytest.fixture(params=["changing", "empty", "empty first"])
+def unequal(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[int]]:
+    """A trajectory whose number of atoms changes, and the numbers."""
+    none = melt().take([])
+    frames = {
+        "changing": [melt(), melt(1, 1600), melt(2)],
+        "empty": [melt(), none, melt(2)],
+        "empty first": [none, melt(), melt(2)],
+    }[request.param]
+    write_frames(tmp_path / "in.dump", [frame.replace(timestep=k) for k, frame in enumerate(frames)])
+    return tmp_path / "in.dump", [len(frame) for frame in frames]
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("word", [["label"], ["predict", "-m", "gcn-3000K-v1"]])
+def test_another_number_of_atoms_is_read_and_said(
+    unequal: tuple[Path, list[int]], tmp_path: Path, word: list[str], workers: int
+) -> None:
+    path, counts = unequal
+    out = tmp_path / "out.xyz"
+    result = command_line.run(*word, path, "-o", out, "--json", "--workers", workers)
+    assert result.exit_code == 0, result.stderr
+    said, found = flat(result.stderr), json.loads(result.stdout)
+    assert "The number of atoms changes from frame to frame" in said
+    assert ("The frame has no atoms. (1 of 3 frames)" in said) == (0 in counts)
+    series = found["tables"]["time_series"]
+    assert [row["atoms"] for row in series] == counts
+    assert [row["n_phases"] is None for row in series] == [n == 0 for n in counts]
+    written = list(read_frames(out, fields=True))
+    assert [len(frame) for frame in written] == counts
+    assert all("phase" in frame.fields for frame in written if len(frame))
+    page = done(*word, path, "--report", tmp_path / "report", "-o", tmp_path / "out.csv")
+    assert "report.html" in page
+
+
+def test_pooled_and_scanned_frames_may_lack_atoms(unequal: tuple[Path, list[int]]) -> None:
+    done("label", unequal[0], "--pooled", "--boundary-scan")
+
+
+def test_averages_need_the_same_atoms(unequal: tuple[Path, list[int]]) -> None:
+    words = "the frame has no atoms" if unequal[1][0] == 0 else "averaging needs the same atoms"
+    refused(INPUT, words, "label", unequal[0], "--average", 2, "--dt", 1)
+
+
+def test_metrics_of_frames_without_atoms(tmp_path: Path) -> None:
+    glass = []
+    for k, n in enumerate((80, 0, 90)):
+        positions = np.random.default_rng(k).random((n, 3)) * [9, 9, 0]
+        species, info = (np.arange(n) % 5 < 2).astype(int), {"temperature": 1.0 + k}
+        frame = Frame(positions, [9, 9, 1], [1, 1, 0], species, ("A", "B"), units="lj", info=info)
+        glass.append(frame)
+    write_frames(tmp_path / "in.xyz", glass)
+    result = command_line.run("metrics", tmp_path / "in.xyz", "--json", "--bootstrap", 0)
+    assert result.exit_code == 0, result.stderr
+    assert "The frame has no atoms. (1 of 3 frames)" in flat(result.stderr)
+    rows = json.loads(result.stdout)["tables"]["frames"]
+    assert [row["n_atoms"] for row in rows] == [80, 0, 90]
+    assert [row["n_bb_edges"] is None for row in rows] == [False, True, False]
+    result = command_line.run("predict", tmp_path / "in.xyz", "-m", "liquid_glass/dmpnn-v1", "--json")
+    rows = json.loads(result.stdout)["tables"]["frames"]
+    assert [row["atoms"] for row in rows] == [80, 0, 90]
+
+
+def test_only_frames_without_atoms(tmp_path: Path) -> None:
+    write_frames(tmp_path / "in.dump", [melt().take([])] * 2)
+    for word in (["label"], ["predict", "-m", "gcn-3000K-v1"]):
+        refused(INPUT, "no frame has atoms", *word, tmp_path / "in.dump", "-o", tmp_path / "out.xyz")
+    assert not (tmp_path / "out.xyz").exists()

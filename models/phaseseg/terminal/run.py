@@ -116,12 +116,14 @@ def check_folder(folder: Path | None, error: type[Exception] = ValueError) -> No
 
 
 def in_order(function: Callable[[Frame], Fields], frames: Iterable[Frame], workers: int = 1) -> Results:
-    """Yield frames with their results, computed by workers."""
+    """Yield frames with their results, computed by workers; frames without atoms have no fields."""
+    from phaseseg.fields import fields_or_none
     from phaseseg.trajectory import map_frames
 
     mapped, kept = tee(frames)
+    some = partial(fields_or_none, function)
     # This order lets `map_frames` report a reading error after the results of the earlier frames.
-    for fields, frame in zip(map_frames(function, mapped, workers=workers), kept, strict=False):
+    for fields, frame in zip(map_frames(some, mapped, workers=workers), kept, strict=False):
         yield frame, fields
 
 
@@ -148,6 +150,7 @@ class FrameRun:
 
     def results(self, pairs: Results) -> Results:
         """Add pairs of frames and fields to the summary, and yield them."""
+        n_atoms = 0
         while True:
             start = perf_counter()
             pair = next(pairs, None)
@@ -157,9 +160,12 @@ class FrameRun:
             for do in self.also:
                 do(len(self.summary), *pair)
             self.summary.add(*pair)
+            n_atoms += len(pair[0])
             yield pair
         if not len(self.summary):
             raise ValueError(f"{self.source}: there are no frames.")
+        if not n_atoms:
+            raise ValueError(f"{self.source}: no frame has atoms. Give a file with atoms, or other frames.")
 
     def write(self, results: Results, output: Path | None) -> None:
         """Consume all results, and write the frames if an output is given."""

@@ -111,8 +111,9 @@ def metrics_command(
         for row in rows:
             counter.add(row["messages"])
         result, messages = None, [*counter.messages(), nothing]
-        if any(map(isfinite, table.columns["temperature"])):
-            result = analyze_transition(table, glass_temperature=tg, n_bootstrap=bootstrap)
+        filled = _table([row for row in rows if row["n_atoms"]])
+        if any(map(isfinite, filled.columns["temperature"])):
+            result = analyze_transition(filled, glass_temperature=tg, n_bootstrap=bootstrap)
             messages = [*counter.messages(), *result.messages]
         elif report is not None or tg is not None:
             raise ValueError(nothing)
@@ -157,12 +158,13 @@ def _listed(text: str | None) -> list[float] | None:
 def _count(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str, Any]:
     """Return the row of a frame; also called in worker processes."""
     from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
+    from phaseseg.fields import fields_or_none
 
-    fields = glass_metrics(frame, b=b, k=k, rule=rule)
+    fields = fields_or_none(partial(glass_metrics, b=b, k=k, rule=rule), frame)
     return {
         "source": frame.source, "index": frame.index, "n_atoms": frame.n_atoms,
         "n_dimensions": frame.n_dimensions, "info": dict(frame.info),
-        "messages": fields.messages, **{name: fields[name] for name in COUNTS},
+        "messages": fields.messages, **{name: fields.get(name, nan) for name in COUNTS},
     }  # fmt: skip
 
 
@@ -187,7 +189,7 @@ def _rows(
         raise ValueError(f"{next(iter(readers))}: the file has no frames.")
     for row, (run, order) in zip(rows, places, strict=True):
         row |= {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}
-    flat = {row["n_dimensions"]: row["source"] for row in reversed(rows)}
+    flat = {row["n_dimensions"]: row["source"] for row in reversed(rows) if row["n_atoms"]}
     if len(flat) > 1:
         raise ValueError(
             f"{flat[2]} has two dimensions and {flat[3]} three. They cannot be analyzed together; analyze "

@@ -30,6 +30,6 @@ class GlassSummary(FrameSummary):
         glass = fields["frame_glass_probability"] >= self.rule.threshold
         return {"state": "glass" if glass else "liquid"}
 
-    def style(self, row: Mapping[str, Any]) -> str:
+    def style(self, row: Mapping[str, Any]) -> str | None:
         """Blue for glasses, orange for liquids."""
-        return "steel_blue" if row["state"] == "glass" else "dark_orange3"
+        return {"glass": "steel_blue", "liquid": "dark_orange3"}.get(row["state"])

@@ -53,7 +53,7 @@ class RunSummary(TrajectorySummary):
         super().add(frame, fields)
         if self.scan is not None:
             self.scan.add(frame, fields)
-        if self._example is None or fields["n_domains"] or not self._example[1]["n_domains"]:
+        if fields and (self._example is None or fields["n_domains"] or not self._example[1]["n_domains"]):
             self._example = frame, fields
 
     @property

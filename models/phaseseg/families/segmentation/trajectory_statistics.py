@@ -20,7 +20,7 @@ from phaseseg.families.segmentation.labels.composition import (
 )
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, rule_or_options
 from phaseseg.families.segmentation.rules import LabelRule, Rule
-from phaseseg.fields import Column, Fields, Message, MessageCounter, Table
+from phaseseg.fields import Column, Fields, Message, MessageCounter, Table, size_messages
 from phaseseg.frame import Frame
 from phaseseg.report import TextTable
 from phaseseg.specs import FIELD_SPECS
@@ -64,7 +64,12 @@ class TrajectorySummary:
     def add(self, frame: Frame, fields: Fields) -> None:
         """Add the labels of one frame; add frames in chronological order."""
         self._elements |= dict.fromkeys(frame.species_names)
-        scalars = {"timestep": frame.timestep, "time": frame.time, **fields.level("frame")}
+        scalars = {
+            "timestep": frame.timestep,
+            "time": frame.time,
+            "atoms": len(frame),
+            **fields.level("frame"),
+        }
         self._scalars.append({name: np.nan if v is None else float(v) for name, v in scalars.items()})
         self._composition.append(_by(fields.get("composition"), "phase"))
         self._partition.append(_by(fields.get("partition"), "element"))
@@ -74,7 +79,8 @@ class TrajectorySummary:
     @property
     def messages(self) -> tuple[Message, ...]:
         """Messages of all frames, one for each code, and a message if there are too few frames."""
-        found, n_cut = self._messages.messages(), sum(self._cut())
+        sizes = size_messages(self._series("atoms").astype(int).tolist())
+        found, n_cut = (*self._messages.messages(), *sizes), sum(self._cut())
         inefficiency = block_error(self._series("rich_mass_fraction")).inefficiency
         if n_cut < 2 or not n_cut / inefficiency < FEW_INDEPENDENT:
             return found
@@ -97,7 +103,9 @@ class TrajectorySummary:
 
     def _cut(self) -> NDArray[np.bool_]:
         """Mask of the frames with two labeled phases, by the verdict or as requested."""
-        return np.array([row.get("n_domains", row["n_phases"] - 1) > 0 for row in self._scalars], dtype=bool)
+        return np.array(
+            [row.get("n_domains", row.get("n_phases", 1) - 1) > 0 for row in self._scalars], dtype=bool
+        )
 
     def _series(self, name: str) -> NDArray[np.float64]:
         return np.array([row.get(name, np.nan) for row in self._scalars], dtype=np.float64)
@@ -187,8 +195,10 @@ class TrajectorySummary:
             if n > 1:
                 title = "Interface width of the mean profile"
                 rows.append(("mean_profile_width", title, "Å", *self._mean_profile_width(), np.nan, n))
-            two = block_error((self._series("n_phases") == 2).astype(float))
-            rows.append(("two_phase_share", "Fraction of frames with two phases", "", *two, n))
+            known = self._series("n_phases")
+            known = known[np.isfinite(known)]
+            two = block_error((known == 2).astype(float))
+            rows.append(("two_phase_share", "Fraction of frames with two phases", "", *two, len(known)))
         headings = ("name", "title", "unit", MEAN, MEAN.error, "statistical inefficiency", "frames")
         return Table.of_rows("Numbers of the frames", [dict(zip(headings, row, strict=True)) for row in rows])
 
@@ -196,7 +206,11 @@ class TrajectorySummary:
         columns: dict[str, NDArray[Any]] = {"frame": np.arange(len(self))}
         for name in dict.fromkeys(name for row in self._scalars for name in row):
             values = self._series(name)
-            count = name == "timestep" or (name in FIELD_SPECS and FIELD_SPECS[name].kind == "count")
+            if name == "atoms" and not np.ptp(values):
+                continue
+            count = name in ("timestep", "atoms") or (
+                name in FIELD_SPECS and FIELD_SPECS[name].kind == "count"
+            )
             if count and np.isfinite(values).all():
                 values = values.astype(np.int64)
             columns[Column(name, self._unit(name))] = values
@@ -331,6 +345,8 @@ class BoundaryScan:
 
     def add(self, frame: Frame, fields: Fields) -> None:
         """Add a frame; frames without an interface are ignored."""
+        if "interface_distance" not in fields:
+            return
         distance = np.asarray(fields["interface_distance"], dtype=np.float64)
         inside = distance > 0
         if not inside.any():

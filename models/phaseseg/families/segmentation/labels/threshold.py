@@ -164,7 +164,7 @@ def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
     moments = np.zeros(2)
     low, high = np.inf, -np.inf
     histogram: Histogram | None = None
-    for frame in frames:
+    for frame in filter(len, frames):
         density = density_field(frame, rule)
         values = density.grid.values
         moments += density.lattice.voxel_volume * _gradient_moments(density)

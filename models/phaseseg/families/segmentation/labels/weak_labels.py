@@ -25,7 +25,7 @@ from phaseseg.families.segmentation.labels.density import DensityField, density_
 from phaseseg.families.segmentation.labels.lattice import plan_lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, verdict_sentence
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
-from phaseseg.fields import Fields, Message
+from phaseseg.fields import Fields, Message, fields_or_none
 from phaseseg.frame import Frame
 
 # Atoms nearest to the cut whose exact density shows how far off interpolation is.
@@ -213,19 +213,21 @@ def label_trajectory(
 
     Yields
     ------
-    (Frame, Fields) in the order of the frames
+    (Frame, Fields) in the order of the frames; no fields but a message for a frame without atoms
 
     Raises
     ------
     ValueError
         At the call: for a bad option, and for a window of ±0 or less. Then as `label_phases`; with `average`
-        also for a frame without a time, for times that do not grow, and for open axes.
+        also for a frame without a time, for times that do not grow, for another number of atoms, and for
+        open axes.
     TypeError
         For an unknown option, and for a rule together with options.
     """
     rule = rule_or_options(rule, options)
     if average is None:
-        return ((frame, label_frame(frame, rule)) for frame in frames)
+        label = partial(fields_or_none, partial(label_frame, rule=rule))
+        return ((frame, label(frame)) for frame in frames)
     if not average > 0:
         raise ValueError(f"average must be a positive time in ps, found {average}.")
     return _label_averaged(frames, rule, average)
@@ -268,6 +270,11 @@ def _label_averaged(
         if window and frame.time <= window[-1][0].time:  # type: ignore[operator]
             raise ValueError(
                 f"{where}the time {frame.time:g} ps is not later than that of the frame before it."
+            )
+        if window and len(frame) != len(window[-1][0]):
+            raise ValueError(
+                f"{where}averaging needs the same atoms in every frame; there are {len(frame):,} here and "
+                f"{len(window[-1][0]):,} in the frame before. Average the parts one by one."
             )
         if not frame.pbc.all():
             raise ValueError(f"{where}averaging needs a cell that is periodic along all three axes.")
