@@ -169,14 +169,14 @@ class NetworkModel(ABC):
         low, high = ranges[name]
         return float(low), float(high)
 
-    def outside(self, parts: Sequence[str]) -> tuple[Message, ...]:
+    def outside(self, parts: Sequence[str], code: str = "outside-training") -> tuple[Message, ...]:
         """The message that a frame is outside of the range of validity, and why; none where nothing is."""
         if not parts:
             return ()
         return (
             Message(
                 f"Outside of the range in which {self.name} is known to hold: {', and '.join(parts)}.",
-                "outside-training",
+                code,
             ),
         )
 

@@ -7,7 +7,7 @@ are smoothed on a grid, and the interface is their level set. All later steps ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,9 @@ from phaseseg.families.segmentation.labels.assignment import (
     has_interface,
     one_phase,
 )
-from phaseseg.families.segmentation.labels.density import Field, mean_density, smooth_grid
+from phaseseg.families.segmentation.labels.density import Field, smooth_grid
 from phaseseg.families.segmentation.labels.lattice import PackedAtoms, plan_lattice
+from phaseseg.families.segmentation.labels.voids import Matter, find_matter
 from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.fields import Fields, Grid, Message
@@ -40,9 +41,8 @@ from phaseseg.nn.model import NetworkModel, density_outside
 if TYPE_CHECKING:
     from phaseseg.families.segmentation.inference import NetworkOutput
 
-# A voxel is in a void if its density is below this fraction of the mean: 3.6 sigma from the nearest atom.
-# Cavities in a liquid are smaller.
-VOID_DENSITY = 1e-3
+# Scores are not extrapolated to voxels whose density is below this fraction of the median at the atoms.
+VOID_DENSITY = 0.05
 # A frame is outside the range of validity if more than this fraction of its atoms is.
 MOST_OUTSIDE = 0.01
 # Levels close to the bound of the scores would be dominated by noise.
@@ -61,7 +61,7 @@ class Scores:
     uncertainty : (n_atoms,) float32; standard deviation of the probability over members
     boundary : (n_atoms,) float32, probability of boundary, if the network predicts it
     outside : fraction of atoms outside the training range, for the feature with the largest such fraction
-    messages : messages about the range of validity
+    outside_parts : why the frame is outside of the range of validity; parts of a sentence
     field : smoothed scores, once computed
     """
 
@@ -71,15 +71,20 @@ class Scores:
     uncertainty: NDArray[np.float32]
     boundary: NDArray[np.float32] | None = None
     outside: float = 0.0
-    messages: tuple[Message, ...] = ()
+    outside_parts: tuple[str, ...] = ()
     field: ScoreField | None = field(default=None, init=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreField(Field):
-    """Scores smoothed into a field; `scores` are those of the sorted atoms, (n_atoms,) float32, Å."""
+    """Scores smoothed into a field.
+
+    scores : (n_atoms,) float32, Å; of the sorted atoms
+    matter : where the voids are, if there are any
+    """
 
     scores: NDArray[np.float32]
+    matter: Matter | None = None
 
 
 @jit
@@ -122,7 +127,8 @@ def score_field(
     With the Gaussian G, den = sum G(r - r_i) and f0 = sum s_i G(r - r_i) / den, the field is the solution of
     f = f0 - sigma^2 grad f . grad ln den to second order. It reproduces scores that vary linearly in space
     for any arrangement of atoms, whereas f0 is biased toward denser regions (the sum of (r_i - r) G is
-    sigma^2 grad den). It is clipped to ±bound and is -bound in voids.
+    sigma^2 grad den). It is clipped to ±bound, and is -bound where the density is below 5 % of the median at
+    the atoms; `with_voids` takes it to -bound from the free surface on.
 
     Parameters
     ----------
@@ -147,7 +153,9 @@ def score_field(
     density_kernels.deposit_weighted(atoms.coords, packed, lattice.wrap, mean, density)
     mean, density = smooth_grid(mean, lattice, sigma), smooth_grid(density, lattice, sigma)
     # From here on, densities are in atoms per voxel.
-    void = VOID_DENSITY * mean_density(frame, lattice, sigma) * lattice.voxel_volume
+    at_atoms = np.empty(len(packed), dtype=np.float32)
+    field_kernels.at_nearest(atoms.coords, lattice.wrap, density, at_atoms)
+    void = VOID_DENSITY * float(np.median(at_atoms))
     field_kernels.mean_and_log(mean.reshape(-1), density.reshape(-1), np.float32(0.1 * void))
     steps = lattice.steps
     metric = sigma**2 * np.linalg.inv(steps @ steps.T)
@@ -162,6 +170,19 @@ def score_field(
     mean[density < np.float32(log(void))] = -bound
     grid = Grid(mean, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
     return ScoreField(grid, lattice, atoms, packed)
+
+
+def with_voids(field: ScoreField, sigma: float, bound: float) -> ScoreField:
+    """Add the free surface to smoothed scores: none is larger than the depth below it, and voids are -bound.
+
+    sigma : Å; standard deviation of the Gaussian that defines voids
+    bound : Å; maximum score
+    """
+    matter = find_matter(field, sigma, field.scores >= 0)
+    if matter is None:
+        return field
+    values = np.minimum(field.grid.values, np.maximum(matter.depth(), np.float32(-bound)))
+    return replace(field, grid=replace(field.grid, values=values), matter=matter)
 
 
 class SegmentationModel(NetworkModel):
@@ -261,13 +282,13 @@ class SegmentationModel(NetworkModel):
         outside = float(output.n_outside.max(initial=0) / max(n_atoms, 1))
         return Scores(
             score, members, probability, uncertainty, boundary if n_outputs == 3 else None, outside,
-            self._validity(frame, output),
+            self._features_outside(frame, output),
         )  # fmt: skip
 
     def merge(self, frame: Frame, parts: Sequence[Part]) -> Scores:
         """Merge the scores of slabs with a halo of `halo` Å into those of the frame.
 
-        `outside` is the maximum over the slabs, an upper bound for the frame; messages of slabs are kept.
+        `outside` is the maximum over the slabs, an upper bound for the frame, and so is `outside_parts`.
         """
         outputs = [part.output for part in parts]
 
@@ -284,7 +305,7 @@ class SegmentationModel(NetworkModel):
         return Scores(
             **{name: whole(name) for name in names},
             outside=max(output.outside for output in outputs),
-            messages=tuple(dict.fromkeys(text for output in outputs for text in output.messages)),
+            outside_parts=tuple(dict.fromkeys(part for output in outputs for part in output.outside_parts)),
         )
 
     def codes(self, frame: Frame) -> NDArray[np.int32]:
@@ -292,18 +313,24 @@ class SegmentationModel(NetworkModel):
         self.check_frame(frame)
         return self.config.codes_of(frame, self.name)
 
-    def _validity(self, frame: Frame, output: NetworkOutput) -> tuple[Message, ...]:
-        parts = []
+    def _features_outside(self, frame: Frame, output: NetworkOutput) -> tuple[str, ...]:
         worst = int(np.argmax(output.n_outside))
         share = float(output.n_outside[worst] / max(frame.n_atoms, 1))
-        if share > MOST_OUTSIDE:
-            low, high = float(self.scaling.low[worst]), float(self.scaling.high[worst])
-            below, above = float(output.lowest[worst]), float(output.highest[worst])
-            found = f"up to {above:.3g}" if above - high >= low - below else f"down to {below:.3g}"
-            parts.append(
-                f"the {self.config.feature_names[worst]} of {share:.1%} of the atoms is {found}, but the "
-                f"training data range from {low:.3g} to {high:.3g}"
-            )
+        if share <= MOST_OUTSIDE:
+            return ()
+        low, high = float(self.scaling.low[worst]), float(self.scaling.high[worst])
+        below, above = float(output.lowest[worst]), float(output.highest[worst])
+        found = f"up to {above:.3g}" if above - high >= low - below else f"down to {below:.3g}"
+        what = f"the {self.config.feature_names[worst]} of {share:.1%} of the atoms is {found}"
+        return (f"{what}, but the training data range from {low:.3g} to {high:.3g}",)
+
+    def _validity(self, frame: Frame, scores: Scores, matter: Matter | None) -> tuple[Message, ...]:
+        """The message about the range of validity; in a frame with voids, its mean density says nothing."""
+        if matter is not None:
+            near = matter.surface.distance(matter.field.atoms) <= self.config.cutoff
+            surface = f"{near.mean():.0%} of the atoms lie within {self.config.cutoff:g} Å of a free surface"
+            return self.outside((surface, *scores.outside_parts), "free-surface")
+        parts = list(scores.outside_parts)
         if frame.pbc.all():
             parts += density_outside(frame.n_atoms / frame.volume, self._densities, "atoms per Å^3")
         return self.outside(parts)
@@ -313,7 +340,8 @@ class SegmentationModel(NetworkModel):
     def field(self, frame: Frame, scores: Scores) -> ScoreField:
         """Return the smoothed scores of a frame, computed once; see `score_field`."""
         if scores.field is None:
-            scores.field = score_field(frame, scores.score, **self._smoothing)
+            smooth = score_field(frame, scores.score, **self._smoothing)
+            scores.field = with_voids(smooth, self.label_rule.sigma, self._bound)
         return scores.field
 
     def level(self, threshold: float) -> float:
@@ -352,7 +380,7 @@ class SegmentationModel(NetworkModel):
                 "mean_uncertainty": float(scores.uncertainty.mean(dtype=np.float64)),
                 "outside_training": scores.outside, **numbers,
             },
-            (*frame.messages, *messages, *scores.messages, *more),
+            (*frame.messages, *messages, *self._validity(frame, scores, field.matter), *more),
         )  # fmt: skip
 
     def _assign(
@@ -367,6 +395,7 @@ class SegmentationModel(NetworkModel):
             assigned = assign_phases(
                 frame, field, level, domains, field.scores >= np.float32(level),
                 boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
+                matter=field.matter, void_boundary=False,
             )  # fmt: skip
             n_rich = int(np.count_nonzero(assigned.domain))
             if 0 < n_rich < frame.n_atoms:
@@ -376,7 +405,7 @@ class SegmentationModel(NetworkModel):
             whole = RICH if n_rich else POOR
         missing = "poor" if whole == RICH else "rich"
         verdict = Message(f"One phase by {self.name}: no {missing} region is left.", "one-phase")
-        return one_phase(frame.n_atoms, whole), [verdict, *messages]
+        return one_phase(frame.n_atoms, whole, field.matter), [verdict, *messages]
 
 
 @jit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from typing import Any
 
@@ -17,6 +17,7 @@ from phaseseg.families.segmentation.labels.composition import DISTANCE, ROWS, co
 from phaseseg.families.segmentation.labels.density import Field
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.families.segmentation.labels.voids import Areas, Matter
 from phaseseg.fields import Column, Grid, Message, Table
 from phaseseg.frame import Frame
 
@@ -35,6 +36,7 @@ class PhaseAssignment:
     phase : (n_atoms,) int8; distance : (n_atoms,) float32, Å, signed; domain : (n_atoms,) int32
     volume_fraction : of the rich side; area : Å^2
     domains : table of the rich domains
+    areas : Å^2, of the surfaces between the liquids and voids
     """
 
     phase: NDArray[np.int8]
@@ -43,6 +45,7 @@ class PhaseAssignment:
     volume_fraction: float
     area: float
     domains: Table
+    areas: Areas
 
 
 def assign_phases(
@@ -55,6 +58,8 @@ def assign_phases(
     boundary_width: float,
     sharpen: bool = True,
     exact: ExactField | None = None,
+    matter: Matter | None = None,
+    void_boundary: bool = True,
 ) -> PhaseAssignment:
     """Domain, distance to the interface and phase of every atom.
 
@@ -63,27 +68,41 @@ def assign_phases(
     boundary_width : Å; 0 for no boundary
     sharpen : refine distances close to the edge of the boundary
     exact : the field evaluated without the grid, if available
+    matter : where the voids are, if there are any
+    void_boundary : whether the boundary includes atoms near a free surface. If not, `rich` is independent of
+        the field, and rich atoms count only near voxels that are rich, too.
     """
     atoms, lattice, n_atoms = field.atoms, field.lattice, frame.n_atoms
-    domain_packed = domains.of_atoms(atoms, rich)
-    interface = Interface(domains.without_dropped(field.grid.values, level), level, lattice)
-    distance_packed = interface.distance(atoms)
+    free = matter is not None and not void_boundary
+    domain_packed = domains.of_atoms(atoms, rich, near_voxels=free)
+    surface = replace(field.grid, values=domains.without_dropped(field.grid.values, level))
+    interface = Interface(surface.values, level, lattice)
+    nearest = borrow(n_atoms if free else 0, np.int32)
+    distance_packed = interface.distance(atoms, nearest)
     if sharpen and boundary_width > 0:
         _sharpen(field, level, boundary_width / 2, domain_packed, distance_packed, exact)
     phase, distance = borrow(n_atoms, np.int8), borrow(n_atoms, np.float32)
     domain = borrow(n_atoms, np.int32)
     half_width = np.float32(boundary_width / 2 if boundary_width > 0 else -1)
     _assign(atoms.place, domain_packed, distance_packed, half_width, phase, distance, domain)
+    areas = Areas(interface.area, 0.0, 0.0)
+    if matter is not None:
+        void = matter.is_void(interface)
+        areas = matter.areas(Field(surface, lattice, atoms), level, interface, void)
+        if free:
+            at_void = (phase == BOUNDARY) & void[nearest[atoms.place]]
+            phase[at_void] = np.where(domain[at_void] > 0, RICH, POOR)
     table = _domain_table(
         domains.voxels, domains.percolates,
         np.bincount(domain, minlength=domains.n_kept + 1)[1:], lattice.voxel_volume,
     )  # fmt: skip
     volume_fraction = float(domains.voxels.sum() / field.grid.values.size)
-    return PhaseAssignment(phase, distance, domain, volume_fraction, interface.area, table)
+    return PhaseAssignment(phase, distance, domain, volume_fraction, interface.area, table, areas)
 
 
-def one_phase(n_atoms: int, phase: int) -> PhaseAssignment:
+def one_phase(n_atoms: int, phase: int, matter: Matter | None = None) -> PhaseAssignment:
     """All atoms in one phase without an interface: distances are NaN, and there are no domains."""
+    free = 0.0 if matter is None else matter.surface.area
     return PhaseAssignment(
         np.full(n_atoms, phase, dtype=np.int8),
         np.full(n_atoms, np.nan, dtype=np.float32),
@@ -91,6 +110,7 @@ def one_phase(n_atoms: int, phase: int) -> PhaseAssignment:
         float(phase == RICH),
         0.0,
         _domain_table(np.empty(0, np.int64), np.empty((0, 3), bool), np.empty(0, np.int64), 0.0),
+        Areas(0.0, free, 0.0) if phase == RICH else Areas(0.0, 0.0, free),
     )
 
 
@@ -202,6 +222,7 @@ def frame_numbers(
         "rich_mass_fraction": float(composition.mass_fractions()[rich_side]),
         "rich_volume_fraction": assigned.volume_fraction,
         "interface_area": assigned.area,
+        **{f"area_{between}": area for between, area in assigned.areas._asdict().items()},
         "interface_width": width,
         "mass_balance_residual": composition.mass_balance_residual(),
         "composition": composition.table(),

@@ -118,18 +118,28 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
     lattice = plan_lattice(frame, rule) if lattice is None else lattice
     atoms = PackedAtoms.of(frame, lattice)
     chosen = chosen[atoms.order]
-    values = _smooth(atoms, chosen, lattice, rule.sigma)
+    values = smoothed_density(atoms, chosen, lattice, rule.sigma)
     atom_density = mean_density(frame, lattice, rule.sigma)
     if rule.field == "mole-fraction":
-        everything = _smooth(atoms, np.ones(frame.n_atoms, dtype=bool), lattice, rule.sigma)
+        everything = smoothed_density(atoms, np.ones(frame.n_atoms, dtype=bool), lattice, rule.sigma)
         np.maximum(everything, np.float32(VOID_DENSITY * atom_density), out=everything)
         values /= everything
-    widths = np.array(lattice.shape) * lattice.spacing
-    kernel_volume = float(np.where(lattice.flat, widths, 2 * sqrt(pi) * rule.sigma).prod())
     grid = Grid(values, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
     return DensityField(
-        grid, lattice, atoms, chosen, kernel_volume, atom_density, rule.field == "mole-fraction"
+        grid,
+        lattice,
+        atoms,
+        chosen,
+        kernel_volume(lattice, rule.sigma),
+        atom_density,
+        rule.field == "mole-fraction",
     )
+
+
+def kernel_volume(lattice: Lattice, sigma: float) -> float:
+    """Volume over which a Gaussian of sigma (Å) counts atoms, (4 pi)^(3/2) sigma^3 unless an axis is flat."""
+    widths = np.array(lattice.shape) * lattice.spacing
+    return float(np.where(lattice.flat, widths, 2 * sqrt(pi) * sigma).prod())
 
 
 def mean_density(frame: Frame, lattice: Lattice, sigma: float) -> float:
@@ -146,9 +156,10 @@ def mean_density(frame: Frame, lattice: Lattice, sigma: float) -> float:
     return float(np.prod(np.where(lattice.wrap, 1.0, widths / filled), initial=density))
 
 
-def _smooth(
+def smoothed_density(
     atoms: PackedAtoms, mask: NDArray[np.bool_], lattice: Lattice, sigma: float
 ) -> NDArray[np.float32]:
+    """Number density of the packed atoms of a mask, Å^-3, smoothed with a Gaussian of sigma (Å)."""
     values = borrow(lattice.shape, np.float32)
     values.fill(0)
     density_kernels.deposit(atoms.coords, mask, lattice.wrap, values)

@@ -223,9 +223,14 @@ class Domains:
         """Number of domains kept."""
         return len(self.voxels)
 
-    def of_atoms(self, atoms: PackedAtoms, rich: NDArray[np.bool_]) -> NDArray[np.integer[Any]]:
-        """(n_atoms,) integers: the domain of each rich packed atom; 0 outside kept domains."""
-        if self.n_kept == 1 and not self.n_dropped:
+    def of_atoms(
+        self, atoms: PackedAtoms, rich: NDArray[np.bool_], *, near_voxels: bool = False
+    ) -> NDArray[np.integer[Any]]:
+        """(n_atoms,) integers: the domain of each rich packed atom; 0 outside kept domains.
+
+        near_voxels : also for a single domain, require a rich voxel within two of the atom
+        """
+        if self.n_kept == 1 and not self.n_dropped and not near_voxels:
             return rich.view(np.int8)
         out = np.empty(len(rich), dtype=np.int32)
         lattice = self._lattice

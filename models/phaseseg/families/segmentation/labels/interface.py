@@ -126,12 +126,13 @@ def _mixed_cubes(values, cut, wrap, cells, cubes, cases, cell_of, start):
 
 
 @jit
-def _facets(values, cut, steps, to_grid, volume, cubes, cases, cell_of, start, point, normal):
-    """One facet per cube: fill `point` and `normal`, sorted by coarse cells as `start` says; the whole area.
+def _facets(values, cut, steps, to_grid, volume, cubes, cases, cell_of, start, point, normal, area):
+    """One facet per cube: fill `point`, `normal`, `area`, sorted by coarse cells; the whole area.
 
     On every face of the cube the cut runs from edge crossing to edge crossing (linear interpolation).
     The closed loop of these pieces has the area vector 1/2 sum a x b, which gives area and normal;
-    the point is the mean of the crossings. `volume` is that of a voxel.
+    the point is the mean of the crossings. `volume` is that of a voxel, and
+    half of it the unit of `area`.
     """
     n0, n1, n2 = values.shape
     fill = start[:-1].copy()
@@ -166,6 +167,7 @@ def _facets(values, cut, steps, to_grid, volume, cubes, cases, cell_of, start, p
         b0, b1, b2 = product(a0, a1, a2, back)
         size = np.sqrt(b0 * b0 + b1 * b1 + b2 * b2)
         total += 0.5 * volume * size
+        area[slot] = size
         if a0 * a0 + a1 * a1 + a2 * a2 < 1e-12:
             # The cut only touches a corner or an edge: no area, but the slope has the direction.
             a0 = f[2] + f[3] + f[6] + f[7] - f[0] - f[1] - f[4] - f[5]
@@ -340,8 +342,8 @@ def _nearest(c0, c1, c2, n, x0, x1, x2):
 
 
 @jit
-def _measure(surface, start, coords, lateral, out):
-    """Unsigned distance of every packed atom to the plane of its nearest facet, coarse cell by coarse cell.
+def _measure(surface, start, coords, lateral, out, nearest):
+    """Unsigned distance of every packed atom to the plane of its nearest facet, and the facet's number.
 
     The facets known to the corners of the cell estimate the distance. Near the interface, all
     facets of the cell and its 26 neighbors are tried, which is faster than a search.
@@ -387,12 +389,15 @@ def _measure(surface, start, coords, lateral, out):
             # The plane ends somewhere: beyond `lateral` sideways the rest of the way counts.
             beyond = max(np.sqrt(max(best - a * a, np.float32(0))) - lateral, np.float32(0))
             out[atom] = np.sqrt(a * a + beyond * beyond)
+            if nearest.size:
+                nearest[atom] = e
 
 
 class Interface:
     """The surface on which a field equals a cut: `n_facets`, one in each cube that it passes through.
 
     area : float, Å^2
+    areas : (n_facets,) float32, Å^2; of the facets
     """
 
     def __init__(self, values: NDArray[np.float32], cut: float, lattice: Lattice) -> None:
@@ -420,17 +425,26 @@ class Interface:
             np.array(lattice.shape), cells, nodes, wrap, steps, part, start, borrow((3, n), np.float32),
             borrow((n, 3), np.float32), borrow((n_nodes, 3), np.float32), borrow(n_nodes, np.int32),
         )  # fmt: skip
+        self.areas, self._to_grid = borrow(n, np.float32), lattice.to_grid
         self.area = float(
             _facets(
                 values, level, steps, lattice.to_grid, lattice.voxel_volume, cubes[:n], cases[:n],
-                cell_of[:n], start, self._surface.point, self._surface.normal,
+                cell_of[:n], start, self._surface.point, self._surface.normal, self.areas,
             )
         )  # fmt: skip
+        self.areas *= np.float32(0.5 * lattice.voxel_volume)
         if n:
             _spread(self._surface, (steps * (np.array(lattice.shape) / cells)[:, None]).astype(np.float32))
 
-    def distance(self, atoms: PackedAtoms) -> NDArray[np.float32]:
+    def beside(self, shift: float) -> NDArray[np.float64]:
+        """(n_facets, 3) float64: grid coordinates of points `shift` Å from the facets, on the rich side."""
+        points = self._surface.point.T + np.float32(shift) * self._surface.normal
+        return points.astype(np.float64) @ self._to_grid
+
+    def distance(self, atoms: PackedAtoms, nearest: NDArray[np.int32] | None = None) -> NDArray[np.float32]:
         """(n,) float32, Å: unsigned distance of every packed atom; NaN where there is no interface.
+
+        nearest : (n,) int32, filled with the number of the nearest facet if there is an interface
 
         Within 3 voxels, the nearest of all facets is found; the error is below 0.05 Å on planes and on
         spheres of 8 Å at 0.75 Å voxels. Beyond 5 voxels, only the facets of the eight surrounding nodes of
@@ -442,7 +456,8 @@ class Interface:
             out[:] = np.nan
         else:
             lateral = np.float32(np.linalg.norm(self._surface.steps, axis=1).max())
-            _measure(self._surface, atoms.start, atoms.coords, lateral, out)
+            nearest = np.empty(0, np.int32) if nearest is None else nearest
+            _measure(self._surface, atoms.start, atoms.coords, lateral, out, nearest)
             if self._lattice.islands is not None:
                 self._compare_islands(self._lattice.islands, atoms, lateral, out)
         return out

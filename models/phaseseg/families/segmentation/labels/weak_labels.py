@@ -24,6 +24,7 @@ from phaseseg.families.segmentation.labels.assignment import (
 from phaseseg.families.segmentation.labels.density import DensityField, density_field, exact_density
 from phaseseg.families.segmentation.labels.lattice import plan_lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, verdict_sentence
+from phaseseg.families.segmentation.labels.voids import find_matter
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 from phaseseg.fields import Fields, Message, fields_or_none
 from phaseseg.frame import Frame
@@ -135,8 +136,9 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         if domains.n_dropped:
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
         if has_interface(domains, density.grid):
+            rich = _is_rich(density, rule, cut, at_atoms)
             assigned = assign_phases(
-                frame, density, cut, domains, _is_rich(density, rule, cut, at_atoms),
+                frame, density, cut, domains, rich, matter=find_matter(density, rule.sigma, rich),
                 boundary_width=rule.boundary_width, sharpen=rule.at == "atom",
                 exact=None if density.averaged else partial(exact_density, density, rule),
             )  # fmt: skip
@@ -148,7 +150,9 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         if rule.phases == "auto" and len(messages) == 1:
             messages.append(Message("No cut was made: all atoms belong to one class.", "nothing-cut"))
         dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
-        assigned = one_phase(frame.n_atoms, RICH if dominant else POOR)
+        whole = RICH if dominant else POOR
+        matter = find_matter(density, rule.sigma, np.full(frame.n_atoms, dominant))
+        assigned = one_phase(frame.n_atoms, whole, matter)
     numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
     return Fields(
         {

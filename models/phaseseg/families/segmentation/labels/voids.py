@@ -1,0 +1,140 @@
+"""Voids: where a frame holds no liquid, and the areas of the surfaces that border on them.
+
+The smoothed number density of all atoms, divided by that of the phase which the atoms belong to, is the
+occupancy: 1 in each of two liquids, however different their densities are, 0 in a void and 1/2 at a free
+surface. A void is where it is below 1/2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.families.segmentation.labels.density import Field, kernel_volume, smoothed_density
+from phaseseg.families.segmentation.labels.domains import find_domains
+from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
+
+# The poor phase is a vapor, and no liquid, if its density is below this fraction of that of the rich phase.
+VAPOR_DENSITY = 0.25
+# It is measured where the density of the rich phase is below this fraction of its bulk, off its surface.
+AWAY = 0.1
+# The density of a phase is this quantile of the density at its atoms, so that surface atoms do not lower it.
+BULK_QUANTILE = 0.9
+# Volumes in units of the kernel's: smaller voids are cavities of a liquid, smaller pieces of matter
+# molecules of a vapor.
+CAVITY, MOLECULE = 1.0, 0.2
+# Windows of at most this edge, in sigma, exclude voids if each holds at least this fraction of the atoms in
+# the window around an atom. In melts the emptiest windows of 4 sigma hold 0.6 of them.
+WINDOW, FILLED = 5.0, 0.55
+
+
+class Areas(NamedTuple):
+    """Areas of the surfaces between the rich and the poor liquid and the voids, Å^2."""
+
+    rich_poor: float
+    rich_void: float
+    poor_void: float
+
+
+@dataclass(frozen=True, eq=False)
+class Matter:
+    """The occupancy of a frame that has voids.
+
+    field : occupancy minus 1/2 on the lattice of the frame; cavities and vapor are mirrored at 0
+    sigma : Å, of the smoothing
+    two_liquids : whether the poor phase is a liquid, too, and not a vapor
+    """
+
+    field: Field
+    sigma: float
+    two_liquids: bool
+
+    def depth(self) -> NDArray[np.float32]:
+        """(n_x, n_y, n_z) float32, Å: depth under the free surface, exact if it is flat; ±inf far from it."""
+        from scipy.special import ndtri
+
+        occupancy = np.clip(self.field.grid.values + np.float32(0.5), 0, 1)
+        return np.asarray(np.float32(self.sigma) * ndtri(occupancy))
+
+    @cached_property
+    def surface(self) -> Interface:
+        """The free surface."""
+        return Interface(self.field.grid.values, 0.0, self.field.lattice)
+
+    def is_void(self, interface: Interface) -> NDArray[np.bool_]:
+        """(n_facets,) bool: which facets of the surface of the rich phase border on a void."""
+        if not self.two_liquids:
+            return np.ones(interface.n_facets, dtype=bool)
+        return np.asarray(self.field.slopes(interface.beside(-self.sigma))[0] < 0)
+
+    def areas(self, rich: Field, level: float, interface: Interface, is_void: NDArray[np.bool_]) -> Areas:
+        """Areas of the surfaces.
+
+        rich : field of the rich phase, without dropped domains; interface : its surface at the level
+        is_void : (n_facets,) bool; see `is_void`
+        """
+        # A share, so that all is all and nothing nothing in spite of rounding.
+        sizes = interface.areas.astype(np.float64)
+        rich_void = interface.area * float(sizes[is_void].sum() / sizes.sum())
+        poor_void = 0.0
+        if self.two_liquids:
+            poor = rich.slopes(self.surface.beside(self.sigma))[0] < level
+            poor_void = float(self.surface.areas[poor].sum(dtype=np.float64))
+        return Areas(interface.area - rich_void, rich_void, poor_void)
+
+
+def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter | None:
+    """Return the occupancy of a frame, or None if it has no voids.
+
+    field : any field of the frame; its lattice and atoms are used
+    sigma : Å; standard deviation of the Gaussian
+    rich : (n_atoms,) bool; which packed atoms are of the rich phase
+    """
+    lattice, atoms = field.lattice, field.atoms
+    if _is_filled(atoms, lattice, sigma):
+        return None
+
+    def on_grid(values: NDArray[np.float32]) -> Field:
+        return Field(replace(field.grid, values=values), lattice, atoms)
+
+    occupancy = smoothed_density(atoms, np.ones(len(rich), dtype=bool), lattice, sigma)
+    at_atoms = on_grid(occupancy).interpolated()
+    whole = rich if rich.any() else ~rich
+    bulk = np.float32(np.quantile(at_atoms[whole], BULK_QUANTILE))
+    of_whole = smoothed_density(atoms, whole, lattice, sigma)
+    rest = at_atoms[on_grid(of_whole).interpolated() < AWAY * bulk]
+    two_liquids = bool(rest.size and np.median(rest) >= VAPOR_DENSITY * bulk)
+    if two_liquids:
+        occupancy -= of_whole
+        occupancy /= np.float32(np.quantile(rest, BULK_QUANTILE))
+        of_whole /= bulk
+        occupancy += of_whole
+    else:
+        occupancy /= bulk
+    occupancy -= np.float32(0.5)
+    if occupancy.min() >= 0:
+        return None
+    kernel = kernel_volume(lattice, sigma)
+    voids = find_domains(-occupancy, 0.0, lattice, min_volume=CAVITY * kernel)
+    if not voids.n_kept:
+        return None
+    occupancy = -voids.without_dropped(-occupancy, 0.0)
+    pieces = find_domains(occupancy, 0.0, lattice, min_volume=MOLECULE * kernel)
+    return Matter(on_grid(pieces.without_dropped(occupancy, 0.0)), sigma, two_liquids)
+
+
+def _is_filled(atoms: PackedAtoms, lattice: Lattice, sigma: float) -> bool:
+    """Whether counts of atoms in windows exclude voids; False where they cannot tell."""
+    edges = 2 * np.array(lattice.shape) / lattice.cells * lattice.spacing
+    if not lattice.wrap.all() or (edges[~lattice.flat] > WINDOW * sigma).any():
+        return False
+    counts = np.diff(atoms.start).reshape(lattice.cells)
+    for axis in np.flatnonzero(~lattice.flat).tolist():
+        counts = counts + np.roll(counts, 1, axis)
+    # The mean over atoms, not over windows: most windows may be empty.
+    return bool(counts.min() >= FILLED * (counts**2).sum() / counts.sum())
