@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from phaseseg.families.segmentation.inference import NetworkOutput
 
 # Scores are not extrapolated to voxels whose density is below this fraction of the median at the atoms.
-VOID_DENSITY = 0.05
+VOID_DENSITY = 1e-3
 # A frame is outside the range of validity if more than this fraction of its atoms is.
 MOST_OUTSIDE = 0.01
 # Levels close to the bound of the scores would be dominated by noise.
@@ -61,7 +61,7 @@ class Scores:
     uncertainty : (n_atoms,) float32; standard deviation of the probability over members
     boundary : (n_atoms,) float32, probability of boundary, if the network predicts it
     outside : fraction of atoms outside the training range, for the feature with the largest such fraction
-    outside_parts : why the frame is outside of the range of validity; parts of a sentence
+    messages : why the frame is outside of the range of validity; parts of one sentence
     field : smoothed scores, once computed
     """
 
@@ -71,7 +71,7 @@ class Scores:
     uncertainty: NDArray[np.float32]
     boundary: NDArray[np.float32] | None = None
     outside: float = 0.0
-    outside_parts: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     field: ScoreField | None = field(default=None, init=False, repr=False)
 
 
@@ -127,8 +127,8 @@ def score_field(
     With the Gaussian G, den = sum G(r - r_i) and f0 = sum s_i G(r - r_i) / den, the field is the solution of
     f = f0 - sigma^2 grad f . grad ln den to second order. It reproduces scores that vary linearly in space
     for any arrangement of atoms, whereas f0 is biased toward denser regions (the sum of (r_i - r) G is
-    sigma^2 grad den). It is clipped to ±bound, and is -bound where the density is below 5 % of the median at
-    the atoms; `with_voids` takes it to -bound from the free surface on.
+    sigma^2 grad den). It is clipped to ±bound, and is -bound where the density is below a thousandth of the
+    median at the atoms; `with_voids` takes it to -bound beyond the free surface.
 
     Parameters
     ----------
@@ -288,7 +288,7 @@ class SegmentationModel(NetworkModel):
     def merge(self, frame: Frame, parts: Sequence[Part]) -> Scores:
         """Merge the scores of slabs with a halo of `halo` Å into those of the frame.
 
-        `outside` is the maximum over the slabs, an upper bound for the frame, and so is `outside_parts`.
+        `outside` is the maximum over the slabs, an upper bound for the frame; `messages` are those of all slabs.
         """
         outputs = [part.output for part in parts]
 
@@ -305,7 +305,7 @@ class SegmentationModel(NetworkModel):
         return Scores(
             **{name: whole(name) for name in names},
             outside=max(output.outside for output in outputs),
-            outside_parts=tuple(dict.fromkeys(part for output in outputs for part in output.outside_parts)),
+            messages=tuple(dict.fromkeys(part for output in outputs for part in output.messages)),
         )
 
     def codes(self, frame: Frame) -> NDArray[np.int32]:
@@ -329,8 +329,8 @@ class SegmentationModel(NetworkModel):
         if matter is not None:
             near = matter.surface.distance(matter.field.atoms) <= self.config.cutoff
             surface = f"{near.mean():.0%} of the atoms lie within {self.config.cutoff:g} Å of a free surface"
-            return self.outside((surface, *scores.outside_parts), "free-surface")
-        parts = list(scores.outside_parts)
+            return self.outside((surface, *scores.messages), "free-surface")
+        parts = list(scores.messages)
         if frame.pbc.all():
             parts += density_outside(frame.n_atoms / frame.volume, self._densities, "atoms per Å^3")
         return self.outside(parts)
