@@ -288,7 +288,7 @@ class SegmentationModel(NetworkModel):
     def merge(self, frame: Frame, parts: Sequence[Part]) -> Scores:
         """Merge the scores of slabs with a halo of `halo` Å into those of the frame.
 
-        `outside` is the maximum over the slabs, an upper bound for the frame; `messages` are those of all slabs.
+        `outside` is the maximum over the slabs, an upper bound for the frame; `messages` are those of all.
         """
         outputs = [part.output for part in parts]
 
