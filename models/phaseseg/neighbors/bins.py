@@ -7,7 +7,7 @@ Where float32 cannot tell whether a pair lies within the cutoff, float64 decides
 
 from __future__ import annotations
 
-from math import floor
+from math import floor, inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,21 @@ FAR = np.float32(1e18)
 # Room behind the last candidate: whole registers are written.
 SPARE = 48
 
-Extents = tuple[NDArray[np.float64], ...]
+
+class Extent(NamedTuple):
+    """Where the bins are: the cell along periodic axes, the range of the atoms along open ones.
+
+    places : (n_atoms, 3) float64, Å, positions with the gaps along open axes shortened
+    inverse : (3, 3), of the cell; low, span : (3,), start and length in fractions; heights : (3,), Å
+    gap : Å; atoms of different places are at least this far apart where a gap is between them
+    """
+
+    places: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    low: NDArray[np.float64]
+    span: NDArray[np.float64]
+    heights: NDArray[np.float64]
+    gap: float = inf
 
 
 class Bins(NamedTuple):
@@ -77,7 +91,10 @@ def sort_into_bins(
     if not 0 < cutoff < float("inf"):
         raise ValueError(f"cutoff must be a positive length in Å, found {cutoff}.")
     frame = frame.reduced
-    *_, heights = extents = extents_of(frame, frame.pbc)
+    extent = extent_of(frame, frame.pbc)
+    if not frame.pbc.all() and (extent.heights / cutoff).clip(1).prod() > frame.n_atoms / ATOMS_PER_BIN:
+        extent = without_gaps(frame, frame.pbc, extent, 2 * cutoff)
+    heights = extent.heights
     one, two = (np.maximum(np.floor(k * heights / cutoff * (1 - 1e-12)), 1) for k in (1, 2))
     shape = np.where(5 / two < FINER_BINS * 3 / one, two, one)
     while shape.prod() > max(frame.n_atoms / ATOMS_PER_BIN, 1):
@@ -88,7 +105,7 @@ def sort_into_bins(
     reach = np.where(frame.pbc, np.inf, shape - 1)
     wide = heights > 0
     reach[wide] = np.minimum(reach[wide], np.ceil(cutoff * (1 - 1e-12) * shape[wide] / heights[wide]))
-    bins = bins_of_shape(frame, frame.pbc, extents, shape, codes, kinds)
+    bins = bins_of_shape(frame, frame.pbc, extent, shape, codes, kinds)
     bins = bins._replace(reach=reach.astype(np.int64), within=cutoff * cutoff)
     # Each of the two coordinates of a difference is rounded once or twice, and r^2 a few times.
     largest = float((np.abs(bins.steps) * (bins.reach + 0.5)[:, None]).sum(axis=0).max())
@@ -96,25 +113,46 @@ def sort_into_bins(
     return bins._replace(doubt=doubt, most=_most_candidates(bins))
 
 
-def extents_of(frame: Frame, pbc: NDArray[np.bool_]) -> Extents:
-    """The extent of the bins: the cell along periodic axes, the range of the atoms along open ones.
-
-    Returns the inverse of the cell (3, 3); start and length in fractions (3,); heights (3,), Å.
-    """
+def extent_of(
+    frame: Frame, pbc: NDArray[np.bool_], places: NDArray[np.float64] | None = None, gap: float = inf
+) -> Extent:
+    """The extent of the atoms of a frame in its reduced cell, or of their places without gaps."""
     inverse = np.linalg.inv(frame.cell).astype(np.float64)
     low, span = np.zeros(3), np.ones(3)
+    if places is None:
+        places = frame.positions
+        if (frame.pbc & ~pbc)[2] and frame.is_flat(2):  # a layer, of which some atoms may be in other images
+            images = np.rint((places - places[0]) @ inverse[:, 2])
+            places = places - images[:, None] * frame.cell[2] if images.any() else places
     if frame.n_atoms and not pbc.all():
-        ends = _extent(frame.positions, frame.origin, inverse)
+        ends = _extent(places, frame.origin, inverse)
         low, span = np.where(pbc, low, ends[0]), np.where(pbc, span, ends[1] - ends[0])
-    return inverse, low, span, 1 / np.linalg.norm(inverse, axis=0) * span
+    return Extent(places, inverse, low, span, 1 / np.linalg.norm(inverse, axis=0) * span, gap)
+
+
+def without_gaps(frame: Frame, pbc: NDArray[np.bool_], extent: Extent, gap: float) -> Extent:
+    """Shorten all gaps between the atoms along open axes to `gap`, Å.
+
+    Bins then follow the atoms, not the empty space, and their float32 offsets keep their digits.
+    """
+    places = extent.places - frame.origin
+    for axis in np.flatnonzero(~pbc):
+        step = gap * float(np.linalg.norm(extent.inverse[:, axis]))
+        along = places @ extent.inverse[:, axis]
+        order = np.argsort(along)
+        removed = np.maximum(np.diff(along[order], prepend=along[order[:1]]) - step, 0).cumsum()
+        # Counted from the atoms around the median, which stay where they are.
+        removed -= removed[len(removed) // 2]
+        places[order] -= removed[:, None] * frame.cell[axis]
+    return extent_of(frame, pbc, places + frame.origin, gap)
 
 
 def bins_of_shape(
-    frame: Frame, pbc: NDArray[np.bool_], extents: Extents, shape: NDArray[np.float64],
+    frame: Frame, pbc: NDArray[np.bool_], extent: Extent, shape: NDArray[np.float64],
     codes: NDArray[np.integer[Any]] | None = None, kinds: int = 1,
 ) -> Bins:  # fmt: skip
     """The atoms in bins of the given shape; `reach`, `within`, `doubt` and `most` are left at zero."""
-    inverse, low, span, _ = extents
+    places, inverse, low, span, *_ = extent
     n_atoms = frame.n_atoms
     counts = shape.astype(np.int64)
     bins = Bins(
@@ -125,7 +163,7 @@ def bins_of_shape(
     )  # fmt: skip
     per = np.divide(shape, span, out=np.zeros(3), where=span > 0)
     codes = np.zeros(0, dtype=np.int32) if codes is None else np.asarray(codes, dtype=np.int32)
-    _sort(bins, frame.origin, low, per, codes, borrow(n_atoms, np.int32))
+    _sort(bins, places, frame.origin, low, per, codes, borrow(n_atoms, np.int32))
     return bins
 
 
@@ -149,9 +187,9 @@ def _extent(positions, origin, inverse):
 
 
 @jit
-def _bin_coordinates(bins, atom, origin, low, per, g):
-    """Coordinates of an atom in bins, wrapped into [0, shape], into `g`."""
-    g[0], g[1], g[2] = product_from(origin, bins.positions[atom], bins.inverse)
+def _bin_coordinates(bins, place, origin, low, per, g):
+    """Coordinates of a place in bins, wrapped into [0, shape], into `g`."""
+    g[0], g[1], g[2] = product_from(origin, place, bins.inverse)
     for axis in range(3):
         if bins.wrap[axis]:
             g[axis] -= floor(g[axis])
@@ -159,12 +197,12 @@ def _bin_coordinates(bins, atom, origin, low, per, g):
 
 
 @jit
-def _sort(bins, origin, low, per, codes, home):
+def _sort(bins, places, origin, low, per, codes, home):
     """Fill `start`, `order` and `offsets` of `bins`; `home` is scratch space."""
     shape, start, kinds = bins.shape, bins.start, bins.kinds
     g = np.empty(3)
     for atom in range(bins.order.size):
-        _bin_coordinates(bins, atom, origin, low, per, g)
+        _bin_coordinates(bins, places[atom], origin, low, per, g)
         flat = 0
         for axis in range(3):
             flat = flat * shape[axis] + min(max(int(g[axis]), 0), shape[axis] - 1)
@@ -178,7 +216,7 @@ def _sort(bins, origin, low, per, codes, home):
         fill[home[atom]] += 1
         bins.order[slot] = atom
         flat = home[atom] // kinds
-        _bin_coordinates(bins, atom, origin, low, per, g)
+        _bin_coordinates(bins, places[atom], origin, low, per, g)
         for axis in range(2, -1, -1):
             g[axis] -= flat % shape[axis] + 0.5
             flat //= shape[axis]

@@ -16,21 +16,27 @@ from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
     SPARE,
     Bins,
+    Extent,
     bin_at,
     bins_of_shape,
     count_around,
-    extents_of,
+    extent_of,
     hits_within,
     image_of,
     images_of,
     pack_around,
     room_for,
+    without_gaps,
 )
 
 # Two lengths (Å or σ) that differ by less are equal: rounding must not choose between neighbors of a lattice.
 TIE = 1e-9
 # Atoms per bin: at least the first number, and the second for each of the k neighbors.
 ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 6.0, 0.5
+# Gaps between the atoms along open axes are shortened to this many bins, of at most this share of the extent.
+WIDE_GAP, MOST_OF_EXTENT = 4, 1 / 32
+# Float32 places atoms in bins that are wider, in cells, too badly to tell their images.
+WIDEST_BIN = 1e5
 # Bins that hold on average this many times the wanted number of atoms are made smaller, down to a limit.
 CROWDED, MOST_BINS_PER_ATOM = 4, 8
 # Neighbors are first looked for among squares up to this factor times the usual one of the k-th neighbor, and
@@ -106,33 +112,74 @@ def nearest_neighbors(
     neighbors, lengths = np.empty((n_rows, k), dtype=np.int32), np.empty((n_rows, k), dtype=np.float32)
     shifts = np.empty((n_rows, k, 3), dtype=np.int32)
     if n_rows:
-        bins, side = _fine_bins(frame.reduced, pbc, max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k))
+        bins, side, gap = _fine_bins(frame.reduced, pbc, int(k))
         places = borrow((n_atoms, 3), np.float64)
-        _fill(bins, places, side, int(k), rows, neighbors, lengths, shifts)
+        _fill(bins, places, side, gap, int(k), rows, neighbors, lengths, shifts)
+        for atom in np.flatnonzero((rows >= 0) & (neighbors[rows, 0] < 0)).tolist():
+            row = rows[atom]
+            neighbors[row], lengths[row] = _nearest_of_all(frame.positions, atom, int(k))
+            shifts[row] = 0
     return NearestNeighbors(neighbors, lengths, images_of(frame, shifts))
 
 
-def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], wanted: float) -> tuple[Bins, float]:
-    """Make nearly cubic bins of about `wanted` atoms; return them and their edge, Å. Thin axes get one bin.
+def _nearest_of_all(
+    positions: NDArray[np.float64], atom: int, k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k nearest of all other atoms and their distances, without images; ties as elsewhere."""
+    r = np.linalg.norm(positions - positions[atom], axis=1)
+    r[atom] = inf
+    near = np.flatnonzero(r <= np.partition(r, k - 1)[k - 1] + TIE)
+    near = near[np.argsort(r[near], kind="stable")]
+    # Runs of distances that differ by no more than rounding are sorted by number.
+    run = np.concatenate([[0], np.cumsum(np.diff(r[near]) > TIE)])
+    near = near[np.lexsort((near, run))][:k]
+    return near.astype(np.int32), r[near].astype(np.float32)
 
-    Averaged over the atoms: a droplet in a large cell needs more bins than atoms.
-    """
-    *_, heights = extents = extents_of(frame, pbc)
-    per_bin = wanted
+
+def _shortened(frame: Frame, pbc: NDArray[np.bool_], extent: Extent, wanted: float, k: int) -> Extent:
+    """The extent without gaps in which the k nearest neighbors of few atoms would be missed."""
+    periodic = np.linalg.norm(frame.cell[pbc], axis=1)
+    # Where there are images, the k nearest are no farther than the own ones.
+    least = 2 * k * float(periodic.min()) if periodic.size else 0.0
     while True:
-        wide, side = heights > 0, 1.0
-        while wide.any():
-            side = float((heights[wide].prod() * per_bin / frame.n_atoms) ** (1 / np.count_nonzero(wide)))
-            thin = wide & (heights < side)
-            if not thin.any():
-                break
-            wide &= ~thin
-        shape = np.where(wide, np.maximum(np.floor(heights / side), 1), 1.0)
-        bins = bins_of_shape(frame, pbc, extents, shape)
+        _, side, _ = _balanced(extent.heights, min(wanted / frame.n_atoms, MOST_OF_EXTENT))
+        shorter = without_gaps(frame, pbc, extent, max(WIDE_GAP * side, least))
+        if shorter.heights.prod() > 0.5 * extent.heights.prod():
+            return shorter
+        extent = shorter
+
+
+def _balanced(heights: NDArray[np.float64], share: float) -> tuple[NDArray[np.float64], float, bool]:
+    """Shape and edge, Å, of nearly cubic bins of that share of the volume, and whether there are several."""
+    wide, side = heights > 0, 1.0
+    while wide.any():
+        side = float((heights[wide].prod() * share) ** (1 / np.count_nonzero(wide)))
+        thin = wide & (heights < side)
+        if not thin.any():
+            break
+        wide &= ~thin
+    return np.where(wide, np.maximum(np.floor(heights / side), 1), 1.0), side, bool(wide.any())
+
+
+def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], k: int) -> tuple[Bins, float, float]:
+    """Make nearly cubic bins for the k nearest neighbors; return them, their edge and the shortest gap, Å.
+
+    Thin axes get one bin. The number of atoms in a bin is averaged over the atoms: a droplet in a large cell
+    needs more bins than atoms. Gaps along open axes are shortened where bins would be crowded.
+    """
+    extent = extent_of(frame, pbc)
+    per_bin = wanted = max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k)
+    while True:
+        shape, side, several = _balanced(extent.heights, per_bin / frame.n_atoms)
+        bins = bins_of_shape(frame, pbc, extent, shape)
         # Averaged over atoms: each bin is weighted by its number of atoms.
         crowd = int((np.diff(bins.start) ** 2).sum()) / frame.n_atoms
-        if crowd <= CROWDED * (wanted + 1) or per_bin <= 1 / MOST_BINS_PER_ATOM or not wide.any():
-            return bins, side
+        crowded = crowd > CROWDED * (wanted + 1)
+        if extent.gap == inf and not pbc.all() and (crowded or (extent.span > WIDEST_BIN * shape).any()):
+            extent = _shortened(frame, pbc, extent, wanted, k)
+            continue
+        if not crowded or per_bin <= 1 / MOST_BINS_PER_ATOM or not several:
+            return bins, side, extent.gap
         per_bin = max(per_bin * wanted / crowd, 1 / MOST_BINS_PER_ATOM)
 
 
@@ -218,8 +265,8 @@ def _choose(bins, places, near, slot, c, hits, n_hits, r, atoms, images):
 
 
 @jit
-def _fill(bins, places, side, k, rows, neighbors, lengths, shifts):
-    """Write the k nearest of every atom i with rows[i] >= 0 into that row.
+def _fill(bins, places, side, gap, k, rows, neighbors, lengths, shifts):
+    """Write the k nearest of every atom i with rows[i] >= 0 into that row; -1 if farther than `gap`.
 
     places : (n_atoms, 3) float64, Å, room for the positions in the order of the bins
     side : Å, about the edge of a bin; the first search goes this far
@@ -292,9 +339,15 @@ def _fill(bins, places, side, k, rows, neighbors, lengths, shifts):
                 cover = _covered(bins, reach, normals, heights, b, slot)
                 length = sqrt(most)
                 if most >= NOT_FOUND or length + 1e-5 * (length + side) > cover:
+                    if cover >= gap:
+                        neighbors[rows[bins.order[slot]], 0] = -1
+                        continue
                     next_far = max(next_far, 2 * far if most >= NOT_FOUND else 1.001 * length)
                     pending[left] = slot
                     left += 1
+                    continue
+                if length > 0.99 * gap:
+                    neighbors[rows[bins.order[slot]], 0] = -1
                     continue
                 usual += 0.05 * (min(most, 2 * usual) - usual)
                 # Includes all that float32 cannot distinguish from the k-th.
@@ -313,4 +366,4 @@ def _fill(bins, places, side, k, rows, neighbors, lengths, shifts):
                     neighbors[row, m], lengths[row, m] = atoms[m], r[m]
                     for axis in range(3):
                         shifts[row, m, axis] = images[m, axis]
-            n_pending, far = left, next_far
+            n_pending, far = left, min(next_far, max(far, 1.01 * gap))
