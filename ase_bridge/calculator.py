@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase_bridge.convert import analysis, as_int32, frame_from_atoms, write_fields
 from phaseseg.families import FAMILIES
 from phaseseg.fields import Fields
-from phaseseg.frame import Units
+from phaseseg.frame import Names, Units
 from phaseseg.nn.device import Device
 
 
@@ -28,7 +28,7 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
 
     Parameters
     ----------
-    species, model, device, species_array, units, **options : as for `annotate`
+    species, model, device, species_array, names, units, **options : as for `annotate`
 
     Attributes
     ----------
@@ -53,6 +53,7 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         model: Any = None,
         device: Device = "auto",
         species_array: str | None = None,
+        names: Names = None,
         units: Units | None = None,
         **options: Any,
     ) -> None:
@@ -60,7 +61,7 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         known = {one.keyword: None for family in FAMILIES.values() for one in family.analyses}
         chosen = {**known, "species": species, "model": model, "device": device, **options}
         self._analyze = analysis(**chosen)
-        super().__init__(species_array=species_array, units=units, **chosen)
+        super().__init__(species_array=species_array, names=names, units=units, **chosen)
         self.fields: Fields | None = None
         self._labels: Any = None
 
@@ -73,7 +74,7 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
             For an unknown option or a value out of range.
         """
         merged = {**self.parameters, **parameters}
-        own = ("species_array", "units")
+        own = ("species_array", "names", "units")
         self._analyze = analysis(**{name: value for name, value in merged.items() if name not in own})
         changed: dict[str, Any] = super().set(**parameters)
         if changed:
@@ -99,7 +100,8 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         """Analyze `atoms`; called by ASE."""
         super().calculate(atoms, list(properties), list(system_changes))
         name = self.parameters.get("species_array")
-        frame = frame_from_atoms(self.atoms, species_array=name, units=self.parameters.get("units"))
+        how: dict[str, Any] = {key: self.parameters.get(key) for key in ("species_array", "names", "units")}
+        frame = frame_from_atoms(self.atoms, **how)
         self.fields = self._analyze(frame)
         self._labels = None if name is None else self.atoms.arrays[name].copy()
         self.results = {name: as_int32(values) for name, values in self.fields.level("atom").items()}

@@ -11,11 +11,13 @@ import numpy as np
 
 from phaseseg.families import FAMILIES, load
 from phaseseg.fields import Bonds, Fields, Table, snake
-from phaseseg.frame import Frame, Units
+from phaseseg.frame import Frame, Names, Units
 from phaseseg.nn.device import Device, check_device
 
 
-def frame_from_atoms(atoms: Any, *, species_array: str | None = None, units: Units | None = None) -> Frame:
+def frame_from_atoms(
+    atoms: Any, *, species_array: str | None = None, names: Names = None, units: Units | None = None
+) -> Frame:
     """Convert an `ase.Atoms` to a Frame.
 
     Parameters
@@ -24,6 +26,7 @@ def frame_from_atoms(atoms: Any, *, species_array: str | None = None, units: Uni
         With three linearly independent cell vectors. The order of the atoms is kept.
     species_array : name of an array in `atoms.arrays` with species (strings or integers) to use instead of
         the chemical symbols, for coarse-grained or labeled atoms
+    names : what symbols, atom names of GRO and PDB files (`atomtypes`) or labels stand for: `"MW=X,Me1=C"`
     units : "metal" or "lj"; if left out, `atoms.info["units"]`, otherwise "metal"
 
     Raises
@@ -35,24 +38,8 @@ def frame_from_atoms(atoms: Any, *, species_array: str | None = None, units: Uni
 
     if units not in (None, "metal", "lj"):
         raise ValueError(f"units must be 'metal' or 'lj', found {units!r}.")
-    frame = phaseseg.io.frame_from_atoms(atoms)
-    if units is not None:
-        frame = frame.replace(units=units)
-    if species_array is None:
-        return frame
-    if species_array not in atoms.arrays:
-        raise ValueError(
-            f"the atoms have no array {species_array!r}; their arrays are {', '.join(sorted(atoms.arrays))}."
-        )
-    labels = atoms.arrays[species_array]
-    if labels.dtype == object and all(isinstance(label, str) for label in labels.flat):
-        labels = labels.astype(str)  # ASE reads strings from extended XYZ as objects
-    if labels.ndim != 1 or labels.dtype.kind not in "USiu":
-        raise ValueError(
-            f"the array {species_array!r} has shape {labels.shape} and type {labels.dtype}; species must be "
-            "one string or integer per atom."
-        )
-    return frame.replace(species=labels.astype(str), species_names=())
+    frame = phaseseg.io.frame_from_atoms(atoms, species_array=species_array, names=names)
+    return frame if units is None else frame.replace(units=units)
 
 
 def annotate(
@@ -62,6 +49,7 @@ def annotate(
     model: Any = None,
     device: Device = "auto",
     species_array: str | None = None,
+    names: Names = None,
     units: Units | None = None,
     bonds: bool = False,
     **options: Any,
@@ -78,7 +66,7 @@ def annotate(
     metrics : options of the structural metrics, such as `dict(b="B", k=2, rule="all")`, instead of a species
         or in addition to a model
     device : device of the model: "auto", "cpu", "torch" or "cuda"
-    species_array, units : as for `frame_from_atoms`
+    species_array, names, units : as for `frame_from_atoms`
     bonds : also write the bonds, into `atoms.info`
     **options : as for `phaseseg.predict` with a model, otherwise as for `phaseseg.label_phases`
 
@@ -100,7 +88,7 @@ def annotate(
         For an unknown option.
     """
     analyze = analysis(species=species, model=model, device=device, **options)
-    fields = analyze(frame_from_atoms(atoms, species_array=species_array, units=units))
+    fields = analyze(frame_from_atoms(atoms, species_array=species_array, names=names, units=units))
     write_fields(atoms, fields, bonds=bonds)
     return fields
 

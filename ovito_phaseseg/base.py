@@ -222,7 +222,7 @@ class AnalysisModifier(CheckedModifier):
     def frame_of(self, data: Any) -> Any:
         """Convert the particles to a Frame."""
         units: Any = getattr(self, "units", self.file_units)
-        return convert.frame_from_data(data, self.types, units)
+        return convert.frame_from_data(data, self.types, units, self.names)
 
 
 class NetworkModifier(AnalysisModifier):
@@ -254,7 +254,7 @@ class NetworkModifier(AnalysisModifier):
         network = load_model(chosen, self.family.name)
         rule = network.rule(**self.options("run", "read"))
         units = getattr(self, "units", self.file_units)
-        key = (network.checkpoint.hash, device, self.types, units, self.options("run"))
+        key = (network.checkpoint.hash, device, self.types, self.names, units, self.options("run"))
         yield 0.0
         if isinstance(network, Fitted) and not network.fitted:
             network = yield from now.kept("fitted", key, lambda: self._fitted(now, network, rule))

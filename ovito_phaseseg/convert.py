@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from ovito.data import BondType, DataCollection, DataTable, ElementType, SimulationCell, VoxelGrid
 from ovito.modifiers import CreateIsosurfaceModifier
 
+from phaseseg.display import face
 from phaseseg.fields import Bonds, Fields, Grid, Message, Table, snake
 from phaseseg.frame import Category, Frame, Units, error_prefix
+from phaseseg.io.elements import species_of
 from phaseseg.io.names import kind_of, topology
+from phaseseg.io.reading import from_zero, name_table, type_table, types_from_zero
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
 
 # OVITO to Frame
@@ -27,13 +30,14 @@ def names_of(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame:
+def frame_from_data(data: Any, types: str = "", units: Units = "metal", names: str = "") -> Frame:
     """Convert the particles and the cell of a DataCollection to a Frame.
 
     Parameters
     ----------
     types : names of particle types 1, 2, ..., comma separated (`"Fe,Mg,Si,O,N"`); if empty, the names in
         the data
+    names : what atom names or names of types stand for (`"MW=X,Me1=C"`)
     units : "metal" or "lj"; OVITO's data do not state them
 
     A 2D cell becomes a layer of thickness 1 Å that contains all particles. A density per Å^3 is then
@@ -65,19 +69,23 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal") -> Frame
             normal /= length
             cell[2], pbc[2] = normal, True
             positions = positions - np.outer((positions - origin) @ normal, normal)
-    codes, names = _species(particles, types, where)
+    columns = topology({title: _words(particles[title]) for title in particles if kind_of(title)})
+    with face("OVITO"):
+        try:
+            species, messages = _species(particles, columns["categories"], types, names)
+        except ValueError as error:
+            raise ValueError(f"{where}{error}") from None
     ids = particles.identifiers
     given, number = data.attributes, partial(number_in, data.attributes)
-    messages = [
+    odd = [
         Message(f"The attribute {name!r} is {given[name]!r:.80}, not a number, and is ignored.", "no-number")
         for name, value in (("Time", number("Time")), ("Timestep", number("Timestep", whole=True)))
         if value is None and name in given
     ]
     return Frame(
-        positions, cell, np.array(pbc, dtype=bool), codes, names, origin, units=units, source=source,
+        positions, cell, np.array(pbc, dtype=bool), *species, origin, units=units, source=source,
         ids=None if ids is None else np.array(ids[...]), time=number("Time"),
-        timestep=number("Timestep", whole=True), index=index, messages=tuple(messages),
-        **topology({title: _words(particles[title]) for title in particles if kind_of(title)}),
+        timestep=number("Timestep", whole=True), index=index, messages=(*messages, *odd), **columns,
     )  # fmt: skip
 
 
@@ -106,13 +114,15 @@ def number_in(attributes: Mapping[str, Any], name: str, *, whole: bool = False) 
     return int(value) if value == int(value) else None
 
 
-def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Return 0-based species codes and their names, in the order of the type ids."""
+def _species(
+    particles: Any, categories: Mapping[str, Category], types: str, names: str
+) -> tuple[Category, tuple[Message, ...]]:
+    """Return the species, in the order of the type ids or atom names, and messages about them."""
     prop = particles.particle_types
     if prop is None:
         raise ValueError(
-            f"{where}the particles have no types, so no species can be chosen; load the column with the "
-            "types or elements as 'Particle Type'."
+            "the particles have no types, so no species can be chosen; load the column with the types or "
+            "elements as 'Particle Type'."
         )
     values = np.array(prop[...], dtype=np.int64)
     low = int(values.min())
@@ -121,18 +131,25 @@ def _species(particles: Any, types: str, where: str) -> tuple[NDArray[np.int32],
         ids, places = np.flatnonzero(used) + low, (np.cumsum(used) - 1)[values - low]
     else:
         ids, places = np.unique(values, return_inverse=True)
-    given = names_of(types)
-    table = dict(enumerate(given, start=1)) if given else {entry.id: entry.name for entry in prop.types}
-    unnamed = ", ".join(str(number) for number in ids if not table.get(int(number)))
-    if unnamed:
+    messages: tuple[Message, ...] = ()
+    given, renames, counted = type_table(types if names_of(types) else None)
+    renames = renames | name_table(names)
+    if counted and (shifted := from_zero(given, ids)):
+        given, messages = shifted, (types_from_zero(shifted),)
+    table = given or {entry.id: entry.name for entry in prop.types}
+    stated = Category(places.astype(np.int32), tuple(table.get(one, "") for one in ids.tolist()))
+    if "Atom Name" in particles and not given:
+        # OVITO looks at the first letters only, which makes fluorine of Fe and carbon of Cl in a GRO file.
+        name, residue = categories["name"], categories.get("residue")
+        return species_of(name, residue, stated=stated, guessed=True, names=renames)
+    if unnamed := [str(one) for one, name in zip(ids.tolist(), stated.names, strict=True) if not name]:
         known = ", ".join(f"{number} = {name}" for number, name in table.items() if name) or "none"
         raise ValueError(
-            f"{where}particle type {unnamed} has no name (named: {known}); name types 1, 2, ... in the "
+            f"particle type {', '.join(unnamed)} has no name (named: {known}); name types 1, 2, ... in the "
             "parameter 'types', for example Fe,Mg,Si,O,N."
         )
-    names = [table[int(number)] for number in ids]
-    distinct = tuple(dict.fromkeys(names))  # two types may have the same name
-    return np.array([distinct.index(name) for name in names], dtype=np.int32)[places], distinct
+    # Two types may have the same name.
+    return Category.of([renames.get(name, name) for name in stated.names]).take(places), messages
 
 
 def _words(prop: Any) -> Any:

@@ -54,7 +54,7 @@ TRAJECTORY = (
 MEASURE = (
     Option("b", str, "B", "Species B, separated by commas; all others are A.", "run",
            label="Species B (comma separated)", group="Species"),
-    types_of_file("Species", "A,B"),
+    *types_of_file("Species", "A,B"),
     Option("k", int, 2, "Number of nearest neighbors connected to a particle.", "run", low=1, high=64,
            label="Nearest neighbors", group="Graph"),
     Option("rule", str, "all", "Connect all particles and keep edges with a B, or connect only the B.", "run",
@@ -174,7 +174,7 @@ class GlassMetrics(_GlassOutput, options=(*MEASURE, *TRAJECTORY)):
         yield 0.0
         return Job(
             rule=None,
-            key=(self.b, self.types, self.k, self.rule),
+            key=(self.b, self.types, self.names, self.k, self.rule),
             text="Graphs of",
             run=lambda frame, _: measure(frame),
             fields=lambda _, fields: fields,

@@ -26,7 +26,7 @@ INTERFACE_VIS = OvitoObject(
 LABELS = (
     Option("species", str, "Fe", "Species whose density distinguishes the phases, comma separated.", "run",
            label="Species (comma separated)", group="Species"),
-    types_of_file("Species", "Fe,Mg,Si,O,N"),
+    *types_of_file("Species", "Fe,Mg,Si,O,N"),
     Option("sigma", float, 1.5, "Standard deviation of the Gaussian that smooths the density, Å.", "run",
            low=0, label="Sigma (Å)", group="Density"),
     Option("voxel", float, None, "Edge of a voxel, Å; None or 0 for half of sigma.", "run",
@@ -126,7 +126,7 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
         yield 0.0
         return Job(
             rule,
-            key=(self.types, rule.species, rule.sigma, rule.voxel_size, rule.field),
+            key=(self.types, self.names, rule.species, rule.sigma, rule.voxel_size, rule.field),
             text=f"Density of {', '.join(rule.species)} around",
             run=lambda frame, _: density_field(frame, rule),
             fields=lambda frame, density: label_density(frame, density, rule),

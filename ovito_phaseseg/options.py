@@ -39,18 +39,21 @@ def parameters_of(family: Family) -> list[Option]:
         Option("device", str, "auto", "Compiled loops (auto, cpu), or PyTorch on CPU (torch) or GPU (cuda).",
                "run", ("auto", "cpu", "torch", "cuda"), label="Device", group="Network"),
         *run,
-        types_of_file(group, "A,B" if "lj" in units else "Fe,Mg,Si,O,N"),
+        *types_of_file(group, "A,B" if "lj" in units else "Fe,Mg,Si,O,N"),
         *([Option("units", str, units[0], "Units of the file; they must match those of the network.", "run",
                   units, label="Units of the file", group=group)] if "lj" in units else []),
         *shown_options(family, "read"),
     ]  # fmt: skip
 
 
-def types_of_file(group: str, example: str) -> Option:
-    """Return the parameter for the names of the particle types."""
+def types_of_file(group: str, example: str) -> tuple[Option, Option]:
+    """Return the parameters for the names of the particle types and for the meaning of other names."""
     meaning = "Names of particle types 1, 2, ..., comma separated, replacing those in the file."
     look: dict[str, Any] = {"label": "Names of types 1, 2, ...", "group": group, "placeholder": example}
-    return Option("types", tuple, None, meaning, "run", **look)
+    types = Option("types", tuple, None, meaning, "run", **look)
+    meaning = "What atom names or names of types stand for, comma separated: `MW=X,Me1=C` (X has no mass)."
+    look |= {"label": "Meaning of names", "placeholder": "MW=X,Me1=C"}
+    return types, Option("names", tuple, None, meaning, "run", **look)
 
 
 def documented(option: Option) -> str:

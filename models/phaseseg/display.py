@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 from math import inf, isfinite, isnan, nan
+from typing import Any
 
 Summary = tuple[str, Sequence[Sequence[str]], Sequence[str]]
 """Title, rows of cells, and closing sentences."""
@@ -87,6 +90,36 @@ def as_html(text: str) -> Html:
     ('a &lt; b', '<b>a</b>')
     """
     return text if isinstance(text, Html) else Html(escape(printable(text)))
+
+
+_FACE = ContextVar("face", default="Python")
+
+
+@contextmanager
+def face(name: str) -> Iterator[None]:
+    """Messages are for users of "Python", the "command line" or "OVITO" in this block."""
+    token = _FACE.set(name)
+    try:
+        yield
+    finally:
+        _FACE.reset(token)
+
+
+def option(name: str, value: Any) -> str:
+    """An option as it is written where the user is.
+
+    >>> option("names", {"MW": "X"})
+    "names={'MW': 'X'}, on the command line --names MW=X"
+    >>> with face("command line"):
+    ...     option("names", {"MW": "X", "Me1": "C"}), option("types", ("Fe", "O"))
+    ('--names MW=X,Me1=C', '--types Fe,O')
+    """
+    pairs = [f"{key}={one}" for key, one in value.items()] if isinstance(value, Mapping) else value
+    text = pairs if isinstance(pairs, str) else ",".join(pairs)
+    if _FACE.get() == "OVITO":
+        return f"{text} in the parameter {name!r}"
+    flag = f"--{name} {text}"
+    return flag if _FACE.get() == "command line" else f"{name}={value!r}, on the command line {flag}"
 
 
 def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> Html:

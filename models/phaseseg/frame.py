@@ -22,6 +22,8 @@ FLAT = 1e-3
 """Largest corrugation of a layer, in spacings of its atoms, that changes distances by less than 1e-6."""
 
 Units = Literal["metal", "lj"]
+Types = Sequence[str] | Mapping[int, str] | Mapping[str, str] | None
+Names = Mapping[str, str] | Sequence[str] | None
 
 
 class Category(NamedTuple):
@@ -37,9 +39,13 @@ class Category(NamedTuple):
         >>> Category.of(["OW", "HW1", "HW2", "OW"]).names
         ('OW', 'HW1', 'HW2')
         """
-        code: dict[str, int] = {}  # ten times faster than numpy.unique
+        code: dict[Any, int] = {}  # ten times faster than numpy.unique
         codes = [code.setdefault(word, len(code)) for word in np.asarray(words).tolist()]
         return cls(np.array(codes, dtype=np.int32), tuple(map(str, code)))
+
+    def take(self, codes: ArrayLike) -> Category:
+        """The words at these places: of distinct words, those of every atom."""
+        return Category(self.codes[np.asarray(codes)], self.names)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -279,7 +279,10 @@ GRO = """melt
         (GRO.replace("\n2\n", "\ntwo\n"), "frame 0, line 2: expected the number of atoms, found 'two'"),
         (GRO.replace("   0.100\n", "   0.x00\n"), r"line 4: coordinate z \(columns 37 to 44\) is '0\.x00'"),
         (GRO.replace("   0.100\n", "\n"), r"line 4: coordinate z \(columns 37 to 44\) is ''"),
-        (GRO.replace(" O1 ", " Q1 "), "the atom name 'Q1' does not begin with an element symbol.*types="),
+        (
+            GRO.replace(" O1 ", " Q1 "),
+            "the atom name 'Q1' does not begin with an element symbol.*names=.*--names Q1=X",
+        ),
         (GRO.replace("1 1 1", "1 1"), "the box line must hold 3 or 9 numbers"),
         (GRO.replace("1 1 1", "1 1 a"), "the box must be 3 numbers"),
         (GRO.replace("1 1 1", "0 0 0"), "the cell is missing or has no volume"),

@@ -193,7 +193,7 @@ def test_every_analysis_is_a_parameter_of_the_calculator():
     parameters = PhaseCalculator(sigma=2.0).parameters
     assert parameters == {
         "species": None, "model": None, "metrics": None, "device": "auto", "species_array": None,
-        "units": None, "sigma": 2.0,
+        "names": None, "units": None, "sigma": 2.0,
     }  # fmt: skip
     assert PhaseCalculator(metrics={"k": 3}).parameters["metrics"] == {"k": 3}
 

@@ -30,6 +30,7 @@ def _evaluate(
     input: options.Trajectories,
     model: options.Model,
     types: options.Types = None,
+    names: options.Names = None,
     units: options.Units = None,
     frames: options.Frames = None,
     report: Annotated[
@@ -49,7 +50,7 @@ def _evaluate(
             check_folder(report)
             for flag, value in given.items():
                 flag.check(value)
-            how = {"types": types, "units": units, "format": format}
+            how = {"types": types, "names": names, "units": units, "format": format}
             readers = run_readers(input, frames=frames, fields=True, **how)
             chosen = {
                 flag.name: {

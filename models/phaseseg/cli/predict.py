@@ -31,6 +31,7 @@ def _predict(
     output: options.FramesOrTables = None,
     device: options.Device = "auto",
     types: options.Types = None,
+    names: options.Names = None,
     units: options.Units = None,
     dt: options.TimeStep = None,
     frames: options.Frames = None,
@@ -65,7 +66,14 @@ def _predict(
                     chosen[bonds.option] = True
             rule = network.rule(**chosen)
             reader = frame_reader(
-                input, types=types, frames=frames, dt=dt, format=format, units=units, fields=kind == "frames"
+                input,
+                types=types,
+                names=names,
+                frames=frames,
+                dt=dt,
+                format=format,
+                units=units,
+                fields=kind == "frames",
             )
         with frame_bar(input.name, shown=not quiet and not as_json) as bar, ExitStack() as stack:
             seen = bar.frames(reader(), f"fitting {name} to all frames")

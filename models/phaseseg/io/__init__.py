@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from phaseseg.frame import Frame, Units
+from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.io.atoms import frame_from_atoms, read_with_ase
+from phaseseg.io.fixed_width import read_pdb
 from phaseseg.io.formats import choose_format, format_of_name
 from phaseseg.io.lammps import read_dump
 from phaseseg.io.reading import Block, Reading, new_reading
@@ -38,13 +39,15 @@ _READERS: dict[str, Callable[[ByteSource, Reading], Iterator[Block]]] = {
     "poscar": read_poscar,
     "xdatcar": read_xdatcar,
     "gro": read_gro,
+    "pdb": read_pdb,
 }
 
 
 def read_frames(
     path: str | os.PathLike[str],
     *,
-    types: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
+    types: Types = None,
+    names: Names = None,
     frames: slice | None = None,
     units: Units = "metal",
     dt: float | None = None,
@@ -54,7 +57,7 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Read a file frame by frame; only one frame is in memory at a time.
 
-    LAMMPS dumps, extended XYZ, XDATCAR and GRO have readers here, plain or compressed (gz, bz2, xz);
+    LAMMPS dumps, extended XYZ, XDATCAR, GRO and PDB have readers here, plain or compressed (gz, bz2, xz);
     everything else goes to `ase.io.iread`. Rows keep the order of the file. Species codes mean the
     same in every frame, for any choice of `frames`: they follow the type ids if the file has them,
     else the order of first appearance in frame 0; species that appear later come last.
@@ -62,16 +65,19 @@ def read_frames(
     Parameters
     ----------
     path : file to read
-    types : species of the types 1, 2, ... (`("Fe", "Mg")` or `{1: "Fe", 2: "Mg"}`), for dumps
-        without names or in place of the names there. A mapping from names to names renames
-        species, or says what the atom names of a GRO file stand for.
+    types : species of the types 1, 2, ... (`("Fe", "Mg")`, `"Fe,Mg"` or `{1: "Fe", 2: "Mg"}`), for dumps
+        and VASP files without names or in place of the names there. Where the file has a type 0, a list
+        counts from 0, and a message says so.
+    names : what the names in the file stand for: atom names of GRO and PDB files, elements or other species
+        (`{"MW": "X", "Me1": "C"}` or `"MW=X,Me1=C"`; X is a site without mass). Elements that atom names and
+        residues do not determine are guessed, and a message says so.
     frames : which frames, counted from 0; negative numbers count from the end (which takes one
         more pass over the file). Frames left out are not parsed.
     units : "metal" (Å, ps) or "lj"; a dump that says `lj` is believed
     dt : ps per MD step, for `Frame.time` where the file holds no time
     fields : whether further numeric columns go into `Frame.fields`, as (n_atoms,) or (n_atoms, k) float64
     same_atoms : whether a frame of another number of atoms than the first is an error
-    file_format : "lammps-dump", "extxyz", "xdatcar", "gro" or a name of an ASE format; without it
+    file_format : "lammps-dump", "extxyz", "xdatcar", "gro", "pdb" or a name of an ASE format; without it
         the name and the first bytes of the file decide
 
     Yields
@@ -85,10 +91,10 @@ def read_frames(
         At the call: for a file that is missing, empty or of an unknown format. During iteration:
         for a frame that is cut off, damaged or lacks cell, coordinates or names.
     ValueError
-        For bad `types`, `frames`, `units` or `dt`.
+        For bad `types`, `names`, `frames`, `units` or `dt`.
     """
     path = Path(path)
-    start = partial(new_reading, types, units, dt, fields)
+    start = partial(new_reading, types, names, units, dt, fields)
     start()
     frames = frames or slice(None)
     if frames.step is not None and frames.step < 1:
@@ -146,7 +152,7 @@ def _selected(
 def _frame(block: Block, reading: Reading, index: int) -> Frame:
     try:
         reading.messages = []
-        parts = {"units": reading.units, "time": None, "messages": (), **block()}
+        parts = {"units": reading.units, "time": None, "timestep": None, "messages": (), **block()}
         parts["messages"] = (*parts["messages"], *reading.messages)
         if parts["time"] is None and parts["timestep"] is not None and reading.dt is not None:
             parts["time"] = parts["timestep"] * reading.dt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from io import StringIO
 from itertools import count
@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from phaseseg.frame import Frame, error_prefix
+from phaseseg.display import Message
+from phaseseg.frame import Category, Frame, Names, error_prefix
+from phaseseg.io.elements import species_of
 from phaseseg.io.names import topology
-from phaseseg.io.reading import Block, Reading, time_parts
+from phaseseg.io.reading import Block, Reading, name_table, time_parts
 from phaseseg.io.source import InputError, encoding_of
 
 # Arrays of Atoms that have their own attribute in Frame.
@@ -22,7 +24,13 @@ _OWN_INFO = ("timestep", "time", "units", "Origin")
 
 
 def frame_from_atoms(
-    atoms: Any, *, source: str = "", species_names: Sequence[str] | None = None, fields: bool = False
+    atoms: Any,
+    *,
+    source: str = "",
+    species_names: Sequence[str] | None = None,
+    species_array: str | None = None,
+    names: Names = None,
+    fields: bool = False,
 ) -> Frame:
     """Convert an `ase.Atoms` to a Frame.
 
@@ -35,13 +43,19 @@ def frame_from_atoms(
     source : name of the structure in messages
     species_names : names of the codes, for example one tuple for a whole trajectory; without it the
         sorted distinct symbols
+    species_array : name of an array in `atoms.arrays` with species (strings or integers) to use instead of
+        the chemical symbols
+    names : what atom names (`atoms.arrays["atomtypes"]`) or symbols stand for: `{"MW": "X"}` or `"MW=X"`
     fields : whether further numeric arrays go into `Frame.fields`
+
+    ASE guesses the elements of GRO files, and of PDB files without elements, from two letters: `OS` becomes
+    osmium. Where there are `atomtypes` and `residuenames`, they are read as in these files, with a message.
 
     Raises
     ------
     ValueError
-        For a structure without atoms or cell, a coordinate that is not finite, or a symbol that is
-        not among `species_names`.
+        For a structure without atoms or cell, a coordinate that is not finite, an unknown array, an atom
+        name without an element, or a symbol that is not among `species_names`.
 
     Examples
     --------
@@ -49,17 +63,51 @@ def frame_from_atoms(
     >>> frame_from_atoms(bulk("NaCl", "rocksalt", a=5.64)).species_names
     ('Cl', 'Na')
     """
-    from ase.data import chemical_symbols
-
     if len(atoms) == 0:
         raise InputError(f"{source or 'atoms'}: the structure has no atoms. Leave it out.")
-    species = np.array(chemical_symbols)[atoms.numbers]
+    parts = _parts(atoms, fields, source)
+    try:
+        found, messages = _species(atoms, parts["categories"], name_table(names), species_array)
+    except ValueError as error:
+        raise InputError(f"{error_prefix(source)}{error}") from None
     return Frame(
-        species=species,
-        species_names=tuple(species_names or ()),
-        source=source,
-        **_parts(atoms, fields, source),
-    )
+        species=np.array(found.names)[found.codes], species_names=tuple(species_names or ()), source=source,
+        **parts | {"messages": (*parts["messages"], *messages)},
+    )  # fmt: skip
+
+
+def _species(
+    atoms: Any, categories: Mapping[str, Category], names: Mapping[str, str], array: str | None = None
+) -> tuple[Category, tuple[Message, ...]]:
+    """Species in order of first appearance."""
+    from ase.data import chemical_symbols
+
+    if array is not None:
+        codes, labels = Category.of(_labels(atoms, array))
+        return Category.of([names.get(label, label) for label in labels]).take(codes), ()
+    symbols = Category.of(atoms.numbers)
+    symbols = Category(symbols.codes, tuple(chemical_symbols[int(number)] for number in symbols.names))
+    if {"atomtypes", "residuenames"} <= set(atoms.arrays):
+        return species_of(
+            categories["name"], categories["residue"], stated=symbols, guessed=True, names=names
+        )
+    return symbols._replace(names=tuple(names.get(symbol, symbol) for symbol in symbols.names)), ()
+
+
+def _labels(atoms: Any, array: str) -> Any:
+    if array not in atoms.arrays:
+        raise ValueError(
+            f"the atoms have no array {array!r}; their arrays are {', '.join(sorted(atoms.arrays))}."
+        )
+    labels = atoms.arrays[array]
+    if labels.dtype == object and all(isinstance(label, str) for label in labels.flat):
+        labels = labels.astype(str)  # ASE reads strings from extended XYZ as objects
+    if labels.ndim != 1 or labels.dtype.kind not in "USiu":
+        raise ValueError(
+            f"the array {array!r} has shape {labels.shape} and type {labels.dtype}; species must be "
+            "one string or integer per atom."
+        )
+    return labels.astype(str)
 
 
 def _parts(atoms: Any, fields: bool, source: str) -> dict[str, Any]:
@@ -121,8 +169,6 @@ def read_with_ase(path: Path, ase_format: str, reading: Reading) -> Iterator[Blo
 
 
 def _convert(atoms: Any, reading: Reading) -> dict[str, Any]:
-    from ase.data import chemical_symbols
-
     parts = _parts(atoms, reading.fields, reading.label)
     if parts["units"] == "metal":
         parts["units"] = reading.units
@@ -131,8 +177,10 @@ def _convert(atoms: Any, reading: Reading) -> dict[str, Any]:
             raise reading.without_types(", ".join(atoms.arrays))
         species = reading.codes_of_types(atoms.arrays["type"])
     else:
-        distinct, codes = np.unique(atoms.numbers, return_inverse=True)
-        names = [chemical_symbols[number] for number in distinct]
-        # Numbered by first appearance, as in the other readers.
-        species = reading.codes_of_names(codes.astype(np.int32), names, np.arange(len(atoms)))
+        try:
+            found, messages = _species(atoms, parts["categories"], reading.renames)
+        except ValueError as error:
+            raise reading.error(str(error)) from None
+        reading.messages += messages
+        species = np.array([reading.code(name) for name in found.names], dtype=np.int32)[found.codes]
     return parts | {"species": species}

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.display import Message
-from phaseseg.frame import Units
+from phaseseg.display import Message, option
+from phaseseg.frame import Category, Names, Types, Units
+from phaseseg.io.elements import species_of
 from phaseseg.io.source import ByteSource, InputError, remedy_of_cut
 
 Block = Callable[[], dict[str, Any]]
@@ -39,6 +40,7 @@ class Reading:
     label: str = ""
     index: int = 0
     messages: list[Message] = field(default_factory=list)
+    counted: bool = False  # whether the type names were given in order, without numbers
 
     def note(self, text: str, code: str) -> None:
         """Add a message to the frame that is parsed."""
@@ -76,10 +78,21 @@ class Reading:
             return codes
         return lookup[codes]
 
+    def codes_of_atom_names(
+        self, name: Category, residue: Category, element: Category | None = None
+    ) -> NDArray[np.int32]:
+        """Codes of this trajectory from names of atoms and residues, and the elements that the file has."""
+        try:
+            species, messages = species_of(name, residue, stated=element, names=self.renames)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        self.messages += messages
+        return np.array([self.code(one) for one in species.names], dtype=np.int32)[species.codes]
+
     def without_types(self, columns: str) -> InputError:
         return self.error(
             f"type names were given, but the file has no type column ({columns}). "
-            "Leave the types out, or map names to names: types={'OW': 'O'}."
+            f"Leave the types out, or name what the file has, as in {option('names', {'OW': 'O'})}."
         )
 
     def unnamed(self, types: NDArray[np.integer[Any]], where: str) -> InputError:
@@ -87,25 +100,23 @@ class Reading:
         ids = np.unique(types).tolist()
         some = ", ".join(map(str, ids[:9])) + (", ..." if len(ids) > 9 else "")
         if ids == [*range(1, len(ids) + 1)]:
-            how = (
-                "Give their species in order: types=('Fe', 'Mg', ...), on the command line --types Fe,Mg,..."
-            )
+            how = f"Give their species in order, as in {option('types', ('Fe', 'Mg', 'Si'))}"
         else:
-            first, *others = ids
-            second = others[0] if others else first + 1
-            how = (
-                f"Name each: types={{{first}: 'A', {second}: 'B', ...}}, on the command line "
-                f"--types {first}=A,{second}=B,..."
-            )
-        return self.error(f"{where} has no element names, only the types {some}. {how}")
+            first, *others = ids or [1]
+            how = f"Name each, as in {option('types', {first: 'A', others[0] if others else first + 1: 'B'})}"
+        return self.error(f"{where} has no element names, only the types {some}. {how}.")
 
     def codes_of_types(
         self, types: NDArray[np.integer[Any]], first_line: int | None = None
     ) -> NDArray[np.int32]:
         """Codes from LAMMPS types and the caller's `types`."""
+        if self.counted and (shifted := from_zero(self.type_names, types)):
+            self.type_names = shifted
+        if self.counted and 0 in self.type_names:
+            self.messages.append(types_from_zero(self.type_names))
         lookup = np.full(max(self.type_names) + 1, -1, dtype=np.int32)
         for type_id, name in self.type_names.items():
-            lookup[type_id] = self.code(name)
+            lookup[type_id] = self.code(self.renames.get(name, name))
         outside = (types < 0) | (types >= len(lookup))
         codes = np.where(outside, np.int32(-1), lookup[np.where(outside, 0, types)])
         if (codes < 0).any():
@@ -119,24 +130,37 @@ class Reading:
         return codes
 
 
-def new_reading(
-    types: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None,
-    units: Units,
-    dt: float | None,
-    fields: bool,
-) -> Reading:
+def new_reading(types: Types, names: Names, units: Units, dt: float | None, fields: bool) -> Reading:
     """A `Reading` from the arguments of `read_frames`, checked."""
     if units not in ("metal", "lj"):
         raise ValueError(f"units must be 'metal' or 'lj', found {units!r}.")
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise ValueError(f"dt must be a positive number of ps per MD step, found {dt!r}.")
+    by_id, renames, counted = type_table(types)
+    return Reading(units, dt, fields, by_id, renames | name_table(names), counted=counted)
+
+
+def name_table(names: Names) -> dict[str, str]:
+    """The argument `names`, checked, as a mapping: `"MW=X, Me1=C"` gives `{"MW": "X", "Me1": "C"}`."""
+    if names is None or isinstance(names, Mapping):
+        pairs = [(str(key).strip(), str(name).strip()) for key, name in (names or {}).items()]
+    else:
+        parts = [part for part in (names.split(",") if isinstance(names, str) else names) if part.strip()]
+        pairs = [(key.strip(), name.strip()) for key, _, name in (part.rpartition("=") for part in parts)]
+    if not all(key and name for key, name in pairs):
+        raise ValueError(f"names must be pairs like MW=X,Me1=C, found {names!r}.")
+    return dict(pairs)
+
+
+def type_table(types: Types) -> tuple[dict[int, str], dict[str, str], bool]:
+    """The argument `types`, checked: names by number, names by name, whether numbers were left out."""
     if types is None:
-        return Reading(units, dt, fields, {}, {})
+        return {}, {}, False
     if isinstance(types, str):  # a sequence of letters otherwise
         types = types.split(",")
     if not isinstance(types, Mapping) and any("=" in name for name in types):
-        pairs = [str(name).partition("=") for name in types]
-        types = {key.strip(): name for key, _, name in pairs}
+        types = name_table(types)
+    counted = not isinstance(types, Mapping)
     entries: dict[Any, Any] = dict(types) if isinstance(types, Mapping) else dict(enumerate(types, start=1))
     entries = {key: str(name).strip() for key, name in entries.items()}
     if not entries or not all(entries.values()):
@@ -144,13 +168,26 @@ def new_reading(
     entries = {int(key) if str(key).isdecimal() else key: name for key, name in entries.items()}
     named = [isinstance(key, str) for key in entries]
     if all(named):
-        return Reading(units, dt, fields, {}, entries)
+        return {}, entries, False
     if any(named):
         raise ValueError(f"types must map either numbers or names to names, not both: {types!r}.")
     by_id = {int(key): name for key, name in sorted(entries.items())}
     if min(by_id) < 0 or max(by_id) > MOST_TYPES:
         raise ValueError(f"types must be numbers from 0 to {MOST_TYPES}, found {min(by_id)} to {max(by_id)}.")
-    return Reading(units, dt, fields, by_id, {})
+    return by_id, {}, counted
+
+
+def from_zero(counted: Mapping[int, str], types: NDArray[np.integer[Any]]) -> dict[int, str]:
+    """Names given in order, for types that begin at 0 instead of 1; empty if these do not."""
+    if 0 in counted or not types.size or types.min() != 0 or types.max() >= len(counted):
+        return {}
+    return {type_id - 1: name for type_id, name in counted.items()}
+
+
+def types_from_zero(names: Mapping[int, str]) -> Message:
+    """The sentence on names that were counted from 0."""
+    listed = ", ".join(f"type {type_id} is {name}" for type_id, name in names.items())
+    return Message(f"The types in the file begin at 0: {listed}.", "types-from-zero")
 
 
 def time_parts(time: Any, timestep: Any) -> dict[str, Any]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import partial
 from math import isfinite
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from phaseseg.frame import Category
+from phaseseg.display import option
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.comment_line import parse_comment
+from phaseseg.io.fixed_width import coordinates, letters, time_of_title, words
 from phaseseg.io.names import kind_of, runs
 from phaseseg.io.reading import (
     Block,
@@ -117,8 +116,8 @@ def _parse_extxyz(
     elif any(are_numbers) and not set(parsed.names) <= set(reading.renames):
         # Atomic numbers or, as LAMMPS writes them, types? A guess would make hydrogen of type 1.
         raise reading.error(
-            f"the species column holds numbers ({', '.join(parsed.names)}). Say what they stand "
-            "for: types={26: 'Fe', 8: 'O'}, or types=('Fe', 'O') for 1, 2, on the command line --types Fe,O"
+            f"the species column holds numbers ({', '.join(parsed.names)}). Say what they stand for, as in "
+            f"{option('types', {26: 'Fe', 8: 'O'})}."
         )
     else:
         species = reading.codes_of_names(parsed.codes, parsed.names, types)
@@ -179,28 +178,10 @@ def _parse_gro(
     point = body.find(b".", 20)
     width = body.find(b".", point + 1) - point
     width = width if point >= 0 and 0 < width <= 40 else 8
-    rows = _letters(body, n_atoms, 20 + 3 * width)
-    spaced = np.full((n_atoms, 3, width + 1), ord(" "), dtype=np.uint8)
-    spaced[:, :, :width] = rows[:, 20:].reshape(n_atoms, 3, width)
-    spaced[:, 2, width] = ord("\n")
-    try:
-        parsed = parse_columns(
-            reading, spaced.tobytes(), n_atoms, ("x", "y", "z"), first_line, positions=(0, 1, 2)
-        )
-    except InputError:
-        cells = spaced[:, :, :width].tobytes().decode("utf-8", "replace")
-        for at in range(3 * n_atoms):
-            word, start = cells[at * width : (at + 1) * width], 20 + at % 3 * width
-            if not is_number(word):
-                raise reading.error(
-                    f"coordinate {'xyz'[at % 3]} (columns {start + 1} to {start + width}) is "
-                    f"{word.strip()!r}, not a number. Repair the line or leave this frame out.",
-                    first_line + at // 3,
-                ) from None
-        raise
-    name, residue = _words(rows[:, 10:15]), _words(rows[:, 5:10])
-    # The caller's names are for atom names, so they come before the guess of the element.
-    elements = [one if one in reading.renames else _element(one, reading) for one in name.names]
+    rows = letters(body, n_atoms, 20 + 3 * width)
+    lines = range(first_line, first_line + n_atoms)
+    positions = coordinates(reading, rows[:, 20:], width, 21, lines)
+    name, residue = words(rows[:, 10:15]), words(rows[:, 5:10])
     numbers = floats(box, (len(box.split()),), "the box", reading.error) * _ANGSTROM_PER_NM
     if len(numbers) not in (3, 9):
         raise reading.error(f"the box line must hold 3 or 9 numbers, found {box.strip()[:80]!r}. Repair it.")
@@ -208,48 +189,12 @@ def _parse_gro(
     if len(numbers) == 9:
         # v1(y) v1(z) v2(x) v2(z) v3(x) v3(y) follow the diagonal
         cell[[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]] = numbers[3:]
-    time = re.search(r"\bt\s*=\s*([-+.\deE]+)", title)
-    step = re.search(r"\bstep\s*=\s*(\d+)", title)
     return {
-        "positions": parsed.positions * _ANGSTROM_PER_NM,
+        "positions": positions * _ANGSTROM_PER_NM,
         "cell": cell,
         "pbc": True,
-        "species": reading.codes_of_names(name.codes, elements),
+        "species": reading.codes_of_atom_names(name, residue),
         "molecules": runs(rows[:, :10]),
         "categories": {"name": name, "residue": residue},
-        **time_parts(time and time[1], step and step[1]),
+        **time_of_title(title),
     }
-
-
-def _words(letters: NDArray[np.uint8]) -> Category:
-    """One word per row of (n_lines, width) letters."""
-    cells = np.ascontiguousarray(letters).view(f"S{letters.shape[1]}")[:, 0]
-    code: dict[bytes, int] = {}
-    codes = np.array([code.setdefault(cell, len(code)) for cell in cells.tolist()], dtype=np.intp)
-    words = Category.of([cell.decode("utf-8", "replace").strip() for cell in code])
-    return Category(words.codes[codes], words.names)
-
-
-def _letters(body: bytes, n_lines: int, width: int) -> NDArray[np.uint8]:
-    """(n_lines, width) letters of lines, cut off or filled up with blanks."""
-    first = body.find(b"\n") + 1
-    if first > width and len(body) == first * n_lines:
-        letters = np.frombuffer(body, np.uint8).reshape(n_lines, first)
-        if (letters[:, -1] == ord("\n")).all():
-            return letters[:, :width]
-    lines = [line.rstrip(b"\r")[:width].ljust(width) for line in body.split(b"\n")[:n_lines]]
-    return np.frombuffer(b"".join(lines), np.uint8).reshape(n_lines, width)
-
-
-def _element(atom_name: str, reading: Reading) -> str:
-    """Longest element symbol that the atom name begins with (`SI1` is Si, `OW` is O)."""
-    from ase.data import chemical_symbols
-
-    letters = re.sub(r"[^A-Za-z].*", "", atom_name.lstrip("0123456789"))
-    for symbol in (letters[:2].capitalize(), letters[:1].upper()):
-        if symbol in chemical_symbols[1:]:
-            return symbol
-    raise reading.error(
-        f"the atom name {atom_name!r} does not begin with an element symbol. Name its element: "
-        f"types={{{atom_name!r}: 'Fe'}}"
-    )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import option
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.reading import Block, Reading, count_of, floats, is_number, next_text
 from phaseseg.io.source import ByteSource
@@ -116,6 +117,6 @@ def _names_in_title(header: _Header, reading: Reading) -> list[str]:
         reading.note(text, "names-from-title")
         return names
     raise reading.error(
-        f"the header names no species for its {len(header.counts)} groups of atoms. Give them in order: "
-        "types=('Fe', 'O'), on the command line --types Fe,O"
+        f"the header names no species for its {len(header.counts)} groups of atoms. Give them in order, as "
+        f"in {option('types', ('Fe', 'O'))}."
     )

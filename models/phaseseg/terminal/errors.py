@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from phaseseg.display import face
 from phaseseg.terminal.text import as_text
 
 FAILURE, USAGE, INPUT, INTERRUPTED = 1, 2, 3, 130
@@ -73,7 +74,7 @@ def exit_codes(kept: str = "") -> Iterator[None]:
         return typer.Exit(code)
 
     try:
-        with interrupt.remembered():
+        with interrupt.remembered(), face("command line"):
             yield
     except UsageError as error:
         raise stop(USAGE, str(error)) from None

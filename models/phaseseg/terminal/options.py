@@ -16,6 +16,10 @@ Trajectories = Annotated[
 Types = Annotated[
     str | None, typer.Option(help="Species of types 1, 2, ..., as in Fe,Mg,O, or of each, as in 0=A,1=B.")
 ]
+Names = Annotated[
+    str | None,
+    typer.Option(help="What atom names or species in the file stand for, as in MW=X,Me1=C (X: no mass)."),
+]
 Units = Annotated[str | None, typer.Option(help="lj if the file is in reduced units but does not say so.")]
 Frames = Annotated[str | None, typer.Option(help="Frames to read, counted from 0: start:stop:step.")]
 TimeStep = Annotated[float | None, typer.Option(help="Time per MD step, ps, if the file contains no times.")]

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.frame import Frame, Units
+from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.specs import Progress
 
 VALIDATION_SHARE = 0.2
@@ -78,7 +78,8 @@ def read_runs(
     data: RunData | Iterable[RunData],
     label: Label | None = None,
     *,
-    types: Sequence[str] | None = None,
+    types: Types = None,
+    names: Names = None,
     units: Units = "metal",
     every: int = 1,
     what: str = "run",
@@ -89,7 +90,7 @@ def read_runs(
     Parameters
     ----------
     label : frames for which it gives None are left out; a run may have no frames then
-    types, units : as in `read_frames`
+    types, names, units : as in `read_frames`
     every : take every n-th frame
     what : the name of runs that are no files; their number follows
 
@@ -108,7 +109,7 @@ def read_runs(
             name, group = Path(source).name, os.fspath(source)
             note(0.0, f"reading {name}")
             found: Iterable[Frame] = read_frames(
-                Path(source), types=types, units=units, frames=slice(None, None, every)
+                Path(source), types=types, names=names, units=units, frames=slice(None, None, every)
             )
         else:
             name = group = f"{what} {number}"

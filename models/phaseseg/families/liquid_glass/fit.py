@@ -33,7 +33,7 @@ from phaseseg.families.liquid_glass.settings import (
     GlassConfig,
 )
 from phaseseg.families.liquid_glass.states import Label, label_of
-from phaseseg.frame import Frame, Units
+from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
 from phaseseg.nn.ensemble import loaded
 from phaseseg.nn.model import member_weights
@@ -186,7 +186,8 @@ def fit_liquid_glass(
     folds: int = FOLDS,
     validation: RunData | Iterable[RunData] | None = None,
     temperature: str = "temperature",
-    types: Sequence[str] | None = None,
+    types: Types = None,
+    names: Names = None,
     units: Units = "metal",
     windows: int = WINDOWS,
     held_windows: int = HELD_WINDOWS,
@@ -219,7 +220,7 @@ def fit_liquid_glass(
     folds : number of folds and members; with `validation` the members differ only by their seed
     validation : runs to choose the epoch and calibrate with, instead of folds
     temperature : key of the temperature in `Frame.info`
-    types, units : as in `read_frames`
+    types, names, units : as in `read_frames`
     windows : number per epoch, half of them glass; held_windows : number for validating a member
     epochs, batch_atoms, learning_rate, patience : see `phaseseg.training.settings.Settings`
     seed : of the first member; the next follow
@@ -254,7 +255,7 @@ def fit_liquid_glass(
         if value < 2:
             raise ValueError(f"{what} must be at least 2, one for each state, found {value}.")
     files = TrainingOutput("liquid_glass", output, name, resume=resume)
-    reading: dict[str, Any] = {"types": types, "units": units, "note": note}
+    reading: dict[str, Any] = {"types": types, "names": names, "units": units, "note": note}
     runs = glass_runs(data, label, **reading)
     given = [] if validation is None else glass_runs(validation, label, "validation run", **reading)
     refuse_copies([*runs, *given])
@@ -391,7 +392,8 @@ def search_liquid_glass(
     network: Mapping[str, Any] = MappingProxyType({}),
     folds: int = FOLDS,
     temperature: str = "temperature",
-    types: Sequence[str] | None = None,
+    types: Types = None,
+    names: Names = None,
     units: Units = "metal",
     windows: int = WINDOWS,
     held_windows: int = HELD_WINDOWS,
@@ -406,7 +408,7 @@ def search_liquid_glass(
 
     Parameters
     ----------
-    data, glass_below, liquid_above, label, temperature, types, units : as in `fit_liquid_glass`
+    data, glass_below, liquid_above, label, temperature, types, names, units : as in `fit_liquid_glass`
     trials, folds, record, resume, progress : see `phaseseg.training.search.NestedSearch`
     network : fixed settings; the others of `SEARCH_SPACE` are searched
     windows, held_windows, epochs, batch_atoms : for each training
@@ -431,7 +433,7 @@ def search_liquid_glass(
     settings = Settings(epochs, batch_atoms, learning_rate or TRAINING["learning_rate"], (seed,), epochs)
     all_of = SEARCH_SPACE[network.get("architecture", "dmpnn")]
     space = {name: limits for name, limits in all_of.items() if name not in fixed}
-    runs = glass_runs(data, label, types=types, units=units, note=search.note)
+    runs = glass_runs(data, label, types=types, names=names, units=units, note=search.note)
     refuse_copies(runs)
     fold = fold_of_runs(runs, folds, STATES)
     if "k" in space:  # check the largest k
@@ -486,8 +488,8 @@ def fit_with_search(
     options : options of `fit_liquid_glass`; those shared with the search apply to both
     """
     common = (
-        "glass_below", "liquid_above", "label", "folds", "temperature", "types", "units", "windows",
-        "held_windows", "batch_atoms", "seed", "resume",
+        "glass_below", "liquid_above", "label", "folds", "temperature", "types", "names", "units",
+        "windows", "held_windows", "batch_atoms", "seed", "resume",
     )  # fmt: skip
     shared = {name: options[name] for name in common if name in options}
 

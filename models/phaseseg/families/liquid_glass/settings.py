@@ -301,6 +301,7 @@ class GlassSettings:
     temperature: str = setting("temperature", help="Key of the temperature in the comment line of a frame.")
     species: tuple[str, ...] = setting(GlassConfig.species, help="Names of A and B, separated by a comma.")
     types: tuple[str, ...] | None = setting(None, help="Species of the types 1, 2, ... of a dump: A,B.")
+    names: tuple[str, ...] | None = setting(None, help="What names in the files stand for: Ni=A,P=B.")
     units: str | None = setting(
         None, help="lj if the files are in reduced units but do not say so.", choices=("lj",)
     )

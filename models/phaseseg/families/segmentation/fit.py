@@ -40,7 +40,7 @@ from phaseseg.families.segmentation.settings import (
     NetworkConfig,
     Scaling,
 )
-from phaseseg.frame import Frame, Units
+from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.metrics import fit_temperature, reliability, roc_curve
 from phaseseg.nn.ensemble import loaded
 from phaseseg.nn.model import member_weights
@@ -217,7 +217,8 @@ def fit_segmentation(
     network: NetworkConfig | Mapping[str, Any] = RECIPE,
     loss: Loss = "distance",
     validation: RunData | Iterable[RunData] | None = None,
-    types: Sequence[str] | None = None,
+    types: Types = None,
+    names: Names = None,
     units: Units = "metal",
     every: int = 1,
     epochs: int = TRAINING["epochs"],
@@ -255,7 +256,7 @@ def fit_segmentation(
     validation : trajectories used to choose the epoch and for calibration
         By default every fifth file with two phases (at least one) if there are three or more, or else the
         last fifth of the frames of each file. Frames are never shuffled between training and validation.
-    types, units : as in `read_frames`
+    types, names, units : as in `read_frames`
     every : use every n-th frame of each file, also of `validation`
     epochs, batch_atoms, learning_rate, seeds, patience : see `phaseseg.training.settings.Settings`
     name : name of the checkpoint; default "segmentation/" and the stem of the output file
@@ -286,8 +287,9 @@ def fit_segmentation(
     files = TrainingOutput("segmentation", output, name, resume=resume)
     note = progress or (lambda done, line: None)
 
-    runs = learnable_runs(data, types, units, every, note)
-    given = [] if validation is None else learnable_runs(validation, types, units, every, note)
+    how: dict[str, Any] = {"types": types, "names": names, "units": units, "every": every, "note": note}
+    runs = learnable_runs(data, **how)
+    given = [] if validation is None else learnable_runs(validation, **how)
     if not runs or (validation is not None and not given):
         raise ValueError("there are no files to learn from.")
     check_species([*runs, *given], rule.species)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig
-from phaseseg.frame import Frame, Units
+from phaseseg.frame import Frame
 from phaseseg.neighbors import neighbor_graph
 from phaseseg.specs import Progress
 from phaseseg.training.files import ArrayCache
@@ -48,11 +49,9 @@ class Sample:
         return bool(len(self.distance) and np.isfinite(self.distance[0]))
 
 
-def learnable_runs(
-    data: RunData | Iterable[RunData], types: Sequence[str] | None, units: Units, every: int, note: Progress
-) -> list[Run]:
-    """Read every n-th frame of all runs; raise ValueError for a run without frames."""
-    runs = read_runs(data, types=types, units=units, every=every, note=note)
+def learnable_runs(data: RunData | Iterable[RunData], **options: Any) -> list[Run]:
+    """Read all runs with the options of `read_runs`; raise ValueError for a run without frames."""
+    runs = read_runs(data, **options)
     for run in runs:
         if not run.frames:
             raise ValueError(f"{run.name}: there are no frames to learn from.")

@@ -238,6 +238,9 @@ class SegmentationSettings:
     types: tuple[str, ...] | None = setting(
         None, help="Species of the types 1, 2, ... of a dump: Fe,Mg,Si,O,N."
     )
+    names: tuple[str, ...] | None = setting(
+        None, help="What atom names or species in the files stand for: MW=X,Me1=C."
+    )
     architecture: str = setting(
         RECIPE["architecture"], help="gat | gcn | graphconv", choices=("gat", "gcn", "graphconv")
     )
@@ -306,7 +309,7 @@ class SegmentationSettings:
     def fit_options(self) -> dict[str, Any]:
         """Return the keywords of `fit_segmentation`."""
         names = (
-            "loss", "types", "every", "epochs", "batch_atoms", "learning_rate", "patience", "seeds",
+            "loss", "types", "names", "every", "epochs", "batch_atoms", "learning_rate", "patience", "seeds",
             "summary", "resume", "cache",
         )  # fmt: skip
         given = {name: getattr(self, name) for name in names}

@@ -160,10 +160,11 @@ def _percent(amounts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def element_masses(names: tuple[str, ...]) -> NDArray[np.float64]:
-    """(n_species,) standard atomic masses; NaN for a name that is not an element."""
+    """(n_species,) standard atomic masses, 0 for sites X; NaN for a name that is not an element."""
     from ase.data import atomic_masses, atomic_numbers
 
-    return np.array([atomic_masses[atomic_numbers[n]] if atomic_numbers.get(n) else np.nan for n in names])
+    masses = {"X": 0.0} | {name: atomic_masses[number] for name, number in atomic_numbers.items() if number}
+    return np.array([masses.get(name, np.nan) for name in names])
 
 
 def count_atoms(
