@@ -148,6 +148,7 @@ class AnalysisModifier(CheckedModifier):
     tables : prefix of table identifiers
     file_units : units of the file if there is no parameter for them
     remedy : advice if memory runs out
+    renames : whether the parameter `names` is about the file; a family may have an option of this name
     """
 
     heading: ClassVar[str]
@@ -155,6 +156,7 @@ class AnalysisModifier(CheckedModifier):
     tables: ClassVar[str] = ""
     file_units: ClassVar[str] = "metal"
     remedy: ClassVar[str] = "use fewer particles"
+    renames: ClassVar[bool] = True
 
     def job(self, now: Evaluation) -> Steps[Job]:
         """Return the analysis for the current parameters."""
@@ -222,7 +224,7 @@ class AnalysisModifier(CheckedModifier):
     def frame_of(self, data: Any) -> Any:
         """Convert the particles to a Frame."""
         units: Any = getattr(self, "units", self.file_units)
-        return convert.frame_from_data(data, self.types, units, self.names)
+        return convert.frame_from_data(data, self.types, units, self.names if self.renames else "")
 
 
 class NetworkModifier(AnalysisModifier):

@@ -39,7 +39,8 @@ def parameters_of(family: Family) -> list[Option]:
         Option("device", str, "auto", "Compiled loops (auto, cpu), or PyTorch on CPU (torch) or GPU (cuda).",
                "run", ("auto", "cpu", "torch", "cuda"), label="Device", group="Network"),
         *run,
-        *types_of_file(group, "A,B" if "lj" in units else "Fe,Mg,Si,O,N"),
+        *(option for option in types_of_file(group, "A,B" if "lj" in units else "Fe,Mg,Si,O,N")
+          if option.name not in [one.name for one in family.options]),
         *([Option("units", str, units[0], "Units of the file; they must match those of the network.", "run",
                   units, label="Units of the file", group=group)] if "lj" in units else []),
         *shown_options(family, "read"),
@@ -100,6 +101,7 @@ class _WithOptions(type(ModifierInterface)):  # type: ignore[misc]
             found = family_named(family)
             declared = {"family": found, "heading": found.title, "prefix": f"{name}.", "tables": f"{family}-"}
             declared |= {"file_units": found.units[0]}
+            declared |= {"renames": "names" not in [option.name for option in found.options]}
         return declared | {option.name: trait_of(option) for option in all_options(family, options)}
 
     def __new__(

@@ -319,7 +319,9 @@ def test_bad_input(layer):
     for name, value in {"k": 0, "rule": "both", "color_by": "x", "bonds": "x"}.items():
         with pytest.raises(TraitError, match=name):
             GlassMetrics(**{name: value})
-    with pytest.raises(TypeError, match=r"GlassMetrics has no parameter kk; the parameters are b, types, k"):
+    with pytest.raises(
+        TypeError, match=r"GlassMetrics has no parameter kk; the parameters are b, types, names, k"
+    ):
         GlassMetrics(kk=3)
     with pytest.raises(TypeError, match="no parameter bond_vis"):
         GlassMetrics(bond_vis=None)

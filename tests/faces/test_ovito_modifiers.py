@@ -46,17 +46,24 @@ CLASSIFIER = {
 # Parameters that only read the output anew, those that need a new one, and properties that show it.
 CASES = {
     "WeakPhaseLabels": (
-        LABELS, {"sigma": 1.6, "voxel": 1.0, "field": "mole-fraction", "species": "O", "types": "Fe,O"},
+        LABELS,
+        {
+            "sigma": 1.6, "voxel": 1.0, "field": "mole-fraction", "species": "O", "types": "Fe,O",
+            "names": "X=Y",
+        },
         ("Phase", "Phase Density", "Interface Distance", "Domain"),
     ),
     "PhaseSegmentation": (
-        SEGMENTATION, {"types": "Fe,O", "device": "cpu"}, ("Phase", "Interface Distance", "Phase Probability")
+        SEGMENTATION, {"types": "Fe,O", "names": "X=Y", "device": "cpu"},
+        ("Phase", "Interface Distance", "Phase Probability"),
     ),
     "GlassMetrics": (
-        METRICS, {"b": "A", "types": "A,B", "k": 3, "rule": "b-only"}, ("Graph ID", "Isolated", "B-B Degree")
+        METRICS, {"b": "A", "types": "A,B", "names": "X=Y", "k": 3, "rule": "b-only"},
+        ("Graph ID", "Isolated", "B-B Degree"),
     ),
     "GlassClassifier": (
-        CLASSIFIER, {"b": "A", "types": "A,B", "device": "cpu"}, ("Glass Probability", "Attention")
+        CLASSIFIER, {"b": "A", "types": "A,B", "names": "X=Y", "device": "cpu"},
+        ("Glass Probability", "Attention"),
     ),
 }  # fmt: skip
 NAMES = [*CASES, "RestorePhaseTypes"]
@@ -248,14 +255,19 @@ def every_parameter():
 
 @pytest.mark.slow
 def test_a_session_of_an_earlier_version(every_parameter):
+    # These came later.
     for name in ("WeakPhaseLabels", "PhaseSegmentation"):
-        every_parameter[name]["table_attributes"] = False  # came later
+        every_parameter[name]["table_attributes"] = False
+    for name in CASES:
+        every_parameter[name]["names"] = ""
     assert_loaded(SESSIONS / "version_0_1.ovito", every_parameter)
 
 
 @pytest.mark.slow
 def test_a_session_keeps_the_parameters_and_no_results(tmp_path, demo, pair_file, every_parameter):
     every_parameter["WeakPhaseLabels"]["table_attributes"] = True
+    for name in CASES:
+        every_parameter[name]["names"] = "Mn=Fe"
     every_parameter["PhaseSegmentation"] |= {
         "table_attributes": True, "model_file": pair_file, "types": "O,Fe,O,O,O"
     }  # fmt: skip
