@@ -141,7 +141,7 @@ def test_not_a_dump(tmp_path):
 def test_types(tmp_path):
     typed = GOOD.replace("element", "type").replace("Fe", "1").replace(" O ", " 3 ")
     path = written(tmp_path, "run.lammpstrj", typed)
-    refuse(path, "no element names, only the types 1, 3. Name each: .*--types 1=A,3=B,")
+    refuse(path, "no element names, only the types 1, 3. Name each: .*--types 1=A,3=B")
     refuse(path, "frame 0, line 11: atom 2 has type 3, .*1 = Fe, 2 = O", types=("Fe", "O"))
     refuse(path, "atom 1 has type 1", types={3: "Fe"})
     path = written(tmp_path, "run.dump", GOOD)

@@ -175,7 +175,7 @@ def test_types_from_zero(tmp_path):
     for types in ("1=A,2=B", "A", "0=A"):
         with pytest.raises(InputError, match="has no name among the given types"):
             list(read_frames(path, types=types))
-    with pytest.raises(InputError, match=r"no element names .* --types Fe,Mg"):
+    with pytest.raises(InputError, match=r"no element names, only the types 0, 1.* --types 0=A,1=B"):
         next(read_frames(path))
 
 

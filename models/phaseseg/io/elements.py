@@ -159,6 +159,8 @@ def species_of(
     ValueError
         For names without an element.
     """
+    if not len(name.codes):
+        return Category(name.codes, ()), ()
     names = names or {}
     residue = residue or Category(np.zeros_like(name.codes), ("",))
     stated = stated or Category(np.zeros_like(name.codes), ("",))

@@ -51,6 +51,8 @@ def coordinates(
     first_column, lines : numbers of the first letter and of every line in the file, for messages
     """
     n = len(columns)
+    if n == 0:
+        return np.empty((0, 3))
     spaced = np.full((n, 3, width + 1), ord(" "), dtype=np.uint8)
     spaced[:, :, :width] = columns.reshape(n, 3, width)
     spaced[:, 2, width] = ord("\n")

@@ -11,8 +11,8 @@ from phaseseg.io.source import ByteSource, InputError
 
 _SUFFIXES = {
     ".xyz": "extxyz", ".extxyz": "extxyz", ".lammpstrj": "lammps-dump", ".dump": "lammps-dump",
-    ".data": "lammps-data", ".lmp": "lammps-data", ".gro": "gro", ".pdb": "pdb", ".ent": "pdb", ".vasp": "poscar",
-    ".poscar": "poscar", ".gsd": "gsd",
+    ".data": "lammps-data", ".lmp": "lammps-data", ".gro": "gro", ".pdb": "pdb", ".ent": "pdb",
+    ".vasp": "poscar", ".poscar": "poscar", ".gsd": "gsd",
 }  # fmt: skip
 _PARTS = {
     r"\.dump|^dump\.": "lammps-dump", r"^data\.": "lammps-data", "xdatcar": "xdatcar",
@@ -98,6 +98,6 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
         return found
     raise InputError(
         f"{path.name}: {found or 'a file without suffix'!r} is not a format that can be read. Supported are "
-        "LAMMPS dumps (.dump, .lammpstrj), extended XYZ (.xyz, .extxyz), POSCAR, XDATCAR, .gro, .pdb and what "
-        "ASE reads; if the file is one of these, name its format, for example 'lammps-dump'."
+        "LAMMPS dumps (.dump, .lammpstrj), extended XYZ (.xyz, .extxyz), POSCAR, XDATCAR, .gro, .pdb and "
+        "what ASE reads; if the file is one of these, name its format, for example 'lammps-dump'."
     )

@@ -100,10 +100,10 @@ class Reading:
         ids = np.unique(types).tolist()
         some = ", ".join(map(str, ids[:9])) + (", ..." if len(ids) > 9 else "")
         if ids == [*range(1, len(ids) + 1)]:
-            how = f"Give their species in order, as in {option('types', ('Fe', 'Mg', 'Si'))}"
+            how = f"Give their species in order: {option('types', ('Fe', 'Mg', 'Si'))}"
         else:
             first, *others = ids or [1]
-            how = f"Name each, as in {option('types', {first: 'A', others[0] if others else first + 1: 'B'})}"
+            how = f"Name each: {option('types', {first: 'A', others[0] if others else first + 1: 'B'})}"
         return self.error(f"{where} has no element names, only the types {some}. {how}.")
 
     def codes_of_types(
@@ -159,7 +159,7 @@ def type_table(types: Types) -> tuple[dict[int, str], dict[str, str], bool]:
     if isinstance(types, str):  # a sequence of letters otherwise
         types = types.split(",")
     if not isinstance(types, Mapping) and any("=" in name for name in types):
-        types = name_table(types)
+        types = {key.strip(): name for key, _, name in (str(one).partition("=") for one in types)}
     counted = not isinstance(types, Mapping)
     entries: dict[Any, Any] = dict(types) if isinstance(types, Mapping) else dict(enumerate(types, start=1))
     entries = {key: str(name).strip() for key, name in entries.items()}

@@ -117,6 +117,6 @@ def _names_in_title(header: _Header, reading: Reading) -> list[str]:
         reading.note(text, "names-from-title")
         return names
     raise reading.error(
-        f"the header names no species for its {len(header.counts)} groups of atoms. Give them in order, as "
-        f"in {option('types', ('Fe', 'O'))}."
+        f"the header names no species for its {len(header.counts)} groups of atoms. Give them in order: "
+        f"{option('types', ('Fe', 'O'))}."
     )
