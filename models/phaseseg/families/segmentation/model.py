@@ -81,10 +81,12 @@ class ScoreField(Field):
 
     scores : (n_atoms,) float32, Å; of the sorted atoms
     matter : where the voids are, if there are any
+    near_surface : fraction of atoms within the cutoff of the free surface
     """
 
     scores: NDArray[np.float32]
     matter: Matter | None = None
+    near_surface: float = 0.0
 
 
 @jit
@@ -172,17 +174,21 @@ def score_field(
     return ScoreField(grid, lattice, atoms, packed)
 
 
-def with_voids(field: ScoreField, sigma: float, bound: float) -> ScoreField:
+def with_voids(field: ScoreField, sigma: float, bound: float, cutoff: float) -> ScoreField:
     """Add the free surface to smoothed scores: none is larger than the depth below it, and voids are -bound.
 
     sigma : Å; standard deviation of the Gaussian that defines voids
     bound : Å; maximum score
+    cutoff : Å; within this distance of the free surface, atoms count as near it
     """
     matter = find_matter(field, sigma, field.scores >= 0)
     if matter is None:
         return field
     values = np.minimum(field.grid.values, np.maximum(matter.depth(), np.float32(-bound)))
-    return replace(field, grid=replace(field.grid, values=values), matter=matter)
+    near = matter.surface.distance(field.atoms) <= cutoff
+    return replace(
+        field, grid=replace(field.grid, values=values), matter=matter, near_surface=float(near.mean())
+    )
 
 
 class SegmentationModel(NetworkModel):
@@ -324,11 +330,12 @@ class SegmentationModel(NetworkModel):
         what = f"the {self.config.feature_names[worst]} of {share:.1%} of the atoms is {found}"
         return (f"{what}, but the training data range from {low:.3g} to {high:.3g}",)
 
-    def _validity(self, frame: Frame, scores: Scores, matter: Matter | None) -> tuple[Message, ...]:
+    def _validity(self, frame: Frame, scores: Scores, field: ScoreField) -> tuple[Message, ...]:
         """The message about the range of validity; in a frame with voids, its mean density says nothing."""
-        if matter is not None:
-            near = matter.surface.distance(matter.field.atoms) <= self.config.cutoff
-            surface = f"{near.mean():.0%} of the atoms lie within {self.config.cutoff:g} Å of a free surface"
+        if field.matter is not None:
+            surface = (
+                f"{field.near_surface:.0%} of the atoms lie within {self.config.cutoff:g} Å of a free surface"
+            )
             return self.outside((surface, *scores.messages), "free-surface")
         parts = list(scores.messages)
         if frame.pbc.all():
@@ -341,7 +348,7 @@ class SegmentationModel(NetworkModel):
         """Return the smoothed scores of a frame, computed once; see `score_field`."""
         if scores.field is None:
             smooth = score_field(frame, scores.score, **self._smoothing)
-            scores.field = with_voids(smooth, self.label_rule.sigma, self._bound)
+            scores.field = with_voids(smooth, self.label_rule.sigma, self._bound, self.config.cutoff)
         return scores.field
 
     def level(self, threshold: float) -> float:
@@ -380,7 +387,7 @@ class SegmentationModel(NetworkModel):
                 "mean_uncertainty": float(scores.uncertainty.mean(dtype=np.float64)),
                 "outside_training": scores.outside, **numbers,
             },
-            (*frame.messages, *messages, *self._validity(frame, scores, field.matter), *more),
+            (*frame.messages, *messages, *self._validity(frame, scores, field), *more),
         )  # fmt: skip
 
     def _assign(

@@ -433,8 +433,7 @@ class Interface:
             )
         )  # fmt: skip
         self.areas *= np.float32(0.5 * lattice.voxel_volume)
-        if n:
-            _spread(self._surface, (steps * (np.array(lattice.shape) / cells)[:, None]).astype(np.float32))
+        self._is_spread = False
 
     def beside(self, shift: float) -> NDArray[np.float64]:
         """(n_facets, 3) float64: grid coordinates of points `shift` Å from the facets, on the rich side."""
@@ -455,9 +454,14 @@ class Interface:
         if not self.n_facets:
             out[:] = np.nan
         else:
-            lateral = np.float32(np.linalg.norm(self._surface.steps, axis=1).max())
+            surface = self._surface
+            if not self._is_spread:
+                edges = (surface.shape / surface.cells)[:, None]
+                _spread(surface, (surface.steps * edges).astype(np.float32))
+                self._is_spread = True
+            lateral = np.float32(np.linalg.norm(surface.steps, axis=1).max())
             nearest = np.empty(0, np.int32) if nearest is None else nearest
-            _measure(self._surface, atoms.start, atoms.coords, lateral, out, nearest)
+            _measure(surface, atoms.start, atoms.coords, lateral, out, nearest)
             if self._lattice.islands is not None:
                 self._compare_islands(self._lattice.islands, atoms, lateral, out)
         return out
