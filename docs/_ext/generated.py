@@ -118,15 +118,18 @@ def parameters(documented: Any) -> dict[str, str]:
 
 
 class Constants(_Markdown):
-    """Text in which {NAME} stands for a constant of the label rule."""
+    """Text in which {NAME} stands for a constant of the weak labels."""
 
     has_content = True
 
     def text(self) -> str:
         from phaseseg.families.segmentation import rules as config
+        from phaseseg.families.segmentation.labels import voids
 
         numbers = {"MIN_CONTRAST": f"{config.MIN_CONTRAST:g}"}
         numbers["CLEAR_ONE"], numbers["CLEAR_TWO"] = (f"{number:g}" for number in config.CLEAR_CONTRAST)
+        numbers |= {"VOID_BULK": f"{voids.BULK_QUANTILE:.0%}", "VAPOR_DENSITY": f"{voids.VAPOR_DENSITY:.0%}"}
+        numbers["VOID_MOLECULE"] = f"{voids.MOLECULE:g}"
         return re.sub(r"\{([A-Z_]+)\}", lambda match: numbers[match[1]], "\n".join(self.content))
 
 
