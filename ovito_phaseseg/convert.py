@@ -166,8 +166,8 @@ def _words(prop: Any) -> Any:
 
 Color = tuple[float, float, float]
 GRAY: Color = (0.6, 0.6, 0.6)
-CONTENTS = ("wt%", "at%")
-"""Columns with one of these units are combined into one plot."""
+CONTENTS = {"wt%": "Content (wt%)", "at%": "Content (at%)", "Å^-3": "Density (Å^-3)"}
+"""Units whose columns are combined into one plot, and its title."""
 MESSAGES = "messages"
 """Last part of the name of the attribute that every modifier writes."""
 
@@ -356,7 +356,7 @@ def put_tables(data: Any, fields: Fields, prefix: str, number: int = 1) -> None:
                 made[str(column)] = _put_column(target, column, table.columns[column], colors)
             elif column.unit not in made:
                 curves = {one.quantity: table.columns[one] for one in others if one.unit == column.unit}
-                made[column.unit] = _put_curves(target, f"Content ({column.unit})", curves)
+                made[column.unit] = _put_curves(target, CONTENTS[column.unit], curves)
         target.y = next((made[unit] for unit in CONTENTS if unit in made), next(iter(made.values()), None))
 
 

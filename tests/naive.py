@@ -370,19 +370,35 @@ def composition(frame, phase, distance, masses, bulk_distance):
     return result, atoms
 
 
-def proxigram(frame, distance, bin_width=0.5, limit=30.0):
-    """[(distance, atoms, {element: at%})] for every bin that holds atoms, by loops."""
+def proxigram(frame, distance, masses, volumes, bin_width=0.5, limit=30.0):
+    """[(distance, atoms, {element: at%}, {element: Å^-3}, g/cm^3)] of bins with atoms or space, by loops."""
     rows = []
-    for index in range(-round(limit / bin_width), round(limit / bin_width)):
+    for number, index in enumerate(range(-round(limit / bin_width), round(limit / bin_width))):
         inside = [
             frame.species_names[frame.species[atom]]
             for atom in range(frame.n_atoms)
             if index * bin_width <= distance[atom] < (index + 1) * bin_width
         ]
-        if inside:
-            shares = {name: 100 * inside.count(name) / len(inside) for name in frame.species_names}
-            rows.append(((index + 0.5) * bin_width, len(inside), shares))
+        if inside or volumes[number]:
+            n, v = len(inside) or np.nan, volumes[number] or np.nan
+            shares = {name: 100 * inside.count(name) / n for name in frame.species_names}
+            densities = {name: inside.count(name) / v for name in frame.species_names}
+            mass = 1.6605 * sum(masses[name] for name in inside) / v
+            rows.append(((index + 0.5) * bin_width, len(inside), shares, densities, mass))
     return rows
+
+
+def shell_volumes(distance_to, cell, bin_width, n_bins, n=60):
+    """Volume of a cell in bins of a signed distance, from a random point in each of n^3 equal parts."""
+    rng, counts = np.random.default_rng(0), np.zeros(n_bins)
+    for i in range(n):
+        for j in range(n):
+            points = (np.stack([np.full(n, i), np.full(n, j), np.arange(n)], 1) + rng.random((n, 3))) / n
+            for d in distance_to(points @ cell):
+                place = int(np.floor(d / bin_width)) + n_bins // 2
+                if 0 <= place < n_bins:
+                    counts[place] += 1
+    return counts * abs(np.linalg.det(cell)) / n**3
 
 
 # Series -------------------------------------------------------------------------------------------

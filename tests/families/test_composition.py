@@ -1,4 +1,4 @@
-"""Composition, partition and proxigram against loops over atoms; the fit of the interface."""
+"""Composition, partition and proxigram against loops over atoms."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from ase.data import atomic_masses, atomic_numbers
 from numpy.testing import assert_allclose
-from scipy.special import erf
 
 import naive
 from phaseseg import Frame, label_phases
-from phaseseg.families.segmentation.labels.composition import ROWS, count_atoms, fit_interface
+from phaseseg.families.segmentation.labels.composition import N_BINS, ROWS, count_atoms
 from phaseseg.testing import EXACT, LITERATURE, ROUNDING
 
 NAMES = ("Fe", "Mg", "Si", "O", "N")
@@ -27,7 +26,9 @@ def any_frame(n=400, names=NAMES, seed=0):
 
 
 def check_composition(frame, phase, distance, bulk_distance=5.0):
-    composition = count_atoms(frame, phase, distance, bulk_distance)
+    volumes = np.random.default_rng(1).random(N_BINS)
+    volumes[::7] = 0
+    composition = count_atoms(frame, phase, distance, bulk_distance, volumes)
     masses = {name: atomic_masses[atomic_numbers[name]] for name in frame.species_names}
     want, atoms = naive.composition(frame, phase, distance, masses, bulk_distance)
     rows = {row["phase"]: row for row in composition.table().rows()}
@@ -40,11 +41,14 @@ def check_composition(frame, phase, distance, bulk_distance=5.0):
             assert_allclose(ours, want[name][element], rtol=FLOAT64)
     assert composition.mass_balance_residual() <= 1e-12
     table = composition.proxigram()
-    bins = naive.proxigram(frame, distance)
+    bins = naive.proxigram(frame, distance, masses, volumes)
     assert_allclose(table.columns["distance (Å)"], [row[0] for row in bins], rtol=0, atol=EXACT)
     assert_allclose(table.columns["atoms"], [row[1] for row in bins], rtol=0, atol=EXACT)
     for element in frame.species_names:
         assert_allclose(table.columns[f"{element} (at%)"], [row[2][element] for row in bins], rtol=FLOAT64)
+        assert_allclose(table.columns[f"{element} (Å^-3)"], [row[3][element] for row in bins], rtol=FLOAT64)
+    # The naive constant has four digits.
+    assert_allclose(table.columns["mass density (g/cm^3)"], [row[4] for row in bins], rtol=1e-4)
     return composition
 
 
@@ -72,7 +76,8 @@ def test_distances_on_the_edges_of_bins_and_beyond_the_last():
 def test_one_phase_has_a_composition_and_no_partition(phase):
     frame, _, distance = any_frame()
     nan = np.full_like(distance, np.nan)
-    composition = check_composition(frame, np.full(len(frame), phase, np.int8), nan)
+    check_composition(frame, np.full(len(frame), phase, np.int8), nan)
+    composition = count_atoms(frame, np.full(len(frame), phase, np.int8), nan, 5.0)
     assert len(composition.proxigram()) == 0
     partition = composition.partition()
     for column in ("D (wt)", "D (at)", "D bulk (wt)", "D bulk (at)"):
@@ -120,37 +125,6 @@ def test_a_name_without_atoms_does_not_spoil_the_masses():
 def test_mass_balance_closes(large, small, temperature):
     for frame in (large[temperature], *small[temperature][::10]):
         assert label_phases(frame, "Fe")["mass_balance_residual"] <= 1e-12
-
-
-# The fit ------------------------------------------------------------------------------------------
-
-
-def profile(s, center, bin_width=0.5, upper=0.95, lower=0.05):
-    """Bin averages of an error function, the integral taken on a fine grid."""
-    centers = np.arange(-20, 20) * bin_width + bin_width / 2
-    fine = centers[:, None] + (np.arange(200) + 0.5) / 200 * bin_width - bin_width / 2
-    values = lower + (upper - lower) * (1 + erf((fine - center) / (np.sqrt(2) * s))) / 2
-    return centers, values.mean(axis=1)
-
-
-@pytest.mark.parametrize("center", [-0.7, 0.0, 0.31])
-@pytest.mark.parametrize("s", [0.3, 0.6, 1.0, 2.0])
-def test_the_fit_finds_center_and_width(s, center):
-    distance, share = profile(s, center)
-    found = fit_interface(distance, share, np.full(len(distance), 100.0))
-    assert found == (pytest.approx(center, abs=0.02), pytest.approx(2.563103 * s, rel=0.02, abs=0.05))
-
-
-def test_a_profile_that_falls_has_a_width_too():
-    distance, share = profile(1.0, 0.2)
-    assert fit_interface(distance, share[::-1], np.ones(len(share)))[1] == pytest.approx(2.563, rel=0.02)
-
-
-def test_the_fit_of_too_little_is_nan():
-    distance, share = profile(1.0, 0.0)
-    assert np.isnan(fit_interface(distance[:4], share[:4], np.ones(4))).all()
-    assert np.isnan(fit_interface(distance, np.full(len(distance), 0.3), np.ones(len(distance)))).all()
-    assert np.isnan(fit_interface(np.empty(0), np.empty(0), np.empty(0))).all()
 
 
 # Outside truth ------------------------------------------------------------------------------------

@@ -46,7 +46,9 @@ def labeled(k: int, *, n_phases: int = 2, messages: tuple[str, ...] = (), **more
         {
             "distance (Å)": np.array([-1.0, 0.0, 1.0][: 3 - k % 2]),
             "atoms": np.array([10, 20, 0 if k == 0 else 30][: 3 - k % 2]),
+            "volume (Å^3)": np.array([100.0, 100.0 + 100 * k, 300.0][: 3 - k % 2]),
             Column("Fe", "at%"): np.array([5.0 + k, 50.0, 95.0][: 3 - k % 2]),
+            Column("Fe", "Å^-3"): np.array([0.01, 0.02 + 0.01 * k, 0.05][: 3 - k % 2]),
         },
     )
     return Fields(
@@ -174,6 +176,9 @@ def test_proxigram_weights_frames_by_their_atoms_and_joins_their_ranges() -> Non
     assert columns["Fe (at%)"].tolist() == pytest.approx([6, 50, 95])  # frame 0 has no atom at 1 Å
     assert columns["atoms"].tolist() == pytest.approx([10, 20, 10])
     assert columns["Fe (at%) ±"][0] == pytest.approx(1 / np.sqrt(3))
+    # Densities are weighted by the volume.
+    assert columns["volume (Å^3)"].tolist() == pytest.approx([100, 200, 200])
+    assert columns["Fe (Å^-3)"][1] == pytest.approx((0.02 + 2 * 0.03 + 3 * 0.04) / 6)
 
 
 def test_nothing_added_gives_no_tables() -> None:

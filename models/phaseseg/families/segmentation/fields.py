@@ -67,7 +67,12 @@ FIELDS = (
     FieldSpec("area_poor_void", "Area between poor and void", "Å^2", "frame", "scalar",
         "free surface of the poor liquid, toward a void or vapor; also given for a frame of one phase"),
     FieldSpec("interface_width", "Interface width", "Å", "frame", "scalar",
-        "10-90 width of the error function fitted to the proxigram of the chosen species"),
+        "10-90 width of the error function fitted to the number density of the chosen species; NaN below "
+        "the resolution"),
+    FieldSpec("interface_width_error", "Interface width, error", "Å", "frame", "scalar",
+        "standard error of the interface width from the noise of the counted atoms"),
+    FieldSpec("interface_width_resolution", "Interface width, resolution", "Å", "frame", "scalar",
+        "10-90 width that a sharp interface may seem to have because of the noise of its position"),
     FieldSpec("mass_balance_residual", "Mass balance residual", "", "frame", "scalar",
         "largest difference between the sum over the phases and the whole frame, over all elements"),
     FieldSpec("composition", "Composition", "wt% and at%", "table", "scalar",
@@ -76,7 +81,7 @@ FIELDS = (
         "ratio of the contents of the rich and the poor phase, by weight and by atoms"),
     FieldSpec("domains", "Domains", "", "table", "scalar",
         "volume, number of atoms and percolation of every rich domain that was kept"),
-    FieldSpec("proxigram", "Proxigram", "at%", "table", "scalar",
-        "concentration of every element against the distance to the interface"),
+    FieldSpec("proxigram", "Proxigram", "at% and Å^-3", "table", "scalar",
+        "content, number density and mass density against the distance to the interface"),
 )
 # fmt: on

@@ -134,7 +134,7 @@ def decode(
         sides = numbers[order] >= 0
         if undecided is not None:
             sides = np.where(undecided[order], field.interpolated() >= 0, sides)
-        assigned = assign_phases(frame, field, 0.0, domains, sides, boundary_width=max(widths))
+        assigned = assign_phases(frame, field, 0.0, domains, sides, sigma=SIGMA, boundary_width=max(widths))
         rich, n_domains = assigned.domain > 0, domains.n_kept
     else:
         whole = RICH if domains.n_kept else POOR

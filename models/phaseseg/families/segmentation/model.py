@@ -401,6 +401,7 @@ class SegmentationModel(NetworkModel):
         if has_interface(domains, field.grid):
             assigned = assign_phases(
                 frame, field, level, domains, field.scores >= np.float32(level),
+                sigma=self._smoothing["sigma"],
                 boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
                 matter=field.matter, void_boundary=False,
             )  # fmt: skip

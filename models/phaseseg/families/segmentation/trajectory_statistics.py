@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.families.segmentation.fields import DENSITY
 from phaseseg.families.segmentation.labels.composition import (
     ATOMS,
+    BIN_WIDTH,
     COEFFICIENTS,
     DISTANCE,
+    MASS_DENSITY,
+    N_BINS,
+    NUMBER,
+    VOLUME,
     WEIGHT,
     composition_in,
     element_masses,
-    fit_interface,
 )
+from phaseseg.families.segmentation.labels.profile import Kernel, interface_width
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, rule_or_options
 from phaseseg.families.segmentation.rules import LabelRule, Rule
 from phaseseg.fields import Column, Fields, Message, MessageCounter, Table, size_messages
@@ -235,17 +241,21 @@ class TrajectorySummary:
             for name in names:
                 profiles[name][row, here] = frame.get(name, 0.0)  # no atoms of an element that is absent
         del profiles[DISTANCE]
-        profiles[ATOM_COUNT] = np.nan_to_num(profiles[ATOM_COUNT])
+        for name in (ATOM_COUNT, VOLUME):
+            profiles[name] = np.nan_to_num(profiles[name])
         return centers, profiles
 
     def _proxigram_table(self) -> Table:
         centers, profiles = self._profiles()
         if not profiles:
             return Table("Proxigram", {})
-        atoms = profiles.pop(ATOM_COUNT)
-        columns: dict[str, NDArray[Any]] = {DISTANCE: centers, ATOM_COUNT: atoms.mean(axis=0)}
+        atoms, volumes = profiles.pop(ATOM_COUNT), profiles.pop(VOLUME)
+        columns: dict[str, NDArray[Any]] = {
+            DISTANCE: centers, ATOM_COUNT: atoms.mean(axis=0), VOLUME: volumes.mean(axis=0),
+        }  # fmt: skip
         for name, values in profiles.items():
-            means = [weighted_mean(*pair) for pair in zip(values.T, atoms.T, strict=True)]
+            weights = volumes if name.unit in (NUMBER, MASS_DENSITY.unit) else atoms
+            means = [weighted_mean(*pair) for pair in zip(values.T, weights.T, strict=True)]
             columns[name], columns[name.error] = np.array([(one.mean, one.error) for one in means]).T
         return Table("Proxigram", columns)
 
@@ -255,19 +265,24 @@ class TrajectorySummary:
         Unlike the mean of the widths of individual frames, it is not biased by their noise.
         """
         centers, profiles = self._profiles()
-        names = [name for name in (Column(one, ATOMS) for one in self.rule.species) if name in profiles]
-        if not names:
+        names = [name for name in (Column(one, NUMBER) for one in self.rule.species) if name in profiles]
+        resolution = self._series("interface_width_resolution")
+        if not names or np.isnan(resolution).all():
             return np.nan, np.nan
-        atoms = profiles[ATOM_COUNT]
-        chosen = np.nan_to_num(sum(profiles[name] for name in names)) * atoms / 100
+        places = np.rint(centers / BIN_WIDTH - 0.5).astype(np.int64) + N_BINS // 2
+        volumes, counts = np.zeros((2, len(profiles[VOLUME]), N_BINS))
+        volumes[:, places] = profiles[VOLUME]
+        counts[:, places] = np.nan_to_num(sum(profiles[name] for name in names)) * profiles[VOLUME]
+        reach = Kernel(float(np.nan_to_num(self._series("sigma")).max()), nan).reach
 
         def width(rows: NDArray[np.int64]) -> float:
-            total = atoms[rows].sum(axis=0)
-            kept = total > 0
-            share = chosen[rows].sum(axis=0)[kept] / total[kept]
-            return fit_interface(centers[kept], share, total[kept])[1]
+            found = interface_width(
+                counts[rows].sum(axis=0), volumes[rows].sum(axis=0), BIN_WIDTH, reach=reach,
+                resolution=lambda *_: float(np.nanmean(resolution)),
+            )  # fmt: skip
+            return found.width
 
-        everything = np.arange(len(atoms))
+        everything = np.arange(len(counts))
         blocks = np.array_split(everything, 8)
         if len(blocks[-1]) < 2:
             return width(everything), np.nan

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import nan
+from math import pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
-from phaseseg.families.segmentation.labels.composition import DISTANCE, ROWS, count_atoms, fit_interface
+from phaseseg.families.segmentation.labels.composition import BIN_WIDTH, N_BINS, ROWS, count_atoms
 from phaseseg.families.segmentation.labels.density import Field
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.families.segmentation.labels.profile import InterfaceWidth, Kernel, interface_width
+from phaseseg.families.segmentation.labels.shells import shell_volumes
 from phaseseg.families.segmentation.labels.voids import Areas, Matter
 from phaseseg.fields import Column, Grid, Message, Table
 from phaseseg.frame import Frame
@@ -37,6 +40,8 @@ class PhaseAssignment:
     volume_fraction : of the rich side; area : Å^2
     domains : table of the rich domains
     areas : Å^2, of the surfaces between the liquids and voids
+    volumes : (n_bins,) Å^3, of the space in the bins of the distance
+    kernel : of the field; None without an interface
     """
 
     phase: NDArray[np.int8]
@@ -46,6 +51,8 @@ class PhaseAssignment:
     area: float
     domains: Table
     areas: Areas
+    volumes: NDArray[np.float64]
+    kernel: Kernel | None
 
 
 def assign_phases(
@@ -55,6 +62,7 @@ def assign_phases(
     domains: Domains,
     rich: NDArray[np.bool_],
     *,
+    sigma: float,
     boundary_width: float,
     sharpen: bool = True,
     exact: ExactField | None = None,
@@ -65,6 +73,7 @@ def assign_phases(
 
     domains : those of the field at the level; there must be an interface
     rich : (n_atoms,) bool, which packed atoms are rich themselves
+    sigma : of the Gaussian that smoothed the field, Å
     boundary_width : Å; 0 for no boundary
     sharpen : refine distances close to the edge of the boundary
     exact : the field evaluated without the grid, if available
@@ -97,7 +106,12 @@ def assign_phases(
         np.bincount(domain, minlength=domains.n_kept + 1)[1:], lattice.voxel_volume,
     )  # fmt: skip
     volume_fraction = float(domains.voxels.sum() / field.grid.values.size)
-    return PhaseAssignment(phase, distance, domain, volume_fraction, interface.area, table, areas)
+    volumes = shell_volumes(interface, surface.values, level, lattice, bin_width=BIN_WIDTH, n_bins=N_BINS)
+    widths = np.array(lattice.shape) * lattice.spacing
+    kernel = Kernel(sigma, float(np.where(lattice.flat, widths, 2 * sqrt(pi) * sigma).prod()))
+    return PhaseAssignment(
+        phase, distance, domain, volume_fraction, interface.area, table, areas, volumes, kernel
+    )
 
 
 def one_phase(n_atoms: int, phase: int, matter: Matter | None = None) -> PhaseAssignment:
@@ -111,6 +125,8 @@ def one_phase(n_atoms: int, phase: int, matter: Matter | None = None) -> PhaseAs
         0.0,
         _domain_table(np.empty(0, np.int64), np.empty((0, 3), bool), np.empty(0, np.int64), 0.0),
         Areas(0.0, free, 0.0) if phase == RICH else Areas(0.0, 0.0, free),
+        np.zeros(N_BINS),
+        None,
     )
 
 
@@ -205,17 +221,20 @@ def frame_numbers(
     species : in which the rich phase is rich
     bulk_distance : Å from the interface beyond which a phase counts as bulk in the tables
     """
-    composition = count_atoms(frame, assigned.phase, assigned.distance, bulk_distance)
+    total, counts = _by_distance(frame, species, assigned.distance)
+    composition = count_atoms(frame, assigned.phase, assigned.distance, bulk_distance, assigned.volumes)
     messages = []
     if composition.without_mass:
         names = ", ".join(composition.without_mass)
         messages.append(Message(f"No wt%: {names} is not an element with a known mass.", "no-mass"))
-    rich_side, proxigram, width = ROWS.index("rich side"), composition.proxigram(), nan
-    if len(assigned.domains):
-        filled = composition.by_distance[composition.by_distance.any(axis=1)]
-        atoms = filled.sum(axis=1)
-        share = filled[:, np.isin(frame.species_names, species)].sum(axis=1) / atoms
-        _, width = fit_interface(np.asarray(proxigram.columns[DISTANCE]), share, atoms.astype(float))
+    rich_side, width = ROWS.index("rich side"), InterfaceWidth(why="there is no interface")
+    if assigned.kernel is not None:
+        width = interface_width(
+            total, assigned.volumes, BIN_WIDTH,
+            reach=assigned.kernel.reach, resolution=assigned.kernel.resolution,
+        )  # fmt: skip
+    if width.message:
+        messages.append(width.message)
     return {
         "n_domains": len(assigned.domains),
         "rich_atom_fraction": float(composition.atom_fractions()[rich_side]),
@@ -223,10 +242,28 @@ def frame_numbers(
         "rich_volume_fraction": assigned.volume_fraction,
         "interface_area": assigned.area,
         **{f"area_{between}": area for between, area in assigned.areas._asdict().items()},
-        "interface_width": width,
+        "interface_width": width.width,
+        "interface_width_error": width.error,
+        "interface_width_resolution": width.resolution,
         "mass_balance_residual": composition.mass_balance_residual(),
         "composition": composition.table(),
         "partition": composition.partition(),
         "domains": assigned.domains,
-        "proxigram": proxigram,
+        "proxigram": composition.proxigram(counts),
     }, messages
+
+
+def _by_distance(
+    frame: Frame, species: Sequence[str], distance: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+    """Number of atoms by distance, (n_bins,): of all species together and of each of those in the frame."""
+    masks = {}
+    for name in species:
+        with suppress(ValueError):  # the frame of a prediction may lack it
+            masks[name] = frame.species_mask(name)
+    end = N_BINS // 2 * BIN_WIDTH
+    counts = {name: np.histogram(distance[mask], N_BINS, (-end, end))[0] for name, mask in masks.items()}
+    if len(counts) == 1:
+        return next(iter(counts.values())), counts
+    chosen = np.any([np.zeros(frame.n_atoms, bool), *masks.values()], axis=0)
+    return np.histogram(distance[chosen], N_BINS, (-end, end))[0], counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import erf, isfinite, nan, pi, sqrt
+from math import isfinite, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,18 +14,16 @@ from phaseseg.compiled.jit import jit
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.fields import Column, Table
 from phaseseg.frame import Frame
-from phaseseg.statistics import least_squares
 
 BIN_WIDTH = 0.5
 MAX_DISTANCE = 30.0
-# The profile is fitted where the interface is: farther out, other surfaces come into play.
-FIT_WITHIN = 6.0
-# Of the error function, between 10 % and 90 %, in units of its standard deviation.
-WIDTH_10_90 = 2 * 1.2815515655446004
-_erf = np.vectorize(erf, otypes=[float])  # of a few numbers; that of SciPy takes 0.1 s to import
+# Grams per mole and Å^3, in g/cm^3.
+AMU_PER_A3 = 1.66053906892
 
-WEIGHT, ATOMS = "wt%", "at%"
-DISTANCE = Column("distance", "Å")
+WEIGHT, ATOMS, NUMBER = "wt%", "at%", "Å^-3"
+DISTANCE, VOLUME = Column("distance", "Å"), Column("volume", "Å^3")
+MASS_DENSITY = Column("mass density", "g/cm^3")
+N_BINS = 2 * int(MAX_DISTANCE / BIN_WIDTH)
 
 ROWS = ("rich", "poor", "boundary", "rich side", "poor side", "rich bulk", "poor bulk", "all")
 SHOWN_ROWS = ("rich", "poor", "boundary", "rich bulk", "poor bulk", "rich side", "poor side", "all")
@@ -73,12 +71,14 @@ class Composition:
 
     counts : (8, n_species) int64, rows as `ROWS`
     by_distance : (n_bins, n_species) int64; bins of 0.5 Å, the middle edge at the interface
+    volumes : (n_bins,) float64, Å^3, volume of the space in each bin
     """
 
     names: tuple[str, ...]
     masses: NDArray[np.float64]
     counts: NDArray[np.int64]
     by_distance: NDArray[np.int64]
+    volumes: NDArray[np.float64]
 
     @property
     def without_mass(self) -> list[str]:
@@ -140,16 +140,27 @@ class Composition:
         parts = share[:3, None] * np.nan_to_num(percent[:3])
         return float(np.abs(parts.sum(axis=0) - percent[-1]).max() / 100)
 
-    def proxigram(self) -> Table:
-        """Concentration of every element as a function of the distance to the interface (Å, + is rich).
+    def proxigram(self, more: Mapping[str, NDArray[np.int64]] | None = None) -> Table:
+        """Contents and densities as functions of the distance to the interface (Å, + is rich).
 
-        Rows without atoms are left out (Hellman et al., DOI 10.1007/S100050010051).
+        One row for each bin that holds atoms or space, with the concentration of every element (Hellman et
+        al., DOI 10.1007/S100050010051), its number density and the mass density. Contents are NaN where
+        there are no atoms.
+
+        more : (n_bins,) counts of further names (atom names, residues), which get a number density
         """
         atoms = self.by_distance.sum(axis=1)
-        kept = np.flatnonzero(atoms)
+        kept = np.flatnonzero((atoms > 0) | (self.volumes > 0))
         centers = (np.arange(len(atoms)) - len(atoms) // 2 + 0.5) * BIN_WIDTH
-        columns: dict[str, NDArray[np.generic]] = {DISTANCE: centers[kept], "atoms": atoms[kept]}
-        columns |= self._contents(ATOMS, _percent(self.by_distance[kept].astype(float)))
+        volumes, counts = np.where(self.volumes > 0, self.volumes, nan)[kept, None], self.by_distance[kept]
+        columns: dict[str, NDArray[np.generic]] = {
+            DISTANCE: centers[kept], "atoms": atoms[kept], VOLUME: self.volumes[kept],
+        }  # fmt: skip
+        columns |= self._contents(ATOMS, _percent(counts.astype(float)))
+        columns |= self._contents(NUMBER, counts / volumes)
+        for name, values in (more or {}).items():
+            columns[Column(name, NUMBER)] = values[kept] / volumes[:, 0]
+        columns[MASS_DENSITY] = (AMU_PER_A3 * counts / volumes) @ self.masses
         return Table("Proxigram", columns)
 
 
@@ -168,70 +179,26 @@ def element_masses(names: tuple[str, ...]) -> NDArray[np.float64]:
 
 
 def count_atoms(
-    frame: Frame, phase: NDArray[np.int8], distance: NDArray[np.float32], bulk_distance: float
-) -> Composition:
+    frame: Frame, phase: NDArray[np.int8], distance: NDArray[np.float32], bulk_distance: float,
+    volumes: NDArray[np.float64] | None = None,
+) -> Composition:  # fmt: skip
     """Count the atoms of a labeled frame.
 
     phase : (n_atoms,) labels; distance : (n_atoms,) Å, signed, NaN where there is no interface
     bulk_distance : atoms farther than this from the interface, Å, are the bulk of their phase
+    volumes : (n_bins,) Å^3, of the space in the bins of the distance; 0 if not known
     """
     n_species = len(frame.species_names)
     by_phase = np.zeros((3, n_species), dtype=np.int64)
     by_side, by_bulk = np.zeros((2, 2, n_species), dtype=np.int64)
-    by_bin = np.zeros((2 * int(MAX_DISTANCE / BIN_WIDTH), n_species), dtype=np.int64)
+    by_bin = np.zeros((N_BINS, n_species), dtype=np.int64)
     _count(phase, distance, frame.species, bulk_distance, BIN_WIDTH, by_phase, by_side, by_bulk, by_bin)
     sides = [RICH, POOR]
     counts = np.vstack([by_phase[[*sides, BOUNDARY]], by_side[sides], by_bulk[sides], by_phase.sum(axis=0)])
     masses = element_masses(frame.species_names)
     masses[counts[-1] == 0] = 0.0  # a name without atoms contributes no mass
-    return Composition(frame.species_names, masses, counts, by_bin)
-
-
-def fit_interface(
-    distance: NDArray[np.float64], share: NDArray[np.float64], atoms: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Center and 10-90 width, Å, of an error function fitted to a profile in bins of 0.5 Å.
-
-    The profile is lower + (upper - lower) (1 + erf((distance - center) / (sqrt(2) s))) / 2, averaged over
-    each bin and weighted by its atoms; the width is 2.563 s. NaN where fewer than six bins contain atoms or
-    the fit does not converge.
-    """
-    near = np.abs(distance) <= FIT_WITHIN
-    x, y, w = distance[near], share[near], np.sqrt(atoms[near])
-    if len(x) < 6 or np.ptp(y) == 0:
-        return nan, nan
-    ends = np.stack([x - BIN_WIDTH / 2, x + BIN_WIDTH / 2])
-
-    def terms(p: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        u, s = ends - p[2], p[3]
-        bell = sqrt(2 / pi) * np.exp(-((u / s) ** 2) / 2)
-        step = _erf(u / (sqrt(2) * s))
-        # Integrals of the error function from end to end of the bins, and their derivatives.
-        mean, by_center, by_s = (
-            np.diff(f, axis=0)[0] / (2 * BIN_WIDTH) for f in (u * step + s * bell, -step, bell)
-        )
-        return 0.5 + mean, by_center, by_s
-
-    def residual(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(w * (p[0] + (p[1] - p[0]) * terms(p)[0] - y))
-
-    def jacobian(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        rise, by_center, by_s = terms(p)
-        return (
-            np.stack([1 - rise, rise, (p[1] - p[0]) * by_center, (p[1] - p[0]) * by_s], axis=1) * w[:, None]
-        )
-
-    low, high = (
-        y[side].mean() if side.any() else limit for side, limit in ((x < 0, y.min()), (x > 0, y.max()))
-    )
-    found = least_squares(
-        residual,
-        jacobian,
-        [low, high, 0.0, 1.0],
-        [-np.inf, -np.inf, -FIT_WITHIN, 1e-3],
-        [np.inf, np.inf, FIT_WITHIN, 4 * FIT_WITHIN],
-    )
-    return float(found[2]), float(WIDTH_10_90 * found[3])
+    volumes = np.zeros(N_BINS) if volumes is None else volumes
+    return Composition(frame.species_names, masses, counts, by_bin, volumes)
 
 
 # Display -----------------------------------------------------------------------------------------

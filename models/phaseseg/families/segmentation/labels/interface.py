@@ -450,7 +450,7 @@ class Interface:
         the coarse grid are compared; distances are then too long by 0.02 Å on average and by up to 0.5 Å,
         or more in strongly skewed cells.
         """
-        out = borrow(len(atoms.order), np.float32)
+        out = borrow(len(atoms.coords), np.float32)
         if not self.n_facets:
             out[:] = np.nan
         else:

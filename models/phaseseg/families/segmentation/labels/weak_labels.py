@@ -139,7 +139,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             rich = _is_rich(density, rule, cut, at_atoms)
             assigned = assign_phases(
                 frame, density, cut, domains, rich, matter=find_matter(density, rule.sigma, rich),
-                boundary_width=rule.boundary_width, sharpen=rule.at == "atom",
+                sigma=rule.sigma, boundary_width=rule.boundary_width, sharpen=rule.at == "atom",
                 exact=None if density.averaged else partial(exact_density, density, rule),
             )  # fmt: skip
         else:
