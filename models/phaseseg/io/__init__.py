@@ -15,6 +15,7 @@ from phaseseg.io.atoms import frame_from_atoms, read_with_ase
 from phaseseg.io.fixed_width import read_pdb
 from phaseseg.io.formats import choose_format, format_of_name
 from phaseseg.io.lammps import read_dump
+from phaseseg.io.lammps_data import read_data
 from phaseseg.io.reading import Block, Reading, new_reading
 from phaseseg.io.source import ByteSource, InputError
 from phaseseg.io.text import read_extxyz, read_gro
@@ -35,6 +36,7 @@ __all__ = [
 
 _READERS: dict[str, Callable[[ByteSource, Reading], Iterator[Block]]] = {
     "lammps-dump": read_dump,
+    "lammps-data": read_data,
     "extxyz": read_extxyz,
     "poscar": read_poscar,
     "xdatcar": read_xdatcar,
@@ -57,10 +59,10 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Read a file frame by frame; only one frame is in memory at a time.
 
-    LAMMPS dumps, extended XYZ, XDATCAR, GRO and PDB have readers here, plain or compressed (gz, bz2, xz);
-    everything else goes to `ase.io.iread`. Rows keep the order of the file. Species codes mean the
-    same in every frame, for any choice of `frames`: they follow the type ids if the file has them,
-    else the order of first appearance in frame 0; species that appear later come last.
+    LAMMPS dumps and data files, extended XYZ, POSCAR, XDATCAR, GRO and PDB have readers here, plain or
+    compressed (gz, bz2, xz); everything else goes to `ase.io.iread`. Rows keep the order of the file. Species
+    codes mean the same in every frame, for any choice of `frames`: they follow the type ids if the file has
+    them, else the order of first appearance in frame 0; species that appear later come last.
 
     Parameters
     ----------
@@ -77,8 +79,9 @@ def read_frames(
     dt : ps per MD step, for `Frame.time` where the file holds no time
     fields : whether further numeric columns go into `Frame.fields`, as (n_atoms,) or (n_atoms, k) float64
     same_atoms : whether a frame of another number of atoms than the first is an error
-    file_format : "lammps-dump", "extxyz", "xdatcar", "gro", "pdb" or a name of an ASE format; without it
-        the name and the first bytes of the file decide
+    file_format : "lammps-dump", "lammps-data", "extxyz", "poscar", "xdatcar", "gro", "pdb" or a name of an ASE
+        format; without it the first bytes and the name of the file decide. "lammps-data:full" names the atom
+        style of a data file that does not say it.
 
     Yields
     ------
@@ -104,6 +107,7 @@ def read_frames(
 
 def _blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
     """The frames of the file, unparsed."""
+    chosen, _, reading.style = chosen.partition(":")
     if chosen not in _READERS:
         yield from read_with_ase(path, chosen, reading)
         return

@@ -90,7 +90,7 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
         except (UnknownFileTypeError, ValueError, EOFError):
             found = path.suffix
     found = _ALIASES.get(found, found)
-    if found in readers:
+    if found.partition(":")[0] in readers:
         return found
     from ase.io.formats import ioformats
 

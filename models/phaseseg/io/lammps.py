@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.frame import Units
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.names import kind_of
 from phaseseg.io.reading import Block, Reading, is_number, plain_numbers
@@ -60,6 +61,15 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
         yield partial(_parse, sections, units, fragment, source, reading)
 
 
+def check_units(units: str, reading: Reading) -> Units:
+    """Units of a frame from a style of LAMMPS units."""
+    if units not in _TIME_IN_PS:
+        raise reading.error(
+            f"the file is in LAMMPS units {units!r}; read are metal, real and lj. Convert it to Å first."
+        )
+    return "lj" if units == "lj" else "metal"
+
+
 def _cut_header(line: int, reading: Reading) -> dict[str, Any]:
     raise reading.cut(f"the file ends inside the header of the frame (line {line})")
 
@@ -93,10 +103,7 @@ def _parse(
             f"this is a dump of {_NO_ATOMS[other.pop()]}, which holds no atoms. Give a dump of atoms (dump "
             "atom, dump custom)."
         )
-    if units is not None and units not in _TIME_IN_PS:
-        raise reading.error(
-            f"the dump is in LAMMPS units {units!r}; read are metal, real and lj. Convert it to Å first."
-        )
+    of_frame = reading.units if units is None else check_units(units, reading)
     timestep = int(_number(sections, "TIMESTEP", reading))
     n_atoms = int(_number(sections, "NUMBER OF ATOMS", reading))
     time = None
@@ -164,7 +171,7 @@ def _parse(
         "positions": origin + parsed.positions @ cell if "s" in triple[0] else parsed.positions,
         "cell": cell, "origin": origin, "pbc": pbc, "species": species, "ids": parsed.integers.get("id"),
         "timestep": timestep, "time": time, **parsed.others(reading.fields),
-        "units": "lj" if units == "lj" else reading.units if units is None else "metal",
+        "units": of_frame,
     }  # fmt: skip
 
 

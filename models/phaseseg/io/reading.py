@@ -29,6 +29,7 @@ class Reading:
 
     `names` grows as species are met, so that a code means the same species in every frame. `label` is the
     file and number of the frame that is parsed, `index` the number, `messages` what is to be said about it.
+    `style` is the atom style of a LAMMPS data file, if the caller names it.
     """
 
     units: Units
@@ -39,6 +40,7 @@ class Reading:
     names: list[str] = field(default_factory=list)
     label: str = ""
     index: int = 0
+    style: str = ""
     messages: list[Message] = field(default_factory=list)
     counted: bool = False  # whether the type names were given in order, without numbers
 
