@@ -79,9 +79,9 @@ def read_frames(
     dt : ps per MD step, for `Frame.time` where the file holds no time
     fields : whether further numeric columns go into `Frame.fields`, as (n_atoms,) or (n_atoms, k) float64
     same_atoms : whether a frame of another number of atoms than the first is an error
-    file_format : "lammps-dump", "lammps-data", "extxyz", "poscar", "xdatcar", "gro", "pdb" or a name of an ASE
-        format; without it the first bytes and the name of the file decide. "lammps-data:full" names the atom
-        style of a data file that does not say it.
+    file_format : "lammps-dump", "lammps-data", "extxyz", "poscar", "xdatcar", "gro", "pdb" or an ASE format;
+        without it the first bytes and the name of the file decide. "lammps-data:full" names the atom style
+        of a data file that does not say it.
 
     Yields
     ------

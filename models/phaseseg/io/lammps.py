@@ -151,10 +151,11 @@ def _parse(
             integers={"type": place["type"]},
         )  # fmt: skip
         raise reading.unnamed(bare.integers["type"], "the dump")
-    sample = dict(zip(titles, atoms.body[: atoms.body.find(b"\n")].split(), strict=False))
+    first_row = plain_numbers(atoms.body[: atoms.body.find(b"\n")].decode("utf-8", "replace"))
+    sample = dict(zip(titles, first_row.split(), strict=False))
     taken = {*triple, "id", "type", *_NAME_COLUMNS}
     others = [name for name in titles if name not in taken and (reading.fields or kind_of(name))]
-    extra = [name for name in others if is_number(sample.get(name, b""))]
+    extra = [name for name in others if is_number(sample.get(name, ""))]
     parsed = parse_columns(
         reading, atoms.body, n_atoms, titles, atoms.first_line,
         positions=[place[name] for name in triple],
