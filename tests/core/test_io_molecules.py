@@ -11,6 +11,7 @@ from ase import Atoms
 
 from phaseseg.frame import Category, Frame
 from phaseseg.io import frame_from_atoms, read_frames, write_frames
+from phaseseg.io.names import topology
 
 HEAD = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n4\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\nITEM: ATOMS "
 
@@ -146,6 +147,14 @@ def test_arrays_of_ase(tmp_path):
     assert frame_from_atoms(atoms).molecules.tolist() == [1, 1, 1, 2]
     atoms.arrays["mol-id"] = np.array([4, 4, 4, 9])
     assert frame_from_atoms(atoms).molecules.tolist() == [4, 4, 4, 9]
+
+
+def test_residues_without_numbers():
+    names = ["OW", "HW1", "HW2", "OW", "HW1", "HW2", "NA", "NA", "OW", "HW1", "HW2"]
+    residues = ["SOL"] * 6 + ["NA"] * 2 + ["SOL"] * 3
+    found = topology({"Atom Name": names, "Residue Type": residues})
+    assert found["molecules"].tolist() == [1, 1, 1, 2, 2, 2, 3, 4, 5, 5, 5]
+    assert topology({"Atom Name": names})["molecules"] is None
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a.dump"])

@@ -49,8 +49,9 @@ def topology(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments `molecules` and `categories` of `Frame` from the columns of a file, by title.
 
     columns : (n_atoms,) numbers; a Category or (n_atoms,) strings for names. Of two columns of one kind the
-        first counts. Without a column of molecules every residue is one. Numbers of molecules that are not
-        integers are left out.
+        first counts. Without a column of molecules every residue is one; without numbers of residues, a new
+        one begins where the residue changes or its first atom name comes again. Numbers of molecules that
+        are not integers are left out.
     """
     found: dict[str, Any] = {}
     for title, values in columns.items():
@@ -64,7 +65,11 @@ def topology(columns: Mapping[str, Any]) -> dict[str, Any]:
             found.setdefault(kind, values if isinstance(values, Category) else Category.of(values))
     categories = {kind: found[kind] for kind in ("name", "residue") if kind in found}
     molecules = found.get("molecule")
+    residues, names = categories.get("residue"), categories.get("name")
     if molecules is None and "number" in found:
-        residues = categories.get("residue")
         molecules = runs(found["number"], *([] if residues is None else [residues.codes]))
+    elif molecules is None and residues is not None and names is not None:
+        run = runs(residues.codes)
+        first = names.codes[np.flatnonzero(np.diff(run, prepend=0))]
+        molecules = np.cumsum(names.codes == first[run - 1])
     return {"molecules": molecules, "categories": categories}
