@@ -422,7 +422,7 @@ def test_kernel_compiles_where_nothing_can_be_cached(ten_frames, monkeypatch):
     def refuse(function):
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(jit, "_Cache", refuse)
+    monkeypatch.setattr(jit, "Cache", refuse)
     columns._kernel.cache_clear()
     try:
         assert len(next(read_frames(ten_frames))) == 20

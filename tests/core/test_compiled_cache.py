@@ -1,0 +1,71 @@
+"""Compiled code on disk: what is read is what was compiled, and reading needs no compiler."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KERNELS = """
+import numpy as np
+from phaseseg.compiled.jit import jit
+
+@jit
+def inner(x):
+    total = np.zeros(1)
+    for i in range(len(x)):
+        total[0] += x[i] ** 2
+    return total[0]
+
+@jit
+def outer(x, y):
+    if len(x) != len(y):
+        raise ValueError("lengths")
+    return inner(x) + inner(y)
+"""
+USE = "\nprint(kernels.outer(np.arange(3.0), np.ones(3)))"
+HITS = "\nprint(sum(kernels.inner.stats.cache_hits.values()), sum(kernels.outer.stats.cache_hits.values()))"
+
+
+def run(folder: Path, code: str) -> list[str]:
+    """What the code prints in a process of its own."""
+    path = os.pathsep.join([str(folder), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, numpy as np, kernels\n{code}"],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "kernels.py").write_text(KERNELS)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_function_from_disk_is_part_of_one_that_is_compiled(folder):
+    loaded = "\nprint(kernels.inner(np.arange(3.0)))"
+    assert run(folder, loaded) == ["5.0"]
+    assert run(folder, loaded + USE + HITS) == ["5.0", "8.0", "1", "0"]
+    assert run(folder, loaded + USE + HITS) == ["5.0", "8.0", "1", "1"]
+
+
+@pytest.mark.slow
+def test_reading_imports_no_compiler_and_keeps_errors(folder):
+    compilers = "\nprint(*{'scipy.linalg', 'numba.np.arrayobj', 'numba.np.arraymath'} & set(sys.modules))"
+    error = "\ntry: kernels.outer(np.ones(2), np.ones(3))\nexcept ValueError as error: print(error)"
+    assert len(run(folder, USE + compilers)) > 1
+    assert run(folder, USE + compilers + error) == ["8.0", "lengths"]
+
+
+@pytest.mark.slow
+def test_what_is_changed_or_gone_is_compiled_again(folder):
+    run(folder, USE)
+    for file in (folder / "__pycache__").glob("kernels.outer*.nbc"):
+        file.unlink()
+    assert run(folder, USE + HITS) == ["8.0", "1", "0"]
+    assert run(folder, USE + HITS) == ["8.0", "0", "1"]
+    (folder / "kernels.py").write_text(KERNELS.replace("** 2", "** 3") + "\n")
+    assert run(folder, USE + HITS) == ["12.0", "0", "0"]
