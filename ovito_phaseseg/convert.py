@@ -368,7 +368,7 @@ def _new_table(data: Any, identifier: str, title: str, plot: DataTable.PlotMode)
 
 def _put_column(table: Any, title: str, values: Any, colors: Mapping[str, Color]) -> Any:
     values = np.asarray(values)
-    title = title.replace(".", "_")
+    title = title.replace(".", "_").replace("/", " per ")  # not allowed in OVITO
     if values.dtype.kind in "US":
         prop = table.create_property(title, data=np.arange(len(values), dtype=np.int32))
         for number, text in enumerate(values.tolist()):
