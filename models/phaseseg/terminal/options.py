@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 Input = Annotated[
-    Path, typer.Argument(help="LAMMPS dump, extended XYZ, POSCAR, XDATCAR, GRO or any ASE format; also .gz.")
+    Path, typer.Argument(help="LAMMPS dump, extended XYZ, POSCAR, XDATCAR, GRO, PDB or any ASE format; also .gz.")
 ]
 Trajectories = Annotated[
     list[Path], typer.Argument(help="Trajectories: LAMMPS dumps, extended XYZ or any ASE format; also .gz.")
