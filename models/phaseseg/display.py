@@ -105,8 +105,10 @@ def face(name: str) -> Iterator[None]:
         _FACE.reset(token)
 
 
-def option(name: str, value: Any) -> str:
+def option(name: str, value: Any, *, keyword: str = "", python: str = "") -> str:
     """An option as it is written where the user is.
+
+    keyword, python : name and value in Python, where they are written differently there
 
     >>> option("names", {"MW": "X"})
     "names={'MW': 'X'}, on the command line --names MW=X"
@@ -119,7 +121,11 @@ def option(name: str, value: Any) -> str:
     if _FACE.get() == "OVITO":
         return f"{text} in the parameter {name!r}"
     flag = f"--{name} {text}"
-    return flag if _FACE.get() == "command line" else f"{name}={value!r}, on the command line {flag}"
+    return (
+        flag
+        if _FACE.get() == "command line"
+        else f"{keyword or name}={python or repr(value)}, on the command line {flag}"
+    )
 
 
 def html_grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> Html:

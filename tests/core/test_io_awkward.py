@@ -128,7 +128,7 @@ def test_intact_frames_of_a_cut_gz_are_read_as_the_message_says(tmp_path, keep):
     path.write_bytes(packed[: int(keep * len(packed))])
     with pytest.raises(InputError, match="damaged or cut off") as caught:
         list(read_frames(path))
-    n = int(str(caught.value).split("--frames :")[1].split(")")[0])
+    n = int(str(caught.value).split("--frames :")[1].split(",")[0])
     assert [len(frame) for frame in read_frames(path, frames=slice(0, n))] == [2000] * n
     assert n == int(6 * keep)
     with pytest.raises(InputError):
@@ -342,6 +342,56 @@ def test_types_that_begin_with_zero(tmp_path, types):
     assert frame.species_names == ("A", "B")
     with pytest.raises(InputError, match=r"only the types 0, 1\. Name each: .*--types 0=A,1=B"):
         list(read_frames(path))
+
+
+# ------------------------------------------------------------------------------ files without cell
+
+PLAIN = "2\nwater at 300 K\nFe 0 0 0\nO 1 1 1\n"
+PDB = "ATOM      1 FE    FE A   1       0.000   0.000   0.000  1.00  0.00          FE\nEND\n"
+WITHOUT_CELL = {"run.xyz": PLAIN, "run.gro": GRO_2.replace("\n1 1 1", "\n0 0 0"), "run.pdb": PDB,
+                "ase.xyz": '2\nProperties=species:S:1:pos:R:3 pbc="F F F"\nFe 0 0 0\nO 1 1 1\n'}  # fmt: skip
+HEXAGONAL = [[4, 0, 0], [-2, 4 * np.sqrt(0.75), 0], [0, 0, 6]]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("5,5,5", CUBE), ((5, 5, 5), CUBE), ("5 5 5", CUBE), (np.full(3, 5.0), CUBE), (CUBE, CUBE),
+        ("5,0,0,0,5,0,0,0,5", CUBE), ((4, 4, 6, 90, 90, 120), HEXAGONAL), (HEXAGONAL, HEXAGONAL),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", [*WITHOUT_CELL, "run.traj"])
+def test_the_cell_of_a_file_without_one(tmp_path, name, cell, expected):
+    path = tmp_path / name
+    if name == "run.traj":
+        ase.io.write(path, Atoms("FeO", [[0, 0, 0], [1, 1, 1]]))
+    else:
+        path.write_text(WITHOUT_CELL[name])
+    with pytest.raises(InputError, match=rf"{name}, frame 0: the file has no cell.*--cell 30,30,30.*OVITO"):
+        list(read_frames(path))
+    [frame] = read_frames(path, cell=cell)
+    np.testing.assert_allclose(frame.cell, expected, rtol=0, atol=1e-12)
+    assert (frame.pbc.all(), frame.messages) == (True, ())
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_the_cell_of_the_file_counts(tmp_path, kind):
+    path = tmp_path / {"poscar": "POSCAR", "xdatcar": "XDATCAR"}.get(kind, f"run.{kind}")
+    path.write_text(CONTENTS[kind])
+    own, read = next(read_frames(path)), next(read_frames(path, cell=(9, 9, 9)))
+    assert_same(read, own, atol=0)
+    assert codes(read) == ["cell-not-used"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["", "5", "5,5", (5, 5), "a,b,c", (5, 5, -5), (5, 0, 5), np.zeros((3, 3)), "nan,5,5", "inf,5,5",
+     "1 0 0 2 0 0 0 0 1", (5, 5, 5, 90, 90, 400), (5, 5, 5, 1, 1, 170), {"a": 5}, [[1, 2], 3]],
+)  # fmt: skip
+def test_cells_that_are_none(tmp_path, cell):
+    (tmp_path / "run.xyz").write_text(PLAIN)
+    with pytest.raises(ValueError, match="cell must be 3 edges"):
+        read_frames(tmp_path / "run.xyz", cell=cell)
 
 
 # --------------------------------------------------------------------------- frames without atoms

@@ -214,7 +214,7 @@ def test_gz_that_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("2\nno cell\nFe 0 0 0\nO 1 1 1\n", "frame 0, line 2: the comment line has no Lattice"),
+        ("2\nno cell\nFe 0 0 0\nO 1 1 1\n", r"frame 0: the file has no cell.*--cell 30,30,30.*OVITO"),
         ('2\nLattice="5 0 0 0 5 0"\nFe 0 0 0\nO 1 1 1\n', "frame 0: Lattice must be 9 numbers"),
         ('2\nLattice="5 0 0 5 0 0 0 0 5"\nFe 0 0 0\nO 1 1 1\n', "frame 0: the cell is missing or has no"),
         (f"3\n{LATTICE}\nFe 0 0 0\nO 1 1 1\n", r"frame 0: ends after 2 of 3 atom lines \(line 4\)"),
@@ -285,7 +285,7 @@ GRO = """melt
         ),
         (GRO.replace("1 1 1", "1 1"), "the box line must hold 3 or 9 numbers"),
         (GRO.replace("1 1 1", "1 1 a"), "the box must be 3 numbers"),
-        (GRO.replace("1 1 1", "0 0 0"), "the cell is missing or has no volume"),
+        (GRO.replace("1 1 1", "0 0 0"), "the file has no cell"),
     ],
 )
 def test_gro(tmp_path, text, match):

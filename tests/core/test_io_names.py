@@ -231,7 +231,7 @@ def test_pdb_frames_and_cell(tmp_path):
     np.testing.assert_array_equal(one.cell, two.cell)
     assert two.positions[:, 0].tolist() == [2.0, 1.0]
     path.write_text("\n".join(text[2:]) + "\n")
-    with pytest.raises(InputError, match="the cell is missing"):
+    with pytest.raises(InputError, match="the file has no cell"):
         list(read_frames(path))
     path.write_text("\n".join([cell, atoms[0], atoms[1].replace("   2.000", "   2.0x0", 1)]) + "\n")
     with pytest.raises(InputError, match=r"line 3: coordinate x \(columns 31 to 38\) is '2\.0x0'"):

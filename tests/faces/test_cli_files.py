@@ -11,7 +11,7 @@ from faces import command_line
 from faces.command_line import done, flat, melt, refused
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames, write_frames
-from phaseseg.terminal.errors import INPUT
+from phaseseg.terminal.errors import INPUT, USAGE
 
 label = partial(command_line.run, "label")
 
@@ -48,6 +48,20 @@ def test_a_missing_line_end_is_said(tmp_path: Path) -> None:
     path.write_text(path.read_text().rstrip())
     assert "has no line end" in done("label", path)
     assert "has no line end" in done("predict", path, "-m", "gcn-3000K-v1")
+
+
+def test_plain_xyz_with_a_cell(melt_xyz: Path, tmp_path: Path) -> None:
+    lines = melt_xyz.read_text().splitlines()
+    plain = tmp_path / "plain.xyz"
+    plain.write_text("\n".join([lines[0], "a melt", *(" ".join(line.split()[:4]) for line in lines[2:]), ""]))
+    edges = ",".join(map(str, next(read_frames(melt_xyz)).cell.diagonal()))
+    for word in (["label"], ["predict", "-m", "gcn-3000K-v1"]):
+        said = "the file has no cell, and an analysis needs one. Give its edges in Å, as in --cell 30,30,30;"
+        refused(INPUT, said, *word, plain)
+        found = json.loads(command_line.run(*word, plain, "--cell", edges, "--json", "-q").stdout)
+        expected = json.loads(command_line.run(*word, melt_xyz, "--json", "-q").stdout)
+        assert found["tables"]["composition"] == expected["tables"]["composition"]
+        refused(USAGE, "cell must be 3 edges", *word, plain, "--cell", "1,2")
 
 
 # ------------------------------------------------------------------- other atoms, and no atoms

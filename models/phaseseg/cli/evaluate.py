@@ -31,6 +31,7 @@ def _evaluate(
     model: options.Model,
     types: options.Types = None,
     names: options.Names = None,
+    cell: options.Cell = None,
     units: options.Units = None,
     frames: options.Frames = None,
     report: Annotated[
@@ -50,7 +51,7 @@ def _evaluate(
             check_folder(report)
             for flag, value in given.items():
                 flag.check(value)
-            how = {"types": types, "names": names, "units": units, "format": format}
+            how = {"types": types, "names": names, "cell": cell, "units": units, "format": format}
             readers = run_readers(input, frames=frames, fields=True, **how)
             chosen = {
                 flag.name: {

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.io.atoms import frame_from_atoms, read_with_ase
@@ -52,6 +53,7 @@ def read_frames(
     names: Names = None,
     frames: slice | None = None,
     units: Units = "metal",
+    cell: ArrayLike | str | None = None,
     dt: float | None = None,
     fields: bool = False,
     same_atoms: bool = False,
@@ -76,6 +78,9 @@ def read_frames(
     frames : which frames, counted from 0; negative numbers count from the end (which takes one
         more pass over the file). Frames left out are not parsed.
     units : "metal" (Å, ps) or "lj"; a dump that says `lj` is believed
+    cell : cell of a file that has none (plain XYZ): 3 edges (Å), 3 edges and 3 angles (degrees), or the 9
+        numbers of the vectors; a text like "30,30,30" too. The frames are periodic along all its axes. The
+        cell of a file that has one stays as it is, with a message.
     dt : ps per MD step, for `Frame.time` where the file holds no time
     fields : whether further numeric columns go into `Frame.fields`, as (n_atoms,) or (n_atoms, k) float64
     same_atoms : whether a frame of another number of atoms than the first is an error
@@ -94,10 +99,10 @@ def read_frames(
         At the call: for a file that is missing, empty or of an unknown format. During iteration:
         for a frame that is cut off, damaged or lacks cell, coordinates or names.
     ValueError
-        For bad `types`, `names`, `frames`, `units` or `dt`.
+        For bad `types`, `names`, `frames`, `units`, `cell` or `dt`.
     """
     path = Path(path)
-    start = partial(new_reading, types, names, units, dt, fields)
+    start = partial(new_reading, types, names, units, dt, fields, cell)
     start()
     frames = frames or slice(None)
     if frames.step is not None and frames.step < 1:
@@ -157,6 +162,7 @@ def _frame(block: Block, reading: Reading, index: int) -> Frame:
     try:
         reading.messages = []
         parts = {"units": reading.units, "time": None, "timestep": None, "messages": (), **block()}
+        parts = reading.with_cell(parts)
         parts["messages"] = (*parts["messages"], *reading.messages)
         if parts["time"] is None and parts["timestep"] is not None and reading.dt is not None:
             parts["time"] = parts["timestep"] * reading.dt

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import option
 from phaseseg.frame import Units
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.names import kind_of
@@ -122,8 +123,8 @@ def _parse(
             after = reading.index + 1
             raise reading.error(
                 f"ends after {n_lines} of {n_atoms} atom lines (line {atoms.first_line + n_lines}), where "
-                f"another frame begins. Leave it out: frames=slice({after}, None), on the command line "
-                f"--frames {after}:."
+                "another frame begins. Leave it out with "
+                f"{option('frames', f'{after}:', python=f'slice({after}, None)')}."
             )
     titles = atoms.title.split()[1:]
     place = {title: titles.index(title) for title in titles}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import option
 from phaseseg.frame import Category, Units
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.lammps import check_units
@@ -156,7 +157,7 @@ def _columns(data: _Data, types: Mapping[str, int], reading: Reading) -> list[st
     n_columns = len(sample[0]) if sample else 5
     style = (reading.style or data.style).lower()
     titles = _titles(style)
-    how = "file_format='lammps-data:full', on the command line --format lammps-data:full"
+    how = option("format", "lammps-data:full", keyword="file_format")
     if reading.style and not titles:
         raise reading.error(f"{reading.style!r} is not an atom style that is read ({', '.join(STYLES)}).")
     if titles:

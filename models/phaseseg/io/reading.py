@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.display import Message, option
 from phaseseg.frame import Category, Names, Types, Units
@@ -42,6 +42,7 @@ class Reading:
     index: int = 0
     style: str = ""
     messages: list[Message] = field(default_factory=list)
+    cell: NDArray[np.float64] | None = None  # of the caller, for files without one
     counted: bool = False  # whether the type names were given in order, without numbers
 
     def note(self, text: str, code: str) -> None:
@@ -54,6 +55,19 @@ class Reading:
     def cut(self, text: str) -> InputError:
         """An error about a frame whose end is missing."""
         return self.error(f"{text}. {remedy_of_cut(self.index)}")
+
+    def with_cell(self, parts: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a frame with the caller's cell, where the file has none."""
+        if not np.any(parts["cell"]):  # zeros, or None
+            if self.cell is None:
+                raise self.error(
+                    "the file has no cell, and an analysis needs one. Give its edges in Å, as in "
+                    f"{option('cell', '30,30,30')}; in OVITO, Affine Transformation sets the cell."
+                )
+            return parts | {"cell": self.cell, "pbc": True}
+        if self.cell is not None:
+            self.note("The file has its own cell, so the given one was not used.", "cell-not-used")
+        return parts
 
     def code(self, name: str) -> int:
         """Code of a species; a new name gets a new code."""
@@ -132,14 +146,46 @@ class Reading:
         return codes
 
 
-def new_reading(types: Types, names: Names, units: Units, dt: float | None, fields: bool) -> Reading:
+def new_reading(
+    types: Types, names: Names, units: Units, dt: float | None, fields: bool, cell: ArrayLike | str | None
+) -> Reading:
     """A `Reading` from the arguments of `read_frames`, checked."""
     if units not in ("metal", "lj"):
         raise ValueError(f"units must be 'metal' or 'lj', found {units!r}.")
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise ValueError(f"dt must be a positive number of ps per MD step, found {dt!r}.")
     by_id, renames, counted = type_table(types)
-    return Reading(units, dt, fields, by_id, renames | name_table(names), counted=counted)
+    given = None if cell is None else cell_of(cell)
+    return Reading(units, dt, fields, by_id, renames | name_table(names), cell=given, counted=counted)
+
+
+def cell_of(given: ArrayLike | str) -> NDArray[np.float64]:
+    """The argument `cell`, checked, as rows: from 3 edges, 3 edges and 3 angles, or 9 numbers.
+
+    >>> cell_of("10,10,20").diagonal().tolist(), cell_of((4, 4, 4, 90, 90, 60))[1].round(3).tolist()
+    ([10.0, 10.0, 20.0], [2.0, 3.464, 0.0])
+    """
+    try:
+        numbers = np.array(given.replace(",", " ").split() if isinstance(given, str) else given, dtype=float)
+        lengths, angles = numbers.ravel()[:3], numbers.ravel()[3:]
+        if not np.isfinite(numbers).all() or (
+            numbers.size < 9 and not ((lengths > 0).all() and (angles < 180).all())
+        ):
+            raise ValueError
+        if numbers.size == 6:
+            from ase.cell import Cell
+
+            cell = np.asarray(Cell.new(numbers.ravel()))
+        else:
+            cell = np.diag(numbers.ravel()) if numbers.size == 3 else numbers.reshape(3, 3)
+        if not np.linalg.det(cell):
+            raise ValueError
+    except (ValueError, TypeError, AssertionError):
+        raise ValueError(
+            "cell must be 3 edges in Å, 3 edges and 3 angles in degrees, or the 9 numbers of vectors that "
+            f"span a volume, found {given!r}."
+        ) from None
+    return cell
 
 
 def name_table(names: Names) -> dict[str, str]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from phaseseg.display import option
+
 _CHUNK = 1 << 18
 
 # First bytes of a compressed file -> factory of its decompressor. All three share the protocol of
@@ -40,8 +42,8 @@ def remedy_of_cut(frame: int) -> str:
     if frame == 0:
         return "Write or copy the file again."
     return (
-        f"The frames before it are intact: read them alone (frames=slice(0, {frame}), on the command line "
-        f"--frames :{frame}), or write or copy the file again."
+        "The frames before it are intact: read them alone with "
+        f"{option('frames', f':{frame}', python=f'slice(0, {frame})')}, or write or copy the file again."
     )
 
 

@@ -50,11 +50,6 @@ def _parse_extxyz(
     def bad(text: str) -> InputError:
         return reading.error(text, first_line - 1)
 
-    if "lattice" not in lower:
-        raise bad(
-            'the comment line has no Lattice="ax ay az bx by bz cx cy cz", and an analysis needs the cell. '
-            "Write the file as extended XYZ, with the cell."
-        )
     flags = [word.lower() for word in plain_numbers(lower.get("pbc", "T T T")).split()]
     if len(flags) != 3 or not set(flags) <= _TRUE | _FALSE:
         raise bad(f'pbc must be like "T T F", found {lower["pbc"]!r}. Repair it.')
@@ -123,7 +118,7 @@ def _parse_extxyz(
         species = reading.codes_of_names(parsed.codes, parsed.names, types)
     return {
         "positions": parsed.positions,
-        "cell": floats(lower["lattice"], (3, 3), "Lattice", reading.error),
+        "cell": floats(lower["lattice"], (3, 3), "Lattice", reading.error) if "lattice" in lower else None,
         "origin": floats(lower.get("origin", "0 0 0"), (3,), "Origin", reading.error),
         "pbc": [flag in _TRUE for flag in flags],
         "species": species,

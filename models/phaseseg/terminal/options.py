@@ -20,6 +20,10 @@ Names = Annotated[
     str | None,
     typer.Option(help="What atom names or species in the file stand for, as in MW=X,Me1=C (X: no mass)."),
 ]
+Cell = Annotated[
+    str | None,
+    typer.Option(help="Cell of a file without one, Å: 30,30,30, or with three angles, or nine numbers."),
+]
 Units = Annotated[str | None, typer.Option(help="lj if the file is in reduced units but does not say so.")]
 Frames = Annotated[str | None, typer.Option(help="Frames to read, counted from 0: start:stop:step.")]
 TimeStep = Annotated[float | None, typer.Option(help="Time per MD step, ps, if the file contains no times.")]

@@ -30,8 +30,9 @@ Also = Callable[[int, "Frame", "Fields"], None]
 
 
 def frame_reader(
-    path: Path, *, types: str | None = None, names: str | None = None, frames: str | None = None,
-    dt: float | None = None, format: str | None = None, units: str | None = None, fields: bool = False,
+    path: Path, *, types: str | None = None, names: str | None = None, cell: str | None = None,
+    frames: str | None = None, dt: float | None = None, format: str | None = None, units: str | None = None,
+    fields: bool = False,
 ) -> Reader:  # fmt: skip
     """Return a function that reads the chosen frames of a file; each call starts from the first.
 
@@ -49,8 +50,8 @@ def frame_reader(
         except (ValueError, TypeError):
             raise ValueError(f"--frames must be start:stop:step, as in 0:100:10, found {frames!r}.") from None
     reader = partial(
-        read_frames, path, types=types, names=names, frames=chosen, dt=dt, fields=fields, file_format=format,
-        units=units or "metal",  # type: ignore[arg-type]
+        read_frames, path, types=types, names=names, cell=cell, frames=chosen, dt=dt, fields=fields,
+        file_format=format, units=units or "metal",  # type: ignore[arg-type]
     )  # fmt: skip
     reader()  # report a missing file before the work starts
     return reader

@@ -65,6 +65,7 @@ def metrics_command(
     bootstrap: Annotated[int, typer.Option(help="Number of resamples of the runs; 0 for none.")] = 5000,
     types: options.Types = None,
     names: options.Names = None,
+    cell: options.Cell = None,
     frames: options.Frames = None,
     workers: options.Workers = 1,
     format: options.Format = None,
@@ -91,7 +92,7 @@ def metrics_command(
             if any(output_kind(output, path) == "frames" for path in input):
                 raise ValueError(f"{output}: the name of the table must end in .csv or .json.")
             check_folder(report)
-            readers = run_readers(input, types=types, names=names, frames=frames, format=format)
+            readers = run_readers(input, types=types, names=names, cell=cell, frames=frames, format=format)
             for path in input:
                 if input.count(path) > 1:
                     raise ValueError(f"{path} is given twice; each file must be a different run.")

@@ -45,6 +45,7 @@ def label_command(
     ] = SPECIES,
     types: options.Types = None,
     names: options.Names = None,
+    cell: options.Cell = None,
     sigma: Annotated[float, typer.Option(help="Width of the Gaussian, Å.")] = DEFAULT.sigma,
     voxel: Annotated[float | None, typer.Option(help="Voxel edge, Å; default: sigma/2.")] = None,
     field: Annotated[str, typer.Option(help="number | mole-fraction")] = DEFAULT.field,
@@ -101,7 +102,14 @@ def label_command(
             check_folder(report, OutputError)
             kind = output_kind(output, input)
             reader = frame_reader(
-                input, types=types, names=names, frames=frames, dt=dt, format=format, fields=kind == "frames"
+                input,
+                types=types,
+                names=names,
+                cell=cell,
+                frames=frames,
+                dt=dt,
+                format=format,
+                fields=kind == "frames",
             )
         if average is not None and workers > 1 and not quiet:
             note("--average labels the frames in order in one process; --workers is ignored.")
@@ -132,6 +140,7 @@ def select_command(
     ] = None,
     types: options.Types = None,
     names: options.Names = None,
+    cell: options.Cell = None,
     frames: options.Frames = None,
     device: options.Device = "auto",
     format: options.Format = None,
@@ -149,8 +158,8 @@ def select_command(
             at_least("-n", n, 1)
             if output is not None and output_kind(output, input[0]) != "tables":
                 raise ValueError(f"{output.name}: the list is written as .csv or .json.")
-            readers = run_readers(input, types=types, names=names, frames=frames, format=format)
-            known = run_readers(labeled or [], types=types, names=names, format=format)
+            readers = run_readers(input, types=types, names=names, cell=cell, frames=frames, format=format)
+            known = run_readers(labeled or [], types=types, names=names, cell=cell, format=format)
         network = SegmentationModel(load_checkpoint(model))
         look = partial(describe, model=network, device=device)
         with frame_bar(name_of(input), shown=not quiet and not as_json) as bar:
