@@ -91,10 +91,10 @@ def interface_width(
     (low, high, center, s), error, step_error = found
     if s >= reach or abs(center) >= 0.99 * reach or abs(high - low) < 3 * step_error:
         return InterfaceWidth(why=no_step)
-    width, least = WIDTH_10_90 * s, max(resolution(low, high), bin_width)
+    width, least = float(WIDTH_10_90 * s), float(max(resolution(low, high), bin_width))
     if width < least:
         return InterfaceWidth(resolution=least, why=f"it is below {least:.2g} Å, the least that is resolved")
-    return InterfaceWidth(width, WIDTH_10_90 * error, least)
+    return InterfaceWidth(width, float(WIDTH_10_90 * error), least)
 
 
 def _fit(
