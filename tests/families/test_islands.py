@@ -160,3 +160,36 @@ def test_awkward_frames_with_an_atom_far_away(name):
     assert np.isfinite(fields["interface_distance"]).all() or not fields["n_domains"]
     assert np.isfinite(fields["phase_density"]).all()
     assert fields["density_grid"].values.size < 2e5
+
+
+def plane(n=900, edge=28.0, seed=2):
+    rng = np.random.default_rng(seed)
+    sites = np.stack(np.meshgrid(np.arange(30), np.arange(30), [0], indexing="ij"), -1).reshape(-1, 3)[:n]
+    positions = (sites + rng.uniform(0.1, 0.9, sites.shape) * [1, 1, 0]) * [edge / 30, edge / 30, 0]
+    return Frame(positions, [edge, edge, 1.0], False, rng.random(n) < 0.35, ("A", "B"), units="lj")
+
+
+@pytest.mark.parametrize("name", ["cnn-v1", "dmpnn-v1"])
+def test_networks_of_glasses_with_particles_far_away(name):
+    """A particle that is alone fills no image; two configurations far apart give the mean of both."""
+    model, one, other = load_model(name), plane(), plane(seed=7)
+    alone = model.predict(one)["frame_glass_probability"]
+    drawn = set()
+    for far in (1e2, 1e4, 1e6, 1e8):
+        stray = np.append(one.positions, [[14.0, -far, 0.0], [far, -far / 3, 0.0]], axis=0)
+        whole = one.replace(positions=stray, species=np.append(one.species, [0, 0]))
+        found = model.predict(whole)["frame_glass_probability"]
+        assert found == pytest.approx(alone, abs=1e-6 if name == "cnn-v1" else 0.1)
+        both = one.replace(
+            positions=np.append(one.positions, other.positions + far * np.array([1, -1, 0]), axis=0),
+            species=np.append(one.species, other.species),
+        )
+        drawn.add(round(float(model.predict(both)["frame_glass_probability"]), 5))
+    assert len(drawn) == 1
+
+
+def test_particles_that_fill_no_image_are_refused():
+    model, frame = load_model("cnn-v1"), plane()
+    scattered = frame.replace(positions=frame.positions * [1e6, 1e6, 1])
+    with pytest.raises(ValueError, match="needs squares of"):
+        model.predict(scattered)

@@ -144,7 +144,7 @@ def _shortened(frame: Frame, pbc: NDArray[np.bool_], extent: Extent, wanted: flo
     while True:
         _, side, _ = _balanced(extent.heights, min(wanted / frame.n_atoms, MOST_OF_EXTENT))
         shorter = without_gaps(frame, pbc, extent, max(WIDE_GAP * side, least))
-        if shorter.heights.prod() > 0.5 * extent.heights.prod():
+        if (shorter.heights >= 0.9 * extent.heights).all():
             return shorter
         extent = shorter
 

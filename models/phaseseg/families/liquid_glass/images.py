@@ -206,29 +206,62 @@ def turned(images: Floats, symmetries: NDArray[np.integer[Any]]) -> Floats:
     return out
 
 
+def _groups(fractions: NDArray[np.float64], apart: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Starts and lengths of the groups of particles along an axis that gaps wider than `apart` divide."""
+    along = np.sort(fractions)
+    last = np.append(np.diff(along) > apart, True)
+    first = np.concatenate([[True], last[:-1]])
+    return along[first], along[last] - along[first]
+
+
+def _starts(low: float, span: float, size: float, edge: float) -> NDArray[np.float64]:
+    """Starts of as few squares as cover a group, evenly spaced, in fractions of the cell of this size, σ."""
+    n = ceil(span * size / edge * (1 - 1e-9))
+    last = span * (1 - edge / (span * size))
+    return low + (np.linspace(0, last, n) if n > 1 else np.array([last / 2]))
+
+
+def _occupied(plane: Plane, starts: NDArray[np.float64], edge: float) -> NDArray[np.bool_]:
+    """(n,) whether squares at the corners (n, 2) contain particles, in any image."""
+    inverse, found = np.linalg.inv(plane.cell), np.zeros(len(starts), dtype=bool)
+    middle = starts + edge / 2
+    for k, center in enumerate(middle):
+        apart = plane.positions - center
+        apart -= (np.rint(apart @ inverse) * plane.pbc) @ plane.cell
+        found[k] = (np.abs(apart) <= edge / 2).all(axis=1).any()
+    return found
+
+
 def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig) -> Iterator[Floats]:
     """Yield batches of images that cover a configuration with as few squares of the trained size as possible.
 
     The squares are evenly spaced in rows along the cell vectors, and overlap if they do not divide the cell.
+    Along open axes, groups of particles more than a square apart are covered by themselves. Groups that do
+    not fill a square are left out: the networks know nothing like it.
     """
     plane, edge = Plane.of(frame, codes), config.image_edge
     inverse = np.linalg.inv(plane.cell)
     fractions = plane.positions @ inverse
-    low, span = plane.extent
-    lengths = np.linalg.norm(plane.cell, axis=1) * span
-    if lengths.min() < edge * (1 - 1e-9):
-        raise ValueError(
-            f"{frame.error_prefix}the network needs squares of {edge:.3g} σ, but the particles fill only "
-            f"{lengths[0]:.3g} x {lengths[1]:.3g} σ; repeat the cell or choose a network on graphs."
-        )
-    places = []
-    for axis in range(2):
-        n = ceil(lengths[axis] / edge * (1 - 1e-9))
-        if plane.pbc[axis]:
+    sizes = np.linalg.norm(plane.cell, axis=1)
+    groups = [
+        (np.zeros(1), np.ones(1)) if periodic else _groups(along, edge / size)
+        for along, periodic, size in zip(fractions.T, plane.pbc, sizes, strict=True)
+    ]
+    filled = sizes * [span.max() for _, span in groups]
+    too_small = ValueError(
+        f"{frame.error_prefix}the network needs squares of {edge:.3g} σ, but the particles fill only "
+        f"{filled[0]:.3g} x {filled[1]:.3g} σ; repeat the cell or choose a network on graphs."
+    )
+    if filled.min() < edge * (1 - 1e-9):
+        raise too_small
+    places, any_drawn = [], False
+    for (low, span), periodic, size in zip(groups, plane.pbc, sizes, strict=True):
+        if periodic:
+            n = ceil(size / edge * (1 - 1e-9))
             places.append(np.arange(n) / n)
             continue
-        last = span[axis] * (1 - edge / lengths[axis])
-        places.append(low[axis] + (np.linspace(0, last, n) if n > 1 else np.array([last / 2])))
+        whole = np.flatnonzero(span * size >= edge * (1 - 1e-9))
+        places.append(np.concatenate([_starts(low[g], span[g], size, edge) for g in whole]))
     style = Style.of(config)
     # Draw only particles near the row of images: within the squares and one disk radius around, in fractions.
     reach = np.abs(inverse).sum(axis=0) * max(config.radii)
@@ -240,5 +273,10 @@ def covering_images(frame: Frame, codes: NDArray[np.int32], config: GlassConfig)
         near = (apart >= 0) & (apart <= wide)
         row = Plane(plane.positions[near], plane.codes[near], plane.cell, plane.pbc, plane.source)
         starts = np.stack([np.full(len(places[1]), first), places[1]], axis=1) @ plane.cell
+        if not plane.pbc.all():
+            starts = starts[_occupied(row, starts, edge)]
         for at in range(0, len(starts), AT_A_TIME):
+            any_drawn = True
             yield draw(row, starts[at : at + AT_A_TIME], config.image_size, style)
+    if not any_drawn:
+        raise too_small
