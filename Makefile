@@ -62,7 +62,7 @@ clean:
 	@touch $@
 
 .venv/test.stamp: .venv/pip.stamp $(INPUTS)
-	$(BIN)/pip install --quiet --editable '.[ovito,simulate,train,dask]' --group test --group docs $(PIN)
+	$(BIN)/pip install --quiet --editable '.[ovito,simulate,train,dask,gsd]' --group test --group docs $(PIN)
 	@touch $@ .venv/core.stamp
 
 # A pip that knows dependency groups and build constraints.
@@ -76,6 +76,6 @@ clean:
 	test -x .venv-lowest/bin/pip || $(PYTHON) -m venv .venv-lowest
 	$(BIN)/python tests/lowest.py > .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pip install --quiet --upgrade pip -c constraints.txt
-	.venv-lowest/bin/pip install --quiet --editable '.[ovito,simulate,train,dask]' --group test \
+	.venv-lowest/bin/pip install --quiet --editable '.[ovito,simulate,train,dask,gsd]' --group test \
 	  -c .venv-lowest/lowest.txt --build-constraint constraints.txt
 	@touch $@

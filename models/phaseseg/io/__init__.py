@@ -15,6 +15,7 @@ from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.io.atoms import frame_from_atoms, read_with_ase
 from phaseseg.io.fixed_width import read_pdb
 from phaseseg.io.formats import choose_format, format_of_name
+from phaseseg.io.gsd_file import gsd_package, read_gsd
 from phaseseg.io.lammps import read_dump
 from phaseseg.io.lammps_data import read_data
 from phaseseg.io.reading import Block, Reading, new_reading
@@ -62,9 +63,10 @@ def read_frames(
     """Read a file frame by frame; only one frame is in memory at a time.
 
     LAMMPS dumps and data files, extended XYZ, POSCAR, XDATCAR, GRO and PDB have readers here, plain or
-    compressed (gz, bz2, xz); everything else goes to `ase.io.iread`. Rows keep the order of the file. Species
-    codes mean the same in every frame, for any choice of `frames`: they follow the type ids if the file has
-    them, else the order of first appearance in frame 0; species that appear later come last.
+    compressed (gz, bz2, xz); GSD is read with the package `gsd` (an extra), in reduced units; everything else
+    goes to `ase.io.iread`. Rows keep the order of the file. Species codes mean the same in every frame, for
+    any choice of `frames`: they follow the type ids if the file has them, else the order of first appearance
+    in frame 0; species that appear later come last.
 
     Parameters
     ----------
@@ -98,6 +100,8 @@ def read_frames(
     InputError
         At the call: for a file that is missing, empty or of an unknown format. During iteration:
         for a frame that is cut off, damaged or lacks cell, coordinates or names.
+    ImportError
+        For a GSD file, if the package `gsd` is not installed.
     ValueError
         For bad `types`, `names`, `frames`, `units`, `cell` or `dt`.
     """
@@ -107,12 +111,18 @@ def read_frames(
     frames = frames or slice(None)
     if frames.step is not None and frames.step < 1:
         raise ValueError(f"frames are read forward: the step must be 1 or more, found {frames.step}.")
-    return _selected(path, choose_format(path, file_format, _READERS), start, frames, same_atoms)
+    chosen = choose_format(path, file_format, {"gsd", *_READERS})
+    if chosen == "gsd":
+        gsd_package()  # report a missing package before the first frame
+    return _selected(path, chosen, start, frames, same_atoms)
 
 
 def _blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
     """The frames of the file, unparsed."""
     chosen, _, reading.style = chosen.partition(":")
+    if chosen == "gsd":
+        yield from read_gsd(path, reading)
+        return
     if chosen not in _READERS:
         yield from read_with_ase(path, chosen, reading)
         return

@@ -8,7 +8,10 @@ from typing import Annotated, Any
 import typer
 
 Input = Annotated[
-    Path, typer.Argument(help="LAMMPS dump, extended XYZ, POSCAR, XDATCAR, GRO, PDB or any ASE format; also .gz.")
+    Path,
+    typer.Argument(
+        help="LAMMPS dump or data file, XYZ, POSCAR, XDATCAR, GRO, PDB, GSD or any ASE format; also .gz."
+    ),
 ]
 Trajectories = Annotated[
     list[Path], typer.Argument(help="Trajectories: LAMMPS dumps, extended XYZ or any ASE format; also .gz.")
@@ -27,7 +30,7 @@ Cell = Annotated[
 Units = Annotated[str | None, typer.Option(help="lj if the file is in reduced units but does not say so.")]
 Frames = Annotated[str | None, typer.Option(help="Frames to read, counted from 0: start:stop:step.")]
 TimeStep = Annotated[float | None, typer.Option(help="Time per MD step, ps, if the file contains no times.")]
-Format = Annotated[str | None, typer.Option(help="Input format, if the file name does not show it.")]
+Format = Annotated[str | None, typer.Option(help="Input format, if the file does not show it.")]
 Workers = Annotated[int, typer.Option(help="Number of parallel processes.")]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Checkpoint: a name from `phaseseg models list` or a file.")
