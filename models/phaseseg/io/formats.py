@@ -98,6 +98,6 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
         return found
     raise InputError(
         f"{path.name}: {found or 'a file without suffix'!r} is not a format that can be read. Supported are "
-        "LAMMPS dumps (.dump, .lammpstrj) and data files (.data), XYZ (.xyz), POSCAR, XDATCAR, .gro, .pdb, .gsd "
+        "LAMMPS dumps (.dump, .lammpstrj) and data files (.data), .xyz, POSCAR, XDATCAR, .gro, .pdb, .gsd "
         "and what ASE reads; if the file is one of these, name its format, for example 'lammps-dump'."
     )
