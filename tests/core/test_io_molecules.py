@@ -108,6 +108,16 @@ def test_molecules_of_extended_xyz(tmp_path, title, expected):
     assert frame_from_atoms(ase.io.read(path)).molecules.tolist() == expected
 
 
+def test_text_in_columns_of_numbers(tmp_path):
+    path = tmp_path / "a.xyz"
+    path.write_text(
+        '3\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:resid:S:1:molecule:S:1\n'
+        "O 0 0 0 27 SOL\nH 1 0 0 27A SOL\nH 2 0 0 27A SOL\n"
+    )
+    [frame] = read_frames(path)
+    assert (frame.molecules.tolist(), words(frame, "residue")) == ([1, 2, 2], ["SOL"] * 3)
+
+
 def test_columns_that_cannot_be_molecules_or_words_are_left_out(tmp_path):
     path = tmp_path / "a.xyz"
     rows = "".join(f"O 0 0 {k} {k}.5 n{k}\n" for k in range(300))

@@ -239,6 +239,10 @@ def test_pdb_frames_and_cell(tmp_path):
     path.write_text("\n".join([cell.replace("90.00", "90.x0"), *atoms]) + "\n")
     with pytest.raises(InputError, match="CRYST1 must hold three edges"):
         list(read_frames(path))
+    for angle in ("170.0", "1e400", "  nan"):
+        path.write_text("\n".join([cell.replace("90.00", angle), *atoms]) + "\n")
+        with pytest.raises(InputError, match=r"frame 0: (three vectors|cell must be)"):
+            list(read_frames(path))
 
 
 # ------------------------------------------------------------------------------------ mass of sites

@@ -138,5 +138,7 @@ def _pdb_cell(line: str, reading: Reading) -> NDArray[np.float64]:
     a, b, c, alpha, beta, gamma = map(float, numbers)
     if (a, b, c) == (1, 1, 1):  # the mark of a structure without a cell
         return np.zeros((3, 3))
-    with np.errstate(all="ignore"):
+    try:
         return np.asarray(Cell.new((a, b, c, alpha, beta, gamma)))
+    except AssertionError:
+        raise reading.error(f"three vectors cannot have the angles {alpha}, {beta}, {gamma}.") from None

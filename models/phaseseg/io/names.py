@@ -57,12 +57,19 @@ def topology(columns: Mapping[str, Any]) -> dict[str, Any]:
     for title, values in columns.items():
         if not isinstance(values, Category) and np.ndim(values) != 1:
             continue
-        if kind_of(title) in ("molecule", "number"):
+        kind, text = (
+            kind_of(title),
+            isinstance(values, Category) or np.asarray(values).dtype.kind not in "biuf",
+        )
+        if kind and (text or kind in ("name", "residue")):
+            words = values if isinstance(values, Category) else Category.of(values)
+            # Numbers of residues may have letters (27A). A text is the name of a molecule, not its number.
+            kind = "residue" if kind == "molecule" else kind
+            found.setdefault(kind, words.codes if kind == "number" else words)
+        elif kind:
             numbers = np.asarray(values)
-            if numbers.dtype.kind in "iuf" and (np.abs(numbers) < 2**53).all() and not (numbers % 1).any():
-                found.setdefault(kind_of(title), numbers.astype(np.int64))
-        elif kind := kind_of(title):
-            found.setdefault(kind, values if isinstance(values, Category) else Category.of(values))
+            if (np.abs(numbers) < 2**53).all() and not (numbers % 1).any():
+                found.setdefault(kind, numbers.astype(np.int64))
     categories = {kind: found[kind] for kind in ("name", "residue") if kind in found}
     molecules = found.get("molecule")
     residues, names = categories.get("residue"), categories.get("name")

@@ -260,7 +260,7 @@ def count_of(source: ByteSource, line: str) -> int:
             f"expected the number of atoms, found {line[:40]!r}. Check that the previous frame has as many "
             "lines as its header says."
         )
-    return int(line)
+    return int(line.strip())
 
 
 def next_text(source: ByteSource) -> str | None:

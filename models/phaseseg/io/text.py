@@ -59,7 +59,7 @@ def _parse_extxyz(
     titles: list[str] = []
     parts = lower.get("properties", "species:S:1:pos:R:3").split(":")
     for name, kind, width in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
-        if not width.isdecimal() or kind not in ("S", "R", "I", "L"):
+        if not width.isdecimal() or len(width) > 3 or kind not in ("S", "R", "I", "L"):
             raise bad(f"Properties holds {name}:{kind}:{width}. Repair it.")
         properties[name] = kind, [*range(len(titles), len(titles) + int(width))]
         titles += [name] * int(width)
