@@ -146,7 +146,7 @@ def score_field(
     ValueError
         As `plan_lattice`.
     """
-    lattice = plan_lattice(frame, LabelRule(sigma=sigma, voxel=voxel), n_fields=3)
+    lattice = plan_lattice(frame, LabelRule(sigma=sigma, voxel=voxel), n_fields=3 if frame.pbc.all() else 4)
     atoms = PackedAtoms.of(frame, lattice)
     mean, density = borrow(lattice.shape, np.float32), borrow(lattice.shape, np.float32)
     mean.fill(0)
@@ -184,7 +184,9 @@ def with_voids(field: ScoreField, sigma: float, bound: float, cutoff: float) -> 
     matter = find_matter(field, sigma, field.scores >= 0)
     if matter is None:
         return field
-    values = np.minimum(field.grid.values, np.maximum(matter.depth(), np.float32(-bound)))
+    values = matter.depth()
+    np.maximum(values, np.float32(-bound), out=values)
+    np.minimum(values, field.grid.values, out=values)
     near = matter.surface.distance(field.atoms) <= cutoff
     return replace(
         field, grid=replace(field.grid, values=values), matter=matter, near_surface=float(near.mean())

@@ -163,8 +163,9 @@ def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> 
         origin, of_step = frame.origin, (step / np.linalg.norm(cell, axis=1))[:, None]
         cell = np.where(wrap[:, None], cell, cell * of_step * counts[:, None])
     orthogonal = Lattice((1, 1, 1), cell, origin, wrap, flat).orthogonal
-    # Field, and the FFT's spectrum and workspace; or the field alone, and twice for a mole fraction.
-    n_fields = n_fields or (1 if rule.field == "number" else 2)
+    # Field, and the FFT's spectrum and workspace; or the field alone, and twice for a mole fraction. Open
+    # axes have voids, which take two more.
+    n_fields = n_fields or (1 if rule.field == "number" else 2) + 2 * (not frame.pbc.all())
     each = (4 if orthogonal else 16) * n_fields + 2
     needed, free = each * counts.prod(), psutil.virtual_memory().available
     if needed > FREE_MEMORY_SHARE * free:

@@ -58,8 +58,11 @@ class Matter:
         """(n_x, n_y, n_z) float32, Å: depth under the free surface, exact if it is flat; ±inf far from it."""
         from scipy.special import ndtri
 
-        occupancy = np.clip(self.field.grid.values + np.float32(0.5), 0, 1)
-        return np.asarray(np.float32(self.sigma) * ndtri(occupancy))
+        depth = self.field.grid.values + np.float32(0.5)
+        np.clip(depth, 0, 1, out=depth)
+        ndtri(depth, out=depth)
+        depth *= np.float32(self.sigma)
+        return np.asarray(depth)
 
     @cached_property
     def surface(self) -> Interface:
@@ -120,10 +123,12 @@ def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter |
     if occupancy.min() >= 0:
         return None
     kernel = kernel_volume(lattice, sigma)
-    voids = find_domains(-occupancy, 0.0, lattice, min_volume=CAVITY * kernel)
+    void = np.negative(occupancy, out=occupancy)
+    voids = find_domains(void, 0.0, lattice, min_volume=CAVITY * kernel)
     if not voids.n_kept:
         return None
-    occupancy = -voids.without_dropped(-occupancy, 0.0)
+    void = voids.without_dropped(void, 0.0)
+    occupancy = np.negative(void, out=void)
     pieces = find_domains(occupancy, 0.0, lattice, min_volume=MOLECULE * kernel)
     return Matter(on_grid(pieces.without_dropped(occupancy, 0.0)), sigma, two_liquids)
 
