@@ -154,6 +154,7 @@ def said(frame):
         ("1 55.85\n2 24.3050\n3 16.0\n", NAMES, None, ["species-by-mass"]),
         (PLAIN.replace("\n", " # OW\n", 1), NAMES, None, ["species-by-mass"]),
         ("1 55.845 # a\n2 24.305 # b\n3 15.999 # OW\n", NAMES, ("a", "b", "OW"), ["species-by-mass"]),
+        ("1 15.999 # O\n2 1.008 # H\n3 1e-3 # MW\n", ("O", "H", "X"), ("O", "H", "MW"), ["species-by-mass"]),
         ("1 12 # Ca\n2 1.008 # H1\n3 16 # OS\n", ("C", "H", "O"), ("Ca", "H1", "OS"), ["species-by-mass"]),
         ("1 1.0 # A\n2 1.0 # B\n3 1.0 # W\n", ("A", "B", "W"), None, []),
         ("1 14.027 # CH2\n2 15.035 # CH3\n3 16.043 # CH4\n", ("CH2", "CH3", "CH4"), None, []),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from phaseseg import Frame
+from phaseseg import Frame, write_frames
 from phaseseg.training.files import ArrayCache
 from phaseseg.training.loop import Task
 from phaseseg.training.runs import Run, fold_of_runs, read_runs, refuse_copies, split_by_time
@@ -28,6 +28,14 @@ def test_runs_of_frames_have_numbers_groups_and_labels():
     assert first.group == "seed 7" and first.frames == one[::2] and first.labels == ()
     (alone,) = read_runs(one, lambda frame: bool(frame.info["hot"]) or None)
     assert alone.frames == one[2:] and alone.labels == (True,) * 3 and alone.count(True) == 3
+
+
+def test_names_in_the_files_of_runs(tmp_path):
+    path = tmp_path / "a.dump"
+    write_frames(path, [frame(), frame(1)])
+    for options in ({"types": "Ni", "names": "Ni=A"}, {"names": {"Fe": "A"}}, {"names": ("Fe=A",)}):
+        [run] = read_runs(path, **options)
+        assert [one.species_names for one in run.frames] == [("A",)] * 2
 
 
 def test_the_digest_of_a_run_is_that_of_its_content():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from phaseseg.display import option
 from phaseseg.frame import Category, Units
 from phaseseg.io.columns import parse_columns
+from phaseseg.io.elements import SITE
 from phaseseg.io.lammps import check_units
 from phaseseg.io.reading import MOST_TYPES, Block, Reading, count_of, floats, is_number
 from phaseseg.io.source import ByteSource
@@ -34,6 +35,7 @@ _OWN = {"id", "mol", "type", "x", "y", "z", *_IMAGES}
 _SECTION = re.compile(r"[A-Z][A-Za-z]*( [A-Za-z]+)*")
 _HEADER = re.compile(r"([-+.\deEdD\s]+?)\s+([a-z][a-z ]*)")
 _SAMPLE = 2000  # lines by which a style is recognized
+_LIGHTEST = 0.1  # u; LAMMPS wants a mass for virtual sites, too
 
 
 class _Type(NamedTuple):
@@ -245,13 +247,15 @@ def _species(data: _Data, types: NDArray[np.int64], units: Units, reading: Readi
 
 
 def _elements_by_mass(masses: Mapping[int, float | None]) -> dict[int, str]:
-    """The elements whose mass is that of a type, to within 0.1 % or 0.012 u."""
+    """The elements whose mass is that of a type, to within 0.1 % or 0.012 u; X for virtual sites."""
     from ase.data import atomic_masses, chemical_symbols
 
     found = {}
     for number, mass in masses.items():
         near = np.flatnonzero(np.abs(atomic_masses[1:] - (mass or -1)) <= max(0.012, 1e-3 * (mass or 0))) + 1
-        if len(near) == 1:
+        if mass is not None and 0 <= mass < _LIGHTEST:
+            found[number] = SITE
+        elif len(near) == 1:
             found[number] = chemical_symbols[near[0]]
     # Masses of 1 alone are those of reduced units.
-    return found if set(found.values()) - {"H"} else {}
+    return found if set(found.values()) - {"H", SITE} else {}
