@@ -17,13 +17,14 @@ def scattered(name, seed, far, n=3):
     frame, rng = AWKWARD[name](), np.random.default_rng(seed)
     positions = frame.positions.copy()
     some = rng.choice(len(frame), min(n, len(frame)), replace=False)
-    positions[some] += rng.normal(size=(len(some), 3)) * ~frame.pbc * far @ (frame.cell / 10)
+    away = rng.uniform(1, 3, (len(some), 3)) * rng.choice((-1, 1), (len(some), 3)) * far
+    positions[some] += away * ~frame.pbc @ (frame.cell / np.linalg.norm(frame.cell, axis=1)[:, None])
     if len(some) > 2:
         positions[some[1]] = positions[some[0]] + 0.5
     return frame.replace(positions=positions)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.sampled_from(OPEN), st.integers(0, 1000), st.sampled_from([30.0, 1e3, 1e5, 1e8]))
 def test_the_nearest_are_those_of_a_naive_search(name, seed, far):
     frame = scattered(name, seed, far)
@@ -32,11 +33,13 @@ def test_the_nearest_are_those_of_a_naive_search(name, seed, far):
         if frame.pbc.any() and far > 1e3:  # the naive search would need too many images
             frame = scattered(name, seed, 1e3)
         found, expected = nearest_neighbors(frame, k), naive.nearest_neighbors(frame, k)
-        for ours, theirs in zip(found, expected, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=2e-6)
+        np.testing.assert_allclose(found.lengths, expected[1], rtol=2e-6)
+        if far < 1e8:  # there, float64 itself does not tell which of two atoms is nearer
+            np.testing.assert_array_equal(found.neighbors, expected[0])
+            np.testing.assert_array_equal(found.shifts, expected[2])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.sampled_from(OPEN), st.integers(0, 1000), st.sampled_from([30.0, 1e3, 1e5, 1e8]))
 def test_pairs_within_a_cutoff_are_those_among_the_atoms_that_are_near(name, seed, far):
     frame = scattered(name, seed, far)
