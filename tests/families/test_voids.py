@@ -19,7 +19,7 @@ def areas(fields):
     """The four areas, after checks that hold for any frame."""
     whole, rich_poor, rich_void, poor_void = (fields[name] for name in AREAS)
     assert min(rich_poor, rich_void, poor_void) >= 0
-    if fields["n_phases"] == 2:
+    if fields["n_domains"]:
         assert rich_poor + rich_void == pytest.approx(whole, rel=1e-6)
     else:
         assert whole == rich_poor == 0 and min(rich_void, poor_void) == 0
@@ -162,6 +162,18 @@ def test_melts_have_no_voids(large, small, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("phaseseg.families.segmentation.labels.voids.smoothed_density", None)
         label_phases(large[4000], "Fe")
+
+
+@pytest.mark.parametrize("sigma", [1.5, 2.0])
+def test_fluctuations_of_a_gas_are_no_voids(sigma):
+    positions = np.random.default_rng(0).random((2700, 3)) * 30
+    fields = label_phases(Frame(positions, [30.0] * 3, True, ["Fe"] * 2700), "Fe", sigma=sigma)
+    assert fields["n_phases"] == 1 and not areas(fields).any()
+
+
+def test_voxels_that_no_atom_fills():
+    frame = ball(9.0, pbc=False)
+    assert np.isfinite(areas(label_phases(frame, "Fe", sigma=0.4, voxel=2.0, phases=2))).all()
 
 
 # What must not change an area ---------------------------------------------------------------------

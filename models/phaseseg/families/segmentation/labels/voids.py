@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from phaseseg.families.segmentation.labels.density import Field, kernel_volume, 
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
+from phaseseg.families.segmentation.rules import CLEAR_CONTRAST
 
 # The poor phase is a vapor, and no liquid, if its density is below this fraction of that of the rich phase.
 VAPOR_DENSITY = 0.25
@@ -128,6 +130,13 @@ def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter |
     if not voids.n_kept:
         return None
     void = voids.without_dropped(void, 0.0)
+    inside = void >= 0
+    if inside.all():
+        return None  # voxels are too coarse for any atom to fill one
+    full, empty = (0.5 - float(void[side].mean(dtype=np.float64)) for side in (~inside, inside))
+    count = float(bulk) * kernel
+    if (full - empty) * count < CLEAR_CONTRAST[1] * sqrt(max(empty, 0.0) * count + 1):
+        return None  # the fluctuations of a gas, or of a liquid whose atoms sigma does not cover
     occupancy = np.negative(void, out=void)
     pieces = find_domains(occupancy, 0.0, lattice, min_volume=MOLECULE * kernel)
     return Matter(on_grid(pieces.without_dropped(occupancy, 0.0)), sigma, two_liquids)
