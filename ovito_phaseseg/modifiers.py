@@ -24,11 +24,13 @@ INTERFACE_VIS = OvitoObject(
 )  # fmt: skip
 
 LABELS = (
-    Option("species", str, "Fe", "Species whose density distinguishes the phases, comma separated.", "run",
-           label="Species (comma separated)", group="Species"),
+    Option("species", str, "", "Species whose density distinguishes the phases, comma separated; if empty, "
+           "Fe or the species that separates best.", "run", label="Species (empty: automatic)",
+           group="Species", placeholder="automatic"),
     *types_of_file("Species", "Fe,Mg,Si,O,N"),
-    Option("sigma", float, 1.5, "Standard deviation of the Gaussian that smooths the density, Å.", "run",
-           low=0, label="Sigma (Å)", group="Density"),
+    Option("sigma", float, 0.0, "Standard deviation of the Gaussian that smooths the density, Å; 0 for a "
+           "value from the density of the rich phase.", "run", low=0, label="Sigma (Å; 0: automatic)",
+           group="Density"),
     Option("voxel", float, None, "Edge of a voxel, Å; None or 0 for half of sigma.", "run",
            label="Voxel (Å; none = sigma/2)", group="Density"),
     Option("field", str, "number", "Number density (Å^-3) of the species, or its local mole fraction.",
@@ -43,12 +45,13 @@ LABELS = (
            choices=("atom", "voxel"), label="Density at the", group="Phases"),
     Option("keep", str, "all", "Rich domains to keep: all with at least `min_volume`, or only the largest.",
            choices=("all", "largest"), label="Domains kept", group="Phases"),
-    Option("min_volume", float, 200.0, "Smaller domains (Å^3) are ignored as noise.", low=0,
-           label="Smallest domain (Å³)", group="Phases"),
-    Option("boundary_width", float, 0.68, "Width (Å) of the boundary layer, centered on the interface.",
-           low=0, label="Boundary width (Å)", group="Interface"),
-    Option("bulk_distance", float, 5.0, "Distance from the interface at which the bulk begins, Å.", low=0,
-           label="Bulk begins at (Å)", group="Interface"),
+    Option("min_volume", float, None, "Smaller domains (Å^3) are ignored as noise; None for 25 sigma^3.",
+           label="Smallest domain (Å³; none: automatic)", group="Phases"),
+    Option("boundary_width", float, None, "Width (Å) of the boundary layer, centered on the interface; None "
+           "for 0.68 with Fe and else 0.34 sigma.", label="Boundary width (Å; none: automatic)",
+           group="Interface"),
+    Option("bulk_distance", float, None, "Distance from the interface at which the bulk begins, Å; None for "
+           "2.5 sigma.", label="Bulk begins at (Å; none: automatic)", group="Interface"),
     Option("color_by_phase", bool, False, "Color the particles by their phase.",
            label="Color particles by phase", group="Output"),
 )  # fmt: skip
@@ -85,6 +88,8 @@ class _PhaseOutput(AnalysisModifier):
     def put(self, now: Evaluation) -> Steps[None]:
         """Write the grid, the interface and, on request, the composition as attributes."""
         rule, field = now.job.rule, getattr(now.output, "field", now.output)  # scores or density
+        if isinstance(rule, LabelRule):
+            rule = rule.fixed(field.rule.species, field.rule.sigma)
         if self.voxel_grid:
             convert.put_grid(now.data, rule.grid_name, field.output, self.grid_vis, now.turn)
         if self.interface_mesh and now.fields["n_domains"]:
@@ -119,6 +124,7 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
     grid_vis = OvitoObject(VoxelGridVis, title="Phase density", enabled=False)
 
     def job(self, now: Evaluation) -> Steps[Job]:
+        from phaseseg.families.segmentation.labels.automatic import rule_of
         from phaseseg.families.segmentation.labels.density import density_field
         from phaseseg.families.segmentation.labels.weak_labels import label_density
 
@@ -126,17 +132,18 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
         yield 0.0
         return Job(
             rule,
-            key=(self.types, self.names, rule.species, rule.sigma, rule.voxel_size, rule.field),
-            text=f"Density of {', '.join(rule.species)} around",
-            run=lambda frame, _: density_field(frame, rule),
+            key=(self.types, self.names, rule.species, rule.sigma, rule.voxel, rule.field),
+            text=f"Density of {', '.join(rule.species) or 'the species'} around",
+            run=lambda frame, _: density_field(frame, rule_of(frame, rule)),
             fields=lambda frame, density: label_density(frame, density, rule),
         )
 
     def rule(self) -> LabelRule:
         """The parameters as a `LabelRule`."""
-        names = ("sigma", "field", "at", "keep", "min_volume", "boundary_width", "bulk_distance")
+        names = ("field", "at", "keep", "min_volume", "boundary_width", "bulk_distance")
         return LabelRule(
             species=convert.names_of(self.species),
+            sigma=self.sigma or "auto",
             voxel=self.voxel or None,
             threshold=self.threshold_value if self.threshold == "number" else self.threshold,
             phases=2 if self.phases == "2" else "auto",
@@ -148,7 +155,8 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
             convert.put_colors(now.data, now.fields["phase"], PHASE_COLORS)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
-        return f"{self.species}, σ {self.sigma:g} Å"
+        width = f"{self.sigma:g} Å" if self.sigma else "automatic"
+        return f"{self.species or 'automatic species'}, σ {width}"
 
 
 class PhaseSegmentation(

@@ -89,7 +89,7 @@ def share_checkpoint(
             "temperature": temperature,
         },
         "interface": {"sigma": 1.0, "voxel": 0.75},
-        "label_rule": LabelRule(tuple(target), sigma=2.0, threshold=0.04).to_dict(),
+        "label_rule": LabelRule(tuple(target), sigma=2.0, threshold=0.04).fixed().to_dict(),
         "ranges": {"number_density": [0.09, 0.12]},
     }
     weights = {key: np.asarray(values, dtype=np.float32) for key, values in weights.items()}

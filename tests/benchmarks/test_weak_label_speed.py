@@ -31,7 +31,7 @@ KDE_SAMPLE = scaled(20, 200)
 
 def test_against_the_naive_ways():
     """33,280 atoms, sigma 1.5 Å, voxel 0.75 Å: 91^3 voxels."""
-    frame, rule = melt(), LabelRule("Fe", sigma=1.5, voxel=0.75)
+    frame, rule = melt(), LabelRule("Fe", sigma=1.5, voxel=0.75).fixed()
     lengths = np.diag(frame.cell)
     iron = frame.positions[frame.species_mask("Fe")]
     label_phases(frame, "Fe", sigma=1.5, voxel=0.75)  # compiles
@@ -63,7 +63,7 @@ def measure(replicas, shuffled):
     if shuffled:
         frame = permuted(frame, np.random.default_rng(0).permutation(len(frame)))
     repeats = 5 if len(frame) < 500_000 else 2
-    rule = LabelRule("Fe", voxel=1.0)
+    rule = LabelRule("Fe", sigma=1.5, voxel=1.0).fixed()
     density = cpu_time(lambda: density_field(frame, rule), repeats)
     labels = cpu_time(lambda: label_phases(frame, "Fe", voxel=1.0), repeats)
     return {"atoms": len(frame), "density": density, "labels": labels, "peak": peak_memory()}

@@ -24,7 +24,7 @@ def model(tmp_path_factory, make_checkpoint):
 def files(tmp_path_factory, small):
     """Three labeled frames of 3000 K and two of 4000 K."""
     folder = tmp_path_factory.mktemp("melts")
-    rule = LabelRule(sigma=2.0, threshold=0.04)
+    rule = LabelRule("Fe", sigma=2.0, threshold=0.04).fixed()
     for temperature, n in ((3000, 3), (4000, 2)):
         frames = small[temperature][:n]
         write_frames(

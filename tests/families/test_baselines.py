@@ -19,7 +19,7 @@ from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
 from phaseseg.testing import AWKWARD
 
-RULE = LabelRule(sigma=2.0, threshold=0.04)
+RULE = LabelRule("Fe", sigma=2.0, threshold=0.04).fixed()
 
 
 def naive_fraction(frame, cutoff=6.0):
@@ -118,7 +118,7 @@ def test_thresholds_need_two_phases(melt_data):
 
 def test_cuts_of_density(small):
     frame = small[4000][0]
-    rule = LabelRule(sigma=1.5, threshold="steepest")
+    rule = LabelRule("Fe", sigma=1.5, threshold="steepest").fixed()
     same = FrameCut(rule, "steepest")(frame, (0.68,))
     assert np.array_equal(same.phase[0.68], label_frame(frame, rule)["phase"])
     with pytest.raises(ValueError, match="numerical threshold"):
@@ -131,7 +131,7 @@ def test_the_cut_of_an_open_frame_ignores_what_is_outside():
     positions = rng.random((6000, 3)) * [30, 20, 20]
     iron = rng.random(6000) < np.where(positions[:, 0] < 15, 0.9, 0.3)
     periodic = Frame(positions, [30.0, 20.0, 20.0], True, np.where(iron, "Fe", "O"))
-    rule = LabelRule(sigma=1.5, phases=2, min_volume=0.0)
+    rule = LabelRule("Fe", sigma=1.5, phases=2, min_volume=0.0).fixed()
     inside = (np.abs(positions[:, 1:] - 10) < 6).all(axis=1) & (np.abs(positions[:, 0] - 15) < 11)
     for threshold in ("steepest", "two-means"):
         found = FrameCut(rule, threshold)(periodic.replace(pbc=[False] * 3), (0.68,))

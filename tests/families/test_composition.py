@@ -60,7 +60,7 @@ def test_tables_equal_those_of_loops(seed):
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_tables_of_a_melt_equal_those_of_loops(small, temperature):
     frame = small[temperature][7]
-    fields = label_phases(frame, "Fe")
+    fields = label_phases(frame, "Fe", bulk_distance=5.0)
     composition = check_composition(frame, fields["phase"], fields["interface_distance"])
     for name, values in fields["composition"].columns.items():
         assert_allclose(values, composition.table().columns[name]) if name != "phase" else None

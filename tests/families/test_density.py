@@ -26,7 +26,7 @@ DIRECT = 5e-6
 
 def exact_at_atoms(frame, density, rule):
     """The direct sums of the package at every atom, in the order of the frame."""
-    return density.atoms.unsort(exact_density(density, rule, density.atoms.coords)[0])
+    return density.atoms.unsort(exact_density(density, density.atoms.coords)[0])
 
 
 @pytest.mark.slow
@@ -34,7 +34,7 @@ def exact_at_atoms(frame, density, rule):
 @pytest.mark.parametrize("name", AWKWARD)
 def test_density_equals_direct_sums(name, field):
     frame = AWKWARD[name]()
-    rule = LabelRule("Fe", field=field)
+    rule = LabelRule("Fe", sigma=1.5, field=field).fixed()
     density = density_field(frame, rule)
     points = naive.grid_points(density.grid).reshape(-1, 3)
     some = np.random.default_rng(0).choice(len(points), min(300, len(points)), replace=False)
@@ -53,7 +53,7 @@ def test_density_equals_direct_sums(name, field):
 @pytest.mark.parametrize("name", ["orthogonal", "open along c", "open", "tiny", "2D"])
 def test_real_space_and_fourier_space_give_the_same_density(name, monkeypatch):
     frame = AWKWARD[name]()
-    rule = LabelRule("Fe")
+    rule = LabelRule("Fe", sigma=1.5).fixed()
     lattice = plan_lattice(frame, rule)
     assert lattice.orthogonal
     real = density_field(frame, rule, lattice).grid.values
@@ -68,7 +68,7 @@ def test_the_error_falls_with_the_voxel(name):
     frame = AWKWARD[name]()
     errors = []
     for voxel in (0.75, 0.6, 0.5):
-        density = density_field(frame, LabelRule("Fe", voxel=voxel))
+        density = density_field(frame, LabelRule("Fe", sigma=1.5, voxel=voxel).fixed())
         points = naive.grid_points(density.grid).reshape(-1, 3)
         some = np.random.default_rng(1).choice(len(points), 100, replace=False)
         exact = naive.density(points[some], frame, "Fe", 1.5)
@@ -80,7 +80,7 @@ def test_the_error_falls_with_the_voxel(name):
 @pytest.mark.parametrize("name", AWKWARD)
 def test_the_density_counts_the_atoms(name):
     frame = AWKWARD[name]()
-    grid = density_field(frame, LabelRule("Fe")).grid
+    grid = density_field(frame, LabelRule("Fe", sigma=1.5).fixed()).grid
     counted = grid.values.sum(dtype=float) * grid.voxel_volume
     assert_allclose(counted, (frame.species == 0).sum(), rtol=10 * ROUNDING["float32"])
 
@@ -88,7 +88,8 @@ def test_the_density_counts_the_atoms(name):
 def test_two_species_are_the_sum_of_each():
     frame = AWKWARD["triclinic"]()
     both, iron, oxygen = (
-        density_field(frame, LabelRule(names)).grid.values for names in (("Fe", "O"), "Fe", "O")
+        density_field(frame, LabelRule(names, sigma=1.5).fixed()).grid.values
+        for names in (("Fe", "O"), "Fe", "O")
     )
     assert_allclose(both, iron + oxygen, rtol=0, atol=ROUNDING["float32"] * both.max())
 
@@ -98,7 +99,7 @@ def test_two_species_are_the_sum_of_each():
 def test_the_height_of_a_2d_box_does_not_matter(height, field):
     frame = AWKWARD["2D, open in the plane"]()
     low = frame.replace(cell=np.diag([24.0, 21.0, height]))
-    rule = LabelRule("Fe", field=field)
+    rule = LabelRule("Fe", sigma=1.5, field=field).fixed()
     one, other = density_field(frame, rule), density_field(low, rule)
     factor = 1.0 if field == "mole-fraction" else height
     assert_allclose(other.grid.values * factor, one.grid.values, rtol=0, atol=1e-6)
@@ -111,7 +112,7 @@ def test_the_height_of_a_2d_box_does_not_matter(height, field):
 def test_voxels_are_no_longer_than_asked_and_the_cell_is_the_files_reduced():
     for make in AWKWARD.values():
         frame = make().reduced
-        density = density_field(frame, LabelRule("Fe", sigma=1.5, voxel=0.6))
+        density = density_field(frame, LabelRule("Fe", sigma=1.5, voxel=0.6).fixed())
         thick = ~density.lattice.flat
         assert (np.linalg.norm(density.grid.steps, axis=1)[thick] <= 0.6 + 1e-6).all()
         whole = frame.pbc | density.lattice.flat
@@ -125,14 +126,14 @@ def test_voxels_are_no_longer_than_asked_and_the_cell_is_the_files_reduced():
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_cut_and_labels_equal_those_of_the_exact_density(large, temperature):
     """33,280 atoms: the cut within 0.1 %, at most 2 in 10,000 atoms on the other side of it."""
-    frame, rule = large[temperature], LabelRule("Fe", min_volume=0.0)
+    frame, rule = large[temperature], LabelRule("Fe", sigma=1.5, min_volume=0.0).fixed()
     density = density_field(frame, rule)
     lengths = np.diag(frame.cell)
     iron = frame.positions[frame.species_mask("Fe")] % lengths
     exact_grid = naive.gemm_density(iron, lengths, density.grid.shape, rule.sigma)
     error = density.grid.values - exact_grid
     assert np.sqrt((error**2).mean()) < 3e-3 * exact_grid.mean()
-    fields = label_phases(frame, "Fe", min_volume=0.0)
+    fields = label_phases(frame, "Fe", sigma=1.5, min_volume=0.0)
     steepest = naive.steepest(exact_grid, frame.cell, frame.pbc)
     assert fields["threshold"] == fields["threshold_steepest"] == pytest.approx(steepest, rel=1e-3)
     assert fields["threshold_two_means"] == pytest.approx(naive.two_means(exact_grid), rel=1e-3)
@@ -165,7 +166,7 @@ def test_sigma_beyond_half_the_cell_is_refused():
     # Half of what counts is between planes, not along the edge of a skewed cell.
     skewed = Frame([[0.0, 0, 0]], [[20.0, 0, 0], [19.9, 2.0, 0], [0, 0, 20]], True, ["Fe"])
     with pytest.raises(ValueError, match=r"sigma is 1\.5 Å, more than half of the cell's"):
-        label_phases(skewed, "Fe")
+        label_phases(skewed, "Fe", sigma=1.5)
     # Along an open axis the cell means nothing.
     label_phases(frame.replace(pbc=False), "Fe", sigma=2.0)
 
@@ -185,9 +186,9 @@ def test_the_least_voxel_named_fits_into_memory(large, monkeypatch):
     monkeypatch.setattr(lattice_module.psutil, "virtual_memory", lambda: Memory)
     frame = large[3000]
     with pytest.raises(ValueError) as caught:
-        plan_lattice(frame, LabelRule("Fe", voxel=0.1))
+        plan_lattice(frame, LabelRule("Fe", sigma=1.5, voxel=0.1).fixed())
     least = float(str(caught.value).split("at least ")[1].split(" ")[0])
-    plan_lattice(frame, LabelRule("Fe", voxel=least * 1.05))
+    plan_lattice(frame, LabelRule("Fe", sigma=1.5, voxel=least * 1.05).fixed())
 
 
 def test_zero_atoms_are_refused():

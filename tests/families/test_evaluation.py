@@ -24,7 +24,7 @@ from phaseseg.frame import Frame
 from phaseseg.metrics import roc_curve
 from phaseseg.report import png
 
-RULE = LabelRule(sigma=2.0, threshold=0.04)
+RULE = LabelRule("Fe", sigma=2.0, threshold=0.04).fixed()
 
 
 class Planted:

@@ -34,7 +34,8 @@ FAR = {"orthogonal": (0.06, 0.6), "triclinic": (0.12, 0.8), "skewed": (0.4, 2.0)
 def make_lattice(cell, pbc=ALL, voxel=VOXEL, origin=(0.0, 0.0, 0.0), shape=None, flat=NONE):
     cell = np.asarray(cell, dtype=float)
     if shape is None:  # the cell and as many points as a periodic frame would have
-        plan = plan_lattice(Frame(np.zeros((1, 3)), cell, True, ["Fe"]), LabelRule("Fe", voxel=voxel))
+        rule = LabelRule("Fe", sigma=1.5, voxel=voxel).fixed()
+        plan = plan_lattice(Frame(np.zeros((1, 3)), cell, True, ["Fe"]), rule)
         shape, cell = plan.shape, plan.cell
     shape = tuple(int(n) for n in shape)
     return Lattice(shape, cell, np.asarray(origin, dtype=float), np.array(pbc), np.array(flat))
@@ -165,7 +166,7 @@ def test_distances_far_from_a_sphere():
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_distance_in_a_real_melt_against_a_dense_sampling(small, temperature):
     frame = small[temperature][30]
-    density = density_field(frame, LabelRule("Fe"))
+    density = density_field(frame, LabelRule("Fe", sigma=1.5).fixed())
     cut, lattice = measure_cuts(density).steepest, density.lattice
     surface = naive.surface_points(density.grid.values, cut, lattice.cell, lattice.origin, frame.pbc, fine=6)
     want = naive.distance_to_points(frame.positions, surface, lattice.cell, lattice.origin, frame.pbc, 4.0)
@@ -226,7 +227,7 @@ def test_a_field_that_equals_the_cut_at_grid_points_is_no_trouble():
 
 
 def test_the_sign_is_positive_in_the_rich_phase(slab_frame):
-    fields = label_phases(slab_frame, "Fe")
+    fields = label_phases(slab_frame, "Fe", sigma=1.5)
     x = slab_frame.positions[:, 0]
     signed = np.minimum(x - 10.3, 27.8 - x)
     clear = np.abs(signed) > 0.3  # the noise of a slab made of atoms
@@ -250,7 +251,7 @@ def smoothed_ball(radius, r, s, rich, poor):
 
 
 def test_slab_of_known_area_and_width(slab_frame):
-    fields = label_phases(slab_frame, "Fe")
+    fields = label_phases(slab_frame, "Fe", sigma=1.5)
     assert fields["n_phases"] == 2 and fields["n_domains"] == 1
     assert fields["interface_area"] == pytest.approx(2 * 18 * 18, rel=0.01)
     assert fields["interface_width"] == pytest.approx(2.563103 * 1.0, rel=0.03)
@@ -265,7 +266,7 @@ def test_sphere_of_known_area_and_width(sphere_frame):
 
     Smoothing moves the half-way density of a droplet inwards, so this is not quite 8 Å.
     """
-    fields = label_phases(sphere_frame, "Fe")
+    fields = label_phases(sphere_frame, "Fe", sigma=1.5)
     number = len(sphere_frame) / sphere_frame.volume
     share = partial(smoothed_ball, 8.0, s=1.0, rich=0.95, poor=0.05)
     radii = np.linspace(6.5, 9, 501)
@@ -274,7 +275,7 @@ def test_sphere_of_known_area_and_width(sphere_frame):
     assert fields["interface_area"] == pytest.approx(4 * np.pi * radius**2, rel=0.01)
     assert fields["interface_width"] == pytest.approx(2.563103 * 1.0, rel=0.03)
     # Cut where the density has the value that it takes at 8 Å, the sphere is that of 8 Å.
-    fields = label_phases(sphere_frame, "Fe", threshold=float(share(8.0) * number))
+    fields = label_phases(sphere_frame, "Fe", sigma=1.5, threshold=float(share(8.0) * number))
     assert fields["interface_area"] == pytest.approx(4 * np.pi * 64, rel=0.01)
     assert fields["rich_volume_fraction"] == pytest.approx(4 / 3 * np.pi * 512 / 30**3, rel=0.01)
     r = np.linalg.norm(sphere_frame.positions - [15.2, 14.7, 15.4], axis=1)
@@ -415,7 +416,7 @@ def make_two_drops():
 
 def test_atoms_belong_to_the_domain_of_the_nearest_rich_voxel(make_two_drops):
     frame, _, _ = make_two_drops
-    density = density_field(frame, LabelRule("Fe"))
+    density = density_field(frame, LabelRule("Fe", sigma=1.5).fixed())
     cut, lattice = measure_cuts(density).steepest, density.lattice
     domains = find_domains(density.grid.values, cut, lattice)
     rich = density.atoms.unsort(density.interpolated()) >= np.float32(cut)

@@ -42,7 +42,7 @@ def lone(frame, places, name="O"):
 
 
 def labeled(frame, **options):
-    return label_phases(frame, "Fe", phases=2, **options)
+    return label_phases(frame, "Fe", phases=2, **{"sigma": 1.5, **options})
 
 
 @pytest.mark.parametrize("make, axes", [(droplet, (1, 1, 1)), (film, (0, 0, 1))])
@@ -69,7 +69,7 @@ def test_an_atom_may_be_anywhere(make, axes, what):
 
 
 def whole_shape(frame):
-    return lattices.plan_lattice(frame, LabelRule("Fe")).shape
+    return lattices.plan_lattice(frame, LabelRule("Fe", sigma=1.5).fixed()).shape
 
 
 @pytest.mark.parametrize("make, apart", [
@@ -84,11 +84,11 @@ def test_islands_give_what_one_grid_gives(make, apart, monkeypatch):
     )
     frame = frame.replace(pbc=make().pbc)
     monkeypatch.setattr(lattices, "SPARSE", 0)
-    split = density_field(frame, LabelRule("Fe"))
+    split = density_field(frame, LabelRule("Fe", sigma=1.5).fixed())
     assert split.lattice.islands is not None
     found = labeled(frame)
     monkeypatch.setattr(lattices, "SPARSE", 1e9)
-    whole = density_field(frame, LabelRule("Fe"))
+    whole = density_field(frame, LabelRule("Fe", sigma=1.5).fixed())
     assert whole.lattice.islands is None
     assert split.grid.values.size < 0.5 * whole.grid.values.size
     expected = labeled(frame, threshold=found["threshold"])

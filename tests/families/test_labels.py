@@ -86,10 +86,12 @@ def test_a_frame_is_not_changed_and_the_same_twice(name, small):
 
 def test_results_do_not_share_memory(small):
     frame = small[3000][0]
-    density = density_field(frame, LabelRule("Fe"))
-    first = label_density(frame, density, LabelRule("Fe"))
+    density = density_field(frame, LabelRule("Fe", sigma=1.5).fixed())
+    first = label_density(frame, density, LabelRule("Fe", sigma=1.5).fixed())
     kept = {name: first[name].copy() for name in PER_ATOM}
-    label_density(frame, density, LabelRule("Fe", threshold=0.03, keep="largest", boundary_width=3))
+    label_density(
+        frame, density, LabelRule("Fe", sigma=1.5, threshold=0.03, keep="largest", boundary_width=3).fixed()
+    )
     for name, values in kept.items():
         assert_array_equal(first[name], values)
 
@@ -97,9 +99,9 @@ def test_results_do_not_share_memory(small):
 def test_a_cut_can_be_repeated_on_one_density(small):
     """What a slider does: the same as labeling afresh."""
     frame = small[4000][5]
-    density = density_field(frame, LabelRule("Fe"))
+    density = density_field(frame, LabelRule("Fe", sigma=1.5).fixed())
     rules = [
-        LabelRule("Fe", threshold=threshold, boundary_width=width, keep=keep, at=at)
+        LabelRule("Fe", sigma=1.5, threshold=threshold, boundary_width=width, keep=keep, at=at).fixed()
         for threshold, width, keep, at in (
             ("steepest", 0.68, "all", "atom"),
             ("two-means", 2.0, "largest", "voxel"),
@@ -138,7 +140,7 @@ def test_the_phases_of_the_melt_are_metal_and_silicate(large):
 
 
 def test_a_sentence_warns_of_voxels_that_do_not_resolve_sigma(small):
-    fields = label_phases(small[3000][0], "Fe", voxel=1.6)
+    fields = label_phases(small[3000][0], "Fe", sigma=1.5, voxel=1.6)
     assert any("do not resolve a sigma of 1.5 Å" in message for message in fields.messages)
 
 
@@ -151,7 +153,7 @@ def timed(frames, step=0.1):
 
 def test_a_trajectory_is_its_frames(small):
     frames = small[3000][:6] + small[4000][:2]
-    rule = LabelRule("Fe")
+    rule = LabelRule("Fe", sigma=1.5).fixed()
     results = list(label_trajectory(iter(frames), rule))
     assert [frame for frame, _ in results] == frames
     for frame, fields in results:
@@ -166,11 +168,11 @@ def test_a_trajectory_is_labeled_as_it_comes(small):
             taken.append(n)
             yield frame
 
-    labeled = label_trajectory(frames(), LabelRule("Fe"))
+    labeled = label_trajectory(frames(), LabelRule("Fe", sigma=1.5).fixed())
     next(labeled)
     assert taken == [0]
     taken.clear()
-    averaged = label_trajectory(frames(), LabelRule("Fe"), average=0.2)
+    averaged = label_trajectory(frames(), LabelRule("Fe", sigma=1.5).fixed(), average=0.2)
     next(averaged)
     assert taken == [0, 1, 2, 3]  # the first frame after the window says that it is complete
 
@@ -179,7 +181,7 @@ def test_a_trajectory_is_labeled_as_it_comes(small):
 def test_averages_equal_those_of_all_densities_in_the_window(small, average):
     frames = timed(small[3000][:9])
     frames[5:] = [frame.replace(time=frame.time + 0.03) for frame in frames[5:]]  # uneven steps
-    rule = LabelRule("Fe", sigma=1.5)
+    rule = LabelRule("Fe", sigma=1.5).fixed()
     densities = [density_field(frame, rule) for frame in frames]
     results = list(label_trajectory(iter(frames), rule, average=average))
     assert len(results) == len(frames)
@@ -202,7 +204,7 @@ def test_an_average_over_a_breathing_cell_follows_the_fractions(small):
     for n, frame in enumerate(small[3000][:3]):
         scale = 1 + 0.04 * n  # a grid of its own would have more points
         frames.append(frame.replace(positions=frame.positions * scale, cell=frame.cell * scale, time=0.1 * n))
-    results = list(label_trajectory(frames, LabelRule("Fe"), average=0.5))
+    results = list(label_trajectory(frames, LabelRule("Fe", sigma=1.5).fixed(), average=0.5))
     assert len({fields["density_grid"].shape for _, fields in results}) == 1
     for frame, fields in results:
         check_fields(frame, fields)
@@ -213,7 +215,7 @@ def test_an_average_over_a_breathing_cell_follows_the_fractions(small):
 def test_averages_are_nearer_to_the_mean_over_two_picoseconds(melt_data):
     """One frame differs in 1.4 % of the atoms at 4000 K; the more frames, the fewer."""
     frames = timed(melt_data("large_dense_4000K"))
-    middle, rule = frames[10], LabelRule("Fe")
+    middle, rule = frames[10], LabelRule("Fe", sigma=1.5).fixed()
 
     def sides(average):
         near = [frame for frame in frames if abs(frame.time - middle.time) <= (average or 0) + 1e-9]
@@ -239,7 +241,7 @@ def message(error, *args, **kwargs):
 
 
 def test_averages_need_times_that_grow_and_a_periodic_cell(small):
-    rule, frames = LabelRule("Fe"), timed(small[3000][:3])
+    rule, frames = LabelRule("Fe", sigma=1.5).fixed(), timed(small[3000][:3])
     said = message(ValueError, label_trajectory, small[3000][:2], rule, average=1.0)
     assert "averaging needs the time of every frame" in said and "frame 0" in said
     backward = [frames[1], frames[0]]

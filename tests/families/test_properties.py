@@ -44,7 +44,7 @@ def assert_same_labels(a, b, order=slice(None), *, domains=True):
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_a_supercell_has_the_labels_of_its_cell(small, temperature):
     for frame in small[temperature][::11]:
-        one, eight = label_phases(frame, "Fe"), label_phases(repeated(frame), "Fe")
+        one, eight = (label_phases(f, "Fe", sigma=1.5) for f in (frame, repeated(frame)))
         assert one["n_phases"] == eight["n_phases"] == 2
         assert_array_equal(np.tile(one["phase"], 8), eight["phase"])
         assert_array_equal(np.tile(one["domain"] > 0, 8), eight["domain"] > 0)

@@ -23,7 +23,7 @@ from phaseseg.io import OutputError
 from phaseseg.report import duration, png
 
 PNG = b"\x89PNG\r\n\x1a\n"
-RULE = LabelRule()
+RULE = LabelRule("Fe", sigma=1.5).fixed()
 
 
 def slab(seed: int = 0, *, cell: np.ndarray | None = None, pbc: object = True, mixed: bool = False) -> Frame:
@@ -133,7 +133,7 @@ class _Page(HTMLParser):
 
 @pytest.mark.slow
 def test_report_is_self_contained_and_says_how_it_was_made(tmp_path: Path) -> None:
-    rule = LabelRule(sigma=1.6, threshold="two-means")
+    rule = LabelRule("Fe", sigma=1.6, threshold="two-means").fixed()
     page = summary_of([slab(k) for k in range(5)], rule, scan=True).write_report(tmp_path / "new" / "report")
     text = page.read_text(encoding="utf-8")
     parsed = _Page()

@@ -31,7 +31,7 @@ def test_cuts_equal_those_of_brute_force(name, field):
     frame = AWKWARD[name]()
     if name.startswith("one atom") and field == "mole-fraction":
         pytest.skip("a step without a slope")
-    density = density_field(frame, LabelRule("Fe", field=field))
+    density = density_field(frame, LabelRule("Fe", sigma=1.5, field=field).fixed())
     grid, cuts = density.grid, measure_cuts(density)
     # A flat box closes on itself also where the frame is open.
     wrap = density.lattice.wrap
@@ -45,7 +45,7 @@ def test_cuts_equal_those_of_brute_force(name, field):
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_two_means_is_exact_on_a_melt(large, small, temperature):
     for frame in (large[temperature], *small[temperature][::13]):
-        density = density_field(frame, LabelRule("Fe"))
+        density = density_field(frame, LabelRule("Fe", sigma=1.5).fixed())
         exact = naive.two_means(density.grid.values)
         assert measure_cuts(density).two_means == pytest.approx(exact, rel=FLOAT32)
 
@@ -63,7 +63,9 @@ def test_two_means_of_any_two_heaps_is_exact(n, share, apart, seed, decimals):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=n) + np.where(rng.random(n) < share, apart, 0)
     values = (values if decimals is None else np.round(values, decimals)).astype(np.float32)
-    density = with_values(density_field(AWKWARD["orthogonal"](), LabelRule("Fe")), values.reshape(1, 1, n))
+    density = with_values(
+        density_field(AWKWARD["orthogonal"](), LabelRule("Fe", sigma=1.5).fixed()), values.reshape(1, 1, n)
+    )
     found, exact = measure_cuts(density).two_means, naive.two_means(values)
 
     def within(cut):
@@ -75,7 +77,7 @@ def test_two_means_of_any_two_heaps_is_exact(n, share, apart, seed, decimals):
 
 
 def test_a_constant_field_has_its_value_for_every_cut():
-    density = density_field(AWKWARD["orthogonal"](), LabelRule("Fe"))
+    density = density_field(AWKWARD["orthogonal"](), LabelRule("Fe", sigma=1.5).fixed())
     cuts = measure_cuts(with_values(density, np.full(density.grid.shape, 0.25)))
     assert cuts.two_means == cuts.steepest == cuts.midpoint == cuts.mean == 0.25
     assert cuts.contrast(0.25) == 0
@@ -85,7 +87,7 @@ def test_steepest_does_not_depend_on_how_much_there_is():
     """A layer from 8 to 32 Å thick in a box of 40 Å; two-means moves, steepest stays."""
     steepest, two_means = [], []
     for thickness in (8, 12, 20, 28, 32):
-        fields = label_phases(slab(low=2.0, high=2.0 + thickness), "Fe")
+        fields = label_phases(slab(low=2.0, high=2.0 + thickness), "Fe", sigma=1.5)
         steepest.append(fields["threshold_steepest"])
         two_means.append(fields["threshold_two_means"])
     assert np.ptp(steepest) / np.mean(steepest) < 0.02 < 0.06 < np.ptp(two_means) / np.mean(two_means)
@@ -102,10 +104,10 @@ def test_the_cut_that_was_asked_for_is_used(small, threshold, key):
 
 
 def test_a_sentence_says_where_two_means_and_steepest_differ():
-    scarce = label_phases(slab(low=2.0, high=5.0), "Fe", min_volume=0.0)
+    scarce = label_phases(slab(low=2.0, high=5.0), "Fe", sigma=1.5, min_volume=0.0)
     assert abs(scarce["threshold_two_means"] / scarce["threshold_steepest"] - 1) > 0.1
     assert any("Two-means would cut at" in message for message in scarce.messages)
-    even = label_phases(slab(low=2.0, high=22.0), "Fe")
+    even = label_phases(slab(low=2.0, high=22.0), "Fe", sigma=1.5)
     assert not any("Two-means" in message for message in even.messages)
 
 
@@ -115,7 +117,7 @@ def test_a_sentence_says_where_two_means_and_steepest_differ():
 @pytest.mark.parametrize("threshold", ["steepest", "two-means", "midpoint"])
 def test_a_pooled_cut_is_that_of_all_voxels_together(small, threshold):
     frames = [small[3000][0], small[3000][40], small[4000][20]]
-    rule = LabelRule("Fe", threshold=threshold)
+    rule = LabelRule("Fe", sigma=1.5, threshold=threshold).fixed()
     pooled = pooled_threshold(iter(frames), rule)
     grids = [density_field(frame, rule).grid for frame in frames]
     together = np.concatenate([grid.values for grid in grids])
@@ -130,15 +132,15 @@ def test_a_pooled_cut_is_that_of_all_voxels_together(small, threshold):
     assert pooled.threshold == pytest.approx(want, rel=1e-4 if threshold == "two-means" else FLOAT32)
     assert pooled.replace(threshold=threshold) == rule
     alone = pooled_threshold([frames[0]], rule).threshold
-    own = label_phases(frames[0], "Fe", threshold=threshold)["threshold"]
+    own = label_phases(frames[0], "Fe", sigma=1.5, threshold=threshold)["threshold"]
     assert alone == pytest.approx(own, rel=1e-4)
 
 
 def test_a_pooled_cut_needs_frames_and_a_rule_that_finds_one(small):
     with pytest.raises(ValueError, match="there are no frames to take a pooled threshold from"):
-        pooled_threshold([], LabelRule("Fe"))
+        pooled_threshold([], LabelRule("Fe", sigma=1.5).fixed())
     with pytest.raises(ValueError, match=r"the threshold is 0\.05"):
-        pooled_threshold(small[3000][:1], LabelRule("Fe", threshold=0.05))
+        pooled_threshold(small[3000][:1], LabelRule("Fe", sigma=1.5, threshold=0.05).fixed())
 
 
 # The verdict --------------------------------------------------------------------------------------
@@ -146,7 +148,7 @@ def test_a_pooled_cut_needs_frames_and_a_rule_that_finds_one(small):
 
 @pytest.mark.parametrize(
     ("contrast", "code"),
-    [(1.5, "one-phase"), (1.9, "one-phase-uncertain"), (2.6, "two-phases-uncertain"), (5.0, "two-phases")],
+    [(1.2, "one-phase"), (1.5, "one-phase-uncertain"), (2.6, "two-phases-uncertain"), (5.0, "two-phases")],
 )
 def test_the_message_says_how_certain_the_verdict_is(contrast, code):
     message = verdict_sentence(contrast, 1 if contrast < MIN_CONTRAST else 2)
@@ -246,7 +248,8 @@ def test_a_given_cut_says_which_phase_a_one_phase_frame_is(large):
         ({"at": "site"}, "at must be one of atom, voxel; found 'site'"),
         ({"keep": "first"}, "keep must be one of all, largest; found 'first'"),
         ({"phases": 3}, "phases must be one of auto, 2; found 3"),
-        ({"species": ()}, "species must be one or more names"),
+        ({"species": ("Fe", "")}, "species must be names, or none to choose one"),
+        ({"sigma": "wide"}, "sigma must be a positive length in Å or 'auto', found 'wide'"),
     ],
 )
 def test_a_bad_option_is_refused_by_name(options, sentence):

@@ -218,8 +218,8 @@ def test_what_a_terminal_shows_is_the_composition_in_both_units() -> None:
 def test_summarize_labels_by_a_rule_or_by_options(slab_frame: Frame) -> None:
     frames = [slab_frame, slab_frame.replace(positions=slab_frame.positions + 0.1)]
     summary = summarize(frames, species="Fe", sigma=2.0)
-    assert len(summary) == 2 and summary.rule == LabelRule(species=("Fe",), sigma=2.0)
-    same = summarize(frames, LabelRule(sigma=2.0))
+    assert len(summary) == 2 and summary.rule == LabelRule(species=("Fe",), sigma=2.0).fixed()
+    same = summarize(frames, LabelRule(("Fe",), sigma=2.0))
     assert plain(same.tables()) == plain(summary.tables())
     with pytest.raises(TypeError, match="not both"):
         summarize(frames, LabelRule(), sigma=2.0)

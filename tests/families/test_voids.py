@@ -89,7 +89,7 @@ def padded(frame, gap):
 @pytest.mark.parametrize("pbc", [True, False, (True, False, True)], ids=str)
 @pytest.mark.parametrize("radius", [9.0, 14.0])
 def test_a_ball_in_a_void(radius, pbc):
-    fields = label_phases(ball(radius, pbc=pbc), "Fe")
+    fields = label_phases(ball(radius, pbc=pbc), "Fe", sigma=1.5)
     check_fields(ball(radius, pbc=pbc), fields)
     whole, rich_poor, rich_void, poor_void = areas(fields)
     assert whole == pytest.approx(4 * np.pi * radius**2, rel=0.06)
@@ -97,13 +97,15 @@ def test_a_ball_in_a_void(radius, pbc):
 
 
 def test_a_bubble():
-    fields = label_phases(ball(18.0, inside=8.0), "Fe")
+    fields = label_phases(ball(18.0, inside=8.0), "Fe", sigma=1.5)
     assert areas(fields)[2] == pytest.approx(4 * np.pi * (18**2 + 8**2), rel=0.06)
     # In a cell that is full otherwise.
     x = sites([33.0] * 3)
     frame = Frame(x, [33.0] * 3, True, ["Fe"] * len(x))
     frame = frame.take(np.flatnonzero(np.linalg.norm(x - 16.5, axis=1) > 8))
-    assert areas(label_phases(frame, "Fe"))[[1, 2, 3]] == pytest.approx([0, 4 * np.pi * 64, 0], rel=0.08)
+    assert areas(label_phases(frame, "Fe", sigma=1.5))[[1, 2, 3]] == pytest.approx(
+        [0, 4 * np.pi * 64, 0], rel=0.08
+    )
 
 
 @pytest.mark.parametrize("sigma", [1.5, 2.0])
@@ -140,7 +142,7 @@ def test_a_vapor_is_a_void():
 def test_one_phase_in_a_void():
     frame = ball(10.0)
     frame = frame.replace(species=np.arange(frame.n_atoms) % 2, species_names=("O", "Fe"))
-    fields = label_phases(frame, "Fe", threshold=10.0, phases=2)
+    fields = label_phases(frame, "Fe", sigma=1.5, threshold=10.0, phases=2)
     assert fields["n_phases"] == 1
     assert areas(fields)[3] == pytest.approx(4 * np.pi * 100, rel=0.06)
 
@@ -151,17 +153,17 @@ def test_one_phase_in_a_void():
 def test_melts_have_no_voids(large, small, monkeypatch):
     """Counts of atoms exclude voids; the smoothed density does so, too."""
     for frame in (large[3000], large[4000], small[3000][0], small[4000][-1]):
-        whole, *others = areas(label_phases(frame, "Fe"))
+        whole, *others = areas(label_phases(frame, "Fe", sigma=1.5))
         assert others == [whole, 0, 0]
         for sigma in (1.5, 2.0):
-            density = density_field(frame, LabelRule(sigma=sigma))
+            density = density_field(frame, LabelRule(("Fe",), sigma=sigma).fixed())
             with monkeypatch.context() as patch:
                 patch.setattr("phaseseg.families.segmentation.labels.voids._is_filled", lambda *_: False)
                 assert find_matter(density, sigma, density.chosen) is None
     # A frame of this size does not pay for a second density.
     with monkeypatch.context() as patch:
         patch.setattr("phaseseg.families.segmentation.labels.voids.smoothed_density", None)
-        label_phases(large[4000], "Fe")
+        label_phases(large[4000], "Fe", sigma=1.5)
 
 
 @pytest.mark.parametrize("sigma", [1.5, 2.0])
@@ -181,17 +183,19 @@ def test_voxels_that_no_atom_fills():
 
 def test_areas_do_not_depend_on_the_choice_of_cell_and_order():
     frame = janus((True, True, False))
-    expected = areas(label_phases(frame, "Fe"))
+    expected = areas(label_phases(frame, "Fe", sigma=1.5))
     order = np.random.default_rng(1).permutation(frame.n_atoms)
     for changed in (permuted(frame, order), wrapped_elsewhere(frame), rolled_axes(frame, (1, 2, 0))):
-        assert areas(label_phases(changed, "Fe")) == pytest.approx(expected, rel=1e-3)
-    moved = areas(label_phases(translated(frame, [3.1, 1.7, 0.4]), "Fe"))
+        assert areas(label_phases(changed, "Fe", sigma=1.5)) == pytest.approx(expected, rel=1e-3)
+    moved = areas(label_phases(translated(frame, [3.1, 1.7, 0.4]), "Fe", sigma=1.5))
     assert moved == pytest.approx(expected, rel=0.01)
-    double = areas(label_phases(repeated(frame, (1, 2, 1)), "Fe"))
+    double = areas(label_phases(repeated(frame, (1, 2, 1)), "Fe", sigma=1.5))
     assert double == pytest.approx(2 * expected, rel=0.005)
     sheared = frame.cell.copy()
     sheared[1] += sheared[0]
-    assert areas(label_phases(frame.replace(cell=sheared), "Fe")) == pytest.approx(expected, rel=0.01)
+    assert areas(label_phases(frame.replace(cell=sheared), "Fe", sigma=1.5)) == pytest.approx(
+        expected, rel=0.01
+    )
 
 
 # Predictions --------------------------------------------------------------------------------------

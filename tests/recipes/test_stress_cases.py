@@ -21,7 +21,7 @@ from phaseseg.recipes.segmentation.stress_cases import (
 )
 from phaseseg.testing import AWKWARD
 
-RULE = LabelRule(sigma=2.0, threshold=0.04)
+RULE = LabelRule("Fe", sigma=2.0, threshold=0.04).fixed()
 
 
 def test_a_piece_is_a_cube_around_the_edge_of_the_cell(large):
@@ -107,7 +107,7 @@ def test_stamped_cases_cover_both_ways():
     for case in cases:
         iron = np.array(case.frame.species_names)[case.frame.species] == "Fe"
         assert np.array_equal(case.reference.rich, iron)
-    rule = LabelRule(sigma=1.5, threshold=0.05, phases=2)
+    rule = LabelRule("Fe", sigma=1.5, threshold=0.05, phases=2).fixed()
     error = compare(cases, [ConstantCut(rule)]).pooled().numbers()["error"]
     assert error < 0.1
 
@@ -117,7 +117,7 @@ def test_the_average_over_time_of_the_same_frame_is_its_label(small):
     run = [frame.replace(time=0.1 * k, timestep=k) for k in range(5)]
     case = averaged_case(run, sigma=1.5, average=0.15)
     assert case.frame is run[2]
-    labels = WeakLabels(LabelRule(sigma=1.5))(frame, WIDTHS)
+    labels = WeakLabels(LabelRule("Fe", sigma=1.5).fixed())(frame, WIDTHS)
     assert (case.reference.rich != labels.rich).mean() < 0.01
     near = np.abs(labels.distance) < 1.5
     assert np.abs(case.reference.distance - labels.distance)[near].max() < 0.15

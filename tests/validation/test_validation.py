@@ -68,7 +68,7 @@ def test_gaussian_density(given, freud):
     exact = naive.density(points, frame, "Fe", SIGMA)
     # Twice rounding: freud cuts a Gaussian at 5 σ, where 4e-6 of it is left.
     assert_allclose(theirs.ravel()[some], exact, rtol=0, atol=2 * F32 * theirs.max())
-    field = density_field(frame, LabelRule("Fe", sigma=SIGMA, voxel=frame.cell[0, 0] / N * 1.0001))
+    field = density_field(frame, LabelRule("Fe", sigma=SIGMA, voxel=frame.cell[0, 0] / N * 1.0001).fixed())
     assert field.grid.shape == (N, N, N)
     # What the grid leaves out: 1e-3 of the mean at two voxels to σ, as `density_field` says; here 1.7.
     error = field.grid.values - theirs
@@ -113,7 +113,7 @@ def test_calibration_curve(given, scores):
 def test_two_means_and_otsu(given, freud, scores):
     """The cut half way between two means of freud's density; Otsu's threshold parts the same voxels."""
     frame = frame_of(given, "melt")
-    histogram = measure_cuts(density_field(frame, LabelRule("Fe", sigma=SIGMA))).histogram
+    histogram = measure_cuts(density_field(frame, LabelRule("Fe", sigma=SIGMA).fixed())).histogram
     values = freud["density"]
     bins = len(histogram.counts)
     low, width = float(values.min()), float(np.ptp(values)) / bins

@@ -19,7 +19,7 @@ from phaseseg.families.segmentation.labels.density import DensityField
 from phaseseg.families.segmentation.labels.lattice import Lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold
 from phaseseg.families.segmentation.methods import BOUND, Method, Segmentation, WeakLabels, decode
-from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame
 
@@ -126,7 +126,7 @@ class CompositionBins(_FractionCut):
 class ConstantCut(WeakLabels):
     """Label rule with a fixed threshold of the smoothed density."""
 
-    def __init__(self, rule: LabelRule, name: str = "") -> None:
+    def __init__(self, rule: FixedRule, name: str = "") -> None:
         if isinstance(rule.threshold, str):
             raise ValueError(f"a constant cut needs a numerical threshold, found {rule.threshold!r}.")
         super().__init__(rule, name or f"constant cut, sigma {rule.sigma:g} Å")
@@ -170,7 +170,7 @@ def _inside_cell(frame: Frame, density: DensityField) -> DensityField:
 # ------------------------------------------------------------------------------------ the usual set
 
 
-def fit_thresholds(frames: Iterable[Frame], rule: LabelRule, *, sigma: float = 1.5) -> dict[str, float]:
+def fit_thresholds(frames: Iterable[Frame], rule: FixedRule, *, sigma: float = 1.5) -> dict[str, float]:
     """Fit the thresholds of the baselines to the training frames of a network.
 
     Parameters
@@ -201,7 +201,7 @@ def fit_thresholds(frames: Iterable[Frame], rule: LabelRule, *, sigma: float = 1
     if not two:
         raise ValueError("no frame contains two phases, so the baselines cannot be fitted.")
     rich, fractions, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    density = pooled_threshold(two, LabelRule(species=rule.species, sigma=sigma, field=rule.field))
+    density = pooled_threshold(two, LabelRule(species=rule.species, sigma=sigma, field=rule.field).fixed())
     return {
         "fraction": best_threshold(fractions, rich),
         "bins": best_threshold(shares, rich),
@@ -210,7 +210,7 @@ def fit_thresholds(frames: Iterable[Frame], rule: LabelRule, *, sigma: float = 1
     }
 
 
-def baselines(rule: LabelRule, thresholds: Mapping[str, float]) -> list[Method]:
+def baselines(rule: FixedRule, thresholds: Mapping[str, float]) -> list[Method]:
     """Return the methods to compare networks with: local composition, density thresholds, bins.
 
     rule : label rule; thresholds determined in each frame use its sigma, all methods use its `min_volume`
@@ -219,7 +219,7 @@ def baselines(rule: LabelRule, thresholds: Mapping[str, float]) -> list[Method]:
     constant = LabelRule(
         species=rule.species, sigma=thresholds["sigma"], field=rule.field, threshold=thresholds["density"],
         min_volume=rule.min_volume, keep=rule.keep, bulk_distance=rule.bulk_distance,
-    )  # fmt: skip
+    ).fixed()  # fmt: skip
     return [
         NeighborFraction(rule.species, thresholds["fraction"], min_volume=rule.min_volume),
         ConstantCut(constant),

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from phaseseg.report import TextTable
 
 DEFAULT = LabelRule()
-SPECIES = ",".join(DEFAULT.species)
 MELTS = ("melt_large_3000K", "melt_large_4000K", "melt_small_3000K", "melt_small_4000K")
 
 
@@ -41,17 +40,24 @@ def label_command(
     input: options.Input,
     output: options.FramesOrTables = None,
     species: Annotated[
-        str, typer.Option(help="Species enriched in the rich phase; separate several with commas.")
-    ] = SPECIES,
+        str | None,
+        typer.Option(
+            help="Species enriched in the rich phase, or name:OW, residue:SOL; separate several with commas. "
+            "Default: Fe, or else the species that separates best."
+        ),
+    ] = None,
     types: options.Types = None,
     names: options.Names = None,
     cell: options.Cell = None,
-    sigma: Annotated[float, typer.Option(help="Width of the Gaussian, Å.")] = DEFAULT.sigma,
+    sigma: Annotated[
+        str, typer.Option(help="Width of the Gaussian, Å; auto: from the density of the rich phase.")
+    ] = str(DEFAULT.sigma),
     voxel: Annotated[float | None, typer.Option(help="Voxel edge, Å; default: sigma/2.")] = None,
     field: Annotated[str, typer.Option(help="number | mole-fraction")] = DEFAULT.field,
     boundary_width: Annotated[
-        float, typer.Option(help="Thickness of the boundary, Å.")
-    ] = DEFAULT.boundary_width,
+        float | None,
+        typer.Option(help="Thickness of the boundary, Å; default: 0.68 for Fe, else 0.34 sigma."),
+    ] = None,
     threshold: Annotated[str, typer.Option(help="steepest | two-means | midpoint | a number")] = str(
         DEFAULT.threshold
     ),
@@ -61,14 +67,17 @@ def label_command(
     average: Annotated[float | None, typer.Option(help="Average densities over ± this time (ps).")] = None,
     dt: options.TimeStep = None,
     keep: Annotated[str, typer.Option(help="Rich domains to keep: all | largest")] = DEFAULT.keep,
-    min_volume: Annotated[float, typer.Option(help="Smallest rich domain, Å^3.")] = DEFAULT.min_volume,
+    min_volume: Annotated[
+        float | None, typer.Option(help="Smallest rich domain, Å^3; default: 25 sigma^3.")
+    ] = None,
     at: Annotated[str, typer.Option(help="Where phases are assigned: atom | voxel")] = DEFAULT.at,
     phases: Annotated[str, typer.Option(help="auto, or 2 to always separate two phases.")] = str(
         DEFAULT.phases
     ),
     bulk_distance: Annotated[
-        float, typer.Option(help="Distance from the interface at which the bulk begins, Å.")
-    ] = DEFAULT.bulk_distance,
+        float | None,
+        typer.Option(help="Distance from the interface at which the bulk begins, Å; default: 2.5 sigma."),
+    ] = None,
     frames: options.Frames = None,
     workers: options.Workers = 1,
     format: options.Format = None,
@@ -82,13 +91,15 @@ def label_command(
     """Label every atom as rich, poor or boundary, and report compositions with error bars."""
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.families.segmentation.labels import weak_labels
+        from phaseseg.families.segmentation.labels.automatic import rule_for
         from phaseseg.families.segmentation.labels.threshold import pooled_threshold
         from phaseseg.families.segmentation.report import RunSummary
         from phaseseg.io import OutputError
 
         with usage_errors():
             rule = LabelRule(
-                species=split_names(species), sigma=sigma, voxel=voxel, field=field, at=at, keep=keep,  # type: ignore[arg-type]
+                species=split_names(species) if species else (), sigma=number_or_name(sigma), voxel=voxel,
+                field=field, at=at, keep=keep,  # type: ignore[arg-type]
                 threshold=number_or_name(threshold), min_volume=min_volume, boundary_width=boundary_width,
                 phases=2 if phases == "2" else phases, bulk_distance=bulk_distance,  # type: ignore[arg-type]
             )  # fmt: skip
@@ -114,15 +125,17 @@ def label_command(
         if average is not None and workers > 1 and not quiet:
             note("--average labels the frames in order in one process; --workers is ignored.")
         with frame_bar(input.name, shown=not quiet and not as_json) as bar:
+            fixed, frames_read = rule_for(reader(), rule)
             if pooled:
-                rule = pooled_threshold(bar.frames(reader(), "finding one threshold"), rule)
-            settings = rule.to_dict() | {"voxel": rule.voxel_size, "average": average}
-            summary = RunSummary(rule, input.name, average=average, scan=boundary_scan)
+                fixed = pooled_threshold(bar.frames(frames_read, "finding one threshold"), fixed)
+                frames_read = reader()
+            settings = fixed.to_dict() | {"voxel": fixed.voxel_size, "average": average}
+            summary = RunSummary(fixed, input.name, average=average, scan=boundary_scan)
             run = FrameRun(input.name, summary, "labeled", settings)
             if average is None:
-                pairs = in_order(partial(weak_labels.label_frame, rule=rule), reader(), workers)
+                pairs = in_order(partial(weak_labels.label_frame, rule=fixed), frames_read, workers)
             else:
-                pairs = weak_labels.label_trajectory(reader(), rule, average=average)
+                pairs = weak_labels.label_trajectory(frames_read, fixed, average=average)
             run.write(bar.frames(run.results(pairs), "labeling"), output if kind == "frames" else None)
         run.finish(output if kind == "tables" else None, report, [output], as_json=as_json, quiet=quiet)
 
@@ -211,23 +224,24 @@ def training_sentences(card: dict[str, Any]) -> list[str]:
 
 def demo(output: Path) -> None:
     """Label the bundled melts at 3000 K and 4000 K."""
+    from phaseseg.families.segmentation.labels.automatic import rule_for
     from phaseseg.families.segmentation.labels.weak_labels import label_frame
     from phaseseg.families.segmentation.report import RunSummary
     from phaseseg.io import read_frames
     from phaseseg.report import duration
 
     melts = files("phaseseg") / "demo"
-    label = partial(label_frame, rule=DEFAULT)
     console = Console(stderr=True)
     status = console.status("compiling (first use only)") if console.is_terminal else nullcontext()
     with status, as_file(melts / "melt_small_3000K.dump.gz") as path:
-        label(next(read_frames(path)))
+        label_frame(next(read_frames(path)), DEFAULT)
     for name in MELTS:
         labeled = output / f"{name}.xyz"
         with as_file(melts / f"{name}.dump.gz") as path, frame_bar(name, shown=True) as bar:
-            summary = RunSummary(DEFAULT, path.name, scan="small" in name)
+            rule, frames = rule_for(read_frames(path, dt=0.001), DEFAULT)
+            summary = RunSummary(rule, path.name, scan="small" in name)
             run = FrameRun(path.name, summary, "labeled", {})
-            results = run.results(in_order(label, read_frames(path, dt=0.001)))
+            results = run.results(in_order(partial(label_frame, rule=rule), frames))
             run.write(bar.frames(results, "labeling"), labeled)
         page = summary.write_report(output / name, {"seconds": run.seconds})
         show(summary.shown())

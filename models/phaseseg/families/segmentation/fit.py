@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from phaseseg.checkpoint import Checkpoint
+from phaseseg.families.segmentation.labels.automatic import rule_of
 from phaseseg.families.segmentation.labels.threshold import pooled_threshold
 from phaseseg.families.segmentation.network import SegmentationNetwork
-from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.families.segmentation.samples import (
     Sample,
     check_species,
@@ -98,7 +99,7 @@ class _Batch(NamedTuple):
 class _Objective:
     """Training loss and validation measures."""
 
-    def __init__(self, kind: Loss, config: NetworkConfig, rule: LabelRule, samples: Sequence[Sample]) -> None:
+    def __init__(self, kind: Loss, config: NetworkConfig, rule: FixedRule, samples: Sequence[Sample]) -> None:
         self.kind, self.config = kind, config
         self.half_width = rule.boundary_width / 2
         distance = np.concatenate([sample.distance for sample in samples])
@@ -243,7 +244,7 @@ def fit_segmentation(
     data : one or several trajectories, as files or iterables of `Frame`
     output : .safetensors file to write
         `.curves.csv`, `.curves.png` and, during training, `.state.safetensors` are written next to it.
-    rule : LabelRule, default sigma 2 Å
+    rule : LabelRule, default for Fe with sigma 2 Å; the first frame determines what it leaves open
         Its species are the target of the network. A threshold given by name is determined from all two-phase
         training frames together and stored as a number in the checkpoint.
     network : settings of `NetworkConfig` that differ from the recipe
@@ -292,20 +293,21 @@ def fit_segmentation(
     given = [] if validation is None else learnable_runs(validation, **how)
     if not runs or (validation is not None and not given):
         raise ValueError("there are no files to learn from.")
-    check_species([*runs, *given], rule.species)
+    fixed = rule_of(runs[0].frames[0], rule)
+    check_species([*runs, *given], fixed.species)
     note(0.0, "looking for two phases")
     if validation is None:
-        trained, held, split = split_runs(runs, rule)
+        trained, held, split = split_runs(runs, fixed)
     else:
         number = "1 file" if len(given) == 1 else f"{len(given)} files"
         trained, held, split = runs, given, f"{number} given for validation ({listed(given)})"
-    config = _configuration(network, rule, trained)
-    if isinstance(rule.threshold, str):
-        two = [frame for run in trained for frame in run.frames if is_two_phases(frame, rule)]
-        rule = pooled_threshold(two or trained[0].frames, rule)
+    config = _configuration(network, fixed, trained)
+    if isinstance(fixed.threshold, str):
+        two = [frame for run in trained for frame in run.frames if is_two_phases(frame, fixed)]
+        fixed = pooled_threshold(two or trained[0].frames, fixed)
     labels = ArrayCache(cache_folder() / "labels" if cache is None else Path(cache))
     by_run, held_by_run = (
-        samples_of(part, rule, config, labels, note, what)
+        samples_of(part, fixed, config, labels, note, what)
         for part, what in ((trained, "training"), (held, "validation"))
     )
     samples, held_samples = ([sample for run in part for sample in run] for part in (by_run, held_by_run))
@@ -313,15 +315,15 @@ def fit_segmentation(
         if not any(sample.two_phases for sample in part):
             raise ValueError(
                 f"{listed(where)}: no frame contains two phases at the threshold of "
-                f"{float(rule.threshold):.4g} {rule.unit}, so there is no interface to {what}. Add frames of "
-                "two separated liquids."
+                f"{float(fixed.threshold):.4g} {fixed.unit}, so there is no interface to {what}. Add "
+                "frames of two separated liquids."
             )
 
     scaling = Scaling.of(np.concatenate([sample.features for sample in samples], dtype=np.float64))
     frames, held_frames = (
         [_Batch.of(sample, scaling) for sample in part] for part in (samples, held_samples)
     )
-    objective = _Objective(loss, config, rule, samples)
+    objective = _Objective(loss, config, fixed, samples)
     sizes, held_sizes = ([len(sample.distance) for sample in part] for part in (samples, held_samples))
     held_batches = [
         _Batch.join([held_frames[k] for k in group])
@@ -342,7 +344,7 @@ def fit_segmentation(
         **asdict(settings), "loss": loss, "network": config.to_dict(),
         "training data": joint_digest(s.digest for s in samples),
         "validation data": joint_digest(s.digest for s in held_samples),
-        "label rule": rule.to_dict(),
+        "label rule": fixed.to_dict(),
     }  # fmt: skip
     members = train_members(task, settings, state=files.state(described), progress=note)
 
@@ -366,7 +368,7 @@ def fit_segmentation(
         {
             "network": config.to_dict(),
             "score": {"bound": BOUND, "scale": scale, "offset": offset, "temperature": temperature},
-            "interface": dict(INTERFACE[loss]), "label_rule": rule.to_dict(), "ranges": ranges,
+            "interface": dict(INTERFACE[loss]), "label_rule": fixed.to_dict(), "ranges": ranges,
         },
         {f"feature.{key}": values for key, values in vars(scaling).items()}
         | member_weights(m.weights for m in members),
@@ -377,7 +379,7 @@ def fit_segmentation(
                 "frames_of_two_phases": sum(sample.two_phases for sample in samples),
                 "files": _file_table([("training", trained, by_run), ("validation", held, held_by_run)]),
             },
-            "split": split, "label_rule": rule.to_dict(), "training": training,
+            "split": split, "label_rule": fixed.to_dict(), "training": training,
         },
         units=trained[0].frames[0].units,
         ranges=ranges,
@@ -391,7 +393,7 @@ def fit_segmentation(
 
 
 def _configuration(
-    network: NetworkConfig | Mapping[str, Any], rule: LabelRule, trained: Sequence[Run]
+    network: NetworkConfig | Mapping[str, Any], rule: FixedRule, trained: Sequence[Run]
 ) -> NetworkConfig:
     species = species_of(trained)
     if isinstance(network, NetworkConfig):

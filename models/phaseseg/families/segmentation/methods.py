@@ -18,6 +18,7 @@ from scipy.special import expit
 
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.labels.assignment import assign_phases, has_interface, one_phase
+from phaseseg.families.segmentation.labels.automatic import rule_of
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.weak_labels import label_density
@@ -166,7 +167,7 @@ class WeakLabels:
 
     def __call__(self, frame: Frame, widths: Sequence[float]) -> Segmentation:
         start = perf_counter()
-        return self.of_density(frame, density_field(frame, self.rule), widths, start)
+        return self.of_density(frame, density_field(frame, rule_of(frame, self.rule)), widths, start)
 
     def of_density(
         self, frame: Frame, density: DensityField, widths: Sequence[float], start: float | None = None

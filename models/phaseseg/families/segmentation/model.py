@@ -146,7 +146,8 @@ def score_field(
     ValueError
         As `plan_lattice`.
     """
-    lattice = plan_lattice(frame, LabelRule(sigma=sigma, voxel=voxel), n_fields=3 if frame.pbc.all() else 4)
+    rule = LabelRule(("Fe",), sigma, voxel).fixed()
+    lattice = plan_lattice(frame, rule, n_fields=3 if frame.pbc.all() else 4)
     atoms = PackedAtoms.of(frame, lattice)
     mean, density = borrow(lattice.shape, np.float32), borrow(lattice.shape, np.float32)
     mean.fill(0)
@@ -200,7 +201,7 @@ class SegmentationModel(NetworkModel):
     ----------
     config : NetworkConfig
     scaling : Scaling
-    label_rule : LabelRule of the training labels
+    label_rule : FixedRule of the training labels
     """
 
     family = "segmentation"
@@ -211,7 +212,7 @@ class SegmentationModel(NetworkModel):
     def _read(self, checkpoint: Checkpoint) -> None:
         settings = checkpoint.config
         self.config = NetworkConfig.from_dict(settings["network"])
-        self.label_rule = LabelRule(**settings["label_rule"])
+        self.label_rule = LabelRule(**settings["label_rule"]).fixed()
         score, interface = settings["score"], settings["interface"]
         self._bound, self._temperature = float(score["bound"]), float(score["temperature"])
         self._scales = np.array(score["scale"], dtype=np.float32)

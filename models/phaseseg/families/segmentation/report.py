@@ -16,7 +16,7 @@ from phaseseg.families.segmentation.labels.composition import (
     composition_in,
     enough_atoms,
 )
-from phaseseg.families.segmentation.rules import LabelRule, Rule
+from phaseseg.families.segmentation.rules import FixedRule, Rule
 from phaseseg.families.segmentation.trajectory_statistics import (
     BoundaryScan,
     TrajectorySummary,
@@ -119,7 +119,7 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
     scalars = {row["name"]: row for row in tables["scalars"].rows()}
     width = scalars.get("mean_profile_width", scalars.get("interface_width", {}))
     shown = frame.source or summary.source
-    what = "density" if isinstance(rule, LabelRule) else rule.quantity
+    what = "density" if isinstance(rule, FixedRule) else rule.quantity
     caption = (
         f"Slices through the cell ({shown}). Top: {what}; bottom: atoms near the slice, by phase. "
         f"The line marks the threshold of the {what}."
@@ -241,7 +241,7 @@ _RULE_UNITS = {
 def _rule(summary: RunSummary) -> str:
     rule, units = summary.rule, dict(_RULE_UNITS)
     values = rule.to_dict()
-    if isinstance(rule, LabelRule):
+    if isinstance(rule, FixedRule):
         values["voxel"] = rule.voxel_size
     if summary.average is not None:
         values["average"] = f"±{summary.average:g} ps"

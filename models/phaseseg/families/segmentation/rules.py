@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field as field_of, fields, replace
 from math import isfinite
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+if TYPE_CHECKING:
+    from phaseseg.display import Message
 
 Field = Literal["number", "mole-fraction"]
 Threshold = Literal["steepest", "two-means", "midpoint"]
@@ -14,9 +17,9 @@ Boundary = Literal["interface", "voxels", "learned"]
 # Calibrated on melts of known state (docs/weak-labels.md; docs/examples/validate_weak_labels.py).
 MOLE_FRACTION = "mole fraction"
 """Used in place of a unit for mole fractions."""
-MIN_CONTRAST = 2.0
+MIN_CONTRAST = 1.6
 """Contrast at or above which a frame is classified as two phases."""
-CLEAR_CONTRAST = (1.75, 4.0)
+CLEAR_CONTRAST = (1.35, 3.0)
 """Below the first contrast one phase is clear, above the second two; in between the verdict is uncertain."""
 
 
@@ -34,7 +37,7 @@ class _Rule:
         """Raise ValueError for a volume or length below 0, and for a value not among the choices."""
         for name in ("min_volume", "boundary_width", "bulk_distance"):
             value = getattr(self, name)
-            if not (isfinite(value) and value >= 0):
+            if value is not None and not (isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be finite and at least 0, found {value}.")
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -43,29 +46,43 @@ class _Rule:
                 )
 
 
+# Lengths that follow from sigma unless they are given. They give 200 Å^3, 0.68 Å and 5 Å at 2 Å.
+VOLUME_BY_SIGMA = 25.0
+WIDTH_BY_SIGMA = 0.34
+BULK_BY_SIGMA = 2.5
+PAPER_BOUNDARY = 0.68
+"""Boundary width of the paper, Å, for iron."""
+
+
 @dataclass(frozen=True)
 class LabelRule(_Rule):
-    """Parameters of weak labels; see `label_phases`. ValueError for a value out of range."""
+    """Parameters of weak labels; see `label_phases`. ValueError for a value out of range.
 
-    species: tuple[str, ...] = ("Fe",)
-    sigma: float = 1.5
+    What is left to each frame has a default that stands for "automatic": no `species`, `sigma` "auto", and
+    None for lengths that follow from sigma. `fixed` and `labels.automatic.rule_of` replace these by values.
+    """
+
+    species: tuple[str, ...] = ()
+    sigma: float | Literal["auto"] = "auto"
     voxel: float | None = None
     field: Field = "number"
     threshold: Threshold | float = "steepest"
     at: Literal["atom", "voxel"] = "atom"
     keep: Literal["all", "largest"] = "all"
-    min_volume: float = 200.0
-    boundary_width: float = 0.68
+    min_volume: float | None = None
+    boundary_width: float | None = None
     phases: Literal["auto", 2] = "auto"
-    bulk_distance: float = 5.0
+    bulk_distance: float | None = None
 
     def __post_init__(self) -> None:
         names: Any = self.species
-        object.__setattr__(self, "species", (names,) if isinstance(names, str) else tuple(names))
-        if not self.species or not all(isinstance(name, str) and name for name in self.species):
-            raise ValueError(f"species must be one or more names, found {self.species!r}.")
+        object.__setattr__(self, "species", (names,) if isinstance(names, str) else tuple(names or ()))
+        if not all(isinstance(name, str) and name for name in self.species):
+            raise ValueError(f"species must be names, or none to choose one, found {self.species!r}.")
+        if isinstance(self.sigma, str) and self.sigma != "auto":
+            raise ValueError(f"sigma must be a positive length in Å or 'auto', found {self.sigma!r}.")
         for name, value in (("sigma", self.sigma), ("voxel", self.voxel)):
-            if value is not None and not (isfinite(value) and value > 0):
+            if not (value is None or isinstance(value, str)) and not (isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive length in Å, found {value}.")
         self._check(
             field=("number", "mole-fraction"),
@@ -82,18 +99,37 @@ class LabelRule(_Rule):
             raise ValueError(f"threshold must be a finite number, found {self.threshold}.")
 
     @classmethod
-    def from_options(cls, species: str | Sequence[str] = "Fe", **options: Any) -> LabelRule:
+    def from_options(cls, species: str | Sequence[str] | None = None, **options: Any) -> LabelRule:
         """Create a rule from keywords; TypeError with a list of the options for an unknown keyword."""
         known = [field.name for field in fields(cls)]
         if unknown := [name for name in options if name not in known]:
             raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}.")
-        names = (species,) if isinstance(species, str) else tuple(species)
+        names = (species,) if isinstance(species, str) else tuple(species or ())
         return cls(species=names, **options)
 
-    @property
-    def voxel_size(self) -> float:
-        """Voxel edge in Å: as given, or half of sigma."""
-        return self.sigma / 2 if self.voxel is None else self.voxel
+    def fixed(
+        self, species: Sequence[str] = (), sigma: float | None = None, messages: Sequence[Message] = ()
+    ) -> FixedRule:
+        """Return the rule with a value for every parameter.
+
+        species, sigma : in place of those that this rule leaves open
+        messages : about these choices
+
+        ValueError if the rule leaves species or sigma open and they are not given.
+        """
+        species = self.species or tuple(species)
+        width = self.sigma if sigma is None or self.sigma != "auto" else sigma
+        if not species or isinstance(width, str):
+            raise ValueError("the rule leaves the species or sigma to the frame; give both.")
+        paper = "Fe" in species
+        lengths = {
+            "min_volume": VOLUME_BY_SIGMA * width**3,
+            "boundary_width": PAPER_BOUNDARY if paper else WIDTH_BY_SIGMA * width,
+            "bulk_distance": BULK_BY_SIGMA * width,
+        }
+        given = {name: value for name, value in self.to_dict().items() if value is not None}
+        values = lengths | given | {"species": species, "sigma": width}
+        return FixedRule(**values, messages=tuple(messages))
 
     @property
     def unit(self) -> str:
@@ -107,6 +143,33 @@ class LabelRule(_Rule):
 
     grid_name: ClassVar[str] = "density_grid"
     level_name: ClassVar[str] = "threshold"
+
+
+@dataclass(frozen=True)
+class FixedRule(LabelRule):
+    """A label rule that leaves nothing to the frame.
+
+    messages : about the species and sigma that were chosen for a frame
+    """
+
+    sigma: float = 2.0
+    min_volume: float = VOLUME_BY_SIGMA * 2.0**3
+    boundary_width: float = PAPER_BOUNDARY
+    bulk_distance: float = BULK_BY_SIGMA * 2.0
+    messages: tuple[Message, ...] = field_of(default=(), compare=False, repr=False)
+
+    def fixed(self, *_: Any, **__: Any) -> FixedRule:
+        """Return the rule itself."""
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, without the messages; used as keywords, they give the same rule."""
+        return {name: value for name, value in super().to_dict().items() if name != "messages"}
+
+    @property
+    def voxel_size(self) -> float:
+        """Voxel edge in Å: as given, or half of sigma."""
+        return self.sigma / 2 if self.voxel is None else self.voxel
 
 
 @dataclass(frozen=True)
@@ -142,5 +205,5 @@ class PredictionRule(_Rule):
     level_name: ClassVar[str] = "score_threshold"
 
 
-Rule = LabelRule | PredictionRule
+Rule = FixedRule | PredictionRule
 """Either kind of rule; `grid_name` and `level_name` name the output fields of the grid and its threshold."""

@@ -16,7 +16,7 @@ from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.density import density_field
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
-from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
+from phaseseg.families.segmentation.rules import MIN_CONTRAST, FixedRule
 from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame
 from phaseseg.neighbors import neighbor_graph
@@ -89,13 +89,13 @@ def _present(runs: Iterable[Run]) -> dict[str, None]:
     return dict.fromkeys(frame.species_names[k] for frame in frames for k in np.unique(frame.species))
 
 
-def is_two_phases(frame: Frame, rule: LabelRule) -> bool:
+def is_two_phases(frame: Frame, rule: FixedRule) -> bool:
     """Whether the contrast of a frame indicates two phases."""
     cuts = measure_cuts(density_field(frame, rule))
     return cuts.contrast(cuts.choose(rule)) >= MIN_CONTRAST
 
 
-def label_distance(frame: Frame, rule: LabelRule) -> NDArray[np.float32]:
+def label_distance(frame: Frame, rule: FixedRule) -> NDArray[np.float32]:
     """Return the signed distance to the interface, (n_atoms,), Å; infinite in a single-phase frame."""
     fields = label_frame(frame, rule)
     if fields["n_phases"] == 2:
@@ -104,7 +104,7 @@ def label_distance(frame: Frame, rule: LabelRule) -> NDArray[np.float32]:
     return np.full(frame.n_atoms, side, dtype=np.float32)
 
 
-def split_runs(runs: Sequence[Run], rule: LabelRule) -> tuple[list[Run], list[Run], str]:
+def split_runs(runs: Sequence[Run], rule: FixedRule) -> tuple[list[Run], list[Run], str]:
     """Split runs into training and validation data; also return a sentence that describes the split."""
     two = [run for run in runs if any(is_two_phases(frame, rule) for frame in run.frames)]
     if not two:
@@ -128,7 +128,7 @@ def split_runs(runs: Sequence[Run], rule: LabelRule) -> tuple[list[Run], list[Ru
 
 
 def samples_of(
-    runs: Sequence[Run], rule: LabelRule, config: NetworkConfig, cache: ArrayCache, note: Progress, what: str
+    runs: Sequence[Run], rule: FixedRule, config: NetworkConfig, cache: ArrayCache, note: Progress, what: str
 ) -> list[list[Sample]]:
     """Prepare the samples of each run, using cached labels if available.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.nn.config import NetworkSettings
 from phaseseg.training.settings import Settings, check_choices, setting
 
@@ -37,7 +37,7 @@ TRAINING: Mapping[str, Any] = {
     "epochs": 60, "batch_atoms": 5200, "learning_rate": 5e-3, "seeds": (0, 1, 2), "patience": 30,
 }  # fmt: skip
 """Default settings of `phaseseg.training.settings.Settings`."""
-RECIPE_RULE = LabelRule(sigma=2.0)
+RECIPE_RULE = LabelRule(("Fe",), sigma=2.0).fixed()
 """Default label rule for training: smoother than that for display, because rough labels are hard to learn."""
 
 
@@ -289,12 +289,12 @@ class SegmentationSettings:
         self.rule  # noqa: B018
 
     @property
-    def rule(self) -> LabelRule:
+    def rule(self) -> FixedRule:
         """The label rule."""
         return LabelRule(
             self.species, sigma=self.sigma, threshold=self.label_threshold,  # type: ignore[arg-type]
             boundary_width=self.boundary_width, min_volume=self.min_volume,
-        )  # fmt: skip
+        ).fixed()  # fmt: skip
 
     @property
     def network(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.segmentation.fields import DENSITY
+from phaseseg.families.segmentation.labels.automatic import rule_for, rule_of
 from phaseseg.families.segmentation.labels.composition import (
     ATOMS,
     BIN_WIDTH,
@@ -25,7 +26,7 @@ from phaseseg.families.segmentation.labels.composition import (
 )
 from phaseseg.families.segmentation.labels.profile import Kernel, interface_width
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, rule_or_options
-from phaseseg.families.segmentation.rules import LabelRule, Rule
+from phaseseg.families.segmentation.rules import FixedRule, LabelRule, Rule
 from phaseseg.fields import Column, Fields, Message, MessageCounter, Table, size_messages
 from phaseseg.frame import Frame
 from phaseseg.report import TextTable
@@ -50,12 +51,12 @@ class TrajectorySummary:
     Parameters
     ----------
     rule : rule of the labels, default `LabelRule()`; it determines the unit of the threshold, and the species
-        whose mean profile across the interface is fitted
+        whose mean profile across the interface is fitted. The first frame determines what it leaves open.
     source : name of the trajectory, for headings
     """
 
-    def __init__(self, rule: Rule | None = None, source: str = "") -> None:
-        self.rule: Rule = rule or LabelRule()
+    def __init__(self, rule: Rule | LabelRule | None = None, source: str = "") -> None:
+        self._rule = rule or LabelRule()
         self.source = source
         self._scalars: list[dict[str, float]] = []
         self._composition: list[_Rows] = []
@@ -67,8 +68,17 @@ class TrajectorySummary:
     def __len__(self) -> int:
         return len(self._scalars)
 
+    @property
+    def rule(self) -> Rule:
+        """The rule, with the values that the first frame determined."""
+        if isinstance(self._rule, LabelRule):
+            return self._rule.fixed(("Fe",), FixedRule.sigma)
+        return self._rule
+
     def add(self, frame: Frame, fields: Fields) -> None:
         """Add the labels of one frame; add frames in chronological order."""
+        if isinstance(self._rule, LabelRule):
+            self._rule = rule_of(frame, self._rule)
         self._elements |= dict.fromkeys(frame.species_names)
         scalars = {
             "timestep": frame.timestep,
@@ -326,9 +336,9 @@ def summarize(
 
     frames, rule, average, options : as for `label_trajectory`
     """
-    rule = rule_or_options(rule, options)
-    summary = TrajectorySummary(rule)
-    for frame, fields in label_trajectory(frames, rule, average=average):
+    fixed, frames = rule_for(frames, rule_or_options(rule, options))
+    summary = TrajectorySummary(fixed)
+    for frame, fields in label_trajectory(frames, fixed, average=average):
         summary.add(frame, fields)
     return summary
 
@@ -427,9 +437,10 @@ def boundary_width_scan(
     ValueError
         For widths out of range; also as `label_frame`.
     """
-    scan = BoundaryScan(rule.species, widths)
+    fixed, frames = rule_for(frames, rule)
+    scan = BoundaryScan(fixed.species, widths)
     for frame in frames:
-        scan.add(frame, label_frame(frame, rule))
+        scan.add(frame, label_frame(frame, fixed))
     return scan.table()
 
 

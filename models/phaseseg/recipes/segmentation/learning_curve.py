@@ -182,7 +182,7 @@ def main() -> None:
     folders = [options.data, options.melt]
     pool, validation = frames_of(POOL, folders), frames_of(VALIDATION, folders)
     tests = {name: frames_of(parts, folders) for name, parts in TESTS.items()}
-    rule = pooled_threshold(frames_of(POOL[1:4], folders), LabelRule(sigma=2.0))
+    rule = pooled_threshold(frames_of(POOL[1:4], folders), LabelRule(("Fe",), sigma=2.0).fixed())
     options.output.mkdir(parents=True, exist_ok=True)
 
     with tempfile.TemporaryDirectory() as cache:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.families.segmentation.comparison import Case
 from phaseseg.families.segmentation.labels.weak_labels import label_trajectory
 from phaseseg.families.segmentation.methods import WIDTHS, Method, Segmentation, WeakLabels
-from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.frame import Frame
 
 RICH_FRACTIONS = (0.02, 0.05, 0.10, 0.20, 0.50, 0.80, 0.95, 0.98)
@@ -39,7 +39,7 @@ def averaged_case(
     if not run:
         raise ValueError("there are no frames to average.")
     middle = run[len(run) // 2]
-    rule = LabelRule(species=tuple(species), sigma=sigma, boundary_width=max(WIDTHS))
+    rule = LabelRule(species=tuple(species), sigma=sigma, boundary_width=max(WIDTHS)).fixed()
     for frame, fields in label_trajectory(run, rule, average=average):
         if frame is middle:
             side = np.where(fields["domain"] > 0, np.inf, -np.inf)
@@ -227,7 +227,7 @@ def stamped_cases(
                     yield Case(f"{name}: {what}", frame, answer, name=f"{name}, {what}")
 
 
-def coarsening_cases(frames: Iterable[Frame], rule: LabelRule) -> Iterator[Case]:
+def coarsening_cases(frames: Iterable[Frame], rule: FixedRule) -> Iterator[Case]:
     """Yield frames of a separating melt; the truth is unknown, so the reference is a constant threshold.
 
     rule : rule with a numerical threshold, applied regardless of the verdict

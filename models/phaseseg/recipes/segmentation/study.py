@@ -291,7 +291,9 @@ def stress(
     if dense := data.frames("large_dense_4000K", dt=DT_DENSE):
         whole = Prediction(model)
         labels: list[Method] = [
-            WeakLabels(LabelRule(species=rule.species, sigma=s, phases=2), f"weak labels, sigma {s:g} Å")
+            WeakLabels(
+                LabelRule(species=rule.species, sigma=s, phases=2).fixed(), f"weak labels, sigma {s:g} Å"
+            )
             for s in LABEL_SIGMAS
         ]
         own = ConstantCut(rule, f"threshold of the checkpoint's rule, sigma {rule.sigma:g} Å")

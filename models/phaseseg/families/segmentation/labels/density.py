@@ -13,7 +13,7 @@ from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.families.segmentation.labels import density_kernels, field_kernels
 from phaseseg.families.segmentation.labels.domains import Domains, find_domains
 from phaseseg.families.segmentation.labels.lattice import OPEN_MARGIN, Lattice, PackedAtoms, plan_lattice
-from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.rules import FixedRule
 from phaseseg.fields import Grid
 from phaseseg.frame import Frame
 
@@ -22,6 +22,10 @@ DIRECT_REACH = 5.5
 # The mole fraction is set to zero where the atom density is below this fraction of its mean:
 # in a void it would be the quotient of two rounding errors.
 VOID_DENSITY = 0.02
+LARGEST_MOLECULE = 30
+"""Atoms of larger molecules count one by one."""
+LIGHT = ("H", "D", "T", "X")
+"""Species that follow heavier atoms: hydrogen and virtual sites."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +94,20 @@ class DensityField(Field):
     chosen : (n_atoms,) bool, which of the sorted atoms are of the species
     kernel_volume : volume over which the kernel counts atoms, (4 pi)^(3/2) sigma^3, Å^3
     atom_density : atoms of all species per Å^3 (of the cell; along open axes of the atoms' extent)
+    units_per_atom : number of units that move independently, for each chosen atom; see `count_units`
+    rule : the rule of its species, sigma, voxel and field
     averaged : mean over several frames, so that direct sums over one frame are not its exact value
     """
 
     chosen: NDArray[np.bool_]
     kernel_volume: float
     atom_density: float
-    mole_fraction: bool = False
+    units_per_atom: float
+    rule: FixedRule
     averaged: bool = False
 
 
-def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None) -> DensityField:
+def density_field(frame: Frame, rule: FixedRule, lattice: Lattice | None = None) -> DensityField:
     """Smooth the chosen species on a grid, the expensive part of labeling.
 
     Depends only on `rule.species`, `sigma`, `voxel` and `field`. The kernel is a Gaussian of standard
@@ -115,6 +122,7 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
         As `plan_lattice`; also for a species that the frame does not have.
     """
     chosen = frame.species_mask(rule.species)
+    per_atom = count_units(frame, chosen) / int(chosen.sum())
     lattice = plan_lattice(frame, rule) if lattice is None else lattice
     atoms = PackedAtoms.of(frame, lattice)
     chosen = chosen[atoms.order]
@@ -125,15 +133,31 @@ def density_field(frame: Frame, rule: LabelRule, lattice: Lattice | None = None)
         np.maximum(everything, np.float32(VOID_DENSITY * atom_density), out=everything)
         values /= everything
     grid = Grid(values, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
-    return DensityField(
-        grid,
-        lattice,
-        atoms,
-        chosen,
-        kernel_volume(lattice, rule.sigma),
-        atom_density,
-        rule.field == "mole-fraction",
-    )
+    volume = kernel_volume(lattice, rule.sigma)
+    return DensityField(grid, lattice, atoms, chosen, volume, atom_density, per_atom, rule)
+
+
+def count_units(frame: Frame, chosen: NDArray[np.bool_]) -> int:
+    """Number of units among the chosen atoms that move independently, which sets the counting noise.
+
+    These are molecules of up to 30 atoms. Without molecules, hydrogen and virtual sites count only if
+    nothing else is chosen.
+    """
+    molecules = frame.molecules
+    alone, n_molecules = chosen, 0
+    if molecules is not None and (molecules > 0).any():
+        if molecules.max() > 4 * frame.n_atoms:  # sparse numbers
+            molecules = np.where(molecules > 0, np.unique(molecules, return_inverse=True)[1] + 1, 0)
+        numbers = np.maximum(molecules, 0)
+        small = np.bincount(numbers) <= LARGEST_MOLECULE
+        small[0] = False
+        n_molecules = int((np.bincount(numbers[chosen], minlength=len(small)).astype(bool) & small).sum())
+        alone = chosen & ~small[numbers]
+    light = np.array([name in LIGHT for name in frame.species_names], dtype=bool)
+    if not light.any():
+        return n_molecules + int(alone.sum())
+    heavy = int((alone & ~light[frame.species]).sum())
+    return n_molecules + (heavy if heavy or n_molecules else int(alone.sum()))
 
 
 def kernel_volume(lattice: Lattice, sigma: float) -> float:
@@ -190,7 +214,7 @@ def smooth_grid(
 
 
 def exact_density(
-    density: DensityField, rule: LabelRule, points: NDArray[np.floating[Any]]
+    density: DensityField, points: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The field and its slope by direct sums over the atoms around: values (n,), Cartesian slopes (n, 3).
 
@@ -199,7 +223,7 @@ def exact_density(
     Sums reach 5.5 sigma (the omitted part is 1e-6 of a uniform density), coordinates are float32 of the
     grid's (1e-5 of the density in a cell of 1000 Å). A few microseconds per point.
     """
-    lattice, atoms = density.lattice, density.atoms
+    lattice, atoms, rule = density.lattice, density.atoms, density.rule
     shape = np.array(lattice.shape)
     wrapped = np.where(lattice.wrap, points - np.floor(points / shape) * shape, points)
     sums = density_kernels.direct_sums(

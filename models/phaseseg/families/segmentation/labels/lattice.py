@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.families.segmentation.labels import density_kernels
 from phaseseg.families.segmentation.labels.islands import Islands, group, packed
-from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.rules import FixedRule
 from phaseseg.frame import Frame
 
 # Edge of the coarse cells in voxels.
@@ -112,7 +112,7 @@ class PackedAtoms:
         return np.take(values, self.place, out=out, mode="clip")
 
 
-def plan_lattice(frame: Frame, rule: LabelRule, n_fields: int | None = None) -> Lattice:
+def plan_lattice(frame: Frame, rule: FixedRule, n_fields: int | None = None) -> Lattice:
     """Choose shape and extent of the grid, which lies along the vectors of the reduced cell.
 
     Along open axes it covers the atoms with a margin; where most of it would be empty, their islands.

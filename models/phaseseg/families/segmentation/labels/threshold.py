@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.labels import field_kernels
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
-from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, LabelRule
+from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, FixedRule, LabelRule
 from phaseseg.fields import Message
 from phaseseg.frame import Frame
 
@@ -111,16 +111,19 @@ class Cuts:
         return float(getattr(self, rule.threshold.replace("-", "_")))
 
     def contrast(self, cut: float) -> float:
-        """Difference of the two sides of a cut over the counting noise of the poor side.
+        """Difference of the two sides of a cut over their counting noise.
 
-        With N the mean number of chosen atoms that the kernel counts on either side,
-        (N_rich - N_poor) / sqrt(N_poor + 1). A homogeneous melt, cut anywhere, has its fluctuations
-        as its two sides: 1.1 to 2.0 at any sigma. The 1 stands for the last atom: without it the empty space
-        between the atoms of a dilute species would look like a phase.
+        With N the mean number of chosen atoms (or molecules) that the kernel counts on either side,
+        (N_rich - N_poor) / sqrt(N_rich + N_poor + 1). A homogeneous liquid, cut anywhere, has its
+        fluctuations as its two sides: below 1.2 even for random points. The 1 stands for the last atom:
+        without it the empty space between the atoms of a dilute species would look like a phase. At a cut
+        far from the steepest one, the rarest fluctuations are one side, so the steepest one counts, too.
         """
-        _, poor, rich = self.histogram.sides(cut)
-        scale = self.counts_per_value
-        return float((rich - poor) * scale / np.sqrt(max(poor, 0.0) * scale + 1.0))
+        found = []
+        for level in (cut, self.steepest):
+            _, poor, rich = self.histogram.sides(level) * np.array([1.0, *[self.counts_per_value] * 2])
+            found.append(float((rich - poor) / np.sqrt(rich + max(poor, 0.0) + 1.0)))
+        return min(found)
 
 
 def measure_cuts(density: DensityField) -> Cuts:
@@ -135,8 +138,10 @@ def measure_cuts(density: DensityField) -> Cuts:
         histogram.counts[0], histogram.sums[0] = values.size, values.sum(dtype=np.float64)
     weight, weighted = _gradient_moments(density)
     steepest = float(weighted / weight) if weight > 0 else low
-    # Chosen atoms inside the kernel's volume where the field is 1.
-    per_value = density.kernel_volume * (density.atom_density if density.mole_fraction else 1.0)
+    # Chosen atoms (or molecules) inside the kernel's volume where the field is 1.
+    per_value = density.units_per_atom * density.kernel_volume
+    if density.rule.field == "mole-fraction":
+        per_value *= density.atom_density
     return Cuts(steepest, two_means(values, histogram), low, high, histogram, per_value)
 
 
@@ -146,7 +151,7 @@ def _gradient_moments(density: DensityField) -> NDArray[np.float64]:
     return np.array(field_kernels.gradient_moments(density.grid.values, metric, density.lattice.wrap))
 
 
-def pooled_threshold(frames: Iterable[Frame], rule: LabelRule) -> LabelRule:
+def pooled_threshold(frames: Iterable[Frame], rule: FixedRule) -> FixedRule:
     """The rule with one number as threshold: the cut of all frames taken together.
 
     This takes one extra pass over the frames. Two-means is computed from a histogram and so approximate;

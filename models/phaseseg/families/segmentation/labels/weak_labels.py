@@ -21,11 +21,12 @@ from phaseseg.families.segmentation.labels.assignment import (
     one_phase,
     places_within,
 )
+from phaseseg.families.segmentation.labels.automatic import rule_for, rule_of
 from phaseseg.families.segmentation.labels.density import DensityField, density_field, exact_density
 from phaseseg.families.segmentation.labels.lattice import plan_lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, verdict_sentence
 from phaseseg.families.segmentation.labels.voids import find_matter
-from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
+from phaseseg.families.segmentation.rules import MIN_CONTRAST, FixedRule, LabelRule
 from phaseseg.fields import Fields, Message, fields_or_none
 from phaseseg.frame import Frame
 
@@ -33,7 +34,7 @@ from phaseseg.frame import Frame
 PROBES = 512
 
 
-def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: Any) -> Fields:
+def label_phases(frame: Frame, species: str | Sequence[str] | None = None, **options: Any) -> Fields:
     """Label every atom as rich or poor in a species, or as boundary between the two liquids.
 
     The density of the species is smoothed with a Gaussian, cut at a threshold, and the domains above it
@@ -43,9 +44,12 @@ def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: A
     Parameters
     ----------
     frame : Frame
-    species : name or names of the species that the rich phase is rich in
-    sigma : float, Å, default 1.5
-        Standard deviation of the Gaussian; 1.5 to 2 suits one frame, 1.0 an average over frames.
+    species : name or names of the species that the rich phase is rich in, optional
+        Also `name:OW` or `residue:SOL`. By default Fe if there is any, otherwise the species (or residue)
+        whose density separates best; a message names it.
+    sigma : float, Å, or "auto" (default)
+        Standard deviation of the Gaussian. "auto" lets it count about 34 atoms or molecules of the rich
+        phase, 2.1 Å in liquid iron and 3.2 Å in water; a message gives the value.
     voxel : float, Å, default sigma / 2
         Longest edge of a voxel.
     field : "number" (Å^-3, default) or "mole-fraction" (of the species among all atoms)
@@ -56,12 +60,12 @@ def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: A
         Decide by the density at the atom itself, or at its nearest grid point as the paper does.
     keep : "all" (default) or "largest"
         Rich domains to keep: all of at least `min_volume`, or only the largest (paper).
-    min_volume : float, Å^3, default 200
-    boundary_width : float, Å, default 0.68 (paper)
+    min_volume : float, Å^3, default 25 sigma^3
+    boundary_width : float, Å, default 0.68 for Fe (paper), otherwise 0.34 sigma
         Atoms within half of it from the interface are boundary; 0 for none.
     phases : "auto" (default) or 2
         "auto" cuts only where the verdict is two phases; 2 cuts in any case.
-    bulk_distance : float, Å, default 5
+    bulk_distance : float, Å, default 2.5 sigma
         Atoms farther than this from the interface are the bulk of their phase in the tables.
 
     Returns
@@ -97,24 +101,27 @@ def label_phases(frame: Frame, species: str | Sequence[str] = "Fe", **options: A
 
 def labeler(species: str | Sequence[str] | None = None, **options: Any) -> Callable[[Frame], Fields]:
     """Return a function that labels frames with these options, which are checked immediately."""
-    return partial(label_frame, rule=LabelRule.from_options("Fe" if species is None else species, **options))
+    return partial(label_frame, rule=LabelRule.from_options(species, **options))
 
 
 def label_frame(frame: Frame, rule: LabelRule) -> Fields:
     """`label_phases` with the options in a `LabelRule`."""
+    rule = rule_of(frame, rule)
     return label_density(frame, density_field(frame, rule), rule)
 
 
 def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Fields:
     """Label a frame from its density; cheap to repeat with another cut, boundary or choice of domains.
 
-    `density` must be that of the same frame and of a rule with the same species, sigma, voxel and field.
+    `density` must be that of the same frame and of a rule with the same species, sigma, voxel and field;
+    what `rule` leaves open is as for the density.
     """
+    rule = rule.fixed(density.rule.species, density.rule.sigma, density.rule.messages)
     cuts = measure_cuts(density)
     cut = cuts.choose(rule)
     contrast = cuts.contrast(cut)
     n_phases = 2 if contrast >= MIN_CONTRAST else 1
-    messages = [verdict_sentence(contrast, n_phases)]
+    messages = [verdict_sentence(contrast, n_phases), *rule.messages]
     if abs(cuts.two_means - cuts.steepest) > 0.1 * abs(cuts.steepest) and n_phases == 2:
         text = (
             f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: "
@@ -140,14 +147,14 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             assigned = assign_phases(
                 frame, density, cut, domains, rich, matter=find_matter(density, rule.sigma, rich),
                 sigma=rule.sigma, boundary_width=rule.boundary_width, sharpen=rule.at == "atom",
-                exact=None if density.averaged else partial(exact_density, density, rule),
+                exact=None if density.averaged else partial(exact_density, density),
             )  # fmt: skip
         else:
             n_phases = 1
             text = "No remaining rich domain has an interface, so the frame counts as one phase."
             messages.append(Message(text, "no-domain-left"))
     if assigned is None:
-        if rule.phases == "auto" and len(messages) == 1:
+        if rule.phases == "auto" and contrast < MIN_CONTRAST:
             messages.append(Message("No cut was made: all atoms belong to one class.", "nothing-cut"))
         dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
         whole = RICH if dominant else POOR
@@ -162,6 +169,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             "domain": assigned.domain,
             "density_grid": density.output,
             "n_phases": n_phases,
+            "sigma": rule.sigma,
             "phase_contrast": contrast,
             "threshold": cut,
             "threshold_steepest": cuts.steepest,
@@ -173,7 +181,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
 
 
 def _is_rich(
-    density: DensityField, rule: LabelRule, cut: float, at_atoms: NDArray[np.float32]
+    density: DensityField, rule: FixedRule, cut: float, at_atoms: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
     """Which atoms lie at or above the cut; where interpolation might err, `at_atoms` is made exact."""
     level = np.float32(cut)
@@ -188,7 +196,7 @@ def _is_rich(
 
     def settle(which: NDArray[np.int64]) -> NDArray[np.float64]:
         """Decide these atoms by the exact density; how much larger it is than the interpolated one."""
-        values, _ = exact_density(density, rule, density.atoms.coords[which])
+        values, _ = exact_density(density, density.atoms.coords[which])
         more = values - at_atoms[which]
         rich[which], at_atoms[which] = values >= cut, values
         return more
@@ -209,7 +217,8 @@ def label_trajectory(
     Parameters
     ----------
     frames : any iterable; taken one by one, and with `average` as many ahead as the window needs
-    rule : how to label; or the options of `label_phases` as keywords
+    rule : how to label; or the options of `label_phases` as keywords. The first frame determines what it
+        leaves open, so that all frames have the same sigma.
     average : float, ps, optional
         Cut the mean density of all frames within ±average of a frame instead of that frame's alone:
         the better label where frames lie close (docs/weak-labels.md). Needs `Frame.time` and a cell
@@ -229,12 +238,20 @@ def label_trajectory(
         For an unknown option, and for a rule together with options.
     """
     rule = rule_or_options(rule, options)
-    if average is None:
-        label = partial(fields_or_none, partial(label_frame, rule=rule))
-        return ((frame, label(frame)) for frame in frames)
-    if not average > 0:
+    if average is not None and not average > 0:
         raise ValueError(f"average must be a positive time in ps, found {average}.")
-    return _label_averaged(frames, rule, average)
+    return _label_in_order(frames, rule, average)
+
+
+def _label_in_order(
+    frames: Iterable[Frame], rule: LabelRule, average: float | None
+) -> Iterator[tuple[Frame, Fields]]:
+    fixed, frames = rule_for(frames, rule)
+    if average is None:
+        label = partial(fields_or_none, partial(label_frame, rule=fixed))
+        yield from ((frame, label(frame)) for frame in frames)
+    else:
+        yield from _label_averaged(frames, fixed, average)
 
 
 def rule_or_options(rule: LabelRule | None, options: Mapping[str, Any]) -> LabelRule:
@@ -245,7 +262,7 @@ def rule_or_options(rule: LabelRule | None, options: Mapping[str, Any]) -> Label
 
 
 def _label_averaged(
-    frames: Iterable[Frame], rule: LabelRule, average: float
+    frames: Iterable[Frame], rule: FixedRule, average: float
 ) -> Iterator[tuple[Frame, Fields]]:
     window: deque[tuple[Frame, DensityField]] = deque()
     waiting: deque[Frame] = deque()

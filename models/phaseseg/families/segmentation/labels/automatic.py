@@ -1,0 +1,199 @@
+"""Species and sigma of the weak labels where they are left to the frame.
+
+Sigma is a length of the liquid: so wide that the Gaussian counts about 34 atoms (or molecules) of the rich
+phase. Narrower, the noise of single atoms roughens the interface; wider, the interface loses its shape. The
+density of the rich phase is needed for that and is found self-consistently, starting wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from math import floor, log10, pi
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.display import Message
+from phaseseg.families.segmentation.labels import density_kernels
+from phaseseg.families.segmentation.labels.density import (
+    LIGHT,
+    DensityField,
+    count_units,
+    density_field,
+    smooth_grid,
+)
+from phaseseg.families.segmentation.labels.threshold import measure_cuts
+from phaseseg.families.segmentation.rules import FixedRule, LabelRule
+from phaseseg.frame import Frame
+
+COUNTED = 34.0
+"""Atoms or molecules of the rich phase within the volume (4 pi)^(3/2) sigma^3 of the Gaussian.
+
+This is sigma = 0.915 density^(-1/3), calibrated on melts, water and argon (docs/weak-labels.md).
+"""
+# Sigma is found once it falls by less than this in a round, which takes three or four rounds.
+TOLERANCE = 0.01
+# Sigma falls no further where the rich phase holds less than the Gaussian counts (a few atoms in one place),
+# or where the grid would have more voxels than this, per atom and in any case.
+FINEST_PER_ATOM, FINEST = 1000, 100_000
+# Voxels of the grid for the estimate, in sigma.
+VOXEL = 1.0
+# The density of the bulk is the mean over the grid with this power of a much smoother density as its weight,
+# which leaves what is farthest from the surface. It hardly depends on how the grid lies.
+BULK_POWER, BULK_SMOOTHER = 24, 2.5
+# A species that separates this much worse than the best still counts as equally good.
+TIE = 0.9
+
+
+class Width(NamedTuple):
+    """The automatic width for some species.
+
+    sigma : Å, rounded to two digits, so that frames of one trajectory agree
+    density : atoms or molecules per Å^3 (Å^2 in two dimensions) in the rich phase
+    contrast : between the two phases at that width; limited : whether the cell is too small for the width
+    """
+
+    species: tuple[str, ...]
+    sigma: float
+    density: float
+    contrast: float
+    limited: bool
+    dimensions: int
+
+
+def rule_of(frame: Frame, rule: LabelRule) -> FixedRule:
+    """Return the rule with the species and sigma of a frame where it leaves them open.
+
+    Raises
+    ------
+    ValueError
+        For a frame without atoms, and for a species that the frame does not have.
+    """
+    if isinstance(rule, FixedRule):
+        return rule
+    if rule.species and rule.sigma != "auto":
+        return rule.fixed()
+    if frame.n_atoms == 0:
+        raise ValueError(f"{frame.error_prefix}the frame has no atoms, so there is nothing to label.")
+    messages, species = [], rule.species
+    found: Width | None = None
+    if not species:
+        species, found, text = _choose_species(frame)
+        if text:
+            messages.append(Message(text, "automatic-species"))
+    if rule.sigma != "auto":
+        return rule.fixed(species, messages=messages)
+    found = found or width_of(frame, species)
+    messages.append(Message(_sentence(frame, found), "automatic-sigma"))
+    return rule.fixed(species, found.sigma, messages)
+
+
+def rule_for(frames: Iterable[Frame], rule: LabelRule) -> tuple[FixedRule, Iterator[Frame]]:
+    """Return the rule for a trajectory, as its first frame with atoms determines it, and all frames."""
+    every = iter(frames)
+    if isinstance(rule, FixedRule) or (rule.species and rule.sigma != "auto"):
+        return rule.fixed(), every
+    seen: list[Frame] = []
+    for frame in every:
+        seen.append(frame)
+        if frame.n_atoms:
+            return rule_of(frame, rule), chain(seen, every)
+    return rule.fixed(rule.species or ("Fe",), FixedRule.sigma), iter(seen)
+
+
+def width_of(frame: Frame, species: Sequence[str]) -> Width:
+    """Find the width at which the Gaussian counts `COUNTED` atoms or molecules of the rich phase."""
+    chosen = frame.species_mask(species)
+    per_atom = count_units(frame, chosen) / int(chosen.sum())
+    frame = frame.reduced
+    atoms = frame.replace(fields={}, categories={}, molecules=None).take(chosen)
+    heights = 1 / np.linalg.norm(np.linalg.inv(frame.cell), axis=0)
+    flat = np.array([frame.is_flat(axis) for axis in range(3)])
+    flat &= flat.sum() == 1
+    limit = float(np.where(frame.pbc & ~flat, heights / 2, np.inf).min())
+    wanted = _start(atoms, heights, per_atom, flat)
+    # Only narrower from round to round: at a surface, a wider Gaussian sees a lower density without end.
+    while True:
+        sigma = min(wanted, limit)
+        field = density_field(atoms, LabelRule(tuple(atoms.species_names), sigma, VOXEL * sigma).fixed())
+        cuts = measure_cuts(replace(field, units_per_atom=per_atom))
+        thin = field.lattice.flat
+        density = _bulk(field) * per_atom * float(np.prod(heights[thin]))
+        wanted = _sigma(density, 3 - int(thin.sum()))
+        rich = field.grid.values[field.grid.values >= cuts.steepest]
+        small = float(rich.sum(dtype=float)) * field.lattice.voxel_volume * per_atom < COUNTED
+        fine = field.grid.values.size > max(FINEST, FINEST_PER_ATOM * len(atoms))
+        if wanted > (1 - TOLERANCE) * sigma or small or fine:
+            contrast = cuts.contrast(cuts.steepest)
+            rounded = _rounded(sigma, limit)
+            return Width(tuple(species), rounded, density, contrast, wanted > limit, 3 - int(thin.sum()))
+
+
+def _start(atoms: Frame, heights: NDArray[np.float64], per_atom: float, flat: NDArray[np.bool_]) -> float:
+    """Sigma for the mean density, with the extent of the atoms along open axes."""
+    fractions = (atoms.positions - atoms.origin) @ np.linalg.inv(atoms.cell)
+    size = np.where(atoms.pbc, heights, np.ptp(fractions, axis=0) * heights)[~flat]
+    # A single atom, or atoms on a line or in a plane, have no extent along some axes.
+    size = np.maximum(size, 0.1 * size.max()) if size.max() > 0 else heights[~flat]
+    return _sigma(per_atom * atoms.n_atoms / float(size.prod()), len(size))
+
+
+def _sigma(density: float, dimensions: int) -> float:
+    return float((COUNTED / max(density, 1e-30)) ** (1 / dimensions) / np.sqrt(4 * pi))
+
+
+def _bulk(field: DensityField) -> float:
+    """Density in the bulk of the rich phase."""
+    lattice = field.lattice
+    counts = np.zeros(lattice.shape, dtype=np.float32)
+    density_kernels.deposit(field.atoms.coords, field.chosen, lattice.wrap, counts)
+    wide = smooth_grid(counts.copy(), lattice, BULK_SMOOTHER * field.rule.sigma)
+    weight = np.maximum(wide / max(float(wide.max()), 1e-30), 0.0) ** BULK_POWER
+    return float((counts * weight).sum(dtype=float) / weight.sum(dtype=float) / lattice.voxel_volume)
+
+
+def _choose_species(frame: Frame) -> tuple[tuple[str, ...], Width | None, str]:
+    """Return the species whose density separates best, its width if it was measured, and a sentence."""
+    counts = np.bincount(frame.species, minlength=len(frame.species_names))
+    present = [name for name, n in zip(frame.species_names, counts.tolist(), strict=True) if n]
+    if "Fe" in present:
+        return ("Fe",), None, ""
+    candidates = [name for name in present if name not in LIGHT] or present
+    residues = frame.categories.get("residue")
+    if residues is not None and len(residues.names) > 1:
+        candidates += [f"residue:{residues.names[code]}" for code in np.unique(residues.codes)]
+    if len(candidates) == 1:
+        return (candidates[0],), None, f"The labels follow the density of {candidates[0]}."
+    widths = sorted((width_of(frame, (name,)) for name in candidates), key=lambda w: -w.contrast)
+    good = [width for width in widths if width.contrast >= TIE * widths[0].contrast]
+    best = min(good, key=lambda width: width.sigma)
+    other = next(width for width in widths if width is not best)
+    text = (
+        f"The labels follow the density of {best.species[0]}, which separates best (contrast "
+        f"{best.contrast:.1f}; next is {other.species[0]} with {other.contrast:.1f})."
+    )
+    return best.species, best, text
+
+
+def _rounded(sigma: float, limit: float) -> float:
+    """Two digits, but not above the limit."""
+    step = 10.0 ** (floor(log10(sigma)) - 1)
+    number = round(sigma / step)
+    return float(f"{(number if number * step <= limit else floor(limit / step)) * step:.6g}")
+
+
+def _sentence(frame: Frame, found: Width) -> str:
+    length = "σ" if frame.units == "lj" else "Å"
+    what = "+".join(found.species)
+    if found.limited:
+        return (
+            f"Sigma is {found.sigma:g} {length}, the largest that the cell permits; the density of {what} "
+            "asks for a wider one. Repeat the cell, or use a larger one."
+        )
+    return (
+        f"Sigma is {found.sigma:g} {length}, which follows from the density of {what} in the rich phase "
+        f"({found.density:.3g} per {length}^{found.dimensions})."
+    )
