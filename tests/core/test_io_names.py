@@ -257,3 +257,15 @@ def test_sites_have_no_mass(slab_frame):
     wt = {name: values for name, values in table.columns.items() if "wt%" in str(name)}
     assert sum(values[-1] for values in wt.values()) == pytest.approx(100)
     assert all(values[-1] == 0 for name, values in wt.items() if str(name).startswith("X"))
+
+
+def test_species_without_mass_are_told_with_the_likely_elements(slab_frame):
+    names = tuple({"Fe": "FE1", "O": "OW"}.get(name, name) for name in slab_frame.species_names)
+    told = [
+        one
+        for one in label_phases(slab_frame.replace(species_names=names), names[0]).messages
+        if one.code == "no-mass"
+    ]
+    assert len(told) == 1 and "FE1=Fe" in told[0]
+    told = label_phases(slab_frame.replace(species_names=("A", *slab_frame.species_names[1:])), "A").messages
+    assert not any("'names'" in message for message in told)

@@ -204,6 +204,12 @@ def species_of(
     return kept.take(of_atom.ravel()), (_told(guesses),) if guesses else ()
 
 
+def likely_elements(names: Sequence[str]) -> str:
+    """The elements that names begin with, as in `OW=O,HW=H`; empty if one begins with none."""
+    found = [one.element for one in elements_of([(name, "") for name in names])]
+    return ",".join(f"{name}={one}" for name, one in zip(names, found, strict=True)) if all(found) else ""
+
+
 def _spelled(symbol: str, name: str) -> bool:
     capital = _letters(name).upper()
     return symbol.upper() in (capital[:1], capital[:2], capital[1:2])

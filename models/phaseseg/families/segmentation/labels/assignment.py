@@ -225,8 +225,12 @@ def frame_numbers(
     composition = count_atoms(frame, assigned.phase, assigned.distance, bulk_distance, assigned.volumes)
     messages = []
     if composition.without_mass:
-        names = ", ".join(composition.without_mass)
-        messages.append(Message(f"No wt%: {names} is not an element with a known mass.", "no-mass"))
+        from phaseseg.io.elements import likely_elements  # rarely needed
+
+        text = f"No wt%: {', '.join(composition.without_mass)} is not an element with a known mass."
+        if meant := likely_elements(composition.without_mass):
+            text += f" If it stands for one, say so with the option 'names': {meant}."
+        messages.append(Message(text, "no-mass"))
     rich_side, width = ROWS.index("rich side"), InterfaceWidth(why="there is no interface")
     if assigned.kernel is not None:
         width = interface_width(
