@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from phaseseg.report import TextTable
     from phaseseg.specs import Progress as Report
 
+_USUAL = gc.get_threshold()
 COMPILES = "the first run compiles for up to 30 s"
 
 
@@ -88,6 +90,9 @@ class FrameBar:
         self._task = task = self._bar.add_task(f"{self._doing}; {COMPILES}", total=None)
         for item in items:
             interrupt.check()
+            if gc.get_threshold() != _USUAL:  # all is loaded
+                gc.freeze()
+                gc.set_threshold(*_USUAL)
             self._bar.update(task, advance=1, description=self._doing)
             yield item
         self._bar.remove_task(task)
