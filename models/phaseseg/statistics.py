@@ -98,7 +98,7 @@ class WeightedMean(NamedTuple):
 
     @property
     def error(self) -> float:
-        return block_error(self.pulls).standard_error
+        return block_error(self.pulls).standard_error if len(self.pulls) > 1 else nan
 
 
 def weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> WeightedMean:

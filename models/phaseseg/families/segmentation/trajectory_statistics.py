@@ -111,8 +111,9 @@ class TrajectorySummary:
         """Yield the composition by weight and by atoms as terminal tables."""
         n = len(self)
         what = f"mean ± standard error of {n} frames" if n > 1 else "1 frame"
+        composition = self._composition_table()
         for unit in (WEIGHT, ATOMS):
-            table = composition_in(self.tables()["composition"], unit)
+            table = composition_in(composition, unit)
             if len(table):
                 styles = [PHASE_COLORS.get(phase) for phase in table.columns["phase"].tolist()]
                 yield TextTable.of_table(table, f"{self.source}, {unit} ({what})", styles)
