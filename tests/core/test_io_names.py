@@ -52,8 +52,8 @@ KNOWN = {
     "CYS": {"SG": "S", "HG": "H"},
     "SER": {"OG": "O", "HG": "H"},
     "HEM": {"FE": "Fe", "NA": "N", "NB": "N", "ND": "N", "CHA": "C", "CAA": "C", "CBA": "C", "O1A": "O"},
-    "POPC": {"N": "N", "C13": "C", "P": "P", "OS1": "O", "HO": "H", "CA1": "C"},
-    "ATP": {"PG": "P", "PB": "P", "PA": "P", "C5'": "C", "N9": "N", "O5'": "O", "HO3'": "H"},
+    "POPC": {"N": "N", "C13": "C", "C14": "C", "P": "P", "OS1": "O", "HO": "H", "CA1": "C"},
+    "ATP": {"PG": "P", "PB": "P", "PA": "P", "C4'": "C", "C5'": "C", "N9": "N", "O5'": "O", "HO3'": "H"},
     "SOL": {"OW": "O", "HW1": "H", "HW2": "H", "MW": "X?", "LP1": "X?"},
     "TIP3": {"OH2": "O", "H1": "H"},
     "NA": {"NA": "Na"},
@@ -71,9 +71,12 @@ KNOWN = {
     "W": {"W": "X?"},
     "AR": {"AR": "Ar"},
     "LJ": {"Ar": "Ar", "Os": "Os"},
-    "SLAB": {"CU": "Cu", "NI": "Ni?", "ZR": "Zr"},
+    "SLAB": {"CU": "Cu", "NI": "Ni", "ZR": "Zr"},
+    "STEEL": {"FE": "Fe", "C": "C", "CR": "Cr?", "CO": "Co?", "NB": "Nb?", "MN": "Mn"},
+    "LIG": {"C1": "C", "C2": "C", "CO": "C?", "CA": "C", "CS1": "C?", "CU": "Cu", "OS": "O", "CL": "Cl"},
+    "CC3": {"CA": "C?", "C": "C", "O1": "O"},
     "MOH": {"Me1": None, "O2": "O", "H3": "H"},
-    "DPPC": {"GL1": None, "D2A": None, "C1A": "C", "PO4": "P", "NC3": "N"},
+    "DPPC": {"GL1": None, "D2A": None, "C1A": "C", "PO4": "P?", "NC3": "N"},
 }  # fmt: skip
 
 

@@ -28,48 +28,16 @@ _SPECIAL = {
 }  # fmt: skip
 _IONS = {"ION", "IONS"}
 _ORGANIC = set("CHNOPSF")
-# Pairs of letters that are an element, or one of C, H, N, O, P, S at a position: next to carbon the latter,
-# those of the first line everywhere, those of the second unless the residue has a metal or silicon.
+# Pairs of letters that are an element, or one of C, H, N, O, P, S at a position. In organic residues they are
+# the latter; those of the first line everywhere, those of the second unless the residue has a metal.
 _NEVER = {"HE", "HF", "HG", "HO", "NE", "NP", "OS", "PA", "PO"}
-_WITH_METALS = {"CA", "CD", "CE", "NA", "NB", "ND"}
-_WITHOUT_CARBON = {"CO", "NI", "PB", "PD", "PM", "PR", "PT", "SB", "SC", "SM", "SR"}
-_STANDARD = {
-    *(
-        "ALA",
-        "ARG",
-        "ASH",
-        "ASN",
-        "ASP",
-        "CYM",
-        "CYS",
-        "CYX",
-        "GLH",
-        "GLN",
-        "GLU",
-        "GLY",
-        "HID",
-        "HIE",
-        "HIP",
-    ),
-    *(
-        "HIS",
-        "HSD",
-        "HSE",
-        "HSP",
-        "ILE",
-        "LEU",
-        "LYN",
-        "LYS",
-        "MET",
-        "MSE",
-        "PHE",
-        "PRO",
-        "SER",
-        "THR",
-        "TRP",
-    ),
-    *("TYR", "VAL", "A", "C", "G", "U", "T", "DA", "DC", "DG", "DT", "DU", "RA", "RC", "RG", "RU"),
-}
+_WITH_METALS = {"CA", "CD", "CE", "NA", "NB", "ND", "PB"}
+_WITHOUT_CARBON = {"CO", "CR", "CS", "PM", "PR", "SB", "SC", "SM", "SR"}
+_DOUBTFUL = _NEVER | _WITH_METALS | _WITHOUT_CARBON
+_STANDARD = """
+    ALA ARG ASH ASN ASP CYM CYS CYX GLH GLN GLU GLY HID HIE HIP HIS HSD HSE HSP ILE LEU LYN LYS MET MSE PHE
+    PRO SER THR TRP TYR VAL A C G U T DA DC DG DT DU RA RC RG RU
+""".split()  # noqa: SIM905
 
 
 class Guess(NamedTuple):
@@ -87,21 +55,21 @@ def elements_of(pairs: Sequence[tuple[str, str]]) -> list[Guess]:
     [Guess(element='C', other=''), Guess(element='Ca', other=''), Guess(element='O', other='Os'),
      Guess(element='X', other='O'), Guess(element=None, other='')]
     """
-    certain: dict[str, set[str]] = {}
+    certain: dict[str, dict[str, str]] = {}
     for name, residue in pairs:
         one, two = _spellings(name)
-        if not (one and two) or two.upper() not in _NEVER | _WITH_METALS | _WITHOUT_CARBON:
-            certain.setdefault(residue, set()).add(two or one)
-    return [_guess(name, residue, certain.get(residue, set())) for name, residue in pairs]
+        if not (one and two and two.upper() in _DOUBTFUL):
+            certain.setdefault(residue, {})[name] = two or one
+    return [_guess(name, residue, certain.get(residue, {})) for name, residue in pairs]
 
 
-def _guess(name: str, residue: str, others: set[str]) -> Guess:
-    letters, of_residue = _letters(name), _letters(residue).upper()
-    capital = letters.upper()
-    carbon = "C" in others or residue.upper() in _STANDARD
-    alone = capital == of_residue and not others - set(_spellings(name))
-    ion = alone or residue.upper() in _IONS or bool(re.search(r"[+-]\d*$", name))
-    if capital in _SPECIAL and (ion or (capital in ("SOD", "POT", "CLA") and not carbon)):
+def _guess(name: str, residue: str, certain: Mapping[str, str]) -> Guess:
+    """certain : elements of those names in the residue that leave no doubt"""
+    capital, others = _letters(name).upper(), {one for other, one in certain.items() if other != name}
+    organic = list(certain.values()).count("C") > 1 or residue.upper() in _STANDARD
+    ion = capital == _letters(residue).upper() and not others
+    ion = ion or residue.upper() in _IONS or bool(re.search(r"[+-]\d*$", name))
+    if capital in _SPECIAL and (ion or (capital in ("SOD", "POT", "CLA") and not organic)):
         return Guess(_SPECIAL[capital], "" if ion else capital[0])
     if _SITE.fullmatch(name.upper()) or (capital == "W" and residue.upper() in _BEADS):
         return Guess(SITE, "O")
@@ -109,13 +77,13 @@ def _guess(name: str, residue: str, others: set[str]) -> Guess:
     if not (one and two):
         return Guess(one or two or None)
     pair = capital[:2]
-    if ion:
+    if ion or pair not in _DOUBTFUL:
         return Guess(two)
-    if pair in _NEVER or (pair in _WITH_METALS | _WITHOUT_CARBON and carbon):
-        return Guess(one, "" if carbon else two)
-    if pair in _WITH_METALS and not others - _ORGANIC:
-        return Guess(one, two)
-    return Guess(two, one if pair in _WITH_METALS | _WITHOUT_CARBON else "")
+    if pair in _WITHOUT_CARBON:
+        return Guess(one, two) if organic else Guess(two, one)
+    if organic:
+        return Guess(one)
+    return Guess(two, one) if pair in _WITH_METALS and others - _ORGANIC else Guess(one, two)
 
 
 def _letters(name: str) -> str:
