@@ -1,0 +1,17 @@
+"""The kinds of inputs, and the function that runs one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from random import Random
+
+READERS = ("dump", "xyz", "xdatcar", "gro", "poscar", "data", "pdb", "cif", "traj")
+MODULES = dict.fromkeys(READERS, "readers")
+KINDS = tuple(MODULES)
+
+
+def runner(kind: str) -> Callable[[str, Random], str]:
+    """Return the function that runs one input of a kind: it raises for a fault and returns the outcome."""
+    run: Callable[[str, Random], str] = import_module(f"fuzz.{MODULES[kind]}").run
+    return run

@@ -1,0 +1,143 @@
+"""Runs many inputs in one process, which is watched and replaced if it dies, hangs or takes too much memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from fuzz.report import Fault, signature
+
+SECONDS, GIGABYTES = 20.0, 2.0
+RUNNERS = {"readers": "fuzz.readers"}
+
+
+def worker(kind: str, start: int, stop: int, seed: int) -> None:
+    """Run the inputs `start` to `stop`; one line of JSON per input that is no success, and one for each number."""
+    from fuzz.kinds import runner
+
+    run = runner(kind)
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what an input prints does not mix with the protocol
+    base = _megabytes("VmHWM")
+    out.write(json.dumps({"base": base}) + "\n")
+    for number in range(start, stop):
+        out.write(f"{number}\n")
+        entry = one(run, kind, seed, number)
+        if entry is not None:
+            out.write(json.dumps(entry) + "\n")
+    out.write("end\n")
+
+
+def one(run: object, kind: str, seed: int, number: int) -> dict[str, object] | None:
+    """Run one input; return a description of its outcome."""
+    try:
+        return {"number": number, "outcome": run(kind, Random(f"{kind} {seed} {number}"))}  # type: ignore[operator]
+    except Fault as fault:
+        cause = f" [{signature(fault.__cause__)}]" if fault.__cause__ else ""
+        return {"number": number, "fault": f"Fault: {fault}{cause}"}
+    except (Exception, SystemExit) as error:
+        return {"number": number, "fault": signature(error)}
+
+
+def _megabytes(name: str, process: int | str = "self") -> float:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) / 1024 for line in lines if line.startswith(name)), 0.0)
+
+
+@dataclass
+class Tally:
+    """Outcomes of the inputs of one kind, and the faults with their numbers."""
+
+    kind: str
+    seed: int
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: list[tuple[int, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def groups(self) -> dict[str, list[int]]:
+        """Return the numbers of the inputs by fault, without the digits that differ."""
+        found: dict[str, list[int]] = {}
+        for number, text in self.faults:
+            found.setdefault(text.split(": ")[0] + ": " + text.partition(": ")[2][:90], []).append(number)
+        return found
+
+    def __str__(self) -> str:
+        n = sum(self.outcomes.values()) + len(self.faults)
+        rate = n / self.seconds if self.seconds else 0.0
+        counts = ", ".join(f"{count} {name}" for name, count in self.outcomes.most_common())
+        lines = [f"{self.kind}: {n:,} inputs, {rate:.0f} per second; {counts}; {len(self.faults)} faults"]
+        for text, numbers in sorted(self.groups().items(), key=lambda item: -len(item[1])):
+            lines.append(f"  {len(numbers)} x {text}  (--seed {self.seed} --only {numbers[0]})")
+        return "\n".join(lines)
+
+
+def watch(kind: str, n: int, seed: int = 0, start: int = 0, *, log: Path | None = None) -> Tally:
+    """Run `n` inputs of a kind in worker processes, one at a time."""
+    tally, number, began = Tally(kind, seed), start, time.monotonic()
+    while number < start + n:
+        number = _watch_one(tally, number, start + n, log)
+    tally.seconds = time.monotonic() - began
+    return tally
+
+
+def _watch_one(tally: Tally, start: int, stop: int, log: Path | None) -> int:
+    """Run one worker to its end; return the number after its last input."""
+    from select import select
+
+    code = f"from fuzz.watchdog import worker; worker({tally.kind!r}, {start}, {stop}, {tally.seed})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+    )
+    assert process.stdout is not None
+    number, base, rest, since = start - 1, None, b"", time.monotonic() + 100.0  # the first input may compile
+
+    def fault(text: str) -> int:
+        process.kill()
+        process.wait()
+        _put(tally, {"number": number, "fault": text}, log)
+        return max(number, start) + 1
+
+    while True:
+        ready, _, _ = select([process.stdout], [], [], 0.1)
+        if ready:
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                process.wait()
+                return fault(f"died with code {process.returncode}")
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line == b"end":
+                    process.wait()
+                    return stop
+                entry = json.loads(line)
+                if isinstance(entry, int):
+                    first = number < start
+                    number, since = entry, time.monotonic() + (100.0 if first else 0.0)
+                elif "base" in entry:
+                    base = entry["base"]
+                else:
+                    _put(tally, entry, log)
+        if time.monotonic() - since > SECONDS:
+            return fault(f"hung for {SECONDS:g} s")
+        if base is not None and _megabytes("VmHWM", process.pid) - base > GIGABYTES * 1024:
+            return fault(f"took more than {GIGABYTES:g} GB")
+
+
+def _put(tally: Tally, entry: dict[str, object], log: Path | None) -> None:
+    if "fault" in entry:
+        tally.faults.append((int(str(entry["number"])), str(entry["fault"])))
+        if log is not None:
+            with log.open("a") as file:
+                file.write(json.dumps({"kind": tally.kind, "seed": tally.seed, **entry}) + "\n")
+    else:
+        tally.outcomes[str(entry["outcome"])] += 1
