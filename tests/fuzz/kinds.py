@@ -7,7 +7,7 @@ from importlib import import_module
 from random import Random
 
 READERS = ("dump", "xyz", "xdatcar", "gro", "poscar", "data", "pdb", "cif", "traj")
-MODULES = dict.fromkeys(READERS, "readers")
+MODULES = dict.fromkeys(READERS, "readers") | {"frames": "frames", "checkpoints": "checkpoints"}
 KINDS = tuple(MODULES)
 
 
