@@ -7,7 +7,9 @@ from importlib import import_module
 from random import Random
 
 READERS = ("dump", "xyz", "xdatcar", "gro", "poscar", "data", "pdb", "cif", "traj")
-MODULES = dict.fromkeys(READERS, "readers") | {"frames": "frames", "checkpoints": "checkpoints"}
+MODULES = dict.fromkeys(READERS, "readers") | {
+    "frames": "frames", "checkpoints": "checkpoints", "commands": "commands", "modifiers": "modifiers"
+}  # fmt: skip
 KINDS = tuple(MODULES)
 
 
