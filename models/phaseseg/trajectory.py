@@ -18,6 +18,8 @@ from phaseseg.frame import Frame
 
 Backend = Literal["auto", "serial", "processes", "dask"]
 Result = TypeVar("Result")
+MOST_PER_CORE = 4
+"""Processes for each core of the processor; more only take memory."""
 
 
 class _Future(Protocol):
@@ -44,7 +46,7 @@ def map_frames(
         function of a module or a `functools.partial` of one, not a lambda. A script must guard its calls
         with `if __name__ == "__main__":`, because new processes import it.
     frames : any iterable of frames, for example `read_frames(path)`
-    workers : number of processes, at least 1
+    workers : number of processes, at least 1; at most four for each processor core are started
     backend : "auto" is "serial" for one worker and "processes" for more
         "processes" starts new interpreters (spawn; fork would copy the locks of running threads). "dask"
         uses the active `distributed.Client`, or else starts a local cluster of `workers` processes for
@@ -93,6 +95,7 @@ def _importable(function: Callable[[Frame], Result]) -> Callable[[Frame], Result
 def _processes(
     function: Callable[[Frame], Result], frames: Iterable[Frame], workers: int
 ) -> Iterator[Result]:
+    workers = min(workers, MOST_PER_CORE * (os.cpu_count() or 1))
     context = multiprocessing.get_context("spawn")
     if os.name == "posix":
         # It would otherwise start with the first worker and unblock interrupts while they are held.

@@ -141,7 +141,12 @@ class NetworkModel(ABC):
         """The networks on a device; made once."""
         kind = device_kind(device)
         if kind not in self._networks:
-            self._networks[kind] = self._make(kind)
+            try:
+                self._networks[kind] = self._make(kind)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{self.name}: the weights in the checkpoint cannot be used: {error}"
+                ) from error
         return self._networks[kind]
 
     def check_frame(self, frame: Frame) -> None:
