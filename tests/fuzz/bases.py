@@ -36,7 +36,10 @@ def dumps() -> list[str]:
                 **dict(zip(("x", "y", "z"), places.T, strict=True)),
             }  # fmt: skip
             given = [known.get(name, known.get(name[0], fractions[:, 0])) for name in columns.split()]
-            given = [np.zeros(12, int) if n in ("ix", "iy", "iz") else g for n, g in zip(columns.split(), given)]
+            given = [
+                np.zeros(12, int) if n in ("ix", "iy", "iz") else g
+                for n, g in zip(columns.split(), given, strict=True)
+            ]
             head = "ITEM: UNITS\nmetal\n" if step == 0 and "xs" in columns else ""
             head += f"ITEM: TIME\n{step * 0.001}\n" if "mol" in columns else ""
             text += f"{head}ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n12\nITEM: BOX BOUNDS {box}\n"
@@ -47,10 +50,14 @@ def dumps() -> list[str]:
 
 def xyzs() -> list[str]:
     found = []
+    second = (
+        'Lattice="8 0 0 1 9 0 0 -1 10" Origin="1 2 3" timestep=10 '
+        'Properties=id:I:1:species:S:1:pos:R:3:forces:R:3:move:L:1 name=\'a b\' note="x=\\"1\\"" '
+        'energy=-1.5 flag=T list=[1,2] stress="1 2 3 4 5 6 7 8 9"'
+    )
     for comment in (
         'Lattice="8 0 0 0 9 0 0 0 10" Properties=species:S:1:pos:R:3 pbc="T T F" time=1.5 temperature=300',
-        'Lattice="8 0 0 1 9 0 0 -1 10" Origin="1 2 3" Properties=id:I:1:species:S:1:pos:R:3:forces:R:3:move:L:1 '
-        "timestep=10 name='a b' note=\"x=\\\"1\\\"\" energy=-1.5 flag=T list=[1,2] stress=\"1 2 3 4 5 6 7 8 9\"",
+        second,
     ):
         text = ""
         for step in (0, 1):
@@ -89,7 +96,9 @@ def gros() -> list[str]:
             text += f"Water t= {step}.0 step= {step}\n12\n"
             for k, place in enumerate(fractions @ cell / 10):
                 name = ("OW", "HW1", "HW2")[k % 3]
-                text += f"{k // 3 + 1:5d}SOL  {name:>5}{k + 1:5d}" + "".join(f"{x:8.3f}" for x in place) + "\n"
+                text += (
+                    f"{k // 3 + 1:5d}SOL  {name:>5}{k + 1:5d}" + "".join(f"{x:8.3f}" for x in place) + "\n"
+                )
             text += f"{box}\n"
         found.append(text)
     return found
@@ -98,13 +107,18 @@ def gros() -> list[str]:
 def datas() -> list[str]:
     fractions, codes, cell = _atoms()
     x, y, z = np.round(fractions @ cell, 3).T
-    head = "LAMMPS data file\n\n12 atoms\n3 atom types\n\n0 8 xlo xhi\n0 9 ylo yhi\n0 10 zlo zhi\n{}\nMasses\n\n"
+    head = (
+        "LAMMPS data file\n\n12 atoms\n3 atom types\n\n0 8 xlo xhi\n0 9 ylo yhi\n0 10 zlo zhi\n{}\nMasses\n\n"
+    )
     masses = "1 55.845 # Fe\n2 15.999 # O\n3 24.305 # Mg\n\n"
     ids = range(1, 13)
     full = _table(ids, codes + 1, codes + 1, np.zeros(12), x, y, z, *np.zeros((3, 12), int))
     return [
         head.format("") + masses + "Atoms # atomic\n\n" + _table(ids, codes + 1, x, y, z),
-        head.format("1 0.5 0 xy xz yz\n") + masses + f"Atoms # full\n\n{full}\nVelocities\n\n" + _table(ids, x, y, z),
+        head.format("1 0.5 0 xy xz yz\n")
+        + masses
+        + f"Atoms # full\n\n{full}\nVelocities\n\n"
+        + _table(ids, x, y, z),
         head.format("") + masses + "Atoms\n\n" + _table(ids, codes + 1, np.zeros(12), x, y, z),
     ]
 
@@ -138,7 +152,7 @@ def of(kind: str) -> tuple[list[bytes], str]:
     if kind == "cif":
         return _with_ase("cif"), ".cif"
     make, suffix = {
-        "dump": (dumps, ".dump"), "xyz": (xyzs, ".xyz"), "xdatcar": (xdatcars, ".XDATCAR"), "gro": (gros, ".gro"),
-        "poscar": (poscars, ".POSCAR"), "data": (datas, ".data"),
+        "dump": (dumps, ".dump"), "xyz": (xyzs, ".xyz"), "xdatcar": (xdatcars, ".XDATCAR"),
+        "gro": (gros, ".gro"), "poscar": (poscars, ".POSCAR"), "data": (datas, ".data"),
     }[kind]  # fmt: skip
     return [text.encode() for text in make()], suffix

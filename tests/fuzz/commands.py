@@ -19,7 +19,15 @@ from samples import cooled, random_glass_checkpoint, share_checkpoint
 
 KEPT = "written before\n"
 OUTPUTS = ("out.xyz", "out.csv", "out.json", "out.dump.gz")
-LONG = {"--epochs", "--steps", "--n", "--replicate", "--cooling-steps", "--equilibration-steps", "--equilibration"}
+LONG = {
+    "--epochs",
+    "--steps",
+    "--n",
+    "--replicate",
+    "--cooling-steps",
+    "--equilibration-steps",
+    "--equilibration",
+}
 """A large number for one of these is a long calculation, no fault."""
 SHORT = ("-1", "0", "nan", "x", "", "1.5", "99999999999999999999999")
 
@@ -64,6 +72,13 @@ FLAGS = sorted({word for line in COMMANDS for word in line.split() if word.start
 })  # fmt: skip
 
 
+TEXTS = (
+    "MELT", "PAIR", "RUN", "GLASS", "/dev/null", "/dev/full", "/", ".", "no/such/file.xyz",
+    "OUT.xyz", "OUT.csv", "0:1", "::", "0:0", "5:1", "-1", "1:2:3:4", "Fe,O", "Fe,,O", ",", "steepest", "auto", "2", "cuda",
+    "torch", "lammps-dump", "extxyz", "vasp", "segmentation/none-v1", "~", "*", "-",
+)  # fmt: skip
+
+
 def _value(flag: str, random: Random) -> str:
     if flag in LONG:
         return random.choice(SHORT)
@@ -72,11 +87,7 @@ def _value(flag: str, random: Random) -> str:
         return random.choice(NUMBERS)
     if kind < 0.7:
         return random.choice(WORDS)
-    return random.choice((
-        "MELT", "PAIR", "RUN", "GLASS", "/dev/null", "/dev/full", "/", ".", "no/such/file.xyz", "OUT.xyz", "OUT.csv",
-        "0:1", "::", "0:0", "5:1", "-1", "1:2:3:4", "Fe,O", "Fe,,O", ",", "steepest", "auto", "2", "cuda", "torch",
-        "lammps-dump", "extxyz", "vasp", "segmentation/none-v1", "~", "*", "-",
-    ))  # fmt: skip
+    return random.choice(TEXTS)
 
 
 def _argv(random: Random) -> list[str]:
@@ -128,7 +139,9 @@ def run(kind: str, random: Random) -> str:
     if "Traceback" in said or result.exit_code not in (0, 1, 2, 3):
         raise Fault(f"exit code {result.exit_code} of {argv}: {said[-300:]}")
     if result.exit_code and "--help" not in argv:
-        lost = [name for name in names if not (FOLDER / name).is_file() or (FOLDER / name).read_text() != KEPT]
+        lost = [
+            name for name in names if not (FOLDER / name).is_file() or (FOLDER / name).read_text() != KEPT
+        ]
         if lost:
             raise Fault(f"{lost} is lost by {argv}: {said[-200:]}")
         lines = [line for line in said.splitlines() if line.strip()]

@@ -126,7 +126,8 @@ def analyzed(frame: Frame, random: Random) -> tuple[str, Fields]:
         name = random.choice(("pair", "gat"))
         options = {
             "threshold": random.choice((0.5, 0.01, 0.99)), "keep": random.choice(("all", "largest")),
-            "min_volume": random.choice((None, 0.0, 100.0)), "boundary": random.choice(("interface", "voxels")),
+            "min_volume": random.choice((None, 0.0, 100.0)),
+            "boundary": random.choice(("interface", "voxels")),
         }  # fmt: skip
         return "predicted", api.predict(frame, model(name), **options)
     if choice < 0.85:
@@ -134,6 +135,9 @@ def analyzed(frame: Frame, random: Random) -> tuple[str, Fields]:
         return "measured", glass_metrics(
             frame, b=b, k=random.choice((1, 2, 5, 64)), rule=random.choice(("all", "b-only"))
         )
+    if random.random() < 0.8:
+        codes = np.arange(frame.n_atoms) % 3 == 0
+        frame = frame.replace(units="lj", species=codes.astype(np.int32), species_names=("A", "B"))
     return "classified", api.predict(frame, model(random.choice(("glass", "glass3"))))
 
 

@@ -11,6 +11,7 @@ MODULES = dict.fromkeys(READERS, "readers") | {
     "frames": "frames", "checkpoints": "checkpoints", "commands": "commands", "modifiers": "modifiers"
 }  # fmt: skip
 KINDS = tuple(MODULES)
+MODULES |= dict.fromkeys(("dies", "hangs", "grows", "raises"), "faulty")
 
 
 def runner(kind: str) -> Callable[[str, Random], str]:

@@ -21,8 +21,9 @@ from samples import disordered_mixture, drops, random_glass_checkpoint, share_ch
 NAMES = ("WeakPhaseLabels", "PhaseSegmentation", "RestorePhaseTypes", "GlassMetrics", "GlassClassifier")
 NOT_FINITE = {"Interface Distance"}
 ODD: tuple[Any, ...] = (
-    None, True, False, 0, 1, 2, 64, 65, -1, 10**6, 10**12, 0.0, 1e-9, 0.5, 3.0, 50.0, 1e9, 1e300, -1.0, float("nan"),
-    float("inf"), "", "Fe", "O", "A", "B", "Fe,O", "B,A", " , ", "Phase", "Position", "temperature", [], (1,), {}, b"x",
+    None, True, False, 0, 1, 2, 64, 65, -1, 10**6, 10**12, 0.0, 1e-9, 0.5, 3.0, 50.0, 1e9, 1e300, -1.0,
+    float("nan"), float("inf"), "", "Fe", "O", "A", "B", "Fe,O", "B,A", " , ", "Phase", "Position",
+    "temperature", [], (1,), {}, b"x",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Mutations of bytes, tokens, lines and whole files; every one is decided by a random generator with a seed."""
+"""Mutations of bytes, tokens, lines and whole files, decided by a random generator with a seed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,35 @@ import bz2
 import gzip
 import lzma
 import re
+from contextlib import suppress
 from random import Random
 
 NUMBERS = (
-    "nan", "-nan", "inf", "-inf", "1e20", "-1e17", "1e200", "1e308", "1e309", "1e-320", "1e-30", "0", "-0", "-1",
-    "0.5", "1e9", "99999999999999999999", "1e19", "2147483648", "-2147483649", "9223372036854775808", "4294967297",
-    "0x10", "1_000", "1,5", "1d5", "1.0.0", "+5", ".", "-", "e", "1e", "5.", "\u0663", "1000000", "3000000000",
+    "nan", "-nan", "inf", "-inf", "1e20", "-1e17", "1e200", "1e308", "1e309", "1e-320", "1e-30", "0", "-0",
+    "-1", "0.5", "1e9", "99999999999999999999", "1e19", "2147483648", "-2147483649", "9223372036854775808",
+    "4294967297", "0x10", "1_000", "1,5", "1d5", "1.0.0", "+5", ".", "-", "e", "1e", "5.", "\u0663",
+    "1000000", "3000000000",
 )  # fmt: skip
 WORDS = (
-    "", "T", "F", "Fe", "X", "xx", "[b]", "<b>", "$x$", "'", '"', "=", ":", ",", "#", "!", "\\", "{}", "[]", "ITEM:",
-    "id", "element", "type", "x", "xs", "xu", "mol", "q", "pos:R:3", "species:S:1", "Lattice=", "pbc=", "time=",
-    "Direct", "ATOMS", "TIMESTEP", "Atoms", "Masses", "\0", "\ufeff", "\u2028", "\x1b[31m", "\xe9", "a" * 300,
+    "", "T", "F", "Fe", "X", "xx", "[b]", "<b>", "$x$", "'", '"', "=", ":", ",", "#", "!", "\\", "{}", "[]",
+    "ITEM:", "id", "element", "type", "x", "xs", "xu", "mol", "q", "pos:R:3", "species:S:1", "Lattice=",
+    "pbc=", "time=", "Direct", "ATOMS", "TIMESTEP", "Atoms", "Masses", "\0", "\ufeff", "\u2028", "\x1b[31m",
+    "\xe9", "a" * 300,
 )  # fmt: skip
-SUFFIXES = ("", ".gz", ".bz2", ".xz", ".dump", ".xyz", ".data", ".gro", ".txt", ".lammpstrj", ".DUMP", ".vasp")
+SUFFIXES = (
+    "",
+    ".gz",
+    ".bz2",
+    ".xz",
+    ".dump",
+    ".xyz",
+    ".data",
+    ".gro",
+    ".txt",
+    ".lammpstrj",
+    ".DUMP",
+    ".vasp",
+)
 
 
 def _bytes(data: bytearray, random: Random) -> bytearray:
@@ -53,10 +69,8 @@ def _token(data: bytearray, random: Random) -> bytearray:
         new = chosen.group() + b" " + random.choice(tokens).group()
     else:
         new = b""
-        try:
+        with suppress(ValueError):
             new = repr(float(chosen.group()) * random.choice((-1, 10, 1e3, 1e-3, 1e10, 2))).encode()
-        except ValueError:
-            pass
     data[chosen.start() : chosen.end()] = new
     return data
 
@@ -107,8 +121,12 @@ def _ends(data: bytearray, random: Random) -> bytearray:
     if kind == 3:
         return bytearray(b"\xef\xbb\xbf") + data
     if kind == 4:
-        return bytearray(bytes(data).decode("latin1").encode(random.choice(("utf-16", "utf-16-le", "utf-32"))))
-    return bytearray(bytes(data).replace(b" ", random.choice((b"\t", b"  ", b"\xa0")), random.choice((1, 99))))
+        return bytearray(
+            bytes(data).decode("latin1").encode(random.choice(("utf-16", "utf-16-le", "utf-32")))
+        )
+    return bytearray(
+        bytes(data).replace(b" ", random.choice((b"\t", b"  ", b"\xa0")), random.choice((1, 99)))
+    )
 
 
 TEXT = (_bytes, _token, _token, _token, _lines, _lines, _truncate, _double, _ends)

@@ -1,4 +1,4 @@
-"""Runs many inputs in one process, which is watched and replaced if it dies, hangs or takes too much memory."""
+"""Runs many inputs in one process, which is replaced if it dies, hangs or takes too much memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from random import Random
+from select import select
 
 from fuzz.report import Fault, signature
 
 SECONDS, GIGABYTES = 20.0, 2.0
-RUNNERS = {"readers": "fuzz.readers"}
+STARTING = 120.0
+"""Seconds for the imports of a worker, and for its first input, which may compile."""
 
 
 def worker(kind: str, start: int, stop: int, seed: int) -> None:
-    """Run the inputs `start` to `stop`; one line of JSON per input that is no success, and one for each number."""
+    """Run the inputs `start` to `stop`; print the number of each input, then its outcome as JSON."""
     from fuzz.kinds import runner
 
     run = runner(kind)
@@ -81,56 +84,68 @@ class Tally:
         return "\n".join(lines)
 
 
-def watch(kind: str, n: int, seed: int = 0, start: int = 0, *, log: Path | None = None) -> Tally:
+def watch(
+    kind: str, n: int, seed: int = 0, start: int = 0, *, log: Path | None = None, seconds: float = SECONDS,
+    gigabytes: float = GIGABYTES,
+) -> Tally:  # fmt: skip
     """Run `n` inputs of a kind in worker processes, one at a time."""
     tally, number, began = Tally(kind, seed), start, time.monotonic()
     while number < start + n:
-        number = _watch_one(tally, number, start + n, log)
+        number = _watch_one(tally, number, start + n, log, seconds, gigabytes)
     tally.seconds = time.monotonic() - began
     return tally
 
 
-def _watch_one(tally: Tally, start: int, stop: int, log: Path | None) -> int:
+def _watch_one(
+    tally: Tally, start: int, stop: int, log: Path | None, seconds: float, gigabytes: float
+) -> int:
     """Run one worker to its end; return the number after its last input."""
-    from select import select
-
     code = f"from fuzz.watchdog import worker; worker({tally.kind!r}, {start}, {stop}, {tally.seed})"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
-    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    ) as process:  # fmt: skip
+        try:
+            return _followed(process, tally, start, stop, log, seconds, gigabytes)
+        finally:
+            process.kill()
+
+
+def _followed(
+    process: subprocess.Popen[bytes], tally: Tally, start: int, stop: int, log: Path | None, seconds: float,
+    gigabytes: float,
+) -> int:  # fmt: skip
     assert process.stdout is not None
-    number, base, rest, since = start - 1, None, b"", time.monotonic() + 100.0  # the first input may compile
-
-    def fault(text: str) -> int:
-        process.kill()
-        process.wait()
-        _put(tally, {"number": number, "fault": text}, log)
-        return max(number, start) + 1
-
+    number, base, rest = start - 1, inf, b""
+    deadline = time.monotonic() + STARTING
     while True:
-        ready, _, _ = select([process.stdout], [], [], 0.1)
-        if ready:
+        if select([process.stdout], [], [], 0.1)[0]:
             chunk = os.read(process.stdout.fileno(), 1 << 16)
-            if not chunk:
-                process.wait()
-                return fault(f"died with code {process.returncode}")
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if line == b"end":
-                    process.wait()
-                    return stop
-                entry = json.loads(line)
+            if b"end" in lines:
+                stop, chunk = -1, b"end"
+            for entry in map(json.loads, (line for line in lines if line != b"end")):
                 if isinstance(entry, int):
-                    first = number < start
-                    number, since = entry, time.monotonic() + (100.0 if first else 0.0)
+                    first, number = number < start, entry
+                    # The first input may compile.
+                    deadline = time.monotonic() + (STARTING if first and seconds == SECONDS else seconds)
                 elif "base" in entry:
                     base = entry["base"]
                 else:
                     _put(tally, entry, log)
-        if time.monotonic() - since > SECONDS:
-            return fault(f"hung for {SECONDS:g} s")
-        if base is not None and _megabytes("VmHWM", process.pid) - base > GIGABYTES * 1024:
-            return fault(f"took more than {GIGABYTES:g} GB")
+            if stop < 0:
+                return number + 1
+            if not chunk:
+                text = f"died with code {process.wait()}"
+                break
+        if time.monotonic() > deadline:
+            text = f"hung for {seconds:g} s"
+            break
+        if _megabytes("VmHWM", process.pid) - base > gigabytes * 1024:
+            text = f"took more than {gigabytes:g} GB"
+            break
+    _put(tally, {"number": number, "fault": text}, log)
+    return max(number, start) + 1
 
 
 def _put(tally: Tally, entry: dict[str, object], log: Path | None) -> None:

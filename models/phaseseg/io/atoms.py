@@ -85,6 +85,10 @@ def _species(
     if array is not None:
         codes, labels = Category.of(_labels(atoms, array))
         return Category.of([names.get(label, label) for label in labels]).take(codes), ()
+    strange = np.flatnonzero((atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols)))
+    if len(strange):
+        found = atoms.numbers[strange[0]]
+        raise ValueError(f"atom {strange[0] + 1} has the atomic number {found}, which is no element.")
     symbols = Category.of(atoms.numbers)
     symbols = Category(symbols.codes, tuple(chemical_symbols[int(number)] for number in symbols.names))
     if {"atomtypes", "residuenames"} <= set(atoms.arrays):

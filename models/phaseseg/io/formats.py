@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import re
+import zlib
 from collections.abc import Container
 from pathlib import Path
 
@@ -87,8 +89,13 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
 
         try:
             found = str(filetype(str(path)))  # it asks a Path for read()
-        except (UnknownFileTypeError, ValueError, EOFError):
+        except (UnknownFileTypeError, ValueError):
             found = path.suffix
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            raise InputError(
+                f"{path.name}: the file is not compressed as its name says, or it is damaged ({error}). "
+                "Correct the suffix, or copy the file again."
+            ) from error
     found = _ALIASES.get(found, found)
     if found.partition(":")[0] in readers:
         return found

@@ -73,7 +73,8 @@ def _header(source: ByteSource, title: str, scale_line: str) -> _Header:
         raise source.error(f"the scale must be 1 or 3 numbers, found {scale_line.strip()[:80]!r}. Repair it.")
     error = partial(source.error, line=source.line_number + 1)
     cell = floats(" ".join(source.line() or "" for _ in range(3)), (3, 3), "the cell", error)
-    volume = abs(float(np.linalg.det(cell)))
+    with np.errstate(all="ignore"):  # Frame refuses a cell without a finite volume
+        volume = abs(float(np.linalg.det(cell)))
     if len(scale) == 1 and scale[0] < 0 < volume:  # VASP: minus the volume
         scale = (-scale / volume) ** (1 / 3)
     words = (source.line() or "").split()

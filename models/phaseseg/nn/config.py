@@ -5,8 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import prod
-from typing import Any, Self
+from math import isfinite, prod
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+LARGEST_COUNT = 10_000
+"""Limit of all counts in a file (layers, channels, neighbors); larger ones cannot be meant."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,15 @@ class NetworkSettings(ABC):
         Raises
         ------
         ValueError
-            For an unknown setting: the file was written by a newer version.
+            For an unknown setting, as from a newer version, and for a value of another type.
         """
         unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
         if unknown:
             raise ValueError(f"unknown settings of the network: {', '.join(unknown)}; update ovito-phaseseg.")
+        types = get_type_hints(cls)
+        for name, value in values.items():
+            if not _fits(value, types[name]):
+                raise ValueError(f"the setting {name} of the network cannot be {value!r:.60}.")
         return cls(**values)
 
     def _check_counts(self, *names: str) -> None:
@@ -45,3 +52,19 @@ class NetworkSettings(ABC):
         for name in names:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from a file has the type of a setting; numbers must be finite and no larger than meant."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in parts
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        parts = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return len(parts) == len(value) and all(map(_fits, value, parts))
+    if kind in (int, float):
+        right = isinstance(value, (int, kind)) and not isinstance(value, bool) and isfinite(value)
+        return right and abs(value) <= LARGEST_COUNT
+    return isinstance(value, kind)

@@ -22,6 +22,8 @@ from phaseseg.nn.device import Device, check_device, device_kind
 Floats = NDArray[np.float32]
 Weights = Mapping[str, Floats]
 
+LARGEST_SETTING = 1e6
+"""Limit of the numbers in the settings of a checkpoint; what is larger cannot be meant."""
 DENSITY_SLACK = 0.05
 """A frame is outside of the range of validity this far beyond the number densities of the training."""
 
@@ -185,6 +187,14 @@ class NetworkModel(ABC):
             ),
         )
 
+    def check_finite(self, frame: Frame, *outputs: Floats) -> None:
+        """Raise ValueError unless all numbers that the networks gave for a frame are finite."""
+        if not all(np.isfinite(values).all() for values in outputs):
+            raise ValueError(
+                f"{frame.error_prefix}the networks of {self.name} give numbers that are not finite; their weights "
+                "are too large, so the checkpoint cannot be used."
+            )
+
     def one_network(self, what: str) -> list[Message]:
         """Return a message that a single member has no spread over members."""
         if self.n_members > 1:
@@ -197,6 +207,15 @@ class NetworkModel(ABC):
 
 
 # ---------------------------------------------------------------------------------------- members
+
+
+def number_of(value: Any, name: str, *, positive: bool = False) -> float:
+    """Return a setting that is a number; ValueError if it is none, or too large or small for float32."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_SETTING:
+        raise ValueError(f"{name} cannot be {value!r:.60}")
+    if positive and not value >= 1 / LARGEST_SETTING:
+        raise ValueError(f"{name} must be positive, found {value}")
+    return float(value)
 
 
 def members_of(weights: Weights, shared: tuple[str, ...] = ()) -> list[dict[str, Floats]]:

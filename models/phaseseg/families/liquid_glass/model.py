@@ -21,7 +21,14 @@ from phaseseg.families.liquid_glass.structural_metrics import graph_counts
 from phaseseg.fields import Bonds, Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
-from phaseseg.nn.model import NetworkModel, check_weights, density_outside, mean_and_spread, span_text
+from phaseseg.nn.model import (
+    NetworkModel,
+    check_weights,
+    density_outside,
+    mean_and_spread,
+    number_of,
+    span_text,
+)
 
 # Margin around the compositions in training beyond which a frame is outside the range of validity.
 FRACTION_SLACK = 0.02
@@ -64,13 +71,12 @@ class GlassModel(NetworkModel):
     def _read(self, checkpoint: Checkpoint) -> None:
         settings = checkpoint.config
         self.config = GlassConfig.from_dict(settings["network"])
-        self._temperature = float(settings.get("temperature_scaling", 1.0))
+        scaling = settings.get("temperature_scaling", 1.0)
+        self._temperature = number_of(scaling, "temperature_scaling", positive=True)
         cut = settings.get("attention_threshold")
-        self._cut = None if cut is None else float(cut)
+        self._cut = None if cut is None else number_of(cut, "attention_threshold")
         self._densities, self._fractions = self.ranges("number_density"), self.ranges("b_fraction")
         check_weights(self.config.weight_shapes(), self.members)
-        if not self._temperature > 0:
-            raise ValueError(f"temperature_scaling must be positive, found {self._temperature}")
 
     @property
     def symmetries(self) -> frozenset[str]:
@@ -136,9 +142,14 @@ class GlassModel(NetworkModel):
         network, codes = self.network(device), self.codes(frame, rule.b)
         if self.config.architecture == "cnn":
             parts = [network(images) for images in covering_images(frame, codes, self.config)]
-            return codes, None, GlassOutput(np.concatenate(parts, axis=1))
+            found = GlassOutput(np.concatenate(parts, axis=1))
+            self.check_finite(frame, found.graphs)
+            return codes, None, found
         graphs = graph_of(frame, self.config, codes)
-        return codes, graphs, network(graphs)
+        found = network(graphs)
+        parts = (found.graphs, found.nodes, found.attention)
+        self.check_finite(frame, *(part for part in parts if part is not None))
+        return codes, graphs, found
 
     def logits(
         self, frame: Frame, rule: GlassRule | None = None, *, device: Device = "auto"

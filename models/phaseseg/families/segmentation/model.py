@@ -36,7 +36,7 @@ from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.fields import Fields, Grid, Message
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
-from phaseseg.nn.model import NetworkModel, density_outside
+from phaseseg.nn.model import NetworkModel, density_outside, number_of
 
 if TYPE_CHECKING:
     from phaseseg.families.segmentation.inference import NetworkOutput
@@ -214,11 +214,16 @@ class SegmentationModel(NetworkModel):
         self.config = NetworkConfig.from_dict(settings["network"])
         self.label_rule = LabelRule(**settings["label_rule"]).fixed()
         score, interface = settings["score"], settings["interface"]
-        self._bound, self._temperature = float(score["bound"]), float(score["temperature"])
-        self._scales = np.array(score["scale"], dtype=np.float32)
-        self._offsets = np.array(score["offset"], dtype=np.float32)
+        self._bound, self._temperature = (
+            number_of(score[name], name, positive=True) for name in ("bound", "temperature")
+        )
+        self._scales, self._offsets = (
+            np.array([number_of(one, name) for one in score[name]], dtype=np.float32)
+            for name in ("scale", "offset")
+        )
         self._smoothing: dict[str, Any] = {
-            "sigma": float(interface["sigma"]), "voxel": float(interface["voxel"]), "bound": self._bound,
+            "sigma": number_of(interface["sigma"], "sigma", positive=True),
+            "voxel": number_of(interface["voxel"], "voxel", positive=True), "bound": self._bound,
             "curvature": bool(interface.get("curvature", False)),
         }  # fmt: skip
         self._densities = self.ranges("number_density")
@@ -280,6 +285,7 @@ class SegmentationModel(NetworkModel):
 
     def scores_of(self, frame: Frame, output: NetworkOutput) -> Scores:
         """Compute scores from the logits of the networks."""
+        self.check_finite(frame, output.logits)
         n_members, n_atoms, n_outputs = output.logits.shape
         members = borrow((n_members, n_atoms), np.float32)
         score, probability, uncertainty = (borrow(n_atoms, np.float32) for _ in range(3))

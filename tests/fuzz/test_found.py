@@ -1,0 +1,63 @@
+"""Inputs on which the fuzzer once found a fault, made small."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+
+import numpy as np
+import pytest
+
+from fuzz import bases
+from phaseseg import api
+from phaseseg.checkpoint import CheckpointError
+from phaseseg.io import InputError, frame_from_atoms, read_frames
+from phaseseg.trajectory import map_frames
+from samples import cooled, share_checkpoint
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("damage", ["none of it", "cut", "changed"])
+def test_a_compressed_file_of_a_format_that_only_its_content_shows(tmp_path, suffix, damage):
+    """ASE decompresses it to find the format."""
+    data = bases.poscars()[0].encode()
+    packed = {".gz": gzip, ".bz2": bz2, ".xz": lzma}[suffix].compress(data)
+    content = {
+        "none of it": data, "cut": packed[:-9], "changed": packed[:20] + bytes(9) + packed[29:]
+    }[damage]  # fmt: skip
+    path = tmp_path / f"melt{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=path.name):
+        list(read_frames(path))
+
+
+def test_the_cell_of_an_xdatcar_whose_volume_overflows(tmp_path):
+    for number in ("1e308", "nan", "inf"):
+        path = tmp_path / "XDATCAR"
+        path.write_text(bases.xdatcars()[0].replace("8 0 0", f"{number} 1e300 0"))
+        with pytest.raises(InputError, match="XDATCAR"):
+            list(read_frames(path))
+
+
+@pytest.mark.parametrize("number", [-1, 119, 10**6])
+def test_atomic_numbers_that_are_no_elements(number):
+    from ase import Atoms
+
+    atoms = Atoms("FeO", positions=[[0, 0, 0], [1, 1, 1]], cell=[3, 3, 3])
+    atoms.numbers[1] = number
+    with pytest.raises(InputError, match=rf"^run: atom 2 has the atomic number {number}"):
+        frame_from_atoms(atoms, source="run")
+
+
+def test_weights_that_do_not_fit_name_the_checkpoint(sphere_frame):
+    made = share_checkpoint()
+    weights = dict(made.weights)
+    weights["member0.readout1.bias"] = np.zeros(0, np.float32)
+    object.__setattr__(made, "weights", weights)
+    with pytest.raises(CheckpointError, match=r"^segmentation/share-v1: the weights .* shape"):
+        api.predict(sphere_frame, made)
+
+
+def test_a_number_of_workers_that_no_machine_has():
+    assert list(map_frames(len, cooled(n=9), workers=10**10)) == [9, 9, 9]
