@@ -14,7 +14,7 @@ def _raise() -> Any:
 
 def _grow() -> Any:
     kept = [bytes(1 << 24).replace(b"\0", b"x") for _ in range(200)]
-    time.sleep(5)
+    time.sleep(20)
     return kept
 
 

@@ -55,10 +55,10 @@ class NetworkSettings(ABC):
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value from a file has the type of a setting; numbers must be finite and no larger than meant."""
+    """Whether a value from a file has the type of a setting; numbers are finite and within the limit."""
     parts = get_args(kind)
     if get_origin(kind) is Literal:
-        return value in parts
+        return isinstance(value, str)  # the class names the choices
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             return False

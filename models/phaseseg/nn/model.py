@@ -191,8 +191,8 @@ class NetworkModel(ABC):
         """Raise ValueError unless all numbers that the networks gave for a frame are finite."""
         if not all(np.isfinite(values).all() for values in outputs):
             raise ValueError(
-                f"{frame.error_prefix}the networks of {self.name} give numbers that are not finite; their weights "
-                "are too large, so the checkpoint cannot be used."
+                f"{frame.error_prefix}the networks of {self.name} give numbers that are not finite; their "
+                "weights are too large, so the checkpoint cannot be used."
             )
 
     def one_network(self, what: str) -> list[Message]:

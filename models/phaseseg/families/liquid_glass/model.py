@@ -147,8 +147,8 @@ class GlassModel(NetworkModel):
             return codes, None, found
         graphs = graph_of(frame, self.config, codes)
         found = network(graphs)
-        parts = (found.graphs, found.nodes, found.attention)
-        self.check_finite(frame, *(part for part in parts if part is not None))
+        given = (found.graphs, found.nodes, found.attention)
+        self.check_finite(frame, *(part for part in given if part is not None))
         return codes, graphs, found
 
     def logits(
