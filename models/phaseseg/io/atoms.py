@@ -163,9 +163,10 @@ def read_with_ase(path: Path, ase_format: str, reading: Reading) -> Iterator[Blo
         try:
             atoms = next(frames, None)
         except Exception as error:  # ASE's parsers raise exceptions of any type
+            text = " ".join(str(error).split())
             raise InputError(
                 f"{path.name}, frame {index}: ASE cannot read it as {ase_format} "
-                f"({type(error).__name__}: {error}). Check the file, or name its format."
+                f"({type(error).__name__}: {text[:300]}). Check the file, or name its format."
             ) from error
         if atoms is None:
             return

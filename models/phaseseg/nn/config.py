@@ -38,6 +38,8 @@ class NetworkSettings(ABC):
         ValueError
             For an unknown setting, as from a newer version, and for a value of another type.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"the settings of the network cannot be {values!r:.60}.")
         unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
         if unknown:
             raise ValueError(f"unknown settings of the network: {', '.join(unknown)}; update ovito-phaseseg.")

@@ -24,6 +24,8 @@ Weights = Mapping[str, Floats]
 
 LARGEST_SETTING = 1e6
 """Limit of the numbers in the settings of a checkpoint; what is larger cannot be meant."""
+LARGEST_WEIGHT = 1e10
+"""Sums of products of larger weights would overflow."""
 DENSITY_SLACK = 0.05
 """A frame is outside of the range of validity this far beyond the number densities of the training."""
 
@@ -267,8 +269,8 @@ def check_weights(
                 raise ValueError(
                     f"{prefix}.{name} must have the shape {shape}, found {np.shape(weights[name])}."
                 )
-            if not np.isfinite(weights[name]).all():
-                raise ValueError(f"{prefix}.{name} holds numbers that are not finite.")
+            if not (np.abs(weights[name]) <= LARGEST_WEIGHT).all():
+                raise ValueError(f"{prefix}.{name} holds numbers that are not finite or larger than 1e10.")
 
 
 def mean_and_spread(values: Floats) -> tuple[Floats, Floats]:

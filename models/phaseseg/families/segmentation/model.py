@@ -213,6 +213,7 @@ class SegmentationModel(NetworkModel):
         settings = checkpoint.config
         self.config = NetworkConfig.from_dict(settings["network"])
         self.label_rule = LabelRule(**settings["label_rule"]).fixed()
+        number_of(self.label_rule.sigma, "sigma of the label rule", positive=True)
         score, interface = settings["score"], settings["interface"]
         self._bound, self._temperature = (
             number_of(score[name], name, positive=True) for name in ("bound", "temperature")
