@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fuzz.frames import check
+from fuzz.frames import check, warm
 from fuzz.mutations import mutated
 from fuzz.readers import write
 from fuzz.report import sentence
@@ -111,6 +111,9 @@ def _bytes(checkpoint: Any, random: Random) -> bytes:
             empty = data[:place] + b"0" * 64 + data[place + 64 :]
             data = data[:place] + hashlib.sha256(empty).hexdigest().encode() + data[place + 64 :]
     return data
+
+
+__all__ = ["run", "warm"]
 
 
 def run(kind: str, random: Random) -> str:

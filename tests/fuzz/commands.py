@@ -9,6 +9,7 @@ from random import Random
 from typer.testing import CliRunner
 
 from faces.command_line import melt
+from fuzz.frames import warm
 from fuzz.mutations import NUMBERS, WORDS
 from fuzz.readers import FOLDER
 from fuzz.report import Fault
@@ -108,6 +109,9 @@ def _argv(random: Random) -> list[str]:
         if len(argv) < 2:
             break
     return argv
+
+
+__all__ = ["run", "warm"]
 
 
 def run(kind: str, random: Random) -> str:

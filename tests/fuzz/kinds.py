@@ -15,6 +15,12 @@ MODULES |= dict.fromkeys(("dies", "hangs", "grows", "raises"), "faulty")
 
 
 def runner(kind: str) -> Callable[[str, Random], str]:
-    """Return the function that runs one input of a kind: it raises for a fault and returns the outcome."""
-    run: Callable[[str, Random], str] = import_module(f"fuzz.{MODULES[kind]}").run
+    """Return the function that runs one input of a kind: it raises for a fault and returns the outcome.
+
+    What it needs is compiled before.
+    """
+    module = import_module(f"fuzz.{MODULES[kind]}")
+    if hasattr(module, "warm"):
+        module.warm()
+    run: Callable[[str, Random], str] = module.run
     return run

@@ -12,6 +12,7 @@ from traits.api import TraitError
 
 import ovito_phaseseg
 from faces.ovito_data import collection, collection_of, pipeline_of
+from fuzz.frames import warm
 from fuzz.mutations import NUMBERS, WORDS
 from fuzz.readers import FOLDER
 from fuzz.report import Fault, sentence, sound
@@ -66,6 +67,9 @@ def _modifier(random: Random) -> tuple[str, Any]:
         except TraitError:
             continue
     return name, modifier
+
+
+__all__ = ["run", "warm"]
 
 
 def run(kind: str, random: Random) -> str:

@@ -17,8 +17,8 @@ from select import select
 from fuzz.report import Fault, signature
 
 SECONDS, GIGABYTES = 20.0, 2.0
-STARTING = 120.0
-"""Seconds for the imports of a worker, and for its first input, which may compile."""
+STARTING = 300.0
+"""Seconds for the imports of a worker, which may compile."""
 
 
 def worker(kind: str, start: int, stop: int, seed: int) -> None:
@@ -126,9 +126,7 @@ def _followed(
                 stop, chunk = -1, b"end"
             for entry in map(json.loads, (line for line in lines if line != b"end")):
                 if isinstance(entry, int):
-                    first, number = number < start, entry
-                    # The first input may compile.
-                    deadline = time.monotonic() + (STARTING if first and seconds == SECONDS else seconds)
+                    number, deadline = entry, time.monotonic() + seconds
                 elif "base" in entry:
                     base = entry["base"]
                 else:
