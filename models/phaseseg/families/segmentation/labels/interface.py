@@ -462,7 +462,8 @@ class Interface:
             lateral = np.float32(np.linalg.norm(surface.steps, axis=1).max())
             nearest = np.empty(0, np.int32) if nearest is None else nearest
             _measure(surface, atoms.start, atoms.coords, lateral, out, nearest)
-            if self._lattice.islands is not None:
+            # Points without atoms belong to the box of the grid in which they are.
+            if self._lattice.islands is not None and len(atoms.order):
                 self._compare_islands(self._lattice.islands, atoms, lateral, out)
         return out
 
