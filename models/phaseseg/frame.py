@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -179,6 +179,10 @@ class Frame(Summarized):
     def _atom(self, row: int) -> str:
         return f"atom {row + 1}" if self.ids is None else f"atom {row + 1} (id {self.ids[row]})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what is cached: a copy for a worker is no larger, and looking at a frame does not change it.
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
     def __len__(self) -> int:
         return len(self.positions)
 
@@ -202,7 +206,6 @@ class Frame(Summarized):
         if cell is self.cell:
             return self
         frame = copy(self)  # there is nothing to check again
-        frame.__dict__.pop("_reduction")
         object.__setattr__(frame, "cell", cell)
         return frame
 
