@@ -118,6 +118,17 @@ def test_text_in_columns_of_numbers(tmp_path):
     assert (frame.molecules.tolist(), words(frame, "residue")) == ([1, 2, 2], ["SOL"] * 3)
 
 
+def test_a_residue_that_is_no_number_spoils_nothing(tmp_path):
+    path = tmp_path / "a.dump"
+    path.write_text(
+        HEAD.replace("\n4\n", "\n2\n") + "id mol resid element x y z\n1 1 27 O 0 0 0\n2 1 27A H 1 0 0\n"
+    )
+    [frame] = read_frames(path)
+    assert frame.molecules.tolist() == [1, 1]
+    path.write_text(path.read_text().replace("mol resid", "resid mol"))
+    assert next(read_frames(path)).molecules.tolist() == [1, 1]
+
+
 def test_columns_that_cannot_be_molecules_or_words_are_left_out(tmp_path):
     path = tmp_path / "a.xyz"
     rows = "".join(f"O 0 0 {k} {k}.5 n{k}\n" for k in range(300))

@@ -57,7 +57,7 @@ def parse_columns(
     titles : name of every column in the file
     first_line : number of the first line, for messages
     positions, integers, text, fields, words : numbers of the columns that are wanted; a column of words with
-        more than 256 different ones is left out
+        more than 256 different ones is left out, and one of molecules that are no numbers
     exact : whether a line with more columns than `titles` is an error
 
     Raises
@@ -88,8 +88,13 @@ def parse_columns(
     status, row, column = _kernel()(
         np.frombuffer(body, np.uint8), action, slot, exact, _POWERS, reals, whole, codes, table, n_names
     )
-    if status in (_LONG_NAME, _TOO_MANY_NAMES) and column in words.values():
+    # A column that only tells of molecules does not make a frame unreadable.
+    spare = {place for places in fields.values() for place in places if not reading.fields} | {
+        *words.values()
+    }
+    if status in (_LONG_NAME, _TOO_MANY_NAMES, _NOT_A_NUMBER) and column in spare:
         words = {name: place for name, place in words.items() if place != column}
+        fields = {name: places for name, places in fields.items() if column not in places}
         return parse_columns(
             reading, body, n_rows, titles, first_line, positions=positions, integers=integers, text=text,
             fields=fields, words=words, exact=exact,
