@@ -265,3 +265,22 @@ def test_an_unknown_option_is_refused_with_the_known_ones():
     assert "unknown option sigmas; the options are species, sigma, voxel, field, threshold" in str(
         caught.value
     )
+
+
+@pytest.mark.parametrize("unit", [1e-10, 1e-3, 1e3, 1e8])
+@pytest.mark.parametrize("field", ["number", "mole-fraction"])
+def test_the_unit_of_length_does_not_matter(unit, field):
+    """Fourth powers of slopes leave the range of float32 in meters or kilometers."""
+    lengths = {"sigma": 1.5, "voxel": 0.75, "boundary_width": 0.68, "bulk_distance": 5.0}
+    frame, numbers = slab(spacing=1.6), []
+    for per in (1.0, unit):
+        scaled = frame.replace(positions=frame.positions * per, cell=frame.cell * per)
+        options = {name: value * per for name, value in lengths.items()}
+        fields = label_phases(scaled, "Fe", field=field, min_volume=200 * per**3, **options)
+        density = per**3 if field == "number" else 1
+        numbers.append([
+            fields["n_phases"], fields["interface_area"] / per**2, fields["threshold"] * density,
+            fields["threshold_two_means"] * density, fields["phase_contrast"],
+        ])  # fmt: skip
+        assert np.isfinite(fields["interface_distance"]).all()
+    assert numbers[1] == pytest.approx(numbers[0], rel=1e-5)

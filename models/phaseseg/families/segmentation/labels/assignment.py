@@ -105,7 +105,7 @@ def assign_phases(
         domains.voxels, domains.percolates,
         np.bincount(domain, minlength=domains.n_kept + 1)[1:], lattice.voxel_volume,
     )  # fmt: skip
-    volume_fraction = float(domains.voxels.sum() / field.grid.values.size)
+    volume_fraction = float(domains.voxels.sum() / lattice.n_voxels)
     volumes = shell_volumes(interface, surface.values, level, lattice, bin_width=BIN_WIDTH, n_bins=N_BINS)
     widths = np.array(lattice.shape) * lattice.spacing
     kernel = Kernel(sigma, float(np.where(lattice.flat, widths, 2 * sqrt(pi) * sigma).prod()))

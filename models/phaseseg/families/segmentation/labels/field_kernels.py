@@ -37,8 +37,8 @@ def mean_and_log(num, den, least):
 
 
 @jit
-def gradient_moments(values, metric, wrap):
-    """Sum of |grad|^4 and of |grad|^4 * value over the grid (central differences).
+def gradient_moments(values, scale, metric, wrap):
+    """Sum of |grad|^4 and of |grad|^4 * value over the grid (central differences), of the values times scale.
 
     `metric` is the inverse of the Gram matrix of the steps: |grad|^2 = d metric d with d the
     differences over one step.
@@ -46,7 +46,7 @@ def gradient_moments(values, metric, wrap):
     n0, n1, n2 = values.shape
     m00, m11, m22 = np.float32(metric[0, 0]), np.float32(metric[1, 1]), np.float32(metric[2, 2])
     m01, m02, m12 = np.float32(2 * metric[0, 1]), np.float32(2 * metric[0, 2]), np.float32(2 * metric[1, 2])
-    half = np.float32(0.5)
+    half = np.float32(0.5 * scale)
     weight, weighted = np.float64(0), np.float64(0)
     line = np.empty(n2 + 2, dtype=np.float32)
     for i in range(n0):

@@ -20,6 +20,8 @@ from phaseseg.families.segmentation.labels.lattice import COARSE, Lattice, Packe
 
 # Atoms estimated to be closer to the interface than this, in voxels, are compared with all facets nearby.
 NEAR = 5.0
+# Coordinate of facets that are not known, Å; its square fits float32.
+FAR_AWAY = np.float32(1e15)
 
 
 def _contour_cases() -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
@@ -232,7 +234,7 @@ def _spread(surface, big):
     nodes, cells, start, point = surface.nodes, surface.cells, surface.start, surface.point
     vector, facet, wrap, part = surface.vector, surface.facet, surface.wrap, surface.part
     m0, m1, m2 = nodes
-    vector[:] = np.float32(1e15)
+    vector[:] = FAR_AWAY
     facet[:] = -1
     for cell in range(start.size - 1):
         if start[cell] == start[cell + 1]:
@@ -462,21 +464,22 @@ class Interface:
             lateral = np.float32(np.linalg.norm(surface.steps, axis=1).max())
             nearest = np.empty(0, np.int32) if nearest is None else nearest
             _measure(surface, atoms.start, atoms.coords, lateral, out, nearest)
-            # Points without atoms belong to the box of the grid in which they are.
-            if self._lattice.islands is not None and len(atoms.order):
-                self._compare_islands(self._lattice.islands, atoms, lateral, out)
+            if self._lattice.islands is not None:
+                self._compare_islands(self._lattice.islands, atoms, lateral, out, nearest)
         return out
 
     def _compare_islands(
-        self, islands: Islands, atoms: PackedAtoms, lateral: np.float32, out: NDArray[np.float32]
-    ) -> None:
+        self, islands: Islands, atoms: PackedAtoms, lateral: np.float32, out: NDArray[np.float32],
+        nearest: NDArray[np.int32],
+    ) -> None:  # fmt: skip
         """Replace the distances of atoms whose nearest facet is in another island."""
         from scipy.spatial import KDTree
 
         surface, lattice = self._surface, self._lattice
         n0, n1, n2 = surface.cells.tolist()
         corners = surface.part.reshape(surface.nodes)[:n0, :n1, :n2].reshape(-1)
-        of, facet_of = islands.of[atoms.order], np.repeat(corners, np.diff(surface.start))
+        of, facet_of = (np.repeat(corners, np.diff(start)) for start in (atoms.start, surface.start))
+        out[of < 0] = FAR_AWAY
         periodic = lattice.wrap & ~lattice.flat
         inverse, cell = np.linalg.inv(lattice.cell), lattice.cell * periodic[:, None]
 
@@ -493,10 +496,15 @@ class Interface:
             low, high = (end(points[own] @ across.T, axis=0) for end in (np.min, np.max))
             along = places @ across.T
             least = np.linalg.norm(np.maximum(np.maximum(low - along, along - high), 0), axis=1)
-            ask = np.flatnonzero((of != island) & (least < out))
+            ask = np.flatnonzero((of != island) & (of >= 0) & (least < out))
             if ask.size:
                 there = (points[own] + images[:, None]).reshape(-1, 3)
                 far, e = KDTree(there).query(places[ask])
-                facing = np.abs(((there[e] - places[ask]) * surface.normal[own[e % len(own)]]).sum(axis=1))
+                facet = own[e % len(own)]
+                facing = np.abs(((there[e] - places[ask]) * surface.normal[facet]).sum(axis=1))
                 beyond = np.maximum(np.sqrt(np.maximum(far**2 - facing**2, 0)) - lateral, 0)
-                out[ask] = np.minimum(out[ask], np.hypot(facing, beyond))
+                found = np.hypot(facing, beyond)
+                nearer = found < out[ask]
+                out[ask[nearer]] = found[nearer]
+                if nearest.size:
+                    nearest[ask[nearer]] = facet[nearer]

@@ -74,6 +74,12 @@ class Lattice:
         return float(abs(np.linalg.det(self.steps)))
 
     @property
+    def n_voxels(self) -> int:
+        """Number of voxels, of which those between the boxes of islands do not count."""
+        sizes = np.array([self.shape]) if self.islands is None else self.islands.size
+        return int(sizes.prod(axis=1).sum())
+
+    @property
     def cells(self) -> NDArray[np.int64]:
         """(3,) number of coarse cells along each axis; they hold sorted atoms and facets."""
         return np.asarray(np.maximum(np.array(self.shape) // COARSE, 1))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.families.segmentation.labels.interface import Interface
-from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
+from phaseseg.families.segmentation.labels.lattice import COARSE, Lattice, PackedAtoms
 
 # Longest edge of a block, Å.
 LARGEST_BLOCK = 4.5
@@ -126,7 +126,7 @@ def shell_volumes(
 
     cells, shape = lattice.cells, np.array(lattice.shape)
     lengths = np.linalg.norm(lattice.metric_steps, axis=1) * shape / cells
-    split = int(np.ceil(lengths.max() / LARGEST_BLOCK))
+    split = min(int(np.ceil(lengths.max() / LARGEST_BLOCK)), COARSE)  # no smaller than voxels
     n_cells, in_cell, size = int(cells.prod()), split**3, shape / cells / split
     parts = np.indices((split, split, split)).reshape(3, 1, -1) + 0.5
     corners = split * np.indices(tuple(cells.tolist())).reshape(3, -1, 1)
