@@ -129,7 +129,7 @@ class Constants(_Markdown):
         numbers = {"MIN_CONTRAST": f"{config.MIN_CONTRAST:g}"}
         numbers["CLEAR_ONE"], numbers["CLEAR_TWO"] = (f"{number:g}" for number in config.CLEAR_CONTRAST)
         numbers |= {"VOID_BULK": f"{voids.BULK_QUANTILE:.0%}", "VAPOR_DENSITY": f"{voids.VAPOR_DENSITY:.0%}"}
-        numbers["VOID_MOLECULE"] = f"{voids.MOLECULE:g}"
+        numbers |= {"VOID_MOLECULE": f"{voids.MOLECULE:g}", "VOID_CONTRAST": f"{voids.CONTRAST:g}"}
         return re.sub(r"\{([A-Z_]+)\}", lambda match: numbers[match[1]], "\n".join(self.content))
 
 

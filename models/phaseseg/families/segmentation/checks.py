@@ -43,6 +43,12 @@ def check(frame: Frame, fields: Fields) -> None:
     assert sum(table[name]["atoms"] for name in ("rich", "poor", "boundary")) == frame.n_atoms
     assert table["rich side"]["atoms"] + table["poor side"]["atoms"] == frame.n_atoms
     assert fields["mass_balance_residual"] <= 1e-12
+    rich_poor, rich_void = fields["area_rich_poor"], fields["area_rich_void"]
+    assert min(rich_poor, rich_void, fields["area_poor_void"]) >= 0
+    if fields["n_domains"]:
+        assert np.isclose(rich_poor + rich_void, fields["interface_area"], rtol=1e-6)
+    else:
+        assert rich_poor == 0 and min(rich_void, fields["area_poor_void"]) == 0
     for name in ("rich_atom_fraction", "rich_volume_fraction"):
         assert 0 <= fields[name] <= 1
     assert len(fields["domains"]) == fields["n_domains"]

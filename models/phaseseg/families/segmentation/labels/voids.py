@@ -19,7 +19,6 @@ from phaseseg.families.segmentation.labels.density import Field, kernel_volume, 
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
-from phaseseg.families.segmentation.rules import CLEAR_CONTRAST
 
 # The poor phase is a vapor, and no liquid, if its density is below this fraction of that of the rich phase.
 VAPOR_DENSITY = 0.25
@@ -30,6 +29,9 @@ BULK_QUANTILE = 0.9
 # Volumes in units of the kernel's: smaller voids are cavities of a liquid, smaller pieces of matter
 # molecules of a vapor.
 CAVITY, MOLECULE = 1.0, 0.2
+# Difference of the counts inside and outside of the voids over their noise. Fluctuations of random points
+# reach 1.4, a void of the smallest size in a liquid has 2.3.
+CONTRAST = 2.0
 # Windows of at most this edge, in sigma, exclude voids if each holds at least this fraction of the atoms in
 # the window around an atom. In melts the emptiest windows of 4 sigma hold 0.6 of them.
 WINDOW, FILLED = 5.0, 0.55
@@ -135,8 +137,8 @@ def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter |
         return None  # voxels are too coarse for any atom to fill one
     full, empty = (0.5 - float(void[side].mean(dtype=np.float64)) for side in (~inside, inside))
     count = float(bulk) * kernel
-    if (full - empty) * count < CLEAR_CONTRAST[1] * sqrt(max(empty, 0.0) * count + 1):
-        return None  # the fluctuations of a gas, or of a liquid whose atoms sigma does not cover
+    if (full - empty) * count < CONTRAST * sqrt((full + max(empty, 0.0)) * count + 1):
+        return None
     occupancy = np.negative(void, out=void)
     pieces = find_domains(occupancy, 0.0, lattice, min_volume=MOLECULE * kernel)
     return Matter(on_grid(pieces.without_dropped(occupancy, 0.0)), sigma, two_liquids)
