@@ -7,37 +7,64 @@ from the declarations of the families. `phaseseg.terminal` has shared code and e
 from __future__ import annotations
 
 import gc
-from typing import Annotated
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
-from phaseseg.cli.demo import demo_command
-from phaseseg.cli.evaluate import evaluate_word
-from phaseseg.cli.models import models_app
-from phaseseg.cli.predict import predict_word
-from phaseseg.cli.simulate import simulate_app
-from phaseseg.cli.train import train_app
-from phaseseg.families import FAMILIES, load
+from phaseseg.families import FAMILIES, bundled_families, load
 from phaseseg.version import __version__
 
+app: typer.Typer
+"""The command line with all commands, made when it is asked for."""
 
-def make_app() -> typer.Typer:
-    """Build the command line for the families registered so far."""
+# Functions that return a command or a group of commands. Those of families are listed in between.
+_FIRST: Mapping[str, Callable[[], Any]] = {
+    "predict": lambda: load("phaseseg.cli.predict:predict_word")(),
+    "evaluate": lambda: load("phaseseg.cli.evaluate:evaluate_word")(),
+}
+_LAST: Mapping[str, Callable[[], Any]] = {
+    "demo": lambda: load("phaseseg.cli.demo:demo_command"),
+    "train": lambda: load("phaseseg.cli.train:train_app")(),
+    "models": lambda: load("phaseseg.cli.models:models_app"),
+    "simulate": lambda: load("phaseseg.cli.simulate:simulate_app"),
+}
+
+
+def make_app(word: str = "") -> typer.Typer:
+    """Build the command line for the families registered so far.
+
+    word : the only command that is needed; all are built if it is none that comes with phaseseg
+    """
+    families = bundled_families() if word else FAMILIES
+    of_families: Mapping[str, Callable[[], Any]] = {
+        name: partial(load, reference)
+        for family in families.values()
+        for name, _, reference in (command.partition("=") for command in family.commands)
+    }
+    commands = {**_FIRST, **of_families, **_LAST}
+    if word and word not in commands:
+        return make_app()
     made = typer.Typer(
         add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
         help="Machine-learned analysis of atomistic simulations: networks, labels and metrics.",
     )  # fmt: skip
     made.callback()(_root)
-    made.command("predict")(predict_word())
-    made.command("evaluate")(evaluate_word())
-    for family in FAMILIES.values():
-        for command in family.commands:
-            word, _, reference = command.partition("=")
-            made.command(word)(load(reference))
-    made.command("demo")(demo_command)
-    made.add_typer(train_app(), name="train")
-    made.add_typer(models_app, name="models")
-    made.add_typer(simulate_app, name="simulate")
+    for name in [word] if word else commands:
+        found = commands[name]()
+        if isinstance(found, typer.Typer):
+            made.add_typer(found, name=name)
+        else:
+            made.command(name)(found)
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()["app"] = made = make_app()
     return made
 
 
@@ -55,15 +82,12 @@ def _root(
     pass
 
 
-app = make_app()
-
-
 def main() -> None:
     """Entry point of the `phaseseg` command."""
     # Modules and compiled code are no garbage. To look for some among them, while they are loaded (until the
     # first frame, see `FrameBar`) and at exit, takes 0.2 s.
     gc.set_threshold(200_000)
     try:
-        app()
+        make_app(*sys.argv[1:2])()
     finally:
         gc.freeze()

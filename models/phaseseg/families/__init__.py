@@ -292,6 +292,14 @@ def register(family: Family) -> Family:
     return family
 
 
+def bundled_families() -> Mapping[str, Family]:
+    """Families that come with phaseseg or are registered already; no other package is searched for them."""
+    for entry in pkgutil.iter_modules(__path__):
+        if entry.ispkg:
+            import_module(f"{__name__}.{entry.name}")
+    return _registered
+
+
 class _Families(Mapping[str, Family]):
     """The families by name; folders and entry points are searched on first use."""
 
@@ -299,9 +307,7 @@ class _Families(Mapping[str, Family]):
         global _searched
         if not _searched:
             _searched = True
-            for entry in pkgutil.iter_modules(__path__):
-                if entry.ispkg:
-                    import_module(f"{__name__}.{entry.name}")
+            bundled_families()
             from importlib.metadata import entry_points
 
             for point in entry_points(group="phaseseg.families"):
