@@ -129,3 +129,25 @@ def test_molecules_of_a_dump(tmp_path):
     )
     [frame] = read_frames(path)
     assert frame.molecules.tolist() == ovito_frame(path).molecules.tolist() == [7, 7, 0]
+
+
+@pytest.mark.parametrize("types", ["A,B", "0=A,1=B"])
+def test_types_that_begin_with_zero(tmp_path, types):
+    path = tmp_path / "ka.dump"
+    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n3\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\n"
+    path.write_text(f"{head}ITEM: ATOMS id type x y z\n1 1 0 0 0\n2 0 1 0 0\n3 0 2 0 0\n")
+    [frame] = read_frames(path, types=types)
+    told = ["types-from-zero"] if types == "A,B" else []
+    for other in (frame, ovito_frame(path, types=types)):
+        assert (species(other), [message.code for message in other.messages]) == (["B", "A", "A"], told)
+    atoms = ase.io.read(path, format="lammps-dump-text")
+    assert species(ase_bridge.frame_from_atoms(atoms, species_array="type", names="0=A,1=B")) == [
+        "B",
+        "A",
+        "A",
+    ]
+    result = CliRunner().invoke(
+        cli.app, ["label", str(path), "--species", "A", "--types", types, "-o", f"{path}.xyz"]
+    )
+    assert result.exit_code == 0, result.output
+    assert species(next(read_frames(f"{path}.xyz"))) == ["B", "A", "A"]
