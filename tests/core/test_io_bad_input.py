@@ -8,8 +8,10 @@ from __future__ import annotations
 import gzip
 import os
 
+import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 
 from phaseseg.frame import Frame
 from phaseseg.io import InputError, read_frames, write_frames
@@ -298,3 +300,30 @@ def test_gro_has_no_types(tmp_path):
 
 def test_what_ase_refuses(tmp_path):
     refuse(written(tmp_path, "a.json", "{"), "frame 0: ASE cannot read it as json")
+
+
+# ------------------------------------------------------------------------------ found by mutation
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "match"),
+    [
+        ("XDATCAR", XDATCAR.replace("= 1", f"= {'9' * 5000}").replace(".5 .5 .5", ".5 .5 x"), "column z"),
+        ("POSCAR", XDATCAR.replace("5 0 0", "1e300 0 0").replace("0 5 0", "0 1e300 0"), "cell|coordinates"),
+        ("run.xyz", f"1\n{LATTICE} Properties=pos:R:3:species:S:{'9' * 30}\nFe 0 0 0\n", "Properties holds"),
+        ("run.xyz", f"1\n{LATTICE} Properties=pos:R:3:species:S:0\nFe 0 0 0\n", "holds species:S:0"),
+        ("run.xyz", f"1\n{LATTICE}\nFe 0 0 {'x' * 5000}\n", r"column pos is 'x{39}…"),
+        ("run.dump", HEADER.format(n=-1) + ATOMS, "'ITEM: NUMBER OF ATOMS' is followed by '-1'"),
+        ("run.gro", GRO.replace("\n2\n", "\n\x1c2\n"), "expected the number of atoms"),
+    ],
+)  # fmt: skip
+def test_numbers_beyond_reason(tmp_path, name, text, match):
+    refuse(written(tmp_path, name, text), match)
+
+
+def test_atomic_numbers_of_a_damaged_trajectory(tmp_path):
+    ase.io.write(tmp_path / "run.traj", Atoms("Fe", [[0, 0, 0]], cell=5 * np.eye(3)))
+    content = (tmp_path / "run.traj").read_bytes()
+    place = content.index((26).to_bytes(8, "little"))
+    (tmp_path / "run.traj").write_bytes(content[:place] + (9000).to_bytes(8, "little") + content[place + 8 :])
+    refuse(tmp_path / "run.traj", "no element has the atomic number 9000")

@@ -90,6 +90,22 @@ def test_damaged_and_compressed_files(path, tmp_path):
 
 def test_without_the_package(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gsd", None)
-    monkeypatch.setitem(sys.modules, "gsd.hoomd", None)
+    monkeypatch.setitem(sys.modules, "gsd.fl", None)
     with pytest.raises(ImportError, match=r"pip install 'ovito-phaseseg\[gsd\]'"):
         read_frames(path)
+
+
+def test_a_damaged_number_of_particles_takes_no_memory(tmp_path):
+    with hoomd.open(str(tmp_path / "run.gsd"), mode="w") as file:
+        file.append(gsd_frame(0, n=567))
+    content, number = (tmp_path / "run.gsd").read_bytes(), (567).to_bytes(4, "little")
+    places = [place for place in range(len(content)) if content.startswith(number, place)]
+    said = []
+    for place in places:  # the number itself, and the lengths of the chunks
+        (tmp_path / "run.gsd").write_bytes(
+            content[:place] + (2**31).to_bytes(4, "little") + content[place + 4 :]
+        )
+        with pytest.raises(InputError) as caught:
+            list(read_frames(tmp_path / "run.gsd", fields=True))
+        said.append(str(caught.value))
+    assert any("2147483648 particles are announced" in text for text in said)

@@ -180,4 +180,5 @@ def _frame(block: Block, reading: Reading, index: int) -> Frame:
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(str(error)) from error
+        said = str(error)
+        raise (InputError(said) if said.startswith(reading.label) else reading.error(said)) from error

@@ -90,7 +90,10 @@ def _species(
         found = atoms.numbers[strange[0]]
         raise ValueError(f"atom {strange[0] + 1} has the atomic number {found}, which is no element.")
     symbols = Category.of(atoms.numbers)
-    symbols = Category(symbols.codes, tuple(chemical_symbols[int(number)] for number in symbols.names))
+    numbers = list(map(int, symbols.names))
+    if unknown := [number for number in numbers if not 0 <= number < len(chemical_symbols)]:
+        raise ValueError(f"no element has the atomic number {unknown[0]}. Repair the numbers.")
+    symbols = Category(symbols.codes, tuple(chemical_symbols[number] for number in numbers))
     if {"atomtypes", "residuenames"} <= set(atoms.arrays):
         return species_of(
             categories["name"], categories["residue"], stated=symbols, guessed=True, names=names

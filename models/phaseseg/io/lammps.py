@@ -13,7 +13,7 @@ from phaseseg.display import option
 from phaseseg.frame import Units
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.names import kind_of
-from phaseseg.io.reading import Block, Reading, is_number, plain_numbers
+from phaseseg.io.reading import Block, Reading, is_number, plain_numbers, whole_number
 from phaseseg.io.source import ByteSource, InputError
 
 _ITEM = b"ITEM:"
@@ -87,7 +87,10 @@ def _number(sections: dict[str, _Section], key: str, reading: Reading) -> float:
         )
     section = sections[key]
     try:
-        return float(section.body) if key == "TIME" else int(section.body)
+        number = float(section.body) if key == "TIME" else whole_number(_word(section))
+        if number is None or (key == "NUMBER OF ATOMS" and number < 0):
+            raise ValueError
+        return number
     except ValueError:
         raise reading.error(
             f"'ITEM: {key}' is followed by {_word(section)[:40]!r}, not by a number. Repair the line or "
@@ -123,8 +126,8 @@ def _parse(
             after = reading.index + 1
             raise reading.error(
                 f"ends after {n_lines} of {n_atoms} atom lines (line {atoms.first_line + n_lines}), where "
-                "another frame begins. Leave it out with "
-                f"{option('frames', f'{after}:', python=f'slice({after}, None)')}."
+                "another frame begins. Leave it out and read on with "
+                f"{option('frames', f'{after}:', python=f'slice({after}, None)')} (or write the file again)."
             )
     titles = atoms.title.split()[1:]
     place = {title: titles.index(title) for title in titles}

@@ -15,7 +15,7 @@ from phaseseg.frame import Category, Units
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.elements import SITE
 from phaseseg.io.lammps import check_units
-from phaseseg.io.reading import MOST_TYPES, Block, Reading, count_of, floats, is_number
+from phaseseg.io.reading import MOST_TYPES, Block, Reading, count_of, floats, is_number, whole_number
 from phaseseg.io.source import ByteSource
 
 # Columns of the section Atoms by atom style; three image flags may follow.
@@ -81,8 +81,9 @@ def read_data(source: ByteSource, reading: Reading) -> Iterator[Block]:
                 break
         elif section == "Masses" and text:
             masses.append(line)
-        elif section == "Atom Type Labels" and len(text.split()) == 2 and text.split()[0].isdecimal():
-            labels[int(text.split()[0])] = text.split()[1]
+        elif section == "Atom Type Labels" and text:
+            number_of, _, label = text.partition(" ")
+            labels[whole_number(number_of) or 0] = label.strip()
         elif not section and (found := _HEADER.fullmatch(text)):
             header[found[2]] = found[1]
     types = {number: _Type(None, word) for number, word in labels.items()}
@@ -90,8 +91,8 @@ def read_data(source: ByteSource, reading: Reading) -> Iterator[Block]:
     for line in masses:
         text, _, comment = line.partition("#")
         words = text.split()
-        number = numbers.get(words[0], int(words[0]) if words[0].isdecimal() else 0)
-        if len(words) != 2 or not number or not is_number(words[1]):
+        number = numbers.get(words[0]) or whole_number(words[0]) or 0
+        if len(words) != 2 or not 0 < number <= MOST_TYPES or not is_number(words[1]):
             raise source.error(f"the section Masses holds {line.strip()[:40]!r}. Repair it.")
         word = labels.get(number) or next(iter(comment.split()), "")
         types[number] = _Type(float(words[1]), word)
@@ -121,7 +122,7 @@ def _parse(data: _Data, n_atoms: int, reading: Reading) -> dict[str, Any]:
     return {
         "positions": positions, "cell": cell, "origin": origin, "pbc": True,
         **_species(data, of_names[parsed.codes], units, reading), "ids": parsed.integers["id"],
-        "molecules": molecules, "fields": parsed.fields, "timestep": int(step[1]) if step else None,
+        "molecules": molecules, "fields": parsed.fields, "timestep": whole_number(step[1]) if step else None,
         "units": units,
     }  # fmt: skip
 
@@ -143,8 +144,8 @@ def _box(data: _Data, reading: Reading) -> tuple[NDArray[np.float64], NDArray[np
 
 def _numbers(data: _Data) -> dict[str, int]:
     """Types by what may stand for them in the section Atoms: their number or their label."""
-    n_types = data.header.get("atom types", "").strip()
-    known = range(1, int(n_types) + 1) if n_types.isdecimal() and int(n_types) <= MOST_TYPES else ()
+    n_types = whole_number(data.header.get("atom types", "")) or 0
+    known = range(1, min(n_types, MOST_TYPES) + 1)
     labeled = {label: number for number, label in data.labels.items()}
     return {str(number): number for number in (*known, *data.types)} | labeled
 

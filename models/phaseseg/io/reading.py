@@ -19,8 +19,6 @@ Block = Callable[[], dict[str, Any]]
 """A frame that has been found in the file but not parsed: calling it gives arguments of `Frame`."""
 
 MOST_TYPES = 1_000_000
-MOST_DIGITS = 19
-"""A number of atoms with as many digits is not one."""
 
 
 @dataclass
@@ -244,8 +242,8 @@ def time_parts(time: Any, timestep: Any) -> dict[str, Any]:
     for name, value in found.items():
         number = float(value) if value is not None and np.ndim(value) == 0 and is_number(value) else None
         if number is not None and np.isfinite(number):
-            whole = str(value).strip().lstrip("+-").isdecimal()
-            found[name] = number if name == "time" else int(value) if whole else round(number)
+            whole = whole_number(str(value))
+            found[name] = number if name == "time" else round(number) if whole is None else whole
         elif value is not None:
             found[name] = None
             text = f"The {name} in the file, {str(value)[:40]!r}, is not a number and was left out."
@@ -253,14 +251,24 @@ def time_parts(time: Any, timestep: Any) -> dict[str, Any]:
     return found | {"messages": tuple(messages)}
 
 
+def whole_number(text: str) -> int | None:
+    """The integer of up to 18 digits that a text is, else None.
+
+    >>> whole_number(" -12 "), whole_number("1.0"), whole_number("9" * 19)
+    (-12, None, None)
+    """
+    return int(text) if re.fullmatch(r"[ \t]*[-+]?[0-9]{1,18}[ \t\r]*", text) else None
+
+
 def count_of(source: ByteSource, line: str) -> int:
     """The number of atoms that a line announces."""
-    if not (line.strip().isdecimal() and len(line.strip()) < MOST_DIGITS):
+    number = whole_number(line)
+    if number is None or number < 0:
         raise source.error(
             f"expected the number of atoms, found {line[:40]!r}. Check that the previous frame has as many "
             "lines as its header says."
         )
-    return int(line.strip())
+    return number
 
 
 def next_text(source: ByteSource) -> str | None:

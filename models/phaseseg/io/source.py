@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import codecs
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Generator
 from itertools import chain
@@ -34,7 +35,13 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class InputError(ValueError):
-    """A file that cannot be read: one sentence names the file, the place, what was found, what to do."""
+    """A file that cannot be read: one sentence names the file, the place, what was found, what to do.
+
+    Words of the file that are longer than 300 letters are shortened.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(re.sub(r"\S{301,}", lambda word: f"{word[0][:40]}…", text))
 
 
 def remedy_of_cut(frame: int) -> str:

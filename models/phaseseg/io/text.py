@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from math import isfinite
@@ -23,6 +24,7 @@ from phaseseg.io.reading import (
     next_text,
     plain_numbers,
     time_parts,
+    whole_number,
 )
 from phaseseg.io.source import ByteSource, InputError
 
@@ -59,7 +61,7 @@ def _parse_extxyz(
     titles: list[str] = []
     parts = lower.get("properties", "species:S:1:pos:R:3").split(":")
     for name, kind, width in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
-        if not width.isdecimal() or len(width) > 3 or kind not in ("S", "R", "I", "L"):
+        if not re.fullmatch("[1-9][0-9]{0,2}", width) or kind not in ("S", "R", "I", "L"):
             raise bad(f"Properties holds {name}:{kind}:{width}. Repair it.")
         properties[name] = kind, [*range(len(titles), len(titles) + int(width))]
         titles += [name] * int(width)
@@ -96,7 +98,7 @@ def _parse_extxyz(
     are_numbers = [name.isdecimal() for name in parsed.names]
     if reading.type_names:
         if types is None and are_numbers and all(are_numbers):
-            types = np.array([int(name) for name in parsed.names])[parsed.codes]
+            types = np.array([whole_number(name) or 0 for name in parsed.names])[parsed.codes]
         if types is None:
             raise reading.without_types(found)
         species = reading.codes_of_types(types, first_line)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phaseseg.display import option
 from phaseseg.io.columns import parse_columns
-from phaseseg.io.reading import Block, Reading, count_of, floats, is_number, next_text
+from phaseseg.io.reading import Block, Reading, count_of, floats, is_number, next_text, whole_number
 from phaseseg.io.source import ByteSource
 
 _CONFIGURATION = re.compile(r"(direct|cartesian)\s+configuration\s*=\s*(\d*)", re.IGNORECASE)
@@ -48,7 +48,7 @@ def read_xdatcar(source: ByteSource, reading: Reading) -> Iterator[Block]:
                 "expected a line 'Direct configuration= 1'. Check that the file is an XDATCAR."
             )
         first_line = source.line_number + 1
-        step = int(configuration[2]) if configuration[2] else None
+        step = whole_number(configuration[2])
         direct = configuration[1].lower() == "direct"
         body = source.block(sum(header.counts))
         yield partial(_parse, header, body, direct, step, first_line, reading)
@@ -73,10 +73,11 @@ def _header(source: ByteSource, title: str, scale_line: str) -> _Header:
         raise source.error(f"the scale must be 1 or 3 numbers, found {scale_line.strip()[:80]!r}. Repair it.")
     error = partial(source.error, line=source.line_number + 1)
     cell = floats(" ".join(source.line() or "" for _ in range(3)), (3, 3), "the cell", error)
-    with np.errstate(all="ignore"):  # Frame refuses a cell without a finite volume
+    with np.errstate(all="ignore"):  # a cell that is not finite is refused later
         volume = abs(float(np.linalg.det(cell)))
-    if len(scale) == 1 and scale[0] < 0 < volume:  # VASP: minus the volume
-        scale = (-scale / volume) ** (1 / 3)
+        if len(scale) == 1 and scale[0] < 0 < volume:  # VASP: minus the volume
+            scale = (-scale / volume) ** (1 / 3)
+        scaled = cell * scale
     words = (source.line() or "").split()
     names: list[str] = []
     if words and not words[0].isdecimal():
@@ -87,7 +88,7 @@ def _header(source: ByteSource, title: str, scale_line: str) -> _Header:
     counts = [count_of(source, word) for word in words]
     if not counts or (names and len(names) != len(counts)):
         raise source.error(f"{len(names)} species have {len(counts)} numbers of atoms. Repair the header.")
-    return _Header(title, np.broadcast_to(scale, 3), cell * scale, names, counts)
+    return _Header(title, np.broadcast_to(scale, 3), scaled, names, counts)
 
 
 def _parse(
