@@ -326,4 +326,4 @@ def test_atomic_numbers_of_a_damaged_trajectory(tmp_path):
     content = (tmp_path / "run.traj").read_bytes()
     place = content.index((26).to_bytes(8, "little"))
     (tmp_path / "run.traj").write_bytes(content[:place] + (9000).to_bytes(8, "little") + content[place + 8 :])
-    refuse(tmp_path / "run.traj", "no element has the atomic number 9000")
+    refuse(tmp_path / "run.traj", "atom 1 has the atomic number 9000, which is no element")

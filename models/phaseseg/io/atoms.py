@@ -88,12 +88,11 @@ def _species(
     strange = np.flatnonzero((atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols)))
     if len(strange):
         found = atoms.numbers[strange[0]]
-        raise ValueError(f"atom {strange[0] + 1} has the atomic number {found}, which is no element.")
+        raise ValueError(
+            f"atom {strange[0] + 1} has the atomic number {found}, which is no element. Repair it."
+        )
     symbols = Category.of(atoms.numbers)
-    numbers = list(map(int, symbols.names))
-    if unknown := [number for number in numbers if not 0 <= number < len(chemical_symbols)]:
-        raise ValueError(f"no element has the atomic number {unknown[0]}. Repair the numbers.")
-    symbols = Category(symbols.codes, tuple(chemical_symbols[number] for number in numbers))
+    symbols = Category(symbols.codes, tuple(chemical_symbols[int(number)] for number in symbols.names))
     if {"atomtypes", "residuenames"} <= set(atoms.arrays):
         return species_of(
             categories["name"], categories["residue"], stated=symbols, guessed=True, names=names
