@@ -401,6 +401,39 @@ def shell_volumes(distance_to, cell, bin_width, n_bins, n=60):
     return counts * abs(np.linalg.det(cell)) / n**3
 
 
+# Molecules ----------------------------------------------------------------------------------------
+
+
+def centers_of_mass(frame, masses, largest=30):
+    """{atoms of a molecule: its center of mass}, atoms of none or of large molecules for themselves.
+
+    Each atom is placed by the minimum image next to the nearest atom that has its place, the first as it is.
+    """
+    groups = {}
+    for atom, number in enumerate(frame.molecules.tolist()):
+        groups.setdefault(number if number > 0 else ("alone", atom), []).append(atom)
+    result = {}
+    for group in groups.values():
+        for members in [group] if len(group) <= largest else [[atom] for atom in group]:
+            place = {members[0]: frame.positions[members[0]]}
+            while len(place) < len(members):
+                options = []
+                for atom in members:
+                    for where in place.values():
+                        if atom not in place:
+                            turns = np.linalg.solve(frame.cell.T, frame.positions[atom] - where)
+                            image = frame.positions[atom] - (np.rint(turns) * frame.pbc) @ frame.cell
+                            options.append((np.linalg.norm(image - where), atom, image))
+                _, atom, image = min(options, key=lambda option: option[0])
+                place[atom] = image
+            weights = [masses[frame.species_names[frame.species[atom]]] for atom in members]
+            if not sum(weights) > 0:
+                weights = [1.0] * len(members)
+            total = sum(w * place[atom] for w, atom in zip(weights, members, strict=True))
+            result[tuple(sorted(members))] = total / sum(weights)
+    return result
+
+
 # Series -------------------------------------------------------------------------------------------
 
 

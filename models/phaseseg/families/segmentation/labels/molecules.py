@@ -1,0 +1,207 @@
+"""Molecules: which atoms move together, where their centers of mass are, and what they are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.compiled.jit import jit
+from phaseseg.families.segmentation.labels.composition import element_masses
+from phaseseg.fields import Message
+from phaseseg.frame import Frame
+
+By = Literal["auto", "atom", "molecule"]
+BY = ("auto", "atom", "molecule")
+SITE = "X"
+
+LARGEST_MOLECULE = 30
+"""Atoms of larger molecules, such as polymers, are assigned one by one."""
+MOST_ATOMS = 0.5
+"""By default phases are assigned by molecule if more than this fraction of the atoms is in molecules."""
+
+
+@dataclass(frozen=True, eq=False)
+class Molecules:
+    """The molecules of up to 30 atoms of a frame; every other atom is one of its own.
+
+    start : (n + 1,) int64, CSR over the molecules; atoms : (n_atoms,) int64, the atoms of each in their order
+    large : (n_atoms,) bool, atoms of molecules of more than 30 atoms
+    frame : the frame
+    """
+
+    frame: Frame
+    start: NDArray[np.int64]
+    atoms: NDArray[np.int64]
+    large: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """(n,) int64, the first atom of each."""
+        return self.atoms[self.start[:-1]]
+
+    @property
+    def of_atom(self) -> NDArray[np.int64]:
+        """(n_atoms,) int64, the molecule of each atom."""
+        found = np.empty(len(self.atoms), dtype=np.int64)
+        found[self.atoms] = np.repeat(np.arange(len(self)), np.diff(self.start))
+        return found
+
+    def centers(self) -> NDArray[np.float64]:
+        """(n, 3) float64, Å: centers of mass, in the image of the first atom.
+
+        Each atom is placed next to the nearest one that has its place already, by the minimum image. Sites
+        X have no mass. In a molecule with an unknown mass, or without any mass, all atoms count equally.
+        """
+        frame = self.frame
+        masses = element_masses(frame.species_names)[frame.species]
+        inverse = np.linalg.inv(frame.cell) * frame.pbc
+        centers = np.empty((len(self), 3))
+        _centers(self.start, self.atoms, frame.positions, masses, inverse, frame.cell, centers)
+        return centers
+
+    def names(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """(n,) int64 codes, and names: of the residue, or the formula in Hill's order without sites X."""
+        frame = self.frame
+        rows = np.zeros((len(self), len(frame.species_names)), dtype=np.int64)
+        np.add.at(rows, (self.of_atom, frame.species), 1)
+        # One number for each formula; two formulas get the same one with a probability of 1e-19.
+        keys = rows @ np.random.default_rng(0).integers(1, 2**62, len(frame.species_names))
+        _, some, codes = np.unique(keys, return_index=True, return_inverse=True)
+        words = [_formula(frame.species_names, counts) for counts in rows[some].tolist()]
+        if (residues := frame.categories.get("residue")) is not None:
+            named = residues.codes[self.first]
+            has = np.array([bool(word.strip()) for word in residues.names])[named]
+            codes = np.where(has, len(words) + named, codes)
+            words += [word.strip() for word in residues.names]
+        used, first, codes = np.unique(codes, return_index=True, return_inverse=True)
+        table: dict[str, int] = {}
+        for code in used[np.argsort(first)].tolist():
+            table.setdefault(words[code], len(table))
+        return np.array([table[words[code]] for code in used.tolist()], dtype=np.int64)[codes], tuple(table)
+
+
+def _formula(species: tuple[str, ...], counts: list[int]) -> str:
+    """Hill's order: C, H, and the others by the alphabet; without C all by the alphabet.
+
+    >>> _formula(("O", "H", "X"), [1, 2, 1]), _formula(("Cl", "C", "H"), [3, 1, 1])
+    ('H2O', 'CHCl3')
+    """
+    there = {name: n for name, n in zip(species, counts, strict=True) if n}
+    if len(there) > 1:
+        there.pop(SITE, None)
+    lead = [name for name in ("C", "H") if name in there] if "C" in there else []
+    order = lead + sorted(name for name in there if name not in lead)
+    return "".join(f"{name}{there[name] if there[name] > 1 else ''}" for name in order)
+
+
+@jit
+def _centers(start, atoms, positions, masses, inverse, cell, centers):
+    place = np.empty((LARGEST_MOLECULE, 3))
+    # Of every atom: whether it has its place, and the square distance to and number of the nearest that has.
+    done, near = np.empty(LARGEST_MOLECULE, np.bool_), np.empty(LARGEST_MOLECULE)
+    nearest = np.empty(LARGEST_MOLECULE, np.int64)
+    move = np.empty(3)
+    for m in range(start.size - 1):
+        first, n = start[m], start[m + 1] - start[m]
+        place[0] = positions[atoms[first]]
+        if n > 1:
+            done[:n], near[:n] = False, 1e300
+            last = 0
+            done[0] = True
+            for _ in range(n - 1):
+                best = -1
+                for a in range(n):
+                    if done[a]:
+                        continue
+                    far2 = 0.0
+                    _apart(positions[atoms[first + a]], place[last], inverse, cell, move)
+                    for axis in range(3):
+                        far2 += move[axis] * move[axis]
+                    if far2 < near[a]:
+                        near[a], nearest[a] = far2, last
+                    if best < 0 or near[a] < near[best]:
+                        best = a
+                _apart(positions[atoms[first + best]], place[nearest[best]], inverse, cell, move)
+                for axis in range(3):
+                    place[best, axis] = place[nearest[best], axis] + move[axis]
+                done[best], last = True, best
+        total = 0.0
+        for a in range(n):
+            total += masses[atoms[first + a]]
+        equal = not total > 0  # also for NaN
+        # Relative to the first atom, so that one atom stays exactly where it is.
+        weight_sum = float(n) if equal else total
+        for axis in range(3):
+            mean = 0.0
+            for a in range(1, n):
+                mean += (1.0 if equal else masses[atoms[first + a]]) * (place[a, axis] - place[0, axis])
+            centers[m, axis] = place[0, axis] + mean / weight_sum
+
+
+@jit
+def _apart(position, other, inverse, cell, move):
+    """Vector from a place to the nearest image of a position."""
+    for axis in range(3):
+        move[axis] = position[axis] - other[axis]
+    d0, d1, d2 = move[0], move[1], move[2]
+    for axis in range(3):
+        turns = np.rint(d0 * inverse[0, axis] + d1 * inverse[1, axis] + d2 * inverse[2, axis])
+        if turns != 0:
+            for along in range(3):
+                move[along] -= turns * cell[axis, along]
+
+
+def find_molecules(frame: Frame, by: By = "auto") -> Molecules | None:
+    """Return the molecules by which phases are assigned, or None if they are assigned by atom.
+
+    by : "auto" is "molecule" if more than half of the atoms are in molecules of 2 to 30 atoms
+
+    Raises
+    ------
+    ValueError
+        For "molecule" if the frame has no molecules.
+    """
+    if by == "atom" or (by == "auto" and frame.molecules is None):
+        return None
+    numbers = frame.molecules
+    if numbers is None or not (numbers > 0).any():
+        if by == "auto":
+            return None
+        raise ValueError(
+            f"{frame.error_prefix}by='molecule' needs the molecule of every atom, and the frame has none; "
+            "choose 'atom', or give the file a column mol."
+        )
+    if numbers.max() > 4 * len(numbers) + 1000:  # sparse numbers
+        numbers = np.where(numbers > 0, np.unique(numbers, return_inverse=True)[1] + 1, 0)
+    sizes = np.bincount(np.maximum(numbers, 0))
+    sizes[0] = 0
+    size = sizes[np.maximum(numbers, 0)]
+    together = (size > 1) & (size <= LARGEST_MOLECULE)
+    if by == "auto" and together.sum() <= MOST_ATOMS * frame.n_atoms:
+        return None
+    # Molecules in the order of their first atoms; atoms of none, or of large ones, are alone.
+    rows = np.arange(frame.n_atoms)
+    first = np.full(len(sizes), frame.n_atoms)
+    np.minimum.at(first, numbers[together], rows[together])
+    key = np.where(together, first[np.where(together, numbers, 0)], rows)
+    atoms = np.argsort(key, kind="stable")
+    start = np.append(np.flatnonzero(np.diff(key[atoms], prepend=-1)), frame.n_atoms)
+    return Molecules(frame, start, atoms, size > LARGEST_MOLECULE)
+
+
+def by_molecule_sentence(molecules: Molecules, by: By) -> Message:
+    """Say that phases are assigned by molecule, and why."""
+    n = int((np.diff(molecules.start) > 1).sum())
+    why = (
+        ", because most atoms are in molecules of up to 30 atoms; by='atom' assigns atoms"
+        if by == "auto"
+        else ""
+    )
+    text = f"Phases are assigned by molecule: each of {n:,} molecules goes where its center of mass is{why}."
+    return Message(text, "by-molecule")
