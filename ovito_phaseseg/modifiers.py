@@ -43,6 +43,9 @@ LABELS = (
            choices=("auto", "2"), label="Number of phases", group="Phases"),
     Option("at", str, "atom", "Use the density at the particle, or in its voxel (as in the paper).",
            choices=("atom", "voxel"), label="Density at the", group="Phases"),
+    Option("by", str, "auto", "By molecule, all particles of a molecule of up to 30 go where its center of "
+           'mass is; "auto" is by molecule if most particles are in such molecules.',
+           choices=("auto", "atom", "molecule"), label="Phases by", group="Phases"),
     Option("keep", str, "all", "Rich domains to keep: all with at least `min_volume`, or only the largest.",
            choices=("all", "largest"), label="Domains kept", group="Phases"),
     Option("min_volume", float, None, "Smaller domains (Å^3) are ignored as noise; None for 25 sigma^3.",
@@ -140,7 +143,7 @@ class WeakPhaseLabels(_PhaseOutput, options=(*LABELS, *outputs("Density"))):
 
     def rule(self) -> LabelRule:
         """The parameters as a `LabelRule`."""
-        names = ("field", "at", "keep", "min_volume", "boundary_width", "bulk_distance")
+        names = ("field", "at", "by", "keep", "min_volume", "boundary_width", "bulk_distance")
         return LabelRule(
             species=convert.names_of(self.species),
             sigma=self.sigma or "auto",

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import naive
-from phaseseg import Frame
+from phaseseg import Frame, label_phases
 from phaseseg.families.segmentation.labels.molecules import find_molecules
 from phaseseg.frame import Category
 
@@ -134,3 +134,182 @@ def test_by_default_most_atoms_must_be_in_molecules():
         find_molecules(frame.replace(molecules=None), "molecule")
     with pytest.raises(ValueError, match="needs the molecule"):
         find_molecules(frame.replace(molecules=np.zeros(60, int)), "molecule")
+
+
+# Labels -------------------------------------------------------------------------------------------
+
+
+def mixture(seed=0, length=20.0):
+    """Half of the cell is water, half of it carbon tetrachloride, with sodium in the water."""
+    rng = np.random.default_rng(seed)
+    parts, species, numbers, number = [], [], [], 0
+    tetrahedron = 1.77 / np.sqrt(3) * np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    for shape, names, side, spacing in (
+        (WATER, ["O", "H", "H"], 0, 3.1), (tetrahedron, ["C", "Cl", "Cl", "Cl", "Cl"], 1, 5.4),
+    ):  # fmt: skip
+        n = np.ceil(length / spacing).astype(int)
+        steps = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) / n * length] * 3, indexing="ij"), -1).reshape(
+            -1, 3
+        )
+        for place in steps + np.array([side * length, 0, 0]) + rng.normal(0, 0.4, steps.shape):
+            number += 1
+            parts.append(place + shape @ np.linalg.qr(rng.normal(size=(3, 3)))[0])
+            species += names
+            numbers += [number] * len(names)
+    ions = rng.random((20, 3)) * [length, length, length]
+    positions = np.concatenate([*parts, ions])
+    frame = Frame(
+        positions, [2 * length, length, length], True, [*species, *["Na"] * 20],
+        molecules=[*numbers, *[0] * 20],
+    )  # fmt: skip
+    return wrapped(frame)
+
+
+OPTIONS = {"species": "O", "sigma": 3.0, "boundary_width": 2.0, "min_volume": 0.0}
+
+
+def same(fields, other, rows=slice(None), atol=1e-3):
+    assert_array_equal(fields["phase"][rows], other["phase"])
+    assert_array_equal(fields["domain"][rows], other["domain"])
+    # Far distances depend on the coarse cells of the grid.
+    near = np.abs(other["interface_distance"]) < 3
+    assert_allclose(
+        fields["interface_distance"][rows][near], other["interface_distance"][near], rtol=0, atol=atol
+    )
+
+
+def test_no_molecule_is_split():
+    frame = mixture()
+    fields = label_phases(frame, **OPTIONS)
+    assert fields["n_phases"] == 2 and [m.code for m in fields.messages].count("by-molecule") == 1
+    for name in ("phase", "domain", "interface_distance"):
+        values = fields[name]
+        for number in np.unique(frame.molecules[frame.molecules > 0]):
+            assert len(np.unique(values[frame.molecules == number])) == 1
+    by_atom = label_phases(frame, by="atom", **OPTIONS)
+    split = [
+        len(np.unique(by_atom["phase"][frame.molecules == n])) > 1 for n in np.unique(frame.molecules)[1:]
+    ]
+    assert sum(split) > 20
+    assert "by-molecule" not in [m.code for m in by_atom.messages]
+    # An ion is its own molecule.
+    ions = frame.molecules == 0
+    same({k: fields[k][ions] for k in ("phase", "domain", "interface_distance")},
+         {k: by_atom[k][ions] for k in ("phase", "domain", "interface_distance")})  # fmt: skip
+
+
+def test_the_molecule_goes_where_its_center_of_mass_is():
+    """The same as by atom with one more atom, which the density does not count, at each center."""
+    frame = mixture()
+    molecules = find_molecules(frame)
+    fields = label_phases(frame, **OPTIONS)
+    centers = molecules.centers()
+    marked = Frame(
+        np.concatenate([frame.positions, centers]), frame.cell, True,
+        [frame.species_names[code] for code in frame.species] + ["Xe"] * len(centers),
+    )  # fmt: skip
+    by_atom = label_phases(marked, **OPTIONS)
+    for name in ("phase", "domain"):
+        assert_array_equal(by_atom[name][frame.n_atoms :], fields[name][molecules.first])
+    assert_allclose(
+        by_atom["interface_distance"][frame.n_atoms :],
+        fields["interface_distance"][molecules.first],
+        atol=1e-4,
+    )
+
+
+def test_labels_of_moved_wrapped_permuted_and_repeated_molecules_are_the_same():
+    frame = mixture(1)
+    fields = label_phases(frame, **OPTIONS)
+    order = np.random.default_rng(0).permutation(frame.n_atoms)
+    same(fields, label_phases(frame.take(order), **OPTIONS), order)
+    shifts = np.random.default_rng(1).integers(-2, 3, (frame.n_atoms, 3))
+    same(fields, label_phases(frame.replace(positions=frame.positions + shifts @ frame.cell), **OPTIONS))
+    # By a whole number of voxels (1.5 Å and less), so that the grid is the same.
+    moved = frame.replace(positions=frame.positions + frame.cell.sum(axis=0) / [27, 14, 14] * 4)
+    same(fields, label_phases(moved, **OPTIONS), atol=0.02)
+    twice = Frame(
+        np.concatenate([frame.positions, frame.positions + frame.cell[1]]), np.diag([40.0, 40.0, 20.0]), True,
+        np.tile(frame.species, 2), frame.species_names,
+        molecules=np.concatenate([frame.molecules, np.where(frame.molecules > 0, frame.molecules + 9999, 0)]),
+    )  # fmt: skip
+    found = label_phases(twice, **OPTIONS)
+    for half in (slice(None, frame.n_atoms), slice(frame.n_atoms, None)):
+        assert_array_equal(found["phase"][half], fields["phase"])
+    mole = [one["composition"].columns["H2O (mol%)"][:5] for one in (found, fields)]  # without the bulk
+    assert_allclose(*mole, rtol=1e-9)
+
+
+def test_composition_counts_molecules():
+    frame = mixture()
+    fields = label_phases(frame, **OPTIONS)
+    rows = {row["phase"]: row for row in fields["composition"].rows()}
+    molecules = find_molecules(frame)
+    codes, names = molecules.names()
+    assert set(names) == {"H2O", "CCl4", "Na"}
+    for phase, number in (("poor", 0), ("rich", 1), ("boundary", 2)):
+        inside = codes[fields["phase"][molecules.first] == number]
+        assert rows[phase]["molecules"] == len(inside)
+        assert rows[phase]["molecule fraction"] == pytest.approx(len(inside) / len(codes))
+        for code, name in enumerate(names):
+            assert rows[phase][f"{name} (mol%)"] == pytest.approx(100 * np.mean(inside == code))
+    assert rows["rich bulk"]["H2O (mol%)"] > 90 and rows["poor bulk"]["CCl4 (mol%)"] == 100
+    assert "molecules" not in label_phases(frame, by="atom", **OPTIONS)["composition"].columns
+
+
+def test_a_melt_without_molecules_has_the_same_bits_by_atom(small):
+    frame = small[4000][0]
+    auto, atom = label_phases(frame), label_phases(frame, by="atom")
+    single = label_phases(frame.replace(molecules=np.arange(frame.n_atoms) + 1))
+    for fields in (atom, single):
+        assert [*fields] == [*auto] and fields.messages == auto.messages
+        for name in ("phase", "domain", "interface_distance", "phase_density"):
+            assert_array_equal(fields[name], auto[name])
+    with pytest.raises(ValueError, match="needs the molecule"):
+        label_phases(frame, by="molecule")
+
+
+def test_atoms_of_large_molecules_stay_by_atom():
+    frame = mixture()
+    polymers = np.minimum(np.arange(frame.n_atoms) // 40, frame.n_atoms // 40 - 1) + 1
+    large = frame.replace(molecules=polymers)
+    same(label_phases(large, **OPTIONS), label_phases(frame, by="atom", **OPTIONS))
+    fields = label_phases(large, by="molecule", **OPTIONS)
+    same(fields, label_phases(frame, by="atom", **OPTIONS))
+
+
+def test_names_of_atoms_and_residues_are_species():
+    """The density, the width and the tables follow an atom name or a residue as they follow an element."""
+    frame = mixture()
+    names = np.array(frame.species_names)[frame.species]
+    residues = np.where(np.isin(names, ["O", "H"]), "SOL", np.where(names == "Na", "NA", "CCL"))
+    named = frame.replace(
+        categories={
+            "name": Category.of(np.where(names == "O", "OW", names)),
+            "residue": Category.of(residues),
+        }
+    )
+    by_element = label_phases(frame, by="atom", **OPTIONS)
+    by_name = label_phases(named, by="atom", **OPTIONS | {"species": "name:OW"})
+    for name in ("phase", "interface_distance"):
+        assert_array_equal(by_name[name], by_element[name])
+    for name in ("interface_width", "interface_width_error", "interface_area"):
+        assert by_name[name] == by_element[name] or np.isnan(by_element[name])
+    table = by_name["proxigram"].columns
+    assert_array_equal(table["name:OW (Å^-3)"], table["O (Å^-3)"])
+    by_residue = label_phases(named, **OPTIONS | {"species": "residue:SOL"})
+    assert by_residue["n_phases"] == 2
+    table = by_residue["proxigram"].columns
+    assert_allclose(table["residue:SOL (Å^-3)"], table["O (Å^-3)"] + table["H (Å^-3)"])
+    assert "SOL (mol%)" in by_residue["composition"].columns
+
+
+def test_water_of_a_gro_file_is_not_split(stranger):
+    from phaseseg import read_frames
+
+    frame = next(iter(read_frames(stranger("water-2-interfaces.gro.gz"))))
+    fields = label_phases(frame, "O")
+    of_water = fields["phase"].reshape(-1, 3)
+    assert (frame.molecules.reshape(-1, 3) == frame.molecules[::3, None]).all()
+    assert (of_water == of_water[:, :1]).all()
+    assert 3 < fields["interface_width"] < 8 and fields["interface_width_error"] < 1.5

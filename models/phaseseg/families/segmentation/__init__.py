@@ -15,6 +15,12 @@ OPTIONS = (
         low=0, high=1, open=True, label="Threshold (probability)", group="Phases",
     ),
     Option(
+        "by", str, PredictionRule.by,
+        "atom | molecule (all atoms of a molecule of up to 30 go where its center of mass is) | auto (by "
+        "molecule if most atoms are in such molecules)",
+        choices=("auto", "atom", "molecule"), label="Phases by", group="Phases",
+    ),
+    Option(
         "keep", str, PredictionRule.keep,
         "Rich domains to keep: all that reach the smallest volume, or only the largest.",
         choices=("all", "largest"), label="Domains kept", group="Phases",

@@ -71,6 +71,10 @@ def label_command(
         float | None, typer.Option(help="Smallest rich domain, Å^3; default: 25 sigma^3.")
     ] = None,
     at: Annotated[str, typer.Option(help="Where phases are assigned: atom | voxel")] = DEFAULT.at,
+    by: Annotated[
+        str,
+        typer.Option(help="atom | molecule (all its atoms go where its center of mass is) | auto"),
+    ] = DEFAULT.by,
     phases: Annotated[str, typer.Option(help="auto, or 2 to always separate two phases.")] = str(
         DEFAULT.phases
     ),
@@ -99,7 +103,7 @@ def label_command(
         with usage_errors():
             rule = LabelRule(
                 species=split_names(species) if species else (), sigma=number_or_name(sigma), voxel=voxel,
-                field=field, at=at, keep=keep,  # type: ignore[arg-type]
+                field=field, at=at, by=by, keep=keep,  # type: ignore[arg-type]
                 threshold=number_or_name(threshold), min_volume=min_volume, boundary_width=boundary_width,
                 phases=2 if phases == "2" else phases, bulk_distance=bulk_distance,  # type: ignore[arg-type]
             )  # fmt: skip

@@ -30,6 +30,7 @@ from phaseseg.families.segmentation.labels.assignment import (
 )
 from phaseseg.families.segmentation.labels.density import Field, smooth_grid
 from phaseseg.families.segmentation.labels.lattice import PackedAtoms, plan_lattice
+from phaseseg.families.segmentation.labels.molecules import Molecules, find_molecules
 from phaseseg.families.segmentation.labels.voids import Matter, find_matter
 from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
@@ -378,16 +379,20 @@ class SegmentationModel(NetworkModel):
         rule = self.rule(**options) if rule is None else rule
         scores, field = output, self.field(frame, output)
         level = self.level(rule.threshold)
-        assigned, messages = self._assign(frame, field, rule, level)
+        molecules = find_molecules(frame, rule.by)
+        assigned, messages = self._assign(frame, field, rule, level, molecules)
         n_phases = 2 if len(assigned.domains) else 1
         learned = scores.boundary if rule.boundary == "learned" else None
         if n_phases == 2 and rule.boundary == "voxels":
-            assigned.phase[voxel_boundary(frame, assigned.domain > 0)] = BOUNDARY
+            near = voxel_boundary(frame, assigned.domain > 0)
+            assigned.phase[near if molecules is None else molecules.mean(near) >= 0.5] = BOUNDARY
         elif n_phases == 2 and learned is not None:
-            sides = np.maximum(scores.probability, 1 - scores.probability)
-            assigned.phase[learned > (1 - learned) * sides] = BOUNDARY  # the most probable class
+            between, p = learned, scores.probability
+            if molecules is not None:
+                between, p = (molecules.mean(values).astype(np.float32) for values in (between, p))
+            assigned.phase[between > (1 - between) * np.maximum(p, 1 - p)] = BOUNDARY  # most probable class
         messages += self.one_network("phase")
-        numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
+        numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance, molecules)
         return Fields(
             {
                 "phase": assigned.phase, "phase_probability": _probabilities(scores.probability, learned),
@@ -401,7 +406,12 @@ class SegmentationModel(NetworkModel):
         )  # fmt: skip
 
     def _assign(
-        self, frame: Frame, field: ScoreField, rule: PredictionRule, level: float
+        self,
+        frame: Frame,
+        field: ScoreField,
+        rule: PredictionRule,
+        level: float,
+        molecules: Molecules | None,
     ) -> tuple[PhaseAssignment, list[Message]]:
         domains = field.domains(level, keep=rule.keep, min_volume=rule.min_volume)
         messages: list[Message] = []
@@ -409,8 +419,13 @@ class SegmentationModel(NetworkModel):
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
         whole = RICH if domains.n_kept else POOR
         if has_interface(domains, field.grid):
+            points: Field = field
+            at_points = field.scores
+            if molecules is not None:
+                points = Field(field.grid, field.lattice, molecules.packed(field.lattice))
+                at_points = points.interpolated()
             assigned = assign_phases(
-                frame, field, level, domains, field.scores >= np.float32(level),
+                frame, points, level, domains, at_points >= np.float32(level), molecules=molecules,
                 sigma=self._smoothing["sigma"],
                 boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
                 matter=field.matter, void_boundary=False,

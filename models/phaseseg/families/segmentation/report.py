@@ -12,6 +12,7 @@ from phaseseg.display import html_grid, html_number, plural, value_and_error
 from phaseseg.families.segmentation.labels.composition import (
     ATOMS,
     COEFFICIENTS,
+    MOLECULES,
     WEIGHT,
     composition_in,
     enough_atoms,
@@ -153,7 +154,7 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
 def _sections(
     summary: RunSummary, tables: Mapping[str, Table], shown: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    contents = [composition_in(tables["composition"], unit) for unit in (WEIGHT, ATOMS)]
+    contents = [composition_in(tables["composition"], unit) for unit in (WEIGHT, ATOMS, MOLECULES)]
     yield "Composition", "<br>".join(one.html() for one in contents if len(one)) + shown["composition"]
     yield "Where the phases are", shown["slices"] + shown["histogram"]
     if "proxigram" in shown:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Field = Literal["number", "mole-fraction"]
 Threshold = Literal["steepest", "two-means", "midpoint"]
 Boundary = Literal["interface", "voxels", "learned"]
+By = Literal["auto", "atom", "molecule"]
+BY: tuple[By, ...] = ("auto", "atom", "molecule")
 
 # Calibrated on melts of known state (docs/weak-labels.md; docs/examples/validate_weak_labels.py).
 MOLE_FRACTION = "mole fraction"
@@ -68,6 +70,7 @@ class LabelRule(_Rule):
     field: Field = "number"
     threshold: Threshold | float = "steepest"
     at: Literal["atom", "voxel"] = "atom"
+    by: By = "auto"
     keep: Literal["all", "largest"] = "all"
     min_volume: float | None = None
     boundary_width: float | None = None
@@ -87,6 +90,7 @@ class LabelRule(_Rule):
         self._check(
             field=("number", "mole-fraction"),
             at=("atom", "voxel"),
+            by=BY,
             keep=("all", "largest"),
             phases=("auto", 2),
         )
@@ -187,6 +191,7 @@ class PredictionRule(_Rule):
     threshold: float = 0.5
     boundary_width: float = 0.68
     boundary: Boundary = "interface"
+    by: By = "auto"
     keep: Literal["all", "largest"] = "all"
     min_volume: float = 200.0
     bulk_distance: float = 5.0
@@ -197,7 +202,7 @@ class PredictionRule(_Rule):
             raise ValueError(
                 f"threshold must be a probability between 0 and 1 (exclusive), found {self.threshold}."
             )
-        self._check(boundary=("interface", "voxels", "learned"), keep=("all", "largest"))
+        self._check(boundary=("interface", "voxels", "learned"), keep=("all", "largest"), by=BY)
 
     unit: ClassVar[str] = "Å"
     quantity: ClassVar[str] = "score"

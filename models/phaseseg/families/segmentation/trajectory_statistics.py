@@ -17,6 +17,7 @@ from phaseseg.families.segmentation.labels.composition import (
     COEFFICIENTS,
     DISTANCE,
     MASS_DENSITY,
+    MOLECULES,
     N_BINS,
     NUMBER,
     VOLUME,
@@ -37,6 +38,8 @@ FEW_INDEPENDENT = 10
 """With fewer independent frames, error bars are underestimated, and a message says so."""
 
 MEAN, ATOM_COUNT = Column("mean"), Column("atoms")
+CONTENTS = {WEIGHT: Column("mass fraction"), ATOMS: ATOM_COUNT, MOLECULES: Column("molecules")}
+"""Units of contents, and by what the contents of several frames are weighted."""
 _Rows = dict[str, dict[Column, float]]
 PHASE_COLORS = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki3"}
 """Colors of the rows on a terminal."""
@@ -112,7 +115,7 @@ class TrajectorySummary:
         n = len(self)
         what = f"mean ± standard error of {n} frames" if n > 1 else "1 frame"
         composition = self._composition_table()
-        for unit in (WEIGHT, ATOMS):
+        for unit in CONTENTS:
             table = composition_in(composition, unit)
             if len(table):
                 styles = [PHASE_COLORS.get(phase) for phase in table.columns["phase"].tolist()]
@@ -157,7 +160,7 @@ class TrajectorySummary:
                 continue
             row: dict[str, Any] = {"phase": phase, "frames": int((atoms > 0).sum())}
             for column in _columns(self._composition, phase):
-                if column.unit in (WEIGHT, ATOMS):
+                if column.unit in CONTENTS:
                     content = self._content(phase, column)
                     row[column], row[column.error] = content.mean, content.error
                 else:
@@ -171,8 +174,7 @@ class TrajectorySummary:
         return values if phase == "all" else values[self._cut()]
 
     def _content(self, phase: str, column: Column) -> WeightedMean:
-        by = Column("mass fraction") if column.unit == WEIGHT else ATOM_COUNT
-        return weighted_mean(self._of_phase(phase, column), self._of_phase(phase, by))
+        return weighted_mean(self._of_phase(phase, column), self._of_phase(phase, CONTENTS[column.unit]))
 
     def _partition_table(self) -> Table:
         frames = [frame for frame, use in zip(self._partition, self._cut(), strict=True) if use]
@@ -310,7 +312,7 @@ def _values(frames: Sequence[_Rows], row: str, column: Column) -> NDArray[np.flo
 
 
 def _cell(cells: Mapping[Column, float], column: Column) -> float:
-    if column in cells or column.unit not in (WEIGHT, ATOMS):
+    if column in cells or column.unit not in CONTENTS:
         return cells.get(column, np.nan)
     return 0.0 * next((value for name, value in cells.items() if name.unit == column.unit), np.nan)
 

@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
-from phaseseg.families.segmentation.labels.composition import BIN_WIDTH, N_BINS, ROWS, count_atoms
+from phaseseg.families.segmentation.labels.composition import (
+    BIN_WIDTH,
+    N_BINS,
+    ROWS,
+    count_atoms,
+    count_molecules,
+)
 from phaseseg.families.segmentation.labels.density import Field
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.families.segmentation.labels.molecules import Molecules, by_molecule_sentence
 from phaseseg.families.segmentation.labels.profile import InterfaceWidth, Kernel, interface_width
 from phaseseg.families.segmentation.labels.shells import shell_volumes
 from phaseseg.families.segmentation.labels.voids import Areas, Matter
@@ -68,6 +75,7 @@ def assign_phases(
     exact: ExactField | None = None,
     matter: Matter | None = None,
     void_boundary: bool = True,
+    molecules: Molecules | None = None,
 ) -> PhaseAssignment:
     """Domain, distance to the interface and phase of every atom.
 
@@ -80,8 +88,9 @@ def assign_phases(
     matter : where the voids are, if there are any
     void_boundary : whether the boundary includes atoms near a free surface. If not, `rich` is independent of
         the field, and rich atoms count only near voxels that are rich, too.
+    molecules : whose centers of mass are the packed atoms; every atom gets what its molecule gets
     """
-    atoms, lattice, n_atoms = field.atoms, field.lattice, frame.n_atoms
+    atoms, lattice, n_atoms = field.atoms, field.lattice, len(field.atoms.order)
     free = matter is not None and not void_boundary
     domain_packed = domains.of_atoms(atoms, rich, near_voxels=free)
     surface = replace(field.grid, values=domains.without_dropped(field.grid.values, level))
@@ -101,6 +110,8 @@ def assign_phases(
         if free:
             at_void = (phase == BOUNDARY) & void[nearest[atoms.place]]
             phase[at_void] = np.where(domain[at_void] > 0, RICH, POOR)
+    if molecules is not None:
+        phase, distance, domain = (values[molecules.of_atom] for values in (phase, distance, domain))
     table = _domain_table(
         domains.voxels, domains.percolates,
         np.bincount(domain, minlength=domains.n_kept + 1)[1:], lattice.voxel_volume,
@@ -214,16 +225,27 @@ def dropped_sentence(domains: Domains, *, keep: str, min_volume: float) -> Messa
 
 
 def frame_numbers(
-    frame: Frame, assigned: PhaseAssignment, species: Sequence[str], bulk_distance: float
+    frame: Frame,
+    assigned: PhaseAssignment,
+    species: Sequence[str],
+    bulk_distance: float,
+    molecules: Molecules | None = None,
 ) -> tuple[dict[str, Any], list[Message]]:
     """Compute a frame's numbers, tables and messages from the phases of its atoms.
 
     species : in which the rich phase is rich
     bulk_distance : Å from the interface beyond which a phase counts as bulk in the tables
+    molecules : by which the phases are assigned
     """
     total, counts = _by_distance(frame, species, assigned.distance)
     composition = count_atoms(frame, assigned.phase, assigned.distance, bulk_distance, assigned.volumes)
     messages = []
+    if molecules is not None:
+        composition = replace(
+            composition,
+            molecules=count_molecules(molecules, assigned.phase, assigned.distance, bulk_distance),
+        )
+        messages.append(by_molecule_sentence(molecules))
     if composition.without_mass:
         from phaseseg.io.elements import likely_elements  # rarely needed
 

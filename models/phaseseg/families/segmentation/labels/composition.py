@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, nan
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,15 @@ from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.fields import Column, Table
 from phaseseg.frame import Frame
 
+if TYPE_CHECKING:
+    from phaseseg.families.segmentation.labels.molecules import Molecules
+
 BIN_WIDTH = 0.5
 MAX_DISTANCE = 30.0
 # Grams per mole and Å^3, in g/cm^3.
 AMU_PER_A3 = 1.66053906892
 
-WEIGHT, ATOMS, NUMBER = "wt%", "at%", "Å^-3"
+WEIGHT, ATOMS, MOLECULES, NUMBER = "wt%", "at%", "mol%", "Å^-3"
 DISTANCE, VOLUME = Column("distance", "Å"), Column("volume", "Å^3")
 MASS_DENSITY = Column("mass density", "g/cm^3")
 N_BINS = 2 * int(MAX_DISTANCE / BIN_WIDTH)
@@ -72,6 +75,7 @@ class Composition:
     counts : (8, n_species) int64, rows as `ROWS`
     by_distance : (n_bins, n_species) int64; bins of 0.5 Å, the middle edge at the interface
     volumes : (n_bins,) float64, Å^3, volume of the space in each bin
+    molecules : names, and (8, n_names) int64 numbers of molecules, where phases are assigned by molecule
     """
 
     names: tuple[str, ...]
@@ -79,6 +83,7 @@ class Composition:
     counts: NDArray[np.int64]
     by_distance: NDArray[np.int64]
     volumes: NDArray[np.float64]
+    molecules: tuple[tuple[str, ...], NDArray[np.int64]] | None = None
 
     @property
     def without_mass(self) -> list[str]:
@@ -107,7 +112,10 @@ class Composition:
         return {Column(name, unit): percent[:, code] for code, name in enumerate(self.names)}
 
     def table(self) -> Table:
-        """Return one row per phase, with atoms, atom and mass fraction, wt% and at% of every element."""
+        """Return one row per phase, with atoms, atom and mass fraction, wt% and at% of every element.
+
+        With molecules also their number and fraction, and mol% of each kind.
+        """
         columns: dict[str, NDArray[np.generic]] = {
             "phase": np.array(ROWS),
             "atoms": self.counts.sum(axis=1),
@@ -115,6 +123,13 @@ class Composition:
             "mass fraction": self.mass_fractions(),
         }
         columns |= self._contents(WEIGHT, self.weight_percent()) | self._contents(ATOMS, self.atom_percent())
+        if self.molecules is not None:
+            names, counts = self.molecules
+            number = counts.sum(axis=1)
+            with np.errstate(invalid="ignore"):
+                columns |= {"molecules": number, "molecule fraction": number / number[-1]}
+            percent = _percent(counts.astype(float))
+            columns |= {Column(name, MOLECULES): percent[:, code] for code, name in enumerate(names)}
         return Table("Composition of the phases", columns)
 
     def partition(self) -> Table:
@@ -188,17 +203,42 @@ def count_atoms(
     bulk_distance : atoms farther than this from the interface, Å, are the bulk of their phase
     volumes : (n_bins,) Å^3, of the space in the bins of the distance; 0 if not known
     """
-    n_species = len(frame.species_names)
-    by_phase = np.zeros((3, n_species), dtype=np.int64)
-    by_side, by_bulk = np.zeros((2, 2, n_species), dtype=np.int64)
-    by_bin = np.zeros((N_BINS, n_species), dtype=np.int64)
-    _count(phase, distance, frame.species, bulk_distance, BIN_WIDTH, by_phase, by_side, by_bulk, by_bin)
-    sides = [RICH, POOR]
-    counts = np.vstack([by_phase[[*sides, BOUNDARY]], by_side[sides], by_bulk[sides], by_phase.sum(axis=0)])
+    counts, by_bin = _counts(phase, distance, frame.species, len(frame.species_names), bulk_distance)
     masses = element_masses(frame.species_names)
     masses[counts[-1] == 0] = 0.0  # a name without atoms contributes no mass
     volumes = np.zeros(N_BINS) if volumes is None else volumes
     return Composition(frame.species_names, masses, counts, by_bin, volumes)
+
+
+def count_molecules(
+    molecules: Molecules, phase: NDArray[np.int8], distance: NDArray[np.float32], bulk_distance: float
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Names of the molecules, and their numbers in the rows of a composition, (8, n_names).
+
+    Atoms of no molecule count as molecules, those of molecules of more than 30 atoms do not.
+
+    phase, distance, bulk_distance : as for `count_atoms`
+    """
+    codes, names = molecules.names()
+    small = ~molecules.large[molecules.first]
+    first = molecules.first[small]
+    counts, _ = _counts(phase[first], distance[first], codes[small], len(names), bulk_distance)
+    there = counts[-1] > 0
+    return tuple(name for name, some in zip(names, there, strict=True) if some), counts[:, there]
+
+
+def _counts(
+    phase: NDArray[np.int8], distance: NDArray[np.float32], kind: NDArray[np.integer[Any]], n_kinds: int,
+    bulk_distance: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+    """Numbers of each kind in the rows of a composition, (8, n_kinds), and in the bins, (n_bins, n_kinds)."""
+    by_phase = np.zeros((3, n_kinds), dtype=np.int64)
+    by_side, by_bulk = np.zeros((2, 2, n_kinds), dtype=np.int64)
+    by_bin, sides = np.zeros((N_BINS, n_kinds), dtype=np.int64), [RICH, POOR]
+    codes = kind.astype(np.int32, copy=False)
+    _count(phase, distance, codes, bulk_distance, BIN_WIDTH, by_phase, by_side, by_bulk, by_bin)
+    rows = [by_phase[[*sides, BOUNDARY]], by_side[sides], by_bulk[sides], by_phase.sum(axis=0)]
+    return np.vstack(rows), by_bin
 
 
 # Display -----------------------------------------------------------------------------------------
@@ -212,11 +252,10 @@ def enough_atoms(row: Mapping[str, Any]) -> bool:
 def composition_in(table: Table, unit: str) -> Table:
     """The composition in one unit and each phase's share of mass or atoms; rows without content are left out.
 
-    unit : "wt%" or "at%"
+    unit : "wt%", "at%" or "mol%"
     """
-    fraction, share = (
-        ("mass fraction", "share of mass") if unit == "wt%" else ("atom fraction", "share of atoms")
-    )
+    what = {WEIGHT: "mass", ATOMS: "atom", MOLECULES: "molecule"}[unit]
+    fraction, share = f"{what} fraction", f"share of {what}{'s' * (unit != WEIGHT)}"
     of_all, shown, contents = Column(fraction), Column(share), table.values(unit)
     rows = []
     for row in sorted(filter(enough_atoms, table.rows()), key=lambda row: SHOWN_ROWS.index(row["phase"])):

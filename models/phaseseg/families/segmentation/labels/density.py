@@ -13,6 +13,7 @@ from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.families.segmentation.labels import density_kernels, field_kernels
 from phaseseg.families.segmentation.labels.domains import Domains, find_domains
 from phaseseg.families.segmentation.labels.lattice import OPEN_MARGIN, Lattice, PackedAtoms, plan_lattice
+from phaseseg.families.segmentation.labels.molecules import small_molecules
 from phaseseg.families.segmentation.rules import FixedRule
 from phaseseg.fields import Grid
 from phaseseg.frame import Frame
@@ -22,8 +23,6 @@ DIRECT_REACH = 5.5
 # The mole fraction is set to zero where the atom density is below this fraction of its mean:
 # in a void it would be the quotient of two rounding errors.
 VOID_DENSITY = 0.02
-LARGEST_MOLECULE = 30
-"""Atoms of larger molecules count one by one."""
 LIGHT = ("H", "D", "T", "X")
 """Species that follow heavier atoms: hydrogen and virtual sites."""
 
@@ -143,16 +142,11 @@ def count_units(frame: Frame, chosen: NDArray[np.bool_]) -> int:
     These are molecules of up to 30 atoms. Without molecules, hydrogen and virtual sites count only if
     nothing else is chosen.
     """
-    molecules = frame.molecules
-    alone, n_molecules = chosen, 0
-    if molecules is not None and (molecules > 0).any():
-        if molecules.max() > 4 * frame.n_atoms:  # sparse numbers
-            molecules = np.where(molecules > 0, np.unique(molecules, return_inverse=True)[1] + 1, 0)
-        numbers = np.maximum(molecules, 0)
-        small = np.bincount(numbers) <= LARGEST_MOLECULE
-        small[0] = False
-        n_molecules = int((np.bincount(numbers[chosen], minlength=len(small)).astype(bool) & small).sum())
-        alone = chosen & ~small[numbers]
+    alone, n_molecules, small = chosen, 0, small_molecules(frame)
+    if small is not None:
+        numbers, _ = small
+        n_molecules = int(np.count_nonzero(np.bincount(numbers[chosen])[1:]))
+        alone = chosen & (numbers == 0)
     light = np.array([name in LIGHT for name in frame.species_names], dtype=bool)
     if not light.any():
         return n_molecules + int(alone.sum())

@@ -100,12 +100,16 @@ class PackedAtoms:
 
     @classmethod
     def of(cls, frame: Frame, lattice: Lattice) -> PackedAtoms:
+        return cls.at(frame.positions, lattice, slice(None))
+
+    @classmethod
+    def at(cls, positions: NDArray[np.float64], lattice: Lattice, near: Any) -> PackedAtoms:
+        """Sort points, (n, 3) Å, each of which is at the island of the atom `near` it, (n,) integers."""
+        n, islands = len(positions), lattice.islands
         start = np.zeros(lattice.cells.prod() + 1, dtype=np.int64)
-        order, place = borrow(frame.n_atoms, np.int32), borrow(frame.n_atoms, np.int32)
-        coords = borrow((frame.n_atoms, 3), np.float32)
-        positions, islands = frame.positions, lattice.islands
+        order, place, coords = borrow(n, np.int32), borrow(n, np.int32), borrow((n, 3), np.float32)
         if islands is not None:
-            positions = positions + islands.shift[islands.of]
+            positions = positions + islands.shift[islands.of[near]]
         density_kernels.pack(
             positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape),
             lattice.cells, start, order, place, coords,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.families.segmentation.labels.composition import element_masses
+from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
+from phaseseg.families.segmentation.rules import By
 from phaseseg.fields import Message
 from phaseseg.frame import Frame
 
-By = Literal["auto", "atom", "molecule"]
-BY = ("auto", "atom", "molecule")
 SITE = "X"
 
 LARGEST_MOLECULE = 30
@@ -29,13 +30,14 @@ class Molecules:
 
     start : (n + 1,) int64, CSR over the molecules; atoms : (n_atoms,) int64, the atoms of each in their order
     large : (n_atoms,) bool, atoms of molecules of more than 30 atoms
-    frame : the frame
+    automatic : whether the frame decided that phases are assigned by molecule
     """
 
     frame: Frame
     start: NDArray[np.int64]
     atoms: NDArray[np.int64]
     large: NDArray[np.bool_]
+    automatic: bool
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -45,12 +47,24 @@ class Molecules:
         """(n,) int64, the first atom of each."""
         return self.atoms[self.start[:-1]]
 
-    @property
+    @cached_property
     def of_atom(self) -> NDArray[np.int64]:
         """(n_atoms,) int64, the molecule of each atom."""
         found = np.empty(len(self.atoms), dtype=np.int64)
         found[self.atoms] = np.repeat(np.arange(len(self)), np.diff(self.start))
         return found
+
+    def mean(self, values: NDArray[np.floating[Any]] | NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(n_atoms,) float64, at each atom the mean of the values, (n_atoms,), over its molecule."""
+        return np.asarray((np.bincount(self.of_atom, values) / np.diff(self.start))[self.of_atom])
+
+    def of_packed(self, values: NDArray[Any], packed: PackedAtoms, atoms: PackedAtoms) -> NDArray[Any]:
+        """Values of the packed centers at the packed atoms."""
+        return np.asarray(packed.unsort(values)[self.of_atom][atoms.order])
+
+    def packed(self, lattice: Lattice) -> PackedAtoms:
+        """The centers of mass, sorted as the atoms of a field."""
+        return PackedAtoms.at(self.centers(), lattice, self.first)
 
     def centers(self) -> NDArray[np.float64]:
         """(n, 3) float64, Å: centers of mass, in the image of the first atom.
@@ -58,7 +72,7 @@ class Molecules:
         Each atom is placed next to the nearest one that has its place already, by the minimum image. Sites
         X have no mass. In a molecule with an unknown mass, or without any mass, all atoms count equally.
         """
-        frame = self.frame
+        frame = self.frame.reduced
         masses = element_masses(frame.species_names)[frame.species]
         inverse = np.linalg.inv(frame.cell) * frame.pbc
         centers = np.empty((len(self), 3))
@@ -169,39 +183,53 @@ def find_molecules(frame: Frame, by: By = "auto") -> Molecules | None:
     """
     if by == "atom" or (by == "auto" and frame.molecules is None):
         return None
-    numbers = frame.molecules
-    if numbers is None or not (numbers > 0).any():
+    found = small_molecules(frame)
+    if found is None:
         if by == "auto":
             return None
         raise ValueError(
             f"{frame.error_prefix}by='molecule' needs the molecule of every atom, and the frame has none; "
             "choose 'atom', or give the file a column mol."
         )
-    if numbers.max() > 4 * len(numbers) + 1000:  # sparse numbers
-        numbers = np.where(numbers > 0, np.unique(numbers, return_inverse=True)[1] + 1, 0)
-    sizes = np.bincount(np.maximum(numbers, 0))
-    sizes[0] = 0
-    size = sizes[np.maximum(numbers, 0)]
-    together = (size > 1) & (size <= LARGEST_MOLECULE)
-    if by == "auto" and together.sum() <= MOST_ATOMS * frame.n_atoms:
-        return None
+    numbers, large = found
+    together = numbers > 0
+    if by == "auto":
+        several = together & (np.bincount(numbers)[numbers] > 1)
+        if several.sum() <= MOST_ATOMS * frame.n_atoms:
+            return None
     # Molecules in the order of their first atoms; atoms of none, or of large ones, are alone.
     rows = np.arange(frame.n_atoms)
-    first = np.full(len(sizes), frame.n_atoms)
+    first = np.full(int(numbers.max()) + 1, frame.n_atoms)
     np.minimum.at(first, numbers[together], rows[together])
-    key = np.where(together, first[np.where(together, numbers, 0)], rows)
+    key = np.where(together, first[numbers], rows)
     atoms = np.argsort(key, kind="stable")
     start = np.append(np.flatnonzero(np.diff(key[atoms], prepend=-1)), frame.n_atoms)
-    return Molecules(frame, start, atoms, size > LARGEST_MOLECULE)
+    return Molecules(frame, start, atoms, large, by == "auto")
 
 
-def by_molecule_sentence(molecules: Molecules, by: By) -> Message:
+def small_molecules(frame: Frame) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
+    """Number of the molecule of each atom, from 1, or 0 for atoms of none or of more than 30 atoms.
+
+    Returns the numbers, (n_atoms,), and (n_atoms,) bool, whether the atom is of a larger molecule; None for a
+    frame without molecules.
+    """
+    if frame.molecules is None or not (frame.molecules > 0).any():
+        return None
+    numbers = np.maximum(frame.molecules, 0)
+    if numbers.max() > 4 * len(numbers) + 1000:  # sparse numbers
+        numbers = np.where(numbers > 0, np.unique(numbers, return_inverse=True)[1] + 1, 0)
+    sizes = np.bincount(numbers)
+    sizes[0] = 0
+    large = sizes[numbers] > LARGEST_MOLECULE
+    return np.where(large, 0, numbers), large
+
+
+def by_molecule_sentence(molecules: Molecules) -> Message:
     """Say that phases are assigned by molecule, and why."""
-    n = int((np.diff(molecules.start) > 1).sum())
-    why = (
-        ", because most atoms are in molecules of up to 30 atoms; by='atom' assigns atoms"
-        if by == "auto"
-        else ""
+    text = (
+        f"Phases are assigned by molecule: each of {int((np.diff(molecules.start) > 1).sum()):,} molecules "
+        "goes where its center of mass is"
     )
-    text = f"Phases are assigned by molecule: each of {n:,} molecules goes where its center of mass is{why}."
-    return Message(text, "by-molecule")
+    if molecules.automatic:
+        text += ", because most atoms are in molecules of up to 30 atoms; by='atom' assigns every atom"
+    return Message(f"{text}.", "by-molecule")

@@ -22,8 +22,9 @@ from phaseseg.families.segmentation.labels.assignment import (
     places_within,
 )
 from phaseseg.families.segmentation.labels.automatic import rule_for, rule_of
-from phaseseg.families.segmentation.labels.density import DensityField, density_field, exact_density
+from phaseseg.families.segmentation.labels.density import DensityField, Field, density_field, exact_density
 from phaseseg.families.segmentation.labels.lattice import plan_lattice
+from phaseseg.families.segmentation.labels.molecules import find_molecules
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, verdict_sentence
 from phaseseg.families.segmentation.labels.voids import find_matter
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, FixedRule, LabelRule
@@ -58,6 +59,9 @@ def label_phases(frame: Frame, species: str | Sequence[str] | None = None, **opt
         Two-means: exact, as in the paper (= Otsu). Midpoint: between the extremes of the field.
     at : "atom" (default) or "voxel"
         Decide by the density at the atom itself, or at its nearest grid point as the paper does.
+    by : "auto" (default), "atom" or "molecule"
+        By molecule, all atoms of a molecule of up to 30 atoms go where its center of mass is. "auto" is by
+        molecule if more than half of the atoms are in molecules of 2 to 30 atoms.
     keep : "all" (default) or "largest"
         Rich domains to keep: all of at least `min_volume`, or only the largest (paper).
     min_volume : float, Å^3, default 25 sigma^3
@@ -137,15 +141,22 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         messages.append(Message(text, "coarse-voxels"))
     # Here atoms stand in the order of the grid.
     at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
+    points: Field = density
+    at_points, molecules = at_atoms, find_molecules(frame, rule.by)
+    if molecules is not None:
+        points = Field(density.grid, density.lattice, molecules.packed(density.lattice))
+        at_points = points.at_voxels() if rule.at == "voxel" else points.interpolated()
     assigned: PhaseAssignment | None = None
     if n_phases == 2 or rule.phases == 2:
         domains = density.domains(cut, keep=rule.keep, min_volume=rule.min_volume)
         if domains.n_dropped:
             messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
         if has_interface(domains, density.grid):
-            rich = _is_rich(density, rule, cut, at_atoms)
+            rich = _is_rich(density, rule, cut, at_points, points.atoms.coords)
+            of_atoms = rich if molecules is None else molecules.of_packed(rich, points.atoms, density.atoms)
             assigned = assign_phases(
-                frame, density, cut, domains, rich, matter=find_matter(density, rule.sigma, rich),
+                frame, points, cut, domains, rich, matter=find_matter(density, rule.sigma, of_atoms),
+                molecules=molecules,
                 sigma=rule.sigma, boundary_width=rule.boundary_width, sharpen=rule.at == "atom",
                 exact=None if density.averaged else partial(exact_density, density),
             )  # fmt: skip
@@ -160,7 +171,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         whole = RICH if dominant else POOR
         matter = find_matter(density, rule.sigma, np.full(frame.n_atoms, dominant))
         assigned = one_phase(frame.n_atoms, whole, matter)
-    numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance)
+    numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance, molecules)
     return Fields(
         {
             "phase": assigned.phase,
@@ -181,9 +192,13 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
 
 
 def _is_rich(
-    density: DensityField, rule: FixedRule, cut: float, at_atoms: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """Which atoms lie at or above the cut; where interpolation might err, `at_atoms` is made exact."""
+    density: DensityField, rule: FixedRule, cut: float, at_atoms: NDArray[np.float32],
+    coords: NDArray[np.float32],
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Which atoms lie at or above the cut; where interpolation might err, `at_atoms` is made exact.
+
+    at_atoms, coords : density and grid coordinates of the packed atoms, or of other points
+    """
     level = np.float32(cut)
     rich = at_atoms >= level
     if rule.at == "voxel" or density.averaged:
@@ -196,7 +211,7 @@ def _is_rich(
 
     def settle(which: NDArray[np.int64]) -> NDArray[np.float64]:
         """Decide these atoms by the exact density; how much larger it is than the interpolated one."""
-        values, _ = exact_density(density, density.atoms.coords[which])
+        values, _ = exact_density(density, coords[which])
         more = values - at_atoms[which]
         rich[which], at_atoms[which] = values >= cut, values
         return more
