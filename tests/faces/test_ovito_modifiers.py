@@ -27,12 +27,14 @@ from phaseseg.specs import ClassName, FieldSpec
 from samples import unregister
 
 LABELS = {
-    "threshold": "midpoint", "threshold_value": 0.03, "phases": "2", "at": "voxel", "keep": "largest",
+    "threshold": "midpoint", "threshold_value": 0.03, "phases": "2", "at": "voxel", "by": "atom",
+    "keep": "largest",
     "min_volume": 100.0, "boundary_width": 2.0, "bulk_distance": 3.0, "color_by_phase": True,
     "interface_mesh": False, "voxel_grid": False, "table_attributes": True,
 }  # fmt: skip
 SEGMENTATION = {
     "threshold": 0.3, "keep": "largest", "min_volume": 10.0, "boundary": "voxels", "boundary_width": 2.0,
+    "by": "atom",
     "bulk_distance": 3.0, "color_by": "phase", "interface_mesh": False, "voxel_grid": False,
     "table_attributes": True,
 }  # fmt: skip
@@ -257,7 +259,7 @@ def every_parameter():
 def test_a_session_of_an_earlier_version(every_parameter):
     # These came later.
     for name in ("WeakPhaseLabels", "PhaseSegmentation"):
-        every_parameter[name]["table_attributes"] = False
+        every_parameter[name] |= {"table_attributes": False, "by": "auto"}
     for name in CASES:
         every_parameter[name]["names"] = ""
     assert_loaded(SESSIONS / "version_0_1.ovito", every_parameter)
@@ -265,11 +267,11 @@ def test_a_session_of_an_earlier_version(every_parameter):
 
 @pytest.mark.slow
 def test_a_session_keeps_the_parameters_and_no_results(tmp_path, demo, pair_file, every_parameter):
-    every_parameter["WeakPhaseLabels"]["table_attributes"] = True
+    every_parameter["WeakPhaseLabels"] |= {"table_attributes": True, "by": "atom"}
     for name in CASES:
         every_parameter[name]["names"] = "Mn=Fe"
     every_parameter["PhaseSegmentation"] |= {
-        "table_attributes": True, "model_file": pair_file, "types": "O,Fe,O,O,O"
+        "table_attributes": True, "by": "atom", "model_file": pair_file, "types": "O,Fe,O,O,O",
     }  # fmt: skip
     session, given = tmp_path / "session.ovito", json.dumps(every_parameter)
     computed = python(SAVE, demo("melt_small_3000K"), session, given, json.dumps(LOOKS)).splitlines()
