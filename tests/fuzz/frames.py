@@ -161,6 +161,8 @@ def check(frame: Frame, fields: Fields) -> None:
             sound(name, value, frame.n_atoms, nan=nan)
             if FIELD_SPECS[name].kind == "probability" and len(value):
                 sound(f"{name}, which is no probability,", np.where((value < 0) | (value > 1), np.inf, 0))
+        elif name == "attention_threshold" and value == np.inf:
+            continue  # all edges have the same attention, and none is kept
         elif level == "frame" and value is not None and not isinstance(value, str):
             sound(name, value, nan=nan)
         elif isinstance(value, Grid):

@@ -33,11 +33,23 @@ def test_a_compressed_file_of_a_format_that_only_its_content_shows(tmp_path, suf
 
 
 def test_the_cell_of_an_xdatcar_whose_volume_overflows(tmp_path):
-    for number in ("1e308", "nan", "inf"):
+    for old, new in (
+        ("8 0 0", "1e308 1e300 0"),
+        ("8 0 0", "nan 0 0"),
+        ("1.0\n", "1e308\n"),
+    ):
         path = tmp_path / "XDATCAR"
-        path.write_text(bases.xdatcars()[0].replace("8 0 0", f"{number} 1e300 0"))
+        path.write_text(bases.xdatcars()[0].replace(old, new, 1))
         with pytest.raises(InputError, match="XDATCAR"):
             list(read_frames(path))
+
+
+def test_a_name_that_fills_a_line(tmp_path):
+    path = tmp_path / "run.xyz"
+    path.write_text(bases.xyzs()[0].replace("\nFe", "\nFe" + "e" * 3000, 1))
+    with pytest.raises(InputError, match=r"run\.xyz") as caught:
+        list(read_frames(path))
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("number", [-1, 119, 10**6])
@@ -57,6 +69,12 @@ def test_weights_that_do_not_fit_name_the_checkpoint(sphere_frame):
     object.__setattr__(made, "weights", weights)
     with pytest.raises(CheckpointError, match=r"^segmentation/share-v1: the weights .* shape"):
         api.predict(sphere_frame, made)
+
+
+def test_a_whole_number_for_a_length_compiles_nothing_anew():
+    made = share_checkpoint()
+    made.config["network"]["cutoff"] = 6
+    assert type(api.load_model(made).config.cutoff) is float
 
 
 def test_a_number_of_workers_that_no_machine_has():

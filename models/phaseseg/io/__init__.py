@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -117,7 +117,7 @@ def read_frames(
     return _selected(path, chosen, start, frames, same_atoms)
 
 
-def _blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
+def _blocks(path: Path, chosen: str, reading: Reading) -> Generator[Block]:
     """The frames of the file, unparsed."""
     chosen, _, reading.style = chosen.partition(":")
     if chosen == "gsd":
@@ -132,18 +132,29 @@ def _blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
             source.frame += 1
 
 
+def _quiet_blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
+    """The blocks without warnings of NumPy: a number that is not finite is an error of `Frame`."""
+    with closing(_blocks(path, chosen, reading)) as blocks:
+        while True:
+            with np.errstate(all="ignore"):
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block
+
+
 def _selected(
     path: Path, chosen: str, start: Callable[[], Reading], frames: slice, same_atoms: bool
 ) -> Iterator[Frame]:
     first, last, step = frames.start or 0, frames.stop, frames.step or 1
     if first < 0 or (last is not None and last < 0):
-        first, last, _ = frames.indices(sum(1 for _ in _blocks(path, chosen, start())))
+        first, last, _ = frames.indices(sum(1 for _ in _quiet_blocks(path, chosen, start())))
     if last is not None and last <= first:
         return
     reading = start()
     frame_zero: Block | None = None
     n_atoms: int | None = None
-    for index, block in enumerate(_blocks(path, chosen, reading)):
+    for index, block in enumerate(_quiet_blocks(path, chosen, reading)):
         if index < first or (index - first) % step:
             if index == 0:
                 frame_zero = block

@@ -137,7 +137,7 @@ def parse_columns(
     if status == _COUNT:
         found = f"has {len(cells)} columns, but {len(titles)} are announced ({' '.join(titles)})."
     elif status == _LONG_NAME:
-        found = f"the name {cells[column]!r} is longer than {_MAX_NAME_LENGTH} bytes. Shorten it."
+        found = f"the name {cells[column][:40]!r}... is longer than {_MAX_NAME_LENGTH} bytes. Shorten it."
     elif status == _TOO_MANY_NAMES:
         found = (
             f"column {titles[column]} holds more than {_MAX_NAMES} different names ({cells[column]!r} "

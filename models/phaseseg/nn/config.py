@@ -47,7 +47,7 @@ class NetworkSettings(ABC):
         for name, value in values.items():
             if not _fits(value, types[name]):
                 raise ValueError(f"the setting {name} of the network cannot be {value!r:.60}.")
-        return cls(**values)
+        return cls(**{k: float(v) if types[k] is float else v for k, v in values.items()})
 
     def _check_counts(self, *names: str) -> None:
         """Raise ValueError unless these settings are at least 1."""
