@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from phaseseg import Frame, write_frames
+from phaseseg.display import Message
 from phaseseg.training.files import ArrayCache
 from phaseseg.training.loop import Task
 from phaseseg.training.runs import Run, fold_of_runs, read_runs, refuse_copies, split_by_time
@@ -36,6 +37,15 @@ def test_names_in_the_files_of_runs(tmp_path):
     for options in ({"types": "Ni", "names": "Ni=A"}, {"names": {"Fe": "A"}}, {"names": ("Fe=A",)}):
         [run] = read_runs(path, **options)
         assert [one.species_names for one in run.frames] == [("A",)] * 2
+
+
+def test_what_the_reader_guessed_is_told_once():
+    odd = (Message("The file is odd.", "odd"),)
+    lines = []
+    read_runs(
+        [[frame(k).replace(messages=odd) for k in range(3)]], note=lambda done, line: lines.append(line)
+    )
+    assert lines == ["run 1: The file is odd."]
 
 
 def test_the_digest_of_a_run_is_that_of_its_content():

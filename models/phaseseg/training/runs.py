@@ -115,6 +115,8 @@ def read_runs(
             name = group = f"{what} {number}"
             found = islice(source, 0, None, every)
         labeled = [(frame, label(frame) if label else None) for frame in found]
+        for message in dict.fromkeys(text for frame, _ in labeled for text in frame.messages):
+            note(0.0, f"{name}: {message}")
         if label:
             labeled = [(frame, value) for frame, value in labeled if value is not None]
         frames, labels = [frame for frame, _ in labeled], tuple(value for _, value in labeled)
