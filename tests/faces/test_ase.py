@@ -208,11 +208,13 @@ def test_all_names_of_atoms_are_properties():
 
 
 def test_species_from_an_array(melt, runs):
-    expected = annotate(melt.copy())["phase"]
+    expected = annotate(melt.copy(), boundary_width=1.0)["phase"]
     melt.set_array("kind", np.where(melt.symbols == "Fe", "metal", "rest"))
     melt.symbols = "H" * len(melt)
-    np.testing.assert_array_equal(annotate(melt, "metal", species_array="kind")["phase"], expected)
-    calculator = PhaseCalculator("metal", species_array="kind")
+    np.testing.assert_array_equal(
+        annotate(melt, "metal", species_array="kind", boundary_width=1.0)["phase"], expected
+    )
+    calculator = PhaseCalculator("metal", species_array="kind", boundary_width=1.0)
     np.testing.assert_array_equal(calculator.get_property("phase", melt), expected)
     before = len(runs)
     melt.arrays["kind"][:10] = "metal"

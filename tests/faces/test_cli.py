@@ -97,7 +97,9 @@ def test_json_alone_is_on_standard_output(trajectory: Path, tmp_path: Path) -> N
     assert result.exit_code == 0
     found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
     assert found["version"] == phaseseg.__version__ and found["frames"] == 1
-    assert found["rule"]["sigma"] == 1.5 and found["rule"]["voxel"] == 0.75
+    assert (
+        found["rule"]["sigma"] == found["tables"]["time_series"][0]["sigma (Å)"] == 2 * found["rule"]["voxel"]
+    )
     rich = found["tables"]["composition"][0]
     assert rich["phase"] == "rich" and rich["Fe (wt%)"] > 90
     assert rich["Fe (wt%) ±"] is None  # one frame has no error
@@ -144,11 +146,13 @@ def test_average_needs_times_which_dt_gives(trajectory: Path) -> None:
 
 
 def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
-    options = "--species O --voxel 1 --field mole-fraction --keep largest --at voxel --min-volume 50"
+    options = (
+        "--species O --sigma 1.5 --voxel 1 --field mole-fraction --keep largest --at voxel --min-volume 50"
+    )
     options += " --phases 2 --bulk-distance 4 --threshold 0.5"
     rule = json.loads(run(trajectory, "--frames", "0", "--json", *options.split()).stdout)["rule"]
     assert rule == {"species": ["O"], "sigma": 1.5, "voxel": 1.0, "field": "mole-fraction", "threshold": 0.5,
-                    "at": "voxel", "keep": "largest", "min_volume": 50.0, "boundary_width": 0.68, "phases": 2,
+                    "at": "voxel", "keep": "largest", "min_volume": 50.0, "boundary_width": 0.51, "phases": 2,
                     "bulk_distance": 4.0, "average": None}  # fmt: skip
 
 
@@ -166,7 +170,7 @@ def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
         (["--keep", "some"], "keep must be one of"),
         (["--at", "grid"], "at must be one of"),
         (["--phases", "3"], "phases must be one of auto, 2"),
-        (["--species", ""], "species must be one or more names"),
+        (["--species", ""], "species must be names"),
         (["--workers", "0"], "--workers must be at least 1"),
         (["--average", "-1"], "--average must be a positive time"),
         (["--pooled", "--threshold", "0.04"], "--pooled determines one threshold"),

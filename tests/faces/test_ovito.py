@@ -68,7 +68,7 @@ def test_attributes_and_tables(make_drops):
         np.testing.assert_equal(data.attributes["PhaseSegmentation." + name], value)
     others = {"PhaseSegmentation.phase_names", "PhaseSegmentation.messages"}
     assert set(data.attributes) == {f"PhaseSegmentation.{name}" for name in fields.level("frame")} | others
-    assert len(data.attributes) < 20
+    assert len(data.attributes) < 24
     assert data.attributes["PhaseSegmentation.phase_names"] == "0=poor,1=rich,2=boundary"
     assert data.attributes["PhaseSegmentation.messages"] == " ".join(fields.messages)
 
@@ -142,9 +142,9 @@ def test_interface_mesh_and_grid(make_drops, cell, pbc):
     origin = np.array([3.0, -4.0, 5.0])
     positions += origin
     data = collection(positions, symbols, cell, pbc, origin)
-    data.apply(WeakPhaseLabels())
+    data.apply(WeakPhaseLabels(sigma=1.5))
     frame = Frame(positions=positions, cell=cell, pbc=pbc, species=symbols, origin=origin)
-    expected = density.density_field(frame, LabelRule())
+    expected = density.density_field(frame, LabelRule(sigma=1.5, species=("Fe",)).fixed())
 
     grid, domain = data.grids["phase-density"], data.grids["phase-density"].domain
     values = np.array(grid["Phase Density"]).reshape(grid.shape, order="F")
@@ -330,7 +330,7 @@ def test_values_that_no_rule_allows(drop):
     for name, value in {"threshold": "mean", "sigma": -1.0, "phases": 3, "min_volume": "x"}.items():
         with pytest.raises(TraitError, match=name):
             WeakPhaseLabels(**{name: value})
-    for name, value in {"sigma": 0.0, "voxel": -1.0, "species": " , "}.items():
+    for name, value in {"voxel": -1.0, "min_volume": -2.0, "boundary_width": -0.1}.items():
         with pytest.raises(ValueError, match=f"Weak phase labels: {name} must be"):
             apply(drop, **{name: value})
 

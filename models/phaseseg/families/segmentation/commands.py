@@ -102,8 +102,8 @@ def label_command(
 
         with usage_errors():
             rule = LabelRule(
-                species=split_names(species) if species else (), sigma=number_or_name(sigma), voxel=voxel,
-                field=field, at=at, by=by, keep=keep,  # type: ignore[arg-type]
+                species=() if species is None else split_names(species), sigma=number_or_name(sigma),
+                voxel=voxel, field=field, at=at, by=by, keep=keep,  # type: ignore[arg-type]
                 threshold=number_or_name(threshold), min_volume=min_volume, boundary_width=boundary_width,
                 phases=2 if phases == "2" else phases, bulk_distance=bulk_distance,  # type: ignore[arg-type]
             )  # fmt: skip
