@@ -73,6 +73,13 @@ def test_a_time_that_is_no_number_is_left_out(tmp_path, key, value):
     assert one(tmp_path, f"{LATTICE} {key}=3").messages == ()
 
 
+@pytest.mark.parametrize("value", ["nan", "soon", "1e999", "1 2"])
+def test_a_time_in_a_dump_that_is_no_number(tmp_path, value):
+    (tmp_path / "run.dump").write_text(DUMP.replace("ITEM: TIMESTEP", f"ITEM: TIME\n{value}\nITEM: TIMESTEP"))
+    [frame] = read_frames(tmp_path / "run.dump", dt=0.5)
+    assert (frame.time, codes(frame)) == (500.0, ["time-left-out"])
+
+
 @pytest.mark.parametrize("value", [np.array([1.0, 2.0]), "12:30", None, np.nan, {"a": 1}, [1], np.array([3])])
 @pytest.mark.parametrize("name", ["run.traj", "atoms"])
 def test_a_time_of_ase_that_is_no_number(tmp_path, name, value):
@@ -233,6 +240,17 @@ def test_first_bytes_count_more_than_the_name(tmp_path, name, kind):
     (tmp_path / name).write_text(CONTENTS[kind])
     [frame] = read_frames(tmp_path / name)
     assert len(frame) == (30 if kind == "dump" else 2)
+
+
+@pytest.mark.parametrize("kind", ["gro", "poscar", "xdatcar", "xyz", "plain"])
+def test_a_title_does_not_decide(tmp_path, kind):
+    text = {**CONTENTS, "plain": PLAIN}[kind]
+    title = "2 atoms" if kind != "xyz" else f"2 atoms {LATTICE}"
+    lines = text.split("\n")
+    lines[1 if kind in ("xyz", "plain") else 0] = title
+    path = tmp_path / {"poscar": "POSCAR", "xdatcar": "XDATCAR", "plain": "a.xyz"}.get(kind, f"run.{kind}")
+    path.write_text("\n".join(lines))
+    assert len(next(read_frames(path, cell=None if kind != "plain" else CUBE))) == 2
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ _ALIASES = {
     "gromacs": "gro", "gromos": "gro", "proteindatabank": "pdb",
 }  # fmt: skip
 _GSD = b"\xdf\x65\xdf\x65\xdf\x65\xdf\x65"
+_DATA = rb"^[ \t]*\d+[ \t]+atoms[ \t\r]*(#.*)?$", rb"\b(xlo[ \t]+xhi|avec|atom[ \t]+types)\b"
 _N_HEAD = 4096
 
 
@@ -50,7 +51,8 @@ def format_of_content(head: bytes) -> str:
         return "gsd"
     if head.lstrip().startswith(b"ITEM:"):
         return "lammps-dump"
-    if re.search(rb"^[ \t]*\d+[ \t]+atoms[ \t\r]*(#.*)?$", head, re.MULTILINE):
+    # A title may say "30 atoms", too.
+    if all(re.search(part, head, re.MULTILINE) for part in _DATA):
         return "lammps-data"
     lines = head.decode("utf-8", "replace").splitlines()
     atom = lines[2].split() if len(lines) > 2 else []

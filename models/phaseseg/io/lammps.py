@@ -13,7 +13,7 @@ from phaseseg.display import option
 from phaseseg.frame import Units
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.names import kind_of
-from phaseseg.io.reading import Block, Reading, is_number, plain_numbers, whole_number
+from phaseseg.io.reading import Block, Reading, is_number, plain_numbers, time_parts, whole_number
 from phaseseg.io.source import ByteSource, InputError
 
 _ITEM = b"ITEM:"
@@ -79,24 +79,21 @@ def _word(section: _Section) -> str:
     return section.body.decode("utf-8", "replace").strip()
 
 
-def _number(sections: dict[str, _Section], key: str, reading: Reading) -> float:
+def _number(sections: dict[str, _Section], key: str, reading: Reading) -> int:
     if key not in sections:
         raise reading.error(
             f"the header has no section 'ITEM: {key}' (found: {', '.join(sections)}). Is it a dump "
             "of atoms (dump atom, dump custom)?"
         )
     section = sections[key]
-    try:
-        number = float(section.body) if key == "TIME" else whole_number(_word(section))
-        if number is None or (key == "NUMBER OF ATOMS" and number < 0):
-            raise ValueError
-        return number
-    except ValueError:
+    number = whole_number(_word(section))
+    if number is None or (key == "NUMBER OF ATOMS" and number < 0):
         raise reading.error(
             f"'ITEM: {key}' is followed by {_word(section)[:40]!r}, not by a number. Repair the line or "
             "leave this frame out.",
             section.first_line,
-        ) from None
+        )
+    return number
 
 
 def _parse(
@@ -108,11 +105,10 @@ def _parse(
             "atom, dump custom)."
         )
     of_frame = reading.units if units is None else check_units(units, reading)
-    timestep = int(_number(sections, "TIMESTEP", reading))
-    n_atoms = int(_number(sections, "NUMBER OF ATOMS", reading))
-    time = None
-    if "TIME" in sections:
-        time = _number(sections, "TIME", reading) * _TIME_IN_PS[units or "metal"]
+    timestep, n_atoms = (_number(sections, key, reading) for key in ("TIMESTEP", "NUMBER OF ATOMS"))
+    times = time_parts(_word(sections["TIME"]) if "TIME" in sections else None, timestep)
+    if times["time"] is not None:
+        times["time"] *= _TIME_IN_PS[units or "metal"]
     cell, origin, pbc = _box(sections, reading)
 
     atoms = sections["ATOMS"]
@@ -175,7 +171,7 @@ def _parse(
     return {
         "positions": origin + parsed.positions @ cell if "s" in triple[0] else parsed.positions,
         "cell": cell, "origin": origin, "pbc": pbc, "species": species, "ids": parsed.integers.get("id"),
-        "timestep": timestep, "time": time, **parsed.others(reading.fields),
+        **times, **parsed.others(reading.fields),
         "units": of_frame,
     }  # fmt: skip
 
