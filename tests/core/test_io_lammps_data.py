@@ -6,46 +6,9 @@ import ase.io
 import numpy as np
 import pytest
 
-from io_samples import NAMES, assert_same, make_frame
+from io_samples import COMMENTED, MASSES, NAMES, PLAIN_MASSES as PLAIN, assert_same, data_text, make_frame
 from phaseseg.io import InputError, read_frames
 from phaseseg.io.lammps_data import STYLES
-
-MASSES = ("55.845", "24.305", "15.999")
-COMMENTED = "".join(
-    f"{k} {mass} # {name}\n" for k, (mass, name) in enumerate(zip(MASSES, NAMES, strict=True), 1)
-)
-PLAIN = "".join(f"{k} {mass}\n" for k, mass in enumerate(MASSES, 1))
-
-
-def data_text(
-    frame, style="atomic", comment=None, masses=COMMENTED, images=None, charge="-0.5", types=None,
-    title="LAMMPS data file via write_data, version 2 Aug 2023, timestep = 7000, units = metal",
-):  # fmt: skip
-    """A data file, written by code that shares nothing with the reader but the table of styles."""
-    (lx, _, _), (xy, ly, _), (xz, yz, lz) = frame.cell
-    x, y, z = frame.origin.tolist()
-    lines = [title, "", f"{len(frame)} atoms", "3 atom types", "2 bonds", "1 bond types", ""]
-    lines += [f"{low!r} {low + edge!r} {axis}lo {axis}hi  # edges" for low, edge, axis in
-              zip((x, y, z), (float(lx), float(ly), float(lz)), "xyz", strict=True)]  # fmt: skip
-    if xy or xz or yz:
-        lines.append(" ".join(repr(float(tilt)) for tilt in (xy, xz, yz)) + " xy xz yz")
-    lines += (
-        ["", "Masses", "", masses.rstrip(), "", "Pair Coeffs # lj/cut", "", "1 0.1 3.0", ""]
-        if masses
-        else [""]
-    )
-    lines += [f"Atoms # {comment}" if comment else "Atoms", ""]
-    words = {"q": charge, "diameter": "1.0", "density": "2.5", "ellipsoid": "0", "volume": "1.0", "line": "0"}
-    for row in range(len(frame)):
-        of = {**words, "id": frame.ids[row], "type": frame.species[row] + 1 if types is None else types[row]}
-        of["mol"] = 1 + row // 3
-        of |= dict(zip("xyz", (repr(float(v)) for v in frame.positions[row]), strict=True))
-        columns = [str(of.get(title, "0.25")) for title in STYLES[style].split()]
-        columns += [] if images is None else [str(n) for n in images[row]]
-        lines.append(" ".join(columns))
-    return "\n".join(
-        [*lines, "", "Velocities", "", "1 0.1 0.2 0.3", "", "Bonds", "", "1 1 1 2", "2 1 2 3", ""]
-    )
 
 
 def read_one(path, **options):

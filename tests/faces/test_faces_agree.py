@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ase_bridge import annotate
+from io_samples import data_text, make_frame
 from phaseseg import cli, glass_metrics, label_phases, list_checkpoints, predict
 from phaseseg.io import read_frames
 from phaseseg.specs import FIELD_SPECS
@@ -179,3 +180,26 @@ def test_glasses_on_the_command_line(glass, tmp_path):
     assert_identical(frame.fields, predicted, GLASS)
     for name, value in predicted.level("frame").items():
         assert frame.info[name] == pytest.approx(value, rel=1e-9), name  # ten digits in comment lines
+
+
+@pytest.mark.parametrize("style", ["atomic", "charge", "molecular", "full", "sphere", "dipole", "ellipsoid"])
+@pytest.mark.parametrize("triclinic", [False, True])
+def test_lammps_data_files_as_ovito_reads_them(tmp_path, style, triclinic):
+    """OVITO leaves the atoms in the cell; the reader here makes molecules whole."""
+    import_file = pytest.importorskip("ovito.io").import_file
+    frame = make_frame(triclinic=triclinic, pbc=True)
+    images = np.random.default_rng(0).integers(-2, 3, (len(frame), 3))
+    text = data_text(frame, style, style, images=images)
+    (tmp_path / "melt.data").write_text(text[: text.index("Velocities")])
+    ours = next(read_frames(tmp_path / "melt.data"))
+    theirs = import_file(str(tmp_path / "melt.data")).compute(0)
+    wrapped = ours.positions - (0 if ours.molecules is None else images @ ours.cell)
+    assert np.allclose(theirs.particles.positions, wrapped, rtol=0, atol=1e-12)
+    assert np.allclose(theirs.cell[:, :3].T, ours.cell) and np.allclose(theirs.cell[:, 3], ours.origin)
+    assert np.array_equal(theirs.particles["Particle Identifier"], ours.ids)
+    names = {kind.id: kind.name for kind in theirs.particles.particle_types.types}
+    assert [names[code] for code in np.array(theirs.particles.particle_types)] == [
+        ours.species_names[code] for code in ours.species
+    ]
+    if ours.molecules is not None:
+        assert np.array_equal(theirs.particles["Molecule Identifier"], ours.molecules)
