@@ -48,6 +48,8 @@ def test_a_missing_line_end_is_said(tmp_path: Path) -> None:
     path.write_text(path.read_text().rstrip())
     assert "has no line end" in done("label", path)
     assert "has no line end" in done("predict", path, "-m", "gcn-3000K-v1")
+    assert "has no line end" in done("evaluate", path, "-m", "gcn-3000K-v1")
+    assert "has no line end" in done("select", path, "-m", "gcn-3000K-v1", "-n", 1)
 
 
 def test_plain_xyz_with_a_cell(melt_xyz: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def _evaluate(
         if as_json:
             show_json({**about, **result.to_dict()})
         if not quiet:
-            note(*result.messages)
+            note(*bar.heard.messages(), *result.messages)
             if not as_json:
                 show(result.shown(name))
             note(f"{plural(len(result), 'frame')} evaluated in {duration(seconds)}.")

@@ -78,9 +78,15 @@ def show_json(content: Any) -> None:
 
 
 class FrameBar:
-    """Counts frames; without a bar it only checks for interruptions."""
+    """Counts frames; without a bar it only checks for interruptions.
+
+    heard : messages of the readers of the frames
+    """
 
     def __init__(self, name: str = "", bar: Progress | None = None) -> None:
+        from phaseseg.fields import MessageCounter
+
+        self.heard = MessageCounter()
         self._name, self._bar, self._doing = as_text(name).plain, bar or Progress(disable=True), ""
         self._task: TaskID | None = None
 
@@ -94,6 +100,7 @@ class FrameBar:
                 gc.freeze()
                 gc.set_threshold(*_USUAL)
             self._bar.update(task, advance=1, description=self._doing)
+            self.heard.add(getattr(item, "messages", ()))
             yield item
         self._bar.remove_task(task)
 

@@ -194,6 +194,7 @@ def select_command(
         if as_json:
             show_json({"model": network.name, "chosen": table})
         elif not quiet:
+            note(*bar.heard.messages())
             show([_choice(table, len(candidates))])
         if output and not quiet:
             note(f"Written: {output}")
