@@ -138,7 +138,7 @@ def _species(
         given, messages = shifted, (types_from_zero(shifted),)
     table = given or {entry.id: entry.name for entry in prop.types}
     stated = Category(places.astype(np.int32), tuple(table.get(one, "") for one in ids.tolist()))
-    if "Atom Name" in particles and not given:
+    if "Atom Name" in particles and "name" in categories and not given:
         # OVITO looks at the first letters only, which makes fluorine of Fe and carbon of Cl in a GRO file.
         name, residue = categories["name"], categories.get("residue")
         return species_of(name, residue, stated=stated, guessed=True, names=renames)

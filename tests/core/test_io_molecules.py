@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 
 from phaseseg.frame import Category, Frame
-from phaseseg.io import frame_from_atoms, read_frames, write_frames
+from phaseseg.io import InputError, frame_from_atoms, read_frames, write_frames
 from phaseseg.io.names import topology
 
 HEAD = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n4\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\nITEM: ATOMS "
@@ -176,6 +176,32 @@ def test_residues_without_numbers():
     found = topology({"Atom Name": names, "Residue Type": residues})
     assert found["molecules"].tolist() == [1, 1, 1, 2, 2, 2, 3, 4, 5, 5, 5]
     assert topology({"Atom Name": names})["molecules"] is None
+
+
+RAGGED = np.empty(3, dtype=object)
+RAGGED[:] = [1], "a", None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.ones((3, 2)), RAGGED, np.array([1.5, np.nan, 2]), np.array([1e300, 1, 2]), np.array(["a", "b", "c"]),
+     np.full(3, 1 + 1j), np.array([True, False, True]), np.array([1, 2, 3], "datetime64[s]"),
+     np.array([b"a", b"\xff", b"c"])],
+)  # fmt: skip
+@pytest.mark.parametrize("title", ["mol", "residuenumbers", "atomtypes", "residuenames"])
+def test_arrays_of_any_kind(title, values):
+    atoms = Atoms("OHH", positions=np.arange(9).reshape(3, 3), cell=[20, 20, 20], pbc=True)
+    atoms.arrays |= {
+        "atomtypes": np.array(["O1", "H", "H"]),
+        "residuenames": np.array(["A"] * 3),
+        title: values,
+    }
+    try:
+        frame = frame_from_atoms(atoms)
+    except InputError:
+        assert title == "atomtypes"  # names without an element
+    else:
+        assert frame.molecules is None or frame.molecules.dtype == np.int64
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a.dump"])

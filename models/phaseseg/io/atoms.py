@@ -93,7 +93,7 @@ def _species(
         )
     symbols = Category.of(atoms.numbers)
     symbols = Category(symbols.codes, tuple(chemical_symbols[int(number)] for number in symbols.names))
-    if {"atomtypes", "residuenames"} <= set(atoms.arrays):
+    if {"atomtypes", "residuenames"} <= set(atoms.arrays) and {"name", "residue"} <= set(categories):
         return species_of(
             categories["name"], categories["residue"], stated=symbols, guessed=True, names=names
         )

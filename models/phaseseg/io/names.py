@@ -55,21 +55,19 @@ def topology(columns: Mapping[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for title, values in columns.items():
-        if not isinstance(values, Category) and np.ndim(values) != 1:
+        kind, words = kind_of(title), values if isinstance(values, Category) else None
+        array = np.zeros(0) if words else np.asarray(values)
+        if not kind or array.ndim != 1:
             continue
-        kind, text = (
-            kind_of(title),
-            isinstance(values, Category) or np.asarray(values).dtype.kind not in "biuf",
-        )
-        if kind and (text or kind in ("name", "residue")):
-            words = values if isinstance(values, Category) else Category.of(values)
+        if words is None and (array.dtype.kind not in "biuf" or kind in ("name", "residue")):
+            words = Category.of(_strings(array))
+        if words is not None:
             # Numbers of residues may have letters (27A). A text is the name of a molecule, not its number.
-            kind = "residue" if kind == "molecule" else kind
-            found.setdefault(kind, words.codes if kind == "number" else words)
-        elif kind:
-            numbers = np.asarray(values)
-            if (np.abs(numbers) < 2**53).all() and not (numbers % 1).any():
-                found.setdefault(kind, numbers.astype(np.int64))
+            found.setdefault(
+                "residue" if kind == "molecule" else kind, words.codes if kind == "number" else words
+            )
+        elif (np.abs(array) < 2**53).all() and not (array % 1).any():
+            found.setdefault(kind, array.astype(np.int64))
     categories = {kind: found[kind] for kind in ("name", "residue") if kind in found}
     molecules = found.get("molecule")
     residues, names = categories.get("residue"), categories.get("name")
@@ -80,3 +78,9 @@ def topology(columns: Mapping[str, Any]) -> dict[str, Any]:
         first = names.codes[np.flatnonzero(np.diff(run, prepend=0))]
         molecules = np.cumsum(names.codes == first[run - 1])
     return {"molecules": molecules, "categories": categories}
+
+
+def _strings(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8", "replace")
+    return np.array(list(map(str, array.tolist()))) if array.dtype.kind == "O" else array
