@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
-from phaseseg.families.segmentation.labels.composition import enough_atoms
+from phaseseg.families.segmentation.labels.composition import MASS_DENSITY, enough_atoms
 from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, MOLE_FRACTION, Rule
 from phaseseg.fields import Fields, Table
 from phaseseg.report import GRAY, INK, as_label, styled
@@ -88,50 +88,66 @@ def element_colors(elements: Sequence[str]) -> dict[str, str]:
 
 @styled
 def figure_proxigram(table: Table, band: tuple[float, float] = (np.nan, np.nan)) -> Figure:
-    """Content of every element against the distance to the interface, with error bars if available.
+    """Densities and contents of every element against the distance to the interface.
 
-    Elements that stay below 8 at% are shown in a separate panel. Bins with very few atoms are omitted.
+    Top: number densities and, dashed on the right axis, the mass density. Below: contents, if there are
+    several elements; those that stay below 8 at% have a separate panel. Bins with very little space or few
+    atoms are omitted. Error bars are shown if available.
 
     table : proxigram of one frame, or the averaged one of a `TrajectorySummary`
     band : fitted 10–90 width, Å, and its error
     """
-    columns, distance = table.columns, table.columns["distance (Å)"]
+    columns = table.columns
     elements = {name.quantity: name for name in table.values("at%")}
+    densities = {name.quantity: name for name in table.values("Å^-3")}
     averaged = any(name.of is not None for name in table.headings)
     least = 0.03 * float(columns["atoms"].max(initial=0))
     enough = columns["atoms"] >= (least if averaged else max(20.0, least))
+    room = columns["volume (Å^3)"] >= 0.1 * columns["volume (Å^3)"].max(initial=0)
     minor = [name for name, at in elements.items() if np.nanmax(columns[at][enough], initial=0) < _MINOR]
-    split = 0 < len(minor) < len(elements)
-    figure = Figure(figsize=(6.2, 4.4 if split else 3.4), layout="constrained")
-    panels = figure.subplots(
-        2 if split else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 1.25] if split else [1]
-    )[:, 0]
-    colors = element_colors(list(elements))
-    for name, column in elements.items():
-        ax = panels[-1] if split and name in minor else panels[0]
+    major = [name for name in elements if name not in minor] or minor
+    shown = [major, *([minor] if minor and minor is not major else [])] if len(elements) > 1 else []
+    heights = [2.4, *(3.0 if part == major else 1.25 for part in shown)]
+    figure = Figure(figsize=(6.2, 0.8 + 0.85 * sum(heights)), layout="constrained")
+    top, *lower = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    colors = element_colors(list(densities))
+    style: dict[str, Any] = {
+        "marker": "o", "markersize": 2.6, "linewidth": 1.3, "elinewidth": 0.9, "capsize": 1.6
+    }  # fmt: skip
+
+    def draw(ax: Any, column: str, where: Any, **more: Any) -> None:
         errors = table.errors(column)
-        if errors is not None and not np.isfinite(errors[enough]).any():
+        if errors is not None and not np.isfinite(errors[where]).any():
             errors = None
-        ax.errorbar(
-            distance[enough], columns[column][enough], None if errors is None else errors[enough],
-            color=colors[name], label=as_label(name), marker="o", markersize=2.6, linewidth=1.3,
-            elinewidth=0.9, capsize=1.6,
-        )  # fmt: skip
-    width, error = band
-    for ax in panels:
-        ax.set_ylim(0, None)
+        bars = None if errors is None else errors[where]
+        ax.errorbar(columns["distance (Å)"][where], columns[column][where], bars, **style | more)
+
+    for name, column in densities.items():
+        draw(top, column, room, color=colors[name], label=as_label(name))
+    top.set_ylabel("density (Å$^{-3}$)")
+    if np.isfinite(columns[MASS_DENSITY][room]).any():
+        right = top.twinx()
+        draw(right, MASS_DENSITY, room, color=GRAY, marker=None, linestyle="--")
+        right.set_ylim(0, None)
+        right.set_ylabel("mass (g/cm$^3$, dashed)")
+    for ax, part in zip(lower, shown, strict=True):
+        for name in part:
+            draw(ax, elements[name], enough, color=colors[name], label=as_label(name))
         ax.set_ylabel("content (at%)")
+    width, error = band
+    for ax in (top, *lower):
+        ax.set_ylim(0, None)
         ax.axvline(0, color=INK, linewidth=0.8)
         if np.isfinite(width):
             ax.axvspan(-width / 2, width / 2, color=GRAY, alpha=0.16, linewidth=0)
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    panels[-1].set_xlabel("distance to the interface (Å)")
+        ax.legend(loc="center left", bbox_to_anchor=(1.01 if ax is not top else 1.13, 0.5))
+    figure.axes[len(heights) - 1].set_xlabel("distance to the interface (Å)")
     if np.isfinite(width):
         text = f"{width:.2f} ± {error:.2f}" if np.isfinite(error) else f"{width:.2f}"
-        panels[0].set_title(f"10–90 width {text} Å", fontsize=8.5)
+        top.set_title(f"10–90 width {text} Å", fontsize=8.5)
     for name, text, place, side in (("poor", "← poor", 0.0, "left"), ("rich", "rich →", 1.0, "right")):
-        panels[0].text(place, 1.015, text, ha=side, va="bottom", transform=panels[0].transAxes,
-                       color=COLOR[name], fontweight="bold")  # fmt: skip
+        top.text(place, 1.015, text, ha=side, va="bottom", transform=top.transAxes,
+                 color=COLOR[name], fontweight="bold")  # fmt: skip
     return figure
 
 

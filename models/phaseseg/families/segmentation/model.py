@@ -26,9 +26,10 @@ from phaseseg.families.segmentation.labels.assignment import (
     dropped_sentence,
     frame_numbers,
     has_interface,
+    masks_of,
     one_phase,
 )
-from phaseseg.families.segmentation.labels.density import Field, smooth_grid
+from phaseseg.families.segmentation.labels.density import Field, smooth_grid, smoothed_density
 from phaseseg.families.segmentation.labels.lattice import PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.labels.molecules import Molecules, find_molecules
 from phaseseg.families.segmentation.labels.voids import Matter, find_matter
@@ -391,6 +392,13 @@ class SegmentationModel(NetworkModel):
             if molecules is not None:
                 between, p = (molecules.mean(values).astype(np.float32) for values in (between, p))
             assigned.phase[between > (1 - between) * np.maximum(p, 1 - p)] = BOUNDARY  # most probable class
+        if assigned.kernel is not None and (chosen := masks_of(frame, rule.species)[0]).any():
+            values = smoothed_density(
+                field.atoms, chosen[field.atoms.order], field.lattice, assigned.kernel.sigma
+            )
+            density = Field(replace(field.grid, values=values), field.lattice, field.atoms)
+            at_atoms = field.atoms.unsort(density.interpolated())
+            assigned = replace(assigned, kernel=assigned.kernel.measured(at_atoms, assigned.distance))
         messages += self.one_network("phase")
         numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance, molecules)
         return Fields(

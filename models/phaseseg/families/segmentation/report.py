@@ -136,10 +136,14 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
     yield "composition", caption, figures.figure_composition(tables["composition"])
     if "proxigram" in tables:
         caption = (
-            "Proxigram: content of every element against the distance to the interface. "
-            f"The band is the fitted 10–90 width of the chosen species.{bars}"
+            "Proxigram: number density and content of every element, and mass density, against the distance "
+            "to the interface. The band is the 10–90 width fitted to the number density of the chosen "
+            f"species.{bars}"
         )
-        band = width.get("mean", nan), width.get("mean ±", nan)
+        error = width.get("mean ±", nan)
+        if len(summary) == 1:
+            error = scalars.get("interface_width_error", {}).get("mean", nan)
+        band = width.get("mean", nan), error
         yield "proxigram", caption, figures.figure_proxigram(tables["proxigram"], band)
     if len(summary) > 1:
         yield "time_series", "Time series of the frames.", figures.figure_time_series(tables["time_series"])

@@ -207,6 +207,8 @@ class TrajectorySummary:
         rows: list[tuple[Any, ...]] = []
         for name in dict.fromkeys(name for row in self._scalars for name in row if name in FIELD_SPECS):
             values = self._series(name)
+            if name in ("interface_width", "interface_width_error") and np.isnan(values[self._cut()]).any():
+                values = np.full_like(values, np.nan)  # the frames with a width are not typical
             n_frames = int(np.isfinite(values).sum())
             rows.append((name, FIELD_SPECS[name].title, self._unit(name), *block_error(values), n_frames))
         if rows:

@@ -237,7 +237,11 @@ def frame_numbers(
     bulk_distance : Å from the interface beyond which a phase counts as bulk in the tables
     molecules : by which the phases are assigned
     """
-    total, counts = _by_distance(frame, species, assigned.distance)
+    end = N_BINS // 2 * BIN_WIDTH
+    chosen, masks = masks_of(frame, species)
+    total, *each = (
+        np.histogram(assigned.distance[mask], N_BINS, (-end, end))[0] for mask in (chosen, *masks.values())
+    )
     composition = count_atoms(frame, assigned.phase, assigned.distance, bulk_distance, assigned.volumes)
     messages = []
     if molecules is not None:
@@ -275,21 +279,16 @@ def frame_numbers(
         "composition": composition.table(),
         "partition": composition.partition(),
         "domains": assigned.domains,
-        "proxigram": composition.proxigram(counts),
+        "proxigram": composition.proxigram(dict(zip(masks, each, strict=True))),
     }, messages
 
 
-def _by_distance(
-    frame: Frame, species: Sequence[str], distance: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
-    """Number of atoms by distance, (n_bins,): of all species together and of each of those in the frame."""
+def masks_of(frame: Frame, species: Sequence[str]) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.bool_]]]:
+    """Masks (n_atoms,) of all species together and of each; the frame of a prediction may lack some."""
     masks = {}
     for name in species:
-        with suppress(ValueError):  # the frame of a prediction may lack it
+        with suppress(ValueError):
             masks[name] = frame.species_mask(name)
-    end = N_BINS // 2 * BIN_WIDTH
-    counts = {name: np.histogram(distance[mask], N_BINS, (-end, end))[0] for name, mask in masks.items()}
-    if len(counts) == 1:
-        return next(iter(counts.values())), counts
-    chosen = np.any([np.zeros(frame.n_atoms, bool), *masks.values()], axis=0)
-    return np.histogram(distance[chosen], N_BINS, (-end, end))[0], counts
+    if len(masks) == 1:
+        return next(iter(masks.values())), masks
+    return np.any([np.zeros(frame.n_atoms, bool), *masks.values()], axis=0), masks

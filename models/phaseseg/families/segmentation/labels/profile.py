@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import erf, nan, pi, sqrt
 from typing import Any
 
@@ -19,6 +19,9 @@ FIT_WITHIN, FIT_WITHIN_SIGMA = 6.0, 2.5
 # Of the error function, between 10 % and 90 %, in units of its standard deviation.
 WIDTH_10_90 = 2 * 1.2815515655446004
 FEWEST_BINS = 6
+# Where the bulk begins, in sigma, and the fewest atoms in it from which the noise is measured. Otherwise it
+# is taken as this fraction of the noise of atoms that do not see each other; in liquids it is 0.05 to 0.45.
+BULK_SIGMA, FEWEST_ATOMS, DENSE = 2.0, 200, 0.25
 
 
 @dataclass(frozen=True)
@@ -41,24 +44,42 @@ class InterfaceWidth:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The Gaussian that smoothed a field: sigma, Å, and the volume over which it counts atoms, Å^3."""
+    """The Gaussian that smoothed a field: sigma, Å, and the volume over which it counts atoms, Å^3.
+
+    rich, poor : variance of the smoothed density in the bulk of the two phases, in units of that of atoms
+        which do not see each other
+    """
 
     sigma: float
     volume: float
+    rich: float = DENSE
+    poor: float = DENSE
 
     @property
     def reach(self) -> float:
         """Distance from the interface within which a profile is fitted, Å."""
         return max(FIT_WITHIN, FIT_WITHIN_SIGMA * self.sigma)
 
-    def resolution(self, low: float, high: float) -> float:
-        """Apparent width of a sharp step between two number densities.
+    def measured(self, density: NDArray[np.floating[Any]], distance: NDArray[np.floating[Any]]) -> Kernel:
+        """The kernel with variances from the density at atoms that are far enough from the interface."""
 
-        The density at the interface fluctuates with the variance (low + high) / 2 / volume if atoms do not
-        see each other, which moves the surface by as much over the slope (high - low) / sqrt(2 pi) sigma.
+        def relative(inside: NDArray[np.bool_]) -> float:
+            if np.count_nonzero(inside) < FEWEST_ATOMS:
+                return DENSE
+            values = density[inside].astype(np.float64)
+            return float(values.var() / max(values.mean(), 1e-30) * self.volume)
+
+        far = BULK_SIGMA * self.sigma
+        return replace(self, rich=relative(distance > far), poor=relative(distance < -far))
+
+    def resolution(self, low: float, high: float) -> float:
+        """Twice the apparent width of a sharp step between two number densities.
+
+        The density at the interface has the mean of the variances of both phases, which moves the
+        surface by the standard deviation over the slope (high - low) / sqrt(2 pi) sigma.
         """
-        noise = sqrt(max(low + high, 0.0) / 2 / self.volume)
-        return WIDTH_10_90 * noise * sqrt(2 * pi) * self.sigma / abs(high - low)
+        noise = sqrt(max(low * self.poor + high * self.rich, 0.0) / 2 / self.volume)
+        return 2 * WIDTH_10_90 * noise * sqrt(2 * pi) * self.sigma / abs(high - low)
 
 
 def interface_width(

@@ -171,11 +171,14 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
         whole = RICH if dominant else POOR
         matter = find_matter(density, rule.sigma, np.full(frame.n_atoms, dominant))
         assigned = one_phase(frame.n_atoms, whole, matter)
+    at_frame = density.atoms.unsort(at_atoms)
+    if assigned.kernel is not None and rule.field == "number":
+        assigned = replace(assigned, kernel=assigned.kernel.measured(at_frame, assigned.distance))
     numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance, molecules)
     return Fields(
         {
             "phase": assigned.phase,
-            "phase_density": density.atoms.unsort(at_atoms),
+            "phase_density": at_frame,
             "interface_distance": assigned.distance,
             "domain": assigned.domain,
             "density_grid": density.output,
