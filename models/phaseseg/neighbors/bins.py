@@ -7,6 +7,7 @@ Where float32 cannot tell whether a pair lies within the cutoff, float64 decides
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor, inf
 from typing import Any, NamedTuple
 
@@ -93,7 +94,7 @@ def sort_into_bins(
     frame = frame.reduced
     extent = extent_of(frame, frame.pbc)
     if not frame.pbc.all() and (extent.heights / cutoff).clip(1).prod() > frame.n_atoms / ATOMS_PER_BIN:
-        extent = without_gaps(frame, frame.pbc, extent, 2 * cutoff)
+        extent = without_gaps(frame, extent, frame.pbc, 2 * cutoff)
     heights = extent.heights
     one, two = (np.maximum(np.floor(k * heights / cutoff * (1 - 1e-12)), 1) for k in (1, 2))
     shape = np.where(5 / two < FINER_BINS * 3 / one, two, one)
@@ -130,21 +131,35 @@ def extent_of(
     return Extent(places, inverse, low, span, 1 / np.linalg.norm(inverse, axis=0) * span, gap)
 
 
-def without_gaps(frame: Frame, pbc: NDArray[np.bool_], extent: Extent, gap: float) -> Extent:
-    """Shorten all gaps between the atoms along open axes to `gap`, Å.
+Line = tuple[int, NDArray[np.float64]]
+
+
+def sorted_along(frame: Frame, extent: Extent, pbc: NDArray[np.bool_]) -> list[Line]:
+    """The open axes and the sorted coordinates of the atoms along each, Å across the planes of the cell."""
+    places, across = extent.places - frame.origin, extent.inverse / np.linalg.norm(extent.inverse, axis=0)
+    return [(int(axis), np.sort(places @ across[:, axis])) for axis in np.flatnonzero(~pbc)]
+
+
+def without_gaps(
+    frame: Frame, extent: Extent, pbc: NDArray[np.bool_], gap: float, lines: Sequence[Line] | None = None
+) -> Extent:
+    """Shorten all gaps between the atoms along open axes to `gap`, Å; lines : of `sorted_along`, if known.
 
     Bins then follow the atoms, not the empty space, and their float32 offsets keep their digits.
     """
-    places = extent.places - frame.origin
-    for axis in np.flatnonzero(~pbc):
-        step = gap * float(np.linalg.norm(extent.inverse[:, axis]))
-        along = places @ extent.inverse[:, axis]
-        order = np.argsort(along)
-        removed = np.maximum(np.diff(along[order], prepend=along[order[:1]]) - step, 0).cumsum()
-        # Counted from the atoms around the median, which stay where they are.
-        removed -= removed[len(removed) // 2]
-        places[order] -= removed[:, None] * frame.cell[axis]
-    return extent_of(frame, pbc, places + frame.origin, gap)
+    places, across = extent.places - frame.origin, 1 / np.linalg.norm(extent.inverse, axis=0)
+    moved = places.copy()
+    for axis, along in sorted_along(frame, extent, pbc) if lines is None else lines:
+        longer = np.diff(along) - gap
+        above = np.flatnonzero(longer > 0)
+        if above.size:
+            middle = (along[above] + along[above + 1]) / 2
+            removed = np.concatenate([[0], np.cumsum(longer[above])])
+            # Counted from the atoms around the median, which stay where they are.
+            removed -= removed[np.searchsorted(middle, along[len(along) // 2])]
+            slots = np.searchsorted(middle, places @ extent.inverse[:, axis] * across[axis])
+            moved -= (removed[slots] / across[axis])[:, None] * frame.cell[axis]
+    return extent_of(frame, pbc, moved + frame.origin, gap)
 
 
 def bins_of_shape(

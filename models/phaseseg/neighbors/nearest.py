@@ -26,6 +26,7 @@ from phaseseg.neighbors.bins import (
     images_of,
     pack_around,
     room_for,
+    sorted_along,
     without_gaps,
 )
 
@@ -141,12 +142,15 @@ def _shortened(frame: Frame, pbc: NDArray[np.bool_], extent: Extent, wanted: flo
     periodic = np.linalg.norm(frame.cell[pbc], axis=1)
     # Where there are images, the k nearest are no farther than the own ones.
     least = 2 * k * float(periodic.min()) if periodic.size else 0.0
-    while True:
-        _, side, _ = _balanced(extent.heights, min(wanted / frame.n_atoms, MOST_OF_EXTENT))
-        shorter = without_gaps(frame, pbc, extent, max(WIDE_GAP * side, least))
-        if (shorter.heights >= 0.9 * extent.heights).all():
-            return shorter
-        extent = shorter
+    lines = sorted_along(frame, extent, pbc)
+    gaps = [(axis, np.diff(along)) for axis, along in lines]
+    heights, before = extent.heights.copy(), np.full(3, inf)
+    while (heights < 0.9 * before).any():
+        _, side, _ = _balanced(heights, min(wanted / frame.n_atoms, MOST_OF_EXTENT))
+        gap, before = max(WIDE_GAP * side, least), heights.copy()
+        for axis, between in gaps:
+            heights[axis] = np.minimum(between, gap).sum()
+    return without_gaps(frame, extent, pbc, gap, lines)
 
 
 def _balanced(heights: NDArray[np.float64], share: float) -> tuple[NDArray[np.float64], float, bool]:

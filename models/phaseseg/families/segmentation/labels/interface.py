@@ -20,6 +20,8 @@ from phaseseg.families.segmentation.labels.lattice import COARSE, Lattice, Packe
 
 # Atoms estimated to be closer to the interface than this, in voxels, are compared with all facets nearby.
 NEAR = 5.0
+# Up to this many atoms are compared with the facets of another island one by one.
+FEW = 8
 # Coordinate of facets that are not known, Å; its square fits float32.
 FAR_AWAY = np.float32(1e15)
 
@@ -395,6 +397,15 @@ def _measure(surface, start, coords, lateral, out, nearest):
                 nearest[atom] = e
 
 
+def _nearest_of(
+    points: NDArray[np.float64], places: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distance from each place to the nearest point, and its number."""
+    squares = [((points - place) ** 2).sum(axis=1) for place in places]
+    e = np.array([int(np.argmin(square)) for square in squares])
+    return np.linalg.norm(points[e] - places, axis=1), e
+
+
 class Interface:
     """The surface on which a field equals a cut: `n_facets`, one in each cube that it passes through.
 
@@ -442,10 +453,13 @@ class Interface:
         points = self._surface.point.T + np.float32(shift) * self._surface.normal
         return points.astype(np.float64) @ self._to_grid
 
-    def distance(self, atoms: PackedAtoms, nearest: NDArray[np.int32] | None = None) -> NDArray[np.float32]:
+    def distance(
+        self, atoms: PackedAtoms, nearest: NDArray[np.int32] | None = None, *, within: float = np.inf
+    ) -> NDArray[np.float32]:
         """(n,) float32, Å: unsigned distance of every packed atom; NaN where there is no interface.
 
         nearest : (n,) int32, filled with the number of the nearest facet if there is an interface
+        within : Å; where the interface is farther, the distance may be any that is larger
 
         Within 3 voxels, the nearest of all facets is found; the error is below 0.05 Å on planes and on
         spheres of 8 Å at 0.75 Å voxels. Beyond 5 voxels, only the facets of the eight surrounding nodes of
@@ -465,12 +479,12 @@ class Interface:
             nearest = np.empty(0, np.int32) if nearest is None else nearest
             _measure(surface, atoms.start, atoms.coords, lateral, out, nearest)
             if self._lattice.islands is not None:
-                self._compare_islands(self._lattice.islands, atoms, lateral, out, nearest)
+                self._compare_islands(self._lattice.islands, atoms, lateral, out, nearest, within)
         return out
 
     def _compare_islands(
         self, islands: Islands, atoms: PackedAtoms, lateral: np.float32, out: NDArray[np.float32],
-        nearest: NDArray[np.int32],
+        nearest: NDArray[np.int32], within: float,
     ) -> None:  # fmt: skip
         """Replace the distances of atoms whose nearest facet is in another island."""
         from scipy.spatial import KDTree
@@ -496,10 +510,13 @@ class Interface:
             low, high = (end(points[own] @ across.T, axis=0) for end in (np.min, np.max))
             along = places @ across.T
             least = np.linalg.norm(np.maximum(np.maximum(low - along, along - high), 0), axis=1)
-            ask = np.flatnonzero((of != island) & (of >= 0) & (least < out))
+            ask = np.flatnonzero((of != island) & (of >= 0) & (least < np.minimum(out, within)))
             if ask.size:
                 there = (points[own] + images[:, None]).reshape(-1, 3)
-                far, e = KDTree(there).query(places[ask])
+                # A tree pays for many atoms only.
+                far, e = (
+                    KDTree(there).query(places[ask]) if len(ask) > FEW else _nearest_of(there, places[ask])
+                )
                 facet = own[e % len(own)]
                 facing = np.abs(((there[e] - places[ask]) * surface.normal[facet]).sum(axis=1))
                 beyond = np.maximum(np.sqrt(np.maximum(far**2 - facing**2, 0)) - lateral, 0)

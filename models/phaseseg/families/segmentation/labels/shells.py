@@ -116,11 +116,11 @@ def shell_volumes(
     values : (n_x, n_y, n_z) float32, the field that equals `cut` at the interface
     n_bins : even; the edge in the middle is the interface
     """
-    none = np.empty(0, dtype=np.int32)
+    none, end = np.empty(0, dtype=np.int32), n_bins // 2 * bin_width
 
     def signed_at(places: NDArray[np.float64], start: NDArray[np.int64]) -> NDArray[np.float32]:
         coords = places.astype(np.float32)
-        distance = interface.distance(PackedAtoms(start, none, none, coords))
+        distance = interface.distance(PackedAtoms(start, none, none, coords), within=end)
         _sign(values, np.float32(cut), lattice.wrap, coords, distance)
         return distance
 
@@ -144,6 +144,5 @@ def shell_volumes(
     offsets = _DRAWN.T[np.arange(BENT_POINTS * len(chosen)) % SEQUENCE] * size
     points = np.repeat(centers[chosen], BENT_POINTS, axis=0) + offsets
     there = signed_at(points, BENT_POINTS * np.concatenate(([0], np.cumsum(per_cell))))
-    end = n_bins // 2 * bin_width
     total = counts[1:-1] + np.histogram(there, n_bins, (-end, end))[0] * (POINTS / BENT_POINTS)
     return np.asarray(total * (lattice.voxel_volume * float(shape.prod()) / (len(centers) * POINTS)))
