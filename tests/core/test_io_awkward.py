@@ -226,8 +226,13 @@ Atoms # atomic
 1 1 0 0 0
 2 2 1 1 1
 """
+PDB_2 = """CRYST1    5.000    5.000    5.000  90.00  90.00  90.00 P 1           1
+ATOM      1 FE    FE A   1       0.000   0.000   0.000  1.00  0.00          FE
+ATOM      2  O1   O2 A   2       1.000   1.000   1.000  1.00  0.00           O
+END
+"""
 CONTENTS = {"xyz": XYZ, "dump": DUMP, "xdatcar": VASP.format(" configuration= 1"), "poscar": VASP.format(""),
-            "gro": GRO_2}  # fmt: skip
+            "gro": GRO_2, "pdb": PDB_2}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,10 @@ def test_pdb_frames_and_cell(tmp_path):
     path.write_text("\n".join([cell, atoms[0], atoms[1].replace("   2.000", "   2.0x0", 1)]) + "\n")
     with pytest.raises(InputError, match=r"line 3: coordinate x \(columns 31 to 38\) is '2\.0x0'"):
         list(read_frames(path))
+    for cut in (1, 9, 30):
+        path.write_text("\n".join([cell, atoms[0], atoms[1].rstrip()[: 54 - cut]]))
+        with pytest.raises(InputError, match="line 3: the line ends before column 54"):
+            list(read_frames(path))
     path.write_text("\n".join([cell.replace("90.00", "90.x0"), *atoms]) + "\n")
     with pytest.raises(InputError, match="CRYST1 must hold three edges"):
         list(read_frames(path))
@@ -246,6 +250,12 @@ def test_pdb_frames_and_cell(tmp_path):
         path.write_text("\n".join([cell.replace("90.00", angle), *atoms]) + "\n")
         with pytest.raises(InputError, match=r"frame 0: (three vectors|cell must be)"):
             list(read_frames(path))
+
+
+def test_a_box_that_may_be_cut_off(tmp_path):
+    path = gro(tmp_path / "a.gro", [("AR", "AR")])
+    path.write_text(path.read_text().rstrip())
+    assert codes(next(read_frames(path))) == ["no-line-end"]
 
 
 # ------------------------------------------------------------------------------------ mass of sites

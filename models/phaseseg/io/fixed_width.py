@@ -106,6 +106,13 @@ def _parse_pdb(
     if reading.type_names:
         raise reading.without_types("a PDB file has atom names")
     rows = _filled(lines, 80)
+    if (short := (rows[:, 53:] == ord(" ")).all(axis=1)).any():
+        row = int(np.argmax(short))
+        raise reading.error(
+            f"the line ends before column 54, the last of the coordinates: {lines[row][30:54].strip()!r}. "
+            "Write or copy the file again.",
+            numbers[row],
+        )
     name, residue, element = words(rows[:, 12:16]), words(rows[:, 17:21]), words(rows[:, 76:78])
     fields = {}
     for field, columns in (("occupancy", rows[:, 54:60]), ("bfactor", rows[:, 60:66])):

@@ -159,17 +159,18 @@ def read_gro(source: ByteSource, reading: Reading) -> Iterator[Block]:
             continue
         n_atoms = count_of(source, line or "")
         first_line = source.line_number + 1
-        yield partial(_parse_gro, title, n_atoms, source.block(n_atoms), source.line(), first_line, reading)
+        body, box = source.block(n_atoms), source.block(1)
+        yield partial(_parse_gro, title, n_atoms, body, box, first_line, reading)
         title = source.line()
 
 
 def _parse_gro(
-    title: str, n_atoms: int, body: bytes, box: str | None, first_line: int, reading: Reading
+    title: str, n_atoms: int, body: bytes, box_line: bytes, first_line: int, reading: Reading
 ) -> dict[str, Any]:
     if reading.type_names:
         raise reading.without_types("a GRO file has atom names")
     n_lines = body.count(b"\n") + (not body.endswith(b"\n") and bool(body))
-    if n_lines < n_atoms or box is None:
+    if n_lines < n_atoms or not box_line:
         raise reading.cut(f"ends after {n_lines} of {n_atoms} atom lines and its box line")
     # Columns have a fixed width; the distance between decimal points gives the number of digits.
     point = body.find(b".", 20)
@@ -179,6 +180,12 @@ def _parse_gro(
     lines = range(first_line, first_line + n_atoms)
     positions = coordinates(reading, rows[:, 20:], width, 21, lines)
     name, residue = words(rows[:, 10:15]), words(rows[:, 5:10])
+    box = box_line.decode("utf-8", "replace")
+    if not box.endswith("\n"):
+        text = (
+            f"The last line of the frame has no line end: {box.strip()!r:.80} may be cut off. Check the box."
+        )
+        reading.note(text, "no-line-end")
     numbers = floats(box, (len(box.split()),), "the box", reading.error) * _ANGSTROM_PER_NM
     if len(numbers) not in (3, 9):
         raise reading.error(f"the box line must hold 3 or 9 numbers, found {box.strip()[:80]!r}. Repair it.")
