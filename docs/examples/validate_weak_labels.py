@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from phaseseg import Frame, read_frames
 from phaseseg.families.segmentation.fields import BOUNDARY
+from phaseseg.families.segmentation.labels.automatic import rule_of
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
 from phaseseg.families.segmentation.labels.lattice import Lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold
@@ -29,7 +30,8 @@ from phaseseg.families.segmentation.rules import MIN_CONTRAST, LabelRule
 
 DT = 0.001  # ps per MD step
 DT_COARSE = 0.002  # the runs that were made with steps of 2 fs
-SIGMAS = (1.0, 1.5, 2.0, 2.5)
+SIGMAS = ("auto", 1.0, 1.5, 2.0, 2.5)
+IRON = ("Fe",)
 FRACTIONS = (0.0, 0.02, 0.05, 0.10, 0.20, 0.50, 0.80, 0.95, 0.99, 1.0)
 
 
@@ -65,13 +67,15 @@ def verdicts(data: Data) -> list[str]:
     names = [f"{size}_{t}K" for size in ("large", "small") for t in (3000, 4000)]
     names += [f"small_{t}K_s{seed}" for t in (3000, 4000) for seed in range(11, 15)]
     names += ["coarsening_4000K", "control_8000K", "control_20000K", "control_oxidized_4000K"]
-    lines = header("melt", "frames", *(f"contrast at sigma {s} Å" for s in SIGMAS), "called two (sigma 1.5)")
+    widths = ("automatic sigma", *(f"sigma {s} Å" for s in SIGMAS[1:]))
+    lines = header("melt", "frames", *(f"contrast, {s}" for s in widths), "called two (automatic sigma)")
     for name in names:
         rows = []
         for frame in data.frames(name):
             cells = []
             for sigma in SIGMAS:
-                cuts = measure_cuts(density_field(frame, LabelRule(sigma=sigma)))
+                rule = rule_of(frame, LabelRule(IRON, sigma))  # type: ignore[arg-type]
+                cuts = measure_cuts(density_field(frame, rule))
                 cells.append(cuts.contrast(cuts.steepest))
             rows.append(cells)
         if not rows:
@@ -81,7 +85,7 @@ def verdicts(data: Data) -> list[str]:
             f"{low:.2f} – {high:.2f}"
             for low, high in zip(values.min(axis=0), values.max(axis=0), strict=True)
         ]
-        lines.append(row(name, len(rows), *spans, f"{(values[:, 1] >= MIN_CONTRAST).sum()} of {len(rows)}"))
+        lines.append(row(name, len(rows), *spans, f"{(values[:, 0] >= MIN_CONTRAST).sum()} of {len(rows)}"))
     return lines
 
 
@@ -101,8 +105,7 @@ def unbalanced(data: Data, temperature: int, trials: int = 400) -> list[str]:
     frames = list(data.frames(f"large_{temperature}K"))
     if not frames:
         return []
-    rule = LabelRule(voxel=0.7)
-    density = density_field(frames[-1], rule)
+    density = density_field(frames[-1], LabelRule(IRON, 1.5, 0.7).fixed())
     whole = measure_cuts(density)
     edge = float(np.linalg.norm(density.lattice.steps[0]))
     rng = np.random.default_rng(0)
@@ -160,7 +163,7 @@ def small_to_large(data: Data) -> list[str]:
         names = [f"small_{temperature}K", *(f"small_{temperature}K_s{seed}" for seed in range(11, 15))]
         for sigma in (1.5, 2.0):
             for threshold in ("two-means", "steepest"):
-                rule = LabelRule(sigma=sigma, voxel=0.7, threshold=threshold)  # type: ignore[arg-type]
+                rule = LabelRule(IRON, sigma, 0.7, threshold=threshold).fixed()  # type: ignore[arg-type]
                 small = [frame for name in names for frame in data.frames(name)]
                 large = list(data.frames(f"large_{temperature}K"))
                 if not small or not large:
@@ -199,7 +202,7 @@ def noise_ceiling(data: Data) -> list[str]:
         return []
     middle = frames[len(frames) // 2]
     assert middle.time is not None
-    rule = LabelRule(voxel=0.7)
+    rule = LabelRule(IRON, 1.5, 0.7).fixed()
     reference = next(
         fields["interface_distance"]
         for frame, fields in label_trajectory(frames, rule, average=1.0)
@@ -208,7 +211,9 @@ def noise_ceiling(data: Data) -> list[str]:
     lines = header(
         "label of one frame", "two-class error", "0.68 Å: F1 boundary / macro", "2.7 Å: F1 boundary / macro"
     )
-    cases = [(f"sigma {sigma} Å", replace(rule, sigma=sigma)) for sigma in SIGMAS]
+    auto = rule_of(middle, LabelRule(IRON))
+    cases = [(f"automatic sigma ({auto.sigma:g} Å)", auto)]
+    cases += [(f"sigma {sigma} Å", replace(rule, sigma=sigma)) for sigma in SIGMAS[1:]]
     cases += [("sigma 1.5 Å, at its voxel", replace(rule, at="voxel"))]
     cases += [("sigma 1.5 Å, two-means", replace(rule, threshold="two-means"))]
     for name, one in cases:
