@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial import cKDTree
 
 import naive
-from phaseseg import Frame, label_phases
+from phaseseg import Frame, label_phases, predict
 from phaseseg.families.segmentation.labels.molecules import find_molecules
+from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.frame import Category
 
 WATER = np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]])
@@ -313,3 +315,43 @@ def test_water_of_a_gro_file_is_not_split(stranger):
     assert (frame.molecules.reshape(-1, 3) == frame.molecules[::3, None]).all()
     assert (of_water == of_water[:, :1]).all()
     assert 3 < fields["interface_width"] < 8 and fields["interface_width_error"] < 1.5
+
+
+# Predictions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("boundary", ["interface", "voxels", "learned"])
+def test_predictions_do_not_split_molecules(make_checkpoint, small, boundary):
+    """The atoms of a melt in pairs of neighbors."""
+    frame = small[4000][0]
+    frame = frame.replace(molecules=pairs(frame))
+    model = SegmentationModel(make_checkpoint(n_members=2, species=("Fe", "Mg", "Si", "O", "N"), outputs=3))
+    options = {"boundary": boundary, "min_volume": 0.0, "boundary_width": 2.0, "threshold": 0.3}
+    fields = predict(frame, model, **options)
+    assert [m.code for m in fields.messages].count("by-molecule") == 1 and fields["n_phases"] == 2
+    split = {}
+    for by in ("auto", "atom"):
+        found = predict(frame, model, by=by, **options)
+        _, first, of = np.unique(frame.molecules, return_index=True, return_inverse=True)
+        split[by] = [np.count_nonzero(found[name] != found[name][first][of]) for name in ("phase", "domain")]
+    assert split["auto"] == [0, 0] and min(split["atom"]) > 0
+    single = predict(frame.replace(molecules=None), model, **options)
+    assert_array_equal(single["phase"], predict(frame, model, by="atom", **options)["phase"])
+    with pytest.raises(ValueError, match="needs the molecule"):
+        predict(frame.replace(molecules=None), model, by="molecule", **options)
+
+
+def pairs(frame):
+    """Numbers of molecules of two atoms each, the nearest ones first."""
+    numbers, n = np.zeros(frame.n_atoms, int), 0
+    lengths = np.diag(frame.cell)
+    places = (frame.positions - frame.origin) % lengths
+    found = cKDTree(places, boxsize=lengths).sparse_distance_matrix(cKDTree(places, boxsize=lengths), 3.0)
+    for (a, b), _ in sorted(found.items(), key=lambda pair: pair[1]):
+        if a == b:
+            continue
+        if not numbers[a] and not numbers[b]:
+            n += 1
+            numbers[a] = numbers[b] = n
+    numbers[numbers == 0] = n + 1 + np.arange(np.count_nonzero(numbers == 0))
+    return numbers
