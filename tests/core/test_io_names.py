@@ -156,6 +156,13 @@ def test_names_rename_elements_and_types_once(tmp_path):
     assert species(frame_from_atoms(atoms, species_array="type", names={"1": "Ni"})) == ["Ni", "2"]
 
 
+def test_names_that_the_file_does_not_have(tmp_path):
+    path = gro(tmp_path / "a.gro", [("SOL", "OW"), ("SOL", "HW1")])
+    [frame] = read_frames(path, names="Ow=Q,HW1=D,O=O")
+    assert (species(frame), codes(frame)) == (["O", "D"], ["names-unused"])
+    assert "Ow" in frame.messages[0] and "HW1" not in frame.messages[0]
+
+
 @pytest.mark.parametrize("names", ["MW", "MW=", "=X", {"MW": ""}, ["MW=X", "Q"]])
 def test_bad_names(tmp_path, names):
     with pytest.raises(ValueError, match="names must be pairs like MW=X"):

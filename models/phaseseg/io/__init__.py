@@ -184,6 +184,9 @@ def _frame(block: Block, reading: Reading, index: int) -> Frame:
         reading.messages = []
         parts = {"units": reading.units, "time": None, "timestep": None, "messages": (), **block()}
         parts = reading.with_cell(parts)
+        if unused := [old for old, new in reading.renames.items() if new not in reading.names]:
+            text = f"No atom or species is named {', '.join(unused)}; what names say of it has no effect."
+            reading.note(text, "names-unused")
         parts["messages"] = (*parts["messages"], *reading.messages)
         if parts["time"] is None and parts["timestep"] is not None and reading.dt is not None:
             parts["time"] = parts["timestep"] * reading.dt
