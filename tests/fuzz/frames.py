@@ -123,7 +123,7 @@ def analyzed(frame: Frame, random: Random) -> tuple[str, Fields]:
         options: dict[str, Any] = {"species": random.choice((frame.species_names[:1], "Fe", "O"))}
         if random.random() < 0.5:
             options |= {
-                "sigma": random.choice((0.1, 0.5, 1.0, 2.0, 3.0, 50.0)),
+                "sigma": random.choice((0.5, 1.0, 1.5, 2.0, 3.0, 50.0)),
                 "voxel": random.choice((None, 0.3, 1.0, 5.0)),
                 "field": random.choice(("number", "mole-fraction")),
                 "threshold": random.choice(("steepest", "two-means", "midpoint", 0.0, 0.04, -1.0, 1e9)),

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from fuzz import bases
-from phaseseg import api
+from phaseseg import api, label_phases
 from phaseseg.checkpoint import CheckpointError
+from phaseseg.families.segmentation.labels.threshold import Cuts, Histogram
+from phaseseg.frame import Frame
 from phaseseg.io import InputError, frame_from_atoms, read_frames
 from phaseseg.trajectory import map_frames
 from samples import cooled, share_checkpoint
@@ -75,6 +77,22 @@ def test_a_whole_number_for_a_length_compiles_nothing_anew():
     made = share_checkpoint()
     made.config["network"]["cutoff"] = 6
     assert type(api.load_model(made).config.cutoff) is float
+
+
+@pytest.mark.parametrize(("n_atoms", "pbc"), [(8, (False, True, True)), (90, (True, True, False))])
+def test_labels_of_atoms_on_top_of_each_other(n_atoms, pbc):
+    """The field has one value along some axes, and no interface although two phases are asked for."""
+    cell = [[7.9, 0.1, -0.4], [0.7, 4.8, -0.04], [-0.7, -0.5, 18.3]]
+    frame = Frame(np.full((n_atoms, 3), 2.3), cell, pbc, np.arange(n_atoms) % 2, ("Fe", "O"))
+    for sigma in (0.5, 2.0):
+        fields = label_phases(frame, phases=2, sigma=sigma, min_volume=0.0)
+        assert set(np.unique(fields["phase"])) <= {0, 1, 2}
+
+
+def test_a_density_below_zero_everywhere_has_a_contrast():
+    """A correction of the density can make it negative; the contrast is a number all the same."""
+    histogram = Histogram(-2.0, 0.1, np.array([5, 5]), np.array([-9.0, -8.0]))
+    assert np.isfinite(Cuts(-1.9, -1.9, -2.0, -1.8, histogram, 2.0).contrast(-1.9))
 
 
 def test_a_number_of_workers_that_no_machine_has():

@@ -19,6 +19,8 @@ from fuzz.report import Fault, signature
 SECONDS, GIGABYTES = 20.0, 2.0
 STARTING = 300.0
 """Seconds for the imports of a worker, which may compile."""
+LONGEST = 600.0
+"""Seconds on the clock for one input on a busy machine."""
 
 
 def worker(kind: str, start: int, stop: int, seed: int) -> None:
@@ -55,6 +57,14 @@ def _megabytes(name: str, process: int | str = "self") -> float:
     except OSError:
         return 0.0
     return next((float(line.split()[1]) / 1024 for line in lines if line.startswith(name)), 0.0)
+
+
+def _processor_seconds(process: int) -> float:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -117,7 +127,8 @@ def _followed(
 ) -> int:  # fmt: skip
     assert process.stdout is not None
     number, base, rest = start - 1, inf, b""
-    deadline = time.monotonic() + STARTING
+    # Seconds of the processor count, because other programs may keep it busy.
+    allowed, used, deadline = STARTING, 0.0, time.monotonic() + LONGEST
     while True:
         if select([process.stdout], [], [], 0.1)[0]:
             chunk = os.read(process.stdout.fileno(), 1 << 16)
@@ -126,7 +137,8 @@ def _followed(
                 stop, chunk = -1, b"end"
             for entry in map(json.loads, (line for line in lines if line != b"end")):
                 if isinstance(entry, int):
-                    number, deadline = entry, time.monotonic() + seconds
+                    number, allowed, used = entry, seconds, _processor_seconds(process.pid)
+                    deadline = time.monotonic() + (seconds if seconds < 1 else LONGEST)
                 elif "base" in entry:
                     base = entry["base"]
                 else:
@@ -136,7 +148,7 @@ def _followed(
             if not chunk:
                 text = f"died with code {process.wait()}"
                 break
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or _processor_seconds(process.pid) - used > allowed:
             text = f"hung for {seconds:g} s"
             break
         if _megabytes("VmHWM", process.pid) - base > gigabytes * 1024:

@@ -132,7 +132,8 @@ def _fit(
         rise, by_center, by_s = (np.diff(f) / (2 * bin_width) for f in (u * step + s * bell, -step, bell))
         rise += 0.5
         slopes = np.stack([1 - rise, rise, (p[1] - p[0]) * by_center, (p[1] - p[0]) * by_s], axis=1)
-        return v * (p[0] + (p[1] - p[0]) * rise), v[:, None] * slopes
+        # Rounding could make a large density of one side negative on the other.
+        return v * np.maximum(p[0] + (p[1] - p[0]) * rise, 0.0), v[:, None] * slopes
 
     # Twice the square root of a Poisson number plus 3/8 has a variance of 1 (DOI 10.1093/biomet/35.3-4.246).
     def residual(p: NDArray[np.float64]) -> NDArray[np.float64]:

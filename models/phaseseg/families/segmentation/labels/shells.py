@@ -72,6 +72,8 @@ def _fill(signed, wrap, edges, per_length, drawn, counts, bent):
         for j in range(m1):
             for k in range(m2):
                 d = signed[i, j, k]
+                if d != d:  # there is no interface
+                    continue
                 a0, b0 = _bend(
                     d, signed[(i - 1) % m0, j, k], signed[(i + 1) % m0, j, k], i, m0, wrap[0], most0
                 )
@@ -144,5 +146,6 @@ def shell_volumes(
     offsets = _DRAWN.T[np.arange(BENT_POINTS * len(chosen)) % SEQUENCE] * size
     points = np.repeat(centers[chosen], BENT_POINTS, axis=0) + offsets
     there = signed_at(points, BENT_POINTS * np.concatenate(([0], np.cumsum(per_cell))))
+    there = there[np.isfinite(there)]
     total = counts[1:-1] + np.histogram(there, n_bins, (-end, end))[0] * (POINTS / BENT_POINTS)
     return np.asarray(total * (lattice.voxel_volume * float(shape.prod()) / (len(centers) * POINTS)))

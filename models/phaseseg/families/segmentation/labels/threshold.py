@@ -122,7 +122,7 @@ class Cuts:
         found = []
         for level in (cut, self.steepest):
             _, poor, rich = self.histogram.sides(level) * np.array([1.0, *[self.counts_per_value] * 2])
-            found.append(float((rich - poor) / np.sqrt(rich + max(poor, 0.0) + 1.0)))
+            found.append(float((rich - poor) / np.sqrt(max(rich, 0.0) + max(poor, 0.0) + 1.0)))
         return min(found)
 
 
