@@ -154,7 +154,7 @@ class Frame(Summarized):
         # Two extremes instead of a mask: both are NaN where a coordinate is.
         if n_atoms and not (-farthest <= positions.min() and positions.max() <= farthest):
             bad = int(np.flatnonzero(~(np.abs(positions) <= farthest).all(axis=1))[0])
-            wrong = "too far from the cell to be wrapped into it accurately."
+            wrong = "too far from the cell to be placed accurately."
             if not np.isfinite(positions).all():
                 bad = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
                 wrong = "but every coordinate must be a finite number."

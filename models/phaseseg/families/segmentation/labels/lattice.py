@@ -21,7 +21,7 @@ COARSE = 4
 # Distance from the outermost atom to an open end of the grid, in sigma.
 OPEN_MARGIN = 5.0
 # Beyond this many voxels per atom, the grid of open axes may be mostly empty; a melt has 30.
-SPARSE = 500
+SPARSE = 100
 # Largest fraction of the free memory that a grid may take.
 FREE_MEMORY_SHARE = 0.8
 
