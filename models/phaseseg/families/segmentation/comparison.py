@@ -323,7 +323,8 @@ class Comparisons:
                 two = case.reference.n_phases == 2
                 if two or self.example is None or self.example.reference.n_phases == 1:
                     self.example = Example(case.frame, case.reference, found)
-                self._outside += [line for line in found.messages if line.code == "outside-training"]
+                codes = ("outside-training", "free-surface")
+                self._outside += [line for line in found.messages if line.code in codes]
             comparisons[method.name] = Comparison.of(case.frame, case.reference, found, case.inside)
         name = case.name or case.frame.source
         self.rows.append(Row(case.group, name, case.frame.timestep, domains, comparisons))
