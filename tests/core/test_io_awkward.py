@@ -63,6 +63,7 @@ def test_every_way_to_write_an_array(tmp_path, lattice):
     frame = one(tmp_path, f"open Lattice={lattice.removeprefix(' = ')} pbc=[T, F, true] Origin=[1, 2, 3]")
     assert frame.cell.tolist() == CUBE
     assert (frame.pbc.tolist(), frame.origin.tolist()) == ([True, False, True], [1, 2, 3])
+    assert not one(tmp_path, f"{LATTICE} pbc=F").pbc.any()
 
 
 @pytest.mark.parametrize("value", ["12:30:05", '"1 2"', "[1, 2]", "T", '""', "nan", "1e999", "2024-05-01"])
@@ -71,6 +72,10 @@ def test_a_time_that_is_no_number_is_left_out(tmp_path, key, value):
     frame = one(tmp_path, f"{LATTICE} {key}={value}")
     assert (frame.time, frame.timestep, codes(frame)) == (None, None, [f"{key.lower()}-left-out"])
     assert one(tmp_path, f"{LATTICE} {key}=3").messages == ()
+
+
+def test_a_timestep_beyond_reason_is_left_out(tmp_path):
+    assert codes(one(tmp_path, f"{LATTICE} timestep=1e300")) == ["timestep-left-out"]
 
 
 @pytest.mark.parametrize("value", ["nan", "soon", "1e999", "1 2"])
@@ -240,7 +245,7 @@ CONTENTS = {"xyz": XYZ, "dump": DUMP, "xdatcar": VASP.format(" configuration= 1"
     ["dump.xyz", "run.dump.xyz", "dump.melt.5.xyz", "a.dump", "run.lammpstrj", "a.gro", "POSCAR", "a.data",
      "a.txt", "run", "XDATCAR.dump"],
 )  # fmt: skip
-@pytest.mark.parametrize("kind", ["xyz", "dump", "xdatcar"])
+@pytest.mark.parametrize("kind", CONTENTS)
 def test_first_bytes_count_more_than_the_name(tmp_path, name, kind):
     (tmp_path / name).write_text(CONTENTS[kind])
     [frame] = read_frames(tmp_path / name)

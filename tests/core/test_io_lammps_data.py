@@ -115,6 +115,7 @@ def said(frame):
     [
         (PLAIN, NAMES, None, ["species-by-mass"]),
         ("1 55.85\n2 24.3050\n3 16.0\n", NAMES, None, ["species-by-mass"]),
+        ("1 56\n2 24\n3 16\n", NAMES, None, ["species-by-mass"]),
         (PLAIN.replace("\n", " # OW\n", 1), NAMES, None, ["species-by-mass"]),
         ("1 55.845 # a\n2 24.305 # b\n3 15.999 # OW\n", NAMES, ("a", "b", "OW"), ["species-by-mass"]),
         ("1 15.999 # O\n2 1.008 # H\n3 1e-3 # MW\n", ("O", "H", "X"), ("O", "H", "MW"), ["species-by-mass"]),

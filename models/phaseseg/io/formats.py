@@ -27,6 +27,7 @@ _ALIASES = {
 }  # fmt: skip
 _GSD = b"\xdf\x65\xdf\x65\xdf\x65\xdf\x65"
 _DATA = rb"^[ \t]*\d+[ \t]+atoms[ \t\r]*(#.*)?$", rb"\b(xlo[ \t]+xhi|avec|atom[ \t]+types)\b"
+_CONFIGURATION = re.compile(r"^ *(?:direct|cartesian) configuration *=", re.MULTILINE | re.IGNORECASE)
 _N_HEAD = 4096
 
 
@@ -54,13 +55,38 @@ def format_of_content(head: bytes) -> str:
     # A title may say "30 atoms", too.
     if all(re.search(part, head, re.MULTILINE) for part in _DATA):
         return "lammps-data"
-    lines = head.decode("utf-8", "replace").splitlines()
-    atom = lines[2].split() if len(lines) > 2 else []
-    if lines and lines[0].strip().isdecimal():
-        numeric = len(atom) > 3 and all(map(is_number, atom[1:4]))
-        if numeric or re.search("(lattice|properties) *=", lines[1] if atom else "", re.IGNORECASE):
-            return "extxyz"
-    return "xdatcar" if re.search(rb"^ *direct configuration *=", head, re.MULTILINE | re.IGNORECASE) else ""
+    text = head.decode("utf-8", "replace")
+    lines = text.splitlines() + [""] * 8
+    if lines[0].strip().isdecimal() and (
+        _numbers(" ".join(lines[2].split()[1:]), 3)
+        or (lines[2] and re.search("(lattice|properties) *=", lines[1], re.IGNORECASE))
+    ):
+        return "extxyz"
+    if lines[1].strip().isdecimal() and re.match(r"[ \d]{5}.{10}[ \d]{5} *-?\d+\.\d", lines[2]):
+        return "gro"
+    if re.match("[A-Z]{3}", text) and any(
+        line.startswith(("ATOM  ", "HETATM")) and is_number(line[30:38]) and is_number(line[46:54])
+        for line in lines
+    ):
+        return "pdb"
+    if _CONFIGURATION.search(text):
+        return "xdatcar"
+    named = not lines[5].strip()[:1].isdecimal()
+    counts, mode = lines[6 if named else 5], lines[7 if named else 6].strip()[:1].lower()
+    if (
+        mode
+        and mode in "sdck"
+        and _numbers(lines[1], 1, 1)
+        and all(_numbers(line, 3, 3) for line in lines[2:5])
+    ):
+        return "poscar" if _numbers(counts, 1) else ""
+    return ""
+
+
+def _numbers(line: str, n: int, most: int | None = None) -> bool:
+    """Whether a line begins with `n` numbers and has at most `most` words."""
+    words = line.split()
+    return n <= len(words) <= (most or len(words)) and all(map(is_number, words[:n]))
 
 
 def choose_format(path: Path, given: str | None, readers: Container[str]) -> str:

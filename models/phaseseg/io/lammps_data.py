@@ -34,6 +34,7 @@ _IMAGES = ("ix", "iy", "iz")
 _OWN = {"id", "mol", "type", "x", "y", "z", *_IMAGES}
 _SECTION = re.compile(r"[A-Z][A-Za-z]*( [A-Za-z]+)*")
 _HEADER = re.compile(r"([-+.\deEdD\s]+?)\s+([a-z][a-z ]*)")
+_UNITED = (13.019, 14.027, 15.035, 16.043)  # CH to CH4 as one particle
 _SAMPLE = 2000  # lines by which a style is recognized
 _LIGHTEST = 0.1  # u; LAMMPS wants a mass for virtual sites, too
 
@@ -248,15 +249,17 @@ def _species(data: _Data, types: NDArray[np.int64], units: Units, reading: Readi
 
 
 def _elements_by_mass(masses: Mapping[int, float | None]) -> dict[int, str]:
-    """The elements whose mass is that of a type, to within 0.1 % or 0.012 u; X for virtual sites."""
+    """The elements nearest to the masses, where no other and no united atom is near; X for virtual sites."""
     from ase.data import atomic_masses, chemical_symbols
 
     found = {}
     for number, mass in masses.items():
-        near = np.flatnonzero(np.abs(atomic_masses[1:] - (mass or -1)) <= max(0.012, 1e-3 * (mass or 0))) + 1
+        off = np.abs(atomic_masses[1:] - (mass or -1))
+        nearest, second = np.argsort(off)[:2]
+        united = any(abs(one - (mass or 0)) < 0.011 for one in _UNITED)
         if mass is not None and 0 <= mass < _LIGHTEST:
             found[number] = SITE
-        elif len(near) == 1:
-            found[number] = chemical_symbols[near[0]]
+        elif off[nearest] <= 0.35 and off[second] > 3 * off[nearest] and not united:
+            found[number] = chemical_symbols[nearest + 1]
     # Masses of 1 alone are those of reduced units.
     return found if set(found.values()) - {"H", SITE} else {}

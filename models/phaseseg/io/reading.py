@@ -241,7 +241,7 @@ def time_parts(time: Any, timestep: Any) -> dict[str, Any]:
     messages, found = [], {"time": time, "timestep": timestep}
     for name, value in found.items():
         number = float(value) if value is not None and np.ndim(value) == 0 and is_number(value) else None
-        if number is not None and np.isfinite(number):
+        if number is not None and np.isfinite(number) and (name == "time" or abs(number) < 2**63):
             whole = whole_number(str(value))
             found[name] = number if name == "time" else round(number) if whole is None else whole
         elif value is not None:

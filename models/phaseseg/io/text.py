@@ -53,6 +53,7 @@ def _parse_extxyz(
         return reading.error(text, first_line - 1)
 
     flags = [word.lower() for word in plain_numbers(lower.get("pbc", "T T T")).split()]
+    flags *= 3 if len(flags) == 1 else 1
     if len(flags) != 3 or not set(flags) <= _TRUE | _FALSE:
         raise bad(f'pbc must be like "T T F", found {lower["pbc"]!r}. Repair it.')
 
