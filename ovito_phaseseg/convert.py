@@ -166,7 +166,12 @@ def _words(prop: Any) -> Any:
 
 Color = tuple[float, float, float]
 GRAY: Color = (0.6, 0.6, 0.6)
-CONTENTS = {"wt%": "Content (wt%)", "at%": "Content (at%)", "Å^-3": "Density (Å^-3)"}
+CONTENTS = {
+    "wt%": "Content (wt%)",
+    "at%": "Content (at%)",
+    "mol%": "Content (mol%)",
+    "Å^-3": "Density (Å^-3)",
+}
 """Units whose columns are combined into one plot, and its title."""
 MESSAGES = "messages"
 """Last part of the name of the attribute that every modifier writes."""
@@ -368,7 +373,7 @@ def _new_table(data: Any, identifier: str, title: str, plot: DataTable.PlotMode)
 
 def _put_column(table: Any, title: str, values: Any, colors: Mapping[str, Color]) -> Any:
     values = np.asarray(values)
-    title = title.replace(".", "_").replace("/", " per ")  # not allowed in OVITO
+    title = _allowed(title)
     if values.dtype.kind in "US":
         prop = table.create_property(title, data=np.arange(len(values), dtype=np.int32))
         for number, text in enumerate(values.tolist()):
@@ -380,7 +385,12 @@ def _put_column(table: Any, title: str, values: Any, colors: Mapping[str, Color]
 
 def _put_curves(table: Any, title: str, curves: Mapping[str, Any]) -> Any:
     stacked = np.stack([np.asarray(values, dtype=np.float64) for values in curves.values()], axis=1)
-    return table.create_property(title, data=stacked, components=[name.replace(".", "_") for name in curves])
+    return table.create_property(title, data=stacked, components=[*map(_allowed, curves)])
+
+
+def _allowed(title: str) -> str:
+    """A title without the characters that OVITO does not allow in names of properties."""
+    return title.replace(".", "_").replace("/", " per ").replace(":", " ")
 
 
 def put_series(

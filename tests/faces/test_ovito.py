@@ -13,13 +13,13 @@ from ovito.modifiers import ColorByTypeModifier
 from traits.api import TraitError
 
 from faces.ovito_data import area_of, collection, evaluate, pipeline_of
-from ovito_phaseseg import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
+from ovito_phaseseg import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels, convert
 from ovito_phaseseg.convert import frame_from_data
 from phaseseg import label_phases
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.labels import density
 from phaseseg.families.segmentation.rules import LabelRule
-from phaseseg.frame import Frame
+from phaseseg.frame import Category, Frame
 from phaseseg.io import read_frames, write_frames
 
 TITLES = {
@@ -524,3 +524,17 @@ def test_restore_names_what_is_wrong(drop):
         restore(drop, column="mine")
     with pytest.raises(ValueError, match="has 3 components"):
         restore(drop, column="Position")
+
+
+def test_tables_with_names_of_residues_and_molecules():
+    """OVITO does not allow `:` and `/` in the names of properties."""
+    frame = Frame(
+        np.random.default_rng(0).random((600, 3)) * [30, 15, 15], [30.0, 15.0, 15.0], True,
+        np.where(np.arange(600) % 2, "H", "O"), molecules=np.arange(600) // 2 + 1,
+        categories={"residue": Category.of(np.where(np.arange(600) < 300, "SOL", "A/B.C"))},
+    )  # fmt: skip
+    fields = label_phases(frame, "residue:SOL", sigma=2.0, phases=2, min_volume=0.0)
+    data = DataCollection()
+    convert.put_tables(data, fields, "phase-")
+    assert "residue SOL" in data.tables["phase-proxigram"]["Density (Å^-3)"].component_names
+    assert data.tables["phase-composition"]["Content (mol%)"].component_names == ("SOL", "A per B_C")
