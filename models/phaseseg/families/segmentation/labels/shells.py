@@ -92,7 +92,8 @@ def _fill(signed, wrap, edges, per_length, drawn, counts, bent):
                     x, y, z = drawn[0, first + p], drawn[1, first + p], drawn[2, first + p]
                     there = d + x * (a0 + b0 * x) + y * (a1 + b1 * y) + z * (a2 + b2 * z)
                     place = np.floor(there * per_length) + half
-                    bins[p] = np.int32(min(max(place, np.float32(0)), last))
+                    # A distance that is not known anywhere near is NaN, which is no bin.
+                    bins[p] = np.int32(min(max(place, np.float32(0)), last)) if place == place else 0
                 for p in range(POINTS):
                     counts[bins[p]] += 1
 
