@@ -46,7 +46,7 @@ def made() -> list[tuple[Any, Frame]]:
 def _changed(content: Any, random: Random) -> None:
     """Change one entry, somewhere in nested settings."""
     node = content
-    while True:
+    while isinstance(node, dict | list):
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))
         if not keys:
             return
