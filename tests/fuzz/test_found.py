@@ -97,3 +97,11 @@ def test_a_density_below_zero_everywhere_has_a_contrast():
 
 def test_a_number_of_workers_that_no_machine_has():
     assert list(map_frames(len, cooled(n=9), workers=10**10)) == [9, 9, 9]
+
+
+def test_a_number_that_fills_a_line(tmp_path):
+    path = tmp_path / "run.dump"
+    path.write_text(bases.dumps()[0].replace("\n1 ", "\n1" + "x" * 3000 + " ", 1))
+    with pytest.raises(InputError, match=r"run\.dump") as caught:
+        list(read_frames(path))
+    assert len(str(caught.value)) < 300

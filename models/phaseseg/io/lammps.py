@@ -66,7 +66,7 @@ def check_units(units: str, reading: Reading) -> Units:
     """Units of a frame from a style of LAMMPS units."""
     if units not in _TIME_IN_PS:
         raise reading.error(
-            f"the file is in LAMMPS units {units!r}; read are metal, real and lj. Convert it to Å first."
+            f"the file is in LAMMPS units {units[:40]!r}; read are metal, real and lj. Convert it to Å first."
         )
     return "lj" if units == "lj" else "metal"
 
