@@ -132,12 +132,12 @@ def parse_columns(
         )
     # Separated as the parser does it: by blanks and control characters.
     cells = [
-        word[:40].decode("utf-8", "replace") for word in re.findall(rb"[^\x00-\x20]+", body.split(b"\n")[row])
+        word.decode("utf-8", "replace") for word in re.findall(rb"[^\x00-\x20]+", body.split(b"\n")[row])
     ]
     if status == _COUNT:
         found = f"has {len(cells)} columns, but {len(titles)} are announced ({' '.join(titles)})."
     elif status == _LONG_NAME:
-        found = f"the name {cells[column]!r}... is longer than {_MAX_NAME_LENGTH} bytes. Shorten it."
+        found = f"the name {cells[column]!r} is longer than {_MAX_NAME_LENGTH} bytes. Shorten it."
     elif status == _TOO_MANY_NAMES:
         found = (
             f"column {titles[column]} holds more than {_MAX_NAMES} different names ({cells[column]!r} "
