@@ -152,8 +152,8 @@ def test_other_parameters_reach_the_rule(trajectory: Path) -> None:
     options += " --phases 2 --bulk-distance 4 --threshold 0.5 --by atom"
     rule = json.loads(run(trajectory, "--frames", "0", "--json", *options.split()).stdout)["rule"]
     assert rule == {"species": ["O"], "sigma": 1.5, "voxel": 1.0, "field": "mole-fraction", "threshold": 0.5,
-                    "at": "voxel", "keep": "largest", "min_volume": 50.0, "boundary_width": 0.51, "phases": 2,
-                    "bulk_distance": 4.0, "average": None}  # fmt: skip
+                    "at": "voxel", "by": "atom", "keep": "largest", "min_volume": 50.0,
+                    "boundary_width": 0.51, "phases": 2, "bulk_distance": 4.0, "average": None}  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------- bad usage

@@ -65,15 +65,16 @@ def test_workers_write_the_same_bytes(trajectory: Path, pair: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_json_report_and_tables(trajectory: Path, pair: Path, tmp_path: Path) -> None:
     options = (
-        "--threshold 0.6 --boundary voxels --keep largest --min-volume 50 --bulk-distance 4 --device cpu"
+        "--threshold 0.6 --boundary voxels --by atom --keep largest --min-volume 50 --bulk-distance 4 "
+        "--device cpu"
     )
     result = run(trajectory, "-m", pair, "--json", "--report", tmp_path / "report", *options.split())
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
     assert found["rule"] == {
         "model": "segmentation/pair-v1", "species": ["Fe"], "threshold": 0.6, "boundary_width": 0.68,
-        "boundary": "voxels", "keep": "largest", "min_volume": 50.0, "bulk_distance": 4.0, "device": "cpu",
-        "sha256": load_model(pair).checkpoint.hash,
+        "boundary": "voxels", "by": "atom", "keep": "largest", "min_volume": 50.0, "bulk_distance": 4.0,
+        "device": "cpu", "sha256": load_model(pair).checkpoint.hash,
     }  # fmt: skip
     scalars = {row["name"]: row for row in found["tables"]["scalars"]}
     assert scalars["probability_threshold"]["mean"] == 0.6 and scalars["score_threshold"]["unit"] == "Å"
