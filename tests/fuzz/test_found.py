@@ -21,12 +21,12 @@ from samples import cooled, share_checkpoint
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
 @pytest.mark.parametrize("damage", ["none of it", "cut", "changed"])
-def test_a_compressed_file_of_a_format_that_only_its_content_shows(tmp_path, suffix, damage):
+def test_a_compressed_file_of_a_format_that_nothing_shows(tmp_path, suffix, damage):
     """ASE decompresses it to find the format."""
-    data = bases.poscars()[0].encode()
+    data = b"".join(f"{number} lines of nothing known\n".encode() for number in range(50))
     packed = {".gz": gzip, ".bz2": bz2, ".xz": lzma}[suffix].compress(data)
     content = {
-        "none of it": data, "cut": packed[:-9], "changed": packed[:20] + bytes(9) + packed[29:]
+        "none of it": data, "cut": packed[: len(packed) // 2], "changed": packed[:20] + bytes(9) + packed[29:]
     }[damage]  # fmt: skip
     path = tmp_path / f"melt{suffix}"
     path.write_bytes(content)
