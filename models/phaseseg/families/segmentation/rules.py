@@ -21,7 +21,7 @@ MOLE_FRACTION = "mole fraction"
 """Used in place of a unit for mole fractions."""
 MIN_CONTRAST = 1.6
 """Contrast at or above which a frame is classified as two phases."""
-CLEAR_CONTRAST = (1.35, 3.0)
+CLEAR_CONTRAST = (1.35, 2.95)
 """Below the first contrast one phase is clear, above the second two; in between the verdict is uncertain."""
 
 
