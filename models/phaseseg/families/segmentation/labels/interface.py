@@ -197,10 +197,8 @@ def _offer(vector, facet, node, v0, v1, v2, e):
 
 
 @jit
-def _pass_on(vector, facet, part, node, other, direction, edge):
+def _pass_on(vector, facet, node, other, direction, edge):
     """Offer a node the facet of its neighbor, `edge` away; returns whether it was nearer."""
-    if part.size and part[node] != part[other]:
-        return False
     sign = np.float32(direction)
     v0, v1, v2 = vector[other, 0], vector[other, 1], vector[other, 2]
     return _offer(
@@ -236,6 +234,7 @@ def _spread(surface, big):
     nodes, cells, start, point = surface.nodes, surface.cells, surface.start, surface.point
     vector, facet, wrap, part = surface.vector, surface.facet, surface.wrap, surface.part
     m0, m1, m2 = nodes
+    one = part.size == 0
     vector[:] = FAR_AWAY
     facet[:] = -1
     for cell in range(start.size - 1):
@@ -265,15 +264,13 @@ def _spread(surface, big):
                         w, c, open2 = _before(step2, m2, direction, wrap[2])
                         node = (u * m1 + v) * m2 + w
                         # The three neighbors (of six) that this sweep has visited before.
-                        if open0:
-                            other = (a * m1 + v) * m2 + w
-                            changed += _pass_on(vector, facet, part, node, other, direction, big[0])
-                        if open1:
-                            other = (u * m1 + b) * m2 + w
-                            changed += _pass_on(vector, facet, part, node, other, direction, big[1])
-                        if open2:
-                            other = (u * m1 + v) * m2 + c
-                            changed += _pass_on(vector, facet, part, node, other, direction, big[2])
+                        n0, n1, n2 = (a * m1 + v) * m2 + w, (u * m1 + b) * m2 + w, (u * m1 + v) * m2 + c
+                        if open0 and (one or part[node] == part[n0]):
+                            changed += _pass_on(vector, facet, node, n0, direction, big[0])
+                        if open1 and (one or part[node] == part[n1]):
+                            changed += _pass_on(vector, facet, node, n1, direction, big[1])
+                        if open2 and (one or part[node] == part[n2]):
+                            changed += _pass_on(vector, facet, node, n2, direction, big[2])
         # The last one in a thousand nodes may still gain a little, but no further round would pay.
         if changed * 1000 <= facet.size:
             break
