@@ -237,7 +237,7 @@ ATOM      2  O1   O2 A   2       1.000   1.000   1.000  1.00  0.00           O
 END
 """
 CONTENTS = {"xyz": XYZ, "dump": DUMP, "xdatcar": VASP.format(" configuration= 1"), "poscar": VASP.format(""),
-            "gro": GRO_2, "pdb": PDB_2}  # fmt: skip
+            "gro": GRO_2, "pdb": PDB_2, "data": DATA}  # fmt: skip
 
 
 @pytest.mark.parametrize(
