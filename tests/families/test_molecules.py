@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial import cKDTree
 
 import naive
-from phaseseg import Frame, label_phases, predict
+from phaseseg import Frame, label_phases, predict, summarize
 from phaseseg.families.segmentation.labels.molecules import find_molecules
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.frame import Category
@@ -257,6 +257,22 @@ def test_composition_counts_molecules():
             assert rows[phase][f"{name} (mol%)"] == pytest.approx(100 * np.mean(inside == code))
     assert rows["rich bulk"]["H2O (mol%)"] > 90 and rows["poor bulk"]["CCl4 (mol%)"] == 100
     assert "molecules" not in label_phases(frame, by="atom", **OPTIONS)["composition"].columns
+
+
+def test_the_mean_composition_of_a_run_is_weighted_by_molecules():
+    frames = [mixture(0), mixture(1)]
+    table = summarize(frames, **OPTIONS).tables()["composition"]
+    [rich] = [row for row in table.rows() if row["phase"] == "rich"]
+    numbers = []
+    for frame in frames:
+        [one] = [
+            row for row in label_phases(frame, **OPTIONS)["composition"].rows() if row["phase"] == "rich"
+        ]
+        numbers.append((one["molecules"], one["H2O (mol%)"]))
+    n, content = np.array(numbers).T
+    assert rich["molecules"] == pytest.approx(n.mean())
+    assert rich["H2O (mol%)"] == pytest.approx(n @ content / n.sum())
+    assert rich["H2O (mol%) ±"] > 0
 
 
 def test_a_melt_without_molecules_has_the_same_bits_by_atom(small):

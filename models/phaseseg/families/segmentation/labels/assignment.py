@@ -249,7 +249,8 @@ def frame_numbers(
             composition,
             molecules=count_molecules(molecules, assigned.phase, assigned.distance, bulk_distance),
         )
-        messages.append(by_molecule_sentence(molecules))
+        if assigned.kernel is not None:
+            messages.append(by_molecule_sentence(molecules))
     if composition.without_mass:
         from phaseseg.io.elements import likely_elements  # rarely needed
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.display import plural
 from phaseseg.families.segmentation.labels.composition import element_masses
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 from phaseseg.families.segmentation.rules import By
@@ -226,10 +227,8 @@ def small_molecules(frame: Frame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]
 
 def by_molecule_sentence(molecules: Molecules) -> Message:
     """Say that phases are assigned by molecule, and why."""
-    text = (
-        f"Phases are assigned by molecule: each of {int((np.diff(molecules.start) > 1).sum()):,} molecules "
-        "goes where its center of mass is"
-    )
+    n = int((np.diff(molecules.start) > 1).sum())
+    text = f"Phases are assigned by molecule ({plural(n, 'molecule')}), at the center of mass"
     if molecules.automatic:
         text += ", because most atoms are in molecules of up to 30 atoms; by='atom' assigns every atom"
     return Message(f"{text}.", "by-molecule")
