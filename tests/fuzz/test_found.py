@@ -89,6 +89,16 @@ def test_labels_of_atoms_on_top_of_each_other(n_atoms, pbc):
         assert set(np.unique(fields["phase"])) <= {0, 1, 2}
 
 
+def test_a_periodic_cell_thinner_than_an_atom():
+    """It would have millions of images within the cutoff."""
+    rng = np.random.default_rng(0)
+    frame = Frame(
+        rng.random((100, 3)) * 9, [9.0, 9.0, 1e-5], True, np.arange(100) % 2, ("Fe", "O"), source="run"
+    )
+    with pytest.raises(ValueError, match=r"^run: the cell is 1e-05 Å thick along a periodic axis"):
+        api.predict(frame, share_checkpoint(species=("Fe", "O")))
+
+
 def test_a_density_below_zero_everywhere_has_a_contrast():
     """A correction of the density can make it negative; the contrast is a number all the same."""
     histogram = Histogram(-2.0, 0.1, np.array([5, 5]), np.array([-9.0, -8.0]))

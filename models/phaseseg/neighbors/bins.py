@@ -20,6 +20,8 @@ from phaseseg.compiled.products import product, product_from
 from phaseseg.compiled.simd import WIDTH, bits_at_most, count_up, list_bits, load, splat, store
 from phaseseg.frame import Frame
 
+# Limit of the atoms within the cutoff of an atom; matter has a few hundred.
+MOST_IMAGES = 1e6
 # With fewer atoms per bin, the bookkeeping costs more than the shorter candidate lists save.
 ATOMS_PER_BIN = 8
 # Two bins per cutoff replace one where they shorten a row of bins around a bin at least to this fraction.
@@ -83,7 +85,10 @@ class Bins(NamedTuple):
 def sort_into_bins(
     frame: Frame, cutoff: float, codes: NDArray[np.integer[Any]] | None = None, kinds: int = 1
 ) -> Bins:
-    """Bins for all pairs within `cutoff` (Å); ValueError unless it is a positive number.
+    """Bins for all pairs within `cutoff` (Å).
+
+    ValueError unless it is a positive number, and for a periodic cell so thin that every atom would have a
+    million images within the cutoff.
 
     Images are those of the reduced cell: `images @ frame.axes` are those of the frame's own.
 
@@ -96,6 +101,7 @@ def sort_into_bins(
     if not frame.pbc.all() and (extent.heights / cutoff).clip(1).prod() > frame.n_atoms / ATOMS_PER_BIN:
         extent = without_gaps(frame, extent, frame.pbc, 2 * cutoff)
     heights = extent.heights
+    _check_crowd(frame, cutoff, heights)
     one, two = (np.maximum(np.floor(k * heights / cutoff * (1 - 1e-12)), 1) for k in (1, 2))
     shape = np.where(5 / two < FINER_BINS * 3 / one, two, one)
     while shape.prod() > max(frame.n_atoms / ATOMS_PER_BIN, 1):
@@ -112,6 +118,18 @@ def sort_into_bins(
     largest = float((np.abs(bins.steps) * (bins.reach + 0.5)[:, None]).sum(axis=0).max())
     doubt = float(np.finfo(np.float32).eps) * (8 * cutoff * largest + 4 * cutoff**2)
     return bins._replace(doubt=doubt, most=_most_candidates(bins))
+
+
+def _check_crowd(frame: Frame, cutoff: float, heights: NDArray[np.float64]) -> None:
+    """Raise ValueError for a cell so thin along periodic axes that images are beyond count."""
+    thin = frame.pbc & (heights < cutoff)
+    lengths = np.where(frame.pbc, heights, np.maximum(heights, cutoff))
+    images = frame.n_atoms * (2 * cutoff) ** 3 / lengths.prod() if thin.any() else 0.0
+    if images > MOST_IMAGES:
+        raise ValueError(
+            f"{frame.error_prefix}the cell is {heights[thin].min():.2g} Å thick along a periodic axis, so "
+            f"about {images:.0e} images lie around every atom within {cutoff:g} Å. Check the cell and its units."
+        )
 
 
 def extent_of(
