@@ -128,7 +128,7 @@ def _check_crowd(frame: Frame, cutoff: float, heights: NDArray[np.float64]) -> N
     if images > MOST_IMAGES:
         raise ValueError(
             f"{frame.error_prefix}the cell is {heights[thin].min():.2g} Å thick along a periodic axis, so "
-            f"about {images:.0e} images lie around every atom within {cutoff:g} Å. Check the cell and its units."
+            f"about {images:.0e} images lie within {cutoff:g} Å of every atom. Check the cell and its units."
         )
 
 
