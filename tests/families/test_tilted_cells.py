@@ -35,9 +35,10 @@ def test_labels(name):
             assert fields[number] == pytest.approx(own[number], rel=1e-4), number
 
 
-@pytest.mark.parametrize("name", ["gat-v1", "gcn-4000K-v1"])
-def test_predictions(name):
-    model, frame = load_model(name), slab(spacing=2.3)
+@pytest.mark.parametrize("pbc", [True, (True, True, False), (False, True, True)])
+@pytest.mark.parametrize("name", ["gat-v1", "gat-3000K-v1", "gat-4000K-v1", "gcn-3000K-v1", "gcn-4000K-v1"])
+def test_predictions(name, pbc):
+    model, frame = load_model(name), slab(spacing=2.3).replace(pbc=pbc)
     own = model.predict(frame)
     assert own["n_phases"] == 2
     for other in tilts(frame):
