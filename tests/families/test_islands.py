@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from phaseseg import Frame, label_phases, load_model
-from phaseseg.families.segmentation.labels import islands, lattice as lattices
+from phaseseg.families.segmentation.labels import lattice as lattices
 from phaseseg.families.segmentation.labels.density import density_field
 from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.neighbors import islands
 from phaseseg.testing import AWKWARD, translated
 
 TILTED = np.array([[22.0, 0, 0], [8.0, 20.0, 0], [0, 0, 20.0]])

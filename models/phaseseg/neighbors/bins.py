@@ -7,7 +7,6 @@ Where float32 cannot tell whether a pair lies within the cutoff, float64 decides
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import floor, inf
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from phaseseg.compiled.jit import jit
 from phaseseg.compiled.products import product, product_from
 from phaseseg.compiled.simd import WIDTH, bits_at_most, count_up, list_bits, load, splat, store
 from phaseseg.frame import Frame
+from phaseseg.neighbors.islands import ends_of, group, packed
 
 # Limit of the atoms within the cutoff of an atom; matter has a few hundred.
 MOST_IMAGES = 1e6
@@ -35,9 +35,9 @@ SPARE = 48
 class Extent(NamedTuple):
     """Where the bins are: the cell along periodic axes, the range of the atoms along open ones.
 
-    places : (n_atoms, 3) float64, Å, positions with the gaps along open axes shortened
+    places : (n_atoms, 3) float64, Å, positions, or groups that are far apart along open axes side by side
     inverse : (3, 3), of the cell; low, span : (3,), start and length in fractions; heights : (3,), Å
-    gap : Å; atoms of different places are at least this far apart where a gap is between them
+    gap : Å; atoms that were moved relative to each other are and were at least this far apart
     """
 
     places: NDArray[np.float64]
@@ -99,7 +99,7 @@ def sort_into_bins(
     frame = frame.reduced
     extent = extent_of(frame, frame.pbc)
     if not frame.pbc.all() and (extent.heights / cutoff).clip(1).prod() > frame.n_atoms / ATOMS_PER_BIN:
-        extent = without_gaps(frame, extent, frame.pbc, 2 * cutoff)
+        extent = side_by_side(frame, frame.pbc, extent, 1.5 * cutoff)
     heights = extent.heights
     _check_crowd(frame, cutoff, heights)
     one, two = (np.maximum(np.floor(k * heights / cutoff * (1 - 1e-12)), 1) for k in (1, 2))
@@ -135,7 +135,7 @@ def _check_crowd(frame: Frame, cutoff: float, heights: NDArray[np.float64]) -> N
 def extent_of(
     frame: Frame, pbc: NDArray[np.bool_], places: NDArray[np.float64] | None = None, gap: float = inf
 ) -> Extent:
-    """The extent of the atoms of a frame in its reduced cell, or of their places without gaps."""
+    """The extent of the atoms of a frame in its reduced cell, or of their places."""
     inverse = np.linalg.inv(frame.cell).astype(np.float64)
     low, span = np.zeros(3), np.ones(3)
     if places is None:
@@ -149,35 +149,20 @@ def extent_of(
     return Extent(places, inverse, low, span, 1 / np.linalg.norm(inverse, axis=0) * span, gap)
 
 
-Line = tuple[int, NDArray[np.float64]]
-
-
-def sorted_along(frame: Frame, extent: Extent, pbc: NDArray[np.bool_]) -> list[Line]:
-    """The open axes and the sorted coordinates of the atoms along each, Å across the planes of the cell."""
-    places, across = extent.places - frame.origin, extent.inverse / np.linalg.norm(extent.inverse, axis=0)
-    return [(int(axis), np.sort(places @ across[:, axis])) for axis in np.flatnonzero(~pbc)]
-
-
-def without_gaps(
-    frame: Frame, extent: Extent, pbc: NDArray[np.bool_], gap: float, lines: Sequence[Line] | None = None
-) -> Extent:
-    """Shorten all gaps between the atoms along open axes to `gap`, Å; lines : of `sorted_along`, if known.
+def side_by_side(frame: Frame, pbc: NDArray[np.bool_], extent: Extent, gap: float) -> Extent:
+    """Put groups of atoms that are more than `gap` (Å) from each other side by side, as close as that.
 
     Bins then follow the atoms, not the empty space, and their float32 offsets keep their digits.
     """
-    places, across = extent.places - frame.origin, 1 / np.linalg.norm(extent.inverse, axis=0)
-    moved = places.copy()
-    for axis, along in sorted_along(frame, extent, pbc) if lines is None else lines:
-        longer = np.diff(along) - gap
-        above = np.flatnonzero(longer > 0)
-        if above.size:
-            middle = (along[above] + along[above + 1]) / 2
-            removed = np.concatenate([[0], np.cumsum(longer[above])])
-            # Counted from the atoms around the median, which stay where they are.
-            removed -= removed[np.searchsorted(middle, along[len(along) // 2])]
-            slots = np.searchsorted(middle, places @ extent.inverse[:, axis] * across[axis])
-            moved -= (removed[slots] / across[axis])[:, None] * frame.cell[axis]
-    return extent_of(frame, pbc, moved + frame.origin, gap)
+    along, heights = np.flatnonzero(~pbc), 1 / np.linalg.norm(extent.inverse, axis=0)
+    coordinates = (extent.places - frame.origin) @ extent.inverse[:, along] * heights[along]
+    of = group(coordinates, gap)
+    low, high = ends_of(coordinates, of)
+    size = np.ones((len(low), 3))
+    size[:, along] = high - low + 1.01 * gap
+    corner = packed(size, np.concatenate([np.flatnonzero(pbc), along]))[:, along]
+    shift = (corner - low) / heights[along] @ frame.cell[along]
+    return extent_of(frame, pbc, extent.places + shift[of], gap)
 
 
 def bins_of_shape(

@@ -26,16 +26,15 @@ from phaseseg.neighbors.bins import (
     images_of,
     pack_around,
     room_for,
-    sorted_along,
-    without_gaps,
+    side_by_side,
 )
 
 # Two lengths (Å or σ) that differ by less are equal: rounding must not choose between neighbors of a lattice.
 TIE = 1e-9
 # Atoms per bin: at least the first number, and the second for each of the k neighbors.
 ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 6.0, 0.5
-# Gaps between the atoms along open axes are shortened to this many bins, of at most this share of the extent.
-WIDE_GAP, MOST_OF_EXTENT = 4, 1 / 32
+# Groups of atoms are far apart from this many usual distances of the k-th neighbor on, by a sample of atoms.
+WIDE_GAP, SAMPLE = 4, 9
 # Float32 places atoms in bins that are wider, in cells, too badly to tell their images.
 WIDEST_BIN = 1e5
 # Bins that hold on average this many times the wanted number of atoms are made smaller, down to a limit.
@@ -66,9 +65,9 @@ def nearest_neighbors(
     """The k nearest neighbors of every atom; each image counts separately, images of the atom itself too.
 
     Neighbors are sorted by their lengths in float64; of those that are equally far (within 1e-9 Å) the
-    lower number comes first, then the lower shift. Any cell: triclinic, open along some axes, smaller
-    than the distances in question; atoms anywhere, also on top of each other. Linear in the number of
-    atoms where they fill the cell about evenly.
+    lower number comes first, then the lower shift along the reduced cell. Any cell: triclinic, open along
+    some axes, smaller than the distances in question; atoms anywhere, also on top of each other. Linear in
+    the number of atoms where they fill the cell about evenly, also in groups that are far apart.
 
     Parameters
     ----------
@@ -137,20 +136,14 @@ def _nearest_of_all(
     return near.astype(np.int32), r[near].astype(np.float32)
 
 
-def _shortened(frame: Frame, pbc: NDArray[np.bool_], extent: Extent, wanted: float, k: int) -> Extent:
-    """The extent without gaps in which the k nearest neighbors of few atoms would be missed."""
-    periodic = np.linalg.norm(frame.cell[pbc], axis=1)
-    # Where there are images, the k nearest are no farther than the own ones.
-    least = 2 * k * float(periodic.min()) if periodic.size else 0.0
-    lines = sorted_along(frame, extent, pbc)
-    gaps = [(axis, np.diff(along)) for axis, along in lines]
-    heights, before = extent.heights.copy(), np.full(3, inf)
-    while (heights < 0.9 * before).any():
-        _, side, _ = _balanced(heights, min(wanted / frame.n_atoms, MOST_OF_EXTENT))
-        gap, before = max(WIDE_GAP * side, least), heights.copy()
-        for axis, between in gaps:
-            heights[axis] = np.minimum(between, gap).sum()
-    return without_gaps(frame, extent, pbc, gap, lines)
+def _usual_distance(frame: Frame, extent: Extent, pbc: NDArray[np.bool_], k: int) -> float:
+    """Å: a distance within which most atoms have their k nearest neighbors; with images, all atoms."""
+    if pbc.any():
+        return 2 * k * float(np.linalg.norm(frame.cell[pbc], axis=1).min())  # as far as own images
+    some = extent.places[:: -(-frame.n_atoms // SAMPLE)]
+    among = min(k, frame.n_atoms - 1)
+    far = [np.partition(((extent.places - place) ** 2).sum(axis=1), among)[among] for place in some]
+    return sqrt(float(np.median(far)) or max(far))  # several atoms may be in one place
 
 
 def _balanced(heights: NDArray[np.float64], share: float) -> tuple[NDArray[np.float64], float, bool]:
@@ -169,7 +162,8 @@ def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], k: int) -> tuple[Bins, floa
     """Make nearly cubic bins for the k nearest neighbors; return them, their edge and the shortest gap, Å.
 
     Thin axes get one bin. The number of atoms in a bin is averaged over the atoms: a droplet in a large cell
-    needs more bins than atoms. Gaps along open axes are shortened where bins would be crowded.
+    needs more bins than atoms. Groups of atoms that are far apart are put side by side where bins would
+    be crowded.
     """
     extent = extent_of(frame, pbc)
     per_bin = wanted = max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k)
@@ -180,7 +174,8 @@ def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], k: int) -> tuple[Bins, floa
         crowd = int((np.diff(bins.start) ** 2).sum()) / frame.n_atoms
         crowded = crowd > CROWDED * (wanted + 1)
         if extent.gap == inf and not pbc.all() and (crowded or (extent.span > WIDEST_BIN * shape).any()):
-            extent = _shortened(frame, pbc, extent, wanted, k)
+            usual = _usual_distance(frame, extent, pbc, k)
+            extent = side_by_side(frame, pbc, extent, max(WIDE_GAP * usual, TIE))
             continue
         if not crowded or per_bin <= 1 / MOST_BINS_PER_ATOM or not several:
             return bins, side, extent.gap

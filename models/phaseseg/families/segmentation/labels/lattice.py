@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.families.segmentation.labels import density_kernels
-from phaseseg.families.segmentation.labels.islands import Islands, group, packed
+from phaseseg.families.segmentation.labels.islands import Islands
 from phaseseg.families.segmentation.rules import FixedRule
 from phaseseg.frame import Frame
+from phaseseg.neighbors.islands import ends_of, group, packed
 
 # Edge of the coarse cells in voxels.
 COARSE = 4
@@ -211,9 +212,7 @@ def _islands(
     margin, along = max(OPEN_MARGIN * sigma, COARSE * step), np.flatnonzero(~wrap)
     places = places[:, along]
     of = group(places, 2 * margin)
-    low, high = np.full((2, of.max() + 1, len(along)), [[[np.inf]], [[-np.inf]]])
-    np.minimum.at(low, of, places)
-    np.maximum.at(high, of, places)
+    low, high = ends_of(places, of)
     size = np.tile(counts.astype(np.int64), (len(low), 1))
     size[:, along] = COARSE * np.ceil((high - low + 2 * margin) / (COARSE * step)).astype(np.int64)
     corner = packed(size, np.concatenate([np.flatnonzero(wrap), along]))
