@@ -283,6 +283,23 @@ def test_hydrogen_and_virtual_sites_are_not_chosen():
     assert alone.species == ("H",)
 
 
+def test_the_center_of_a_molecule_is_chosen_if_its_other_atoms_give_a_rough_interface():
+    """Tetrahedral molecules in a file that does not say which atoms are one."""
+    rng = np.random.default_rng(0)
+    corners = np.array([[1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]]) * 1.02
+    spacing = 0.0062 ** (-1 / 3)
+    centers = (np.indices((7, 7, 9)).reshape(3, -1).T + 0.5) * spacing
+    centers += rng.normal(0, 0.25 * spacing, centers.shape)
+    turns = np.linalg.qr(rng.normal(size=(len(centers), 3, 3)))[0]
+    atoms = centers[:, None] + np.concatenate([np.zeros((len(centers), 1, 3)), corners @ turns], axis=1)
+    edge = 7 * spacing
+    frame = Frame(
+        atoms.reshape(-1, 3), [edge, edge, 90.0], True, ["C", "Cl", "Cl", "Cl", "Cl"] * len(centers)
+    )
+    assert rule_of(frame, LabelRule()).species == ("C",)
+    assert label_phases(frame)["interface_area"] == pytest.approx(2 * edge**2, rel=0.1)
+
+
 def test_molecules_count_once():
     """Water by all of its atoms has the width of its oxygen atoms."""
     n = 400

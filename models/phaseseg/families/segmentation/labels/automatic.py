@@ -25,6 +25,7 @@ from phaseseg.families.segmentation.labels.density import (
     density_field,
     smooth_grid,
 )
+from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.frame import Frame
@@ -169,6 +170,10 @@ def _choose_species(frame: Frame) -> tuple[tuple[str, ...], Width | None, str]:
         return (candidates[0],), None, f"The labels follow the density of {candidates[0]}."
     widths = sorted((width_of(frame, (name,)) for name in candidates), key=lambda w: -w.contrast)
     good = [width for width in widths if width.contrast >= TIE * widths[0].contrast]
+    if len(good) > 1:
+        # Atoms of one molecule are no independent atoms, which shows in a rougher interface.
+        areas = [_area(frame, width) for width in good]
+        good = [w for w, area in zip(good, areas, strict=True) if area * TIE <= min(areas)]
     best = min(good, key=lambda width: width.sigma)
     other = next(width for width in widths if width is not best)
     text = (
@@ -176,6 +181,12 @@ def _choose_species(frame: Frame) -> tuple[tuple[str, ...], Width | None, str]:
         f"{best.contrast:.1f}; next is {other.species[0]} with {other.contrast:.1f})."
     )
     return best.species, best, text
+
+
+def _area(frame: Frame, width: Width) -> float:
+    """Area of the interface for a species at its width, Å^2, on a coarse grid."""
+    field = density_field(frame, LabelRule(width.species, width.sigma, VOXEL * width.sigma).fixed())
+    return Interface(field.grid.values, measure_cuts(field).steepest, field.lattice).area
 
 
 def _rounded(sigma: float, limit: float) -> float:

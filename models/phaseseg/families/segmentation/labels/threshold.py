@@ -149,7 +149,9 @@ def _gradient_moments(density: DensityField) -> NDArray[np.float64]:
     values, steps = density.grid.values, density.lattice.steps
     metric = np.linalg.inv(steps @ steps.T)
     # Fourth powers would leave the range of float32 in some units. Powers of two change no bit of the result.
-    scale, per = (2.0 ** -np.frexp(float(np.abs(array).max()))[1] for array in (values, metric))
+    scale, per = (
+        2.0 ** -np.frexp(max(float(array.max()), -float(array.min())))[1] for array in (values, metric)
+    )
     moments = np.array(field_kernels.gradient_moments(values, scale, metric * per, density.lattice.wrap))
     return np.asarray(moments / (scale**4 * per**2))
 
