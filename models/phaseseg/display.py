@@ -149,7 +149,7 @@ def _figures(value: float, error: float) -> tuple[str, ...]:
     if not isfinite(value):
         return ("–" if isnan(value) else "∞" if value == inf else "−∞",)
     if not isfinite(error) or error <= 1e-12 * abs(value):  # no error, or a constant
-        if float(value).is_integer() and abs(value) < 1e6:
+        if abs(value - round(value)) <= 1e-12 * abs(value) and abs(value) < 1e6:  # 100 is not 100.0
             return (f"{value:.0f}",)
         return (f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}",)
     if abs(value) >= 1e5 or max(abs(value), error) < 1e-3:

@@ -279,7 +279,9 @@ class Frame(Summarized):
                 )
             if word not in category.names:
                 what = f"{kind or 'species'} named {word!r}; the {kind + 's' if kind else 'species'} here are"
-                raise ValueError(f"{self.error_prefix}no {what} {_present(category)}.")
+                meant = [f"{other}:{word}" for other, c in self.categories.items() if word in c.names]
+                hint = f" Did you mean {' or '.join(meant)}?" if meant else ""
+                raise ValueError(f"{self.error_prefix}no {what} {_present(category)}.{hint}")
             mask |= category.codes == category.names.index(word)
         if not mask.any():
             here = _present(Category(self.species, self.species_names))

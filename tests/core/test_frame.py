@@ -219,6 +219,9 @@ def test_atoms_are_chosen_by_species_name_or_residue():
         frame.species_mask("name:OX")
     with pytest.raises(ValueError, match=r"asks for the chain of the atoms; the frame has name, residue"):
         frame.species_mask("chain:A")
+    for word in ("name:OW", "residue:SOL"):
+        with pytest.raises(ValueError, match=f"Did you mean {word}"):
+            frame.species_mask(word.partition(":")[2])
 
 
 def test_a_part_of_a_frame_keeps_what_belongs_to_its_atoms():

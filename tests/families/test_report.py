@@ -167,7 +167,7 @@ def test_report_writes_figures_and_tables_beside_the_page(tmp_path: Path) -> Non
 def test_report_of_a_single_frame_and_of_one_phase(tmp_path: Path) -> None:
     page = summary_of([slab()]).write_report(tmp_path / "one")
     text = page.read_text(encoding="utf-8")
-    assert "Rich domains" in text and "Along the trajectory" not in text and "±" not in text
+    assert "Rich domains" in text and "Along the trajectory" not in text and "<small>±" not in text
     page = summary_of([slab(mixed=True)] * 2, scan=True).write_report(tmp_path / "mixed")
     text = page.read_text(encoding="utf-8")
     assert "Too few frames with two phases" in text and "Partition coefficients" not in text
@@ -181,6 +181,21 @@ def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
     page = summary_of([frame]).write_report(tmp_path)
     text = page.read_text(encoding="utf-8")
     assert "A (at%)" in text and "No wt%: A" in text
+
+
+def test_the_interface_is_told_in_a_sentence() -> None:
+    """What the surface borders on: the poor liquid, a void, or both."""
+
+    def told(frame: Frame, rule: LabelRule = RULE) -> str:
+        return " ".join(m for m in summary_of([frame], rule).messages if m.code == "interface-area")
+
+    frame = slab()
+    assert re.search(r"an area of \d+ Å\^2\. Its 10–90 width is [\d.]+ ± [\d.]+ Å\.$", told(frame))
+    iron = frame.take(frame.species_mask("Fe") & (frame.positions[:, 0] < 20))
+    assert "all of it toward a void" in told(iron, LabelRule("Fe", sigma=4.0).fixed())
+    assert told(slab(mixed=True)) == "" and RunSummary(RULE).messages == ()
+    several = summary_of([slab(0), slab(1), slab(2)]).messages
+    assert any(re.search(r"an area of \d+ ± \d+ Å\^2", m) for m in several), several
 
 
 @pytest.mark.slow
@@ -214,6 +229,7 @@ def test_figures_leave_the_settings_of_matplotlib_alone(tmp_path: Path) -> None:
         (91.634, np.nan, "91.6"),
         (1.1, np.nan, "1.10"),
         (3.0, np.nan, "3"),
+        (100 - 2e-14, np.nan, "100"),
         (np.nan, np.nan, "–"),
         (np.inf, np.nan, "∞"),
     ],

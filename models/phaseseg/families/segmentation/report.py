@@ -72,7 +72,8 @@ class RunSummary(TrajectorySummary):
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        found = super().messages
+        scalars = super().tables().get("scalars")
+        found = (*super().messages, *(_interface(scalars) if scalars else ()))
         return found if self.scan is None else (*found, boundary_message(self.scan.table()))
 
     def tables(self) -> dict[str, Table]:
@@ -110,6 +111,37 @@ class RunSummary(TrajectorySummary):
         )  # fmt: skip
 
 
+def _interface(scalars: Table) -> Iterator[Message]:
+    """Yield a sentence on the interface, if there is one: its area, free surfaces and width."""
+    rows = {row["name"]: row for row in scalars.rows() if row["mean"] > 0}
+
+    def area(name: str) -> str:
+        mean, error = rows[name]["mean"], rows[name]["mean ±"]
+        return f"{value_and_error(mean if isfinite(error) else round(mean), error)} Å^2"
+
+    if "interface_area" not in rows:
+        return
+    text = f"The interface has an area of {area('interface_area')}"
+    if "area_rich_void" in rows:
+        part = area("area_rich_void") if "area_rich_poor" in rows else "all"
+        text += f", {part} of it toward a void or vapor"
+    if "area_poor_void" in rows:
+        text += f"; the free surface of the poor phase has {area('area_poor_void')}"
+    width, error = _width(rows)
+    if isfinite(width):
+        text += f". Its 10–90 width is {value_and_error(width, error)} Å"
+    yield Message(f"{text}.", "interface-area")
+
+
+def _width(rows: Mapping[str, Mapping[str, Any]]) -> tuple[float, float]:
+    """Return the width of the (mean) profile and its error; NaN where there is none."""
+    width = rows.get("mean_profile_width", rows.get("interface_width", {}))
+    error = width.get("mean ±", nan)
+    if "mean_profile_width" not in rows:
+        error = rows.get("interface_width_error", {}).get("mean", nan)
+    return width.get("mean", nan), error
+
+
 def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
     """Yield name, caption and figure in the order of the page."""
     from phaseseg.families.segmentation import figures
@@ -118,7 +150,6 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
     tables, rule = summary.tables(), summary.rule
     frame, fields = summary.example
     scalars = {row["name"]: row for row in tables["scalars"].rows()}
-    width = scalars.get("mean_profile_width", scalars.get("interface_width", {}))
     shown = frame.source or summary.source
     what = "density" if isinstance(rule, FixedRule) else rule.quantity
     caption = (
@@ -140,11 +171,7 @@ def report_figures(summary: RunSummary) -> Iterator[tuple[str, str, Figure]]:
             "to the interface. The band is the 10–90 width fitted to the number density of the chosen "
             f"species.{bars}"
         )
-        error = width.get("mean ±", nan)
-        if len(summary) == 1:
-            error = scalars.get("interface_width_error", {}).get("mean", nan)
-        band = width.get("mean", nan), error
-        yield "proxigram", caption, figures.figure_proxigram(tables["proxigram"], band)
+        yield "proxigram", caption, figures.figure_proxigram(tables["proxigram"], _width(scalars))
     if len(summary) > 1:
         yield "time_series", "Time series of the frames.", figures.figure_time_series(tables["time_series"])
     if "boundary_scan" in tables:
