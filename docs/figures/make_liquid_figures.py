@@ -6,16 +6,18 @@ Needs no extras. Takes ten seconds on one core.
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from phaseseg import Fields, Frame, label_phases, read_frames
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.figures import COLOR, element_colors
-from phaseseg.report import GRAY, INK, styled
+from phaseseg.report import GRAY, INK, png, styled
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "data"
@@ -35,7 +37,7 @@ def frame_of(name: str) -> Frame:
         return next(read_frames(path))
 
 
-def draw_slice(ax, frame: Frame, fields: Fields, thickness: float, diameter: float) -> None:
+def draw_slice(ax: Axes, frame: Frame, fields: Fields, thickness: float, diameter: float) -> None:
     """Atoms of a slice, in the plane of the longest edge, by phase."""
     edges = np.diag(frame.cell)
     places = (frame.positions - frame.origin) % edges
@@ -58,7 +60,7 @@ def draw_slice(ax, frame: Frame, fields: Fields, thickness: float, diameter: flo
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, handletextpad=0.1)
 
 
-def draw_profile(ax, fields: Fields) -> None:
+def draw_profile(ax: Axes, fields: Fields) -> None:
     """Number densities against the distance to the interface."""
     columns = fields["proxigram"].columns
     room = columns["volume (Å^3)"] > 0.1 * columns["volume (Å^3)"].max()
@@ -80,7 +82,7 @@ def figure_liquid(name: str) -> Figure:
     fields = label_phases(frame)
     print(name, *fields.messages, sep="\n  ")
     square = name == "melt"
-    figure = Figure(figsize=(8.2, 3.7 if square else 3.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(8.2, 3.7 if square else 2.8), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15) if square else (1.5, 1))
     draw_profile(right, fields)
     draw_slice(left, frame, fields, *LIQUIDS[name])
@@ -102,15 +104,14 @@ def figure_scan() -> Figure:
                 label=f"sigma=\"auto\": {auto['sigma']:g} Å")  # fmt: skip
         print(name, *(f"{s:g}: {r:.2f}" for s, r in zip(SIGMAS, ratios, strict=True)))
     ax.axhline(1, color=GRAY, linewidth=0.8)
-    ax.set(xlabel="sigma (Å)", ylabel="interface area / flat area", ylim=(0.95, 1.8))
+    ax.set(xlabel="sigma (Å)", ylabel="interface area / flat area", ylim=(0.95, 2.0))
     ax.legend()
     return figure
 
 
 def save(figure: Figure, name: str) -> None:
     path = HERE / f"liquid-{name}.png"
-    figure.savefig(path)
-    with Image.open(path) as picture:
+    with Image.open(BytesIO(png(figure, figure.dpi))) as picture:
         small = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
     small.save(path, format="PNG", optimize=True)
     print(f"Written: {path}")
