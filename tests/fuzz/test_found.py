@@ -15,6 +15,7 @@ from phaseseg.checkpoint import CheckpointError
 from phaseseg.families.segmentation.labels.threshold import Cuts, Histogram
 from phaseseg.frame import Frame
 from phaseseg.io import InputError, frame_from_atoms, read_frames
+from phaseseg.neighbors import nearest_neighbors
 from phaseseg.trajectory import map_frames
 from samples import cooled, share_checkpoint
 
@@ -93,10 +94,12 @@ def test_a_periodic_cell_thinner_than_an_atom():
     """It would have millions of images within the cutoff."""
     rng = np.random.default_rng(0)
     frame = Frame(
-        rng.random((100, 3)) * 9, [9.0, 9.0, 1e-5], True, np.arange(100) % 2, ("Fe", "O"), source="run"
+        rng.random((100, 3)) * 9, [9.0, 1e-5, 9.0], True, np.arange(100) % 2, ("Fe", "O"), source="run"
     )
     with pytest.raises(ValueError, match=r"^run: the cell is 1e-05 Å thick along a periodic axis"):
         api.predict(frame, share_checkpoint(species=("Fe", "O")))
+    with pytest.raises(ValueError, match=r"^run: the cell is 1e-05 Å thick along a periodic axis"):
+        nearest_neighbors(frame, 2)
 
 
 def test_a_density_below_zero_everywhere_has_a_contrast():

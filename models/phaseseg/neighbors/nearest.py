@@ -31,6 +31,8 @@ from phaseseg.neighbors.bins import (
 
 # Two lengths (Å or σ) that differ by less are equal: rounding must not choose between neighbors of a lattice.
 TIE = 1e-9
+# Least thickness of a periodic cell, in usual distances of the atoms across it.
+THINNEST = 3e-5
 # Atoms per bin: at least the first number, and the second for each of the k neighbors.
 ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 6.0, 0.5
 # Groups of atoms are far apart from this many usual distances of the k-th neighbor on, by a sample of atoms.
@@ -78,7 +80,8 @@ def nearest_neighbors(
     Raises
     ------
     ValueError
-        k is not a positive whole number; dimensions is neither 2 nor 3; `of` is not one bool per atom; or
+        k is not a positive whole number; dimensions is neither 2 nor 3; `of` is not one bool per atom; the
+        cell has no thickness along a periodic axis (3e-5 of the usual distance of atoms across it); or
         nothing is periodic and there are fewer than k other atoms.
 
     >>> from phaseseg import Frame
@@ -158,6 +161,17 @@ def _balanced(heights: NDArray[np.float64], share: float) -> tuple[NDArray[np.fl
     return np.where(wide, np.maximum(np.floor(heights / side), 1), 1.0), side, bool(wide.any())
 
 
+def _check_thickness(frame: Frame, pbc: NDArray[np.bool_], heights: NDArray[np.float64]) -> None:
+    """Raise ValueError for a periodic cell so thin that all neighbors would be images of the atom itself."""
+    for axis in np.flatnonzero(pbc):
+        across = np.delete(heights, axis)
+        if heights[axis] < THINNEST * np.sqrt(across.prod() / frame.n_atoms):
+            raise ValueError(
+                f"{frame.error_prefix}the cell is {heights[axis]:.2g} Å thick along a periodic axis, so the "
+                "nearest neighbors of an atom are its own images. Check the cell and its units."
+            )
+
+
 def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], k: int) -> tuple[Bins, float, float]:
     """Make nearly cubic bins for the k nearest neighbors; return them, their edge and the shortest gap, Å.
 
@@ -166,6 +180,7 @@ def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], k: int) -> tuple[Bins, floa
     be crowded.
     """
     extent = extent_of(frame, pbc)
+    _check_thickness(frame, pbc, extent.heights)
     per_bin = wanted = max(ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR * k)
     while True:
         shape, side, several = _balanced(extent.heights, per_bin / frame.n_atoms)
