@@ -9,7 +9,7 @@ from ase.build import molecule
 
 from phaseseg import label_phases
 from phaseseg.display import face
-from phaseseg.families.segmentation.labels.composition import element_masses
+from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.io import InputError, frame_from_atoms, read_frames
 from phaseseg.io.elements import elements_of
 

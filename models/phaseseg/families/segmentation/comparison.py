@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.fields import PHASE_CLASSES, POOR, RICH
-from phaseseg.families.segmentation.labels.composition import element_masses
+from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.families.segmentation.methods import WIDTHS, Method, Segmentation
 from phaseseg.fields import Column, Message, Table, plain
 from phaseseg.frame import Frame

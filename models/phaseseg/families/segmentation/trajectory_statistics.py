@@ -23,8 +23,8 @@ from phaseseg.families.segmentation.labels.composition import (
     VOLUME,
     WEIGHT,
     composition_in,
-    element_masses,
 )
+from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.families.segmentation.labels.profile import Kernel, interface_width
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, rule_or_options
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule, Rule

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
+from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.fields import Column, Table
 from phaseseg.frame import Frame
 
@@ -183,14 +184,6 @@ def _percent(amounts: NDArray[np.float64]) -> NDArray[np.float64]:
     total = amounts.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(100 * amounts / total)
-
-
-def element_masses(names: tuple[str, ...]) -> NDArray[np.float64]:
-    """(n_species,) standard atomic masses, 0 for sites X; NaN for a name that is not an element."""
-    from ase.data import atomic_masses, atomic_numbers
-
-    masses = {"X": 0.0} | {name: atomic_masses[number] for name, number in atomic_numbers.items() if number}
-    return np.array([masses.get(name, np.nan) for name in names])
 
 
 def count_atoms(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.display import plural
-from phaseseg.families.segmentation.labels.composition import element_masses
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
+from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.families.segmentation.rules import By
 from phaseseg.fields import Message
 from phaseseg.frame import Frame
