@@ -102,6 +102,19 @@ def test_a_periodic_cell_thinner_than_an_atom():
         nearest_neighbors(frame, 2)
 
 
+@pytest.mark.parametrize("height", [1e3, 1e5, 1e7])
+def test_one_of_a_few_atoms_far_along_an_open_axis(height):
+    """All atoms share a bin; its edge was the first distance of a search: millions of images of a layer."""
+    rng = np.random.default_rng(0)
+    positions = rng.random((8, 3)) * [9.7, 10.3, 13.7]
+    near = Frame(positions[:7], [9.7, 10.3, 13.7], (True, True, False), np.arange(7) % 2, ("A", "B"))
+    positions[7, 2] = height
+    frame = near.replace(positions=positions, species=np.arange(8) % 2)
+    found = nearest_neighbors(frame, 2)
+    np.testing.assert_allclose(found.lengths[:7], nearest_neighbors(near, 2).lengths, rtol=1e-5)
+    np.testing.assert_allclose(found.lengths[7], 9.7, rtol=1e-5)
+
+
 def test_a_density_below_zero_everywhere_has_a_contrast():
     """A correction of the density can make it negative; the contrast is a number all the same."""
     histogram = Histogram(-2.0, 0.1, np.array([5, 5]), np.array([-9.0, -8.0]))

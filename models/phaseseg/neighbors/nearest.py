@@ -39,6 +39,8 @@ ATOMS_PER_FINE_BIN, ATOMS_PER_NEIGHBOR = 6.0, 0.5
 WIDE_GAP, SAMPLE = 4, 9
 # Float32 places atoms in bins that are wider, in cells, too badly to tell their images.
 WIDEST_BIN = 1e5
+# Edge of a bin in thicknesses of the cell; a wider one is mostly empty space along an open axis.
+WIDEST_SEARCH = 30
 # Bins that hold on average this many times the wanted number of atoms are made smaller, down to a limit.
 CROWDED, MOST_BINS_PER_ATOM = 4, 8
 # Neighbors are first looked for among squares up to this factor times the usual one of the k-th neighbor, and
@@ -188,7 +190,11 @@ def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], k: int) -> tuple[Bins, floa
         # Averaged over atoms: each bin is weighted by its number of atoms.
         crowd = int((np.diff(bins.start) ** 2).sum()) / frame.n_atoms
         crowded = crowd > CROWDED * (wanted + 1)
-        if extent.gap == inf and not pbc.all() and (crowded or (extent.span > WIDEST_BIN * shape).any()):
+        # The first search goes as far as the edge of a bin, over all images on its way.
+        empty = (extent.span > WIDEST_BIN * shape).any() or side > WIDEST_SEARCH * extent.heights[pbc].min(
+            initial=inf
+        )
+        if extent.gap == inf and not pbc.all() and (crowded or empty):
             usual = _usual_distance(frame, extent, pbc, k)
             extent = side_by_side(frame, pbc, extent, max(WIDE_GAP * usual, TIE))
             continue
