@@ -97,6 +97,15 @@ def test_evaporated_atoms_do_not_widen_sigma(small):
         )
 
 
+@pytest.mark.slow
+def test_a_gas_of_evaporated_atoms_does_not_widen_sigma(large):
+    frame, rng = large[3000].replace(pbc=False), np.random.default_rng(0)
+    gas = rng.choice(len(frame), 3000, replace=False)
+    positions = frame.positions.copy()
+    positions[gas] = rng.normal(size=(len(gas), 3)) * 1e6
+    assert rule_of(frame.replace(positions=positions), LabelRule("Fe")).sigma == pytest.approx(2.1, abs=0.15)
+
+
 def test_a_droplet_in_a_large_void_has_the_sigma_of_its_liquid():
     frame = lj_liquid()
     middle = frame.cell[0, 0] / 2

@@ -38,8 +38,9 @@ This is sigma = 0.915 density^(-1/3), calibrated on melts, water and argon (docs
 # Sigma is found once it falls by less than this in a round, which takes three or four rounds.
 TOLERANCE = 0.01
 # Sigma falls no further where the rich phase holds less than the Gaussian counts (a few atoms in one place),
-# or where the grid would have more voxels than this, per atom and in any case.
-FINEST_PER_ATOM, FINEST = 1000, 100_000
+# or where the grid would have more voxels than this, per atom and in any case. A box around a single atom
+# far away has 20,000 of them at any sigma.
+FINEST_PER_ATOM, FINEST_PER_BOX, FINEST = 1000, 40_000, 100_000
 # Voxels of the grid for the estimate, in sigma.
 VOXEL = 1.0
 # The density of the bulk is the mean over the grid with this power of a much smoother density as its weight,
@@ -126,7 +127,9 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
         wanted = _sigma(density, 3 - int(thin.sum()))
         rich = field.grid.values[field.grid.values >= cuts.steepest]
         small = float(rich.sum(dtype=float)) * field.lattice.voxel_volume * per_atom < COUNTED
-        fine = field.grid.values.size > max(FINEST, FINEST_PER_ATOM * len(atoms))
+        islands = field.lattice.islands
+        boxes = 0 if islands is None else FINEST_PER_BOX * len(islands.size)
+        fine = field.grid.values.size > max(FINEST, FINEST_PER_ATOM * len(atoms)) + boxes
         if wanted > (1 - TOLERANCE) * sigma or small or fine:
             contrast = cuts.contrast(cuts.steepest)
             rounded = _rounded(sigma, limit)
