@@ -25,7 +25,7 @@ from phaseseg.families.segmentation.rules import LabelRule
 ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md", "docs/quickstart.md", "docs/graph-networks.md", "docs/liquid-or-glass.md", "docs/ovito.md",
-    "docs/ase.md",
+    "docs/ase.md", "docs/your-own-liquid.md",
 ]  # fmt: skip
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -62,6 +62,8 @@ def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         shutil.copy(str(files("phaseseg") / "demo" / "melt_large_3000K.dump.gz"), "melt.dump.gz")
         for seed in (901, 902, 903, 904):
             shutil.copy(str(files("phaseseg") / "demo" / f"glass_ka2d_s{seed}.xyz.gz"), f"run{seed}.xyz.gz")
+    if page == "docs/your-own-liquid.md":
+        shutil.copytree(ROOT / "docs" / "data", ".", dirs_exist_ok=True)
     namespace: dict[str, object] = {"__name__": "page"}
     printed = None
     for line, language, text in blocks(page):
