@@ -56,6 +56,7 @@ class Width(NamedTuple):
     sigma : Å, rounded to two digits, so that frames of one trajectory agree
     density : atoms or molecules per Å^3 (Å^2 in two dimensions) in the rich phase
     contrast : between the two phases at that width; limited : whether the cell is too small for the width
+    counted : what the density counts, if not all atoms
     """
 
     species: tuple[str, ...]
@@ -64,6 +65,7 @@ class Width(NamedTuple):
     contrast: float
     limited: bool
     dimensions: int
+    counted: str
 
 
 def rule_of(frame: Frame, rule: LabelRule) -> FixedRule:
@@ -110,7 +112,7 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
     """Find the width at which the Gaussian counts `COUNTED` atoms or molecules of the rich phase."""
     chosen = frame.species_mask(species)
     per_atom = count_units(frame, chosen) / int(chosen.sum())
-    frame = frame.reduced
+    frame, has_molecules = frame.reduced, frame.molecules is not None
     atoms = frame.replace(fields={}, categories={}, molecules=None).take(chosen)
     heights = 1 / np.linalg.norm(np.linalg.inv(frame.cell), axis=0)
     flat = np.array([frame.is_flat(axis) for axis in range(3)])
@@ -133,7 +135,9 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
         if wanted > (1 - TOLERANCE) * sigma or small or fine:
             contrast = cuts.contrast(cuts.steepest)
             rounded = _rounded(sigma, limit)
-            return Width(tuple(species), rounded, density, contrast, wanted > limit, 3 - int(thin.sum()))
+            counted = "" if per_atom == 1 else "molecules " if has_molecules else "atoms without hydrogen "
+            dimensions = 3 - int(thin.sum())
+            return Width(tuple(species), rounded, density, contrast, wanted > limit, dimensions, counted)
 
 
 def _start(atoms: Frame, heights: NDArray[np.float64], per_atom: float, flat: NDArray[np.bool_]) -> float:
@@ -209,5 +213,5 @@ def _sentence(frame: Frame, found: Width) -> str:
         )
     return (
         f"Sigma is {found.sigma:g} {length}, which follows from the density of {what} in the rich phase "
-        f"({found.density:.3g} per {length}^{found.dimensions})."
+        f"({found.density:.3g} {found.counted}per {length}^{found.dimensions})."
     )

@@ -162,8 +162,11 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             )  # fmt: skip
         else:
             n_phases = 1
-            text = "No remaining rich domain has an interface, so the frame counts as one phase."
-            messages.append(Message(text, "no-domain-left"))
+            messages[0] = Message(
+                f"One phase: no rich domain with an interface is left, although the two sides of the cut "
+                f"differ by {contrast:.2f} times the counting noise.",
+                "no-domain-left",
+            )
     if assigned is None:
         if rule.phases == "auto" and contrast < MIN_CONTRAST:
             messages.append(Message("No cut was made: all atoms belong to one class.", "nothing-cut"))
