@@ -327,3 +327,11 @@ def test_atomic_numbers_of_a_damaged_trajectory(tmp_path):
     place = content.index((26).to_bytes(8, "little"))
     (tmp_path / "run.traj").write_bytes(content[:place] + (9000).to_bytes(8, "little") + content[place + 8 :])
     refuse(tmp_path / "run.traj", "atom 1 has the atomic number 9000, which is no element")
+
+
+def test_a_product_that_overflows_is_an_error_and_no_warning(tmp_path):
+    (tmp_path / "XDATCAR").write_text(
+        "x\n1e200\n1 0 0\n0 1 0\n0 0 1\nFe\n1\nDirect configuration= 1\n1e200 0 0\n"
+    )
+    with pytest.raises(InputError, match="XDATCAR, frame 0"):
+        list(read_frames(tmp_path / "XDATCAR"))

@@ -163,6 +163,12 @@ def test_lengths_follow_from_sigma_unless_they_are_given():
     assert FixedRule(**iron.to_dict()) == iron and iron.fixed() is iron
 
 
+def test_a_sigma_beyond_reason_is_refused_in_a_sentence(small):
+    assert np.isfinite(LabelRule(("Fe",), 1e200).fixed().min_volume)
+    with pytest.raises(ValueError, match="more than half of the cell"):
+        label_phases(small[3000][0], sigma=1e200)
+
+
 def test_a_rule_that_leaves_nothing_open_is_not_measured(small, monkeypatch):
     monkeypatch.setattr("phaseseg.families.segmentation.labels.automatic.width_of", None)
     assert rule_of(small[3000][0], LabelRule(("Fe",), 1.5)) == LabelRule(("Fe",), 1.5).fixed()

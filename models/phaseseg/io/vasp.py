@@ -105,7 +105,8 @@ def _parse(
         species = reading.codes_of_types(groups + 1)
     else:
         species = reading.codes_of_names(groups, names)
-    positions = parsed.positions @ header.cell if direct else parsed.positions * header.scale
+    with np.errstate(over="ignore", invalid="ignore"):  # the frame refuses what is not finite
+        positions = parsed.positions @ header.cell if direct else parsed.positions * header.scale
     return {"positions": positions, "cell": header.cell, "pbc": True, "timestep": step, "species": species}
 
 

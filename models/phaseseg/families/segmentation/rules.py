@@ -52,6 +52,7 @@ class _Rule:
 VOLUME_BY_SIGMA = 25.0
 WIDTH_BY_SIGMA = 0.34
 BULK_BY_SIGMA = 2.5
+LARGEST = 1e300  # also the volume for a sigma whose third power overflows
 PAPER_BOUNDARY = 0.68
 """Boundary width of the paper, Å, for iron."""
 
@@ -127,7 +128,7 @@ class LabelRule(_Rule):
             raise ValueError("the rule leaves the species or sigma to the frame; give both.")
         paper = "Fe" in species
         lengths = {
-            "min_volume": VOLUME_BY_SIGMA * width**3,
+            "min_volume": min(VOLUME_BY_SIGMA * width * width * width, LARGEST),
             "boundary_width": PAPER_BOUNDARY if paper else WIDTH_BY_SIGMA * width,
             "bulk_distance": BULK_BY_SIGMA * width,
         }
