@@ -40,7 +40,6 @@ FEW_INDEPENDENT = 10
 MEAN, ATOM_COUNT = Column("mean"), Column("atoms")
 CONTENTS = {WEIGHT: Column("mass fraction"), ATOMS: ATOM_COUNT, MOLECULES: Column("molecules")}
 """Units of contents, and by what the contents of several frames are weighted."""
-_Rows = dict[str, dict[Column, float]]
 PHASE_COLORS = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki3"}
 """Colors of the rows on a terminal."""
 
@@ -65,6 +64,7 @@ class TrajectorySummary:
         self._composition: list[_Rows] = []
         self._partition: list[_Rows] = []
         self._proxigrams: list[Mapping[Any, NDArray[Any]]] = []
+        self._known: dict[tuple[Any, ...], Any] = {}
         self._messages = MessageCounter()
         self._elements: dict[str, None] = {}
 
@@ -90,9 +90,10 @@ class TrajectorySummary:
             **fields.level("frame"),
         }
         self._scalars.append({name: np.nan if v is None else float(v) for name, v in scalars.items()})
-        self._composition.append(_by(fields.get("composition"), "phase"))
-        self._partition.append(_by(fields.get("partition"), "element"))
-        self._proxigrams.append(fields["proxigram"].columns if "proxigram" in fields else {})
+        self._composition.append(_Rows(fields.get("composition"), "phase", self._known))
+        self._partition.append(_Rows(fields.get("partition"), "element", self._known))
+        profile = fields["proxigram"].columns if "proxigram" in fields else {}
+        self._proxigrams.append({self._known.setdefault(("proxigram", name), name): v for name, v in profile.items()})
         self._messages.add(fields.messages)
 
     @property
@@ -310,7 +311,7 @@ def _values(frames: Sequence[_Rows], row: str, column: Column) -> NDArray[np.flo
 
     The content of an element that is absent from a frame is 0 if the contents of others are known.
     """
-    return np.array([_cell(frame.get(row, {}), column) for frame in frames], dtype=np.float64)
+    return np.array([frame.cell(row, column) for frame in frames], dtype=np.float64)
 
 
 def _cell(cells: Mapping[Column, float], column: Column) -> float:
@@ -324,14 +325,34 @@ def _columns(frames: Sequence[_Rows], row: str) -> dict[Column, None]:
     return dict.fromkeys(name for frame in frames for name in frame.get(row, {}))
 
 
-def _by(table: Table | None, key: str) -> _Rows:
-    """Return the numerical columns of a table, by row name in column `key`."""
-    if table is None:
-        return {}
-    return {
-        row[key]: {name: float(row[name]) for name in table.headings if isinstance(row[name], (int, float))}
-        for row in table.rows()
-    }
+class _Rows(Mapping[str, dict[Column, float]]):
+    """The numerical columns of a table by row. One array holds them, and frames share their headings."""
+
+    def __init__(self, table: Table | None, key: str, known: dict[tuple[Any, ...], Any]) -> None:
+        rows = [] if table is None else list(table.rows())
+        first = rows[0] if rows else {}
+        names = tuple(name for name, value in first.items() if isinstance(value, (int, float)))
+        labels = tuple(row[key] for row in rows)
+        # Headings that were met before are kept once, whatever the number of frames.
+        self._names, self._labels = known.setdefault(names, names), known.setdefault(labels, labels)
+        self._values = np.array([[float(row[name]) for name in names] for row in rows])
+
+    def __getitem__(self, row: str) -> dict[Column, float]:
+        if row not in self._labels:
+            raise KeyError(row)
+        return dict(zip(self._names, self._values[self._labels.index(row)].tolist(), strict=True))
+
+    def cell(self, row: str, column: Column) -> float:
+        """Return a number; see `_values` for one that is missing."""
+        if row in self._labels and column in self._names:
+            return float(self._values[self._labels.index(row), self._names.index(column)])
+        return _cell(self.get(row, {}), column)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
 
 
 def summarize(
