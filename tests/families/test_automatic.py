@@ -132,6 +132,13 @@ def test_a_cell_too_small_for_the_width_limits_it():
     label_phases(frame)
 
 
+def test_a_cell_too_thin_for_any_liquid_is_refused():
+    frame = random_points(200)
+    thin = frame.replace(cell=frame.cell * [[1], [1], [1e-3]])
+    with pytest.raises(ValueError, match=r"the cell is only 0\.0188 Å thick"):
+        label_phases(thin)
+
+
 @pytest.mark.parametrize("name", AWKWARD)
 def test_any_frame_gets_a_width(name):
     frame = AWKWARD[name]()

@@ -95,7 +95,7 @@ def _bytes(checkpoint: Any, random: Random) -> bytes:
     weights = dict(checkpoint.weights)
     if 0.15 <= kind < 0.6:
         for _ in range(random.choice((1, 1, 2))):
-            _changed(parts if random.random() < 0.2 else parts["config"], random)
+            _changed(parts if random.random() < 0.2 else parts.get("config", parts), random)
     elif 0.6 <= kind < 0.8:
         _weights(weights, random)
     needed = {"family": "", "name": "x", "units": "", "config": {}, "ranges": {}, "card": {}}

@@ -194,8 +194,10 @@ def _parse_gro(
     if len(numbers) == 9:
         # v1(y) v1(z) v2(x) v2(z) v3(x) v3(y) follow the diagonal
         cell[[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]] = numbers[3:]
+    with np.errstate(over="ignore"):  # the frame refuses what is not finite
+        positions = positions * _ANGSTROM_PER_NM
     return {
-        "positions": positions * _ANGSTROM_PER_NM,
+        "positions": positions,
         "cell": cell,
         "pbc": True,
         "species": reading.codes_of_atom_names(name, residue),

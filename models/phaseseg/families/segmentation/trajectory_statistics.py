@@ -93,7 +93,9 @@ class TrajectorySummary:
         self._composition.append(_Rows(fields.get("composition"), "phase", self._known))
         self._partition.append(_Rows(fields.get("partition"), "element", self._known))
         profile = fields["proxigram"].columns if "proxigram" in fields else {}
-        self._proxigrams.append({self._known.setdefault(("proxigram", name), name): v for name, v in profile.items()})
+        self._proxigrams.append(
+            {self._known.setdefault(("proxigram", name), name): v for name, v in profile.items()}
+        )
         self._messages.add(fields.messages)
 
     @property

@@ -109,7 +109,10 @@ def rule_for(frames: Iterable[Frame], rule: LabelRule) -> tuple[FixedRule, Itera
 
 
 def width_of(frame: Frame, species: Sequence[str]) -> Width:
-    """Find the width at which the Gaussian counts `COUNTED` atoms or molecules of the rich phase."""
+    """Find the width at which the Gaussian counts `COUNTED` atoms or molecules of the rich phase.
+
+    ValueError for a periodic cell so thin that no liquid fits into it.
+    """
     chosen = frame.species_mask(species)
     per_atom = count_units(frame, chosen) / int(chosen.sum())
     frame, has_molecules = frame.reduced, frame.molecules is not None
@@ -132,6 +135,11 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
         islands = field.lattice.islands
         boxes = 0 if islands is None else FINEST_PER_BOX * len(islands.size)
         fine = field.grid.values.size > max(FINEST, FINEST_PER_ATOM * len(atoms)) + boxes
+        if fine and wanted > limit:
+            raise ValueError(
+                f"{frame.error_prefix}the cell is only {2 * limit:.3g} Å thick, and half of that is the "
+                "largest sigma. Repeat the cell along its shortest axis."
+            )
         if wanted > (1 - TOLERANCE) * sigma or small or fine:
             contrast = cuts.contrast(cuts.steepest)
             rounded = _rounded(sigma, limit)
