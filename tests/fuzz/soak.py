@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
+from phaseseg import Frame
+
 PATH = str(files("phaseseg") / "demo" / "melt_small_3000K.dump.gz")
 GLASS = str(files("phaseseg") / "demo" / "glass_ka2d_s901.xyz.gz")
 
 
-def _label() -> Iterator[None]:
-    from phaseseg import label_phases
+def _frames(path: str, analyze: Callable[[Frame], object]) -> Iterator[None]:
+    """Read a file again and again, one frame at a time."""
     from phaseseg.io import read_frames
 
     while True:
-        for frame in read_frames(PATH):
-            label_phases(frame)
+        for frame in read_frames(path):
+            analyze(frame)
             yield
+
+
+def _label() -> Iterator[None]:
+    from phaseseg import label_phases
+
+    return _frames(PATH, label_phases)
 
 
 def _predict() -> Iterator[None]:
@@ -40,12 +48,8 @@ def _predict() -> Iterator[None]:
 
 def _metrics() -> Iterator[None]:
     from phaseseg import glass_metrics
-    from phaseseg.io import read_frames
 
-    while True:
-        for frame in read_frames(GLASS):
-            glass_metrics(frame)
-            yield
+    return _frames(GLASS, glass_metrics)
 
 
 def _summary() -> Iterator[None]:

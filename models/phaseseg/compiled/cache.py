@@ -1,8 +1,9 @@
 """Compiled code on disk: numba's cache, read without numba's compiler.
 
 Numba writes the files and decides which of them are valid; only the reading is ours. Numba's own way imports
-all that numba can compile, SciPy's linear algebra included, and reads the LLVM code of a function beside its
-machine code. That is 0.4 s of `phaseseg label`, longer than it takes to label a frame of 33,000 atoms.
+all that numba can compile, SciPy's linear algebra included, and reads not only the machine code of a
+function but also its LLVM code. That is 0.4 s of `phaseseg label`, longer than it takes to label a frame of
+33,000 atoms.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Cache(FunctionCache):  # type: ignore[misc]
             codegen._library_class = usual
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Read the code for arguments of these types; None if there is none. Numba holds its lock."""
+        """Return the cached code for arguments of these types, or None. Numba holds its lock."""
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
 

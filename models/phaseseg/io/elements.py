@@ -1,7 +1,7 @@
 """Elements of the atom names in GRO and PDB files, which often do not state the element.
 
 `CA` is a carbon atom in a protein and calcium in a salt; `OS` is oxygen in a force field, never osmium. The
-name of the residue and the other names in it decide. What may be wrong is told.
+name of the residue and the other names in it decide. A message names the readings that may be wrong.
 """
 
 from __future__ import annotations

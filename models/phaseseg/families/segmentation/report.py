@@ -134,7 +134,7 @@ def _interface(scalars: Table) -> Iterator[Message]:
 
 
 def _width(rows: Mapping[str, Mapping[str, Any]]) -> tuple[float, float]:
-    """Return the width of the (mean) profile and its error; NaN where there is none."""
+    """Return the width of the (mean) profile and its error, or NaN if the profile has no width."""
     width = rows.get("mean_profile_width", rows.get("interface_width", {}))
     error = width.get("mean ±", nan)
     if "mean_profile_width" not in rows:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from phaseseg.families.segmentation.labels.composition import (
     count_atoms,
     count_molecules,
 )
-from phaseseg.families.segmentation.labels.density import Field
+from phaseseg.families.segmentation.labels.density import Field, kernel_volume
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.molecules import Molecules, by_molecule_sentence
@@ -118,8 +117,7 @@ def assign_phases(
     )  # fmt: skip
     volume_fraction = float(domains.voxels.sum() / lattice.n_voxels)
     volumes = shell_volumes(interface, surface.values, level, lattice, bin_width=BIN_WIDTH, n_bins=N_BINS)
-    widths = np.array(lattice.shape) * lattice.spacing
-    kernel = Kernel(sigma, float(np.where(lattice.flat, widths, 2 * sqrt(pi) * sigma).prod()))
+    kernel = Kernel(sigma, kernel_volume(lattice, sigma))
     return PhaseAssignment(
         phase, distance, domain, volume_fraction, interface.area, table, areas, volumes, kernel
     )
@@ -239,8 +237,13 @@ def frame_numbers(
     """
     end = N_BINS // 2 * BIN_WIDTH
     chosen, masks = masks_of(frame, species)
-    total, *each = (
-        np.histogram(assigned.distance[mask], N_BINS, (-end, end))[0] for mask in (chosen, *masks.values())
+    each = {
+        name: np.histogram(assigned.distance[mask], N_BINS, (-end, end))[0] for name, mask in masks.items()
+    }
+    total = (
+        each[next(iter(masks))]
+        if len(masks) == 1
+        else np.histogram(assigned.distance[chosen], N_BINS, (-end, end))[0]
     )
     composition = count_atoms(frame, assigned.phase, assigned.distance, bulk_distance, assigned.volumes)
     messages = []
@@ -280,7 +283,7 @@ def frame_numbers(
         "composition": composition.table(),
         "partition": composition.partition(),
         "domains": assigned.domains,
-        "proxigram": composition.proxigram(dict(zip(masks, each, strict=True))),
+        "proxigram": composition.proxigram(each),
     }, messages
 
 

@@ -76,9 +76,7 @@ def rule_of(frame: Frame, rule: LabelRule) -> FixedRule:
     ValueError
         For a frame without atoms, and for a species that the frame does not have.
     """
-    if isinstance(rule, FixedRule):
-        return rule
-    if rule.species and rule.sigma != "auto":
+    if _is_given(rule):
         return rule.fixed()
     if frame.n_atoms == 0:
         raise ValueError(f"{frame.error_prefix}the frame has no atoms, so there is nothing to label.")
@@ -95,10 +93,15 @@ def rule_of(frame: Frame, rule: LabelRule) -> FixedRule:
     return rule.fixed(species, found.sigma, messages)
 
 
+def _is_given(rule: LabelRule) -> bool:
+    """Whether the rule leaves nothing to a frame."""
+    return bool(rule.species) and rule.sigma != "auto"
+
+
 def rule_for(frames: Iterable[Frame], rule: LabelRule) -> tuple[FixedRule, Iterator[Frame]]:
     """Return the rule for a trajectory, as its first frame with atoms determines it, and all frames."""
     every = iter(frames)
-    if isinstance(rule, FixedRule) or (rule.species and rule.sigma != "auto"):
+    if _is_given(rule):
         return rule.fixed(), every
     seen: list[Frame] = []
     for frame in every:
@@ -129,7 +132,8 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
         cuts = measure_cuts(replace(field, units_per_atom=per_atom))
         thin = field.lattice.flat
         density = _bulk(field) * per_atom * float(np.prod(heights[thin]))
-        wanted = _sigma(density, 3 - int(thin.sum()))
+        dimensions = 3 - int(thin.sum())
+        wanted = _sigma(density, dimensions)
         rich = field.grid.values[field.grid.values >= cuts.steepest]
         small = float(rich.sum(dtype=float)) * field.lattice.voxel_volume * per_atom < COUNTED
         islands = field.lattice.islands
@@ -144,7 +148,6 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
             contrast = cuts.contrast(cuts.steepest)
             rounded = _rounded(sigma, limit)
             counted = "" if per_atom == 1 else "molecules " if has_molecules else "atoms without hydrogen "
-            dimensions = 3 - int(thin.sum())
             return Width(tuple(species), rounded, density, contrast, wanted > limit, dimensions, counted)
 
 

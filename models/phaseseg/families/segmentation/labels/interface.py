@@ -445,7 +445,7 @@ class Interface:
         self.areas *= np.float32(0.5 * lattice.voxel_volume)
         self._is_spread = False
 
-    def beside(self, shift: float) -> NDArray[np.float64]:
+    def points_off(self, shift: float) -> NDArray[np.float64]:
         """(n_facets, 3) float64: grid coordinates of points `shift` Å from the facets, on the rich side."""
         points = self._surface.point.T + np.float32(shift) * self._surface.normal
         return points.astype(np.float64) @ self._to_grid

@@ -28,7 +28,7 @@ BULK_SIGMA, FEWEST_ATOMS, DENSE = 2.0, 200, 0.25
 class InterfaceWidth:
     """10-90 width of the interface, its standard error and the least that is resolved, all in Å.
 
-    NaN where there is none; `why` is then a clause that says why.
+    A width that cannot be given is NaN, and `why` gives the reason.
     """
 
     width: float = nan

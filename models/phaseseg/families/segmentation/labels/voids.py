@@ -77,7 +77,7 @@ class Matter:
         """(n_facets,) bool: which facets of the surface of the rich phase border on a void."""
         if not self.two_liquids:
             return np.ones(interface.n_facets, dtype=bool)
-        return np.asarray(self.field.slopes(interface.beside(-self.sigma))[0] < 0)
+        return np.asarray(self.field.slopes(interface.points_off(-self.sigma))[0] < 0)
 
     def areas(self, rich: Field, level: float, interface: Interface, is_void: NDArray[np.bool_]) -> Areas:
         """Areas of the surfaces.
@@ -90,7 +90,7 @@ class Matter:
         rich_void = interface.area * float(sizes[is_void].sum() / sizes.sum())
         poor_void = 0.0
         if self.two_liquids:
-            poor = rich.slopes(self.surface.beside(self.sigma))[0] < level
+            poor = rich.slopes(self.surface.points_off(self.sigma))[0] < level
             poor_void = float(self.surface.areas[poor].sum(dtype=np.float64))
         return Areas(interface.area - rich_void, rich_void, poor_void)
 
