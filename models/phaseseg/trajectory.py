@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -118,15 +119,29 @@ def _processes(
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Block Ctrl-C while workers start; they inherit the mask, so their start is not interrupted."""
+    """Hold Ctrl-C back while a worker starts, and deliver it afterwards.
+
+    Workers inherit the mask, so their own start is not interrupted. The mask is not enough for this process:
+    another thread may receive the signal, and Python still runs the handler in the main thread. A worker
+    whose start is cut short in that way ends with a traceback.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    seen: list[Any] = []
+    handler = signal.getsignal(signal.SIGINT)
+    held = callable(handler) and threading.current_thread() is threading.main_thread()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if held:
+        signal.signal(signal.SIGINT, lambda number, frame: seen.append((number, frame)))
     try:
         yield
     finally:
+        if held:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if seen and callable(handler):
+            handler(*seen[0])
 
 
 def _leave_interrupts_to_parent() -> None:

@@ -2,13 +2,17 @@
 
 import builtins
 import multiprocessing
+import signal
+import sys
+import threading
+import time
 from operator import attrgetter, methodcaller
 
 import numpy as np
 import pytest
 
 from phaseseg.frame import Frame
-from phaseseg.trajectory import _call, map_frames
+from phaseseg.trajectory import _call, _interrupts_held, map_frames
 
 
 def frame(n_atoms: int) -> Frame:
@@ -63,6 +67,25 @@ def test_an_interrupt_of_the_caller_leaves_no_process_behind() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(map_frames(len, interrupted(), workers=2))
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_that_another_thread_receives_waits_for_the_start_of_a_worker() -> None:
+    """The mask of the main thread does not keep Python from running the handler in it."""
+    end = threading.Event()
+    other = threading.Thread(target=end.wait)
+    other.start()  # before the mask, so it takes signals
+    steps = []
+    try:
+        with pytest.raises(KeyboardInterrupt), _interrupts_held():
+            assert other.ident is not None
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            time.sleep(0.05)
+            steps.append("started")
+    finally:
+        end.set()
+        other.join()
+    assert steps == ["started"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("workers", [1, 2])
