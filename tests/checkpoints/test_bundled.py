@@ -13,6 +13,8 @@ from phaseseg.families import FAMILIES
 from phaseseg.testing import CONFORMANCE, check_family, refused_frames
 
 NAMES = [entry.name for entry in list_checkpoints()]
+DEFAULTS = {family.default for family in FAMILIES.values()}
+EACH = [name if name in DEFAULTS else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 CARD = {"summary", "data", "split", "training", "metrics", "limits"}
 
 
@@ -37,7 +39,7 @@ def test_is_whole_and_has_its_card(name):
     assert checkpoint.path.stat().st_size < 1_500_000
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_says_what_was_recorded(name):
     assert record.path_of(name).is_file(), f"record it: make record NAMES={name}"
     with np.load(record.path_of(name)) as recorded:
@@ -55,7 +57,7 @@ def test_says_what_was_recorded(name):
 
 
 @pytest.mark.parametrize("check", [name for name in CONFORMANCE if name not in ("workers", "awkward frames")])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_keeps_the_contract(name, check):
     if reason := CONFORMANCE[check](name, frames_of(name)[:1]):
         pytest.skip(reason)
@@ -67,7 +69,7 @@ def test_workers_give_the_same(family):
     assert not CONFORMANCE["workers"](FAMILIES[family].default, frames_of(FAMILIES[family].default))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_awkward_frames_are_refused_for_a_reason(name):
     checkpoint = load_checkpoint(name)
     expected = record.module_of(checkpoint.family).refused(checkpoint)

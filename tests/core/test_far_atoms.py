@@ -24,6 +24,7 @@ def scattered(name, seed, far, n=3):
     return frame.replace(positions=positions)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(OPEN), st.integers(0, 1000), st.sampled_from([30.0, 1e3, 1e5, 1e8]))
 def test_the_nearest_are_those_of_a_naive_search(name, seed, far):

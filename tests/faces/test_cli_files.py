@@ -69,7 +69,9 @@ def test_plain_xyz_with_a_cell(melt_xyz: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------- other atoms, and no atoms
 
 
-@pytest.fixture(params=["changing", "empty", "empty first"])
+@pytest.fixture(
+    params=["changing", *(pytest.param(name, marks=pytest.mark.slow) for name in ("empty", "empty first"))]
+)
 def unequal(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[int]]:
     """A trajectory whose number of atoms changes, and the numbers."""
     none = melt().take([])
@@ -83,7 +85,9 @@ def unequal(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("word", [["label"], ["predict", "-m", "gcn-3000K-v1"]])
+@pytest.mark.parametrize(
+    "word", [["label"], pytest.param(["predict", "-m", "gcn-3000K-v1"], marks=pytest.mark.slow)]
+)
 def test_another_number_of_atoms_is_read_and_said(
     unequal: tuple[Path, list[int]], tmp_path: Path, word: list[str], workers: int
 ) -> None:

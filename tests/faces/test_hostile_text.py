@@ -84,6 +84,7 @@ def pages(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_html_has_the_same_tags_whatever_the_names(pages):
     (_, plain), (_, hostile) = pages
     assert hostile.tags == plain.tags
@@ -91,6 +92,7 @@ def test_html_has_the_same_tags_whatever_the_names(pages):
         assert word in hostile.text
 
 
+@pytest.mark.slow
 def test_tables_and_notes_show_the_names_as_they_are(pages):
     result, _ = pages[1]
     for word in WORDS:
@@ -137,6 +139,7 @@ def test_commands_about_checkpoints(model):
     well_said(run("models", "show", "[/b]\x1b[31m"), "[/b]", code=3)
 
 
+@pytest.mark.slow
 def test_predictions_and_evaluations(model, melts, tmp_path):
     well_said(run("predict", melts, "-m", model, "--report", tmp_path, "-o", tmp_path / "o.json"), "[i]<s>$_")
     assert "[i]<s>$_" in page_of(tmp_path).text

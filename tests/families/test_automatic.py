@@ -132,6 +132,7 @@ def test_a_cell_too_small_for_the_width_limits_it():
     label_phases(frame)
 
 
+@pytest.mark.slow
 def test_a_cell_too_thin_for_any_liquid_is_refused():
     frame = random_points(200)
     thin = frame.replace(cell=frame.cell * [[1], [1], [1e-3]])

@@ -68,6 +68,7 @@ def test_conformance(heights):
     check_conformance(heights, AWKWARD["orthogonal"]())
 
 
+@pytest.mark.slow
 def test_it_comes_with_a_package(tmp_path):
     """Found by its entry point in fresh processes, workers included; plain settings are flags."""
     about = tmp_path / "site" / "heights-1.0.dist-info"

@@ -155,7 +155,7 @@ def test_the_message_says_how_certain_the_verdict_is(contrast, code):
     assert message.code == code and f"{contrast:.2f}" in message
 
 
-@pytest.mark.parametrize("temperature", [3000, 4000])
+@pytest.mark.parametrize("temperature", [3000, pytest.param(4000, marks=pytest.mark.slow)])
 def test_the_bundled_melts_are_two_phases(large, small, temperature):
     for frame in (large[temperature], *small[temperature]):
         fields = label_phases(frame, "Fe")

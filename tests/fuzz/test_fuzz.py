@@ -10,10 +10,13 @@ from fuzz import killed, watchdog
 from fuzz.kinds import KINDS, READERS
 from fuzz.mutations import mutated
 
+QUICK = ("frames", "dump", "gro")
 NUMBERS = dict.fromkeys(READERS, 50) | {"frames": 60, "checkpoints": 60, "modifiers": 25, "commands": 25}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_every_input_ends_in_a_result_or_one_sentence(kind):
     if kind == "modifiers":
         pytest.importorskip("ovito")
@@ -29,6 +32,7 @@ def test_the_same_seed_gives_the_same_input():
     assert len(set(made)) > 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "words"),
     [("dies", "died with code 7"), ("hangs", "hung"), ("grows", "more than 0.1 GB"), ("raises", "KeyError")],
