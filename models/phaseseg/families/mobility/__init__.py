@@ -1,0 +1,1 @@
+"""Mobility of the particles of a supercooled liquid from their structure."""
