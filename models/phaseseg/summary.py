@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from phaseseg.fields import Fields, Message, MessageCounter, Table, size_messages
 from phaseseg.frame import Frame
@@ -38,6 +42,115 @@ class Summary(Protocol):
         """
 
 
+# ------------------------------------------------------------------------------------- columns
+
+
+class _Values:
+    """The values of one column: an array of whole numbers, numbers or booleans, or codes of other values."""
+
+    _TYPES: ClassVar[Mapping[str, Any]] = {"b": np.bool_, "q": np.int64, "d": np.float64}
+
+    def __init__(self, n_missing: int) -> None:
+        self._stored: array[Any] = array("d", [nan]) * n_missing
+        self._kind = "d" if n_missing else ""
+        self._others: list[Any] = []
+        self._codes: dict[Any, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def append(self, value: Any) -> None:
+        kind = _kind(value)
+        if kind != self._kind:
+            self._widen(kind)
+        if self._kind == "code":
+            value = self._code(value)
+        elif kind == "b":
+            value = bool(value)  # of NumPy
+        self._stored.append(value)
+
+    def _widen(self, kind: str) -> None:
+        """Change the type of what is stored to one that also holds values of this kind."""
+        if not self._kind:
+            self._kind, self._stored = kind, array("i" if kind == "code" else kind)
+        elif "code" in (kind, self._kind):
+            if self._kind != "code":
+                known, self._kind = self.array().tolist(), "code"
+                self._stored = array("i", [self._code(value) for value in known])
+        elif "bqd".index(kind) > "bqd".index(self._kind):
+            self._kind, self._stored = kind, array(kind, self._stored)
+
+    def _code(self, value: Any) -> int:
+        key = (type(value), value) if isinstance(value, str) else id(value)
+        if key not in self._codes:
+            self._codes[key] = len(self._others)
+            self._others.append(value)
+        return self._codes[key]
+
+    def array(self) -> NDArray[Any]:
+        if self._kind == "code":
+            return np.array([self._others[code] for code in self._stored])
+        return np.array(self._stored, dtype=self._TYPES.get(self._kind))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "b"
+    if isinstance(value, (int, np.integer)):
+        return "q" if -(2**63) <= value < 2**63 else "code"
+    return "d" if isinstance(value, (float, np.floating)) else "code"
+
+
+class FrameColumns:
+    """Values of many frames in typed columns: 8 bytes for a number, 4 for a text that was met before.
+
+    >>> columns = FrameColumns()
+    >>> columns.add({"atoms": 520, "state": "glass"})
+    >>> columns.add({"atoms": 520, "temperature": 0.4})
+    >>> columns["atoms"], columns["temperature"]
+    (array([520, 520]), array([nan, 0.4]))
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[str, _Values] = {}
+        self._first: dict[str, int] = {}
+        self._n_rows = 0
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add the values of one frame; what is missing is NaN."""
+        for name in row:
+            if name not in self._columns:
+                self._columns[name], self._first[name] = _Values(self._n_rows), self._n_rows
+        for name, values in self._columns.items():
+            values.append(row.get(name, nan))
+        self._n_rows += 1
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """The values of a column, (n_frames,), of the type that `numpy.array` gives a list of them."""
+        return self._columns[name].array()
+
+    def floats(self, name: str) -> NDArray[np.float64]:
+        """The values of a column of numbers; NaN for a column that does not exist."""
+        if name not in self._columns:
+            return np.full(self._n_rows, nan)
+        return self[name].astype(np.float64)
+
+    def first(self, name: str) -> int:
+        """The first frame that has a column."""
+        return self._first[name]
+
+
+# ------------------------------------------------------------------------------ one row per frame
+
 MOST_ROWS = 40
 """Maximum number of printed rows; longer tables show the first and last frames."""
 
@@ -61,7 +174,7 @@ class FrameSummary:
 
     def __init__(self, rule: Any, source: str = "") -> None:
         self.rule, self.source = rule, source
-        self._rows: list[dict[str, Any]] = []
+        self._rows = FrameColumns()
         self._of_file: dict[str, None] = {"frame": None, "atoms": None}
         self._counter = MessageCounter()
 
@@ -83,20 +196,23 @@ class FrameSummary:
         of_file |= {name: value for name, value in frame.info.items() if name not in known}
         of_file = {name: value for name, value in of_file.items() if value is not None}
         self._of_file |= dict.fromkeys(of_file)
-        self._rows.append({**of_file, **(self.row(fields) if known else {}), **known})
+        self._rows.add({**of_file, **(self.row(fields) if known else {}), **known})
         self._counter.add(message for message in fields.messages if message.code not in self.in_row)
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """One message of each kind, with the number of frames it applies to."""
-        return (*self._counter.messages(), *size_messages([row["atoms"] for row in self._rows]))
+        return (*self._counter.messages(), *self._sizes())
+
+    def _sizes(self) -> tuple[Message, ...]:
+        return size_messages(self._rows["atoms"].tolist() if len(self) else [])
 
     def tables(self) -> dict[str, Table]:
         """Return `frames`: one row per frame, columns of the file first; NaN where a value is missing."""
-        columns = dict.fromkeys([*self._of_file, *(name for row in self._rows for name in row)])
-        if not size_messages([row["atoms"] for row in self._rows]):
-            del columns["atoms"]
-        return {"frames": Table.of_rows(self.title, self._rows, columns)}
+        names = dict.fromkeys([*self._of_file, *self._rows])
+        if not self._sizes():
+            del names["atoms"]  # the same in all frames
+        return {"frames": Table(self.title, {name: self._rows[name] for name in names if len(self)})}
 
     def shown(self) -> Iterator[TextTable]:
         """Yield the table with the columns of `headings`, shortened in the middle."""

@@ -257,7 +257,7 @@ def test_boundary_scan_counts_what_lies_deeper_than_half_the_width() -> None:
 def test_the_message_names_the_widths_that_cannot_be_distinguished() -> None:
     scan = BoundaryScan(("Fe",), [0.0, 1.0, 2.0])
     for iron in (0.2, 0.4, 0.3):  # 0 and 1 Å are alike, 2 Å varies more
-        scan._contents.append(np.array([iron, iron + 0.01, 3 * iron]))
+        scan._contents.extend([iron, iron + 0.01, 3 * iron])
     message = boundary_message(scan.table())
     assert message.code == "boundary-width"
     assert " 0.00 Å" in message and "3 frames" in message and " 1.00 Å" in message and "2.00" not in message

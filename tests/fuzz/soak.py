@@ -1,14 +1,17 @@
 """Memory over time: `cd tests && python -m fuzz.soak --what label --minutes 60`.
 
-A bundled run is read again and again. Every few seconds the memory of the process is sampled. After a warm-up
-of a fifth of the time it must stay constant, up to what a summary stores for each frame.
+A bundled run is read again and again, and the frames are summarized as on the command line. Every few seconds
+the memory of the process is sampled; a line is printed every minute. After a warm-up of a fifth of the time
+the memory must stay constant, up to the few hundred bytes per frame of the time series.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from importlib.resources import files
 from itertools import cycle
 from pathlib import Path
@@ -16,53 +19,62 @@ from pathlib import Path
 import numpy as np
 
 from phaseseg import Frame
+from phaseseg.families import Family
 
 PATH = str(files("phaseseg") / "demo" / "melt_small_3000K.dump.gz")
 GLASS = str(files("phaseseg") / "demo" / "glass_ka2d_s901.xyz.gz")
 
 
-def _frames(path: str, analyze: Callable[[Frame], object]) -> Iterator[None]:
+def _again(path: str) -> Iterator[Frame]:
     """Read a file again and again, one frame at a time."""
     from phaseseg.io import read_frames
 
     while True:
-        for frame in read_frames(path):
-            analyze(frame)
-            yield
+        yield from read_frames(path)
 
 
 def _label() -> Iterator[None]:
-    from phaseseg import label_phases
+    """As `phaseseg label`, with the summary of all frames."""
+    from phaseseg.families.segmentation.labels.automatic import rule_for
+    from phaseseg.families.segmentation.labels.weak_labels import label_trajectory
+    from phaseseg.families.segmentation.report import RunSummary
+    from phaseseg.families.segmentation.rules import LabelRule
 
-    return _frames(PATH, label_phases)
+    rule, frames = rule_for(_again(PATH), LabelRule())
+    summary = RunSummary(rule, "run", scan=True)
+    for pair in label_trajectory(frames, rule):
+        summary.add(*pair)
+        yield
 
 
 def _predict() -> Iterator[None]:
-    from phaseseg.api import predict_frames
-    from phaseseg.io import read_frames
+    """As `phaseseg predict` with a network of each family, one after the other."""
+    from phaseseg.api import load_model, predictor
+    from phaseseg.families import DEFAULT, FAMILIES, load
+    from phaseseg.terminal.run import in_order
 
-    while True:
-        for _ in predict_frames(read_frames(PATH)):
+    def results(family: Family, path: str) -> Iterator[None]:
+        model = load_model(family.default)
+        rule = model.rule()
+        summary = load(family.summary or "phaseseg.summary:FrameSummary")(rule, "run")
+        for pair in in_order(predictor(model, rule), _again(path)):
+            summary.add(*pair)
             yield
+
+    others = [results(family, GLASS) for name, family in FAMILIES.items() if name != DEFAULT]
+    for steps in zip(results(FAMILIES[DEFAULT], PATH), *others, strict=True):
+        yield from steps
 
 
 def _metrics() -> Iterator[None]:
-    from phaseseg import glass_metrics
+    """As `phaseseg metrics`, with the table of all frames."""
+    from phaseseg.families.liquid_glass.commands import MetricRows, count_frame, counted_frames
 
-    return _frames(GLASS, glass_metrics)
-
-
-def _summary() -> Iterator[None]:
-    """As `phaseseg label`: the summary keeps the tables of every frame."""
-    from phaseseg.families.segmentation.labels.weak_labels import label_trajectory
-    from phaseseg.families.segmentation.trajectory_statistics import TrajectorySummary
-    from phaseseg.io import read_frames
-
-    summary = TrajectorySummary()
-    while True:
-        for pair in label_trajectory(read_frames(PATH)):
-            summary.add(*pair)
-            yield
+    rows = MetricRows("temperature")
+    count = partial(count_frame, b=("B",), k=2, rule="all")
+    for row in counted_frames({"run": lambda: _again(GLASS)}, count, workers=1):
+        rows.add(row)
+        yield
 
 
 def _ovito() -> Iterator[None]:
@@ -80,7 +92,7 @@ def _ovito() -> Iterator[None]:
         yield
 
 
-WORK = {"label": _label, "predict": _predict, "metrics": _metrics, "summary": _summary, "ovito": _ovito}
+WORK = {"label": _label, "predict": _predict, "metrics": _metrics, "ovito": _ovito}
 
 
 def megabytes() -> float:
@@ -89,31 +101,49 @@ def megabytes() -> float:
     return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
-def soak(what: str, seconds: float, every: float = 2.0) -> tuple[int, np.ndarray]:
-    """Return the number of frames and rows of (seconds, frames, megabytes)."""
+Sample = tuple[float, int, float]
+"""Seconds, frames and megabytes."""
+
+
+def soak(what: str, seconds: float, every: float = 2.0) -> Iterator[Sample]:
+    """Yield a sample every few seconds, and one at the end."""
     begin = time.monotonic()
-    rows: list[tuple[float, int, float]] = []
+    n_samples = 0
     for n, _ in enumerate(WORK[what](), start=1):
         now = time.monotonic() - begin
-        if now >= len(rows) * every:
-            rows.append((now, n, megabytes()))
+        if now >= n_samples * every or now >= seconds:
+            n_samples += 1
+            yield now, n, megabytes()
         if now >= seconds:
             break
-    return n, np.array(rows)
+
+
+def verdict(samples: list[Sample]) -> str:
+    """Describe the memory after a warm-up of a fifth of the time."""
+    rows = np.array(samples)
+    late = rows[rows[:, 0] >= rows[-1, 0] / 5]
+    slope = np.polyfit(late[:, 1], late[:, 2], 1)[0] * 1024 if len(late) > 1 else np.nan
+    return (
+        f"{int(rows[-1, 1]):,} frames in {rows[-1, 0] / 60:.1f} min; {late[0, 2]:.1f} MB after the warm-up, "
+        f"{late[-1, 2]:.1f} MB now, at most {late[:, 2].max():.1f} MB; {slope:+.3f} kB per frame."
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fuzz.soak", description=__doc__)
     parser.add_argument("--what", choices=WORK, default="label")
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--output", type=Path, help="table of the samples, written as they are taken (.csv)")
     given = parser.parse_args()
-    n, rows = soak(given.what, 60 * given.minutes)
-    late = rows[len(rows) // 5 :]
-    slope = np.polyfit(late[:, 1], late[:, 2], 1)[0] * 1024
-    print(
-        f"{given.what}: {n:,} frames in {given.minutes:g} min; {late[0, 2]:.1f} MB after the warm-up, "
-        f"{late[-1, 2]:.1f} MB at the end, at most {late[:, 2].max():.1f} MB; {slope:+.3f} kB per frame."
-    )
+    samples: list[Sample] = []
+    with given.output.open("w") if given.output else nullcontext() as file:
+        for sample in soak(given.what, 60 * given.minutes):
+            samples.append(sample)
+            if file:
+                print(*sample, sep=",", file=file, flush=True)
+            if sample[0] // 60 > (samples[-2:][0][0]) // 60:
+                print(f"{given.what}: {verdict(samples)}", flush=True)
+    print(f"{given.what}: {verdict(samples)}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.resources import as_file, files
@@ -76,7 +76,7 @@ def metrics_command(
     """Count disjoint graphs, B–B edges and isolated A; test them for a change of slope at T_g."""
     with exit_codes(f"{output} was not written." if output else ""):
         from phaseseg.families.liquid_glass.transition.analysis import analyze_transition
-        from phaseseg.fields import MessageCounter
+        from phaseseg.fields import Table
         from phaseseg.report import duration
 
         with usage_errors():
@@ -99,24 +99,25 @@ def metrics_command(
         species = split_names(b)
         start = perf_counter()
         name = name_of(input)
+        rows = MetricRows(key, listed, required=temperature is not None)
         with frame_bar(name, shown=not quiet and not as_json) as bar:
-            count = partial(_count, b=species, k=k, rule=rule)
-            rows = _rows(readers, count, workers, lambda found: bar.frames(found, "counting"))
-        _put_temperatures(rows, key, listed, required=temperature is not None)
-        table = _table(rows)
+            count = partial(count_frame, b=species, k=k, rule=rule)
+            for row in bar.frames(counted_frames(readers, count, workers), "counting"):
+                rows.add(row)
+        if not len(rows):
+            raise ValueError(f"{next(iter(readers))}: the file has no frames.")
+        table = rows.table()
         seconds = perf_counter() - start
         nothing = (
             f"No frame has a {key!r}, so metrics are counted but not analyzed. Name another key with "
             "--temperature, or give --temperatures."
         )
-        counter = MessageCounter()
-        for row in rows:
-            counter.add(row["messages"])
-        result, messages = None, [*counter.messages(), nothing]
-        filled = _table([row for row in rows if row["n_atoms"]])
+        found = rows.messages.messages()
+        result, messages = None, [*found, nothing]
+        filled = Table(table.title, {k: v[table.columns["n_atoms"] > 0] for k, v in table.columns.items()})
         if any(map(isfinite, filled.columns["temperature"])):
             result = analyze_transition(filled, glass_temperature=tg, n_bootstrap=bootstrap)
-            messages = [*counter.messages(), *result.messages]
+            messages = [*found, *result.messages]
         elif report is not None or tg is not None:
             raise ValueError(nothing)
         settings = {
@@ -157,7 +158,7 @@ def _listed(text: str | None) -> list[float] | None:
     return found
 
 
-def _count(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str, Any]:
+def count_frame(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str, Any]:
     """Return the row of a frame; also called in worker processes."""
     from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
     from phaseseg.fields import fields_or_none
@@ -170,15 +171,13 @@ def _count(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str, Any
     }  # fmt: skip
 
 
-def _rows(
-    readers: Mapping[str, Reader],
-    count: Callable[[Frame], dict[str, Any]],
-    workers: int,
-    shown: Callable[[Iterator[Any]], Iterator[Any]],
-) -> list[dict[str, Any]]:
+def counted_frames(
+    readers: Mapping[str, Reader], count: Callable[[Frame], dict[str, Any]], workers: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the row of every frame with its run and its place there."""
     from phaseseg.trajectory import map_frames
 
-    places: list[tuple[str, int]] = []
+    places: deque[tuple[str, int]] = deque()
 
     def read() -> Iterator[Frame]:
         for run, reader in readers.items():
@@ -186,59 +185,84 @@ def _rows(
                 places.append((run, order))
                 yield frame
 
-    rows = list(shown(map_frames(count, read(), workers=workers)))
-    if not rows:
-        raise ValueError(f"{next(iter(readers))}: the file has no frames.")
-    for row, (run, order) in zip(rows, places, strict=True):
-        row |= {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}
-    flat = {row["n_dimensions"]: row["source"] for row in reversed(rows) if row["n_atoms"]}
-    if len(flat) > 1:
-        raise ValueError(
-            f"{flat[2]} has two dimensions and {flat[3]} three. They cannot be analyzed together; analyze "
-            "them separately."
+    for row in map_frames(count, read(), workers=workers):
+        run, order = places.popleft()
+        yield row | {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}
+
+
+class MetricRows:
+    """The counts of every frame of all runs, in typed columns.
+
+    key : name of the temperature in the frames
+    listed : temperatures of the frames of each run, instead of those in the frames
+    required : raise ValueError for a frame without a temperature
+    """
+
+    def __init__(self, key: str, listed: Sequence[float] | None = None, *, required: bool = False) -> None:
+        from phaseseg.fields import MessageCounter
+        from phaseseg.summary import FrameColumns
+
+        self._key, self._listed, self._required = key, listed, required
+        self._rows = FrameColumns()
+        self._flat: dict[int, str] = {}
+        self.messages = MessageCounter()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row of `counted_frames`."""
+        if row["n_atoms"]:
+            self._flat.setdefault(row["n_dimensions"], row["source"])
+        names = ("run", "frame", "n_atoms", *COUNTS)
+        from_file = {name: float(row["info"].get(name, nan)) for name in FROM_FILE}
+        self._rows.add(
+            {name: row[name] for name in names} | {"temperature": self._temperature(row)} | from_file
         )
-    return rows
+        self.messages.add(row["messages"])
 
-
-def _put_temperatures(
-    rows: list[dict[str, Any]], key: str, listed: list[float] | None, *, required: bool
-) -> None:
-    """Set the temperature of every row, from the list or the file; NaN if unknown."""
-    if listed is not None:
-        for run, n_frames in Counter(row["run"] for row in rows).items():
-            if n_frames != len(listed):
-                raise ValueError(
-                    f"{run}: {n_frames} frames were read, but --temperatures has {len(listed)}; give one "
-                    "for each frame."
-                )
-    for row in rows:
-        value = listed[row["order"]] if listed is not None else row["info"].get(key, nan)
-        if required and not isfinite(value):
+    def _temperature(self, row: Mapping[str, Any]) -> float:
+        """Return the temperature of a row, from the list or the file; NaN if unknown."""
+        if self._listed is not None:  # `table` compares their number with that of the frames
+            return self._listed[row["order"]] if row["order"] < len(self._listed) else nan
+        value = float(row["info"].get(self._key, nan))
+        if self._required and not isfinite(value):
             keys = ", ".join(row["info"]) or "no numbers"
             raise ValueError(
-                f"{row['source']}: there is no temperature {key!r}; the frame has {keys}. Name one of these "
-                "with --temperature, or give --temperatures."
+                f"{row['source']}: there is no temperature {self._key!r}; the frame has {keys}. Name one of "
+                "these with --temperature, or give --temperatures."
             )
         if isfinite(value) and value <= 0:
             raise ValueError(
                 f"{row['source']}: the temperature is {value:g}; it must be above 0. Give --temperatures."
             )
-        row["temperature"] = float(value)
+        return value
 
+    def table(self) -> Table:
+        """Return one row per frame; ValueError if the frames cannot be analyzed together."""
+        import numpy as np
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    import numpy as np
+        from phaseseg.fields import Table
 
-    from phaseseg.fields import Table
-
-    table = Table.of_rows("Structural metrics", rows, ("run", "frame", "temperature", "n_atoms", *COUNTS))
-    columns: dict[str, Any] = dict(table.columns)
-    for name in FROM_FILE:
-        values = np.array([float(row["info"].get(name, nan)) for row in rows])
-        if np.isfinite(values).any():
-            whole = np.isfinite(values).all() and (values == np.round(values)).all()
-            columns[name] = values.astype(np.int64) if whole and "energy" not in name else values
-    return Table(table.title, columns)
+        if len(self._flat) > 1:
+            raise ValueError(
+                f"{self._flat[2]} has two dimensions and {self._flat[3]} three. They cannot be analyzed "
+                "together; analyze them separately."
+            )
+        for run, n_frames in Counter(self._rows["run"].tolist()).items():
+            if self._listed is not None and n_frames != len(self._listed):
+                raise ValueError(
+                    f"{run}: {n_frames} frames were read, but --temperatures has {len(self._listed)}; give "
+                    "one for each frame."
+                )
+        names = ("run", "frame", "temperature", "n_atoms", *COUNTS)
+        columns = {name: self._rows[name] for name in names}
+        for name in FROM_FILE:
+            values = self._rows[name]
+            if np.isfinite(values).any():
+                whole = np.isfinite(values).all() and (values == np.round(values)).all()
+                columns[name] = values.astype(np.int64) if whole and "energy" not in name else values
+        return Table("Structural metrics", columns)
 
 
 def _shown_counts(table: Table, name: str) -> TextTable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import nan
 from typing import Any
@@ -28,11 +30,13 @@ from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.families.segmentation.labels.profile import Kernel, interface_width
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, rule_or_options
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule, Rule
+from phaseseg.families.segmentation.table_series import TableSeries
 from phaseseg.fields import Column, Fields, Message, MessageCounter, Table, size_messages
 from phaseseg.frame import Frame
 from phaseseg.report import TextTable
 from phaseseg.specs import FIELD_SPECS
-from phaseseg.statistics import WeightedMean, block_error, weighted_mean
+from phaseseg.statistics import block_error
+from phaseseg.summary import FrameColumns
 
 FEW_INDEPENDENT = 10
 """With fewer independent frames, error bars are underestimated, and a message says so."""
@@ -40,6 +44,7 @@ FEW_INDEPENDENT = 10
 MEAN, ATOM_COUNT = Column("mean"), Column("atoms")
 CONTENTS = {WEIGHT: Column("mass fraction"), ATOMS: ATOM_COUNT, MOLECULES: Column("molecules")}
 """Units of contents, and by what the contents of several frames are weighted."""
+ALL = "all"
 PHASE_COLORS = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki3"}
 """Colors of the rows on a terminal."""
 
@@ -47,8 +52,10 @@ PHASE_COLORS = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki
 class TrajectorySummary:
     """Means and errors over the labeled frames of a trajectory, which may be a single frame.
 
-    Only scalars and tables of each frame are stored, so memory does not grow with the number of atoms. Errors
-    are standard errors of the mean by `block_error`; they are NaN for a single frame.
+    Each frame adds a few hundred bytes: its scalars and the contents of its phases, for the time series. The
+    other tables are averaged in a constant amount of memory: up to `MOST_ENTRIES` frames are kept singly,
+    more are merged in pairs (`TableSeries`). Errors are standard errors of the mean by `block_error`; they
+    are NaN for a single frame.
 
     Parameters
     ----------
@@ -60,11 +67,13 @@ class TrajectorySummary:
     def __init__(self, rule: Rule | LabelRule | None = None, source: str = "") -> None:
         self._rule = rule or LabelRule()
         self.source = source
-        self._scalars: list[dict[str, float]] = []
-        self._composition: list[_Rows] = []
-        self._partition: list[_Rows] = []
-        self._proxigrams: list[Mapping[Any, NDArray[Any]]] = []
-        self._known: dict[tuple[Any, ...], Any] = {}
+        self._scalars, self._cut, self._contents = FrameColumns(), FrameColumns(), FrameColumns()
+        # Phases are averaged over the frames with two of them, "all" over every frame.
+        self._phases = {name: TableSeries(_weight_of_content) for name in ("phases", ALL)}
+        self._n_filled: Counter[str] = Counter()
+        self._headings: dict[str, dict[Any, None]] = {"rows": {}, "columns": {}}
+        self._partition = TableSeries(lambda column: None)
+        self._proxigram = TableSeries(_weight_in_profile)
         self._messages = MessageCounter()
         self._elements: dict[str, None] = {}
 
@@ -89,20 +98,51 @@ class TrajectorySummary:
             "atoms": len(frame),
             **fields.level("frame"),
         }
-        self._scalars.append({name: np.nan if v is None else float(v) for name, v in scalars.items()})
-        self._composition.append(_Rows(fields.get("composition"), "phase", self._known))
-        self._partition.append(_Rows(fields.get("partition"), "element", self._known))
+        self._scalars.add({name: np.nan if v is None else float(v) for name, v in scalars.items()})
+        # Two labeled phases, by the verdict or as requested.
+        cut = bool(scalars.get("n_domains", scalars.get("n_phases", 1) - 1) > 0)
+        self._cut.add({"cut": cut})
+        self._add_composition(fields.get("composition"), cut=cut)
+        if cut and "partition" in fields:
+            columns = fields["partition"].columns
+            self._partition.add(columns["element"].tolist(), columns)
         profile = fields["proxigram"].columns if "proxigram" in fields else {}
-        self._proxigrams.append(
-            {self._known.setdefault(("proxigram", name), name): v for name, v in profile.items()}
-        )
+        if len(profile.get(DISTANCE, ())):
+            # Frames may end at different distances. Equal distances can differ by rounding.
+            centers = np.round(np.asarray(profile[DISTANCE], dtype=float), 6).tolist()
+            self._proxigram.add(centers, {name: v for name, v in profile.items() if name != DISTANCE})
         self._messages.add(fields.messages)
+
+    def _add_composition(self, table: Table | None, *, cut: bool) -> None:
+        columns: Mapping[Any, NDArray[Any]] = {} if table is None else table.columns
+        phases = columns["phase"] if columns else np.empty(0, dtype=str)
+        for phase, n in zip(phases.tolist(), columns.get("atoms", ()), strict=True):
+            self._n_filled[phase] += bool(n > 0 and (cut or phase == ALL))
+        self._headings["rows"] |= dict.fromkeys(phases.tolist())
+        self._headings["columns"] |= dict.fromkeys(
+            name for name, values in columns.items() if values.dtype.kind in "biuf"
+        )
+        for name, series in self._phases.items():
+            here = phases == ALL if name == ALL else (phases != ALL) & cut
+            if name == ALL or cut:
+                series.add(phases[here].tolist(), {name: values[here] for name, values in columns.items()})
+        of_phase: dict[str, float] = {
+            Column(name.quantity, WEIGHT, part=phase): float(columns[name][row])
+            for row, phase in enumerate(phases.tolist()) if phase in ("rich", "poor")
+            for name in columns if name.unit == WEIGHT
+        }  # fmt: skip
+        for column in self._contents:
+            if column not in of_phase:  # an absent element
+                of_phase[column] = 0.0 * next(
+                    (v for k, v in of_phase.items() if _phase(k) == _phase(column)), nan
+                )
+        self._contents.add(of_phase)
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """Messages of all frames, one for each code, and a message if there are too few frames."""
         sizes = size_messages(self._series("atoms").astype(int).tolist())
-        found, n_cut = (*self._messages.messages(), *sizes), sum(self._cut())
+        found, n_cut = (*self._messages.messages(), *sizes), int(self._is_cut.sum())
         inefficiency = block_error(self._series("rich_mass_fraction")).inefficiency
         if n_cut < 2 or not n_cut / inefficiency < FEW_INDEPENDENT:
             return found
@@ -124,14 +164,13 @@ class TrajectorySummary:
                 styles = [PHASE_COLORS.get(phase) for phase in table.columns["phase"].tolist()]
                 yield TextTable.of_table(table, f"{self.source}, {unit} ({what})", styles)
 
-    def _cut(self) -> NDArray[np.bool_]:
-        """Mask of the frames with two labeled phases, by the verdict or as requested."""
-        return np.array(
-            [row.get("n_domains", row.get("n_phases", 1) - 1) > 0 for row in self._scalars], dtype=bool
-        )
+    @property
+    def _is_cut(self) -> NDArray[np.bool_]:
+        """Mask of the frames with two labeled phases."""
+        return self._cut.floats("cut") > 0
 
     def _series(self, name: str) -> NDArray[np.float64]:
-        return np.array([row.get(name, np.nan) for row in self._scalars], dtype=np.float64)
+        return self._scalars.floats(name)
 
     def tables(self) -> dict[str, Table]:
         """Return tables of means and errors; the column `X ±` is the standard error of the column `X`.
@@ -157,45 +196,40 @@ class TrajectorySummary:
 
     def _composition_table(self) -> Table:
         rows = []
-        for phase in dict.fromkeys(phase for frame in self._composition for phase in frame):
-            atoms = self._of_phase(phase, ATOM_COUNT)
-            if not np.nansum(atoms):
+        for phase in self._headings["rows"]:
+            series = self._phases["phases" if phase != ALL else ALL]
+            atoms = series.mean(phase, ATOM_COUNT).mean
+            if not atoms > 0:
                 continue
-            row: dict[str, Any] = {"phase": phase, "frames": int((atoms > 0).sum())}
-            for column in _columns(self._composition, phase):
+            row: dict[str, Any] = {"phase": phase, "frames": self._n_filled[phase]}
+            for column in self._headings["columns"]:
                 if column.unit in CONTENTS:
-                    content = self._content(phase, column)
+                    content = series.content(phase, column)
                     row[column], row[column.error] = content.mean, content.error
                 else:
-                    row[column], row[column.error], _ = block_error(self._of_phase(phase, column))
+                    row[column], row[column.error], _ = series.mean(phase, column)
             rows.append(row)
         return Table.of_rows("Composition", rows)
 
-    def _of_phase(self, phase: str, column: Column) -> NDArray[np.float64]:
-        """Return a column for a phase in the frames with two phases, (n,); for "all", in all frames."""
-        values = _values(self._composition, phase, column)
-        return values if phase == "all" else values[self._cut()]
-
-    def _content(self, phase: str, column: Column) -> WeightedMean:
-        return weighted_mean(self._of_phase(phase, column), self._of_phase(phase, CONTENTS[column.unit]))
-
     def _partition_table(self) -> Table:
-        frames = [frame for frame, use in zip(self._partition, self._cut(), strict=True) if use]
         rows = []
-        for element in dict.fromkeys(name for frame in frames for name in frame):
+        for element in self._partition.rows:
             row: dict[str, Any] = {"element": element}
-            for column, *phases, unit in COEFFICIENTS:
-                if column not in _columns(frames, element):
+            for name, *phases, unit in COEFFICIENTS:
+                column = Column(name)
+                if column not in self._partition.columns:
                     continue
-                values = _values(frames, element, Column(column))
+                values = self._partition.values(column)[:, self._partition.rows[element]]
                 # A frame whose poor phase lacks the element makes the mean infinite; this must be visible.
-                mean, error, _ = (np.inf, np.nan, 0) if np.isinf(values).any() else block_error(values)
+                infinite = np.isinf(values).any()
+                mean, error, _ = (np.inf, nan, 0) if infinite else self._partition.mean(element, column)
                 row[column], row[column.error] = mean, error
-                rich, poor = (self._content(phase, Column(element, unit)) for phase in phases)
+                content = Column(str(element), unit)
+                rich, poor = (self._phases["phases"].content(phase, content) for phase in phases)
                 with np.errstate(divide="ignore", invalid="ignore"):
                     ratio = np.float64(rich.mean) / poor.mean
                     pulls = (rich.pulls - ratio * poor.pulls) / poor.mean
-                of_means = Column(f"{column} of means")
+                of_means = Column(f"{name} of means")
                 row[of_means], row[of_means.error] = float(ratio), block_error(pulls).standard_error
             rows.append(row)
         return Table.of_rows("Partition coefficients", rows)
@@ -208,9 +242,9 @@ class TrajectorySummary:
 
     def _scalar_table(self) -> Table:
         rows: list[tuple[Any, ...]] = []
-        for name in dict.fromkeys(name for row in self._scalars for name in row if name in FIELD_SPECS):
+        for name in (name for name in self._scalars if name in FIELD_SPECS):
             values = self._series(name)
-            if name in ("interface_width", "interface_width_error") and np.isnan(values[self._cut()]).any():
+            if name in ("interface_width", "interface_width_error") and np.isnan(values[self._is_cut]).any():
                 values = np.full_like(values, np.nan)  # the frames with a width are not typical
             n_frames = int(np.isfinite(values).sum())
             rows.append((name, FIELD_SPECS[name].title, self._unit(name), *block_error(values), n_frames))
@@ -228,7 +262,7 @@ class TrajectorySummary:
 
     def _time_table(self) -> Table:
         columns: dict[str, NDArray[Any]] = {"frame": np.arange(len(self))}
-        for name in dict.fromkeys(name for row in self._scalars for name in row):
+        for name in self._scalars:
             values = self._series(name)
             if name == "atoms" and not np.ptp(values):
                 continue
@@ -240,57 +274,53 @@ class TrajectorySummary:
             columns[Column(name, self._unit(name))] = values
         for phase in ("rich", "poor"):
             for element in self._elements:
-                values = _values(self._composition, phase, Column(element, WEIGHT))
-                columns[Column(element, WEIGHT, part=phase)] = values
+                column = Column(element, WEIGHT, part=phase)
+                columns[column] = self._content_series(column)
         return Table("Time series", {name: v for name, v in columns.items() if np.isfinite(v).any()})
 
-    def _profiles(self) -> tuple[NDArray[np.float64], dict[Column, NDArray[Any]]]:
-        """Return distances (n_bins,) and each column (n_frames, n_bins); NaN if a frame has no atoms."""
-        filled = [frame for frame in self._proxigrams if len(frame.get(DISTANCE, ()))]
-        if not filled:
-            return np.empty(0), {}
-        # Frames may end at different distances. Equal distances can differ by rounding.
-        bins = [np.round(np.asarray(frame[DISTANCE], dtype=float), 6) for frame in filled]
-        centers = np.unique(np.concatenate(bins))
-        names = dict.fromkeys(name for frame in filled for name in frame)
-        profiles = {name: np.full((len(filled), len(centers)), np.nan) for name in names}
-        for row, (frame, places) in enumerate(zip(filled, bins, strict=True)):
-            here = np.searchsorted(centers, places)
-            for name in names:
-                profiles[name][row, here] = frame.get(name, 0.0)  # no atoms of an element that is absent
-        del profiles[DISTANCE]
-        for name in (ATOM_COUNT, VOLUME):
-            profiles[name] = np.nan_to_num(profiles[name])
-        return centers, profiles
+    def _content_series(self, column: Column) -> NDArray[np.float64]:
+        """Return the content of a phase in each frame, (n_frames,); 0 before an element appears."""
+        others = [name for name in self._contents if _phase(name) == column.part]
+        absent = 0.0 * self._contents.floats(others[0]) if others else self._contents.floats(column)
+        if column not in self._contents:
+            return absent
+        first = self._contents.first(column)
+        return np.concatenate([absent[:first], self._contents.floats(column)[first:]])
 
     def _proxigram_table(self) -> Table:
-        centers, profiles = self._profiles()
-        if not profiles:
+        series = self._proxigram
+        if not series.n_frames:
             return Table("Proxigram", {})
-        atoms, volumes = profiles.pop(ATOM_COUNT), profiles.pop(VOLUME)
-        columns: dict[str, NDArray[Any]] = {
-            DISTANCE: centers, ATOM_COUNT: atoms.mean(axis=0), VOLUME: volumes.mean(axis=0),
-        }  # fmt: skip
-        for name, values in profiles.items():
-            weights = volumes if name.unit in (NUMBER, MASS_DENSITY.unit) else atoms
-            means = [weighted_mean(*pair) for pair in zip(values.T, weights.T, strict=True)]
-            columns[name], columns[name.error] = np.array([(one.mean, one.error) for one in means]).T
-        return Table("Proxigram", columns)
+        centers = np.array(list(series.rows), dtype=np.float64)
+        columns: dict[str, NDArray[Any]] = {DISTANCE: centers}
+        for name in (ATOM_COUNT, VOLUME):
+            columns[name] = (np.nan_to_num(series.values(name)) * series.weights(name)).sum(
+                axis=0
+            ) / series.n_frames
+        for name in series.columns:
+            if name not in columns:
+                means = [series.content(center, name) for center in series.rows]
+                columns[name], columns[name.error] = np.array([(one.mean, one.error) for one in means]).T
+        order = np.argsort(centers)
+        return Table("Proxigram", {name: values[order] for name, values in columns.items()})
 
     def _mean_profile_width(self) -> tuple[float, float]:
         """Width fitted to the mean profile of all frames, Å, and its error by a jackknife of eight blocks.
 
         Unlike the mean of the widths of individual frames, it is not biased by their noise.
         """
-        centers, profiles = self._profiles()
-        names = [name for name in (Column(one, NUMBER) for one in self.rule.species) if name in profiles]
+        series = self._proxigram
+        names = [
+            name for name in (Column(one, NUMBER) for one in self.rule.species) if name in series.columns
+        ]
         resolution = self._series("interface_width_resolution")
         if not names or np.isnan(resolution).all():
             return np.nan, np.nan
-        places = np.rint(centers / BIN_WIDTH - 0.5).astype(np.int64) + N_BINS // 2
-        volumes, counts = np.zeros((2, len(profiles[VOLUME]), N_BINS))
-        volumes[:, places] = profiles[VOLUME]
-        counts[:, places] = np.nan_to_num(sum(profiles[name] for name in names)) * profiles[VOLUME]
+        places = np.rint(np.array(list(series.rows)) / BIN_WIDTH - 0.5).astype(np.int64) + N_BINS // 2
+        volumes, counts = np.zeros((2, len(series), N_BINS))
+        volumes[:, places] = np.nan_to_num(series.values(VOLUME)) * series.weights(VOLUME)
+        densities = np.nan_to_num(sum(series.values(name) for name in names))
+        counts[:, places] = densities * volumes[:, places]
         reach = Kernel(float(np.nan_to_num(self._series("sigma")).max()), nan).reach
 
         def width(rows: NDArray[np.int64]) -> float:
@@ -308,53 +338,19 @@ class TrajectorySummary:
         return width(everything), float(np.sqrt(7 / 8 * ((without - without.mean()) ** 2).sum()))
 
 
-def _values(frames: Sequence[_Rows], row: str, column: Column) -> NDArray[np.float64]:
-    """Return a cell from the table of each frame, (n_frames,); NaN if it is missing.
-
-    The content of an element that is absent from a frame is 0 if the contents of others are known.
-    """
-    return np.array([frame.cell(row, column) for frame in frames], dtype=np.float64)
+def _phase(heading: str) -> str:
+    return heading.split(" ", 1)[0]
 
 
-def _cell(cells: Mapping[Column, float], column: Column) -> float:
-    if column in cells or column.unit not in CONTENTS:
-        return cells.get(column, np.nan)
-    return 0.0 * next((value for name, value in cells.items() if name.unit == column.unit), np.nan)
+def _weight_of_content(column: Column) -> Column | None:
+    return CONTENTS.get(column.unit)
 
 
-def _columns(frames: Sequence[_Rows], row: str) -> dict[Column, None]:
-    """Return the columns that a row has in any frame."""
-    return dict.fromkeys(name for frame in frames for name in frame.get(row, {}))
-
-
-class _Rows(Mapping[str, dict[Column, float]]):
-    """The numerical columns of a table by row. One array holds them, and frames share their headings."""
-
-    def __init__(self, table: Table | None, key: str, known: dict[tuple[Any, ...], Any]) -> None:
-        rows = [] if table is None else list(table.rows())
-        first = rows[0] if rows else {}
-        names = tuple(name for name, value in first.items() if isinstance(value, (int, float)))
-        labels = tuple(row[key] for row in rows)
-        # Headings that were met before are kept once, whatever the number of frames.
-        self._names, self._labels = known.setdefault(names, names), known.setdefault(labels, labels)
-        self._values = np.array([[float(row[name]) for name in names] for row in rows])
-
-    def __getitem__(self, row: str) -> dict[Column, float]:
-        if row not in self._labels:
-            raise KeyError(row)
-        return dict(zip(self._names, self._values[self._labels.index(row)].tolist(), strict=True))
-
-    def cell(self, row: str, column: Column) -> float:
-        """Return a number; see `_values` for one that is missing."""
-        if row in self._labels and column in self._names:
-            return float(self._values[self._labels.index(row), self._names.index(column)])
-        return _cell(self.get(row, {}), column)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._labels)
-
-    def __len__(self) -> int:
-        return len(self._labels)
+def _weight_in_profile(column: Column) -> Column | None:
+    """Densities are weighted by volume, contents by atoms."""
+    if column in (ATOM_COUNT, VOLUME):
+        return None
+    return VOLUME if column.unit in (NUMBER, MASS_DENSITY.unit) else ATOM_COUNT
 
 
 def summarize(
@@ -394,7 +390,7 @@ class BoundaryScan:
         self.widths = np.atleast_1d(np.asarray(widths, dtype=np.float64))
         if self.widths.ndim != 1 or not len(self.widths) or not (self.widths >= 0).all():
             raise ValueError(f"widths must be lengths of at least 0 Å, found {np.asarray(widths).tolist()}.")
-        self._contents: list[NDArray[np.float64]] = []
+        self._contents = array("d")
 
     def add(self, frame: Frame, fields: Fields) -> None:
         """Add a frame; frames without an interface are ignored."""
@@ -415,7 +411,7 @@ class BoundaryScan:
             np.concatenate(([0.0], np.cumsum(values[order])))[deeper] for values in (mass, target)
         )
         with np.errstate(invalid="ignore", divide="ignore"):
-            self._contents.append(np.where(total > 0, 100 * found / total, np.nan))
+            self._contents.extend(np.where(total > 0, 100 * found / total, np.nan))
 
     def table(self) -> Table:
         """Return one row per width: mean, standard error, variance, and whether it is the least."""
