@@ -1,0 +1,1 @@
+"""Solubility of molecules from their bonds: a small example of message passing."""
