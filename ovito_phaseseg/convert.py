@@ -15,7 +15,7 @@ from ovito.data import BondType, DataCollection, DataTable, ElementType, Simulat
 from ovito.modifiers import CreateIsosurfaceModifier
 
 from phaseseg.display import face
-from phaseseg.fields import Bonds, Fields, Grid, Message, Table, snake
+from phaseseg.fields import Bonds, Column, Fields, Grid, Message, Table, snake
 from phaseseg.frame import Category, Frame, Units, error_prefix
 from phaseseg.io.elements import species_of
 from phaseseg.io.names import kind_of, topology
@@ -23,6 +23,9 @@ from phaseseg.io.reading import from_zero, name_table, type_table, types_from_ze
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
 
 # OVITO to Frame
+
+OWN_PLACE = ("Time", "Timestep", "SourceFrame")
+"""Numbers among the attributes of OVITO that are not in `Frame.info`."""
 
 
 def names_of(text: str) -> tuple[str, ...]:
@@ -82,10 +85,13 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal", names: s
         for name, value in (("Time", number("Time")), ("Timestep", number("Timestep", whole=True)))
         if value is None and name in given
     ]
+    # Numbers of the file itself, such as its temperature. Names with a point are results of modifiers.
+    others = (name for name in given if "." not in name and name not in OWN_PLACE)
+    info = {name: value for name in others if (value := number(name)) is not None}
     return Frame(
         positions, cell, np.array(pbc, dtype=bool), *species, origin, units=units, source=source,
-        ids=None if ids is None else np.array(ids[...]), time=number("Time"),
-        timestep=number("Timestep", whole=True), index=index, messages=(*messages, *odd), **columns,
+        ids=None if ids is None else np.array(ids[...]), time=number("Time"), info=info, index=index,
+        timestep=number("Timestep", whole=True), messages=(*messages, *odd), **columns,
     )  # fmt: skip
 
 
@@ -345,7 +351,8 @@ def put_isosurface(
 def put_tables(data: Any, fields: Fields, prefix: str, number: int = 1) -> None:
     """Write the tables as plots against their first column: floats as lines, texts and integers as bars.
 
-    A row whose label starts with the name of a class has the color of that class.
+    A row whose label starts with the name of a class has the color of that class. Columns of one quantity
+    for several parts are curves of one plot, and so are contents in one unit.
     """
     colors = {entry.name: entry.color for name in fields for entry in FIELD_SPECS[name].classes}
     for name, table in fields.level("table").items():
@@ -355,9 +362,17 @@ def put_tables(data: Any, fields: Fields, prefix: str, number: int = 1) -> None:
         identifier = numbered(prefix + name.replace("_", "-"), number)
         target = _new_table(data, identifier, table.title, plot)
         target.x = _put_column(target, first, table.columns[first], colors)
-        made = {}
+        made: dict[str, Any] = {}
         for column in others:
-            if column.unit not in CONTENTS:
+            parts = {
+                one.part: table.columns[one] for one in others
+                if one.part and one.of is None and (one.quantity, one.unit) == (column.quantity, column.unit)
+            }  # fmt: skip
+            if line and len(parts) > 1 and column.part and column.unit not in CONTENTS:
+                title = Column(column.quantity, column.unit)
+                if title not in made:
+                    made[title] = _put_curves(target, _allowed(title), parts)
+            elif column.unit not in CONTENTS:
                 made[str(column)] = _put_column(target, column, table.columns[column], colors)
             elif column.unit not in made:
                 curves = {one.quantity: table.columns[one] for one in others if one.unit == column.unit}

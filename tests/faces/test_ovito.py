@@ -19,6 +19,7 @@ from phaseseg import label_phases
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.families.segmentation.labels import density
 from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.fields import Column, Fields, Table
 from phaseseg.frame import Category, Frame
 from phaseseg.io import read_frames, write_frames
 
@@ -382,8 +383,10 @@ def test_attributes_that_are_no_numbers(drop, name, value):
 
 def test_numbers_of_the_frame_in_attributes(drop):
     drop.attributes.update({"Time": np.float32(1.5), "Timestep": 100.0, "SourceFrame": np.int64(7)})
+    drop.attributes.update({"temperature": 0.64, "sample": "a", "GlassMetrics.n_bb_edges": 3})
     frame = frame_from_data(drop)
     assert (frame.time, frame.timestep, frame.index) == (1.5, 100, 7)
+    assert frame.info == {"temperature": 0.64}
     assert not frame.messages
     drop.attributes["Time"] = "2024-01-01"
     messages = apply(drop).attributes["PhaseSegmentation.messages"]
@@ -538,3 +541,18 @@ def test_tables_with_names_of_residues_and_molecules():
     convert.put_tables(data, fields, "phase-")
     assert "residue SOL" in data.tables["phase-proxigram"]["Density (Å^-3)"].component_names
     assert data.tables["phase-composition"]["Content (mol%)"].component_names == ("SOL", "A per B_C")
+
+
+def test_one_quantity_of_several_parts_is_one_plot():
+    """Curves named by their part; errors, other quantities and texts stay columns of their own."""
+    x, density = Column("mobility", "σ"), [Column("density", "σ^-1", part=part) for part in "AB"]
+    table = Table(
+        "Distribution", {x: [0.1, 0.2], density[0]: [1.0, 2], density[1]: [3.0, 4], Column("n"): [5, 6]}
+    )
+    data = DataCollection()
+    convert.put_tables(data, Fields({"proxigram": table}), "mine-")
+    made = data.tables["mine-proxigram"]
+    curves = made["density (σ^-1)"]
+    assert curves.component_names == ("A", "B") and made.y.name == "density (σ^-1)"
+    np.testing.assert_array_equal(curves, [[1, 3], [2, 4]])
+    assert made.x[...].tolist() == [0.1, 0.2] and made["n"][...].tolist() == [5, 6]
