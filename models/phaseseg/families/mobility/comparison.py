@@ -48,8 +48,9 @@ class Target(NamedTuple):
 def targets_of(frame: Frame, name: str) -> list[Target]:
     """Return the propensities in the columns of a frame, the one of the plain name first, then by time.
 
-    These are the column `name`, measured at the time `Frame.info["NAME_time"]`, and the columns
-    `NAME_t=TIME`. `NAME_half` and `NAME_t=TIME_half` (n_atoms, 2) are the means over each half of the runs.
+    These are the column NAME and the columns NAME_..., such as `propensity_1`, whose time is known. The time
+    of a column is `Frame.info["COLUMN_time"]`. `COLUMN_half` (n_atoms, 2) has the means over each half of the
+    runs.
 
     Raises
     ------
@@ -58,16 +59,10 @@ def targets_of(frame: Frame, name: str) -> list[Target]:
     """
     found = []
     for column, values in frame.fields.items():
-        timed = column.startswith(f"{name}_t=")
-        if (column != name and not timed) or column.endswith(HALVES):
+        time = float(frame.info.get(f"{column}_time", nan))
+        main = column == name
+        if not main and not (column.startswith(f"{name}_") and isfinite(time)):
             continue
-        if timed:
-            try:
-                time = float(column.removeprefix(f"{name}_t="))
-            except ValueError:
-                continue
-        else:
-            time = float(frame.info.get(f"{name}_time", nan))
         halves = frame.fields.get(column + HALVES)
         for what, wanted, array in (("", 1, values), (HALVES, 2, halves)):
             if array is None:
@@ -84,7 +79,7 @@ def targets_of(frame: Frame, name: str) -> list[Target]:
                     "remove the frame or repair the column."
                 )
         halves = None if halves is None else np.asarray(halves, np.float64)
-        found.append(Target(time, np.asarray(values, np.float64), halves, main=not timed))
+        found.append(Target(time, np.asarray(values, np.float64), halves, main))
     if not found:
         there = ", ".join(frame.fields) or "no further columns"
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,7 +85,7 @@ def correlation_table(frame: Frame, values: ArrayLike, codes: ArrayLike, names: 
     if frame.n_atoms:
         bins = sort_into_bins(frame, RANGE)
         _correlate(bins, of, standardized(values, of), 1 / WIDTH, sums, pairs)
-    columns: dict[Column, Floats] = {Column("distance", "σ"): (np.arange(n) + 0.5) * WIDTH}
+    columns: dict[Column, NDArray[Any]] = {Column("distance", "σ"): (np.arange(n) + 0.5) * WIDTH}
     chosen = {"all": (slice(None), slice(None))} | {
         name: (slice(k, k + 1), slice(k, k + 1)) for k, name in enumerate(names) if (of == k).sum() > 1
     }
