@@ -99,7 +99,8 @@ class Compared(NamedTuple):
     """One method compared with one target, for the particles of one type in one system.
 
     target, mean : (n,) float64; uncertainty : (n,) float64, NaN if the method has none
-    main : whether the prediction is meant for this time, so that errors mean something
+    main : whether the target is in the column of the plain name
+    meant : whether the prediction is for this time, so that errors mean something
     """
 
     system: int
@@ -107,6 +108,7 @@ class Compared(NamedTuple):
     type: str
     time: float
     main: bool
+    meant: bool
     target: Floats
     mean: Floats
     uncertainty: Floats
@@ -140,7 +142,7 @@ class Group(NamedTuple):
     @property
     def has_intervals(self) -> bool:
         """Whether there are intervals that are meant for this target."""
-        return all(one.main and bool(np.isfinite(one.uncertainty).all()) for one in self.systems)
+        return all(one.meant and bool(np.isfinite(one.uncertainty).all()) for one in self.systems)
 
 
 RHO, OF_CEILING = Column("rho"), Column("rho / ceiling")
@@ -169,14 +171,19 @@ class Comparison:
         return len(self.systems)
 
     def groups(self, method: str | None = None) -> list[Group]:
-        """Return the comparisons by method, type and time, of all methods or of one."""
-        found: dict[tuple[str, str, float], list[Compared]] = {}
+        """Return the comparisons of all methods or of one, by type, time and method.
+
+        The main time comes first, the others in their order.
+        """
+        found: dict[tuple[str, bool, float, str], list[Compared]] = {}
         for one in self.compared:
             if method in (None, one.method):
-                found.setdefault((one.method, one.type, one.time if isfinite(one.time) else -1), []).append(
-                    one
-                )
-        return [Group(*key[:2], own[0].time, own) for key, own in found.items()]
+                key = one.type, not one.main, one.time if isfinite(one.time) else -1.0, one.method
+                found.setdefault(key, []).append(one)
+        types = list(dict.fromkeys(one.type for one in self.compared))
+        methods = list(dict.fromkeys(one.method for one in self.compared))
+        order = sorted(found, key=lambda key: (types.index(key[0]), *key[1:3], methods.index(key[3])))
+        return [Group(key[3], key[0], found[key][0].time, found[key]) for key in order]
 
     def score_table(self) -> Table:
         """One row per method, type and time. ± is the standard deviation over the systems."""
@@ -186,7 +193,7 @@ class Comparison:
             rho = mean_and_deviation([one.rho for one in group.systems])
             part = mean_and_deviation([one.rho / one.ceiling for one in group.systems])
             rms = mean_and_deviation([one.rmse for one in group.systems])[0]
-            errors = group.method == self.name and group.systems[0].main
+            errors = group.method == self.name and group.systems[0].meant
             inside = coverage(target, mean, uncertainty, [STATED])[0] if group.has_intervals else nan
             rows.append(
                 {
@@ -206,7 +213,7 @@ class Comparison:
         rows = [
             {**self.systems[one.system], "type": one.type, "time": one.time, "particles": len(one.target),
              "rho": one.rho, "ceiling": one.ceiling, "rho / ceiling": one.rho / one.ceiling,
-             "rms error": one.rmse if one.main else nan}
+             "rms error": one.rmse if one.meant else nan}
             for one in self.compared if one.method == self.name
         ]  # fmt: skip
         return Table.of_rows("Systems", rows)
