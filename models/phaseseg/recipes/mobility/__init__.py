@@ -1,0 +1,1 @@
+"""How the data, checkpoints and cards of the family mobility are made."""

@@ -1,0 +1,82 @@
+"""Make the data of the mobility checkpoints: propensities of a supercooled Kob-Andersen liquid at T = 0.64.
+
+python -m phaseseg.recipes.mobility.data [--systems 40] [--folder FOLDER] [--work FOLDER]
+
+Each system of 4096 particles (80:20, density 1.2) is mixed at T = 2, held at T = 0.64 for ten relaxation
+times and then run 32 times for one relaxation time, 16.5. The reduced result goes to FOLDER, by default the
+folder `data` next to this file, as `ka3d_t064_sNNN.npz` (about 0.1 MB): positions, types, box, propensity,
+that of both halves of the runs, and how it was made. Systems that are there are not made again; an
+interrupted one continues from the folder `--work`. Some five minutes per system on one free core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from phaseseg.io import atomic_output
+from phaseseg.simulate import simulate_propensities
+from phaseseg.simulate.kob_andersen_3d import TEMPERATURE, TIME
+
+FOLDER = Path(__file__).with_name("data")
+SYSTEMS = 40
+# Of the first system; no other data of this package has such seeds.
+FIRST_SEED = 64_001
+
+
+def file_of(folder: Path, system: int) -> Path:
+    """Where the reduced result of a system is, or belongs; systems are counted from 1."""
+    return folder / f"ka3d_t064_s{system:03d}.npz"
+
+
+def files_of(folder: Path = FOLDER) -> list[Path]:
+    """The finished systems, by number."""
+    return sorted(folder.glob("ka3d_t064_s*.npz"))
+
+
+def reduce_result(source: Path, target: Path) -> None:
+    """Keep what training needs, with positions as float32."""
+    kept = ("types", "box", "propensity", "propensity_half", "propensity_time", "temperature", "runs", "seed",
+            "equilibration", "units", "energies")  # fmt: skip
+    with np.load(source, allow_pickle=False) as found:
+        positions = found["positions"].astype(np.float32)
+        edge = np.float32(found["box"][0])
+        positions[positions >= edge] = 0.0  # rounded up to the upper face
+        arrays = {"positions": positions, **{name: found[name] for name in kept}}
+    arrays["energies"] = arrays["energies"].astype(np.float32)
+    with atomic_output(target) as fresh, fresh.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--systems", type=int, default=SYSTEMS)
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--work", type=Path, default=Path("build/mobility"))
+    options = parser.parse_args()
+    for folder in (options.folder, options.work):
+        folder.mkdir(parents=True, exist_ok=True)
+    for system in range(1, options.systems + 1):
+        target = file_of(options.folder, system)
+        if target.exists():
+            continue
+        begun = time.process_time()
+        made = options.work / target.name
+        run = simulate_propensities(
+            made, temperature=TEMPERATURE, times=(TIME,), seed=FIRST_SEED + system - 1, resume=True
+        )
+        reduce_result(made, target)
+        made.unlink()
+        print(
+            f"{target.name}: energy {run.energy:.5f} (drift {run.energy_drift:+.1f} standard errors), mean "
+            f"propensity of A {run.propensity[0]:.4f}, ceiling {run.ceiling[0]:.3f}, "
+            f"{time.process_time() - begun:.0f} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
