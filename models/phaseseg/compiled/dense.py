@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH, greater, load, splat, spread, store
+from phaseseg.compiled.simd import WIDTH, add_product, greater, load, splat, spread, store
 
 
 def whole_registers(n: int) -> int:
@@ -73,3 +74,51 @@ def dense(x, x_at, inputs, weight, bias, out, out_at, n_rows, add, rectify):
             _put(out, at + 5 * length, s5, add, rectify)
             _put(out, at + 6 * length, s6, add, rectify)
             _put(out, at + 7 * length, s7, add, rectify)
+
+
+# Tiles --------------------------------------------------------------------------------------------
+
+TILE_ROWS = 6
+"""Rows that `add_layer` multiplies at once."""
+_ROWS = (0,) * TILE_ROWS
+_ONE = (0,)
+# Only processors with 32 registers of 16 numbers can hold the sums of four registers for each of six rows.
+_BLOCKS = (0,) * (4 if get_host_cpu_features().get("avx512f", False) and WIDTH > 1 else 1)
+_AT_ONCE = len(_BLOCKS) * WIDTH
+
+
+def whole_tiles(n: int) -> int:
+    """The number of rows that n rows need, if they are multiplied `TILE_ROWS` at a time."""
+    return -(-n // TILE_ROWS) * TILE_ROWS
+
+
+@jit
+def add_layer(x, x_at, inputs, weight, out, out_at, rectify):
+    """out += x @ weight for `TILE_ROWS` rows; then max(0, out) if `rectify`.
+
+    x_at, out_at : flat indices of the first number of the first row; inputs : how many numbers of a row count
+    weight : (inputs, columns), columns a multiple of WIDTH
+    """
+    columns, c = weight.shape[1], 0
+    while c + _AT_ONCE <= columns:
+        add_product(
+            x,
+            x_at,
+            x.shape[1],
+            inputs,
+            weight,
+            columns,
+            c,
+            out,
+            out_at,
+            out.shape[1],
+            rectify,
+            _ROWS,
+            _BLOCKS,
+        )
+        c += _AT_ONCE
+    while c < columns:
+        add_product(
+            x, x_at, x.shape[1], inputs, weight, columns, c, out, out_at, out.shape[1], rectify, _ROWS, _ONE
+        )
+        c += WIDTH

@@ -172,6 +172,60 @@ _place = _instruction(
     types.void, (None, types.uint64, types.int32, None, types.int64), _put_places,
 )  # fmt: skip
 
+
+def _add_product(
+    builder: Any, x: Any, x_at: Any, stride: Any, inputs: Any, weight: Any, columns: Any, first: Any,
+    out: Any, at: Any, length: Any, rectify: Any, n_rows: int, n_blocks: int,
+) -> None:  # fmt: skip
+    tile = [(r, c) for r in range(n_rows) for c in range(n_blocks)]
+
+    def number(value: int) -> Any:
+        return ir.Constant(I64, value)
+
+    def place(r: int, c: int) -> Any:
+        row = builder.add(at, builder.mul(length, number(r)))
+        return _at(builder, out, builder.add(builder.add(row, first), number(WIDTH * c)))
+
+    sums = {}
+    for r, c in tile:
+        sums[r, c] = cgutils.alloca_once(builder, VECTOR)
+        builder.store(builder.load(place(r, c), align=4), sums[r, c])
+    with cgutils.for_range(builder, inputs, intp=I64) as loop:
+        start = builder.add(builder.mul(loop.index, columns), first)
+        blocks = [
+            builder.load(_at(builder, weight, builder.add(start, number(WIDTH * c))), align=4)
+            for c in range(n_blocks)
+        ]
+        for r in range(n_rows):
+            index = builder.add(builder.add(x_at, loop.index), builder.mul(stride, number(r)))
+            one = _splat(builder, builder.load(builder.gep(x, [index])))
+            for c, block in enumerate(blocks):
+                term = builder.fmul(one, block, flags=FAST)
+                builder.store(builder.fadd(builder.load(sums[r, c]), term, flags=FAST), sums[r, c])
+    zero = ir.Constant(VECTOR, None)
+    for r, c in tile:
+        value = builder.load(sums[r, c])
+        positive = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+        builder.store(builder.select(rectify, positive, value), place(r, c), align=4)
+
+
+add_product = _instruction(
+    """out += x @ weight for a few rows and a few registers of columns, kept in registers; then max(0, out).
+
+    x : row r begins at the flat index x_at + r * stride, `inputs` numbers count
+    weight : flat (inputs, columns); `first` is the first column
+    out : row r begins at the flat index at + r * length
+    rectify : whether max(0, out) is stored
+    rows, blocks : tuples whose *length* counts, so that the loop is compiled for each
+    """,
+    types.void,
+    (
+        None, types.int64, types.int64, types.int64, None, types.int64, types.int64, None, types.int64,
+        types.int64, types.boolean, None, None,
+    ),
+    _add_product,
+)  # fmt: skip
+
 # For every byte the places of the bits that are set in it, from the lowest on.
 _PLACES = np.array(
     [([k for k in range(8) if byte >> k & 1] + 8 * [0])[:8] for byte in range(256)], dtype=np.int32

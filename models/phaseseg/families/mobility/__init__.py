@@ -1,1 +1,55 @@
 """Mobility of the particles of a supercooled liquid from their structure."""
+
+from __future__ import annotations
+
+from phaseseg.families import Family, Option, register
+from phaseseg.families.mobility.fields import FIELDS
+from phaseseg.families.mobility.rules import MobilityRule
+
+OPTIONS = (
+    Option(
+        "b", tuple, None, "Species B, separated by commas; all others are A. By default as in training.",
+        part="run", label="Species B (empty: as trained)", group="Species", placeholder="B",
+    ),
+    Option(
+        "temperature", float, None,
+        "Temperature (ε/k) for runs of the cages; by default that in the comment line of the frame.",
+        part="run", low=0, open=True, label="Temperature (none: from the file)", group="Structure",
+    ),
+    Option(
+        "potential", str, None,
+        "File with the table of a Lennard-Jones mixture (JSON or text); by default that of the checkpoint.",
+        part="run", label="Potential (empty: as trained)", group="Structure", placeholder="table.json",
+    ),
+    Option(
+        "seed", int, MobilityRule.seed, "Seed of the runs of the cages.", part="run", low=0, label="Seed",
+        group="Structure",
+    ),
+    Option(
+        "time", float, None, "Time of the propensity, of those of the checkpoint; by default the first.",
+        low=0, open=True, label="Time (none: the first)", group="Mobility",
+    ),
+    Option(
+        "mobile_share", float, MobilityRule.mobile_share,
+        "Share of the particles of each type that are mobile.",
+        low=0, high=1, open=True, label="Share of mobile particles", group="Mobility",
+    ),
+)  # fmt: skip
+
+FAMILY = register(
+    Family(
+        name="mobility",
+        title="Mobility",
+        status="experimental",
+        units=("lj",),
+        fields=FIELDS,
+        options=OPTIONS,
+        symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
+        invariant=(
+            "propensity", "propensity_uncertainty", "inherent_displacement", "mean_propensity_a",
+            "mean_propensity_b",
+        ),
+        model="phaseseg.families.mobility.model:MobilityModel",
+        readers=("phaseseg.families.mobility.tensorflow_checkpoint:read_tensorflow",),
+    )
+)  # fmt: skip

@@ -1,0 +1,92 @@
+"""Compiled loops of the message-passing network.
+
+The first layer of an edge is linear in [edge, encoded edge, receiver, sender]. Its products with the
+particles are formed once for each particle, and that with the encoded edges once for all rounds with the same
+weights. What remains for an edge and a round are two small products. Six edges go through both of them while
+their numbers are in registers and in the first-level cache; nothing else is stored for an edge.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phaseseg.compiled.dense import TILE_ROWS, add_layer
+from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import WIDTH, load, store
+
+
+@jit
+def _fill(row, at, length, out, out_at):
+    """Put the same row into each row of a tile."""
+    for r in range(TILE_ROWS):
+        for c in range(0, length, WIDTH):
+            store(out, out_at + r * length + c, load(row, at + c))
+
+
+@jit
+def add_rows(x, inputs, weight, out, rectify):
+    """out += x @ weight; then max(0, out) if `rectify`. The number of rows is a multiple of TILE_ROWS."""
+    for i in range(0, x.shape[0], TILE_ROWS):
+        add_layer(x, i * x.shape[1], inputs, weight, out, i * out.shape[1], rectify)
+
+
+@jit
+def encode_edges(vectors, first, first_bias, second, second_bias, hidden, edges):
+    """edges = max(0, max(0, vectors @ first + bias) @ second + bias)."""
+    tall, wide, units = hidden.shape[1], edges.shape[1], second.shape[0]
+    for k in range(0, edges.shape[0], TILE_ROWS):
+        _fill(first_bias, 0, tall, hidden, 0)
+        add_layer(vectors, 3 * k, 3, first, hidden, 0, True)
+        _fill(second_bias, 0, wide, edges, k * wide)
+        add_layer(hidden, 0, units, second, edges, k * wide, True)
+
+
+@jit
+def known_of_edges(encoded, weight, bias, known):
+    """known = encoded @ weight + bias, the part of the first layer that stays the same."""
+    tall = known.shape[1]
+    for k in range(0, encoded.shape[0], TILE_ROWS):
+        _fill(bias, 0, tall, known, k * tall)
+        add_layer(encoded, k * encoded.shape[1], weight.shape[0], weight, known, k * tall, False)
+
+
+@jit
+def renew_edges(
+    receiver, sender, n_edges, known, of_receiver, of_sender, first, second, bias, hidden, edges, sums
+):
+    """edges = max(0, max(0, known + edges @ first + of_receiver + of_sender) @ second + bias).
+
+    receiver, sender : padded to whole tiles; of_receiver, of_sender : (n_atoms, columns)
+    hidden : (TILE_ROWS, columns) buffer
+    sums : the new edges are added to the rows of their receivers, unless it is empty
+    """
+    tall, wide = hidden.shape[1], edges.shape[1]
+    inputs, units, summed = first.shape[0], second.shape[0], sums.shape[0] > 0
+    for k in range(0, edges.shape[0], TILE_ROWS):
+        for r in range(TILE_ROWS):
+            to, own = np.int64(receiver[k + r]) * tall, np.int64(sender[k + r]) * tall
+            for c in range(0, tall, WIDTH):
+                x = load(known, (k + r) * tall + c) + load(of_receiver, to + c) + load(of_sender, own + c)
+                store(hidden, r * tall + c, x)
+        add_layer(edges, k * wide, inputs, first, hidden, 0, True)
+        _fill(bias, 0, wide, edges, k * wide)
+        add_layer(hidden, 0, units, second, edges, k * wide, True)
+        if summed:
+            for e in range(k, min(k + TILE_ROWS, n_edges)):
+                to = np.int64(receiver[e]) * wide
+                for c in range(0, wide, WIDTH):
+                    store(sums, to + c, load(sums, to + c) + load(edges, e * wide + c))
+
+
+@jit
+def sum_edges(indptr, edges, sums):
+    """sums[i] = sum of the edges that lead to i."""
+    wide = edges.shape[1]
+    for i in range(indptr.size - 1):
+        for c in range(0, wide, WIDTH):
+            total = (
+                load(edges, indptr[i] * wide + c) if indptr[i + 1] > indptr[i] else load(sums, i * wide + c)
+            )
+            for e in range(indptr[i] + 1, indptr[i + 1]):
+                total = total + load(edges, e * wide + c)
+            store(sums, i * wide + c, total)
