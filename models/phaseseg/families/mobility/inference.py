@@ -153,7 +153,8 @@ def type_inputs(codes: NDArray[np.integer[Any]], config: BapstConfig) -> Floats:
     """(n_atoms, 1 or 2) float32, the inputs of particles of the types 0 and 1."""
     if config.type_input == "number":
         return codes.astype(np.float32)[:, None]
-    return np.eye(2, dtype=np.float32)[codes]
+    one_hot: Floats = np.eye(2, dtype=np.float32)[codes]
+    return one_hot
 
 
 class MessageNetwork:
