@@ -230,10 +230,32 @@ def gradient(values, cell, pbc):
     return np.stack(slopes, axis=-1) @ np.linalg.inv(cell).T
 
 
-def steepest(values, cell, pbc):
-    """Mean of the values, weighted by the fourth power of the slope."""
-    weight = np.linalg.norm(gradient(values, cell, pbc), axis=-1) ** 4
-    return float((weight * values).sum() / weight.sum())
+def fourth_powers_of_slopes(values, cell, pbc):
+    """|grad|^4 by central differences."""
+    return np.linalg.norm(gradient(values, cell, pbc), axis=-1) ** 4
+
+
+def steepest(values, weights):
+    """Mean of all values, weighted by the fourth power of the slope and by their distance from both bulks.
+
+    It counts as far as it keeps the two sides apart; otherwise the mean is weighted by the slope alone.
+    """
+    values, weights = np.ravel(values).astype(float), np.ravel(weights)
+    cut = plain = (weights * values).sum() / weights.sum()
+    for _ in range(6):
+        poor, rich = values[values < cut], values[values >= cut]
+        if len(poor) == 0 or len(rich) == 0:
+            break
+        poor = np.quantile(poor, 0.3, method="inverted_cdf")
+        rich = np.quantile(rich, 0.7, method="inverted_cdf")
+        noise = 2 * (weights[values > rich].sum() + weights[values < poor].sum()) / weights.sum()
+        place = (values - poor) / (rich - poor)
+        inside = np.clip(np.minimum(place, 1 - place) / max(min(noise, 0.5), 1e-9) - 0.5, 0, 1) * weights
+        if not inside.sum() > 0:
+            break
+        cut = (inside * values).sum() / inside.sum()
+    before, after = (values[values >= at].mean() - values[values < at].mean() for at in (plain, cut))
+    return float(plain + (cut - plain) * np.clip((after / before - 0.92) / 0.05, 0, 1))
 
 
 # Domains ------------------------------------------------------------------------------------------

@@ -124,9 +124,10 @@ class Constants(_Markdown):
 
     def text(self) -> str:
         from phaseseg.families.segmentation import rules as config
-        from phaseseg.families.segmentation.labels import automatic, voids
+        from phaseseg.families.segmentation.labels import automatic, threshold, voids
 
         numbers = {"MIN_CONTRAST": f"{config.MIN_CONTRAST:g}", "COUNTED": f"{automatic.COUNTED:g}"}
+        numbers["LOST"] = f"{1 - threshold.LOST[1]:.0%}"
         numbers["CLEAR_ONE"], numbers["CLEAR_TWO"] = (f"{number:g}" for number in config.CLEAR_CONTRAST)
         numbers |= {"VOID_BULK": f"{voids.BULK_QUANTILE:.0%}", "VAPOR_DENSITY": f"{voids.VAPOR_DENSITY:.0%}"}
         numbers |= {"VOID_MOLECULE": f"{voids.MOLECULE:g}", "VOID_CONTRAST": f"{voids.CONTRAST:g}"}

@@ -258,6 +258,27 @@ def test_areas_of_slab_ball_and_cylinder_cut_from_a_liquid():
         assert fields["interface_area"] == pytest.approx(area, rel=0.1)
 
 
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("inside", "area", "least", "most"),
+    [
+        (lambda x: np.abs(x[:, 2]) < 0.25, 2.0, 1.0, 1.2),
+        (lambda x: np.linalg.norm(x, axis=1) < 0.35, 4 * np.pi * 0.35**2, 0.9, 1.1),
+        (lambda x: np.linalg.norm(x[:, :2], axis=1) < 0.3, 2 * np.pi * 0.3, 0.95, 1.1),
+        (lambda x: np.linalg.norm(x, axis=1) > 0.35, 4 * np.pi * 0.35**2, 0.95, 1.35),
+    ],
+    ids=["slab", "ball", "cylinder", "bubble"],
+)  # fmt: skip
+@pytest.mark.parametrize("n", [3000, 20_000])
+def test_areas_of_random_points(inside, area, least, most, n, seed):
+    """The noise inside the rich bulk, far stronger than that of a liquid, must not pull the cut up."""
+    frame = random_points(n, seed=seed)
+    edge = frame.cell[0, 0]
+    fields = label_phases(cut(frame, lambda x: inside(x / edge - 0.5)))
+    assert fields["n_phases"] == 2
+    assert least <= fields["interface_area"] / (area * edge**2) <= most
+
+
 @pytest.mark.parametrize(
     ("name", "species", "sigma", "flat"),
     [("water-2-interfaces.gro.gz", "O", 3.2, 3600.0), ("LJ.gro.gz", "Ar", 3.4, 28_800.0)],
@@ -306,13 +327,14 @@ def test_hydrogen_and_virtual_sites_are_not_chosen():
     assert alone.species == ("H",)
 
 
-def test_the_center_of_a_molecule_is_chosen_if_its_other_atoms_give_a_rough_interface():
+@pytest.mark.parametrize("seed", range(3))
+def test_the_center_of_a_molecule_is_chosen_if_its_other_atoms_give_a_rough_interface(seed):
     """Tetrahedral molecules in a file that does not say which atoms are one."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     corners = np.array([[1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]]) * 1.02
     spacing = 0.0062 ** (-1 / 3)
     centers = (np.indices((7, 7, 9)).reshape(3, -1).T + 0.5) * spacing
-    centers += rng.normal(0, 0.25 * spacing, centers.shape)
+    centers += rng.normal(0, 0.35 * spacing, centers.shape)
     turns = np.linalg.qr(rng.normal(size=(len(centers), 3, 3)))[0]
     atoms = centers[:, None] + np.concatenate([np.zeros((len(centers), 1, 3)), corners @ turns], axis=1)
     edge = 7 * spacing

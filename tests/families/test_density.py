@@ -134,7 +134,8 @@ def test_cut_and_labels_equal_those_of_the_exact_density(large, temperature):
     error = density.grid.values - exact_grid
     assert np.sqrt((error**2).mean()) < 3e-3 * exact_grid.mean()
     fields = label_phases(frame, "Fe", sigma=1.5, min_volume=0.0)
-    steepest = naive.steepest(exact_grid, frame.cell, frame.pbc)
+    weights = naive.fourth_powers_of_slopes(exact_grid, frame.cell, frame.pbc)
+    steepest = naive.steepest(exact_grid, weights)
     assert fields["threshold"] == fields["threshold_steepest"] == pytest.approx(steepest, rel=1e-3)
     assert fields["threshold_two_means"] == pytest.approx(naive.two_means(exact_grid), rel=1e-3)
     exact = exact_at_atoms(frame, density, rule)

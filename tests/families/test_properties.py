@@ -55,7 +55,10 @@ def test_a_supercell_has_the_labels_of_its_cell(small, temperature):
             assert eight[name] == pytest.approx(one[name], rel=1e-9)
         distance = np.tile(one["interface_distance"], 8)
         near = np.abs(distance) < 2
-        assert_allclose(eight["interface_distance"][near], distance[near], rtol=0, atol=1e-3)
+        # The last bits of the cut decide whether a tiny facet is there, which may be the nearest to an atom.
+        # Distances promise 0.05 Å.
+        gap = np.abs(eight["interface_distance"][near] - distance[near])
+        assert (gap > 1e-3).mean() < 0.01 and gap.max() < 0.05
 
 
 def test_a_supercell_whose_grid_does_not_fit_differs_in_few_atoms(small):

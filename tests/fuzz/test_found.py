@@ -117,7 +117,7 @@ def test_one_of_a_few_atoms_far_along_an_open_axis(height):
 
 def test_a_density_below_zero_everywhere_has_a_contrast():
     """A correction of the density can make it negative; the contrast is a number all the same."""
-    histogram = Histogram(-2.0, 0.1, np.array([5, 5]), np.array([-9.0, -8.0]))
+    histogram = Histogram(-2.0, 0.1, np.array([5, 5]), np.array([-9.0, -8.0]), np.zeros(2))
     assert np.isfinite(Cuts(-1.9, -1.9, -2.0, -1.8, histogram, 2.0).contrast(-1.9))
 
 

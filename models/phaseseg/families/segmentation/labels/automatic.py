@@ -48,6 +48,8 @@ VOXEL = 1.0
 BULK_POWER, BULK_SMOOTHER = 24, 2.5
 # A species that separates this much worse than the best still counts as equally good.
 TIE = 0.9
+# Of these, one whose interface is larger by more than this factor is rough.
+ROUGH = 1.05
 
 
 class Width(NamedTuple):
@@ -191,7 +193,7 @@ def _choose_species(frame: Frame) -> tuple[tuple[str, ...], Width | None, str]:
     if len(good) > 1:
         # Atoms of one molecule are no independent atoms, which shows in a rougher interface.
         areas = [_area(frame, width) for width in good]
-        good = [w for w, area in zip(good, areas, strict=True) if area * TIE <= min(areas)]
+        good = [w for w, area in zip(good, areas, strict=True) if area <= ROUGH * min(areas)]
     best = min(good, key=lambda width: width.sigma)
     other = next(width for width in widths if width is not best)
     text = (

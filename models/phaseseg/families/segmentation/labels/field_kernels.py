@@ -37,18 +37,19 @@ def mean_and_log(num, den, least):
 
 
 @jit
-def gradient_moments(values, scale, metric, wrap):
-    """Sum of |grad|^4 and of |grad|^4 * value over the grid (central differences), of the values times scale.
+def slope_histogram(values, scale, metric, wrap, low, width, counts, sums, weights):
+    """Add every voxel to `counts`, its value to `sums` and |grad|^4 of the values times `scale` to `weights`.
 
-    `metric` is the inverse of the Gram matrix of the steps: |grad|^2 = d metric d with d the
-    differences over one step.
+    Bins are `width` wide, from `low` on; the end bins take the rest. Differences are central. `metric` is
+    the inverse of the Gram matrix of the steps: |grad|^2 = d metric d with d the differences over one step.
     """
     n0, n1, n2 = values.shape
     m00, m11, m22 = np.float32(metric[0, 0]), np.float32(metric[1, 1]), np.float32(metric[2, 2])
     m01, m02, m12 = np.float32(2 * metric[0, 1]), np.float32(2 * metric[0, 2]), np.float32(2 * metric[1, 2])
     half = np.float32(0.5 * scale)
-    weight, weighted = np.float64(0), np.float64(0)
+    per_bin, base, last = np.float32(1.0 / width), np.float32(low), counts.size - 1
     line = np.empty(n2 + 2, dtype=np.float32)
+    weight = np.empty(n2, dtype=np.float32)
     for i in range(n0):
         i_low, i_high = (i - 1, (i + 1) % n0) if i else (n0 - 1, 1 % n0)
         if not wrap[0]:
@@ -64,7 +65,6 @@ def gradient_moments(values, scale, metric, wrap):
             line[n2 + 1] = row[0] if wrap[2] else row[n2 - 1]
             x_low, x_high = values[i_low, j], values[i_high, j]
             y_low, y_high = values[i, j_low], values[i, j_high]
-            sum_w, sum_wv = np.float32(0), np.float32(0)
             for k in range(n2):
                 d0 = half * (x_high[k] - x_low[k])
                 d1 = half * (y_high[k] - y_low[k])
@@ -72,12 +72,13 @@ def gradient_moments(values, scale, metric, wrap):
                 g2 = (
                     m00 * d0 * d0 + m11 * d1 * d1 + m22 * d2 * d2 + d0 * (m01 * d1 + m02 * d2) + m12 * d1 * d2
                 )
-                w = g2 * g2
-                sum_w += w
-                sum_wv += w * row[k]
-            weight += sum_w
-            weighted += sum_wv
-    return weight, weighted
+                weight[k] = g2 * g2
+            # A loop of its own, because this one does not vectorize.
+            for k in range(n2):
+                index = min(max(int((row[k] - base) * per_bin), 0), last)
+                counts[index] += 1
+                sums[index] += row[k]
+                weights[index] += weight[k]
 
 
 @jit
@@ -184,20 +185,8 @@ def subtract_curvature(field, metric, wrap, out):
 
 
 @jit
-def histogram(values, low, width, counts, sums):
-    """Add a flat array to `counts` and the sums of the values to `sums`; the end bins take the rest."""
-    scale = np.float32(1.0 / width)
-    base = np.float32(low)
-    last = counts.size - 1
-    for v in values:
-        index = min(max(int((v - base) * scale), 0), last)
-        counts[index] += 1
-        sums[index] += v
-
-
-@jit
 def values_in_bins(values, low, width, n_bins, first, stop, out):
-    """Copy the entries that `histogram` puts into the bins first ... stop - 1 to `out`."""
+    """Copy the entries that `slope_histogram` puts into the bins first ... stop - 1 to `out`."""
     scale = np.float32(1.0 / width)
     base = np.float32(low)
     # Few blocks hold any; whether one does is found many values at a time, with a bin to spare for
