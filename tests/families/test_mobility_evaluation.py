@@ -13,13 +13,14 @@ from numpy.testing import assert_allclose
 
 from phaseseg.families.mobility.comparison import targets_of
 from phaseseg.families.mobility.evaluation import evaluate
-from phaseseg.families.mobility.evaluation_figures import evaluation_figures, percentiles, slab
+from phaseseg.families.mobility.evaluation_figures import evaluation_figures, slab
 from phaseseg.families.mobility.scores import (
     ceiling,
     coverage,
     errors_by_uncertainty,
     mean_and_deviation,
     pearson,
+    percentiles,
     reliability,
 )
 from phaseseg.fields import Message
@@ -295,6 +296,9 @@ def test_the_report_has_figures_tables_and_numbers(tmp_path):
 def test_percentiles_are_within_the_type():
     values = np.array([1.0, 2.0, 3.0, 4.0, 10.0])
     assert percentiles(values, np.array([0, 0, 0, 0, 1])).tolist() == [12.5, 37.5, 62.5, 87.5, 50]
+    assert percentiles([3.0, 3.0, np.nan], [0, 0, 0])[:2].tolist() == [50, 50]
+    assert np.isnan(percentiles([3.0, np.nan, np.nan], [0, 0, 1])[1:]).all()
+    assert percentiles([], []).shape == (0,)
 
 
 @pytest.mark.parametrize("pbc", [True, False])

@@ -9,10 +9,15 @@ import numpy as np
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from phaseseg.families.mobility.comparison import Comparison, Group
-from phaseseg.families.mobility.scores import LEVELS, coverage, errors_by_uncertainty, mean_and_deviation
+from phaseseg.families.mobility.scores import (
+    LEVELS,
+    coverage,
+    errors_by_uncertainty,
+    mean_and_deviation,
+    percentiles,
+)
 from phaseseg.frame import Frame
 from phaseseg.report import GRAY, INK, as_label, styled
 
@@ -25,15 +30,6 @@ SLAB = 1.0
 """Thickness of the slab of the map, σ: about one layer of particles."""
 DOTS = 4000
 """Particles drawn in a scatter plot, at most."""
-
-
-def percentiles(values: Floats, types: NDArray[np.int32]) -> Floats:
-    """Percentile, 0 to 100, of every particle among those of its own type; 50 for a single particle."""
-    result = np.empty(len(values))
-    for code in np.unique(types):
-        own = types == code
-        result[own] = 100 * (rankdata(values[own]) - 0.5) / own.sum()
-    return result
 
 
 def slab(frame: Frame, fraction: float = 0.5, thickness: float = SLAB) -> tuple[NDArray[np.int64], Floats]:

@@ -1,0 +1,52 @@
+"""The modifier that predicts the mobility of particles in a glass former."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovito_phaseseg import convert
+from ovito_phaseseg.base import Evaluation, NetworkModifier
+from phaseseg.families import Option
+
+# From slow (dark blue) to fast (yellow): readable without color and by color-blind readers.
+MOBILITY_COLORS = [(0.0, 0.13, 0.30), (0.34, 0.36, 0.43), (0.65, 0.61, 0.46), (1.0, 0.92, 0.27)]
+MOBILE_COLORS = ((0.87, 0.87, 0.85), (0.80, 0.15, 0.15))
+UNKNOWN = (0.75, 0.75, 0.75)
+COLORED = {
+    "propensity": "propensity", "uncertainty": "propensity_uncertainty",
+    "displacement": "inherent_displacement", "cage": "cage_variance",
+}  # fmt: skip
+COLOR_BY = Option(
+    "color_by", str, "nothing",
+    "Percentile of a quantity among the particles of the same type, from dark blue to yellow; or the mobile "
+    "particles (red).",
+    choices=("nothing", "propensity", "mobile", "uncertainty", "displacement", "cage"),
+    label="Color particles by", group="Output",
+)  # fmt: skip
+
+
+class Mobility(NetworkModifier, family="mobility", options=(COLOR_BY,)):
+    """Predict from the structure of a glass former how far every particle will move.
+
+    Outputs are the particle properties `Propensity` (σ), `Propensity Uncertainty`, `Mobile` (1 for the most
+    mobile particles of each type), `Inherent Displacement` and, if the network needs cages, `Cage Variance`;
+    the tables `mobility-histogram` and `mobility-correlation`; and the attributes `Mobility.*`. Minimization
+    and cage runs are part of it and can be canceled. Their result is cached until a parameter of the part
+    "run" changes.
+    """
+
+    tables = ""  # the names of the fields begin with "mobility"
+
+    def color(self, now: Evaluation) -> None:
+        """Color the particles by percentile within their type; those without a value are gray."""
+        from phaseseg.families.mobility.scores import percentiles
+
+        name = COLORED.get(self.color_by, "")
+        if self.color_by == "mobile":
+            convert.put_colors(now.data, now.fields["mobile"].astype(np.int64), MOBILE_COLORS)
+        elif name in now.fields:
+            shade = percentiles(now.fields[name], now.frame.species) / 100
+            known = np.isfinite(shade)
+            convert.put_colors(now.data, np.where(known, shade, 0.0), MOBILITY_COLORS)
+            if not known.all():
+                now.data.particles_["Color_"][~known] = UNKNOWN
