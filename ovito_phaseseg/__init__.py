@@ -1,4 +1,4 @@
-"""Phases and glasses in OVITO: modifiers for OVITO Pro and for pipelines in scripts.
+"""Phases, glasses and mobility in OVITO: modifiers for OVITO Pro and for pipelines in scripts.
 
 >>> from ovito.io import import_file
 >>> from ovito_phaseseg import WeakPhaseLabels
@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ovito_phaseseg.base import NetworkModifier, network_modifier
     from ovito_phaseseg.glass import GlassClassifier, GlassMetrics
+    from ovito_phaseseg.mobility import Mobility
     from ovito_phaseseg.modifiers import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
 
 __all__ = [
     "GlassClassifier",
     "GlassMetrics",
+    "Mobility",
     "NetworkModifier",
     "PhaseSegmentation",
     "RestorePhaseTypes",
@@ -34,7 +36,8 @@ __all__ = [
 ]
 
 _MODULES = dict.fromkeys(__all__, "modifiers") | {
-    "GlassClassifier": "glass", "GlassMetrics": "glass", "NetworkModifier": "base", "network_modifier": "base"
+    "GlassClassifier": "glass", "GlassMetrics": "glass", "Mobility": "mobility",
+    "NetworkModifier": "base", "network_modifier": "base",
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from importlib.resources import as_file, files
 
 import pytest
 
+from mobility_samples import random_checkpoint as random_mobility_checkpoint
 from phaseseg import Frame, write_frames
 from phaseseg.checkpoint import save_checkpoint
 from phaseseg.families import FAMILIES, load
@@ -67,6 +68,14 @@ def run_file(tmp_path_factory):
     for frame in frames:
         frame.info["kinetic_temperature"] = round(1.01 * frame.info["temperature"], 6)
     write_frames(path, [(frame, None) for frame in frames])
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def mobility_file(tmp_path_factory):
+    """A file with two random networks that predict mobility from thermal positions."""
+    path = tmp_path_factory.mktemp("mobility") / "random-v1.safetensors"
+    save_checkpoint(random_mobility_checkpoint(n_members=2), path)
     return str(path)
 
 

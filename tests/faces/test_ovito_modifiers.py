@@ -18,7 +18,8 @@ from traits.api import TraitError
 
 import ovito_phaseseg
 from faces.ovito_data import collection, collection_of, evaluate, pipeline_of, python
-from ovito_phaseseg import NetworkModifier, network_modifier
+from mobility_samples import liquid
+from ovito_phaseseg import Mobility, NetworkModifier, network_modifier
 from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, save_checkpoint
 from phaseseg.families import FAMILIES, Family, Option, register
 from phaseseg.fields import Bonds, Fields, Grid, Message, Table
@@ -45,6 +46,8 @@ CLASSIFIER = {
     "threshold": 0.3, "attention_threshold": 1.1, "bonds": False, "kept_bonds_only": False,
     "color_by": "attention", "trajectory_table": True, "temperature": "T",
 }  # fmt: skip
+MOBILITY = {"time": 10.0, "mobile_share": 0.3, "color_by": "mobile"}
+TABLE = str(Path(__file__).parent / "mixture.txt")
 # Parameters that only read the output anew, those that need a new one, and properties that show it.
 CASES = {
     "WeakPhaseLabels": (
@@ -67,17 +70,26 @@ CASES = {
         CLASSIFIER, {"b": "A", "types": "A,B", "names": "X=Y", "device": "cpu"},
         ("Glass Probability", "Attention"),
     ),
+    "Mobility": (
+        MOBILITY,
+        {"b": "A", "types": "A,B", "names": "X=Y", "device": "cpu", "temperature": 0.5, "seed": 3,
+         "potential": TABLE},
+        ("Propensity", "Propensity Uncertainty", "Mobile"),
+    ),
 }  # fmt: skip
 NAMES = [*CASES, "RestorePhaseTypes"]
 
 
 @pytest.fixture
-def case(request, make_drops, make_disorder, pair_file, glass_file):
+def case(request, make_drops, make_disorder, pair_file, glass_file, mobility_file):
     """A modifier class, its data and the checkpoint that it needs."""
     name = request.param
-    glass = "Glass" in name
-    data = collection_of(make_disorder(289)) if glass else collection(*make_drops())
-    file = {"PhaseSegmentation": pair_file, "GlassClassifier": glass_file}.get(name)
+    if "Glass" in name:
+        data = collection_of(make_disorder(289))
+    else:
+        data = collection_of(liquid(216)) if name == "Mobility" else collection(*make_drops())
+    files = {"PhaseSegmentation": pair_file, "GlassClassifier": glass_file, "Mobility": mobility_file}
+    file = files.get(name)
     return getattr(ovito_phaseseg, name), data, {} if file is None else {"model_file": file}
 
 
@@ -214,7 +226,7 @@ LOAD = """
         looks = [getattr(getattr(modifier, name), look) for name, look in json.loads(sys.argv[2]).items()
                  if hasattr(modifier, name)]
         print(json.dumps([type(modifier).__module__, type(modifier).__name__, given, looks]))
-        step.enabled = "Glass" not in type(modifier).__name__
+        step.enabled = type(modifier).__module__ == "ovito_phaseseg.modifiers"
     if sys.argv[3] == "compute":
         print(pipeline.compute().particles["Phase"][...].tolist())
 """
@@ -228,7 +240,7 @@ SAVE = """
             if hasattr(modifier, vis):
                 setattr(getattr(modifier, vis), look, 0.25)
         pipeline.modifiers.append(modifier)
-        pipeline.modifiers[-1].enabled = "Glass" not in name
+        pipeline.modifiers[-1].enabled = type(modifier).__module__ == "ovito_phaseseg.modifiers"
     print(pipeline.compute().particles["Phase"][...].tolist())
     for step in pipeline.modifiers:
         step.enabled = True
@@ -240,13 +252,14 @@ SAVE = """
 def assert_loaded(session, expected, compute=""):
     """The parameters are those; gives what is computed."""
     lines = python(LOAD, session, json.dumps(LOOKS), compute).splitlines()
-    found = [json.loads(line) for line in lines[:5]]
-    assert [name for _, name, *_ in found] == list(expected) and set(expected) == set(NAMES)
+    n = len(expected)
+    found = [json.loads(line) for line in lines[:n]]
+    assert [name for _, name, *_ in found] == list(expected)
     for module, name, given, looks in found:
-        assert module == f"ovito_phaseseg.{'glass' if 'Glass' in name else 'modifiers'}"
+        assert module == getattr(ovito_phaseseg, name).__module__
         assert given == expected[name], name
         assert looks == pytest.approx([0.25] * len(looks))
-    return lines[5:]
+    return lines[n:]
 
 
 @pytest.fixture
@@ -260,7 +273,7 @@ def test_a_session_of_an_earlier_version(every_parameter):
     # These came later.
     for name in ("WeakPhaseLabels", "PhaseSegmentation"):
         every_parameter[name] |= {"table_attributes": False, "by": "auto"}
-    for name in CASES:
+    for name in set(CASES) & set(every_parameter):
         every_parameter[name]["names"] = ""
     assert_loaded(SESSIONS / "version_0_1.ovito", every_parameter)
 
@@ -268,6 +281,14 @@ def test_a_session_of_an_earlier_version(every_parameter):
 @pytest.mark.slow
 def test_a_session_keeps_the_parameters_and_no_results(tmp_path, demo, pair_file, every_parameter):
     every_parameter["WeakPhaseLabels"] |= {"table_attributes": True, "by": "atom"}
+    every_parameter["Mobility"] = {
+        **MOBILITY,
+        **CASES["Mobility"][1],
+        "model": Mobility().model,
+        "model_file": "m.ckpt",
+        "units": "metal",
+    }
+    assert set(every_parameter) == set(NAMES)
     for name in CASES:
         every_parameter[name]["names"] = "Mn=Fe"
     every_parameter["PhaseSegmentation"] |= {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +13,8 @@ from numpy.testing import assert_allclose
 from phaseseg.families.mobility.comparison import targets_of
 from phaseseg.families.mobility.evaluation import evaluate
 from phaseseg.families.mobility.evaluation_figures import evaluation_figures, slab
+from phaseseg.families.mobility.model import Target
+from phaseseg.families.mobility.rules import MobilityRule
 from phaseseg.families.mobility.scores import (
     ceiling,
     coverage,
@@ -23,7 +24,8 @@ from phaseseg.families.mobility.scores import (
     percentiles,
     reliability,
 )
-from phaseseg.fields import Message
+from phaseseg.families.mobility.structure import structure_of
+from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 
 
@@ -44,37 +46,39 @@ def liquid(seed, n=200, runs=32, noise=0.3, times=()):
     )  # fmt: skip
 
 
-class Found(dict):
-    """Fields of a frame."""
-
-
 class Stub:
-    """A model that knows the truth up to noise and a factor."""
+    """A model that knows the truth up to noise and a factor.
+
+    stated : its uncertainty; time : of its only target; types : that it was trained on
+    """
 
     name = "mobility/stub"
 
-    def __init__(self, noise=0.0, scale=1.0, stated=None):
+    def __init__(self, noise=0.0, scale=1.0, stated=0.1, times=(16.5,), types=("A", "B")):
         self.noise, self.scale, self.stated = noise, scale, stated
+        self.targets = [Target("propensity", time, types, ((1.0, 0.0),) * len(types)) for time in times]
 
     def rule(self, **options):
-        unknown = set(options) - {"temperature"}
-        if unknown:
-            raise TypeError(f"unknown option {unknown}")
-        return options
+        return MobilityRule(**options)
+
+    def target_of(self, rule):
+        return next((one for one in self.targets if one.time == rule.time), self.targets[0])
+
+    def structure(self, frame, rule, *, cage):
+        return structure_of(frame, temperature=rule.temperature, cage=cage)
 
     def run(self, frame, rule, *, device="auto"):
         rng = np.random.default_rng(len(frame))
-        return SimpleNamespace(
-            mean=self.scale * frame.fields["truth"] + rng.normal(0, self.noise, len(frame))
-        )
+        mean = self.scale * frame.fields["truth"] + rng.normal(0, self.noise, len(frame))
+        return SimpleNamespace(mean=mean, codes=frame.species)
 
     def fields(self, frame, output, rule):
-        values = {"propensity": output.mean}
-        if self.stated is not None:
-            values["propensity_uncertainty"] = np.full(len(frame), self.stated)
-        found = Found(values)
-        found.messages = (Message("Outside of the temperatures of the training.", "outside"),)
-        return found
+        scale = 1.0 if rule.time is None else rule.time / 16.5
+        values = {
+            "propensity": scale * output.mean,
+            "propensity_uncertainty": np.full(len(frame), self.stated),
+        }
+        return Fields(values, [Message("Outside of the temperatures of the training.", "outside")])
 
 
 # ------------------------------------------------------------------------------------------ scores
@@ -180,12 +184,13 @@ def test_a_perfect_prediction_is_at_the_ceiling():
         assert row["rms error"] == pytest.approx(1 / np.sqrt(32), rel=0.05)
 
 
-def test_the_majority_comes_first_whatever_its_name():
+def test_the_types_are_those_of_the_prediction():
+    """Whatever the species are called in the file."""
     frame = liquid(1)
-    turned = Frame(frame.positions, frame.cell, True, 1 - frame.species, ("small", "large"), units="lj",
-                   fields=frame.fields)  # fmt: skip
-    rows = list(evaluate({"run": [turned]}, Stub(noise=0.2)).score_table().rows())
-    assert [row["type"] for row in rows] == ["large", "small"]
+    named = Frame(frame.positions, frame.cell, True, frame.species, ("Ni", "P"), units="lj",
+                  fields=frame.fields)  # fmt: skip
+    rows = list(evaluate({"run": [named]}, Stub(noise=0.2)).score_table().rows())
+    assert [row["type"] for row in rows] == ["A", "B"]
     assert np.isnan(rows[0]["rho ±"]) and np.isnan(rows[0]["time"])
 
 
@@ -203,24 +208,8 @@ def test_one_prediction_against_several_times():
 
 
 def test_a_model_of_several_times_is_compared_at_each_of_them():
-    class Several(Stub):
-        times = (16.5, 1.3)
-
-        def rule(self, **options):
-            return Rule()
-
-        def fields(self, frame, output, rule):
-            scale = 1.0 if rule.time is None else rule.time / 16.5
-            found = Found(propensity=scale * output.mean, propensity_uncertainty=np.full(len(frame), 0.3))
-            found.messages = ()
-            return found
-
-    @dataclass(frozen=True)
-    class Rule:
-        time: float | None = None
-
     frames = [liquid(seed, times=(0.13, 1.3)) for seed in (1, 2)]
-    rows = list(evaluate({"run": frames}, Several()).score_table().rows())
+    rows = list(evaluate({"run": frames}, Stub(times=(16.5, 1.3))).score_table().rows())
     rows = {row["time"]: row for row in rows if row["type"] == "A"}
     assert list(rows) == [16.5, 0.13, 1.3] and np.isnan(rows[0.13]["rms error"])
     target = np.concatenate([f.fields["propensity_1"][f.species == 0] for f in frames])
@@ -228,16 +217,16 @@ def test_a_model_of_several_times_is_compared_at_each_of_them():
     assert rows[1.3]["rms error"] == pytest.approx(np.sqrt(np.mean((target - found) ** 2)), rel=0.05)
 
 
-def test_types_that_are_not_predicted_are_left_out():
-    class OnlyA(Stub):
-        def fields(self, frame, output, rule):
-            found = super().fields(frame, output, rule)
-            found["propensity"] = np.where(frame.species == 0, found["propensity"], np.nan)
-            return found
+def test_a_model_of_another_time_is_correlated_only():
+    """A network for T = 0.44 on a liquid at T = 0.64: its errors mean nothing."""
+    (row, _) = evaluate({"run": [liquid(1)]}, Stub(times=(4120.0,))).score_table().rows()
+    assert row["rho"] > 0.9 and np.isnan(row["rms error"]) and np.isnan(row["inside 90% intervals"])
 
-    result = evaluate({"run": [liquid(1)]}, OnlyA(noise=0.1, stated=0.2))
+
+def test_types_that_were_not_trained_are_left_out():
+    result = evaluate({"run": [liquid(1)]}, Stub(noise=0.1, types=("A",)))
     assert [row["type"] for row in result.score_table().rows()] == ["A"]
-    assert "does not predict type B" in " ".join(result.messages)
+    assert "was not trained on type B" in " ".join(result.messages)
     assert [name for name, _, _ in evaluation_figures(result)] == ["map", "scatter", "calibration"]
 
 
@@ -258,8 +247,8 @@ def test_what_cannot_be_compared_is_said():
         targets_of(with_fields(propensity=np.ones(200), propensity_half=np.ones(200)), "propensity")
     with pytest.raises(ValueError, match="there are no frames"):
         evaluate({"run": []}, Stub())
-    with pytest.raises(TypeError, match="unknown option"):
-        evaluate({"run": [frame]}, Stub(), sigma=2)
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        evaluate({"run": [frame]}, Stub(), cage_temperature=-1)
 
 
 def test_undefined_correlations_and_unknown_ceilings_are_said():

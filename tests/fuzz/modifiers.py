@@ -16,10 +16,13 @@ from fuzz.frames import warm
 from fuzz.mutations import NUMBERS, WORDS
 from fuzz.readers import FOLDER
 from fuzz.report import Fault, sentence, sound
+from mobility_samples import liquid, random_checkpoint
 from phaseseg.checkpoint import save_checkpoint
 from samples import disordered_mixture, drops, random_glass_checkpoint, share_checkpoint
 
-NAMES = ("WeakPhaseLabels", "PhaseSegmentation", "RestorePhaseTypes", "GlassMetrics", "GlassClassifier")
+NAMES = (
+    "WeakPhaseLabels", "PhaseSegmentation", "RestorePhaseTypes", "GlassMetrics", "GlassClassifier", "Mobility"
+)  # fmt: skip
 NOT_FINITE = {"Interface Distance"}
 ODD: tuple[Any, ...] = (
     None, True, False, 0, 1, 2, 64, 65, -1, 10**6, 10**12, 0.0, 1e-9, 0.5, 3.0, 50.0, 1e9, 1e300, -1.0,
@@ -32,15 +35,17 @@ ODD: tuple[Any, ...] = (
 def inputs() -> dict[str, Any]:
     folder = FOLDER.with_name(FOLDER.name + "-inputs")
     folder.mkdir(exist_ok=True)
-    pair, glass = folder / "pair-v1.safetensors", folder / "glass-v1.safetensors"
+    pair, glass, mobility = (folder / f"{name}-v1.safetensors" for name in ("pair", "glass", "mobility"))
     save_checkpoint(share_checkpoint("segmentation/pair-v1", species=("Fe", "O"), outputs=3), pair)
     save_checkpoint(random_glass_checkpoint(attention=True), glass)
+    save_checkpoint(random_checkpoint(), mobility)
     (folder / "damaged.safetensors").write_bytes(pair.read_bytes()[:-5])
-    files = {"PhaseSegmentation": str(pair), "GlassClassifier": str(glass)}
+    files = {"PhaseSegmentation": str(pair), "GlassClassifier": str(glass), "Mobility": str(mobility)}
     melt = collection(*drops(radii=(6.0,), cell=(16.0, 16.0, 16.0)))
     melt.particles_.create_property("phase", data=np.zeros(melt.particles.count, dtype=np.int32))
     return {
         "files": files, "melt": melt, "glass": collection_of(disordered_mixture(60)),
+        "liquid": collection_of(liquid(64)),
         "paths": (*files.values(), str(folder / "damaged.safetensors"), str(folder), "/no/such", "gat-v1"),
     }  # fmt: skip
 
@@ -76,7 +81,8 @@ def run(kind: str, random: Random) -> str:
     """Evaluate one pipeline; return what became of it."""
     known = inputs()
     chosen = [_modifier(random) for _ in range(random.choice((1, 1, 1, 2, 3)))]
-    data = known["glass" if "Glass" in chosen[0][0] else "melt"].clone()
+    first = chosen[0][0]
+    data = known["glass" if "Glass" in first else "liquid" if first == "Mobility" else "melt"].clone()
     for _ in range(random.choice((0, 0, 1))):
         name = random.choice(("Time", "Timestep", "SourceFrame", "SourceFile", "temperature"))
         data.attributes[name] = random.choice(("2024-01-01", 1.5, 7, float("nan"), [1], np.arange(2), True))

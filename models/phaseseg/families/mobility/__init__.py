@@ -34,6 +34,28 @@ OPTIONS = (
         "Share of the particles of each type that are mobile.",
         low=0, high=1, open=True, label="Share of mobile particles", group="Mobility",
     ),
+    Option(
+        "target", str, "propensity",
+        "Column of the frames to compare with; NAME_1, NAME_2, ... hold further times.", part="evaluate",
+    ),
+    Option(
+        "baselines", bool, False, "Also correlate single descriptors of the structure, without any training.",
+        part="evaluate",
+    ),
+    Option(
+        "b", tuple, None, "Species B, separated by commas; all others are A. By default as in training.",
+        part="evaluate",
+    ),
+    Option(
+        "cage_temperature", float, None,
+        "Temperature (ε/k) for runs of the cages; by default that in the comment line of the frame.",
+        part="evaluate", low=0, open=True,
+    ),
+    Option(
+        "potential", str, None,
+        "File with the table of a Lennard-Jones mixture (JSON or text); by default that of the checkpoint.",
+        part="evaluate",
+    ),
 )  # fmt: skip
 
 FAMILY = register(
@@ -50,6 +72,7 @@ FAMILY = register(
             "mean_propensity_b",
         ),
         model="phaseseg.families.mobility.model:MobilityModel",
+        evaluate="phaseseg.families.mobility.evaluation:evaluate",
         readers=("phaseseg.families.mobility.tensorflow_checkpoint:read_tensorflow",),
     )
 )  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phaseseg.families.mobility.baselines import descriptors_of
 from phaseseg.families.mobility.comparison import (
@@ -23,8 +24,10 @@ from phaseseg.families.mobility.comparison import (
     targets_of,
 )
 from phaseseg.families.mobility.evaluation_figures import evaluation_figures
+from phaseseg.families.mobility.model import MobilityModel
+from phaseseg.families.mobility.rules import MobilityRule
 from phaseseg.families.mobility.scores import ceiling
-from phaseseg.families.mobility.structure import Structure, structure_of
+from phaseseg.families.mobility.settings import SPECIES
 from phaseseg.fields import Message, MessageCounter
 from phaseseg.frame import Frame
 from phaseseg.report import TextTable, write_evaluation
@@ -82,12 +85,14 @@ def _score(value: float, error: float) -> str:
 
 def evaluate(
     runs: Mapping[str, Iterable[Frame]],
-    model: Any,
+    model: MobilityModel,
     *,
     device: Any = "auto",
     target: str = "propensity",
     baselines: bool = False,
-    **options: Any,
+    b: str | tuple[str, ...] | None = None,
+    cage_temperature: float | None = None,
+    potential: Any = None,
 ) -> Evaluation:
     """Compare predicted propensities with simulated ones.
 
@@ -98,87 +103,90 @@ def evaluate(
     device : as in `MobilityModel.run`
     target : name of the column with the simulated propensity; see `targets_of`
     baselines : also correlate single descriptors of the structure, which need no training
-    options : of the prediction, as for `phaseseg.predict`
+    b, cage_temperature, potential : as `b`, `temperature` and `potential` of `phaseseg.predict`
 
     Raises
     ------
     ValueError
         If there are no frames or a frame has no such column, and as in `MobilityModel.run`.
     """
-    rule = model.rule(**options)
-    result, counter = Evaluation(model.name, target), MessageCounter()
-    times, present = tuple(getattr(model, "times", ())), set[str]()
+    rule = model.rule(b=b, temperature=cage_temperature, potential=potential)
+    result, counter, untrained = Evaluation(model.name, target), MessageCounter(), set[str]()
     for run, frames in runs.items():
         for number, frame in enumerate(frames):
             targets = targets_of(frame, target)
             output = model.run(frame, rule, device=device)
-            fields = model.fields(frame, output, rule)
-            counter.add(fields.messages)
-            present |= {frame.species_names[code] for code in np.unique(frame.species)}
-            mean, _ = default = _prediction(fields, frame)
-            at = {
-                time: _prediction(model.fields(frame, output, replace(rule, time=time)), frame)
-                for time in times
-            }
-            single = descriptors_of(_structure(frame, rule)) if baselines else {}
-            unknown = np.full(len(frame), nan)
-            for one in targets:
-                # A model that knows several times is compared at the nearest, within rounding.
-                own = next((at[time] for time in times if isclose(time, one.time, rel_tol=1e-3)), default)
-                found = {model.name: own} | {name: (values, unknown) for name, values in single.items()}
-                meant = one.main if own is default else True
-                result.compared += _compare(len(result), frame, one, found, meant)
+            predicted = model.fields(frame, output, rule)
+            counter.add(predicted.messages)
             result.systems.append({"run": run, "frame": frame.source or number, "particles": len(frame)})
+            single = _single(model, frame, rule) if baselines else {}
+            for one in targets:
+                own, types, meant = _for_time(model, rule, one)
+                fields = predicted if own is rule else model.fields(frame, output, own)
+                found = {model.name: (fields["propensity"], fields["propensity_uncertainty"])} | single
+                untrained |= set(SPECIES) - set(types)
+                result.compared += [
+                    one
+                    for one in _compare(len(result) - 1, output.codes, one, found, meant)
+                    if one.method != model.name or one.type in types
+                ]
             if result.example is None:
-                result.example = frame, targets[0].values, mean
+                result.example = frame, targets[0].values, np.asarray(predicted["propensity"], np.float64)
     if not result.systems:
         raise ValueError("there are no frames to evaluate.")
-    result.messages += [*counter.messages(), *_messages(result, present)]
+    result.messages += [*counter.messages(), *_messages(result, untrained)]
     return result
 
 
-def _prediction(fields: Mapping[str, Any], frame: Frame) -> tuple[Floats, Floats]:
-    """Mean and uncertainty of the propensity; NaN where there is none."""
-    mean = np.asarray(fields["propensity"], np.float64)
-    return mean, np.asarray(fields.get("propensity_uncertainty", np.full(len(frame), nan)), np.float64)
+def _single(model: MobilityModel, frame: Frame, rule: MobilityRule) -> dict[str, tuple[Floats, Floats]]:
+    """Single descriptors of a frame, without uncertainty; with cages if the temperature is known."""
+    cage = rule.temperature is not None or "temperature" in frame.info
+    descriptors = descriptors_of(model.structure(frame, rule, cage=cage))
+    return {name: (values, np.full(len(frame), nan)) for name, values in descriptors.items()}
 
 
-def _structure(frame: Frame, rule: Any) -> Structure:
-    """The structure of a frame as the model sees it, with cages if the temperature is known."""
-    temperature = getattr(rule, "temperature", None) or frame.info.get("temperature")
-    potential = getattr(rule, "potential", None)
-    return structure_of(frame, temperature=temperature, potential=potential, cage=temperature is not None)
+def _for_time(
+    model: MobilityModel, rule: MobilityRule, target: Target
+) -> tuple[MobilityRule, tuple[str, ...], bool]:
+    """Choose the prediction to compare with a target: for its time, if the model knows that time.
+
+    Returns the rule of the prediction, the types that it was trained on, and whether it is for that time.
+    """
+    for known in model.targets:
+        if known.time is not None and isclose(known.time, target.time, rel_tol=1e-3):
+            return (rule if known.time == rule.time else replace(rule, time=known.time)), known.types, True
+    default = model.target_of(rule)
+    return rule, default.types, target.main and (default.time is None or not isfinite(target.time))
 
 
 def _compare(
-    system: int, frame: Frame, target: Target, found: Mapping[str, tuple[Floats, Floats]], meant: bool
+    system: int, codes: NDArray[np.int32], target: Target, found: Mapping[str, tuple[Any, Any]], meant: bool
 ) -> Iterator[Compared]:
-    """Compare every method with a target for every type that it predicts, the most frequent type first.
+    """Compare every method with a target, for A and for B.
 
     meant : whether the prediction of the model is for the time of the target
     """
-    counts = np.bincount(frame.species, minlength=len(frame.species_names))
-    for code in sorted(np.flatnonzero(counts), key=lambda code: (-counts[code], code)):
-        own = frame.species == code
+    for code, name in enumerate(SPECIES):
+        own = codes == code
         highest = nan if target.halves is None else ceiling(*target.halves[own].T)
         for method, (mean, uncertainty) in found.items():
-            if np.isfinite(mean[own]).all():
-                yield Compared(
-                    system, method, frame.species_names[code], target.time, target.main, meant,
-                    target.values[own], mean[own], uncertainty[own], highest,
-                )  # fmt: skip
+            yield Compared(
+                system, method, name, target.time, target.main, meant, target.values[own],
+                np.asarray(mean, np.float64)[own], np.asarray(uncertainty, np.float64)[own], highest,
+            )  # fmt: skip
 
 
-def _messages(result: Evaluation, present: set[str]) -> Iterator[Message]:
+def _messages(result: Evaluation, untrained: set[str]) -> Iterator[Message]:
     own = [one for one in result.compared if one.method == result.name]
     if constant := sorted({one.type for one in own if not isfinite(one.rho)}):
         yield Message(
             f"The correlation of type {', '.join(constant)} is not defined in some systems, because all "
             "values are equal or there is only one particle.", "no-correlation",
         )  # fmt: skip
-    if missing := sorted(present - {one.type for one in own}):
+    if untrained:
         yield Message(
-            f"{result.name} does not predict type {', '.join(missing)}, which is left out.", "not-predicted"
+            f"{result.name} was not trained on type {', '.join(sorted(untrained))}, which is not compared.",
+            "not-compared",
         )
     if not any(isfinite(one.ceiling) for one in own):
         yield Message(

@@ -24,5 +24,9 @@ FIELDS = (
         "mean predicted propensity of the particles B, if the checkpoint was trained on them"),
     FieldSpec("propensity_by_time", "Propensity by time", "", "table", "scalar",
         "mean and standard deviation of the predicted propensities for each time of the checkpoint"),
+    FieldSpec("mobility_histogram", "Distribution of mobility", "", "table", "scalar",
+        "distribution of the predicted propensity of each type"),
+    FieldSpec("mobility_correlation", "Correlation of mobility in space", "", "table", "scalar",
+        "correlation of the predicted propensities of two particles against their distance"),
 )
 # fmt: on

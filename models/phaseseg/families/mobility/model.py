@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isclose
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.families import Part, Progress
+from phaseseg.families.mobility.mobility_tables import correlation_table, histogram_table
 from phaseseg.families.mobility.predictors import Prediction, Seen, predictor_of
 from phaseseg.families.mobility.rules import MobilityRule
 from phaseseg.families.mobility.settings import SPECIES
@@ -19,6 +20,9 @@ from phaseseg.fields import Fields, Message, Table
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
 from phaseseg.nn.model import NetworkModel, density_outside, number_of, span_text
+
+if TYPE_CHECKING:
+    from phaseseg.families.mobility.structure import Structure
 
 Floats = NDArray[np.float32]
 
@@ -109,6 +113,10 @@ class MobilityModel(NetworkModel):
     def _check_rule(self, rule: MobilityRule) -> None:
         self._target_of(rule)
 
+    def target_of(self, rule: MobilityRule) -> Target:
+        """The target that a rule asks for; ValueError for a time that the checkpoint does not know."""
+        return self.targets[self._target_of(rule)]
+
     def _target_of(self, rule: MobilityRule) -> int:
         """The number of the target that a rule asks for."""
         if rule.time is None:
@@ -159,15 +167,10 @@ class MobilityModel(NetworkModel):
         network, codes = self.network(device), self.codes(frame, rule.b)
         needs, begin, structure = self.predictor.needs, 0.0, None
         if needs:
-            from phaseseg.families.mobility.structure import structure_of
-
             begin = _STRUCTURE_SHARE
-            potential = rule.mixture or self.potential
-            named = frame.replace(species=codes, species_names=SPECIES) if rule.b is not None else frame
-            structure = structure_of(
-                named, temperature=rule.temperature, potential=potential, cage="cage" in needs,
-                seed=rule.seed, progress=lambda done, text: note(done * begin, text),
-            )  # fmt: skip
+            structure = self.structure(
+                frame, rule, cage="cage" in needs, progress=lambda done, text: note(done * begin, text)
+            )
         found = network(
             Seen(frame, codes, structure), lambda done, text: note(begin + (1 - begin) * done, text)
         )
@@ -180,6 +183,28 @@ class MobilityModel(NetworkModel):
         messages = self.validity(frame, codes, rule)
         note(1.0, "mobility")
         return MobilityOutput(found.mean, found.spread, codes, displacement, variance, messages)
+
+    def structure(
+        self, frame: Frame, rule: MobilityRule, *, cage: bool, progress: Progress | None = None
+    ) -> Structure:
+        """Minimize a frame and sample its cages, as the networks see it, or take both from the cache.
+
+        cage : whether to sample the cages, which needs the temperature
+
+        Raises
+        ------
+        ValueError
+            As `run`.
+        """
+        from phaseseg.families.mobility.structure import structure_of
+
+        potential = rule.mixture or self.potential
+        if rule.b is not None:
+            frame = frame.replace(species=self.codes(frame, rule.b), species_names=SPECIES)
+        return structure_of(
+            frame, temperature=rule.temperature, potential=potential, cage=cage, seed=rule.seed,
+            progress=progress,
+        )  # fmt: skip
 
     def codes(self, frame: Frame, b: str | tuple[str, ...] | None = None) -> NDArray[np.int32]:
         """Return 0 for A and 1 for B.
@@ -270,7 +295,8 @@ class MobilityModel(NetworkModel):
             Per atom `propensity`, `propensity_uncertainty` (σ, both for the time that was asked for),
             `mobile`, the top `mobile_share` among the particles of each trained type; where the networks use
             them `inherent_displacement` (σ) and `cage_variance` (σ^2). Per frame `n_mobile` and the means
-            `mean_propensity_a` and `mean_propensity_b`. `propensity_by_time` for checkpoints of several
+            `mean_propensity_a` and `mean_propensity_b`. The tables `mobility_histogram` and
+            `mobility_correlation` of the trained types, and `propensity_by_time` for checkpoints of several
             times.
         """
         rule = self.rule(**options) if rule is None else rule
@@ -307,6 +333,10 @@ class MobilityModel(NetworkModel):
                 values[name] = known.copy()
         if len(self.targets) > 1:
             values["propensity_by_time"] = self._by_time(output)
+        trained = np.flatnonzero(np.array([name in target.types for name in SPECIES])[codes])
+        part = frame if len(trained) == len(codes) else frame.take(trained)
+        values["mobility_histogram"] = histogram_table(mean[trained], codes[trained], SPECIES)
+        values["mobility_correlation"] = correlation_table(part, mean[trained], codes[trained], SPECIES)
         messages = [*frame.messages, *messages, *output.messages]
         return Fields(values | {"n_mobile": n_mobile} | numbers, messages)
 
