@@ -384,6 +384,29 @@ def test_simulate_kob_andersen_passes_its_options_on(
     refused(USAGE, "--temperatures must be comma-separated numbers", *arguments, "--temperatures", "hot")
 
 
+def test_simulate_propensities_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from phaseseg.simulate import kob_andersen_3d as module
+
+    seen: dict[str, object] = {}
+
+    def simulated(output: Path, **options: object) -> list[module.PropensityRun]:
+        options.pop("progress")(0.5, "half")  # type: ignore[operator]
+        seen.update(options, output=output)
+        return [module.PropensityRun(output, 4096, 32, 0.6, (1.3,), -7.0, 5.5, (0.2,), (0.9,), 2.0)]
+
+    monkeypatch.setattr(module, "simulate_systems", simulated)
+    options = "--isoconfigurational 32 --times 1.3,16.5 --temperature 0.6 --systems 3 --start a.xyz --seed 7"
+    arguments = ("simulate", "ka3d", "-o", tmp_path / "a.npz")
+    said = done(*arguments, *options.split(), "--resume")
+    assert seen == {"output": tmp_path / "a.npz", "runs": 32, "times": (1.3, 16.5), "temperature": 0.6,
+                    "systems": 3, "start": Path("a.xyz"), "seed": 7, "resume": True, "n_particles": 4096,
+                    "b_fraction": 0.2, "density": 1.2, "equilibration": 165.0}  # fmt: skip
+    assert "0.2000 after 1.3 (ceiling 0.900)" in said
+    assert "The energy still changes, by +5.5 standard errors" in said
+    refused(USAGE, "--times belongs to propensities", *arguments, "--times", "3")
+    refused(USAGE, "--inherent belongs to cooling", *arguments, "--isoconfigurational", "2", "--inherent")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.frame import Frame
-from phaseseg.io import OutputError
+from phaseseg.io import OutputError, read_frames
 from phaseseg.simulate.engine import Codes, Progress, Vectors
 from phaseseg.simulate.kob_andersen import DAMPING, DENSITY, TIMESTEP, _checked, _Engine
 from phaseseg.simulate.runner import Atoms, Simulation, check_whole, random_sites
@@ -139,6 +139,62 @@ def simulate_propensities(
     run = _Runs(_checked_settings(settings, start), Path(output), start, resume, progress)
     run.go()
     return run.result(time.monotonic() - begun)
+
+
+def simulate_systems(
+    output: str | os.PathLike[str], *, systems: int = 1, start: str | os.PathLike[str] | None = None,
+    seed: int = 1, resume: bool = False, progress: Progress | None = None, **settings: Any,
+) -> list[PropensityRun]:  # fmt: skip
+    """Call `simulate_propensities` for several systems with the seeds `seed`, `seed` + 1, ...
+
+    Several results go to files with numbers: `NAME_001.npz` for `NAME.npz`. With `resume` files that are
+    there already are left as they are, and only results that were made now are returned.
+
+    Parameters
+    ----------
+    output : name of the file, or of all files without their numbers
+    systems : how many
+    start : file with at least as many configurations, from which the systems begin
+    settings : further arguments of `simulate_propensities`
+
+    Raises
+    ------
+    ValueError
+        If `start` has too few configurations, or what `simulate_propensities` refuses.
+    """
+    if systems < 1:
+        raise ValueError(f"systems must be 1 or more, found {systems}.")
+    given: list[Frame | None] = [None] * systems
+    if start is not None:
+        frames = read_frames(start, units="lj", frames=slice(0, systems))
+        given = [*frames]
+        if len(given) < systems:
+            raise ValueError(
+                f"{Path(start).name} has {len(given)} configurations, not {systems}: ask for fewer systems."
+            )
+    made, target = [], Path(output)
+    stem, dot, ending = target.name.partition(".")
+    for k, frame in enumerate(given):
+        path = target if systems == 1 else target.with_name(f"{stem}_{k + 1:03d}{dot}{ending}")
+        if resume and systems > 1 and path.exists():
+            continue
+
+        def share(done: float, text: str, k: int = k) -> None:
+            assert progress is not None
+            of = "" if systems == 1 else f"system {k + 1} of {systems}, "
+            progress((k + done) / systems, of + text)
+
+        made.append(
+            simulate_propensities(
+                path,
+                seed=seed + k,
+                start=frame,
+                resume=resume,
+                progress=None if progress is None else share,
+                **settings,
+            )
+        )
+    return made
 
 
 def _checked_settings(settings: dict[str, Any], start: Frame | None) -> dict[str, Any]:
