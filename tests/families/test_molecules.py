@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 import naive
 from phaseseg import Frame, label_phases, predict, summarize
+from phaseseg.display import face
 from phaseseg.families.segmentation.labels.molecules import find_molecules
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.frame import Category
@@ -273,6 +274,20 @@ def test_the_mean_composition_of_a_run_is_weighted_by_molecules():
     assert rich["molecules"] == pytest.approx(n.mean())
     assert rich["H2O (mol%)"] == pytest.approx(n @ content / n.sum())
     assert rich["H2O (mol%) ±"] > 0
+
+
+@pytest.mark.parametrize(
+    ("where", "remedy"),
+    [
+        ("command line", "assigned with --by atom."),
+        ("Python", "assigned with by='atom', on the command line --by atom."),
+        ("OVITO", "assigned with atom in the parameter 'by'."),
+    ],
+)
+def test_the_remedy_is_written_for_the_interface(where, remedy):
+    with face(where):
+        messages = label_phases(mixture(), **OPTIONS).messages
+    assert next(m for m in messages if m.code == "by-molecule").endswith(remedy)
 
 
 def test_a_melt_without_molecules_has_the_same_bits_by_atom(small):

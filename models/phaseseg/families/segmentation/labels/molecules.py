@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
-from phaseseg.display import plural
+from phaseseg.display import option, plural
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.families.segmentation.rules import By
@@ -230,5 +230,6 @@ def by_molecule_sentence(molecules: Molecules) -> Message:
     n = int((np.diff(molecules.start) > 1).sum())
     text = f"Phases are assigned by molecule ({plural(n, 'molecule')}), at the center of mass"
     if molecules.automatic:
-        text += ", because most atoms are in molecules of up to 30 atoms; by='atom' assigns every atom"
+        every = option("by", "atom")
+        text += f", because most atoms are in molecules of up to 30 atoms; every atom is assigned with {every}"
     return Message(f"{text}.", "by-molecule")
