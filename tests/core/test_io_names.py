@@ -44,7 +44,7 @@ def pdb(path, atoms):
     return path
 
 
-# Residue: {atom name: element}. A question mark: the reading may be wrong and is told.
+# Residue: {atom name: element}. A question mark: the reading may be wrong, and a message says so.
 KNOWN = {
     "ALA": {"N": "N", "CA": "C", "HA": "H", "CB": "C", "1HB": "H", "C": "C", "O": "O", "OXT": "O"},
     "MET": {"CG": "C", "SD": "S", "CE": "C", "HE1": "H", "HG2": "H"},
@@ -112,7 +112,7 @@ def test_elements_of_molecules_from_ase():
         assert [one.element for one in elements_of([(n, "MOL") for n in names])] == symbols
 
 
-def test_guesses_are_told_once_with_the_remedy(tmp_path):
+def test_one_message_names_the_guesses_and_the_remedy(tmp_path):
     path = gro(tmp_path / "a.gro", [("MELT", "OS")] * 3 + [("MELT", "Fe"), ("SOL", "MW"), ("SOL", "OW")])
     [frame] = read_frames(path)
     assert species(frame) == ["O"] * 3 + ["Fe", "X", "O"]
@@ -279,13 +279,13 @@ def test_sites_have_no_mass(slab_frame):
     assert all(values[-1] == 0 for name, values in wt.items() if str(name).startswith("X"))
 
 
-def test_species_without_mass_are_told_with_the_likely_elements(slab_frame):
+def test_a_message_names_the_likely_elements_of_species_without_mass(slab_frame):
     names = tuple({"Fe": "FE1", "O": "OW"}.get(name, name) for name in slab_frame.species_names)
-    told = [
+    messages = [
         one
         for one in label_phases(slab_frame.replace(species_names=names), names[0]).messages
         if one.code == "no-mass"
     ]
-    assert len(told) == 1 and "FE1=Fe" in told[0]
-    told = label_phases(slab_frame.replace(species_names=("A", *slab_frame.species_names[1:])), "A").messages
-    assert not any("'names'" in message for message in told)
+    assert len(messages) == 1 and "FE1=Fe" in messages[0]
+    renamed = slab_frame.replace(species_names=("A", *slab_frame.species_names[1:]))
+    assert not any("'names'" in message for message in label_phases(renamed, "A").messages)

@@ -33,7 +33,7 @@ def lattice(shape, spacing, pbc=True, basis=((0, 0, 0),), shift=0.0):
 
 def assert_equals_naive(frame, k, **options):
     found = nearest_neighbors(frame, k, **options)
-    # Which of equally far images comes first is told by the reduced cell.
+    # The reduced cell decides which of equally far images comes first.
     neighbors, lengths, shifts = naive.nearest_neighbors(frame.reduced, k, **options)
     assert_array_equal(found.neighbors, neighbors)
     assert_array_equal(found.shifts, shifts @ frame.axes)

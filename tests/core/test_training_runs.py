@@ -39,7 +39,7 @@ def test_names_in_the_files_of_runs(tmp_path):
         assert [one.species_names for one in run.frames] == [("A",)] * 2
 
 
-def test_what_the_reader_guessed_is_told_once():
+def test_a_message_of_the_reader_comes_once():
     odd = (Message("The file is odd.", "odd"),)
     lines = []
     read_runs(

@@ -113,7 +113,7 @@ class _TwoArguments(Exception):
         super().__init__(f"{one} and {two}")
 
 
-def test_an_exception_that_cannot_be_sent_is_told_in_words() -> None:
+def test_an_exception_that_cannot_be_sent_is_described() -> None:
     def fail(_: Frame) -> None:
         raise _TwoArguments(1, 2)
 
@@ -121,7 +121,7 @@ def test_an_exception_that_cannot_be_sent_is_told_in_words() -> None:
         _call(fail, frame(1))
 
 
-def test_a_dead_worker_is_told() -> None:
+def test_a_dead_worker_is_reported() -> None:
     with pytest.raises(RuntimeError, match="a worker process died"):
         list(map_frames(_die, [frame(1)], workers=2))
 

@@ -178,7 +178,7 @@ def test_a_file_twice_or_missing(runs: list[Path], tmp_path: Path) -> None:
     refused(INPUT, "none.xyz", "metrics", runs[0], tmp_path / "none.xyz")
 
 
-def test_files_of_one_name_are_told_apart(runs: list[Path], tmp_path: Path) -> None:
+def test_files_of_one_name_are_distinguished(runs: list[Path], tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     for folder in (tmp_path, tmp_path / "b"):
         write_frames(folder / "a.xyz", [(mixture(0, 0.5), {})])

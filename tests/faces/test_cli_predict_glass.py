@@ -137,9 +137,9 @@ def test_json(run_file: Path, blind: Path, tmp_path: Path) -> None:
 def test_sentences_of_several_frames_come_once(blind: Path, make_disorder, tmp_path: Path) -> None:
     frames = [make_disorder(100, density=density) for density in (1.2, 0.9, 0.8, 1.2)]
     write_frames(tmp_path / "in.xyz", [(frame, {}) for frame in frames])
-    told = done("predict", tmp_path / "in.xyz", "-m", blind)
-    assert told.count("Outside of the range") == 1 and "there are 0.9 particles per σ^2" in told
-    assert "(2 of 4 frames, with other numbers in other frames)" in told
+    printed = done("predict", tmp_path / "in.xyz", "-m", blind)
+    assert printed.count("Outside of the range") == 1 and "there are 0.9 particles per σ^2" in printed
+    assert "(2 of 4 frames, with other numbers in other frames)" in printed
 
 
 def test_many_frames_are_printed_in_part(blind: Path, make_disorder, tmp_path: Path) -> None:

@@ -137,9 +137,9 @@ def test_types_that_begin_with_zero(tmp_path, types):
     head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n3\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\n"
     path.write_text(f"{head}ITEM: ATOMS id type x y z\n1 1 0 0 0\n2 0 1 0 0\n3 0 2 0 0\n")
     [frame] = read_frames(path, types=types)
-    told = ["types-from-zero"] if types == "A,B" else []
+    codes = ["types-from-zero"] if types == "A,B" else []
     for other in (frame, ovito_frame(path, types=types)):
-        assert (species(other), [message.code for message in other.messages]) == (["B", "A", "A"], told)
+        assert (species(other), [message.code for message in other.messages]) == (["B", "A", "A"], codes)
     atoms = ase.io.read(path, format="lammps-dump-text")
     assert species(ase_bridge.frame_from_atoms(atoms, species_array="type", names="0=A,1=B")) == [
         "B",

@@ -97,7 +97,7 @@ def test_contents_are_those_of_the_atoms_counted_by_hand():
     assert partition["Si"]["D, reference"] == partition["Si"]["D, prediction"]
 
 
-def test_frames_add_up_and_their_spread_is_told():
+def test_frames_add_up_and_their_spread_is_given():
     frames = [box(seed=k) for k in range(3)]
     cases = list(cases_of(frames, Planted(), group="a")) + list(cases_of(frames[:1], Planted(), group="b"))
     result = compare(cases, [Planted("moved", 0.4), Planted("worse", 1.0)])

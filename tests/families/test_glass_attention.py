@@ -72,7 +72,7 @@ def test_of_three_maxima_the_deepest_trough_counts():
 
 
 @pytest.mark.parametrize("name", ["normal", "even", "long tail", "shoulder", "a few outliers"])
-def test_one_maximum_is_told(name):
+def test_one_maximum_is_reported(name):
     rng = np.random.default_rng(1)
     values = {
         "normal": np.exp(rng.normal(0, 0.5, 5000)),

@@ -380,7 +380,7 @@ def test_what_images_cannot_show(images, make_disorder):
 # Range of validity and refusals -------------------------------------------------------------------
 
 
-def test_input_outside_of_the_training_data_is_told(model, plain, frame, make_disorder):
+def test_input_outside_of_the_training_data_is_reported(model, plain, frame, make_disorder):
     thin = frame.replace(positions=frame.positions * 1.2, cell=frame.cell * [[1.2], [1.2], [1]])
     for network, other, numbers in (
         (model, thin, ("0.8333", "1.1 to 1.3")),

@@ -401,7 +401,7 @@ def test_a_learned_boundary(make_checkpoint, large):
 # Range of validity --------------------------------------------------------------------------------
 
 
-def test_input_outside_of_the_training_data_is_told(model, small):
+def test_input_outside_of_the_training_data_is_reported(model, small):
     frame = small[3000][0]
     inside = predict(frame, model)
     assert inside["outside_training"] == 0 and len(inside.messages) == 2
@@ -411,8 +411,8 @@ def test_input_outside_of_the_training_data_is_told(model, small):
     share = fields["outside_training"]
     features = inference.node_features(frame, narrow.codes(frame), narrow.config)
     assert share == pytest.approx((features[:, 5] > 30).mean()) and share > 0.01
-    told = said(fields)["outside-training"]
-    assert f"{share:.1%}" in told and "0 to 30" in told
+    warning = said(fields)["outside-training"]
+    assert f"{share:.1%}" in warning and "0 to 30" in warning
     squeezed_cell = frame.replace(positions=frame.positions * 0.93, cell=frame.cell * 0.93)
     assert "0.09 to 0.12" in said(predict(squeezed_cell, model))["outside-training"]
     open_frame = squeezed_cell.replace(pbc=(True, True, False))

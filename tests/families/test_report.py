@@ -183,23 +183,23 @@ def test_names_that_are_no_elements_have_no_weights(tmp_path: Path) -> None:
     assert "A (at%)" in text and "No wt%: A" in text
 
 
-def test_the_interface_is_told_in_a_sentence() -> None:
+def test_a_sentence_describes_the_interface() -> None:
     """What the surface borders on: the poor liquid, a void, or both."""
 
-    def told(frame: Frame, rule: LabelRule = RULE) -> str:
+    def sentence(frame: Frame, rule: LabelRule = RULE) -> str:
         return " ".join(m for m in summary_of([frame], rule).messages if m.code == "interface-area")
 
     frame = slab()
-    assert re.search(r"an area of \d+ Å\^2\. Its 10–90 width is [\d.]+ ± [\d.]+ Å\.$", told(frame))
+    assert re.search(r"an area of \d+ Å\^2\. Its 10–90 width is [\d.]+ ± [\d.]+ Å\.$", sentence(frame))
     iron = frame.take(frame.species_mask("Fe") & (frame.positions[:, 0] < 20))
-    assert "all of it toward a void" in told(iron, LabelRule("Fe", sigma=4.0).fixed())
-    assert told(slab(mixed=True)) == "" and RunSummary(RULE).messages == ()
+    assert "all of it toward a void" in sentence(iron, LabelRule("Fe", sigma=4.0).fixed())
+    assert sentence(slab(mixed=True)) == "" and RunSummary(RULE).messages == ()
     several = summary_of([slab(0), slab(1), slab(2)]).messages
     assert any(re.search(r"an area of \d+ ± \d+ Å\^2", m) for m in several), several
 
 
 @pytest.mark.slow
-def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
     with pytest.raises(OutputError, match="the folder of the report cannot be created"):
         summary_of([slab()]).write_report(tmp_path / "file")

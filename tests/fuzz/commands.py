@@ -149,8 +149,8 @@ def run(kind: str, random: Random) -> str:
         if lost:
             raise Fault(f"{lost} is lost by {argv}: {said[-200:]}")
         lines = [line for line in said.splitlines() if line.strip()]
-        told = "Usage: " in result.stdout or "failed  " in result.stdout  # help, or a list of checkpoints
-        if not told and not (lines and lines[-1].startswith(("phaseseg: ", "╰", "Error"))):
+        informs = "Usage: " in result.stdout or "failed  " in result.stdout  # help, or a list of checkpoints
+        if not informs and not (lines and lines[-1].startswith(("phaseseg: ", "╰", "Error"))):
             raise Fault(f"the last line of {argv} is no sentence: {said[-300:]}")
     leftover = [path.name for path in FOLDER.iterdir() if path.name.startswith(".")]
     if leftover:

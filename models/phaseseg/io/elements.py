@@ -169,7 +169,7 @@ def species_of(
             f"for a site without mass), as in {option('names', dict.fromkeys(shown[:3], SITE))}."
         )
     kept = Category.of(species)
-    return kept.take(of_atom.ravel()), (_told(guesses),) if guesses else ()
+    return kept.take(of_atom.ravel()), (_guess_sentence(guesses),) if guesses else ()
 
 
 def likely_elements(names: Sequence[str]) -> str:
@@ -183,7 +183,7 @@ def _spelled(symbol: str, name: str) -> bool:
     return symbol.upper() in (capital[:1], capital[:2], capital[1:2])
 
 
-def _told(guesses: Mapping[str, tuple[Guess, int]]) -> Message:
+def _guess_sentence(guesses: Mapping[str, tuple[Guess, int]]) -> Message:
     """The sentence on what was guessed: the guess and the number of atoms, by name."""
     shown = listed([f"{name} as {one.element} ({plural(n, 'atom')})" for name, (one, n) in guesses.items()])
     sites = " X has no mass." if any(one.element == SITE for one, _ in guesses.values()) else ""

@@ -230,6 +230,6 @@ def by_molecule_sentence(molecules: Molecules) -> Message:
     n = int((np.diff(molecules.start) > 1).sum())
     text = f"Phases are assigned by molecule ({plural(n, 'molecule')}), at the center of mass"
     if molecules.automatic:
-        every = option("by", "atom")
-        text += f", because most atoms are in molecules of up to 30 atoms; every atom is assigned with {every}"
+        text += ", because most atoms are in molecules of up to 30 atoms; every atom is assigned with "
+        text += option("by", "atom")
     return Message(f"{text}.", "by-molecule")
