@@ -21,6 +21,9 @@ FARTHEST_LENGTH = 1e11
 FLAT = 1e-3
 """Largest corrugation of a layer, in spacings of its atoms, that changes distances by less than 1e-6."""
 
+SITE = "X"
+"""Species of a site without mass: a virtual site, a lone pair, a dummy, a bead."""
+
 Units = Literal["metal", "lj"]
 Types = Sequence[str] | Mapping[int, str] | Mapping[str, str] | None
 Names = Mapping[str, str] | Sequence[str] | None

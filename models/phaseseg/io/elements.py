@@ -14,10 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from phaseseg.display import Message, listed, option, plural
-from phaseseg.frame import Category
-
-SITE = "X"
-"""Species of a site without mass: a virtual site, a lone pair, a dummy, a bead."""
+from phaseseg.frame import SITE, Category
 
 _HIGHEST, _ALL = 94, 118  # elements heavier than plutonium are not guessed
 _SITE = re.compile(r"(M|MW|LP[A-Z]?|EPW?|DUM?|VS|VIS|MC[A-Z]?|MN[A-Z])\d*")

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.display import option
-from phaseseg.frame import Category, Units
+from phaseseg.frame import SITE, Category, Units
 from phaseseg.io.columns import parse_columns
-from phaseseg.io.elements import SITE
 from phaseseg.io.lammps import check_units
 from phaseseg.io.reading import MOST_TYPES, Block, Reading, count_of, floats, is_number, whole_number
 from phaseseg.io.source import ByteSource

@@ -16,14 +16,14 @@ from phaseseg.families.segmentation.labels.lattice import OPEN_MARGIN, Lattice, 
 from phaseseg.families.segmentation.labels.molecules import small_molecules
 from phaseseg.families.segmentation.rules import FixedRule
 from phaseseg.fields import Grid
-from phaseseg.frame import Frame
+from phaseseg.frame import SITE, Frame
 
 # Reach of the exact sums in sigma: the omitted part is 1e-6 of a uniform density.
 DIRECT_REACH = 5.5
 # The mole fraction is set to zero where the atom density is below this fraction of its mean:
 # in a void it would be the quotient of two rounding errors.
 VOID_DENSITY = 0.02
-LIGHT = ("H", "D", "T", "X")
+LIGHT = ("H", "D", "T", SITE)
 """Species that follow heavier atoms: hydrogen and virtual sites."""
 
 

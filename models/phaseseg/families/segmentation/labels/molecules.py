@@ -15,9 +15,7 @@ from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.families.segmentation.rules import By
 from phaseseg.fields import Message
-from phaseseg.frame import Frame
-
-SITE = "X"
+from phaseseg.frame import SITE, Frame
 
 LARGEST_MOLECULE = 30
 """Atoms of larger molecules, such as polymers, are assigned one by one."""
