@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import cache
 from io import BytesIO, StringIO
 
@@ -138,6 +139,49 @@ def _with_ase(*formats: str) -> list[bytes]:
     return found
 
 
+def benchmark() -> dict[str, np.ndarray]:
+    """A configuration of a glass former as GlassBench has them."""
+    fractions, codes, _ = _atoms()
+    edge = (12 / 1.2) ** (1 / 3)
+    positions = (fractions - 0.5) * edge
+    positions[0], positions[1] = -edge / 2, 0.499 * edge
+    return {
+        "types": codes + 1, "initial_positions": positions, "initial_positions_inherent": positions,
+        "md_prop": np.linspace(0.1, 2, 120).reshape(10, 12), "BOTAN": np.ones((10, 12)), "DEN": np.ones(12),
+    }  # fmt: skip
+
+
+def npzs() -> list[bytes]:
+    found = []
+    glass = benchmark()
+    reduced = {
+        "positions": glass["initial_positions"].astype(np.float32),
+        "types": (glass["types"] - 1).astype(np.int8),
+        "box": np.full(3, 2.2), "propensity": glass["DEN"], "propensity_half": np.ones((2, 12)),
+        "temperature": np.array(0.64), "units": np.array("lj"),
+    }  # fmt: skip
+    botan = {"types": reduced["types"], "initial_positions": glass["initial_positions"],
+             "positions": np.stack([glass["initial_positions"] + k for k in range(4)])}  # fmt: skip
+    for pack, arrays in ((np.savez, glass), (np.savez_compressed, reduced), (np.savez, botan)):
+        stream = BytesIO()
+        pack(stream, **arrays)
+        found.append(stream.getvalue())
+    return found
+
+
+def pickles() -> list[bytes]:
+    glass = benchmark()
+    start = glass["initial_positions"]
+    content = {
+        "positions": start, "types": glass["types"] - 1, "box": np.full(3, 2.2), "time": np.arange(9) * 0.1,
+        "time_indices": np.array([3, 8]), "is_values": [0.9, 0.4],
+        "trajectory_start_velocities": [start] * 2,
+        "trajectory_target_positions": [[start + t + k for k in range(2)] for t in range(2)],
+        "metadata": {"temperature": 0.44, "fluid": "Kob-Andersen"},
+    }  # fmt: skip
+    return [pickle.dumps(content, protocol) for protocol in (2, 3, 4, 5)]
+
+
 def traj() -> list[bytes]:
     return _with_ase("traj")
 
@@ -147,6 +191,8 @@ def of(kind: str) -> tuple[list[bytes], str]:
     """Return the valid files of a kind, and their suffix."""
     if kind == "traj":
         return traj(), ".traj"
+    if kind in ("npz", "pickle"):
+        return (npzs() if kind == "npz" else pickles()), f".{kind}"
     if kind == "pdb":
         return _with_ase("proteindatabank"), ".pdb"
     if kind == "cif":

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from phaseseg.frame import Frame, Names, Types, Units
+from phaseseg.io.arrays import read_npz, read_pickle
 from phaseseg.io.atoms import frame_from_atoms, read_with_ase
 from phaseseg.io.fixed_width import read_pdb
 from phaseseg.io.formats import choose_format, format_of_name
@@ -44,6 +45,8 @@ _READERS: dict[str, Callable[[ByteSource, Reading], Iterator[Block]]] = {
     "xdatcar": read_xdatcar,
     "gro": read_gro,
     "pdb": read_pdb,
+    "npz": read_npz,
+    "pickle": read_pickle,
 }
 
 
@@ -64,9 +67,12 @@ def read_frames(
 
     LAMMPS dumps and data files, extended XYZ, POSCAR, XDATCAR, GRO and PDB have readers here, plain or
     compressed (gz, bz2, xz); GSD is read with the package `gsd` (an extra), in reduced units; everything else
-    goes to `ase.io.iread`. Rows keep the order of the file. Species codes mean the same in every frame, for
-    any choice of `frames`: they follow the type ids if the file has them, else the order of first appearance
-    in frame 0; species that appear later come last.
+    goes to `ase.io.iread`. NumPy archives (.npz) and pickles hold one configuration of a glass former in the
+    forms of GlassBench, pyg_botan and Bapst et al. (see `phaseseg.io.arrays`); pickles are not executed.
+
+    Rows keep the order of the file. Species codes mean the same in every frame, for any choice of `frames`:
+    they follow the type ids if the file has them, else the order of first appearance in frame 0; species that
+    appear later come last.
 
     Parameters
     ----------
@@ -86,9 +92,9 @@ def read_frames(
     dt : ps per MD step, for `Frame.time` where the file holds no time
     fields : whether further numeric columns go into `Frame.fields`, as (n_atoms,) or (n_atoms, k) float64
     same_atoms : whether a frame of another number of atoms than the first is an error
-    file_format : "lammps-dump", "lammps-data", "extxyz", "poscar", "xdatcar", "gro", "pdb" or an ASE format;
-        without it the first bytes and the name of the file decide. "lammps-data:full" names the atom style
-        of a data file that does not say it.
+    file_format : "lammps-dump", "lammps-data", "extxyz", "poscar", "xdatcar", "gro", "pdb", "npz", "pickle"
+        or an ASE format; without it the first bytes and the name of the file decide. "lammps-data:full"
+        names the atom style of a data file that does not say it.
 
     Yields
     ------

@@ -15,6 +15,7 @@ _SUFFIXES = {
     ".xyz": "extxyz", ".extxyz": "extxyz", ".lammpstrj": "lammps-dump", ".dump": "lammps-dump",
     ".data": "lammps-data", ".lmp": "lammps-data", ".gro": "gro", ".pdb": "pdb", ".ent": "pdb",
     ".vasp": "poscar", ".poscar": "poscar", ".gsd": "gsd",
+    ".npz": "npz", ".pickle": "pickle", ".pkl": "pickle", ".p": "pickle",
 }  # fmt: skip
 _PARTS = {
     r"\.dump|^dump\.": "lammps-dump", r"^data\.": "lammps-data", "xdatcar": "xdatcar",
@@ -50,6 +51,10 @@ def format_of_content(head: bytes) -> str:
     """
     if head.startswith(_GSD):
         return "gsd"
+    if head.startswith(b"PK\x03\x04"):
+        return "npz"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle"
     if head.lstrip().startswith(b"ITEM:"):
         return "lammps-dump"
     # A title may say "30 atoms", too.
@@ -133,6 +138,7 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
         return found
     raise InputError(
         f"{path.name}: {found or 'a file without suffix'!r} is not a format that can be read. Supported are "
-        "LAMMPS dumps (.dump, .lammpstrj) and data files (.data), .xyz, POSCAR, XDATCAR, .gro, .pdb, .gsd "
-        "and what ASE reads; if the file is one of these, name its format, for example 'lammps-dump'."
+        "LAMMPS dumps (.dump, .lammpstrj) and data files (.data), .xyz, POSCAR, XDATCAR, .gro, .pdb, .gsd, "
+        ".npz and .pickle of glass formers, and what ASE reads; if the file is one of these, name its "
+        "format, for example 'lammps-dump'."
     )

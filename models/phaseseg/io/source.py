@@ -124,6 +124,13 @@ class ByteSource:
                 return self._take(len(self._buffer))
         return self._take(at, whole_lines=False)
 
+    def rest(self) -> bytes:
+        """Everything that is left, for formats that are not text."""
+        while self._fill():
+            pass
+        self.check()
+        return bytes(self._buffer)
+
     def _take(self, n_bytes: int, whole_lines: bool = True) -> bytes:
         taken = bytes(memoryview(self._buffer)[:n_bytes])
         del self._buffer[:n_bytes]
