@@ -56,7 +56,10 @@ def test_descriptors_follow_their_definitions(structure):
 
 def test_the_variance_in_the_cage_is_one_of_them_if_it_is_known(structure):
     covariance = np.eye(3) * np.linspace(0.01, 0.02, 343)[:, None, None]
-    cage = Cage(structure.frame.positions, covariance, np.zeros(343), 100)
+    cage = Cage(
+        structure.frame.positions, covariance, np.zeros(343), 100, np.zeros(343),
+        np.zeros((1, 343, 3), dtype=np.float32),
+    )  # fmt: skip
     found = descriptors_of(replace(structure, cage=cage))
     assert_allclose(found["log cage variance"], np.log(3 * np.linspace(0.01, 0.02, 343)))
     assert found["log cage variance, averaged"].std() < found["log cage variance"].std()

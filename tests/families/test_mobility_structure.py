@@ -226,6 +226,22 @@ def test_the_spread_between_runs_is_in_the_covariance():
     assert np.linalg.norm(second - frame.positions, axis=1).max() < RADIUS
 
 
+def test_kept_configurations_and_energies_belong_together(liquid):
+    found = cage_positions(liquid, 0.05, steps=520, runs=1, seed=4)
+    assert found.samples.shape == (2, liquid.n_atoms, 3)
+    # The last kept configuration is the only one whose energy counts: positions as float32.
+    last = liquid.replace(positions=liquid.positions + found.samples[-1])
+    assert_allclose(found.energy, KA.energies(last), atol=1e-4)
+    longer = cage_positions(liquid, 0.05, steps=3000, seed=4)
+    assert longer.samples.shape == (2 * 50, liquid.n_atoms, 3)
+    assert_allclose(
+        longer.samples.mean(axis=0),
+        longer.positions - liquid.positions,
+        atol=6 * longer.variance.max() ** 0.5 / 10,
+    )
+    assert longer.energy.mean() > inherent_positions(liquid).energy.mean()
+
+
 def test_colder_cages_are_smaller(liquid):
     at_rest = liquid.replace(positions=inherent_positions(liquid).positions)
     # Medians: a few particles have room to rearrange.
@@ -243,7 +259,7 @@ def test_cages_that_fail():
     for temperature in (0, -1, np.nan, np.inf):
         with pytest.raises(ValueError, match="temperature must be a positive number"):
             cage_positions(pair(), temperature)
-    with pytest.raises(ValueError, match="at least 1 run of 505 steps"):
+    with pytest.raises(ValueError, match="at least 1 run of 520 steps"):
         cage_positions(pair(), 0.5, steps=100)
     with pytest.raises(ValueError, match="seed must be 0 or"):
         cage_positions(pair(), 0.5, seed=-1)

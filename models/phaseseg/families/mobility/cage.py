@@ -13,13 +13,22 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.families import Progress
-from phaseseg.families.mobility.pairs import FINE_SKIN, System, compute_forces, farthest, filter_pairs
+from phaseseg.families.mobility.pairs import (
+    FINE_SKIN,
+    System,
+    add_energies_and_forces,
+    compute_forces,
+    farthest,
+    filter_pairs,
+)
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixture
 from phaseseg.frame import Frame
 
 TIMESTEP, FRICTION = 0.01, 0.5
 RADIUS = 0.5
 N_STEPS, N_DROPPED, EVERY = 7000, 500, 5
+ENERGY_EVERY, N_CONFIGURATIONS = 20, 50
+"""Steps between the energies that are averaged, and configurations that are kept of each run."""
 # Steps in a part of a run, of which random numbers are drawn at once.
 _PART = 10
 
@@ -36,12 +45,16 @@ class Cage:
     covariance : (n_atoms, 3, 3) float64, σ^2, of the position; that of the means of several runs is added
     displacement : (n_atoms,) float64, σ, length of the way from the frame to the mean
     n_samples : kept configurations of all runs
+    energy : (n_atoms,) float64, ε, mean potential energy of each particle
+    samples : (n_configurations, n_atoms, 3) float32, σ, displacements from the frame at equal intervals
     """
 
     positions: NDArray[np.float64]
     covariance: NDArray[np.float64]
     displacement: NDArray[np.float64]
     n_samples: int
+    energy: NDArray[np.float64]
+    samples: NDArray[np.float32]
 
     @property
     def variance(self) -> NDArray[np.float64]:
@@ -57,7 +70,7 @@ def cage_positions(
 
     Langevin dynamics (BAOAB, time step 0.01, friction 0.5) in which each particle stays within 0.5 σ of its
     position in the frame: on leaving, its distance is mirrored at the sphere and the outward velocity is
-    reversed. 500 steps of each run are dropped, then every fifth is kept. The same arguments give the same
+    reversed. 500 steps of each run are dropped, then every fifth counts, and 50 are kept. The same arguments give the same
     result on one machine. The trajectories are chaotic: on another machine, or for a frame that was moved,
     the means differ by their statistical error. Time is linear in the number of particles.
 
@@ -82,8 +95,10 @@ def cage_positions(
     """
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature must be a positive number in units of ε/k, found {temperature}.")
-    if runs < 1 or steps < N_DROPPED + EVERY:
-        raise ValueError(f"at least 1 run of {N_DROPPED + EVERY} steps is needed, found {runs} of {steps}.")
+    if runs < 1 or steps < N_DROPPED + ENERGY_EVERY:
+        raise ValueError(
+            f"at least 1 run of {N_DROPPED + ENERGY_EVERY} steps is needed, found {runs} of {steps}."
+        )
     if seed < 0:
         raise ValueError(f"seed must be 0 or a positive whole number, found {seed}.")
     potential = potential or KOB_ANDERSEN
@@ -97,6 +112,9 @@ def cage_positions(
         raise CageError(str(error)) from None
     n = len(start)
     means, within, n_samples = np.zeros((runs, n, 3)), np.zeros((n, 3, 3)), 0
+    energy, by_product, n_energies = np.zeros(n), np.zeros((n, 3)), 0
+    samples: list[NDArray[np.float32]] = []
+    spacing = max((steps - N_DROPPED) // N_CONFIGURATIONS // _PART * _PART, _PART)
     for run in range(runs):
         rng = np.random.default_rng([seed, run])
         system.positions[:] = start
@@ -118,6 +136,19 @@ def cage_positions(
                     f"the temperature {temperature:g}. Check positions, potential and temperature."
                 )
             kept, done = kept + counts, done + part
+            if done > N_DROPPED and done % ENERGY_EVERY == 0:
+                add_energies_and_forces(
+                    system.positions,
+                    system.codes,
+                    system.fine,
+                    system.images,
+                    system.tables,
+                    energy,
+                    by_product,
+                )
+                n_energies += 1
+            if done > N_DROPPED and (done - N_DROPPED) % spacing == 0:
+                samples.append(system.in_order(system.positions - start).astype(np.float32))
             if progress is not None and done % 100 < part:
                 progress((run + done / steps) / runs, f"cage run {run + 1} of {runs}")
         means[run] = total / kept
@@ -131,6 +162,7 @@ def cage_positions(
     return Cage(
         system.unwrapped(start + mean), system.in_order(covariance),
         system.in_order(np.linalg.norm(mean, axis=1)), n_samples,
+        system.in_order(energy / max(n_energies, 1)), np.stack(samples),
     )  # fmt: skip
 
 

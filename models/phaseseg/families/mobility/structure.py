@@ -31,7 +31,7 @@ FOLDER = "PHASESEG_STRUCTURES"
 """Environment variable with the folder of structures on disk."""
 
 # Raised whenever the numbers of minimization or cage runs change.
-_VERSION = 1
+_VERSION = 2
 _MOST = 8
 _kept: OrderedDict[str, Inherent | Cage] = OrderedDict()
 _lock = Lock()
