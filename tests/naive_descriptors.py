@@ -56,3 +56,16 @@ def averaged(frame, values):
         w = np.exp(-np.linalg.norm(vectors, axis=1) / 2.1)
         out[i] = (values[i] + w @ values[j]) / (1 + w.sum())
     return out
+
+
+def filtered(frame, codes, values):
+    """Sums over the shells up to 1.45 and 2.2, over A and over B, side by side."""
+    n, width = values.shape
+    out = np.zeros((n, 2, 2, width))
+    for i, j, vectors in vectors_within(frame, 2.2):
+        r = np.linalg.norm(vectors, axis=1)
+        for shell in range(2):
+            for kind, scale in enumerate((2 / 13, 2 / 3)):
+                chosen = ((r > 1.45) == shell) & (np.asarray(codes)[j] == kind)
+                out[i, shell, kind] = scale * np.exp(-r[chosen] / 2.1) @ values[j[chosen]]
+    return out.reshape(n, -1)

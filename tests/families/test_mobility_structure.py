@@ -233,7 +233,7 @@ def test_kept_configurations_and_energies_belong_together(liquid):
     last = liquid.replace(positions=liquid.positions + found.samples[-1])
     assert_allclose(found.energy, KA.energies(last), atol=1e-4)
     longer = cage_positions(liquid, 0.05, steps=3000, seed=4)
-    assert longer.samples.shape == (2 * 50, liquid.n_atoms, 3)
+    assert longer.samples.shape == (2 * 27, liquid.n_atoms, 3)
     assert_allclose(
         longer.samples.mean(axis=0),
         longer.positions - liquid.positions,

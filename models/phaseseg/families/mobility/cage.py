@@ -27,7 +27,7 @@ from phaseseg.frame import Frame
 TIMESTEP, FRICTION = 0.01, 0.5
 RADIUS = 0.5
 N_STEPS, N_DROPPED, EVERY = 7000, 500, 5
-ENERGY_EVERY, N_CONFIGURATIONS = 20, 50
+ENERGY_EVERY, N_CONFIGURATIONS = 20, 26
 """Steps between the energies that are averaged, and configurations that are kept of each run."""
 # Steps in a part of a run, of which random numbers are drawn at once.
 _PART = 10
@@ -70,9 +70,10 @@ def cage_positions(
 
     Langevin dynamics (BAOAB, time step 0.01, friction 0.5) in which each particle stays within 0.5 σ of its
     position in the frame: on leaving, its distance is mirrored at the sphere and the outward velocity is
-    reversed. 500 steps of each run are dropped, then every fifth counts, and 50 are kept. The same arguments give the same
-    result on one machine. The trajectories are chaotic: on another machine, or for a frame that was moved,
-    the means differ by their statistical error. Time is linear in the number of particles.
+    reversed. 500 steps of each run are dropped, then every fifth counts, and 26 configurations are kept.
+    The same arguments give the same result on one machine. The trajectories are chaotic: on another machine,
+    or for a frame that was moved, the means differ by their statistical error. Time is linear in the number
+    of particles.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def cage_positions(
                     f"the temperature {temperature:g}. Check positions, potential and temperature."
                 )
             kept, done = kept + counts, done + part
-            if done > N_DROPPED and done % ENERGY_EVERY == 0:
+            if done >= N_DROPPED and done % ENERGY_EVERY == 0:
                 add_energies_and_forces(
                     system.positions,
                     system.codes,

@@ -170,3 +170,31 @@ def sum_rows(indptr, neighbors, weights, own, scale, rows, out):
                 into[c] += w * row[c]
         for c in range(into.size):
             into[c] *= scale[i]
+
+
+@jit
+def filter_rows(indptr, neighbors, weights, shells, codes, scales, rows, out):
+    """out[i, block] += weight_ij scale_t rows[j]; a block for each shell and type t of neighbor."""
+    width, n_types = rows.shape[1], scales.size
+    for i in range(indptr.size - 1):
+        for e in range(indptr[i], indptr[i + 1]):
+            j = neighbors[e]
+            t = codes[j]
+            w, row = weights[e] * scales[t], rows[j]
+            first = (shells[e] * n_types + t) * width
+            into = out[i, first : first + width]
+            for c in range(width):
+                into[c] += w * row[c]
+
+
+@jit
+def filter_columns(indptr, neighbors, weights, shells, codes, scales, rows, out):
+    """out[j] += weight_ij scale_t rows[i, block], the block of the shell and the type t of j: transposed."""
+    width, n_types = out.shape[1], scales.size
+    for j in range(indptr.size - 1):
+        t, into = codes[j], out[j]
+        for e in range(indptr[j], indptr[j + 1]):
+            w, first = weights[e] * scales[t], (shells[e] * n_types + t) * width
+            row = rows[neighbors[e], first : first + width]
+            for c in range(width):
+                into[c] += w * row[c]

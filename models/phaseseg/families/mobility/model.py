@@ -79,7 +79,7 @@ class MobilityModel(NetworkModel):
 
     family = "mobility"
     rule_type = MobilityRule
-    shared = ("ridge.",)
+    shared = ("shared.",)
 
     def _read(self, checkpoint: Checkpoint) -> None:
         settings = checkpoint.config

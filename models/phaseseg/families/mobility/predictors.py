@@ -17,7 +17,11 @@ from phaseseg.specs import Progress
 if TYPE_CHECKING:
     from phaseseg.families.mobility.structure import Structure
 
-PREDICTORS: dict[str, str] = {"bapst": "phaseseg.families.mobility.bapst:BapstPredictor"}
+PREDICTORS: dict[str, str] = {
+    "bapst": "phaseseg.families.mobility.bapst:BapstPredictor",
+    "net": "phaseseg.families.mobility.learner:LearnerPredictor",
+    "ridge": "phaseseg.families.mobility.learner:LearnerPredictor",
+}
 """The class of the predictor of each method, "module:name"."""
 
 
