@@ -173,6 +173,16 @@ def sum_rows(indptr, neighbors, weights, own, scale, rows, out):
 
 
 @jit
+def _add_row(rows, begin, w, out, at, width):
+    """Add w times a part of a row to a part of another; flat indices, contiguous arrays."""
+    whole = width // WIDTH * WIDTH
+    for c in range(0, whole, WIDTH):
+        store(out, at + c, load(out, at + c) + splat(w) * load(rows, begin + c))
+    for c in range(whole, width):
+        out.flat[at + c] += w * rows.flat[begin + c]
+
+
+@jit
 def filter_rows(indptr, neighbors, weights, shells, codes, scales, rows, out):
     """out[i, block] += weight_ij scale_t rows[j]; a block for each shell and type t of neighbor."""
     width, n_types = rows.shape[1], scales.size
@@ -180,11 +190,9 @@ def filter_rows(indptr, neighbors, weights, shells, codes, scales, rows, out):
         for e in range(indptr[i], indptr[i + 1]):
             j = neighbors[e]
             t = codes[j]
-            w, row = weights[e] * scales[t], rows[j]
+            w = weights[e] * scales[t]
             first = (shells[e] * n_types + t) * width
-            into = out[i, first : first + width]
-            for c in range(width):
-                into[c] += w * row[c]
+            _add_row(rows, j * width, w, out, i * out.shape[1] + first, width)
 
 
 @jit
@@ -192,9 +200,7 @@ def filter_columns(indptr, neighbors, weights, shells, codes, scales, rows, out)
     """out[j] += weight_ij scale_t rows[i, block], the block of the shell and the type t of j: transposed."""
     width, n_types = out.shape[1], scales.size
     for j in range(indptr.size - 1):
-        t, into = codes[j], out[j]
+        t = codes[j]
         for e in range(indptr[j], indptr[j + 1]):
             w, first = weights[e] * scales[t], (shells[e] * n_types + t) * width
-            row = rows[neighbors[e], first : first + width]
-            for c in range(width):
-                into[c] += w * row[c]
+            _add_row(rows, neighbors[e] * rows.shape[1] + first, w, out, j * width, width)

@@ -47,12 +47,14 @@ class Filters:
 
     def __call__(self, rows: Floats) -> Floats:
         """(n, 4 columns): the sums of (n, columns) values, shell by shell, over A before B."""
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
         out = np.zeros((len(rows), N_OPERATORS * rows.shape[1]), dtype=np.float32)
         filter_rows(self.indptr, self.neighbors, self.weights, self.shells, self.codes, _SCALES, rows, out)
         return out
 
     def transposed(self, rows: Floats) -> Floats:
         """(n, columns) from (n, 4 columns): the transposed operator, for gradients."""
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
         out = np.zeros((len(rows), rows.shape[1] // N_OPERATORS), dtype=np.float32)
         filter_columns(self.indptr, self.neighbors, self.weights, self.shells, self.codes, _SCALES, rows, out)
         return out

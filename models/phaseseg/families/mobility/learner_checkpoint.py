@@ -54,7 +54,8 @@ def fit_learner(
         As `train_learner`, and for a state file of another training.
     """
     training, potential = training or LearnerTraining(), potential or KOB_ANDERSEN
-    described = {"network": config.to_dict(), "data": data_digest, **asdict(training)}
+    # More repeats only add members.
+    described = {"network": config.to_dict(), "data": data_digest, **asdict(training), "repeats": None}
     state = files.state(described)
     finished = [] if state is None or state.found is None else _restored(*state.found)
 

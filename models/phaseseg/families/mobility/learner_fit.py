@@ -150,10 +150,10 @@ def train_learner(
             network_inputs(s.features.rows, c, center, scale) for s, c in zip(samples, codes, strict=True)
         ]
         members = _members(samples, inputs, standard, folds, config, training, finished, save, progress)
-        networks = []
+        networks, n_folds = [], int(folds.max()) + 1
         for sample, x, fold in zip(samples, inputs, folds, strict=True):
             assert sample.features.filters is not None
-            own = members[fold * training.repeats : (fold + 1) * training.repeats]
+            own = members[int(fold) :: n_folds]
             outputs = [
                 filter_outputs(m.weights, x, sample.features.filters, config.rounds) for m in own
             ]  # fmt: skip
@@ -198,11 +198,12 @@ def _members(
     from phaseseg.training.loop import deterministic
 
     members = list(finished)
-    total = (int(folds.max()) + 1) * training.repeats
+    n_folds = int(folds.max()) + 1
+    total = n_folds * training.repeats
     with deterministic():
         for number in range(len(members), total):
-            held = np.flatnonzero(folds == number // training.repeats)
-            trained = np.flatnonzero(folds != number // training.repeats)
+            held = np.flatnonzero(folds == number % n_folds)
+            trained = np.flatnonzero(folds != number % n_folds)
             epochs = _epochs(samples, inputs, standard, trained, held, config, training, number)
             kept: list[Epoch] = []
             weights: dict[str, Any] = {}

@@ -60,7 +60,8 @@ def read_system(path: Path, temperature: float, time: float) -> System:
     propensity = found["propensity"].astype(np.float64).reshape(len(found["types"]), -1)[:, 0]
     halves = found["propensity_half"].astype(np.float64).reshape(2, len(propensity), -1)[:, :, 0]
     frame = Frame(
-        found["positions"], found["box"], np.ones(3, dtype=bool), found["types"].astype(np.int32), SPECIES, units="lj",
+        found["positions"], found["box"], np.ones(3, dtype=bool), found["types"].astype(np.int32),
+        SPECIES, units="lj",
         info={"temperature": temperature, "propensity_time": time}, fields={"propensity": propensity},
         source=path.name,
     )  # fmt: skip

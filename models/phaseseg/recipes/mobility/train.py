@@ -49,12 +49,12 @@ PLANS = {
         "short cage run; no PyTorch in training.",
     ),
     "net-ka3d-v1": Plan(
-        "net", LearnerTraining(folds=5, repeats=2),
+        "net", LearnerTraining(folds=5, repeats=1, epochs=30),
         "Kob–Andersen liquid at T = 0.44: propensity at the relaxation time by graph filter networks and a "
         "ridge, after a short cage run. The most accurate.",
     ),
     "net-ka3d-minimized-v1": Plan(
-        "net-minimized", LearnerTraining(folds=5, repeats=1),
+        "net-minimized", LearnerTraining(folds=5, repeats=1, epochs=30),
         "Kob–Andersen liquid at T = 0.44: propensity at the relaxation time by graph filter networks and a "
         "ridge, after minimization alone.",
     ),
