@@ -10,13 +10,20 @@ import numpy as np
 
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.mobility.learner import N_TYPES, LearnerConfig
-from phaseseg.families.mobility.learner_fit import LearnerTraining, Sample, Trained, train_learner
+from phaseseg.families.mobility.learner_fit import (
+    LearnerTraining,
+    Sample,
+    Trained,
+    restored_members,
+    save_members,
+    train_learner,
+)
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixture
 from phaseseg.families.mobility.settings import SPECIES
 from phaseseg.frame import Frame
 from phaseseg.specs import Progress
 from phaseseg.training.card import value_range
-from phaseseg.training.curves import Epoch, Member
+from phaseseg.training.curves import Member
 from phaseseg.training.output import TrainingOutput
 from phaseseg.version import __version__
 
@@ -57,19 +64,11 @@ def fit_learner(
     # More repeats only add members.
     described = {"network": config.to_dict(), "data": data_digest, **asdict(training), "repeats": None}
     state = files.state(described)
-    finished = [] if state is None or state.found is None else _restored(*state.found)
+    finished = [] if state is None or state.found is None else restored_members(*state.found)
 
     def save(members: list[Member]) -> None:
-        import torch
-
         if state is not None:
-            tensors = {
-                f"member{k}.{name}": torch.from_numpy(values)
-                for k, member in enumerate(members) for name, values in member.weights.items()
-            }  # fmt: skip
-            state.save(
-                {"members": [_plain(member) for member in members]}, tensors, f"after member {len(members)}"
-            )
+            save_members(state, members)
 
     trained = train_learner(samples, config, training, finished=finished, save=save, progress=progress)
     targets = [
@@ -181,23 +180,3 @@ def _summary(config: LearnerConfig, quantities: Sequence[Quantity], n_systems: i
         "inherent": "from the inherent structure", "thermal": "from thermal positions",
     }[config.positions]  # fmt: skip
     return f"{how}: the {what} of particles {place}; trained on {n_systems} systems."
-
-
-def _plain(member: Member) -> dict[str, Any]:
-    return {
-        "seed": member.seed, "best_epoch": member.best_epoch,
-        "epochs": [asdict(epoch) for epoch in member.epochs],
-    }  # fmt: skip
-
-
-def _restored(content: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[Member]:
-    members = []
-    for k, entry in enumerate(content["members"]):
-        start = f"member{k}."
-        weights = {
-            name.removeprefix(start): tensor.numpy().copy()
-            for name, tensor in tensors.items() if name.startswith(start)
-        }  # fmt: skip
-        epochs = [Epoch(**epoch) for epoch in entry["epochs"]]
-        members.append(Member(entry["seed"], weights, entry["best_epoch"], epochs))
-    return members

@@ -7,7 +7,7 @@ its scores are those of the members of each fold on the systems of that fold.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
@@ -33,6 +33,7 @@ from phaseseg.families.mobility.learner import (
 from phaseseg.families.mobility.ridge import RidgeSums, standardized
 from phaseseg.specs import Progress
 from phaseseg.training.curves import Epoch, Member
+from phaseseg.training.state import TrainingState
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,3 +295,34 @@ def _indices(codes: Codes, n_targets: int) -> Any:
     import torch
 
     return torch.from_numpy(codes.astype(np.int64)[:, None] * n_targets + np.arange(n_targets))
+
+
+# -------------------------------------------------------------------------------------------- state
+
+
+def save_members(state: TrainingState, members: Sequence[Member]) -> None:
+    """Save the finished members of a training."""
+    import torch
+
+    tensors = {
+        f"member{k}.{name}": torch.from_numpy(values)
+        for k, member in enumerate(members)
+        for name, values in member.weights.items()
+    }
+    plain = [
+        {"seed": m.seed, "best_epoch": m.best_epoch, "epochs": [asdict(epoch) for epoch in m.epochs]}
+        for m in members
+    ]  # fmt: skip
+    state.save({"members": plain}, tensors, f"after member {len(members)}")
+
+
+def restored_members(content: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[Member]:
+    """The inverse of `save_members`, for what `TrainingState.found` holds."""
+    members = []
+    for k, entry in enumerate(content["members"]):
+        start = f"member{k}."
+        own = {name.removeprefix(start): v for name, v in tensors.items() if name.startswith(start)}
+        weights = {name: tensor.numpy().copy() for name, tensor in own.items()}
+        epochs = [Epoch(**epoch) for epoch in entry["epochs"]]
+        members.append(Member(entry["seed"], weights, entry["best_epoch"], epochs))
+    return members
