@@ -1,6 +1,6 @@
 """Compiled loops from atoms to a density on a grid: packing, deposit, smoothing, direct sums.
 
-Each has a naive twin in tests/naive.py. All run on one thread, are linear in atoms and voxels, and take grid
+Each has a naive twin in tests/naive. All run on one thread, are linear in atoms and voxels, and take grid
 coordinates from `(position - origin) @ to_grid`, which serves any triclinic cell. An axis that does not
 `wrap` is open: the grid must extend far enough beyond the atoms that nothing reaches its ends.
 """
