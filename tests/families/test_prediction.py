@@ -193,10 +193,10 @@ def test_planes_in_any_cell(model, cell, pbc):
     check_fields(frame, fields)
     inner = np.abs(distance) < 2
     fractions = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
-    for axis in np.flatnonzero(~frame.pbc):  # toward an open end the interface turns into the surface
-        inner &= np.abs(fractions[:, axis] - 0.5) < 0.3
+    for axis in np.flatnonzero(~frame.pbc):  # within two sigma of an open end the rich phase is rounded
+        inner &= np.abs(fractions[:, axis] - 0.5) < 0.15
     error = (fields["interface_distance"] - distance)[inner]
-    assert abs(error.mean()) < 0.03 and error.std() < 0.06
+    assert abs(error.mean()) < (0.03 if frame.pbc.all() else 0.05) and error.std() < 0.06
 
 
 def test_a_line_in_two_dimensions(model):

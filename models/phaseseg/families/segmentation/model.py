@@ -32,7 +32,7 @@ from phaseseg.families.segmentation.labels.assignment import (
 from phaseseg.families.segmentation.labels.density import Field, smooth_grid, smoothed_density
 from phaseseg.families.segmentation.labels.lattice import PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.labels.molecules import Molecules, find_molecules
-from phaseseg.families.segmentation.labels.voids import Matter, find_matter
+from phaseseg.families.segmentation.labels.voids import BULK_QUANTILE, Matter, find_matter
 from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.fields import Fields, Grid, Message
@@ -51,6 +51,14 @@ MOST_OUTSIDE = 0.01
 HIGHEST_LEVEL = 0.99
 # Voxels along each axis of the grid that the paper's code uses for the boundary.
 PAPER_VOXELS = 50
+# Depth, Å, of the atoms whose mirror images continue the liquids beyond a free surface. Chosen from 3, 6 and
+# 12 Å: images of deeper atoms bring the other liquid next to a thin layer.
+MIRRORED = 3.0
+# Occupancy of an atom at least: the outermost atoms of a rich liquid stay rich although the smoothed surface
+# lies below them. Of 0, 0.55, 0.6 and 0.7, this one puts the fewest atoms on another side than the labels do.
+LEAST_OCCUPANCY = 0.55
+# Scores closer than this to that of the bulk, as a fraction, mean any distance.
+BULK_SHARE = 0.995
 
 
 @dataclass(eq=False)
@@ -64,6 +72,7 @@ class Scores:
     boundary : (n_atoms,) float32, probability of boundary, if the network predicts it
     outside : fraction of atoms outside the training range, for the feature with the largest such fraction
     messages : why the frame is outside of the range of validity; parts of one sentence
+    plain : scores without mirror images of the atoms at free surfaces, if there are any
     field : smoothed scores, once computed
     """
 
@@ -74,6 +83,7 @@ class Scores:
     boundary: NDArray[np.float32] | None = None
     outside: float = 0.0
     messages: tuple[str, ...] = ()
+    plain: Scores | None = field(default=None, init=False, repr=False)
     field: ScoreField | None = field(default=None, init=False, repr=False)
 
 
@@ -178,7 +188,16 @@ def score_field(
 
 
 def with_voids(field: ScoreField, sigma: float, bound: float, cutoff: float) -> ScoreField:
-    """Add the free surface to smoothed scores: none is larger than the depth below it, and voids are -bound.
+    """Add the free surface to smoothed scores, as the density of the rich phase falls there in the labels.
+
+    The label of an atom follows from the density of the rich phase, which falls toward the poor phase and
+    toward a void. Its fraction of the bulk value is the product of Phi(d / sigma), with the distance d to the
+    poor phase, and the occupancy o. A score s stands for d = S artanh(s / S), with the score S of the bulk.
+    The score that belongs to the product is
+
+        s' = S tanh(d' / S),    Phi(d' / sigma) = Phi(d / sigma) o,
+
+    which is s off the surface. It is no larger than the depth below the surface, and -bound in a void.
 
     sigma : Å; standard deviation of the Gaussian that defines voids
     bound : Å; maximum score
@@ -187,13 +206,38 @@ def with_voids(field: ScoreField, sigma: float, bound: float, cutoff: float) -> 
     matter = find_matter(field, sigma, field.scores >= 0)
     if matter is None:
         return field
-    values = matter.depth()
+    rich = field.scores[field.scores >= 0]
+    bulk = float(np.quantile(rich, BULK_QUANTILE)) if len(rich) else bound
+    bulk = min(max(bulk, 0.1 * bound), bound)
+    values = lowered(field.grid.values, matter.occupancy(), bulk, sigma)
+    np.minimum(values, matter.depth(), out=values)
     np.maximum(values, np.float32(-bound), out=values)
-    np.minimum(values, field.grid.values, out=values)
+    at_atoms = np.clip(matter.field.interpolated() + np.float32(0.5), LEAST_OCCUPANCY, 1)
+    scores = np.maximum(lowered(field.scores, at_atoms, bulk, sigma), np.float32(-bound))
     near = matter.surface.distance(field.atoms) <= cutoff
     return replace(
-        field, grid=replace(field.grid, values=values), matter=matter, near_surface=float(near.mean())
-    )
+        field, grid=replace(field.grid, values=values), scores=scores, matter=matter,
+        near_surface=float(near.mean()),
+    )  # fmt: skip
+
+
+def lowered(
+    score: NDArray[np.float32], occupancy: NDArray[np.float32], bulk: float, sigma: float
+) -> NDArray[np.float32]:
+    """Return the scores s' of `with_voids`, which are lower where the occupancy is below 1.
+
+    Scores above S, which differ from it by noise, are lowered by as much as S.
+
+    score, occupancy : arrays of the same shape
+    bulk : Å; S
+    sigma : Å
+    """
+    from scipy.special import ndtr, ndtri
+
+    inner = np.clip(score * np.float32(1 / bulk), -BULK_SHARE, BULK_SHARE)
+    share = ndtr(np.arctanh(inner) * np.float32(bulk / sigma)) * occupancy
+    lowered = np.tanh(ndtri(share) * np.float32(sigma / bulk))
+    return np.asarray(score - np.float32(bulk) * np.maximum(inner - lowered, 0), dtype=np.float32)
 
 
 class SegmentationModel(NetworkModel):
@@ -282,9 +326,32 @@ class SegmentationModel(NetworkModel):
             If the device needs torch and it is not installed.
         """
         codes = self.codes(frame)
-        return self.scores_of(frame, self.network(device)(frame, codes))
+        return self._completed(frame, self.scores_of(frame, self.network(device)(frame, codes)), device)
 
     score = run
+
+    def _completed(self, frame: Frame, scores: Scores, device: Device) -> Scores:
+        """Return the scores of a frame whose liquids continue beyond its free surfaces.
+
+        The networks know only atoms that are surrounded by others. Near a void, features lack what the
+        missing atoms would add. In a second run, mirror images of the outermost atoms take their place.
+        Without voids, the scores are returned as they are.
+        """
+        scores.field = score_field(frame, scores.score, **self._smoothing)
+        matter = find_matter(scores.field, self.label_rule.sigma, scores.field.scores >= 0)
+        if matter is None:
+            return scores
+        n, (atoms, shifts) = frame.n_atoms, matter.mirrored(MIRRORED)
+        images = frame.positions[atoms] + shifts
+        whole = frame.take(
+            np.concatenate([np.arange(n), atoms]), positions=np.concatenate([frame.positions, images])
+        )
+        output = self.network(device)(whole, self.codes(whole))
+        found = self.scores_of(whole, replace(output, logits=output.logits[:, :n]))
+        # What is outside the range of the training data is said of the frame, not of its images.
+        found.outside, found.messages, found.plain = scores.outside, scores.messages, scores
+        scores.field = None
+        return found
 
     def scores_of(self, frame: Frame, output: NetworkOutput) -> Scores:
         """Compute scores from the logits of the networks."""
@@ -308,7 +375,7 @@ class SegmentationModel(NetworkModel):
 
         `outside` is the maximum over the slabs, an upper bound for the frame; `messages` are those of all.
         """
-        outputs = [part.output for part in parts]
+        outputs = [part.output.plain or part.output for part in parts]
 
         def whole(name: str) -> Any:
             first = getattr(outputs[0], name)
@@ -320,11 +387,12 @@ class SegmentationModel(NetworkModel):
             return out
 
         names = ("score", "members", "probability", "uncertainty", "boundary")
-        return Scores(
+        scores = Scores(
             **{name: whole(name) for name in names},
             outside=max(output.outside for output in outputs),
             messages=tuple(dict.fromkeys(part for output in outputs for part in output.messages)),
         )
+        return self._completed(frame, scores, "auto")
 
     def codes(self, frame: Frame) -> NDArray[np.int32]:
         """Return the index of each atom's species in the networks; raise ValueError for unknown species."""
@@ -346,7 +414,8 @@ class SegmentationModel(NetworkModel):
         """The message about the range of validity; in a frame with voids, its mean density says nothing."""
         if field.matter is not None:
             surface = (
-                f"{field.near_surface:.0%} of the atoms lie within {self.config.cutoff:g} Å of a free surface"
+                f"{field.near_surface:.0%} of the atoms lie within {self.config.cutoff:g} Å of a free "
+                "surface, beyond which mirror images replace the missing atoms"
             )
             return self.outside((surface, *scores.messages), "free-surface")
         parts = list(scores.messages)

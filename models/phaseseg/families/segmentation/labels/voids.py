@@ -62,8 +62,7 @@ class Matter:
         """(n_x, n_y, n_z) float32, Å: depth under the free surface, exact if it is flat; ±inf far from it."""
         from scipy.special import ndtri
 
-        depth = self.field.grid.values + np.float32(0.5)
-        np.clip(depth, 0, 1, out=depth)
+        depth = self.occupancy()
         ndtri(depth, out=depth)
         depth *= np.float32(self.sigma)
         return np.asarray(depth)
@@ -78,6 +77,37 @@ class Matter:
         if not self.two_liquids:
             return np.ones(interface.n_facets, dtype=bool)
         return np.asarray(self.field.slopes(interface.points_off(-self.sigma))[0] < 0)
+
+    def occupancy(self) -> NDArray[np.float32]:
+        """(n_x, n_y, n_z) float32: 1 in a liquid, 1/2 at its free surface, 0 in a void."""
+        return np.asarray(np.clip(self.field.grid.values + np.float32(0.5), 0, 1))
+
+    def mirrored(self, reach: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Return mirror images of the atoms below the free surface: they continue the liquids beyond it.
+
+        An atom at most `reach` Å below the surface is reflected at the plane of the facet nearest to it. An
+        image that would lie in a liquid, across a narrow gap, is left out.
+
+        Returns
+        -------
+        atoms : (n_images,) int32, atoms of the frame
+        shifts : (n_images, 3) float64, Å, from the atoms to their images
+        """
+        lattice, atoms = self.field.lattice, self.field.atoms
+        nearest = np.zeros(len(atoms.coords), dtype=np.int32)
+        chosen = np.flatnonzero(self.surface.distance(atoms, nearest, within=reach) <= reach)
+        facets = self.surface.points_off(0.0)[nearest[chosen]]
+        outward = self.surface.points_off(-1.0)[nearest[chosen]] - facets
+        steps, shape = lattice.metric_steps, np.array(lattice.shape)
+        toward = facets - atoms.coords[chosen]
+        toward -= np.where(lattice.wrap, np.rint(toward / shape) * shape, 0.0)
+        normals = outward @ steps
+        depth = np.einsum("ij,ij->i", toward @ steps, normals)
+        images = atoms.coords[chosen] + 2 * depth[:, None] * outward
+        images = np.where(lattice.wrap, images % shape, images)
+        kept = (depth > 0) & (self.field.slopes(images)[0] < 0)
+        shifts = 2 * depth[:, None] * normals
+        return atoms.order[chosen[kept]], shifts[kept]
 
     def areas(self, rich: Field, level: float, interface: Interface, is_void: NDArray[np.bool_]) -> Areas:
         """Areas of the surfaces.

@@ -1,0 +1,88 @@
+"""Areas of predictions at free surfaces: `python -m phaseseg.recipes.segmentation.voids`.
+
+Pieces are cut from the bundled melts: droplets, slabs, holes and every mix of open axes. The interface area
+of each network is compared with that of labels by the rule of the network. The table shows the deviation of
+the area and the fraction of atoms on another side.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from phaseseg import Frame, label_phases, load_model, read_frames
+from phaseseg.families.segmentation.model import SegmentationModel
+
+NETWORKS = ("gat-v1", "gat-3000K-v1", "gat-4000K-v1", "gcn-3000K-v1", "gcn-4000K-v1")
+MELTS = ("melt_large_3000K.dump.gz", "melt_large_4000K.dump.gz")
+
+
+def pieces(frame: Frame) -> Iterator[tuple[str, Frame]]:
+    """Yield names and pieces of a frame; the first is the whole frame, without a void."""
+    yield "periodic", frame
+    lengths = np.linalg.norm(frame.cell, axis=1)
+    fractions = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
+    fractions -= np.floor(fractions)
+    apart = (fractions - 0.5) @ frame.cell
+    radius = np.linalg.norm(apart, axis=1)
+    for r in (10.0, 12.0, 15.0, 20.0, 25.0):
+        droplet = frame.take(radius < r)
+        yield f"droplet of {r:g} Å", droplet.replace(positions=apart[radius < r], pbc=(False,) * 3)
+    for r in (6.0, 12.0):
+        yield f"hole of {r:g} Å", frame.take(radius > r)
+    for pbc in product((True, False), repeat=3):
+        if not all(pbc):
+            yield (
+                "open axes " + "".join(a for a, p in zip("abc", pbc, strict=True) if not p),
+                frame.replace(pbc=pbc),
+            )
+    depth = fractions[:, 2] * lengths[2]
+    for thick in (10.0, 16.0, 30.0):
+        yield f"slab of {thick:g} Å", frame.take(depth < thick).replace(pbc=(True, True, False))
+    for gap in (6.0, 9.0):
+        yield f"gap of {gap:g} Å", frame.take(depth > gap)
+
+
+def deviation(model: SegmentationModel, frame: Frame) -> tuple[float, float]:
+    """Return the deviation of the area, and the fraction of atoms on another side, both in percent."""
+    rule = model.label_rule
+    expected = label_phases(frame, sigma=rule.sigma, threshold=rule.threshold)
+    found = model.predict(frame)
+    area = found["interface_area"] / expected["interface_area"] - 1
+    moved = (found["interface_distance"] > 0) != (expected["interface_distance"] > 0)
+    return 100 * area, 100 * float(moved.mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m phaseseg.recipes.segmentation.voids", description=__doc__
+    )
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--files", nargs="+", help="melts in closed cells; the first frame of each is used")
+    given = parser.parse_args()
+    melts = given.files or [str(files("phaseseg") / "demo" / melt) for melt in MELTS]
+    for name in given.networks:
+        model = load_model(f"segmentation/{name}")
+        assert isinstance(model, SegmentationModel)
+        found = []
+        for melt in melts:
+            frame = next(read_frames(melt))
+            for piece, cut in pieces(frame):
+                area, atoms = deviation(model, cut)
+                print(f"{name:14} {Path(melt).name} {piece:18} {area:+6.1f} %   {atoms:4.1f} %", flush=True)
+                found += [] if piece == "periodic" else [area]
+        areas = np.array(found)
+        rms, most = np.sqrt((areas**2).mean()), abs(areas).max()
+        above = int((abs(areas) > 5).sum())
+        print(
+            f"{name}: {len(areas)} pieces with voids; rms {rms:.1f} %, most {most:.1f} %, {above} above 5 %"
+        )
+
+
+if __name__ == "__main__":
+    main()
