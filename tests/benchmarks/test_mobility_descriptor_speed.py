@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import naive_descriptors as naive
 from benchmarks.measure import MACHINE, cpu_time, scaled
+from naive import descriptors as naive
 from phaseseg import Frame
 from phaseseg.families.mobility.descriptors import (
     averages,

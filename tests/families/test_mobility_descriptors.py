@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import naive_descriptors as naive
+from naive import descriptors as naive
 from phaseseg import Frame
 from phaseseg.families.mobility.descriptors import (
     averages,

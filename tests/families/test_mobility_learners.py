@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-import naive_descriptors as naive
+from naive import descriptors as naive
 from phaseseg import Frame, load_model
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.mobility.crossvalidation import blend_of, type_scores

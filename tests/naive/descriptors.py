@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import eval_legendre
 
-from naive import image_shifts
+from naive.fields import image_shifts
 
 
 def vectors_within(frame, cutoff):
