@@ -27,7 +27,7 @@ from phaseseg.neighbors.bins import (
 )
 
 Vectors = NDArray[np.float64]
-FINE_SKIN = 0.35
+FINE_SKIN = 0.3
 """σ; a larger one means fewer filterings and more pairs beyond the cutoff."""
 
 
@@ -48,15 +48,18 @@ class Tables(NamedTuple):
 
 
 class PairList(NamedTuple):
-    """Pairs by their first particle: those of particle i are `start[i]` to `stop[i]`.
+    """Pairs in rows, by their first particle i and the species s of the second one.
 
-    other : int32 second particle; image : int32 row of the table of lattice vectors to add to its position
+    start, stop : (n_atoms * n_species,) int64; row i * n_species + s
+    other : uint32 second particle; image : uint32 row of the table of lattice vectors to add to its position
+    longest : room for the pairs of a row
     """
 
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
-    other: NDArray[np.int32]
-    image: NDArray[np.int32]
+    other: NDArray[np.uint32]
+    image: NDArray[np.uint32]
+    longest: int
 
 
 class System:
@@ -106,7 +109,8 @@ class System:
         )
         n = len(self.positions)
         self.skin, self.listed_at = skin, self.positions.copy()
-        start = np.zeros(n + 1, dtype=np.int64)
+        n_species = self.tables.n_species
+        start = np.zeros(n * n_species + 1, dtype=np.int64)
         if n:
             bins = sort_into_bins(here, cutoff)
             cell = here.reduced.cell
@@ -117,22 +121,18 @@ class System:
             grid = np.indices(counts.tolist()).reshape(3, -1).T - reach
             self.images = np.ascontiguousarray(grid @ cell)
             limits = (self.tables.cutoff + skin) ** 2
-            nothing = np.empty(0, dtype=np.int32)
-            _fill(bins, True, self.codes, self.tables.n_species, limits, reach, start, nothing, nothing)
+            nothing = np.empty(0, dtype=np.uint32)
+            _fill(bins, True, self.codes, n_species, limits, reach, start, nothing, nothing)
         else:
             self.images = np.zeros((1, 3))
         np.cumsum(start, out=start)
-        other = np.empty(start[-1], dtype=np.int32)
-        image = np.empty(start[-1], dtype=np.int32)
+        other, image = np.empty(start[-1], dtype=np.uint32), np.empty(start[-1], dtype=np.uint32)
         if n:
-            _fill(bins, False, self.codes, self.tables.n_species, limits, reach, start, other, image)
-        self.coarse = PairList(start[:-1], start[1:], other, image)
-        self.fine = PairList(
-            np.zeros(n, dtype=np.int64),
-            np.zeros(n, dtype=np.int64),
-            np.empty_like(other),
-            np.empty_like(image),
-        )
+            _fill(bins, False, self.codes, n_species, limits, reach, start, other, image)
+        longest = int(np.diff(start).max(initial=0))
+        self.coarse = PairList(start[:-1], start[1:], other, image, longest)
+        rows = np.zeros(len(start) - 1, dtype=np.int64)
+        self.fine = PairList(rows, rows.copy(), np.empty_like(other), np.empty_like(image), longest)
 
     def energies_and_forces(self) -> tuple[NDArray[np.float64], Vectors]:
         """Energies (n_atoms,) and forces (n_atoms, 3) of the sorted particles, from the coarse list.
@@ -157,11 +157,11 @@ class System:
 
 @jit
 def _fill(bins, counting, codes, n_species, limits, reach, start, other, image):
-    """Count the pairs of each particle into start[particle + 1], or store them.
+    """Count the pairs of each row of a `PairList` into start[row + 1], or store them.
 
     limits : squares of the largest distances by pair of species; reach : of the table of images
     """
-    near = room_for(bins.most + SPARE)
+    near, found = room_for(bins.most + SPARE), np.empty(n_species, dtype=np.int64)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
     n1, n2 = 2 * reach[1] + 1, 2 * reach[2] + 1
     for flat in range(bins.start.size - 1):
@@ -176,35 +176,38 @@ def _fill(bins, counting, codes, n_species, limits, reach, start, other, image):
             near.r2[c] = FAR  # no pair with itself
             i = bins.order[slot]
             m = hits_within(near, n, within)
-            found = 0
+            found[:] = 0
             for h in range(m):
                 k = near.hits[h]
                 j = bins.order[near.slots[k]]
+                kind = codes[j]
                 # A margin for the rounding of the square: the list may only be too long.
-                if j < i or near.r2[k] > limits[codes[i] * n_species + codes[j]] * (1 + 1e-5) + 4 * doubt:
+                if j < i or near.r2[k] > limits[codes[i] * n_species + kind] * (1 + 1e-5) + 4 * doubt:
                     continue
                 if j > i and counting:
-                    found += 1
+                    found[kind] += 1
                     continue
                 s0, s1, s2 = shift_between(bins, near, slot, c, k)
                 # Of a particle with its own images, one of two opposite ones.
                 if j == i and not (s0 > 0 or (s0 == 0 and (s1 > 0 or (s1 == 0 and s2 > 0)))):
                     continue
                 if not counting:
-                    e = start[i] + found
+                    e = start[i * n_species + kind] + found[kind]
                     other[e] = j
                     flat_image = (np.int64(s0) + reach[0]) * n1 + np.int64(s1) + reach[1]
                     image[e] = flat_image * n2 + np.int64(s2) + reach[2]
-                found += 1
+                found[kind] += 1
             if counting:
-                start[i + 1] = found
+                for kind in range(n_species):
+                    start[i * n_species + kind + 1] = found[kind]
 
 
 @jit
 def add_energies_and_forces(positions, codes, pairs, images, tables, energies, forces):
     """Add energies and forces of all pairs; return the first pair at the same place, or (-1, -1)."""
     for i in range(len(positions)):
-        for p in range(pairs.start[i], pairs.stop[i]):
+        first = i * tables.n_species
+        for p in range(pairs.start[first], pairs.stop[first + tables.n_species - 1]):
             j, s = pairs.other[p], pairs.image[p]
             dx = positions[j, 0] + images[s, 0] - positions[i, 0]
             dy = positions[j, 1] + images[s, 1] - positions[i, 1]
@@ -214,7 +217,7 @@ def add_energies_and_forces(positions, codes, pairs, images, tables, energies, f
             if r2 >= tables.cutoff2[k]:
                 continue
             if r2 == 0.0:
-                return i, j
+                return i, np.int64(j)
             inverse = 1.0 / r2
             r6 = inverse * inverse * inverse
             energy = 0.5 * ((tables.strong[k] * r6 - tables.weak[k]) * r6 - tables.offset[k])
@@ -233,48 +236,64 @@ def add_energies_and_forces(positions, codes, pairs, images, tables, energies, f
 @jit
 def filter_pairs(positions, codes, coarse, images, tables, skin, fine):
     """Fill the fine list with the pairs of the coarse one closer than their cutoff + skin."""
-    limits = (tables.cutoff + skin) ** 2
-    n = 0
+    n, n_species = 0, tables.n_species
+    squares = np.empty(coarse.longest)
     for i in range(len(positions)):
-        fine.start[i] = n
         x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
-        row = codes[i] * tables.n_species
-        for p in range(coarse.start[i], coarse.stop[i]):
-            j, s = coarse.other[p], coarse.image[p]
-            dx = positions[j, 0] + images[s, 0] - x
-            dy = positions[j, 1] + images[s, 1] - y
-            dz = positions[j, 2] + images[s, 2] - z
-            # Written in any case, kept or overwritten: no branch to mispredict.
-            fine.other[n], fine.image[n] = j, s
-            n += dx * dx + dy * dy + dz * dz < limits[row + codes[j]]
-        fine.stop[i] = n
+        for kind in range(n_species):
+            row = i * n_species + kind
+            limit = (tables.cutoff[codes[i] * n_species + kind] + skin) ** 2
+            first, length = coarse.start[row], coarse.stop[row] - coarse.start[row]
+            for p in range(length):
+                j, s = coarse.other[first + p], coarse.image[first + p]
+                dx = positions[j, 0] + images[s, 0] - x
+                dy = positions[j, 1] + images[s, 1] - y
+                dz = positions[j, 2] + images[s, 2] - z
+                squares[p] = dx * dx + dy * dy + dz * dz
+            fine.start[row] = n
+            for p in range(length):
+                # Written in any case, kept or overwritten: no branch to mispredict.
+                fine.other[n], fine.image[n] = coarse.other[first + p], coarse.image[first + p]
+                n += squares[p] < limit
+            fine.stop[row] = n
 
 
 @jit
 def compute_forces(positions, codes, pairs, images, tables, forces):
-    """Forces of all pairs into `forces`."""
+    """Forces of all pairs into `forces`.
+
+    The pairs of a row are gathered, computed in vector instructions without a branch, and scattered.
+    """
+    n_species, longest = tables.n_species, pairs.longest
+    x, y, z = np.empty(longest), np.empty(longest), np.empty(longest)
     forces[:] = 0.0
     for i in range(len(positions)):
-        x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+        x0, y0, z0 = positions[i, 0], positions[i, 1], positions[i, 2]
         fx, fy, fz = 0.0, 0.0, 0.0
-        row = codes[i] * tables.n_species
-        for p in range(pairs.start[i], pairs.stop[i]):
-            j, s = pairs.other[p], pairs.image[p]
-            dx = positions[j, 0] + images[s, 0] - x
-            dy = positions[j, 1] + images[s, 1] - y
-            dz = positions[j, 2] + images[s, 2] - z
-            r2 = dx * dx + dy * dy + dz * dz
-            k = row + codes[j]
-            if r2 < tables.cutoff2[k]:
+        for kind in range(n_species):
+            row, k = i * n_species + kind, codes[i] * n_species + kind
+            cutoff2, strong, weak = tables.cutoff2[k], 12.0 * tables.strong[k], 6.0 * tables.weak[k]
+            first, length = pairs.start[row], pairs.stop[row] - pairs.start[row]
+            for p in range(length):
+                j, s = pairs.other[first + p], pairs.image[first + p]
+                x[p] = positions[j, 0] + images[s, 0] - x0
+                y[p] = positions[j, 1] + images[s, 1] - y0
+                z[p] = positions[j, 2] + images[s, 2] - z0
+            for p in range(length):
+                r2 = x[p] * x[p] + y[p] * y[p] + z[p] * z[p]
                 inverse = 1.0 / r2
                 r6 = inverse * inverse * inverse
-                push = (12.0 * tables.strong[k] * r6 - 6.0 * tables.weak[k]) * r6 * inverse
-                fx -= push * dx
-                fy -= push * dy
-                fz -= push * dz
-                forces[j, 0] += push * dx
-                forces[j, 1] += push * dy
-                forces[j, 2] += push * dz
+                push = (strong * r6 - weak) * r6 * inverse
+                push = push if r2 < cutoff2 else 0.0
+                x[p], y[p], z[p] = push * x[p], push * y[p], push * z[p]
+                fx -= x[p]
+                fy -= y[p]
+                fz -= z[p]
+            for p in range(length):
+                j = pairs.other[first + p]
+                forces[j, 0] += x[p]
+                forces[j, 1] += y[p]
+                forces[j, 2] += z[p]
         forces[i, 0] += fx
         forces[i, 1] += fy
         forces[i, 2] += fz
