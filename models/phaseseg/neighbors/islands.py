@@ -45,9 +45,10 @@ def ends_of(
     places: NDArray[np.float64], of: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Least and greatest coordinates of each group, (n_groups, n_axes)."""
-    low, high = np.full((2, of.max() + 1, places.shape[1]), [[[np.inf]], [[-np.inf]]])
-    np.minimum.at(low, of, places)
-    np.maximum.at(high, of, places)
+    order = np.argsort(of, kind="stable")
+    starts = np.searchsorted(of[order], np.arange(of.max() + 1))
+    columns = np.ascontiguousarray(places[order].T)
+    low, high = (ends.reduceat(columns, starts, axis=1).T for ends in (np.minimum, np.maximum))
     return low, high
 
 

@@ -147,7 +147,13 @@ def _usual_distance(frame: Frame, extent: Extent, pbc: NDArray[np.bool_], k: int
         return 2 * k * float(np.linalg.norm(frame.cell[pbc], axis=1).min())  # as far as own images
     some = extent.places[:: -(-frame.n_atoms // SAMPLE)]
     among = min(k, frame.n_atoms - 1)
-    far = [np.partition(((extent.places - place) ** 2).sum(axis=1), among)[among] for place in some]
+    columns = np.ascontiguousarray(extent.places.T)
+
+    def squared(place: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y, z = (column - at for column, at in zip(columns, place, strict=True))
+        return np.asarray(x * x + y * y + z * z)
+
+    far = [np.partition(squared(place), among)[among] for place in some]
     return sqrt(float(np.median(far)) or max(far))  # several atoms may be in one place
 
 

@@ -373,7 +373,8 @@ class SegmentationModel(NetworkModel):
     def merge(self, frame: Frame, parts: Sequence[Part]) -> Scores:
         """Merge the scores of slabs with a halo of `halo` Å into those of the frame.
 
-        `outside` is the maximum over the slabs, an upper bound for the frame; `messages` are those of all.
+        `outside` is the maximum over the slabs, an upper bound for the frame; `messages` are those of all. In
+        a frame with voids, the networks run once more on the whole frame, as in `run`.
         """
         outputs = [part.output.plain or part.output for part in parts]
 
