@@ -61,7 +61,9 @@ def _predict() -> Iterator[None]:
             summary.add(*pair)
             yield
 
-    others = [results(family, GLASS) for name, family in FAMILIES.items() if name != DEFAULT]
+    others = [
+        results(family, GLASS) for name, family in FAMILIES.items() if name != DEFAULT and family.default
+    ]
     for steps in zip(results(FAMILIES[DEFAULT], PATH), *others, strict=True):
         yield from steps
 
