@@ -60,7 +60,7 @@ def random_checkpoint(n_members=1, *, targets=None, standard=None, seed=0, scale
         "mobility", "mobility/random-v1",
         {
             "method": "bapst", "network": config.to_dict(), "species": ["A", "B"], "targets": targets,
-            "standard": standard or {"shift": [0.3] * n, "scale": [0.1] * n},
+            "standard": standard or {"shift": [[0.3, 0.5]] * n, "scale": [[0.1, 0.2]] * n},
         },
         member_weights(random_weights(config, seed + k, scale) for k in range(n_members)), units="lj",
         ranges={"number_density": [1.2, 1.2], "b_fraction": [0.2, 0.2], "temperature": [0.44, 0.44]},

@@ -93,32 +93,44 @@ def whole_tiles(n: int) -> int:
 
 
 @jit
+def _add_rows(x, x_at, stride, step, inputs, weight, first, columns, out, out_at, rectify, rows):
+    """All columns for a few rows."""
+    length, c = out.shape[1], 0
+    while c + _AT_ONCE <= columns:
+        add_product(
+            x, x_at, stride, step, inputs, weight, columns, first + c, out, out_at + c, length, rectify, rows,
+            _BLOCKS,
+        )  # fmt: skip
+        c += _AT_ONCE
+    while c < columns:
+        add_product(
+            x, x_at, stride, step, inputs, weight, columns, first + c, out, out_at + c, length, rectify, rows,
+            _ONE,
+        )  # fmt: skip
+        c += WIDTH
+
+
+@jit
 def add_layer(x, x_at, inputs, weight, out, out_at, rectify):
     """out += x @ weight for `TILE_ROWS` rows; then max(0, out) if `rectify`.
 
     x_at, out_at : flat indices of the first number of the first row; inputs : how many numbers of a row count
     weight : (inputs, columns), columns a multiple of WIDTH
     """
-    columns, c = weight.shape[1], 0
-    while c + _AT_ONCE <= columns:
-        add_product(
-            x,
-            x_at,
-            x.shape[1],
-            inputs,
-            weight,
-            columns,
-            c,
-            out,
-            out_at,
-            out.shape[1],
-            rectify,
-            _ROWS,
-            _BLOCKS,
-        )
-        c += _AT_ONCE
-    while c < columns:
-        add_product(
-            x, x_at, x.shape[1], inputs, weight, columns, c, out, out_at, out.shape[1], rectify, _ROWS, _ONE
-        )
-        c += WIDTH
+    _add_rows(x, x_at, x.shape[1], 1, inputs, weight, 0, weight.shape[1], out, out_at, rectify, _ROWS)
+
+
+@jit
+def add_transposed(x, x_at, y, y_at, n_rows, out):
+    """out += x.T @ y over n_rows rows of each, as the gradient of a weight needs it.
+
+    x_at, y_at : flat indices of the first number of the first row
+    out : (at most the columns of x, the columns of y, a multiple of WIDTH)
+    """
+    columns, k = out.shape[1], 0
+    while k + TILE_ROWS <= out.shape[0]:
+        _add_rows(x, x_at + k, 1, x.shape[1], n_rows, y, y_at, columns, out, k * columns, False, _ROWS)
+        k += TILE_ROWS
+    while k < out.shape[0]:
+        _add_rows(x, x_at + k, 1, x.shape[1], n_rows, y, y_at, columns, out, k * columns, False, _ONE)
+        k += 1

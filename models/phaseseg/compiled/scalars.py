@@ -39,12 +39,14 @@ def list_bits(bits, first, out, n):
 
 
 @jit
-def add_product(x, x_at, stride, inputs, weight, columns, first, out, at, length, rectify, rows, blocks):
+def add_product(
+    x, x_at, stride, step, inputs, weight, columns, first, out, at, length, rectify, rows, blocks
+):
     for r in range(len(rows)):
-        for c in range(first, first + len(blocks)):
+        for c in range(len(blocks)):
             sum_ = out.flat[at + r * length + c]
             for k in range(inputs):
-                sum_ += x.flat[x_at + r * stride + k] * weight.flat[k * columns + c]
+                sum_ += x.flat[x_at + r * stride + k * step] * weight.flat[first + k * columns + c]
             out.flat[at + r * length + c] = np.float32(0) if rectify and sum_ < 0 else sum_
 
 

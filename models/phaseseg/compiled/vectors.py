@@ -174,8 +174,8 @@ _place = _instruction(
 
 
 def _add_product(
-    builder: Any, x: Any, x_at: Any, stride: Any, inputs: Any, weight: Any, columns: Any, first: Any,
-    out: Any, at: Any, length: Any, rectify: Any, n_rows: int, n_blocks: int,
+    builder: Any, x: Any, x_at: Any, stride: Any, step: Any, inputs: Any, weight: Any, columns: Any,
+    first: Any, out: Any, at: Any, length: Any, rectify: Any, n_rows: int, n_blocks: int,
 ) -> None:  # fmt: skip
     tile = [(r, c) for r in range(n_rows) for c in range(n_blocks)]
 
@@ -184,7 +184,7 @@ def _add_product(
 
     def place(r: int, c: int) -> Any:
         row = builder.add(at, builder.mul(length, number(r)))
-        return _at(builder, out, builder.add(builder.add(row, first), number(WIDTH * c)))
+        return _at(builder, out, builder.add(row, number(WIDTH * c)))
 
     sums = {}
     for r, c in tile:
@@ -197,8 +197,8 @@ def _add_product(
             for c in range(n_blocks)
         ]
         for r in range(n_rows):
-            index = builder.add(builder.add(x_at, loop.index), builder.mul(stride, number(r)))
-            one = _splat(builder, builder.load(builder.gep(x, [index])))
+            index = builder.add(builder.mul(step, loop.index), builder.mul(stride, number(r)))
+            one = _splat(builder, builder.load(builder.gep(x, [builder.add(x_at, index)])))
             for c, block in enumerate(blocks):
                 term = builder.fmul(one, block, flags=FAST)
                 builder.store(builder.fadd(builder.load(sums[r, c]), term, flags=FAST), sums[r, c])
@@ -212,16 +212,16 @@ def _add_product(
 add_product = _instruction(
     """out += x @ weight for a few rows and a few registers of columns, kept in registers; then max(0, out).
 
-    x : row r begins at the flat index x_at + r * stride, `inputs` numbers count
-    weight : flat (inputs, columns); `first` is the first column
+    x : number k of row r is at the flat index x_at + r * stride + k * step; `inputs` of them count
+    weight : contiguous, (inputs, columns); `first` is the flat index of the first column of the first row
     out : row r begins at the flat index at + r * length
     rectify : whether max(0, out) is stored
     rows, blocks : tuples whose *length* counts, so that the loop is compiled for each
     """,
     types.void,
     (
-        None, types.int64, types.int64, types.int64, None, types.int64, types.int64, None, types.int64,
-        types.int64, types.boolean, None, None,
+        None, types.int64, types.int64, types.int64, types.int64, None, types.int64, types.int64, None,
+        types.int64, types.int64, types.boolean, None, None,
     ),
     _add_product,
 )  # fmt: skip

@@ -90,12 +90,14 @@ class Task(Generic[Batch]):
     batches : of one epoch, given the generator of that epoch
     loss : mean loss of a batch, with gradient
     validate : validation loss and error of a network
+    error : what the error is, for the line of an epoch
     """
 
     build: Callable[[], nn.Module]
     batches: Callable[[np.random.Generator], Sequence[Batch]]
     loss: Callable[[nn.Module, Batch], Tensor]
     validate: Callable[[nn.Module], tuple[float, float]]
+    error: str = "wrong"
 
 
 def train_members(
@@ -105,7 +107,7 @@ def train_members(
     state: TrainingState | None = None,
     progress: Progress | None = None,
 ) -> list[Member]:
-    """Train one network per seed with Adam; keep the weights of the epoch with the least validation loss.
+    """Train one network per seed; keep the weights of the epoch with the least validation loss, or the last.
 
     task : of all members, or one for each, as when each is validated on another part of the data
 
@@ -155,7 +157,12 @@ class _Training(Generic[Batch]):
         self.seed = settings.seeds[number]
         torch.manual_seed(self.seed)
         self.network = task.build()
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        parameters, rate = self.network.parameters(), settings.learning_rate
+        self.optimizer: torch.optim.Optimizer
+        if settings.optimizer == "adamw":
+            self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=settings.weight_decay)
+        else:
+            self.optimizer = torch.optim.Adam(parameters, lr=rate)
         self.epochs: list[Epoch] = []
         self.best_epoch, self.best = 0, {}  # type: int, dict[str, Tensor]
         if state is not None and state.found is not None:
@@ -179,14 +186,25 @@ class _Training(Generic[Batch]):
     @property
     def _finished(self) -> bool:
         done = len(self.epochs)
+        if self.settings.keep == "last":
+            return done >= self.settings.epochs
         return done >= self.settings.epochs or done - self.best_epoch >= self.settings.patience
+
+    def _rate_factor(self, share: float, step: float) -> float:
+        """The learning rate after a share of the epochs, relative to the highest; step : of an epoch."""
+        warmup = self.settings.warmup
+        if share < warmup:
+            return min((share + step / self.settings.epochs) / warmup, 1.0)
+        if warmup:
+            share = (share - warmup) / (1 - warmup)
+        return _LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * share))
 
     def _line(self, epoch: Epoch) -> str:
         """The part of a text that fits on a line of 80 characters, next to the remaining time."""
         of = f"member {self.number + 1}/{len(self.settings.seeds)}, " * (len(self.settings.seeds) > 1)
         return (
             f"{of}epoch {epoch.epoch}/{self.settings.epochs}: loss {epoch.loss:.3f}, validation "
-            f"{epoch.validation_loss:.3f}, wrong {epoch.validation_error:.2%}"
+            f"{epoch.validation_loss:.3f}, {self.task.error} {epoch.validation_error:.2%}"
         )
 
     def _epoch(self) -> None:
@@ -199,8 +217,7 @@ class _Training(Generic[Batch]):
         total, rate = 0.0, 0.0
         for k, batch in enumerate(batches):
             share = (number + k / len(batches)) / self.settings.epochs
-            falling = _LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * share))
-            rate = self.settings.learning_rate * falling
+            rate = self.settings.learning_rate * self._rate_factor(share, 1 / len(batches))
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
             loss = self.task.loss(self.network, batch)
@@ -221,7 +238,8 @@ class _Training(Generic[Batch]):
                 self.number, self.seed, number + 1, rate, mean, validation_loss, error, perf_counter() - begin
             )
         )
-        if not self.best_epoch or validation_loss < self.epochs[self.best_epoch - 1].validation_loss:
+        last = self.settings.keep == "last"
+        if last or not self.best_epoch or validation_loss < self.epochs[self.best_epoch - 1].validation_loss:
             self.best_epoch = number + 1
             self.best = {name: values.clone() for name, values in self.network.state_dict().items()}
 

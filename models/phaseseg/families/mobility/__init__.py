@@ -5,6 +5,7 @@ from __future__ import annotations
 from phaseseg.families import Family, Option, register
 from phaseseg.families.mobility.fields import FIELDS
 from phaseseg.families.mobility.rules import MobilityRule
+from phaseseg.families.mobility.settings import MobilitySettings
 
 OPTIONS = (
     Option(
@@ -73,6 +74,8 @@ FAMILY = register(
         ),
         model="phaseseg.families.mobility.model:MobilityModel",
         evaluate="phaseseg.families.mobility.evaluation:evaluate",
+        settings=MobilitySettings,
+        fit="phaseseg.families.mobility.fit:fit",
         readers=("phaseseg.families.mobility.tensorflow_checkpoint:read_tensorflow",),
     )
 )  # fmt: skip

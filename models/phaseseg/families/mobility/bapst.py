@@ -21,7 +21,7 @@ class BapstPredictor:
     """Sees thermal positions only. It is not rotation invariant: networks see the vectors between particles.
 
     config : of the networks
-    shift, scale : of each target: prediction = shift + scale * output
+    shift, scale : (n_targets, 2) for each target, of A and B: prediction = shift + scale * output
     """
 
     needs: frozenset[str] = frozenset()
@@ -33,12 +33,15 @@ class BapstPredictor:
         check_weights(self.config.weight_shapes(), members)
         self.members = members
         n = self.config.outputs
-        standard = settings.get("standard") or {"shift": [0.0] * n, "scale": [1.0] * n}
+        standard = settings.get("standard") or {"shift": [[0.0] * 2] * n, "scale": [[1.0] * 2] * n}
         self.shift, self.scale = (
-            np.array([number_of(value, name, positive=name == "scale") for value in standard[name]])
+            np.array(
+                [[number_of(v, name, positive=name == "scale") for v in pair] for pair in standard[name]],
+                dtype=np.float32,
+            )
             for name in ("shift", "scale")
         )
-        if not len(self.shift) == len(self.scale) == n == len(settings["targets"]):
+        if not self.shift.shape == self.scale.shape == (n, 2) or len(settings["targets"]) != n:
             raise ValueError(f"{n} outputs do not fit the targets and their standardization")
 
     @property
@@ -59,14 +62,14 @@ class BapstPredictor:
 
         def apply(seen: Seen, progress: Progress) -> Prediction:
             graph = message_graph(seen.frame, self.config.cutoff, self_edges=self.config.self_edges)
-            return self._prediction(network(graph, seen.codes, progress))
+            return self._prediction(network(graph, seen.codes, progress), seen.codes)
 
         return apply
 
-    def _prediction(self, outputs: NDArray[np.float32]) -> Prediction:
+    def _prediction(self, outputs: NDArray[np.float32], codes: NDArray[np.int32]) -> Prediction:
         """From (n_members, n_atoms, n_targets)."""
-        # The published network is neither shifted nor scaled, and its output stays as it is to the last bit.
-        moved = outputs * self.scale.astype(np.float32) + self.shift.astype(np.float32)
-        of_targets = [mean_and_spread(np.ascontiguousarray(moved[..., k])) for k in range(moved.shape[2])]
+        # The published network is neither shifted nor scaled: its output stays as it is to the last bit.
+        moved = outputs.transpose(0, 2, 1) * self.scale[:, codes] + self.shift[:, codes]
+        of_targets = [mean_and_spread(np.ascontiguousarray(moved[:, k])) for k in range(moved.shape[1])]
         mean, spread = (np.stack(part) for part in zip(*of_targets, strict=True))
         return Prediction(mean, spread)

@@ -97,7 +97,7 @@ class _Member:
                 of_sender = _sum_of(None, rows, (nodes, w.sender), (encoded_nodes, w.sender0))
                 renew_edges(
                     graph.receiver, graph.sender, m, known, of_receiver, of_sender, w.edge, *w.edge_last,
-                    hidden, edges, into,
+                    hidden, edges, edges, into,
                 )  # fmt: skip
 
             before = nodes

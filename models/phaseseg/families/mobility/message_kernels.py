@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.dense import TILE_ROWS, add_layer
+from phaseseg.compiled.dense import TILE_ROWS, add_layer, add_transposed
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH, load, store
+from phaseseg.compiled.simd import WIDTH, load, splat, store, where_at_most
 
 
 @jit
@@ -51,31 +51,95 @@ def known_of_edges(encoded, weight, bias, known):
 
 
 @jit
+def _first_layer(k, receiver, sender, known, of_receiver, of_sender, edges, first, hidden, at):
+    """hidden[at:] = max(0, known + edges @ first + of_receiver + of_sender) for the tile from edge k on."""
+    tall = hidden.shape[1]
+    for r in range(TILE_ROWS):
+        to, own = np.int64(receiver[k + r]) * tall, np.int64(sender[k + r]) * tall
+        for c in range(0, tall, WIDTH):
+            x = load(known, (k + r) * tall + c) + load(of_receiver, to + c) + load(of_sender, own + c)
+            store(hidden, at + r * tall + c, x)
+    add_layer(edges, k * edges.shape[1], first.shape[0], first, hidden, at, True)
+
+
+@jit
 def renew_edges(
-    receiver, sender, n_edges, known, of_receiver, of_sender, first, second, bias, hidden, edges, sums
+    receiver, sender, n_edges, known, of_receiver, of_sender, first, second, bias, hidden, edges, after, sums
 ):
-    """edges = max(0, max(0, known + edges @ first + of_receiver + of_sender) @ second + bias).
+    """after = max(0, max(0, known + edges @ first + of_receiver + of_sender) @ second + bias).
 
     receiver, sender : padded to whole tiles; of_receiver, of_sender : (n_atoms, columns)
     hidden : (TILE_ROWS, columns) buffer
+    after : may be the array of the edges
     sums : the new edges are added to the rows of their receivers, unless it is empty
     """
-    tall, wide = hidden.shape[1], edges.shape[1]
-    inputs, units, summed = first.shape[0], second.shape[0], sums.shape[0] > 0
+    wide, units, summed = edges.shape[1], second.shape[0], sums.shape[0] > 0
     for k in range(0, edges.shape[0], TILE_ROWS):
-        for r in range(TILE_ROWS):
-            to, own = np.int64(receiver[k + r]) * tall, np.int64(sender[k + r]) * tall
-            for c in range(0, tall, WIDTH):
-                x = load(known, (k + r) * tall + c) + load(of_receiver, to + c) + load(of_sender, own + c)
-                store(hidden, r * tall + c, x)
-        add_layer(edges, k * wide, inputs, first, hidden, 0, True)
-        _fill(bias, 0, wide, edges, k * wide)
-        add_layer(hidden, 0, units, second, edges, k * wide, True)
+        _first_layer(k, receiver, sender, known, of_receiver, of_sender, edges, first, hidden, 0)
+        _fill(bias, 0, wide, after, k * wide)
+        add_layer(hidden, 0, units, second, after, k * wide, True)
         if summed:
             for e in range(k, min(k + TILE_ROWS, n_edges)):
                 to = np.int64(receiver[e]) * wide
                 for c in range(0, wide, WIDTH):
-                    store(sums, to + c, load(sums, to + c) + load(edges, e * wide + c))
+                    store(sums, to + c, load(sums, to + c) + load(after, e * wide + c))
+
+
+BLOCK = 16 * TILE_ROWS
+"""Edges of which the gradients of the weights are formed at once."""
+
+
+@jit
+def renew_edges_back(
+    receiver, sender, n_edges, known, of_receiver, of_sender, first, second, edges, after, from_edges,
+    from_sums, first_back, second_back, hidden, grown, to_edges, to_known, to_receiver, to_sender, to_first,
+    to_second, to_bias,
+):  # fmt: skip
+    """The gradients of `renew_edges`; nothing that it formed is kept but its results.
+
+    from_edges : gradient of the new edges, or empty; from_sums : that of their sums
+    first_back, second_back : the weights, transposed
+    hidden, grown : buffers of BLOCK rows
+    to_edges, to_known : (n_edges, columns), set; all others start from zeros, and gradients are added
+    """
+    wide, tall = edges.shape[1], hidden.shape[1]
+    zero, continued = splat(np.float32(0)), from_edges.shape[0] > 0
+    for begin in range(0, edges.shape[0], BLOCK):
+        n = min(BLOCK, edges.shape[0] - begin)
+        for k in range(0, n, TILE_ROWS):
+            _first_layer(
+                begin + k, receiver, sender, known, of_receiver, of_sender, edges, first, hidden, k * tall
+            )
+        for r in range(n):
+            e = begin + r
+            to = np.int64(receiver[e]) * wide
+            for c in range(0, wide, WIDTH):
+                gradient = zero
+                if e < n_edges:
+                    gradient = load(from_sums, to + c)
+                    if continued:
+                        gradient = gradient + load(from_edges, e * wide + c)
+                    gradient = gradient - where_at_most(load(after, e * wide + c), zero, gradient)
+                    store(to_bias, c, load(to_bias, c) + gradient)
+                store(grown, r * wide + c, gradient)
+                store(to_edges, e * wide + c, zero)
+            for c in range(0, tall, WIDTH):
+                store(to_known, e * tall + c, zero)
+        add_transposed(hidden, 0, grown, 0, n, to_second)
+        for k in range(0, n, TILE_ROWS):
+            add_layer(grown, k * wide, wide, second_back, to_known, (begin + k) * tall, False)
+        for r in range(n):
+            e = begin + r
+            to, own = np.int64(receiver[e]) * tall, np.int64(sender[e]) * tall
+            for c in range(0, tall, WIDTH):
+                gradient = load(to_known, e * tall + c)
+                gradient = gradient - where_at_most(load(hidden, r * tall + c), zero, gradient)
+                store(to_known, e * tall + c, gradient)
+                store(to_receiver, to + c, load(to_receiver, to + c) + gradient)
+                store(to_sender, own + c, load(to_sender, own + c) + gradient)
+        add_transposed(edges, begin * wide, to_known, begin * tall, n, to_first)
+        for k in range(0, n, TILE_ROWS):
+            add_layer(to_known, (begin + k) * tall, tall, first_back, to_edges, (begin + k) * wide, False)
 
 
 @jit

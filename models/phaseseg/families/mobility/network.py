@@ -1,4 +1,8 @@
-"""The message-passing network in PyTorch, for training and GPUs; `inference` gives the same numbers."""
+"""The message-passing network in PyTorch, for training and GPUs; `inference` gives the same numbers.
+
+On the processor, the rounds of messages run in compiled loops, forward and backward; elsewhere in plain
+PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
+from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.dense import TILE_ROWS, whole_registers, whole_tiles
 from phaseseg.families.mobility.inference import type_inputs
 from phaseseg.families.mobility.message_graph import MessageGraph
+from phaseseg.families.mobility.message_kernels import BLOCK, renew_edges, renew_edges_back
 from phaseseg.families.mobility.settings import BapstConfig
 from phaseseg.nn.ensemble import Ensemble
 from phaseseg.nn.ops import tensor_of
@@ -23,22 +31,35 @@ from phaseseg.specs import Progress
 class GraphTensors:
     """A graph as tensors on a device, or several graphs numbered through.
 
-    types : (n_atoms, 1 or 2); vector : (n_edges, 3), σ, from sender to receiver; receiver, sender :
-    (n_edges,) int64
+    types : (n_atoms, 1 or 2)
+    vector : (n_rows, 3), σ, from sender to receiver; receiver, sender : (n_rows,) integers
+    n_edges : rows behind these only fill up the tiles of the compiled loops
     """
 
     types: Tensor
     vector: Tensor
     receiver: Tensor
     sender: Tensor
+    n_edges: int
 
     @classmethod
     def of(
         cls, graph: MessageGraph, codes: NDArray[np.integer[Any]], config: BapstConfig,
         device: torch.device | str = "cpu",
     ) -> GraphTensors:  # fmt: skip
-        ends = (tensor_of(part.astype(np.int64), device) for part in (graph.receiver, graph.sender))
-        return cls(tensor_of(type_inputs(codes, config), device), tensor_of(graph.vector, device), *ends)
+        parts = (graph.vector, graph.receiver, graph.sender)
+        vector, receiver, sender = (tensor_of(np.ascontiguousarray(part), device) for part in parts)
+        types = tensor_of(type_inputs(codes, config), device)
+        return cls(types, vector, receiver, sender, graph.n_edges).padded()
+
+    def padded(self) -> GraphTensors:
+        """The same graph with whole tiles of edges, if it is on the processor."""
+        spare = whole_tiles(len(self.vector)) - len(self.vector)
+        if self.vector.device.type != "cpu" or not spare:
+            return self
+        receiver, sender = (functional.pad(part, (0, spare)) for part in (self.receiver, self.sender))
+        vector = functional.pad(self.vector, (0, 0, 0, spare))
+        return GraphTensors(self.types, vector, receiver, sender, self.n_edges)
 
 
 class BapstNetwork(nn.Module):
@@ -48,7 +69,7 @@ class BapstNetwork(nn.Module):
     are formed once for each of them and not for each edge, those with the encoded edges once for all rounds
     that share the weights.
 
-    Initial weights are normal with the variance 1 / inputs, as in the published code.
+    Initial weights are normal; see `normalize_layers` for their size. Those of the output are zero.
     """
 
     def __init__(self, config: BapstConfig) -> None:
@@ -62,34 +83,32 @@ class BapstNetwork(nn.Module):
         self.edge_rounds = nn.ModuleList(_layers(6 * s, h, s) for _ in range(n))
         self.node_rounds = nn.ModuleList(_layers(reads * s, h, s) for _ in range(n))
         self.decoder = _layers(*[s] * (config.decoder_layers + 1), config.outputs)
+        nn.init.zeros_(cast(Any, self.decoder)[-1].weight)
 
     def forward(self, graph: GraphTensors) -> Tensor:
         """(n_atoms, outputs)"""
         config = self.config
         edge0, node0 = _rectified(self.edge_encoder, graph.vector), _rectified(self.node_encoder, graph.types)
         edge, node, known = edge0, node0, None
-        sums0 = None if config.update == "edges-first" else _sums(edge0, graph)
+        edges_first = config.update == "edges-first"
+        sums0 = sums = None if edges_first else _sums(edge0, graph)
         for number, weights in enumerate(config.weights_of_round):
-            first, last = self.edge_rounds[weights], number == config.rounds - 1
-            parts = first[0].weight.split(config.width, dim=1)  # type: ignore[index]
+            first, second = cast(Any, self.edge_rounds[weights])
+            parts = first.weight.split(config.width, dim=1)
             if known is None or config.own_weights:
-                known = torch.addmm(first[0].bias, edge0, parts[1].T)  # type: ignore[index]
-
-            def renewed(node: Tensor, edge: Tensor = edge, known: Tensor = known, parts: Any = parts,
-                        second: Any = first[1]) -> Tensor:  # type: ignore[index]  # fmt: skip
-                to = node @ parts[2].T + node0 @ parts[3].T
-                own = node @ parts[4].T + node0 @ parts[5].T
-                x = torch.addmm(known, edge, parts[0].T)
-                x = x + to.index_select(0, graph.receiver) + own.index_select(0, graph.sender)
-                return torch.relu(second(torch.relu(x)))
-
+                known = torch.addmm(first.bias, edge0, parts[1].T)
             before = node
-            if config.update == "edges-first":
-                edge = renewed(before)
-            read = [_sums(edge, graph), *([] if sums0 is None else [sums0]), before, node0]
-            node = _rectified(self.node_rounds[weights], torch.cat(read, dim=1))
-            if config.update != "edges-first" and not last:
-                edge = renewed(node if config.update == "nodes-first" else before)
+            for step in ("edges", "nodes") if edges_first else ("nodes", "edges"):
+                if step == "edges":
+                    if not edges_first and number == config.rounds - 1:
+                        continue  # nothing reads these edges
+                    read = node if config.update == "nodes-first" else before
+                    to = read @ parts[2].T + node0 @ parts[3].T
+                    own = read @ parts[4].T + node0 @ parts[5].T
+                    edge, sums = renewed(edge, known, to, own, parts[0], second.weight, second.bias, graph)
+                else:
+                    rows = [cast(Tensor, sums), *([] if sums0 is None else [sums0]), before, node0]
+                    node = _rectified(self.node_rounds[weights], torch.cat(rows, dim=1))
         for layer in self.decoder[:-1]:
             node = torch.relu(layer(node))
         return cast(Tensor, self.decoder[-1](node))
@@ -98,9 +117,48 @@ class BapstNetwork(nn.Module):
 def _layers(*widths: int) -> nn.ModuleList:
     made = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
     for layer in made:
-        nn.init.normal_(layer.weight, std=layer.in_features**-0.5)  # type: ignore[arg-type,operator]
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return made
+
+
+def normalize_layers(network: BapstNetwork, graph: GraphTensors) -> None:
+    """Scale and shift the units of every layer but the last to mean 0 and variance 1 over a graph.
+
+    Without it, sums over some forty edges grow from round to round, and what differs between particles is
+    small next to what is the same for all. Weights that rounds share are normalized in the first of them.
+    Initialization from data: DOI 10.48550/arXiv.1511.06856.
+    """
+    config, n = network.config, graph.n_edges
+    receiver, sender = graph.receiver[:n], graph.sender[:n]
+
+    def normal(layer: Any, rows: list[Tensor], gathered: tuple[Tensor, ...] = ()) -> Tensor:
+        """The rectified outputs of a layer of [rows, particles at the receiver, and at the sender]."""
+        parts = list(layer.weight.split([part.shape[1] for part in (*rows, *gathered, *gathered)], dim=1))
+        x = sum((part @ parts.pop(0).T for part in rows), layer.bias)
+        for ends in (receiver, sender) if gathered else ():
+            x = x + sum(part @ parts.pop(0).T for part in gathered).index_select(0, ends)
+        mean, spread = x.mean(dim=0), x.std(dim=0).clamp_min(1e-6)
+        layer.weight /= spread[:, None]
+        layer.bias.copy_((layer.bias - mean) / spread)
+        return torch.relu((x - mean) / spread)
+
+    with torch.no_grad():
+        edge, node = graph.vector[:n], graph.types
+        for layer in network.edge_encoder:
+            edge = normal(layer, [edge])
+        for layer in network.node_encoder:
+            node = normal(layer, [node])
+        edge0, node0 = edge, node
+        for number in dict.fromkeys(config.weights_of_round):
+            first, second = cast(Any, network.edge_rounds[number])
+            new = normal(second, [normal(first, [edge, edge0], (node, node0))])
+            read = [new] if config.update == "edges-first" else [edge, edge0]
+            sums = [torch.zeros(len(node), config.width).index_add(0, receiver, part) for part in read]
+            first, second = cast(Any, network.node_rounds[number])
+            edge, node = new, normal(second, [normal(first, [*sums, node, node0])])
+        for layer in network.decoder[:-1]:
+            node = normal(layer, [node])
 
 
 def _rectified(layers: Any, x: Tensor) -> Tensor:
@@ -109,9 +167,82 @@ def _rectified(layers: Any, x: Tensor) -> Tensor:
     return x
 
 
+# Edges --------------------------------------------------------------------------------------------
+
+
 def _sums(edge: Tensor, graph: GraphTensors) -> Tensor:
     out = torch.zeros(len(graph.types), edge.shape[1], dtype=edge.dtype, device=edge.device)
-    return out.index_add(0, graph.receiver, edge)
+    return out.index_add(0, graph.receiver[: graph.n_edges], edge[: graph.n_edges])
+
+
+def renewed(
+    edge: Tensor, known: Tensor, to: Tensor, own: Tensor, first: Tensor, second: Tensor, bias: Tensor,
+    graph: GraphTensors,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The new edges, and their sums over receivers.
+
+    new = max(0, max(0, known + edge @ first.T + to[receiver] + own[sender]) @ second.T + bias)
+
+    On the processor, in float32 and with whole tiles of edges and registers, in compiled loops.
+    """
+    widths = (edge.shape[1], known.shape[1])
+    whole = all(whole_registers(n) == n for n in widths) and len(edge) % TILE_ROWS == 0
+    if edge.device.type == "cpu" and edge.dtype == torch.float32 and whole:
+        return cast(tuple[Tensor, Tensor], _Renewed.apply(edge, known, to, own, first, second, bias, graph))
+    x = torch.addmm(known, edge, first.T)
+    x = x + to.index_select(0, graph.receiver) + own.index_select(0, graph.sender)
+    edge = torch.relu(functional.linear(torch.relu(x), second, bias))
+    return edge, _sums(edge, graph)
+
+
+class _Renewed(torch.autograd.Function):
+    """`renewed` in compiled loops; its gradients form again what they need."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        *tensors, graph = inputs
+        edge, known, to, own, first, second, bias = (_array(tensor) for tensor in tensors)
+        after = borrow(edge.shape, np.float32)
+        sums = np.zeros((len(to), edge.shape[1]), dtype=np.float32)
+        hidden = np.empty((TILE_ROWS, known.shape[1]), dtype=np.float32)
+        renew_edges(
+            graph.receiver.numpy(), graph.sender.numpy(), graph.n_edges, known, to, own,
+            np.ascontiguousarray(first.T), np.ascontiguousarray(second.T), bias, hidden, edge, after, sums,
+        )  # fmt: skip
+        made = torch.from_numpy(after), torch.from_numpy(sums)
+        ctx.graph = graph
+        ctx.save_for_backward(*tensors, made[0])
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        graph = ctx.graph
+        edge, known, to, own, first, second, bias, after = (_array(part) for part in ctx.saved_tensors)
+        from_edges, from_sums = (None if part is None else _array(part) for part in gradients)
+        if from_edges is None:
+            from_edges = np.zeros((0, edge.shape[1]), dtype=np.float32)
+        if from_sums is None:
+            from_sums = np.zeros((len(to), edge.shape[1]), dtype=np.float32)
+        hidden = np.empty((BLOCK, known.shape[1]), dtype=np.float32)
+        grown = np.empty((BLOCK, edge.shape[1]), dtype=np.float32)
+        large = (borrow(array.shape, np.float32) for array in (edge, known))
+        found = [*large, np.zeros_like(to), np.zeros_like(own)]
+        to_first, to_second = np.zeros(first.shape[::-1], "f4"), np.zeros(second.shape[::-1], "f4")
+        to_bias = np.zeros_like(bias)
+        renew_edges_back(
+            graph.receiver.numpy(), graph.sender.numpy(), graph.n_edges, known, to, own,
+            np.ascontiguousarray(first.T), np.ascontiguousarray(second.T), edge, after, from_edges, from_sums,
+            first, second, hidden, grown, *found, to_first, to_second, to_bias,
+        )  # fmt: skip
+        arrays = [*found, to_first.T, to_second.T, to_bias]
+        return *map(torch.from_numpy, arrays), None
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return np.asarray(tensor.detach().contiguous().numpy(), dtype=np.float32)
+
+
+# Inference ----------------------------------------------------------------------------------------
 
 
 class TorchMessageNetwork(Ensemble):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from phaseseg.nn.config import NetworkSettings
+from phaseseg.training.settings import Settings, check_choices, setting
 
 Update = Literal["edges-first", "parallel", "nodes-first"]
 Turns = Literal["rotations", "axes", "none"]
 
 SPECIES = ("A", "B")
 """Names of the two types in a checkpoint that does not state them."""
+TRAINING: Mapping[str, Any] = {
+    "folds": 5, "epochs": 100, "learning_rate": 1e-3, "optimizer": "adamw", "weight_decay": 1e-4,
+    "warmup": 0.1, "clip": 1.0, "turns": "rotations", "batch_systems": 1,
+}  # fmt: skip
+"""Default training of the message-passing network; most are settings of `phaseseg.training.settings`."""
 
 
 @dataclass(frozen=True)
@@ -103,3 +109,125 @@ TER: Mapping[str, Any] = {
     "type_input": "one-hot", "own_weights": True, "update": "parallel", "decoder_layers": 1,
 }  # fmt: skip
 """The network of the TER report of Blavo and Torres (2023): settings of `BapstConfig`."""
+
+
+# Training -----------------------------------------------------------------------------------------
+
+_NETWORK = tuple(name for name in BapstConfig.__dataclass_fields__ if name != "outputs")
+_LEARNING = ("epochs", "learning_rate", "optimizer", "weight_decay", "warmup", "clip")
+
+
+def _left_out(name: str) -> str:
+    value = BapstConfig.__dataclass_fields__[name].default
+    return f"{value:g} by default" if not isinstance(value, str) else f"{value} by default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobilitySettings:
+    """Train on configurations of a mixture of A and B whose particles have measured propensities.
+
+    Files are in reduced units. Every file is a system of its own: it validates the members that were not
+    trained on it. Learning curves are written next to the checkpoint as .curves.csv and .curves.png.
+    """
+
+    method: str = setting(
+        "bapst", help="bapst (messages along edges, thermal positions).", choices=("bapst",)
+    )
+    target: tuple[str, ...] = setting(
+        ("propensity",), help="Columns to learn, any numbers of particles, separated by commas."
+    )
+    times: tuple[float, ...] = setting(
+        (), help="Times of the columns to learn; by default all that the files share.", example="13,130"
+    )
+    trained_types: tuple[str, ...] = setting(
+        SPECIES, help="Types of particles that count in the loss: A or A,B."
+    )
+    species: tuple[str, ...] = setting(SPECIES, help="Names of A and B, separated by a comma.")
+    types: tuple[str, ...] | None = setting(None, help="Species of the types 1, 2, ... of a dump: A,B.")
+    names: tuple[str, ...] | None = setting(None, help="What names in the files stand for: Ni=A,P=B.")
+    units: str | None = setting(
+        None, help="lj if the files are in reduced units but do not say so.", choices=("lj",)
+    )
+    folds: int = setting(
+        TRAINING["folds"], help="Folds of the systems; each validates one member, trained on the others."
+    )
+    cutoff: float = setting(BapstConfig.cutoff, help="Particles closer than this are joined, sigma.")
+    self_edges: bool = setting(True, help="An edge also joins each particle to itself.")
+    type_input: str = setting(
+        BapstConfig.type_input, help="How particles read their type.", choices=("number", "one-hot")
+    )
+    width: int = setting(BapstConfig.width, help="Numbers in the state of an edge or particle.")
+    hidden: int = setting(BapstConfig.hidden, help="Units of the first layer of each small network.")
+    rounds: int = setting(BapstConfig.rounds, help="Message-passing rounds.")
+    own_weights: bool = setting(False, help="Every round has weights of its own.")
+    update: str = setting(
+        BapstConfig.update,
+        help="Order in a round: particles read the new edges (edges-first) or the old ones (parallel, "
+        "nodes-first).",
+        choices=get_args(Update),
+    )
+    decoder_layers: int = setting(BapstConfig.decoder_layers, help="Layers before the output.")
+    turns: str = setting(
+        TRAINING["turns"],
+        help="How systems are turned at random in each step: rotations and reflections, or axes exchanged "
+        "and reversed.",
+        choices=get_args(Turns),
+    )
+    optimizer: str = setting(TRAINING["optimizer"], help="Optimizer.", choices=("adamw", "adam"))
+    learning_rate: float = setting(TRAINING["learning_rate"], help="Highest learning rate.")
+    weight_decay: float | None = setting(None, help=f"Of adamw, {TRAINING['weight_decay']:g} by default.")
+    warmup: float = setting(
+        TRAINING["warmup"], help="Fraction of the epochs in which the learning rate rises; then it falls."
+    )
+    clip: float = setting(TRAINING["clip"], help="Largest norm of a gradient.")
+    epochs: int = setting(TRAINING["epochs"], help="Epochs; each shows every system once.")
+    batch_systems: int = setting(TRAINING["batch_systems"], help="Systems per step.")
+    seed: int = setting(0, help="Seed of the first member; the others use the next integers.")
+    resume: bool = setting(False, help="Continue an interrupted training.")
+    summary: str | None = setting(None, help="One line for the card.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if len(self.species) != 2 or len(set(self.species)) != 2 or not all(self.species):
+            raise ValueError(f"species must be two names, of A and of B, found {', '.join(self.species)}.")
+        check_trained_types(self.trained_types)
+        if not self.target or len(set(self.target)) != len(self.target):
+            raise ValueError(f"target must be distinct columns, found {', '.join(self.target) or 'none'}.")
+        if any(not time > 0 for time in self.times):
+            raise ValueError(f"times must be positive, found {', '.join(map(str, self.times))}.")
+        if self.batch_systems < 1:
+            raise ValueError(f"batch_systems must be at least 1, found {self.batch_systems}.")
+        BapstConfig(**self.network)
+        self.training(self.folds)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Settings of `BapstConfig`."""
+        return {name: getattr(self, name) for name in _NETWORK}
+
+    def training(self, members: int) -> Settings:
+        """The settings of the loop."""
+        if members < 2:
+            raise ValueError(f"folds must be at least 2, found {members}.")
+        decay = self.weight_decay
+        if decay is None:
+            decay = TRAINING["weight_decay"] if self.optimizer == "adamw" else 0.0
+        learning = {name: getattr(self, name) for name in _LEARNING} | {"weight_decay": decay}
+        return Settings(
+            batch_atoms=1, seeds=tuple(range(self.seed, self.seed + members)), patience=self.epochs,
+            keep="last", **learning,
+        )  # fmt: skip
+
+    def fit_options(self) -> dict[str, Any]:
+        """The keywords of `fit_mobility`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def check_trained_types(types: tuple[str, ...]) -> None:
+    """Raise ValueError unless the types are A, B or both."""
+    if not types or len(set(types)) != len(types) or not set(types) <= set(SPECIES):
+        raise ValueError(f"trained_types must be A, B or A,B, found {', '.join(types) or 'none'}.")
