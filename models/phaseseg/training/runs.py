@@ -82,6 +82,7 @@ def read_runs(
     names: Names = None,
     units: Units = "metal",
     every: int = 1,
+    columns: bool = False,
     what: str = "run",
     note: Progress = lambda done, line: None,
 ) -> list[Run]:
@@ -92,6 +93,7 @@ def read_runs(
     label : frames for which it gives None are left out; a run may have no frames then
     types, names, units : as in `read_frames`
     every : take every n-th frame
+    columns : whether the other columns of files are read, as `Frame.fields`
     what : the name of runs that are no files; their number follows
 
     Runs whose frames have the same `seed` in `Frame.info` form one group.
@@ -109,8 +111,9 @@ def read_runs(
             name, group = Path(source).name, os.fspath(source)
             note(0.0, f"reading {name}")
             found: Iterable[Frame] = read_frames(
-                Path(source), types=types, names=names, units=units, frames=slice(None, None, every)
-            )
+                Path(source), types=types, names=names, units=units, frames=slice(None, None, every),
+                fields=columns,
+            )  # fmt: skip
         else:
             name = group = f"{what} {number}"
             found = islice(source, 0, None, every)

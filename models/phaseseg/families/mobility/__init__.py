@@ -76,6 +76,7 @@ FAMILY = register(
         evaluate="phaseseg.families.mobility.evaluation:evaluate",
         settings=MobilitySettings,
         fit="phaseseg.families.mobility.fit:fit",
+        graph="phaseseg.families.mobility.network:graph_form",
         readers=("phaseseg.families.mobility.tensorflow_checkpoint:read_tensorflow",),
     )
 )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,19 +19,23 @@ from torch import Tensor, nn
 
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.mobility.message_graph import message_graph
-from phaseseg.families.mobility.network import BapstNetwork, GraphTensors, normalize_layers
+from phaseseg.families.mobility.network import BapstNetwork, GraphTensors, measure_units, normalize_layers
 from phaseseg.families.mobility.settings import SPECIES, BapstConfig, MobilitySettings
 from phaseseg.families.mobility.systems import Quantity, System, folds_of, ranges_of, read_systems
 from phaseseg.nn.ensemble import loaded
 from phaseseg.nn.model import member_weights
 from phaseseg.specs import Progress
 from phaseseg.training.card import training_card
+from phaseseg.training.curves import Member
 from phaseseg.training.loop import Task, deterministic, train_members
 from phaseseg.training.output import TrainingOutput
 from phaseseg.training.runs import Run, RunData, joint_digest
 
 INSIDE = 1.6448536
 """Standard deviations within which 90 % of a normal distribution lie."""
+
+MEASURED = 3
+"""Systems over which normalized units are measured at the end of an epoch."""
 
 Values = NDArray[np.float64]
 
@@ -95,14 +99,17 @@ class _Data:
         counted = [SPECIES.index(name) for name in types]
         self.rows = [torch.from_numpy(np.flatnonzero(np.isin(s.codes, counted))) for s in systems]
 
+    def turned(self, k: int, turn: NDArray[np.float32] | Tensor | None) -> GraphTensors:
+        """The graph of a system whose vectors are multiplied by a matrix."""
+        graph = self.graphs[k]
+        if turn is None:
+            return graph
+        vector = graph.vector @ torch.as_tensor(turn)
+        return GraphTensors(graph.types, vector, graph.receiver, graph.sender, graph.n_edges)
+
     def loss(self, network: nn.Module, k: int, turn: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean squared error over the particles that count, and the outputs."""
-        graph = self.graphs[k]
-        if turn is not None:
-            graph = GraphTensors(
-                graph.types, graph.vector @ turn, graph.receiver, graph.sender, graph.n_edges
-            )
-        outputs: Tensor = network(graph)
+        outputs: Tensor = network(self.turned(k, turn))
         own = self.rows[k]
         return ((outputs[own] - self.targets[k][own]) ** 2).mean(), outputs
 
@@ -149,6 +156,9 @@ def _task(
         return torch.stack(losses).mean()
 
     def validate(network: nn.Module) -> tuple[float, float]:
+        rng = np.random.default_rng(0)
+        seen = [data.turned(k, random_turn(rng, turns)) for k in trained[:MEASURED]]
+        measure_units(cast(BapstNetwork, network), seen)
         losses, scores = [], []
         with torch.no_grad():
             for k in held:
@@ -158,11 +168,17 @@ def _task(
         return float(np.mean(losses)), 1 - float(np.nan_to_num(np.mean(scores)))
 
     def build() -> BapstNetwork:
-        network = BapstNetwork(data.config)
+        # Normalization is different in each round, so it can be folded into weights that only one round has.
+        network = BapstNetwork(data.config, normalize=data.config.own_weights)
         normalize_layers(network, data.graphs[trained[0]])
         return network
 
     return Task(build, batches, loss, validate, error="1 - correlation")
+
+
+def folded(config: BapstConfig, weights: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """The weights of a trained member, with its normalization folded in."""
+    return loaded(BapstNetwork(config, normalize=config.own_weights), weights).folded_weights()
 
 
 def _correlations(system: System, predicted: NDArray[Any], types: Sequence[str]) -> Values:
@@ -235,7 +251,10 @@ def fit_mobility(
         "batch_systems": settings.batch_systems, "data": joint_digest(run.digest for run in runs),
         "targets": [asdict(one) for one in quantities], "folds": fold.tolist(),
     }  # fmt: skip
-    members = train_members(tasks, learning, state=files.state(described), progress=note)
+    members = [
+        Member(m.seed, folded(config, m.weights), m.best_epoch, m.epochs)
+        for m in train_members(tasks, learning, state=files.state(described), progress=note)
+    ]
     with deterministic():
         found = [
             standard.undone(system, tensors.outputs(members[k].weights, number))

@@ -6,6 +6,7 @@ PyTorch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -19,12 +20,15 @@ from torch.nn import functional
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.dense import TILE_ROWS, whole_registers, whole_tiles
 from phaseseg.families.mobility.inference import type_inputs
-from phaseseg.families.mobility.message_graph import MessageGraph
+from phaseseg.families.mobility.message_graph import MessageGraph, message_graph
 from phaseseg.families.mobility.message_kernels import BLOCK, renew_edges, renew_edges_back
 from phaseseg.families.mobility.settings import BapstConfig
+from phaseseg.frame import Frame
 from phaseseg.nn.ensemble import Ensemble
 from phaseseg.nn.ops import tensor_of
 from phaseseg.specs import Progress
+
+_LEAST_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +74,17 @@ class BapstNetwork(nn.Module):
     that share the weights.
 
     Initial weights are normal; see `normalize_layers` for their size. Those of the output are zero.
+
+    normalize : whether the units that read the sums of edges are normalized in training; see `Normalization`.
+        `folded_weights` are those of the same network without normalization.
     """
 
-    def __init__(self, config: BapstConfig) -> None:
+    def __init__(self, config: BapstConfig, *, normalize: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.norms = nn.ModuleList(
+            Normalization(config.hidden) for _ in range(config.rounds if normalize else 0)
+        )
         s, h = config.width, config.hidden
         self.edge_encoder = _layers(3, h, s)
         self.node_encoder = _layers(config.n_type_inputs, h, s)
@@ -108,10 +118,69 @@ class BapstNetwork(nn.Module):
                     edge, sums = renewed(edge, known, to, own, parts[0], second.weight, second.bias, graph)
                 else:
                     rows = [cast(Tensor, sums), *([] if sums0 is None else [sums0]), before, node0]
-                    node = _rectified(self.node_rounds[weights], torch.cat(rows, dim=1))
+                    node = self._renewed_nodes(number, weights, torch.cat(rows, dim=1))
         for layer in self.decoder[:-1]:
             node = torch.relu(layer(node))
         return cast(Tensor, self.decoder[-1](node))
+
+    def _renewed_nodes(self, number: int, weights: int, rows: Tensor) -> Tensor:
+        if not self.norms:
+            return _rectified(self.node_rounds[weights], rows)
+        first, second = cast(Any, self.node_rounds[weights])
+        x = self.norms[number](rows @ first.weight.T) + first.bias
+        return torch.relu(second(torch.relu(x)))
+
+    def folded_weights(self) -> dict[str, NDArray[np.float32]]:
+        """The weights of the network without normalization that gives the same outputs."""
+        state = {name: values.detach().clone() for name, values in self.state_dict().items()}
+        for number in range(len(self.norms)):
+            name = f"node_rounds.{self.config.weights_of_round[number]}.0"
+            mean, scale = (state.pop(f"norms.{number}.{part}") for part in ("mean", "scale"))
+            state[f"{name}.weight"] *= scale[:, None]
+            state[f"{name}.bias"] -= mean * scale
+        return {name: values.numpy() for name, values in state.items()}
+
+
+class Normalization(nn.Module):
+    """Every unit has mean 0 and variance 1 over the particles of a graph; later, over those of some graphs.
+
+    A change of the edges common to all particles then changes nothing. Without it, the sums over some forty
+    edges enlarge it in every round, and only small learning rates are stable. DOI 10.48550/arXiv.1502.03167.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.n_seen = 0
+        self.register_buffer("mean", torch.zeros(units))
+        self.register_buffer("scale", torch.ones(units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` is (n_atoms, units)."""
+        if not self.training:
+            return (x - self.mean) * self.scale
+        if not torch.is_grad_enabled():  # see `measure_units`
+            variance, mean = torch.var_mean(x, dim=0, correction=0)
+            self.n_seen += 1
+            self.mean.lerp_(mean, 1 / self.n_seen)
+            self.scale.lerp_((variance + _LEAST_VARIANCE).rsqrt(), 1 / self.n_seen)
+        return functional.batch_norm(x, None, None, training=True, eps=_LEAST_VARIANCE)
+
+
+def measure_units(network: BapstNetwork, graphs: Iterable[GraphTensors]) -> None:
+    """Set the means and variances of the normalized units to those over some graphs."""
+    if not network.norms:
+        return
+    for norm in network.norms:
+        norm.n_seen = 0  # type: ignore[assignment]
+    training = network.training
+    network.train()
+    with torch.no_grad():
+        for graph in graphs:
+            network(graph)
+    network.train(training)
 
 
 def _layers(*widths: int) -> nn.ModuleList:
@@ -260,3 +329,36 @@ class TorchMessageNetwork(Ensemble):
         """(n_members, n_atoms, outputs)"""
         found = torch.stack(self.outputs(GraphTensors.of(graph, codes, self.config, self.device)))
         return np.asarray(found.cpu().numpy(), dtype=np.float32)
+
+
+# PyTorch Geometric --------------------------------------------------------------------------------
+
+
+class GraphForm:
+    """How the networks of a model read a graph, for `phaseseg.pyg`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.config = model, model.predictor.config
+
+    def build(self) -> BapstNetwork:
+        return BapstNetwork(self.config)
+
+    def arrays(self, frame: Frame) -> dict[str, NDArray[Any]]:
+        """Return types of particles `x`, the vectors of edges `edge_attr`, and the edges."""
+        codes = self.model.codes(frame)
+        graph = message_graph(frame, self.config.cutoff, self_edges=self.config.self_edges)
+        return {
+            "x": type_inputs(codes, self.config), "edge_attr": graph.vector, "indptr": graph.indptr,
+            "source": graph.sender,
+        }  # fmt: skip
+
+    def forward(self, network: BapstNetwork, data: Any, edges: Any, sizes: Tensor) -> Tensor:
+        """(n_atoms, n_targets) outputs, standardized as in training."""
+        sender, receiver = (part.int() for part in data.edge_index)
+        graph = GraphTensors(data.x, data.edge_attr, receiver, sender, len(sender))
+        return cast(Tensor, network(graph.padded()))
+
+
+def graph_form(model: Any) -> GraphForm | None:
+    """How message-passing networks read their input; None for the other methods."""
+    return GraphForm(model) if model.method == "bapst" else None

@@ -159,7 +159,10 @@ class MobilitySettings:
     width: int = setting(BapstConfig.width, help="Numbers in the state of an edge or particle.")
     hidden: int = setting(BapstConfig.hidden, help="Units of the first layer of each small network.")
     rounds: int = setting(BapstConfig.rounds, help="Message-passing rounds.")
-    own_weights: bool = setting(False, help="Every round has weights of its own.")
+    own_weights: bool = setting(
+        True, help="Every round has weights of its own, and its units are normalized in training; the "
+        "published network shares them, and only learns with small learning rates."
+    )  # fmt: skip
     update: str = setting(
         BapstConfig.update,
         help="Order in a round: particles read the new edges (edges-first) or the old ones (parallel, "

@@ -94,7 +94,7 @@ def read_systems(
         For frames of other units, without one of the columns or with another species; if the configurations
         have no time in common, or one of them is there twice.
     """
-    runs = read_runs(data, types=types, names=names, units=units, what=what, note=note)
+    runs = read_runs(data, types=types, names=names, units=units, columns=True, what=what, note=note)
     refuse_copies(runs)
     found: list[tuple[str, str, Frame, Mapping[Quantity, Any]]] = []
     for run in runs:
