@@ -30,6 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "phaseseg/cli/__main__.py",
         "phaseseg/demo/glass_ka2d_s901.xyz.gz",
         "phaseseg/demo/glass_ka2d_s904.xyz.gz",
+        "phaseseg/demo/liquid_ka3d_t064.xyz.gz",
         "phaseseg/demo/melt_large_3000K.dump.gz",
         "phaseseg/demo/melt_large_4000K.dump.gz",
         "phaseseg/demo/melt_small_3000K.dump.gz",

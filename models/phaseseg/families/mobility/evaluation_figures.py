@@ -111,8 +111,10 @@ def figure_scatter(result: Comparison) -> Figure:
         step = -(-len(target) // DOTS)
         ax.plot(target[::step], mean[::step], marker, color=color, markersize=2.2, alpha=0.35,
                 markeredgewidth=0, rasterized=True)  # fmt: skip
-        low, high = np.quantile(np.concatenate([target, mean]), [0, 1])
-        ax.plot([low, high], [low, high], color=INK, linewidth=0.8)
+        if group.systems[0].meant:
+            low, high = np.quantile(np.concatenate([target, mean]), [0, 1])
+            ax.plot([low, high], [low, high], color=INK, linewidth=0.8)
+            ax.set_aspect("equal")
         # The mean of the simulated values at a given prediction: on the line if the prediction is unbiased.
         edges = np.quantile(mean, np.linspace(0, 1, 11))
         which = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, 9)
@@ -121,7 +123,7 @@ def figure_scatter(result: Comparison) -> Figure:
                 color="white", markeredgecolor=INK, markersize=4.5)  # fmt: skip
         rho = np.mean([one.rho for one in group.systems])
         ax.set_title(as_label(f"type {group.type}: ρ = {rho:.3f}"))
-        ax.set(xlabel="simulated propensity (σ)", ylabel="predicted propensity (σ)", aspect="equal")
+        ax.set(xlabel="simulated propensity (σ)", ylabel="predicted propensity (σ)")
     return figure
 
 
@@ -184,7 +186,8 @@ def evaluation_figures(result: Comparison) -> Iterator[tuple[str, str, Figure]]:
         yield "map", caption, figure_map(frame, simulated, predicted)
     caption = (
         "Predicted against simulated propensity of single particles. Diamonds are means over tenths of the "
-        "particles, sorted by prediction; on the line, the prediction is unbiased."
+        "particles, sorted by prediction; on the line, the prediction is unbiased. Without a line, the "
+        "prediction is for another time."
     )
     yield "scatter", caption, figure_scatter(result)
     times = {one.time for one in result.compared if np.isfinite(one.time)}

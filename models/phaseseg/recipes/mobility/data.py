@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phaseseg.io import atomic_output
+from phaseseg.io import atomic_output, read_frames, write_frames
 from phaseseg.simulate import simulate_propensities
 from phaseseg.simulate.kob_andersen_3d import TEMPERATURE, TIME
 
@@ -51,12 +51,23 @@ def reduce_result(source: Path, target: Path) -> None:
         np.savez_compressed(file, **arrays)
 
 
+def write_demo(source: Path, target: Path) -> None:
+    """Write a reduced system as the extended XYZ of the demonstration, with five decimals."""
+    frame = next(read_frames(source, fields=True))
+    fields = {name: np.round(values, 5) for name, values in frame.fields.items()}
+    write_frames(target, [(frame.replace(positions=np.round(frame.positions, 5), fields=fields), {})])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--systems", type=int, default=SYSTEMS)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--work", type=Path, default=Path("build/mobility"))
+    parser.add_argument("--demo", type=Path, help="write the first system as extended XYZ, and end")
     options = parser.parse_args()
+    if options.demo is not None:
+        write_demo(file_of(options.folder, 1), options.demo)
+        return
     for folder in (options.folder, options.work):
         folder.mkdir(parents=True, exist_ok=True)
     for system in range(1, options.systems + 1):

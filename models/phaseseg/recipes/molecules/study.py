@@ -105,8 +105,9 @@ def figure(data: Molecules, found: Predictions) -> Figure:
     """Draw the mean prediction of all seeds against the target, for four methods."""
     names = ("ridge on counts of atoms and bonds", *NETWORKS)
     target = data.targets(data.test)
-    drawing = Figure(figsize=(8.6, 2.7), layout="constrained")
-    low, high = target.min(), target.max()
+    drawing = Figure(figsize=(8.8, 3.1), layout="constrained")
+    # A little room beyond the targets; single predictions may lie outside.
+    low, high = target.min() - 0.05 * np.ptp(target), target.max() + 0.05 * np.ptp(target)
     axes = drawing.subplots(1, len(names), sharex=True, sharey=True)
     for ax, name in zip(axes, names, strict=True):
         predicted = found[name].mean(axis=0)
@@ -115,6 +116,8 @@ def figure(data: Molecules, found: Predictions) -> Figure:
         title = name.replace("counts of atoms and bonds", "counts")
         ax.set_title(f"{title}\nR² = {r_squared(target, predicted):.2f}")
         ax.set_aspect("equal")
+        ax.set_xticks(ax.get_yticks())
+        ax.set(xlim=(low, high), ylim=(low, high))
     axes[0].set_ylabel("predicted")
     drawing.supxlabel(f"{data.quantity}, from the data set", fontsize=9.5)
     return drawing
