@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.measure import MACHINE, cpu_times, peak_memory, run_apart, scaled
 from mobility_samples import liquid, random_checkpoint, random_weights
-from naive_messages import message_network
+from naive.messages import message_network
 from phaseseg import load_model
 from phaseseg.families.mobility.inference import MessageNetwork
 from phaseseg.families.mobility.message_graph import message_graph

@@ -16,10 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mobility_samples import liquid, random_weights
 from phaseseg import list_checkpoints, load_model
 from phaseseg.compiled import dense, simd
 from phaseseg.compiled.jit import SIMD, jit
 from phaseseg.compiled.simd import WIDTH, load, splat, store
+from phaseseg.families.mobility.inference import MessageNetwork
+from phaseseg.families.mobility.message_graph import message_graph
+from phaseseg.families.mobility.settings import BapstConfig
 from phaseseg.families.segmentation import inference
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.neighbors import nearest_neighbors, neighbor_graph
@@ -161,6 +165,30 @@ def test_weighted_rows_are_those_of_numpy(heads, channels, width, normal):
         np.testing.assert_allclose(found, both, rtol=1e-5, atol=1e-6)
 
 
+@jit
+def _tiles(x, weight, out, transposed, rectify):
+    for row in range(0, out.shape[0], dense.TILE_ROWS):
+        dense.add_layer(x, row * x.shape[1], weight.shape[0], weight, out, row * out.shape[1], rectify)
+    dense.add_transposed(x, 0, out, 0, out.shape[0], transposed)
+
+
+@pytest.mark.parametrize("columns", [16, 48, 64, 80])
+@pytest.mark.parametrize("rectify", [False, True])
+def test_tiles_are_products_of_matrices(columns, rectify):
+    rng = np.random.default_rng(3)
+    x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((18, 20), (13, columns)))
+    out, transposed = (rng.normal(size=(n, columns)).astype(np.float32) for n in (18, 20))
+    expected = out + x[:, :13] @ weight
+    expected = np.maximum(expected, 0) if rectify else expected
+    sums = transposed + x.T @ expected
+    _tiles(x, weight, out, transposed, rectify)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    np.testing.assert_allclose(transposed, sums, atol=1e-4)
+    x[0, 0] = np.nan
+    _tiles(x, weight, out, transposed, True)
+    assert np.isnan(out[0]).all() and np.isfinite(out[1:]).all()  # a rectifier does not hide it
+
+
 # Kernels ------------------------------------------------------------------------------------------
 
 
@@ -190,6 +218,15 @@ def _networks(found):
                 weights[key] = (size * rng.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
             network = inference.Network(config, Scaling.of(features), [weights])
             found[f"{name}: logits, attention times {scale}"] = network(frame, codes).logits
+
+
+def _messages(found):
+    frame = liquid(70)
+    for update, width in (("edges-first", 16), ("parallel", 70)):
+        config = BapstConfig(width=width, hidden=20, rounds=2, cutoff=1.5, update=update)
+        graph = message_graph(frame, config.cutoff)
+        network = MessageNetwork(config, [random_weights(config)])
+        found[f"messages: {update}"] = network(graph, frame.species)
 
 
 def _bundled(found):
@@ -225,7 +262,7 @@ def _layers(found):
 def results():
     """What every kernel that uses vectors gives, by name."""
     found = {}
-    for part in (_neighbors, _networks, _bundled, _layers):
+    for part in (_neighbors, _networks, _messages, _bundled, _layers):
         part(found)
     return found
 

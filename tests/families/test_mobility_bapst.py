@@ -16,7 +16,7 @@ from mobility_samples import (
     random_checkpoint,
     random_weights,
 )
-from naive_messages import message_edges, message_network
+from naive.messages import message_edges, message_network
 from phaseseg import Frame, load_model, predict
 from phaseseg.checkpoint import save_checkpoint
 from phaseseg.families.mobility.inference import MessageNetwork

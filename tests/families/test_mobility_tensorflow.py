@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from typer.testing import CliRunner
 
 from mobility_samples import CHECKPOINT, DEEPMIND, deepmind_system, liquid, needs, random_weights
-from naive_messages import message_network
+from naive.messages import message_network
 from phaseseg import load_model, predict, read_frames, write_frames
 from phaseseg.checkpoint import CheckpointError
 from phaseseg.families.mobility import tensorflow_checkpoint

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mobility_samples import liquid, random_checkpoint
-from naive_messages import message_network
+from naive.messages import message_network
 from phaseseg import load_model, predict, write_frames
 from phaseseg.api import fit
 from phaseseg.families.mobility.inference import MessageNetwork

@@ -26,7 +26,7 @@ from phaseseg.recipes.mobility.train import TEMPERATURE, TIME
 
 NAME = "bapst-ka3d-v1"
 PLAN: dict[str, Any] = {
-    "rounds": 4, "width": 32, "hidden": 32, "own_weights": True, "folds": 5, "epochs": 24,
+    "rounds": 4, "width": 32, "hidden": 32, "own_weights": True, "folds": 5, "epochs": 20,
     "learning_rate": 2e-3, "weight_decay": 1e-3, "warmup": 0.1,
 }  # fmt: skip
 SUMMARY = (
