@@ -39,7 +39,8 @@ def liquid(n=125, density=1.2, seed=0, share=0.2, **more):
     sites = np.stack(np.meshgrid(*[np.arange(m)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     sites = rng.permutation(sites)[:n] + 0.5 + rng.uniform(-0.25, 0.25, (n, 3))
     species = (np.arange(n) < share * n).astype(int)
-    return Frame(sites * edge / m, np.full(3, edge), True, species, ("A", "B"), **{"units": "lj"} | more)
+    given = {"pbc": True, "species_names": ("A", "B"), "units": "lj"} | more
+    return Frame(sites * edge / m, np.full(3, edge), species=species, **given)
 
 
 def random_weights(config, seed=0, scale=0.8):
