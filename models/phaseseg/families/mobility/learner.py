@@ -74,7 +74,7 @@ class LearnerConfig(NetworkSettings):
     hidden: int = 32
     rounds: int = 7
     dropout: float = 0.25
-    ridge_share: float = 0.5
+    ridge_share: float = 1.5
 
     def __post_init__(self) -> None:
         for name in ("scalars", "targets"):
