@@ -9,19 +9,20 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from naive import descriptors as naive
-from phaseseg import Frame, load_model
+from phaseseg import Frame, fit, load_model
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.mobility.crossvalidation import blend_of, type_scores
 from phaseseg.families.mobility.filters import filter_outputs, filters_of, network_inputs
 from phaseseg.families.mobility.inherent import inherent_positions
 from phaseseg.families.mobility.learner import Learner, LearnerConfig, features_of
-from phaseseg.families.mobility.learner_checkpoint import Quantity, fit_learner
+from phaseseg.families.mobility.learner_checkpoint import fit_learner
 from phaseseg.families.mobility.learner_fit import LearnerTraining, Sample, folds_of, train_learner
 from phaseseg.families.mobility.potentials import LennardJonesMixture
 from phaseseg.families.mobility.ridge import RidgeSums, standardized
 from phaseseg.families.mobility.scalars import CAGE_SCALARS, INHERENT_SCALARS, scalar_values
 from phaseseg.families.mobility.stiffness import local_stiffness
-from phaseseg.families.mobility.structure import structure_of
+from phaseseg.families.mobility.structure import forget_structures, structure_of
+from phaseseg.families.mobility.systems import Quantity
 from phaseseg.testing.frames import awkward_frames, permuted, rotated, translated, wrapped_elsewhere
 from phaseseg.training.output import TrainingOutput
 
@@ -403,3 +404,30 @@ def test_weights_that_do_not_fit(trained):
         Learner(SMALL, {k: v for k, v in found.weights.items() if k != "member0.input.bias"})
     with pytest.raises(ValueError, match=r"shared.blend must have the shape"):
         Learner(SMALL, found.weights | {"shared.blend": np.zeros(3, dtype=np.float32)})
+
+
+def test_training_from_files_by_the_command(structures, tmp_path):
+    """The options of `phaseseg train mobility` reach a ridge and networks; structures are kept."""
+    pytest.importorskip("torch")
+    forget_structures()
+    runs = []
+    for k, structure in enumerate(structures[:3]):
+        values = hidden_target(structure.frame, structure.codes, k)[:, 0]
+        runs.append([structure.frame.replace(fields={"propensity": values})])
+    options = {"folds": 3, "structures": str(tmp_path / "kept")}
+    flat = fit(
+        runs,
+        "mobility",
+        method="ridge",
+        positions="inherent",
+        output=tmp_path / "a-v1.safetensors",
+        **options,
+    )
+    assert flat.config["method"] == "ridge" and flat.config["network"]["positions"] == "inherent"
+    assert len(list((tmp_path / "kept").glob("inherent-*.npz"))) == 3
+    net = fit(runs, "mobility", method="net", positions="thermal", epochs=2, repeats=2, **options)
+    assert net.config["network"]["scalars"] == [] and len(net.card["training"]["best_epochs"]) == 6
+    fields = load_model(net).predict(structures[4].frame)
+    assert np.isfinite(fields["propensity"]).all() and (fields["propensity_uncertainty"] > 0).all()
+    with pytest.raises(ValueError, match="there is no column .propensity."):
+        fit([[structures[0].frame], [structures[1].frame]], "mobility", method="ridge", **options)

@@ -347,5 +347,10 @@ def _summary(config: BapstConfig, systems: Sequence[System], quantities: Sequenc
 
 
 def fit(data: RunData | Iterable[RunData], *, method: str = "bapst", **options: Any) -> Checkpoint:
-    """Train by one of the methods of the family."""
+    """Train by one of the methods of the family; see `MobilitySettings`."""
+    if method in ("net", "ridge"):
+        from phaseseg.families.mobility.learner_data import fit_from_files
+
+        files = {key: options.pop(key, None) for key in ("output", "name", "progress")}
+        return fit_from_files(data, MobilitySettings(method=method, **options), **files)
     return fit_mobility(data, method=method, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,20 +20,13 @@ from phaseseg.families.mobility.learner_fit import (
 )
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixture
 from phaseseg.families.mobility.settings import SPECIES
+from phaseseg.families.mobility.systems import Quantity
 from phaseseg.frame import Frame
 from phaseseg.specs import Progress
 from phaseseg.training.card import value_range
 from phaseseg.training.curves import Member
 from phaseseg.training.output import TrainingOutput
 from phaseseg.version import __version__
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A target: its name, and the time at which it was measured, if known."""
-
-    name: str
-    time: float | None = None
 
 
 def fit_learner(
@@ -157,7 +150,7 @@ def validation_table(
                 if coverage is not None and np.isfinite(coverage).any():
                     inside = [float(f(coverage)) for f in (np.nanmean, np.nanmin, np.nanmax)]
                 rows.append(
-                    [part, quantity.name, SPECIES[t], float(own.mean()) if len(own) else None, spread,
+                    [part, quantity.label, SPECIES[t], float(own.mean()) if len(own) else None, spread,
                      *inside]
                 )  # fmt: skip
     return {
@@ -173,7 +166,7 @@ def validation_table(
 
 
 def _summary(config: LearnerConfig, quantities: Sequence[Quantity], n_systems: int) -> str:
-    what = " and ".join(one.name for one in quantities)
+    what = " and ".join(one.label for one in quantities)
     how = "Ridge regression" if config.method == "ridge" else "Graph filter networks blended with a ridge"
     place = {
         "samples": "from short cage runs", "cage": "from short cage runs",

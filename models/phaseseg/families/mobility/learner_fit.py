@@ -58,7 +58,7 @@ class LearnerTraining:
 
     folds: int = 5
     repeats: int = 2
-    epochs: int = 40
+    epochs: int = 30
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     clip: float = 1.0

@@ -131,8 +131,27 @@ class MobilitySettings:
     """
 
     method: str = setting(
-        "bapst", help="bapst (messages along edges, thermal positions).", choices=("bapst",)
+        "bapst",
+        help="bapst (messages along edges, thermal positions) | net (graph filters on descriptors, with a "
+        "ridge) | ridge.",
+        choices=("bapst", "net", "ridge"),
     )
+    positions: str = setting(
+        "samples",
+        help="Where descriptors are computed: samples (mean over short cage runs) | cage (mean positions in "
+        "them) | inherent (minimized) | thermal (net, ridge).",
+        choices=("samples", "cage", "inherent", "thermal"),
+    )
+    temperature: float | None = setting(
+        None, help="Temperature of the cage runs; by default that in the file (net, ridge)."
+    )
+    potential: str | None = setting(
+        None, help="Table of a Lennard-Jones mixture; Kob-Andersen by default (net, ridge)."
+    )
+    structures: str | None = setting(
+        None, help="Folder that keeps minimized configurations and cages (net, ridge)."
+    )
+    repeats: int = setting(1, help="Networks for each fold, with other seeds (net).")
     target: tuple[str, ...] = setting(
         ("propensity",), help="Columns to learn, any numbers of particles, separated by commas."
     )
@@ -177,13 +196,17 @@ class MobilitySettings:
         choices=get_args(Turns),
     )
     optimizer: str = setting(TRAINING["optimizer"], help="Optimizer.", choices=("adamw", "adam"))
-    learning_rate: float = setting(TRAINING["learning_rate"], help="Highest learning rate.")
+    learning_rate: float | None = setting(
+        None, help=f"Highest learning rate; {TRAINING['learning_rate']:g} by default (bapst), 0.003 (net)."
+    )
     weight_decay: float | None = setting(None, help=f"Of adamw, {TRAINING['weight_decay']:g} by default.")
     warmup: float = setting(
         TRAINING["warmup"], help="Fraction of the epochs in which the learning rate rises; then it falls."
     )
     clip: float = setting(TRAINING["clip"], help="Largest norm of a gradient.")
-    epochs: int = setting(TRAINING["epochs"], help="Epochs; each shows every system once.")
+    epochs: int | None = setting(
+        None, help=f"Epochs; each shows every system once; {TRAINING['epochs']} by default (bapst), 30 (net)."
+    )
     batch_systems: int = setting(TRAINING["batch_systems"], help="Systems per step.")
     seed: int = setting(0, help="Seed of the first member; the others use the next integers.")
     resume: bool = setting(False, help="Continue an interrupted training.")
@@ -200,6 +223,10 @@ class MobilitySettings:
             raise ValueError(f"times must be positive, found {', '.join(map(str, self.times))}.")
         if self.batch_systems < 1:
             raise ValueError(f"batch_systems must be at least 1, found {self.batch_systems}.")
+        if self.repeats < 1:
+            raise ValueError(f"repeats must be at least 1, found {self.repeats}.")
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be positive, found {self.temperature}.")
         BapstConfig(**self.network)
         self.training(self.folds)
 
@@ -215,9 +242,10 @@ class MobilitySettings:
         decay = self.weight_decay
         if decay is None:
             decay = TRAINING["weight_decay"] if self.optimizer == "adamw" else 0.0
-        learning = {name: getattr(self, name) for name in _LEARNING} | {"weight_decay": decay}
+        given = {name: getattr(self, name) for name in _LEARNING}
+        learning = {k: TRAINING[k] if v is None else v for k, v in given.items()} | {"weight_decay": decay}
         return Settings(
-            batch_atoms=1, seeds=tuple(range(self.seed, self.seed + members)), patience=self.epochs,
+            batch_atoms=1, seeds=tuple(range(self.seed, self.seed + members)), patience=learning["epochs"],
             keep="last", **learning,
         )  # fmt: skip
 

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from phaseseg.checkpoint import SUFFIX, Checkpoint, load_checkpoint
-from phaseseg.families.mobility.learner_checkpoint import Quantity, fit_learner
+from phaseseg.families.mobility.learner_checkpoint import fit_learner
 from phaseseg.families.mobility.learner_fit import LearnerTraining, Trained
+from phaseseg.families.mobility.systems import Quantity
 from phaseseg.io import atomic_output
 from phaseseg.recipes.cards import say
 from phaseseg.recipes.mobility.samples import CONFIGS, samples_of
