@@ -87,15 +87,15 @@ def inherent_positions(
     except ValueError as error:
         raise MinimizationError(str(error)) from None
     n = frame.n_atoms
-    velocities, forces = np.zeros((n, 3)), np.zeros((n, 3))
+    velocities, forces, filtered_at = np.zeros((n, 3)), np.zeros((n, 3)), np.full((n, 3), np.inf)
     state = np.array([STEP, MIXING, 0.0, 0.0])
     part = max(_PART // max(n, 1), 1)
     n_steps, residual, first, done = 0, 0.0, 0.0, 0.0
     while n:
         taken, residual, outgrown = _minimize(
-            system.positions, velocities, forces, state, system.codes, system.coarse, system.fine,
-            system.listed_at, system.images, system.tables, tolerance, min(part, max_steps - n_steps),
-            (SKIN / 2) ** 2,
+            system.positions, velocities, forces, filtered_at, state, system.codes, system.coarse,
+            system.fine, system.listed_at, system.images, system.tables, tolerance,
+            min(part, max_steps - n_steps), (SKIN / 2) ** 2,
         )  # fmt: skip
         n_steps += taken
         first = first or residual
@@ -114,6 +114,7 @@ def inherent_positions(
             )
         if outgrown:
             system.list_pairs(SKIN)
+            filtered_at[:] = np.inf
         if progress is not None:
             # Forces fall about exponentially.
             if residual < first:
@@ -132,20 +133,21 @@ def inherent_positions(
 
 @jit
 def _minimize(
-    positions, velocities, forces, state, codes, coarse, fine, listed_at, images, tables, tolerance, n_steps,
-    reach2,
+    positions, velocities, forces, filtered_at, state, codes, coarse, fine, listed_at, images, tables,
+    tolerance, n_steps, reach2,
 ):  # fmt: skip
     """Take up to `n_steps` steps; return their number, the largest force and whether the list is outgrown.
 
     state : time step, mixing, steps since the power was last negative, time of the last step
+    filtered_at : where the particles were when the fine list was made; infinite before
     reach2 : square of the displacement up to which the coarse list holds
     """
     n = len(positions)
-    filtered_at = np.empty_like(positions)
     step, mixing, since, now = state[0], state[1], state[2], state[3]
-    filter_pairs(positions, codes, coarse, images, tables, FINE_SKIN, fine)
-    filtered_at[:] = positions
-    compute_forces(positions, codes, fine, images, tables, forces)
+    if not filtered_at[0, 0] < np.inf:  # the first call, or one with a new coarse list
+        filter_pairs(positions, codes, coarse, images, tables, FINE_SKIN, fine)
+        filtered_at[:] = positions
+        compute_forces(positions, codes, fine, images, tables, forces)
     residual, outgrown, taken = _largest(forces), False, 0
     while taken < n_steps and residual > tolerance and not outgrown and residual < np.inf:
         power, vv, ff = 0.0, 0.0, 0.0
