@@ -58,7 +58,7 @@ class Cage:
 
     @property
     def variance(self) -> NDArray[np.float64]:
-        """(n_atoms,) float64, σ^2: the trace of the covariance."""
+        """Trace of the covariance of each particle, (n_atoms,) float64, σ^2."""
         return np.asarray(np.trace(self.covariance, axis1=1, axis2=2))
 
 
