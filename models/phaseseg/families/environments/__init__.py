@@ -1,0 +1,1 @@
+"""Atomic environments of data sets for force fields: descriptors, clusters, spanning trees and coverage."""

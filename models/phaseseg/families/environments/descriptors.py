@@ -1,0 +1,177 @@
+"""The power spectrum of the density around every atom: SOAP with radial functions of Gaussian type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import factorial, pi, prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import sqrtm
+from scipy.special import gamma
+
+from phaseseg.families.environments.descriptor_kernels import power_spectra
+from phaseseg.frame import Frame
+from phaseseg.neighbors.bins import sort_into_bins
+
+Doubles = NDArray[np.float64]
+
+STEPS = 4096
+"""Steps of the tables of radial functions, in r^2; the interpolation is good to 1e-11 of the largest value."""
+DECAYED = 1e-3
+"""The radial function n is r^l exp(-alpha r^2) that has fallen to this value at the n-th of its radii."""
+FIRST_RADIUS = 1.0
+"""Å; the radii go from here to the cutoff in equal steps."""
+
+
+@dataclass(frozen=True)
+class PowerSpectrum:
+    """A power spectrum with its settings: call it with a frame.
+
+    The density of a species around an atom is a sum of Gaussians exp(-|r - r_j|^2 / 2 width^2) over its
+    neighbors of that species, each times f(r_j), and the atom itself. Its coefficients are
+    c_znlm = ∫ ρ_z(r) g_nl(r) Y_lm(r) dr, and the features are
+
+        p = π sqrt(8 / (2l + 1)) Σ_m c_znlm c_z'n'lm
+
+    for all pairs (z, n) <= (z', n') and l = 0 ... l_max. The radial functions g_nl are orthonormal
+    combinations (Löwdin) of r^l exp(-α r^2). The features do not depend on rotations, reflections, the order
+    of the atoms or the choice of the cell.
+
+    Parameters
+    ----------
+    species : names of the species, in the order of the features
+    cutoff : Å
+    n_max : number of radial functions
+    l_max : largest degree
+    width : Å, of the Gaussians
+    taper : Å; f falls from 1 at cutoff - taper to 0 at the cutoff as 1 - t^3 (10 - 15 t + 6 t^2), with two
+        continuous derivatives
+
+    Raises
+    ------
+    ValueError
+        For settings out of range; when called, for a species of the frame that is not among `species`, and
+        for what `phaseseg.neighbors.sort_into_bins` refuses.
+
+    References
+    ----------
+    Bartók, Kondor, Csányi, Phys. Rev. B 87, 184115 (2013), doi:10.1103/PhysRevB.87.184115;
+    Himanen et al., Comput. Phys. Commun. 247, 106949 (2020), doi:10.1016/j.cpc.2019.106949 (radial
+    functions).
+
+    >>> from phaseseg import Frame
+    >>> bcc = Frame([[0.0, 0, 0], [1.65, 1.65, 1.65]], [3.3] * 3, True, ["Ta", "Ta"])
+    >>> rows = PowerSpectrum(("Ta",))(bcc)
+    >>> rows.shape, bool(np.allclose(rows[0], rows[1]))
+    ((2, 50), True)
+    """
+
+    species: tuple[str, ...]
+    cutoff: float = 5.0
+    n_max: int = 4
+    l_max: int = 4
+    width: float = 0.5
+    taper: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "species", tuple(self.species))
+        if not self.species or len(set(self.species)) != len(self.species):
+            raise ValueError(f"species must be one or more distinct names, found {self.species}.")
+        if not FIRST_RADIUS < self.cutoff < float("inf"):
+            raise ValueError(f"cutoff must be a length above {FIRST_RADIUS:g} Å, found {self.cutoff}.")
+        for name, lowest, highest in (("n_max", 1, 12), ("l_max", 0, 12)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not lowest <= value <= highest:
+                raise ValueError(
+                    f"{name} must be a whole number from {lowest} to {highest}, found {value!r}."
+                )
+        if not 0 < self.width < float("inf"):
+            raise ValueError(f"width must be a positive length in Å, found {self.width}.")
+        if not 0 < self.taper <= self.cutoff:
+            raise ValueError(
+                f"taper must be between 0 and the cutoff of {self.cutoff:g} Å, found {self.taper}."
+            )
+
+    @property
+    def n_features(self) -> int:
+        channels = len(self.species) * self.n_max
+        return channels * (channels + 1) // 2 * (self.l_max + 1)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns, `Fe1-O2 l=3` for the radial functions 1 and 2 of Fe and O."""
+        channels = [f"{name}{n + 1}" for name in self.species for n in range(self.n_max)]
+        pairs = [(a, b) for i, a in enumerate(channels) for b in channels[i:]]
+        return tuple(f"{a}-{b} l={degree}" for a, b in pairs for degree in range(self.l_max + 1))
+
+    def __call__(self, frame: Frame) -> Doubles:
+        """Return (n_atoms, n_features) float64. Time is linear in the number of atoms.
+
+        An atom without neighbors has the features of its own Gaussian.
+        """
+        codes = self._codes(frame)
+        out = np.zeros((frame.n_atoms, self.n_features))
+        if not frame.n_atoms:
+            return out
+        bins = sort_into_bins(frame, self.cutoff, codes, len(self.species))
+        per_step, (norms, factors) = STEPS / self.cutoff**2, _norms(self.l_max)
+        power_spectra(bins, _table(self), per_step, self.taper, self.n_max, self.l_max, norms, factors, out)
+        return out
+
+    def radial(self, u: Any, *, slope: bool = False) -> Doubles:
+        """Return ∫ exp(-|x - r|^2 / 2 width^2) g_nl(x) Y_lm(x) dx / (r^l Y_lm(r)) or its slope over r^2.
+
+        u : (...) Å^2, squares of r
+
+        Returns
+        -------
+        (..., n_max, l_max + 1)
+        """
+        u = np.asarray(u, dtype=np.float64)
+        a = 1 / (2 * self.width**2)
+        radii = np.linspace(FIRST_RADIUS, self.cutoff, self.n_max)
+        out = np.empty((*u.shape, self.n_max, self.l_max + 1))
+        for degree in range(self.l_max + 1):
+            alpha = -np.log(DECAYED / radii**degree) / radii**2
+            overlap = 0.5 * gamma(degree + 1.5) / np.add.outer(alpha, alpha) ** (degree + 1.5)
+            rate = a * alpha / (a + alpha)
+            smeared = (pi / (a + alpha)) ** 1.5 * (a / (a + alpha)) ** degree * np.exp(-rate * u[..., None])
+            out[..., degree] = (-rate * smeared if slope else smeared) @ np.real(
+                sqrtm(np.linalg.inv(overlap))
+            )
+        return out
+
+    def _codes(self, frame: Frame) -> NDArray[np.int32]:
+        places = {name: code for code, name in enumerate(self.species)}
+        present = [frame.species_names[code] for code in np.unique(frame.species)]
+        if unknown := [name for name in present if name not in places]:
+            raise ValueError(
+                f"{frame.error_prefix}the frame has {', '.join(unknown)}, but the descriptor knows only "
+                f"{', '.join(self.species)}. Fit or choose a descriptor with these species."
+            )
+        lookup = np.array([places.get(name, -1) for name in frame.species_names], dtype=np.int32)
+        return lookup[frame.species]
+
+
+@lru_cache(maxsize=16)
+def _table(settings: PowerSpectrum) -> Doubles:
+    """(STEPS + 1, 2, columns): the radial functions over r^2, and their slopes times a step."""
+    u = np.linspace(0, settings.cutoff**2, STEPS + 1)
+    both = [settings.radial(u), settings.radial(u, slope=True) * u[1]]
+    return np.ascontiguousarray(np.stack([part.reshape(STEPS + 1, -1) for part in both], axis=1))
+
+
+@lru_cache
+def _norms(l_max: int) -> tuple[Doubles, Doubles]:
+    """Norms of the real solid harmonics in the order of the kernel, and π sqrt(8 / (2l + 1))."""
+    norms = np.zeros((l_max + 1) ** 2)
+    for degree in range(l_max + 1):
+        for m in range(degree + 1):
+            odd = prod(range(1, 2 * m, 2))  # the kernel starts from 1 instead of (2m - 1)!!
+            ratio = factorial(degree - m) / factorial(degree + m)
+            norm = odd * np.sqrt((1 if m == 0 else 2) * (2 * degree + 1) / (4 * pi) * ratio)
+            norms[degree * degree + degree + m] = norms[degree * degree + degree - m] = norm
+    return norms, pi * np.sqrt(8 / (2 * np.arange(l_max + 1) + 1))

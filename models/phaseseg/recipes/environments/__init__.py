@@ -1,0 +1,1 @@
+"""What is measured on data sets for force fields: clusters, coverage and fits."""

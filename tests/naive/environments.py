@@ -1,0 +1,68 @@
+"""Environments of atoms: power spectra by direct integration and sums over pairs of neighbors."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import eval_legendre, spherical_in
+
+from naive_descriptors import vectors_within
+
+
+def radial_integrals(r, cutoff, n_max, degree, width):
+    """(n_max, len(r)): projections of a Gaussian at distance r on orthonormalized r^l exp(-α r²).
+
+    A quadrature over the distance from the center; the integral over the angles of a Gaussian is a
+    modified spherical Bessel function. The overlap of the functions is integrated, too.
+    """
+    x, dx = np.linspace(0, 4 * cutoff, 401, retstep=True)  # even and smooth: exact to rounding
+    radii = np.linspace(1.0, cutoff, n_max)
+    alpha = np.log(radii**degree / 1e-3) / radii**2
+    primitive = x**degree * np.exp(-alpha[:, None] * x**2)
+    overlap = (primitive * x**2) @ primitive.T * dx
+    values, vectors = np.linalg.eigh(overlap)
+    g = vectors @ np.diag(values**-0.5) @ vectors.T @ primitive
+    a = 1 / (2 * width**2)
+    r = np.atleast_1d(r)[:, None]
+    # exp(-a (x² + r²)) i_l(2 a x r), without overflow.
+    angular = 4 * np.pi * np.exp(-a * (x - r) ** 2) * scaled_bessel(degree, 2 * a * x * r)
+    return (g * x**2) @ angular.T * dx
+
+
+def scaled_bessel(degree, z):
+    """exp(-z) i_l(z); beyond 300 by the asymptotic series, which ends for a spherical function."""
+    small = np.minimum(z, 300.0)
+    out = np.exp(-small) * spherical_in(degree, small)
+    large = np.maximum(z, 300.0)
+    series, term = np.ones_like(z), np.ones_like(z)
+    for k in range(1, degree + 1):
+        term = term * -(degree + k) * (degree - k + 1) / (2 * k * large)
+        series = series + term
+    return np.where(z > 300, series / (2 * large), out)
+
+
+def power_spectrum(frame, species, cutoff=5.0, n_max=4, l_max=4, width=0.5, taper=1.0, atoms=None):
+    """By the addition theorem: Σ_m c_lm c'_lm is a sum over pairs of neighbors of Legendre polynomials.
+
+    atoms : those that get a row that is not zero; None for all
+    """
+    codes = np.array([species.index(frame.species_names[code]) for code in frame.species], dtype=int)
+    pairs = [(a, b) for a in range(len(species) * n_max) for b in range(a, len(species) * n_max)]
+    out = np.zeros((frame.n_atoms, len(pairs), l_max + 1))
+    for i, j, vectors in vectors_within(frame, cutoff):
+        if atoms is not None and i not in atoms:
+            continue
+        vectors = np.concatenate([vectors, np.zeros((1, 3))])  # the atom itself
+        kinds = codes[np.append(j, i)]
+        r = np.linalg.norm(vectors, axis=1)
+        unit = vectors / np.where(r > 0, r, 1.0)[:, None]
+        cosines = np.clip(unit @ unit.T, -1, 1)
+        t = np.clip((r - cutoff + taper) / taper, 0, 1)
+        fall = 1 - t**3 * (10 - 15 * t + 6 * t**2)
+        for degree in range(l_max + 1):
+            functions = radial_integrals(r, cutoff, n_max, degree, width) * fall
+            legendre = (2 * degree + 1) / (4 * np.pi) * eval_legendre(degree, cosines)
+            channels = np.concatenate([functions * (kinds == kind) for kind in range(len(species))])
+            products = channels @ legendre @ channels.T
+            factor = np.pi * np.sqrt(8 / (2 * degree + 1))
+            out[i, :, degree] = [factor * products[pair] for pair in pairs]
+    return out.reshape(frame.n_atoms, -1)
