@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import eval_legendre, spherical_in
-
 from naive_descriptors import vectors_within
+from scipy.special import eval_legendre, spherical_in
 
 
 def radial_integrals(r, cutoff, n_max, degree, width):

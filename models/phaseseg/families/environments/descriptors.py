@@ -19,7 +19,7 @@ from phaseseg.neighbors.bins import sort_into_bins
 Doubles = NDArray[np.float64]
 
 STEPS = 4096
-"""Steps of the tables of radial functions, in r^2; the interpolation is good to 1e-11 of the largest value."""
+"""Steps of the tables of radial functions, in r^2; interpolation is good to 1e-11 of the largest value."""
 DECAYED = 1e-3
 """The radial function n is r^l exp(-alpha r^2) that has fallen to this value at the n-th of its radii."""
 FIRST_RADIUS = 1.0
