@@ -74,8 +74,8 @@ def card_of(checkpoint: Checkpoint) -> dict[str, Any]:
     n = card["data"]["configurations"]
     note = (
         f"Pearson correlation in each of {n} systems with the member that was not trained on it: mean over "
-        "systems, ± their deviation. The weights are those of the last epoch. Rounds and widths were set after "
-        "a few short trials that were scored on two of the ten systems."
+        "systems, ± their deviation. The weights are those of the last epoch. Rounds and widths were set "
+        "after a few short trials that were scored on two of the ten systems."
     )
     calibrated = "The intervals were calibrated on the same systems."
     return {
