@@ -291,3 +291,30 @@ def test_pytorch_geometric():
         for f in frames
     ]
     assert_allclose(found, np.concatenate(expected), atol=1e-5)
+
+
+def test_the_learning_rate_rises_and_falls():
+    """Linear over the warm-up, then a cosine to 1 % of the highest."""
+    from phaseseg.training.loop import Task, train_members
+    from phaseseg.training.settings import Settings
+
+    steps = []
+
+    def loss(network, batch):
+        steps.append(batch)
+        return (network(torch.ones(1, 1)) ** 2).mean()
+
+    validations = iter([0.5, 0.1, 0.7, 0.9] * 2)
+    task = Task(
+        lambda: torch.nn.Linear(1, 1), lambda rng: [0, 1], loss, lambda network: (next(validations), 0.0)
+    )
+    common = {"epochs": 4, "batch_atoms": 1, "learning_rate": 0.1, "seeds": (0,), "patience": 1}
+    (member,) = train_members(task, Settings(**common, warmup=0.5, keep="last", optimizer="adamw"))
+    # The last step of each epoch: a quarter of the epochs is half of the warm-up.
+    rates = [epoch.learning_rate for epoch in member.epochs]
+    assert_allclose(rates[:2], [0.05, 0.1])
+    expected = [0.1 * (0.01 + 0.99 * (1 + np.cos(np.pi * share)) / 2) for share in (0.25, 0.75)]
+    assert_allclose(rates[2:], expected)
+    assert member.best_epoch == 4 and len(steps) == 8  # neither the least loss nor the patience counts
+    (other,) = train_members(task, Settings(**common))
+    assert other.best_epoch == 2 and len(other.epochs) == 3
