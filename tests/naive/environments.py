@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from naive_descriptors import vectors_within
 from scipy.special import eval_legendre, spherical_in
+
+from naive.descriptors import vectors_within
 
 
 def radial_integrals(r, cutoff, n_max, degree, width):
@@ -65,3 +66,61 @@ def power_spectrum(frame, species, cutoff=5.0, n_max=4, l_max=4, width=0.5, tape
             factor = np.pi * np.sqrt(8 / (2 * degree + 1))
             out[i, :, degree] = [factor * products[pair] for pair in pairs]
     return out.reshape(frame.n_atoms, -1)
+
+
+# Trees ---------------------------------------------------------------------------------------------
+
+
+def spanning_lengths(points):
+    """Sorted lengths of a minimum spanning tree by Prim's algorithm over all pairs."""
+    far = np.full(len(points), np.inf)
+    outside = np.ones(len(points), dtype=bool)
+    lengths, last = [], 0
+    for _ in range(len(points) - 1):
+        outside[last] = False
+        far = np.minimum(far, np.sqrt(((points - points[last]) ** 2).sum(axis=1)))
+        last = int(np.argmin(np.where(outside, far, np.inf)))
+        lengths.append(far[last])
+    return np.sort(lengths)
+
+
+def components_within(points, distance):
+    """Components of the graph of all pairs within a distance, by flooding."""
+    apart = np.sqrt(((points[:, None] - points) ** 2).sum(axis=-1))
+    labels = np.full(len(points), -1)
+    for start in range(len(points)):
+        if labels[start] < 0:
+            labels[start], todo = start, [start]
+            while todo:
+                near = np.flatnonzero((apart[todo.pop()] <= distance) & (labels < 0))
+                labels[near] = start
+                todo += near.tolist()
+    return labels
+
+
+def condensed(points, smallest):
+    """{(born, died, stability): points} of the clusters that a falling threshold splits off.
+
+    By the components at every distance of the tree: for distances that all differ.
+    """
+    lengths = spanning_lengths(points)[::-1]
+    alive, found = [(frozenset(range(len(points))), np.inf, np.full(len(points), np.nan))], {}
+    for length, below in zip(lengths, [*lengths[1:], 0.0], strict=True):
+        labels = components_within(points, (length + below) / 2)
+        following = []
+        for members, born, left in alive:
+            inside = [i for i in members if np.isnan(left[i])]
+            parts = [[i for i in inside if labels[i] == label] for label in set(labels[inside].tolist())]
+            large = [part for part in parts if len(part) >= smallest]
+            stays = large[0] if len(large) == 1 else []
+            for i in inside:
+                if i not in stays:
+                    left[i] = length
+            if stays:
+                following.append((members, born, left))
+                continue
+            stability = sum(1 / left[i] - 1 / born for i in members)
+            found[round(born, 9), round(length, 9), round(stability, 6)] = members
+            following += [(frozenset(part), length, np.full(len(points), np.nan)) for part in large]
+        alive = following
+    return found
