@@ -452,8 +452,9 @@ def test_a_bundled_file_must_hold_what_its_name_says(shelf: Path) -> None:
 
 def test_defaults() -> None:
     assert default_checkpoint("segmentation") == "segmentation/gat-v1"
-    with pytest.raises(CheckpointError, match="'mobility': this family has no default"):
-        default_checkpoint("mobility")
+    assert default_checkpoint("mobility") == "mobility/net-ka3d-v1"
+    with pytest.raises(CheckpointError, match="'mine': this family has no default"):
+        default_checkpoint("mine")
 
 
 def test_what_is_bundled_is_whole() -> None:

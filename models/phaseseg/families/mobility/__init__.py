@@ -65,6 +65,7 @@ FAMILY = register(
         title="Mobility",
         status="experimental",
         units=("lj",),
+        default="mobility/net-ka3d-v1",
         fields=FIELDS,
         options=OPTIONS,
         symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),

@@ -103,8 +103,12 @@ class MobilityModel(NetworkModel):
 
     @property
     def symmetries(self) -> frozenset[str]:
-        """Those of the predictions; with cage runs, which are chaotic, only that of the same input."""
-        return frozenset() if "cage" in self.predictor.needs else self.predictor.symmetries
+        """Those of the predictions from thermal positions; none to the last digits with a structure.
+
+        At a given structure predictions are invariant, but minimization ends within a tolerance, and cage
+        runs are chaotic.
+        """
+        return frozenset() if self.predictor.needs else self.predictor.symmetries
 
     @property
     def halo(self) -> float:

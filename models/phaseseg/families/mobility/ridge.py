@@ -17,6 +17,10 @@ Rows = NDArray[np.float32]
 Values = NDArray[np.float64]
 
 PENALTY = 0.1
+LEAST_SPREAD = 1e-4
+"""Columns with a smaller standard deviation count as constant: tails of Gaussians of rare distances."""
+FARTHEST = 10.0
+"""Standardized features are clipped to ± this in a prediction, so that one rare distance cannot decide it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +39,9 @@ class Ridge:
         out = np.zeros((len(rows), self.coefficients.shape[2]))
         for t in range(len(self.center)):
             own = np.flatnonzero(codes == t)
-            # Products in float64: 794 standardized columns, many nearly collinear.
-            weights = self.coefficients[t].astype(np.float64) / self.scale[t][:, None]
-            out[own] = rows[own] @ weights - self.center[t].astype(np.float64) @ weights
+            standard = np.clip((rows[own] - self.center[t]) / self.scale[t], -FARTHEST, FARTHEST)
+            # In float64: hundreds of columns, many nearly collinear.
+            out[own] = standard.astype(np.float64) @ self.coefficients[t].astype(np.float64)
         return out
 
     def weights(self) -> dict[str, Rows]:
@@ -95,7 +99,7 @@ class RidgeSums:
             squares = self.second[chosen, t].sum(axis=0) - n * np.outer(mean, mean)
             spread = np.sqrt(np.maximum(np.diag(squares) / n, 0))
             # A constant column gets no weight, whatever its rounding.
-            constant = spread <= 1e-6 * np.maximum(np.abs(mean + self.shift[t]), 1e-6)
+            constant = spread <= np.maximum(1e-6 * np.abs(mean + self.shift[t]), LEAST_SPREAD)
             spread[constant] = 1
             sums = self.cross[chosen, t].sum(axis=0) - np.outer(mean, self.targets[chosen, t].sum(axis=0))
             sums[constant] = 0

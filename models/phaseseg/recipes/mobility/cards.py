@@ -41,8 +41,8 @@ METHODS = (
     "states: R. Alkemade, F. Smallenburg, L. Filion, J. Chem. Phys. 158, 134512 (2023)"
 )
 PUBLISHED = (
-    ("BOTAN", 400, 0.752), ("GlassMLP", 400, 0.756), ("CAGE", 400, 0.782), ("SE3-GNN", 400, 0.791),
-    ("EIGNN", 100, 0.817),
+    ("BOTAN", "400", 0.752), ("GlassMLP", "400", 0.756), ("CAGE", "100 to 400", 0.782),
+    ("SE3-GNN", "400", 0.791), ("EIGNN", "100", 0.817),
 )  # fmt: skip
 """Name, training systems and correlation for A at T = 0.44, t = 4120, as published with EIGNN."""
 
