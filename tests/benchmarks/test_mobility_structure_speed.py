@@ -24,12 +24,12 @@ STEPS = scaled(600, 1000)
 
 
 def mixture(n, seed=0):
-    """A liquid-like mixture: random sites at density 1.2, relaxed to forces of some ε/σ, and shaken."""
+    """A mixture at density 1.2 that vibrates around a minimum: random sites, relaxed and shaken."""
     rng = np.random.default_rng(seed)
     edge = (n / 1.2) ** (1 / 3)
     species = (np.arange(n) % 5 == 0).astype(int)
     frame = Frame(rng.uniform(0, edge, (n, 3)), [edge] * 3, True, species, ("A", "B"), units="lj")
-    relaxed = inherent_positions(frame, tolerance=3.0).positions
+    relaxed = inherent_positions(frame, tolerance=0.1).positions
     return frame.replace(positions=relaxed + rng.normal(0, 0.04, (n, 3)))
 
 

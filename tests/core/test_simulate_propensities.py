@@ -149,12 +149,14 @@ def test_several_systems_begin_with_the_frames_of_a_file(tmp_path: Path) -> None
     [
         ({"temperature": 0}, "temperature must lie between 0 and 5"),
         ({"temperature": float("nan")}, "temperature must lie"),
-        ({"times": ()}, "times must be at least"),
-        ({"times": (0.001,)}, "times must be at least one time step of 0.005, found 0.001"),
-        ({"times": (float("inf"),)}, "times must be"),
+        ({"times": ()}, "times must lie between"),
+        ({"times": (0.001,)}, "times must lie between the time step, 0.005, and 1e\\+07; found 0.001"),
+        ({"times": (float("inf"),)}, "times must lie"),
+        ({"times": (1e308,)}, "times must lie"),
+        ({"equilibration": 1e300}, "equilibration must be a time from 0 to"),
         ({"runs": 3}, "runs must be an even number"),
         ({"runs": 1}, "runs must be a whole number of at least 2"),
-        ({"equilibration": -1}, "equilibration must be a time of 0 or more"),
+        ({"equilibration": -1}, "equilibration must be a time from 0 to"),
         ({"n_particles": 50}, "less than twice the range of the forces"),
         ({"b_fraction": 1.5}, "b_fraction must lie"),
         ({"seed": -1}, "seed must be a whole number"),
@@ -180,6 +182,12 @@ def test_configurations_that_are_refused(tmp_path: Path) -> None:
         simulate_propensities(tmp_path / "x.dump")
     with pytest.raises(OutputError, match="there is no folder"):
         simulate_propensities(tmp_path / "no" / "x.npz")
+
+
+def test_numbers_of_systems(tmp_path: Path) -> None:
+    for systems in (0, 10**9):
+        with pytest.raises(ValueError, match="systems must be a number from 1 to 9999"):
+            simulate_systems(tmp_path / "x.npz", systems=systems, **SHORT)
 
 
 def test_drift_of_the_energy() -> None:

@@ -66,6 +66,7 @@ COMMANDS = (
     "simulate melt -o OUT.dump --temperature 3000 --replicate 0 --steps 0 --seed 1",
     "simulate ka2d -o OUT.xyz --n 0 --b-fraction 0.35 --temperatures 1.9,0.4",
     "simulate ka3d -o OUT.xyz --n 0 --density 1.2 --seed 1",
+    "simulate ka3d -o OUT.npz --n 0 --isoconfigurational 2 --times 0.5,1 --temperature 0.6 --systems 2",
 )  # fmt: skip
 FLAGS = sorted({word for line in COMMANDS for word in line.split() if word.startswith("-")} | {
     "--report", "--pooled", "--boundary-scan", "--quiet", "--json", "--types", "--format", "--attention",

@@ -35,6 +35,7 @@ MELT, MELT_TIME = 2.0, 20.0
 # Steps after which the thermostat starts afresh and the state may be saved: an interrupted run then continues
 # exactly as an uninterrupted one.
 BLOCK = 1000
+LONGEST, MOST_SYSTEMS = 1e7, 9999
 # Blocks in a part of the equilibration: the potential energies of the last two parts are compared.
 _PARTS = 3
 
@@ -162,8 +163,8 @@ def simulate_systems(
     ValueError
         If `start` has too few configurations, or what `simulate_propensities` refuses.
     """
-    if systems < 1:
-        raise ValueError(f"systems must be 1 or more, found {systems}.")
+    if not 1 <= systems <= MOST_SYSTEMS:
+        raise ValueError(f"systems must be a number from 1 to {MOST_SYSTEMS}, found {systems}.")
     given: list[Frame | None] = [None] * systems
     if start is not None:
         frames = read_frames(start, units="lj", frames=slice(0, systems))
@@ -201,12 +202,12 @@ def _checked_settings(settings: dict[str, Any], start: Frame | None) -> dict[str
     temperature, equilibration = settings["temperature"], settings["equilibration"]
     if not 0 < temperature <= 5:
         raise ValueError(f"temperature must lie between 0 and 5, found {temperature}.")
-    if not 0 <= equilibration < math.inf:
-        raise ValueError(f"equilibration must be a time of 0 or more, found {equilibration}.")
+    if not 0 <= equilibration <= LONGEST:
+        raise ValueError(f"equilibration must be a time from 0 to {LONGEST:g}, found {equilibration}.")
     times = sorted({float(t) for t in settings["times"]})
-    if not times or not all(TIMESTEP <= t < math.inf for t in times):
+    if not times or not all(TIMESTEP <= t <= LONGEST for t in times):
         found = ", ".join(f"{t:g}" for t in times) or "none"
-        raise ValueError(f"times must be at least one time step of {TIMESTEP}, found {found}.")
+        raise ValueError(f"times must lie between the time step, {TIMESTEP}, and {LONGEST:g}; found {found}.")
     check_whole(settings, runs=2)
     if settings["runs"] % 2:
         raise ValueError(

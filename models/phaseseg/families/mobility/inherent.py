@@ -17,7 +17,7 @@ from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixt
 from phaseseg.frame import Frame
 
 TOLERANCE = 1e-3
-MOST_STEPS = 20_000
+MOST_STEPS = 50_000
 # Of the coarse list of pairs, σ: particles rarely move half of it on the way to the minimum.
 SKIN = 1.0
 # Time steps, in units of the mixture, and the longest step of a particle, σ. Vibrations of the stiffest pairs
