@@ -84,6 +84,7 @@ def test_extended_xyz_has_the_same(made: Path, tmp_path: Path) -> None:
     assert (frame.info["temperature"], frame.info["runs"], frame.info["seed"]) == (0.64, 4, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 6, 12, 14])
 def test_an_interrupted_call_continues_to_the_same_bytes(made: Path, tmp_path: Path, stop: int) -> None:
     """Interrupted in the equilibration or in a run; or killed, which leaves the files of that moment."""
@@ -110,6 +111,7 @@ def test_an_interrupted_call_continues_to_the_same_bytes(made: Path, tmp_path: P
     assert sorted(tmp_path.iterdir()) == [killed, path]
 
 
+@pytest.mark.slow
 def test_displacements_are_those_of_unwrapped_positions(made: Path, tmp_path: Path) -> None:
     """Hot particles leave the cell; wrapped displacements would have the mean length of 0.48 edges."""
     with np.load(made) as found:

@@ -64,6 +64,7 @@ def test_the_end_is_a_minimum_near_the_frame(name):
         assert KA.energies(frame.replace(positions=moved)).sum() > found.energy.sum()
 
 
+@pytest.mark.slow
 def test_near_a_minimum_another_method_finds_the_same(liquid):
     first = inherent_positions(liquid, tolerance=1e-7).positions
     rng = np.random.default_rng(1)
@@ -198,6 +199,7 @@ def test_a_pair_has_the_statistics_of_boltzmann():
     assert found.variance.mean() == pytest.approx(variance, rel=0.05)
 
 
+@pytest.mark.slow
 def test_cages_are_deterministic_for_a_seed_and_agree_between_seeds(liquid):
     frame = liquid
     one, same, other = (cage_positions(frame, 0.05, steps=2000, seed=seed) for seed in (1, 1, 2))
@@ -226,6 +228,7 @@ def test_the_spread_between_runs_is_in_the_covariance():
     assert np.linalg.norm(second - frame.positions, axis=1).max() < RADIUS
 
 
+@pytest.mark.slow
 def test_kept_configurations_and_energies_belong_together(liquid):
     found = cage_positions(liquid, 0.05, steps=520, runs=1, seed=4)
     assert found.samples.shape == (2, liquid.n_atoms, 3)
@@ -243,6 +246,7 @@ def test_kept_configurations_and_energies_belong_together(liquid):
     assert longer.energy.mean() > inherent_positions(liquid).energy.mean()
 
 
+@pytest.mark.slow
 def test_colder_cages_are_smaller(liquid):
     at_rest = liquid.replace(positions=inherent_positions(liquid).positions)
     # Medians: a few particles have room to rearrange.
