@@ -66,6 +66,7 @@ def test_entry_points_load() -> None:
         "Restore phase types": "ovito_phaseseg.modifiers",
         "Glass structural metrics": "ovito_phaseseg.glass",
         "Liquid or glass (D-MPNN)": "ovito_phaseseg.glass",
+        "Mobility (GNN)": "ovito_phaseseg.mobility",
     }
     assert "phaseseg" in {entry.name for entry in entry_points(group="console_scripts")}
 

@@ -25,7 +25,7 @@ from phaseseg.families.segmentation.rules import LabelRule
 ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md", "docs/quickstart.md", "docs/graph-networks.md", "docs/liquid-or-glass.md", "docs/ovito.md",
-    "docs/ase.md", "docs/your-own-liquid.md", "docs/message-passing.md",
+    "docs/ase.md", "docs/your-own-liquid.md", "docs/message-passing.md", "docs/mobility.md",
 ]  # fmt: skip
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

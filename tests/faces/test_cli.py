@@ -338,6 +338,10 @@ def test_demo_labels_the_bundled_melts_and_follows_the_bundled_liquids(tmp_path:
     assert (tmp_path / "demo" / "glass_ka2d" / "report.html").is_file()
     assert len((tmp_path / "demo" / "glass_ka2d.csv").read_text().splitlines()) == 1 + 4 * 21
     assert "T_g" in result.stderr
+    scores = json.loads((tmp_path / "demo" / "liquid_ka3d_t064" / "metrics.json").read_text("utf-8"))
+    (table,) = [rows for name, rows in scores["tables"].items() if name == "scores"]
+    assert [row["type"] for row in table] == ["A", "B"] and min(row["rho"] for row in table) > 0.4
+    assert (tmp_path / "demo" / "liquid_ka3d_t064" / "map.png").is_file()
 
 
 def test_simulate_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ FAMILY = register(
         settings=MobilitySettings,
         fit="phaseseg.families.mobility.fit:fit",
         graph="phaseseg.families.mobility.network:graph_form",
+        demo="phaseseg.families.mobility.commands:demo",
         readers=("phaseseg.families.mobility.tensorflow_checkpoint:read_tensorflow",),
     )
 )  # fmt: skip

@@ -1,0 +1,33 @@
+"""The part of this family in `phaseseg demo`."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from time import perf_counter
+
+from phaseseg.terminal.show import frame_bar, note, show
+from phaseseg.version import __version__
+
+LIQUID = "liquid_ka3d_t064.xyz.gz"
+CHECKPOINT = "mobility/net-ka3d-minimized-v1"
+"""It needs a minimization only, which takes seconds; cage runs take half a minute more."""
+
+
+def demo(output: Path) -> None:
+    """Compare predicted and simulated mobility of the bundled liquid at T = 0.64."""
+    from phaseseg.api import evaluate, load_model
+    from phaseseg.io import read_frames
+    from phaseseg.report import duration
+
+    model, start = load_model(CHECKPOINT), perf_counter()
+    with as_file(files("phaseseg") / "demo" / LIQUID) as path, frame_bar(LIQUID, shown=True) as bar:
+        runs = {LIQUID: bar.frames(read_frames(path, fields=True), "predicting mobility")}
+        result = evaluate(runs, model)
+    seconds = perf_counter() - start
+    checkpoint = {"name": model.checkpoint.name, "hash": model.checkpoint.hash}
+    about = {"version": __version__, "checkpoint": checkpoint, "inputs": [LIQUID], "seconds": seconds}
+    page = result.write(output / LIQUID.partition(".")[0], about)
+    show(result.shown(LIQUID))
+    note(*result.messages)
+    note(f"Mobility of one frame predicted and compared in {duration(seconds)}.\nWritten: {page}")
