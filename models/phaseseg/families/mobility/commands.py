@@ -16,11 +16,13 @@ CHECKPOINT = "mobility/net-ka3d-minimized-v1"
 
 def demo(output: Path) -> None:
     """Compare predicted and simulated mobility of the bundled liquid at T = 0.64."""
-    from phaseseg.api import evaluate, load_model
+    from phaseseg.checkpoint import load_checkpoint
+    from phaseseg.families.mobility.evaluation import evaluate
+    from phaseseg.families.mobility.model import MobilityModel
     from phaseseg.io import read_frames
     from phaseseg.report import duration
 
-    model, start = load_model(CHECKPOINT), perf_counter()
+    model, start = MobilityModel(load_checkpoint(CHECKPOINT)), perf_counter()
     with as_file(files("phaseseg") / "demo" / LIQUID) as path, frame_bar(LIQUID, shown=True) as bar:
         runs = {LIQUID: bar.frames(read_frames(path, fields=True), "predicting mobility")}
         result = evaluate(runs, model)
