@@ -1,0 +1,292 @@
+"""Clusters of atomic environments: fitted once, saved as numbers, used on new atoms without another fit."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import solve_triangular
+from scipy.spatial import cKDTree
+
+from phaseseg.families.environments.projection import Projection, checked_rows, fit_projection
+from phaseseg.families.environments.spanning import by_size, merge_duplicates, spanning_tree
+from phaseseg.io import atomic_output
+
+Doubles = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+FORMAT = 1
+COMPONENTS = 10
+"""Principal components that the methods work on, unless others are given."""
+MIXTURE_RANGE = (4, 20)
+"""Numbers of Gaussians among which the Bayesian information criterion chooses."""
+MOST_FITTED = 20_000
+"""Atoms that a mixture and k-means are fitted on; of more, a random sample."""
+TOLERANCE = 1e-9
+"""Coordinates along principal components that round to the same multiple of this are equal."""
+REGULAR = 1e-2
+"""Added to the variances of a Gaussian, in standard deviations of a feature squared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Fitted clusters. Labels run from 0, the largest, in the order of size in the set they were fitted on.
+
+    method : its name; projection : of descriptors to principal components
+    arrays : what the method keeps, by name; scores : criterion by number of clusters, if there was a choice
+    """
+
+    method: str
+    projection: Projection
+    arrays: Mapping[str, NDArray[Any]]
+    scores: Mapping[int, float]
+
+    @property
+    def n_clusters(self) -> int:
+        return int(self.arrays["n_clusters"])
+
+    def assign(self, rows: ArrayLike) -> Integers:
+        """Return (n_atoms,) labels of descriptors (n_atoms, n_features); -1 for none of the clusters.
+
+        Only `tree` and `threshold` give -1. For the rows of the fit the labels are those of the fit.
+
+        Raises
+        ------
+        ValueError
+            For descriptors with another number of features, or not finite.
+        """
+        points = self.projection(rows)
+        if not len(points):
+            return np.zeros(0, dtype=np.int64)
+        if self.method == "mixture":
+            return np.asarray(_log_shares(points, self.arrays).argmax(axis=1), dtype=np.int64)
+        places, labels = self.arrays["points"], self.arrays["labels"]
+        far, near = cKDTree(places).query(points)
+        found = np.asarray(labels[near], dtype=np.int64)
+        if self.method == "threshold":
+            found[far > float(self.arrays["distance"]) + 2 * TOLERANCE] = -1
+        return found
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a NumPy archive of numbers and one JSON text; reading it runs no code."""
+        settings = {"format": FORMAT, "kind": "environment clusters", "method": self.method,
+                    "scores": {str(n): score for n, score in self.scores.items()}}  # fmt: skip
+        stored = {f"array.{name}": values for name, values in self.arrays.items()}
+        stored |= {f"projection.{f.name}": getattr(self.projection, f.name) for f in fields(Projection)}
+        stored["json"] = np.frombuffer(json.dumps(settings).encode(), dtype=np.uint8)
+        with atomic_output(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **stored)
+
+
+def load_clusters(path: str | os.PathLike[str]) -> Clusters:
+    """Read what `Clusters.save` wrote. ValueError for another file or a newer format."""
+    try:
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as archive:
+            stored = {name: archive[name] for name in archive.files}
+        settings = json.loads(stored.pop("json").tobytes())
+        kind, version = settings["kind"], settings["format"]
+    except (ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: this is no file of environment clusters ({error}).") from None
+    if kind != "environment clusters" or version > FORMAT:
+        raise ValueError(f"{path}: a file of {kind}, format {version}; this version reads format {FORMAT}.")
+    try:
+        projection = Projection(*(stored[f"projection.{f.name}"] for f in fields(Projection)))
+    except KeyError as error:
+        raise ValueError(f"{path}: the array {error} is missing; the file is damaged.") from None
+    arrays = {name.removeprefix("array."): v for name, v in stored.items() if name.startswith("array.")}
+    scores = {int(n): score for n, score in settings["scores"].items()}
+    return Clusters(settings["method"], projection, arrays, scores)
+
+
+def cluster(
+    rows: ArrayLike, method: str = "mixture", *, n_components: int = COMPONENTS, compress: bool = True,
+    seed: int = 0, **options: Any,
+) -> Clusters:  # fmt: skip
+    """Find clusters among the descriptors of atoms.
+
+    Parameters
+    ----------
+    rows : (n_atoms, n_features)
+    method : "mixture": Gaussians on principal components, as many of `n_clusters=(4, 20)` as the Bayesian
+        information criterion chooses, or a fixed number; "kmeans": `n_clusters=20` centers; "tree": the
+        most stable clusters of the spanning tree with at least `smallest=20` atoms, or a level of it with up
+        to `n_clusters`; "threshold": components of all pairs within a `distance`, single atoms included
+    n_components : principal components; compress : see `fit_projection`
+    seed : of what is drawn at random
+
+    Raises
+    ------
+    ValueError
+        For an unknown method or option, fewer than two atoms, or a value out of range.
+    ImportError
+        Without scikit-learn, for "mixture" and "kmeans".
+
+    References
+    ----------
+    Schwarz, Ann. Stat. 6, 461 (1978), doi:10.1214/aos/1176344136 (criterion).
+
+    >>> rng = np.random.default_rng(0)
+    >>> rows = np.concatenate([rng.normal(0, 1, (60, 3)), rng.normal(9, 1, (40, 3))])
+    >>> np.bincount(cluster(rows, n_clusters=(1, 3), compress=False).assign(rows)).tolist()
+    [60, 40]
+    """
+    if method not in _METHODS:
+        raise ValueError(f"there is no method {method!r}; choose one of {', '.join(_METHODS)}.")
+    make, known = _METHODS[method]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"{method} has no option {', '.join(unknown)}; it has {', '.join(known)}.")
+    projection = fit_projection(checked_rows(rows), n_components, compress=compress)
+    arrays, scores = make(projection(rows), np.random.default_rng(seed), **options)
+    return Clusters(method, projection, arrays, scores)
+
+
+# Methods -------------------------------------------------------------------------------------------
+
+
+def _mixture(
+    points: Doubles, rng: np.random.Generator, n_clusters: int | tuple[int, int] = MIXTURE_RANGE
+) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:
+    fitted = _sample(points, rng)
+    low, high = (n_clusters, n_clusters) if isinstance(n_clusters, (int, np.integer)) else n_clusters
+    if not 1 <= low <= high:
+        raise ValueError(f"n_clusters must be a number from 1 on or a range of them, found {n_clusters!r}.")
+    numbers = [n for n in _numbers(low, high) if n <= len(fitted)]
+    if not numbers:
+        raise ValueError(f"{low} clusters need at least as many atoms, found {len(fitted)}.")
+    mixture = scikit_learn("mixture").GaussianMixture
+    best, scores = None, {}
+    for n in numbers:
+        model = mixture(n, reg_covar=REGULAR, max_iter=200, **_start(fitted, n, rng))
+        with np.errstate(under="ignore"):
+            model.fit(fitted)
+        scores[n] = float(model.bic(fitted))
+        if best is None or scores[n] < scores[best.n_components]:
+            best = model
+    assert best is not None
+    found = {
+        "means": best.means_, "cholesky": np.linalg.cholesky(best.covariances_), "weights": best.weights_,
+        "n_clusters": np.array(len(best.weights_)),
+    }  # fmt: skip
+    counts = np.bincount(_log_shares(points, found).argmax(axis=1), minlength=len(best.weights_))
+    order = np.argsort(-counts, kind="stable")
+    found |= {name: found[name][order] for name in ("means", "cholesky", "weights")}
+    return found, scores
+
+
+def _start(points: Doubles, n: int, rng: np.random.Generator) -> dict[str, Doubles]:
+    """Weights, means and precisions to start from: those of the best of several runs of k-means."""
+    labels = _fitted_centers(points, n, rng).labels_
+    # K-means may leave a cluster empty among points that are equal: it starts as wide as the set.
+    shares = np.maximum(np.bincount(labels, minlength=n), 1).astype(float)
+    means, precisions = np.empty((n, points.shape[1])), np.empty((n, points.shape[1], points.shape[1]))
+    for k in range(n):
+        own = points[labels == k] if (labels == k).any() else points
+        means[k] = own.mean(axis=0)
+        off = own - means[k]
+        precisions[k] = np.linalg.inv(off.T @ off / len(own) + REGULAR * np.eye(points.shape[1]))
+    return {"weights_init": shares / shares.sum(), "means_init": means, "precisions_init": precisions}
+
+
+def _fitted_centers(points: Doubles, n: int, rng: np.random.Generator) -> Any:
+    model = scikit_learn("cluster").KMeans(n, n_init=5, random_state=int(rng.integers(1 << 31)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer distinct points than clusters
+        return model.fit(points)
+
+
+def _numbers(low: int, high: int) -> list[int]:
+    """Numbers from low to high, in steps of about a fifth."""
+    found = [low]
+    while found[-1] < high:
+        found.append(min(max(found[-1] + 1, round(found[-1] * 1.2)), high))
+    return found
+
+
+def _log_shares(points: Doubles, arrays: Mapping[str, NDArray[Any]]) -> Doubles:
+    """(n, n_clusters): log of the weight times the density of each Gaussian, up to a constant."""
+    out = np.empty((len(points), len(arrays["weights"])))
+    for k, (mean, lower, weight) in enumerate(
+        zip(arrays["means"], arrays["cholesky"], arrays["weights"], strict=True)
+    ):
+        white = solve_triangular(lower, (points - mean).T, lower=True)
+        out[:, k] = np.log(weight) - np.log(np.diag(lower)).sum() - 0.5 * (white**2).sum(axis=0)
+    return out
+
+
+def _kmeans(
+    points: Doubles, rng: np.random.Generator, n_clusters: int = 20
+) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:
+    fitted = _sample(points, rng)
+    if not 1 <= n_clusters <= len(fitted):
+        raise ValueError(f"n_clusters must be between 1 and the {len(fitted)} atoms, found {n_clusters}.")
+    centers = np.unique(_fitted_centers(fitted, n_clusters, rng).cluster_centers_, axis=0)
+    counts = np.bincount(cKDTree(centers).query(points)[1], minlength=len(centers))
+    centers = centers[np.argsort(-counts, kind="stable")]
+    return _kept(centers, np.arange(len(centers))), {}
+
+
+def _tree(
+    points: Doubles, rng: np.random.Generator, smallest: int = 20, n_clusters: int | None = None
+) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:
+    merged = merge_duplicates(points, TOLERANCE)
+    tree = spanning_tree(merged.points).condensed(smallest, merged.counts)
+    chosen = tree.stable() if n_clusters is None else tree.level(n_clusters)
+    labels = tree.labels(chosen)
+    return _kept(merged.points, _ordered(labels, merged.members)), {}
+
+
+def _threshold(
+    points: Doubles, rng: np.random.Generator, distance: float | None = None
+) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:
+    if distance is None or not 0 <= distance < np.inf:
+        raise ValueError(f"the method threshold needs a distance, zero or positive, found {distance}.")
+    merged = merge_duplicates(points, TOLERANCE)
+    labels = spanning_tree(merged.points).cut(float(distance))
+    kept = _kept(merged.points, _ordered(labels, merged.members))
+    return kept | {"distance": np.array(float(distance))}, {}
+
+
+_METHODS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "mixture": (_mixture, ("n_clusters",)),
+    "kmeans": (_kmeans, ("n_clusters",)),
+    "tree": (_tree, ("smallest", "n_clusters")),
+    "threshold": (_threshold, ("distance",)),
+}
+
+
+def _ordered(labels: Integers, members: Integers) -> Integers:
+    """Labels of distinct points, ordered by the number of original points."""
+    atoms = by_size(labels[members])
+    found = np.empty(len(labels), dtype=np.int64)
+    found[members] = atoms
+    return found
+
+
+def _kept(points: Doubles, labels: Integers) -> dict[str, NDArray[Any]]:
+    return {"points": points, "labels": labels, "n_clusters": np.array(int(labels.max(initial=-1)) + 1)}
+
+
+def _sample(points: Doubles, rng: np.random.Generator) -> Doubles:
+    if len(points) <= MOST_FITTED:
+        return points
+    return points[np.sort(rng.choice(len(points), MOST_FITTED, replace=False))]
+
+
+def scikit_learn(module: str) -> Any:
+    """Scikit-learn takes seconds to import, and only two methods need it."""
+    from importlib import import_module
+
+    try:
+        return import_module(f"sklearn.{module}")
+    except ImportError:
+        raise ImportError(
+            "this method needs scikit-learn: pip install scikit-learn, or choose tree or threshold."
+        ) from None
