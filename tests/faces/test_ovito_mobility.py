@@ -71,6 +71,18 @@ def test_colors_are_percentiles_within_the_type(model):
     assert "Color" not in apply(collection_of(frame), model, color_by="displacement").particles
 
 
+def test_a_checkpoint_that_minimizes_shows_the_way_to_the_inherent_structure():
+    frame, name = liquid(512), "mobility/net-ka3d-minimized-v1"
+    expected = predict(frame, name)
+    data = evaluate(collection_of(frame), Mobility(model=name, color_by="displacement"))
+    for field in (*ATOM, "inherent_displacement"):
+        np.testing.assert_array_equal(data.particles[FIELD_SPECS[field].title], expected[field], field)
+    assert "Cage Variance" not in data.particles and expected["inherent_displacement"].min() > 0
+    own = np.flatnonzero(frame.species == 0)
+    order = own[np.argsort(expected["inherent_displacement"][own])]
+    assert (np.diff(data.particles.colors[...][order, 0]) >= 0).all()
+
+
 def test_the_temperature_of_the_file_is_known(model):
     data = collection_of(liquid(300))
     data.attributes["temperature"] = 0.7

@@ -180,7 +180,7 @@ def test_no_other_name_is_there():
         _ = ovito_phaseseg.Nothing
 
 
-@pytest.mark.parametrize("name", ["PhaseSegmentation", "GlassClassifier"])
+@pytest.mark.parametrize("name", ["PhaseSegmentation", "GlassClassifier", "Mobility"])
 def test_the_bundled_checkpoints_stand_to_choose(name):
     modifier = getattr(ovito_phaseseg, name)()
     family = modifier.family
