@@ -124,3 +124,59 @@ def condensed(points, smallest):
             following += [(frozenset(part), length, np.full(len(points), np.nan)) for part in large]
         alive = following
     return found
+
+
+# Subsets -------------------------------------------------------------------------------------------
+
+
+def facility_location(points, items):
+    """Items in the greedy order of the gain per root of their size, until no gain is left; all references."""
+    far, costs, width = _distances(points, items)
+    current = np.full(len(points), width)
+    order = []
+    while True:
+        gains = np.maximum(current[:, None] - far, 0).sum(axis=0) / costs
+        gains[order] = -1
+        best = int(np.argmax(gains))
+        if gains[best] <= 1e-9 * width:
+            return np.array(order, dtype=int)
+        order.append(best)
+        current = np.minimum(current, far[:, best])
+
+
+def gains_in_order(points, items, order):
+    """Gains per cost of items that are chosen in that order."""
+    far, costs, width = _distances(points, items)
+    current, gains = np.full(len(points), width), []
+    for item in order:
+        gains.append(np.maximum(current - far[:, item], 0).sum() / costs[item])
+        current = np.minimum(current, far[:, item])
+    return np.array(gains)
+
+
+def _distances(points, items):
+    """(n_points, n_items) least distances, roots of the sizes, and the diagonal of the box of all points."""
+    apart = np.sqrt(((points[:, None] - points) ** 2).sum(axis=-1))
+    far = np.stack([apart[:, items == item].min(axis=1) for item in range(items.max() + 1)], axis=1)
+    return far, np.sqrt(np.bincount(items)), np.linalg.norm(np.ptp(points, axis=0))
+
+
+def farthest_first(points, items, first):
+    order = [first]
+    while len(order) <= items.max():
+        inside = np.isin(items, order)
+        far = ((points[:, None] - points[inside]) ** 2).sum(axis=-1).min(axis=1)
+        far[inside] = -1
+        order.append(int(items[np.argmax(far)]))
+    return np.array(order)
+
+
+def most_surprising_first(points, items, first, width):
+    order = [first]
+    while len(order) <= items.max():
+        squares = ((points[:, None] - points[np.isin(items, order)]) ** 2).sum(axis=-1)
+        surprise = -np.log(1e-300 + np.exp(-squares / (2 * width**2)).sum(axis=1))
+        means = np.array([surprise[items == item].mean() for item in range(items.max() + 1)])
+        means[order] = -np.inf
+        order.append(int(np.argmax(means)))
+    return np.array(order)

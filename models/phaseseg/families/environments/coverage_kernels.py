@@ -1,0 +1,126 @@
+"""Compiled loops of the selection by coverage: distances are computed when they are needed, not stored."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+
+from phaseseg.compiled.jit import jit
+
+
+@jit
+def squares_to(references, points, first, last, out):
+    """out[r] = least squared distance from reference r to the points first ... last - 1.
+
+    references : (d, n_references); points : (n_points, d)
+    """
+    d, n = references.shape
+    out[:] = np.inf
+    own = np.empty(n)
+    for p in range(first, last):
+        own[:] = 0
+        for axis in range(d):
+            x, row = points[p, axis], references[axis]
+            for r in range(n):
+                step = row[r] - x
+                own[r] += step * step
+        for r in range(n):
+            out[r] = min(out[r], own[r])
+
+
+@jit
+def gain_of(references, points, first, last, current, scratch):
+    """By how much the sum over references of the least distance falls with these points."""
+    squares_to(references, points, first, last, scratch)
+    total = 0.0
+    for r in range(current.size):
+        total += max(current[r] - np.sqrt(scratch[r]), 0.0)
+    return total
+
+
+@jit
+def lazy_greedy(references, points, starts, costs, current, least, order, gains):
+    """Order the items by falling gain per cost, each given those before; return how many have any gain.
+
+    Item c holds the points starts[c] ... starts[c + 1] - 1. A gain never grows as more items are chosen, so
+    an old gain is a bound: only items whose bound is the largest are computed again.
+
+    current : (n_references,) distance of each reference to what is chosen, updated
+    least : gains per cost up to this are none
+    """
+    scratch = np.empty(current.size)
+    heap = [(0.0, -1) for _ in range(0)]
+    for c in range(costs.size):
+        gain = gain_of(references, points, starts[c], starts[c + 1], current, scratch) / costs[c]
+        heap.append((-gain, c))
+    heapq.heapify(heap)
+    fresh = np.zeros(costs.size, dtype=np.int64)  # number of chosen items when the gain was computed
+    found = 0
+    while len(heap) > 0:
+        bound, c = heapq.heappop(heap)
+        if -bound <= least:
+            break
+        if fresh[c] < found:
+            gain = gain_of(references, points, starts[c], starts[c + 1], current, scratch) / costs[c]
+            fresh[c] = found
+            heapq.heappush(heap, (-gain, c))
+            continue
+        order[found], gains[found] = c, -bound
+        found += 1
+        squares_to(references, points, starts[c], starts[c + 1], scratch)
+        for r in range(current.size):
+            current[r] = min(current[r], np.sqrt(scratch[r]))
+    return found
+
+
+@jit
+def farthest_first(points, starts, first_item, order):
+    """Order the items: next comes that with the point farthest from all points of those before."""
+    n, d = points.shape
+    far = np.full(n, np.inf)
+    taken = np.zeros(order.size, dtype=np.bool_)
+    c = first_item
+    for step in range(order.size):
+        order[step], taken[c] = c, True
+        for p in range(starts[c], starts[c + 1]):
+            for q in range(n):
+                total = 0.0
+                for axis in range(d):
+                    total += (points[p, axis] - points[q, axis]) ** 2
+                far[q] = min(far[q], total)
+        best = -1.0
+        for item in range(order.size):
+            if not taken[item]:
+                for q in range(starts[item], starts[item + 1]):
+                    if far[q] > best:
+                        best, c = far[q], item
+
+
+@jit
+def most_surprising_first(points, starts, first_item, width, order):
+    """Order the items: next comes that with the largest mean of -log of the density of the points before.
+
+    The density is a sum of exp(-d^2 / 2 width^2); 1e-300 is added to it.
+    """
+    n, d = points.shape
+    density = np.full(n, 1e-300)
+    taken = np.zeros(order.size, dtype=np.bool_)
+    c, factor = first_item, -0.5 / width**2
+    for step in range(order.size):
+        order[step], taken[c] = c, True
+        for p in range(starts[c], starts[c + 1]):
+            for q in range(n):
+                total = 0.0
+                for axis in range(d):
+                    total += (points[p, axis] - points[q, axis]) ** 2
+                density[q] += np.exp(factor * total)
+        best = -np.inf
+        for item in range(order.size):
+            if not taken[item]:
+                surprise = 0.0
+                for q in range(starts[item], starts[item + 1]):
+                    surprise -= np.log(density[q])
+                surprise /= starts[item + 1] - starts[item]
+                if surprise > best:
+                    best, c = surprise, item

@@ -1,0 +1,137 @@
+"""Subsets by coverage against a plain greedy choice, their properties, and the baselines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import naive.environments as naive
+from phaseseg.families.environments.coverage import kernel_width, prune, rank
+from phaseseg.families.environments.projection import fit_projection
+
+METHODS = ("coverage", "random", "group", "kmeans", "farthest", "entropy", "leverage")
+
+
+def data(n_configurations=30, seed=0, d=4):
+    """Configurations of 1 to 6 atoms; most are alike, and every tenth is of another kind."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 7, n_configurations)
+    of = np.repeat(np.arange(n_configurations), sizes)
+    kinds = (of % 10 == 0) * rng.integers(1, 3, n_configurations)[of]
+    rows = rng.normal(0, 0.3, (len(of), d)) + 8 * kinds[:, None] * np.eye(d)[0]
+    order = rng.permutation(len(of))
+    return rows[order], of[order], np.where(np.arange(n_configurations) % 10 == 0, "other", "usual")
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 25), by=st.sampled_from(["configurations", "atoms"]))
+@settings(max_examples=40, deadline=None)
+def test_equal_to_the_plain_greedy_choice(seed, n, by):
+    rows, of, _ = data(n, seed)
+    found = rank(rows, of, by=by, n_components=3)
+    points = fit_projection(rows, 3, compress=False)(rows)
+    items = of if by == "configurations" else np.arange(len(of))
+    expected = naive.facility_location(points, items)
+    front = found.order[: found.n_ranked]
+    # Where two gains are equal but for rounding, the order may differ from there on.
+    gains = naive.gains_in_order(points, items, front)
+    np.testing.assert_allclose(
+        gains, naive.gains_in_order(points, items, expected)[: len(gains)], rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("by", ["configurations", "atoms"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_budget_is_a_prefix(method, by):
+    rows, of, names = data(40)
+    found = rank(rows, of, by=by, method=method, groups=names)
+    n_items = 40 if by == "configurations" else len(of)
+    assert sorted(found.order.tolist()) == list(range(n_items))
+    before = np.zeros(len(of), dtype=bool)
+    for budget in (0.001, 0.1, 0.3, 0.7, 1.0):
+        mask = found.mask(budget)
+        assert (mask >= before).all()
+        assert mask.sum() <= max(budget * len(of), np.bincount(of).max())
+        if by == "configurations":  # whole configurations
+            assert set(of[mask]) == set(found.chosen(budget)) and not set(of[mask]) & set(of[~mask])
+        weights = found.weights(budget)
+        assert ((weights > 0) <= mask).all() and weights[mask].mean() == pytest.approx(1)
+        before = mask
+    assert mask.all()
+    again = rank(rows, of, by=by, method=method, groups=names)
+    assert np.array_equal(again.order, found.order)
+
+
+def test_coverage_takes_the_rare_kind_early():
+    rows, of, names = data(60)
+    covered = rank(rows, of).chosen(0.1)
+    assert (names[covered] == "other").any()
+    far = np.concatenate([rows, [[900.0, 0, 0, 0]]])
+    assert rank(far, np.append(of, 60), method="farthest").order[1] == 60
+    assert rank(far, np.append(of, 60), method="leverage").order[0] == 60
+
+
+def test_group_keeps_the_shares_in_every_prefix():
+    _, _, names = data(200)
+    rows, of = np.random.default_rng(0).normal(size=(200, 3)), np.arange(200)
+    found = rank(rows, of, method="group", groups=names)
+    for n in (20, 50, 100):
+        assert np.count_nonzero(names[found.order[:n]] == "other") == pytest.approx(n / 10, abs=1)
+
+
+def test_farthest_first_equals_its_definition():
+    rows, of, _ = data(25, 3)
+    found = rank(rows, of, method="farthest", n_components=4)
+    points = fit_projection(rows, 4, compress=False)(rows)
+    assert np.array_equal(found.order, naive.farthest_first(points, of, int(found.order[0])))
+
+
+def test_entropy_equals_its_definition():
+    rows, of, _ = data(25, 3)
+    found = rank(rows, of, method="entropy", n_components=4)
+    points = fit_projection(rows, 4, compress=False)(rows)
+    expected = naive.most_surprising_first(points, of, int(found.order[0]), kernel_width(points))
+    assert np.array_equal(found.order, expected)
+
+
+def test_prune_is_a_ranking_at_one_budget():
+    rows, of, _ = data()
+    mask, weights = prune(rows, of, 0.2, by="atoms", seed=1)
+    found = rank(rows, of, by="atoms", seed=1)
+    assert np.array_equal(mask, found.mask(0.2)) and np.array_equal(weights, found.weights(0.2))
+    with pytest.raises(ValueError, match="above 0 and up to 1"):
+        prune(rows, of, 2.0)
+
+
+def test_weights_count_the_atoms_that_an_atom_stands_for():
+    rows = np.repeat([[0.0], [1.0], [9.0]], [6, 3, 1], axis=0)
+    found = rank(rows, np.arange(10), by="atoms")
+    weights = found.weights(0.3)
+    assert sorted(weights[weights > 0].tolist()) == pytest.approx([0.3, 0.9, 1.8])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"by": "groups"}, "by must be configurations or atoms"),
+        ({"method": "best"}, "no method 'best'; choose one of coverage"),
+        ({"method": "group"}, "needs groups"),
+        ({"groups": ["a"]}, "a group for each of the 30 configurations"),
+        ({"references": 0}, "references must be 1 or more"),
+        ({"configurations": np.zeros(3, dtype=int)}, "for each of the"),
+        ({"configurations": 2}, "configuration 0 has no atoms"),
+    ],
+)
+def test_bad_input(options, message):
+    rows, of, _ = data()
+    of = options.pop("configurations", of) if not isinstance(options.get("configurations"), int) else of + 2
+    options.pop("configurations", None)
+    with pytest.raises(ValueError, match=message):
+        rank(rows, of, **options)
+
+
+@pytest.mark.parametrize("budget", [0, -0.1, 1.01, True, float("nan")])
+def test_bad_budgets(budget):
+    rows, of, _ = data()
+    with pytest.raises(ValueError, match="a share of the atoms above 0 and up to 1"):
+        rank(rows, of).chosen(budget)
