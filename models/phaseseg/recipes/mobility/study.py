@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg import load_model
 from phaseseg.families.mobility.baselines import descriptors_of
 from phaseseg.families.mobility.crossvalidation import type_scores
 from phaseseg.families.mobility.learner import LearnerConfig
@@ -119,6 +120,17 @@ def network_rows(systems: Sequence[System], checkpoints: Path) -> Iterator[dict[
         yield {"method": f"mobility/{name}", **summarized(scores, systems)}
 
 
+def transfer_rows(systems: Sequence[System], work: Path) -> Iterator[dict[str, Any]]:
+    """Scores of the bundled checkpoints, trained at T = 0.44, on systems at another temperature."""
+    for name, plan in PLANS.items():
+        learner = load_model(f"mobility/{name}").predictor.learner
+        found = []
+        for sample in samples_of(systems, CONFIGS[plan.learner], work):
+            predicted = learner.of_features(sample.features).mean
+            found.append(type_scores(predicted, sample.targets, sample.features.codes)[:, 0])
+        yield {"method": f"mobility/{name}", **summarized(np.stack(found), systems)}
+
+
 def study(
     systems: Sequence[System], work: Path, checkpoints: Path, target: Path, *, nets: bool = False
 ) -> dict[str, Any]:
@@ -142,7 +154,10 @@ def study(
             short = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
             say(f"{name}: {json.dumps(short)}")
 
-    keep("checkpoints", network_rows(systems, checkpoints))
+    if results["temperature"] == TEMPERATURE:
+        keep("checkpoints", network_rows(systems, checkpoints))
+    else:
+        keep("transfer", transfer_rows(systems, work))
     keep(
         "ridges",
         ({"method": name, **summarized(ridge_scores(samples_of(systems, config, work), config), systems)}
@@ -185,9 +200,9 @@ def main() -> None:
     else:
         paths, time = sorted(options.data.glob("config_*.npz")), TIME
     systems = read_systems(paths, options.temperature, time)
-    if len(systems) < 3:
+    if len(systems) < 2:
         raise SystemExit(
-            f"{options.data} holds {len(systems)} systems at this temperature; at least 3 are needed."
+            f"{options.data} holds {len(systems)} systems at this temperature; at least 2 are needed."
         )
     target = options.output / f"study-{options.temperature:g}.json"
     study(systems, options.work, options.output, target, nets=options.nets)
