@@ -159,7 +159,7 @@ def score_field(
         As `plan_lattice`.
     """
     rule = LabelRule(("Fe",), sigma, voxel).fixed()
-    lattice = plan_lattice(frame, rule, n_fields=3 if frame.pbc.all() else 4)
+    lattice = plan_lattice(frame, rule, n_fields=3 if frame.pbc.all() else 4, choose="cell")
     atoms = PackedAtoms.of(frame, lattice)
     mean, density = borrow(lattice.shape, np.float32), borrow(lattice.shape, np.float32)
     mean.fill(0)
@@ -209,8 +209,10 @@ def with_voids(field: ScoreField, sigma: float, bound: float, cutoff: float) -> 
     rich = field.scores[field.scores >= 0]
     bulk = float(np.quantile(rich, BULK_QUANTILE)) if len(rich) else bound
     bulk = min(max(bulk, 0.1 * bound), bound)
-    values = lowered(field.grid.values, matter.occupancy(), bulk, sigma)
-    np.minimum(values, matter.depth(), out=values)
+    # Plane by plane, because `lowered` needs several arrays as large as its scores.
+    values, occupancy, depth = borrow(field.lattice.shape, np.float32), matter.occupancy(), matter.depth()
+    for to, plane, share, below in zip(values, field.grid.values, occupancy, depth, strict=True):
+        np.minimum(lowered(plane, share, bulk, sigma), below, out=to)
     np.maximum(values, np.float32(-bound), out=values)
     at_atoms = np.clip(matter.field.interpolated() + np.float32(0.5), LEAST_OCCUPANCY, 1)
     scores = np.maximum(lowered(field.scores, at_atoms, bulk, sigma), np.float32(-bound))

@@ -26,6 +26,7 @@ from phaseseg.families.segmentation.labels.density import (
     smooth_grid,
 )
 from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.families.segmentation.labels.lattice import plan_lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.frame import Frame
@@ -130,7 +131,8 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
     # Only narrower from round to round: at a surface, a wider Gaussian sees a lower density without end.
     while True:
         sigma = min(wanted, limit)
-        field = density_field(atoms, LabelRule(tuple(atoms.species_names), sigma, VOXEL * sigma).fixed())
+        rule = LabelRule(tuple(atoms.species_names), sigma, VOXEL * sigma).fixed()
+        field = density_field(atoms, rule, plan_lattice(atoms, rule, choose="sigma"))
         cuts = measure_cuts(replace(field, units_per_atom=per_atom))
         thin = field.lattice.flat
         density = _bulk(field) * per_atom * float(np.prod(heights[thin]))

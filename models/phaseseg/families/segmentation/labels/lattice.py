@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from math import ceil, floor, log10
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import psutil
@@ -25,6 +26,11 @@ OPEN_MARGIN = 5.0
 SPARSE = 100
 # Largest fraction of the free memory that a grid may take.
 FREE_MEMORY_SHARE = 0.8
+# A grid with more voxels per atom than this is almost empty: at the automatic sigma, an atom of the rich
+# phase has 10. Such a grid may take this many bytes.
+EMPTY, LARGEST_EMPTY = 10_000, 0.75e9
+# Voxels along an axis beyond which indices and coordinates lose their meaning.
+MOST_ALONG = 1e15
 
 
 @dataclass(frozen=True)
@@ -123,23 +129,72 @@ class PackedAtoms:
         return np.take(values, self.place, out=out, mode="clip")
 
 
-def plan_lattice(frame: Frame, rule: FixedRule, n_fields: int | None = None) -> Lattice:
+class _Size(NamedTuple):
+    """Size of a grid before its voxels are counted as integers: they may be more than memory or int64 holds.
+
+    counts : (3,) float64, grid points along the axes; the rest as in `Lattice`
+    """
+
+    counts: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    origin: NDArray[np.float64]
+    wrap: NDArray[np.bool_]
+    flat: NDArray[np.bool_]
+    islands: Islands | None
+    orthogonal: bool
+
+
+def plan_lattice(
+    frame: Frame, rule: FixedRule, n_fields: int | None = None,
+    choose: Literal["sigma", "voxel", "cell"] | None = None,
+) -> Lattice:  # fmt: skip
     """Choose shape and extent of the grid, which lies along the vectors of the reduced cell.
 
     Along open axes it covers the atoms with a margin; where most of it would be empty, their islands.
 
     n_fields : number of fields that will be in memory; by default as many as the rule needs
+    choose : what the user can change if the grid is too large; by default the voxel if the rule has one,
+        otherwise sigma
 
     Raises
     ------
     ValueError
-        No atoms; sigma beyond half of a periodic axis; a grid that does not fit into memory.
+        No atoms; sigma beyond half of a periodic axis; a grid that does not fit into memory; a large grid
+        that is almost empty.
     """
     where = frame.error_prefix
     if frame.n_atoms == 0:
         raise ValueError(f"{where}the frame has no atoms, so there is nothing to label.")
     axes, frame = frame.axes, frame.reduced
-    inverse = np.linalg.inv(frame.cell)
+    size = _size(frame, rule)
+    needed, allowed, free = _bytes(frame, rule, size, n_fields)
+    if needed > allowed:
+        grid = " x ".join(f"{c:.0f}" if c < 1e9 else f"{c:.3g}" for c in size.counts)
+        room = f"{needed / 1e9:.3g} GB of memory where {free / 1e9:.3g} GB are free"
+        if needed <= FREE_MEMORY_SHARE * free:
+            each = f"{size.counts.prod() / frame.n_atoms:,.0f} voxels per atom"
+            room = f"{needed / 1e9:.3g} GB of memory for an almost empty cell ({each})"
+        raise ValueError(
+            f"{where}voxels of {rule.voxel_size:g} Å make a grid of {grid}, which needs {room}; "
+            f"{_remedy(frame, rule, size, n_fields, choose)}."
+        )
+    counts, cell, origin, wrap, flat, islands, orthogonal = size
+    if not orthogonal:
+        from scipy.fft import next_fast_len
+
+        edges = np.where(wrap | (islands is None), 1, COARSE)
+        least, counts = counts, np.array([
+            edge * next_fast_len(int(n // edge), real=True) for n, edge in zip(counts, edges, strict=True)
+        ])  # fmt: skip
+        if islands is not None:
+            cell = np.where(wrap[:, None], cell, cell * (counts / least)[:, None])
+    n0, n1, n2 = (int(count) for count in counts)
+    return Lattice((n0, n1, n2), cell, origin, wrap, flat, axes, islands)
+
+
+def _size(frame: Frame, rule: FixedRule) -> _Size:
+    """Size of the grid of a reduced frame; ValueError for a sigma beyond half of a periodic axis."""
+    where, inverse = frame.error_prefix, np.linalg.inv(frame.cell)
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
     cell, origin, wrap = frame.cell.copy(), frame.origin.copy(), frame.pbc.copy()
     flat = np.zeros(3, dtype=bool)
@@ -161,6 +216,11 @@ def plan_lattice(frame: Frame, rule: FixedRule, n_fields: int | None = None) -> 
             origin = origin + (low[axis] - margin) * frame.cell[axis]
             cell[axis] = frame.cell[axis] * (high[axis] - low[axis] + 2 * margin)
     lengths = np.linalg.norm(cell, axis=1)
+    if lengths.max() > MOST_ALONG * rule.voxel_size:
+        raise ValueError(
+            f"{where}voxels of {rule.voxel_size:g} Å cannot be counted in a cell of {lengths.max():.3g} Å; "
+            f"choose a {_lever(rule)} of at least {2 * lengths.max() / MOST_ALONG:.2g} Å."
+        )
     counts = np.maximum(np.ceil(lengths / rule.voxel_size - 1e-6), 1)
     counts[flat] = 1
     finer = max(1.0, _sampling(cell, counts) / rule.voxel_size)
@@ -174,29 +234,56 @@ def plan_lattice(frame: Frame, rule: FixedRule, n_fields: int | None = None) -> 
         origin, of_step = frame.origin, (step / np.linalg.norm(cell, axis=1))[:, None]
         cell = np.where(wrap[:, None], cell, cell * of_step * counts[:, None])
     orthogonal = Lattice((1, 1, 1), cell, origin, wrap, flat).orthogonal
-    # Field, and the FFT's spectrum and workspace; or the field alone, and twice for a mole fraction. Open
-    # axes have voids, which take two more.
-    n_fields = n_fields or (1 if rule.field == "number" else 2) + 2 * (not frame.pbc.all())
-    each = (4 if orthogonal else 16) * n_fields + 2
-    needed, free = each * counts.prod(), psutil.virtual_memory().available
-    if needed > FREE_MEMORY_SHARE * free:
-        least = rule.voxel_size * (needed / (FREE_MEMORY_SHARE * free)) ** (1 / 3)
-        raise ValueError(
-            f"{where}voxels of {rule.voxel_size:g} Å make a grid of "
-            f"{' x '.join(f'{c:.0f}' for c in counts)}, which needs {needed / 1e9:.3g} GB "
-            f"of memory where {free / 1e9:.3g} GB are free; choose a voxel of at least {least:.2g} Å."
-        )
-    if not orthogonal:
-        from scipy.fft import next_fast_len
+    return _Size(counts, cell, origin, wrap, flat, islands, orthogonal)
 
-        edges = np.where(wrap | (islands is None), 1, COARSE)
-        least, counts = counts, np.array([
-            edge * next_fast_len(int(n // edge), real=True) for n, edge in zip(counts, edges, strict=True)
-        ])  # fmt: skip
-        if islands is not None:
-            cell = np.where(wrap[:, None], cell, cell * (counts / least)[:, None])
-    n0, n1, n2 = (int(count) for count in counts)
-    return Lattice((n0, n1, n2), cell, origin, wrap, flat, axes, islands)
+
+def _bytes(
+    frame: Frame, rule: FixedRule, size: _Size, n_fields: int | None = None
+) -> tuple[float, float, float]:
+    """Bytes that a grid needs, that it may take, and that are free."""
+    n_voxels, free = float(size.counts.prod()), float(psutil.virtual_memory().available)
+    if n_fields is None:
+        # The field, and twice for a mole fraction; voids take two more.
+        may_have_voids = not frame.pbc.all() or n_voxels > SPARSE * frame.n_atoms
+        n_fields = (1 if rule.field == "number" else 2) + 2 * may_have_voids
+    # The FFT of a cell that is not orthogonal has its spectrum and its workspace.
+    needed = (4 * n_fields + (0 if size.orthogonal else 8) + 2) * n_voxels
+    allowed = FREE_MEMORY_SHARE * free
+    if n_voxels > EMPTY * frame.n_atoms:
+        allowed = min(allowed, LARGEST_EMPTY)
+    return needed, allowed, free
+
+
+def _remedy(frame: Frame, rule: FixedRule, size: _Size, n_fields: int | None, choose: str | None) -> str:
+    """What to do about a grid that is too large; the length that it names has been tried."""
+    if choose == "cell":
+        return "cut off the empty space, or open the axes (pbc) along which there is nothing around the atoms"
+    needed, allowed, _ = _bytes(frame, rule, size, n_fields)
+    factor, name = (needed / allowed) ** (1 / 3), choose or _lever(rule)
+    # Boxes of islands grow with sigma, and no sigma is above half of a thin cell.
+    for _ in range(40):
+        length = _rounded_up((rule.sigma if name == "sigma" else rule.voxel_size) * factor)
+        other = rule.replace(sigma=length, voxel=None) if name == "sigma" else rule.replace(voxel=length)
+        try:
+            needed, allowed, _ = _bytes(frame, other, _size(frame, other), n_fields)
+        except ValueError:
+            name = "voxel"
+            continue
+        if needed <= allowed:
+            return f"choose a {name} of at least {length:g} Å"
+        factor *= 1.1
+    return f"choose a larger {name}"
+
+
+def _lever(rule: FixedRule) -> str:
+    """Which option sets the voxels of a rule."""
+    return "sigma" if rule.voxel is None else "voxel"
+
+
+def _rounded_up(length: float) -> float:
+    """A length with two digits, not below the given one."""
+    step = 10.0 ** (floor(log10(length)) - 1)
+    return float(f"{ceil(length / step - 1e-9) * step:.6g}")
 
 
 def _islands(

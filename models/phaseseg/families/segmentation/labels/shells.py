@@ -18,6 +18,8 @@ RIDGE = np.float32(0.4)
 # Points drawn in each block, from a sequence of low discrepancy (Kronecker's, of the root of
 # x^4 = x + 1) that starts somewhere else in each block; powers of 2.
 POINTS, BENT_POINTS, SEQUENCE = 64, 8, 4096
+# Blocks measured at once: their coordinates take a few ten megabytes.
+BLOCKS_AT_ONCE = 1 << 17
 _DRAWN = (np.arange(SEQUENCE + POINTS) * 1.2207440846057596 ** -np.arange(1.0, 4.0)[:, None]) % 1 - 0.5
 _DRAWN = _DRAWN.astype(np.float32)
 
@@ -131,22 +133,41 @@ def shell_volumes(
     lengths = np.linalg.norm(lattice.metric_steps, axis=1) * shape / cells
     split = min(int(np.ceil(lengths.max() / LARGEST_BLOCK)), COARSE)  # no smaller than voxels
     n_cells, in_cell, size = int(cells.prod()), split**3, shape / cells / split
-    parts = np.indices((split, split, split)).reshape(3, 1, -1) + 0.5
-    corners = split * np.indices(tuple(cells.tolist())).reshape(3, -1, 1)
-    centers = (corners + parts).reshape(3, -1).T * size
-    distance = signed_at(centers, np.arange(n_cells + 1) * in_cell)
+    at_once = max(BLOCKS_AT_ONCE // in_cell, 1)
+    parts = np.indices((split, split, split)).reshape(3, -1).T + 0.5
+
+    def centers(blocks: NDArray[np.int64]) -> NDArray[np.float64]:
+        corners = np.stack(np.unravel_index(blocks // in_cell, tuple(cells.tolist())), axis=1)
+        return (split * corners + parts[blocks % in_cell]) * size
+
+    # Coordinates take ten times the memory of distances, so they exist for some cells at a time.
+    distance = np.empty((n_cells, in_cell), dtype=np.float32)
+    for first in range(0, n_cells, at_once):
+        stop = min(first + at_once, n_cells)
+        start = (np.clip(np.arange(n_cells + 1), first, stop) - first) * in_cell
+        places = centers(np.arange(first * in_cell, stop * in_cell))
+        distance[first:stop] = signed_at(places, start).reshape(-1, in_cell)
     # Blocks lie cell by cell; for their neighbors they are put in a grid.
     by_cell, order = (*cells.tolist(), split, split, split), (0, 3, 1, 4, 2, 5)
     signed = np.ascontiguousarray(distance.reshape(by_cell).transpose(order)).reshape(cells * split)
+    del distance
     counts, bent = np.zeros(n_bins + 2, dtype=np.int64), np.zeros(signed.shape, dtype=bool)
     edges, per_length = (lengths / split).astype(np.float32), np.float32(1 / bin_width)
     _fill(signed, lattice.wrap, edges, per_length, _DRAWN, counts, bent)
+    del signed
     left = np.zeros(by_cell, dtype=bool)
     left.transpose(order)[:] = bent.reshape(left.transpose(order).shape)
-    chosen, per_cell = np.flatnonzero(left), left.reshape(n_cells, -1).sum(axis=1)
-    offsets = _DRAWN.T[np.arange(BENT_POINTS * len(chosen)) % SEQUENCE] * size
-    points = np.repeat(centers[chosen], BENT_POINTS, axis=0) + offsets
-    there = signed_at(points, BENT_POINTS * np.concatenate(([0], np.cumsum(per_cell))))
-    there = there[np.isfinite(there)]
-    total = counts[1:-1] + np.histogram(there, n_bins, (-end, end))[0] * (POINTS / BENT_POINTS)
-    return np.asarray(total * (lattice.voxel_volume * float(shape.prod()) / (len(centers) * POINTS)))
+    left, drawn, total = left.reshape(n_cells, in_cell), 0, counts[1:-1].astype(np.float64)
+    for first in range(0, n_cells, at_once):
+        stop = min(first + at_once, n_cells)
+        chosen = np.flatnonzero(left[first:stop]) + first * in_cell
+        per_cell = np.zeros(n_cells, dtype=np.int64)
+        per_cell[first:stop] = left[first:stop].sum(axis=1)
+        offsets = _DRAWN.T[(BENT_POINTS * drawn + np.arange(BENT_POINTS * len(chosen))) % SEQUENCE] * size
+        drawn += len(chosen)
+        points = np.repeat(centers(chosen), BENT_POINTS, axis=0) + offsets
+        there = signed_at(points, BENT_POINTS * np.concatenate(([0], np.cumsum(per_cell))))
+        there = there[np.isfinite(there)]
+        total += np.histogram(there, n_bins, (-end, end))[0] * (POINTS / BENT_POINTS)
+    per_point = lattice.voxel_volume * float(shape.prod()) / (n_cells * in_cell * POINTS)
+    return np.asarray(total * per_point)

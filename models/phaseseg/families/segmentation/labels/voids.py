@@ -117,7 +117,8 @@ class Matter:
         """
         # A share, so that all is all and nothing nothing in spite of rounding.
         sizes = interface.areas.astype(np.float64)
-        rich_void = interface.area * float(sizes[is_void].sum() / sizes.sum())
+        whole = float(sizes.sum())
+        rich_void = interface.area * (float(sizes[is_void].sum()) / whole if whole else 0.0)
         poor_void = 0.0
         if self.two_liquids:
             poor = rich.slopes(self.surface.points_off(self.sigma))[0] < level
@@ -153,6 +154,7 @@ def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter |
         occupancy += of_whole
     else:
         occupancy /= bulk
+    del of_whole  # a field less while the voids are found
     occupancy -= np.float32(0.5)
     if occupancy.min() >= 0:
         return None
@@ -165,7 +167,7 @@ def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter |
     inside = void >= 0
     if inside.all():
         return None  # voxels are too coarse for any atom to fill one
-    full, empty = (0.5 - float(void[side].mean(dtype=np.float64)) for side in (~inside, inside))
+    full, empty = (0.5 - float(void.mean(dtype=np.float64, where=side)) for side in (~inside, inside))
     count = float(bulk) * kernel
     if (full - empty) * count < CONTRAST * sqrt((full + max(empty, 0.0)) * count + 1):
         return None
