@@ -17,7 +17,7 @@ from phaseseg.families.mobility.predictors import Seen
 from phaseseg.families.mobility.structure import Structure
 from phaseseg.testing.frames import awkward_frames
 
-SHIPPED = {"net-ka3d-v1", "net-ka3d-minimized-v1", "ridge-ka3d-v1"}
+SHIPPED = {"bapst-ka3d-v1", "net-ka3d-v1", "net-ka3d-minimized-v1", "ridge-ka3d-v1"}
 CARD: set[str] = set()
 # Both types are needed, and three dimensions; one atom has three.
 REFUSED = {
