@@ -8,13 +8,15 @@ from hypothesis import given, strategies as st
 
 from phaseseg.summary import FrameColumns
 
-VALUES = st.one_of(
-    st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.sampled_from(["glass", "liquid", ""]),
-    st.none(), st.booleans().map(np.bool_), st.integers(0, 9).map(np.int64), st.floats().map(np.float64),
+NUMBERS = st.one_of(
+    st.integers(-(2**70), 2**70), st.floats(), st.booleans(), st.none(), st.booleans().map(np.bool_),
+    st.integers(0, 9).map(np.int64), st.floats().map(np.float64),
 )  # fmt: skip
+TEXTS = st.sampled_from(["glass", "liquid", ""])
+# Numbers and texts do not mix: a count that became a float, for a frame without one, is not a count again.
 KINDS = [
     st.booleans(), st.integers(-9, 9), st.integers(-9, 9) | st.floats(), st.booleans() | st.integers(-9, 9),
-    st.sampled_from(["glass", "liquid"]), VALUES,
+    TEXTS, TEXTS | st.none(), NUMBERS,
 ]  # fmt: skip
 
 
@@ -31,10 +33,8 @@ def test_columns_equal_arrays_of_lists(data: st.DataObject, kind: st.SearchStrat
         expected = np.array([row.get(name, np.nan) for row in rows])
         found = columns[name]
         assert found.dtype == expected.dtype
-        # NaN in an array of objects is not equal; scalars of NumPy in one are those of Python here.
-        assert repr(found.tolist()) == repr(
-            [getattr(one, "item", lambda one=one: one)() for one in expected.tolist()]
-        )
+        pairs = zip(found.tolist(), expected.tolist(), strict=True)
+        assert all(one == other or (one != one and other != other) for one, other in pairs)  # NaN is no NaN
         assert columns.first(name) == next(k for k, row in enumerate(rows) if name in row)
 
 
