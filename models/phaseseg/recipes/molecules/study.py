@@ -107,7 +107,8 @@ def figure(data: Molecules, found: Predictions) -> Figure:
     target = data.targets(data.test)
     drawing = Figure(figsize=(8.8, 3.1), layout="constrained")
     # A little room beyond the targets; single predictions may lie outside.
-    low, high = target.min() - 0.05 * np.ptp(target), target.max() + 0.05 * np.ptp(target)
+    margin = 0.05 * (np.ptp(target) or 1.0)
+    low, high = target.min() - margin, target.max() + margin
     axes = drawing.subplots(1, len(names), sharex=True, sharey=True)
     for ax, name in zip(axes, names, strict=True):
         predicted = found[name].mean(axis=0)
