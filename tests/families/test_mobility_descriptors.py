@@ -139,3 +139,11 @@ def test_codes_that_do_not_fit(codes):
         radial_descriptors(liquid(), codes)
     with pytest.raises(ValueError, match="needs rows for 400"):
         averaging(liquid())(np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_one_type_is_the_sum_over_types(name):
+    frame = FRAMES[name]()
+    one = radial_descriptors(frame, np.zeros(frame.n_atoms, dtype=int), 1)
+    both = radial_descriptors(frame, np.minimum(frame.species, 1))
+    np.testing.assert_allclose(one, both[:, :78] + both[:, 78:], atol=3e-4, rtol=1e-5)

@@ -32,7 +32,7 @@ def radial_sums(bins, first, width, n_centers, gaussians, out):
         place[g + 1] = place[g] + n_centers[g] + 2 * ROOM
     sums = np.zeros(place[n_grids] + WIDTH, dtype=np.float32)
     ramp = np.arange(-8, TAPS - 8).astype(np.float32)
-    for flat in range(bins.start.size // bins.kinds):
+    for flat in range((bins.start.size - 1) // bins.kinds):
         if bins.start[flat * bins.kinds] == bins.start[(flat + 1) * bins.kinds]:
             continue
         for kind in range(bins.kinds):
