@@ -239,6 +239,9 @@ def test_what_cannot_be_compared_is_said():
 
     with pytest.raises(ValueError, match=r"run\.xyz, frame 3: there is no column 'propensity'.*--target"):
         evaluate({"run": [with_fields(truth=frame.fields["truth"])]}, Stub())
+    predicted = dict.fromkeys(("propensity", "propensity_uncertainty"), frame.fields["propensity"])
+    with pytest.raises(ValueError, match=r"run\.xyz, frame 3: the column 'propensity' was predicted"):
+        evaluate({"run": [with_fields(**predicted)]}, Stub())
     bad = frame.fields["propensity"].copy()
     bad[7] = np.nan
     with pytest.raises(ValueError, match="propensity of particle 8 is not a finite number"):

@@ -55,8 +55,13 @@ def targets_of(frame: Frame, name: str) -> list[Target]:
     Raises
     ------
     ValueError
-        If there is no such column, or one has a value that is not finite.
+        If there is no such column, one has a value that is not finite, or it was predicted.
     """
+    if (stated := f"{name}_uncertainty") in frame.fields:
+        raise ValueError(
+            f"{frame.error_prefix}the column {name!r} was predicted, because the frame also has {stated!r}. "
+            "Give the file with the simulated values, or name their column with --target."
+        )
     found = []
     for column, values in frame.fields.items():
         time = float(frame.info.get(f"{column}_time", nan))
