@@ -281,7 +281,7 @@ def count_around(bins, reach, flat):
 @jit
 def _most_candidates(bins):
     most = 0
-    for flat in range(bins.start.size // bins.kinds):
+    for flat in range((bins.start.size - 1) // bins.kinds):
         most = max(most, count_around(bins, bins.reach, flat))
     return most
 

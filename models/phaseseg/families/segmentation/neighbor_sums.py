@@ -115,7 +115,7 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
     sums = np.zeros(WIDTH * n_widths, dtype=np.float32)
     r2, limit, doubt = near.r2, np.float32(bins.within), np.float32(bins.doubt)
     within, zero = splat(limit), splat(np.float32(0))
-    for flat in range(bins.start.size // n_kinds):
+    for flat in range((bins.start.size - 1) // n_kinds):
         if bins.start[flat * n_kinds] == bins.start[(flat + 1) * n_kinds]:
             continue
         _pack_kinds(bins, flat, near, edges, owns)
@@ -228,7 +228,7 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
     )  # fmt: skip
     numbers = table.reshape(-1)
     limit = splat(np.float32(bins.within))
-    for flat in range(bins.start.size // bins.kinds):
+    for flat in range((bins.start.size - 1) // bins.kinds):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
         if begin == end:
             continue
