@@ -1,4 +1,4 @@
-"""Mutated checkpoints: bytes of the file, text of the header, settings and arrays."""
+"""Mutated checkpoints: bytes of the file, text of the header, settings and arrays; files of TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import numpy as np
 
 from fuzz.frames import check, warm
 from fuzz.mutations import mutated
-from fuzz.readers import write
+from fuzz.readers import FOLDER, write
 from fuzz.report import sentence
+from mobility_samples import liquid, random_checkpoint, random_weights
 from phaseseg import api
 from phaseseg.checkpoint import load_checkpoint, read_entry
 from phaseseg.checkpoint.format import to_bytes
 from phaseseg.frame import Frame
 from samples import disordered_mixture, drops, random_glass_checkpoint, share_checkpoint
+from tensorflow_files import SCOPES, small_config, write_tensorflow
 
 VALUES = (
     None, "", [], {}, True, False, 0, 1, -1, 2, 3, 0.5, -0.5, 1e30, 1e300, 10**9, 10**30, 2**63, "x", "Fe",
@@ -40,6 +42,7 @@ def made() -> list[tuple[Any, Frame]]:
         (share_checkpoint("segmentation/gat-v9", architecture="gat", species=("Fe", "O")), melt),
         (random_glass_checkpoint(attention=True), glass[2]),
         (random_glass_checkpoint("liquid_glass/three-v1", dimensions=3), glass[3]),
+        (random_checkpoint(n_members=2), liquid(64, source="liquid")),
     ]
 
 
@@ -116,8 +119,39 @@ def _bytes(checkpoint: Any, random: Random) -> bytes:
 __all__ = ["run", "warm"]
 
 
+def _tensorflow(random: Random) -> str:
+    """Load a mutated checkpoint of TensorFlow and use it; return what became of it."""
+    prefix = write("in-put.ckpt", b"").with_name("in-put.ckpt")
+    prefix.unlink()
+    weights, scopes = dict(random_weights(small_config(), scale=0.5)), dict(SCOPES)
+    kind = random.random()
+    if kind < 0.4:
+        _weights(weights, random)
+    elif kind < 0.5:
+        scopes[random.choice(list(scopes))] = random.choice(("", "Graph", "\0", *scopes.values()))
+    try:
+        write_tensorflow(prefix, weights, scopes)
+    except (ValueError, KeyError):
+        return "cannot be written"
+    if kind >= 0.5:
+        path = random.choice(sorted(FOLDER.iterdir()))
+        path.write_bytes(mutated(path.read_bytes(), random, text=False))
+    frame = liquid(64, source="liquid")
+    try:
+        fields = api.predict(frame, api.load_model(prefix))
+    except ValueError as error:
+        sentence(error)
+        if not any(word in str(error) for word in (prefix.name, frame.source)):
+            sentence(error, prefix.name)
+        return "refused"
+    check(frame, fields)
+    return "used"
+
+
 def run(kind: str, random: Random) -> str:
     """Load one mutated checkpoint and use it; return what became of it."""
+    if random.random() < 0.15:
+        return _tensorflow(random)
     checkpoint, frame = random.choice(made())
     try:
         data = _bytes(checkpoint, random)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fuzz import bases
+from mobility_samples import random_checkpoint
 from phaseseg import api, label_phases
 from phaseseg.checkpoint import CheckpointError
 from phaseseg.families.segmentation.labels.threshold import Cuts, Histogram
@@ -72,6 +73,23 @@ def test_weights_that_do_not_fit_name_the_checkpoint(sphere_frame):
     object.__setattr__(made, "weights", weights)
     with pytest.raises(CheckpointError, match=r"^segmentation/share-v1: the weights .* shape"):
         api.predict(sphere_frame, made)
+
+
+def test_text_where_the_settings_of_a_checkpoint_need_a_mapping():
+    for change in (
+        lambda config: config.update(targets=["propensity"]),
+        lambda config: config.update(network="bapst"),
+        lambda config: config.update(standard=3),
+    ):
+        made = random_checkpoint()
+        change(made.config)
+        with pytest.raises(CheckpointError, match=r"^mobility/random-v1: the settings in the checkpoint"):
+            api.load_model(made)
+    for part in ("score", "interface", "label_rule", "network"):
+        made = share_checkpoint()
+        made.config[part] = "x"
+        with pytest.raises(CheckpointError, match=r"^segmentation/share-v1: the settings in the checkpoint"):
+            api.load_model(made)
 
 
 def test_a_whole_number_for_a_length_compiles_nothing_anew():

@@ -63,7 +63,8 @@ class NetworkModel(ABC):
         try:
             self.members = members_of(checkpoint.weights, self.shared)
             self._read(checkpoint)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            # An AttributeError comes from text or a number where there should be a mapping.
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
             raise CheckpointError(
                 f"{checkpoint.name}: the settings in the checkpoint cannot be used: {what}."
