@@ -1,5 +1,8 @@
 """The k nearest neighbors, and their graph, against all pairs over all images in float64."""
 
+import json
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -379,3 +382,31 @@ def test_what_is_no_flag_for_each_atom_is_refused(of):
 def test_a_graph_needs_a_cutoff_or_a_number(options):
     with pytest.raises(ValueError, match="either a cutoff or n_neighbors"):
         neighbor_graph(AWKWARD["triclinic"](), **options)
+
+
+THIN = """
+import resource
+import numpy as np
+from phaseseg import Frame
+from phaseseg.neighbors import nearest_neighbors
+
+def megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def thin(length):
+    return Frame([[0.0, 0, 0], [1.0, length / 2, 3]], [2.0, length, 7.8], True, ["A", "B"])
+
+nearest_neighbors(thin(10.0), 4)  # compiled before
+before = megabytes()
+print(nearest_neighbors(thin(2740.0), 4).lengths.tolist())
+print(megabytes() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the unit of ru_maxrss")
+def test_two_atoms_in_a_long_thin_cell_take_no_gigabytes():
+    """The first search once went as far as the two would fill the cell: over 460,000 images of each."""
+    done = subprocess.run([sys.executable, "-c", THIN], capture_output=True, text=True, check=True)
+    lengths, more = done.stdout.splitlines()
+    assert json.loads(lengths) == [[2.0, 2.0, 4.0, 4.0]] * 2
+    assert float(more) < 50

@@ -118,6 +118,11 @@ def nearest_neighbors(
     shifts = np.empty((n_rows, k, 3), dtype=np.int32)
     if n_rows:
         bins, side, gap = _fine_bins(frame.reduced, pbc, int(k))
+        if pbc.any():
+            # All k lie within the multiples of the shortest period: in a thin cell of few atoms a bin is much
+            # larger, and holds millions of images.
+            shortest = float(np.linalg.norm(frame.reduced.cell[pbc], axis=1).min())
+            side = min(side, (k // 2 + 1) * shortest)
         places = borrow((n_atoms, 3), np.float64)
         _fill(bins, places, side, gap, int(k), rows, neighbors, lengths, shifts)
         for atom in np.flatnonzero((rows >= 0) & (neighbors[rows, 0] < 0)).tolist():
