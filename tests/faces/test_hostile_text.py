@@ -15,7 +15,7 @@ from phaseseg.families import FAMILIES
 from phaseseg.terminal import show
 from samples import cooled
 
-WORDS = ("<b>x", "[/red]", "$\\frac{$", "_y", "&lt;", "\"q'", "[link=file:z]", "</script><script>w")
+WORDS = ("<b>x", "[/red]", "$\\frac{$", "_y", "&lt;", "\"q'", "[link=file:z]", "</script><w")
 PLAIN = tuple(f"N{number}" for number in range(len(WORDS)))
 DEFAULT = FAMILIES["segmentation"].default
 TRAJECTORIES = "<i>[bold]$_&'\".xyz"

@@ -161,7 +161,7 @@ def _mixture(
     numbers = [n for n in _numbers(low, high) if n <= len(fitted)]
     if not numbers:
         raise ValueError(f"{low} clusters need at least as many atoms, found {len(fitted)}.")
-    mixture = scikit_learn("mixture").GaussianMixture
+    mixture = scikit_learn().mixture.GaussianMixture
     best, scores = None, {}
     for n in numbers:
         model = mixture(n, reg_covar=REGULAR, max_iter=200, **_start(fitted, n, rng))
@@ -196,7 +196,7 @@ def _start(points: Doubles, n: int, rng: np.random.Generator) -> dict[str, Doubl
 
 
 def _fitted_centers(points: Doubles, n: int, rng: np.random.Generator) -> Any:
-    model = scikit_learn("cluster").KMeans(n, n_init=5, random_state=int(rng.integers(1 << 31)))
+    model = scikit_learn().cluster.KMeans(n, n_init=5, random_state=int(rng.integers(1 << 31)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct points than clusters
         return model.fit(points)
@@ -280,13 +280,13 @@ def _sample(points: Doubles, rng: np.random.Generator) -> Doubles:
     return points[np.sort(rng.choice(len(points), MOST_FITTED, replace=False))]
 
 
-def scikit_learn(module: str) -> Any:
+def scikit_learn() -> Any:
     """Scikit-learn takes seconds to import, and only two methods need it."""
-    from importlib import import_module
-
     try:
-        return import_module(f"sklearn.{module}")
+        import sklearn.cluster
+        import sklearn.mixture
     except ImportError:
         raise ImportError(
             "this method needs scikit-learn: pip install scikit-learn, or choose tree or threshold."
         ) from None
+    return sklearn

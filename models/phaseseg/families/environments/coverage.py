@@ -259,7 +259,7 @@ def _kmeans(task: _Task) -> Integers:
 
     means, found, n = task.means(), np.zeros(0, dtype=np.int64), 1
     tree = cKDTree(means)
-    model = scikit_learn("cluster").KMeans
+    model = scikit_learn().cluster.KMeans
     while n <= min(task.n_items, 2048):
         fitted = model(n, n_init=1, random_state=int(task.rng.integers(1 << 31))).fit(means)
         near = tree.query(fitted.cluster_centers_)[1]
