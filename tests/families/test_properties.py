@@ -38,7 +38,10 @@ def assert_same_labels(a, b, order=slice(None), *, domains=True):
     one, other = a["interface_distance"][order], b["interface_distance"]
     assert_array_equal(np.isnan(one), np.isnan(other))
     near = np.abs(one) < 2
-    assert_allclose(other[near], one[near], rtol=0, atol=2e-3)
+    # The last bits of the cut decide whether a tiny facet is there, which may be the nearest to an atom.
+    # Distances promise 0.05 Å.
+    gap = np.abs(other[near] - one[near])
+    assert (gap > 2e-3).mean() < 0.03 and gap.max(initial=0.0) < 0.05
 
 
 @pytest.mark.parametrize("temperature", [3000, 4000])
@@ -55,9 +58,7 @@ def test_a_supercell_has_the_labels_of_its_cell(small, temperature):
             assert eight[name] == pytest.approx(one[name], rel=1e-9)
         distance = np.tile(one["interface_distance"], 8)
         near = np.abs(distance) < 2
-        # The last bits of the cut decide whether a tiny facet is there, which may be the nearest to an atom.
-        # Distances promise 0.05 Å.
-        gap = np.abs(eight["interface_distance"][near] - distance[near])
+        gap = np.abs(eight["interface_distance"][near] - distance[near])  # see `assert_same_labels`
         assert (gap > 1e-3).mean() < 0.01 and gap.max() < 0.05
 
 
