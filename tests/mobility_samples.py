@@ -26,7 +26,7 @@ def needs(folder):
 
 
 def deepmind_system():
-    """The system beside the public checkpoint."""
+    """The system that accompanies the public checkpoint."""
     found = np.load(DEEPMIND / "system_T0.44.npz")
     names = ("A", "B")
     return Frame(found["positions"], found["box"], True, found["types"].astype(int), names, units="lj")

@@ -158,7 +158,7 @@ def test_other_files_are_left_to_others(tmp_path):
 
 @pytest.fixture
 def published(tmp_path):
-    """The system beside the public checkpoint as a file, and TensorFlow's own output."""
+    """A file with the system that accompanies the public checkpoint, and TensorFlow's output for it."""
     path = tmp_path / "system.xyz"
     write_frames(path, [(deepmind_system(), {})])
     return path, np.load(DEEPMIND / "predictions_0_2047.npy")

@@ -21,7 +21,7 @@ from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.mobility.message_graph import message_graph
 from phaseseg.families.mobility.network import BapstNetwork, GraphTensors, measure_units, normalize_layers
 from phaseseg.families.mobility.settings import SPECIES, BapstConfig, MobilitySettings
-from phaseseg.families.mobility.systems import Quantity, System, folds_of, ranges_of, read_systems
+from phaseseg.families.mobility.systems import Quantity, System, folds_of, ranges_of, read_training_systems
 from phaseseg.nn.ensemble import loaded
 from phaseseg.nn.model import member_weights
 from phaseseg.specs import Progress
@@ -230,10 +230,7 @@ def fit_mobility(
     note = progress or (lambda done, line: None)
     files = TrainingOutput("mobility", output, name, resume=settings.resume)
     species = (settings.species[0], settings.species[1])
-    systems, quantities, runs = read_systems(
-        data, settings.target, times=settings.times, species=species, types=settings.types,
-        names=settings.names, units=settings.units or "metal", note=note,  # type: ignore[arg-type]
-    )  # fmt: skip
+    systems, quantities, runs = read_training_systems(data, settings, note)
     fold = folds_of(systems, settings.folds)
     config = BapstConfig(**settings.network, outputs=len(quantities))
     standard = Standard.of(systems)

@@ -14,7 +14,7 @@ from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixt
 from phaseseg.families.mobility.scalars import CAGE_SCALARS, INHERENT_SCALARS
 from phaseseg.families.mobility.settings import SPECIES, MobilitySettings
 from phaseseg.families.mobility.structure import structure_of
-from phaseseg.families.mobility.systems import read_systems
+from phaseseg.families.mobility.systems import read_training_systems
 from phaseseg.specs import Progress
 from phaseseg.training.output import TrainingOutput
 from phaseseg.training.runs import RunData, joint_digest
@@ -46,10 +46,7 @@ def fit_from_files(
     note = progress or (lambda done, line: None)
     files = TrainingOutput("mobility", output, name, resume=settings.resume)
     species = (settings.species[0], settings.species[1])
-    systems, quantities, runs = read_systems(
-        data, settings.target, times=settings.times, species=species, types=settings.types,
-        names=settings.names, units=settings.units or "metal", note=note,  # type: ignore[arg-type]
-    )  # fmt: skip
+    systems, quantities, runs = read_training_systems(data, settings, note)
     config = LearnerConfig(
         method=settings.method, positions=settings.positions, scalars=SCALARS[settings.positions],
         targets=tuple(quantity.label for quantity in quantities),

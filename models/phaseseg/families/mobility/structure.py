@@ -170,7 +170,7 @@ def _kept_or_made(key: str, kind: type[T], home: Path | None, make: Callable[[],
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
-    """A kept result; None if there is none, or the file is damaged: it is then made again."""
+    """Return the result in a file; None if the file is missing or damaged, so that the caller computes it."""
     try:
         with np.load(path, allow_pickle=False) as file:
             values = {one.name: file[one.name] for one in fields(kind)}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phaseseg.families.mobility.comparison import targets_of
 from phaseseg.families.mobility.scores import ceiling, pearson
-from phaseseg.families.mobility.settings import SPECIES
+from phaseseg.families.mobility.settings import SPECIES, MobilitySettings
 from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.specs import Progress
 from phaseseg.training.card import value_range
@@ -131,6 +131,17 @@ def read_systems(
         for name, group, frame, measured in found
     ]  # fmt: skip
     return systems, quantities, runs
+
+
+def read_training_systems(
+    data: RunData | Iterable[RunData], settings: MobilitySettings, note: Progress
+) -> tuple[list[System], list[Quantity], list[Run]]:
+    """Read the systems that the settings of a training name; see `read_systems`."""
+    return read_systems(
+        data, settings.target, times=settings.times, species=(settings.species[0], settings.species[1]),
+        types=settings.types, names=settings.names,
+        units=settings.units or "metal", note=note,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def _among(time: float, times: Sequence[float]) -> bool:
