@@ -8,11 +8,14 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
 
 import naive.environments as naive
+from phaseseg.checkpoint import Checkpoint, save_checkpoint
 from phaseseg.families.environments.clusters import _log_shares, cluster, load_clusters
+from phaseseg.families.environments.exact import from_parts, to_parts
 from phaseseg.families.environments.projection import fit_projection
 from phaseseg.families.environments.spanning import by_size
 from phaseseg.recipes.environments.sets import data_file
 from phaseseg.recipes.environments.study import rows_and_tags
+from samples import share_checkpoint
 
 OPTIONS = {
     "mixture": {"n_clusters": (2, 6)},
@@ -45,8 +48,8 @@ def test_new_atoms_and_files(method, tmp_path):
     rows, _ = groups()
     new, truth = groups(100, seed=1)
     found = cluster(rows, method, **OPTIONS[method])
-    found.save(tmp_path / "clusters.npz")
-    again = load_clusters(tmp_path / "clusters.npz")
+    found.save(tmp_path / "clusters.safetensors")
+    again = load_clusters(tmp_path / "clusters.safetensors")
     assert again.n_clusters == found.n_clusters and again.scores == found.scores
     assert np.array_equal(again.assign(rows), found.assign(rows))
     assert np.array_equal(again.assign(new), found.assign(new))
@@ -131,17 +134,72 @@ def test_bad_input(action, message):
         action(groups(40)[0])
 
 
+def test_numbers_in_files_are_exact():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(40, 50)) * 10 ** rng.uniform(-20, 20, (40, 50))
+    for array in (values, np.arange(-5, 5), np.array(2**53 - 1), np.zeros((0, 3)), np.float32([0.1])):
+        parts = to_parts(array, "values")
+        assert parts.dtype == np.float32 and parts.shape[1:] == np.shape(array)
+        assert np.array_equal(from_parts(parts), array)
+    assert len(to_parts(np.arange(9), "n")) == 1 and len(to_parts([0.1], "x")) == 3
+    for bad in (np.nan, np.inf, 1e31):
+        with pytest.raises(ValueError, match="radii holds numbers that are not finite or larger"):
+            to_parts([1.0, bad], "radii")
+    with pytest.raises(ValueError, match="one to three parts"):
+        from_parts(np.float32(1))
+
+
+def test_distances():
+    rows, _ = groups()
+    mixture = cluster(rows, n_clusters=4, compress=False)
+    labels = mixture.assign(rows)
+    points = mixture.projection(rows)
+    for row in (0, 17, 399):
+        off = points[row] - mixture.arrays["means"][labels[row]]
+        lower = mixture.arrays["cholesky"][labels[row]]
+        expected = np.sqrt(off @ np.linalg.inv(lower @ lower.T) @ off)
+        assert mixture.distances(rows, labels)[row] == pytest.approx(expected)
+    for method in ("kmeans", "tree", "threshold"):
+        found = cluster(rows, method, compress=False, **OPTIONS[method])
+        away = found.distances(rows + 3.0, found.assign(rows + 3.0))
+        places = found.arrays["points"]
+        naive_away = np.linalg.norm(found.projection(rows + 3.0)[:, None] - places, axis=-1).min(axis=1)
+        np.testing.assert_allclose(away, naive_away, atol=1e-12)
+        if method != "kmeans":
+            assert found.distances(rows, found.assign(rows)).max() < 1e-6
+    assert mixture.distances(rows[:0], labels[:0]).shape == (0,)
+
+
 def test_other_files_are_refused(tmp_path):
-    path = tmp_path / "x.npz"
+    path = tmp_path / "x.safetensors"
     path.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match=r"x\.npz: this is no file of environment clusters"):
+    with pytest.raises(ValueError, match="not a safetensors file"):
         load_clusters(path)
-    np.savez(path, json=np.frombuffer(b'{"kind": "environment clusters", "format": 99}', dtype=np.uint8))
-    with pytest.raises(ValueError, match="format 99; this version reads format 1"):
+    save_checkpoint(share_checkpoint(), path)
+    with pytest.raises(ValueError, match="no checkpoint of fitted environments"):
         load_clusters(path)
-    np.savez(path, json=np.array([{}], dtype=object))
-    with pytest.raises(ValueError, match="this is no file"):
-        load_clusters(path)
+
+
+@pytest.mark.parametrize("method", OPTIONS)
+def test_damaged_checkpoints_are_refused(method, tmp_path):
+    """A missing array, one of another shape, and settings that mean nothing become one sentence."""
+    rows, _ = groups()
+    path = tmp_path / "c.safetensors"
+    found = cluster(rows, method, **OPTIONS[method])
+    settings, weights = found.to_parts()
+
+    def refused(settings, weights):
+        save_checkpoint(Checkpoint("environments", "environments/x", {"clusters": settings}, weights), path)
+        with pytest.raises(ValueError, match=r"c\.safetensors: the checkpoint is damaged: .*\.$"):
+            load_clusters(path)
+
+    for name in weights:
+        if name != "projection.explained":
+            refused(settings, {key: value for key, value in weights.items() if key != name})
+            refused(settings, weights | {name: np.zeros((1, 3, 3, 3), np.float32)})
+    refused({"scores": {}}, weights)
+    refused({"method": "dice"}, weights)
+    refused(settings | {"scores": 3}, weights)
 
 
 @pytest.mark.slow

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,14 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 
+from phaseseg.checkpoint import Checkpoint, save_checkpoint, verify_checkpoint
+from phaseseg.families.environments.exact import from_parts, to_parts
 from phaseseg.families.environments.projection import Projection, checked_rows, fit_projection
 from phaseseg.families.environments.spanning import by_size, merge_duplicates, spanning_tree
-from phaseseg.io import atomic_output
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-FORMAT = 1
+FAMILY = "environments"
 COMPONENTS = 10
 """Principal components that the methods work on, unless others are given."""
 MIXTURE_RANGE = (4, 20)
@@ -68,42 +67,106 @@ class Clusters:
             return np.zeros(0, dtype=np.int64)
         if self.method == "mixture":
             return np.asarray(_log_shares(points, self.arrays).argmax(axis=1), dtype=np.int64)
-        places, labels = self.arrays["points"], self.arrays["labels"]
-        far, near = cKDTree(places).query(points)
-        found = np.asarray(labels[near], dtype=np.int64)
+        far, near = self.tree.query(points)
+        found = np.asarray(self.arrays["labels"][near], dtype=np.int64)
         if self.method == "threshold":
             found[far > float(self.arrays["distance"]) + 2 * TOLERANCE] = -1
         return found
 
+    def distances(self, rows: ArrayLike, labels: Integers) -> Doubles:
+        """Return (n_atoms,) distances of descriptors to the clusters of their labels, without unit.
+
+        With "mixture" it is the Mahalanobis distance to the Gaussian, in its standard deviations; otherwise
+        the distance in principal components to the nearest center or fitted environment.
+        """
+        points = self.projection(rows)
+        if not len(points):
+            return np.zeros(0)
+        if self.method == "mixture":
+            found = np.empty(len(points))
+            for k in np.unique(labels).tolist():
+                own = np.flatnonzero(labels == k)
+                off = (points[own] - self.arrays["means"][k]).T
+                white = solve_triangular(self.arrays["cholesky"][k], off, lower=True)
+                found[own] = np.sqrt((white**2).sum(axis=0))
+            return found
+        return np.asarray(self.tree.query(points)[0])
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Search tree of the centers or fitted environments, for all methods but "mixture"."""
+        return cKDTree(self.arrays["points"])
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+        """Return settings for JSON and float32 arrays from which `clusters_from` makes the same clusters."""
+        settings = {"method": self.method, "scores": {str(n): score for n, score in self.scores.items()}}
+        weights = {f"clusters.{name}": to_parts(values, name) for name, values in self.arrays.items()}
+        for one in fields(Projection):
+            weights[f"projection.{one.name}"] = to_parts(getattr(self.projection, one.name), one.name)
+        return settings, weights
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a NumPy archive of numbers and one JSON text; reading it runs no code."""
-        settings = {"format": FORMAT, "kind": "environment clusters", "method": self.method,
-                    "scores": {str(n): score for n, score in self.scores.items()}}  # fmt: skip
-        stored = {f"array.{name}": values for name, values in self.arrays.items()}
-        stored |= {f"projection.{f.name}": getattr(self.projection, f.name) for f in fields(Projection)}
-        stored["json"] = np.frombuffer(json.dumps(settings).encode(), dtype=np.uint8)
-        with atomic_output(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **stored)
+        """Write a checkpoint (.safetensors) for descriptors that come as arrays; reading it runs no code.
+
+        A checkpoint for frames knows its descriptor, too; `phaseseg.families.environments.learn` makes one.
+        """
+        settings, weights = self.to_parts()
+        save_checkpoint(Checkpoint(FAMILY, f"{FAMILY}/clusters", {"clusters": settings}, weights), path)
 
 
 def load_clusters(path: str | os.PathLike[str]) -> Clusters:
-    """Read what `Clusters.save` wrote. ValueError for another file or a newer format."""
+    """Read the clusters of any checkpoint of environments. ValueError for another file."""
+    checkpoint = verify_checkpoint(path)
+    settings = checkpoint.config.get("clusters")
+    if checkpoint.family != FAMILY or not isinstance(settings, dict):
+        raise ValueError(f"{path}: this is no checkpoint of fitted environments.")
     try:
-        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as archive:
-            stored = {name: archive[name] for name in archive.files}
-        settings = json.loads(stored.pop("json").tobytes())
-        kind, version = settings["kind"], settings["format"]
-    except (ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: this is no file of environment clusters ({error}).") from None
-    if kind != "environment clusters" or version > FORMAT:
-        raise ValueError(f"{path}: a file of {kind}, format {version}; this version reads format {FORMAT}.")
-    try:
-        projection = Projection(*(stored[f"projection.{f.name}"] for f in fields(Projection)))
-    except KeyError as error:
-        raise ValueError(f"{path}: the array {error} is missing; the file is damaged.") from None
-    arrays = {name.removeprefix("array."): v for name, v in stored.items() if name.startswith("array.")}
-    scores = {int(n): score for n, score in settings["scores"].items()}
-    return Clusters(settings["method"], projection, arrays, scores)
+        return clusters_from(settings, checkpoint.weights)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        what = f"the array {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path}: the checkpoint is damaged: {what}.") from None
+
+
+def clusters_from(settings: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]]) -> Clusters:
+    """The inverse of `Clusters.to_parts`; KeyError, TypeError or ValueError for what cannot be used."""
+    method = settings["method"]
+    if method not in _METHODS:
+        raise ValueError(f"there is no method {method!r:.60}")
+    values = {name: from_parts(parts) for name, parts in weights.items()}
+    projection = Projection(*(values[f"projection.{one.name}"] for one in fields(Projection)))
+    n_features, n = projection.unit.size, projection.axes.shape[-1]
+    _check_shape(projection.unit, (n_features,), "projection.unit")
+    _check_shape(projection.center, (n_features,), "projection.center")
+    _check_shape(projection.axes, (n_features, n), "projection.axes")
+    head = "clusters."
+    arrays: dict[str, NDArray[Any]] = {
+        name.removeprefix(head): array for name, array in values.items() if name.startswith(head)
+    }
+    arrays["n_clusters"] = n_clusters = arrays["n_clusters"].astype(np.int64)
+    _check_shape(n_clusters, (), "n_clusters")
+    if method == "mixture":
+        k = arrays["weights"].size
+        _check_shape(arrays["weights"], (k,), "weights")
+        _check_shape(arrays["means"], (k, n), "means")
+        _check_shape(arrays["cholesky"], (k, n, n), "cholesky")
+        if not (arrays["weights"] > 0).all() or not (np.diagonal(arrays["cholesky"], 0, 1, 2) > 0).all():
+            raise ValueError("weights and diagonals of a mixture must be positive")
+    else:
+        labels = arrays["labels"] = arrays["labels"].astype(np.int64)
+        k = int(labels.max()) + 1
+        _check_shape(labels, (labels.size,), "labels")
+        _check_shape(arrays["points"], (labels.size, n), "points")
+        if method == "threshold":
+            _check_shape(arrays["distance"], (), "distance")
+    if n_clusters != k:
+        raise ValueError(f"there are {k} clusters, but {n_clusters} are stated")
+    scores = {int(number): float(score) for number, score in settings.get("scores", {}).items()}
+    return Clusters(str(method), projection, arrays, scores)
+
+
+def _check_shape(values: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
+    if values.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, found {values.shape}")
 
 
 def cluster(
