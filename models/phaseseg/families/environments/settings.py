@@ -1,0 +1,130 @@
+"""Settings of the network of this family, and of its training; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from phaseseg.nn.config import NetworkSettings
+from phaseseg.training.settings import Settings, setting
+
+TRAINING: Mapping[str, Any] = {
+    "epochs": 40, "learning_rate": 1e-3, "batch_configurations": 8, "validation_share": 0.1, "patience": 40,
+}  # fmt: skip
+"""Default training."""
+RATE = 0.9
+"""Edges survive above this normalized score, unless a user asks for another rate."""
+
+
+@dataclass(frozen=True)
+class MeagraphConfig(NetworkSettings):
+    """The graph autoencoder of Sun, Vita, Samanta and Lordi (arXiv 2509.12358) and its graph.
+
+    Parameters
+    ----------
+    features : numbers in a descriptor
+    kernels : attention kernels in each layer of the encoder
+    widths : of the layers of the encoder; the decoder has them in reverse order
+    low : least normalized similarity of atoms that are joined
+
+    Raises
+    ------
+    ValueError
+        For a setting out of range.
+    """
+
+    features: int
+    kernels: int = 3
+    widths: tuple[int, ...] = (128, 64, 32)
+    low: float = 0.9 - 1e-5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        self._check_counts("features", "kernels")
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths must be one or more numbers from 1 on, found {self.widths}.")
+        if not 0 <= self.low < 1:
+            raise ValueError(f"low must be at least 0 and below 1, found {self.low}.")
+
+    @property
+    def layers(self) -> tuple[tuple[int, int], ...]:
+        """Inputs and outputs of each layer of the encoder."""
+        return tuple(zip((self.features, *self.widths[:-1]), self.widths, strict=True))
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Weights of encoder and decoder; the matrices of the kernels of a layer are stacked."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for number, (inputs, outputs) in enumerate(self.layers):
+            shapes[f"encoder.{number}.kernels"] = (self.kernels, outputs, inputs)
+            shapes[f"encoder.{number}.beta"] = (self.kernels,)
+            shapes[f"encoder.{number}.weight"] = (outputs, outputs)
+            shapes[f"encoder.{number}.bias"] = (outputs,)
+        for number, (outputs, inputs) in enumerate(self.layers):
+            shapes[f"decoder.{number}.kernel"] = (outputs, inputs)
+            shapes[f"decoder.{number}.beta"] = (1,)
+            shapes[f"decoder.{number}.weight"] = (outputs, outputs)
+        shapes["final.weight"] = (self.features, self.features)
+        shapes["final.bias"] = (self.features,)
+        return shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeagraphSettings:
+    """Train the graph autoencoder MEAGraph on the environments of a data set.
+
+    Every frame of the files is a configuration. A tenth of the configurations is kept back for validation.
+    Learning curves are written next to the checkpoint as .curves.csv and .curves.png.
+    """
+
+    cutoff: float = setting(5.0, help="Cutoff of the descriptor, Å.")
+    n_max: int = setting(4, help="Radial functions of the descriptor.")
+    l_max: int = setting(4, help="Largest degree of the descriptor.")
+    width: float = setting(0.5, help="Width of the Gaussians of the descriptor, Å.")
+    types: tuple[str, ...] | None = setting(None, help="Species of the types 1, 2, ... of a dump: Ta,O.")
+    kernels: int = setting(MeagraphConfig.kernels, help="Attention kernels in each layer.")
+    widths: tuple[int, ...] = setting(
+        MeagraphConfig.widths, help="Widths of the layers of the encoder.", example="128,64,32"
+    )
+    low: float = setting(
+        MeagraphConfig.low, help="Atoms are joined above this normalized similarity, from 0 to 1."
+    )
+    rate: float = setting(RATE, help="Edges survive above this normalized score when clusters are made.")
+    epochs: int = setting(TRAINING["epochs"], help="Largest number of epochs.")
+    batch_configurations: int = setting(TRAINING["batch_configurations"], help="Configurations in a batch.")
+    learning_rate: float = setting(TRAINING["learning_rate"], help="Highest learning rate.")
+    patience: int = setting(
+        TRAINING["patience"], help="Stop after this many epochs without a lower validation loss."
+    )
+    seed: int = setting(0, help="Seed of the network, the batches and the random rates.")
+    resume: bool = setting(False, help="Continue an interrupted training.")
+    summary: str | None = setting(None, help="One line for the card.")
+
+    def __post_init__(self) -> None:
+        MeagraphConfig(features=1, kernels=self.kernels, widths=self.widths, low=self.low)
+        check_rate(self.rate)
+        if self.batch_configurations < 1:
+            raise ValueError(f"batch_configurations must be at least 1, found {self.batch_configurations}.")
+        self.training()
+
+    def training(self) -> Settings:
+        """The settings of the loop."""
+        return Settings(
+            epochs=self.epochs, batch_atoms=1, learning_rate=self.learning_rate, seeds=(self.seed,),
+            patience=self.patience,
+        )  # fmt: skip
+
+    def fit_options(self) -> dict[str, Any]:
+        """The keywords of `fit_meagraph`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def check_rate(rate: float) -> float:
+    """Return the rate; ValueError unless it is at least 0 and below 1."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate must be at least 0 and below 1, found {rate}.")
+    return rate
