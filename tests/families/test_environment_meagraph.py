@@ -9,12 +9,11 @@ from hypothesis import given, settings, strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 import naive.meagraph as naive
+from phaseseg.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from phaseseg.families.environments import meagraph_graph
 from phaseseg.families.environments.inference import MeagraphNetwork, random_weights
 from phaseseg.families.environments.meagraph import (
     Meagraph,
-    fit_meagraph_clusters,
-    load_meagraph_clusters,
     meagraph_clusters,
 )
 from phaseseg.families.environments.meagraph_graph import (
@@ -257,21 +256,20 @@ def test_raw_clusters_do_not_change_without_a_group_if_the_scale_is_kept():
     assert adjusted_rand_score(labels[:150], threshold_labels(distinct_points(rows[:150]))) < 1.0
 
 
-def test_new_atoms_and_files(tmp_path):
+def test_a_checkpoint_keeps_weights_and_scale(tmp_path):
     rows = environments()
-    model = Meagraph.untrained(6).measured(rows, 0.3)
-    found = fit_meagraph_clusters(rows, model)
-    found.save(tmp_path / "clusters.npz")
-    again = load_meagraph_clusters(tmp_path / "clusters.npz")
-    for clusters in (found, again):
-        assert np.array_equal(clusters.assign(rows), found.labels) and clusters.n_clusters > 1
-        assert np.array_equal(clusters.assign(rows[:5] * (1 + 1e-7)), found.labels[:5])
-        assert clusters.assign(rows[:1] * 50).tolist() == [-1] and clusters.assign(rows[:0]).shape == (0,)
-    with pytest.raises(ValueError, match="features"):
-        found.assign(rows[:, :4])
-    (tmp_path / "other.npz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="no file of MEAGraph clusters"):
-        load_meagraph_clusters(tmp_path / "other.npz")
+    model = Meagraph.untrained(6, seed=3).measured(rows, 0.3)
+    settings, weights = model.to_parts()
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(Checkpoint("environments", "environments/net", settings, weights), path)
+    again = Meagraph.of(path)
+    assert all(np.array_equal(again.scale[name], model.scale[name]) for name in model.scale)
+    assert np.array_equal(meagraph_clusters(rows, again), meagraph_clusters(rows, model))
+    other = Meagraph.untrained(6, seed=4).network.weights  # the weights of the file are those that are used
+    assert all(np.array_equal(again.network.weights[n], model.network.weights[n]) for n in other)
+    save_checkpoint(Checkpoint("environments", "environments/net", {}, weights), path)
+    with pytest.raises(CheckpointError, match="no checkpoint of the network MEAGraph"):
+        Meagraph.of(path)
 
 
 def test_wrong_use_is_refused():

@@ -6,9 +6,9 @@ One layer of the encoder, of K kernels with matrices W_k and numbers β_k, acts 
     o_j = Σ_i α_ij h_i / Σ_i α_ij + h_j,  over the neighbors i of j and j itself
     x' = leaky(W mean_k leaky(o) + b) / norms of its columns,  score_ij = mean_k α_ij
 
-Edges whose score, divided by its range, is not above the rate are then dropped. The decoder goes back through
-the layers on the edges that each layer of the encoder has seen. A node that stands for several atoms counts as
-often in all sums, which gives the same numbers as the graph of all atoms.
+Edges whose score, divided by its range, is not above the rate are then dropped. The decoder goes back
+through the layers on the edges that each layer of the encoder has seen. A node that stands for several atoms
+counts as often in all sums, which gives the same numbers as the graph of all atoms.
 
 Sun, Vita, Samanta, Lordi, arXiv 2509.12358 (2025).
 """

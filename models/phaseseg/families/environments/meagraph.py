@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from phaseseg.families.environments.exact import from_parts, to_parts
 from phaseseg.families.environments.inference import MeagraphNetwork, random_weights
 from phaseseg.families.environments.meagraph_graph import (
-    Points,
     Scale,
     build_graph,
     component_labels,
     distinct_points,
 )
-from phaseseg.families.environments.projection import checked_rows
+from phaseseg.families.environments.projection import Projection, checked_rows
 from phaseseg.families.environments.settings import RATE, MeagraphConfig, check_rate
-from phaseseg.io import atomic_output
 from phaseseg.nn.model import members_of
 
 Doubles = NDArray[np.float64]
@@ -33,7 +28,6 @@ Integers = NDArray[np.int64]
 Normalize = Literal["fitted", "batch"]
 
 DEFAULT = "environments/meagraph-ta-v1"
-FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +44,7 @@ class Meagraph:
     rate: float = RATE
 
     @classmethod
-    def of(cls, source: Meagraph | Checkpoint | str | os.PathLike[str]) -> Meagraph:
+    def of(cls, source: Network) -> Meagraph:
         """Return a network from a checkpoint, its name or its file; CheckpointError for another one."""
         if isinstance(source, Meagraph):
             return source
@@ -62,13 +56,21 @@ class Meagraph:
             members = members_of(checkpoint.weights, ("scale.",))
             rate = check_rate(float(checkpoint.config["rate"]))
             network = MeagraphNetwork(config, members[0])
+            start = len("scale.")
+            kept = {k[start:]: v for k, v in checkpoint.weights.items() if k.startswith("scale.")}
+            scale = {name: from_parts(values) for name, values in kept.items()} or None
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{checkpoint.name}: the settings in the checkpoint cannot be used: {error}"
             ) from None
-        start = len("scale.")
-        scale = {k[start:]: v.astype(float) for k, v in checkpoint.weights.items() if k.startswith("scale.")}
         return cls(network, scale, rate)
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+        """Return settings for JSON and float32 arrays from which `of` makes the same network."""
+        weights = {f"member0.{name}": w.astype(np.float32) for name, w in self.network.weights.items()}
+        weights |= {f"scale.{name}": to_parts(v, name) for name, v in (self.scale or {}).items()}
+        settings = {"method": "meagraph", "network": self.network.config.to_dict(), "rate": self.rate}
+        return settings, weights
 
     @classmethod
     def untrained(cls, features: int, seed: int = 0, **settings: Any) -> Meagraph:
@@ -86,9 +88,12 @@ class Meagraph:
         return Meagraph(self.network, scale.kept, rate)
 
 
+Network: TypeAlias = Meagraph | Checkpoint | str | os.PathLike[str]
+
+
 def meagraph_clusters(
-    rows: ArrayLike, network: Meagraph | Checkpoint | str | os.PathLike[str] = DEFAULT, *,
-    rate: float | None = None, normalize: Normalize = "fitted", neighbors: int | None = None,
+    rows: ArrayLike, network: Network = DEFAULT, *, rate: float | None = None,
+    normalize: Normalize = "fitted", neighbors: int | None = None,
 ) -> Integers:  # fmt: skip
     """Return (n_atoms,) labels from 0, by size; -1 for isolated atoms, which are candidates for outliers.
 
@@ -122,72 +127,30 @@ def meagraph_clusters(
     >>> np.bincount(labels[labels >= 0]).tolist()
     [30, 20]
     """
-    return fit_meagraph_clusters(rows, network, rate=rate, normalize=normalize, neighbors=neighbors).labels
+    return fit_meagraph(rows, network, rate=rate, normalize=normalize, neighbors=neighbors).labels
 
 
-@dataclass(frozen=True, eq=False)
-class MeagraphClusters:
-    """Clusters of a set, to assign other atoms without running the network again.
+class FittedClusters(NamedTuple):
+    """Clusters of a set, with what assigns other atoms without running the network again.
 
-    labels : (n_atoms,) of the set, from 0 by size, -1 for isolated atoms
-    points : (n_distinct, n_features) its distinct atoms, divided by the norms of the columns
-    point_labels : (n_distinct,) their labels
-    norms : (n_features,); 0 for a column that is left out
+    labels : (n_atoms,) of the set
+    projection : divides descriptors by the norms of their columns
+    points : (n_distinct, n_features) distinct atoms of the set, projected; point_labels : (n_distinct,)
     distance : atoms farther than this from every atom of the set belong to no cluster
     """
 
     labels: Integers
+    projection: Projection
     points: Doubles
     point_labels: Integers
-    norms: Doubles
     distance: float
 
-    @property
-    def n_clusters(self) -> int:
-        return int(self.point_labels.max(initial=-1)) + 1
 
-    def assign(self, rows: ArrayLike) -> Integers:
-        """Return (n_atoms,) the label of the nearest atom of the set; -1 for isolated atoms.
-
-        For the rows of the fit the labels are those of the fit. ValueError for another number of features.
-        """
-        values = checked_rows(rows)
-        scaled = Scale({"features": self.norms, "distance": [0.0, 1.0]})
-        if values.shape[1] != len(self.norms):
-            distinct_points(values, scaled)  # says so
-        if not len(values):
-            return np.zeros(0, dtype=np.int64)
-        far, near = cKDTree(self.points).query(scaled.columns("features", values, np.ones(len(values))))
-        return np.where(far < self.distance, self.point_labels[near], -1)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a NumPy archive of numbers; reading it runs no code."""
-        about = json.dumps({"format": FORMAT, "kind": "meagraph clusters", "distance": self.distance})
-        with atomic_output(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file, allow_pickle=False, labels=self.labels, points=self.points, norms=self.norms,
-                point_labels=self.point_labels, json=np.frombuffer(about.encode(), dtype=np.uint8),
-            )  # fmt: skip
-
-
-def load_meagraph_clusters(path: str | os.PathLike[str]) -> MeagraphClusters:
-    """Read what `MeagraphClusters.save` wrote. ValueError for another file or a newer format."""
-    try:
-        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as archive:
-            stored = {name: archive[name] for name in archive.files}
-        about = json.loads(stored.pop("json").tobytes())
-        if about["kind"] != "meagraph clusters" or about["format"] > FORMAT:
-            raise ValueError(f"{about['kind']}, format {about['format']}")
-        return MeagraphClusters(**stored, distance=float(about["distance"]))
-    except (ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: this is no file of MEAGraph clusters ({error}).") from None
-
-
-def fit_meagraph_clusters(
-    rows: ArrayLike, network: Meagraph | Checkpoint | str | os.PathLike[str] = DEFAULT, *,
-    rate: float | None = None, normalize: Normalize = "fitted", neighbors: int | None = None,
-) -> MeagraphClusters:  # fmt: skip
-    """Find the clusters of `meagraph_clusters` and keep what assigns other atoms; parameters as there."""
+def fit_meagraph(
+    rows: ArrayLike, network: Network = DEFAULT, *, rate: float | None = None,
+    normalize: Normalize = "fitted", neighbors: int | None = None,
+) -> FittedClusters:  # fmt: skip
+    """Find the clusters of `meagraph_clusters` and return what assigns other atoms; parameters as there."""
     model = Meagraph.of(network)
     if normalize not in ("fitted", "batch"):
         raise ValueError(f"normalize must be fitted or batch, found {normalize!r}.")
@@ -207,10 +170,9 @@ def fit_meagraph_clusters(
     graph = build_graph(points, low, neighbors)
     first, second = model.network.survivors(graph, model.rate if rate is None else rate, scale)
     labels = component_labels(points.merged, graph.nodes[first], graph.nodes[second])
-    return _kept(labels, points, low)
-
-
-def _kept(labels: Integers, points: Points, low: float) -> MeagraphClusters:
     own = np.full(len(points.inputs), -1, dtype=np.int64)
     own[points.merged.members] = labels
-    return MeagraphClusters(labels, points.inputs, own, points.scale.kept["features"], points.distance(low))
+    norms, zeros = scale.kept["features"], np.zeros(features)
+    inverse = np.where(norms > 0, 1 / np.where(norms > 0, norms, 1.0), 0.0)
+    projection = Projection(zeros, zeros, np.diag(inverse), zeros)
+    return FittedClusters(labels, projection, points.inputs, own, points.distance(low))

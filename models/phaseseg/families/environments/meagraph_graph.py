@@ -35,7 +35,7 @@ LOW = 0.9 - 1e-5
 SMALLEST = 1e-5
 """ε of the normalized similarity."""
 TOLERANCE = 1e-9
-"""Atoms are equal if their descriptors round to the same multiple of this, in root mean squares of a column."""
+"""Descriptors are equal if they round to the same multiple of this, in root mean squares of a column."""
 NOISE = 1e-12
 """A column whose norm is this small next to the largest is rounding noise, and counts as zero."""
 MOST_PAIRS = 30_000_000
@@ -61,7 +61,7 @@ class Scale:
         self.kept = {name: np.array(values, dtype=np.float64) for name, values in (kept or {}).items()}
 
     def columns(self, name: str, values: Doubles, weights: Doubles) -> Doubles:
-        """Return values (n, n_columns) divided by the norms of the columns; rows count as often as weights."""
+        """Return values (n, n_columns) divided by the norms of the columns; weights : (n,) of the rows."""
         if name not in self.kept:
             norms = np.sqrt(weights @ values**2)
             norms[norms <= NOISE * norms.max(initial=0.0)] = np.inf
@@ -90,11 +90,11 @@ class Points:
     scale: Scale
 
     def distance(self, low: float) -> float:
-        """Return the distance below which atoms are joined; infinity for all, 0 for none but equal atoms."""
+        """Return the distance below which atoms are joined; 0 for equal atoms only."""
         near, far = self.scale.range("distance", 0.0, 0.0)
         least, largest = np.exp(-far), np.exp(-near)
         bound = low * (largest - least + SMALLEST) + least - SMALLEST
-        return float(-np.log(bound)) if bound > 0 else np.inf
+        return float(-np.log(max(bound, np.finfo(float).tiny)))
 
     def tree(self) -> SpanningTree:
         """Return the exact minimum spanning tree of the distinct atoms."""
@@ -228,8 +228,8 @@ def _all_pairs(points: Doubles, distance: float) -> tuple[Integers, Integers]:
     count_pairs(ordered, square, counts)
     if (n := int(counts.sum())) > MOST_PAIRS:
         raise ValueError(
-            f"the graph of {len(points):,} distinct atoms has {n:,} pairs, more than {MOST_PAIRS:,}. Choose a "
-            "larger low, or neighbors=50 to keep only the nearest of each atom."
+            f"the graph of {len(points):,} distinct atoms has {n:,} pairs, more than {MOST_PAIRS:,}. Choose "
+            "a larger low, or neighbors=50 to keep only the nearest of each atom."
         )
     first, second = np.empty((2, n), dtype=np.int64)
     fill_pairs(ordered, square, first, second)

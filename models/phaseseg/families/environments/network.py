@@ -1,7 +1,7 @@
 """MEAGraph in PyTorch, for training: the same layers as `inference`, in float64 on the processor.
 
-Distances and sums over pairs are the compiled loops of `meagraph_kernels`, with their gradients, so memory grows
-with the number of pairs and not with pairs times widths.
+Distances and sums over pairs are the compiled loops of `meagraph_kernels`, with their gradients, so memory
+grows with the number of pairs and not with pairs times widths.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class MeagraphSettings:
         )  # fmt: skip
 
     def fit_options(self) -> dict[str, Any]:
-        """The keywords of `fit_meagraph`."""
+        """The keywords of `train_meagraph`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to_dict(self) -> dict[str, Any]:
