@@ -86,6 +86,7 @@ class Frame(Summarized):
         "name": atom names as in GRO and PDB files (`OW`), "residue": names of residues or molecules (`SOL`).
     fields : mapping of further per-atom columns that were in the file
     info : mapping of numbers of the whole frame that were in the file (temperature, energy, ...)
+    words : mapping of its other entries that were in the file, as text (group, config_type, ...)
     source : where the frame came from, used in messages (`run.dump.gz, frame 3`)
     index : int, optional
         Number of the frame in its file, from 0.
@@ -123,6 +124,7 @@ class Frame(Summarized):
     units: Units = "metal"
     fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     info: Mapping[str, float] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     index: int | None = None
     messages: tuple[Message, ...] = ()

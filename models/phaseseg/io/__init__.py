@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.io.arrays import read_npz, read_pickle
-from phaseseg.io.atoms import frame_from_atoms, read_with_ase
+from phaseseg.io.atoms import atoms_of_file, frame_from_atoms, read_with_ase
+from phaseseg.io.copies import FrameText, copied, from_ase, text_of
 from phaseseg.io.fixed_width import read_pdb
 from phaseseg.io.formats import choose_format, format_of_name
 from phaseseg.io.gsd_file import gsd_package, read_gsd
@@ -23,14 +25,23 @@ from phaseseg.io.reading import Block, Reading, new_reading
 from phaseseg.io.source import ByteSource, InputError
 from phaseseg.io.text import read_extxyz, read_gro
 from phaseseg.io.vasp import read_poscar, read_xdatcar
-from phaseseg.io.write import OutputError, atomic_output, write_frames, write_json, write_table
+from phaseseg.io.write import (
+    OutputError,
+    atomic_output,
+    extxyz_lines,
+    write_frames,
+    write_json,
+    write_table,
+)
 
 __all__ = [
+    "FrameText",
     "InputError",
     "OutputError",
     "atomic_output",
     "format_of_name",
     "frame_from_atoms",
+    "frame_texts",
     "read_frames",
     "write_frames",
     "write_json",
@@ -88,7 +99,8 @@ def read_frames(
     units : "metal" (Å, ps) or "lj"; a dump that says `lj` is believed
     cell : cell of a file that has none (plain XYZ): 3 edges (Å), 3 edges and 3 angles (degrees), or the 9
         numbers of the vectors; a text like "30,30,30" too. The frames are periodic along all its axes. The
-        cell of a file that has one stays as it is, with a message.
+        cell of a file that has one stays as it is, with a message. "open" puts atoms without a cell into an
+        open box.
     dt : ps per MD step, for `Frame.time` where the file holds no time
     fields : whether further numeric columns go into `Frame.fields`, as (n_atoms,) or (n_atoms, k) float64
     same_atoms : whether a frame of another number of atoms than the first is an error
@@ -121,6 +133,41 @@ def read_frames(
     if chosen == "gsd":
         gsd_package()  # report a missing package before the first frame
     return _selected(path, chosen, start, frames, same_atoms)
+
+
+def frame_texts(path: str | os.PathLike[str], chosen: Collection[int], **reading: Any) -> Iterator[FrameText]:
+    """Yield some frames of a file as extended XYZ, in the order of the file, with everything that is in them.
+
+    Extended XYZ is copied, ASE writes what it has read, and the other formats are written as `write_frames`
+    does with all columns.
+
+    Parameters
+    ----------
+    chosen : numbers of the frames
+    reading : options of `read_frames`
+
+    Raises
+    ------
+    InputError
+        As `read_frames`.
+    """
+    path = Path(path)
+    chosen_format = choose_format(path, reading.get("file_format"), {"gsd", *_READERS})
+    if chosen_format == "extxyz":
+        texts = copied(path)
+    elif chosen_format in {"gsd", *_READERS} or ":" in chosen_format:
+        options = {**reading, "fields": True, "frames": None}
+        texts = (
+            text_of(k, "\n".join(extxyz_lines(one))) for k, one in enumerate(read_frames(path, **options))
+        )
+    else:
+        texts = (text_of(k, from_ase(one)) for k, one in enumerate(atoms_of_file(path, chosen_format)))
+    last = max(chosen, default=-1)
+    for text in texts:
+        if text.index in chosen:
+            yield text
+        if text.index >= last:
+            return
 
 
 def _blocks(path: Path, chosen: str, reading: Reading) -> Generator[Block]:

@@ -21,6 +21,7 @@ from phaseseg.io.source import InputError, encoding_of
 # Arrays of Atoms that have their own attribute in Frame.
 _OWN_ARRAYS = ("numbers", "positions", "id", "type")
 _OWN_INFO = ("timestep", "time", "units", "Origin")
+_DATABASES = ("db", "json")
 
 
 def frame_from_atoms(
@@ -148,19 +149,22 @@ def _parts(atoms: Any, fields: bool, source: str) -> dict[str, Any]:
             and not isinstance(value, bool)
             and np.isfinite(value)
         },
+        "words": {
+            name: value
+            for name, value in atoms.info.items()
+            if isinstance(value, str) and name not in _OWN_INFO
+        },
     }
 
 
 def read_with_ase(path: Path, ase_format: str, reading: Reading) -> Iterator[Block]:
     """The frames of a file that ASE reads; they are parsed as they come."""
-    import ase.io
+    return (partial(_convert, atoms, reading) for atoms in atoms_of_file(path, ase_format))
 
-    file: Any = str(path)
-    with path.open("rb") as raw:
-        encoding = encoding_of(raw.read(64))
-    if encoding != "utf-8":
-        file = StringIO(path.read_text(encoding, "replace"))
-    frames = ase.io.iread(file, index=":", format=ase_format)
+
+def atoms_of_file(path: Path, ase_format: str) -> Iterator[Any]:
+    """The `ase.Atoms` of a file that ASE reads. Of databases, the keys of a row go into `Atoms.info`."""
+    frames = _database_rows(path) if ase_format in _DATABASES else _structures(path, ase_format)
     for index in count():
         try:
             atoms = next(frames, None)
@@ -172,11 +176,37 @@ def read_with_ase(path: Path, ase_format: str, reading: Reading) -> Iterator[Blo
             ) from error
         if atoms is None:
             return
-        yield partial(_convert, atoms, reading)
+        yield atoms
+
+
+def _structures(path: Path, ase_format: str) -> Iterator[Any]:
+    import ase.io
+
+    file: Any = str(path)
+    with path.open("rb") as raw:
+        encoding = encoding_of(raw.read(64))
+    if encoding != "utf-8":
+        file = StringIO(path.read_text(encoding, "replace"))
+    yield from ase.io.iread(file, index=":", format=ase_format)
+
+
+def _database_rows(path: Path) -> Iterator[Any]:
+    from ase.db import connect
+
+    # ase.io.iread leaves the keys of the rows out.
+    for row in connect(path).select():
+        atoms = row.toatoms()
+        atoms.info |= {**row.data, **row.key_value_pairs}
+        yield atoms
 
 
 def _convert(atoms: Any, reading: Reading) -> dict[str, Any]:
     parts = _parts(atoms, reading.fields, reading.label)
+    results = getattr(atoms.calc, "results", None) or {}  # of the calculation that the file holds
+    if isinstance(energy := results.get("energy"), (int, float, np.number)) and np.isfinite(energy):
+        parts["info"] = {"energy": float(energy), **parts["info"]}
+    if reading.fields and np.shape(forces := results.get("forces", ())) == (len(atoms), 3):
+        parts["fields"] = {"forces": np.array(forces, dtype=float), **parts["fields"]}
     if parts["units"] == "metal":
         parts["units"] = reading.units
     if reading.type_names:

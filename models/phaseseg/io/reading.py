@@ -19,6 +19,8 @@ Block = Callable[[], dict[str, Any]]
 """A frame that has been found in the file but not parsed: calling it gives arguments of `Frame`."""
 
 MOST_TYPES = 1_000_000
+OPEN_MARGIN = 5.0
+"""Distance of an open box from its atoms, Å. No result depends on it."""
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Reading:
     style: str = ""
     messages: list[Message] = field(default_factory=list)
     cell: NDArray[np.float64] | None = None  # of the caller, for files without one
+    open_box: bool = False  # whether atoms without a cell get an open box
     counted: bool = False  # whether the type names were given in order, without numbers
 
     def note(self, text: str, code: str) -> None:
@@ -57,6 +60,8 @@ class Reading:
     def with_cell(self, parts: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a frame with the caller's cell, where the file has none."""
         if not np.any(parts["cell"]):  # zeros, or None
+            if self.open_box:
+                return parts | open_box(parts["positions"])
             if self.cell is None:
                 raise self.error(
                     "the file has no cell, and an analysis needs one. Give its edges in Å, as in "
@@ -153,8 +158,18 @@ def new_reading(
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise ValueError(f"dt must be a positive number of ps per MD step, found {dt!r}.")
     by_id, renames, counted = type_table(types)
-    given = None if cell is None else cell_of(cell)
-    return Reading(units, dt, fields, by_id, renames | name_table(names), cell=given, counted=counted)
+    opened = isinstance(cell, str) and cell == "open"
+    given = None if cell is None or opened else cell_of(cell)
+    return Reading(
+        units, dt, fields, by_id, renames | name_table(names), cell=given, open_box=opened, counted=counted
+    )
+
+
+def open_box(positions: ArrayLike) -> dict[str, Any]:
+    """Cell, origin and `pbc` of a box around the atoms that is open along all its axes."""
+    places = np.nan_to_num(np.reshape(np.asarray(positions, dtype=float), (-1, 3)), posinf=0.0, neginf=0.0)
+    low, high = (places.min(axis=0), places.max(axis=0)) if len(places) else (np.zeros(3), np.zeros(3))
+    return {"cell": np.diag(high - low + 2 * OPEN_MARGIN), "origin": low - OPEN_MARGIN, "pbc": False}
 
 
 def cell_of(given: ArrayLike | str) -> NDArray[np.float64]:

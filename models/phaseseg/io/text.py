@@ -128,7 +128,7 @@ def _parse_extxyz(
         "ids": parsed.integers.get("id"),
         **time_parts(lower.get("time"), lower.get("timestep")),
         "units": "lj" if lower.get("units") == "lj" else reading.units,
-        "info": _info(entries),
+        **_numbers_and_words(entries),
         **parsed.others(reading.fields),
     }
 
@@ -138,11 +138,11 @@ _EXACT_KEYS = {"Lattice", "Properties", "pbc", "Origin", "timestep", "time", "un
 _OWN_KEYS = {key.lower() for key in _EXACT_KEYS}
 
 
-def _info(entries: dict[str, str]) -> dict[str, float]:
-    """The entries of a comment line that are finite numbers."""
-    numbers = {key: float(value) for key, value in entries.items()
-               if key.lower() not in _OWN_KEYS and is_number(value)}  # fmt: skip
-    return {key: number for key, number in numbers.items() if isfinite(number)}
+def _numbers_and_words(entries: dict[str, str]) -> dict[str, Any]:
+    """The entries of a comment line: finite numbers as `info`, everything else as `words`."""
+    own = {key: value for key, value in entries.items() if key.lower() not in _OWN_KEYS}
+    info = {key: float(value) for key, value in own.items() if is_number(value) and isfinite(float(value))}
+    return {"info": info, "words": {key: value for key, value in own.items() if key not in info}}
 
 
 # ------------------------------------------------------------------------------------------- GRO

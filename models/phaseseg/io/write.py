@@ -197,6 +197,21 @@ def _with_plain_names(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any
     return plain_names
 
 
+def extxyz_lines(frame: Frame, result: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """Yield a frame with its result as extended XYZ, in pieces without a line end; see `write_frames`."""
+    header, body = _extxyz(frame, *_sorted_out(frame, result or {}), 0)
+    yield header
+    for piece in _body(body):
+        yield piece.decode().removesuffix("\n")
+
+
+def entry(name: str, value: float | bool | str) -> str:
+    """An entry of the comment line of extended XYZ: a number, or a word."""
+    if isinstance(value, (bool, np.bool_)):
+        return f"{_key(name)}={'FT'[value]}"
+    return f"{_key(name)}={_key(value) if isinstance(value, str) else f'{value:.10g}'}"
+
+
 def _key(name: str) -> str:
     """A key of the comment line, in quotes where it needs them."""
     if name and not re.search(r"""[\s"'=,\[\]{}\\]""", name):
@@ -262,9 +277,7 @@ def _extxyz(
         "units": "lj" if frame.units == "lj" else None,
     }
     comment = [f"{name}={value}" for name, value in entries.items() if value is not None]
-    for name, number in scalars.items():
-        value = "FT"[number] if isinstance(number, bool) else f"{number:.10g}"
-        comment.append(f"{_key(name)}={value}")
+    comment += [entry(name, value) for name, value in scalars.items()]
     return f"{len(frame)}\n{' '.join(comment)}", body + _formatted(columns)
 
 

@@ -21,7 +21,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from phaseseg.families.environments.clusters import cluster
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.recipes.cards import say
-from phaseseg.recipes.environments.sets import read_set, sample_by_group
+from phaseseg.recipes.environments.sets import read_set, sample_by_group, tags_of
 
 SETS = {"ta": ("Ta", None), "fe": ("Fe", 900)}
 """Species, and the largest number of atoms of each group."""
@@ -38,7 +38,7 @@ def rows_and_tags(name: str, seed: int = 0) -> tuple[NDArray[np.float64], NDArra
     species, most = SETS[name]
     data = read_set(name)
     atoms = np.arange(len(data.configurations)) if most is None else sample_by_group(data, most, seed)
-    return data.features(PowerSpectrum((species,)))[atoms], data.tags[atoms]
+    return data.features(PowerSpectrum((species,)))[atoms], tags_of(data)[atoms]
 
 
 def clusters(seeds: int) -> None:
