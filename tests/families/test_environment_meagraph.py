@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -235,6 +237,50 @@ def test_two_groups_are_two_clusters_and_a_stranger_is_isolated():
     )
     labels = meagraph_clusters(rows, Meagraph.untrained(4), rate=0.0, normalize="batch")
     assert np.array_equal(labels, np.repeat([0, 1, -1], [40, 30, 1]))
+
+
+# Defects of the published code ----------------------------------------------------------------------
+# Others: trained weights, unused matrices and the validation are tested in `test_environment_fit`; one kernel
+# in `test_torch_and_inference_give_the_same_numbers`; normalization by batch under "Fitted normalization".
+
+
+def test_defect_clusters_without_any_edge():
+    rows = environments()
+    model = Meagraph.untrained(6).measured(rows)
+    apart = np.exp(2.0 * np.arange(5))[:, None] * rows[:1]
+    assert (meagraph_clusters(apart, model) == -1).all()
+    assert (meagraph_clusters(rows[:1], model) == -1).all()
+
+
+def test_defect_memory_of_all_pairs():
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(1, 2, (200, 6))[rng.integers(200, size=4000)] * rng.normal(1, 1e-4, (4000, 1))
+    tracemalloc.start()
+    labels = meagraph_clusters(rows, Meagraph.untrained(6, low=0.999), normalize="batch", rate=0.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert labels.max() > 50 and peak < 4000**2 * 8 / 4
+
+
+def test_defect_random_rates_in_evaluation():
+    rows, model = environments(), Meagraph.untrained(6)
+    with pytest.raises(ValueError, match="rate must be"):
+        meagraph_clusters(rows, model, normalize="batch", rate=-1.0)
+    labels = [meagraph_clusters(rows, model, normalize="batch", rate=0.3) for _ in range(2)]
+    assert np.array_equal(*labels)
+
+
+def test_defect_bridges_merge_clusters_as_documented():
+    """Components of a graph chain: one row between two groups joins them, as in single linkage."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal([1.0, 1], 0.01, (40, 2)), rng.normal([1.4, 1], 0.01, (40, 2))])
+    bridge = np.stack([np.linspace(1.05, 1.35, 6), np.ones(6)], axis=1)
+    far = [[3.0, 3.0]]
+    apart, joined = (
+        threshold_labels(distinct_points(np.concatenate([*parts, far])), 0.93)
+        for parts in ([rows], [rows, bridge])
+    )
+    assert apart.max() == 1 and joined.max() == 0
 
 
 # Fitted normalization -----------------------------------------------------------------------------

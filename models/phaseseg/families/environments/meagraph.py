@@ -78,11 +78,13 @@ class Meagraph:
         config = MeagraphConfig(features=features, **settings)
         return cls(MeagraphNetwork(config, random_weights(config, seed)))
 
-    def measured(self, rows: ArrayLike, rate: float | None = None) -> Meagraph:
-        """Return the network with the scale of these rows, at a rate."""
+    def measured(
+        self, rows: ArrayLike, rate: float | None = None, *, neighbors: int | None = None
+    ) -> Meagraph:
+        """Return the network with the scale of these rows, at a rate; neighbors : see `build_graph`."""
         rate = self.rate if rate is None else check_rate(rate)
         scale = Scale()
-        graph = build_graph(distinct_points(rows, scale), self.network.config.low)
+        graph = build_graph(distinct_points(rows, scale), self.network.config.low, neighbors)
         encoded = self.network.encode(graph, [rate] * len(self.network.config.widths), scale)
         self.network.decode(encoded, graph.weights, scale)
         return Meagraph(self.network, scale.kept, rate)

@@ -90,6 +90,9 @@ class MeagraphSettings:
         MeagraphConfig.low, help="Atoms are joined above this normalized similarity, from 0 to 1."
     )
     rate: float = setting(RATE, help="Edges survive above this normalized score when clusters are made.")
+    neighbors: int | None = setting(
+        None, help="Keep only the edges of each atom to its nearest when norms of a large set are measured."
+    )
     epochs: int = setting(TRAINING["epochs"], help="Largest number of epochs.")
     batch_configurations: int = setting(TRAINING["batch_configurations"], help="Configurations in a batch.")
     learning_rate: float = setting(TRAINING["learning_rate"], help="Highest learning rate.")
@@ -105,6 +108,8 @@ class MeagraphSettings:
         check_rate(self.rate)
         if self.batch_configurations < 1:
             raise ValueError(f"batch_configurations must be at least 1, found {self.batch_configurations}.")
+        if self.neighbors is not None and self.neighbors < 1:
+            raise ValueError(f"neighbors must be at least 1, found {self.neighbors}.")
         self.training()
 
     def training(self) -> Settings:
