@@ -180,3 +180,18 @@ def most_surprising_first(points, items, first, width):
         means[order] = -np.inf
         order.append(int(np.argmax(means)))
     return np.array(order)
+
+
+# Neighbors -----------------------------------------------------------------------------------------
+
+
+def nearest_of_other_labels(points, labels, queries, own, k):
+    """(n_queries, k) distances to the nearest points of k labels other than the own one; infinite if fewer."""
+    apart = np.sqrt(((queries[:, None] - points) ** 2).sum(axis=-1))
+    out = np.full((len(queries), k), np.inf)
+    for row, distances in enumerate(apart):
+        least = sorted(
+            distances[labels == label].min() for label in np.unique(labels) if label != own[row]
+        )[:k]  # fmt: skip
+        out[row, : len(least)] = least
+    return out

@@ -7,17 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
-from phaseseg.families.environments.spanning_kernels import condense, cut_labels, find_roots, join
+from phaseseg.families.environments.nearest import Index, checked_points
+from phaseseg.families.environments.spanning_kernels import (
+    condense, cut_labels, find_roots, join, shortest_edges,
+)  # fmt: skip
+from phaseseg.specs import Progress
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-NEIGHBORS = 15
+NEIGHBORS = 5
 """Neighbors of each point from which a tree starts; the result does not depend on it."""
-SMALL = 64
-"""Largest component whose nearest foreign points are sought among the neighbors of its points."""
 
 
 class Merged(NamedTuple):
@@ -42,7 +43,7 @@ def merge_duplicates(points: ArrayLike, tolerance: float = 0.0) -> Merged:
     ValueError
         For anything but a finite array (n, d), or a negative tolerance.
     """
-    values = _checked(points)
+    values = checked_points(points)
     if not 0 <= tolerance < np.inf:
         raise ValueError(f"tolerance must be zero or a positive number, found {tolerance}.")
     keys = np.rint(values / tolerance) if tolerance else values
@@ -174,15 +175,18 @@ class CondensedTree:
         return np.asarray(place[self.homes])
 
 
-def spanning_tree(points: ArrayLike, n_neighbors: int = NEIGHBORS) -> SpanningTree:
+def spanning_tree(
+    points: ArrayLike, n_neighbors: int = NEIGHBORS, *, progress: Progress | None = None
+) -> SpanningTree:
     """Return an exact minimum spanning tree (of several, if distances are equal).
 
-    Borůvka: each component but the largest gets its shortest edge to another one, until one is left. That
-    edge is known where the nearest foreign point is among the neighbors of a point, or where the points that
-    see only their own component are farther from their last neighbor than the shortest edge found. Other
-    points search again. Time is about N log N in up to ten dimensions; in more it grows toward N^2.
+    Borůvka: each component but the largest gets its shortest edge to another one, until one is left. The
+    nearest foreign point of a point is often among its neighbors. Points that see only their own component
+    search again, unless they are farther from their last neighbor than the shortest edge found so far. Time
+    is about N log N in up to ten dimensions; in more it grows toward N^2.
 
     points : (n_points, d); merge duplicates first, or they crowd out other neighbors
+    progress : called with the completed fraction (an estimate) and a line; may raise to stop
 
     Raises
     ------
@@ -196,72 +200,39 @@ def spanning_tree(points: ArrayLike, n_neighbors: int = NEIGHBORS) -> SpanningTr
     >>> spanning_tree([[0.0], [5.0], [1.0], [7.5]]).lengths.tolist()
     [1.0, 2.5, 4.0]
     """
-    values = _checked(points)
+    values = checked_points(points)
     n = len(values)
     if not n:
         raise ValueError("a spanning tree needs at least one point.")
     if n_neighbors < 1:
         raise ValueError(f"n_neighbors must be 1 or more, found {n_neighbors}.")
-    tree = cKDTree(values)
-    k = min(n_neighbors + 1, n)
-    near, lengths = nearest_points(tree, values, k)
+    index = Index(values)
+    report = progress or (lambda done, line: None)
+    near, apart = index.search(min(n_neighbors, max(n - 1, 1)), progress=lambda f, line: report(0.8 * f, line))
+    squares = apart**2
     parents = np.arange(n)
     edges, found = np.empty((n - 1, 2), dtype=np.int64), 0
     while found < n - 1:
-        roots = find_roots(parents)
-        best, known = _shortest(values, tree, roots, near, lengths)
-        order = np.lexsort((known[:, 1], known[:, 0], best))
-        found = join(parents, known[order], edges, found)
-    apart = np.sqrt(((values[edges[:, 0]] - values[edges[:, 1]]) ** 2).sum(axis=1))
-    order = np.argsort(apart, kind="stable")
-    return SpanningTree(n, edges[order], apart[order])
+        report(0.8 + 0.2 * found / n, "joining components")
+        best, ends = _shortest(index, find_roots(parents), near, squares)
+        order = np.argsort(best, kind="stable")
+        found = join(parents, ends[order], edges, found)
+    lengths = np.sqrt(((values[edges[:, 0]] - values[edges[:, 1]]) ** 2).sum(axis=1))
+    order = np.argsort(lengths, kind="stable")
+    return SpanningTree(n, edges[order], lengths[order])
 
 
-def nearest_points(tree: Any, points: Doubles, k: int) -> tuple[Integers, Doubles]:
-    """Return (n, k) numbers and distances of the nearest points of a k-d tree, the point itself included."""
-    lengths, near = tree.query(points, k=np.arange(1, k + 1))
-    return near.astype(np.int64), lengths
-
-
-def _shortest(
-    points: Doubles, tree: Any, roots: Integers, near: Integers, lengths: Doubles
-) -> tuple[Doubles, Integers]:
-    """The shortest edge from each component but the largest to another: lengths and (n, 2) ends."""
-    n = len(points)
+def _shortest(index: Index, roots: Integers, near: Integers, squares: Doubles) -> tuple[Doubles, Integers]:
+    """The shortest edge from each component but the largest to another: squared lengths and (n, 2) ends."""
     components, of = np.unique(roots, return_inverse=True)
-    sizes = np.bincount(of)
-    wanted = np.ones(len(components), dtype=bool)
-    wanted[np.argmax(sizes)] = False
-    foreign = of[near] != of[:, None]
-    first = foreign.argmax(axis=1)
-    rows = np.arange(n)
-    sees = foreign[rows, first]
-    target, reach = near[rows, first], np.where(sees, lengths[rows, first], np.inf)
-    best = np.full(len(components), np.inf)
-    np.minimum.at(best, of, reach)
-    open_ended = wanted[of] & ~sees & (lengths[:, -1] < best[of])
-    small = np.flatnonzero(open_ended & (sizes[of] <= SMALL))
-    if len(small):
-        k = min(int(sizes[of[small]].max()) + 1, n)
-        found, apart = nearest_points(tree, points[small], k)
-        outside = of[found] != of[small][:, None]
-        place = outside.argmax(axis=1)
-        target[small] = found[np.arange(len(small)), place]
-        reach[small] = apart[np.arange(len(small)), place]
-    for component in np.unique(of[open_ended & (sizes[of] > SMALL)]):
-        inside = np.flatnonzero(open_ended & (of == component))
-        others = np.flatnonzero(of != component)
-        rest = cKDTree(points[others])
-        sample = inside[:: max(len(inside) // SMALL, 1)]
-        bound = min(float(best[component]), float(rest.query(points[sample])[0].min()))
-        apart, place = rest.query(points[inside], distance_upper_bound=np.nextafter(bound, np.inf))
-        hit = np.isfinite(apart)
-        target[inside[hit]], reach[inside[hit]] = others[place[hit]], apart[hit]
-    # The shortest of each component; the first point of several.
-    order = np.lexsort((rows, reach, of))
-    starts = order[np.concatenate([[0], np.cumsum(sizes)[:-1]])][wanted]
-    ends = np.sort(np.stack([starts, target[starts]], axis=1), axis=1)
-    return reach[starts], ends
+    of = of.reshape(-1).astype(np.int64)
+    largest = int(np.argmax(np.bincount(of)))
+    best, ends = np.full(len(components), np.inf), np.empty((len(components), 2), dtype=np.int64)
+    shortest_edges(
+        index.tree, of, index.uniform(of), largest, near, squares, index.slack(index.tree.values), best, ends
+    )
+    wanted = np.arange(len(components)) != largest
+    return best[wanted], ends[wanted]
 
 
 def by_size(labels: NDArray[np.integer[Any]]) -> Integers:
@@ -276,13 +247,3 @@ def by_size(labels: NDArray[np.integer[Any]]) -> Integers:
         rank[np.lexsort((first, -counts))] = np.arange(len(counts))
         found[some] = rank[inverse.reshape(-1)]
     return found
-
-
-def _checked(points: ArrayLike) -> Doubles:
-    values = np.asarray(points, dtype=np.float64)
-    if values.ndim != 2 or not values.shape[1]:
-        raise ValueError(f"points must be an array of rows of the same length, found {values.shape}.")
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        raise ValueError(f"point {row} is not finite; remove it or check its descriptor.")
-    return np.ascontiguousarray(values)

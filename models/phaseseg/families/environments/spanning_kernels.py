@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import WIDTH as LANES
+from phaseseg.families.environments.nearest_kernels import WIDTH, descend
 
 
 @jit
@@ -35,6 +37,45 @@ def join(parents, candidates, edges, found):
             edges[found, 0], edges[found, 1] = candidates[e, 0], candidates[e, 1]
             found += 1
     return found
+
+
+@jit
+def first_foreign(i, of, near):
+    """Place of the first neighbor of a point in another component; the number of places if there is none."""
+    for place in range(near.shape[1]):
+        if near[i, place] < 0:
+            break
+        if of[near[i, place]] != of[i]:
+            return place
+    return near.shape[1]
+
+
+@jit
+def shortest_edges(tree, of, uniform, largest, near, squares, slack, best, ends):
+    """Write the shortest edge from each component but the largest to another: its square and its ends.
+
+    of : (n,) component of each point; near, squares : (n, k) its neighbors, the nearest first
+    """
+    values, order, k = tree[0], tree[1], near.shape[1]
+    for i in order:
+        if of[i] != largest:
+            place = first_foreign(i, of, near)
+            if place < k and squares[i, place] < best[of[i]]:
+                best[of[i]], ends[of[i], 0], ends[of[i], 1] = squares[i, place], i, near[i, place]
+    stack, bounds, hits = np.empty(128, dtype=np.int64), np.empty(128), np.empty(WIDTH + LANES, dtype=np.int32)
+    found, square, point = np.empty(1, dtype=np.int64), np.empty(1), np.empty(1, dtype=np.int64)
+    single = np.empty(values.shape[1], dtype=np.float32)
+    for i in order:
+        own = of[i]
+        # What is not among the neighbors is at least as far as the last of them.
+        if own == largest or squares[i, k - 1] >= best[own] or first_foreign(i, of, near) < k:
+            continue
+        found[0], square[0], single[:] = -2, best[own], values[i]
+        descend(
+            values[i], single, own, tree, of, uniform, slack, found, square, point, stack, bounds, hits
+        )  # fmt: skip
+        if found[0] >= 0:
+            best[own], ends[own, 0], ends[own, 1] = square[0], i, point[0]
 
 
 @jit

@@ -1,0 +1,144 @@
+"""Exact nearest neighbors among descriptors. Every neighbor of a point has another label, such as its configuration."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phaseseg.families.environments.nearest_kernels import (
+    WIDTH, build, fill_leaves, search, uniform_labels,
+)  # fmt: skip
+from phaseseg.specs import Progress
+
+Doubles = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+BATCH = 20_000
+"""Queries between two calls of `progress`."""
+
+
+class _Tree(NamedTuple):
+    values: Doubles
+    order: Integers
+    children: Integers
+    boxes: Doubles
+    leaves: NDArray[np.float32]
+
+
+class Index:
+    """A k-d tree of points (n, d) for searches of nearest points, exact in float64.
+
+    Leaves are compared in float32; what may be near enough is computed again in float64. Building takes
+    N log N. A search takes about log N for each query in few dimensions, and up to N in many.
+
+    Raises
+    ------
+    ValueError
+        For anything but a finite array (n, d) with n >= 1 and d >= 1.
+
+    >>> index = Index([[0.0], [1.0], [1.5], [9.0]])
+    >>> index.search(1)[0].ravel().tolist()
+    [1, 2, 1, 2]
+    >>> index.search(1, labels=[0, 1, 1, 1])[0].ravel().tolist()
+    [1, 0, 0, 0]
+    """
+
+    def __init__(self, points: ArrayLike) -> None:
+        values = checked_points(points)
+        n, d = values.shape
+        if not n:
+            raise ValueError("a search needs at least one point.")
+        n_leaves = -(-n // WIDTH)
+        self.tree = _Tree(
+            values, np.arange(n), np.empty((2 * n_leaves - 1, 2), dtype=np.int64),
+            np.empty((2 * n_leaves - 1, 2, d)), np.empty((n_leaves, d, WIDTH), dtype=np.float32),
+        )  # fmt: skip
+        build(values, self.tree.order, self.tree.children, self.tree.boxes)
+        fill_leaves(values, self.tree.order, self.tree.leaves)
+        self._largest = float(np.abs(values).max())
+
+    @property
+    def n_points(self) -> int:
+        return len(self.tree.values)
+
+    def uniform(self, labels: Integers) -> Integers:
+        """Return the label of every node of the tree under which all points have one, and -1 elsewhere."""
+        out = np.empty(len(self.tree.children), dtype=np.int64)
+        uniform_labels(labels, self.tree.order, self.tree.children, out)
+        return out
+
+    def slack(self, queries: Doubles) -> float:
+        """Return a bound on the errors of distances in float32."""
+        largest = max(self._largest, float(np.abs(queries).max(initial=0.0)))
+        return 4e-7 * float(np.sqrt(queries.shape[1])) * largest
+
+    def search(
+        self, k: int, labels: ArrayLike | None = None, *, queries: ArrayLike | None = None,
+        own: ArrayLike | None = None, progress: Progress | None = None,
+    ) -> tuple[Integers, Doubles]:  # fmt: skip
+        """Return the nearest points of k different labels, none of which is that of the query.
+
+        Parameters
+        ----------
+        k : number of labels
+        labels : (n_points,) integers from 0 on; None for a label for each point, which gives its neighbors
+        queries : (n_queries, d); None for the points themselves, with their labels
+        own : (n_queries,) labels of the queries; None for queries without one
+        progress : called with the completed fraction and a line; may raise to stop
+
+        Returns
+        -------
+        (n_queries, k) int64 numbers of the points, the nearest first, -1 where there are fewer labels, and
+        their distances, infinite there
+
+        Raises
+        ------
+        ValueError
+            For arrays that do not fit each other, or k below 1.
+        """
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+            raise ValueError(f"the number of neighbors must be a whole number from 1 on, found {k!r}.")
+        mine = np.arange(self.n_points) if labels is None else checked_labels(labels, self.n_points, "point")
+        if queries is None:
+            asked, sequence, from_ = self.tree.values, self.tree.order, mine
+        else:
+            asked = checked_points(queries)
+            if asked.shape[1] != self.tree.values.shape[1]:
+                raise ValueError(
+                    f"the points have {self.tree.values.shape[1]} dimensions and the queries {asked.shape[1]}."
+                )
+            sequence = np.arange(len(asked))
+            from_ = np.full(len(asked), -1) if own is None else checked_labels(own, len(asked), "query")
+        found = np.full((len(asked), k), -1, dtype=np.int64)
+        squares = np.full((len(asked), k), np.inf)
+        uniform, slack = self.uniform(mine), self.slack(asked)
+        for first in range(0, len(asked), BATCH):
+            if progress is not None:
+                progress(first / len(asked), "searching nearest environments")
+            part = sequence[first : first + BATCH]
+            search(asked, from_, part, self.tree, mine, uniform, slack, found, squares)
+        return found, np.sqrt(squares)
+
+
+def checked_points(points: ArrayLike) -> Doubles:
+    """Return points as contiguous (n, d) float64; ValueError if they are none, or not finite."""
+    values = np.asarray(points, dtype=np.float64)
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(f"points must be an array of rows of the same length, found {values.shape}.")
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise ValueError(f"point {row} is not finite; remove it or check its descriptor.")
+    return np.ascontiguousarray(values)
+
+
+def checked_labels(labels: ArrayLike, n: int, what: str) -> Integers:
+    """Return labels as (n,) int64; ValueError unless there is one from 0 on for each."""
+    values = np.asarray(labels)
+    if values.shape != (n,) or values.dtype.kind not in "iu" or (n and values.min() < 0):
+        raise ValueError(
+            f"labels must be a whole number from 0 on for each {what} ({n}), found {values.dtype} "
+            f"{values.shape}."
+        )
+    return np.ascontiguousarray(values, dtype=np.int64)

@@ -1,0 +1,215 @@
+"""Compiled search in a k-d tree of leaves of `WIDTH` points, whose coordinates lie axis by axis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phaseseg.compiled.jit import jit
+from phaseseg.compiled.simd import WIDTH as LANES, bits_at_most, list_bits, load, splat
+
+WIDTH = 32
+"""Points of a leaf."""
+
+
+@jit
+def _swap(order, i, j):
+    order[i], order[j] = order[j], order[i]
+
+
+@jit
+def select(points, axis, order, first, last, place):
+    """Permute order[first:last] so that what is before `place` is not larger on an axis than what is after."""
+    low, high = first, last - 1
+    while low < high:
+        middle = (low + high) // 2
+        # The median of three as the pivot; equal values stop both scans, so they are shared out.
+        for a, b in ((low, middle), (low, high), (middle, high)):
+            if points[order[b], axis] < points[order[a], axis]:
+                _swap(order, a, b)
+        pivot = points[order[middle], axis]
+        i, j = low, high
+        while i <= j:
+            while points[order[i], axis] < pivot:
+                i += 1
+            while points[order[j], axis] > pivot:
+                j -= 1
+            if i <= j:
+                _swap(order, i, j)
+                i += 1
+                j -= 1
+        if place <= j:
+            high = j
+        elif place >= i:
+            low = i
+        else:
+            return
+
+
+@jit
+def build(points, order, children, boxes):
+    """Sort `order` into leaves and write children (-1 - leaf for a leaf) and boxes (low, high) of all nodes.
+
+    Nodes are split across their widest axis. Children have higher numbers than their parents.
+    """
+    n, d = points.shape
+    n_leaves = (n + WIDTH - 1) // WIDTH
+    stack = np.empty((64, 3), dtype=np.int64)
+    stack[0, 0], stack[0, 1], stack[0, 2] = 0, 0, n_leaves
+    top, n_nodes = 1, 1
+    while top:
+        top -= 1
+        node, begin, end = stack[top, 0], stack[top, 1], stack[top, 2]
+        first, last = begin * WIDTH, min(end * WIDTH, n)
+        for axis in range(d):
+            boxes[node, 0, axis], boxes[node, 1, axis] = np.inf, -np.inf
+        for i in range(first, last):
+            for axis in range(d):
+                x = points[order[i], axis]
+                boxes[node, 0, axis] = min(boxes[node, 0, axis], x)
+                boxes[node, 1, axis] = max(boxes[node, 1, axis], x)
+        if end - begin == 1:
+            children[node, 0] = children[node, 1] = -1 - begin
+            continue
+        widest = 0
+        for axis in range(1, d):
+            if boxes[node, 1, axis] - boxes[node, 0, axis] > boxes[node, 1, widest] - boxes[node, 0, widest]:
+                widest = axis
+        middle = (begin + end) // 2
+        select(points, widest, order, first, last, middle * WIDTH)
+        for side in range(2):
+            children[node, side] = n_nodes
+            stack[top, 0] = n_nodes
+            stack[top, 1], stack[top, 2] = (begin, middle) if side == 0 else (middle, end)
+            top += 1
+            n_nodes += 1
+
+
+@jit
+def fill_leaves(points, order, leaves):
+    """leaves[leaf, axis, place] = coordinate in float32; places behind the last point are infinitely far."""
+    n, d = points.shape
+    leaves[:] = np.inf
+    for i in range(n):
+        for axis in range(d):
+            leaves[i // WIDTH, axis, i % WIDTH] = points[order[i], axis]
+
+
+@jit
+def uniform_labels(labels, order, children, out):
+    """out[node] = the label of all points under it, or -1 if they differ."""
+    n = order.size
+    for node in range(len(children) - 1, -1, -1):
+        a, b = children[node, 0], children[node, 1]
+        if a < 0:
+            first = (-1 - a) * WIDTH
+            out[node] = labels[order[first]]
+            for i in range(first + 1, min(first + WIDTH, n)):
+                if labels[order[i]] != out[node]:
+                    out[node] = -1
+                    break
+        else:
+            out[node] = out[a] if out[a] == out[b] else -1
+
+
+@jit
+def box_distance(query, boxes, node):
+    """Squared distance of a point to the box of a node."""
+    total = 0.0
+    for axis in range(query.size):
+        below, above = boxes[node, 0, axis] - query[axis], query[axis] - boxes[node, 1, axis]
+        off = below if below > above else above
+        off = off if off > 0.0 else 0.0
+        total += off * off
+    return total
+
+
+@jit
+def insert(labels, squares, points, square, label, point):
+    """Put a point into the sorted list of the nearest of each label; its square is below the last."""
+    k = squares.size
+    place = k - 1
+    for q in range(k):
+        if labels[q] == label:
+            if squares[q] <= square:
+                return
+            place = q
+            break
+    while place > 0 and squares[place - 1] > square:
+        labels[place], squares[place], points[place] = (
+            labels[place - 1], squares[place - 1], points[place - 1]
+        )  # fmt: skip
+        place -= 1
+    labels[place], squares[place], points[place] = label, square, point
+
+
+@jit
+def hits_of_leaf(leaves, leaf, single, limit, hits):
+    """List the places of a leaf whose squares in float32 are up to a limit; return how many."""
+    d = single.size
+    at, most, n = leaf * d * WIDTH, splat(limit), 0
+    for first in range(0, WIDTH, LANES):
+        far = splat(np.float32(0))
+        for axis in range(d):
+            step = load(leaves, at + axis * WIDTH + first) - splat(single[axis])
+            far = far + step * step
+        n = list_bits(bits_at_most(far, most), first, hits, n)
+    return n
+
+
+@jit
+def descend(query, single, own, tree, labels, uniform, slack, found, squares, points, stack, bounds, hits):
+    """Fill the sorted lists `found`, `squares`, `points` with the nearest points of k labels other than own.
+
+    squares : holds the bounds to start from; only what is below the last is found
+    """
+    values, order, children, boxes, leaves = tree
+    d, k, n = query.size, squares.size, order.size
+    stack[0], bounds[0] = 0, box_distance(query, boxes, 0)
+    top = 1
+    while top:
+        top -= 1
+        node = stack[top]
+        if bounds[top] >= squares[k - 1] or (own >= 0 and uniform[node] == own):
+            continue
+        a, b = children[node, 0], children[node, 1]
+        if a >= 0:
+            near, other = box_distance(query, boxes, a), box_distance(query, boxes, b)
+            if other < near:
+                a, b, near, other = b, a, other, near
+            if other < squares[k - 1]:
+                stack[top], bounds[top] = b, other
+                top += 1
+            stack[top], bounds[top] = a, near
+            top += 1
+            continue
+        first = (-1 - a) * WIDTH
+        limit = np.float32(min((np.sqrt(squares[k - 1]) + slack) ** 2 * (1 + 1e-6), 3e38))
+        for h in range(hits_of_leaf(leaves, -1 - a, single, limit, hits)):
+            point = order[first + hits[h]]
+            label = labels[point]
+            if label != own:
+                square = 0.0
+                for axis in range(d):
+                    square += (values[point, axis] - query[axis]) ** 2
+                if square < squares[k - 1]:
+                    insert(found, squares, points, square, label, point)
+
+
+@jit
+def search(queries, own, sequence, tree, labels, uniform, slack, points, squares):
+    """For every query the nearest points of k labels other than its own, sorted: points (n, k), squares.
+
+    sequence : the order in which queries are answered; near ones after each other
+    squares : what is found is below the last of a row
+    """
+    k = squares.shape[1]
+    stack, bounds = np.empty(128, dtype=np.int64), np.empty(128)
+    hits, found = np.empty(WIDTH + LANES, dtype=np.int32), np.empty(k, dtype=np.int64)
+    single = np.empty(queries.shape[1], dtype=np.float32)
+    for q in sequence:
+        found[:] = -2
+        single[:] = queries[q]
+        descend(
+            queries[q], single, own[q], tree, labels, uniform, slack, found, squares[q], points[q], stack,
+            bounds, hits,
+        )  # fmt: skip
