@@ -75,10 +75,11 @@ def test_progress_may_stop_the_search():
         (lambda: Index(np.zeros((0, 2))), "at least one point"),
         (lambda: Index([1.0, 2.0]), "rows of the same length"),
         (lambda: Index([[1.0], [np.nan]]), "point 1 is not finite"),
+        (lambda: Index([[1.0], [1e30]]), r"below 1e\+18, found 1e\+30"),
         (lambda: Index([[1.0], [2.0]]).search(0), "must be a whole number from 1 on, found 0"),
         (lambda: Index([[1.0], [2.0]]).search(1, [0]), r"for each point \(2\)"),
         (lambda: Index([[1.0], [2.0]]).search(1, [0, -1]), r"for each point \(2\)"),
-        (lambda: Index([[1.0], [2.0]]).search(1, queries=[[1.0, 2.0]]), "1 dimensions and the queries 2"),
+        (lambda: Index([[1.0], [2.0]]).search(1, queries=[[1.0, 2.0]]), "1 dimensions, the queries 2"),
         (lambda: Index([[1.0]]).search(1, queries=[[1.0]], own=[0.5]), r"for each query \(1\)"),
     ],
 )

@@ -186,7 +186,7 @@ def most_surprising_first(points, items, first, width):
 
 
 def nearest_of_other_labels(points, labels, queries, own, k):
-    """(n_queries, k) distances to the nearest points of k labels other than the own one; infinite if fewer."""
+    """(n_queries, k) distances to the nearest points of k labels other than their own, or infinity."""
     apart = np.sqrt(((queries[:, None] - points) ** 2).sum(axis=-1))
     out = np.full((len(queries), k), np.inf)
     for row, distances in enumerate(apart):

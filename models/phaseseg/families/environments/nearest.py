@@ -1,4 +1,4 @@
-"""Exact nearest neighbors among descriptors. Every neighbor of a point has another label, such as its configuration."""
+"""Exact nearest neighbors in descriptor space, at most one of each label, such as the configuration."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.environments.nearest_kernels import (
-    WIDTH, build, fill_leaves, search, uniform_labels,
+    WIDTH,
+    build,
+    fill_leaves,
+    search,
+    uniform_labels,
 )  # fmt: skip
 from phaseseg.specs import Progress
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+LARGEST = 1e18
+"""Squares of distances must be numbers in float32."""
 BATCH = 20_000
 """Queries between two calls of `progress`."""
 
@@ -58,6 +64,8 @@ class Index:
         build(values, self.tree.order, self.tree.children, self.tree.boxes)
         fill_leaves(values, self.tree.order, self.tree.leaves)
         self._largest = float(np.abs(values).max())
+        if self._largest > LARGEST:
+            raise ValueError(f"coordinates must be below {LARGEST:g}, found {self._largest:g}.")
 
     @property
     def n_points(self) -> int:
@@ -101,13 +109,14 @@ class Index:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"the number of neighbors must be a whole number from 1 on, found {k!r}.")
         mine = np.arange(self.n_points) if labels is None else checked_labels(labels, self.n_points, "point")
+        values = self.tree.values
         if queries is None:
-            asked, sequence, from_ = self.tree.values, self.tree.order, mine
+            asked, sequence, from_ = values, self.tree.order, mine
         else:
             asked = checked_points(queries)
-            if asked.shape[1] != self.tree.values.shape[1]:
+            if asked.shape[1] != values.shape[1]:
                 raise ValueError(
-                    f"the points have {self.tree.values.shape[1]} dimensions and the queries {asked.shape[1]}."
+                    f"the points have {values.shape[1]} dimensions, the queries {asked.shape[1]}."
                 )
             sequence = np.arange(len(asked))
             from_ = np.full(len(asked), -1) if own is None else checked_labels(own, len(asked), "query")

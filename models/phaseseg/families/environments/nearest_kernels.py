@@ -18,7 +18,7 @@ def _swap(order, i, j):
 
 @jit
 def select(points, axis, order, first, last, place):
-    """Permute order[first:last] so that what is before `place` is not larger on an axis than what is after."""
+    """Permute order[first:last] so that no coordinate before `place` is larger than one from there on."""
     low, high = first, last - 1
     while low < high:
         middle = (low + high) // 2
@@ -163,7 +163,7 @@ def descend(query, single, own, tree, labels, uniform, slack, found, squares, po
     squares : holds the bounds to start from; only what is below the last is found
     """
     values, order, children, boxes, leaves = tree
-    d, k, n = query.size, squares.size, order.size
+    d, k = query.size, squares.size
     stack[0], bounds[0] = 0, box_distance(query, boxes, 0)
     top = 1
     while top:

@@ -10,7 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.environments.nearest import Index, checked_points
 from phaseseg.families.environments.spanning_kernels import (
-    condense, cut_labels, find_roots, join, shortest_edges,
+    condense,
+    cut_labels,
+    find_roots,
+    join,
+    shortest_edges,
 )  # fmt: skip
 from phaseseg.specs import Progress
 
@@ -208,7 +212,9 @@ def spanning_tree(
         raise ValueError(f"n_neighbors must be 1 or more, found {n_neighbors}.")
     index = Index(values)
     report = progress or (lambda done, line: None)
-    near, apart = index.search(min(n_neighbors, max(n - 1, 1)), progress=lambda f, line: report(0.8 * f, line))
+    near, apart = index.search(
+        min(n_neighbors, max(n - 1, 1)), progress=lambda f, line: report(0.8 * f, line)
+    )
     squares = apart**2
     parents = np.arange(n)
     edges, found = np.empty((n - 1, 2), dtype=np.int64), 0

@@ -62,7 +62,11 @@ def shortest_edges(tree, of, uniform, largest, near, squares, slack, best, ends)
             place = first_foreign(i, of, near)
             if place < k and squares[i, place] < best[of[i]]:
                 best[of[i]], ends[of[i], 0], ends[of[i], 1] = squares[i, place], i, near[i, place]
-    stack, bounds, hits = np.empty(128, dtype=np.int64), np.empty(128), np.empty(WIDTH + LANES, dtype=np.int32)
+    stack, bounds, hits = (
+        np.empty(128, dtype=np.int64),
+        np.empty(128),
+        np.empty(WIDTH + LANES, dtype=np.int32),
+    )
     found, square, point = np.empty(1, dtype=np.int64), np.empty(1), np.empty(1, dtype=np.int64)
     single = np.empty(values.shape[1], dtype=np.float32)
     for i in order:
