@@ -258,15 +258,19 @@ def fit(data: Any, family: str = families.DEFAULT, **options: Any) -> Checkpoint
     Raises
     ------
     ImportError
-        If PyTorch is not installed; the message says how to install it.
+        If PyTorch is needed and not installed; the message says how to install it.
     ValueError
         For an unknown family, or data that cannot be used for training.
     """
     found = family_named(family)
     if not found.fit:
         raise ValueError(f"networks of the family {family} cannot be trained with phaseseg.")
-    require_torch()
-    checkpoint: Checkpoint = load(found.fit)(data, **options)
+    try:
+        function = load(found.fit)
+    except ModuleNotFoundError:
+        require_torch()
+        raise
+    checkpoint: Checkpoint = function(data, **options)
     return checkpoint
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -406,7 +407,7 @@ def test_weights_that_do_not_fit(trained):
         Learner(SMALL, found.weights | {"shared.blend": np.zeros(3, dtype=np.float32)})
 
 
-def test_training_from_files_by_the_command(structures, tmp_path):
+def test_training_from_files_by_the_command(structures, tmp_path, monkeypatch):
     """The options of `phaseseg train mobility` reach a ridge and networks; structures are kept."""
     pytest.importorskip("torch")
     forget_structures()
@@ -415,14 +416,13 @@ def test_training_from_files_by_the_command(structures, tmp_path):
         values = hidden_target(structure.frame, structure.codes, k)[:, 0]
         runs.append([structure.frame.replace(fields={"propensity": values})])
     options = {"folds": 3, "structures": str(tmp_path / "kept")}
-    flat = fit(
-        runs,
-        "mobility",
-        method="ridge",
-        positions="inherent",
-        output=tmp_path / "a-v1.safetensors",
-        **options,
-    )
+    ridge = {"method": "ridge", "positions": "inherent", "output": tmp_path / "a-v1.safetensors"}
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "torch", None)
+        without.delitem(sys.modules, "phaseseg.families.mobility.fit", raising=False)
+        flat = fit(runs, "mobility", **ridge, **options)
+        with pytest.raises(ImportError, match=r"training needs PyTorch"):
+            fit(runs, "mobility", positions="thermal", **options)
     assert flat.config["method"] == "ridge" and flat.config["network"]["positions"] == "inherent"
     assert len(list((tmp_path / "kept").glob("inherent-*.npz"))) == 3
     net = fit(runs, "mobility", method="net", positions="thermal", epochs=2, repeats=2, **options)
@@ -431,3 +431,17 @@ def test_training_from_files_by_the_command(structures, tmp_path):
     assert np.isfinite(fields["propensity"]).all() and (fields["propensity_uncertainty"] > 0).all()
     with pytest.raises(ValueError, match="there is no column"):
         fit([[structures[0].frame], [structures[1].frame]], "mobility", method="ridge", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": 32}, "width is a setting of the method bapst, but the method is net"),
+        ({"method": "ridge", "epochs": 3}, "epochs is a setting of the method net or bapst"),
+        ({"method": "bapst", "positions": "cage"}, "positions is a setting of the method net or ridge"),
+        ({"method": "ridge", "repeats": 2}, "repeats is a setting of the method net, but"),
+    ],
+)
+def test_settings_of_another_method_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        fit([], "mobility", **options)

@@ -18,7 +18,7 @@ from phaseseg.families.mobility.settings import TER, BapstConfig, MobilitySettin
 
 torch = pytest.importorskip("torch")
 
-from phaseseg.families.mobility import fit as training, network as networks  # noqa: E402
+from phaseseg.families.mobility import message_fit as training, network as networks  # noqa: E402
 from phaseseg.families.mobility.systems import read_systems  # noqa: E402
 
 VARIANTS = [{}, TER, {"update": "nodes-first"}, {"own_weights": True, "self_edges": False}]
@@ -38,7 +38,8 @@ def system(seed=0, n=80, **columns):
 
 
 def small(**more):
-    return {"width": 16, "hidden": 16, "rounds": 2, "cutoff": 1.5, "epochs": 3, "folds": 2} | more
+    quick = {"width": 16, "hidden": 16, "rounds": 2, "cutoff": 1.5, "epochs": 3, "folds": 2}
+    return {"method": "bapst"} | quick | more
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -166,8 +167,8 @@ def test_only_the_trained_types_count():
 def test_it_learns_what_the_structure_says(tmp_path):
     frames = [[system(seed, 150)] for seed in range(6)]
     checkpoint = fit(
-        frames, "mobility", output=tmp_path / "mine.safetensors", epochs=25, folds=2, width=16, hidden=16,
-        rounds=2, cutoff=1.5, learning_rate=5e-3, times=(10.0,),
+        frames, "mobility", method="bapst", output=tmp_path / "mine.safetensors", epochs=25, folds=2,
+        width=16, hidden=16, rounds=2, cutoff=1.5, learning_rate=5e-3, times=(10.0,),
     )  # fmt: skip
     held = [system(seed, 150) for seed in (20, 21)]
     for frame in held:
@@ -262,7 +263,8 @@ def test_command_line(tmp_path):
         frame = system(seed)
         write_frames(paths[-1], [(frame, {"propensity": frame.fields["propensity"]})])
     out = tmp_path / "mine.safetensors"
-    words = ["train", "mobility", *paths, "-o", str(out), "--folds", "3", "--epochs", "2", "--width", "16",
+    words = ["train", "mobility", *paths, "-o", str(out), "--method", "bapst",
+             "--folds", "3", "--epochs", "2", "--width", "16",
              "--hidden", "16", "--rounds", "2", "--update", "parallel", "--no-own-weights"]  # fmt: skip
     result = CliRunner().invoke(make_app(), words)
     assert result.exit_code == 0, result.stderr

@@ -114,6 +114,15 @@ TER: Mapping[str, Any] = {
 # Training -----------------------------------------------------------------------------------------
 
 _NETWORK = tuple(name for name in BapstConfig.__dataclass_fields__ if name != "outputs")
+_OWN = {
+    ("bapst",): (
+        *_NETWORK, "turns", "optimizer", "warmup", "clip", "batch_systems", "trained_types",
+    ),
+    ("net", "ridge"): ("positions", "temperature", "potential", "structures"),
+    ("net",): ("repeats",),
+    ("net", "bapst"): ("epochs", "learning_rate", "weight_decay"),
+}  # fmt: skip
+"""Settings that only these methods read."""
 _LEARNING = ("epochs", "learning_rate", "optimizer", "weight_decay", "warmup", "clip")
 
 
@@ -131,10 +140,10 @@ class MobilitySettings:
     """
 
     method: str = setting(
-        "bapst",
-        help="bapst (messages along edges, thermal positions) | net (graph filters on descriptors, with a "
-        "ridge) | ridge.",
-        choices=("bapst", "net", "ridge"),
+        "net",
+        help="net (graph filters on descriptors, with a ridge) | ridge | bapst (messages along edges, from "
+        "thermal positions).",
+        choices=("net", "ridge", "bapst"),
     )
     positions: str = setting(
         "samples",
@@ -214,6 +223,7 @@ class MobilitySettings:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        self._check_method()
         if len(self.species) != 2 or len(set(self.species)) != 2 or not all(self.species):
             raise ValueError(f"species must be two names, of A and of B, found {', '.join(self.species)}.")
         check_trained_types(self.trained_types)
@@ -229,6 +239,18 @@ class MobilitySettings:
             raise ValueError(f"temperature must be positive, found {self.temperature}.")
         BapstConfig(**self.network)
         self.training(self.folds)
+
+    def _check_method(self) -> None:
+        """Raise ValueError for a setting that the method does not read."""
+        for methods, names in _OWN.items():
+            if self.method in methods:
+                continue
+            changed = [f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default]
+            if changed:
+                raise ValueError(
+                    f"{changed[0]} is a setting of the method {' or '.join(methods)}, but the method is "
+                    f"{self.method}. Leave it out or choose another method."
+                )
 
     @property
     def network(self) -> dict[str, Any]:
@@ -250,7 +272,7 @@ class MobilitySettings:
         )  # fmt: skip
 
     def fit_options(self) -> dict[str, Any]:
-        """The keywords of `fit_mobility`."""
+        """The keywords of `fit`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from phaseseg.checkpoint import SUFFIX, Checkpoint, load_checkpoint
-from phaseseg.families.mobility.fit import fit_mobility
+from phaseseg.families.mobility.fit import fit
 from phaseseg.recipes.cards import say, table, write_card
 from phaseseg.recipes.mobility.cards import SOURCE, published_table
 from phaseseg.recipes.mobility.systems import read_systems
@@ -108,8 +108,8 @@ def main() -> None:
     if path.is_file():
         checkpoint = load_checkpoint(path)
     else:
-        checkpoint = fit_mobility(
-            frames, output=path, resume=True, summary=SUMMARY,
+        checkpoint = fit(
+            frames, output=path, method="bapst", resume=True, summary=SUMMARY,
             progress=lambda done, text: say(f"{done:.0%}: {text}"), **PLAN,
         )  # fmt: skip
     write_card(checkpoint, card_of(checkpoint), path)
