@@ -266,11 +266,10 @@ def fit(data: Any, family: str = families.DEFAULT, **options: Any) -> Checkpoint
     if not found.fit:
         raise ValueError(f"networks of the family {family} cannot be trained with phaseseg.")
     try:
-        function = load(found.fit)
+        checkpoint: Checkpoint = load(found.fit)(data, **options)
     except ModuleNotFoundError:
-        require_torch()
+        require_torch()  # a sentence that says how to install it
         raise
-    checkpoint: Checkpoint = function(data, **options)
     return checkpoint
 
 
