@@ -34,11 +34,11 @@ def power_spectra(bins, table, per_step, taper, n_max, l_max, norms, factors, ou
     edges, owns = np.zeros(bins.kinds + 1, dtype=np.int64), np.zeros(bins.kinds, dtype=np.int64)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
     inner = np.sqrt(bins.within) - taper
-    n_l, columns, last_step = l_max + 1, n_max * (l_max + 1), table.shape[0] - 2
+    n_l, columns = l_max + 1, n_max * (l_max + 1)
     vectors, scratch = np.empty((4, room)), np.empty((4, room))
     radial, harmonics = np.empty((columns, room)), np.empty((n_l * n_l, room))
     sums = np.empty((bins.kinds * n_max, n_l * n_l))
-    ends = np.zeros(bins.kinds + 1, dtype=np.int64)
+    ends, members = np.zeros(bins.kinds + 1, dtype=np.int64), np.empty(room, dtype=np.int64)
     for flat in range((bins.start.size - 1) // bins.kinds):
         if bins.start[flat * bins.kinds] == bins.start[(flat + 1) * bins.kinds]:
             continue
@@ -54,42 +54,10 @@ def power_spectra(bins, table, per_step, taper, n_max, l_max, norms, factors, ou
                 if squares(near, n, c, within, doubt):
                     settle(bins, near, n, slot, c)
                 near.r2[c] = FAR  # the atom itself is added below
-                found, kind, p = hits_within(near, n, within), 0, bins.positions[bins.order[slot]]
-                for h in range(found):
-                    k = near.hits[h]
-                    while k >= edges[kind + 1]:
-                        kind += 1
-                        ends[kind] = h
-                    # Float32 finds the neighbors; their vectors are those of the positions in float64.
-                    s0, s1, s2 = shift_between(bins, near, slot, c, k)
-                    q = bins.positions[bins.order[near.slots[k]]]
-                    for axis in range(3):
-                        moved = s0 * bins.cell[0, axis] + s1 * bins.cell[1, axis] + s2 * bins.cell[2, axis]
-                        vectors[axis, h] = q[axis] - p[axis] + moved
-                    u = vectors[0, h] ** 2 + vectors[1, h] ** 2 + vectors[2, h] ** 2
-                    vectors[3, h] = u
-                    at = min(int(u * per_step), last_step)
-                    t = min(u * per_step - at, 1.0)
-                    # Cubic Hermite interpolation.
-                    w1 = t * t * (3 - 2 * t)
-                    w0, d0, d1 = 1 - w1, t * (1 - t) * (1 - t), t * t * (t - 1)
-                    v = min(max((np.sqrt(u) - inner) / taper, 0.0), 1.0)
-                    fall = 1 - v * v * v * (10 - v * (15 - 6 * v))
-                    w0, w1, d0, d1 = w0 * fall, w1 * fall, d0 * fall, d1 * fall
-                    low, high = table[at], table[at + 1]
-                    for e in range(columns):
-                        radial[e, h] = w0 * low[0, e] + d0 * low[1, e] + w1 * high[0, e] + d1 * high[1, e]
-                ends[kind + 1 :] = found
+                found = gather(bins, near, n, edges, slot, c, vectors, ends, members)
+                _radial_functions(vectors, found, table, per_step, inner, taper, radial)
                 _solid_harmonics(vectors, found, l_max, scratch, harmonics)
-                for a in range(bins.kinds * n_max):
-                    kind = a // n_max
-                    for l in range(n_l):  # noqa: E741 - the degree of a spherical harmonic
-                        weight = radial[(a - kind * n_max) * n_l + l]
-                        for lm in range(l * l, (l + 1) * (l + 1)):
-                            total, values = 0.0, harmonics[lm]
-                            for h in range(ends[kind], ends[kind + 1]):
-                                total += weight[h] * values[h]
-                            sums[a, lm] = norms[lm] * total
+                coefficients(ends, n_max, l_max, radial, harmonics, norms, sums)
                 for i in range(n_max):
                     sums[own * n_max + i, 0] += norms[0] * table[0, 0, i * n_l]
                 row, column = out[bins.order[slot]], 0
@@ -101,6 +69,67 @@ def power_spectra(bins, table, per_step, taper, n_max, l_max, norms, factors, ou
                                 total += sums[a, lm] * sums[b, lm]
                             row[column] = factors[l] * total
                             column += 1
+
+
+@jit
+def gather(bins, near, n, edges, slot, c, vectors, ends, members):
+    """List the neighbors of the atom in `slot`, kind by kind, and return how many there are.
+
+    vectors : (4, room), to them, Å, and their squares; members : (room,) their atoms
+    ends : (kinds + 1,) where each kind begins among them
+    """
+    found, kind, p = hits_within(near, n, np.float32(bins.within)), 0, bins.positions[bins.order[slot]]
+    for h in range(found):
+        k = near.hits[h]
+        while k >= edges[kind + 1]:
+            kind += 1
+            ends[kind] = h
+        # Float32 finds the neighbors; their vectors are those of the positions in float64.
+        s0, s1, s2 = shift_between(bins, near, slot, c, k)
+        members[h] = bins.order[near.slots[k]]
+        q = bins.positions[members[h]]
+        for axis in range(3):
+            moved = s0 * bins.cell[0, axis] + s1 * bins.cell[1, axis] + s2 * bins.cell[2, axis]
+            vectors[axis, h] = q[axis] - p[axis] + moved
+        vectors[3, h] = vectors[0, h] ** 2 + vectors[1, h] ** 2 + vectors[2, h] ** 2
+    ends[kind + 1 :] = found
+    return found
+
+
+@jit
+def _radial_functions(vectors, found, table, per_step, inner, taper, radial):
+    """radial[nl, h] = f(r) g_nl(r^2) by cubic Hermite interpolation."""
+    last_step, columns = table.shape[0] - 2, table.shape[2]
+    for h in range(found):
+        u = vectors[3, h]
+        at = min(int(u * per_step), last_step)
+        t = min(u * per_step - at, 1.0)
+        w1 = t * t * (3 - 2 * t)
+        w0, d0, d1 = 1 - w1, t * (1 - t) * (1 - t), t * t * (t - 1)
+        v = min(max((np.sqrt(u) - inner) / taper, 0.0), 1.0)
+        fall = 1 - v * v * v * (10 - v * (15 - 6 * v))
+        w0, w1, d0, d1 = w0 * fall, w1 * fall, d0 * fall, d1 * fall
+        low, high = table[at], table[at + 1]
+        for e in range(columns):
+            radial[e, h] = w0 * low[0, e] + d0 * low[1, e] + w1 * high[0, e] + d1 * high[1, e]
+
+
+@jit
+def coefficients(ends, n_max, l_max, radial, harmonics, norms, sums):
+    """sums[a, lm] = norms[lm] times the sum over the neighbors of radial[nl, h] harmonics[lm, h].
+
+    Channel a = kind * n_max + n; the neighbors of a kind are ends[kind] ... ends[kind + 1] - 1.
+    """
+    n_l = l_max + 1
+    for a in range(sums.shape[0]):
+        kind = a // n_max
+        for l in range(n_l):  # noqa: E741 - the degree of a spherical harmonic
+            weight = radial[(a - kind * n_max) * n_l + l]
+            for lm in range(l * l, (l + 1) * (l + 1)):
+                total, values = 0.0, harmonics[lm]
+                for h in range(ends[kind], ends[kind + 1]):
+                    total += weight[h] * values[h]
+                sums[a, lm] = norms[lm] * total
 
 
 @jit

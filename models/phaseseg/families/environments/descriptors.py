@@ -8,13 +8,15 @@ from math import factorial, pi, prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import sqrtm
 from scipy.special import gamma
 
+from phaseseg.families.environments.descriptor_gradients import contracted_forces, force_rows
 from phaseseg.families.environments.descriptor_kernels import power_spectra
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import sort_into_bins
+from phaseseg.neighbors.graph import neighbor_graph
 
 Doubles = NDArray[np.float64]
 
@@ -112,13 +114,45 @@ class PowerSpectrum:
 
         An atom without neighbors has the features of its own Gaussian.
         """
-        codes = self._codes(frame)
+        codes = self.codes(frame)
         out = np.zeros((frame.n_atoms, self.n_features))
         if not frame.n_atoms:
             return out
         bins = sort_into_bins(frame, self.cutoff, codes, len(self.species))
         per_step, (norms, factors) = STEPS / self.cutoff**2, _norms(self.l_max)
         power_spectra(bins, _table(self), per_step, self.taper, self.n_max, self.l_max, norms, factors, out)
+        return out
+
+    def forces(self, frame: Frame, slopes: ArrayLike) -> Doubles:
+        """Return (n_atoms, 3) minus the derivatives of a sum over atoms with respect to their positions.
+
+        slopes : (n_atoms, n_features), derivatives of the term of each atom with respect to its features
+        """
+        values = np.ascontiguousarray(slopes, dtype=np.float64)
+        if values.shape != (frame.n_atoms, self.n_features):
+            raise ValueError(
+                f"slopes must have shape {(frame.n_atoms, self.n_features)}, found {values.shape}."
+            )
+        out = np.zeros((frame.n_atoms, 3))
+        contracted_forces(*self._neighbors(frame), values, out)
+        return out
+
+    def force_rows(self, frame: Frame, axes: Doubles, points: Doubles) -> Doubles:
+        """Return the forces of every basis function of a linear potential, summed over the atoms.
+
+        The basis functions of an atom are its features, then the products y_a y_b, a <= b, of the coordinates
+        y = features @ axes + constant of its species.
+
+        axes : (n_species, n_features, d); points : (n_atoms, d), the coordinates y
+
+        Returns
+        -------
+        (n_atoms, 3, n_species * (n_features + d (d + 1) / 2)), the columns of one species side by side
+        """
+        d = axes.shape[2]
+        out = np.zeros((frame.n_atoms, 3, len(self.species) * (self.n_features + d * (d + 1) // 2)))
+        axes, points = np.ascontiguousarray(axes), np.ascontiguousarray(points)
+        force_rows(*self._neighbors(frame), axes, points, out)
         return out
 
     def radial(self, u: Any, *, slope: bool = False) -> Doubles:
@@ -144,7 +178,15 @@ class PowerSpectrum:
             )
         return out
 
-    def _codes(self, frame: Frame) -> NDArray[np.int32]:
+    def _neighbors(self, frame: Frame) -> tuple[Any, ...]:
+        """What the kernels of derivatives need: the neighbors, the species and the settings."""
+        graph = neighbor_graph(frame, cutoff=self.cutoff)
+        spectrum = (_table(self), STEPS / self.cutoff**2, float(self.cutoff), float(self.taper), self.n_max,
+                    self.l_max, *_norms(self.l_max))  # fmt: skip
+        return (graph.indptr, graph.neighbors, graph.edge_vector), self.codes(frame), spectrum
+
+    def codes(self, frame: Frame) -> NDArray[np.int32]:
+        """Return (n_atoms,) places of the atoms' species among `species`; ValueError for another one."""
         places = {name: code for code, name in enumerate(self.species)}
         present = [frame.species_names[code] for code in np.unique(frame.species)]
         if unknown := [name for name in present if name not in places]:
