@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import IO, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,19 +49,74 @@ class Summary(Protocol):
 # ------------------------------------------------------------------------------------- columns
 
 
+BLOCK = 8192
+"""Values of a column in memory; older blocks are in a temporary file."""
+
+
+class _BlockFile:
+    """Blocks of values in a temporary file without a name; in memory where none can be written."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+
+    def put(self, block: array[Any]) -> int | array[Any]:
+        """Store a block; the result is what `get` needs to find it."""
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="phaseseg-")  # noqa: SIM115, as long as the table
+                weakref.finalize(self, self._file.close)
+            place = self._file.seek(0, os.SEEK_END)
+            self._file.write(block.tobytes())
+            self._file.flush()
+        except OSError:
+            return block
+        return place
+
+    def get(self, place: int | array[Any], kind: str) -> NDArray[Any]:
+        """The values of a block."""
+        if not isinstance(place, int):
+            return np.array(place)
+        assert self._file is not None
+        self._file.seek(place)
+        size = BLOCK * array(kind).itemsize
+        found = self._file.read(size)
+        if len(found) < size:
+            raise OSError("the temporary file with the rows of the frames was cut off by another program.")
+        return np.frombuffer(found, dtype=kind)
+
+
+class _Stored:
+    """A growing array of one type. All but its end are in the file of the columns."""
+
+    def __init__(self, kind: str, file: _BlockFile, values: Iterable[Any] = ()) -> None:
+        self.kind, self._file = kind, file
+        self._blocks: list[int | array[Any]] = []
+        self._end = array(kind)
+        for value in values:
+            self.append(value)
+
+    def append(self, value: Any) -> None:
+        self._end.append(value)
+        if len(self._end) == BLOCK:
+            self._blocks.append(self._file.put(self._end))
+            self._end = array(self.kind)
+
+    def array(self) -> NDArray[Any]:
+        blocks = [self._file.get(place, self.kind) for place in self._blocks]
+        return np.concatenate([*blocks, np.array(self._end, dtype=self.kind)])
+
+
 class _Values:
     """The values of one column: an array of whole numbers, numbers or booleans, or codes of other values."""
 
     _TYPES: ClassVar[Mapping[str, Any]] = {"b": np.bool_, "q": np.int64, "d": np.float64}
 
-    def __init__(self, n_missing: int) -> None:
-        self._stored: array[Any] = array("d", [nan]) * n_missing
+    def __init__(self, n_missing: int, file: _BlockFile) -> None:
+        self._file = file
+        self._stored = _Stored("d", file, repeat(nan, n_missing))
         self._kind = "d" if n_missing else ""
         self._others: list[Any] = []
         self._codes: dict[Any, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._stored)
 
     def append(self, value: Any) -> None:
         kind = _kind(value)
@@ -72,13 +131,14 @@ class _Values:
     def _widen(self, kind: str) -> None:
         """Change the type of what is stored to one that also holds values of this kind."""
         if not self._kind:
-            self._kind, self._stored = kind, array("i" if kind == "code" else kind)
+            self._kind, self._stored = kind, _Stored("i" if kind == "code" else kind, self._file)
         elif "code" in (kind, self._kind):
             if self._kind != "code":
                 known, self._kind = self.array().tolist(), "code"
-                self._stored = array("i", [self._code(value) for value in known])
+                self._stored = _Stored("i", self._file, (self._code(value) for value in known))
         elif "bqd".index(kind) > "bqd".index(self._kind):
-            self._kind, self._stored = kind, array(kind, self._stored)
+            known, self._kind = self.array().tolist(), kind
+            self._stored = _Stored(kind, self._file, known)
 
     def _code(self, value: Any) -> int:
         key = (type(value), value) if isinstance(value, str) else id(value)
@@ -88,9 +148,10 @@ class _Values:
         return self._codes[key]
 
     def array(self) -> NDArray[Any]:
+        found = self._stored.array()
         if self._kind == "code":
-            return np.array([self._others[code] for code in self._stored])
-        return np.array(self._stored, dtype=self._TYPES.get(self._kind))
+            return np.array([self._others[code] for code in found.tolist()])
+        return found.astype(self._TYPES.get(self._kind, np.float64), copy=False)
 
 
 def _kind(value: Any) -> str:
@@ -102,7 +163,10 @@ def _kind(value: Any) -> str:
 
 
 class FrameColumns:
-    """Values of many frames in typed columns: 8 bytes for a number, 4 for a text that was met before.
+    """Values of many frames in typed columns, in constant memory.
+
+    The last `BLOCK` values of a column are in memory, the others in a temporary file, which the operating
+    system removes with the process. A value takes 8 bytes, a text that was met before 4.
 
     >>> columns = FrameColumns()
     >>> columns.add({"atoms": 520, "state": "glass"})
@@ -112,6 +176,7 @@ class FrameColumns:
     """
 
     def __init__(self) -> None:
+        self._file = _BlockFile()
         self._columns: dict[str, _Values] = {}
         self._first: dict[str, int] = {}
         self._n_rows = 0
@@ -129,7 +194,8 @@ class FrameColumns:
         """Add the values of one frame; what is missing is NaN."""
         for name in row:
             if name not in self._columns:
-                self._columns[name], self._first[name] = _Values(self._n_rows), self._n_rows
+                self._columns[name] = _Values(self._n_rows, self._file)
+                self._first[name] = self._n_rows
         for name, values in self._columns.items():
             values.append(row.get(name, nan))
         self._n_rows += 1
@@ -216,14 +282,18 @@ class FrameSummary:
 
     def shown(self) -> Iterator[TextTable]:
         """Yield the table with the columns of `headings`, shortened in the middle."""
-        rows: list[Any] = list(self.tables()["frames"].rows())
+        table = self.tables()["frames"]
+        if shortened := len(table) > MOST_ROWS:
+            ends = np.r_[: MOST_ROWS // 2, len(table) - MOST_ROWS // 2 : len(table)]
+            table = Table(table.title, {name: values[ends] for name, values in table.columns.items()})
+        rows: list[Any] = list(table.rows())
         headings = self.headings or {
             name: FIELD_SPECS[name].title if name in FIELD_SPECS else name for name in rows[0]
         }
         headings = {**headings, "atoms": "atoms"}  # where their number changes
         columns = [name for name in headings if name in rows[0]]
-        if len(rows) > MOST_ROWS:
-            rows[MOST_ROWS // 2 : -(MOST_ROWS // 2)] = [None]
+        if shortened:
+            rows.insert(MOST_ROWS // 2, None)
         yield TextTable(
             f"{self.source}: {self.title}", [headings[name] for name in columns],
             [[_cell(name, row[name]) if row else "…" for name in columns] for row in rows],

@@ -2,7 +2,7 @@
 
 A bundled run is read again and again, and the frames are summarized as on the command line. Every few seconds
 the memory of the process is sampled; a line is printed every minute. After a warm-up of a fifth of the time
-the memory must stay constant, up to the few hundred bytes per frame of the time series.
+the memory must stay constant.
 """
 
 from __future__ import annotations

@@ -52,10 +52,10 @@ PHASE_COLORS = {"rich": "dark_orange3", "poor": "steel_blue", "boundary": "khaki
 class TrajectorySummary:
     """Means and errors over the labeled frames of a trajectory, which may be a single frame.
 
-    Each frame adds a few hundred bytes: its scalars and the contents of its phases, for the time series. The
-    other tables are averaged in a constant amount of memory: up to `MOST_ENTRIES` frames are kept singly,
-    more are merged in pairs (`TableSeries`). Errors are standard errors of the mean by `block_error`; they
-    are NaN for a single frame.
+    The memory does not grow with the number of frames. The scalars and contents of the phases of each frame
+    go to a temporary file, for the time series (`FrameColumns`). The other tables are averaged: up to
+    `MOST_ENTRIES` frames are kept singly, more are merged in pairs (`TableSeries`). Errors are standard
+    errors of the mean by `block_error`; they are NaN for a single frame.
 
     Parameters
     ----------
