@@ -195,3 +195,20 @@ def nearest_of_other_labels(points, labels, queries, own, k):
         )[:k]  # fmt: skip
         out[row, : len(least)] = least
     return out
+
+
+def outlier_scores(points, of, k, by_atom):
+    """Scores by all pairs, as `OutlierModel` defines them; neighbors are atoms or configurations."""
+    apart = np.sqrt(((points[:, None] - points) ** 2).sum(axis=-1))
+    kinds = np.unique(of)
+    nearest = []
+    for i in range(len(points)):
+        others = np.flatnonzero(of != of[i]) if len(kinds) > 1 else np.delete(np.arange(len(points)), i)
+        order = others[np.argsort(apart[i, others], kind="stable")]
+        if not by_atom:  # the nearest atom of each configuration
+            order = order[np.sort(np.unique(of[order], return_index=True)[1])]
+        nearest.append(order[:k])
+    reach = np.array([apart[i, near[-1]] for i, near in enumerate(nearest)])
+    local = np.array([reach[near].mean() for near in nearest])
+    typical = np.median(reach[reach > 0])
+    return reach / typical / np.maximum(local / typical, 1) ** (1 / 3)

@@ -93,7 +93,7 @@ class Index:
         k : number of labels
         labels : (n_points,) integers from 0 on; None for a label for each point, which gives its neighbors
         queries : (n_queries, d); None for the points themselves, with their labels
-        own : (n_queries,) labels of the queries; None for queries without one
+        own : (n_queries,) labels of the queries, -1 for none; None if no query has one
         progress : called with the completed fraction and a line; may raise to stop
 
         Returns
@@ -119,7 +119,11 @@ class Index:
                     f"the points have {values.shape[1]} dimensions, the queries {asked.shape[1]}."
                 )
             sequence = np.arange(len(asked))
-            from_ = np.full(len(asked), -1) if own is None else checked_labels(own, len(asked), "query")
+            from_ = (
+                np.full(len(asked), -1)
+                if own is None
+                else checked_labels(own, len(asked), "query", lowest=-1)
+            )
         found = np.full((len(asked), k), -1, dtype=np.int64)
         squares = np.full((len(asked), k), np.inf)
         uniform, slack = self.uniform(mine), self.slack(asked)
@@ -142,12 +146,12 @@ def checked_points(points: ArrayLike) -> Doubles:
     return np.ascontiguousarray(values)
 
 
-def checked_labels(labels: ArrayLike, n: int, what: str) -> Integers:
+def checked_labels(labels: ArrayLike, n: int, what: str, *, lowest: int = 0) -> Integers:
     """Return labels as (n,) int64; ValueError unless there is one from 0 on for each."""
     values = np.asarray(labels)
-    if values.shape != (n,) or values.dtype.kind not in "iu" or (n and values.min() < 0):
+    if values.shape != (n,) or values.dtype.kind not in "iu" or (n and values.min() < lowest):
         raise ValueError(
-            f"labels must be a whole number from 0 on for each {what} ({n}), found {values.dtype} "
+            f"labels must be a whole number from {lowest} on for each {what} ({n}), found {values.dtype} "
             f"{values.shape}."
         )
     return np.ascontiguousarray(values, dtype=np.int64)
