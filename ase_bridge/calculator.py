@@ -84,6 +84,8 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
     def check_state(self, atoms: Any, tol: float = 1e-15) -> list[str]:
         """List what has changed since the last analysis; a change of `species_array` counts as "numbers"."""
         changes: list[str] = super().check_state(atoms, tol)
+        if self._analyze.reads_fields and "numbers" not in changes:
+            changes.append("numbers")  # ASE does not notice changes of other arrays
         name = self.parameters.get("species_array")
         if name is not None and self.fields is not None and "numbers" not in changes:
             labels = atoms.arrays.get(name)
@@ -101,7 +103,7 @@ class PhaseCalculator(Calculator):  # type: ignore[misc]
         super().calculate(atoms, list(properties), list(system_changes))
         name = self.parameters.get("species_array")
         how: dict[str, Any] = {key: self.parameters.get(key) for key in ("species_array", "names", "units")}
-        frame = frame_from_atoms(self.atoms, **how)
+        frame = frame_from_atoms(self.atoms, fields=self._analyze.reads_fields, **how)
         self.fields = self._analyze(frame)
         self._labels = None if name is None else self.atoms.arrays[name].copy()
         self.results = {name: as_int32(values) for name, values in self.fields.level("atom").items()}

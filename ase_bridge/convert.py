@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -16,8 +17,9 @@ from phaseseg.nn.device import Device, check_device
 
 
 def frame_from_atoms(
-    atoms: Any, *, species_array: str | None = None, names: Names = None, units: Units | None = None
-) -> Frame:
+    atoms: Any, *, species_array: str | None = None, names: Names = None, units: Units | None = None,
+    fields: bool = False,
+) -> Frame:  # fmt: skip
     """Convert an `ase.Atoms` to a Frame.
 
     Parameters
@@ -28,6 +30,7 @@ def frame_from_atoms(
         the chemical symbols, for coarse-grained or labeled atoms
     names : what symbols, atom names of GRO and PDB files (`atomtypes`) or labels stand for: `"MW=X,Me1=C"`
     units : "metal" or "lj"; if left out, `atoms.info["units"]`, otherwise "metal"
+    fields : whether further numeric arrays go into `Frame.fields`
 
     Raises
     ------
@@ -38,7 +41,7 @@ def frame_from_atoms(
 
     if units not in (None, "metal", "lj"):
         raise ValueError(f"units must be 'metal' or 'lj', found {units!r}.")
-    frame = phaseseg.io.frame_from_atoms(atoms, species_array=species_array, names=names)
+    frame = phaseseg.io.frame_from_atoms(atoms, species_array=species_array, names=names, fields=fields)
     return frame if units is None else frame.replace(units=units)
 
 
@@ -88,12 +91,28 @@ def annotate(
         For an unknown option.
     """
     analyze = analysis(species=species, model=model, device=device, **options)
-    fields = analyze(frame_from_atoms(atoms, species_array=species_array, names=names, units=units))
+    how: dict[str, Any] = {"species_array": species_array, "names": names, "units": units}
+    fields = analyze(frame_from_atoms(atoms, fields=analyze.reads_fields, **how))
     write_fields(atoms, fields, bonds=bonds)
     return fields
 
 
-def analysis(*, model: Any = None, device: Device = "auto", **options: Any) -> Callable[[Frame], Fields]:
+@dataclass(frozen=True)
+class Analyzer:
+    """The function of a frame that `annotate` applies.
+
+    parts : analyses whose fields are combined
+    reads_fields : whether the frame needs the further arrays of the atoms
+    """
+
+    parts: Sequence[Callable[[Frame], Fields]]
+    reads_fields: bool = False
+
+    def __call__(self, frame: Frame) -> Fields:
+        return self.parts[0](frame) if len(self.parts) == 1 else _together(self.parts, frame)
+
+
+def analysis(*, model: Any = None, device: Device = "auto", **options: Any) -> Analyzer:
     """Return the function of a frame that `annotate` applies; checks the options immediately."""
     declared = {one.keyword: one for family in FAMILIES.values() for one in family.analyses}
     asked = {name: value for name in declared if (value := options.pop(name, None)) is not None}
@@ -105,18 +124,21 @@ def analysis(*, model: Any = None, device: Device = "auto", **options: Any) -> C
         if not declared[name].takes_options and model is None and options:
             raise TypeError(f"pass {', '.join(options)} inside {name}=dict(...), not as keywords.")
     parts: list[Callable[[Frame], Fields]] = []
+    reads_fields = False
     if model is not None:
         from phaseseg.api import load_model  # 50 ms that an analysis without a network does not need
 
         check_device(device)
         network = load_model(model)
-        parts.append(partial(_predict, network, network.rule(**options), device))
+        rule = network.rule(**options)
+        reads_fields = getattr(rule, "reads_fields", False)
+        parts.append(partial(_predict, network, rule, device))
     if not chosen:
         asked[next(name for name, one in declared.items() if one.default)] = None
     for name, value in asked.items():
         own = options if declared[name].takes_options else {}
         parts.append(load(declared[name].make)(value, **own))
-    return parts[0] if len(parts) == 1 else partial(_together, parts)
+    return Analyzer(parts, reads_fields)
 
 
 def _predict(network: Any, rule: Any, device: Device, frame: Frame) -> Fields:

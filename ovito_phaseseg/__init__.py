@@ -1,4 +1,4 @@
-"""Phases, glasses and mobility in OVITO: modifiers for OVITO Pro and for pipelines in scripts.
+"""Phases, glasses, mobility and environments in OVITO: modifiers for OVITO Pro and for scripts.
 
 >>> from ovito.io import import_file
 >>> from ovito_phaseseg import WeakPhaseLabels
@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ovito_phaseseg.base import NetworkModifier, network_modifier
+    from ovito_phaseseg.environments import EnvironmentClusters
     from ovito_phaseseg.glass import GlassClassifier, GlassMetrics
     from ovito_phaseseg.mobility import Mobility
     from ovito_phaseseg.modifiers import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
 
 __all__ = [
+    "EnvironmentClusters",
     "GlassClassifier",
     "GlassMetrics",
     "Mobility",
@@ -36,7 +38,8 @@ __all__ = [
 ]
 
 _MODULES = dict.fromkeys(__all__, "modifiers") | {
-    "GlassClassifier": "glass", "GlassMetrics": "glass", "Mobility": "mobility",
+    "EnvironmentClusters": "environments", "GlassClassifier": "glass", "GlassMetrics": "glass",
+    "Mobility": "mobility",
     "NetworkModifier": "base", "network_modifier": "base",
 }  # fmt: skip
 

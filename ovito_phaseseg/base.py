@@ -183,7 +183,7 @@ class AnalysisModifier(CheckedModifier):
             if "numba" not in sys.modules:
                 yield "Loading; the first run compiles for up to 30 s"
             job = now.job = yield from self.job(now)
-            now.frame = self.frame_of(data)
+            now.frame = self.frame_of(data, fields=getattr(job.rule, "reads_fields", False))
             yield 0.05
             key = (frame, now.frame.n_atoms, *job.key)
             now.output = yield from now.kept("output", key, lambda: job.output(now.frame, 0.05, 0.5))
@@ -221,10 +221,11 @@ class AnalysisModifier(CheckedModifier):
                 f"{', '.join(map(repr, names))} and so on."
             )
 
-    def frame_of(self, data: Any) -> Any:
-        """Convert the particles to a Frame."""
+    def frame_of(self, data: Any, *, fields: bool = False) -> Any:
+        """Convert the particles to a Frame; with `fields`, further numeric properties as well."""
         units: Any = getattr(self, "units", self.file_units)
-        return convert.frame_from_data(data, self.types, units, self.names if self.renames else "")
+        names = self.names if self.renames else ""
+        return convert.frame_from_data(data, self.types, units, names, fields=fields)
 
 
 class NetworkModifier(AnalysisModifier):
@@ -273,7 +274,8 @@ class NetworkModifier(AnalysisModifier):
         frames = []
         for number in now.numbers:
             yield f"Reading frame {number + 1:,} to fit {network.checkpoint.name}"
-            frames.append(self.frame_of(now.data_of(number)))
+            fields = getattr(rule, "reads_fields", False)
+            frames.append(self.frame_of(now.data_of(number), fields=fields))
         fit = partial(network.fit_frames, frames, rule)
         return (yield from in_thread(lambda progress: fit(progress=progress), 0.0, 0.05))
 

@@ -33,7 +33,9 @@ def names_of(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def frame_from_data(data: Any, types: str = "", units: Units = "metal", names: str = "") -> Frame:
+def frame_from_data(
+    data: Any, types: str = "", units: Units = "metal", names: str = "", *, fields: bool = False
+) -> Frame:
     """Convert the particles and the cell of a DataCollection to a Frame.
 
     Parameters
@@ -42,6 +44,7 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal", names: s
         the data
     names : what atom names or names of types stand for (`"MW=X,Me1=C"`)
     units : "metal" or "lj"; OVITO's data do not state them
+    fields : whether further numeric particle properties go into `Frame.fields`
 
     A 2D cell becomes a layer of thickness 1 Å that contains all particles. A density per Å^3 is then
     numerically one per Å^2, and the frame has two dimensions.
@@ -79,6 +82,7 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal", names: s
         except ValueError as error:
             raise ValueError(f"{where}{error}") from None
     ids = particles.identifiers
+    others = _others(particles) if fields else {}
     given, number = data.attributes, partial(number_in, data.attributes)
     odd = [
         Message(f"The attribute {name!r} is {given[name]!r:.80}, not a number, and is ignored.", "no-number")
@@ -86,13 +90,24 @@ def frame_from_data(data: Any, types: str = "", units: Units = "metal", names: s
         if value is None and name in given
     ]
     # Numbers of the file itself, such as its temperature. Names with a point are results of modifiers.
-    others = (name for name in given if "." not in name and name not in OWN_PLACE)
-    info = {name: value for name in others if (value := number(name)) is not None}
+    own = (name for name in given if "." not in name and name not in OWN_PLACE)
+    info = {name: value for name in own if (value := number(name)) is not None}
     return Frame(
         positions, cell, np.array(pbc, dtype=bool), *species, origin, units=units, source=source,
         ids=None if ids is None else np.array(ids[...]), time=number("Time"), info=info, index=index,
-        timestep=number("Timestep", whole=True), messages=(*messages, *odd), **columns,
+        timestep=number("Timestep", whole=True), messages=(*messages, *odd), fields=others, **columns,
     )  # fmt: skip
+
+
+def _others(particles: Any) -> dict[str, NDArray[np.float64]]:
+    """Return the numeric properties that have no place of their own in a Frame."""
+    own = ("Position", "Particle Type", "Particle Identifier", "Color", "Selection")
+    return {
+        title: values.astype(np.float64)
+        for title in particles
+        if title not in own and not kind_of(title)
+        and (values := np.array(particles[title][...])).dtype.kind in "iuf"
+    }  # fmt: skip
 
 
 def _source(data: Any) -> tuple[str, int | None]:

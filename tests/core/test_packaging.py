@@ -36,6 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "phaseseg/demo/melt_small_3000K.dump.gz",
         "phaseseg/demo/melt_small_4000K.dump.gz",
         "phaseseg/recipes/melt/melt.json",
+        "phaseseg/families/environments/checkpoints/mixture-v1.safetensors",
         "phaseseg/families/segmentation/checkpoints/gat-v1.safetensors",
         "ovito_phaseseg/glass.py",
         "ovito_phaseseg/modifiers.py",
@@ -67,6 +68,7 @@ def test_entry_points_load() -> None:
         "Glass structural metrics": "ovito_phaseseg.glass",
         "Liquid or glass (D-MPNN)": "ovito_phaseseg.glass",
         "Mobility (GNN)": "ovito_phaseseg.mobility",
+        "Atomic environments": "ovito_phaseseg.environments",
     }
     assert "phaseseg" in {entry.name for entry in entry_points(group="console_scripts")}
 

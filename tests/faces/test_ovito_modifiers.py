@@ -163,7 +163,7 @@ def test_the_input_is_left_as_it_was(case):
     np.testing.assert_array_equal(data.particles.positions, before.particles.positions)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "EnvironmentClusters"])
 def test_every_parameter_has_a_label_and_a_group_and_no_other_is_taken(name):
     cls = getattr(ovito_phaseseg, name)
     assert name in dir(ovito_phaseseg)
@@ -180,7 +180,7 @@ def test_no_other_name_is_there():
         _ = ovito_phaseseg.Nothing
 
 
-@pytest.mark.parametrize("name", ["PhaseSegmentation", "GlassClassifier", "Mobility"])
+@pytest.mark.parametrize("name", ["PhaseSegmentation", "GlassClassifier", "Mobility", "EnvironmentClusters"])
 def test_the_bundled_checkpoints_stand_to_choose(name):
     modifier = getattr(ovito_phaseseg, name)()
     family = modifier.family

@@ -75,7 +75,7 @@ def _predict(
                 dt=dt,
                 format=format,
                 units=units,
-                fields=kind == "frames",
+                fields=kind == "frames" or getattr(rule, "reads_fields", False),
             )
         with frame_bar(input.name, shown=not quiet and not as_json) as bar, ExitStack() as stack:
             seen = bar.frames(reader(), f"fitting {name} to all frames")

@@ -214,6 +214,9 @@ class Model(Protocol):
     def rule(self, **options: Any) -> Any:
         """Parse and check the options; the result has `to_dict()`. None stands for the default.
 
+        A result with `reads_fields = True` needs the further columns of a frame, `Frame.fields`, which faces
+        read only then.
+
         Raises
         ------
         TypeError

@@ -52,6 +52,8 @@ class NetworkModel(ABC):
     """Fields of the rule that are no options."""
     shared: ClassVar[tuple[str, ...]] = ()
     """Prefixes of the names of weights that the members share."""
+    members_needed: ClassVar[bool] = True
+    """False for a family whose checkpoints hold no networks; its weights may have any names."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.family != self.family:
@@ -61,7 +63,7 @@ class NetworkModel(ABC):
             )
         self.checkpoint, self.name = checkpoint, checkpoint.name
         try:
-            self.members = members_of(checkpoint.weights, self.shared)
+            self.members = members_of(checkpoint.weights, self.shared) if self.members_needed else []
             self._read(checkpoint)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             # An AttributeError comes from text or a number where there should be a mapping.

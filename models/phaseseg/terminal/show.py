@@ -93,6 +93,7 @@ class FrameBar:
     def frames(self, items: Iterable[Any], doing: str) -> Iterator[Any]:
         """Yield the items and count them."""
         self._doing = f"{self._name}: {doing}"
+        self._end()
         self._task = task = self._bar.add_task(f"{self._doing}; {COMPILES}", total=None)
         for item in items:
             interrupt.check()
@@ -102,13 +103,19 @@ class FrameBar:
             self._bar.update(task, advance=1, description=self._doing)
             self.heard.add(getattr(item, "messages", ()))
             yield item
-        self._bar.remove_task(task)
+        self._end()
 
     def inside(self, done: float, line: str) -> None:
-        """Show the progress within one frame."""
+        """Show the progress within one frame, or of a fit when all frames have been read."""
         interrupt.check()
+        if self._task is None:
+            self._task = self._bar.add_task(self._doing, total=None)
+        self._bar.update(self._task, description=f"{self._doing}: {line} ({done:.0%})")
+
+    def _end(self) -> None:
         if self._task is not None:
-            self._bar.update(self._task, description=f"{self._doing}: {line} ({done:.0%})")
+            self._bar.remove_task(self._task)
+        self._task = None
 
 
 @contextmanager

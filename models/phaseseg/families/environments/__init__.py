@@ -1,1 +1,74 @@
 """Atomic environments of data sets for force fields: descriptors, clusters, spanning trees and coverage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from phaseseg.families import Family, Option, register
+from phaseseg.families.environments.fields import FIELDS
+from phaseseg.families.environments.rules import METHODS, POWER_SPECTRUM
+from phaseseg.families.environments.settings import MeagraphSettings
+
+_CLUSTERS: dict[str, Any] = {"part": "run", "group": "Clusters"}
+_DESCRIPTOR: dict[str, Any] = {"part": "run", "group": "Descriptor"}
+
+OPTIONS = (
+    Option(
+        "method", str, None, "Method that finds the clusters; by default that of the checkpoint.",
+        choices=METHODS, label="Method (empty: that of the checkpoint)", **_CLUSTERS,
+    ),
+    Option(
+        "n_clusters", int, None,
+        "Number of clusters; by default 20 for kmeans, and chosen by a criterion for the other methods.",
+        low=1, label="Number of clusters (none: automatic)", **_CLUSTERS,
+    ),
+    Option(
+        "smallest", int, None, "Fewest atoms of a cluster, for the method tree; by default 20.", low=2,
+        label="Smallest cluster (tree)", **_CLUSTERS,
+    ),
+    Option(
+        "distance", float, None,
+        "Largest distance of two connected atoms in principal components, for the method threshold.", low=0,
+        label="Distance (threshold)", **_CLUSTERS,
+    ),
+    Option(
+        "n_components", int, None, "Principal components in which the clusters are found; by default 10.",
+        low=1, label="Principal components (none: 10)", **_CLUSTERS,
+    ),
+    Option("seed", int, None, "Seed of what is drawn at random.", low=0, **_CLUSTERS),
+    Option(
+        "descriptor", str, None,
+        f"{POWER_SPECTRUM}, array:NAME (a per-atom array of the frames) or file:PATH (.npy, .csv, .json).",
+        label="Descriptor (empty: power spectrum)", placeholder="array:NAME", **_DESCRIPTOR,
+    ),
+    Option(
+        "cutoff", float, None, "Cutoff of the power spectrum (Å); by default 5.", low=1, high=20, open=True,
+        label="Cutoff (none: 5 Å)", **_DESCRIPTOR,
+    ),
+    Option(
+        "n_max", int, None, "Number of radial functions of the power spectrum; by default 4.", low=1, high=12,
+        label="Radial functions (none: 4)", **_DESCRIPTOR,
+    ),
+    Option(
+        "l_max", int, None, "Largest degree of the power spectrum; by default 4.", low=0, high=12,
+        label="Largest degree (none: 4)", **_DESCRIPTOR,
+    ),
+)  # fmt: skip
+
+FAMILY = register(
+    Family(
+        name="environments",
+        title="Atomic environments",
+        status="experimental",
+        units=("metal",),
+        default="environments/mixture-v1",
+        fields=FIELDS,
+        options=OPTIONS,
+        symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
+        invariant=("environment", "environment_distance", "n_environments"),
+        model="phaseseg.families.environments.model:EnvironmentsModel",
+        settings=MeagraphSettings,
+        fit="phaseseg.families.environments.fit:train_meagraph",
+        check="phaseseg.families.environments.checks:check",
+    )
+)  # fmt: skip

@@ -1,0 +1,206 @@
+"""From frames to a checkpoint that holds a descriptor and fitted clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.checkpoint import Checkpoint
+from phaseseg.families import Progress
+from phaseseg.families.environments.clusters import TOLERANCE, Clusters, cluster
+from phaseseg.families.environments.descriptors import PowerSpectrum
+from phaseseg.families.environments.rules import POWER_SPECTRUM, EnvironmentsRule, kind_of_rows
+from phaseseg.families.environments.sources import ArrayRows, FileRows, all_rows
+from phaseseg.frame import Frame
+
+Doubles = NDArray[np.float64]
+AnyDescriptor = PowerSpectrum | ArrayRows | FileRows
+
+MOST_ATOMS = 100_000
+"""Atoms that clusters are fitted on; of more, a random sample."""
+MOST_NUMBERS = 16_000_000
+"""Features times atoms in memory during a fit."""
+FAMILIAR = 0.99
+"""Share of the atoms of the fit within the distance up to which an environment is familiar."""
+_DESCRIPTOR_SHARE = 0.6  # of the time of a fit
+
+
+def fit_environments(
+    frames: Iterable[Frame], *, name: str = "environments/mine-v1", progress: Progress | None = None,
+    **options: Any,
+) -> Checkpoint:  # fmt: skip
+    """Find the clusters of the environments of all frames, for use as a checkpoint.
+
+    Parameters
+    ----------
+    frames : of one kind of units, "metal"; the species of all frames become those of the descriptor
+    name : of the checkpoint
+    options : those of `phaseseg.predict` with the checkpoint "environments/mixture-v1"
+
+    Returns
+    -------
+    Checkpoint
+        With the descriptor, the projection on principal components and the clusters. Save it with
+        `phaseseg.save_checkpoint` and use it like any other.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two atoms, other units, options out of range, descriptors that do not fit the frames.
+    ImportError
+        Without scikit-learn, for the methods "mixture" and "kmeans".
+
+    >>> from phaseseg.testing import AWKWARD
+    >>> checkpoint = fit_environments([AWKWARD["orthogonal"]()], method="kmeans", n_clusters=3)
+    >>> checkpoint.config["clusters"]["method"], len(checkpoint.config["shares"])
+    ('kmeans', 3)
+    """
+    return learn(list(frames), EnvironmentsRule(**options), name, progress=progress)[0]
+
+
+def learn(
+    frames: Sequence[Frame], rule: EnvironmentsRule, name: str, *, units: str = "metal",
+    progress: Progress | None = None,
+) -> tuple[Checkpoint, AnyDescriptor]:  # fmt: skip
+    """Return the checkpoint, and the descriptor with the rows of its file matched to the frames."""
+    note = progress or (lambda done, text: None)
+    n_atoms = sum(len(frame) for frame in frames)
+    if n_atoms < 2:
+        raise ValueError(
+            f"clusters of environments need at least two atoms, found {n_atoms}; give more frames, or a "
+            "checkpoint that is fitted already."
+        )
+    if wrong := next((frame for frame in frames if frame.units != units), None):
+        raise ValueError(
+            f"{wrong.error_prefix}the frame has the units {wrong.units!r}, but environments are described "
+            f"in {units!r}; convert the frame."
+        )
+    descriptor = descriptor_for(rule, frames)
+    rows = _sampled(descriptor, frames, rule.seed, lambda done, text: note(_DESCRIPTOR_SHARE * done, text))
+    note(_DESCRIPTOR_SHARE, f"clustering {len(rows):,} environments")
+    clusters = cluster(
+        rows, rule.method, n_components=rule.n_components, seed=rule.seed, **rule.method_options()
+    )
+    note(0.95, f"{clusters.n_clusters:,} clusters")
+    labels = clusters.assign(rows)
+    counts = np.bincount(labels[labels >= 0], minlength=clusters.n_clusters)
+    settings, weights = clusters.to_parts()
+    weights["atoms"] = np.array([len(rows)], dtype=np.float32)
+    config = {
+        "clusters": settings, "descriptor": described(descriptor), "options": options_of(rule),
+        "shares": (counts / len(rows)).tolist(), "familiar": familiar_distance(clusters, rows, labels),
+        "n_atoms": n_atoms, "n_fitted": len(rows),
+    }  # fmt: skip
+    card = _card(clusters, descriptor, frames, len(rows), n_atoms)
+    note(1.0, "fitted")
+    return Checkpoint("environments", name, config, weights, card, units), descriptor
+
+
+def descriptor_for(rule: EnvironmentsRule, frames: Sequence[Frame]) -> AnyDescriptor:
+    """The descriptor that a rule asks for, with the species of the frames."""
+    kind, name = kind_of_rows(rule.descriptor)
+    if kind == "array":
+        return ArrayRows(name)
+    if kind == "file":
+        return FileRows(name).begin(frames)
+    species = sorted({frame.species_names[code] for frame in frames for code in np.unique(frame.species)})
+    return PowerSpectrum(tuple(species), cutoff=rule.cutoff, n_max=rule.n_max, l_max=rule.l_max)
+
+
+def described(descriptor: AnyDescriptor) -> dict[str, Any]:
+    """Settings of a descriptor for a checkpoint; of a file only that it was one, without its path."""
+    if isinstance(descriptor, PowerSpectrum):
+        return {"kind": POWER_SPECTRUM, **asdict(descriptor)}
+    return (
+        {"kind": "array", "name": descriptor.name} if isinstance(descriptor, ArrayRows) else {"kind": "file"}
+    )
+
+
+def descriptor_from(settings: Mapping[str, Any]) -> PowerSpectrum | ArrayRows | None:
+    """The inverse of `described`; None for a file. KeyError, TypeError or ValueError for damaged settings."""
+    kind = settings["kind"]
+    if kind == POWER_SPECTRUM:
+        names = [one.name for one in fields(PowerSpectrum)]
+        if unknown := sorted(set(settings) - {"kind", *names}):
+            raise ValueError(f"a power spectrum has no setting {', '.join(unknown)}")
+        values = {name: settings[name] for name in names}
+        if not isinstance(values["species"], list) or not all(isinstance(s, str) for s in values["species"]):
+            raise ValueError("the species must be names")
+        for name in ("cutoff", "width", "taper"):
+            if isinstance(values[name], bool) or not isinstance(values[name], int | float):
+                raise ValueError(f"{name} must be a number")
+        return PowerSpectrum(**values)
+    if kind == "array":
+        return ArrayRows(str(settings["name"]))
+    if kind != "file":
+        raise ValueError(f"there is no descriptor {kind!r:.60}")
+    return None
+
+
+def options_of(rule: EnvironmentsRule) -> dict[str, Any]:
+    """The options of the fit, for a checkpoint."""
+    kept = {name: value for name, value in rule.to_dict().items() if name not in ("model", "descriptor")}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def familiar_distance(clusters: Clusters, rows: Doubles, labels: NDArray[np.int64]) -> float:
+    """Distance within which 99 % of the atoms of the fit are.
+
+    Of the methods that keep all environments it is the distance to the nearest other environment: each one
+    has the distance 0 from itself.
+    """
+    if clusters.method in ("mixture", "kmeans"):
+        found = clusters.distances(rows, labels)
+    else:
+        points = clusters.arrays["points"]
+        if len(points) < 2:
+            return 0.0
+        found = clusters.tree.query(points, k=[2])[0].ravel()
+    return float(np.quantile(found, FAMILIAR)) + TOLERANCE
+
+
+def _sampled(descriptor: AnyDescriptor, frames: Sequence[Frame], seed: int, note: Progress) -> Doubles:
+    """(n, n_features) descriptors of all atoms, or of a sample that fits in memory."""
+    n_atoms = sum(len(frame) for frame in frames)
+    rng = np.random.default_rng([seed, n_atoms])
+    order: NDArray[np.int64] | None = None
+    parts, first = [], 0
+    for number, (frame, rows) in enumerate(all_rows(descriptor, frames)):
+        if number == 0:
+            most = min(MOST_ATOMS, max(MOST_NUMBERS // rows.shape[1], 1000))
+            if n_atoms > most:
+                order = np.sort(rng.choice(n_atoms, most, replace=False))
+        end = first + len(frame)
+        if order is None:
+            parts.append(rows)
+        else:
+            low, high = np.searchsorted(order, [first, end])
+            parts.append(rows[order[low:high] - first])
+        first = end
+        note((number + 1) / len(frames), f"described {end:,} of {n_atoms:,} atoms")
+    return np.concatenate(parts)
+
+
+def _card(
+    clusters: Clusters, descriptor: AnyDescriptor, frames: Sequence[Frame], n_rows: int, n_atoms: int
+) -> dict[str, Any]:
+    names = sorted({frame.species_names[code] for frame in frames for code in np.unique(frame.species)})
+    sample = "" if n_rows == n_atoms else f", a random sample of {n_rows:,} of them"
+    sources = sorted({frame.source.partition(", frame")[0] for frame in frames if frame.source})
+    what = described(descriptor)
+    return {
+        "summary": f"{clusters.n_clusters:,} clusters of environments of {', '.join(names)} by "
+        f"{clusters.method}.",
+        "data": f"{n_atoms:,} atoms of {len(frames):,} frames{sample}"
+        + (f" ({', '.join(sources[:5])}{', ...' if len(sources) > 5 else ''})." if sources else "."),
+        "split": "None: the clusters describe these data.",
+        "training": f"Method {clusters.method} on {clusters.projection.axes.shape[1]} principal components, "
+        f"which explain {clusters.projection.explained.sum():.1%} of the variance; {what['kind']}.",
+        "metrics": {str(n): score for n, score in clusters.scores.items()},
+        "limits": "Environments unlike those of the data get the label of the nearest cluster; their "
+        "distance says so.",
+    }

@@ -1,0 +1,284 @@
+"""EnvironmentsModel: from a frame to the cluster of the environment of every atom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields as fields_of
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.checkpoint import Checkpoint
+from phaseseg.display import plural
+from phaseseg.families import Part, Progress
+from phaseseg.families.environments.clusters import Clusters, clusters_from
+from phaseseg.families.environments.learn import AnyDescriptor, descriptor_from, learn
+from phaseseg.families.environments.rules import EnvironmentsRule, kind_of_rows
+from phaseseg.families.environments.sources import ArrayRows, FileRows
+from phaseseg.fields import Fields, Message, Table
+from phaseseg.frame import Frame
+from phaseseg.nn.device import Device, device_kind
+from phaseseg.nn.model import NetworkModel
+
+STEP = 20_000
+"""Atoms that are assigned at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class EnvironmentsOutput:
+    """What is known of a frame.
+
+    labels : (n_atoms,) int32; number of the cluster, -1 for none
+    distances : (n_atoms,) float32, see the field `environment_distance`
+    """
+
+    labels: NDArray[np.int32]
+    distances: NDArray[np.float32]
+
+
+class EnvironmentsModel(NetworkModel):
+    """Clusters of environments: those of the checkpoint, or found in the frames that it is used on.
+
+    fitted : whether there are clusters; a checkpoint without them has only the settings of a fit
+    clusters : Clusters, or None; the other attributes are those of `NetworkModel`
+    """
+
+    family = "environments"
+    rule_type = EnvironmentsRule
+    members_needed = False
+
+    def _read(self, checkpoint: Checkpoint) -> None:
+        config = checkpoint.config
+        self._options = dict(config.get("options", {}))
+        if unknown := sorted(set(self._options) - {one.name for one in fields_of(EnvironmentsRule)}):
+            raise ValueError(f"there is no option {', '.join(unknown)}")
+        EnvironmentsRule(**self._options)
+        self.fitted = config.get("clusters") is not None
+        self.clusters: Clusters | None = None
+        self.descriptor: AnyDescriptor | None = None
+        if not self.fitted:
+            return
+        self.clusters = clusters_from(config["clusters"], checkpoint.weights)
+        self._options["method"] = self.clusters.method
+        # Clusters saved without frames know nothing of their descriptor.
+        self.descriptor = descriptor_from(config.get("descriptor") or {"kind": "file"})
+        self._options["descriptor"] = "array:descriptor"
+        if isinstance(self.descriptor, ArrayRows):
+            self._options["descriptor"] = f"array:{self.descriptor.name}"
+        elif self.descriptor is not None:
+            names = ("cutoff", "n_max", "l_max")
+            self._options |= {name: getattr(self.descriptor, name) for name in names}
+            del self._options["descriptor"]
+            n, expected = self.clusters.projection.unit.size, self.descriptor.n_features
+            if n != expected:
+                raise ValueError(f"the clusters were fitted on {n} features, the descriptor has {expected}")
+        shares = [float(share) for share in config.get("shares", [])]
+        if shares and (len(shares) != self.clusters.n_clusters or not all(0 <= s <= 1 for s in shares)):
+            raise ValueError("there must be a share from 0 to 1 for each cluster")
+        self.shares = np.array(shares or [np.nan] * self.clusters.n_clusters)
+        familiar = config.get("familiar")
+        self.familiar = inf if familiar is None else float(familiar)
+        if not self.familiar >= 0:
+            raise ValueError(f"the familiar distance cannot be {familiar}")
+
+    def _make(self, kind: str) -> Any:
+        return self
+
+    # Options --------------------------------------------------------------------------------------
+
+    @property
+    def halo(self) -> float:
+        """Cutoff of the descriptor; an array needs no neighbors, the rows of a file need whole frames."""
+        if isinstance(self.descriptor, ArrayRows):
+            return 0.0
+        return (
+            inf
+            if self.descriptor is None or isinstance(self.descriptor, FileRows)
+            else self.descriptor.cutoff
+        )
+
+    def _defaults(self) -> dict[str, Any]:
+        return self._options
+
+    def _check_rule(self, rule: EnvironmentsRule) -> None:
+        if not self.fitted:
+            return
+        own = EnvironmentsRule(**{"model": self.name, **self._options})
+        for one in fields_of(EnvironmentsRule):
+            given, fitted = getattr(rule, one.name), getattr(own, one.name)
+            if (
+                one.name == "descriptor"
+                and not self._spectrum
+                and kind_of_rows(given)[0] in ("array", "file")
+            ):
+                continue
+            if given != fitted:
+                raise ValueError(
+                    f"{self.name} was fitted with {one.name} {'its default' if fitted is None else fitted}, "
+                    f"found {given}; leave the option {one.name} out, or fit again with "
+                    "environments/mixture-v1."
+                )
+
+    @property
+    def _spectrum(self) -> bool:
+        return self.descriptor is not None and not isinstance(self.descriptor, ArrayRows | FileRows)
+
+    def described_by(self, rule: EnvironmentsRule) -> AnyDescriptor:
+        """The descriptor for a rule: that of the checkpoint, or the array or file that the rule names."""
+        if self._spectrum:
+            assert self.descriptor is not None
+            return self.descriptor
+        kind, name = kind_of_rows(rule.descriptor)
+        if kind == "array":
+            return ArrayRows(name)
+        known = self.descriptor
+        return known if isinstance(known, FileRows) and known.path == name else FileRows(name)
+
+    # The fit --------------------------------------------------------------------------------------
+
+    def fit_frames(
+        self, frames: Iterable[Frame], rule: EnvironmentsRule, *, progress: Progress | None = None
+    ) -> EnvironmentsModel:
+        """Return a model with the clusters of all frames; its checkpoint can be saved.
+
+        Positions of all frames are kept in memory, descriptors of at most 100,000 atoms.
+
+        Raises
+        ------
+        ValueError, ImportError
+            As `phaseseg.families.environments.learn.fit_environments`.
+        """
+        found, descriptor = learn(
+            list(frames), rule, f"{self.name}-fitted", units=self.checkpoint.units, progress=progress
+        )
+        model = EnvironmentsModel(found)
+        if isinstance(descriptor, FileRows):
+            model.descriptor = descriptor
+        return model
+
+    # The expensive half ---------------------------------------------------------------------------
+
+    def run(
+        self,
+        frame: Frame,
+        rule: EnvironmentsRule | None = None,
+        *,
+        device: Device = "auto",
+        progress: Progress | None = None,
+    ) -> EnvironmentsOutput:
+        """Describe the environments of a frame and assign them to clusters.
+
+        Parameters
+        ----------
+        rule : of its options `descriptor` is used, if the descriptors come as an array or a file
+        device : "auto" or "cpu"
+        progress : called with the completed fraction and a line; it may raise to stop
+
+        Raises
+        ------
+        ValueError
+            If there are no atoms, units differ, a species is unknown, the descriptors of the atoms are
+            missing, have another number of features or are not finite, the device is not the processor, or
+            the model was not fitted yet.
+        """
+        rule = self.rule() if rule is None else rule
+        self.check_frame(frame)
+        if device_kind(device) != "cpu":
+            raise ValueError(f"{self.name} runs on the processor only; choose the device auto or cpu.")
+        if self.clusters is None:
+            raise ValueError(
+                f"{self.name} has no clusters yet; let it learn from all frames with fit_frames."
+            )
+        note = progress or (lambda done, text: None)
+        note(0.0, "describing environments")
+        rows = self.described_by(rule)(frame)
+        n, expected = rows.shape[1], self.clusters.projection.unit.size
+        if n != expected:
+            raise ValueError(
+                f"{frame.error_prefix}the descriptor has {n} features, but {self.name} was fitted on "
+                f"{expected}; use the descriptor of the fit with the same settings and cutoff."
+            )
+        labels = np.empty(len(rows), dtype=np.int32)
+        distances = np.empty(len(rows), dtype=np.float32)
+        for first in range(0, len(rows), STEP):
+            part = slice(first, first + STEP)
+            note(0.5 + 0.5 * first / len(rows), f"assigned {first:,} of {len(rows):,} atoms")
+            found = self.clusters.assign(rows[part])
+            labels[part] = found
+            distances[part] = self.clusters.distances(rows[part], found)
+        note(1.0, "environments")
+        return EnvironmentsOutput(labels, distances)
+
+    def merge(self, frame: Frame, parts: Sequence[Part]) -> EnvironmentsOutput:
+        """The output of a frame from those of slabs; see `Model.merge`."""
+        labels = np.empty(frame.n_atoms, dtype=np.int32)
+        distances = np.empty(frame.n_atoms, dtype=np.float32)
+        for part in parts:
+            rows = part.atoms[part.own]
+            labels[rows], distances[rows] = part.output.labels[part.own], part.output.distances[part.own]
+        return EnvironmentsOutput(labels, distances)
+
+    # The cheap half -------------------------------------------------------------------------------
+
+    def fields(
+        self,
+        frame: Frame,
+        output: EnvironmentsOutput,
+        rule: EnvironmentsRule | None = None,
+        **options: Any,
+    ) -> Fields:
+        """Compute the fields from an output.
+
+        Returns
+        -------
+        Fields
+            Per atom `environment` (int32) and `environment_distance`. Per frame `n_environments`,
+            `n_unassigned` and `n_unfamiliar`. The table `environment_clusters`.
+        """
+        labels, distances = output.labels, output.distances
+        n = len(labels)
+        present, counts = np.unique(labels[labels >= 0], return_counts=True)
+        means = np.bincount(labels[labels >= 0], distances[labels >= 0])[present] / np.maximum(counts, 1)
+        table = Table(
+            "Clusters of environments",
+            {
+                "cluster": present.astype(np.int64), "atoms": counts.astype(np.int64), "share": counts / n,
+                "share of the fit": self.shares[present], "mean distance": means,
+            },
+        )  # fmt: skip
+        values: Mapping[str, Any] = {
+            "environment": labels.copy(), "environment_distance": distances.copy(),
+            "n_environments": len(present), "n_unassigned": n - int(counts.sum()),
+            "n_unfamiliar": int((distances > self.familiar).sum()), "environment_clusters": table,
+        }  # fmt: skip
+        return Fields(values, [*frame.messages, *self._messages(values, counts, n)])
+
+    def _messages(self, values: Mapping[str, Any], counts: NDArray[Any], n: int) -> list[Message]:
+        config = self.checkpoint.config
+        assert self.clusters is not None
+        known, here = self.clusters.n_clusters, values["n_environments"]
+        text = f"{here:,} of {plural(known, 'cluster')} of {self.name} {'occurs' if here == 1 else 'occur'}"
+        if len(counts):
+            text += f"; the most frequent one has {counts.max() / n:.1%} of the atoms"
+        found = [Message(f"{text}.", "environments")]
+        if values["n_unassigned"]:
+            found.append(Message(f"{plural(values['n_unassigned'], 'atom')} in no cluster.", "unassigned"))
+        if isfinite(self.familiar) and values["n_unfamiliar"] > max(2, 0.05 * n):
+            found.append(
+                Message(
+                    f"{values['n_unfamiliar'] / n:.1%} of the atoms are farther from the clusters than 99 % "
+                    f"of the atoms of {self.name}; their labels mean little.",
+                    "unfamiliar",
+                )
+            )
+        fitted, n_atoms = config.get("n_fitted"), config.get("n_atoms")
+        if fitted != n_atoms and isinstance(fitted, int) and isinstance(n_atoms, int):
+            found.append(
+                Message(
+                    f"The clusters were found in a random sample of {fitted:,} of {n_atoms:,} atoms.",
+                    "sampled",
+                )
+            )
+        return found

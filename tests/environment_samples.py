@@ -1,0 +1,48 @@
+"""Frames and checkpoints that tests of atomic environments share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phaseseg.families.environments.learn import fit_environments
+from phaseseg.frame import Frame
+
+BASES = {
+    "sc": [(0, 0, 0)],
+    "bcc": [(0, 0, 0), (0.5, 0.5, 0.5)],
+    "diamond": [
+        (x + s, y + s, z + s)
+        for x, y, z in [(0, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+        for s in (0, 0.25)
+    ],
+}
+EDGES = {"sc": 2.6, "bcc": 3.0, "diamond": 5.4}
+"""Å; distances of neighbors from 2.3 to 2.6 Å."""
+TIMES = {"sc": 4, "bcc": 3, "diamond": 2}
+
+
+def crystal(kind, *, noise=0.04, seed=0, name="W", **more):
+    """A small periodic crystal with Gaussian displacements (Å)."""
+    rng = np.random.default_rng(seed)
+    edge, times = EDGES[kind], TIMES[kind]
+    cells = np.stack(np.meshgrid(*[np.arange(times)] * 3, indexing="ij"), -1).reshape(-1, 1, 3)
+    positions = ((cells + np.array(BASES[kind])) * edge).reshape(-1, 3)
+    positions = positions + rng.normal(0, noise, positions.shape)
+    return Frame(positions, [edge * times] * 3, True, [name] * len(positions), **more)
+
+
+def run_of_crystals(*, seed=0):
+    """Frames of three kinds of crystals, with 192, 128 and 108 atoms in all, and which kind each is."""
+    kinds = ["sc", "bcc", "diamond", "sc", "bcc", "diamond", "sc"]
+    frames = [
+        crystal(kind, seed=seed + k, index=k, source=f"run.xyz, frame {k}") for k, kind in enumerate(kinds)
+    ]
+    return frames, kinds
+
+
+def fitted_checkpoint(method="kmeans", **options):
+    """A checkpoint fitted to three kinds of crystals."""
+    options = options or {
+        "tree": {"smallest": 10}, "threshold": {"distance": 6.5},
+    }.get(method, {"n_clusters": 3})  # fmt: skip
+    return fit_environments(run_of_crystals()[0], name="environments/grains-v1", method=method, **options)

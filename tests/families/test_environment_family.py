@@ -1,0 +1,286 @@
+"""Environments as a family: a fit over all frames, checkpoints of fits, assignment, options, bad input."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from environment_samples import BASES, crystal, fitted_checkpoint, run_of_crystals
+from phaseseg import load_model, predict, predict_frames
+from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from phaseseg.families.environments import learn as learning
+from phaseseg.families.environments.clusters import cluster
+from phaseseg.families.environments.descriptors import PowerSpectrum
+from phaseseg.families.environments.fields import color_of
+from phaseseg.families.environments.learn import fit_environments
+from phaseseg.families.environments.rules import METHODS, EnvironmentsRule
+from phaseseg.testing import AWKWARD, assert_same, check_conformance, check_fields
+
+LEARNS = "environments/mixture-v1"
+
+
+@pytest.fixture(scope="module")
+def run():
+    return run_of_crystals()
+
+
+@pytest.fixture(scope="module")
+def grains():
+    return fitted_checkpoint()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_kinds_of_crystals_are_found(run, method):
+    """One label for each kind, the largest is 0, and new crystals get the label of their kind."""
+    frames, kinds = run
+    checkpoint = fitted_checkpoint(method)
+    label = {}
+    for frame, kind in zip(frames, kinds, strict=True):
+        fields = predict(frame, checkpoint)
+        check_fields(frame, fields)
+        (found,) = np.unique(fields["environment"])
+        assert label.setdefault(kind, found) == found and fields["n_environments"] == 1
+        assert fields["n_unfamiliar"] <= 3
+    assert label == {"sc": 0, "diamond": 1, "bcc": 2}
+    assert checkpoint.config["shares"] == pytest.approx([192 / 428, 128 / 428, 108 / 428])
+    for kind in BASES:
+        fields = predict(crystal(kind, seed=99, noise=0.02), checkpoint)
+        assert (fields["environment"] == label[kind]).mean() > 0.9, kind
+
+
+def test_a_fit_over_all_frames(run):
+    """`predict_frames` learns from all frames: the same labels as a clustering of all rows at once."""
+    frames, _ = run
+    rows = np.concatenate([PowerSpectrum(("W",))(frame) for frame in frames])
+    found = cluster(rows, "kmeans", n_clusters=3)
+    labels = found.assign(rows)
+    options = {"method": "kmeans", "n_clusters": 3}
+    fields = list(predict_frames(frames, LEARNS, **options))
+    assert_array_equal(np.concatenate([f["environment"] for f in fields]), labels)
+    assert_allclose(
+        np.concatenate([f["environment_distance"] for f in fields]), found.distances(rows, labels), rtol=1e-6
+    )
+    model = load_model(LEARNS)
+    fitted = model.fit_frames(frames, model.rule(**options))
+    assert not model.fitted and fitted.fitted and fitted.halo == 5.0
+    assert_same(fitted.predict(frames[2]), fields[2])
+    with pytest.raises(ValueError, match="has no clusters yet"):
+        model.run(frames[0])
+    # The species of all frames are those of the descriptor.
+    mixed = [frames[0], crystal("bcc", name="Ta")]
+    assert fit_environments(mixed, method="kmeans").config["descriptor"]["species"] == ["Ta", "W"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fit_is_a_checkpoint_like_any_other(run, method, tmp_path):
+    frames, _ = run
+    model = load_model(LEARNS)
+    options = {"tree": {"smallest": 10}, "threshold": {"distance": 6.5}}.get(method, {"n_clusters": 3})
+    fitted = model.fit_frames(frames, model.rule(method=method, cutoff=4.5, n_max=3, **options))
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(fitted.checkpoint, path)
+    for frame in (frames[0], frames[1], crystal("sc", noise=0.3, seed=5)):
+        assert_same(predict(frame, path), fitted.predict(frame))
+    again = load_checkpoint(path)
+    assert again.config["descriptor"] == {
+        "kind": "power-spectrum", "species": ["W"], "cutoff": 4.5, "n_max": 3, "l_max": 4, "width": 0.5,
+        "taper": 1.0,
+    }  # fmt: skip
+    assert again.config["options"]["method"] == method and again.config["n_atoms"] == 428
+    assert set(again.card) >= {"summary", "data", "split", "training", "metrics", "limits"}
+    assert "428 atoms of 7 frames (run.xyz)" in again.card["data"]
+    # The options of the fit may be given again, as faces do.
+    predict(frames[0], path, method=method, cutoff=4.5)
+    assert pickle.loads(pickle.dumps(fitted)).predict(frames[0])["n_environments"] == 1
+
+
+def test_conformance(grains, tmp_path):
+    frames = [AWKWARD["orthogonal"](), AWKWARD["triclinic"]()]
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(fit_environments(frames, method="kmeans", n_clusters=5), path)
+    assert set(check_conformance(path, *frames, without=("workers",))) == {"devices"}
+
+
+@pytest.mark.parametrize("method", ["mixture", "tree"])
+def test_conformance_of_other_methods(method):
+    frames = [AWKWARD["orthogonal"](), AWKWARD["triclinic"]()]
+    checkpoint = fit_environments(frames, method=method)
+    without = ("workers", "awkward frames")
+    assert set(check_conformance(checkpoint, *frames, without=without)) == {"devices"}
+
+
+def test_the_fields_follow_from_labels(grains, run):
+    frame = run[0][0].replace(messages=())
+    fields = predict(frame, grains)
+    labels, table = fields["environment"], fields["environment_clusters"]
+    assert labels.dtype == np.int32 and fields["environment_distance"].dtype == np.float32
+    assert table.columns["cluster"].tolist() == [0] and table.columns["atoms"].tolist() == [64]
+    assert table.columns["share"].tolist() == [1.0]
+    assert table.columns["share of the fit"] == pytest.approx([192 / 428])
+    assert table.columns["mean distance"] == pytest.approx([fields["environment_distance"].mean()], rel=1e-5)
+    assert [message.code for message in fields.messages] == ["environments"]
+
+
+def test_strange_environments_are_told(grains):
+    """A crystal that is compressed to 60 % of its lengths is no environment of the fit."""
+    frame = crystal("bcc")
+    small = frame.replace(positions=frame.positions * 0.6, cell=frame.cell * 0.6)
+    fields = predict(small, grains)
+    assert fields["n_unfamiliar"] == 54
+    assert [message.code for message in fields.messages] == ["environments", "unfamiliar"]
+    assert "100.0% of the atoms are farther" in fields.messages[-1]
+
+
+def test_atoms_in_no_cluster(run):
+    checkpoint = fitted_checkpoint("threshold", distance=6.5)
+    frame = crystal("bcc")
+    fields = predict(frame.replace(positions=frame.positions * 0.6, cell=frame.cell * 0.6), checkpoint)
+    assert (fields["environment"] == -1).all() and fields["n_unassigned"] == 54
+    assert fields["n_environments"] == 0 and len(fields["environment_clusters"]) == 0
+    assert "unassigned" in [message.code for message in fields.messages]
+
+
+def test_a_sample_of_a_large_set(run, monkeypatch):
+    """Of more atoms than fit in memory a random sample is described, the same one for the same seed."""
+    frames, _ = run
+    monkeypatch.setattr(learning, "MOST_ATOMS", 200)
+    described = []
+    real = learning.cluster
+    monkeypatch.setattr(
+        learning, "cluster", lambda rows, *a, **k: described.append(rows) or real(rows, *a, **k)
+    )
+    model = load_model(LEARNS)
+    fits = [model.fit_frames(frames, model.rule(n_clusters=3, seed=seed)) for seed in (0, 0, 1)]
+    assert [len(rows) for rows in described] == [200] * 3
+    assert_array_equal(described[0], described[1])
+    assert not np.array_equal(described[0], described[2])
+    rows = np.concatenate([PowerSpectrum(("W",))(frame) for frame in frames])
+    assert {row.tobytes() for row in described[0]} <= {row.tobytes() for row in rows}
+    fields = fits[0].predict(frames[0])
+    assert len(np.unique(fields["environment"])) == 1
+    assert "sampled" in [message.code for message in fields.messages]
+    assert any("a random sample of 200 of 428 atoms" in message for message in fields.messages)
+
+
+def test_progress_and_interruption(run):
+    frames, _ = run
+    model, seen = load_model(LEARNS), []
+    rule = model.rule(method="kmeans", n_clusters=3)
+    model.fit_frames(frames, rule, progress=lambda done, text: seen.append(done))
+    assert seen == sorted(seen) and seen[-1] == 1 and len(seen) >= 9
+
+    def stop(done, text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit_frames(frames, rule, progress=stop)
+
+
+def test_one_atom_and_isolated_atoms(grains, run):
+    one = run[0][0].take([0])
+    far = one.replace(cell=np.eye(3) * 50)
+    fields = predict(far, grains)
+    assert fields["environment"].shape == (1,) and np.isfinite(fields["environment_distance"]).all()
+    assert fields["n_unfamiliar"] == 1
+    with pytest.raises(ValueError, match="need at least two atoms, found 1; give more frames"):
+        predict(one, LEARNS)
+    isolated = [far, far.replace(positions=far.positions + 1.0)]
+    for fields in predict_frames(isolated, LEARNS, method="kmeans", n_clusters=1):
+        assert fields["environment"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "dbscan"}, "method must be one of mixture, kmeans"),
+        ({"n_clusters": 0}, "n_clusters must be a whole number from 1"),
+        ({"n_clusters": 2.5}, "n_clusters must be a whole number"),
+        ({"n_clusters": True}, "n_clusters must be a whole number"),
+        ({"cutoff": 1.0}, r"cutoff must be a number above 1 and up to 20, found 1\.0"),
+        ({"cutoff": float("nan")}, "cutoff must be a number"),
+        ({"l_max": 13}, "l_max must be a whole number from 0 to 12"),
+        ({"distance": -0.1}, "distance must be a number"),
+        ({"descriptor": "soap"}, "descriptor must be power-spectrum, array:NAME or file:PATH, found 'soap'"),
+        ({"descriptor": "array:"}, "descriptor must be"),
+        ({"descriptor": 3}, "descriptor must be"),
+        ({"method": "kmeans", "smallest": 3}, "kmeans has no option smallest"),
+        ({"method": "threshold"}, "needs a distance"),
+        ({"descriptor": "array:soap"}, r"run\.xyz, frame 0: the frame has no array 'soap'.*arrays are none"),
+    ],
+)
+def test_bad_options(run, options, message):
+    with pytest.raises(ValueError, match=message):
+        list(predict_frames(run[0], LEARNS, **options))
+
+
+def test_unlike_frames_and_options_are_refused(grains, run):
+    frames, _ = run
+    with pytest.raises(ValueError, match=r"^grains: the frame has Mo, but the descriptor knows only W\."):
+        predict(crystal("bcc", name="Mo", source="grains"), grains)
+    with pytest.raises(ValueError, match=r"fitted with cutoff 5\.0, found 4\.5; leave the option cutoff out"):
+        predict(frames[0], grains, cutoff=4.5)
+    with pytest.raises(ValueError, match="fitted with method kmeans, found mixture"):
+        predict(frames[0], grains, method="mixture")
+    with pytest.raises(ValueError, match="fitted with descriptor power-spectrum, found array:soap"):
+        predict(frames[0], grains, descriptor="array:soap")
+    with pytest.raises(ValueError, match="frame has the units 'lj', but environments are described in"):
+        fit_environments([frames[0].replace(units="lj", source="x.xyz")])
+    with pytest.raises(ValueError, match="runs on the processor only"):
+        predict(frames[0], grains, device="torch")
+    with pytest.raises(TypeError, match="unknown option clusters"):
+        predict(frames[0], grains, clusters=3)
+
+
+def broken(checkpoint, config=None, weights=None):
+    return Checkpoint(
+        "environments", "environments/broken", {**checkpoint.config, **(config or {})},
+        {**checkpoint.weights, **(weights or {})},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"clusters": "many"}, {"clusters": {"method": "dice"}}, {"clusters": []}, {"shares": [1.0]},
+        {"shares": [2.0, 0.0, 0.0]}, {"shares": "all"}, {"familiar": -1}, {"familiar": "far"},
+        {"options": {"cutof": 3}}, {"options": {"cutoff": "wide"}}, {"options": [1]}, {"options": 3},
+        {"descriptor": {"kind": "dice"}}, {"descriptor": {"kind": "power-spectrum"}}, {"descriptor": "soap"},
+        {"descriptor": {"kind": "power-spectrum", "species": "W", "cutoff": 5.0, "n_max": 4, "l_max": 4,
+                        "width": 0.5, "taper": 1.0}},
+        {"descriptor": {"kind": "power-spectrum", "species": ["W"], "cutoff": 5.0, "n_max": 3, "l_max": 4,
+                        "width": 0.5, "taper": 1.0}},
+        {"descriptor": {"kind": "power-spectrum", "species": ["W"], "cutoff": "5", "n_max": 4, "l_max": 4,
+                        "width": 0.5, "taper": 1.0}},
+    ],
+)  # fmt: skip
+def test_damaged_settings_are_refused(grains, config):
+    with pytest.raises(CheckpointError, match=r"^environments/broken: the settings .* cannot be used: .*\.$"):
+        load_model(broken(grains, config))
+
+
+def test_damaged_arrays_are_refused(grains):
+    for name, values in grains.weights.items():
+        if name.startswith("clusters."):
+            with pytest.raises(CheckpointError, match="cannot be used"):
+                load_model(broken(grains, weights={name: np.concatenate([values] * 4)}))
+    with pytest.raises(CheckpointError, match="is missing"):
+        load_model(Checkpoint("environments", "environments/x", grains.config, {"atoms": np.zeros(1, "f4")}))
+
+
+def test_rules_are_plain():
+    rule = load_model(LEARNS).rule(method="tree", smallest=5)
+    assert json.loads(json.dumps(rule.to_dict()))["smallest"] == 5
+    assert rule.method_options() == {"smallest": 5} and not rule.reads_fields
+    assert EnvironmentsRule(descriptor="array:soap").reads_fields
+
+
+def test_colors_are_stable_and_differ():
+    colors = [color_of(label) for label in range(20)]
+    assert colors == [color_of(label) for label in range(20)] and color_of(-1) == (0.6, 0.6, 0.6)
+    apart = np.linalg.norm(np.array(colors)[:, None] - np.array(colors), axis=-1)
+    assert apart[~np.eye(20, dtype=bool)].min() > 0.1
+    assert all(0 <= part <= 1 for color in map(color_of, range(1000)) for part in color)
