@@ -22,7 +22,6 @@ from phaseseg.families.environments.spanning import (
     SpanningTree,
     by_size,
     merge_duplicates,
-    nearest_points,
     spanning_tree,
 )
 from phaseseg.families.environments.spanning_kernels import cut_labels
@@ -134,7 +133,13 @@ def distinct_points(rows: ArrayLike, scale: Scale | None = None) -> Points:
 def _least_distance(merged: Merged) -> float:
     if (merged.counts > 1).any() or len(merged.points) < 2:
         return 0.0
-    return float(nearest_points(cKDTree(merged.points), merged.points, 2)[1][:, 1].min())
+    return float(_nearest_points(cKDTree(merged.points), merged.points, 2)[1][:, 1].min())
+
+
+def _nearest_points(tree: cKDTree, points: Doubles, k: int) -> tuple[Integers, Doubles]:
+    """Numbers and distances (n, k) of the nearest points of a tree, the point itself included."""
+    lengths, near = tree.query(points, k=np.arange(1, k + 1))
+    return near.astype(np.int64), lengths
 
 
 def _largest_distance(points: Doubles) -> float:
@@ -241,7 +246,7 @@ def _nearest_pairs(points: Points, distance: float, neighbors: int) -> tuple[Int
         raise ValueError(f"neighbors must be at least 1, found {neighbors}.")
     values = points.merged.points
     k = min(neighbors + 1, len(values))
-    near, lengths = nearest_points(cKDTree(values), values, k)
+    near, lengths = _nearest_points(cKDTree(values), values, k)
     tree = points.tree()
     center = np.repeat(np.arange(len(values)), k)
     pairs = np.concatenate([np.stack([center, near.ravel()], axis=1), tree.edges])
