@@ -20,6 +20,7 @@ from samples import share_checkpoint
 OPTIONS = {
     "mixture": {"n_clusters": (2, 6)},
     "kmeans": {"n_clusters": 4},
+    "communities": {"resolution": 0.3},
     "tree": {"smallest": 10},
     "threshold": {"distance": 1.0},
 }

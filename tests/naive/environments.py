@@ -212,3 +212,12 @@ def outlier_scores(points, of, k, by_atom):
     local = np.array([reach[near].mean() for near in nearest])
     typical = np.median(reach[reach > 0])
     return reach / typical / np.maximum(local / typical, 1) ** (1 / 3)
+
+
+def modularity(matrix, labels, resolution):
+    """Σ_c [w_c - resolution K_c² / K] / K of a dense symmetric matrix."""
+    total, value = max(matrix.sum(), 1e-300), 0.0
+    for c in np.unique(labels):
+        inside = labels == c
+        value += matrix[inside][:, inside].sum() - resolution * matrix[inside].sum() ** 2 / total
+    return value / total

@@ -15,7 +15,9 @@ from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 
 from phaseseg.checkpoint import Checkpoint, save_checkpoint, verify_checkpoint
+from phaseseg.families.environments.communities import communities, neighbor_matrix
 from phaseseg.families.environments.exact import from_parts, to_parts
+from phaseseg.families.environments.nearest import Index
 from phaseseg.families.environments.projection import Projection, checked_rows, fit_projection
 from phaseseg.families.environments.spanning import by_size, merge_duplicates, spanning_tree
 
@@ -31,6 +33,8 @@ MOST_FITTED = 20_000
 """Atoms that a mixture and k-means are fitted on; of more, a random sample."""
 TOLERANCE = 1e-9
 """Coordinates along principal components that round to the same multiple of this are equal."""
+GRAPH_NEIGHBORS, RESOLUTION = 15, 0.5
+"""Neighbors of an environment in the graph of communities, and resolution of the modularity."""
 REGULAR = 1e-2
 """Added to the variances of a Gaussian, in standard deviations of a feature squared."""
 
@@ -67,7 +71,7 @@ class Clusters:
             return np.zeros(0, dtype=np.int64)
         if self.method == "mixture":
             return np.asarray(_log_shares(points, self.arrays).argmax(axis=1), dtype=np.int64)
-        far, near = self.tree.query(points)
+        near, far = (values.ravel() for values in self.index.search(1, queries=points))
         found = np.asarray(self.arrays["labels"][near], dtype=np.int64)
         if self.method == "threshold":
             found[far > float(self.arrays["distance"]) + 2 * TOLERANCE] = -1
@@ -90,12 +94,12 @@ class Clusters:
                 white = solve_triangular(self.arrays["cholesky"][k], off, lower=True)
                 found[own] = np.sqrt((white**2).sum(axis=0))
             return found
-        return np.asarray(self.tree.query(points)[0])
+        return self.index.search(1, queries=points)[1].ravel()
 
     @cached_property
-    def tree(self) -> cKDTree:
-        """Search tree of the centers or fitted environments, for all methods but "mixture"."""
-        return cKDTree(self.arrays["points"])
+    def index(self) -> Index:
+        """Search of the nearest center or fitted environment, for all methods but "mixture"."""
+        return Index(self.arrays["points"])
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
         """Return settings for JSON and float32 arrays from which `clusters_from` makes the same clusters."""
@@ -179,9 +183,11 @@ def cluster(
     ----------
     rows : (n_atoms, n_features)
     method : "mixture": Gaussians on principal components, as many of `n_clusters=(4, 20)` as the Bayesian
-        information criterion chooses, or a fixed number; "kmeans": `n_clusters=20` centers; "tree": the
-        most stable clusters of the spanning tree with at least `smallest=20` atoms, or a level of it with up
-        to `n_clusters`; "threshold": components of all pairs within a `distance`, single atoms included
+        information criterion chooses, or a fixed number; "communities": of the graph of distinct
+        environments and their `n_neighbors=15`, by modularity at `resolution=0.5`; "kmeans":
+        `n_clusters=20` centers; "tree": the most stable clusters of the spanning tree with at least
+        `smallest=20` atoms, or a level of it with up to `n_clusters`; "threshold": components of all pairs
+        within a `distance`, single atoms included
     n_components : principal components; compress : see `fit_projection`
     seed : of what is drawn at random
 
@@ -194,7 +200,8 @@ def cluster(
 
     References
     ----------
-    Schwarz, Ann. Stat. 6, 461 (1978), doi:10.1214/aos/1176344136 (criterion).
+    Schwarz, Ann. Stat. 6, 461 (1978), doi:10.1214/aos/1176344136 (criterion);
+    Traag, Waltman, van Eck, Sci. Rep. 9, 5233 (2019), doi:10.1038/s41598-019-41695-z (communities).
 
     >>> rng = np.random.default_rng(0)
     >>> rows = np.concatenate([rng.normal(0, 1, (60, 3)), rng.normal(9, 1, (40, 3))])
@@ -296,6 +303,19 @@ def _kmeans(
     return _kept(centers, np.arange(len(centers))), {}
 
 
+def _communities(
+    points: Doubles, rng: np.random.Generator, n_neighbors: int = GRAPH_NEIGHBORS,
+    resolution: float = RESOLUTION,
+) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:  # fmt: skip
+    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, (int, np.integer)) or n_neighbors < 1:
+        raise ValueError(f"n_neighbors must be a whole number from 1 on, found {n_neighbors!r}.")
+    if not 0 < resolution < np.inf:
+        raise ValueError(f"the resolution must be a positive number, found {resolution!r}.")
+    merged = merge_duplicates(points, TOLERANCE)
+    labels = communities(neighbor_matrix(merged.points, int(n_neighbors)), float(resolution), rng)
+    return _kept(merged.points, _ordered(labels, merged.members)), {}
+
+
 def _tree(
     points: Doubles, rng: np.random.Generator, smallest: int = 20, n_clusters: int | None = None
 ) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:
@@ -319,6 +339,7 @@ def _threshold(
 
 _METHODS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "mixture": (_mixture, ("n_clusters",)),
+    "communities": (_communities, ("n_neighbors", "resolution")),
     "kmeans": (_kmeans, ("n_clusters",)),
     "tree": (_tree, ("smallest", "n_clusters")),
     "threshold": (_threshold, ("distance",)),

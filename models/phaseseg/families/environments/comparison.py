@@ -18,7 +18,7 @@ Integers = NDArray[np.int64]
 COMPONENTS = 8
 """Principal components of the standardized descriptors in which distances are measured."""
 REFERENCES = 1500
-"""Atoms of the pool, drawn uniformly and again from uniformly drawn configurations, that a gap is measured on."""
+"""Atoms of the pool, drawn uniformly and again from uniformly drawn configurations, for the gap."""
 OWN = 0.99
 """Quantile of the distances within a set that is its spacing."""
 LEAST = 1e-6

@@ -229,7 +229,7 @@ def spanning_tree(
 
 
 def nearest_points(tree: Any, points: Doubles, k: int) -> tuple[Integers, Doubles]:
-    """Return (n, k) numbers and distances of the nearest points of a k-d tree of SciPy, the point included."""
+    """Return (n, k) numbers and distances of the nearest points of a SciPy tree, the point included."""
     lengths, near = tree.query(points, k=np.arange(1, k + 1))
     return near.astype(np.int64), lengths
 

@@ -28,6 +28,7 @@ SETS = {"ta": ("Ta", None), "fe": ("Fe", 900)}
 
 METHODS: dict[str, dict[str, Any]] = {
     "mixture": {},
+    "communities": {},
     "kmeans": {"n_clusters": 25},
     "tree": {"smallest": 20},
 }
