@@ -76,7 +76,7 @@ def _round(
         parts = parts.reshape(-1)
         to_part = csr_matrix((np.ones(n), (np.arange(n), parts)), shape=(n, len(kept)))
         graph = (to_part.T @ graph @ to_part).tocsr()
-        degrees = np.bincount(parts, weights=degrees)
+        degrees = np.bincount(parts, weights=degrees).astype(np.float64)
         members, labels = parts[members], _numbered(labels[kept])
 
 
@@ -87,4 +87,4 @@ def _numbered(labels: Integers) -> Integers:
 def _same(one: Integers, two: Integers) -> bool:
     """Whether two partitions with equally many parts are the same."""
     pairs = np.unique(np.stack([one, two]), axis=1)
-    return pairs.shape[1] == len(np.unique(one))
+    return int(pairs.shape[1]) == len(np.unique(one))

@@ -159,7 +159,7 @@ def familiar_distance(clusters: Clusters, rows: Doubles, labels: NDArray[np.int6
         points = clusters.arrays["points"]
         if len(points) < 2:
             return 0.0
-        found = clusters.tree.query(points, k=[2])[0].ravel()
+        found = clusters.index.search(1)[1].ravel()
     return float(np.quantile(found, FAMILIAR)) + TOLERANCE
 
 

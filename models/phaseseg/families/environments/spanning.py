@@ -228,12 +228,6 @@ def spanning_tree(
     return SpanningTree(n, edges[order], lengths[order])
 
 
-def nearest_points(tree: Any, points: Doubles, k: int) -> tuple[Integers, Doubles]:
-    """Return (n, k) numbers and distances of the nearest points of a SciPy tree, the point included."""
-    lengths, near = tree.query(points, k=np.arange(1, k + 1))
-    return near.astype(np.int64), lengths
-
-
 def _shortest(index: Index, roots: Integers, near: Integers, squares: Doubles) -> tuple[Doubles, Integers]:
     """The shortest edge from each component but the largest to another: squared lengths and (n, 2) ends."""
     components, of = np.unique(roots, return_inverse=True)
