@@ -35,6 +35,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "phaseseg/demo/melt_large_4000K.dump.gz",
         "phaseseg/demo/melt_small_3000K.dump.gz",
         "phaseseg/demo/melt_small_4000K.dump.gz",
+        "phaseseg/demo/metals.xyz.gz",
+        "phaseseg/demo/metals_truth.csv",
         "phaseseg/recipes/melt/melt.json",
         "phaseseg/families/environments/checkpoints/mixture-v1.safetensors",
         "phaseseg/families/segmentation/checkpoints/gat-v1.safetensors",

@@ -40,21 +40,25 @@ def frame_reader(
     """
     from phaseseg.io import read_frames
 
-    chosen = None
-    if frames is not None:
-        try:
-            # A single number selects one frame; more than three parts are an error.
-            parts = [int(part) if part.strip() else None for part in frames.split(":")]
-            first = parts[0] or 0
-            chosen = slice(*parts) if parts[1:] else slice(first, first + 1 if first != -1 else None)
-        except (ValueError, TypeError):
-            raise ValueError(f"--frames must be start:stop:step, as in 0:100:10, found {frames!r}.") from None
     reader = partial(
-        read_frames, path, types=types, names=names, cell=cell, frames=chosen, dt=dt, fields=fields,
-        file_format=format, units=units or "metal",  # type: ignore[arg-type]
+        read_frames, path, types=types, names=names, cell=cell, frames=frame_slice(frames), dt=dt,
+        fields=fields, file_format=format, units=units or "metal",  # type: ignore[arg-type]
     )  # fmt: skip
     reader()  # report a missing file before the work starts
     return reader
+
+
+def frame_slice(frames: str | None) -> slice | None:
+    """Parse start:stop:step, or the number of a single frame; ValueError for other text."""
+    if frames is None:
+        return None
+    try:
+        parts = [int(part) if part.strip() else None for part in frames.split(":")]
+        first = parts[0] or 0
+        # More than three parts are an error.
+        return slice(*parts) if parts[1:] else slice(first, first + 1 if first != -1 else None)
+    except (ValueError, TypeError):
+        raise ValueError(f"--frames must be start:stop:step, as in 0:100:10, found {frames!r}.") from None
 
 
 def run_readers(paths: Sequence[Path], **options: Any) -> dict[str, Reader]:

@@ -183,7 +183,7 @@ class DataSet:
 
 def read_data_set(
     *paths: str | os.PathLike[str], energy: str | None = None, forces: str | None = None,
-    group: str | None = None, progress: Progress | None = None, **reading: Any,
+    group: str | None = None, columns: bool = False, progress: Progress | None = None, **reading: Any,
 ) -> DataSet:  # fmt: skip
     """Read the configurations of one or more files, with energies, forces and groups where they are given.
 
@@ -196,6 +196,7 @@ def read_data_set(
     energy, forces, group : names of the key or column; None guesses among `ENERGY_KEYS`, `FORCE_KEYS` and
         `GROUP_KEYS`, and "" leaves it out. `DataSet.keys` says which were used. Several files without a
         group become one group each.
+    columns : whether the frames keep the other numeric columns of their atoms
     progress : called with the fraction that is done and a line of text
     reading : further options of `phaseseg.io.read_frames`: types, names, frames, cell, file_format
 
@@ -238,7 +239,7 @@ def read_data_set(
     groups, group_key = _groups(parts, group)
     keys = {"energy": energy_key, "forces": forces_key, "group": group_key}
     return DataSet(
-        [frame.replace(fields={}) for frame in frames],
+        frames if columns else [frame.replace(fields={}) for frame in frames],
         None if energies is None else np.array(energies),
         None if found is None else np.concatenate(found),
         groups, tuple(names), {name: key for name, key in keys.items() if key}, tuple(places), options,

@@ -1,0 +1,335 @@
+"""Commands of this family: `mine`, and its part of `demo`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phaseseg.display import plural
+from phaseseg.terminal import options
+from phaseseg.terminal.errors import exit_codes, usage_errors
+from phaseseg.terminal.options import at_least
+from phaseseg.terminal.run import check_folder, check_place, frame_slice, name_of, write_results
+from phaseseg.terminal.show import note, show, show_json, work_bar
+from phaseseg.version import __version__
+
+if TYPE_CHECKING:
+    from phaseseg.families.environments.dataset import DataSet
+    from phaseseg.families.environments.mining import Mined
+    from phaseseg.report import TextTable
+    from phaseseg.specs import Progress
+
+METHODS = ("mixture", "communities", "tree", "kmeans", "threshold", "none")
+SELECTIONS = ("coverage", "random", "group", "kmeans", "farthest", "entropy", "leverage")
+DEMO = "metals.xyz.gz"
+
+KEY = "Name of the {}; guessed among the usual ones if left out, none for no {}."
+
+
+def mine_command(
+    input: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Data set: extended XYZ, ASE databases, LAMMPS dumps or any ASE format; also .gz.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o",
+            help="The subset of --prune, or else the configurations of --suggest, or else the set with what "
+            "was found of each atom: .xyz or .extxyz, also .gz. Tables instead: .json or .csv.",
+        ),
+    ] = None,
+    descriptor: Annotated[
+        str | None,
+        typer.Option(
+            help="power-spectrum (default), array:NAME of the files, or file:PATH (.npy, .csv, .json)."
+        ),
+    ] = None,
+    cutoff: Annotated[float, typer.Option(help="Cutoff of the power spectrum, Å.")] = 5.0,
+    cluster: Annotated[str, typer.Option(help=" | ".join(METHODS))] = METHODS[0],
+    n_clusters: Annotated[
+        int | None, typer.Option(help="Number of clusters; chosen by the method if left out.")
+    ] = None,
+    distance: Annotated[
+        float | None, typer.Option(help="Distance of connected environments, for --cluster threshold.")
+    ] = None,
+    prune: Annotated[
+        float | None, typer.Option(help="Choose a subset with this share of the atoms, such as 0.05.")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="What the subset is made of: configurations | atoms")
+    ] = "configurations",
+    selection: Annotated[str, typer.Option(help=" | ".join(SELECTIONS))] = SELECTIONS[0],
+    outliers: Annotated[bool, typer.Option("--outliers", help="Score every atom by its structure.")] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Compare energies and forces with a robust fit.")
+    ] = False,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Second data set: find what it has that the first one lacks; may be repeated."),
+    ] = None,
+    suggest: Annotated[
+        int, typer.Option(help="Number of configurations of --against to suggest for the data set.")
+    ] = 0,
+    energy: Annotated[str | None, typer.Option(help=KEY.format("energy", "energy"))] = None,
+    forces: Annotated[str | None, typer.Option(help=KEY.format("forces", "forces"))] = None,
+    group: Annotated[str | None, typer.Option(help=KEY.format("group of a configuration", "group"))] = None,
+    types: options.Types = None,
+    names: options.Names = None,
+    frames: options.Frames = None,
+    format: options.Format = None,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
+    report: options.ReportFolder = None,
+    map: Annotated[
+        Path | None, typer.Option("--map", help="Map for chemiscope to write: .json or .json.gz.")
+    ] = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:  # fmt: skip
+    """Curate a data set for force fields: clusters, duplicates, outliers, wrong labels, subsets and gaps."""
+    with exit_codes(f"{output} was not written." if output else ""):
+        from phaseseg.families.environments.coverage import checked_budget
+        from phaseseg.families.environments.mining import mine
+
+        with usage_errors():
+            _check_choices(cluster, by, selection)
+            if prune is not None:
+                checked_budget(prune)
+            at_least("--suggest", suggest, 0)
+            if suggest and not against:
+                raise ValueError("--suggest chooses from another data set; name it with --against.")
+            kind = _output_kind(output, [*input, *(against or [])])
+            check_folder(report)
+            if map is not None:
+                _check_map(map, [*input, *(against or [])])
+            chosen = _cluster_options(cluster, n_clusters, distance)
+            keys = {name: _key(value) for name, value in
+                    {"energy": energy, "forces": forces, "group": group}.items()}  # fmt: skip
+            reading = _reading(types, names, frames, format)
+        start, name = perf_counter(), name_of(input)
+        with work_bar(quiet or as_json) as bar:
+            data = _read(input, keys, reading, bar)
+            other = _read(against, keys, reading, bar) if against else None
+            describe, described = _descriptor(descriptor, cutoff, data, other)
+            mined = mine(
+                data, descriptor=describe, name=described, method=cluster, options=chosen, budget=prune,
+                by=by, selection=selection, outliers=outliers, audit=audit, against=other,  # type: ignore[arg-type]
+                n_suggested=suggest, seed=seed, progress=lambda done, line: bar(0.1 + 0.8 * done, line),
+            )  # fmt: skip
+            written = _write(mined, output if kind == "configurations" else None, report, map, name, bar)
+        table = output if kind == "tables" else None
+        _print(mined, name, perf_counter() - start, written, table, as_json=as_json, quiet=quiet)
+
+
+# Input ---------------------------------------------------------------------------------------------
+
+
+def _check_choices(cluster: str, by: str, selection: str) -> None:
+    for flag, value, known in (
+        ("--cluster", cluster, METHODS), ("--by", by, ("configurations", "atoms")),
+        ("--selection", selection, SELECTIONS),
+    ):  # fmt: skip
+        if value not in known:
+            raise ValueError(f"{flag} must be one of {', '.join(known)}, found {value!r}.")
+
+
+def _cluster_options(method: str, n_clusters: int | None, distance: float | None) -> dict[str, Any]:
+    if n_clusters is not None:
+        at_least("--n-clusters", n_clusters, 1)
+    if method == "threshold" and distance is None:
+        raise ValueError("--cluster threshold needs --distance.")
+    given = {"n_clusters": n_clusters, "distance": distance}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _key(given: str | None) -> str | None:
+    return "" if given == "none" else given
+
+
+def _reading(types: str | None, names: str | None, frames: str | None, format: str | None) -> dict[str, Any]:
+    from phaseseg.io.reading import name_table, type_table
+
+    type_table(types)
+    name_table(names)
+    given = {"types": types, "names": names, "frames": frame_slice(frames), "file_format": format}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _read(paths: list[Path], keys: dict[str, Any], reading: dict[str, Any], bar: Progress) -> DataSet:
+    from phaseseg.families.environments.dataset import read_data_set
+
+    return read_data_set(
+        *paths, **keys, columns=True, progress=lambda done, line: bar(0.1 * done, line), **reading
+    )
+
+
+def _descriptor(text: str | None, cutoff: float, data: DataSet, other: DataSet | None) -> tuple[Any, str]:
+    """The function of a frame that --descriptor names, and its description."""
+    if text in (None, "power-spectrum"):
+        from phaseseg.families.environments.descriptors import PowerSpectrum
+
+        species = tuple(sorted({*data.species, *(other.species if other else ())}))
+        return PowerSpectrum(species, cutoff=cutoff), ""
+    from phaseseg.families.environments.sources import ArrayRows, FileRows
+
+    kind, _, rest = str(text).partition(":")
+    if kind == "array" and rest:
+        return ArrayRows(rest), f"the array {rest}"
+    if kind == "file" and rest:
+        if other is not None:
+            raise ValueError("a file has descriptors of one set; use array:NAME where two sets are compared.")
+        return FileRows(rest).begin(list(data.frames)), f"the file {Path(rest).name}"
+    raise ValueError(f"--descriptor must be power-spectrum, array:NAME or file:PATH, found {text!r}.")
+
+
+# Output --------------------------------------------------------------------------------------------
+
+
+def _output_kind(output: Path | None, inputs: list[Path]) -> str:
+    """Return "configurations", "tables" or "" for no output; ValueError for a name that is neither."""
+    if output is None:
+        return ""
+    for path in inputs:
+        check_place(output, input=path)
+    name = output.name.lower()
+    if name.endswith((".csv", ".json")):
+        return "tables"
+    if name.removesuffix(".gz").endswith((".xyz", ".extxyz")):
+        return "configurations"
+    raise ValueError(
+        f"{output.name}: configurations are written as .xyz or .extxyz (also .gz), tables as .csv or .json."
+    )
+
+
+def _check_map(path: Path, inputs: list[Path]) -> None:
+    from phaseseg.families.environments.map import check_map_name, chemiscope_package
+
+    check_map_name(path)
+    for one in inputs:
+        check_place(path, input=one)
+    chemiscope_package()  # report a missing package before the work starts
+
+
+def _write(
+    mined: Mined, output: Path | None, report: Path | None, map: Path | None, name: str, bar: Progress
+) -> list[str]:
+    """Write what was asked for; return a sentence about each file."""
+    said = []
+    if output is not None:
+        bar(0.92, f"writing {output.name}")
+        said.append(f"Written: {output} ({write_configurations(output, mined)})")
+    if report is not None:
+        from phaseseg.families.environments.report_mine import write_report
+
+        bar(0.94, "drawing the report")
+        said.append(f"Written: {write_report(report, mined, name)}")
+    if map is not None:
+        from phaseseg.families.environments.map import write_map
+
+        bar(0.97, "writing the map")
+        n = write_map(map, mined)
+        said.append(f"Written: {map} ({plural(n, 'configuration')}; open it at chemiscope.org)")
+    return said
+
+
+def write_configurations(path: Path, mined: Mined) -> str:
+    """Write the subset, the suggestions or the whole set, whichever was asked for; say what was written."""
+    from phaseseg.families.environments.dataset import write_data_set
+
+    data, pruned = mined.data, mined.pruned
+    if pruned is not None and pruned.ranking.by == "atoms":
+        columns = {"selected": pruned.mask, "weight": pruned.weights}
+        n = write_data_set(path, data, pruned.configurations, columns=columns)
+        return f"{plural(n, 'configuration')} with columns for selected atoms and their weights"
+    if pruned is not None:
+        n = write_data_set(
+            path, data, pruned.configurations, entries={"weight": pruned.weights[data.starts[:-1]]}
+        )
+        return f"the subset: {plural(n, 'configuration')} with their weights"
+    if mined.suggestion is not None and mined.other is not None:
+        n = write_data_set(path, mined.other, mined.suggestion.configurations)
+        return f"the suggestions: {plural(n, 'configuration')}"
+    columns = {}
+    if mined.labels is not None and mined.clusters is not None:
+        distances = mined.clusters.distances(mined.rows, mined.labels)
+        columns = {"environment": mined.labels, "environment_distance": distances}
+    if mined.scores is not None:
+        columns["outlier_score"] = mined.scores
+    n = write_data_set(path, data, columns=columns)
+    return f"{plural(n, 'configuration')} with columns {', '.join(columns)}"
+
+
+def _print(
+    mined: Mined,
+    name: str,
+    seconds: float,
+    written: list[str],
+    output: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from phaseseg.families.environments.mining_tables import keys_sentence, sentences, tables_of
+    from phaseseg.report import duration
+
+    tables, found = tables_of(mined), sentences(mined)
+    content = {
+        "version": __version__, "inputs": [name], "seconds": seconds, "settings": mined.settings,
+        "keys": mined.data.keys, "configurations": len(mined.data), "atoms": mined.data.n_atoms,
+        "found": found, "messages": list(mined.messages), "tables": tables,
+    }  # fmt: skip
+    if output is not None:
+        write_results(output, tables, content)
+        written = [*written, f"Written: {output}"]
+    if as_json:
+        show_json(content)
+    if not quiet:
+        if not as_json:
+            show(shown(tables))
+        note(keys_sentence(mined.data), *found, *mined.messages)
+        note(f"{plural(len(mined.data), 'configuration')} mined in {duration(seconds)}.", *written)
+
+
+SHOWN = {
+    "clusters": ("cluster", "species", "groups", "atoms", "configurations", "RMS force (eV/Å)"),
+    "outliers": None, "labels": None, "new_groups": None, "suggestions": None,
+}  # fmt: skip
+MOST_SHOWN = 20
+
+
+def shown(tables: dict[str, Any]) -> list[TextTable]:
+    """The first rows of the tables that a terminal shows."""
+    from phaseseg.fields import Table
+    from phaseseg.report import TextTable
+
+    made = []
+    for name, columns in SHOWN.items():
+        if (table := tables.get(name)) is None or not len(table):
+            continue
+        kept = {c: v[:MOST_SHOWN] for c, v in table.columns.items() if columns is None or c in columns}
+        title = (
+            table.title
+            if len(table) <= MOST_SHOWN
+            else f"{table.title}, the first {MOST_SHOWN} of {len(table)}"
+        )
+        ordered = dict(sorted(kept.items(), key=lambda one: one[1].dtype.kind not in "US"))
+        n_labels = sum(values.dtype.kind in "US" for values in ordered.values())
+        text = TextTable.of_table(Table(title, ordered), title, ())
+        made.append(replace(text, n_labels=n_labels))
+    return made
+
+
+def demo(output: Path) -> None:
+    """Curate the bundled set of two metals."""
+    with as_file(files("phaseseg") / "demo" / DEMO) as path:
+        mine_command(
+            [path], output / "metals_subset.xyz", prune=0.05, outliers=True, audit=True,
+            report=output / "metals",
+        )  # fmt: skip
