@@ -221,3 +221,30 @@ def modularity(matrix, labels, resolution):
         inside = labels == c
         value += matrix[inside][:, inside].sum() - resolution * matrix[inside].sum() ** 2 / total
     return value / total
+
+
+# Comparisons of sets -------------------------------------------------------------------------------
+
+
+def covered(points, of, others):
+    """Spacing of points in configurations, and distances of others to the nearest in units of it."""
+    apart = np.sqrt(((points[:, None] - points) ** 2).sum(axis=-1))
+    foreign = of[:, None] != of if len(np.unique(of)) > 1 else ~np.eye(len(points), dtype=bool)
+    spacing = np.quantile(np.where(foreign, apart, np.inf).min(axis=1), 0.99)
+    far = np.sqrt(((others[:, None] - points) ** 2).sum(axis=-1)).min(axis=1)
+    return spacing, far / spacing
+
+
+def suggested(points, pool, of, n):
+    """Configurations of the pool in greedy order, and the share of the gap that each closes."""
+    far = np.sqrt(((pool[:, None] - points) ** 2).sum(axis=-1)).min(axis=1)
+    between = np.sqrt(((pool[:, None] - pool) ** 2).sum(axis=-1))
+    gap, order, gains = far.sum(), [], []
+    for _ in range(n):
+        best = max(
+            (np.maximum(far - between[:, of == c].min(axis=1), 0).sum(), -c) for c in range(of.max() + 1)
+        )  # fmt: skip
+        order.append(-best[1])
+        gains.append(best[0] / gap)
+        far = np.minimum(far, between[:, of == -best[1]].min(axis=1))
+    return order, gains

@@ -52,12 +52,12 @@ class Coverage:
         return float(self.beyond.mean()) if len(self.distances) else 0.0
 
     @property
-    def mean(self) -> float:
-        """Mean distance of B from A in standard deviations: the lower, the better A covers B.
+    def score(self) -> float:
+        """Root mean square distance of B from A in standard deviations: the lower, the better A covers B.
 
         It compares sets A of any spacing, if they share a projection and B.
         """
-        return float(self.distances.mean() * self.spacing) if len(self.distances) else 0.0
+        return float(np.sqrt((self.distances**2).mean()) * self.spacing) if len(self.distances) else 0.0
 
 
 def coverage(

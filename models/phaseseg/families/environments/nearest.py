@@ -149,7 +149,7 @@ def checked_points(points: ArrayLike) -> Doubles:
 def checked_labels(labels: ArrayLike, n: int, what: str, *, lowest: int = 0) -> Integers:
     """Return labels as (n,) int64; ValueError unless there is one from 0 on for each."""
     values = np.asarray(labels)
-    if values.shape != (n,) or values.dtype.kind not in "iu" or (n and values.min() < lowest):
+    if values.shape != (n,) or (n and (values.dtype.kind not in "iu" or values.min() < lowest)):
         raise ValueError(
             f"labels must be a whole number from {lowest} on for each {what} ({n}), found {values.dtype} "
             f"{values.shape}."
