@@ -70,5 +70,7 @@ FAMILY = register(
         settings=MeagraphSettings,
         fit="phaseseg.families.environments.fit:train_meagraph",
         check="phaseseg.families.environments.checks:check",
+        commands=("mine=phaseseg.families.environments.commands:mine_command",),
+        demo="phaseseg.families.environments.commands:demo",
     )
 )  # fmt: skip

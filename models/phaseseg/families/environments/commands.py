@@ -299,8 +299,14 @@ def _print(
 
 SHOWN = {
     "clusters": ("cluster", "species", "groups", "atoms", "configurations", "RMS force (eV/Å)"),
-    "outliers": None, "labels": None, "new_groups": None, "suggestions": None,
+    "outliers": ("configuration", "group", "species", "atom", "score"),
+    "labels": (
+        "configuration", "group", "label", "robust z", "energy off by (eV/atom)", "largest force off by (eV/Å)",
+    ),
+    "new_groups": ("group", "configurations", "atoms", "new environments (%)"),
+    "suggestions": ("configuration", "group", "atoms", "closes (% of the gap)", "all so far (% of the gap)"),
 }  # fmt: skip
+"""Tables and columns that a terminal shows."""
 MOST_SHOWN = 20
 
 
@@ -313,16 +319,14 @@ def shown(tables: dict[str, Any]) -> list[TextTable]:
     for name, columns in SHOWN.items():
         if (table := tables.get(name)) is None or not len(table):
             continue
-        kept = {c: v[:MOST_SHOWN] for c, v in table.columns.items() if columns is None or c in columns}
-        title = (
-            table.title
-            if len(table) <= MOST_SHOWN
-            else f"{table.title}, the first {MOST_SHOWN} of {len(table)}"
-        )
-        ordered = dict(sorted(kept.items(), key=lambda one: one[1].dtype.kind not in "US"))
-        n_labels = sum(values.dtype.kind in "US" for values in ordered.values())
-        text = TextTable.of_table(Table(title, ordered), title, ())
-        made.append(replace(text, n_labels=n_labels))
+        headings = {str(name): name for name in table.headings}
+        kept = {headings[c]: table.columns[headings[c]][:MOST_SHOWN] for c in columns if c in headings}
+        title = table.title
+        if len(table) > MOST_SHOWN:
+            title += f", the first {MOST_SHOWN} of {len(table)}"
+        texts = [k for k, values in enumerate(kept.values()) if values.dtype.kind in "US"]
+        text = TextTable.of_table(Table(title, kept), title, ())
+        made.append(replace(text, n_labels=max(texts, default=0) + 1))
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -116,11 +117,14 @@ def typical_atoms(mined: Mined) -> dict[int, int]:
 
 
 def outliers_table(mined: Mined) -> Table:
-    """The atoms with the highest structural scores."""
+    """The strangest atom of each configuration, the strangest configuration first."""
     assert mined.scores is not None
-    data = mined.data
-    order = np.argsort(-mined.scores, kind="stable")[:MOST_LISTED]
-    return _atoms_table("Structural outliers", data, order, {"score": mined.scores})
+    data, scores = mined.data, mined.scores
+    starts = data.starts
+    best = np.array([first + int(scores[first:end].argmax()) for first, end in pairwise(starts.tolist())])
+    order = best[np.argsort(-scores[best], kind="stable")][:MOST_LISTED]
+    counts = np.add.reduceat((scores >= STRANGE).astype(np.int64), starts[:-1])[data.configurations]
+    return _atoms_table("Structural outliers", data, order, {"score": scores, "atoms that stand out": counts})
 
 
 def strange_atoms(mined: Mined) -> Integers:
@@ -130,7 +134,7 @@ def strange_atoms(mined: Mined) -> Integers:
     return order[mined.scores[order] >= STRANGE]
 
 
-def _atoms_table(title: str, data: DataSet, atoms: Integers, columns: dict[Any, Doubles]) -> Table:
+def _atoms_table(title: str, data: DataSet, atoms: Integers, columns: dict[Any, NDArray[Any]]) -> Table:
     of, species = data.configurations, species_of(data)
     made: dict[Any, Any] = {
         "configuration": [data.names[k] for k in of[atoms]],
