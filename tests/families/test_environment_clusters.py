@@ -9,7 +9,7 @@ from sklearn.mixture import GaussianMixture
 
 import naive.environments as naive
 from phaseseg.checkpoint import Checkpoint, save_checkpoint
-from phaseseg.families.environments.clusters import _log_shares, cluster, load_clusters
+from phaseseg.families.environments.clusters import cluster, load_clusters, log_shares
 from phaseseg.families.environments.exact import from_parts, to_parts
 from phaseseg.families.environments.projection import fit_projection
 from phaseseg.families.environments.spanning import by_size
@@ -87,7 +87,7 @@ def test_log_shares_are_those_of_scikit_learn():
     arrays = {
         "means": model.means_, "cholesky": np.linalg.cholesky(model.covariances_), "weights": model.weights_
     }  # fmt: skip
-    ours = _log_shares(points, arrays) - 0.5 * points.shape[1] * np.log(2 * np.pi)
+    ours = log_shares(points, arrays) - 0.5 * points.shape[1] * np.log(2 * np.pi)
     np.testing.assert_allclose(np.log(np.exp(ours).sum(axis=1)), model.score_samples(points), rtol=1e-10)
 
 

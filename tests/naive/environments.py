@@ -248,3 +248,33 @@ def suggested(points, pool, of, n):
         gains.append(best[0] / gap)
         far = np.minimum(far, between[:, of == -best[1]].min(axis=1))
     return order, gains
+
+
+# Streams -------------------------------------------------------------------------------------------
+
+
+def em_step(points, weights, means, covariances, regular):
+    """One step of expectation maximization over all points at once; also the mean log density before."""
+    d = points.shape[1]
+    density = np.empty((len(points), len(weights)))
+    for k in range(len(weights)):
+        off = points - means[k]
+        squares = np.einsum("ni,ij,nj->n", off, np.linalg.inv(covariances[k]), off)
+        density[:, k] = weights[k] * np.exp(-squares / 2) / np.sqrt(np.linalg.det(covariances[k]))
+    value = np.log(density.sum(axis=1)).mean()
+    shares = density / density.sum(axis=1, keepdims=True)
+    total = shares.sum(axis=0)
+    means = shares.T @ points / total[:, None]
+    covariances = np.stack([
+        (shares[:, k, None] * (points - means[k])).T @ (points - means[k]) / total[k] + regular * np.eye(d)
+        for k in range(len(total))
+    ])  # fmt: skip
+    return value, total / total.sum(), means, covariances
+
+
+def lloyd_step(points, centers):
+    """Mean squared distance to the nearest center, and the means of the points of each."""
+    squares = ((points[:, None] - centers) ** 2).sum(axis=-1)
+    near = squares.argmin(axis=1)
+    moved = [points[near == k].mean(axis=0) if (near == k).any() else c for k, c in enumerate(centers)]
+    return squares.min(axis=1).mean(), np.stack(moved)

@@ -70,7 +70,7 @@ class Clusters:
         if not len(points):
             return np.zeros(0, dtype=np.int64)
         if self.method == "mixture":
-            return np.asarray(_log_shares(points, self.arrays).argmax(axis=1), dtype=np.int64)
+            return np.asarray(log_shares(points, self.arrays).argmax(axis=1), dtype=np.int64)
         near, far = (values.ravel() for values in self.index.search(1, queries=points))
         found = np.asarray(self.arrays["labels"][near], dtype=np.int64)
         if self.method == "threshold":
@@ -245,7 +245,7 @@ def _mixture(
         "means": best.means_, "cholesky": np.linalg.cholesky(best.covariances_), "weights": best.weights_,
         "n_clusters": np.array(len(best.weights_)),
     }  # fmt: skip
-    counts = np.bincount(_log_shares(points, found).argmax(axis=1), minlength=len(best.weights_))
+    counts = np.bincount(log_shares(points, found).argmax(axis=1), minlength=len(best.weights_))
     order = np.argsort(-counts, kind="stable")
     found |= {name: found[name][order] for name in ("means", "cholesky", "weights")}
     return found, scores
@@ -280,7 +280,7 @@ def _numbers(low: int, high: int) -> list[int]:
     return found
 
 
-def _log_shares(points: Doubles, arrays: Mapping[str, NDArray[Any]]) -> Doubles:
+def log_shares(points: Doubles, arrays: Mapping[str, NDArray[Any]]) -> Doubles:
     """(n, n_clusters): log of the weight times the density of each Gaussian, up to a constant."""
     out = np.empty((len(points), len(arrays["weights"])))
     for k, (mean, lower, weight) in enumerate(

@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Doubles = NDArray[np.float64]
 
+BATCH = 20_000
+"""Rows that are copied at a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Projection:
@@ -32,7 +35,10 @@ class Projection:
                 f"this model was fitted on {len(self.unit)} features, and the rows have {values.shape[1]}. "
                 "Use the same descriptor with the same settings."
             )
-        return np.asarray((_compressed(values, self.unit) - self.center) @ self.axes)
+        points = np.empty((len(values), self.axes.shape[1]))
+        for k in range(0, len(values), BATCH):  # copies of the rows stay small
+            points[k : k + BATCH] = (_compressed(values[k : k + BATCH], self.unit) - self.center) @ self.axes
+        return points
 
 
 def fit_projection(rows: ArrayLike, n_components: int, *, compress: bool = True) -> Projection:
@@ -54,15 +60,17 @@ def fit_projection(rows: ArrayLike, n_components: int, *, compress: bool = True)
         raise ValueError(f"principal components need at least two rows, found {len(values)}.")
     if isinstance(n_components, bool) or not isinstance(n_components, (int, np.integer)) or n_components < 1:
         raise ValueError(f"n_components must be a whole number from 1 on, found {n_components!r}.")
-    unit = np.median(np.abs(values), axis=0) if compress else np.zeros(values.shape[1])
-    # Rounding noise around zero is no unit.
-    unit[unit < 1e-12 * np.abs(values).max(axis=0, initial=0.0)] = 0.0
-    flat = _compressed(values, unit)
-    center, spread = flat.mean(axis=0), flat.std(axis=0)
+    unit = _units(values) if compress else np.zeros(values.shape[1])
+    parts = [values[k : k + BATCH] for k in range(0, len(values), BATCH)]
+    center = np.sum([_compressed(part, unit).sum(axis=0) for part in parts], axis=0) / len(values)
+    products = np.zeros((values.shape[1], values.shape[1]))
+    for part in parts:
+        off = _compressed(part, unit) - center
+        products += off.T @ off
+    spread = np.sqrt(np.diag(products) / len(values))
     constant = spread <= 1e-9 * np.maximum(np.abs(center), 1e-3)
     inverse = np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread))
-    standard = (flat - center) * inverse
-    variances, axes = np.linalg.eigh(standard.T @ standard / len(standard))
+    variances, axes = np.linalg.eigh(inverse[:, None] * products * inverse / len(values))
     order = np.argsort(variances)[::-1]
     variances, axes = variances[order], axes[:, order]
     n = min(int(n_components), max(int(np.count_nonzero(variances > 1e-12 * max(variances[0], 1e-300))), 1))
@@ -86,6 +94,18 @@ def checked_rows(rows: ArrayLike) -> Doubles:
     return values
 
 
+def _units(values: Doubles) -> Doubles:
+    """Median of |x| of each feature, zero where that is rounding noise; column by column to save memory."""
+    unit = np.zeros(values.shape[1])
+    for column in range(len(unit)):
+        size = np.abs(values[:, column])
+        middle = float(np.median(size))
+        unit[column] = middle if middle >= 1e-12 * size.max(initial=0.0) else 0.0
+    return unit
+
+
 def _compressed(values: Doubles, unit: Doubles) -> Doubles:
+    if not unit.any():
+        return values
     logs = np.sign(values) * np.log1p(np.abs(values) / np.where(unit > 0, unit, 1.0))
     return np.where(unit > 0, logs, values)
