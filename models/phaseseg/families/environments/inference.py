@@ -60,19 +60,31 @@ class MeagraphNetwork:
         self.config = config
         self.weights = {name: np.asarray(values, dtype=np.float64) for name, values in weights.items()}
 
-    def encode(self, graph: Graph, rates: Sequence[float], scale: Scale) -> Encoded:
-        """Return what the encoder makes of a graph; rates : of each layer."""
+    def encode(
+        self, graph: Graph, rates: Sequence[float], scale: Scale, begun: tuple[Doubles, Doubles] | None = None
+    ) -> Encoded:
+        """Return what the encoder makes of a graph.
+
+        rates : of each layer; begun : of `first_layer` with the same scale, to try several rates
+        """
         if len(rates) != len(self.config.widths):
             raise ValueError(f"{len(self.config.widths)} layers need as many rates, found {len(rates)}.")
         x, pairs, found = graph.inputs, [(graph.first, graph.second)], []
         for layer, rate in enumerate(rates):
             check_rate(rate)
-            x, scores = self._layer(layer, x, graph.weights, pairs[-1], scale)
+            if begun is not None and layer == 0:
+                x, scores = begun
+            else:
+                x, scores = self._layer(layer, x, graph.weights, pairs[-1], scale)
             kept = normalized_scores(scores, scale, f"scores.{layer}", graph.weights) > rate
             first, second = pairs[-1]
             pairs.append((first[kept], second[kept]))
             found.append(scores)
         return Encoded(x, pairs, found)
+
+    def first_layer(self, graph: Graph, scale: Scale) -> tuple[Doubles, Doubles]:
+        """Return rows and scores after the first layer, which no rate changes."""
+        return self._layer(0, graph.inputs, graph.weights, (graph.first, graph.second), scale)
 
     def _layer(
         self, layer: int, x: Doubles, weights: Doubles, pairs: Pairs, scale: Scale
