@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 import naive.meagraph as naive
 from phaseseg.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from phaseseg.families.environments import meagraph_graph
+from phaseseg.families.environments.clusters import cluster, load_clusters
 from phaseseg.families.environments.inference import MeagraphNetwork, random_weights
 from phaseseg.families.environments.meagraph import (
     Meagraph,
@@ -316,6 +317,21 @@ def test_a_checkpoint_keeps_weights_and_scale(tmp_path):
     save_checkpoint(Checkpoint("environments", "environments/net", {}, weights), path)
     with pytest.raises(CheckpointError, match="no checkpoint of the network MEAGraph"):
         Meagraph.of(path)
+
+
+def test_clusters_assign_new_atoms_and_are_saved(tmp_path):
+    rows = environments()
+    model = Meagraph.untrained(6).measured(rows, 0.3)
+    found = cluster(rows, "meagraph", network=model)
+    labels = meagraph_clusters(rows, model)
+    found.save(tmp_path / "clusters.safetensors")
+    for clusters in (found, load_clusters(tmp_path / "clusters.safetensors")):
+        assert np.array_equal(clusters.assign(rows), labels) and clusters.n_clusters == labels.max() + 1 > 1
+        assert np.array_equal(clusters.assign(rows[:5] * (1 + 1e-7)), labels[:5])
+        assert clusters.assign(rows[:1] * 50).tolist() == [-1] and clusters.assign(rows[:0]).shape == (0,)
+        assert (clusters.distances(rows, labels) < 1e-9).all()
+    with pytest.raises(ValueError, match="meagraph has no option n_clusters"):
+        cluster(rows, "meagraph", n_clusters=3)
 
 
 def test_wrong_use_is_refused():

@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from phaseseg.checkpoint import Checkpoint, save_checkpoint, verify_checkpoint
 from phaseseg.families.environments.communities import communities, neighbor_matrix
 from phaseseg.families.environments.exact import from_parts, to_parts
+from phaseseg.families.environments.meagraph import fit_meagraph
 from phaseseg.families.environments.nearest import Index
 from phaseseg.families.environments.projection import Projection, checked_rows, fit_projection
 from phaseseg.families.environments.spanning import by_size, merge_duplicates, spanning_tree
@@ -59,7 +60,7 @@ class Clusters:
     def assign(self, rows: ArrayLike) -> Integers:
         """Return (n_atoms,) labels of descriptors (n_atoms, n_features); -1 for none of the clusters.
 
-        Only `tree` and `threshold` give -1. For the rows of the fit the labels are those of the fit.
+        Only `tree`, `threshold` and `meagraph` give -1. The rows of the fit get the labels of the fit.
 
         Raises
         ------
@@ -73,7 +74,7 @@ class Clusters:
             return np.asarray(log_shares(points, self.arrays).argmax(axis=1), dtype=np.int64)
         near, far = (values.ravel() for values in self.index.search(1, queries=points))
         found = np.asarray(self.arrays["labels"][near], dtype=np.int64)
-        if self.method == "threshold":
+        if self.method in ("threshold", "meagraph"):
             found[far > float(self.arrays["distance"]) + 2 * TOLERANCE] = -1
         return found
 
@@ -160,7 +161,7 @@ def clusters_from(settings: Mapping[str, Any], weights: Mapping[str, NDArray[np.
         k = int(labels.max()) + 1
         _check_shape(labels, (labels.size,), "labels")
         _check_shape(arrays["points"], (labels.size, n), "points")
-        if method == "threshold":
+        if method in ("threshold", "meagraph"):
             _check_shape(arrays["distance"], (), "distance")
     if n_clusters != k:
         raise ValueError(f"there are {k} clusters, but {n_clusters} are stated")
@@ -187,8 +188,10 @@ def cluster(
         environments and their `n_neighbors=15`, by modularity at `resolution=0.5`; "kmeans":
         `n_clusters=20` centers; "tree": the most stable clusters of the spanning tree with at least
         `smallest=20` atoms, or a level of it with up to `n_clusters`; "threshold": components of all pairs
-        within a `distance`, single atoms included
-    n_components : principal components; compress : see `fit_projection`
+        within a `distance`, single atoms included; "meagraph": components of the edges that survive in a
+        `network`, by default that trained on tantalum, at a `rate`, with `normalize` and `neighbors` as in
+        `meagraph_clusters`
+    n_components : principal components; compress : see `fit_projection`; not for "meagraph"
     seed : of what is drawn at random
 
     Raises
@@ -213,6 +216,8 @@ def cluster(
     make, known = _METHODS[method]
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"{method} has no option {', '.join(unknown)}; it has {', '.join(known)}.")
+    if method == "meagraph":
+        return _meagraph(rows, **options)
     projection = fit_projection(checked_rows(rows), n_components, compress=compress)
     arrays, scores = make(projection(rows), np.random.default_rng(seed), **options)
     return Clusters(method, projection, arrays, scores)
@@ -337,12 +342,20 @@ def _threshold(
     return kept | {"distance": np.array(float(distance))}, {}
 
 
+def _meagraph(rows: ArrayLike, **options: Any) -> Clusters:
+    """The network sees the descriptors themselves, divided by the norms of their columns."""
+    found = fit_meagraph(rows, **options)
+    arrays = _kept(found.points, found.point_labels) | {"distance": np.array(found.distance)}
+    return Clusters("meagraph", found.projection, arrays, {})
+
+
 _METHODS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "mixture": (_mixture, ("n_clusters",)),
     "communities": (_communities, ("n_neighbors", "resolution")),
     "kmeans": (_kmeans, ("n_clusters",)),
     "tree": (_tree, ("smallest", "n_clusters")),
     "threshold": (_threshold, ("distance",)),
+    "meagraph": (_meagraph, ("network", "rate", "normalize", "neighbors")),
 }
 
 

@@ -5,10 +5,10 @@
 `--nets` is the folder of the step `train`; `study-meagraph.json` is written into it for the step `cards`.
 
 All methods see the same descriptors, power spectra at their defaults. The network scores the edges of the
-graph at the published threshold. For each method the rate, or the threshold of the graph alone, is the best of
-a grid by the groups of the set, so all scores are optimistic in the same way. The groups are those of
-configurations and not the truth. Isolated atoms count as clusters of their own. Stability is the adjusted Rand
-index of the clusters of the same atoms in the whole set and in a part of it.
+graph at the published threshold. For each method the rate, or the threshold of the graph alone, is the best
+of a grid by the groups of the set, so all scores are optimistic in the same way. The groups are those of
+configurations and not the truth. Isolated atoms count as clusters of their own. Stability is the adjusted
+Rand index of the clusters of the same atoms in the whole set and in a part of it.
 """
 
 from __future__ import annotations
