@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.environments.nearest import Index, checked_labels
-from phaseseg.families.environments.projection import checked_rows
+from phaseseg.families.environments.projection import BATCH, checked_rows
 from phaseseg.specs import Progress
 
 Doubles = NDArray[np.float64]
@@ -48,9 +48,9 @@ class RobustScale:
                 "Use the same descriptor with the same settings."
             )
         points = np.empty((len(values), self.axes.shape[1]))
-        for first in range(0, len(values), 50_000):  # copies of the rows stay small
-            part = slice(first, first + 50_000)
-            points[part] = (_squeezed(values[part], self.center, self.spread) - self.mean) @ self.axes
+        for k in range(0, len(values), BATCH):  # copies of the rows stay small
+            part = _squeezed(values[k : k + BATCH], self.center, self.spread)
+            points[k : k + BATCH] = (part - self.mean) @ self.axes
         return np.rint(points / TOLERANCE) * TOLERANCE
 
 
@@ -58,17 +58,22 @@ def fit_scale(rows: Doubles, n_components: int) -> RobustScale:
     """Fit the scale to rows (n, n_features), at least two: principal components of unit variance."""
     if isinstance(n_components, bool) or not isinstance(n_components, (int, np.integer)) or n_components < 1:
         raise ValueError(f"n_components must be a whole number from 1 on, found {n_components!r}.")
-    center = np.median(rows, axis=0)
-    off = np.abs(rows - center)
-    spread, widest = 1.4826 * np.median(off, axis=0), off.max(axis=0)
-    # A feature that is equal for most atoms has no median deviation, but it may tell the others apart.
-    spread = np.where(spread > 1e-6 * widest, spread, off.mean(axis=0))
-    spread[widest <= 1e-9 * np.maximum(np.abs(center), 1e-3)] = 0.0
-    del off
-    squeezed = _squeezed(rows, center, spread)
-    mean = squeezed.mean(axis=0)
-    squeezed -= mean
-    variances, axes = np.linalg.eigh(squeezed.T @ squeezed / len(rows))
+    center, spread = np.empty(rows.shape[1]), np.empty(rows.shape[1])
+    for column in range(len(center)):  # by columns and batches, to save memory
+        center[column] = np.median(rows[:, column])
+        off = np.abs(rows[:, column] - center[column])
+        middle, widest = 1.4826 * float(np.median(off)), float(off.max())
+        # A feature that is equal for most atoms has no median deviation, but it may tell the others apart.
+        spread[column] = middle if middle > 1e-6 * widest else off.mean()
+        if widest <= 1e-9 * max(abs(center[column]), 1e-3):
+            spread[column] = 0.0
+    parts = [rows[k : k + BATCH] for k in range(0, len(rows), BATCH)]
+    mean = np.sum([_squeezed(part, center, spread).sum(axis=0) for part in parts], axis=0) / len(rows)
+    products = np.zeros((len(center), len(center)))
+    for part in parts:
+        off = _squeezed(part, center, spread) - mean
+        products += off.T @ off
+    variances, axes = np.linalg.eigh(products / len(rows))
     order = np.argsort(variances)[::-1][:n_components]
     order = order[variances[order] > 1e-9 * max(float(variances.max()), 1e-300)]
     axes = axes[:, order] / np.sqrt(variances[order])
