@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.families.environments.learn import fit_environments
+from phaseseg.checkpoint import Checkpoint
+from phaseseg.families.environments.descriptors import PowerSpectrum
+from phaseseg.families.environments.learn import described, fit_environments
+from phaseseg.families.environments.meagraph import Meagraph
 from phaseseg.frame import Frame
 
 BASES = {
@@ -46,3 +49,16 @@ def fitted_checkpoint(method="kmeans", **options):
         "tree": {"smallest": 10}, "threshold": {"distance": 6.5},
     }.get(method, {"n_clusters": 3})  # fmt: skip
     return fit_environments(run_of_crystals()[0], name="environments/grains-v1", method=method, **options)
+
+
+def network_checkpoint(rate=0.3, low=0.8):
+    """A checkpoint with the network MEAGraph of random weights, and with the norms of the crystals."""
+    descriptor = PowerSpectrum(("W",))
+    rows = np.concatenate([descriptor(frame) for frame in run_of_crystals()[0]])
+    network = Meagraph.untrained(descriptor.n_features, widths=(16, 8), low=low)
+    settings, weights = network.measured(rows, rate).to_parts()
+    config = {
+        **settings, "descriptor": described(descriptor),
+        "options": {"method": "meagraph", "cutoff": 5.0, "n_max": 4, "l_max": 4},
+    }  # fmt: skip
+    return Checkpoint("environments", "environments/random-v1", config, weights)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from environment_samples import BASES, crystal, fitted_checkpoint, run_of_crystals
+from environment_samples import BASES, crystal, fitted_checkpoint, network_checkpoint, run_of_crystals
 from phaseseg import load_model, predict, predict_frames
 from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from phaseseg.families.environments import learn as learning
@@ -17,10 +17,13 @@ from phaseseg.families.environments.clusters import cluster
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.fields import color_of
 from phaseseg.families.environments.learn import fit_environments
-from phaseseg.families.environments.rules import METHODS, EnvironmentsRule
-from phaseseg.testing import AWKWARD, assert_same, check_conformance, check_fields
+from phaseseg.families.environments.meagraph import meagraph_clusters
+from phaseseg.families.environments.outliers import outlier_scores
+from phaseseg.families.environments.rules import EnvironmentsRule
+from phaseseg.testing import AWKWARD, assert_same, check_conformance, check_fields, permuted, rotated
 
 LEARNS = "environments/mixture-v1"
+METHODS = ("mixture", "kmeans", "tree", "threshold")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,59 @@ def test_a_fit_is_a_checkpoint_like_any_other(run, method, tmp_path):
     assert pickle.loads(pickle.dumps(fitted)).predict(frames[0])["n_environments"] == 1
 
 
+# The method meagraph ------------------------------------------------------------------------------
+
+
+def test_a_network_finds_clusters_in_all_frames(run, tmp_path):
+    """Labels are those of the network on all rows; a saved fit assigns the same without the network."""
+    frames, _ = run
+    checkpoint = network_checkpoint()
+    rows = np.concatenate([PowerSpectrum(("W",))(frame) for frame in frames])
+    labels = meagraph_clusters(rows, checkpoint)
+    assert np.bincount(labels + 1).tolist() == [9, 190, 125, 104]
+    fields = list(predict_frames(frames, checkpoint))
+    assert_array_equal(np.concatenate([f["environment"] for f in fields]), labels)
+    assert_allclose(np.concatenate([f["environment_distance"] for f in fields]), 0, atol=1e-6)
+    model = load_model(checkpoint)
+    assert not model.fitted and model.rule().method == "meagraph"
+    fitted = model.fit_frames(frames, model.rule()).checkpoint
+    save_checkpoint(fitted, tmp_path / "fit.safetensors")
+    assert fitted.config["clusters"]["method"] == "meagraph"
+    assert_same(predict(frames[3], tmp_path / "fit.safetensors"), fields[3])
+    strange = frames[1].replace(positions=frames[1].positions * 0.6, cell=frames[1].cell * 0.6)
+    assert (predict(strange, tmp_path / "fit.safetensors")["environment"] == -1).all()
+    other = list(predict_frames(frames, checkpoint, rate=0.9))
+    expected = meagraph_clusters(rows, checkpoint, rate=0.9)
+    assert_array_equal(np.concatenate([f["environment"] for f in other]), expected)
+    assert not np.array_equal(expected, labels)
+
+
+def test_a_network_keeps_its_descriptor(run):
+    frames, _ = run
+    checkpoint = network_checkpoint()
+    with pytest.raises(ValueError, match=r"fitted with cutoff 5\.0, found 4\.0"):
+        predict(frames[0], checkpoint, cutoff=4.0)
+    with pytest.raises(ValueError, match="the frame has Mo, but the descriptor knows only W"):
+        predict(crystal("bcc", name="Mo"), checkpoint)
+    with pytest.raises(ValueError, match="meagraph has no option n_clusters; it has rate"):
+        predict(frames[0], checkpoint, n_clusters=3)
+    with pytest.raises(CheckpointError, match="settings in the checkpoint cannot be used"):
+        load_model(broken(checkpoint, {"network": {"features": 3}}))
+    # Other methods may use the descriptor of the network.
+    fields = list(predict_frames(frames, checkpoint, method="kmeans", n_clusters=3))
+    assert [np.unique(f["environment"]).tolist() for f in fields[:3]] == [[0], [2], [1]]
+
+
+def test_conformance_of_a_network():
+    frames = [AWKWARD["one species"](), crystal("bcc", name="Fe", noise=0.2)]
+    frames = [frame.replace(species_names=("W", "O")) for frame in frames]
+    without = ("workers", "awkward frames")
+    assert set(check_conformance(network_checkpoint(), *frames, without=without)) == {"devices"}
+
+
+# Faults -------------------------------------------------------------------------------------------
+
+
 def test_conformance(grains, tmp_path):
     frames = [AWKWARD["orthogonal"](), AWKWARD["triclinic"]()]
     path = tmp_path / "mine.safetensors"
@@ -142,6 +198,41 @@ def test_atoms_in_no_cluster(run):
     assert (fields["environment"] == -1).all() and fields["n_unassigned"] == 54
     assert fields["n_environments"] == 0 and len(fields["environment_clusters"]) == 0
     assert "unassigned" in [message.code for message in fields.messages]
+
+
+def test_outlier_scores_of_the_fit_and_of_new_frames(run):
+    """The atoms of the fit have the scores of the whole set; a new atom is compared with all of them."""
+    frames, _ = run
+    moved = np.where(np.arange(54)[:, None] == 7, 0.6, 0.0)
+    strange = crystal("bcc", seed=50, source="strange", index=7)
+    strange = strange.replace(positions=strange.positions + moved)
+    rows = np.concatenate([PowerSpectrum(("W",))(frame) for frame in [*frames, strange]])
+    of = np.repeat(np.arange(8), [len(frame) for frame in [*frames, strange]])
+    expected = outlier_scores(rows, of)
+    checkpoint = fit_environments([*frames, strange], method="kmeans", n_clusters=3)
+    fields = [predict(frame, checkpoint) for frame in [*frames, strange]]
+    assert_allclose(np.concatenate([f["outlier_score"] for f in fields]), expected, rtol=1e-5)
+    assert fields[-1]["outlier_score"].argmax() == 7
+    assert fields[-1]["largest_outlier_score"] > 2 * max(f["largest_outlier_score"] for f in fields[:-1])
+    # Against the ordinary frames alone, the displaced atom is as strange, although it is in no fit.
+    ordinary = fit_environments(frames, method="kmeans", n_clusters=3)
+    new = predict(strange, ordinary)
+    assert new["outlier_score"].argmax() == 7 and new["largest_outlier_score"] > 5
+    # In another order, half of it, or turned: the same score for the same atom.
+    model = load_model(ordinary)
+    turned = rotated(permuted(frames[3], np.arange(64)[::-1]))
+    assert_allclose(
+        model.predict(turned)["outlier_score"][::-1], model.predict(frames[3])["outlier_score"], rtol=1e-4
+    )
+
+
+def test_references_of_outlier_scores_are_a_sample(run, monkeypatch):
+    frames, _ = run
+    monkeypatch.setattr(learning, "MOST_REFERENCES", 100)
+    checkpoint = fit_environments(frames, method="kmeans", n_clusters=3)
+    assert checkpoint.weights["outliers.points"].shape[1] == 100
+    scores = predict(frames[0], checkpoint)["outlier_score"]
+    assert (scores > 0).all() and 0.5 < np.median(scores) < 2
 
 
 def test_a_sample_of_a_large_set(run, monkeypatch):

@@ -32,6 +32,11 @@ OPTIONS = (
         label="Distance (threshold)", **_CLUSTERS,
     ),
     Option(
+        "rate", float, None,
+        "Edges survive above this normalized score, for the method meagraph; by default that of the network.",
+        low=0, high=1, open=True, label="Rate (meagraph)", **_CLUSTERS,
+    ),
+    Option(
         "n_components", int, None, "Principal components in which the clusters are found; by default 10.",
         low=1, label="Principal components (none: 10)", **_CLUSTERS,
     ),
@@ -65,7 +70,7 @@ FAMILY = register(
         fields=FIELDS,
         options=OPTIONS,
         symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
-        invariant=("environment", "environment_distance", "n_environments"),
+        invariant=("environment", "environment_distance", "outlier_score", "n_environments"),
         model="phaseseg.families.environments.model:EnvironmentsModel",
         settings=MeagraphSettings,
         fit="phaseseg.families.environments.fit:train_meagraph",

@@ -20,6 +20,10 @@ def check(frame: Frame, fields: Fields) -> None:
     labels, distances = fields["environment"], fields["environment_distance"]
     assert labels.dtype == np.int32 and labels.min() >= -1, "environment"
     assert np.isfinite(distances).all() and (distances >= 0).all(), "environment_distance"
+    if "outlier_score" in fields:
+        scores = fields["outlier_score"]
+        assert np.isfinite(scores).all() and (scores >= 0).all(), "outlier_score"
+        assert fields["largest_outlier_score"] == scores.max(), "largest_outlier_score"
     present = np.unique(labels[labels >= 0])
     assert fields["n_environments"] == len(present), "n_environments"
     assert fields["n_unassigned"] == (labels < 0).sum(), "n_unassigned"

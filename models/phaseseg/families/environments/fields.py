@@ -18,12 +18,17 @@ FIELDS = (
     FieldSpec("environment_distance", "Environment Distance", "", "atom", "scalar",
         "distance from the cluster: to its Gaussian in standard deviations (mixture); in principal "
         "components to the nearest center (kmeans) or to the nearest fitted environment (other methods)"),
+    FieldSpec("outlier_score", "Outlier Score", "", "atom", "scalar",
+        "distance from the environments of other configurations of the fit, in units of a typical atom, less "
+        "where these are far apart: 1 is typical, 5 is strange"),
     FieldSpec("n_environments", "Number of environments", "", "frame", "count",
         "clusters that occur in the frame"),
     FieldSpec("n_unassigned", "Number of unassigned atoms", "", "frame", "count",
         "atoms whose environment is in no cluster"),
     FieldSpec("n_unfamiliar", "Number of unfamiliar atoms", "", "frame", "count",
         "atoms whose distance exceeds that of 99 % of the atoms of the fit"),
+    FieldSpec("largest_outlier_score", "Largest outlier score", "", "frame", "scalar",
+        "outlier score of the strangest atom"),
     FieldSpec("environment_clusters", "Clusters of environments", "", "table", "scalar",
         "atoms of each cluster in the frame, their share here and in the data of the fit, and their mean "
         "distance"),

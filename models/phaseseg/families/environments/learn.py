@@ -13,6 +13,8 @@ from phaseseg.checkpoint import Checkpoint
 from phaseseg.families import Progress
 from phaseseg.families.environments.clusters import TOLERANCE, Clusters, cluster
 from phaseseg.families.environments.descriptors import PowerSpectrum
+from phaseseg.families.environments.exact import to_parts
+from phaseseg.families.environments.outliers import OutlierModel, fit_outliers
 from phaseseg.families.environments.rules import POWER_SPECTRUM, EnvironmentsRule, kind_of_rows
 from phaseseg.families.environments.sources import ArrayRows, FileRows, all_rows
 from phaseseg.frame import Frame
@@ -22,6 +24,8 @@ AnyDescriptor = PowerSpectrum | ArrayRows | FileRows
 
 MOST_ATOMS = 100_000
 """Atoms that clusters are fitted on; of more, a random sample."""
+MOST_REFERENCES = 20_000
+"""Atoms that outlier scores compare with; of more, a random sample."""
 MOST_NUMBERS = 16_000_000
 """Features times atoms in memory during a fit."""
 FAMILIAR = 0.99
@@ -64,9 +68,14 @@ def fit_environments(
 
 def learn(
     frames: Sequence[Frame], rule: EnvironmentsRule, name: str, *, units: str = "metal",
+    descriptor: AnyDescriptor | None = None, network: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> tuple[Checkpoint, AnyDescriptor]:  # fmt: skip
-    """Return the checkpoint, and the descriptor with the rows of its file matched to the frames."""
+    """Return the checkpoint, and the descriptor with the rows of its file matched to the frames.
+
+    descriptor : instead of that of the rule
+    network : for the method "meagraph"; the default one if left out
+    """
     note = progress or (lambda done, text: None)
     n_atoms = sum(len(frame) for frame in frames)
     if n_atoms < 2:
@@ -79,17 +88,20 @@ def learn(
             f"{wrong.error_prefix}the frame has the units {wrong.units!r}, but environments are described "
             f"in {units!r}; convert the frame."
         )
-    descriptor = descriptor_for(rule, frames)
-    rows = _sampled(descriptor, frames, rule.seed, lambda done, text: note(_DESCRIPTOR_SHARE * done, text))
-    note(_DESCRIPTOR_SHARE, f"clustering {len(rows):,} environments")
-    clusters = cluster(
-        rows, rule.method, n_components=rule.n_components, seed=rule.seed, **rule.method_options()
+    if descriptor is None:
+        descriptor = descriptor_for(rule, frames)
+    rows, of = _sampled(
+        descriptor, frames, rule.seed, lambda done, text: note(_DESCRIPTOR_SHARE * done, text)
     )
-    note(0.95, f"{clusters.n_clusters:,} clusters")
+    note(_DESCRIPTOR_SHARE, f"clustering {len(rows):,} environments")
+    clusters = found_clusters(rows, rule, network)
+    note(0.85, f"{clusters.n_clusters:,} clusters; comparing environments of {len(frames):,} frames")
     labels = clusters.assign(rows)
     counts = np.bincount(labels[labels >= 0], minlength=clusters.n_clusters)
     settings, weights = clusters.to_parts()
     weights["atoms"] = np.array([len(rows)], dtype=np.float32)
+    for key, values in references(rows, of, rule.seed).arrays().items():
+        weights[f"outliers.{key}"] = to_parts(values, key)
     config = {
         "clusters": settings, "descriptor": described(descriptor), "options": options_of(rule),
         "shares": (counts / len(rows)).tolist(), "familiar": familiar_distance(clusters, rows, labels),
@@ -98,6 +110,33 @@ def learn(
     card = _card(clusters, descriptor, frames, len(rows), n_atoms)
     note(1.0, "fitted")
     return Checkpoint("environments", name, config, weights, card, units), descriptor
+
+
+def found_clusters(rows: Doubles, rule: EnvironmentsRule, network: Checkpoint | None = None) -> Clusters:
+    """The clusters of rows by the method of a rule; see `learn`."""
+    if rule.method != "meagraph":
+        return cluster(
+            rows, rule.method, n_components=rule.n_components, seed=rule.seed, **rule.method_options()
+        )
+    from phaseseg.families.environments.meagraph import DEFAULT, fit_meagraph
+
+    options = rule.method_options()
+    if unknown := sorted(set(options) - {"rate"}):
+        raise ValueError(f"meagraph has no option {', '.join(unknown)}; it has rate.")
+    found = fit_meagraph(rows, DEFAULT if network is None else network, rate=options.get("rate"))
+    arrays = {
+        "points": found.points, "labels": found.point_labels, "distance": np.array(found.distance),
+        "n_clusters": np.array(int(found.labels.max(initial=-1)) + 1),
+    }  # fmt: skip
+    return Clusters("meagraph", found.projection, arrays, {})
+
+
+def references(rows: Doubles, of: NDArray[np.int64], seed: int) -> OutlierModel:
+    """The model of outlier scores from the rows of configurations, or of a sample of them."""
+    if len(rows) > MOST_REFERENCES:
+        chosen = np.random.default_rng([seed, 1]).choice(len(rows), MOST_REFERENCES, replace=False)
+        rows, of = rows[np.sort(chosen)], of[np.sort(chosen)]
+    return fit_outliers(rows, of)[0]
 
 
 def descriptor_for(rule: EnvironmentsRule, frames: Sequence[Frame]) -> AnyDescriptor:
@@ -163,12 +202,14 @@ def familiar_distance(clusters: Clusters, rows: Doubles, labels: NDArray[np.int6
     return float(np.quantile(found, FAMILIAR)) + TOLERANCE
 
 
-def _sampled(descriptor: AnyDescriptor, frames: Sequence[Frame], seed: int, note: Progress) -> Doubles:
-    """(n, n_features) descriptors of all atoms, or of a sample that fits in memory."""
+def _sampled(
+    descriptor: AnyDescriptor, frames: Sequence[Frame], seed: int, note: Progress
+) -> tuple[Doubles, NDArray[np.int64]]:
+    """(n, n_features) descriptors of all atoms, or of a sample that fits in memory, and (n,) their frames."""
     n_atoms = sum(len(frame) for frame in frames)
     rng = np.random.default_rng([seed, n_atoms])
     order: NDArray[np.int64] | None = None
-    parts, first = [], 0
+    parts, numbers, first = [], [], 0
     for number, (frame, rows) in enumerate(all_rows(descriptor, frames)):
         if number == 0:
             most = min(MOST_ATOMS, max(MOST_NUMBERS // rows.shape[1], 1000))
@@ -180,9 +221,10 @@ def _sampled(descriptor: AnyDescriptor, frames: Sequence[Frame], seed: int, note
         else:
             low, high = np.searchsorted(order, [first, end])
             parts.append(rows[order[low:high] - first])
+        numbers.append(np.full(len(parts[-1]), number))
         first = end
         note((number + 1) / len(frames), f"described {end:,} of {n_atoms:,} atoms")
-    return np.concatenate(parts)
+    return np.concatenate(parts), np.concatenate(numbers)
 
 
 def _card(

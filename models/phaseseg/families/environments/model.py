@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.display import plural
 from phaseseg.families import Part, Progress
 from phaseseg.families.environments.clusters import Clusters, clusters_from
+from phaseseg.families.environments.exact import from_parts
 from phaseseg.families.environments.learn import AnyDescriptor, descriptor_from, learn
+from phaseseg.families.environments.meagraph import Meagraph
+from phaseseg.families.environments.outliers import OutlierModel
 from phaseseg.families.environments.rules import EnvironmentsRule, kind_of_rows
 from phaseseg.families.environments.sources import ArrayRows, FileRows
 from phaseseg.fields import Fields, Message, Table
@@ -22,6 +26,9 @@ from phaseseg.frame import Frame
 from phaseseg.nn.device import Device, device_kind
 from phaseseg.nn.model import NetworkModel
 
+_OF_DESCRIPTOR = ("descriptor", "cutoff", "n_max", "l_max")
+COPY = 1e-6
+"""Environments closer than this in the space of outlier scores are copies."""
 STEP = 20_000
 """Atoms that are assigned at once."""
 
@@ -32,10 +39,12 @@ class EnvironmentsOutput:
 
     labels : (n_atoms,) int32; number of the cluster, -1 for none
     distances : (n_atoms,) float32, see the field `environment_distance`
+    scores : (n_atoms,) float32, see the field `outlier_score`; None if the checkpoint has no references
     """
 
     labels: NDArray[np.int32]
     distances: NDArray[np.float32]
+    scores: NDArray[np.float32] | None = None
 
 
 class EnvironmentsModel(NetworkModel):
@@ -58,22 +67,23 @@ class EnvironmentsModel(NetworkModel):
         self.fitted = config.get("clusters") is not None
         self.clusters: Clusters | None = None
         self.descriptor: AnyDescriptor | None = None
+        self.outliers: OutlierModel | None = None
         if not self.fitted:
+            if config.get("method") == "meagraph":  # a network, for its own descriptor
+                Meagraph.of(checkpoint)
+                self._options["method"] = "meagraph"
+                self.descriptor = descriptor_from(config["descriptor"])
+                self._use_descriptor()
             return
         self.clusters = clusters_from(config["clusters"], checkpoint.weights)
         self._options["method"] = self.clusters.method
         # Clusters saved without frames know nothing of their descriptor.
         self.descriptor = descriptor_from(config.get("descriptor") or {"kind": "file"})
-        self._options["descriptor"] = "array:descriptor"
-        if isinstance(self.descriptor, ArrayRows):
-            self._options["descriptor"] = f"array:{self.descriptor.name}"
-        elif self.descriptor is not None:
-            names = ("cutoff", "n_max", "l_max")
-            self._options |= {name: getattr(self.descriptor, name) for name in names}
-            del self._options["descriptor"]
-            n, expected = self.clusters.projection.unit.size, self.descriptor.n_features
-            if n != expected:
-                raise ValueError(f"the clusters were fitted on {n} features, the descriptor has {expected}")
+        self._use_descriptor()
+        n = self.clusters.projection.unit.size
+        if (expected := getattr(self.descriptor, "n_features", n)) != n:
+            raise ValueError(f"the clusters were fitted on {n} features, the descriptor has {expected}")
+        self.outliers = outliers_from(checkpoint.weights)
         shares = [float(share) for share in config.get("shares", [])]
         if shares and (len(shares) != self.clusters.n_clusters or not all(0 <= s <= 1 for s in shares)):
             raise ValueError("there must be a share from 0 to 1 for each cluster")
@@ -82,6 +92,16 @@ class EnvironmentsModel(NetworkModel):
         self.familiar = inf if familiar is None else float(familiar)
         if not self.familiar >= 0:
             raise ValueError(f"the familiar distance cannot be {familiar}")
+
+    def _use_descriptor(self) -> None:
+        """Make the settings of the descriptor the defaults of the options."""
+        self._options["descriptor"] = "array:descriptor"
+        if isinstance(self.descriptor, ArrayRows):
+            self._options["descriptor"] = f"array:{self.descriptor.name}"
+        elif self.descriptor is not None:
+            names = ("cutoff", "n_max", "l_max")
+            self._options |= {name: getattr(self.descriptor, name) for name in names}
+            del self._options["descriptor"]
 
     def _make(self, kind: str) -> Any:
         return self
@@ -103,10 +123,10 @@ class EnvironmentsModel(NetworkModel):
         return self._options
 
     def _check_rule(self, rule: EnvironmentsRule) -> None:
-        if not self.fitted:
-            return
         own = EnvironmentsRule(**{"model": self.name, **self._options})
         for one in fields_of(EnvironmentsRule):
+            if not self.fitted and (self.descriptor is None or one.name not in _OF_DESCRIPTOR):
+                continue
             given, fitted = getattr(rule, one.name), getattr(own, one.name)
             if (
                 one.name == "descriptor"
@@ -150,9 +170,11 @@ class EnvironmentsModel(NetworkModel):
         ValueError, ImportError
             As `phaseseg.families.environments.learn.fit_environments`.
         """
+        network = self.checkpoint if self.checkpoint.config.get("method") == "meagraph" else None
         found, descriptor = learn(
-            list(frames), rule, f"{self.name}-fitted", units=self.checkpoint.units, progress=progress
-        )
+            list(frames), rule, f"{self.name}-fitted", units=self.checkpoint.units,
+            descriptor=self.descriptor, network=network, progress=progress,
+        )  # fmt: skip
         model = EnvironmentsModel(found)
         if isinstance(descriptor, FileRows):
             model.descriptor = descriptor
@@ -201,24 +223,28 @@ class EnvironmentsModel(NetworkModel):
                 f"{expected}; use the descriptor of the fit with the same settings and cutoff."
             )
         labels = np.empty(len(rows), dtype=np.int32)
-        distances = np.empty(len(rows), dtype=np.float32)
+        distances, scores = np.empty((2, len(rows)), dtype=np.float32)
         for first in range(0, len(rows), STEP):
             part = slice(first, first + STEP)
             note(0.5 + 0.5 * first / len(rows), f"assigned {first:,} of {len(rows):,} atoms")
             found = self.clusters.assign(rows[part])
             labels[part] = found
             distances[part] = self.clusters.distances(rows[part], found)
+            if self.outliers is not None:
+                scores[part] = strangeness(self.outliers, rows[part])
         note(1.0, "environments")
-        return EnvironmentsOutput(labels, distances)
+        return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None)
 
     def merge(self, frame: Frame, parts: Sequence[Part]) -> EnvironmentsOutput:
         """The output of a frame from those of slabs; see `Model.merge`."""
         labels = np.empty(frame.n_atoms, dtype=np.int32)
-        distances = np.empty(frame.n_atoms, dtype=np.float32)
+        distances, scores = np.empty((2, frame.n_atoms), dtype=np.float32)
         for part in parts:
             rows = part.atoms[part.own]
             labels[rows], distances[rows] = part.output.labels[part.own], part.output.distances[part.own]
-        return EnvironmentsOutput(labels, distances)
+            if part.output.scores is not None:
+                scores[rows] = part.output.scores[part.own]
+        return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None)
 
     # The cheap half -------------------------------------------------------------------------------
 
@@ -234,8 +260,9 @@ class EnvironmentsModel(NetworkModel):
         Returns
         -------
         Fields
-            Per atom `environment` (int32) and `environment_distance`. Per frame `n_environments`,
-            `n_unassigned` and `n_unfamiliar`. The table `environment_clusters`.
+            Per atom `environment` (int32), `environment_distance` and, if the model knows the environments of
+            the fit, `outlier_score`. Per frame `n_environments`, `n_unassigned`, `n_unfamiliar` and
+            `largest_outlier_score`. The table `environment_clusters`.
         """
         labels, distances = output.labels, output.distances
         n = len(labels)
@@ -248,11 +275,14 @@ class EnvironmentsModel(NetworkModel):
                 "share of the fit": self.shares[present], "mean distance": means,
             },
         )  # fmt: skip
-        values: Mapping[str, Any] = {
+        values: dict[str, Any] = {
             "environment": labels.copy(), "environment_distance": distances.copy(),
             "n_environments": len(present), "n_unassigned": n - int(counts.sum()),
             "n_unfamiliar": int((distances > self.familiar).sum()), "environment_clusters": table,
         }  # fmt: skip
+        if output.scores is not None:
+            values["outlier_score"] = output.scores.copy()
+            values["largest_outlier_score"] = float(output.scores.max())
         return Fields(values, [*frame.messages, *self._messages(values, counts, n)])
 
     def _messages(self, values: Mapping[str, Any], counts: NDArray[Any], n: int) -> list[Message]:
@@ -282,3 +312,34 @@ class EnvironmentsModel(NetworkModel):
                 )
             )
         return found
+
+
+def outliers_from(weights: Mapping[str, NDArray[np.float32]]) -> OutlierModel | None:
+    """The model of outlier scores in a checkpoint, or None; ValueError for damaged arrays."""
+    head = "outliers."
+    arrays = {key[len(head) :]: from_parts(values) for key, values in weights.items() if key.startswith(head)}
+    if not arrays:
+        return None
+    for name in ("labels", "k", "by_atom"):
+        arrays[name] = arrays[name].astype(np.int64)
+    model = OutlierModel.from_arrays(arrays)
+    n, d = len(model.points), model.scale.axes.shape[1]
+    shapes = {"points": (n, d), "labels": (n,), "reach": (n,)}
+    for name, shape in shapes.items():
+        if getattr(model, name).shape != shape:
+            raise ValueError(f"outliers.{name} must have the shape {shape}")
+    if not n or model.k < 1 or not model.typical > 0:
+        raise ValueError("the references of outlier scores are damaged")
+    return model
+
+
+def strangeness(model: OutlierModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) outlier scores of rows; a copy of a reference counts as that atom and is not its own neighbor."""
+    far, near = cKDTree(model.points).query(model.scale(rows), distance_upper_bound=COPY)
+    known = np.isfinite(far)
+    out = np.empty(len(rows))
+    if known.any():
+        out[known] = model.scores(rows[known], model.labels[near[known]])
+    if not known.all():
+        out[~known] = model.scores(rows[~known])
+    return out
