@@ -45,9 +45,8 @@ def run_of_crystals(*, seed=0):
 
 def fitted_checkpoint(method="kmeans", **options):
     """A checkpoint fitted to three kinds of crystals."""
-    options = options or {
-        "tree": {"smallest": 10}, "threshold": {"distance": 6.5},
-    }.get(method, {"n_clusters": 3})  # fmt: skip
+    usual = {"communities": {}, "tree": {"smallest": 10}, "threshold": {"distance": 6.5}}
+    options = options or usual.get(method, {"n_clusters": 3})
     return fit_environments(run_of_crystals()[0], name="environments/grains-v1", method=method, **options)
 
 

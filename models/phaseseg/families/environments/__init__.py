@@ -32,6 +32,11 @@ OPTIONS = (
         label="Distance (threshold)", **_CLUSTERS,
     ),
     Option(
+        "resolution", float, None,
+        "Resolution of the modularity (method communities); by default 0.5; more clusters for a larger one.",
+        low=0, open=True, label="Resolution (communities)", **_CLUSTERS,
+    ),
+    Option(
         "rate", float, None,
         "Edges survive above this normalized score, for the method meagraph; by default that of the network.",
         low=0, high=1, open=True, label="Rate (meagraph)", **_CLUSTERS,

@@ -114,21 +114,10 @@ def learn(
 
 def found_clusters(rows: Doubles, rule: EnvironmentsRule, network: Checkpoint | None = None) -> Clusters:
     """The clusters of rows by the method of a rule; see `learn`."""
-    if rule.method != "meagraph":
-        return cluster(
-            rows, rule.method, n_components=rule.n_components, seed=rule.seed, **rule.method_options()
-        )
-    from phaseseg.families.environments.meagraph import DEFAULT, fit_meagraph
-
     options = rule.method_options()
-    if unknown := sorted(set(options) - {"rate"}):
-        raise ValueError(f"meagraph has no option {', '.join(unknown)}; it has rate.")
-    found = fit_meagraph(rows, DEFAULT if network is None else network, rate=options.get("rate"))
-    arrays = {
-        "points": found.points, "labels": found.point_labels, "distance": np.array(found.distance),
-        "n_clusters": np.array(int(found.labels.max(initial=-1)) + 1),
-    }  # fmt: skip
-    return Clusters("meagraph", found.projection, arrays, {})
+    if rule.method == "meagraph" and network is not None:
+        options["network"] = network
+    return cluster(rows, rule.method, n_components=rule.n_components, seed=rule.seed, **options)
 
 
 def references(rows: Doubles, of: NDArray[np.int64], seed: int) -> OutlierModel:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
-METHODS = ("mixture", "kmeans", "tree", "threshold", "meagraph")
+METHODS = ("mixture", "communities", "kmeans", "tree", "threshold", "meagraph")
 POWER_SPECTRUM = "power-spectrum"
 KINDS = ("array", "file")
 """What may stand before the colon of a descriptor that comes with the data."""
@@ -15,6 +15,7 @@ _BOUNDS: dict[str, tuple[type, float, float, bool]] = {
     "n_clusters": (int, 1, 100_000, False),
     "smallest": (int, 2, 10_000_000, False),
     "distance": (float, 0, 1e6, False),
+    "resolution": (float, 1e-6, 1e6, False),
     "rate": (float, 0, 0.999999, False),
     "cutoff": (float, 1, 20, True),
     "n_max": (int, 1, 12, False),
@@ -30,7 +31,7 @@ class EnvironmentsRule:
 
     model : name of the checkpoint
     method : see `phaseseg.families.environments.clusters.cluster`
-    n_clusters, smallest, distance, rate : options of the methods
+    n_clusters, smallest, distance, resolution, rate : options of the methods
     descriptor : "power-spectrum"; "array:NAME" for a per-atom array of the frames; "file:PATH" for a file
         with one row per atom
     cutoff : Å; n_max, l_max : settings of the power spectrum
@@ -48,6 +49,7 @@ class EnvironmentsRule:
     n_clusters: int | None = None
     smallest: int | None = None
     distance: float | None = None
+    resolution: float | None = None
     rate: float | None = None
     descriptor: str = POWER_SPECTRUM
     cutoff: float = 5.0
@@ -77,7 +79,7 @@ class EnvironmentsRule:
 
     def method_options(self) -> dict[str, Any]:
         """Return the options of the method that were given."""
-        names = ("n_clusters", "smallest", "distance", "rate")
+        names = ("n_clusters", "smallest", "distance", "resolution", "rate")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def to_dict(self) -> dict[str, Any]:
