@@ -11,7 +11,7 @@ import pytest
 
 from ase_bridge import PhaseCalculator, annotate
 from environment_samples import crystal, fitted_checkpoint, run_of_crystals
-from faces.command_line import refused, run
+from faces.command_line import flat, refused, run
 from phaseseg import load_model, predict, predict_frames, read_frames
 from phaseseg.checkpoint import save_checkpoint
 from phaseseg.families.environments.descriptors import PowerSpectrum
@@ -83,6 +83,24 @@ def test_command_line_with_workers(path, learned, tmp_path):
     run("predict", path, "-m", LEARNS, *FLAGS, "-o", tmp_path / "out.xyz", "--quiet", "--workers", 2)
     for frame, expected in zip(read_frames(tmp_path / "out.xyz", fields=True), learned, strict=True):
         assert_identical(frame.fields, expected)
+
+
+def test_the_clusters_of_mine_are_a_checkpoint_for_all_interfaces(path, tmp_path):
+    """`mine --model` writes a file that gives the labels that `mine` wrote."""
+    model = tmp_path / "my fit.safetensors"
+    result = run(
+        "mine", path, "--cluster", "tree", "--model", model, "-o", tmp_path / "out.xyz", "--outliers"
+    )
+    assert result.exit_code == 0 and "my fit.safetensors (3 clusters" in flat(result.stderr), result.stderr
+    frames = list(read_frames(path))
+    for frame, written in zip(frames, read_frames(tmp_path / "out.xyz", fields=True), strict=True):
+        fields = predict(frame, model)
+        np.testing.assert_array_equal(written.fields["environment"], fields["environment"])
+        np.testing.assert_allclose(written.fields["outlier_score"], fields["outlier_score"], rtol=1e-5)
+    assert load_model(model).name == "environments/my-fit"
+    words = ("mine", path, "--model")
+    refused(USAGE, "must end in .safetensors", *words, tmp_path / "c.npz")
+    refused(USAGE, "which --cluster none does not find", *words, model, "--cluster", "none")
 
 
 def test_an_array_reaches_the_model_even_if_only_tables_are_written(path, array_file, learned, tmp_path):

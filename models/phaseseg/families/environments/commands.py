@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from phaseseg.report import TextTable
     from phaseseg.specs import Progress
 
-METHODS = ("mixture", "communities", "tree", "kmeans", "threshold", "none")
+METHODS = ("mixture", "communities", "tree", "kmeans", "threshold", "meagraph", "none")
 SELECTIONS = ("coverage", "random", "group", "kmeans", "farthest", "entropy", "leverage")
 DEMO = "metals.xyz.gz"
 
@@ -90,6 +91,12 @@ def mine_command(
     map: Annotated[
         Path | None, typer.Option("--map", help="Map for chemiscope to write: .json or .json.gz.")
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Checkpoint of the clusters to write, for predict, OVITO and ASE: .safetensors."
+        ),
+    ] = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:  # fmt: skip
@@ -109,6 +116,7 @@ def mine_command(
             check_folder(report)
             if map is not None:
                 _check_map(map, [*input, *(against or [])])
+            _check_model(model, cluster)
             chosen = _cluster_options(cluster, n_clusters, distance)
             keys = {name: _key(value) for name, value in
                     {"energy": energy, "forces": forces, "group": group}.items()}  # fmt: skip
@@ -124,6 +132,8 @@ def mine_command(
                 n_suggested=suggest, seed=seed, progress=lambda done, line: bar(0.1 + 0.8 * done, line),
             )  # fmt: skip
             written = _write(mined, output if kind == "configurations" else None, report, map, name, bar)
+            if model is not None:
+                written.append(_write_model(model, mined, describe, chosen, seed))
         table = output if kind == "tables" else None
         _print(mined, name, perf_counter() - start, written, table, as_json=as_json, quiet=quiet)
 
@@ -237,6 +247,42 @@ def _write(
         n = write_map(map, mined)
         said.append(f"Written: {map} ({plural(n, 'configuration')}; open it at chemiscope.org)")
     return said
+
+
+def _check_model(path: Path | None, cluster: str) -> None:
+    from phaseseg.checkpoint import SUFFIX
+
+    if path is None:
+        return
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path.name}: the name of a checkpoint file must end in {SUFFIX}.")
+    if cluster == "none":
+        raise ValueError("--model writes clusters, which --cluster none does not find.")
+    check_place(path)
+
+
+def _write_model(path: Path, mined: Mined, descriptor: Any, chosen: dict[str, Any], seed: int) -> str:
+    """Write the clusters as a checkpoint; return a sentence about it."""
+    from phaseseg.checkpoint import save_checkpoint
+    from phaseseg.families.environments.learn import packed
+
+    assert mined.clusters is not None
+    data = mined.data
+    found = packed(
+        mined.clusters, descriptor, mined.rows, data.configurations, list(data.frames),
+        options={**chosen, "seed": seed}, name=f"environments/{checkpoint_name(path)}", seed=seed,
+    )  # fmt: skip
+    save_checkpoint(found, path)
+    return f"Written: {path} ({plural(mined.clusters.n_clusters, 'cluster')}; use it with -m {path.name})"
+
+
+def checkpoint_name(path: Path) -> str:
+    """The name of a checkpoint in a file, with dashes for what cannot be in a name.
+
+    >>> checkpoint_name(Path("my fit.safetensors"))
+    'my-fit'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "mine"
 
 
 def write_configurations(path: Path, mined: Mined) -> str:

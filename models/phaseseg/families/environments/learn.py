@@ -96,20 +96,39 @@ def learn(
     note(_DESCRIPTOR_SHARE, f"clustering {len(rows):,} environments")
     clusters = found_clusters(rows, rule, network)
     note(0.85, f"{clusters.n_clusters:,} clusters; comparing environments of {len(frames):,} frames")
+    found = packed(
+        clusters, descriptor, rows, of, frames, options=options_of(rule), name=name, seed=rule.seed
+    )
+    note(1.0, "fitted")
+    return found, descriptor
+
+
+def packed(
+    clusters: Clusters, descriptor: AnyDescriptor, rows: Doubles, of: NDArray[np.int64],
+    frames: Sequence[Frame], *, options: Mapping[str, Any] | None = None,
+    name: str = "environments/mine-v1", seed: int = 0,
+) -> Checkpoint:  # fmt: skip
+    """Return a checkpoint with clusters and what a prediction needs besides.
+
+    clusters : fitted to `rows`
+    rows, of : (n_atoms, n_features) descriptors of the atoms of the frames, or of some of them, and
+        (n_atoms,) the numbers of their frames
+    options : of the fit, as in `EnvironmentsRule`
+    """
     labels = clusters.assign(rows)
     counts = np.bincount(labels[labels >= 0], minlength=clusters.n_clusters)
     settings, weights = clusters.to_parts()
     weights["atoms"] = np.array([len(rows)], dtype=np.float32)
-    for key, values in references(rows, of, rule.seed).arrays().items():
+    for key, values in references(rows, of, seed).arrays().items():
         weights[f"outliers.{key}"] = to_parts(values, key)
+    n_atoms = sum(len(frame) for frame in frames)
     config = {
-        "clusters": settings, "descriptor": described(descriptor), "options": options_of(rule),
+        "clusters": settings, "descriptor": described(descriptor), "options": dict(options or {}),
         "shares": (counts / len(rows)).tolist(), "familiar": familiar_distance(clusters, rows, labels),
         "n_atoms": n_atoms, "n_fitted": len(rows),
     }  # fmt: skip
     card = _card(clusters, descriptor, frames, len(rows), n_atoms)
-    note(1.0, "fitted")
-    return Checkpoint("environments", name, config, weights, card, units), descriptor
+    return Checkpoint("environments", name, config, weights, card, frames[0].units)
 
 
 def found_clusters(rows: Doubles, rule: EnvironmentsRule, network: Checkpoint | None = None) -> Clusters:
