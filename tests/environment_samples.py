@@ -34,11 +34,12 @@ def crystal(kind, *, noise=0.04, seed=0, name="W", **more):
     return Frame(positions, [edge * times] * 3, True, [name] * len(positions), **more)
 
 
-def run_of_crystals(*, seed=0):
+def run_of_crystals(*, seed=0, name="W"):
     """Frames of three kinds of crystals, with 192, 128 and 108 atoms in all, and which kind each is."""
     kinds = ["sc", "bcc", "diamond", "sc", "bcc", "diamond", "sc"]
     frames = [
-        crystal(kind, seed=seed + k, index=k, source=f"run.xyz, frame {k}") for k, kind in enumerate(kinds)
+        crystal(kind, seed=seed + k, name=name, index=k, source=f"run.xyz, frame {k}")
+        for k, kind in enumerate(kinds)
     ]
     return frames, kinds
 

@@ -17,6 +17,8 @@ from phaseseg.recipes.cards import say
 from phaseseg.recipes.environments.sets import data_file
 
 NAME = "environments/meagraph-ta-v1"
+RATE = 0.8
+"""Of 0.3 to 0.95 the one with the best clusters for all seeds; at 0.9, 31 % of the atoms are isolated."""
 SUMMARY = (
     "Graph autoencoder MEAGraph, trained on the environments of 363 configurations of tantalum. Its clusters "
     "are not better than those of its graph without a network."
@@ -33,7 +35,7 @@ def train(folder: Path, seed: int, epochs: int) -> Path:
     path = path_of(folder, seed)
     if not path.is_file():
         train_meagraph(
-            data_file("ta"), output=path, name=NAME, epochs=epochs, patience=epochs, seed=seed,
+            data_file("ta"), output=path, name=NAME, rate=RATE, epochs=epochs, seed=seed,
             summary=SUMMARY, resume=True,
             progress=lambda done, text: say(f"seed {seed}, {done:.0%}: {text}"),
         )  # fmt: skip
