@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.compiled.simd import WIDTH as LANES
 from phaseseg.families.environments.nearest_kernels import (
     WIDTH,
     build,
@@ -30,6 +31,7 @@ class _Tree(NamedTuple):
     order: Integers
     children: Integers
     boxes: Doubles
+    outer: NDArray[np.float32]
     leaves: NDArray[np.float32]
 
 
@@ -57,12 +59,12 @@ class Index:
         if not n:
             raise ValueError("a search needs at least one point.")
         n_leaves = -(-n // WIDTH)
-        self.tree = _Tree(
-            values, np.arange(n), np.empty((2 * n_leaves - 1, 2), dtype=np.int64),
-            np.empty((2 * n_leaves - 1, 2, d)), np.empty((n_leaves, d, WIDTH), dtype=np.float32),
-        )  # fmt: skip
-        build(values, self.tree.order, self.tree.children, self.tree.boxes)
-        fill_leaves(values, self.tree.order, self.tree.leaves)
+        order, children = np.arange(n), np.empty((2 * n_leaves - 1, 2), dtype=np.int64)
+        boxes = np.empty((2 * n_leaves - 1, 2, d))
+        leaves = np.empty((n_leaves, d, WIDTH), dtype=np.float32)
+        build(values, order, children, boxes)
+        fill_leaves(values, order, leaves)
+        self.tree = _Tree(values, order, children, boxes, _outer(boxes), leaves)
         self._largest = float(np.abs(values).max())
         if self._largest > LARGEST:
             raise ValueError(f"coordinates must be below {LARGEST:g}, found {self._largest:g}.")
@@ -133,6 +135,17 @@ class Index:
             part = sequence[first : first + BATCH]
             search(asked, from_, part, self.tree, mine, uniform, slack, found, squares)
         return found, np.sqrt(squares)
+
+
+def _outer(boxes: Doubles) -> NDArray[np.float32]:
+    """(n_nodes, 2, width) boxes rounded outward, on as many axes as lanes take; the others are unbounded."""
+    n, _, d = boxes.shape
+    width = -(-d // LANES) * LANES
+    found = np.empty((n, 2, width), dtype=np.float32)
+    for side, far in enumerate((-np.inf, np.inf)):
+        found[:, side] = far
+        found[:, side, :d] = np.nextafter(boxes[:, side].astype(np.float32), np.float32(far))
+    return found
 
 
 def checked_points(points: ArrayLike) -> Doubles:

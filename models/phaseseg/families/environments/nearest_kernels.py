@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH as LANES, bits_at_most, list_bits, load, splat
+from phaseseg.compiled.simd import WIDTH as LANES, bits_at_most, greater, list_bits, load, splat, total
 
 WIDTH = 32
 """Points of a leaf."""
@@ -124,6 +124,19 @@ def box_distance(query, boxes, node):
 
 
 @jit
+def outer_distance(single, outer, node):
+    """The same in float32, of boxes that hold those of float64."""
+    width = single.size
+    at, far = 2 * node * width, splat(np.float32(0))
+    for first in range(0, width, LANES):
+        x = load(single, first)
+        off = greater(load(outer, at + first) - x, x - load(outer, at + width + first))
+        off = greater(off, splat(np.float32(0)))
+        far = far + off * off
+    return total(far)
+
+
+@jit
 def insert(labels, squares, points, square, label, point):
     """Put a point into the sorted list of the nearest of each label; its square is below the last."""
     k = squares.size
@@ -145,7 +158,7 @@ def insert(labels, squares, points, square, label, point):
 @jit
 def hits_of_leaf(leaves, leaf, single, limit, hits):
     """List the places of a leaf whose squares in float32 are up to a limit; return how many."""
-    d = single.size
+    d = leaves.shape[1]
     at, most, n = leaf * d * WIDTH, splat(limit), 0
     for first in range(0, WIDTH, LANES):
         far = splat(np.float32(0))
@@ -157,33 +170,44 @@ def hits_of_leaf(leaves, leaf, single, limit, hits):
 
 
 @jit
+def single_limit(square, slack):
+    """Squares in float32 up to this may belong to points below a square in float64."""
+    return np.float32(min((np.sqrt(square) + slack) ** 2 * (1 + 1e-6), 3e38))
+
+
+@jit
 def descend(query, single, own, tree, labels, uniform, slack, found, squares, points, stack, bounds, hits):
     """Fill the sorted lists `found`, `squares`, `points` with the nearest points of k labels other than own.
 
+    single : the query in float32, padded with zeros
     squares : holds the bounds to start from; only what is below the last is found
     """
-    values, order, children, boxes, leaves = tree
+    values, order, children, boxes, outer, leaves = tree
     d, k = query.size, squares.size
-    stack[0], bounds[0] = 0, box_distance(query, boxes, 0)
+    # Float32 does not tell apart what is this close.
+    close = (100 * slack) ** 2
+    limit = single_limit(squares[k - 1], slack)
+    stack[0], bounds[0] = 0, np.float32(0)
     top = 1
     while top:
         top -= 1
         node = stack[top]
-        if bounds[top] >= squares[k - 1] or (own >= 0 and uniform[node] == own):
+        if bounds[top] > limit or (own >= 0 and uniform[node] == own):
+            continue
+        if squares[k - 1] < close and box_distance(query, boxes, node) >= squares[k - 1]:
             continue
         a, b = children[node, 0], children[node, 1]
         if a >= 0:
-            near, other = box_distance(query, boxes, a), box_distance(query, boxes, b)
+            near, other = outer_distance(single, outer, a), outer_distance(single, outer, b)
             if other < near:
                 a, b, near, other = b, a, other, near
-            if other < squares[k - 1]:
+            if other <= limit:
                 stack[top], bounds[top] = b, other
                 top += 1
             stack[top], bounds[top] = a, near
             top += 1
             continue
         first = (-1 - a) * WIDTH
-        limit = np.float32(min((np.sqrt(squares[k - 1]) + slack) ** 2 * (1 + 1e-6), 3e38))
         for h in range(hits_of_leaf(leaves, -1 - a, single, limit, hits)):
             point = order[first + hits[h]]
             label = labels[point]
@@ -193,6 +217,17 @@ def descend(query, single, own, tree, labels, uniform, slack, found, squares, po
                     square += (values[point, axis] - query[axis]) ** 2
                 if square < squares[k - 1]:
                     insert(found, squares, points, square, label, point)
+        limit = single_limit(squares[k - 1], slack)
+
+
+@jit
+def work_arrays(outer, k):
+    """Stack, bounds, hits, labels and the query in float32 of `descend`."""
+    return (
+        np.empty(128, dtype=np.int64), np.empty(128, dtype=np.float32),
+        np.empty(WIDTH + LANES, dtype=np.int32), np.empty(k, dtype=np.int64),
+        np.zeros(outer.shape[2], dtype=np.float32),
+    )  # fmt: skip
 
 
 @jit
@@ -202,13 +237,10 @@ def search(queries, own, sequence, tree, labels, uniform, slack, points, squares
     sequence : the order in which queries are answered; near ones after each other
     squares : what is found is below the last of a row
     """
-    k = squares.shape[1]
-    stack, bounds = np.empty(128, dtype=np.int64), np.empty(128)
-    hits, found = np.empty(WIDTH + LANES, dtype=np.int32), np.empty(k, dtype=np.int64)
-    single = np.empty(queries.shape[1], dtype=np.float32)
+    stack, bounds, hits, found, single = work_arrays(tree[4], squares.shape[1])
     for q in sequence:
         found[:] = -2
-        single[:] = queries[q]
+        single[: queries.shape[1]] = queries[q]
         descend(
             queries[q], single, own[q], tree, labels, uniform, slack, found, squares[q], points[q], stack,
             bounds, hits,

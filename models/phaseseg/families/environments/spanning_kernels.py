@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH as LANES
-from phaseseg.families.environments.nearest_kernels import WIDTH, descend
+from phaseseg.families.environments.nearest_kernels import descend, work_arrays
 
 
 @jit
@@ -62,19 +61,15 @@ def shortest_edges(tree, of, uniform, largest, near, squares, slack, best, ends)
             place = first_foreign(i, of, near)
             if place < k and squares[i, place] < best[of[i]]:
                 best[of[i]], ends[of[i], 0], ends[of[i], 1] = squares[i, place], i, near[i, place]
-    stack, bounds, hits = (
-        np.empty(128, dtype=np.int64),
-        np.empty(128),
-        np.empty(WIDTH + LANES, dtype=np.int32),
-    )
-    found, square, point = np.empty(1, dtype=np.int64), np.empty(1), np.empty(1, dtype=np.int64)
-    single = np.empty(values.shape[1], dtype=np.float32)
+    stack, bounds, hits, found, single = work_arrays(tree[4], 1)
+    square, point = np.empty(1), np.empty(1, dtype=np.int64)
     for i in order:
         own = of[i]
         # What is not among the neighbors is at least as far as the last of them.
         if own == largest or squares[i, k - 1] >= best[own] or first_foreign(i, of, near) < k:
             continue
-        found[0], square[0], single[:] = -2, best[own], values[i]
+        found[0], square[0] = -2, best[own]
+        single[: values.shape[1]] = values[i]
         descend(
             values[i], single, own, tree, of, uniform, slack, found, square, point, stack, bounds, hits
         )  # fmt: skip
