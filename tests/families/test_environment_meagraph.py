@@ -119,12 +119,21 @@ def test_columns_of_rounding_noise_count_as_zero():
     assert np.array_equal(threshold_labels(distinct_points(noisy)), threshold_labels(distinct_points(rows)))
 
 
-def test_too_many_pairs_and_wrong_values_are_refused(monkeypatch):
+def test_of_too_many_pairs_the_nearest_are_kept(monkeypatch):
+    points = distinct_points(environments(200, seed=4))
+    whole = build_graph(points)
+    monkeypatch.setattr(meagraph_graph, "MOST_PAIRS", len(whole.first) - 1)
+    monkeypatch.setattr(meagraph_graph, "NEIGHBORS", 4)
+    few, same = build_graph(points), build_graph(points, neighbors=4)
+    assert np.array_equal(few.first, same.first) and len(few.first) < len(whole.first) / 2
+    pairs = set(zip(few.first.tolist(), few.second.tolist(), strict=True))
+    assert pairs <= set(zip(*np.sort([whole.first, whole.second], axis=0).tolist(), strict=True))
+    labels = [component_labels(g.merged, g.nodes[g.first], g.nodes[g.second]) for g in (few, whole)]
+    assert np.array_equal(*labels)
+
+
+def test_wrong_values_are_refused():
     points = distinct_points(environments())
-    monkeypatch.setattr(meagraph_graph, "MOST_PAIRS", 3)
-    with pytest.raises(ValueError, match="pairs, more than 3"):
-        build_graph(points)
-    build_graph(points, neighbors=2)
     for wrong in ({"low": 1.0}, {"low": -0.1}, {"neighbors": 0}):
         with pytest.raises(ValueError, match="must be"):
             build_graph(points, **wrong)

@@ -7,6 +7,7 @@ lowest loss on them are kept.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,22 +15,38 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from phaseseg.checkpoint import Checkpoint
+from phaseseg.families.environments.contrast import Contrast
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.inference import MeagraphNetwork
 from phaseseg.families.environments.meagraph import Meagraph
 from phaseseg.families.environments.meagraph_graph import Graph, build_graph, distinct_points
-from phaseseg.families.environments.network import MeagraphModule, named_weights, reconstruction_loss
-from phaseseg.families.environments.settings import RATE, TRAINING, MeagraphConfig, MeagraphSettings
+from phaseseg.families.environments.network import (
+    ContrastModule,
+    MeagraphModule,
+    contrast_loss,
+    contrast_weights,
+    named_weights,
+    reconstruction_loss,
+)
+from phaseseg.families.environments.projection import checked_rows, fit_projection
+from phaseseg.families.environments.settings import (
+    RATE,
+    TRAINING,
+    ContrastConfig,
+    MeagraphConfig,
+    MeagraphSettings,
+)
 from phaseseg.frame import Frame, Types, Units
 from phaseseg.specs import Progress
 from phaseseg.training.card import training_card
 from phaseseg.training.loop import Task, train_members
 from phaseseg.training.output import TrainingOutput
 from phaseseg.training.runs import Run, RunData, joint_digest, read_runs
+from phaseseg.training.settings import Settings
 
 Doubles = NDArray[np.float64]
 
@@ -233,3 +250,134 @@ def _summary(frames: Sequence[Frame], descriptor: PowerSpectrum) -> str:
         f"Graph autoencoder MEAGraph that clusters atomic environments of {', '.join(descriptor.species)}, "
         f"trained on {len(frames):,} configurations."
     )
+
+
+# Contrast -----------------------------------------------------------------------------------------
+
+COMPONENTS = 10
+"""Principal components that an embedding reads, unless others are given."""
+BATCH = 128
+"""Configurations of a batch, each with two of its atoms."""
+STEPS = 10
+"""Batches of an epoch."""
+TEMPERATURE, NOISE = 0.1, 0.2
+"""Of the softmax over partners; and of the components in a step, in standard deviations of a feature."""
+
+
+class Pairs:
+    """Batches of pairs of atoms of the same configurations.
+
+    points : (n_atoms, n_components) float32, configuration by configuration; sizes : (n_configurations,)
+    """
+
+    def __init__(self, points: NDArray[np.float32], sizes: NDArray[np.int64], seed: int) -> None:
+        self.points, self.sizes, self.starts = points, sizes, np.cumsum(sizes) - sizes
+        order = np.random.default_rng((seed, 1)).permutation(len(sizes))
+        n = max(2, round(TRAINING["validation_share"] * len(sizes)))
+        self.held, self.trained = np.sort(order[:n]), np.sort(order[n:])
+        self.validation = self._batch(np.random.default_rng((seed, 2)), self.held, 0.0)
+
+    def epoch(self, rng: np.random.Generator) -> list[tuple[Tensor, Tensor]]:
+        """Some batches of random configurations, two atoms of each, with noise."""
+        return [self._batch(rng, rng.permutation(self.trained)[:BATCH], NOISE) for _ in range(STEPS)]
+
+    def _batch(
+        self, rng: np.random.Generator, chosen: NDArray[np.int64], noise: float
+    ) -> tuple[Tensor, Tensor]:
+        first, second = (
+            self.points[self.starts[chosen] + rng.integers(0, self.sizes[chosen])] for _ in range(2)
+        )
+        noisy = (x + noise * rng.normal(size=x.shape).astype(np.float32) for x in (first, second))
+        a, b = map(torch.from_numpy, noisy)
+        return a, b
+
+    def task(self, config: ContrastConfig) -> Task[tuple[Tensor, Tensor]]:
+        """What the loop needs; the error is the share of atoms whose nearest partner is another one's."""
+
+        def loss(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return contrast_loss(network(batch[0]), network(batch[1]), TEMPERATURE)
+
+        def validate(network: nn.Module) -> tuple[float, float]:
+            with torch.no_grad():
+                first, second = (nn.functional.normalize(network(x), dim=1) for x in self.validation)
+                nearest = (first @ second.T).argmax(dim=1)
+                wrong = (nearest != torch.arange(len(first))).double().mean().item()
+                return loss(network, self.validation).item(), wrong
+
+        return Task(lambda: ContrastModule(config), self.epoch, loss, validate, error="other partner")
+
+
+def train_contrast(
+    rows: ArrayLike,
+    configurations: ArrayLike,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    n_components: int = COMPONENTS,
+    hidden: int = ContrastConfig.hidden,
+    dimensions: int = ContrastConfig.dimensions,
+    epochs: int = 60,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Train an embedding in which atoms of the same configuration are close, by contrast with other ones.
+
+    A step draws two atoms of each of 128 configurations, adds noise to their principal components, and lets
+    the network find the partner of each atom among all others. No groups and no labels are used.
+
+    Parameters
+    ----------
+    rows : (n_atoms, n_features) descriptors
+    configurations : (n_atoms,) number of the configuration of each atom, in rising order
+    output, name, resume, progress : as in `train_meagraph`
+    n_components : see `fit_projection`; hidden, dimensions : see `ContrastConfig`
+    epochs : of ten steps; learning_rate, seed : see `phaseseg.training.settings.Settings`
+
+    Returns
+    -------
+    Checkpoint
+        For `phaseseg.families.environments.contrast.Contrast.of`.
+
+    Raises
+    ------
+    ValueError
+        For settings out of range, fewer than four configurations, configurations that are not in order, and
+        if a state file is in the way.
+    KeyboardInterrupt
+        The message says where the state was saved.
+
+    References
+    ----------
+    van den Oord, Li, Vinyals, arXiv 1807.03748 (2018) (loss).
+    """
+    values, of = checked_rows(rows), np.asarray(configurations)
+    if of.shape != (len(values),) or (np.diff(of) < 0).any():
+        raise ValueError(
+            f"configurations must be {len(values)} numbers in rising order, one for each row, found an "
+            f"array of shape {of.shape}."
+        )
+    sizes = np.unique(of, return_counts=True)[1]
+    if len(sizes) < FEWEST:
+        raise ValueError(f"training needs at least {FEWEST} configurations with atoms, found {len(sizes)}.")
+    files = TrainingOutput("environments", output, name, resume=resume)
+    projection = fit_projection(values, n_components)
+    points = projection(values).astype(np.float32)
+    config = ContrastConfig(points.shape[1], hidden, dimensions)
+    settings = Settings(
+        epochs, 1, learning_rate, (seed,), epochs, optimizer="adamw", weight_decay=1e-4, keep="last"
+    )
+    pairs = Pairs(points, sizes, seed)
+    data = hashlib.sha256(points.tobytes() + sizes.tobytes()).hexdigest()
+    described = {**asdict(settings), "network": config.to_dict(), "data": data}
+    members = train_members(pairs.task(config), settings, state=files.state(described), progress=progress)
+    parts, weights = Contrast(projection, config, contrast_weights(members[0].weights)).to_parts()
+    card = {
+        "summary": f"Embedding of environments, trained by contrast between {len(sizes):,} configurations.",
+        "data": {"configurations": len(sizes), "atoms": len(values)},
+        "split": f"by configuration: {len(pairs.held)} of {len(sizes)} kept back for validation",
+        "training": training_card(settings, members, {"loss": members[0].best.validation_loss}),
+    }
+    checkpoint = Checkpoint("environments", files.name, parts, weights, card)
+    return files.finish(checkpoint, members, "atoms with another partner (%)")

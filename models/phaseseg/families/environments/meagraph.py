@@ -114,7 +114,7 @@ def meagraph_clusters(
     Raises
     ------
     ValueError
-        For a rate or `neighbors` out of range, another number of features, too many pairs, and "fitted" for a
+        For a rate or `neighbors` out of range, another number of features, and "fitted" for a
         network without a scale.
     CheckpointError
         For another checkpoint.

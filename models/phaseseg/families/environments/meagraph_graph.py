@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from phaseseg.families.environments.meagraph_kernels import count_pairs, fill_pairs, largest_distance
+from phaseseg.families.environments.nearest import Index
 from phaseseg.families.environments.projection import checked_rows
 from phaseseg.families.environments.spanning import (
     Merged,
@@ -38,7 +38,9 @@ TOLERANCE = 1e-9
 NOISE = 1e-12
 """A column whose norm is this small next to the largest is rounding noise, and counts as zero."""
 MOST_PAIRS = 30_000_000
-"""A graph with more pairs is refused; it would take more than about 2 GB."""
+"""A graph with more pairs, which takes about 2 GB, keeps those of each atom to its nearest only."""
+NEIGHBORS = 50
+"""Nearest atoms that are kept then."""
 
 
 class Scale:
@@ -133,13 +135,7 @@ def distinct_points(rows: ArrayLike, scale: Scale | None = None) -> Points:
 def _least_distance(merged: Merged) -> float:
     if (merged.counts > 1).any() or len(merged.points) < 2:
         return 0.0
-    return float(_nearest_points(cKDTree(merged.points), merged.points, 2)[1][:, 1].min())
-
-
-def _nearest_points(tree: cKDTree, points: Doubles, k: int) -> tuple[Integers, Doubles]:
-    """Numbers and distances (n, k) of the nearest points of a tree, the point itself included."""
-    lengths, near = tree.query(points, k=np.arange(1, k + 1))
-    return near.astype(np.int64), lengths
+    return float(Index(merged.points).search(1)[1].min())
 
 
 def _largest_distance(points: Doubles) -> float:
@@ -201,21 +197,19 @@ def build_graph(points: Points, low: float = LOW, neighbors: int | None = None) 
 
     points : see `distinct_points`
     low : least normalized similarity
-    neighbors : None for all pairs; a number to keep only those of each atom to its nearest, and those of the
-        spanning tree, so that the components stay the same
+    neighbors : a number to keep only the pairs of each atom to its nearest, and those of the spanning tree,
+        so that the components stay the same; None for all pairs, or 50 if they are more than `MOST_PAIRS`
 
     Raises
     ------
     ValueError
-        For `low` outside of [0, 1), no neighbors, or more than `MOST_PAIRS` pairs.
+        For `low` outside of [0, 1), or no neighbors.
     """
     if not 0 <= low < 1:
         raise ValueError(f"low must be at least 0 and below 1, found {low}.")
     merged, distance = points.merged, points.distance(low)
-    if neighbors is None:
-        first, second = _all_pairs(merged.points, distance)
-    else:
-        first, second = _nearest_pairs(points, distance, neighbors)
+    found = _all_pairs(merged.points, distance) if neighbors is None else None
+    first, second = found or _nearest_pairs(points, distance, NEIGHBORS if neighbors is None else neighbors)
     joined = merged.counts > 1
     joined[first] = joined[second] = True
     nodes = np.flatnonzero(joined)
@@ -226,16 +220,13 @@ def build_graph(points: Points, low: float = LOW, neighbors: int | None = None) 
     return Graph(merged, nodes, weights, inputs, place[first], place[second])
 
 
-def _all_pairs(points: Doubles, distance: float) -> tuple[Integers, Integers]:
+def _all_pairs(points: Doubles, distance: float) -> tuple[Integers, Integers] | None:
+    """All pairs below a distance; None if they are more than `MOST_PAIRS`."""
     order = np.argsort(points[:, 0], kind="stable")
     ordered = np.ascontiguousarray(points[order])
-    square, counts = np.nextafter(distance, 0) ** 2, np.zeros(len(points), dtype=np.int64)
-    count_pairs(ordered, square, counts)
-    if (n := int(counts.sum())) > MOST_PAIRS:
-        raise ValueError(
-            f"the graph of {len(points):,} distinct atoms has {n:,} pairs, more than {MOST_PAIRS:,}. Choose "
-            "a larger low, or neighbors=50 to keep only the nearest of each atom."
-        )
+    square = np.nextafter(distance, 0) ** 2
+    if (n := int(count_pairs(ordered, square, MOST_PAIRS))) > MOST_PAIRS:
+        return None
     first, second = np.empty((2, n), dtype=np.int64)
     fill_pairs(ordered, square, first, second)
     return order[first], order[second]
@@ -245,13 +236,13 @@ def _nearest_pairs(points: Points, distance: float, neighbors: int) -> tuple[Int
     if neighbors < 1:
         raise ValueError(f"neighbors must be at least 1, found {neighbors}.")
     values = points.merged.points
-    k = min(neighbors + 1, len(values))
-    near, lengths = _nearest_points(cKDTree(values), values, k)
+    k = min(neighbors, len(values) - 1)
+    near, lengths = Index(values).search(k) if k else (np.zeros((1, 0), dtype=np.int64), np.zeros((1, 0)))
     tree = points.tree()
     center = np.repeat(np.arange(len(values)), k)
     pairs = np.concatenate([np.stack([center, near.ravel()], axis=1), tree.edges])
     lengths = np.concatenate([lengths.ravel(), tree.lengths])
-    kept = np.sort(pairs[(lengths < distance) & (pairs[:, 0] != pairs[:, 1])], axis=1)
+    kept = np.sort(pairs[lengths < distance], axis=1)
     kept = np.unique(kept, axis=0)
     return kept[:, 0].copy(), kept[:, 1].copy()
 

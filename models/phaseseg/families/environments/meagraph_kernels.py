@@ -20,15 +20,18 @@ def _close(points, i, j, square):
 
 
 @jit
-def count_pairs(points, square, counts):
-    """counts[i] : points after i within a distance; points are sorted along their first coordinate."""
-    n = len(points)
+def count_pairs(points, square, most):
+    """Number of pairs within a distance, up to about `most`; points rise along their first coordinate."""
+    n, found = len(points), 0
     for i in range(n):
+        if found > most:
+            break
         for j in range(i + 1, n):
             if (points[j, 0] - points[i, 0]) ** 2 > square:
                 break
             if _close(points, i, j, square):
-                counts[i] += 1
+                found += 1
+    return found
 
 
 @jit

@@ -23,7 +23,7 @@ from phaseseg.families.environments.meagraph_kernels import (
     pair_products,
     pair_sums,
 )
-from phaseseg.families.environments.settings import MeagraphConfig
+from phaseseg.families.environments.settings import ContrastConfig, MeagraphConfig
 
 Doubles = NDArray[np.float64]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -145,6 +145,38 @@ class MeagraphModule(nn.Module):
         self, h: Tensor, weights: Tensor, pairs: Pairs, beta: Tensor, scale: Scale | None, name: str
     ) -> Tensor:
         return torch.exp(-beta * distances(_columns(h, weights, scale, name), pairs))
+
+
+class ContrastModule(nn.Sequential):
+    """The layers of `contrast.Contrast`, without the lengths of the rows."""
+
+    def __init__(self, config: ContrastConfig) -> None:
+        shapes = config.weight_shapes()
+        layers = [nn.Linear(*reversed(shapes[f"{k}.weight"])) for k in range(config.layers)]
+        rectifiers: list[nn.Module] = [nn.LeakyReLU(SLOPE)] * (config.layers - 1)
+        super().__init__(
+            *(part for pair in zip(layers, [*rectifiers, nn.Identity()], strict=True) for part in pair)
+        )
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The weights by the names of the configuration."""
+        return contrast_weights({name: w.detach().numpy() for name, w in self.state_dict().items()})
+
+
+def contrast_weights(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """Return the weights of a state of the module by the names of the configuration."""
+    named = {name: name.split(".") for name in state}
+    return {f"{int(k) // 2}.{kind}": np.asarray(state[name], np.float32) for name, (k, kind) in named.items()}
+
+
+def contrast_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Cross entropy of finding the partner of each row among all rows of the other side, both ways.
+
+    first, second : (n, dimensions); rows of the same number are partners
+    """
+    first, second = functional.normalize(first, dim=1), functional.normalize(second, dim=1)
+    logits, own = first @ second.T / temperature, torch.arange(len(first))
+    return functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)
 
 
 def named_weights(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 from phaseseg.nn.config import NetworkSettings
@@ -66,6 +67,36 @@ class MeagraphConfig(NetworkSettings):
             shapes[f"decoder.{number}.weight"] = (outputs, outputs)
         shapes["final.weight"] = (self.features, self.features)
         shapes["final.bias"] = (self.features,)
+        return shapes
+
+
+@dataclass(frozen=True)
+class ContrastConfig(NetworkSettings):
+    """The layers of an embedding that is trained by contrast.
+
+    features : principal components that it reads
+    hidden : units of the two hidden layers
+    dimensions : numbers in a row of the embedding
+    """
+
+    features: int
+    hidden: int = 64
+    dimensions: int = 8
+
+    def __post_init__(self) -> None:
+        self._check_counts("features", "hidden", "dimensions")
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return 3
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Weights and biases of the layers."""
+        widths = (self.features, self.hidden, self.hidden, self.dimensions)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, (inputs, outputs) in enumerate(pairwise(widths)):
+            shapes[f"{layer}.weight"], shapes[f"{layer}.bias"] = (outputs, inputs), (outputs,)
         return shapes
 
 

@@ -1,0 +1,84 @@
+"""An embedding of environments in which atoms of one configuration lie close: see `fit.train_contrast`.
+
+Descriptors are projected on principal components (`Projection`); two layers with rectifiers and a linear one
+follow, and rows are divided by their lengths. Environments that occur in the same configurations get rows
+that are close. The rows serve as descriptors of every method, `cluster(embedding(rows), compress=False)`, and
+in files as an array of the atoms.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from phaseseg.families.environments.exact import from_parts, to_parts
+from phaseseg.families.environments.inference import leaky
+from phaseseg.families.environments.projection import Projection
+from phaseseg.families.environments.settings import ContrastConfig
+from phaseseg.nn.model import check_weights, members_of
+
+Doubles = NDArray[np.float64]
+
+METHOD = "contrast"
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """A trained embedding: call it with descriptors.
+
+    projection : of descriptors to principal components
+    config, weights : of the layers; a ValueError unless they match
+    """
+
+    projection: Projection
+    config: ContrastConfig
+    weights: Mapping[str, NDArray[Any]]
+
+    def __post_init__(self) -> None:
+        check_weights(self.config.weight_shapes(), [self.weights])
+        if self.projection.axes.shape[1] != self.config.features:
+            raise ValueError(
+                f"the projection gives {self.projection.axes.shape[1]} components, and the first layer needs "
+                f"{self.config.features}."
+            )
+
+    def __call__(self, rows: ArrayLike) -> Doubles:
+        """Return (n_atoms, dimensions) rows of length 1 of descriptors (n_atoms, n_features).
+
+        ValueError for descriptors with another number of features, or not finite.
+        """
+        x = self.projection(rows)
+        for layer in range(self.config.layers):
+            w, b = (np.asarray(self.weights[f"{layer}.{name}"], dtype=float) for name in ("weight", "bias"))
+            x = x @ w.T + b
+            x = leaky(x) if layer < self.config.layers - 1 else x
+        lengths = np.sqrt((x**2).sum(axis=1, keepdims=True))
+        return np.asarray(x / np.where(lengths > 0, lengths, 1.0))
+
+    @classmethod
+    def of(cls, source: Checkpoint | str | os.PathLike[str]) -> Contrast:
+        """Read an embedding from a checkpoint or its file; CheckpointError for another one."""
+        checkpoint = source if isinstance(source, Checkpoint) else load_checkpoint(source)
+        if checkpoint.family != "environments" or checkpoint.config.get("method") != METHOD:
+            raise CheckpointError(f"{checkpoint.name}: this is no checkpoint of an embedding.")
+        try:
+            config = ContrastConfig.from_dict(checkpoint.config["network"])
+            parts = [from_parts(checkpoint.weights[f"projection.{one.name}"]) for one in fields(Projection)]
+            return cls(Projection(*parts), config, members_of(checkpoint.weights, ("projection.",))[0])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{checkpoint.name}: the settings in the checkpoint cannot be used: {error}"
+            ) from None
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+        """Return settings for JSON and float32 arrays from which `of` makes the same embedding."""
+        weights = {f"member0.{name}": np.asarray(w, dtype=np.float32) for name, w in self.weights.items()}
+        for one in fields(Projection):
+            weights[f"projection.{one.name}"] = to_parts(getattr(self.projection, one.name), one.name)
+        return {"method": METHOD, "network": self.config.to_dict()}, weights
