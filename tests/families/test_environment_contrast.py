@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from phaseseg import load_model
+from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from phaseseg.families.environments.contrast import Contrast
 from phaseseg.families.environments.fit import Pairs, train_contrast
 from phaseseg.families.environments.network import ContrastModule, contrast_loss
 from phaseseg.families.environments.projection import fit_projection
 from phaseseg.families.environments.settings import ContrastConfig
+from phaseseg.recipes.environments.study_contrast import best_of, halves
+from phaseseg.recipes.environments.study_meagraph import filled
 
 
 def two_kinds(n=40, seed=0):
@@ -90,7 +93,7 @@ def test_files_interruption_and_seeds(tmp_path):
     assert not np.array_equal(other.weights["member0.0.weight"], whole.weights["member0.0.weight"])
 
 
-def test_bad_input_is_refused(tmp_path):
+def test_bad_input_is_refused():
     rows, of, _ = two_kinds()
     for wrong, match in ((of[:-1], "rising order"), (of[::-1], "rising order"), (of * 0, "at least 4")):
         with pytest.raises(ValueError, match=match):
@@ -105,4 +108,17 @@ def test_bad_input_is_refused(tmp_path):
     )
     with pytest.raises(CheckpointError, match="cannot be used"):
         Contrast.of(damaged)
-    save_checkpoint(found, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="an embedding without clusters"):
+        load_model(found)
+
+
+def test_the_study_compares_on_configurations_that_were_not_trained_on():
+    groups = np.array(["a"] * 5 + ["b"] * 4)
+    of = np.repeat(np.arange(9), 3)
+    own = halves(groups, of, 0)
+    assert all(len({*own[of == k]}) == 1 for k in range(9))
+    assert own[::3][:5].sum() == 2 and own[::3][5:].sum() == 2
+    curve = np.zeros(60)
+    curve[20], curve[38:43] = 1.0, 0.5  # a single peak is noise
+    assert best_of(curve) == 40
+    assert filled(np.array([0, -1, 1, -1])).tolist() == [0, 2, 1, 3]

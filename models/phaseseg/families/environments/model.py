@@ -69,6 +69,8 @@ class EnvironmentsModel(NetworkModel):
         self.descriptor: AnyDescriptor | None = None
         self.outliers: OutlierModel | None = None
         if not self.fitted:
+            if config.get("method") == "contrast":
+                raise ValueError("it is an embedding without clusters; use it with Contrast.of")
             if config.get("method") == "meagraph":  # a network, for its own descriptor
                 Meagraph.of(checkpoint)
                 self._options["method"] = "meagraph"

@@ -151,12 +151,11 @@ class ContrastModule(nn.Sequential):
     """The layers of `contrast.Contrast`, without the lengths of the rows."""
 
     def __init__(self, config: ContrastConfig) -> None:
-        shapes = config.weight_shapes()
-        layers = [nn.Linear(*reversed(shapes[f"{k}.weight"])) for k in range(config.layers)]
-        rectifiers: list[nn.Module] = [nn.LeakyReLU(SLOPE)] * (config.layers - 1)
-        super().__init__(
-            *(part for pair in zip(layers, [*rectifiers, nn.Identity()], strict=True) for part in pair)
-        )
+        parts: list[nn.Module] = []
+        for layer in range(config.layers):
+            outputs, inputs = config.weight_shapes()[f"{layer}.weight"]
+            parts += [nn.Linear(inputs, outputs), nn.LeakyReLU(SLOPE)]
+        super().__init__(*parts[:-1])
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights by the names of the configuration."""
