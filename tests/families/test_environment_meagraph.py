@@ -328,6 +328,26 @@ def test_a_checkpoint_keeps_weights_and_scale(tmp_path):
         Meagraph.of(path)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"scale.features": None}, {"scale.other": [[1.0]]}, {"scale.nodes": [[1.0, 2.0]]},
+        {"scale.encoder.0": [[-1.0] * 128]}, {"scale.scores.0": [[1.0, 0.0]]}, {"scale.atoms": [[0.0, 0.0]]},
+        {"scale.distance": [[np.float32(1e30), 1e30]]}, {"member0.final.bias": None}, {"member0.x": [1.0]},
+    ],
+    ids=lambda damage: next(iter(damage)),
+)  # fmt: skip
+def test_damaged_checkpoints_are_refused(damage):
+    settings, weights = Meagraph.untrained(6).measured(environments(), 0.3).to_parts()
+    for name, values in damage.items():
+        if values is None:
+            del weights[name]
+        else:
+            weights[name] = np.array(values, dtype=np.float32)
+    with pytest.raises(CheckpointError, match="cannot be used"):
+        Meagraph.of(Checkpoint("environments", "environments/net", settings, weights))
+
+
 def test_clusters_assign_new_atoms_and_are_saved(tmp_path):
     rows = environments()
     model = Meagraph.untrained(6).measured(rows, 0.3)

@@ -28,6 +28,8 @@ Integers = NDArray[np.int64]
 Normalize = Literal["fitted", "batch"]
 
 DEFAULT = "environments/meagraph-ta-v1"
+LARGEST = 1e12
+"""Norms and ranges in a checkpoint are not larger than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,7 @@ class Meagraph:
             start = len("scale.")
             kept = {k[start:]: v for k, v in checkpoint.weights.items() if k.startswith("scale.")}
             scale = {name: from_parts(values) for name, values in kept.items()} or None
+            _check_scale(config, scale)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{checkpoint.name}: the settings in the checkpoint cannot be used: {error}"
@@ -88,6 +91,22 @@ class Meagraph:
         encoded = self.network.encode(graph, [rate] * len(self.network.config.widths), scale)
         self.network.decode(encoded, graph.weights, scale)
         return Meagraph(self.network, scale.kept, rate)
+
+
+def _check_scale(config: MeagraphConfig, scale: Mapping[str, Doubles] | None) -> None:
+    """Raise ValueError for a scale that is incomplete, has other shapes or impossible values."""
+    shapes = config.scale_shapes() if scale else {}
+    if sorted(scale or {}) != sorted(shapes):
+        raise ValueError("norms or ranges are missing or unknown")
+    for name, shape in shapes.items():
+        values = (scale or {})[name]
+        is_range = name in ("atoms", "distance") or name.startswith("scores.")
+        if values.shape != shape or not (values >= 0).all() or not (values <= LARGEST).all():
+            raise ValueError(f"scale.{name} must be {shape[0]} numbers from 0 to {LARGEST:g}")
+        if is_range and values[0] > values[1]:
+            raise ValueError(f"scale.{name} is no range")
+    if scale and not scale["atoms"][0] >= 1:
+        raise ValueError("scale.atoms must be at least 1")
 
 
 Network: TypeAlias = Meagraph | Checkpoint | str | os.PathLike[str]

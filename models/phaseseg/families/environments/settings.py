@@ -69,6 +69,15 @@ class MeagraphConfig(NetworkSettings):
         shapes["final.bias"] = (self.features,)
         return shapes
 
+    def scale_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Norms of columns and ranges that a fitted network keeps."""
+        shapes = {"atoms": (2,), "distance": (2,), "features": (self.features,), "nodes": (self.features,)}
+        for number, (inputs, outputs) in enumerate(self.layers):
+            own = {f"encoder.{number}.{k}": (outputs,) for k in range(self.kernels)}
+            shapes |= own | {f"encoder.{number}": (outputs,), f"scores.{number}": (2,)}
+            shapes[f"decoder.{number}"] = (inputs,)
+        return shapes
+
 
 @dataclass(frozen=True)
 class ContrastConfig(NetworkSettings):
