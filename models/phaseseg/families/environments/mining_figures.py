@@ -123,7 +123,9 @@ def _by_value(place: Axes, points: Doubles, values: Doubles, title: str, label: 
     order = np.argsort(values, kind="stable")  # the largest are drawn last
     norm = LogNorm(low, max(float(high), 1.01 * low), clip=True)
     drawn = _scatter(place, points[order], c=np.maximum(values[order], low), cmap="viridis", norm=norm)
-    place.figure.colorbar(drawn, ax=place, label=label, pad=0.02)
+    bar = place.figure.colorbar(drawn, ax=place, label=label, pad=0.02)
+    for set_formatter in (bar.ax.yaxis.set_major_formatter, bar.ax.yaxis.set_minor_formatter):
+        set_formatter(lambda value, _: f"{value:g}")
     place.set_title(title)
 
 
@@ -190,7 +192,7 @@ def neighborhood(frame: Frame, atom: int, radius: float) -> tuple[Doubles, NDArr
 
 
 def draw_environment(place: Axes, frame: Frame, atom: int, radius: float = RADIUS) -> None:
-    """Draw an atom and its neighbors as balls, the nearest ones in front, the atom itself with a red rim."""
+    """Draw an atom and its neighbors as balls, and a red rim around the atom itself."""
     from ase.data import atomic_numbers, covalent_radii
     from ase.data.colors import jmol_colors
     from matplotlib.patches import Circle
@@ -203,8 +205,12 @@ def draw_environment(place: Axes, frame: Frame, atom: int, radius: float = RADIU
         depth = 0.5 + 0.5 * seen[k, 2] / radius
         color = np.array(jmol_colors[numbers[k]]) * (0.35 + 0.65 * depth) + 0.65 * (1 - depth)
         size = 0.75 * covalent_radii[numbers[k]] * (0.85 + 0.3 * depth)
-        rim = {"edgecolor": "#c1272d", "linewidth": 1.6} if k == 0 else {"edgecolor": INK, "linewidth": 0.4}
-        place.add_patch(Circle(seen[k, :2], size, facecolor=np.clip(color, 0, 1), **rim))
+        place.add_patch(
+            Circle(seen[k, :2], size, facecolor=np.clip(color, 0, 1), edgecolor=INK, linewidth=0.4)
+        )
+    # The rim of the atom itself stands before everything: its neighbors may hide it.
+    size = 0.75 * covalent_radii[numbers[0]]
+    place.add_patch(Circle((0, 0), size, facecolor="none", edgecolor="#c1272d", linewidth=1.6))
     place.set(xlim=(-radius - 1, radius + 1), ylim=(-radius - 1, radius + 1), aspect="equal")
     place.axis("off")
 

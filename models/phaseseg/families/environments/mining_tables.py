@@ -291,8 +291,15 @@ def _shares(names: NDArray[Any], most: int = 3) -> str:
     counts = Counter(names.tolist()).most_common()
     if len(counts) == 1:
         return str(counts[0][0])
-    texts = [f"{name} {n / len(names):.0%}".replace("%", " %") for name, n in counts[:most]]
+    texts = [f"{name} {_percent(n / len(names))}" for name, n in counts[:most]]
     return ", ".join(texts) + (f" and {len(counts) - most} more" if len(counts) > most else "")
+
+
+def _percent(share: float) -> str:
+    """Whole percents; a small rest is not rounded away."""
+    if 0 < share < 0.005 or 0.995 <= share < 1:
+        return "<1 %" if share < 0.5 else ">99 %"
+    return f"{100 * share:.0f} %"
 
 
 # Sentences -----------------------------------------------------------------------------------------
