@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from environment_samples import crystal, fitted_checkpoint, network_checkpoint
 from fuzz.frames import check, warm
 from fuzz.mutations import mutated
 from fuzz.readers import FOLDER, write
@@ -43,6 +44,8 @@ def made() -> list[tuple[Any, Frame]]:
         (random_glass_checkpoint(attention=True), glass[2]),
         (random_glass_checkpoint("liquid_glass/three-v1", dimensions=3), glass[3]),
         (random_checkpoint(n_members=2), liquid(64, source="liquid")),
+        *((fitted_checkpoint(method), crystal("bcc")) for method in ("mixture", "threshold")),
+        (network_checkpoint(), crystal("bcc")),
     ]
 
 

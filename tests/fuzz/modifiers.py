@@ -17,11 +17,12 @@ from fuzz.mutations import NUMBERS, WORDS
 from fuzz.readers import FOLDER
 from fuzz.report import Fault, sentence, sound
 from mobility_samples import liquid, random_checkpoint
-from phaseseg.checkpoint import save_checkpoint
+from phaseseg.checkpoint import load_checkpoint, save_checkpoint
 from samples import disordered_mixture, drops, random_glass_checkpoint, share_checkpoint
 
 NAMES = (
-    "WeakPhaseLabels", "PhaseSegmentation", "RestorePhaseTypes", "GlassMetrics", "GlassClassifier", "Mobility"
+    "WeakPhaseLabels", "PhaseSegmentation", "RestorePhaseTypes", "GlassMetrics", "GlassClassifier",
+    "Mobility", "EnvironmentClusters",
 )  # fmt: skip
 NOT_FINITE = {"Interface Distance"}
 ODD: tuple[Any, ...] = (
@@ -41,6 +42,8 @@ def inputs() -> dict[str, Any]:
     save_checkpoint(random_checkpoint(), mobility)
     (folder / "damaged.safetensors").write_bytes(pair.read_bytes()[:-5])
     files = {"PhaseSegmentation": str(pair), "GlassClassifier": str(glass), "Mobility": str(mobility)}
+    files["EnvironmentClusters"] = str(folder / "environments-v1.safetensors")
+    save_checkpoint(load_checkpoint("environments/mixture-v1"), files["EnvironmentClusters"])
     melt = collection(*drops(radii=(6.0,), cell=(16.0, 16.0, 16.0)))
     melt.particles_.create_property("phase", data=np.zeros(melt.particles.count, dtype=np.int32))
     return {

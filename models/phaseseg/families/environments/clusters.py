@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,7 +15,8 @@ from scipy.spatial import cKDTree
 
 from phaseseg.checkpoint import Checkpoint, save_checkpoint, verify_checkpoint
 from phaseseg.families.environments.communities import communities, neighbor_matrix
-from phaseseg.families.environments.exact import from_parts, to_parts
+from phaseseg.families.environments.exact import from_parts, to_parts, whole
+from phaseseg.families.environments.gaussians import Mixture, fit_mixture, kmeans
 from phaseseg.families.environments.meagraph import fit_meagraph
 from phaseseg.families.environments.nearest import Index
 from phaseseg.families.environments.projection import Projection, checked_rows, fit_projection
@@ -32,6 +32,8 @@ MIXTURE_RANGE = (4, 20)
 """Numbers of Gaussians among which the Bayesian information criterion chooses."""
 MOST_FITTED = 20_000
 """Atoms that a mixture and k-means are fitted on; of more, a random sample."""
+LARGEST = 1e13
+"""Numbers of fitted clusters are smaller than this."""
 TOLERANCE = 1e-9
 """Coordinates along principal components that round to the same multiple of this are equal."""
 GRAPH_NEIGHBORS, RESOLUTION = 15, 0.5
@@ -138,6 +140,8 @@ def clusters_from(settings: Mapping[str, Any], weights: Mapping[str, NDArray[np.
     if method not in _METHODS:
         raise ValueError(f"there is no method {method!r:.60}")
     values = {name: from_parts(parts) for name, parts in weights.items()}
+    if not all((np.abs(array) < LARGEST).all() for array in values.values()):
+        raise ValueError(f"it holds numbers larger than {LARGEST:g}")
     projection = Projection(*(values[f"projection.{one.name}"] for one in fields(Projection)))
     n_features, n = projection.unit.size, projection.axes.shape[-1]
     _check_shape(projection.unit, (n_features,), "projection.unit")
@@ -147,17 +151,17 @@ def clusters_from(settings: Mapping[str, Any], weights: Mapping[str, NDArray[np.
     arrays: dict[str, NDArray[Any]] = {
         name.removeprefix(head): array for name, array in values.items() if name.startswith(head)
     }
-    arrays["n_clusters"] = n_clusters = arrays["n_clusters"].astype(np.int64)
+    arrays["n_clusters"] = n_clusters = whole(arrays["n_clusters"], "n_clusters")
     _check_shape(n_clusters, (), "n_clusters")
     if method == "mixture":
         k = arrays["weights"].size
         _check_shape(arrays["weights"], (k,), "weights")
         _check_shape(arrays["means"], (k, n), "means")
         _check_shape(arrays["cholesky"], (k, n, n), "cholesky")
-        if not (arrays["weights"] > 0).all() or not (np.diagonal(arrays["cholesky"], 0, 1, 2) > 0).all():
+        if not (arrays["weights"] > 0).all() or not (np.diagonal(arrays["cholesky"], 0, 1, 2) > 1e-6).all():
             raise ValueError("weights and diagonals of a mixture must be positive")
     else:
-        labels = arrays["labels"] = arrays["labels"].astype(np.int64)
+        labels = arrays["labels"] = whole(arrays["labels"], "labels")
         k = int(labels.max()) + 1
         _check_shape(labels, (labels.size,), "labels")
         _check_shape(arrays["points"], (labels.size, n), "points")
@@ -198,8 +202,6 @@ def cluster(
     ------
     ValueError
         For an unknown method or option, fewer than two atoms, or a value out of range.
-    ImportError
-        Without scikit-learn, for "mixture" and "kmeans".
 
     References
     ----------
@@ -236,45 +238,22 @@ def _mixture(
     numbers = [n for n in _numbers(low, high) if n <= len(fitted)]
     if not numbers:
         raise ValueError(f"{low} clusters need at least as many atoms, found {len(fitted)}.")
-    mixture = scikit_learn().mixture.GaussianMixture
     best, scores = None, {}
     for n in numbers:
-        model = mixture(n, reg_covar=REGULAR, max_iter=200, **_start(fitted, n, rng))
-        with np.errstate(under="ignore"):
-            model.fit(fitted)
-        scores[n] = float(model.bic(fitted))
-        if best is None or scores[n] < scores[best.n_components]:
-            best = model
+        labels = kmeans(fitted, n, rng)[1]
+        mixture = fit_mixture(fitted, labels, n, regular=REGULAR)
+        scores[n] = mixture.criterion(fitted)
+        if best is None or scores[n] < scores[len(best.weights)]:
+            best = mixture
     assert best is not None
     found = {
-        "means": best.means_, "cholesky": np.linalg.cholesky(best.covariances_), "weights": best.weights_,
-        "n_clusters": np.array(len(best.weights_)),
+        "means": best.means, "cholesky": best.cholesky, "weights": best.weights,
+        "n_clusters": np.array(len(best.weights)),
     }  # fmt: skip
-    counts = np.bincount(log_shares(points, found).argmax(axis=1), minlength=len(best.weights_))
+    counts = np.bincount(log_shares(points, found).argmax(axis=1), minlength=len(best.weights))
     order = np.argsort(-counts, kind="stable")
     found |= {name: found[name][order] for name in ("means", "cholesky", "weights")}
     return found, scores
-
-
-def _start(points: Doubles, n: int, rng: np.random.Generator) -> dict[str, Doubles]:
-    """Weights, means and precisions to start from: those of the best of several runs of k-means."""
-    labels = _fitted_centers(points, n, rng).labels_
-    # K-means may leave a cluster empty among points that are equal: it starts as wide as the set.
-    shares = np.maximum(np.bincount(labels, minlength=n), 1).astype(float)
-    means, precisions = np.empty((n, points.shape[1])), np.empty((n, points.shape[1], points.shape[1]))
-    for k in range(n):
-        own = points[labels == k] if (labels == k).any() else points
-        means[k] = own.mean(axis=0)
-        off = own - means[k]
-        precisions[k] = np.linalg.inv(off.T @ off / len(own) + REGULAR * np.eye(points.shape[1]))
-    return {"weights_init": shares / shares.sum(), "means_init": means, "precisions_init": precisions}
-
-
-def _fitted_centers(points: Doubles, n: int, rng: np.random.Generator) -> Any:
-    model = scikit_learn().cluster.KMeans(n, n_init=5, random_state=int(rng.integers(1 << 31)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer distinct points than clusters
-        return model.fit(points)
 
 
 def _numbers(low: int, high: int) -> list[int]:
@@ -287,13 +266,7 @@ def _numbers(low: int, high: int) -> list[int]:
 
 def log_shares(points: Doubles, arrays: Mapping[str, NDArray[Any]]) -> Doubles:
     """(n, n_clusters): log of the weight times the density of each Gaussian, up to a constant."""
-    out = np.empty((len(points), len(arrays["weights"])))
-    for k, (mean, lower, weight) in enumerate(
-        zip(arrays["means"], arrays["cholesky"], arrays["weights"], strict=True)
-    ):
-        white = solve_triangular(lower, (points - mean).T, lower=True)
-        out[:, k] = np.log(weight) - np.log(np.diag(lower)).sum() - 0.5 * (white**2).sum(axis=0)
-    return out
+    return Mixture(arrays["weights"], arrays["means"], arrays["cholesky"]).log_shares(points)
 
 
 def _kmeans(
@@ -302,7 +275,7 @@ def _kmeans(
     fitted = _sample(points, rng)
     if not 1 <= n_clusters <= len(fitted):
         raise ValueError(f"n_clusters must be between 1 and the {len(fitted)} atoms, found {n_clusters}.")
-    centers = np.unique(_fitted_centers(fitted, n_clusters, rng).cluster_centers_, axis=0)
+    centers = np.unique(kmeans(fitted, n_clusters, rng)[0], axis=0)
     counts = np.bincount(cKDTree(centers).query(points)[1], minlength=len(centers))
     centers = centers[np.argsort(-counts, kind="stable")]
     return _kept(centers, np.arange(len(centers))), {}
@@ -378,12 +351,11 @@ def _sample(points: Doubles, rng: np.random.Generator) -> Doubles:
 
 
 def scikit_learn() -> Any:
-    """Scikit-learn takes seconds to import, and only two methods need it."""
+    """The package, for the baseline of subsets by k-means; it takes seconds to import."""
     try:
         import sklearn.cluster
-        import sklearn.mixture
     except ImportError:
         raise ImportError(
-            "this method needs scikit-learn: pip install scikit-learn, or choose tree or threshold."
+            "subsets by kmeans need scikit-learn: pip install scikit-learn, or choose coverage."
         ) from None
     return sklearn

@@ -37,6 +37,14 @@ def to_parts(values: ArrayLike, name: str) -> Floats:
     return np.stack(parts)
 
 
+def whole(values: Doubles, name: str) -> NDArray[np.int64]:
+    """Return integers that were stored; ValueError for numbers that are none."""
+    found = np.rint(values)
+    if not (np.abs(values) < 2**53).all() or (found != values).any():
+        raise ValueError(f"{name} must hold whole numbers")
+    return found.astype(np.int64)
+
+
 def from_parts(parts: Floats) -> Doubles:
     """Return the sum over the first axis in float64, the inverse of `to_parts`."""
     if not np.ndim(parts) or not 1 <= len(parts) <= 3:

@@ -55,8 +55,6 @@ def fit_environments(
     ------
     ValueError
         For fewer than two atoms, other units, options out of range, descriptors that do not fit the frames.
-    ImportError
-        Without scikit-learn, for the methods "mixture" and "kmeans".
 
     >>> from phaseseg.testing import AWKWARD
     >>> checkpoint = fit_environments([AWKWARD["orthogonal"]()], method="kmeans", n_clusters=3)
@@ -178,8 +176,9 @@ def descriptor_from(settings: Mapping[str, Any]) -> PowerSpectrum | ArrayRows | 
         if not isinstance(values["species"], list) or not all(isinstance(s, str) for s in values["species"]):
             raise ValueError("the species must be names")
         for name in ("cutoff", "width", "taper"):
-            if isinstance(values[name], bool) or not isinstance(values[name], int | float):
-                raise ValueError(f"{name} must be a number")
+            number = values[name]
+            if isinstance(number, bool) or not isinstance(number, int | float) or not 1e-3 < number < 1e3:
+                raise ValueError(f"{name} must be a length in Å, found {number!r:.60}")
         return PowerSpectrum(**values)
     if kind == "array":
         return ArrayRows(str(settings["name"]))

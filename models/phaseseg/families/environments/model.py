@@ -14,8 +14,8 @@ from scipy.spatial import cKDTree
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.display import plural
 from phaseseg.families import Part, Progress
-from phaseseg.families.environments.clusters import Clusters, clusters_from
-from phaseseg.families.environments.exact import from_parts
+from phaseseg.families.environments.clusters import LARGEST, Clusters, clusters_from
+from phaseseg.families.environments.exact import from_parts, whole
 from phaseseg.families.environments.learn import AnyDescriptor, descriptor_from, learn
 from phaseseg.families.environments.meagraph import Meagraph
 from phaseseg.families.environments.outliers import OutlierModel
@@ -72,7 +72,9 @@ class EnvironmentsModel(NetworkModel):
             if config.get("method") == "contrast":
                 raise ValueError("it is an embedding without clusters; use it with Contrast.of")
             if config.get("method") == "meagraph":  # a network, for its own descriptor
-                Meagraph.of(checkpoint)
+                scale = Meagraph.of(checkpoint).scale or {}
+                if not all(norms.ndim == 1 and len(norms) > 1 for norms in scale.values()):
+                    raise ValueError("the scale of the network is damaged")
                 self._options["method"] = "meagraph"
                 self.descriptor = descriptor_from(config["descriptor"])
                 self._use_descriptor()
@@ -92,7 +94,7 @@ class EnvironmentsModel(NetworkModel):
         self.shares = np.array(shares or [np.nan] * self.clusters.n_clusters)
         familiar = config.get("familiar")
         self.familiar = inf if familiar is None else float(familiar)
-        if not self.familiar >= 0:
+        if not (0 <= self.familiar < LARGEST or familiar is None):
             raise ValueError(f"the familiar distance cannot be {familiar}")
 
     def _use_descriptor(self) -> None:
@@ -169,7 +171,7 @@ class EnvironmentsModel(NetworkModel):
 
         Raises
         ------
-        ValueError, ImportError
+        ValueError
             As `phaseseg.families.environments.learn.fit_environments`.
         """
         network = self.checkpoint if self.checkpoint.config.get("method") == "meagraph" else None
@@ -234,6 +236,7 @@ class EnvironmentsModel(NetworkModel):
             distances[part] = self.clusters.distances(rows[part], found)
             if self.outliers is not None:
                 scores[part] = strangeness(self.outliers, rows[part])
+        self.check_finite(frame, distances, scores[: len(rows) if self.outliers else 0])
         note(1.0, "environments")
         return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None)
 
@@ -319,18 +322,21 @@ class EnvironmentsModel(NetworkModel):
 def outliers_from(weights: Mapping[str, NDArray[np.float32]]) -> OutlierModel | None:
     """The model of outlier scores in a checkpoint, or None; ValueError for damaged arrays."""
     head = "outliers."
+    arrays: dict[str, NDArray[Any]]
     arrays = {key[len(head) :]: from_parts(values) for key, values in weights.items() if key.startswith(head)}
     if not arrays:
         return None
     for name in ("labels", "k", "by_atom"):
-        arrays[name] = arrays[name].astype(np.int64)
+        arrays[name] = whole(arrays[name], name)
     model = OutlierModel.from_arrays(arrays)
     n, d = len(model.points), model.scale.axes.shape[1]
     shapes = {"points": (n, d), "labels": (n,), "reach": (n,)}
     for name, shape in shapes.items():
         if getattr(model, name).shape != shape:
             raise ValueError(f"outliers.{name} must have the shape {shape}")
-    if not n or model.k < 1 or not model.typical > 0:
+    n_others = n if model.by_atom else len(np.unique(model.labels))
+    large = max(float(np.abs(array).max(initial=0.0)) for array in arrays.values())
+    if not 1 <= model.k < n_others or not model.typical > 0 or not large < LARGEST or model.labels.min() < 0:
         raise ValueError("the references of outlier scores are damaged")
     return model
 
