@@ -21,7 +21,7 @@ ENERGY_WEIGHT = 100.0
 """Factor of the row of an energy per atom, in eV; rows of forces, in eV/Å, have 1."""
 ENERGY_SCALE = 0.5
 """eV/atom: all rows of a configuration this far above the lowest are weighted by one half."""
-PENALTIES = tuple(float(10.0**k) for k in range(-10, 0))
+PENALTIES = tuple(float(10.0**k) for k in range(-11, 1))
 """Ridge penalties that are tried, in units of the mean diagonal of the normal equations."""
 FOLDS = 5
 """Parts of the cross-validation."""
@@ -115,6 +115,39 @@ class FitTable:
         found = self._solve(matrix, right, penalty)
         n = self.basis.n_functions
         return Solution(found[:n], found[n:], penalty, losses)
+
+    def left_out(
+        self, *, atom_weights: ArrayLike | None = None, energy_weights: ArrayLike | None = None,
+        penalty: float | None = None, seed: int = 0,
+    ) -> tuple[Doubles, Doubles | None, float]:  # fmt: skip
+        """Return residuals of every configuration under a fit of the other folds, and the penalty.
+
+        The arguments are those of `fit`, the residuals those of `residuals`.
+        """
+        order = np.random.default_rng(seed).permutation(self.n_configurations)
+        folds = [np.sort(order[k::FOLDS]) for k in range(min(FOLDS, len(order)))]
+        weights = self._weights(atom_weights, energy_weights)
+        parts = [self._normal(fold, *weights) for fold in folds]
+        matrix = np.sum([part[0] for part in parts], axis=0)
+        right = np.sum([part[1] for part in parts], axis=0)
+        if penalty is None:
+            penalty = PENALTIES[int(np.argmin(self._losses(parts, matrix, right)))]
+        energies = np.zeros(self.n_configurations)
+        forces = None if self.forces is None else np.zeros((int(self.starts[-1]), 3))
+        n = self.basis.n_functions
+        of = np.repeat(np.arange(self.n_configurations), self.sizes)
+        for fold, part in zip(folds, parts, strict=True):
+            own = (
+                self._solve(matrix - part[0], right - part[1], penalty)
+                if len(folds) > 1
+                else np.zeros(len(right))
+            )
+            found = self.residuals(Solution(own[:n], own[n:], penalty))
+            energies[fold] = found[0][fold]
+            if forces is not None and found[1] is not None:
+                inside = np.isin(of, fold)
+                forces[inside] = found[1][inside]
+        return energies, forces, penalty
 
     def residuals(self, solution: Solution) -> tuple[Doubles, Doubles | None]:
         """Return reference minus fit: (n_configurations,) eV/atom and (n_atoms, 3) eV/Å, or None."""

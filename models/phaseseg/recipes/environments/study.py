@@ -1,6 +1,10 @@
 """Measure clusters and selections of environments on the sets of tantalum and iron (see `sets`).
 
     python -m phaseseg.recipes.environments.study clusters [--seeds 3]
+    python -m phaseseg.recipes.environments.study prune --set fe [--splits 5] [--products 24] [--slow]
+    python -m phaseseg.recipes.environments.study audit --set ta [--seeds 5]
+
+`prune` and `audit` are described in `study_fits`.
 
 `clusters` compares the clusters of single atoms with the groups that their configurations were put into by
 hand: adjusted Rand index (ARI) and normalized mutual information (NMI). Groups are not the truth: the atoms
@@ -21,6 +25,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from phaseseg.families.environments.clusters import cluster
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.recipes.cards import say
+from phaseseg.recipes.environments import study_fits
 from phaseseg.recipes.environments.sets import read_set, sample_by_group, tags_of
 
 SETS = {"ta": ("Ta", None), "fe": ("Fe", 900)}
@@ -67,10 +72,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=["clusters"])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("part", choices=["clusters", "prune", "audit"])
+    parser.add_argument("--set", choices=["fe", "ta"], default="fe", help="of prune and audit")
+    parser.add_argument("--seeds", type=int, default=3, help="of clusters and audit")
+    parser.add_argument("--splits", type=int, default=5, help="of prune")
+    parser.add_argument(
+        "--products", type=int, default=study_fits.PRODUCTS, help="principal components multiplied in prune"
+    )
+    parser.add_argument("--slow", action="store_true", help="prune with all methods, not the quick ones only")
     chosen = parser.parse_args()
-    clusters(chosen.seeds)
+    if chosen.part == "clusters":
+        clusters(chosen.seeds)
+    elif chosen.part == "audit":
+        study_fits.audit(chosen.set, chosen.seeds)
+    else:
+        study_fits.prune(chosen.set, chosen.splits, chosen.products, slow=chosen.slow)
 
 
 if __name__ == "__main__":
