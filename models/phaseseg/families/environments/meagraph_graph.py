@@ -29,7 +29,7 @@ from phaseseg.families.environments.spanning_kernels import cut_labels
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-LOW = 0.9 - 1e-5
+LOW = 0.89999
 """Atoms are joined above this normalized similarity, unless another bound is given."""
 SMALLEST = 1e-5
 """ε of the normalized similarity."""

@@ -38,7 +38,7 @@ class MeagraphConfig(NetworkSettings):
     features: int
     kernels: int = 3
     widths: tuple[int, ...] = (128, 64, 32)
-    low: float = 0.9 - 1e-5
+    low: float = 0.89999
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))

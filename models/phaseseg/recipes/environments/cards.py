@@ -35,8 +35,13 @@ ONE_ELEMENT = (
     "It was trained on tantalum, with the power spectrum of one element at its defaults. Other elements need "
     "a network of their own: phaseseg train environments."
 )
+CONTRAST = (
+    "A network that is trained by contrast between configurations is better than its graph; see decision "
+    "record 0022."
+)
 LIMITS = [
     NOT_BETTER,
+    CONTRAST,
     "The rate was chosen among six for the agreement with the groups of the same set.",
     "Clusters are connected components: a few atoms between two groups join them.",
     ONE_ELEMENT,
