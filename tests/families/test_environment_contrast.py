@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from phaseseg import load_model
-from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from environment_samples import crystal, run_of_crystals
+from phaseseg import fit, load_model, predict, predict_frames
+from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from phaseseg.families.environments.clusters import cluster, load_clusters
 from phaseseg.families.environments.contrast import Contrast
 from phaseseg.families.environments.fit import Pairs, train_contrast
 from phaseseg.families.environments.network import ContrastModule, contrast_loss
@@ -93,6 +95,40 @@ def test_files_interruption_and_seeds(tmp_path):
     assert not np.array_equal(other.weights["member0.0.weight"], whole.weights["member0.0.weight"])
 
 
+@pytest.mark.parametrize("method", ["mixture", "tree", "communities"])
+def test_clusters_in_an_embedding_are_saved_with_it(tmp_path, method):
+    rows, of, _ = two_kinds()
+    found = train_contrast(rows, of, epochs=15)
+    clusters = cluster(rows, method, embedding=found)
+    assert clusters.n_features == rows.shape[1]
+    plain = cluster(Contrast.of(found)(rows), method, compress=False)
+    assert np.array_equal(clusters.assign(rows), plain.assign(Contrast.of(found)(rows)))
+    clusters.save(tmp_path / "clusters.safetensors")
+    again = load_clusters(tmp_path / "clusters.safetensors")
+    assert np.array_equal(again.assign(rows), clusters.assign(rows))
+    assert np.array_equal(
+        again.distances(rows, again.assign(rows)), clusters.distances(rows, clusters.assign(rows))
+    )
+
+
+def test_an_embedding_of_frames_finds_clusters_in_all_of_them(tmp_path):
+    frames, kinds = run_of_crystals()
+    path = tmp_path / "net.safetensors"
+    fit(frames, "environments", objective="contrast", output=path, epochs=15, kernels=3)
+    options = {"method": "kmeans", "n_clusters": 3}
+    fields = list(predict_frames(frames, path, **options))
+    labels = [np.bincount(one["environment"]).argmax() for one in fields]
+    assert [labels[kinds.index(kind)] for kind in kinds] == labels and len({*labels}) == 3
+    model = load_model(path)
+    assert not model.fitted
+    fitted = model.fit_frames(frames, model.rule(**options)).checkpoint
+    save_checkpoint(fitted, tmp_path / "fit.safetensors")
+    again = predict(frames[0], tmp_path / "fit.safetensors")
+    assert np.array_equal(again["environment"], fields[0]["environment"])
+    with pytest.raises(ValueError, match="the descriptor knows only W"):
+        predict(crystal("bcc", name="Mo"), path)
+
+
 def test_bad_input_is_refused():
     rows, of, _ = two_kinds()
     for wrong, match in ((of[:-1], "rising order"), (of[::-1], "rising order"), (of * 0, "at least 4")):
@@ -108,8 +144,10 @@ def test_bad_input_is_refused():
     )
     with pytest.raises(CheckpointError, match="cannot be used"):
         Contrast.of(damaged)
-    with pytest.raises(CheckpointError, match="an embedding without clusters"):
-        load_model(found)
+    with pytest.raises(CheckpointError, match="'descriptor' is missing"):
+        load_model(found)  # it was trained on rows, not on frames
+    with pytest.raises(ValueError, match="meagraph reads descriptors"):
+        cluster(rows, "meagraph", embedding=found)
 
 
 def test_the_study_compares_on_configurations_that_were_not_trained_on():

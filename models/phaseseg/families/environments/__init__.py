@@ -78,7 +78,7 @@ FAMILY = register(
         invariant=("environment", "environment_distance", "outlier_score", "n_environments"),
         model="phaseseg.families.environments.model:EnvironmentsModel",
         settings=MeagraphSettings,
-        fit="phaseseg.families.environments.fit:train_meagraph",
+        fit="phaseseg.families.environments.fit:fit",
         check="phaseseg.families.environments.checks:check",
         commands=("mine=phaseseg.families.environments.commands:mine_command",),
         demo="phaseseg.families.environments.commands:demo",

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from phaseseg.checkpoint import Checkpoint, save_checkpoint, verify_checkpoint
 from phaseseg.families.environments.communities import communities, neighbor_matrix
+from phaseseg.families.environments.contrast import Contrast
 from phaseseg.families.environments.exact import from_parts, to_parts, whole
 from phaseseg.families.environments.gaussians import Mixture, fit_mixture, kmeans
 from phaseseg.families.environments.meagraph import fit_meagraph
@@ -48,12 +49,23 @@ class Clusters:
 
     method : its name; projection : of descriptors to principal components
     arrays : what the method keeps, by name; scores : criterion by number of clusters, if there was a choice
+    embedding : of descriptors before the projection, or None
     """
 
     method: str
     projection: Projection
     arrays: Mapping[str, NDArray[Any]]
     scores: Mapping[int, float]
+    embedding: Contrast | None = None
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of the descriptors."""
+        return len(self.projection.unit) if self.embedding is None else self.embedding.n_features
+
+    def project(self, rows: ArrayLike) -> Doubles:
+        """Return the coordinates (n_atoms, n_components) in which the clusters lie."""
+        return self.projection(rows if self.embedding is None else self.embedding(rows))
 
     @property
     def n_clusters(self) -> int:
@@ -69,7 +81,7 @@ class Clusters:
         ValueError
             For descriptors with another number of features, or not finite.
         """
-        points = self.projection(rows)
+        points = self.project(rows)
         if not len(points):
             return np.zeros(0, dtype=np.int64)
         if self.method == "mixture":
@@ -86,7 +98,7 @@ class Clusters:
         With "mixture" it is the Mahalanobis distance to the Gaussian, in its standard deviations; otherwise
         the distance in principal components to the nearest center or fitted environment.
         """
-        points = self.projection(rows)
+        points = self.project(rows)
         if not len(points):
             return np.zeros(0)
         if self.method == "mixture":
@@ -110,6 +122,10 @@ class Clusters:
         weights = {f"clusters.{name}": to_parts(values, name) for name, values in self.arrays.items()}
         for one in fields(Projection):
             weights[f"projection.{one.name}"] = to_parts(getattr(self.projection, one.name), one.name)
+        if self.embedding is not None:
+            settings["embedding"], own = self.embedding.to_parts()
+            weights |= {f"embedding.{name}": w if name.startswith("projection.") else w[None]
+                        for name, w in own.items()}  # fmt: skip
         return settings, weights
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -170,7 +186,15 @@ def clusters_from(settings: Mapping[str, Any], weights: Mapping[str, NDArray[np.
     if n_clusters != k:
         raise ValueError(f"there are {k} clusters, but {n_clusters} are stated")
     scores = {int(number): float(score) for number, score in settings.get("scores", {}).items()}
-    return Clusters(str(method), projection, arrays, scores)
+    embedding = None
+    if "embedding" in settings:
+        head = "embedding."
+        own = {k.removeprefix(head): w for k, w in weights.items() if k.startswith(head)}
+        own = {k: w if k.startswith("projection.") else w[0] for k, w in own.items()}
+        embedding = Contrast.from_parts(settings["embedding"], own)
+        if embedding.config.dimensions != n_features:
+            raise ValueError("the embedding does not fit the projection")
+    return Clusters(str(method), projection, arrays, scores, embedding)
 
 
 def _check_shape(values: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
@@ -180,7 +204,7 @@ def _check_shape(values: NDArray[Any], shape: tuple[int, ...], name: str) -> Non
 
 def cluster(
     rows: ArrayLike, method: str = "mixture", *, n_components: int = COMPONENTS, compress: bool = True,
-    seed: int = 0, **options: Any,
+    embedding: Contrast | Checkpoint | str | os.PathLike[str] | None = None, seed: int = 0, **options: Any,
 ) -> Clusters:  # fmt: skip
     """Find clusters among the descriptors of atoms.
 
@@ -196,6 +220,8 @@ def cluster(
         `network`, by default that trained on tantalum, at a `rate`, with `normalize` and `neighbors` as in
         `meagraph_clusters`
     n_components : principal components; compress : see `fit_projection`; not for "meagraph"
+    embedding : a network by `train_contrast`, or its checkpoint, whose rows take the place of compressed
+        descriptors; not for "meagraph"
     seed : of what is drawn at random
 
     Raises
@@ -219,10 +245,14 @@ def cluster(
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"{method} has no option {', '.join(unknown)}; it has {', '.join(known)}.")
     if method == "meagraph":
+        if embedding is not None:
+            raise ValueError("meagraph reads descriptors; leave the embedding out, or choose another method.")
         return _meagraph(rows, **options)
-    projection = fit_projection(checked_rows(rows), n_components, compress=compress)
-    arrays, scores = make(projection(rows), np.random.default_rng(seed), **options)
-    return Clusters(method, projection, arrays, scores)
+    network = None if embedding is None else Contrast.of(embedding)
+    values = checked_rows(rows) if network is None else network(rows)
+    projection = fit_projection(values, n_components, compress=compress and network is None)
+    arrays, scores = make(projection(values), np.random.default_rng(seed), **options)
+    return Clusters(method, projection, arrays, scores, network)
 
 
 # Methods -------------------------------------------------------------------------------------------

@@ -2,8 +2,7 @@
 
 Descriptors are projected on principal components (`Projection`); two layers with rectifiers and a linear one
 follow, and rows are divided by their lengths. Environments that occur in the same configurations get rows
-that are close. The rows serve as descriptors of every method, `cluster(embedding(rows), compress=False)`, and
-in files as an array of the atoms.
+that are close. Every method of clusters but MEAGraph can work on them: `cluster(rows, embedding=...)`.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ from phaseseg.nn.model import check_weights, members_of
 Doubles = NDArray[np.float64]
 
 METHOD = "contrast"
+LARGEST = 1e12
+"""Numbers of a projection in a checkpoint are not larger than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +62,37 @@ class Contrast:
         lengths = np.sqrt((x**2).sum(axis=1, keepdims=True))
         return np.asarray(x / np.where(lengths > 0, lengths, 1.0))
 
+    @property
+    def n_features(self) -> int:
+        """Number of features of the descriptors."""
+        return len(self.projection.unit)
+
     @classmethod
-    def of(cls, source: Checkpoint | str | os.PathLike[str]) -> Contrast:
+    def of(cls, source: Contrast | Checkpoint | str | os.PathLike[str]) -> Contrast:
         """Read an embedding from a checkpoint or its file; CheckpointError for another one."""
+        if isinstance(source, Contrast):
+            return source
         checkpoint = source if isinstance(source, Checkpoint) else load_checkpoint(source)
         if checkpoint.family != "environments" or checkpoint.config.get("method") != METHOD:
             raise CheckpointError(f"{checkpoint.name}: this is no checkpoint of an embedding.")
         try:
-            config = ContrastConfig.from_dict(checkpoint.config["network"])
-            parts = [from_parts(checkpoint.weights[f"projection.{one.name}"]) for one in fields(Projection)]
-            return cls(Projection(*parts), config, members_of(checkpoint.weights, ("projection.",))[0])
-        except (KeyError, TypeError, ValueError) as error:
+            return cls.from_parts(checkpoint.config, checkpoint.weights)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{checkpoint.name}: the settings in the checkpoint cannot be used: {error}"
             ) from None
+
+    @classmethod
+    def from_parts(cls, settings: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]]) -> Contrast:
+        """The inverse of `to_parts`; KeyError, TypeError or ValueError for what cannot be used."""
+        config = ContrastConfig.from_dict(settings["network"])
+        parts = {one.name: from_parts(weights[f"projection.{one.name}"]) for one in fields(Projection)}
+        n = parts["unit"].size
+        shapes = {"unit": (n,), "center": (n,), "axes": (n, config.features), "explained": (config.features,)}
+        for name, shape in shapes.items():
+            if parts[name].shape != shape or not (np.abs(parts[name]) <= LARGEST).all():
+                raise ValueError(f"projection.{name} must be numbers up to {LARGEST:g} of shape {shape}")
+        return cls(Projection(**parts), config, members_of(weights, ("projection.",))[0])
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
         """Return settings for JSON and float32 arrays from which `of` makes the same embedding."""

@@ -46,7 +46,6 @@ from phaseseg.training.card import training_card
 from phaseseg.training.loop import Task, train_members
 from phaseseg.training.output import TrainingOutput
 from phaseseg.training.runs import Run, RunData, joint_digest, read_runs
-from phaseseg.training.settings import Settings
 
 Doubles = NDArray[np.float64]
 
@@ -181,13 +180,7 @@ def train_meagraph(
     )  # fmt: skip
     files = TrainingOutput("environments", output, name, resume=resume)
     runs = read_runs(data, types=types, units=units, note=note)
-    frames = [frame for run in runs for frame in run.frames if frame.n_atoms]
-    descriptor = _descriptor(frames, chosen)
-    rows = []
-    for number, frame in enumerate(frames):
-        if number % 100 == 0:
-            note(0.0, f"describing environments, configuration {number + 1:,} of {len(frames):,}")
-        rows.append(descriptor(frame))
+    frames, descriptor, rows = _described(runs, chosen, note)
     config = MeagraphConfig(descriptor.n_features, kernels, tuple(widths), low)
     batches = Batches(rows, config, batch_configurations, seed)
     if not batches.validation or not batches.epoch(np.random.default_rng(0)):
@@ -224,7 +217,31 @@ def train_meagraph(
     return files.finish(checkpoint, members, "relative error (%)")
 
 
-fit = train_meagraph
+def fit(
+    data: RunData | Iterable[RunData], *, objective: str = "reconstruction", **options: Any
+) -> Checkpoint:
+    """Train by one of the objectives of `MeagraphSettings`, which has the options."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if objective == "contrast":
+        return train_embedding(data, **{k: v for k, v in given.items() if k not in _OF_MEAGRAPH})
+    return train_meagraph(data, **given)
+
+
+_OF_MEAGRAPH = {"kernels", "widths", "low", "rate", "neighbors", "batch_configurations", "patience"}
+
+
+def _described(
+    runs: Sequence[Run], chosen: MeagraphSettings, note: Progress
+) -> tuple[list[Frame], PowerSpectrum, list[Doubles]]:
+    """The configurations with atoms, the descriptor for their species, and its rows."""
+    frames = [frame for run in runs for frame in run.frames if frame.n_atoms]
+    descriptor = _descriptor(frames, chosen)
+    rows = []
+    for number, frame in enumerate(frames):
+        if number % 100 == 0:
+            note(0.0, f"describing environments, configuration {number + 1:,} of {len(frames):,}")
+        rows.append(descriptor(frame))
+    return frames, descriptor, rows
 
 
 def _descriptor(frames: Sequence[Frame], chosen: MeagraphSettings) -> PowerSpectrum:
@@ -316,10 +333,12 @@ def train_contrast(
     n_components: int = COMPONENTS,
     hidden: int = ContrastConfig.hidden,
     dimensions: int = ContrastConfig.dimensions,
-    epochs: int = 60,
-    learning_rate: float = 2e-3,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
     seed: int = 0,
     resume: bool = False,
+    descriptor: PowerSpectrum | None = None,
+    summary: str | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Train an embedding in which atoms of the same configuration are close, by contrast with other ones.
@@ -334,6 +353,8 @@ def train_contrast(
     output, name, resume, progress : as in `train_meagraph`
     n_components : see `fit_projection`; hidden, dimensions : see `ContrastConfig`
     epochs : of ten steps; learning_rate, seed : see `phaseseg.training.settings.Settings`
+    descriptor : that made the rows; with it, the checkpoint can be used on frames
+    summary : one line for the card
 
     Returns
     -------
@@ -365,19 +386,48 @@ def train_contrast(
     projection = fit_projection(values, n_components)
     points = projection(values).astype(np.float32)
     config = ContrastConfig(points.shape[1], hidden, dimensions)
-    settings = Settings(
-        epochs, 1, learning_rate, (seed,), epochs, optimizer="adamw", weight_decay=1e-4, keep="last"
-    )
+    settings = MeagraphSettings(
+        objective="contrast", epochs=epochs, learning_rate=learning_rate, seed=seed
+    ).training()
     pairs = Pairs(points, sizes, seed)
     data = hashlib.sha256(points.tobytes() + sizes.tobytes()).hexdigest()
     described = {**asdict(settings), "network": config.to_dict(), "data": data}
     members = train_members(pairs.task(config), settings, state=files.state(described), progress=progress)
     parts, weights = Contrast(projection, config, contrast_weights(members[0].weights)).to_parts()
     card = {
-        "summary": f"Embedding of environments, trained by contrast between {len(sizes):,} configurations.",
+        "summary": summary
+        or f"Embedding of environments, trained by contrast between {len(sizes):,} configurations.",
         "data": {"configurations": len(sizes), "atoms": len(values)},
         "split": f"by configuration: {len(pairs.held)} of {len(sizes)} kept back for validation",
         "training": training_card(settings, members, {"loss": members[0].best.validation_loss}),
     }
+    if descriptor is not None:
+        parts["descriptor"] = {"kind": "power-spectrum", **asdict(descriptor)}
     checkpoint = Checkpoint("environments", files.name, parts, weights, card)
     return files.finish(checkpoint, members, "atoms with another partner (%)")
+
+
+def train_embedding(
+    data: RunData | Iterable[RunData],
+    *,
+    cutoff: float = 5.0,
+    n_max: int = 4,
+    l_max: int = 4,
+    width: float = 0.5,
+    types: Types = None,
+    units: Units = "metal",
+    progress: Progress | None = None,
+    **options: Any,
+) -> Checkpoint:
+    """Train an embedding on the environments of all configurations of files.
+
+    data : files or iterables of frames; every frame is a configuration, in Å
+    cutoff, n_max, l_max, width : of `PowerSpectrum`; types, units : as in `read_frames`
+    options : of `train_contrast`, which says the rest
+    """
+    note = progress or (lambda done, text: None)
+    chosen = MeagraphSettings(cutoff=cutoff, n_max=n_max, l_max=l_max, width=width)
+    runs = read_runs(data, types=types, units=units, note=note)
+    _, descriptor, rows = _described(runs, chosen, note)
+    of = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
+    return train_contrast(np.concatenate(rows), of, descriptor=descriptor, progress=progress, **options)

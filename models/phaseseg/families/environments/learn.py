@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.families import Progress
 from phaseseg.families.environments.clusters import TOLERANCE, Clusters, cluster
+from phaseseg.families.environments.contrast import METHOD as CONTRAST
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.exact import to_parts
 from phaseseg.families.environments.outliers import OutlierModel, fit_outliers
@@ -72,7 +73,7 @@ def learn(
     """Return the checkpoint, and the descriptor with the rows of its file matched to the frames.
 
     descriptor : instead of that of the rule
-    network : for the method "meagraph"; the default one if left out
+    network : for the method "meagraph", the default one if left out; or an embedding for the other methods
     """
     note = progress or (lambda done, text: None)
     n_atoms = sum(len(frame) for frame in frames)
@@ -132,7 +133,9 @@ def packed(
 def found_clusters(rows: Doubles, rule: EnvironmentsRule, network: Checkpoint | None = None) -> Clusters:
     """The clusters of rows by the method of a rule; see `learn`."""
     options = rule.method_options()
-    if rule.method == "meagraph" and network is not None:
+    if network is not None and network.config.get("method") == CONTRAST:
+        options["embedding"] = network
+    elif rule.method == "meagraph" and network is not None:
         options["network"] = network
     return cluster(rows, rule.method, n_components=rule.n_components, seed=rule.seed, **options)
 

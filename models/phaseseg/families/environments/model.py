@@ -15,6 +15,7 @@ from phaseseg.checkpoint import Checkpoint
 from phaseseg.display import plural
 from phaseseg.families import Part, Progress
 from phaseseg.families.environments.clusters import LARGEST, Clusters, clusters_from
+from phaseseg.families.environments.contrast import METHOD as CONTRAST, Contrast
 from phaseseg.families.environments.exact import from_parts, whole
 from phaseseg.families.environments.learn import AnyDescriptor, descriptor_from, learn
 from phaseseg.families.environments.meagraph import Meagraph
@@ -69,8 +70,12 @@ class EnvironmentsModel(NetworkModel):
         self.descriptor: AnyDescriptor | None = None
         self.outliers: OutlierModel | None = None
         if not self.fitted:
-            if config.get("method") == "contrast":
-                raise ValueError("it is an embedding without clusters; use it with Contrast.of")
+            if config.get("method") == CONTRAST:  # an embedding of its own descriptor
+                self.descriptor = descriptor_from(config["descriptor"])
+                self._use_descriptor()
+                n = Contrast.of(checkpoint).n_features
+                if (expected := getattr(self.descriptor, "n_features", n)) != n:
+                    raise ValueError(f"the embedding reads {n} features, the descriptor has {expected}")
             if config.get("method") == "meagraph":  # a network, for its own descriptor
                 scale = Meagraph.of(checkpoint).scale or {}
                 if not all(norms.ndim == 1 and len(norms) > 1 for norms in scale.values()):
@@ -84,7 +89,7 @@ class EnvironmentsModel(NetworkModel):
         # Clusters saved without frames know nothing of their descriptor.
         self.descriptor = descriptor_from(config.get("descriptor") or {"kind": "file"})
         self._use_descriptor()
-        n = self.clusters.projection.unit.size
+        n = self.clusters.n_features
         if (expected := getattr(self.descriptor, "n_features", n)) != n:
             raise ValueError(f"the clusters were fitted on {n} features, the descriptor has {expected}")
         self.outliers = outliers_from(checkpoint.weights)
@@ -174,7 +179,8 @@ class EnvironmentsModel(NetworkModel):
         ValueError
             As `phaseseg.families.environments.learn.fit_environments`.
         """
-        network = self.checkpoint if self.checkpoint.config.get("method") == "meagraph" else None
+        is_network = self.checkpoint.config.get("method") in ("meagraph", CONTRAST)
+        network = self.checkpoint if is_network else None
         found, descriptor = learn(
             list(frames), rule, f"{self.name}-fitted", units=self.checkpoint.units,
             descriptor=self.descriptor, network=network, progress=progress,
@@ -220,7 +226,7 @@ class EnvironmentsModel(NetworkModel):
         note = progress or (lambda done, text: None)
         note(0.0, "describing environments")
         rows = self.described_by(rule)(frame)
-        n, expected = rows.shape[1], self.clusters.projection.unit.size
+        n, expected = rows.shape[1], self.clusters.n_features
         if n != expected:
             raise ValueError(
                 f"{frame.error_prefix}the descriptor has {n} features, but {self.name} was fitted on "

@@ -8,12 +8,14 @@ from itertools import pairwise
 from typing import Any
 
 from phaseseg.nn.config import NetworkSettings
-from phaseseg.training.settings import Settings, setting
+from phaseseg.training.settings import Settings, check_choices, setting
 
 TRAINING: Mapping[str, Any] = {
     "epochs": 40, "learning_rate": 1e-3, "batch_configurations": 8, "validation_share": 0.1, "patience": 40,
 }  # fmt: skip
 """Default training."""
+CONTRAST: Mapping[str, Any] = {"epochs": 60, "learning_rate": 2e-3}
+"""Default training of an embedding."""
 RATE = 0.9
 """Edges survive above this normalized score, unless a user asks for another rate."""
 
@@ -71,7 +73,8 @@ class MeagraphConfig(NetworkSettings):
 
     def scale_shapes(self) -> dict[str, tuple[int, ...]]:
         """Norms of columns and ranges that a fitted network keeps."""
-        shapes = {"atoms": (2,), "distance": (2,), "features": (self.features,), "nodes": (self.features,)}
+        shapes: dict[str, tuple[int, ...]] = {"atoms": (2,), "distance": (2,)}
+        shapes |= {"features": (self.features,), "nodes": (self.features,)}
         for number, (inputs, outputs) in enumerate(self.layers):
             own = {f"encoder.{number}.{k}": (outputs,) for k in range(self.kernels)}
             shapes |= own | {f"encoder.{number}": (outputs,), f"scores.{number}": (2,)}
@@ -111,12 +114,18 @@ class ContrastConfig(NetworkSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class MeagraphSettings:
-    """Train the graph autoencoder MEAGraph on the environments of a data set.
+    """Train a network on the environments of a data set: the graph autoencoder MEAGraph, or an embedding.
 
     Every frame of the files is a configuration. A tenth of the configurations is kept back for validation.
     Learning curves are written next to the checkpoint as .curves.csv and .curves.png.
     """
 
+    objective: str = setting(
+        "reconstruction",
+        help="reconstruction: MEAGraph, which scores edges. contrast: an embedding, in which atoms of the "
+        "same configuration are close; other methods find clusters in it.",
+        choices=("reconstruction", "contrast"),
+    )
     cutoff: float = setting(5.0, help="Cutoff of the descriptor, Å.")
     n_max: int = setting(4, help="Radial functions of the descriptor.")
     l_max: int = setting(4, help="Largest degree of the descriptor.")
@@ -133,9 +142,16 @@ class MeagraphSettings:
     neighbors: int | None = setting(
         None, help="Keep only the edges of each atom to its nearest when norms of a large set are measured."
     )
-    epochs: int = setting(TRAINING["epochs"], help="Largest number of epochs.")
+    epochs: int | None = setting(
+        None,
+        help=f"Largest number of epochs; {TRAINING['epochs']} by default, {CONTRAST['epochs']} for contrast.",
+    )
     batch_configurations: int = setting(TRAINING["batch_configurations"], help="Configurations in a batch.")
-    learning_rate: float = setting(TRAINING["learning_rate"], help="Highest learning rate.")
+    learning_rate: float | None = setting(
+        None,
+        help=f"Highest learning rate; {TRAINING['learning_rate']:g} by default, "
+        f"{CONTRAST['learning_rate']:g} for contrast.",
+    )
     patience: int = setting(
         TRAINING["patience"], help="Stop after this many epochs without a lower validation loss."
     )
@@ -144,6 +160,7 @@ class MeagraphSettings:
     summary: str | None = setting(None, help="One line for the card.")
 
     def __post_init__(self) -> None:
+        check_choices(self)
         MeagraphConfig(features=1, kernels=self.kernels, widths=self.widths, low=self.low)
         check_rate(self.rate)
         if self.batch_configurations < 1:
@@ -154,13 +171,18 @@ class MeagraphSettings:
 
     def training(self) -> Settings:
         """The settings of the loop."""
+        usual = TRAINING if self.objective == "reconstruction" else CONTRAST
+        epochs = usual["epochs"] if self.epochs is None else self.epochs
+        rate = usual["learning_rate"] if self.learning_rate is None else self.learning_rate
+        if self.objective == "reconstruction":
+            return Settings(epochs, 1, rate, (self.seed,), self.patience)
+        # The last weights are kept, so nothing is chosen on the configurations that are kept back.
         return Settings(
-            epochs=self.epochs, batch_atoms=1, learning_rate=self.learning_rate, seeds=(self.seed,),
-            patience=self.patience,
-        )  # fmt: skip
+            epochs, 1, rate, (self.seed,), epochs, optimizer="adamw", weight_decay=1e-4, keep="last"
+        )
 
     def fit_options(self) -> dict[str, Any]:
-        """The keywords of `train_meagraph`."""
+        """The keywords of `fit.fit`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to_dict(self) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def stream_clusters(
     for reading in range(int(passes)):
         step = _STEPS[method](found)
         for part in _read(batches, n_atoms, reading + 1, passes + 2, progress):
-            step.add(found.projection(part))
+            step.add(found.project(part))
         value, arrays = step.updated(n_atoms)
         objective.append(value)
         found = replace(found, arrays=arrays)
