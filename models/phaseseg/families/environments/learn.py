@@ -217,24 +217,28 @@ def _sampled(
 ) -> tuple[Doubles, NDArray[np.int64]]:
     """(n, n_features) descriptors of all atoms, or of a sample that fits in memory, and (n,) their frames."""
     n_atoms = sum(len(frame) for frame in frames)
-    rng = np.random.default_rng([seed, n_atoms])
-    order: NDArray[np.int64] | None = None
-    parts, numbers, first = [], [], 0
-    for number, (frame, rows) in enumerate(all_rows(descriptor, frames)):
-        if number == 0:
+    starts = np.cumsum([0, *(len(frame) for frame in frames)])
+    chosen: NDArray[np.bool_] | None = None
+    parts, places, done = [], [], 0
+    for number, atoms, rows in all_rows(descriptor, frames):
+        if chosen is None:
             most = min(MOST_ATOMS, max(MOST_NUMBERS // rows.shape[1], 1000))
+            chosen = np.ones(n_atoms, dtype=bool)
             if n_atoms > most:
-                order = np.sort(rng.choice(n_atoms, most, replace=False))
-        end = first + len(frame)
-        if order is None:
-            parts.append(rows)
-        else:
-            low, high = np.searchsorted(order, [first, end])
-            parts.append(rows[order[low:high] - first])
-        numbers.append(np.full(len(parts[-1]), number))
-        first = end
-        note((number + 1) / len(frames), f"described {end:,} of {n_atoms:,} atoms")
-    return np.concatenate(parts), np.concatenate(numbers)
+                drawn = np.random.default_rng([seed, n_atoms]).choice(n_atoms, most, replace=False)
+                chosen[:] = False
+                chosen[drawn] = True
+        kept = chosen[starts[number] + atoms]
+        parts.append(rows[kept] if not kept.all() else rows)
+        places.append(starts[number] + atoms[kept])
+        done += len(rows)
+        note(done / n_atoms, f"described {done:,} of {n_atoms:,} atoms")
+    place = np.concatenate(places)
+    order = np.argsort(place)  # layers of a frame are out of order
+    found = np.concatenate(parts)
+    if (np.diff(place) < 0).any():
+        found = found[order]
+    return found, np.searchsorted(starts, place[order], "right") - 1
 
 
 def _card(

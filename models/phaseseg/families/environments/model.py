@@ -20,6 +20,7 @@ from phaseseg.families.environments.exact import from_parts, whole
 from phaseseg.families.environments.learn import AnyDescriptor, descriptor_from, learn
 from phaseseg.families.environments.meagraph import Meagraph
 from phaseseg.families.environments.outliers import OutlierModel
+from phaseseg.families.environments.parts import parts_of_rows
 from phaseseg.families.environments.rules import EnvironmentsRule, kind_of_rows
 from phaseseg.families.environments.sources import ArrayRows, FileRows
 from phaseseg.fields import Fields, Message, Table
@@ -225,24 +226,25 @@ class EnvironmentsModel(NetworkModel):
             )
         note = progress or (lambda done, text: None)
         note(0.0, "describing environments")
-        rows = self.described_by(rule)(frame)
-        n, expected = rows.shape[1], self.clusters.n_features
-        if n != expected:
-            raise ValueError(
-                f"{frame.error_prefix}the descriptor has {n} features, but {self.name} was fitted on "
-                f"{expected}; use the descriptor of the fit with the same settings and cutoff."
-            )
-        labels = np.empty(len(rows), dtype=np.int32)
-        distances, scores = np.empty((2, len(rows)), dtype=np.float32)
-        for first in range(0, len(rows), STEP):
-            part = slice(first, first + STEP)
-            note(0.5 + 0.5 * first / len(rows), f"assigned {first:,} of {len(rows):,} atoms")
-            found = self.clusters.assign(rows[part])
-            labels[part] = found
-            distances[part] = self.clusters.distances(rows[part], found)
-            if self.outliers is not None:
-                scores[part] = strangeness(self.outliers, rows[part])
-        self.check_finite(frame, distances, scores[: len(rows) if self.outliers else 0])
+        n_atoms, done = frame.n_atoms, 0
+        labels = np.empty(n_atoms, dtype=np.int32)
+        distances, scores = np.empty((2, n_atoms), dtype=np.float32)
+        for atoms, rows in parts_of_rows(self.described_by(rule), frame):
+            n, expected = rows.shape[1], self.clusters.n_features
+            if n != expected:
+                raise ValueError(
+                    f"{frame.error_prefix}the descriptor has {n} features, but {self.name} was fitted on "
+                    f"{expected}; use the descriptor of the fit with the same settings and cutoff."
+                )
+            for first in range(0, len(rows), STEP):
+                chosen, some = atoms[first : first + STEP], rows[first : first + STEP]
+                note((done + first) / n_atoms, f"assigned {done + first:,} of {n_atoms:,} atoms")
+                labels[chosen] = found = self.clusters.assign(some)
+                distances[chosen] = self.clusters.distances(some, found)
+                if self.outliers is not None:
+                    scores[chosen] = strangeness(self.outliers, some)
+            done += len(rows)
+        self.check_finite(frame, distances, scores[: n_atoms if self.outliers else 0])
         note(1.0, "environments")
         return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None)
 

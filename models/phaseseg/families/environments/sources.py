@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.families.environments.parts import parts_of_rows
 from phaseseg.frame import Frame
 
 Doubles = NDArray[np.float64]
@@ -371,15 +372,22 @@ _READERS: Mapping[str, Callable[[Path, str], Doubles]] = {
 
 def all_rows(
     descriptor: Callable[[Frame], Doubles], frames: Iterable[Frame]
-) -> Iterator[tuple[Frame, Doubles]]:
-    """Yield each frame with its descriptors; ValueError if the number of features changes."""
+) -> Iterator[tuple[int, NDArray[np.int64], Doubles]]:
+    """Yield the number of the frame, numbers of atoms and their descriptors; see `parts_of_rows`.
+
+    Raises
+    ------
+    ValueError
+        If the number of features changes from frame to frame.
+    """
     n_features = None
-    for frame in frames:
-        rows = descriptor(frame)
-        if n_features is not None and rows.shape[1] != n_features:
-            raise ValueError(
-                f"{frame.error_prefix}the descriptor has {rows.shape[1]} features here and {n_features} in "
-                "the frames before; use one descriptor with the same settings and cutoff for all frames."
-            )
-        n_features = rows.shape[1]
-        yield frame, rows
+    for number, frame in enumerate(frames):
+        for atoms, rows in parts_of_rows(descriptor, frame):
+            if n_features is not None and rows.shape[1] != n_features:
+                raise ValueError(
+                    f"{frame.error_prefix}the descriptor has {rows.shape[1]} features here and {n_features} "
+                    "in the frames before; use one descriptor with the same settings and cutoff for all "
+                    "frames."
+                )
+            n_features = rows.shape[1]
+            yield number, atoms, rows
