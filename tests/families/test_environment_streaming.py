@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import naive.environments as naive
+from phaseseg import Frame, map_frames
 from phaseseg.families.environments.clusters import REGULAR, cluster
+from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.streaming import _sampled, stream_clusters
 
 
@@ -67,6 +69,21 @@ def test_a_small_set_is_fitted_as_a_whole(method):
     expected = cluster(rows, method, n_clusters=3)
     assert found.n_sampled == 900
     assert np.array_equal(found.clusters.assign(rows), expected.assign(rows))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["processes", "dask"])
+def test_descriptors_of_a_trajectory_come_from_workers(backend):
+    if backend == "dask":
+        pytest.importorskip("distributed")
+    rng = np.random.default_rng(0)
+    frames = [Frame(rng.random((30, 3)) * 7, [7.0] * 3, True, ["Fe"] * 30) for _ in range(4)]
+    descriptor = PowerSpectrum(("Fe",))
+    found = list(map_frames(descriptor, frames, workers=2, backend=backend))
+    assert all(np.array_equal(rows, descriptor(frame)) for rows, frame in zip(found, frames, strict=True))
+    one = stream_clusters(lambda: map_frames(descriptor, frames), n_clusters=2)
+    two = stream_clusters(found, n_clusters=2)
+    assert one.objective == two.objective and np.array_equal(one.counts, two.counts)
 
 
 @given(seed=st.integers(0, 1000), most=st.integers(2, 40), division=st.integers(0, 1000))

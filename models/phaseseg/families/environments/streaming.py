@@ -63,7 +63,7 @@ def stream_clusters(
     Parameters
     ----------
     batches : arrays (n, n_features), or a function that returns them anew at each call, such as
-        `lambda: (descriptor(frame) for frame in frames)`
+        `lambda: map_frames(descriptor, read_frames(path), workers=8)`
     method : "mixture" or "kmeans", with its options of `cluster`
     passes : readings with an improvement; 0 for the fit to the sample
     sample : atoms of the sample
