@@ -52,9 +52,10 @@ def save(picture: bytes, name: str) -> None:
 def main() -> None:
     with as_file(files("phaseseg") / "demo" / "metals.xyz.gz") as path:
         data = read_data_set(path)
-    mined = mine(data, descriptor=PowerSpectrum(data.species, cutoff=4.0), outliers=True, budget=0.05)
+    descriptor = PowerSpectrum(data.species, cutoff=4.0)
+    mined = mine(data, descriptor=descriptor, outliers=True, audit=True, budget=0.05)
     for name, _, figure in figures_of(mined):
-        if name in ("map", "coverage"):
+        if name in ("map", "coverage", "labels"):
             save(png(figure, 140), name)
     save(png(clusters_figure(mined), 140), "clusters")
 

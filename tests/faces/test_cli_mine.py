@@ -154,7 +154,7 @@ def test_keys_and_descriptors_can_be_named(copper: Path, tmp_path: Path) -> None
         (INPUT, "no energy nrg; it has", ("--energy", "nrg")),
         (INPUT, "no array 'soap'", ("--descriptor", "array:soap")),
         (INPUT, "--descriptor must be", ("--descriptor", "soap")),
-        (INPUT, "needs energies or forces", ("--audit", "--energy", "none", "--forces", "none")),
+        (INPUT, "an audit needs energies", ("--audit", "--energy", "none")),
         (INPUT, "cutoff must be", ("--cutoff", "-1")),
         (INPUT, "no configuration was read", ("--frames", "999:")),
     ],

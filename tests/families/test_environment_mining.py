@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import sys
@@ -19,7 +20,13 @@ from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.map import chosen_configurations, write_map
 from phaseseg.families.environments.mining import find_duplicates, find_subset, mine, own_spacing
 from phaseseg.families.environments.mining_figures import neighborhood, umap_points
-from phaseseg.families.environments.mining_tables import keys_sentence, sentences, tables_of, typical_atoms
+from phaseseg.families.environments.mining_tables import (
+    keys_sentence,
+    sentences,
+    suspicious,
+    tables_of,
+    typical_atoms,
+)
 from phaseseg.families.environments.report_mine import write_report
 from phaseseg.io import frame_from_atoms
 
@@ -258,7 +265,7 @@ def test_what_cannot_be_mined(small, options, match):
 def test_sets_that_cannot_be_mined(small):
     with pytest.raises(ValueError, match="has one atom"):
         mine(set_of([bulk("Cu")]))
-    with pytest.raises(ValueError, match="needs energies or forces"):
+    with pytest.raises(ValueError, match="an audit needs energies"):
         mine(DataSet(small.frames), audit=True)
 
 
@@ -362,3 +369,55 @@ def test_umap_where_it_is_installed(monkeypatch, mined):
     sys.modules["umap"].UMAP = Umap
     assert umap_points(mined.rows).shape == (80, 2)
     assert umap_points(mined.rows[:4]) is None
+
+
+@pytest.fixture(scope="module")
+def audited():
+    """Copper of the bundled set, with its planted faults, audited."""
+    data = read_data_set(str(files("phaseseg") / "demo" / "metals.xyz.gz"))
+    copper = data.subset(np.isin(data.groups, ["Cu_bulk", "Cu_vacancy", "Cu_strained"]))
+    return mine(copper, method="none", audit=True)
+
+
+def faults_of(data):
+    """Names of the spoiled configurations of a part of the bundled set, by the kind of fault."""
+    found = {}
+    with (files("phaseseg") / "demo" / "metals_truth.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["fault"], set()).add(row["name"])
+    names = [frame.words["name"] for frame in data.frames]
+    return {fault: {k for k, name in enumerate(names) if name in own} for fault, own in found.items()}
+
+
+@pytest.mark.slow
+def test_wrong_labels_are_listed(audited):
+    faults = faults_of(audited.data)
+    listed = {what: {k for k, one, _ in suspicious(audited) if one == what} for what in ("energy", "forces")}
+    assert faults["energy"] and faults["sign"]
+    assert faults["energy"] <= listed["energy"] and faults["sign"] <= listed["forces"]
+    assert len(listed["energy"] | listed["forces"]) < 0.3 * len(audited.data)
+    table = tables_of(audited)["labels"]
+    assert list(table.columns) == [
+        "configuration", "group", "label", "score", "energy off by (eV/atom)", "largest force off by (eV/Å)",
+        "times the fit",
+    ]  # fmt: skip
+    assert (np.diff(table.columns["score"]) <= 0).all() and table.columns["score"].min() > 6
+    for row in table.rows():
+        k = audited.data.names.index(row["configuration"])
+        if k in faults["sign"]:
+            assert row["times the fit"] == pytest.approx(-1, abs=0.1)
+        if k in faults["energy"] and row["label"] == "energy":
+            assert row["energy off by (eV/atom)"] == pytest.approx(0.1, abs=0.02)
+    assert "suspicious labels; the worst is the " in sentences(audited)[-1]
+    assert not any("above the fit" in message for message in audited.messages)
+
+
+@pytest.mark.slow
+def test_an_audit_is_drawn_and_mapped(tmp_path, audited):
+    pytest.importorskip("chemiscope")
+    page = write_report(tmp_path / "report", audited, "copper")
+    assert (page.parent / "labels.png").is_file() and "Suspicious labels" in page.read_text("utf-8")
+    write_map(tmp_path / "map.json", audited)
+    properties = json.loads((tmp_path / "map.json").read_text())["properties"]
+    assert len(properties["force residual"]["values"]) == audited.data.n_atoms
+    assert properties["energy residual"]["values"] == audited.audit.energy_residuals.tolist()

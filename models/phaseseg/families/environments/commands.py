@@ -347,8 +347,8 @@ SHOWN = {
     "clusters": ("cluster", "species", "groups", "atoms", "configurations", "RMS force (eV/Å)"),
     "outliers": ("configuration", "group", "species", "atom", "score"),
     "labels": (
-        "configuration", "group", "label", "robust z", "energy off by (eV/atom)",
-        "largest force off by (eV/Å)",
+        "configuration", "group", "label", "score", "energy off by (eV/atom)", "largest force off by (eV/Å)",
+        "times the fit",
     ),
     "new_groups": ("group", "configurations", "atoms", "new environments (%)"),
     "suggestions": ("configuration", "group", "atoms", "closes (% of the gap)", "all so far (% of the gap)"),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from phaseseg.families import load
+from phaseseg.families.environments.audit import Audit, audit as audit_labels
 from phaseseg.families.environments.clusters import COMPONENTS, TOLERANCE, Clusters, cluster
 from phaseseg.families.environments.comparison import Comparison, Suggestion, compare, suggest
 from phaseseg.families.environments.coverage import By, Ranking, checked_budget, rank
@@ -120,7 +120,7 @@ class Mined:
     clusters: Clusters | None = None
     labels: Integers | None = None
     scores: Doubles | None = None
-    audit: Any = None
+    audit: Audit | None = None
     pruned: Pruned | None = None
     other: DataSet | None = None
     other_rows: Doubles | None = None
@@ -146,7 +146,7 @@ def mine(
     by : whether the subset is made of "configurations" or "atoms"
     selection : method of the subset, as for `rank`
     outliers : whether every atom gets a structural score
-    audit : whether energies and forces are compared with a robust fit
+    audit : whether energies and forces are compared with a robust fit, see `audit.audit`
     against : a second set, to find what it has that this one lacks
     n_suggested : configurations of the second set to suggest
     seed : of what is drawn at random
@@ -155,16 +155,16 @@ def mine(
     Raises
     ------
     ValueError
-        For a budget that is not a share of the atoms, a set of one atom, an audit without energies and
-        forces, suggestions without a second set, and whatever the parts refuse.
+        For a budget that is not a share of the atoms, a set of one atom, an audit without energies,
+        suggestions without a second set, and whatever the parts refuse.
     """
     if budget is not None:
         checked_budget(budget)
     if data.n_atoms < 2:
         raise ValueError(f"{data.names[0]}: the data set has one atom; clusters need at least two.")
-    if audit and data.energies is None and data.forces is None:
+    if audit and data.energies is None:
         raise ValueError(
-            f"{data.names[0]}: an audit needs energies or forces, and the data set has none. Name their keys."
+            f"{data.names[0]}: an audit needs energies, and the data set has none. Name their key."
         )
     if n_suggested and (against is None or n_suggested > len(against)):
         there = "there is none" if against is None else f"it has {len(against)}"
@@ -188,7 +188,10 @@ def mine(
         shown(0.5, "structural outliers")
         found["scores"] = _scores(data, rows, _part(shown, 0.5, 0.55))
     if audit:
-        found["audit"] = _audit(data, _part(shown, 0.55, 0.75))
+        found["audit"] = audit_labels(data, progress=_part(shown, 0.55, 0.75))
+        # What is wrong with single labels stands in a table.
+        told = [one for one in found["audit"].messages if not one.code.startswith("suspicious")]
+        found["messages"] = tuple(told)
     if budget is not None:
         found["pruned"] = find_subset(
             data, rows, budget, by=by, selection=selection, seed=seed, progress=_part(shown, 0.75, 0.9)
@@ -226,10 +229,6 @@ def _scores(data: DataSet, rows: Doubles, progress: Progress) -> Doubles:
     n_species = len(data.species)
     n_components = OUTLIER_COMPONENTS * n_species * (n_species + 1) // 2
     return outlier_scores(rows, data.configurations, n_components=n_components, progress=progress)
-
-
-def _audit(data: DataSet, progress: Progress) -> Any:
-    return load("phaseseg.families.environments.audit:audit")(data, progress=progress)
 
 
 def _compared(

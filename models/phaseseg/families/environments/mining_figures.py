@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.families.environments.audit import SUSPICIOUS
 from phaseseg.families.environments.dataset import DataSet
 from phaseseg.families.environments.mining import Mined
-from phaseseg.families.environments.mining_tables import STRANGE, SUSPICIOUS, label_scores, strange_atoms
+from phaseseg.families.environments.mining_tables import STRANGE, label_scores, strange_atoms
 from phaseseg.frame import Frame
 from phaseseg.report import GRAY, INK, as_label, styled
 
@@ -282,18 +283,16 @@ def scores_figure(mined: Mined) -> Figure:
 
 @styled
 def labels_figure(mined: Mined) -> Figure:
-    """Draw the robust z of energies and forces of every configuration by group."""
+    """Draw the scores of energies and forces of every configuration by group."""
     from matplotlib.figure import Figure
 
     scores = label_scores(mined)
     figure = Figure(figsize=(4.4 * len(scores), 0.9 + 0.2 * _n_groups(mined.data)), layout="constrained")
     places = figure.subplots(1, len(scores), squeeze=False, sharey=True)[0]
     for place, (what, values) in zip(places, scores.items(), strict=True):
-        size = np.maximum(np.abs(values), 0.05)
-        _strips(place, mined.data, size, size >= SUSPICIOUS)
+        _strips(place, mined.data, np.maximum(values, 0.1), values > SUSPICIOUS)
         place.axvline(SUSPICIOUS, color=INK, lw=0.8, ls=":")
-        title = "energy" if what == "energy" else "largest force"
-        place.set(xscale="log", xlabel=f"robust z of the {title}")
+        place.set(xscale="log", xlabel=f"score of the {what}")
     return figure
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.display import listed, plural
+from phaseseg.families.environments.audit import SUSPICIOUS
 from phaseseg.families.environments.dataset import DataSet
 from phaseseg.families.environments.mining import Mined
 from phaseseg.fields import Column, Table
@@ -19,8 +20,6 @@ Integers = NDArray[np.int64]
 
 STRANGE = 3.0
 """Structural scores from here on are outliers; 1 is typical."""
-SUSPICIOUS = 6.0
-"""Robust z of a residual from which a label is suspicious."""
 MOST_LISTED = 50
 """Outliers and suspicious labels in a table."""
 
@@ -147,56 +146,41 @@ def _atoms_table(title: str, data: DataSet, atoms: Integers, columns: dict[Any, 
 
 
 def label_scores(mined: Mined) -> dict[str, Doubles]:
-    """(n_configurations,) robust z of the energies, and the largest of the forces, by name."""
+    """(n_configurations,) scores of the energies and, where there are any, of the forces, by name."""
     assert mined.audit is not None
-    found = {}
-    if mined.data.energies is not None:
-        found["energy"] = np.asarray(mined.audit.energy_scores, dtype=np.float64)
-    if mined.data.forces is not None:
-        scores = np.asarray(mined.audit.force_scores, dtype=np.float64)
-        found["forces"] = (
-            np.maximum.reduceat(scores, mined.data.starts[:-1])
-            if len(scores) == mined.data.n_atoms
-            else scores
-        )
-    return found
+    found = {"energy": mined.audit.energy_scores, "forces": mined.audit.force_scores}
+    return {what: scores for what, scores in found.items() if len(scores)}
 
 
 def suspicious(mined: Mined) -> list[tuple[int, str, float]]:
-    """Configurations with a suspicious label: number, "energy" or "forces", robust z; the worst first."""
+    """Configurations with a suspicious label: number, "energy" or "forces", score; the worst first."""
     found = [
         (int(k), what, float(scores[k]))
         for what, scores in label_scores(mined).items()
-        for k in np.flatnonzero(np.abs(scores) >= SUSPICIOUS)
+        for k in np.flatnonzero(scores > SUSPICIOUS)
     ]
-    return sorted(found, key=lambda one: -abs(one[2]))
+    return sorted(found, key=lambda one: -one[2])
 
 
 def labels_table(mined: Mined) -> Table:
-    """Labels that differ most from the fit."""
+    """Labels that differ most from a robust fit to the other configurations."""
     assert mined.audit is not None
-    data, rows = mined.data, []
+    data, audit, rows = mined.data, mined.audit, []
     energy, force = Column("energy off by", "eV/atom"), Column("largest force off by", "eV/Å")
     for k, what, score in suspicious(mined)[:MOST_LISTED]:
-        row: dict[Any, Any] = {"configuration": data.names[k], "label": what}
+        row: dict[Any, Any] = {"configuration": data.names[k]}
         if data.groups is not None:
             row["group"] = data.groups[k]
-        row["robust z"] = score
+        row |= {"label": what, "score": score}
         if what == "energy":
-            row[energy] = float(mined.audit.energy_residuals[k])
+            row[energy] = float(audit.energy_residuals[k])
         else:
-            own = slice(data.starts[k], data.starts[k + 1])
-            row[force] = float(np.max(mined.audit.force_residuals[own]))
+            row[force] = float(audit.force_residuals[data.starts[k] : data.starts[k + 1]].max())
+            row["times the fit"] = float(audit.factors[k])
         rows.append(row)
-    columns = [
-        "configuration",
-        "label",
-        *(["group"] if data.groups is not None else []),
-        "robust z",
-        energy,
-        force,
-    ]
-    return Table.of_rows("Suspicious labels", rows, columns)
+    names = ["configuration", *(["group"] if data.groups is not None else []), "label", "score", energy]
+    forces = [force, "times the fit"] if len(audit.force_scores) else []
+    return Table.of_rows("Suspicious labels", rows, [*names, *forces])
 
 
 def coverage_table(mined: Mined) -> Table:
@@ -387,7 +371,7 @@ def _of_labels(mined: Mined) -> str:
     n = len({one[0] for one in found})
     return (
         f"{plural(n, 'configuration')} {'has' if n == 1 else 'have'} suspicious labels; the worst is "
-        f"the {what} of {data.names[k]} with a robust z of {score:.0f}."
+        f"the {what} of {data.names[k]} with a score of {score:.0f}."
     )
 
 

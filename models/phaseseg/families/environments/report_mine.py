@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phaseseg.display import Html, as_html, html_grid, plural
+from phaseseg.families.environments.audit import SUSPICIOUS
 from phaseseg.families.environments.mining import Mined
 from phaseseg.families.environments.mining_figures import (
     coverage_figure,
@@ -22,7 +23,6 @@ from phaseseg.families.environments.mining_figures import (
 )
 from phaseseg.families.environments.mining_tables import (
     STRANGE,
-    SUSPICIOUS,
     keys_sentence,
     sentences,
     tables_of,
@@ -108,7 +108,10 @@ def figures_of(mined: Mined) -> Iterator[tuple[str, str, Figure]]:
         caption = f"Structural outlier scores; 1 is typical, {STRANGE:g} or more an outlier."
         yield "scores", caption, scores_figure(mined)
     if mined.audit is not None:
-        caption = f"Labels against a robust linear fit; from {SUSPICIOUS:g} on a label is suspicious."
+        caption = (
+            "Labels against a robust linear fit to the other configurations, in units of a usual difference; "
+            f"above {SUSPICIOUS:g} (dotted), a label is suspicious."
+        )
         yield "labels", caption, labels_figure(mined)
     if mined.pruned is not None:
         caption = (
