@@ -26,12 +26,16 @@ FEWEST = 10
 ROUNDS = 4
 """Fits in which large residuals lose weight, before the last one."""
 BOUND = 3.0
-"""Residuals of this many typical ones have half of their weight."""
+"""Scores of this size halve the weight of a force, and leave a quarter to an energy."""
 SUSPICIOUS = 6.0
 """Scores above this are reported."""
+MEDIAN_LENGTH = 1.5382
+"""Median length of a vector of three normal variables of variance 1."""
+LEAST_SPREAD = 0.1
+"""Of factors between reference and fit; a smaller spread counts as this."""
 ENERGY_WINDOW, FORCE_WINDOW = 101, 1001
 """Configurations and atoms among which a residual is typical."""
-LEAST_ENERGY, LEAST_FORCE = 1e-3, 1e-2
+LEAST_ENERGY, LEAST_FORCE = 2e-3, 1e-2
 """eV/atom and eV/Å; smaller residuals count as these."""
 STRONG = 0.1
 """eV/Å, root mean square of the forces from which on a factor between reference and fit is given."""
@@ -56,11 +60,12 @@ class Audit:
 
     energy_residuals : (n_configurations,) eV/atom
     force_residuals : (n_atoms,) eV/Å, lengths of the differences; empty without forces
-    energy_scores : (n_configurations,) residuals in units of a typical one among configurations of similar
-        energy; 1 is usual
-    force_scores : (n_configurations,) how far the mean score of its atoms is above the median of the set, in
-        robust standard deviations; empty without forces
-    atom_scores : (n_atoms,) force residuals in units of the median among atoms with similar forces
+    energy_scores : (n_configurations,) robust z: residuals in units of the standard deviation among
+        configurations of similar energy, from the median
+    force_scores : (n_configurations,) mean of the scores of the atoms, or how many robust standard deviations
+        the factor is away from 1, whichever is larger; empty without forces
+    atom_scores : (n_atoms,) force residuals in units of the standard deviation of one component among atoms
+        with similar forces, from the median
     factors : (n_configurations,) best factor between the fitted and the reference forces: near 1 where labels
         are right, -1 for a wrong sign; NaN for forces below 0.1 eV/Å
     names : of the configurations; messages : what was found, with the names
@@ -84,7 +89,7 @@ class Audit:
 
     @property
     def suspicious(self) -> Integers:
-        """Numbers of the configurations with a score above 6, the largest first."""
+        """Numbers of the configurations with a score above 6, the most suspicious first."""
         order = np.argsort(-self.scores, kind="stable")
         return order[self.scores[order] > SUSPICIOUS].astype(np.int64)
 
@@ -121,8 +126,8 @@ def audit(
     ...           for r in rng.uniform(2, 3, 40)]
     >>> energies = np.array([(np.linalg.norm(f.positions[1]) - 2.4) ** 2 for f in frames])
     >>> energies[7] += 1.0
-    >>> audit(DataSet(frames, energies)).suspicious.tolist()
-    [7]
+    >>> int(audit(DataSet(frames, energies)).suspicious[0])
+    7
     """
     frames, names = data.frames, data.names
     if data.energies is None:
@@ -170,11 +175,9 @@ def audit_table(
     lengths, force_scores, factors = empty, empty, empty
     if forces is not None and table.forces is not None:
         lengths = np.linalg.norm(forces, axis=1)
-        mean = np.add.reduceat(atom_scores, table.starts[:-1]) / table.sizes
-        middle = float(np.median(mean))
-        spread = max(1.4826 * float(np.median(np.abs(mean - middle))), 0.05)
-        force_scores = (mean - middle) / spread
         factors = _factors(table, forces)
+        force_scores = np.add.reduceat(atom_scores, table.starts[:-1]) / table.sizes
+        force_scores = np.maximum(force_scores, _unusual(factors))
     found = Audit(energies, lengths, energy_scores, force_scores, atom_scores, factors, tuple(names), ())
     return Audit(**{**vars(found), "messages": _messages(table, found)})
 
@@ -192,7 +195,8 @@ def _scored(
         return energy_scores, np.zeros(0), weights, np.ones(n_atoms)
     lengths = np.linalg.norm(forces, axis=1)
     fitted = np.linalg.norm(table.forces.reshape(-1, 3) - forces, axis=1)
-    scores = lengths / np.maximum(typical_values(lengths, fitted, FORCE_WINDOW), LEAST_FORCE)
+    typical = typical_values(lengths, fitted, FORCE_WINDOW) / MEDIAN_LENGTH
+    scores = lengths / np.maximum(typical, LEAST_FORCE)
     return energy_scores, scores, weights, 1 / (1 + (scores / BOUND) ** 2)
 
 
@@ -214,6 +218,14 @@ def _factors(table: FitTable, forces: Doubles) -> Doubles:
     below = np.add.reduceat((fitted**2).sum(axis=1), table.starts[:-1])
     strong = below > STRONG**2 * table.sizes
     return np.where(strong, above / np.where(strong, below, 1.0), np.nan)
+
+
+def _unusual(factors: Doubles) -> Doubles:
+    """Distances of factors from 1 in robust standard deviations; 0 where there is no factor."""
+    off = np.abs(np.nan_to_num(factors, nan=1.0) - 1)
+    known = off[np.isfinite(factors)]
+    spread = 1.4826 * float(np.median(known)) if len(known) else 0.0
+    return np.asarray(off / max(spread, LEAST_SPREAD))
 
 
 def _messages(table: FitTable, found: Audit) -> tuple[Message, ...]:
