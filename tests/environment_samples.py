@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from phaseseg.checkpoint import Checkpoint
+from phaseseg.families.environments.contrast import Contrast
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.learn import described, fit_environments
 from phaseseg.families.environments.meagraph import Meagraph
+from phaseseg.families.environments.projection import fit_projection
+from phaseseg.families.environments.settings import ContrastConfig
 from phaseseg.frame import Frame
 
 BASES = {
@@ -49,6 +52,18 @@ def fitted_checkpoint(method="kmeans", **options):
     usual = {"communities": {}, "tree": {"smallest": 10}, "threshold": {"distance": 6.5}}
     options = options or usual.get(method, {"n_clusters": 3})
     return fit_environments(run_of_crystals()[0], name="environments/grains-v1", method=method, **options)
+
+
+def embedding_checkpoint():
+    """A checkpoint with an embedding of random weights."""
+    descriptor = PowerSpectrum(("W",))
+    rows = np.concatenate([descriptor(frame) for frame in run_of_crystals()[0]])
+    rng, config = np.random.default_rng(0), ContrastConfig(5, 8, 3)
+    weights = {name: rng.normal(size=shape).astype("f4") for name, shape in config.weight_shapes().items()}
+    settings, arrays = Contrast(fit_projection(rows, 5), config, weights).to_parts()
+    return Checkpoint(
+        "environments", "environments/embedding-v1", {**settings, "descriptor": described(descriptor)}, arrays
+    )
 
 
 def network_checkpoint(rate=0.3, low=0.8):

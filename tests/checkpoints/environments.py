@@ -11,7 +11,7 @@ from phaseseg import Frame, load_model
 from phaseseg.api import prepare
 from phaseseg.checkpoint import Checkpoint
 
-SHIPPED = {"meagraph-ta-v1", "mixture-v1"}
+SHIPPED = {"contrast-ta-v1", "meagraph-ta-v1", "mixture-v1"}
 CARD: set[str] = set()
 NAMES = ("environment", "environment_distance")
 

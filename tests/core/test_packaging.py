@@ -38,6 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "phaseseg/demo/metals.xyz.gz",
         "phaseseg/demo/metals_truth.csv",
         "phaseseg/recipes/melt/melt.json",
+        "phaseseg/families/environments/checkpoints/contrast-ta-v1.safetensors",
         "phaseseg/families/environments/checkpoints/meagraph-ta-v1.safetensors",
         "phaseseg/families/environments/checkpoints/mixture-v1.safetensors",
         "phaseseg/families/segmentation/checkpoints/gat-v1.safetensors",

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from environment_samples import crystal, fitted_checkpoint, network_checkpoint
+from environment_samples import crystal, embedding_checkpoint, fitted_checkpoint, network_checkpoint
 from fuzz.frames import check, warm
 from fuzz.mutations import mutated
 from fuzz.readers import FOLDER, write
 from fuzz.report import sentence
 from mobility_samples import liquid, random_checkpoint, random_weights
-from phaseseg import api
+from phaseseg import api, load_model
+from phaseseg.api import prepare
 from phaseseg.checkpoint import load_checkpoint, read_entry
 from phaseseg.checkpoint.format import to_bytes
 from phaseseg.frame import Frame
@@ -30,6 +31,11 @@ VALUES = (
     "metal", "lj", ["Fe"], ["Fe", "Fe"], [1, 2], [[1]], {"a": 1}, [0.0, 0.0], [1e300, -1e300], 64, 1e-300,
     "gat", "cnn", "\0", "a" * 200,
 )  # fmt: skip
+
+
+def _fitted_in_an_embedding() -> Any:
+    model = load_model(embedding_checkpoint())
+    return prepare(model, [crystal("bcc")], model.rule(method="kmeans", n_clusters=3)).checkpoint
 
 
 @cache
@@ -46,6 +52,8 @@ def made() -> list[tuple[Any, Frame]]:
         (random_checkpoint(n_members=2), liquid(64, source="liquid")),
         *((fitted_checkpoint(method), crystal("bcc")) for method in ("mixture", "threshold")),
         (network_checkpoint(), crystal("bcc")),
+        (embedding_checkpoint(), crystal("bcc")),
+        (_fitted_in_an_embedding(), crystal("bcc")),
     ]
 
 

@@ -1,6 +1,8 @@
 """Does a network trained by contrast make better clusters than the same graph without it? On fresh splits.
 
-    python -m phaseseg.recipes.environments.study_contrast [--sets ta fe] [--splits 5] [--first 100]
+    python -m phaseseg.recipes.environments.study_contrast [--sets ta fe] [--splits 5] [--nets FOLDER]
+
+With `--nets`, `study-contrast.json` is written there for the step `cards`.
 
 Configurations are divided in two halves within their groups. The embedding (`fit.train_contrast`) is trained
 on one half, without groups. The clusters of the atoms of the other half are compared with its groups.
@@ -15,8 +17,11 @@ as in MEAGraph; `components` are the ten principal components that the embedding
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +32,7 @@ from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.fit import COMPONENTS, train_contrast
 from phaseseg.families.environments.projection import fit_projection
 from phaseseg.families.environments.spanning import merge_duplicates, spanning_tree
-from phaseseg.recipes.cards import say
+from phaseseg.recipes.cards import put_text, say
 from phaseseg.recipes.environments.sets import read_set, sample_by_group, tags_of
 from phaseseg.recipes.environments.study_meagraph import PER_TAG, filled, scores
 
@@ -138,7 +143,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=["ta", "fe"], default=["ta", "fe"])
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--first", type=int, default=100, help="seed of the first split")
+    parser.add_argument("--nets", type=Path, help="folder for study-contrast.json")
     chosen = parser.parse_args()
+    table: list[dict[str, Any]] = []
     for name in chosen.sets:
         data = read_set(name)
         assert data.groups is not None
@@ -152,14 +159,18 @@ def main() -> None:
             say(f"split {seed}: " + ", ".join(f"{key} {v[0]:.3f}" for key, v in found[-1].items()))
         for key in found[0]:
             values = np.array([one[key] for one in found])
-            mean, spread = (
-                values.mean(axis=0),
-                values.std(axis=0, ddof=1) if len(values) > 1 else values[0] * 0,
+            space, method = key.split(", ")
+            about = {"set": name.capitalize(), "atoms": len(rows), "space": space, "method": method}
+            table.extend(
+                {**about, "split": k, "ARI": v[0], "NMI": v[1]} for k, v in enumerate(values.tolist())
             )
+            mean, spread = values.mean(axis=0), values.std(axis=0, ddof=min(len(values) - 1, 1))
             say(
                 f"  {key:24s} ARI {mean[0]:.3f} ± {spread[0]:.3f}  NMI {mean[1]:.3f} ± {spread[1]:.3f}  "
                 f"{mean[2]:.0f} clusters, {mean[3]:.1%} isolated"
             )
+    if chosen.nets is not None:
+        put_text(chosen.nets / "study-contrast.json", json.dumps(table, indent=1))
 
 
 if __name__ == "__main__":
