@@ -39,7 +39,7 @@ def test_atoms_of_like_configurations_come_close():
     rows, of, _ = two_kinds()
     new, _, new_kinds = two_kinds()
     new = new * np.random.default_rng(5).normal(1, 0.01, new.shape)
-    found = Contrast.of(train_contrast(rows, of, epochs=15))
+    found = Contrast.of(train_contrast(rows, of, epochs=8))
     embedded = found(new)
     assert np.allclose((embedded**2).sum(axis=1), 1)
     assert ratio(embedded, new_kinds) < 0.5 * ratio(fit_projection(rows, 10)(new), new_kinds)
