@@ -41,6 +41,15 @@ def test_equal_to_the_plain_greedy_choice(seed, n, by):
 
 
 @pytest.mark.parametrize("by", ["configurations", "atoms"])
+def test_stored_distances_do_not_change_the_order(by, monkeypatch):
+    rows, of, _ = data(60, 4)
+    stored = rank(rows, of, by=by)
+    monkeypatch.setattr("phaseseg.families.environments.coverage.MOST_STORED", 0)
+    computed = rank(rows, of, by=by)
+    assert np.array_equal(stored.order, computed.order) and stored.n_ranked == computed.n_ranked
+
+
+@pytest.mark.parametrize("by", ["configurations", "atoms"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_budget_is_a_prefix(method, by):
     rows, of, names = data(40)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.families.environments.coverage import room_for_distances
 from phaseseg.families.environments.coverage_kernels import lazy_greedy
 from phaseseg.families.environments.nearest import Index, checked_labels
 from phaseseg.families.environments.projection import Projection, checked_rows, fit_projection
@@ -252,8 +253,9 @@ def suggest(
     gap = float(current.mean())
     chosen, gains = np.empty(len(sizes), dtype=np.int64), np.empty(len(sizes))
     costs = np.ones(len(sizes))
+    stored = room_for_distances(len(sizes), len(asked))
     found = lazy_greedy(
-        np.ascontiguousarray(asked.T), items, starts, costs, current, 1e-9 * width, chosen, gains
+        np.ascontiguousarray(asked.T), items, starts, costs, current, 1e-9 * width, chosen, gains, stored
     )
     found = min(found, int(n))
     return Suggestion(chosen[:found], gains[:found] / max(gap * len(asked), 1e-300), gap)

@@ -22,6 +22,9 @@ COMPONENTS = 8
 REFERENCES = 1500
 """References drawn uniformly from all atoms, and again as many from uniformly drawn configurations."""
 
+MOST_STORED = 500_000_000
+"""Bytes of distances between items and references that are stored; more are computed when needed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
@@ -226,6 +229,11 @@ def draw_references(task: _Task) -> Doubles:
     return np.asarray(task.points[np.concatenate([some, order[place]])])
 
 
+def room_for_distances(n_items: int, n_references: int) -> Doubles:
+    """(n_items, n_references) for `lazy_greedy` to store distances in, or no rows if that is too much."""
+    return np.empty((n_items if n_items * n_references * 8 <= MOST_STORED else 0, n_references))
+
+
 def _coverage(task: _Task) -> Integers:
     references = np.ascontiguousarray(draw_references(task).T)
     # At first every reference is as far from what is chosen as the points are wide.
@@ -234,7 +242,8 @@ def _coverage(task: _Task) -> Integers:
     order, gains = np.empty(task.n_items, dtype=np.int64), np.empty(task.n_items)
     least = 1e-9 * width
     costs = np.sqrt(task.sizes)
-    found = lazy_greedy(references, task.points, task.starts, costs, current, least, order, gains)
+    stored = room_for_distances(task.n_items, references.shape[1])
+    found = lazy_greedy(references, task.points, task.starts, costs, current, least, order, gains, stored)
     return order[:found]
 
 

@@ -1,4 +1,4 @@
-"""Compiled loops of the selection by coverage: distances are computed when they are needed, not stored."""
+"""Compiled loops of the selection by coverage."""
 
 from __future__ import annotations
 
@@ -30,17 +30,25 @@ def squares_to(references, points, first, last, out):
 
 
 @jit
-def gain_of(references, points, first, last, current, scratch):
-    """By how much the sum over references of the least distance falls with these points."""
-    squares_to(references, points, first, last, scratch)
+def distances_to(references, points, first, last, out):
+    """The roots of these squares."""
+    squares_to(references, points, first, last, out)
+    for r in range(out.size):
+        out[r] = np.sqrt(out[r])
+
+
+@jit
+def gain_of(distances, current):
+    """By how much the sum over references of the least distance falls with an item at these distances."""
     total = 0.0
     for r in range(current.size):
-        total += max(current[r] - np.sqrt(scratch[r]), 0.0)
+        off = current[r] - distances[r]
+        total += off if off > 0.0 else 0.0
     return total
 
 
 @jit
-def lazy_greedy(references, points, starts, costs, current, least, order, gains):
+def lazy_greedy(references, points, starts, costs, current, least, order, gains, stored):
     """Order the items by falling gain per cost, each given those before; return how many have any gain.
 
     Item c holds the points starts[c] ... starts[c + 1] - 1. A gain never grows as more items are chosen, so
@@ -48,12 +56,14 @@ def lazy_greedy(references, points, starts, costs, current, least, order, gains)
 
     current : (n_references,) distance of each reference to what is chosen, updated
     least : gains per cost up to this are none
+    stored : (n_items, n_references) for the distances, or (0, n_references) to compute them again each time
     """
-    scratch = np.empty(current.size)
+    scratch, keeps = np.empty(current.size), len(stored) > 0
     heap = [(0.0, -1) for _ in range(0)]
     for c in range(costs.size):
-        gain = gain_of(references, points, starts[c], starts[c + 1], current, scratch) / costs[c]
-        heap.append((-gain, c))
+        row = stored[c] if keeps else scratch
+        distances_to(references, points, starts[c], starts[c + 1], row)
+        heap.append((-gain_of(row, current) / costs[c], c))
     heapq.heapify(heap)
     fresh = np.zeros(costs.size, dtype=np.int64)  # number of chosen items when the gain was computed
     found = 0
@@ -61,16 +71,17 @@ def lazy_greedy(references, points, starts, costs, current, least, order, gains)
         bound, c = heapq.heappop(heap)
         if -bound <= least:
             break
+        row = stored[c] if keeps else scratch
+        if not keeps:
+            distances_to(references, points, starts[c], starts[c + 1], row)
         if fresh[c] < found:
-            gain = gain_of(references, points, starts[c], starts[c + 1], current, scratch) / costs[c]
             fresh[c] = found
-            heapq.heappush(heap, (-gain, c))
+            heapq.heappush(heap, (-gain_of(row, current) / costs[c], c))
             continue
         order[found], gains[found] = c, -bound
         found += 1
-        squares_to(references, points, starts[c], starts[c + 1], scratch)
         for r in range(current.size):
-            current[r] = min(current[r], np.sqrt(scratch[r]))
+            current[r] = min(current[r], row[r])
     return found
 
 
