@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields as fields_of
+from functools import cached_property
 from math import inf, isfinite
 from typing import Any
 
@@ -102,6 +103,12 @@ class EnvironmentsModel(NetworkModel):
         self.familiar = inf if familiar is None else float(familiar)
         if not (0 <= self.familiar < LARGEST or familiar is None):
             raise ValueError(f"the familiar distance cannot be {familiar}")
+
+    @cached_property
+    def references(self) -> cKDTree:
+        """Search tree of the references of outlier scores."""
+        assert self.outliers is not None
+        return cKDTree(self.outliers.points)
 
     def _use_descriptor(self) -> None:
         """Make the settings of the descriptor the defaults of the options."""
@@ -242,7 +249,7 @@ class EnvironmentsModel(NetworkModel):
                 labels[chosen] = found = self.clusters.assign(some)
                 distances[chosen] = self.clusters.distances(some, found)
                 if self.outliers is not None:
-                    scores[chosen] = strangeness(self.outliers, some)
+                    scores[chosen] = strangeness(self.outliers, self.references, some)
             done += len(rows)
         self.check_finite(frame, distances, scores[: n_atoms if self.outliers else 0])
         note(1.0, "environments")
@@ -349,9 +356,12 @@ def outliers_from(weights: Mapping[str, NDArray[np.float32]]) -> OutlierModel | 
     return model
 
 
-def strangeness(model: OutlierModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) outlier scores of rows; a copy of a reference counts as that atom and is not its own neighbor."""
-    far, near = cKDTree(model.points).query(model.scale(rows), distance_upper_bound=COPY)
+def strangeness(model: OutlierModel, tree: cKDTree, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) outlier scores of rows; a copy of a reference counts as that atom and is not its own neighbor.
+
+    tree : of the points of the model
+    """
+    far, near = tree.query(model.scale(rows), distance_upper_bound=COPY)
     known = np.isfinite(far)
     out = np.empty(len(rows))
     if known.any():

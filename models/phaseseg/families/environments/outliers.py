@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -132,8 +133,15 @@ class OutlierModel:
         own = np.full(len(points), -1)
         if configurations is not None:
             own = checked_labels(configurations, len(points), "atom")
-        near, apart = _others(self.points, self.labels, points, own, self.k, self.by_atom, progress)
+        near, apart = _others(
+            self.points, self.labels, points, own, self.k, self.by_atom, progress, index=self.index
+        )
         return _scores(near, apart, self.reach, self.typical)
+
+    @cached_property
+    def index(self) -> Index:
+        """Search among the points; made once, however many frames are asked for."""
+        return Index(self.points)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return all numbers of the model by name, to be stored."""
@@ -233,11 +241,11 @@ def _distinct(points: Doubles, of: Integers) -> tuple[Doubles, Integers, Integer
 
 def _others(
     points: Doubles, labels: Integers, queries: Doubles, own: Integers, k: int, by_atom: bool,
-    progress: Progress | None, *, itself: bool = False,
+    progress: Progress | None, *, itself: bool = False, index: Index | None = None,
 ) -> tuple[Integers, Doubles]:  # fmt: skip
     """(n, k) nearest points outside the own configuration and their distances; `by_atom` as in the model."""
     if not by_atom:
-        index = Index(points)
+        index = Index(points) if index is None else index
         if itself:
             return index.search(k, labels, progress=progress)
         return index.search(k, labels, queries=queries, own=own, progress=progress)
@@ -250,7 +258,9 @@ def _others(
             others
         ):  # a set of one configuration, asked for its own atoms: they are among their others
             others = np.arange(len(points))
-        found, apart[asked] = Index(points[others]).search(k, queries=queries[asked], progress=progress)
+        everything = index is not None and len(others) == len(points)
+        searched = index if everything and index is not None else Index(points[others])
+        found, apart[asked] = searched.search(k, queries=queries[asked], progress=progress)
         near[asked] = np.where(found >= 0, others[found], -1)
     return near, apart
 
