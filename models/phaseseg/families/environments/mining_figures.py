@@ -118,15 +118,16 @@ def _by_species(place: Axes, mined: Mined, points: Doubles, atoms: NDArray[np.in
 
 def _by_value(place: Axes, points: Doubles, values: Doubles, title: str, label: str) -> None:
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator
 
     low, high = np.quantile(values, [0.02, 0.999])
     low = max(float(low), 1e-3 * float(high), 1e-12)
     order = np.argsort(values, kind="stable")  # the largest are drawn last
     norm = LogNorm(low, max(float(high), 1.01 * low), clip=True)
     drawn = _scatter(place, points[order], c=np.maximum(values[order], low), cmap="viridis", norm=norm)
-    bar = place.figure.colorbar(drawn, ax=place, label=label, pad=0.02)
-    for set_formatter in (bar.ax.yaxis.set_major_formatter, bar.ax.yaxis.set_minor_formatter):
-        set_formatter(lambda value, _: f"{value:g}")
+    bar = place.figure.colorbar(drawn, ax=place, label=label, pad=0.02, format="%g")
+    bar.set_ticks(LogLocator(subs=(1.0, 2.0, 5.0)))
+    bar.ax.minorticks_off()
     place.set_title(title)
 
 
