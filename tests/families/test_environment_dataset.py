@@ -10,11 +10,13 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
+from hypothesis import assume, given, settings, strategies as st
 
 from phaseseg.families.environments.dataset import DataSet, read_data_set, write_data_set
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.frame import Frame
 from phaseseg.io import InputError, read_frames
+from phaseseg.io.reading import is_number
 
 PROPERTIES = "Properties=species:S:1:pos:R:3:magmom:R:1:dft_forces:R:3"
 TWO = f"""2
@@ -241,3 +243,29 @@ def test_subsets_and_features(two):
     assert np.array_equal(rows[2:], one.features(descriptor))
     assert data.subset(np.array([False, True])).names == one.names
     assert data.subset([1, 0, 1]).energies.tolist() == [-3.5, -7.123456789012, -3.5]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    energies=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=3),
+    group=st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1, max_size=8),
+    n_atoms=st.integers(1, 4),
+    seed=st.integers(0, 9),
+)
+def test_what_is_written_is_read(tmp_path_factory, energies, group, n_atoms, seed):
+    assume(not is_number(group))  # groups that are numbers are read as such: 01 is 1
+    path = tmp_path_factory.mktemp("set") / "set.xyz"
+    rng = np.random.default_rng(seed)
+    frames = [
+        Frame(rng.random((n_atoms, 3)).round(8), np.eye(3) * 4, True, ["Fe"] * n_atoms) for _ in energies
+    ]
+    forces = rng.normal(size=(n_atoms * len(frames), 3)).round(9)
+    data = DataSet(frames, np.array(energies), forces, np.array([group] * len(frames)))
+    write_data_set(path, data, columns={"keep": np.arange(data.n_atoms)})
+    back = read_data_set(path, columns=True)
+    assert back.energies.tolist() == energies and set(back.groups.tolist()) == {group}
+    assert np.array_equal(back.forces, forces)
+    assert all(np.array_equal(a.positions, b.positions) for a, b in zip(frames, back.frames, strict=True))
+    again = path.with_name("again.xyz")
+    write_data_set(again, back)
+    assert again.read_bytes() == path.read_bytes()

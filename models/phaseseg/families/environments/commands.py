@@ -381,6 +381,6 @@ def demo(output: Path) -> None:
     """Curate the bundled set of two metals."""
     with as_file(files("phaseseg") / "demo" / DEMO) as path:
         mine_command(
-            [path], output / "metals_subset.xyz", prune=0.05, outliers=True, audit=True,
+            [path], output / "metals_subset.xyz", cutoff=4.0, prune=0.05, outliers=True, audit=True,
             report=output / "metals",
         )  # fmt: skip
