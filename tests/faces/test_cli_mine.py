@@ -107,6 +107,15 @@ def test_another_set_and_suggestions(copper: Path, liquids: Path, tmp_path: Path
     assert (tmp_path / "report" / "new.png").is_file()
 
 
+def test_a_pool_needs_no_labels(copper: Path, liquids: Path, tmp_path: Path) -> None:
+    data = read_data_set(liquids, energy="", forces="")
+    write_data_set(tmp_path / "pool.xyz", DataSet([frame.replace(info={}) for frame in data.frames]))
+    shared = ("--energy", "energy", "--suggest", 1, "--cluster", "none")
+    assert "1 suggested configuration closes" in done(
+        "mine", copper, "--against", tmp_path / "pool.xyz", *shared
+    )
+
+
 def test_keys_and_descriptors_can_be_named(copper: Path, tmp_path: Path) -> None:
     data = read_data_set(copper)
     rows = np.random.default_rng(0).normal(size=(data.n_atoms, 4))

@@ -124,7 +124,8 @@ def mine_command(
         start, name = perf_counter(), name_of(input)
         with work_bar(quiet or as_json) as bar:
             data = _read(input, keys, reading, bar)
-            other = _read(against, keys, reading, bar) if against else None
+            # A pool need not have labels.
+            other = _read(against, keys | {"energy": "", "forces": ""}, reading, bar) if against else None
             describe, described = _descriptor(descriptor, cutoff, data, other)
             mined = mine(
                 data, descriptor=describe, name=described, method=cluster, options=chosen, budget=prune,
