@@ -185,7 +185,7 @@ def test_outliers_are_listed(small):
     assert found.labels is None and found.scores.argmax() == 7 * 32 + 5
     row = next(tables_of(found)["outliers"].rows())
     assert (row["configuration"], row["atom"], row["species"]) == ("configuration 7", 6, "Cu")
-    assert sentences(found)[-1].endswith("has atom 6 of configuration 7.")
+    assert sentences(found)[-1].endswith("that of atom 6 in configuration 7.")
 
 
 @pytest.fixture(scope="module")

@@ -278,7 +278,7 @@ def scores_figure(mined: Mined) -> Figure:
     _strips(figure.subplots(), data, best, best >= STRANGE)
     place = figure.axes[0]
     place.axvline(STRANGE, color=INK, lw=0.8, ls=":")
-    place.set(xscale="log", xlabel="highest outlier score of a configuration")
+    place.set_xlabel("highest outlier score of a configuration")
     return figure
 
 
@@ -293,7 +293,7 @@ def labels_figure(mined: Mined) -> Figure:
     for place, (what, values) in zip(places, scores.items(), strict=True):
         _strips(place, mined.data, np.maximum(values, 0.1), values > SUSPICIOUS)
         place.axvline(SUSPICIOUS, color=INK, lw=0.8, ls=":")
-        place.set(xscale="log", xlabel=f"score of the {what}")
+        place.set_xlabel(f"score of the {what}")
     return figure
 
 
@@ -309,7 +309,7 @@ def new_figure(mined: Mined) -> Figure:
     place = figure.subplots()
     _strips(place, other, np.maximum(best, 1e-3), best > 1)
     place.axvline(1, color=INK, lw=0.8, ls=":")
-    place.set(xscale="log", xlabel="largest distance of a configuration")
+    place.set_xlabel("largest distance of a configuration")
     return figure
 
 
@@ -319,6 +319,8 @@ def _n_groups(data: DataSet) -> int:
 
 def _strips(place: Axes, data: DataSet, values: Doubles, marked: NDArray[np.bool_]) -> None:
     """One row of points for each group; the marked ones are red."""
+    from matplotlib.ticker import LogLocator
+
     names = np.array(["all"] * len(data)) if data.groups is None else data.groups
     kinds = np.unique(names).tolist()
     if len(kinds) > MOST_GROUPS:
@@ -331,4 +333,8 @@ def _strips(place: Axes, data: DataSet, values: Doubles, marked: NDArray[np.bool
     for which, color in ((~marked, "#5b8db8"), (marked, "#c1272d")):
         place.scatter(values[which], height[which] + jitter[which], s=9, color=color, linewidths=0, alpha=0.8)
     place.set_yticks(range(len(kinds)), [as_label(kind) for kind in kinds])
-    place.invert_yaxis()
+    place.set_ylim(len(kinds) - 0.5, -0.5)
+    place.set_xscale("log")
+    place.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    place.xaxis.set_major_formatter("{x:g}")
+    place.minorticks_off()

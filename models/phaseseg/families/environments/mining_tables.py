@@ -358,8 +358,8 @@ def _of_outliers(mined: Mined) -> str:
     first = atoms[0] - data.starts[of[0]] + 1
     return (
         f"{plural(len(atoms), 'atom')} in {plural(len(np.unique(of)), 'configuration')} "
-        f"{'has' if len(atoms) == 1 else 'have'} an outlier score of {STRANGE:g} or more; the highest, "
-        f"{mined.scores[atoms[0]]:.1f}, has atom {first} of {data.names[of[0]]}."
+        f"{'has' if len(atoms) == 1 else 'have'} an outlier score of {STRANGE:g} or more; the highest is "
+        f"{mined.scores[atoms[0]]:.1f}, that of atom {first} in {data.names[of[0]]}."
     )
 
 
