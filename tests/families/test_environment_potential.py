@@ -228,6 +228,17 @@ def test_rows_without_weight_do_not_matter(table):
     close(masked.coefficients, part.coefficients, 1e-6)
 
 
+def test_rows_that_need_too_much_memory_are_refused(monkeypatch):
+    from phaseseg.families.environments import potential_table
+
+    monkeypatch.setattr(potential_table, "MOST_MEMORY", 1e4)
+    frames = cells(3)
+    with pytest.raises(ValueError, match=r"rows of .* atoms and 120 functions need"):
+        make_table(
+            frames, *targets(frames), fit_basis(frames, PowerSpectrum(("Fe", "O"), n_max=2, l_max=5), 0, None)
+        )
+
+
 def test_energies_alone():
     frames = cells(40, 3)
     table = make_table(frames, targets(frames)[0], None, fit_basis(frames, SMALL, 0, None))

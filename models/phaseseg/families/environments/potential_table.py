@@ -25,6 +25,8 @@ PENALTIES = tuple(float(10.0**k) for k in range(-11, 1))
 """Ridge penalties that are tried, in units of the mean diagonal of the normal equations."""
 FOLDS = 5
 """Parts of the cross-validation."""
+MOST_MEMORY = 8e9
+"""Bytes of the rows of forces that are kept at most."""
 BLOCK = 4096
 """Rows that are converted to float64 at a time."""
 
@@ -225,12 +227,18 @@ def make_table(
     Raises
     ------
     ValueError
-        For numbers of energies or forces that do not fit the frames, or that are not finite.
+        For numbers of energies or forces that do not fit the frames, or that are not finite, and for rows
+        that need more than 8 GB.
     """
     sizes = np.array([frame.n_atoms for frame in frames], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     total, pull = checked_targets(frames, energies, forces)
     n, n_species = basis.n_functions, len(basis.species)
+    if pull is not None and (need := 12.0 * float(starts[-1]) * n) > MOST_MEMORY:
+        raise ValueError(
+            f"the rows of {starts[-1]:,} atoms and {n:,} functions need {need / 1e9:.0f} GB, and "
+            f"{MOST_MEMORY / 1e9:.0f} GB are the limit; choose fewer configurations or a smaller descriptor."
+        )
     rows = np.empty((len(frames), n + n_species))
     pushes = None if pull is None else np.empty((3 * starts[-1], n), dtype=np.float32)
     above = np.asarray(total, dtype=np.float64) / sizes
