@@ -10,7 +10,7 @@ import naive.environments as naive
 from phaseseg.families.environments.coverage import kernel_width, prune, rank
 from phaseseg.families.environments.projection import fit_projection
 
-METHODS = ("coverage", "random", "group", "kmeans", "farthest", "entropy", "leverage")
+METHODS = ("coverage", "random", "group", "kmeans", "strata", "farthest", "entropy", "leverage")
 
 
 def data(n_configurations=30, seed=0, d=4):
@@ -28,7 +28,7 @@ def data(n_configurations=30, seed=0, d=4):
 @settings(max_examples=40, deadline=None)
 def test_equal_to_the_plain_greedy_choice(seed, n, by):
     rows, of, _ = data(n, seed)
-    found = rank(rows, of, by=by, n_components=3)
+    found = rank(rows, of, by=by, method="coverage", n_components=3)
     points = fit_projection(rows, 3, compress=False)(rows)
     items = of if by == "configurations" else np.arange(len(of))
     expected = naive.facility_location(points, items)
@@ -80,6 +80,21 @@ def test_coverage_takes_the_rare_kind_early():
     assert rank(far, np.append(of, 60), method="leverage").order[0] == 60
 
 
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 60))
+@settings(max_examples=30, deadline=None)
+def test_strata_hold_one_chosen_atom_each(seed, n):
+    """The cells of a plain bisection hold one of the first n atoms each, for every n."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, 2)) * [3, 1]
+    rows[::6] = rows[0]  # equal atoms share a cell; other ties would be up to rounding
+    found = rank(rows, np.arange(n), by="atoms", seed=seed)
+    assert found.n_ranked == len(np.unique(rows, axis=0))
+    points = fit_projection(rows, 8, compress=False)(rows)
+    for k in range(1, found.n_ranked + 1):
+        cells = naive.bisected(points, k)
+        assert sorted(np.count_nonzero(np.isin(found.order[:k], cell)) for cell in cells) == [1] * k
+
+
 def test_group_keeps_the_shares_in_every_prefix():
     _, _, names = data(200)
     rows, of = np.random.default_rng(0).normal(size=(200, 3)), np.arange(200)
@@ -114,7 +129,7 @@ def test_prune_is_a_ranking_at_one_budget():
 
 def test_weights_count_the_atoms_that_an_atom_stands_for():
     rows = np.repeat([[0.0], [1.0], [9.0]], [6, 3, 1], axis=0)
-    found = rank(rows, np.arange(10), by="atoms")
+    found = rank(rows, np.arange(10), by="atoms", method="coverage")
     weights = found.weights(0.3)
     assert sorted(weights[weights > 0].tolist()) == pytest.approx([0.3, 0.9, 1.8])
 

@@ -278,3 +278,17 @@ def lloyd_step(points, centers):
     near = squares.argmin(axis=1)
     moved = [points[near == k].mean(axis=0) if (near == k).any() else c for k, c in enumerate(centers)]
     return squares.min(axis=1).mean(), np.stack(moved)
+
+
+def bisected(points, k):
+    """k cells: the one with the largest sum of squares is halved at the mean of its widest coordinate."""
+    cells = [np.arange(len(points))]
+    while len(cells) < k:
+        sums = [
+            ((points[c] - points[c].mean(axis=0)) ** 2).sum() if np.ptp(points[c], axis=0).any() else -1
+            for c in cells
+        ]
+        cell = cells.pop(int(np.argmax(sums)))
+        own = points[cell][:, points[cell].var(axis=0).argmax()]
+        cells += [cell[own < own.mean()], cell[own >= own.mean()]]
+    return cells

@@ -88,7 +88,7 @@ def test_subsets_are_compared(bench):
         "random",
         "kmeans",
         "meagraph",
-        "atoms, coverage",
+        "atoms, strata",
     }
     assert all(np.isfinite(values).all() for values in scores.values())
     assert scores["all", 1.0][0][1] < scores["random", 0.05][0][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,8 @@ COMPONENTS = 8
 """Principal components of the standardized descriptors in which distances are measured."""
 REFERENCES = 1500
 """References drawn uniformly from all atoms, and again as many from uniformly drawn configurations."""
+MOST_CELLS = 50_000
+"""Cells of "strata"; further items are in random order."""
 
 MOST_STORED = 500_000_000
 """Bytes of distances between items and references that are stored; more are computed when needed."""
@@ -78,7 +81,7 @@ class Ranking:
 
 
 def rank(
-    rows: ArrayLike, configurations: ArrayLike, *, by: By = "configurations", method: str = "coverage",
+    rows: ArrayLike, configurations: ArrayLike, *, by: By = "configurations", method: str | None = None,
     groups: ArrayLike | None = None, n_components: int = COMPONENTS, references: int = REFERENCES,
     seed: int = 0,
 ) -> Ranking:  # fmt: skip
@@ -90,8 +93,11 @@ def rank(
     configurations : (n_atoms,) integers, the configuration of each atom, 0 ... n_configurations - 1
     by : what is chosen; "atoms" chooses rows of forces
     method :
+        None: "coverage" for configurations, "strata" for atoms;
         "coverage": facility location. The sum over references of the distance to the nearest chosen atom
         falls as fast as possible per square root of the number of atoms. The greedy choice is lazy;
+        "strata": one random item of each of as many cells as there are items to choose. The cell with the
+        largest spread is halved again and again;
         "random": at random; "group": at random within `groups`, so that every prefix has their shares;
         "kmeans": for 1, 2, 4 ... centers, the items nearest to the centers; "farthest": next comes the item
         with the atom farthest from all before; "entropy": next comes the item with the largest mean of
@@ -126,6 +132,8 @@ def rank(
         )
     if by not in ("configurations", "atoms"):
         raise ValueError(f"by must be configurations or atoms, found {by!r}.")
+    if method is None:
+        method = "coverage" if by == "configurations" else "strata"
     if method not in _METHODS:
         raise ValueError(f"there is no method {method!r}; choose one of {', '.join(_METHODS)}.")
     if isinstance(references, bool) or references < 1:
@@ -278,6 +286,39 @@ def _kmeans(task: _Task) -> Integers:
     return found
 
 
+def _strata(task: _Task) -> Integers:
+    """One random item of each cell; the cells come from bisection of the one with the largest spread.
+
+    Cells are nested, so an item of the larger set of cells never replaces one of the smaller set.
+    """
+    points, rng = task.means(), task.rng
+    order = [int(rng.integers(len(points)))]
+    cells = [(-_spread(points), 0, np.arange(len(points)), order[0])]
+    while cells and len(order) < MOST_CELLS:
+        spread, _, inside, chosen = heapq.heappop(cells)
+        if spread >= 0:
+            break  # all cells hold equal points only
+        own = points[inside]
+        axis = int(np.where(np.ptp(own, axis=0) > 0, own.var(axis=0), -1.0).argmax())
+        values = own[:, axis]
+        # Rounding can put the mean of nearly equal values beyond all of them.
+        below = values < min(max(values.mean(), np.nextafter(values.min(), np.inf)), values.max())
+        for half in (inside[below], inside[~below]):
+            taken = chosen
+            if not (half == chosen).any():
+                taken = int(half[rng.integers(len(half))])
+                order.append(taken)
+            heapq.heappush(cells, (-_spread(points[half]), int(half[0]), half, taken))
+    return np.array(order, dtype=np.int64)
+
+
+def _spread(points: Doubles) -> float:
+    """Sum of squared distances from the mean; 0 for points that are equal."""
+    if (points == points[0]).all():
+        return 0.0
+    return float(((points - points.mean(axis=0)) ** 2).sum())
+
+
 def _central(task: _Task) -> int:
     """The item whose mean is nearest to the mean of all atoms."""
     return int(np.argmin(((task.means() - task.points.mean(axis=0)) ** 2).sum(axis=1)))
@@ -315,6 +356,7 @@ _METHODS: Mapping[str, Callable[[_Task], Integers]] = {
     "random": _random,
     "group": _group,
     "kmeans": _kmeans,
+    "strata": _strata,
     "farthest": _farthest,
     "entropy": _entropy,
     "leverage": _leverage,

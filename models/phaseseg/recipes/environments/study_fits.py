@@ -227,7 +227,7 @@ def _rows_of_forces(
     rows, of = bench.part(train)
     places = np.flatnonzero(np.isin(bench.data.configurations, train))
     budget, kept = bench.plan.force_budget, np.ones(len(bench.data))
-    for method in ("coverage", "random", "leverage"):
+    for method in ("strata", "coverage", "kmeans", "random", "leverage"):
         own = []
         for k in range(RANDOM_SEEDS if method == "random" else 1):
             found = rank(rows, of, by="atoms", method=method, seed=100 * seed + k)
