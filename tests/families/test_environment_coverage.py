@@ -71,6 +71,14 @@ def test_every_budget_is_a_prefix(method, by):
     assert np.array_equal(again.order, found.order)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_atoms(method):
+    """All baselines accept a set in which most atoms are equal, without a warning."""
+    rows = np.repeat(np.random.default_rng(0).normal(size=(5, 3)), 8, axis=0)
+    found = rank(rows, np.arange(40), by="atoms", method=method, groups=["a"] * 40)
+    assert sorted(found.order.tolist()) == list(range(40))
+
+
 def test_coverage_takes_the_rare_kind_early():
     rows, of, names = data(60)
     covered = rank(rows, of).chosen(0.1)

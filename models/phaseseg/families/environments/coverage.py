@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -278,7 +279,9 @@ def _kmeans(task: _Task) -> Integers:
     tree = cKDTree(means)
     model = scikit_learn().cluster.KMeans
     while n <= min(task.n_items, 2048):
-        fitted = model(n, n_init=1, random_state=int(task.rng.integers(1 << 31))).fit(means)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fewer distinct points than centers
+            fitted = model(n, n_init=1, random_state=int(task.rng.integers(1 << 31))).fit(means)
         near = tree.query(fitted.cluster_centers_)[1]
         fresh = np.setdiff1d(near, found)
         found = np.concatenate([found, task.rng.permutation(fresh)])
