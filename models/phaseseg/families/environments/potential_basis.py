@@ -68,7 +68,7 @@ class Repulsion:
         # Every pair is listed in both directions: each direction carries the force on its first atom.
         energies = 0.5 * np.bincount(i, energy, frame.n_atoms)
         forces = np.stack([np.bincount(i, force * vectors[:, x], frame.n_atoms) for x in range(3)], axis=1)
-        return energies, forces
+        return np.asarray(energies, dtype=np.float64), np.asarray(forces, dtype=np.float64)
 
 
 def _charges(names: tuple[str, ...]) -> Doubles:
