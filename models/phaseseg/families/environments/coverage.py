@@ -134,7 +134,7 @@ def rank(
     if by not in ("configurations", "atoms"):
         raise ValueError(f"by must be configurations or atoms, found {by!r}.")
     if method is None:
-        method = "coverage" if by == "configurations" else "strata"
+        method = default_method(by)
     if method not in _METHODS:
         raise ValueError(f"there is no method {method!r}; choose one of {', '.join(_METHODS)}.")
     if isinstance(references, bool) or references < 1:
@@ -179,6 +179,11 @@ def prune(
     checked_budget(budget)
     found = rank(rows, configurations, by=by, **options)
     return found.mask(budget), found.weights(budget)
+
+
+def default_method(by: str) -> str:
+    """The method of `rank` that is used if none is named."""
+    return "coverage" if by == "configurations" else "strata"
 
 
 def checked_budget(budget: float) -> float:

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from phaseseg.families.environments.audit import Audit, audit as audit_labels
 from phaseseg.families.environments.clusters import COMPONENTS, TOLERANCE, Clusters, cluster
 from phaseseg.families.environments.comparison import Comparison, Suggestion, compare, suggest
-from phaseseg.families.environments.coverage import By, Ranking, checked_budget, rank
+from phaseseg.families.environments.coverage import By, Ranking, checked_budget, default_method, rank
 from phaseseg.families.environments.dataset import DataSet, Descriptor
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.outliers import COMPONENTS as OUTLIER_COMPONENTS, outlier_scores
@@ -132,7 +132,7 @@ class Mined:
 def mine(
     data: DataSet, *, descriptor: Descriptor | None = None, name: str = "", method: str = "mixture",
     options: Mapping[str, Any] | None = None, budget: float | None = None, by: By = "configurations",
-    selection: str = "coverage", outliers: bool = False, audit: bool = False, against: DataSet | None = None,
+    selection: str | None = None, outliers: bool = False, audit: bool = False, against: DataSet | None = None,
     n_suggested: int = 0, seed: int = 0, progress: Progress | None = None,
 ) -> Mined:  # fmt: skip
     """Look for clusters, duplicates and, where asked, outliers, wrong labels, a subset and what is missing.
@@ -158,6 +158,7 @@ def mine(
         For a budget that is not a share of the atoms, a set of one atom, an audit without energies,
         suggestions without a second set, and whatever the parts refuse.
     """
+    selection = selection or default_method(by)
     if budget is not None:
         checked_budget(budget)
     if data.n_atoms < 2:
