@@ -17,12 +17,11 @@ FILES = files_of()
 
 def test_there_are_systems_of_different_seeds() -> None:
     assert FILES
-    seeds = []
-    for number, path in enumerate(FILES, start=1):
+    for path in FILES:
+        number = int(path.stem.removeprefix("ka3d_t064_s"))  # processes may share them, so some are missing
         assert path == file_of(path.parent, number)
         with np.load(path, allow_pickle=False) as found:
-            seeds.append(int(found["seed"]))
-    assert seeds == [FIRST_SEED + k for k in range(len(FILES))]
+            assert int(found["seed"]) == FIRST_SEED + number - 1
     # Forty of them fit into 8 MB.
     assert max(path.stat().st_size for path in FILES) < 2e5
 
