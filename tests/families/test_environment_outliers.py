@@ -72,7 +72,7 @@ def test_copies():
 
 
 def test_mostly_equal_environments():
-    """The median deviation of every feature is zero, and still the others are told apart."""
+    """Strange atoms stand out although the median deviation of every feature is zero."""
     rng = np.random.default_rng(0)
     rows = np.ones((200, 4)) + 1e-14 * rng.normal(size=(200, 4))
     rows[:40] += rng.normal(0, 0.1, (40, 4))

@@ -74,10 +74,12 @@ def test_a_fit_is_the_same_in_layers(monkeypatch):
     frames = [repeated(frame, (4, 1, 1)) for frame in run_of_crystals()[0][:3]]
     whole = fit_environments(frames, method="kmeans", n_clusters=3)
     monkeypatch.setattr(parts, "MOST_NUMBERS", 50 * 64)
-    parted = fit_environments(frames, method="kmeans", n_clusters=3)
-    assert parted.config["shares"] == whole.config["shares"]
+    in_layers = fit_environments(frames, method="kmeans", n_clusters=3)
+    assert in_layers.config["shares"] == whole.config["shares"]
     assert_allclose(
-        parted.weights["clusters.points"].sum(axis=0), whole.weights["clusters.points"].sum(axis=0), atol=1e-4
+        in_layers.weights["clusters.points"].sum(axis=0),
+        whole.weights["clusters.points"].sum(axis=0),
+        atol=1e-4,
     )
     # A sample has the same atoms, too.
     monkeypatch.setattr(learn, "MOST_ATOMS", 150)

@@ -64,7 +64,7 @@ def fit_scale(rows: Doubles, n_components: int) -> RobustScale:
         center[column] = np.median(rows[:, column])
         off = np.abs(rows[:, column] - center[column])
         middle, widest = 1.4826 * float(np.median(off)), float(off.max())
-        # A feature that is equal for most atoms has no median deviation, but it may tell the others apart.
+        # A feature that is equal for most atoms has no median deviation, but it may distinguish the others.
         spread[column] = middle if middle > 1e-6 * widest else off.mean()
         if widest <= 1e-9 * max(abs(center[column]), 1e-3):
             spread[column] = 0.0
@@ -181,8 +181,8 @@ def outlier_scores(
     ----------
     rows : (n_atoms, n_features) descriptors
     configurations : (n_atoms,) integers, the configuration of each atom
-    k : number of neighbors; as many as there are at most. As many strange configurations that resemble each
-        other are no outliers any more
+    k : number of neighbors, at most the number of other configurations. More than k strange configurations
+        that resemble each other hide each other and get low scores
     n_components : principal components; fewer where the rows span fewer dimensions
     progress : called with the completed fraction and a line; may raise to stop
 

@@ -112,7 +112,7 @@ def errors(
 
 
 def within(sizes: Integers, order: Integers, atoms: float) -> Integers:
-    """The front of an order of configurations with at most so many atoms; at least one configuration."""
+    """The first configurations of an order that together have at most `atoms` atoms; at least one."""
     n = int(np.searchsorted(np.cumsum(sizes[order]), atoms * (1 + 1e-12), "right"))
     return order[: max(n, 1)]
 
