@@ -42,12 +42,7 @@ class RobustScale:
 
     def __call__(self, rows: ArrayLike) -> Doubles:
         """Return (n, n_components) of (n, n_features); ValueError if the number of features differs."""
-        values = checked_rows(rows)
-        if values.shape[1] != len(self.center):
-            raise ValueError(
-                f"this model was fitted on {len(self.center)} features, and the rows have {values.shape[1]}. "
-                "Use the same descriptor with the same settings."
-            )
+        values = checked_rows(rows, len(self.center))
         points = np.empty((len(values), self.axes.shape[1]))
         for k in range(0, len(values), BATCH):  # copies of the rows stay small
             part = _squeezed(values[k : k + BATCH], self.center, self.spread)

@@ -29,12 +29,7 @@ class Projection:
 
     def __call__(self, rows: ArrayLike) -> Doubles:
         """Return (n, n_components) of (n, n_features); ValueError if the number of features differs."""
-        values = checked_rows(rows)
-        if values.shape[1] != len(self.unit):
-            raise ValueError(
-                f"this model was fitted on {len(self.unit)} features, and the rows have {values.shape[1]}. "
-                "Use the same descriptor with the same settings."
-            )
+        values = checked_rows(rows, len(self.unit))
         points = np.empty((len(values), self.axes.shape[1]))
         for k in range(0, len(values), BATCH):  # copies of the rows stay small
             points[k : k + BATCH] = (_compressed(values[k : k + BATCH], self.unit) - self.center) @ self.axes
@@ -81,8 +76,11 @@ def fit_projection(rows: ArrayLike, n_components: int, *, compress: bool = True)
     return Projection(unit, center, inverse[:, None] * axes, variances[:n] / total)
 
 
-def checked_rows(rows: ArrayLike) -> Doubles:
-    """Return rows as (n, n_features) float64; ValueError if they are none, or not finite."""
+def checked_rows(rows: ArrayLike, n_features: int | None = None) -> Doubles:
+    """Return rows as (n, n_features) float64; ValueError if they are none, not finite, or of another width.
+
+    n_features : of the rows that a model was fitted on; None for any
+    """
     values = np.asarray(rows, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1]:
         raise ValueError(f"descriptors must be an array (n_atoms, n_features), found {values.shape}.")
@@ -90,6 +88,11 @@ def checked_rows(rows: ArrayLike) -> Doubles:
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise ValueError(
             f"the descriptor of atom {row} is not finite; remove the atom or check its descriptor."
+        )
+    if n_features not in (None, values.shape[1]):
+        raise ValueError(
+            f"this model was fitted on {n_features} features, and the rows have {values.shape[1]}. "
+            "Use the same descriptor with the same settings."
         )
     return values
 
