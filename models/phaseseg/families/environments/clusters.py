@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 from scipy.spatial import cKDTree
 
-from phaseseg.checkpoint import Checkpoint, save_checkpoint, verify_checkpoint
+from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.environments.communities import communities, neighbor_matrix
 from phaseseg.families.environments.contrast import Contrast
-from phaseseg.families.environments.exact import from_parts, to_parts, whole
+from phaseseg.families.environments.exact import from_parts, load_part, save_part, to_parts, whole
 from phaseseg.families.environments.gaussians import Mixture, fit_mixture, kmeans
 from phaseseg.families.environments.meagraph import fit_meagraph
 from phaseseg.families.environments.nearest import Index
@@ -26,7 +26,6 @@ from phaseseg.families.environments.spanning import by_size, merge_duplicates, s
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-FAMILY = "environments"
 COMPONENTS = 10
 """Principal components that the methods work on, unless others are given."""
 MIXTURE_RANGE = (4, 20)
@@ -134,20 +133,12 @@ class Clusters:
         A checkpoint for frames knows its descriptor, too; `phaseseg.families.environments.learn` makes one.
         """
         settings, weights = self.to_parts()
-        save_checkpoint(Checkpoint(FAMILY, f"{FAMILY}/clusters", {"clusters": settings}, weights), path)
+        save_part(path, "clusters", settings, weights)
 
 
 def load_clusters(path: str | os.PathLike[str]) -> Clusters:
     """Read the clusters of any checkpoint of environments. ValueError for another file."""
-    checkpoint = verify_checkpoint(path)
-    settings = checkpoint.config.get("clusters")
-    if checkpoint.family != FAMILY or not isinstance(settings, dict):
-        raise ValueError(f"{path}: this is no checkpoint of fitted environments.")
-    try:
-        return clusters_from(settings, checkpoint.weights)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        what = f"the array {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path}: the checkpoint is damaged: {what}.") from None
+    return load_part(path, "clusters", "fitted environments", "the array ", clusters_from)
 
 
 def clusters_from(settings: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]]) -> Clusters:

@@ -1,9 +1,18 @@
-"""Arrays of doubles and integers as the float32 arrays of a checkpoint, without loss."""
+"""Arrays of doubles and integers as float32 arrays of a checkpoint, without loss; checkpoints of a part."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from phaseseg.checkpoint import Checkpoint, save_checkpoint, verify_checkpoint
+
+T = TypeVar("T")
+FAMILY = "environments"
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -51,3 +60,34 @@ def from_parts(parts: Floats) -> Doubles:
         raise ValueError(f"an array must have one to three parts, found the shape {np.shape(parts)}")
     # From the smallest part on: adding the smaller ones first rounds nowhere.
     return np.asarray(np.asarray(parts, dtype=np.float64)[::-1].sum(axis=0))
+
+
+def save_part(
+    path: str | os.PathLike[str], part: str, settings: Mapping[str, Any], weights: Mapping[str, Floats]
+) -> None:
+    """Write a checkpoint of this family that holds one part, such as "clusters"."""
+    save_checkpoint(Checkpoint(FAMILY, f"{FAMILY}/{part}", {part: settings}, weights), path)
+
+
+def load_part(
+    path: str | os.PathLike[str], part: str, what: str, missing: str,
+    make: Callable[[Mapping[str, Any], Mapping[str, Floats]], T],
+) -> T:  # fmt: skip
+    """Return `make(settings, weights)` for a part of a checkpoint of this family.
+
+    what : the part in words; missing : words before the name of an array or setting that is missing
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint lacks the part, or is damaged.
+    """
+    checkpoint = verify_checkpoint(path)
+    settings = checkpoint.config.get(part)
+    if checkpoint.family != FAMILY or not isinstance(settings, dict):
+        raise ValueError(f"{path}: this is no checkpoint of {what}.")
+    try:
+        return make(settings, checkpoint.weights)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        found = f"{missing}{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path}: the checkpoint is damaged: {found}.") from None

@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.checkpoint import Checkpoint, save_checkpoint, verify_checkpoint
 from phaseseg.families.environments.descriptors import PowerSpectrum
-from phaseseg.families.environments.exact import from_parts, to_parts
+from phaseseg.families.environments.exact import from_parts, load_part, save_part, to_parts
 from phaseseg.families.environments.potential_basis import Basis, Repulsion, fit_basis
 from phaseseg.families.environments.potential_table import Solution, checked_targets, make_table
 from phaseseg.frame import Frame
 from phaseseg.specs import Progress
 
 Doubles = NDArray[np.float64]
-
-FAMILY = "environments"
 
 
 def usual_descriptor(species: Sequence[str]) -> PowerSpectrum:
@@ -130,7 +127,7 @@ class LinearPotential:
         arrays |= {"coefficients": found.coefficients, "constants": found.constants}
         # An array without products is empty, which a checkpoint cannot hold.
         weights = {f"potential.{name}": to_parts(v, name) for name, v in arrays.items() if v.size}
-        save_checkpoint(Checkpoint(FAMILY, f"{FAMILY}/potential", {"potential": settings}, weights), path)
+        save_part(path, "potential", settings, weights)
 
 
 _OF_BASIS = ("axes", "shifts", "means", "factors")
@@ -138,15 +135,7 @@ _OF_BASIS = ("axes", "shifts", "means", "factors")
 
 def load_potential(path: str | os.PathLike[str]) -> LinearPotential:
     """Read what `LinearPotential.save` wrote. ValueError for another file."""
-    checkpoint = verify_checkpoint(path)
-    settings = checkpoint.config.get("potential")
-    if checkpoint.family != FAMILY or not isinstance(settings, dict):
-        raise ValueError(f"{path}: this is no checkpoint of a linear potential.")
-    try:
-        return _potential_from(settings, checkpoint.weights)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path}: the checkpoint is damaged: {what}.") from None
+    return load_part(path, "potential", "a linear potential", "", _potential_from)
 
 
 def _potential_from(
