@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (ROOT / "models" / "phaseseg", ROOT / "ase_bridge", ROOT / "ovito_phaseseg")
-COMPILED = {"jit", "intrinsic"}
+COMPILED = {"jit", "exact_jit", "intrinsic"}
 
 
 def untyped(node):

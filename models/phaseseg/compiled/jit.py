@@ -34,3 +34,8 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
         # The cache knows a function by its name and line: without vectors it needs a name of its own.
         function.__qualname__ += "_scalar"
     return cached(function, **options)
+
+
+def exact_jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as `cached` does, for kernels that need the rounding of every operation as it is written."""
+    return cached(function, nogil=True, error_model="numpy")

@@ -14,21 +14,22 @@ import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.fields import Fields, Table, plain
-from phaseseg.frame import Frame
+from phaseseg.frame import Category, Frame
 from phaseseg.io.formats import format_of_name
 from phaseseg.io.lammps import overhang
 from phaseseg.io.names import kind_of
 from phaseseg.specs import FIELD_SPECS
 
-_ROWS_PER_CHUNK = 1 << 14
+if TYPE_CHECKING:
+    from phaseseg.io.rows import Columns
+
 _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -140,7 +141,8 @@ def write_frames(
             columns, scalars = _sorted_out(frame, result or {})
             header, body = lines(frame, columns, scalars, n_frames)
             file.write(f"{header}\n".encode())
-            file.writelines(_body(body))
+            for piece in _rows(body):
+                file.write(piece)
             n_frames += 1
         if n_frames == 0:
             raise ValueError(f"{path.name}: there are no frames to write.")
@@ -201,8 +203,8 @@ def extxyz_lines(frame: Frame, result: Mapping[str, Any] | None = None) -> Itera
     """Yield a frame with its result as extended XYZ, in pieces without a line end; see `write_frames`."""
     header, body = _extxyz(frame, *_sorted_out(frame, result or {}), 0)
     yield header
-    for piece in _body(body):
-        yield piece.decode().removesuffix("\n")
+    for piece in _rows(body):
+        yield str(piece, "utf-8").removesuffix("\n")
 
 
 def entry(name: str, value: float | bool | str) -> str:
@@ -220,26 +222,18 @@ def _key(name: str) -> str:
     return f'"{escaped}"'
 
 
-_Columns = list[tuple[NDArray[Any], str]]
-"""Columns of shape (n,) or (n, k), each with its % format."""
+def _rows(columns: Columns) -> Iterator[bytes | memoryview]:
+    # Here, and not at the top: numba takes longer to import than most tables take to write.
+    from phaseseg.io.rows import text_rows
 
-
-def _body(columns: _Columns) -> Iterator[bytes]:
-    """Lines of text. One % for thousands of rows: ten times quicker than `numpy.savetxt`."""
-    flat = [(column, form) for values, form in columns for column in np.atleast_2d(values.T)]
-    line = " ".join(form for _, form in flat) + "\n"
-    n_rows = len(flat[0][0])
-    for start in range(0, n_rows, _ROWS_PER_CHUNK):
-        cut = slice(start, min(start + _ROWS_PER_CHUNK, n_rows))
-        values = chain.from_iterable(zip(*(column[cut].tolist() for column, _ in flat), strict=True))
-        yield (line * (cut.stop - cut.start) % tuple(values)).encode()
+    return text_rows(columns)
 
 
 def _numbers(values: NDArray[np.float64]) -> str:
     return " ".join(repr(value) for value in values.ravel().tolist())
 
 
-def _formatted(columns: Mapping[str, NDArray[Any]]) -> _Columns:
+def _formatted(columns: Mapping[str, NDArray[Any]]) -> Columns:
     """Columns with % formats: integers whole, floats with as many digits as it takes to read them back."""
     return [
         (values, "%d" if values.dtype.kind != "f" else "%.9g" if values.dtype.itemsize <= 4 else "%.15g")
@@ -247,21 +241,21 @@ def _formatted(columns: Mapping[str, NDArray[Any]]) -> _Columns:
     ]
 
 
-def _names(frame: Frame) -> NDArray[Any]:
-    return np.array(frame.species_names, dtype=object)[frame.species]
+def _names(frame: Frame) -> Category:
+    return Category(frame.species, frame.species_names)
 
 
 def _extxyz(
     frame: Frame, columns: Mapping[str, NDArray[Any]], scalars: Mapping[str, int | float | bool], _: int
-) -> tuple[str, _Columns]:
-    body: _Columns = [(_names(frame), "%s"), (frame.positions, "%.8f")]
+) -> tuple[str, Columns]:
+    body: Columns = [(_names(frame), "%s"), (frame.positions, "%.8f")]
     properties = "species:S:1:pos:R:3"
     if frame.ids is not None:
         body.append((frame.ids, "%d"))
         properties += ":id:I:1"
     for kind, (codes, words) in frame.categories.items():
         if all(re.fullmatch(r"\S+", word) for word in words):
-            body.append((np.array(words, dtype=object)[codes], "%s"))
+            body.append((Category(codes, words), "%s"))
             properties += f":{kind}:S:1"
     for name, values in columns.items():
         properties += (
@@ -283,7 +277,7 @@ def _extxyz(
 
 def _dump(
     frame: Frame, columns: Mapping[str, NDArray[Any]], scalars: Mapping[str, int | float | bool], index: int
-) -> tuple[str, _Columns]:
+) -> tuple[str, Columns]:
     header = ["ITEM: UNITS", "lj"] if frame.units == "lj" and index == 0 else []
     if frame.time is not None:
         header += ["ITEM: TIME", repr(frame.time)]
@@ -293,7 +287,7 @@ def _dump(
     for name, values in columns.items():
         titles += [name] if values.ndim == 1 else [f"{name}[{k + 1}]" for k in range(values.shape[1])]
     ids = np.arange(1, len(frame) + 1) if frame.ids is None else frame.ids
-    body: _Columns = [
+    body: Columns = [
         (ids, "%d"),
         (frame.species + 1, "%d"),
         (_names(frame), "%s"),
