@@ -1,6 +1,6 @@
 """Make the data of the mobility checkpoints: propensities of a supercooled Kob-Andersen liquid at T = 0.64.
 
-python -m phaseseg.recipes.mobility.data [--first 1] [--systems 40] [--folder FOLDER] [--work FOLDER]
+python -m phaseseg.recipes.mobility.data [--first 1] [--systems 41] [--folder FOLDER] [--work FOLDER]
 
 Each system of 4096 particles (80:20, density 1.2) is mixed at T = 2, held at T = 0.64 for ten relaxation
 times and then run 32 times for one relaxation time, 16.5. The reduced result goes to FOLDER, by default the
@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from phaseseg.io import atomic_output, read_frames, write_frames
+from phaseseg.recipes.mobility.systems import OWN_DATA
 from phaseseg.simulate import simulate_propensities
 from phaseseg.simulate.kob_andersen_3d import TEMPERATURE, TIME
 
-FOLDER = Path(__file__).with_name("data")
-SYSTEMS = 40
+# The first is held back from training; forty remain.
+SYSTEMS = 41
 # Of the first system; no other data of this package has such seeds.
 FIRST_SEED = 64_001
 
@@ -33,7 +34,7 @@ def file_of(folder: Path, system: int) -> Path:
     return folder / f"ka3d_t064_s{system:03d}.npz"
 
 
-def files_of(folder: Path = FOLDER) -> list[Path]:
+def files_of(folder: Path = OWN_DATA) -> list[Path]:
     """The finished systems, by number."""
     return sorted(folder.glob("ka3d_t064_s*.npz"))
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--first", type=int, default=1, help="number of the first system to make")
     parser.add_argument("--systems", type=int, default=SYSTEMS, help="number of the last one")
-    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--folder", type=Path, default=OWN_DATA)
     parser.add_argument("--work", type=Path, default=Path("build/mobility"))
     parser.add_argument("--demo", type=Path, help="write the first system as extended XYZ, and end")
     options = parser.parse_args()

@@ -1,18 +1,18 @@
 """Try an equivariant network, which sees the vectors from the snapshot to cage and inherent positions.
 
     python -m phaseseg.recipes.mobility.equivariant --data FOLDER --work FOLDER --output FOLDER [--epochs 30]
+        [--temperature 0.64]
 
 The network is that of the checkpoints with a second kind of state: vectors, which turn with the system. They
 start as the displacements to the mean cage position and to the inherent position. In each round they are
 summed over shells of neighbors like the scalars, scalars make new vectors along the directions to neighbors,
 and lengths and divergences of vectors enter the scalars. The same network without vectors is trained next to
-it, with the same folds, seeds and epochs: ten systems at T = 0.44, five folds, one member per fold. Scores of
-every fold go to `equivariant.json` as soon as they are known, and finished folds are not trained again.
+it, with the same folds, seeds and epochs: five folds, one member per fold. Scores of every fold go to
+`equivariant-TEMPERATURE.json` as soon as they are known, and finished folds are not trained again.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ from phaseseg.io import atomic_output
 from phaseseg.neighbors import neighbor_graph
 from phaseseg.recipes.cards import say
 from phaseseg.recipes.mobility.samples import CONFIGS, samples_of
-from phaseseg.recipes.mobility.systems import System, prepare, read_systems
-from phaseseg.recipes.mobility.train import TEMPERATURE, TIME
+from phaseseg.recipes.mobility.systems import STATES, System, prepare, systems_at
+from phaseseg.recipes.mobility.train import arguments
 from phaseseg.training.loop import deterministic
 
 HIDDEN, VECTORS, ROUNDS, DROPOUT = 32, 8, 4, 0.25
@@ -276,21 +276,13 @@ def compare(systems: Sequence[System], work: Path, target: Path, epochs: int) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("build/mobility"))
-    parser.add_argument("--output", type=Path, default=Path("mobility-checkpoints"))
+    parser = arguments(__doc__)
     parser.add_argument("--epochs", type=int, default=30)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    systems = read_systems(options.data.glob("config_*.npz"), TEMPERATURE, TIME)
-    if len(systems) < 5:
-        raise SystemExit(
-            f"{options.data} holds {len(systems)} systems config_N.npz; five folds need at least 5."
-        )
-    compare(systems, options.work, options.output / "equivariant.json", options.epochs)
+    systems, _ = systems_at(STATES[options.temperature], options.data)
+    name = f"equivariant-{options.temperature:g}.json"
+    compare(systems, options.work, options.output / name, options.epochs)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""Compare ways to predict mobility on the ten systems at T = 0.44, or on own systems at T = 0.64.
+"""Compare ways to predict mobility on the systems of one temperature.
 
-    python -m phaseseg.recipes.mobility.study --data FOLDER --work FOLDER --output FOLDER [--temperature 0.64]
+    python -m phaseseg.recipes.mobility.study [--temperature 0.64] [--data FOLDER] [--work FOLDER]
+        [--output FOLDER] [--parts NAME ...]
 
 Every number is for systems that were not trained on: ridges leave one system out, networks are those of the
-step `train`, scored on the systems of the fold that each member has not seen. Correlations are Pearson's
-within a system, averaged over systems, for A and B. The ceiling is what a perfect prediction of the
-expectation would reach, from the two halves of the runs. Results go to `study-TEMPERATURE.json` after each
-part.
+step `train`, scored on the systems of the fold that each member has not seen. The part `transfer` has the
+scores of the checkpoints of the other temperatures, those in `--output` or else the bundled ones.
+Correlations are Pearson's within a system, averaged over systems, for A and B. The ceiling is what a perfect
+prediction of the expectation would reach, from the two halves of the runs. Results go to
+`study-TEMPERATURE.json` after each part; parts that were measured before stay in the file.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg import load_model
+from phaseseg.checkpoint import SUFFIX, bundled_checkpoints
 from phaseseg.families.mobility.baselines import descriptors_of
 from phaseseg.families.mobility.crossvalidation import type_scores
-from phaseseg.families.mobility.learner import LearnerConfig
+from phaseseg.families.mobility.learner import Learner, LearnerConfig
 from phaseseg.families.mobility.learner_fit import LearnerTraining, Sample, train_learner
+from phaseseg.families.mobility.predictors import Seen
 from phaseseg.families.mobility.ridge import RidgeSums, standardized
 from phaseseg.families.mobility.scalars import CAGE_SCALARS
 from phaseseg.io import atomic_output
 from phaseseg.recipes.cards import say
-from phaseseg.recipes.mobility.data import FOLDER as OWN_DATA, files_of
 from phaseseg.recipes.mobility.samples import CONFIGS, samples_of
-from phaseseg.recipes.mobility.systems import SPECIES, System, prepare, read_systems
-from phaseseg.recipes.mobility.train import PLANS, TEMPERATURE, TIME
+from phaseseg.recipes.mobility.systems import SPECIES, STATES, State, System, prepare, systems_at
+from phaseseg.recipes.mobility.train import PLANS, arguments
 
-OWN_TEMPERATURE, OWN_TIME = 0.64, 16.5
 DRAWS = 4
 """Random choices of training systems for each point of the learning curve and held-out system."""
 
@@ -105,14 +106,15 @@ def learning_curve(
         yield {"systems": size, **summarized(np.stack(scores), systems)}
 
 
-def network_rows(systems: Sequence[System], checkpoints: Path) -> Iterator[dict[str, Any]]:
+def network_rows(systems: Sequence[System], state: State, checkpoints: Path) -> Iterator[dict[str, Any]]:
     """Scores of trained checkpoints on the systems that their members were not trained on."""
-    for name in PLANS:
+    for name, plan in PLANS.items():
         path = checkpoints / f"{name}.validation.npz"
-        if not path.is_file():
+        if plan.state != state or not path.is_file():
             continue
         with np.load(path, allow_pickle=False) as file:
             if any(f"blend-{system.name}" not in file for system in systems):
+                say(f"{name} was trained on other systems and is left out.")
                 continue
             scores = np.stack(
                 [type_scores(file[f"blend-{s.name}"], s.propensity[:, None], s.codes)[:, 0] for s in systems]
@@ -120,92 +122,92 @@ def network_rows(systems: Sequence[System], checkpoints: Path) -> Iterator[dict[
         yield {"method": f"mobility/{name}", **summarized(scores, systems)}
 
 
-def transfer_rows(systems: Sequence[System], work: Path) -> Iterator[dict[str, Any]]:
-    """Scores of the bundled checkpoints, trained at T = 0.44, on systems at another temperature."""
-    for name, plan in PLANS.items():
-        learner = load_model(f"mobility/{name}").predictor.learner
-        found = []
-        for sample in samples_of(systems, CONFIGS[plan.learner], work):
-            predicted = learner.of_features(sample.features).mean
-            found.append(type_scores(predicted, sample.targets, sample.features.codes)[:, 0])
-        yield {"method": f"mobility/{name}", **summarized(np.stack(found), systems)}
+def checkpoint_rows(
+    systems: Sequence[System], work: Path, checkpoints: Path, wanted: Callable[[float], bool]
+) -> Iterator[dict[str, Any]]:
+    """Scores of the checkpoints of some temperatures on systems that none of them was trained on.
+
+    checkpoints : folder in which they are looked for before the bundled ones
+    wanted : tells from the temperature of its training whether a checkpoint is scored
+    """
+    found = {name: str(path) for name, path in bundled_checkpoints("mobility").items()}
+    found |= {f"mobility/{p.name.removesuffix(SUFFIX)}": str(p) for p in checkpoints.glob(f"*{SUFFIX}")}
+    for name, path in sorted(found.items()):
+        model = load_model(path)
+        if not wanted(float(model.checkpoint.ranges["temperature"][0])):
+            continue
+        scores = []
+        for system, mean in zip(systems, _predictions(model, systems, work), strict=True):
+            scores.append(type_scores(mean[:, None], system.propensity[:, None], system.codes)[:, 0])
+        yield {"method": name, **summarized(np.stack(scores), systems)}
+
+
+def _predictions(model: Any, systems: Sequence[System], work: Path) -> Iterator[NDArray[np.float64]]:
+    """The first target for every particle of each system; features are taken from the folder."""
+    learner: Learner | None = getattr(model.predictor, "learner", None)
+    if learner is not None:
+        for sample in samples_of(systems, learner.config, work):
+            yield learner.of_features(sample.features).mean[:, 0]
+        return
+    apply = model.predictor.make("cpu")
+    for system in systems:
+        yield apply(Seen(system.frame, system.codes), lambda done, text: None).mean[0]
 
 
 def study(
-    systems: Sequence[System], work: Path, checkpoints: Path, target: Path, *, nets: bool = False
-) -> dict[str, Any]:
-    """All tables; each part is written to the file when it is done.
+    systems: Sequence[System], held: Sequence[System], state: State, work: Path, checkpoints: Path,
+    target: Path, parts: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """All tables, or those of some parts; each is written to the file when it is done.
 
-    nets : also train networks here, where there are no checkpoints for these systems
+    held : systems that no checkpoint of this state was trained on
     """
     ceilings = np.stack([system.ceiling for system in systems])
-    results: dict[str, Any] = {
-        "systems": len(systems), "temperature": systems[0].frame.info["temperature"],
-        "time": systems[0].frame.info["propensity_time"],
+    about = {
+        "systems": len(systems), "temperature": state.temperature, "time": state.time,
         "ceiling": {name: float(ceilings[:, t].mean()) for t, name in enumerate(SPECIES)},
     }  # fmt: skip
-
-    def keep(name: str, rows: Iterator[dict[str, Any]]) -> None:
+    results: dict[str, Any] = json.loads(target.read_text("utf-8")) if target.is_file() else {}
+    if results.get("systems") != len(systems):
+        results = {}
+    results |= about
+    ridge, at = CONFIGS["ridge"], state.temperature
+    tables: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "checkpoints": lambda: network_rows(systems, state, checkpoints),
+        "transfer": lambda: checkpoint_rows(systems, work, checkpoints, lambda t: t != at),
+        "held": lambda: checkpoint_rows(held, work, checkpoints, lambda t: t == at),
+        "ridges": lambda: (
+            {"method": name, **summarized(ridge_scores(samples_of(systems, config, work), config), systems)}
+            for name, config in VARIANTS.items()
+        ),
+        "single descriptors": lambda: single_descriptors(systems, work),
+        "learning curve": lambda: learning_curve(samples_of(systems, ridge, work), systems, ridge),
+    }  # fmt: skip
+    for name, rows in tables.items():
+        if (parts and name not in parts) or (name == "held" and not held):
+            continue
         results[name] = []
-        for row in rows:
+        for row in rows():
             results[name].append(row)
             with atomic_output(target) as fresh:
                 fresh.write_text(json.dumps(results, indent=1), "utf-8")
             short = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
             say(f"{name}: {json.dumps(short)}")
-
-    if results["temperature"] == TEMPERATURE:
-        keep("checkpoints", network_rows(systems, checkpoints))
-    else:
-        keep("transfer", transfer_rows(systems, work))
-    keep(
-        "ridges",
-        ({"method": name, **summarized(ridge_scores(samples_of(systems, config, work), config), systems)}
-         for name, config in VARIANTS.items()),
-    )  # fmt: skip
-    keep("single descriptors", single_descriptors(systems, work))
-    ridge = CONFIGS["ridge"]
-    keep("learning curve", learning_curve(samples_of(systems, ridge, work), systems, ridge))
-    if nets:
-        keep("networks", _networks(systems, work))
     return results
 
 
-def _networks(systems: Sequence[System], work: Path) -> Iterator[dict[str, Any]]:
-    for name in ("net", "net-minimized"):
-        config = CONFIGS[name]
-        trained = train_learner(
-            samples_of(systems, config, work), config, LearnerTraining(repeats=1),
-            progress=lambda done, text: say(f"{done:.0%}: {text}") if text.endswith("0") else None,
-        )  # fmt: skip
-        for part, scores in trained.scores.items():
-            yield {"method": f"{name}, {part}", **summarized(scores[:, :, 0], systems)}
+PARTS = ("checkpoints", "transfer", "held", "ridges", "single descriptors", "learning curve")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=OWN_DATA)
-    parser.add_argument("--work", type=Path, default=Path("build/mobility"))
-    parser.add_argument("--output", type=Path, default=Path("mobility-checkpoints"))
-    parser.add_argument(
-        "--temperature", type=float, default=TEMPERATURE, choices=(TEMPERATURE, OWN_TEMPERATURE)
-    )
-    parser.add_argument("--nets", action="store_true", help="train networks for systems without checkpoints")
+    parser = arguments(__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=())
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    if options.temperature == OWN_TEMPERATURE:
-        paths, time = files_of(options.data), OWN_TIME
-    else:
-        paths, time = sorted(options.data.glob("config_*.npz")), TIME
-    systems = read_systems(paths, options.temperature, time)
-    if len(systems) < 2:
-        raise SystemExit(
-            f"{options.data} holds {len(systems)} systems at this temperature; at least 2 are needed."
-        )
-    target = options.output / f"study-{options.temperature:g}.json"
-    study(systems, options.work, options.output, target, nets=options.nets)
+    state = STATES[options.temperature]
+    systems, held = systems_at(state, options.data)
+    target = options.output / f"study-{state.temperature:g}.json"
+    study(systems, held, state, options.work, options.output, target, options.parts)
     say(f"written: {target}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +18,49 @@ from phaseseg.io import InputError
 from phaseseg.recipes.cards import say
 
 SPECIES = ("A", "B")
+OWN_DATA = Path(__file__).with_name("data")
+"""Folder of the own systems, which come with the sources."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A temperature at which there are labeled systems.
+
+    temperature : in ε/k; time : of the propensity, the structural relaxation time
+    pattern : of the names of the files of systems
+    source : where they come from, for cards
+    held : names of systems that no checkpoint is trained on
+    """
+
+    temperature: float
+    time: float
+    pattern: str
+    source: str
+    held: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"Kob–Andersen liquid at T = {self.temperature:g}: propensity at the relaxation time"
+
+
+STATES: Mapping[float, State] = {
+    one.temperature: one
+    for one in (
+        State(
+            0.44, 4120.0, "config_*.npz",
+            "ten systems of the data of H. Shiba, M. Hanai, T. Suzumura, T. Shimokawabe, BOTAN, J. Chem. "
+            "Phys. 158, 084503 (2023): h3-Open-BDEC/pyg_botan, small_data (Apache-2.0); 4096 particles, 32 "
+            "isoconfigurational runs each",
+        ),
+        State(
+            0.64, 16.5, "ka3d_t064_s*.npz",
+            "own systems, made by python -m phaseseg.recipes.mobility.data; 4096 particles, equilibrated for "
+            "ten relaxation times, 32 isoconfigurational runs each",
+            ("ka3d_t064_s001",),
+        ),
+    )
+}  # fmt: skip
+"""By temperature. The first own system is the liquid of the demonstration and of the pages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +119,24 @@ def read_systems(paths: Iterable[Path], temperature: float, time: float) -> list
 def _number(path: Path) -> tuple[int, str]:
     digits = "".join(character for character in path.stem.rpartition("_")[2] if character.isdigit())
     return int(digits or 0), path.stem
+
+
+def systems_at(state: State, folder: Path) -> tuple[list[System], list[System]]:
+    """Read the systems of a state: those for training and cross-validation, and those that are held back.
+
+    Raises
+    ------
+    SystemExit
+        If the folder has fewer than two systems for training.
+    """
+    found = read_systems(folder.glob(state.pattern), state.temperature, state.time)
+    used = [system for system in found if system.name not in state.held]
+    if len(used) < 2:
+        raise SystemExit(
+            f"{folder} has {len(used)} of the systems {state.pattern} for training at T = "
+            f"{state.temperature:g}; at least 2 are needed. Give their folder with --data."
+        )
+    return used, [system for system in found if system.name in state.held]
 
 
 def prepare(systems: Sequence[System], folder: Path, *, cage: bool = True) -> list[Structure]:

@@ -1,19 +1,20 @@
 """Train the mobility checkpoints of ridges and graph filter networks by cross-validation.
 
-    python -m phaseseg.recipes.mobility.train --data FOLDER --work FOLDER --output FOLDER [--only NAME ...]
+    python -m phaseseg.recipes.mobility.train [--temperature 0.64] [--data FOLDER] [--work FOLDER]
+        [--output FOLDER] [--only NAME ...]
 
-`--data` holds the ten systems `config_1.npz` ... at T = 0.44 (positions, types, box, propensity,
-propensity_half). Minimizing them and sampling their cages takes about a minute per system; structures and
-features are kept in `--work`, and what was interrupted is continued. A network takes about half a minute for
-each of its members. Next to each checkpoint goes `NAME.validation.npz` with the predictions for every system
-from the members that were not trained on it.
+At T = 0.44 `--data` holds the ten systems `config_1.npz` ... (positions, types, box, propensity,
+propensity_half). At T = 0.64 it may be left out: the own systems come with the sources. The first of them,
+which the demonstration shows, is held back. Minimizing a system and sampling its cages takes about a minute;
+structures and features are kept in `--work`, and what was interrupted is continued. Next to each checkpoint
+goes `NAME.validation.npz` with the predictions for every system from the members that were not trained on it.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,39 +28,46 @@ from phaseseg.families.mobility.systems import Quantity
 from phaseseg.io import atomic_output
 from phaseseg.recipes.cards import say
 from phaseseg.recipes.mobility.samples import CONFIGS, samples_of
-from phaseseg.recipes.mobility.systems import System, read_systems
+from phaseseg.recipes.mobility.systems import OWN_DATA, STATES, State, System, systems_at
 from phaseseg.training.output import TrainingOutput
 from phaseseg.training.runs import frame_digest
-
-TEMPERATURE, TIME = 0.44, 4120.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checkpoint: the learner, how it is trained, and its line in lists."""
+    """A checkpoint: its data, the learner, how it is trained, and the end of its line in lists."""
 
+    state: State
     learner: str
     training: LearnerTraining
-    summary: str
+    about: str
+
+    @property
+    def summary(self) -> str:
+        return f"{self.state.title} {self.about}"
 
 
-PLANS = {
-    "ridge-ka3d-v1": Plan(
-        "ridge", LearnerTraining(folds=10),
-        "Kob–Andersen liquid at T = 0.44: propensity at the relaxation time by ridge regression, after a "
-        "short cage run; no PyTorch in training.",
-    ),
-    "net-ka3d-v1": Plan(
-        "net", LearnerTraining(folds=5, repeats=1, epochs=30),
-        "Kob–Andersen liquid at T = 0.44: propensity at the relaxation time by graph filter networks and a "
-        "ridge, after a short cage run. The most accurate.",
-    ),
-    "net-ka3d-minimized-v1": Plan(
-        "net-minimized", LearnerTraining(folds=5, repeats=1, epochs=30),
-        "Kob–Andersen liquid at T = 0.44: propensity at the relaxation time by graph filter networks and a "
-        "ridge, after minimization alone.",
-    ),
-}  # fmt: skip
+_RIDGE = "by ridge regression, after a short cage run; no PyTorch in training."
+_NET = "by graph filter networks and a ridge, after a short cage run. The most accurate."
+_MINIMIZED = "by graph filter networks and a ridge, after minimization alone."
+
+
+def _plans(
+    temperature: float, infix: str, ridge: LearnerTraining, networks: LearnerTraining
+) -> dict[str, Plan]:
+    state = STATES[temperature]
+    return {
+        f"ridge-{infix}-v1": Plan(state, "ridge", ridge, _RIDGE),
+        f"net-{infix}-v1": Plan(state, "net", networks, _NET),
+        f"net-{infix}-minimized-v1": Plan(state, "net-minimized", networks, _MINIMIZED),
+    }
+
+
+PLANS: Mapping[str, Plan] = {
+    **_plans(0.44, "ka3d", LearnerTraining(folds=10), LearnerTraining(folds=5, repeats=1, epochs=30)),
+    # With four times as many systems, an epoch has four times as many steps.
+    **_plans(0.64, "ka3d-t064", LearnerTraining(folds=10), LearnerTraining(folds=5, repeats=1, epochs=15)),
+}
 
 
 def train(
@@ -74,8 +82,8 @@ def train(
     digest = hashlib.sha256("".join(frame_digest(system.frame) for system in systems).encode()).hexdigest()
     files = TrainingOutput("mobility", path, f"mobility/{name}", resume=True)
     checkpoint, trained = fit_learner(
-        samples, [system.frame for system in systems], [Quantity("propensity", TIME)], config, plan.training,
-        files=files, data_digest=digest, summary=plan.summary,
+        samples, [system.frame for system in systems], [Quantity("propensity", plan.state.time)], config,
+        plan.training, files=files, data_digest=digest, summary=plan.summary,
         progress=lambda done, text: say(f"{name}, {done:.0%}: {text}") if "epoch" not in text or
         text.partition("epoch ")[2].partition(":")[0] in ("20", "40") else None,
     )  # fmt: skip
@@ -89,23 +97,29 @@ def train(
     return checkpoint, trained
 
 
-def main() -> None:
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options of the steps `train` and `study`."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--temperature", type=float, default=0.44, choices=list(STATES))
+    parser.add_argument("--data", type=Path, default=OWN_DATA, help="folder of the systems")
     parser.add_argument("--work", type=Path, default=Path("build/mobility"))
     parser.add_argument("--output", type=Path, default=Path("mobility-checkpoints"))
-    parser.add_argument("--only", nargs="+", choices=list(PLANS), default=list(PLANS))
+    return parser
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--only", nargs="+", choices=list(PLANS))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    systems = read_systems(options.data.glob("config_*.npz"), TEMPERATURE, TIME)
-    if len(systems) < 2:
-        raise SystemExit(
-            f"{options.data} holds {len(systems)} systems config_N.npz; training needs at least 2."
-        )
-    for name in options.only:
-        _, trained = train(name, PLANS[name], systems, options.work, options.output)
+    state = STATES[options.temperature]
+    systems, _ = systems_at(state, options.data)
+    for name, plan in PLANS.items():
+        if plan.state != state or (options.only and name not in options.only):
+            continue
+        _, trained = train(name, plan, systems, options.work, options.output)
         if trained is None:
             say(f"{name} is there already.")
             continue

@@ -21,26 +21,26 @@ from typing import Any
 from phaseseg.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from phaseseg.families.mobility.fit import fit
 from phaseseg.recipes.cards import say, table, write_card
-from phaseseg.recipes.mobility.cards import SOURCE, published_table
-from phaseseg.recipes.mobility.systems import read_systems
-from phaseseg.recipes.mobility.train import TEMPERATURE, TIME
+from phaseseg.recipes.mobility.cards import published_table
+from phaseseg.recipes.mobility.systems import STATES, systems_at
 from phaseseg.version import __version__
 
 NAME = "bapst-ka3d-v1"
+AT = STATES[0.44]
 PLAN: dict[str, Any] = {
     "rounds": 4, "width": 32, "hidden": 32, "own_weights": True, "folds": 5, "epochs": 20,
     "learning_rate": 2e-3, "weight_decay": 1e-3, "warmup": 0.1,
 }  # fmt: skip
 SUMMARY = (
-    "Kob–Andersen liquid at T = 0.44: propensity at the relaxation time by message passing on thermal "
-    "positions alone. A baseline: quick, and without minimization or cage runs."
+    f"{AT.title} by message passing on thermal positions alone. A baseline: quick, and without minimization "
+    "or cage runs."
 )
 
 
 STATE = (
     "Trained at one state of one mixture (Kob–Andersen 80:20, density 1.2, T = 0.44, Lennard-Jones units). "
-    f"The propensity is that at t = {TIME:g}, the structural relaxation time. Elsewhere a prediction carries "
-    "a message that it is outside of the training data."
+    f"The propensity is that at t = {AT.time:g}, the structural relaxation time. Elsewhere a prediction "
+    "carries a message that it is outside of the training data."
 )
 BASELINE = (
     "A baseline from thermal positions. Networks that see inherent structures or cages are far more accurate."
@@ -63,7 +63,7 @@ def card_of(checkpoint: Checkpoint) -> dict[str, Any]:
     row: dict[str, Any] = {"method": checkpoint.name}
     inside: dict[str, Any] = {"method": checkpoint.name}
     for name in ("A", "B"):
-        end = f", {name}, propensity at t = {TIME:g}"
+        end = f", {name}, propensity at t = {AT.time:g}"
         rho, ceiling = validation[f"correlation{end}"], validation[f"ceiling{end}"]
         row |= {
             name: rho,
@@ -80,7 +80,7 @@ def card_of(checkpoint: Checkpoint) -> dict[str, Any]:
     calibrated = "The intervals were calibrated on the same systems."
     return {
         **{key: card[key] for key in ("summary", "split", "training")},
-        "data": {**card["data"], "source": SOURCE, "time": TIME},
+        "data": {**card["data"], "source": AT.source, "time": AT.time},
         "metrics": {
             "ceiling": table("Correlation and ceiling", [row], note),
             "coverage": table("Fraction inside of 90 % intervals", [inside], calibrated),
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("mobility-checkpoints"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    systems = read_systems(options.data.glob("config_*.npz"), TEMPERATURE, TIME)
+    systems, _ = systems_at(AT, options.data)
     frames = [
         [s.frame.replace(fields={**s.frame.fields, "propensity_half": s.halves.T.copy()})] for s in systems
     ]
