@@ -22,6 +22,7 @@ from benchmarks.measure import MACHINE, cpu_time, scaled
 from naive.rows import text_rows as naive_rows
 from phaseseg.frame import Category
 from phaseseg.io import frame_from_atoms, read_frames, write_frames
+from phaseseg.io.packing import pack, unpacked
 from phaseseg.io.rows import text_rows
 
 
@@ -115,3 +116,23 @@ def test_rows_of_numbers(n_atoms):
         f"\n{n_atoms:,} rows of nine columns: {own / n_atoms * 1e9:.0f} ns a row, Python "
         f"{python / n_atoms * 1e9:.0f} ns, {python / own:.0f} times as quick ({MACHINE})"
     )
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_compression(melt, tmp_path, suffix):
+    """Packing and unpacking a dump, and what Python's gzip needs for it at level 4."""
+    content = melt.read_bytes() * scaled(1, 10)
+    path = tmp_path / f"melt{suffix}"
+    path.write_bytes(pack(content, suffix))
+    assert b"".join(unpacked(path)) == content
+    by_python = gzip.compress(content, 4)
+    for what, own, python in (
+        ("packed", lambda: pack(content, suffix), lambda: gzip.compress(content, 4)),
+        ("unpacked", lambda: [None for _ in unpacked(path)], lambda: gzip.decompress(by_python)),
+    ):
+        times = cpu_time(own), cpu_time(python)
+        size = path.stat().st_size / len(by_python)
+        print(
+            f"\n{suffix} {what}: {times[0] / len(content) * 1e9:.1f} ns a byte, {times[1] / times[0]:.1f} "
+            f"times as quick as Python's gzip, {size:.2f} of its size ({MACHINE})"
+        )

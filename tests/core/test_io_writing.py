@@ -32,7 +32,9 @@ def results(n_frames=2, **kwargs):
 
 
 @pytest.mark.parametrize("triclinic", [False, True])
-@pytest.mark.parametrize("name", ["out.dump", "out.lammpstrj.gz", "out.xyz", "out.extxyz.gz"])
+@pytest.mark.parametrize(
+    "name", ["out.dump", "out.lammpstrj.gz", "out.xyz", "out.extxyz.gz", "out.xyz.zst", "out.DUMP.ZST"]
+)
 def test_round_trip(tmp_path, name, triclinic):
     path = tmp_path / name
     pairs = list(results(triclinic=triclinic))
@@ -105,9 +107,10 @@ def test_vectors_flags_time_and_reduced_units(tmp_path):
 
 
 def test_same_frames_give_the_same_bytes(tmp_path):
-    for name in ("a.dump.gz", "b.dump.gz"):
-        write_frames(tmp_path / name, results())
-    assert (tmp_path / "a.dump.gz").read_bytes() == (tmp_path / "b.dump.gz").read_bytes()
+    for suffix in (".gz", ".zst"):
+        for name in ("a.dump", "b.dump"):
+            write_frames(tmp_path / f"{name}{suffix}", results())
+        assert (tmp_path / f"a.dump{suffix}").read_bytes() == (tmp_path / f"b.dump{suffix}").read_bytes()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])

@@ -9,6 +9,8 @@ import re
 from contextlib import suppress
 from random import Random
 
+from phaseseg.io.packing import pack
+
 NUMBERS = (
     "nan", "-nan", "inf", "-inf", "1e20", "-1e17", "1e200", "1e308", "1e309", "1e-320", "1e-30", "0", "-0",
     "-1", "0.5", "1e9", "99999999999999999999", "1e19", "2147483648", "-2147483649", "9223372036854775808",
@@ -26,6 +28,7 @@ SUFFIXES = (
     ".gz",
     ".bz2",
     ".xz",
+    ".zst",
     ".dump",
     ".xyz",
     ".data",
@@ -131,7 +134,9 @@ def _ends(data: bytearray, random: Random) -> bytearray:
 
 TEXT = (_bytes, _token, _token, _token, _lines, _lines, _truncate, _double, _ends)
 BINARY = (_bytes, _bytes, _bytes, _truncate, _double)
-_PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+_PACKERS = {
+    ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": lambda data: pack(data, ".zst")
+}  # fmt: skip
 
 
 def mutated(data: bytes, random: Random, *, text: bool = True) -> bytes:

@@ -16,17 +16,22 @@ from phaseseg.checkpoint import CheckpointError
 from phaseseg.families.segmentation.labels.threshold import Cuts, Histogram
 from phaseseg.frame import Frame
 from phaseseg.io import InputError, frame_from_atoms, read_frames
+from phaseseg.io.packing import pack
 from phaseseg.neighbors import nearest_neighbors
 from phaseseg.trajectory import map_frames
 from samples import cooled, share_checkpoint
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
 @pytest.mark.parametrize("damage", ["none of it", "cut", "changed"])
 def test_a_compressed_file_of_a_format_that_nothing_shows(tmp_path, suffix, damage):
     """ASE decompresses it to find the format."""
     data = b"".join(f"{number} lines of nothing known\n".encode() for number in range(50))
-    packed = {".gz": gzip, ".bz2": bz2, ".xz": lzma}[suffix].compress(data)
+    packed = (
+        pack(data, suffix)
+        if suffix == ".zst"
+        else {".gz": gzip, ".bz2": bz2, ".xz": lzma}[suffix].compress(data)
+    )
     content = {
         "none of it": data, "cut": packed[: len(packed) // 2], "changed": packed[:20] + bytes(9) + packed[29:]
     }[damage]  # fmt: skip

@@ -21,7 +21,9 @@ simulate_app = typer.Typer(no_args_is_help=True, help="Simulate example trajecto
 
 @simulate_app.command("melt")
 def simulate_melt_command(
-    output: Annotated[Path, typer.Option("--output", "-o", help="LAMMPS dump to write; .gz compresses.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="LAMMPS dump to write; .gz or .zst compresses.")
+    ],
     temperature: Annotated[float, typer.Option(help="Temperature, K.")] = 3000.0,
     replicate: Annotated[
         int, typer.Option(help="Copies of the cell along each axis; n gives n^3 x 520 atoms.")
@@ -57,7 +59,9 @@ def simulate_melt_command(
         )
 
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Extended XYZ to write; .gz compresses.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Extended XYZ to write; .gz or .zst compresses.")
+]
 NParticles = Annotated[int, typer.Option("--n", help="Number of particles.")]
 BFraction = Annotated[float, typer.Option(help="Fraction of B particles.")]
 Density = Annotated[float, typer.Option(help="Particles per sigma^2 or sigma^3.")]
@@ -102,7 +106,7 @@ def simulate_ka3d_command(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Extended XYZ to write; .gz compresses. Propensities also as .npz."
+            "--output", "-o", help="Extended XYZ to write; .gz or .zst compresses. Propensities also as .npz."
         ),
     ],
     n: NParticles = 4096,

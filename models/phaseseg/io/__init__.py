@@ -77,9 +77,9 @@ def read_frames(
     """Read a file frame by frame; only one frame is in memory at a time.
 
     LAMMPS dumps and data files, extended XYZ, POSCAR, XDATCAR, GRO and PDB have readers here, plain or
-    compressed (gz, bz2, xz); GSD is read with the package `gsd` (an extra), in reduced units; everything else
-    goes to `ase.io.iread`. NumPy archives (.npz) and pickles hold one configuration of a glass former in the
-    forms of GlassBench, pyg_botan and Bapst et al. (see `phaseseg.io.arrays`); pickles are not executed.
+    compressed (gz, zst, bz2, xz); GSD is read with the package `gsd` (an extra), in reduced units; everything
+    else goes to `ase.io.iread`. NumPy archives (.npz) and pickles hold one configuration of a glass former in
+    the forms of GlassBench, pyg_botan and Bapst et al. (see `phaseseg.io.arrays`); pickles are not executed.
 
     Rows keep the order of the file. Species codes mean the same in every frame, for any choice of `frames`:
     they follow the type ids if the file has them, else the order of first appearance in frame 0; species that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from io import StringIO
 from itertools import count
@@ -16,7 +17,7 @@ from phaseseg.frame import Category, Frame, Names, error_prefix
 from phaseseg.io.elements import species_of
 from phaseseg.io.names import topology
 from phaseseg.io.reading import Block, Reading, name_table, time_parts
-from phaseseg.io.source import InputError, encoding_of
+from phaseseg.io.source import ByteSource, InputError, encoding_of
 
 # Arrays of Atoms that have their own attribute in Frame.
 _OWN_ARRAYS = ("numbers", "positions", "id", "type")
@@ -185,7 +186,10 @@ def _structures(path: Path, ase_format: str) -> Iterator[Any]:
     file: Any = str(path)
     with path.open("rb") as raw:
         encoding = encoding_of(raw.read(64))
-    if encoding != "utf-8":
+    if path.name.lower().endswith(".zst"):  # ASE unpacks the other compressions
+        with closing(ByteSource(path)) as source:
+            file = StringIO(source.rest().decode("utf-8", "replace"))
+    elif encoding != "utf-8":
         file = StringIO(path.read_text(encoding, "replace"))
     yield from ase.io.iread(file, index=":", format=ase_format)
 

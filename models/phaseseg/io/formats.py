@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Container
 from pathlib import Path
 
+from phaseseg.io.packing import bare_name
 from phaseseg.io.reading import is_number
 from phaseseg.io.source import ByteSource, InputError
 
@@ -38,7 +39,7 @@ def format_of_name(name: str) -> str:
     >>> [format_of_name(name) for name in ("dump.melt.5", "run.dump.XYZ", "XDATCAR.gz", "melt.gro", "a.csv")]
     ['lammps-dump', 'extxyz', 'xdatcar', 'gro', '']
     """
-    name = re.sub(r"\.(gz|bz2|xz)$", "", name.lower())
+    name = bare_name(name.lower())
     suffix = "." + name.rpartition(".")[2]
     return _SUFFIXES.get(suffix) or next((form for part, form in _PARTS.items() if re.search(part, name)), "")
 
@@ -121,7 +122,9 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
         from ase.io.formats import UnknownFileTypeError, filetype
 
         try:
-            found = str(filetype(str(path)))  # it asks a Path for read()
+            # ASE asks a Path for read(), and does not look into Zstandard.
+            zstd = path.name.lower().endswith(".zst")
+            found = str(filetype(str(path) if not zstd else bare_name(path.name), read=not zstd))
         except (UnknownFileTypeError, ValueError):
             found = path.suffix
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:

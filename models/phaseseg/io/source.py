@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import lzma
 import re
-import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from phaseseg.display import option
+from phaseseg.io.packing import Damaged, unpacked
 
-_CHUNK = 1 << 18
-
-# First bytes of a compressed file -> factory of its decompressor. All three share the protocol of
-# `zlib.decompressobj`: decompress(), eof, unused_data.
-_DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
-    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
-    b"BZh": bz2.BZ2Decompressor,
-    b"\xfd7zXZ\x00": lzma.LZMADecompressor,
-}
 # Four bytes before the two that they begin with.
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
 _N_LETTERS = 64
-_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class InputError(ValueError):
@@ -66,7 +53,7 @@ class ByteSource:
         self.name = path.name
         self.frame = 0
         self.line_number = 0
-        self._chunks = _as_utf8(_chunks(path))
+        self._chunks = _as_utf8(unpacked(path))
         self._buffer = bytearray()
         self._damage: Exception | None = None
 
@@ -142,8 +129,10 @@ class ByteSource:
     def _fill(self) -> bool:
         try:
             chunk = next(self._chunks, b"")
-        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        except (Damaged, OSError) as error:
             self._damage, chunk = error, b""
+        except ImportError as error:
+            raise InputError(f"{self.name}: {error}") from error
         self._buffer += chunk
         return bool(chunk)
 
@@ -186,36 +175,3 @@ def _as_utf8(chunks: Generator[bytes, None, None]) -> Generator[bytes, None, Non
     for chunk in chain([head], chunks):
         if text := decoder.decode(chunk):
             yield text.encode("utf-8", "replace")
-
-
-def _chunks(path: Path) -> Generator[bytes, None, None]:
-    """The decompressed content, never an empty piece.
-
-    The decompressors are driven here because `gzip.open` loses what it had already decompressed
-    when the file turns out to be cut off, and with it the last whole frames.
-    """
-    with path.open("rb") as file:
-        raw = file.read(_CHUNK)
-        if raw.startswith(_ZSTD):
-            raise InputError(
-                f"{path.name}: zstd compression is not supported. Decompress the file first (zstd -d)."
-            )
-        new = next((made for magic, made in _DECOMPRESSORS.items() if raw.startswith(magic)), None)
-        if new is None:
-            while raw:
-                yield raw
-                raw = file.read(_CHUNK)
-            return
-        decompressor = new()
-        while raw:
-            if data := decompressor.decompress(raw):
-                yield data
-            raw = b""
-            if decompressor.eof:
-                # Another member may follow (concatenated files), or zeros that pad a tape block.
-                raw = decompressor.unused_data.lstrip(b"\0")
-                if raw or file.peek(1):
-                    decompressor = new()
-            raw = raw or file.read(_CHUNK)
-        if not decompressor.eof:
-            raise EOFError("the end of the compressed data is missing")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import gzip
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from phaseseg.frame import Category, Frame
 from phaseseg.io.formats import format_of_name
 from phaseseg.io.lammps import overhang
 from phaseseg.io.names import kind_of
+from phaseseg.io.packing import WRITTEN, bare_name, packed_file
 from phaseseg.specs import FIELD_SPECS
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def write_frames(
 
     Parameters
     ----------
-    path : `.xyz`, `.extxyz`, `.dump` or `.lammpstrj`, with `.gz` to compress
+    path : `.xyz`, `.extxyz`, `.dump` or `.lammpstrj`, with `.gz` or `.zst` to compress
     results : frames, or pairs of a frame and its result, also mixed; a result is `Fields`, or a mapping from
         names to numbers and arrays of shape (n_atoms,) or (n_atoms, k), or None
     file_format : "extxyz" or "lammps-dump", needed if the suffix does not determine it
@@ -121,21 +121,16 @@ def write_frames(
         If the file cannot be written. A file that was there before stays as it was.
     """
     path = Path(path)
-    compressed = path.name.lower().endswith(".gz")
     if file_format is None:
-        file_format = format_of_name(path.stem if compressed else path.name)
+        file_format = format_of_name(bare_name(path.name, WRITTEN))
     if file_format not in ("extxyz", "lammps-dump"):
         raise ValueError(
             f"{path.name}: the output format is unknown. Use the suffix .xyz, .extxyz, .dump or "
-            ".lammpstrj (and .gz), or file_format 'extxyz' or 'lammps-dump'."
+            ".lammpstrj (and .gz or .zst), or file_format 'extxyz' or 'lammps-dump'."
         )
     lines = _extxyz if file_format == "extxyz" else _dump
     n_frames = 0
-    with atomic_output(path) as temporary, ExitStack() as stack:
-        file: Any = stack.enter_context(temporary.open("wb"))
-        if compressed:
-            # No name and no date inside: the same frames give the same bytes.
-            file = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0))
+    with atomic_output(path) as temporary, packed_file(temporary) as file:
         for item in results:
             frame, result = (item, None) if isinstance(item, Frame) else item
             columns, scalars = _sorted_out(frame, result or {})

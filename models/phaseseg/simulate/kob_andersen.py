@@ -102,7 +102,7 @@ def simulate_kob_andersen(
 
     Parameters
     ----------
-    output : path; a name ending in .gz is compressed
+    output : path; a name ending in .gz or .zst is compressed
     dimensions : 2 or 3
     n_particles : 4320 in two dimensions, 4096 in three when left out
     b_fraction : share of B; 0.35 in two dimensions, 0.2 in three when left out

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from phaseseg.frame import Frame
 from phaseseg.io import OutputError, read_frames
+from phaseseg.io.packing import WRITTEN, bare_name
 from phaseseg.simulate.engine import Codes, Progress, Vectors
 from phaseseg.simulate.kob_andersen import DAMPING, DENSITY, TIMESTEP, _checked, _Engine
 from phaseseg.simulate.runner import Atoms, Simulation, check_whole, random_sites
@@ -104,7 +105,7 @@ def simulate_propensities(
 
     Parameters
     ----------
-    output : path; .npz, .xyz or .xyz.gz
+    output : path; .npz, .xyz, .xyz.gz or .xyz.zst
     temperature : of equilibration and runs
     times : at which to measure; each is met to half a step
     runs : even number
@@ -260,8 +261,12 @@ class _Runs(Simulation):
         self, settings: dict[str, Any], target: Path, given: Frame | None, resume: bool,
         progress: Progress | None,
     ) -> None:  # fmt: skip
-        if not target.name.endswith((".npz", ".xyz", ".xyz.gz", ".extxyz", ".extxyz.gz")):
-            raise OutputError(f"{target}: propensities are written as .npz, .xyz or .xyz.gz. Choose one.")
+        if not (
+            target.name.endswith(".npz") or bare_name(target.name, WRITTEN).endswith((".xyz", ".extxyz"))
+        ):
+            raise OutputError(
+                f"{target}: propensities are written as .npz, .xyz, .xyz.gz or .xyz.zst. Choose one."
+            )
         kept = {**settings, "start": "" if given is None else _digest(given)}
         self.file = _ResultFile(target)
         super().__init__(settings, [self.file], resume, progress, kept)

@@ -98,7 +98,7 @@ def simulate_melt(
 
     Parameters
     ----------
-    output : path; a name ending in .gz is compressed
+    output : path; a name ending in .gz or .zst is compressed
     temperature : K
     replicate : int
         n gives n^3 × 520 atoms (metal 526, silicate 509) in a cubic cell of n × 17 Å.

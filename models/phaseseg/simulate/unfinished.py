@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.io import OutputError, atomic_output
+from phaseseg.io.packing import WRITTEN, pack, packed_file, unpacked
 
 CHECKPOINT_SECONDS = 120.0
 
@@ -35,16 +34,14 @@ class GrowingFile:
             )
         self.target = target
         self.partial = target.with_name(target.name + ".partial")
-        self.compressed = target.name.endswith(".gz")
+        self.compressed = target.name.lower().endswith(WRITTEN)
         self.n_frames = 0
         self.n_bytes = 0
 
     def append(self, text: str) -> None:
         """Add a frame."""
-        block = text.encode("ascii")
-        if self.compressed:
-            # One gzip member per frame, so that the file is readable at any time and can grow.
-            block = gzip.compress(block, mtime=0)
+        # One compressed piece per frame, so that the file is readable at any time and can grow.
+        block = pack(text.encode("ascii"), self.target.name)
         with self.partial.open("r+b" if self.n_bytes else "wb") as file:
             file.truncate(self.n_bytes)
             file.seek(self.n_bytes)
@@ -55,14 +52,10 @@ class GrowingFile:
     def finish(self) -> None:
         """Rename the file to its final name."""
         if self.compressed:
-            # One gzip member at the end, because some readers (OVITO) stop after the first one.
-            with (
-                atomic_output(self.target) as path,
-                gzip.open(self.partial) as frames,
-                path.open("wb") as raw,
-                gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
-            ):
-                shutil.copyfileobj(frames, packed)
+            # One piece at the end, because some readers (OVITO) stop after the first one.
+            with atomic_output(self.target) as path, packed_file(path) as packed:
+                for frames in unpacked(self.partial):
+                    packed.write(frames)
             self.partial.unlink()
         else:
             self.partial.replace(self.target)

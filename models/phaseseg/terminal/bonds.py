@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,10 @@ CHUNK = 1 << 16  # rows written at a time
 
 def bonds_path(path: Path, source: Path, output: Path | None) -> Path:
     """Return the path of a bond table; ValueError if it cannot be written."""
-    if not path.name.lower().removesuffix(".gz").endswith(".csv"):
-        raise ValueError(f"{path.name}: bonds are written as .csv or .csv.gz.")
+    from phaseseg.io.packing import WRITTEN, bare_name
+
+    if not bare_name(path.name.lower(), WRITTEN).endswith(".csv"):
+        raise ValueError(f"{path.name}: bonds are written as .csv, .csv.gz or .csv.zst.")
     check_place(path, input=source, output=output)
     return path
 
@@ -36,6 +37,7 @@ def bonds_file(path: Path, bonds: Any) -> Iterator[Also]:
     import numpy as np
 
     from phaseseg.io import atomic_output
+    from phaseseg.io.packing import packed_file
 
     def append(number: int, frame: Frame, fields: Fields) -> None:
         found = fields[bonds.field]
@@ -47,11 +49,6 @@ def bonds_file(path: Path, bonds: Any) -> Iterator[Also]:
             part = [column[first : first + CHUNK].tolist() for column in columns]
             file.write("".join(map(line, *part)).encode())
 
-    with atomic_output(path) as temporary, temporary.open("wb") as plain:
-        file: Any = plain
-        if path.name.lower().endswith(".gz"):
-            # No name or date in the header, so that the same bonds give the same bytes.
-            file = gzip.GzipFile("", "wb", compresslevel=4, fileobj=plain, mtime=0)
-        with file:
-            file.write((",".join((*COLUMNS, *bonds.columns)) + "\n").encode())
-            yield append
+    with atomic_output(path) as temporary, packed_file(temporary) as file:
+        file.write((",".join((*COLUMNS, *bonds.columns)) + "\n").encode())
+        yield append

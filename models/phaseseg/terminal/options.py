@@ -10,11 +10,12 @@ import typer
 Input = Annotated[
     Path,
     typer.Argument(
-        help="LAMMPS dump or data file, XYZ, POSCAR, XDATCAR, GRO, PDB, GSD or any ASE format; also .gz."
+        help="LAMMPS dump or data file, XYZ, POSCAR, XDATCAR, GRO, PDB, GSD, any ASE format; also .gz, .zst."
     ),
 ]
 Trajectories = Annotated[
-    list[Path], typer.Argument(help="Trajectories: LAMMPS dumps, extended XYZ or any ASE format; also .gz.")
+    list[Path],
+    typer.Argument(help="Trajectories: LAMMPS dumps, extended XYZ or any ASE format; also .gz, .zst."),
 ]
 Types = Annotated[
     str | None, typer.Option(help="Species of types 1, 2, ..., as in Fe,Mg,O, or of each, as in 0=A,1=B.")
@@ -40,7 +41,7 @@ FramesOrTables = Annotated[
     Path | None,
     typer.Option(
         "--output", "-o",
-        help="File for frames (.xyz, .extxyz, .dump, .lammpstrj; also .gz) or tables (.csv, .json).",
+        help="File for frames (.xyz, .extxyz, .dump, .lammpstrj; also .gz, .zst) or tables (.csv, .json).",
     ),
 ]  # fmt: skip
 ReportFolder = Annotated[Path | None, typer.Option(help="Folder for an HTML report, figures and tables.")]

@@ -83,18 +83,19 @@ def output_kind(output: Path | None, source: Path) -> str:
     if output is None:
         return ""
     from phaseseg.io import format_of_name
+    from phaseseg.io.packing import WRITTEN, bare_name
 
     check_place(output, input=source)
     name = output.name.lower()
     if name.endswith((".csv", ".json")):
         return "tables"
-    if format_of_name(name.removesuffix(".gz")) in ("extxyz", "lammps-dump"):
+    if format_of_name(bare_name(name, WRITTEN)) in ("extxyz", "lammps-dump"):
         return "frames"
     if output.exists() and not output.is_file():  # a device or pipe
         raise ValueError(f"{output}: the format cannot be inferred from the name.")
     raise ValueError(
         f"{output.name}: the format cannot be inferred from the name; use .xyz, .extxyz, .dump or .lammpstrj "
-        "(also with .gz) for labeled frames, .csv or .json for tables."
+        "(also with .gz or .zst) for labeled frames, .csv or .json for tables."
     )
 
 

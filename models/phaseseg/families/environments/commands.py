@@ -36,7 +36,7 @@ def mine_command(
     input: Annotated[
         list[Path],
         typer.Argument(
-            help="Data set: extended XYZ, ASE databases, LAMMPS dumps or any ASE format; also .gz.",
+            help="Data set: extended XYZ, ASE databases, LAMMPS dumps or any ASE format; also .gz, .zst.",
         ),
     ],
     output: Annotated[
@@ -44,7 +44,7 @@ def mine_command(
         typer.Option(
             "--output", "-o",
             help="The subset of --prune, or else the configurations of --suggest, or else the set with what "
-            "was found of each atom: .xyz or .extxyz, also .gz. Tables instead: .json or .csv.",
+            "was found of each atom: .xyz or .extxyz, also .gz, .zst. Tables instead: .json or .csv.",
         ),
     ] = None,
     descriptor: Annotated[
@@ -214,13 +214,16 @@ def _output_kind(output: Path | None, inputs: list[Path]) -> str:
         return ""
     for path in inputs:
         check_place(output, input=path)
+    from phaseseg.io.packing import WRITTEN, bare_name
+
     name = output.name.lower()
     if name.endswith((".csv", ".json")):
         return "tables"
-    if name.removesuffix(".gz").endswith((".xyz", ".extxyz")):
+    if bare_name(name, WRITTEN).endswith((".xyz", ".extxyz")):
         return "configurations"
     raise ValueError(
-        f"{output.name}: configurations are written as .xyz or .extxyz (also .gz), tables as .csv or .json."
+        f"{output.name}: configurations are written as .xyz or .extxyz (also .gz, .zst), tables as .csv or "
+        ".json."
     )
 
 

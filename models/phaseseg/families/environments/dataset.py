@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.frame import Frame
 from phaseseg.io import FrameText, InputError, atomic_output, frame_texts, read_frames
 from phaseseg.io.copies import text_of
+from phaseseg.io.packing import WRITTEN, bare_name, packed_file
 from phaseseg.io.write import entry, extxyz_lines
 from phaseseg.specs import Progress
 
@@ -391,7 +391,7 @@ def write_data_set(
 
     Parameters
     ----------
-    path : .xyz or .extxyz, with .gz to compress
+    path : .xyz or .extxyz, with .gz or .zst to compress
     configurations : numbers or mask of those to write; all by default
     entries : (n_configurations,) numbers or words to add to the comment lines, by name
     columns : (n_atoms,) numbers to add to the atoms, by name
@@ -410,9 +410,10 @@ def write_data_set(
         If the file cannot be written.
     """
     path = Path(path)
-    compressed = path.suffix.lower() == ".gz"
-    if Path(path.stem if compressed else path.name).suffix.lower() not in (".xyz", ".extxyz"):
-        raise ValueError(f"{path.name}: a data set is written as .xyz or .extxyz, with .gz to compress.")
+    if Path(bare_name(path.name, WRITTEN)).suffix.lower() not in (".xyz", ".extxyz"):
+        raise ValueError(
+            f"{path.name}: a data set is written as .xyz or .extxyz, with .gz or .zst to compress."
+        )
     given = np.arange(len(data)) if configurations is None else np.asarray(configurations)
     chosen = np.flatnonzero(given) if given.dtype == bool else np.unique(given.astype(np.int64))
     if not len(chosen):
@@ -420,17 +421,13 @@ def write_data_set(
     of_frames = {name: _of_length(one, len(data), name) for name, one in (entries or {}).items()}
     of_atoms = {name: _of_length(one, data.n_atoms, name) for name, one in (columns or {}).items()}
     starts = data.starts
-    with atomic_output(path) as temporary, temporary.open("wb") as raw:
-        # No name and no date inside: the same configurations give the same bytes.
-        file: Any = gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) if compressed else raw
+    with atomic_output(path) as temporary, packed_file(temporary) as file:
         for n, (k, text) in enumerate(_texts(data, chosen)):
             own = {name: values[k].item() for name, values in of_frames.items()}
             here = {name: values[starts[k] : starts[k + 1]] for name, values in of_atoms.items()}
             file.write(text.extended(own, here).encode())
             if progress is not None and (n % 64 == 63 or n + 1 == len(chosen)):
                 progress((n + 1) / len(chosen), f"wrote {n + 1:,} of {len(chosen):,} configurations")
-        if compressed:
-            file.close()
     return len(chosen)
 
 

@@ -7,13 +7,13 @@ are finite, and which atoms they are for.
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.environments.parts import parts_of_rows
 from phaseseg.frame import Frame
+from phaseseg.io.packing import WRITTEN, Damaged, bare_name, unpacked
 
 Doubles = NDArray[np.float64]
 
@@ -257,7 +258,7 @@ def read_rows(path: str | os.PathLike[str]) -> Doubles:
     """
     text, _, chosen = os.fspath(path).partition("#")
     file = Path(text).expanduser()
-    kind = file.name.removesuffix(".gz").rpartition(".")[2].lower()
+    kind = bare_name(file.name, WRITTEN).rpartition(".")[2].lower()
     if kind not in _READERS:
         raise ValueError(f"{file}: descriptors are read from {', '.join(f'.{k}' for k in _READERS)}.")
     try:
@@ -278,7 +279,11 @@ def _read_npy(path: Path, chosen: str) -> Doubles:
 
 
 def _open(path: Path) -> Any:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    """The text of a file, plain or compressed; ValueError if it is damaged."""
+    try:
+        return StringIO(b"".join(unpacked(path)).decode("utf-8"))
+    except Damaged as error:
+        raise ValueError(f"{path}: the compressed file is damaged or cut off ({error}).") from None
 
 
 def _read_csv(path: Path, chosen: str) -> Doubles:

@@ -77,7 +77,7 @@ FAMILY = register(
         bond_files=(
             BondFile(
                 "attention", "attention_bonds", ("attention", "bb", "kept"),
-                ".csv (or .csv.gz) for the edges with their attention.",
+                ".csv (or .csv.gz, .csv.zst) for the edges with their attention.",
             ),
         ),
         analyses=(
