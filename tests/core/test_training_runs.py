@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 from torch import nn
 
 from phaseseg import Frame, write_frames
 from phaseseg.display import Message
+from phaseseg.io import InputError
 from phaseseg.training.files import ArrayCache
 from phaseseg.training.loop import Task
-from phaseseg.training.runs import Run, fold_of_runs, read_runs, refuse_copies, split_by_time
+from phaseseg.training.runs import Run, RunFile, fold_of_runs, read_runs, refuse_copies, split_by_time
 from phaseseg.training.search import NestedSearch
 from phaseseg.training.settings import Settings
 
@@ -37,6 +39,16 @@ def test_names_in_the_files_of_runs(tmp_path):
     for options in ({"types": "Ni", "names": "Ni=A"}, {"names": {"Fe": "A"}}, {"names": ("Fe=A",)}):
         [run] = read_runs(path, **options)
         assert [one.species_names for one in run.frames] == [("A",)] * 2
+
+
+def test_files_that_need_more_to_be_read(tmp_path):
+    path = tmp_path / "plain.txt"
+    path.write_text("2\nno cell\nFe 1 2 3\nO 2 3 4\n")
+    with pytest.raises(InputError, match=r"plain\.txt"):
+        read_runs(path)
+    [run] = read_runs([RunFile(path, cell="9,9,9", file_format="extxyz")])
+    assert run.name == "plain.txt" and run.group == str(path)
+    assert_array_equal(run.frames[0].cell, np.eye(3) * 9)
 
 
 def test_a_message_of_the_reader_comes_once():

@@ -89,6 +89,32 @@ def test_the_defaults_are_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert given[name] == library[name].default, name
 
 
+def test_the_cell_and_the_format_go_to_all_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from phaseseg import api
+    from phaseseg.training.runs import RunFile
+
+    given: dict[str, object] = {}
+
+    def instead(data: object, family: str, **options: object) -> None:
+        given.update(options, data=data)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(api, "fit", instead)
+    flags = (
+        "--cell",
+        "9,9,9",
+        "--format",
+        "extxyz",
+        "--validation",
+        "b.txt",
+        "-o",
+        tmp_path / "x.safetensors",
+    )
+    assert run("a.txt", *flags).exit_code == INPUT
+    assert given["data"] == [RunFile(Path("a.txt"), "9,9,9", "extxyz")]
+    assert given["validation"] == [RunFile(Path("b.txt"), "9,9,9", "extxyz")]
+
+
 def test_all_options_arrive(files: list[Path], cache: Path, tmp_path: Path) -> None:
     output = tmp_path / "paper.safetensors"
     result = run(

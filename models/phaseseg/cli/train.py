@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 from phaseseg.families import FAMILIES, Family, load
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, keywords_of, setting_flags, with_flags
-from phaseseg.terminal.options import Quiet, Trajectories
+from phaseseg.terminal.options import Cell, Format, Quiet, Trajectories
 from phaseseg.terminal.show import note, work_bar
 
 
@@ -41,18 +41,27 @@ def _word(family: Family, settings_type: Any) -> Callable[..., None]:
         output: Annotated[
             Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME.safetensors.")
         ],
+        cell: Cell = None,
+        format: Format = None,
         quiet: Quiet = False,
     ) -> None:
         with exit_codes(f"{output} was not written."):
             from phaseseg.api import fit
+            from phaseseg.training.runs import RunFile
+
+            def files(paths: Iterable[Path]) -> list[RunFile | Path]:
+                return [RunFile(path, cell, format) if cell or format else path for path in paths]
 
             with usage_errors():
                 settings = settings_type(**{flag.name: flag.value(value) for flag, value in given.items()})
                 for flag, value in given.items():
                     flag.check(value)
-            before = _files(output)
+            before, keywords = _files(output), keywords_of(settings)
+            for flag in given:
+                if flag.kind is Path and flag.multiple and keywords.get(flag.name):
+                    keywords[flag.name] = files(keywords[flag.name])  # further runs
             with work_bar(quiet) as progress:
-                checkpoint = fit(data, family.name, output=output, progress=progress, **keywords_of(settings))
+                checkpoint = fit(files(data), family.name, output=output, progress=progress, **keywords)
             if not quiet:
                 if family.report:
                     note(*load(family.report)(checkpoint.card))

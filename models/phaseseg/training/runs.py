@@ -30,6 +30,21 @@ Label = Callable[[Frame], Any]
 """What is to be learned of a frame; None leaves the frame out."""
 
 
+@dataclass(frozen=True)
+class RunFile(os.PathLike[str]):
+    """A file of a run that does not say all that is needed to read it.
+
+    cell, file_format : as in `read_frames`
+    """
+
+    path: Path
+    cell: str | None = None
+    file_format: str | None = None
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """The frames of one file, or of one iterable.
@@ -90,6 +105,7 @@ def read_runs(
 
     Parameters
     ----------
+    data : paths, `RunFile` for files that need more to be read, or frames
     label : frames for which it gives None are left out; a run may have no frames then
     types, names, units : as in `read_frames`
     every : take every n-th frame
@@ -110,9 +126,10 @@ def read_runs(
         if isinstance(source, str | os.PathLike):
             name, group = Path(source).name, os.fspath(source)
             note(0.0, f"reading {name}")
+            file = source if isinstance(source, RunFile) else RunFile(Path(source))
             found: Iterable[Frame] = read_frames(
-                Path(source), types=types, names=names, units=units, frames=slice(None, None, every),
-                fields=columns,
+                file.path, types=types, names=names, units=units, frames=slice(None, None, every),
+                fields=columns, cell=file.cell, file_format=file.file_format,
             )  # fmt: skip
         else:
             name = group = f"{what} {number}"
