@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         save_checkpoint,
         verify_checkpoint,
     )
+    from phaseseg.citation import cite
     from phaseseg.families import FAMILIES, Analysis, BondFile, Family, Option, Part, register
     from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
     from phaseseg.families.liquid_glass.transition.analysis import analyze_transition
@@ -57,7 +58,7 @@ __all__ = [
     "FAMILIES", "Analysis", "BondFile", "Bonds", "Checkpoint", "CheckpointError", "ClassName", "Column",
     "Family", "FieldSpec", "Fields", "Frame", "Grid", "InputError", "LabelRule", "Message", "Option",
     "OutputError", "Part", "Table", "TrajectorySummary", "__version__", "analyze_transition", "atomic_output",
-    "block_error", "boundary_width_scan", "default_checkpoint", "evaluate", "fit", "frame_from_atoms",
+    "block_error", "boundary_width_scan", "cite", "default_checkpoint", "evaluate", "fit", "frame_from_atoms",
     "glass_metrics", "label_phases", "label_trajectory", "list_checkpoints", "load_checkpoint", "load_model",
     "map_frames", "nearest_neighbors", "neighbor_graph", "pooled_threshold", "predict", "predict_frames",
     "read_frames", "register", "save_checkpoint", "select_frames", "simulate_kob_andersen", "simulate_melt",
@@ -68,6 +69,7 @@ _NAMES = {
     "phaseseg.api": "default_checkpoint evaluate fit load_model predict predict_frames",
     "phaseseg.checkpoint": "Checkpoint CheckpointError list_checkpoints "
     "load_checkpoint save_checkpoint verify_checkpoint",
+    "phaseseg.citation": "cite",
     "phaseseg.families": "FAMILIES Analysis BondFile Family Option Part register",
     "phaseseg.families.liquid_glass.structural_metrics": "glass_metrics",
     "phaseseg.families.liquid_glass.transition.analysis": "analyze_transition",

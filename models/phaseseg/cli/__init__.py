@@ -7,8 +7,10 @@ from the declarations of the families. `phaseseg.terminal` has shared code and e
 from __future__ import annotations
 
 import gc
+import platform
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -29,6 +31,8 @@ _LAST: Mapping[str, Callable[[], Any]] = {
     "demo": lambda: load("phaseseg.cli.demo:demo_command"),
     "train": lambda: load("phaseseg.cli.train:train_app")(),
     "models": lambda: load("phaseseg.cli.models:models_app"),
+    "cite": lambda: load("phaseseg.cli.cite:cite_command"),
+    "doctor": lambda: load("phaseseg.cli.doctor:doctor_command"),
     "simulate": lambda: load("phaseseg.cli.simulate:simulate_app"),
 }
 
@@ -48,7 +52,7 @@ def make_app(word: str = "") -> typer.Typer:
     if word and word not in commands:
         return make_app()
     made = typer.Typer(
-        add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+        no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
         help="Machine-learned analysis of atomistic simulations: networks, labels and metrics.",
     )  # fmt: skip
     made.callback()(_root)
@@ -70,13 +74,25 @@ def __getattr__(name: str) -> Any:
 
 def _version(show: bool) -> None:
     if show:
+        from importlib.metadata import PackageNotFoundError, version
+
         typer.echo(f"phaseseg {__version__}")
+        typer.echo(f"python {platform.python_version()}")
+        for name in ("numpy", "numba", "ase", "ovito", "torch"):
+            with suppress(PackageNotFoundError):
+                typer.echo(f"{name} {version(name)}")
         raise typer.Exit
 
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions of phaseseg and of what matters to it.",
+        ),
     ] = False,
 ) -> None:
     pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -39,3 +40,14 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 def exact_jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile as `cached` does, for kernels that need the rounding of every operation as it is written."""
     return cached(function, nogil=True, error_model="numpy")
+
+
+def code_folder() -> Path | None:
+    """The folder in which the compiled code of this module is kept; None where no folder can be written.
+
+    The code of other modules is in folders next to it, or in the same one if NUMBA_CACHE_DIR names it.
+    """
+    try:
+        return Path(Cache(code_folder).cache_path)
+    except RuntimeError:
+        return None

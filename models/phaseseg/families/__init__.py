@@ -109,6 +109,34 @@ class Analysis:
 
 
 @dataclass(frozen=True)
+class Paper:
+    """A publication on which a checkpoint rests; `phaseseg cite` prints it.
+
+    key : in BibTeX
+    authors : "Given Family", in the order of the paper
+    journal : of an article, or title of the proceedings if `kind` is "inproceedings"
+    pages : "first-last", or the number of the article
+    """
+
+    key: str
+    authors: tuple[str, ...]
+    title: str
+    year: int
+    journal: str = ""
+    volume: str = ""
+    pages: str = ""
+    doi: str = ""
+    arxiv: str = ""
+    kind: Literal["article", "inproceedings", "misc"] = "article"
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Texts that identify the paper in a card: DOI, arXiv number, volume and first page."""
+        place = f"{self.volume}, {self.pages.partition('-')[0]}" if self.volume and self.pages else ""
+        return tuple(text for text in (self.doi, self.arxiv, place) if text)
+
+
+@dataclass(frozen=True)
 class Family:
     """The declaration of a family of models.
 
@@ -147,6 +175,7 @@ class Family:
         none
     readers : "module:name" of functions that read foreign checkpoints: `reader(path)` returns a
         `Checkpoint`, or None if the path is not in its format
+    papers : publications behind its methods and data; the card of a checkpoint says which of them it rests on
     folder : folder of its bundled checkpoints; families of this package use their subfolder `checkpoints`
     """
 
@@ -172,6 +201,7 @@ class Family:
     graph: str = ""
     demo: str = ""
     readers: tuple[str, ...] = ()
+    papers: tuple[Paper, ...] = ()
     folder: Path | None = field(default=None, compare=False)
 
     def options_of(self, *parts: str) -> tuple[Option, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from phaseseg.families import Family, Option, register
+from phaseseg.families import Family, Option, Paper, register
 from phaseseg.families.environments.fields import FIELDS
 from phaseseg.families.environments.rules import METHODS, POWER_SPECTRUM
 from phaseseg.families.environments.settings import MeagraphSettings
@@ -65,6 +65,25 @@ OPTIONS = (
     ),
 )  # fmt: skip
 
+PAPERS = (
+    Paper(
+        "sun2025unsupervised", ("H. Sun", "J. A. Vita", "A. Samanta", "V. Lordi"),
+        "Unsupervised Atomic Data Mining via Multi-Kernel Graph Autoencoders for Machine Learning Force "
+        "Fields", 2025, arxiv="2509.12358", kind="misc",
+    ),
+    Paper(
+        "oord2018representation", ("A. van den Oord", "Y. Li", "O. Vinyals"),
+        "Representation Learning with Contrastive Predictive Coding", 2018, arxiv="1807.03748", kind="misc",
+    ),
+    Paper(
+        "thompson2015spectral",
+        ("A. P. Thompson", "L. P. Swiler", "C. R. Trott", "S. M. Foiles", "G. J. Tucker"),
+        "Spectral neighbor analysis method for automated generation of quantum-accurate interatomic "
+        "potentials", 2015, "Journal of Computational Physics", "285", "316-330",
+        doi="10.1016/j.jcp.2014.12.018",
+    ),
+)  # fmt: skip
+
 FAMILY = register(
     Family(
         name="environments",
@@ -73,6 +92,7 @@ FAMILY = register(
         units=("metal",),
         default="environments/mixture-v1",
         fields=FIELDS,
+        papers=PAPERS,
         options=OPTIONS,
         symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
         invariant=("environment", "environment_distance", "outlier_score", "n_environments"),

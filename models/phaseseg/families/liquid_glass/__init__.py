@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phaseseg.families import Analysis, BondFile, Family, Option, register
+from phaseseg.families import Analysis, BondFile, Family, Option, Paper, register
 from phaseseg.families.liquid_glass.fields import FIELDS
 from phaseseg.families.liquid_glass.rules import GlassRule
 from phaseseg.families.liquid_glass.settings import GlassSettings
@@ -50,6 +50,15 @@ OPTIONS = (
     Option("members", bool, False, "Also score each network of the checkpoint alone.", part="evaluate"),
 )  # fmt: skip
 
+PAPERS = (
+    Paper(
+        "swanson2020deep",
+        ("K. Swanson", "S. Trivedi", "J. Lequieu", "K. Swanson", "R. Kondor"),
+        "Deep learning for automated classification and characterization of amorphous materials", 2020,
+        "Soft Matter", "16", "435-446", doi="10.1039/C9SM01903K", arxiv="1909.04648",
+    ),
+)  # fmt: skip
+
 FAMILY = register(
     Family(
         name="liquid_glass",
@@ -58,6 +67,7 @@ FAMILY = register(
         units=("lj",),
         default="liquid_glass/dmpnn-attention-v1",
         fields=FIELDS,
+        papers=PAPERS,
         options=OPTIONS,
         symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
         invariant=(

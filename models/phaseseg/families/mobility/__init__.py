@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phaseseg.families import Family, Option, register
+from phaseseg.families import Family, Option, Paper, register
 from phaseseg.families.mobility.fields import FIELDS
 from phaseseg.families.mobility.rules import MobilityRule
 from phaseseg.families.mobility.settings import MobilitySettings
@@ -59,6 +59,31 @@ OPTIONS = (
     ),
 )  # fmt: skip
 
+PAPERS = (
+    Paper(
+        "bapst2020unveiling",
+        ("V. Bapst", "T. Keck", "A. Grabska-Barwińska", "C. Donner", "E. D. Cubuk", "S. S. Schoenholz",
+         "A. Obika", "A. W. R. Nelson", "T. Back", "D. Hassabis", "P. Kohli"),
+        "Unveiling the predictive power of static structure in glassy systems", 2020, "Nature Physics", "16",
+        "448-454", doi="10.1038/s41567-020-0842-8",
+    ),
+    Paper(
+        "boattini2021averaging", ("E. Boattini", "F. Smallenburg", "L. Filion"),
+        "Averaging Local Structure to Predict the Dynamic Propensity in Supercooled Liquids", 2021,
+        "Physical Review Letters", "127", "088007", doi="10.1103/PhysRevLett.127.088007",
+    ),
+    Paper(
+        "alkemade2023improving", ("R. M. Alkemade", "F. Smallenburg", "L. Filion"),
+        "Improving the prediction of glassy dynamics by pinpointing the local cage", 2023,
+        "The Journal of Chemical Physics", "158", "134512", doi="10.1063/5.0144822",
+    ),
+    Paper(
+        "shiba2023botan", ("H. Shiba", "M. Hanai", "T. Suzumura", "T. Shimokawabe"),
+        "BOTAN: BOnd TArgeting Network for prediction of slow glassy dynamics by machine learning relative "
+        "motion", 2023, "The Journal of Chemical Physics", "158", "084503", doi="10.1063/5.0129791",
+    ),
+)  # fmt: skip
+
 FAMILY = register(
     Family(
         name="mobility",
@@ -67,6 +92,7 @@ FAMILY = register(
         units=("lj",),
         default="mobility/net-ka3d-v1",
         fields=FIELDS,
+        papers=PAPERS,
         options=OPTIONS,
         symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
         invariant=(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phaseseg.families import Analysis, Family, Option, register
+from phaseseg.families import Analysis, Family, Option, Paper, register
 from phaseseg.families.segmentation.fields import FIELDS
 from phaseseg.families.segmentation.rules import PredictionRule
 from phaseseg.families.segmentation.settings import SegmentationSettings
@@ -62,6 +62,16 @@ OPTIONS = (
     Option("members", bool, False, "Also evaluate each network individually.", part="evaluate"),
 )  # fmt: skip
 
+PAPERS = (
+    Paper(
+        "shakya2025weakly", ("S. Shakya", "B. B. Karki"),
+        "Weakly Supervised Graph Neural Networks for Scalable 3D Phase Segmentation in Molecular Dynamics "
+        "Simulations", 2025, "Proceedings of the 17th International Joint Conference on Knowledge Discovery, "
+        "Knowledge Engineering and Knowledge Management (KDIR)", "1", "302-312",
+        doi="10.5220/0013709400004000", kind="inproceedings",
+    ),
+)  # fmt: skip
+
 FAMILY = register(
     Family(
         name="segmentation",
@@ -70,6 +80,7 @@ FAMILY = register(
         units=("metal",),
         default="segmentation/gat-v1",
         fields=FIELDS,
+        papers=PAPERS,
         options=OPTIONS,
         settings=SegmentationSettings,
         symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
