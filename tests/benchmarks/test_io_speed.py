@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from benchmarks.measure import MACHINE, cpu_time, scaled
+from naive.columns import fixed, parse
 from naive.rows import text_rows as naive_rows
 from phaseseg.frame import Category
 from phaseseg.io import frame_from_atoms, read_frames, write_frames
@@ -136,3 +137,40 @@ def test_compression(melt, tmp_path, suffix):
             f"\n{suffix} {what}: {times[0] / len(content) * 1e9:.1f} ns a byte, {times[1] / times[0]:.1f} "
             f"times as quick as Python's gzip, {size:.2f} of its size ({MACHINE})"
         )
+
+
+@pytest.mark.parametrize("kind", ["dump", "xyz", "XDATCAR", "gro"])
+@pytest.mark.parametrize("n_atoms", scaled([500], [10_000, 100_000], [1_000_000]))
+def test_read_per_atom(tmp_path, kind, n_atoms):
+    """Time per atom of reading a frame, against splitting its lines in Python."""
+    rng = np.random.default_rng(0)
+    places, length = rng.random((n_atoms, 3)) * 99, "99 0 0 0 99 0 0 0 99"
+    rows = "".join(f"{x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in places.tolist())
+    kinds = "rrr"
+    path = tmp_path / {"XDATCAR": "XDATCAR"}.get(kind, f"melt.{kind}")
+    if kind == "XDATCAR":
+        text = f"melt\n1\n99 0 0\n0 99 0\n0 0 99\nFe\n{n_atoms}\nDirect configuration= 1\n{rows}"
+    elif kind == "gro":
+        rows = "".join(
+            f"{k // 3 % 99999:5d}SOL  {'OH'[k % 3 > 0]:>5}{k % 99999:5d}{x:8.3f}{y:8.3f}{z:8.3f}\n"
+            for k, (x, y, z) in enumerate(places.tolist())
+        )
+        text = f"water\n{n_atoms}\n{rows}9.9 9.9 9.9\n"
+    elif kind == "xyz":
+        rows, kinds = "".join(f"Fe {line}\n" for line in rows.splitlines()), "srrr"
+        text = f'{n_atoms}\nLattice="{length}" Properties=species:S:1:pos:R:3\n{rows}'
+    else:
+        rows, kinds = "".join(f"{k} 1 Fe {line}\n" for k, line in enumerate(rows.splitlines(), 1)), "iisrrr"
+        box = "ITEM: BOX BOUNDS pp pp pp\n0 99\n0 99\n0 99\n"
+        head = f"ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n{n_atoms}\n{box}"
+        text = f"{head}ITEM: ATOMS id type element x y z\n{rows}"
+    path.write_text(text)
+
+    def naive():
+        return fixed(rows.encode(), 20, 8, 3).astype(float) if kind == "gro" else parse(rows.encode(), kinds)
+
+    own, python = cpu_time(lambda: next(read_frames(path)), 5), cpu_time(naive, 2)
+    print(
+        f"\n{kind}, {n_atoms:,} atoms: {own / n_atoms * 1e9:.0f} ns an atom, lines split in Python "
+        f"{python / n_atoms * 1e9:.0f} ns, {python / own:.0f} times as quick ({MACHINE})"
+    )

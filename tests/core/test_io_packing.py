@@ -12,12 +12,14 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from io_samples import assert_same, dump_text, make_frame
 from phaseseg.io import InputError, format_of_name, packing, read_frames, write_frames
 from phaseseg.io.packing import pack, packed_file, unpacked
 from phaseseg.simulate.unfinished import GrowingFile
+
+quick = settings(max_examples=30, deadline=None)
 
 COLUMNS = ["id", "element", "x", "y", "z"]
 PACKERS = {
@@ -60,6 +62,7 @@ def test_parts_of_zstandard_that_are_to_be_skipped(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@quick
 @given(pieces=st.lists(st.binary(max_size=300), max_size=6), repeats=st.integers(1, 400))
 def test_what_is_written_is_read(tmp_path_factory, suffix, pieces, repeats):
     path = tmp_path_factory.mktemp("packed") / f"file{suffix}"

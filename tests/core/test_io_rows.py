@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from naive.rows import text_rows as naive_rows
 from phaseseg.frame import Category
 from phaseseg.io.rows import text_rows
+
+quick = settings(max_examples=60, deadline=None)
 
 FORMATS = ("%.8f", "%.9g", "%.15g")
 AWKWARD = (
@@ -62,11 +64,13 @@ def test_any_bits(form, dtype):
     assert_same([(bits.view(f"f{bits.itemsize}"), form)])
 
 
+@quick
 @given(st.lists(st.floats(), min_size=1, max_size=20), st.sampled_from(FORMATS))
 def test_floats(values, form):
     assert_same([(np.array(values), form)])
 
 
+@quick
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20))
 def test_integers(values):
     array = np.array(values, np.int64)
@@ -75,6 +79,7 @@ def test_integers(values):
     )
 
 
+@quick
 @given(st.data(), st.integers(1, 5), st.integers(0, 30))
 def test_columns_of_all_kinds(data, n_columns, n_rows):
     columns = []

@@ -18,7 +18,7 @@ from phaseseg.io.reading import Reading
 _SKIP, _REAL, _INTEGER, _TEXT = range(4)
 _OK, _COUNT, _NOT_A_NUMBER, _LONG_NAME, _TOO_MANY_NAMES, _ENDS, _GOES_ON = range(7)
 _MAX_NAMES, _MAX_NAME_LENGTH = 256, 64
-_POWERS = 10.0 ** np.arange(23)  # every one of them is exact
+POWERS = 10.0 ** np.arange(23)  # every one of them is exact
 
 
 class Columns(NamedTuple):
@@ -38,7 +38,7 @@ class Columns(NamedTuple):
 
 def parse_columns(
     reading: Reading,
-    body: bytes,
+    body: bytes | bytearray,
     n_rows: int,
     titles: Sequence[str],
     first_line: int,
@@ -72,22 +72,31 @@ def parse_columns(
         _INTEGER: list(integers.values()),
         _TEXT: [*([] if text is None else [text]), *words.values()],
     }
+    # No more memory than the lines need, whatever number of them is announced.
+    n_lines = min(n_rows, len(body) // (2 * len(titles)) + 1)
+    # The numbers of a column go to its place in a flat array and on from there in steps, so that the parts of
+    # that are the arrays of the result: positions, fields, integers.
+    widths = [3, *map(len, fields.values())]
+    begins = np.cumsum([0, *widths]) * n_lines
     action = np.full(len(titles), _SKIP)
-    slot = np.zeros(len(titles), dtype=np.int64)
+    start, step = np.zeros((2, len(titles)), dtype=np.int64)
     for kind, columns in wanted.items():
-        action[columns], slot[columns] = kind, np.arange(len(columns))
+        action[columns], start[columns], step[columns] = kind, np.arange(len(columns)) * n_lines, 1
+    for begin, width, some in zip(begins[:-1], widths, [positions, *fields.values()], strict=True):
+        start[[*some]], step[[*some]] = begin + np.arange(width), width
     n_text = len(wanted[_TEXT])
+    start[wanted[_TEXT]] = np.arange(n_text)
     # Every name is followed by a zero, which no text holds.
     table = np.zeros((n_text, _MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8)
-    # No more memory than the lines need, whatever number of them is announced.
-    n_lines = min(n_rows, body.count(b"\n") + 1)
-    reals = np.empty((n_lines, len(wanted[_REAL])))
-    whole = np.empty((n_lines, len(integers)), np.int64)
+    reals = np.empty(n_lines * len(wanted[_REAL]))
+    whole = np.empty(n_lines * len(integers), np.int64)
     codes = np.zeros((n_text, n_lines), np.int32)
     n_names = np.zeros(n_text, np.int64)
+    text_of_lines = body if body.endswith(b"\n") else body + b"\n"
     status, row, column = _kernel()(
-        np.frombuffer(body, np.uint8), action, slot, exact, _POWERS, reals, whole, codes, table, n_names
-    )
+        np.frombuffer(text_of_lines, np.uint8), action, start, step, exact, POWERS, reals, whole, codes,
+        table, n_names, n_lines,
+    )  # fmt: skip
     # A column that only tells of molecules does not make a frame unreadable.
     spare = {place for places in fields.values() for place in places if not reading.fields} | {
         *words.values()
@@ -108,9 +117,11 @@ def parse_columns(
                 f"The last line of the frame has no line end: {word!r} may be cut off. Check atom {n_rows}."
             )
             reading.note(said, "no-line-end")
-        ends = np.cumsum([3, *map(len, fields.values())])
-        parts = [np.ascontiguousarray(part) for part in np.split(reals, ends, axis=1)]
-        of_fields = [part[:, 0] if part.shape[1] == 1 else part for part in parts[1:-1]]
+        parts = [
+            part.reshape(n_rows, width)
+            for part, width in zip(np.split(reals, begins[1:-1]), widths, strict=True)
+        ]
+        of_fields = [part[:, 0] if part.shape[1] == 1 else part for part in parts[1:]]
         named = [
             Category(row, tuple(bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in some[:n]))
             for row, some, n in zip(codes, table, n_names, strict=True)
@@ -118,7 +129,7 @@ def parse_columns(
         species = Category(np.zeros(n_rows, np.int32), ()) if text is None else named.pop(0)
         return Columns(
             parts[0],
-            dict(zip(integers, whole.T, strict=True)),
+            dict(zip(integers, whole.reshape(len(integers), n_rows), strict=True)),
             species.codes,
             list(species.names),
             dict(zip(fields, of_fields, strict=True)),
@@ -159,41 +170,47 @@ def _kernel() -> Callable[..., Any]:
 
 
 def _parse(
-    text: Any, action: Any, slot: Any, exact: Any, powers: Any, reals: Any, integers: Any, codes: Any,
-    table: Any, n_names: Any,
+    text: Any, action: Any, start: Any, step: Any, exact: Any, powers: Any, reals: Any, integers: Any,
+    codes: Any, table: Any, n_names: Any, n_rows: Any,
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Returns status, row, column. Written for numba: plain loops over bytes."""
-    n_rows, n_columns, end = reals.shape[0], action.shape[0], text.shape[0]
-    p = 0
+    """Returns status, row, column. Written for numba: plain loops over bytes.
+
+    The text ends with a line end, which ends every loop over the letters of a word or a number. Places in the
+    text are unsigned, because numba counts negative ones from the end.
+    """
+    one, ten = np.uint64(1), np.uint64(10)
+    n_columns, end = action.shape[0], np.uint64(text.shape[0])
+    p = np.uint64(0)
     for row in range(n_rows):
         if p >= end:
             return _ENDS, row, 0
         for column in range(n_columns):
-            while p < end and text[p] <= 32 and text[p] != 10:
-                p += 1
-            if p >= end or text[p] == 10:
+            while text[p] <= 32 and text[p] != 10:
+                p += one
+            if text[p] == 10:
                 if column == 0:  # blank lines at the end are not a bad line but a missing one
-                    q = p
-                    while q < end and (text[q] <= 32):
-                        q += 1
-                    if q >= end:
+                    while p < end and text[p] <= 32:
+                        p += one
+                    if p >= end:
                         return _ENDS, row, 0
                 return _COUNT, row, column
-            start = p
+            first = p
             kind = action[column]
-            if kind in (_SKIP, _TEXT):
-                while p < end and text[p] > 32:
-                    p += 1
-                if kind == _SKIP:
-                    continue
-                length = p - start
-                which = slot[column]
+            if kind == _SKIP:
+                while text[p] > 32:
+                    p += one
+                continue
+            if kind == _TEXT:
+                while text[p] > 32:
+                    p += one
+                length = np.int64(p - first)
+                which = start[column]
                 if length >= table.shape[2]:
                     return _LONG_NAME, row, column
                 code = 0
                 while code < n_names[which]:
                     i = 0
-                    while i < length and table[which, code, i] == text[start + i]:
+                    while i < length and table[which, code, i] == text[first + np.uint64(i)]:
                         i += 1
                     if i == length and table[which, code, i] == 0:
                         break
@@ -201,78 +218,86 @@ def _parse(
                 if code == n_names[which]:
                     if code == table.shape[1]:
                         return _TOO_MANY_NAMES, row, column
-                    table[which, code, :length] = text[start:p]
+                    for i in range(length):
+                        table[which, code, i] = text[first + np.uint64(i)]
                     n_names[which] += 1
                 codes[which, row] = code
                 continue
+            place = start[column] + row * step[column]
             negative = text[p] == 45
             if negative or text[p] == 43:
-                p += 1
+                p += one
+            begin = p
             mantissa = np.uint64(0)
-            n_digits = 0
-            exponent = 0
-            while p < end and 48 <= text[p] <= 57:
-                if mantissa < np.uint64(1000000000000000000):
-                    mantissa = mantissa * np.uint64(10) + np.uint64(text[p] - 48)
-                else:
-                    exponent += 1
-                n_digits += 1
-                p += 1
+            exponent: Any = 0
+            while np.uint8(text[p] - 48) <= 9:
+                mantissa = mantissa * ten + np.uint64(text[p] - 48)
+                p += one
+            point = p
+            if kind == _REAL and text[p] == 46:
+                p += one
+                while np.uint8(text[p] - 48) <= 9:
+                    mantissa = mantissa * ten + np.uint64(text[p] - 48)
+                    p += one
+                exponent = -np.int64(p - point - one)
+            n_digits = np.int64(p - begin) - np.int64(p != point)
+            if n_digits > 18:  # again, without the digits that do not fit
+                mantissa, exponent = np.uint64(0), 0
+                for q in range(begin, p):
+                    if q != point and mantissa < np.uint64(1000000000000000000):
+                        mantissa = mantissa * ten + np.uint64(text[q] - 48)
+                        exponent -= np.int64(q > point)
+                    elif q < point:
+                        exponent += 1
             if kind == _INTEGER:
-                if n_digits == 0 or exponent > 0 or (p < end and text[p] > 32):
+                if n_digits == 0 or exponent > 0 or text[p] > 32:
                     return _NOT_A_NUMBER, row, column
-                integers[row, slot[column]] = -np.int64(mantissa) if negative else np.int64(mantissa)
+                integers[place] = -np.int64(mantissa) if negative else np.int64(mantissa)
                 continue
-            if p < end and text[p] == 46:
-                p += 1
-                while p < end and 48 <= text[p] <= 57:
-                    if mantissa < np.uint64(1000000000000000000):
-                        mantissa = mantissa * np.uint64(10) + np.uint64(text[p] - 48)
-                        exponent -= 1
-                    n_digits += 1
-                    p += 1
             if n_digits == 0:
                 # nan, inf and infinity in any case; whoever uses the column judges them
-                letter = text[p] | 32 if p < end else 0
+                letter = text[p] | 32
                 value = 0.0
-                if letter == 110 and p + 3 <= end and text[p + 1] | 32 == 97 and text[p + 2] | 32 == 110:
+                if letter == 110 and text[p + one] | 32 == 97 and text[p + one + one] | 32 == 110:
                     value = np.nan
-                elif letter == 105 and p + 3 <= end and text[p + 1] | 32 == 110 and text[p + 2] | 32 == 102:
+                elif letter == 105 and text[p + one] | 32 == 110 and text[p + one + one] | 32 == 102:
                     value = np.inf
                 else:
                     return _NOT_A_NUMBER, row, column
-                while p < end and text[p] > 32:
-                    p += 1
-                reals[row, slot[column]] = -value if negative else value
+                while text[p] > 32:
+                    p += one
+                reals[place] = -value if negative else value
                 continue
-            if p < end and (text[p] | 32 == 101 or text[p] | 32 == 100):  # e, and the d of Fortran
-                p += 1
-                down = p < end and text[p] == 45
-                if p < end and (text[p] == 45 or text[p] == 43):
-                    p += 1
-                power = 0
-                if p >= end or text[p] < 48 or text[p] > 57:
+            if text[p] > 32:
+                if text[p] | 32 != 101 and text[p] | 32 != 100:  # e, and the d of Fortran
                     return _NOT_A_NUMBER, row, column
-                while p < end and 48 <= text[p] <= 57:
-                    power = power * 10 + int(text[p] - 48) if power < 1000 else power
-                    p += 1
+                p += one
+                down = text[p] == 45
+                if down or text[p] == 43:
+                    p += one
+                power: Any = 0
+                if text[p] < 48 or text[p] > 57:
+                    return _NOT_A_NUMBER, row, column
+                while np.uint8(text[p] - 48) <= 9:
+                    power = power * 10 + np.int64(text[p] - 48) if power < 1000 else power
+                    p += one
                 exponent += -power if down else power
-            if p < end and text[p] > 32:
-                return _NOT_A_NUMBER, row, column
+                if text[p] > 32:
+                    return _NOT_A_NUMBER, row, column
             value = np.float64(mantissa)
             # One rounding only (so an exact result) as long as mantissa and power are exact.
             if exponent < 0:
                 value = value / powers[-exponent] if exponent >= -22 else value * 10.0**exponent
             elif exponent > 0:
                 value = value * powers[exponent] if exponent <= 22 else value * 10.0**exponent
-            reals[row, slot[column]] = -value if negative else value
-        while p < end and text[p] != 10:
+            reals[place] = -value if negative else value
+        while text[p] != 10:
             if exact and text[p] > 32:
                 return _COUNT, row, n_columns
-            p += 1
-        p += 1
+            p += one
+        p += one
     while p < end:
         if text[p] > 32:
             return _GOES_ON, n_rows, 0
-        p += 1
+        p += one
     return _OK, n_rows, 0

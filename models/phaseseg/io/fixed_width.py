@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.frame import Category
-from phaseseg.io.columns import parse_columns
+from phaseseg.io.columns import POWERS, parse_columns
 from phaseseg.io.names import runs
 from phaseseg.io.reading import Block, Reading, is_number, time_parts
 from phaseseg.io.source import ByteSource, InputError
@@ -19,14 +19,14 @@ from phaseseg.io.source import ByteSource, InputError
 Letters = NDArray[np.uint8]
 
 
-def letters(body: bytes, n_lines: int, width: int) -> Letters:
+def letters(body: bytes | bytearray, n_lines: int, width: int) -> Letters:
     """(n_lines, width) letters of lines, cut off or filled up with blanks."""
     first = body.find(b"\n") + 1
     if first > width and len(body) == first * n_lines:
         equal = np.frombuffer(body, np.uint8).reshape(n_lines, first)
         if (equal[:, -1] == ord("\n")).all():
             return equal[:, :width]
-    return _filled(body.split(b"\n")[:n_lines], width)
+    return _filled(bytes(body).split(b"\n")[:n_lines], width)
 
 
 def _filled(lines: Sequence[bytes], width: int) -> Letters:
@@ -34,13 +34,74 @@ def _filled(lines: Sequence[bytes], width: int) -> Letters:
     return np.frombuffer(text, np.uint8).reshape(len(lines), width)
 
 
+def keys(columns: Letters) -> NDArray[np.uint64]:
+    """(n_lines,) numbers that are equal where up to 8 letters are."""
+    padded = np.zeros((len(columns), 8), np.uint8)
+    padded[:, : columns.shape[1]] = columns
+    return padded.view(np.uint64)[:, 0]
+
+
 def words(columns: Letters) -> Category:
-    """One word per row of (n_lines, width) letters."""
-    cells = np.ascontiguousarray(columns).view(f"S{columns.shape[1]}")[:, 0]
-    code: dict[bytes, int] = {}
-    codes = np.array([code.setdefault(cell, len(code)) for cell in cells.tolist()], dtype=np.intp)
-    found = Category.of([cell.decode("utf-8", "replace").strip() for cell in code])
-    return found.take(codes)
+    """One word per row of (n_lines, width) letters, up to 8."""
+    codes, first = np.empty(len(columns), np.int32), np.empty(len(columns), np.int64)
+    table = np.zeros(1 << (2 * len(columns)).bit_length(), np.int32)
+    n = _compiled(_distinct)(keys(columns), table, codes, first)
+    return Category.of(
+        [bytes(cell).rstrip(b"\0").decode("utf-8", "replace").strip() for cell in columns[first[:n]]]
+    ).take(codes)
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    # Here, and not at the top: numba takes longer to import than most files take to read.
+    from phaseseg.compiled.jit import cached
+
+    return cached(function, nogil=True)
+
+
+def _distinct(keys: Any, table: Any, codes: Any, first: Any) -> int:
+    """Number different keys by first appearance; `table` holds a power of two of zeros. Written for numba."""
+    n, mask = 0, np.uint64(len(table) - 1)
+    for row in range(len(keys)):
+        # The high half of a product with an odd number is well mixed.
+        place = ((keys[row] * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
+        while table[place] and keys[first[table[place] - 1]] != keys[row]:
+            place = (place + np.uint64(1)) & mask
+        if not table[place]:
+            first[n] = row
+            n += 1
+            table[place] = n
+        codes[row] = table[place] - 1
+    return n
+
+
+def _decimals(columns: Any, width: Any, powers: Any, out: Any) -> bool:
+    """Parse numbers of fixed width like -1.234; False if there are others. Written for numba."""
+    for row in range(out.shape[0]):
+        for axis in range(3):
+            p, end = axis * width, (axis + 1) * width
+            while p < end and columns[row, p] == 32:
+                p += 1
+            negative = p < end and columns[row, p] == 45
+            if negative:
+                p += 1
+            begin, point = p, end
+            mantissa: Any = 0
+            while p < end and (48 <= columns[row, p] <= 57 or (columns[row, p] == 46 and point == end)):
+                if columns[row, p] == 46:
+                    point = p
+                else:
+                    mantissa = mantissa * 10 + np.int64(columns[row, p] - 48)
+                p += 1
+            n_digits = p - begin - (point < end)
+            n_decimals = p - point - 1 if point < end else 0
+            while p < end and columns[row, p] == 32:
+                p += 1
+            if p < end or not 0 < n_digits <= 18:
+                return False
+            value = mantissa / powers[n_decimals]
+            out[row, axis] = -value if negative else value
+    return True
 
 
 def coordinates(
@@ -51,8 +112,9 @@ def coordinates(
     first_column, lines : numbers of the first letter and of every line in the file, for messages
     """
     n = len(columns)
-    if n == 0:
-        return np.empty((0, 3))
+    positions = np.empty((n, 3))
+    if _compiled(_decimals)(columns, width, POWERS, positions):
+        return positions
     spaced = np.full((n, 3, width + 1), ord(" "), dtype=np.uint8)
     spaced[:, :, :width] = columns.reshape(n, 3, width)
     spaced[:, 2, width] = ord("\n")
@@ -87,7 +149,7 @@ def read_pdb(source: ByteSource, reading: Reading) -> Iterator[Block]:
     cell = title = ""
     while source.peek(1):
         first_line = source.line_number + 1
-        lines = source.until(b"END").split(b"\n")
+        lines = bytes(source.until(b"END")).split(b"\n")
         source.line()
         for line in lines:
             if line.startswith(b"CRYST1"):

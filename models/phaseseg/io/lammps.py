@@ -14,7 +14,7 @@ from phaseseg.frame import Units
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.names import kind_of
 from phaseseg.io.reading import Block, Reading, is_number, plain_numbers, time_parts, whole_number
-from phaseseg.io.source import ByteSource, InputError
+from phaseseg.io.source import ByteSource, InputError, number_of_ends
 
 _ITEM = b"ITEM:"
 # Coordinates: as they are, scaled by the cell, unwrapped, both. The first triple that is there counts.
@@ -27,7 +27,7 @@ _TIME_IN_PS = {"metal": 1.0, "lj": 1.0, "real": 1e-3}
 
 class _Section(NamedTuple):
     title: str
-    body: bytes
+    body: bytes | bytearray
     first_line: int  # number of the first line of the body
 
 
@@ -115,7 +115,7 @@ def _parse(
     if fragment:
         text = "The file holds the beginning of a frame before this one, which was left out."
         reading.note(text, "fragment-left-out")
-    n_lines = atoms.body.count(b"\n")
+    n_lines = number_of_ends(atoms.body)
     if n_lines < n_atoms:
         source.check()
         if n_lines + 1 < n_atoms and source.peek(1):  # not the end of the file

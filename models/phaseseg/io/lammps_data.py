@@ -51,7 +51,7 @@ class _Data(NamedTuple):
     labels: dict[int, str]
     types: dict[int, _Type]
     style: str
-    body: bytes
+    body: bytes | bytearray
     first_line: int
 
 
@@ -62,7 +62,8 @@ def read_data(source: ByteSource, reading: Reading) -> Iterator[Block]:
     labels: dict[int, str] = {}
     masses: list[str] = []
     section = style = ""
-    body, first_line, n_atoms = b"", 0, 0
+    body: bytes | bytearray = b""
+    first_line = n_atoms = 0
     while (line := source.line()) is not None:
         text, _, comment = (part.strip() for part in line.partition("#"))
         if _SECTION.fullmatch(text):

@@ -13,7 +13,7 @@ import numpy as np
 from phaseseg.display import option
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.comment_line import parse_comment
-from phaseseg.io.fixed_width import coordinates, letters, time_of_title, words
+from phaseseg.io.fixed_width import coordinates, keys, letters, time_of_title, words
 from phaseseg.io.names import kind_of, runs
 from phaseseg.io.reading import (
     Block,
@@ -26,7 +26,7 @@ from phaseseg.io.reading import (
     time_parts,
     whole_number,
 )
-from phaseseg.io.source import ByteSource, InputError
+from phaseseg.io.source import ByteSource, InputError, number_of_ends
 
 # ---------------------------------------------------------------------------------- extended XYZ
 
@@ -43,7 +43,7 @@ def read_extxyz(source: ByteSource, reading: Reading) -> Iterator[Block]:
 
 
 def _parse_extxyz(
-    n_atoms: int, comment: str, body: bytes, first_line: int, reading: Reading
+    n_atoms: int, comment: str, body: bytes | bytearray, first_line: int, reading: Reading
 ) -> dict[str, Any]:
     entries = parse_comment(comment)
     # Lattice comes before lattice, whatever their order.
@@ -166,11 +166,16 @@ def read_gro(source: ByteSource, reading: Reading) -> Iterator[Block]:
 
 
 def _parse_gro(
-    title: str, n_atoms: int, body: bytes, box_line: bytes, first_line: int, reading: Reading
+    title: str,
+    n_atoms: int,
+    body: bytes | bytearray,
+    box_line: bytes | bytearray,
+    first_line: int,
+    reading: Reading,
 ) -> dict[str, Any]:
     if reading.type_names:
         raise reading.without_types("a GRO file has atom names")
-    n_lines = body.count(b"\n") + (not body.endswith(b"\n") and bool(body))
+    n_lines = number_of_ends(body) + (not body.endswith(b"\n") and bool(body))
     if n_lines < n_atoms or not box_line:
         raise reading.cut(f"ends after {n_lines} of {n_atoms} atom lines and its box line")
     # Columns have a fixed width; the distance between decimal points gives the number of digits.
@@ -201,7 +206,7 @@ def _parse_gro(
         "cell": cell,
         "pbc": True,
         "species": reading.codes_of_atom_names(name, residue),
-        "molecules": runs(rows[:, :10]),
+        "molecules": runs(keys(rows[:, :5]), keys(rows[:, 5:10])),
         "categories": {"name": name, "residue": residue},
         **time_of_title(title),
     }

@@ -92,7 +92,12 @@ def _header(source: ByteSource, title: str, scale_line: str) -> _Header:
 
 
 def _parse(
-    header: _Header, body: bytes, direct: bool, step: int | None, first_line: int, reading: Reading
+    header: _Header,
+    body: bytes | bytearray,
+    direct: bool,
+    step: int | None,
+    first_line: int,
+    reading: Reading,
 ) -> dict[str, Any]:
     names, n_atoms = header.names, sum(header.counts)
     if not names and not reading.type_names:
