@@ -8,6 +8,8 @@ from io import BytesIO, StringIO
 
 import numpy as np
 
+from io_samples import dump_binary, make_frame
+
 NAMES = ("Fe", "O", "Mg")
 
 
@@ -186,11 +188,25 @@ def traj() -> list[bytes]:
     return _with_ase("traj")
 
 
+def bins() -> list[bytes]:
+    frames = [make_frame(seed, 12, triclinic) for triclinic in (False, True) for seed in (0, 1)]
+    columns = ["id", "type", "xs", "ys", "zs", "mol", "vx"]
+    return [
+        b"".join(dump_binary(frame, columns[1:], 2, (0, 1, 2), "metal", 1.5) for frame in frames[:2]),
+        b"".join(dump_binary(frame, columns) for frame in frames[2:]),
+        b"".join(
+            dump_binary(frame, columns, general=True, style="DUMPATOM", order=">") for frame in frames[2:]
+        ),
+    ]
+
+
 @cache
 def of(kind: str) -> tuple[list[bytes], str]:
     """Return the valid files of a kind, and their suffix."""
     if kind == "traj":
         return traj(), ".traj"
+    if kind == "bin":
+        return bins(), ".bin"
     if kind in ("npz", "pickle"):
         return (npzs() if kind == "npz" else pickles()), f".{kind}"
     if kind == "pdb":

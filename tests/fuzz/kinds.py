@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from random import Random
 
-READERS = ("dump", "xyz", "xdatcar", "gro", "poscar", "data", "pdb", "npz", "pickle", "cif", "traj")
+READERS = ("dump", "bin", "xyz", "xdatcar", "gro", "poscar", "data", "pdb", "npz", "pickle", "cif", "traj")
 MODULES = dict.fromkeys(READERS, "readers") | {
     "frames": "frames", "checkpoints": "checkpoints", "commands": "commands", "modifiers": "modifiers"
 }  # fmt: skip

@@ -14,7 +14,7 @@ from fuzz.report import Fault, sentence, sound
 from phaseseg.frame import Frame
 from phaseseg.io import InputError, read_frames
 
-KINDS = ("dump", "xyz", "xdatcar", "gro", "poscar", "data", "pdb", "npz", "pickle", "cif", "traj")
+KINDS = ("dump", "bin", "xyz", "xdatcar", "gro", "poscar", "data", "pdb", "npz", "pickle", "cif", "traj")
 FOLDER = Path(tempfile.gettempdir()) / f"phaseseg-fuzz-{os.getpid()}"
 SHARED = Path("/dev/shm")
 if SHARED.is_dir():
@@ -36,7 +36,7 @@ def file_of(kind: str, random: Random) -> Path:
     files, suffix = bases.of(kind)
     data = random.choice(files)
     if random.random() > 0.02:
-        data = mutated(data, random, text=kind not in ("traj", "npz", "pickle"))
+        data = mutated(data, random, text=kind not in ("bin", "traj", "npz", "pickle"))
     packing = ""
     if random.random() < 0.06:
         data, packing = packed(data, random)

@@ -20,6 +20,7 @@ from phaseseg.io.fixed_width import read_pdb
 from phaseseg.io.formats import choose_format, format_of_name
 from phaseseg.io.gsd_file import gsd_package, read_gsd
 from phaseseg.io.lammps import read_dump
+from phaseseg.io.lammps_binary import read_binary_dump
 from phaseseg.io.lammps_data import read_data
 from phaseseg.io.reading import Block, Reading, new_reading
 from phaseseg.io.source import ByteSource, InputError
@@ -50,6 +51,7 @@ __all__ = [
 
 _READERS: dict[str, Callable[[ByteSource, Reading], Iterator[Block]]] = {
     "lammps-dump": read_dump,
+    "lammps-dump-binary": read_binary_dump,
     "lammps-data": read_data,
     "extxyz": read_extxyz,
     "poscar": read_poscar,
@@ -76,10 +78,11 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Read a file frame by frame; only one frame is in memory at a time.
 
-    LAMMPS dumps and data files, extended XYZ, POSCAR, XDATCAR, GRO and PDB have readers here, plain or
-    compressed (gz, zst, bz2, xz); GSD is read with the package `gsd` (an extra), in reduced units; everything
-    else goes to `ase.io.iread`. NumPy archives (.npz) and pickles hold one configuration of a glass former in
-    the forms of GlassBench, pyg_botan and Bapst et al. (see `phaseseg.io.arrays`); pickles are not executed.
+    LAMMPS dumps (text and binary) and data files, extended XYZ, POSCAR, XDATCAR, GRO and PDB have readers
+    here, plain or compressed (gz, zst, bz2, xz); GSD is read with the package `gsd` (an extra), in reduced
+    units; everything else goes to `ase.io.iread`. NumPy archives (.npz) and pickles hold one configuration of
+    a glass former in the forms of GlassBench, pyg_botan and Bapst et al. (see `phaseseg.io.arrays`); pickles
+    are not executed.
 
     Rows keep the order of the file. Species codes mean the same in every frame, for any choice of `frames`:
     they follow the type ids if the file has them, else the order of first appearance in frame 0; species that
@@ -104,9 +107,9 @@ def read_frames(
     dt : ps per MD step, for `Frame.time` where the file holds no time
     fields : whether further numeric columns go into `Frame.fields`, as (n_atoms,) or (n_atoms, k) float64
     same_atoms : whether a frame of another number of atoms than the first is an error
-    file_format : "lammps-dump", "lammps-data", "extxyz", "poscar", "xdatcar", "gro", "pdb", "npz", "pickle"
-        or an ASE format; without it the first bytes and the name of the file decide. "lammps-data:full"
-        names the atom style of a data file that does not say it.
+    file_format : "lammps-dump", "lammps-dump-binary", "lammps-data", "extxyz", "poscar", "xdatcar", "gro",
+        "pdb", "npz", "pickle" or an ASE format; without it the first bytes and the name of the file decide.
+        "lammps-data:full" names the atom style of a data file that does not say it.
 
     Yields
     ------

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Container
 from pathlib import Path
 
+from phaseseg.io.lammps_binary import is_binary_dump
 from phaseseg.io.packing import bare_name
 from phaseseg.io.reading import is_number
 from phaseseg.io.source import ByteSource, InputError
@@ -16,7 +17,7 @@ _SUFFIXES = {
     ".xyz": "extxyz", ".extxyz": "extxyz", ".lammpstrj": "lammps-dump", ".dump": "lammps-dump",
     ".data": "lammps-data", ".lmp": "lammps-data", ".gro": "gro", ".pdb": "pdb", ".ent": "pdb",
     ".vasp": "poscar", ".poscar": "poscar", ".gsd": "gsd",
-    ".npz": "npz", ".pickle": "pickle", ".pkl": "pickle", ".p": "pickle",
+    ".bin": "lammps-dump-binary", ".npz": "npz", ".pickle": "pickle", ".pkl": "pickle", ".p": "pickle",
 }  # fmt: skip
 _PARTS = {
     r"\.dump|^dump\.": "lammps-dump", r"^data\.": "lammps-data", "xdatcar": "xdatcar",
@@ -52,6 +53,8 @@ def format_of_content(head: bytes) -> str:
     """
     if head.startswith(_GSD):
         return "gsd"
+    if is_binary_dump(head):
+        return "lammps-dump-binary"
     if head.startswith(b"PK\x03\x04"):
         return "npz"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -141,7 +144,7 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
         return found
     raise InputError(
         f"{path.name}: {found or 'a file without suffix'!r} is not a format that can be read. Supported are "
-        "LAMMPS dumps (.dump, .lammpstrj) and data files (.data), .xyz, POSCAR, XDATCAR, .gro, .pdb, .gsd, "
-        ".npz and .pickle of glass formers, and what ASE reads; if the file is one of these, name its "
+        "LAMMPS dumps (.dump, .lammpstrj, .bin) and data files (.data), .xyz, POSCAR, XDATCAR, .gro, .pdb, "
+        ".gsd, .npz and .pickle of glass formers, and what ASE reads; if the file is one of these, name its "
         "format, for example 'lammps-dump'."
     )

@@ -18,11 +18,11 @@ from phaseseg.io.source import ByteSource, InputError, number_of_ends
 
 _ITEM = b"ITEM:"
 # Coordinates: as they are, scaled by the cell, unwrapped, both. The first triple that is there counts.
-_TRIPLES = (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu"))
+TRIPLES = (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu"))
 # What dumps other than those of atoms end their frames with.
 _NO_ATOMS = {"ENTRIES": "local data (dump local)", "GRID CELLS": "a grid (dump grid)"}
 _NAME_COLUMNS = ("element", "typelabel")
-_TIME_IN_PS = {"metal": 1.0, "lj": 1.0, "real": 1e-3}
+TIME_IN_PS = {"metal": 1.0, "lj": 1.0, "real": 1e-3}
 
 
 class _Section(NamedTuple):
@@ -64,7 +64,7 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
 
 def check_units(units: str, reading: Reading) -> Units:
     """Units of a frame from a style of LAMMPS units."""
-    if units not in _TIME_IN_PS:
+    if units not in TIME_IN_PS:
         raise reading.error(
             f"the file is in LAMMPS units {units[:40]!r}; read are metal, real and lj. Convert it to Å first."
         )
@@ -108,7 +108,7 @@ def _parse(
     timestep, n_atoms = (_number(sections, key, reading) for key in ("TIMESTEP", "NUMBER OF ATOMS"))
     times = time_parts(_word(sections["TIME"]) if "TIME" in sections else None, timestep)
     if times["time"] is not None:
-        times["time"] *= _TIME_IN_PS[units or "metal"]
+        times["time"] *= TIME_IN_PS[units or "metal"]
     cell, origin, pbc = _box(sections, reading)
 
     atoms = sections["ATOMS"]
@@ -127,7 +127,7 @@ def _parse(
             )
     titles = atoms.title.split()[1:]
     place = {title: titles.index(title) for title in titles}
-    triple = next((t for t in _TRIPLES if set(t) <= set(titles)), None)
+    triple = next((t for t in TRIPLES if set(t) <= set(titles)), None)
     if triple is None:
         raise reading.error(
             f"no complete coordinates among the columns ({' '.join(titles) or 'none'}). Dump x y z, xs ys "
@@ -203,12 +203,17 @@ def _box(
     pbc = np.array([flag.startswith("p") for flag in flags] if len(flags) == 3 else [True] * 3)
     if general:
         return numbers[:, :3], numbers[:, 3], pbc
-    xy, xz, yz = numbers[:, 2] if width == 3 else np.zeros(3)
+    return *box_of_bounds(numbers if width == 3 else np.column_stack([numbers, np.zeros(3)])), pbc
+
+
+def box_of_bounds(bounds: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cell (rows) and origin from (3, 3): the bounds along each axis and, one a row, the tilts xy, xz, yz."""
+    xy, xz, yz = bounds[:, 2]
     below, above = overhang(xy, xz, yz)
-    low = numbers[:, 0] - below
-    cell = np.diag(numbers[:, 1] - above - low)
+    low = bounds[:, 0] - below
+    cell = np.diag(bounds[:, 1] - above - low)
     cell[1, 0], cell[2, 0], cell[2, 1] = xy, xz, yz
-    return cell, low, pbc
+    return cell, low
 
 
 def overhang(xy: float, xz: float, yz: float) -> NDArray[np.float64]:

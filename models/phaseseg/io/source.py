@@ -125,6 +125,14 @@ class ByteSource:
             start = at + 1
         return -1
 
+    def take(self, n_bytes: int) -> bytes | bytearray:
+        """The next bytes, for formats that are not text; fewer at the end of the file."""
+        while len(self._buffer) < n_bytes and self._fill():
+            pass
+        if len(self._buffer) < n_bytes:
+            self.check()
+        return self._take(min(n_bytes, len(self._buffer)), 0, whole_lines=False)
+
     def rest(self) -> bytes:
         """Everything that is left, for formats that are not text."""
         while self._fill():
