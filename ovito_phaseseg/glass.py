@@ -16,7 +16,7 @@ from ovito_phaseseg.modifiers import PROBABILITY_COLORS, UNCERTAINTY_COLORS
 from ovito_phaseseg.options import types_of_file
 from phaseseg.families import Option
 from phaseseg.fields import Bonds
-from phaseseg.specs import ClassName
+from phaseseg.specs import PALE, PART_COLORS, ClassName
 
 # The id is the number of B particles in the pair.
 PAIRS = (
@@ -24,11 +24,7 @@ PAIRS = (
     ClassName(1, "A-B", (0.36, 0.54, 0.66)),
     ClassName(2, "B-B", (0.84, 0.19, 0.15)),
 )
-PALE = (0.87, 0.87, 0.85)
-GRAPH_COLORS = (
-    PALE, (0.12, 0.47, 0.71), (0.85, 0.47, 0.16), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16), (0.58, 0.40, 0.74),
-    (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.74, 0.74, 0.13), (0.09, 0.75, 0.81),
-)  # fmt: skip
+GRAPH_COLORS = (PALE, *PART_COLORS)
 # First: A in a graph, isolated A, B. Second: A, B without and with a B-B edge.
 ISOLATED_COLORS = (PALE, (0.93, 0.69, 0.13), (0.25, 0.35, 0.45))
 BB_COLORS = (PALE, (0.25, 0.35, 0.45), PAIRS[2].color)

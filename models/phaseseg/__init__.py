@@ -53,16 +53,18 @@ if TYPE_CHECKING:
     from phaseseg.specs import ClassName, FieldSpec
     from phaseseg.statistics import block_error
     from phaseseg.trajectory import map_frames
+    from phaseseg.viewer import View, view
 
 __all__ = [
     "FAMILIES", "Analysis", "BondFile", "Bonds", "Checkpoint", "CheckpointError", "ClassName", "Column",
     "Family", "FieldSpec", "Fields", "Frame", "Grid", "InputError", "LabelRule", "Message", "Option",
-    "OutputError", "Part", "Table", "TrajectorySummary", "__version__", "analyze_transition", "atomic_output",
-    "block_error", "boundary_width_scan", "cite", "default_checkpoint", "evaluate", "fit", "frame_from_atoms",
-    "glass_metrics", "label_phases", "label_trajectory", "list_checkpoints", "load_checkpoint", "load_model",
-    "map_frames", "nearest_neighbors", "neighbor_graph", "pooled_threshold", "predict", "predict_frames",
-    "read_frames", "register", "save_checkpoint", "select_frames", "simulate_kob_andersen", "simulate_melt",
-    "summarize", "verify_checkpoint", "write_frames", "write_json", "write_table",
+    "OutputError", "Part", "Table", "TrajectorySummary", "View", "__version__", "analyze_transition",
+    "atomic_output", "block_error", "boundary_width_scan", "cite", "default_checkpoint", "evaluate", "fit",
+    "frame_from_atoms", "glass_metrics", "label_phases", "label_trajectory", "list_checkpoints",
+    "load_checkpoint", "load_model", "map_frames", "nearest_neighbors", "neighbor_graph", "pooled_threshold",
+    "predict", "predict_frames", "read_frames", "register", "save_checkpoint", "select_frames",
+    "simulate_kob_andersen", "simulate_melt", "summarize", "verify_checkpoint", "view", "write_frames",
+    "write_json", "write_table",
 ]  # fmt: skip
 
 _NAMES = {
@@ -87,6 +89,7 @@ _NAMES = {
     "phaseseg.specs": "ClassName FieldSpec",
     "phaseseg.statistics": "block_error",
     "phaseseg.trajectory": "map_frames",
+    "phaseseg.viewer": "View view",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

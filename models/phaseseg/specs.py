@@ -8,7 +8,7 @@ module imports neither NumPy nor the rest of the package, so that declaring fiel
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -28,12 +28,35 @@ class ClassName:
     color: tuple[float, float, float]
 
 
+PALE = (0.87, 0.87, 0.85)
+"""Color of what belongs to no part."""
+PART_COLORS = (
+    (0.12, 0.47, 0.71), (0.85, 0.47, 0.16), (0.17, 0.63, 0.17), (0.84, 0.15, 0.16), (0.58, 0.40, 0.74),
+    (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.74, 0.74, 0.13), (0.09, 0.75, 0.81),
+)  # fmt: skip
+"""Colors of parts numbered from 1; they repeat."""
+
+
+def part_class(noun: str, none: str, number: int) -> ClassName:
+    """Name and color of a part numbered from 1: "domain 3"; `none` for 0.
+
+    >>> part_class("domain", "outside", 0).name, part_class("domain", "outside", 3).name
+    ('outside', 'domain 3')
+    """
+    if number < 1:
+        return ClassName(number, none, PALE)
+    return ClassName(number, f"{noun} {number}", PART_COLORS[(number - 1) % len(PART_COLORS)])
+
+
 @dataclass(frozen=True)
 class FieldSpec:
     """Meaning of one name in a `Fields`.
 
     `name` is the snake_case name of arrays, info entries and table columns, `title` the OVITO title. A field
     of kind "probability" has one column per class, in the order of `classes`; the last ones may be missing.
+    `class_of` gives the name and color of a number, for fields that number parts without an end, such as
+    clusters; a module-level function, so that the specification can be sent to other processes. `shown` names
+    a column of flags of bonds: viewers draw those with 1, and all on request.
     """
 
     name: str
@@ -43,6 +66,8 @@ class FieldSpec:
     kind: Kind
     description: str
     classes: tuple[ClassName, ...] = ()
+    class_of: Callable[[int], ClassName] | None = field(default=None, compare=False)
+    shown: str = ""
 
 
 FIELD_SPECS: dict[str, FieldSpec] = {}

@@ -38,6 +38,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         "phaseseg/demo/metals.xyz.gz",
         "phaseseg/demo/metals_truth.csv",
         "phaseseg/recipes/melt/melt.json",
+        "phaseseg/viewer/page/page.html",
+        "phaseseg/viewer/page/draw.js",
         "phaseseg/families/environments/checkpoints/contrast-ta-v1.safetensors",
         "phaseseg/families/environments/checkpoints/meagraph-ta-v1.safetensors",
         "phaseseg/families/environments/checkpoints/mixture-v1.safetensors",

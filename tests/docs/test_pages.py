@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md", "docs/quickstart.md", "docs/graph-networks.md", "docs/liquid-or-glass.md", "docs/ovito.md",
     "docs/ase.md", "docs/your-own-liquid.md", "docs/message-passing.md", "docs/mobility.md",
-    "docs/environments.md",
+    "docs/environments.md", "docs/viewer.md",
 ]  # fmt: skip
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

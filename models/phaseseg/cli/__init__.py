@@ -26,6 +26,7 @@ app: typer.Typer
 _FIRST: Mapping[str, Callable[[], Any]] = {
     "predict": lambda: load("phaseseg.cli.predict:predict_word")(),
     "evaluate": lambda: load("phaseseg.cli.evaluate:evaluate_word")(),
+    "view": lambda: load("phaseseg.cli.view:view_word")(),
 }
 _LAST: Mapping[str, Callable[[], Any]] = {
     "demo": lambda: load("phaseseg.cli.demo:demo_command"),

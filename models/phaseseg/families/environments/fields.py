@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from colorsys import hls_to_rgb
 
-from phaseseg.specs import FieldSpec
+from phaseseg.specs import ClassName, FieldSpec
 
 NO_CLUSTER = (0.6, 0.6, 0.6)
 """Color of atoms in no cluster."""
 _GOLDEN = 0.6180339887498949  # 1 / golden ratio: hues of neighboring numbers are far apart
 
+
+def color_of(label: int) -> tuple[float, float, float]:
+    """Color of a cluster, red, green and blue from 0 to 1: always the same for a number, gray for -1.
+
+    >>> color_of(-1), [round(part, 2) for part in color_of(0)]
+    ((0.6, 0.6, 0.6), [0.22, 0.53, 0.78])
+    """
+    if label < 0:
+        return NO_CLUSTER
+    # The first color is blue; every seven numbers the lightness changes, too.
+    lightness = (0.5, 0.68, 0.36)[label // 7 % 3]
+    return hls_to_rgb((0.575 + _GOLDEN * label) % 1.0, lightness, 0.56)
+
+
+def cluster_class(label: int) -> ClassName:
+    """Name and color of a cluster."""
+    return ClassName(label, f"cluster {label}" if label >= 0 else "none", color_of(label))
+
+
 # fmt: off
 FIELDS = (
     FieldSpec("environment", "Environment", "", "atom", "count",
         "number of the cluster of the atom's environment, by size in the data of the fit: 0 for the largest; "
-        "-1 for none"),
+        "-1 for none", class_of=cluster_class),
     FieldSpec("environment_distance", "Environment Distance", "", "atom", "scalar",
         "distance from the cluster: to its Gaussian in standard deviations (mixture); in principal "
         "components to the nearest center (kmeans) or to the nearest fitted environment (other methods)"),
@@ -34,16 +53,3 @@ FIELDS = (
         "distance"),
 )
 # fmt: on
-
-
-def color_of(label: int) -> tuple[float, float, float]:
-    """Color of a cluster, red, green and blue from 0 to 1: always the same for a number, gray for -1.
-
-    >>> color_of(-1), [round(part, 2) for part in color_of(0)]
-    ((0.6, 0.6, 0.6), [0.22, 0.53, 0.78])
-    """
-    if label < 0:
-        return NO_CLUSTER
-    # The first color is blue; every seven numbers the lightness changes, too.
-    lightness = (0.5, 0.68, 0.36)[label // 7 % 3]
-    return hls_to_rgb((0.575 + _GOLDEN * label) % 1.0, lightness, 0.56)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from phaseseg.specs import FieldSpec
+from functools import partial
+
+from phaseseg.specs import FieldSpec, part_class
 
 # fmt: off
 FIELDS = (
     FieldSpec("graph_id", "Graph ID", "", "atom", "count",
-        "number of the nearest-neighbor graph around B, 1 for the largest; 0 without an edge"),
+        "number of the nearest-neighbor graph around B, 1 for the largest; 0 without an edge",
+        class_of=partial(part_class, "graph", "no graph")),
     FieldSpec("isolated", "Isolated", "", "atom", "flag", "1 for a particle A without an edge to a B"),
     FieldSpec("bb_degree", "B-B Degree", "", "atom", "count", "B-B edges at the particle; 0 for A"),
     FieldSpec("glass_bonds", "Glass bonds", "", "bond", "scalar",
@@ -30,7 +33,8 @@ FIELDS = (
     FieldSpec("attention", "Attention", "", "atom", "scalar",
         "mean attention of the edges at the particle; 1 is the mean of all edges"),
     FieldSpec("attention_bonds", "Attention bonds", "", "bond", "scalar",
-        "edges of the graph with their attention; kept: at or above the threshold; bb: both ends are B"),
+        "edges of the graph with their attention; kept: at or above the threshold; bb: both ends are B",
+        shown="kept"),
     FieldSpec("frame_glass_probability", "Glass probability of the configuration", "", "frame", "scalar",
         "probability that the whole configuration is a glass"),
     FieldSpec("frame_glass_uncertainty", "Glass uncertainty of the configuration", "", "frame", "scalar",

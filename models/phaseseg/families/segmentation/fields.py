@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from phaseseg.specs import ClassName, FieldSpec
+from functools import partial
+
+from phaseseg.specs import ClassName, FieldSpec, part_class
 
 POOR, RICH, BOUNDARY = 0, 1, 2
 
@@ -30,7 +32,8 @@ FIELDS = (
     FieldSpec("interface_distance", "Interface Distance", "Å", "atom", "scalar",
         "signed distance to the interface, positive in the rich phase; NaN where there is none"),
     FieldSpec("domain", "Domain", "", "atom", "count",
-        "number of the rich domain that contains the atom, 1 for the largest; 0 outside"),
+        "number of the rich domain that contains the atom, 1 for the largest; 0 outside",
+        class_of=partial(part_class, "domain", "outside")),
     FieldSpec("density_grid", "Phase Density", DENSITY, "grid", "scalar",
         "smoothed density (or mole fraction) of the chosen species"),
     FieldSpec("score_grid", "Phase Score", "Å", "grid", "scalar",

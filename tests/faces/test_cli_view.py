@@ -1,0 +1,97 @@
+"""`phaseseg view`: a page from a file, with and without a network, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from faces.command_line import done, refused, run
+from phaseseg import Frame, write_frames
+from phaseseg.terminal.errors import INPUT, USAGE
+
+DEMO = files("phaseseg") / "demo"
+MELT = DEMO / "melt_small_3000K.dump.gz"
+GLASS = DEMO / "glass_ka2d_s901.xyz.gz"
+
+
+def about(path):
+    return json.loads(re.search(r'id="scene">(.*?)</script>', path.read_text("utf-8"), re.DOTALL)[1])
+
+
+def test_what_is_in_the_file(tmp_path):
+    page = tmp_path / "view.html"
+    said = done("view", MELT, "-o", page, "--frames", "0:4:2")
+    assert "520 atoms, 2 frames in 0." in said and f"Written: {page}" in said
+    scene = about(page)
+    assert (scene["title"], scene["color"]) == (MELT.name, "species")
+    assert [one["label"].split(",")[0] for one in scene["frames"]] == ["frame 0", "frame 2"]
+
+
+def test_predictions_with_interface(tmp_path):
+    page = tmp_path / "view.html"
+    done("view", MELT, "-m", "gat-v1", "--interface", "--species", "Fe", "-o", page, "--frames", "0")
+    scene = about(page)
+    assert scene["color"] == "phase" and scene["frames"][0]["mesh"]
+    assert [one["name"] for one in scene["species"] if one["shown"]] == ["Fe"]
+    assert {"phase", "phase_uncertainty"} <= {one["name"] for one in scene["columns"]}
+    assert ["Number of phases", "2"] in scene["frames"][0]["numbers"]
+
+
+def test_labels_in_a_file_keep_their_colors(tmp_path):
+    """A file that `predict` wrote is shown as the prediction itself."""
+    labeled, page = tmp_path / "labeled.xyz", tmp_path / "view.html"
+    done("predict", MELT, "-o", labeled, "--frames", "0")
+    done("view", labeled, "-o", page)
+    scene = about(page)
+    assert scene["color"] == "phase"
+    assert [entry["name"] for entry in scene["columns"][0]["classes"]] == ["poor", "rich", "boundary"]
+    done("view", labeled, "--color", "interface_distance", "-o", page)
+    assert about(page)["color"] == "interface_distance"
+
+
+def test_bonds_of_a_family_that_has_them(tmp_path):
+    page = tmp_path / "view.html"
+    done("view", GLASS, "-m", "dmpnn-attention-v1", "--frames", "0", "-o", page)
+    scene = about(page)
+    assert scene["dimensions"] == 2 and scene["color"] == "glass_probability"
+    assert [bonds["shown"] for bonds in scene["frames"][0]["bonds"]] == ["kept"]
+
+
+def test_refusals(tmp_path):
+    page = tmp_path / "view.html"
+    refused(USAGE, "is written as .html", "view", MELT, "-o", tmp_path / "view.png")
+    refused(USAGE, "--interface needs a network", "view", MELT, "--interface", "-o", page)
+    refused(USAGE, "is an option of networks", "view", MELT, "--threshold", 0.4, "-o", page)
+    refused(USAGE, "find no interface", "view", MELT, "-m", "mixture-v1", "--interface", "-o", page)
+    refused(
+        INPUT, "no field 'phas' to color by; there are species", "view", MELT, "--color", "phas", "-o", page
+    )
+    refused(INPUT, "no atom is of species Xe", "view", MELT, "--species", "Xe", "-o", page)
+    refused(INPUT, "no atoms to show", "view", MELT, "--frames", "99:", "-o", page)
+    assert not page.exists()
+
+
+def test_a_file_without_a_cell(tmp_path):
+    page, source = tmp_path / "view.html", tmp_path / "cluster.xyz"
+    source.write_text("2\n\nFe 0 0 0\nO 1 1 1\n")
+    said = done("view", source, "-o", page)
+    assert "There is no cell in the file" in said and about(page)["frames"][0]["pbc"] == [False] * 3
+
+
+@pytest.mark.slow
+def test_a_million_atoms(tmp_path):
+    rng = np.random.default_rng(0)
+    n, edge = 1_000_000, 211.0
+    frame = Frame(rng.random((n, 3)) * edge, [edge] * 3, True, rng.integers(0, 2, n), ("Fe", "O"))
+    source, page = tmp_path / "large.dump", tmp_path / "view.html"
+    write_frames(source, [frame.replace(fields={"height": frame.positions[:, 2]})])
+    said = done("view", source, "--color", "height", "-o", page)
+    assert "1,000,000 atoms, 1 frame" in said and page.stat().st_size < 20e6
+
+
+def test_help_names_the_options_of_families():
+    assert "--attention-threshold" in run("view", "--help").stdout
