@@ -61,8 +61,6 @@ def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
     if page == "README.md":
         shutil.copy(str(files("phaseseg") / "demo" / "melt_large_3000K.dump.gz"), "melt.dump.gz")
-        for seed in (901, 902, 903, 904):
-            shutil.copy(str(files("phaseseg") / "demo" / f"glass_ka2d_s{seed}.xyz.gz"), f"run{seed}.xyz.gz")
     if page == "docs/your-own-liquid.md":
         shutil.copytree(ROOT / "docs" / "data", ".", dirs_exist_ok=True)
     namespace: dict[str, object] = {"__name__": "page"}

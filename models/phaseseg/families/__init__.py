@@ -173,8 +173,8 @@ class Family:
         edges, sizes)` its output, a tensor or a named tuple of tensors; "" for none
     surface : "module:name" of a function `surface(frame, fields)` that returns the surface to draw in these
         fields as a `Grid` and the value on the surface, or None if there is none; "" for a family without
-    demo : "module:name" of a function `demo(folder)` that analyzes bundled files for `phaseseg demo`; "" for
-        none
+    demo : "module:name" of a function `demo(folder)` that analyzes bundled files for `phaseseg demo` and
+        returns a `phaseseg.terminal.demonstration.Demonstration`; "" for none
     readers : "module:name" of functions that read foreign checkpoints: `reader(path)` returns a
         `Checkpoint`, or None if the path is not in its format
     papers : publications behind its methods and data; the card of a checkpoint says which of them it rests on

@@ -13,6 +13,7 @@ import typer
 
 from phaseseg.display import plural
 from phaseseg.terminal import options
+from phaseseg.terminal.demonstration import Demonstration
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.options import at_least
 from phaseseg.terminal.run import check_folder, check_place, frame_slice, name_of, write_results
@@ -386,10 +387,25 @@ def shown(tables: dict[str, Any]) -> list[TextTable]:
     return made
 
 
-def demo(output: Path) -> None:
+def demo(output: Path) -> Demonstration:
     """Curate the bundled set of two metals."""
-    with as_file(files("phaseseg") / "demo" / DEMO) as path:
-        mine_command(
-            [path], output / "metals_subset.xyz", cutoff=4.0, prune=0.05, outliers=True, audit=True,
-            report=output / "metals",
+    from phaseseg.families.environments.mining import mine
+
+    folder, subset = output / "metals", output / "metals_subset.xyz"
+    with as_file(files("phaseseg") / "demo" / DEMO) as path, work_bar(False) as bar:
+        data = _read([path], {}, {}, bar)
+        describe, name = _descriptor(None, 4.0, data, None)
+        mined = mine(
+            data, descriptor=describe, name=name, budget=0.05, outliers=True, audit=True,
+            progress=lambda done, line: bar(0.1 + 0.8 * done, line),
         )  # fmt: skip
+        _write(mined, subset, folder, None, DEMO, bar)
+    assert mined.pruned is not None
+    covered, chance = mined.pruned.covered, mined.pruned.covered_random
+    meaning = f"of the atoms are like an atom of the chosen 5 %; of a random 5 %, {chance:.0%} are"
+    return Demonstration(
+        f"Atomic environments: a set of {plural(len(data), 'configuration')} of two metals was curated.",
+        ((f"{covered:.0%}", meaning),),
+        [folder / "report.html"],
+        "phaseseg mine YOUR_SET.xyz --outliers --audit --prune 0.05 -o subset.xyz --report mined",
+    )  # fmt: skip

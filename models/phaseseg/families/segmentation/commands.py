@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from importlib.resources import as_file, files
 from math import isfinite
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from phaseseg.display import plural
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.terminal import options
+from phaseseg.terminal.demonstration import Demonstration
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.options import at_least, number_or_name, split_names
 from phaseseg.terminal.run import (
@@ -227,31 +225,33 @@ def training_sentences(card: dict[str, Any]) -> list[str]:
     return [learned, members_sentence(card), found]
 
 
-def demo(output: Path) -> None:
+def demo(output: Path) -> Demonstration:
     """Label the bundled melts at 3000 K and 4000 K."""
     from phaseseg.families.segmentation.labels.automatic import rule_for
     from phaseseg.families.segmentation.labels.weak_labels import label_frame
     from phaseseg.families.segmentation.report import RunSummary
     from phaseseg.io import read_frames
-    from phaseseg.report import duration
 
     melts = files("phaseseg") / "demo"
-    console = Console(stderr=True)
-    status = console.status("compiling (first use only)") if console.is_terminal else nullcontext()
-    with status, as_file(melts / "melt_small_3000K.dump.gz") as path:
-        label_frame(next(read_frames(path)), DEFAULT)
+    pages, rich, poor, area = [], {}, {}, {}
     for name in MELTS:
-        labeled = output / f"{name}.xyz"
         with as_file(melts / f"{name}.dump.gz") as path, frame_bar(name, shown=True) as bar:
             rule, frames = rule_for(read_frames(path, dt=0.001), DEFAULT)
             summary = RunSummary(rule, path.name, scan="small" in name)
             run = FrameRun(path.name, summary, "labeled", {})
             results = run.results(in_order(partial(label_frame, rule=rule), frames))
-            run.write(bar.frames(results, "labeling"), labeled)
-        page = summary.write_report(output / name, {"seconds": run.seconds})
-        show(summary.shown())
-        note(*summary.messages)
-        note(
-            f"{plural(len(summary), 'frame')} read and labeled in {duration(run.seconds)}.\n"
-            f"  labeled atoms  {labeled}\n  report         {page}\n"
-        )
+            run.write(bar.frames(results, "labeling"), output / f"{name}.xyz")
+        pages.append(summary.write_report(output / name, {"seconds": run.seconds}))
+        tables = summary.tables()
+        rows = {row["phase"]: row for row in tables["composition"].rows()}
+        rich[name], poor[name] = rows["rich"]["Fe (wt%)"], rows["poor"]["Fe (wt%)"]
+        area[name] = {row["name"]: row["mean"] for row in tables["scalars"].rows()}["interface_area"]
+    large = MELTS[0]
+    return Demonstration(
+        f"Two liquids: every atom of {len(MELTS)} melts of iron and silicate was labeled.",
+        (
+            (f"{rich[large]:.1f} %", f"of the metal at 3000 K is Fe; of the silicate, {poor[large]:.1f} %"),
+            (f"{area[large]:,.0f} Å^2", "of interface lie between them"),
+        ),
+        pages[:1], "phaseseg label YOUR_MELT.dump -o labeled.xyz --report report",
+    )  # fmt: skip
