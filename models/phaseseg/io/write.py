@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from phaseseg.fields import Fields, Table, plain
 from phaseseg.frame import Category, Frame
+from phaseseg.io.columns_file import FORMATS, columns_file
 from phaseseg.io.formats import format_of_name
 from phaseseg.io.lammps import overhang
 from phaseseg.io.names import kind_of
@@ -103,10 +104,15 @@ def write_frames(
 
     Parameters
     ----------
-    path : `.xyz`, `.extxyz`, `.dump` or `.lammpstrj`, with `.gz` or `.zst` to compress
+    path : `.xyz`, `.extxyz`, `.dump` or `.lammpstrj`, with `.gz` or `.zst` to compress; `.npz` or `.parquet`
+        for the columns alone
     results : frames, or pairs of a frame and its result, also mixed; a result is `Fields`, or a mapping from
         names to numbers and arrays of shape (n_atoms,) or (n_atoms, k), or None
-    file_format : "extxyz" or "lammps-dump", needed if the suffix does not determine it
+    file_format : "extxyz", "lammps-dump", "npz" or "parquet", needed if the suffix does not determine it
+
+    `.npz` and `.parquet` (package `pyarrow`, an extra) hold the columns of the results, or those of
+    `Frame.fields` where there are no results, joined over the frames, after the columns `frame` and `id`.
+    In an archive a column of vectors is an (n, k) array; in Parquet its parts are `name[1]`, `name[2]`, ...
 
     Returns
     -------
@@ -122,11 +128,13 @@ def write_frames(
     """
     path = Path(path)
     if file_format is None:
-        file_format = format_of_name(bare_name(path.name, WRITTEN))
+        file_format = FORMATS.get(path.suffix.lower()) or format_of_name(bare_name(path.name, WRITTEN))
+    if file_format in FORMATS.values():
+        return _write_columns(path, results, file_format)
     if file_format not in ("extxyz", "lammps-dump"):
         raise ValueError(
-            f"{path.name}: the output format is unknown. Use the suffix .xyz, .extxyz, .dump or "
-            ".lammpstrj (and .gz or .zst), or file_format 'extxyz' or 'lammps-dump'."
+            f"{path.name}: the output format is unknown. Use the suffix .xyz, .extxyz, .dump or .lammpstrj "
+            "(and .gz or .zst), .npz or .parquet, or file_format 'extxyz', 'lammps-dump', 'npz' or 'parquet'."
         )
     lines = _extxyz if file_format == "extxyz" else _dump
     n_frames = 0
@@ -144,12 +152,25 @@ def write_frames(
     return n_frames
 
 
+def _write_columns(path: Path, results: Iterable[Any], kind: str) -> int:
+    n_frames = 0
+    with atomic_output(path) as temporary, columns_file(temporary, kind, path.name) as file:
+        for item in results:
+            frame, result = (item, None) if isinstance(item, Frame) else item
+            columns, _ = _sorted_out(frame, result or {}, own=not result)
+            file.append(frame, columns, n_frames)
+            n_frames += 1
+        if n_frames == 0:
+            raise ValueError(f"{path.name}: there are no frames to write.")
+    return n_frames
+
+
 def _sorted_out(
-    frame: Frame, result: Mapping[str, Any]
+    frame: Frame, result: Mapping[str, Any], *, own: bool = True
 ) -> tuple[dict[str, NDArray[Any]], dict[str, int | float | bool]]:
-    """Columns of the atoms and finite numbers of the frame."""
-    columns: dict[str, NDArray[Any]] = dict(frame.fields)
-    if frame.molecules is not None and not any(kind_of(name) == "molecule" for name in columns):
+    """Columns of the atoms and finite numbers of the frame; `own` adds the columns that the frame has."""
+    columns: dict[str, NDArray[Any]] = dict(frame.fields) if own else {}
+    if own and frame.molecules is not None and not any(kind_of(name) == "molecule" for name in columns):
         columns["mol"] = frame.molecules
     # Skip results of an earlier analysis that were read with the frame.
     scalars: dict[str, int | float | bool] = {k: v for k, v in frame.info.items() if k not in FIELD_SPECS}

@@ -41,7 +41,8 @@ FramesOrTables = Annotated[
     Path | None,
     typer.Option(
         "--output", "-o",
-        help="File for frames (.xyz, .extxyz, .dump, .lammpstrj; also .gz, .zst) or tables (.csv, .json).",
+        help="File for frames (.xyz, .extxyz, .dump, .lammpstrj; also .gz, .zst), their columns alone (.npz, "
+        ".parquet) or tables (.csv, .json).",
     ),
 ]  # fmt: skip
 ReportFolder = Annotated[Path | None, typer.Option(help="Folder for an HTML report, figures and tables.")]

@@ -83,19 +83,21 @@ def output_kind(output: Path | None, source: Path) -> str:
     if output is None:
         return ""
     from phaseseg.io import format_of_name
+    from phaseseg.io.columns_file import FORMATS
     from phaseseg.io.packing import WRITTEN, bare_name
 
     check_place(output, input=source)
     name = output.name.lower()
     if name.endswith((".csv", ".json")):
         return "tables"
-    if format_of_name(bare_name(name, WRITTEN)) in ("extxyz", "lammps-dump"):
+    if name.endswith((*FORMATS,)) or format_of_name(bare_name(name, WRITTEN)) in ("extxyz", "lammps-dump"):
         return "frames"
     if output.exists() and not output.is_file():  # a device or pipe
         raise ValueError(f"{output}: the format cannot be inferred from the name.")
     raise ValueError(
         f"{output.name}: the format cannot be inferred from the name; use .xyz, .extxyz, .dump or .lammpstrj "
-        "(also with .gz or .zst) for labeled frames, .csv or .json for tables."
+        "(also with .gz or .zst) for labeled frames, .npz or .parquet for their columns alone, .csv or .json "
+        "for tables."
     )
 
 
