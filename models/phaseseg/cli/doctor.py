@@ -27,6 +27,7 @@ PURPOSES: Mapping[str, str] = {
     "train": "phaseseg train, --device torch and cuda",
     "pyg": "networks as modules of PyTorch Geometric",
     "gsd": "GSD files",
+    "parquet": "labels as Parquet files",
     "dask": "frames on a cluster",
     "map": "maps of data sets for chemiscope",
 }
@@ -84,6 +85,8 @@ def _packages() -> Iterator[dict[str, str]]:
             found = version(name)
         except PackageNotFoundError:
             found = "missing"
+            if marker and not extra:  # needed by other systems or versions of Python
+                continue
         yield {"for": PURPOSES.get(extra, extra), "extra": extra, "package": name, "version": found}
 
 
