@@ -279,6 +279,17 @@ def _html_figure(name: str, caption: str, picture: bytes) -> str:
     )
 
 
+def add_section(page: Path, heading: str, content: str) -> None:
+    """Add a section at the end of a report that was written.
+
+    content : HTML
+    """
+    before, footer, after = page.read_text("utf-8").rpartition("<footer>")
+    with atomic_output(page) as temporary:
+        section = f"<section><h2>{as_html(heading)}</h2>\n{content}</section>\n"
+        temporary.write_text(f"{before}{section}{footer}{after}", encoding="utf-8")
+
+
 def html_settings(settings: Mapping[str, Any], units: Mapping[str, str] | None = None) -> str:
     """Return an HTML table of parameters and their values with units."""
     cells = []

@@ -56,7 +56,9 @@ class FieldSpec:
     of kind "probability" has one column per class, in the order of `classes`; the last ones may be missing.
     `class_of` gives the name and color of a number, for fields that number parts without an end, such as
     clusters; a module-level function, so that the specification can be sent to other processes. `shown` names
-    a column of flags of bonds: viewers draw those with 1, and all on request.
+    a column of flags of bonds: viewers draw those with 1, and all on request. `surface` is the
+    "module:name" of a function of frame and fields that returns the surface to draw in a grid, as a `Grid`
+    and the value on the surface, or None.
     """
 
     name: str
@@ -68,6 +70,7 @@ class FieldSpec:
     classes: tuple[ClassName, ...] = ()
     class_of: Callable[[int], ClassName] | None = field(default=None, compare=False)
     shown: str = ""
+    surface: str = ""
 
 
 FIELD_SPECS: dict[str, FieldSpec] = {}

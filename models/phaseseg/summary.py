@@ -15,9 +15,10 @@ from typing import IO, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import html_grid, plural
 from phaseseg.fields import Fields, Message, MessageCounter, Table, size_messages
 from phaseseg.frame import Frame
-from phaseseg.report import TextTable
+from phaseseg.report import TextTable, duration, write_report
 from phaseseg.specs import FIELD_SPECS
 
 
@@ -219,6 +220,7 @@ class FrameColumns:
 # ------------------------------------------------------------------------------ one row per frame
 
 MOST_ROWS = 40
+MOST_ROWS_OF_PAGE = 1000
 """Maximum number of printed rows; longer tables show the first and last frames."""
 
 
@@ -280,6 +282,25 @@ class FrameSummary:
         if not self._sizes():
             del names["atoms"]  # the same in all frames
         return {"frames": Table(self.title, {name: self._rows[name] for name in names if len(self)})}
+
+    def write_report(self, folder: Path, about: Mapping[str, Any]) -> Path:
+        """Write a page with the table of the frames and the meaning of its columns.
+
+        A family with more to show has a summary of its own.
+        """
+        tables = self.tables()
+        rows = tables["frames"]
+        known = [FIELD_SPECS[name] for name in rows.columns if name in FIELD_SPECS]
+        cells = [[spec.title, spec.description, spec.unit] for spec in known]
+        sections = [("Frames", rows.html(MOST_ROWS_OF_PAGE))]
+        if cells:
+            sections.append(("Columns", html_grid(["name", "meaning", "unit"], cells)))
+        seconds = about.get("seconds")
+        return write_report(
+            folder, title=f"{self.title} of {self.source}",
+            lead=plural(len(self), "frame") + (f", {duration(seconds)}" if seconds else "") + ".",
+            figures=(), tables=tables, sections=lambda _: sections, messages=self.messages,
+        )  # fmt: skip
 
     def shown(self) -> Iterator[TextTable]:
         """Yield the table with the columns of `headings`, shortened in the middle."""

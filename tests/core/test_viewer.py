@@ -156,9 +156,8 @@ def test_more_columns_than_fit(monkeypatch):
     assert about["notes"] == ["Left out to keep the page small: q, r."]
 
 
-def test_longer_trajectories_than_fit(monkeypatch):
-    monkeypatch.setattr(scene_module, "MOST_BYTES", 4000)
-    scene = Scene()
+def test_longer_trajectories_than_fit():
+    scene = Scene(most_bytes=4000)
     for k in range(20):
         scene.add(liquid(100, seed=k, index=k))
         assert sum(len(one.data) for one in scene.frames) <= 4000

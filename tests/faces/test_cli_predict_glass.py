@@ -168,7 +168,6 @@ def test_units_that_the_file_does_not_tell(run_file: Path, blind: Path, tmp_path
         (["--threshold", "1"], "threshold must be a probability between 0 and 1"),
         (["--boundary", "voxels"], "--boundary is an option for networks of the family segmentation, and"),
         (["--min-volume", "3"], "--min-volume is an option for networks of the family segmentation"),
-        (["--report", "x"], "networks of the family liquid_glass have no report"),
         (["--b", ","], "b must name one species or several"),
         (["--attention", "a.csv"], "liquid_glass/blind-v1 has no attention; choose a checkpoint that has it"),
         (["--attention-threshold", "1.5"], "liquid_glass/blind-v1 has no attention"),

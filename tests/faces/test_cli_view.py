@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from importlib.resources import files
 
 import numpy as np
 import pytest
 
 from faces.command_line import done, refused, run
-from phaseseg import Frame, write_frames
+from phaseseg import Frame, default_checkpoint, write_frames
 from phaseseg.terminal.errors import INPUT, USAGE
 
 DEMO = files("phaseseg") / "demo"
@@ -80,6 +81,37 @@ def test_a_file_without_a_cell(tmp_path):
     source.write_text("2\n\nFe 0 0 0\nO 1 1 1\n")
     said = done("view", source, "-o", page)
     assert "There is no cell in the file" in said and about(page)["frames"][0]["pbc"] == [False] * 3
+
+
+FAMILIES = {
+    "segmentation": (MELT, "phase"), "liquid_glass": (GLASS, "glass_probability"),
+    "environments": (MELT, "environment"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_reports_of_families_show_the_atoms(family, tmp_path):
+    source, color = FAMILIES[family]
+    model = default_checkpoint(family)
+    done("predict", source, "-m", model, "--frames", "0:2", "--report", tmp_path, "--view")
+    text = unescape((tmp_path / "report.html").read_text("utf-8"))
+    scene = json.loads(re.search(r'id="scene">(.*?)</script>', text, re.DOTALL)[1])
+    assert scene["color"] == color and len(scene["frames"]) == 2 and not scene["notes"]
+    assert bool(scene["frames"][0]["mesh"]) == (family == "segmentation")
+
+
+def test_reports_of_labels(tmp_path):
+    done("label", MELT, "--frames", "0:2", "--report", tmp_path, "--view")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert page.count("<iframe") == 1 and page.index("<iframe") < page.index("<footer>")
+    refused(USAGE, "--view is a part of the report", "label", MELT, "--view")
+    refused(USAGE, "--view is a part of the report", "predict", MELT, "--view")
+
+
+def test_a_network_without_the_bonds_of_its_family(tmp_path):
+    page = tmp_path / "view.html"
+    done("view", GLASS, "-m", "liquid_glass/dmpnn-v1", "--frames", "0", "-o", page)
+    assert about(page)["frames"][0]["bonds"] == []
 
 
 @pytest.mark.slow

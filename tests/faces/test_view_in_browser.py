@@ -15,6 +15,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
+from faces.command_line import done
 from phaseseg import Frame, predict, read_frames, view
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium")
@@ -58,10 +59,16 @@ def until(driver, condition, seconds=60):
         time.sleep(0.05)
 
 
+def forget(driver):
+    """Drop what was said before, such as the requests of the browser's own first page."""
+    driver.get("about:blank")
+    driver.get_log("browser"), driver.get_log("performance")
+
+
 def shown(driver, page, path):
     """Open a page and wait until it is drawn."""
     page.save(path)
-    driver.get_log("browser"), driver.get_log("performance")
+    forget(driver)
     driver.get(path.as_uri())
     until(driver, "document.body.dataset.state !== 'loading'")
     assert driver.execute_script("return document.body.dataset.state") == "drawn", driver.get_log("browser")
@@ -232,9 +239,20 @@ def test_without_webgl(melt, tmp_path):
         driver.quit()
 
 
+def test_in_a_report(driver, tmp_path):
+    done("label", DEMO / "melt_small_3000K.dump.gz", "--frames", "0", "--report", tmp_path, "--view")
+    forget(driver)
+    driver.get((tmp_path / "report.html").as_uri())
+    driver.switch_to.frame(driver.find_element("tag name", "iframe"))
+    until(driver, "document.body.dataset.state === 'drawn'")
+    driver.switch_to.default_content()
+    quiet(driver)
+
+
 def test_in_a_notebook_cell(driver, melt, tmp_path):
     """As notebooks embed it: the page in a frame of another page."""
     (tmp_path / "notebook.html").write_text(f"<html><body>{melt._repr_html_()}</body></html>", "utf-8")
+    forget(driver)
     driver.get((tmp_path / "notebook.html").as_uri())
     driver.switch_to.frame(driver.find_element("tag name", "iframe"))
     until(driver, "document.body.dataset.state === 'drawn'")

@@ -195,14 +195,24 @@ def test_words_of_the_command_line(command, tmp_path, frames):
     assert [command(*words, "--help").exit_code for words in (["predict"], ["train", "crowding"])] == [0, 0]
 
 
-def test_options_of_others_and_reports_are_refused(command):
+def test_options_of_others_are_refused(command):
     for options, words in (
         (["--boundary", "voxels"], "--boundary is an option for networks of the family segmentation"),
-        (["--report", "page.d"], "networks of the family crowding have no report"),
         (["--weight", "-1"], "weight must be positive"),
     ):
         result = command("predict", "a.xyz", "-m", "two.safetensors", *options)
         assert result.exit_code == 2 and words in " ".join(result.stderr.split())
+
+
+def test_a_report_with_the_atoms(command, tmp_path):
+    """A family without a summary of its own has the table of its frames, and the viewer."""
+    arguments = ("predict", "a.xyz", "-m", "two.safetensors", "--report", "page.d")
+    assert command(*arguments).exit_code == 0
+    page = (tmp_path / "page.d" / "report.html").read_text("utf-8")
+    assert "Mean crowding" in page and "<iframe" not in page
+    assert command(*arguments, "--view").exit_code == 0
+    page = (tmp_path / "page.d" / "report.html").read_text("utf-8")
+    assert "<h2>Atoms</h2>" in page and "&quot;crowding&quot;" in page
 
 
 def test_the_command_line_fits_over_all_frames(command, tmp_path):

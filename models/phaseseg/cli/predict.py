@@ -11,7 +11,7 @@ import typer
 
 from phaseseg.families import DEFAULT, FAMILIES, BondFile, load
 from phaseseg.terminal import options
-from phaseseg.terminal.bonds import bonds_file, bonds_path
+from phaseseg.terminal.bonds import bonds_file, bonds_path, rule_with_bonds
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, option_flags, refuse_others, with_flags
 from phaseseg.terminal.run import FrameRun, check_folder, frame_reader, in_order, output_kind
@@ -39,6 +39,7 @@ def _predict(
     workers: options.Workers = 1,
     format: options.Format = None,
     report: options.ReportFolder = None,
+    view: options.View = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -55,6 +56,7 @@ def _predict(
             refuse_others(given, network.checkpoint)
             if report is not None and not hasattr(summary_type, "write_report"):
                 raise ValueError(f"networks of the family {family.name} have no report; omit --report.")
+            scene = options.scene(view, report)
             check_device(device)
             check_folder(report, OutputError)
             options.at_least("--workers", workers, 1)
@@ -65,7 +67,7 @@ def _predict(
                 if bonds.option in chosen:
                     files[bonds] = bonds_path(chosen[bonds.option], input, output)
                     chosen[bonds.option] = True
-            rule = network.rule(**chosen)
+            rule = rule_with_bonds(network, family, chosen) if view else network.rule(**chosen)
             reader = frame_reader(
                 input,
                 types=types,
@@ -89,6 +91,7 @@ def _predict(
                 input.name, summary_type(rule, input.name), "predicted",
                 rule.to_dict() | {"device": device, "sha256": network.checkpoint.hash},
                 [stack.enter_context(bonds_file(path, bonds)) for bonds, path in files.items()],
+                scene=scene,
             )  # fmt: skip
             results = bar.frames(
                 run.results(in_order(function, reader(), workers)), f"predicting with {name}"

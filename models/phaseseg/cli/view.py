@@ -11,6 +11,7 @@ import typer
 from phaseseg.display import Message
 from phaseseg.families import FAMILIES
 from phaseseg.terminal import options
+from phaseseg.terminal.bonds import rule_with_bonds
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, option_flags, refuse_others, with_flags
 from phaseseg.terminal.run import check_place, frame_reader
@@ -110,12 +111,10 @@ def _analysis(model: str | None, given: Mapping[Flag, Any], device: str, interfa
     family, name = FAMILIES[network.checkpoint.family], network.checkpoint.name
     refuse_others(given, network.checkpoint)
     check_device(device)
-    if interface and not family.surface:
+    if interface and not any(spec.surface for spec in family.fields):
         raise ValueError(f"networks of the family {family.name} find no interface; omit --interface.")
     chosen = {flag.name: flag.value(value) for flag, value in given.items()}
-    # The page shows bonds where the family has them.
-    bonds = {one.option: True for one in family.bond_files}
-    rule = network.rule(**{**chosen, **bonds})
+    rule = rule_with_bonds(network, family, chosen)
 
     def pairs(bar: Any, reader: Callable[[], Iterable[Any]]) -> Pairs:
         seen = bar.frames(reader(), f"fitting {name} to all frames")

@@ -171,8 +171,6 @@ class Family:
         for its graph networks, or None. `build()` returns a network, `arrays(frame)` its inputs by name with
         the lists `indptr` and `source`, in which each edge also occurs reversed, and `forward(network, data,
         edges, sizes)` its output, a tensor or a named tuple of tensors; "" for none
-    surface : "module:name" of a function `surface(frame, fields)` that returns the surface to draw in these
-        fields as a `Grid` and the value on the surface, or None if there is none; "" for a family without
     demo : "module:name" of a function `demo(folder)` that analyzes bundled files for `phaseseg demo` and
         returns a `phaseseg.terminal.demonstration.Demonstration`; "" for none
     readers : "module:name" of functions that read foreign checkpoints: `reader(path)` returns a
@@ -201,7 +199,6 @@ class Family:
     analyses: tuple[Analysis, ...] = ()
     commands: tuple[str, ...] = ()
     graph: str = ""
-    surface: str = ""
     demo: str = ""
     readers: tuple[str, ...] = ()
     papers: tuple[Paper, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,3 +52,15 @@ def bonds_file(path: Path, bonds: Any) -> Iterator[Also]:
     with atomic_output(path) as temporary, packed_file(temporary) as file:
         file.write((",".join((*COLUMNS, *bonds.columns)) + "\n").encode())
         yield append
+
+
+def rule_with_bonds(network: Any, family: Any, options: Mapping[str, Any]) -> Any:
+    """Return the rule with the bonds that viewers draw, if this network has them.
+
+    network, family : a `Model` and its `Family`
+    """
+    bonds = {one.option: True for one in family.bond_files}
+    try:
+        return network.rule(**{**options, **bonds})
+    except ValueError:  # a network of the family without these bonds, or a bad option
+        return network.rule(**options)

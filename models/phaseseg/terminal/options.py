@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from phaseseg.viewer.scene import Scene
 
 Input = Annotated[
     Path,
@@ -46,11 +49,23 @@ FramesOrTables = Annotated[
     ),
 ]  # fmt: skip
 ReportFolder = Annotated[Path | None, typer.Option(help="Folder for an HTML report, figures and tables.")]
+View = Annotated[bool, typer.Option("--view", help="Put the atoms into the report, to turn in the browser.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print results as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 # -------------------------------------------------------------------------------------- values
+
+
+def scene(view: bool, report: Path | None) -> Scene | None:
+    """The scene that collects frames for a report; ValueError without a report."""
+    if not view:
+        return None
+    if report is None:
+        raise ValueError("--view is a part of the report; name its folder with --report.")
+    from phaseseg.viewer.scene import IN_REPORT, Scene
+
+    return Scene(interface=None, most_bytes=IN_REPORT)
 
 
 def split_names(text: str) -> tuple[str, ...]:

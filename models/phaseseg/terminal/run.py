@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from phaseseg.fields import Fields, Table
     from phaseseg.frame import Frame
     from phaseseg.summary import Summary
+    from phaseseg.viewer.scene import Scene
 
 Reader = Callable[[], "Iterator[Frame]"]
 Results = Iterator[tuple["Frame", "Fields"]]
@@ -144,6 +145,7 @@ class FrameRun:
     done : participle for the closing message, such as "predicted"
     settings : settings to record with the results
     also : further functions to call for each frame
+    scene : collects the frames that the report shows; None for a report without
     seconds : time for reading and analysis, without writing
     warned : sentences about the output, in order
     """
@@ -153,6 +155,7 @@ class FrameRun:
     done: str
     settings: Mapping[str, Any]
     also: Sequence[Also] = ()
+    scene: Scene | None = None
     seconds: float = 0.0
     warned: Mapping[str, None] = field(default_factory=dict)
 
@@ -168,6 +171,8 @@ class FrameRun:
             for do in self.also:
                 do(len(self.summary), *pair)
             self.summary.add(*pair)
+            if self.scene is not None:
+                self.scene.add(*pair)
             n_atoms += len(pair[0])
             yield pair
         if not len(self.summary):
@@ -195,7 +200,7 @@ class FrameRun:
 
         written : further output files to list at the end
         """
-        from phaseseg.report import duration
+        from phaseseg.report import add_section, duration
 
         summary = self.summary
         tables, messages = summary.tables(), [*summary.messages, *self.warned]
@@ -207,6 +212,10 @@ class FrameRun:
             write_results(tables_to, tables, content)
         if report is not None:
             page = summary.write_report(report, {"seconds": self.seconds})
+            if self.scene is not None:
+                from phaseseg.viewer.page import page_of
+
+                add_section(page, "Atoms", page_of(self.scene, self.source).frame_html())
             if not quiet:
                 note(f"Written: {page}")
         if as_json:

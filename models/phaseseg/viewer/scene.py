@@ -6,6 +6,7 @@ import base64
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from math import isfinite
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.display import listed, number, plural
-from phaseseg.families import FAMILIES, load
 from phaseseg.fields import Bonds, Fields
 from phaseseg.frame import Frame
 from phaseseg.specs import FIELD_SPECS
@@ -28,6 +28,8 @@ MOST_VALUES = 5_000_000
 MOST_BONDS = 300_000
 MOST_BYTES = 60_000_000
 """Compressed size of all frames; of longer trajectories every second, fourth, ... frame is shown."""
+IN_REPORT = 12_000_000
+"""The same in a report, which has other things to show."""
 SPECIES = "species"
 
 
@@ -70,11 +72,17 @@ class Scene:
     color : name of the column that colors the atoms, or "species"; None for the first field with classes,
         the first field, or the species
     species : those shown at first; all if empty
-    interface : whether to draw the surface that a family declares for its fields
+    interface : whether to draw the surface that the specification of a grid names; None if there is one
+    most_bytes : of all frames
     """
 
     def __init__(
-        self, *, color: str | None = None, species: Sequence[str] = (), interface: bool = False
+        self,
+        *,
+        color: str | None = None,
+        species: Sequence[str] = (),
+        interface: bool | None = False,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self.color, self.shown, self.interface = color, tuple(species), interface
         self.frames: list[Packed] = []
@@ -87,6 +95,7 @@ class Scene:
         self.source = ""
         self.first: tuple[Frame, dict[str, NDArray[Any]]] | None = None
         self.step = 1
+        self.most_bytes = most_bytes
         self._kept: tuple[str, ...] | None = None
 
     def add(self, frame: Frame, fields: Mapping[str, Any] | None = None) -> None:
@@ -104,7 +113,7 @@ class Scene:
         if (self.n_frames - 1) % self.step:
             return
         self.frames.append(self._packed(frame, fields if fields is not None else {}))
-        while sum(len(one.data) for one in self.frames) > MOST_BYTES and len(self.frames) > 1:
+        while sum(len(one.data) for one in self.frames) > self.most_bytes and len(self.frames) > 1:
             self.frames, self.step = self.frames[::2], 2 * self.step
 
     def _packed(self, frame: Frame, fields: Mapping[str, Any]) -> Packed:
@@ -134,7 +143,7 @@ class Scene:
             arrays.add("high ids", ids >> 32, "i4", differences=True)
         about["columns"] = self._add_columns(arrays, frame, fields, rows)
         about["bonds"] = self._add_bonds(arrays, frame, fields, rows)
-        about["mesh"] = self._add_mesh(arrays, frame, fields, middle) if self.interface else None
+        about["mesh"] = self._add_mesh(arrays, frame, fields, middle) if self.interface is not False else None
         about["numbers"] = _numbers(fields)
         about["messages"] = [str(one) for one in getattr(fields, "messages", frame.messages)]
         about["arrays"] = arrays.listed
@@ -235,10 +244,12 @@ class Scene:
     def _add_mesh(
         self, arrays: Arrays, frame: Frame, fields: Mapping[str, Any], middle: NDArray[np.float64]
     ) -> dict[str, Any] | None:
-        declared = [load(family.surface) for family in FAMILIES.values() if family.surface]
-        found = next((one for make in declared if (one := make(frame, fields)) is not None), None)
-        if found is None:
+        declared = [FIELD_SPECS[name].surface for name in fields if name in FIELD_SPECS]
+        made = (_loaded(reference)(frame, fields) for reference in declared if reference)
+        found = next((one for one in made if one is not None), None)
+        if found is None and self.interface:
             self.notes["Some frames have no interface." if self.n_frames > 1 else "No interface."] = None
+        if found is None:
             return None
         grid, level = found
         mesh = surface_mesh(grid, level)
@@ -400,6 +411,12 @@ def _add_scalars(arrays: Arrays, name: str, values: NDArray[np.float64]) -> list
 
 
 # ------------------------------------------------------------------------------------------ texts
+
+
+def _loaded(reference: str) -> Any:
+    """The object that a specification names as "module:name"."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _label(frame: Frame, place: int) -> str:

@@ -86,7 +86,6 @@ FAMILY = register(
         symmetries=frozenset({"translation", "wrapping", "permutation", "repetition", "rotation"}),
         invariant=("phase_probability", "phase_uncertainty", "mean_uncertainty"),
         check="phaseseg.families.segmentation.checks:check",
-        surface="phaseseg.families.segmentation.surface:interface_grid",
         model="phaseseg.families.segmentation.model:SegmentationModel",
         fit="phaseseg.families.segmentation.fit:fit_segmentation",
         graph="phaseseg.families.segmentation.network:GraphForm",

@@ -84,6 +84,7 @@ def label_command(
     workers: options.Workers = 1,
     format: options.Format = None,
     report: options.ReportFolder = None,
+    view: options.View = False,
     boundary_scan: Annotated[
         bool, typer.Option("--boundary-scan", help="Find the boundary width with the least variance.")
     ] = False,
@@ -113,6 +114,7 @@ def label_command(
                     "--pooled determines one threshold for all frames; do not give --threshold a number."
                 )
             check_folder(report, OutputError)
+            scene = options.scene(view, report)
             kind = output_kind(output, input)
             reader = frame_reader(
                 input,
@@ -133,7 +135,7 @@ def label_command(
                 frames_read = reader()
             settings = fixed.to_dict() | {"voxel": fixed.voxel_size, "average": average}
             summary = RunSummary(fixed, input.name, average=average, scan=boundary_scan)
-            run = FrameRun(input.name, summary, "labeled", settings)
+            run = FrameRun(input.name, summary, "labeled", settings, scene=scene)
             if average is None:
                 pairs = in_order(partial(weak_labels.label_frame, rule=fixed), frames_read, workers)
             else:

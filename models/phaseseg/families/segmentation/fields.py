@@ -14,6 +14,7 @@ PHASE_CLASSES = (
     ClassName(BOUNDARY, "boundary", (0.93, 0.86, 0.56)),
 )
 
+SURFACE = "phaseseg.families.segmentation.surface:interface_grid"
 DENSITY = "Å^-3 or 1"
 """Unit of the thresholded field, a number density or a mole fraction depending on the label rule."""
 
@@ -35,9 +36,9 @@ FIELDS = (
         "number of the rich domain that contains the atom, 1 for the largest; 0 outside",
         class_of=partial(part_class, "domain", "outside")),
     FieldSpec("density_grid", "Phase Density", DENSITY, "grid", "scalar",
-        "smoothed density (or mole fraction) of the chosen species"),
+        "smoothed density (or mole fraction) of the chosen species", surface=SURFACE),
     FieldSpec("score_grid", "Phase Score", "Å", "grid", "scalar",
-        "smoothed score of a network, approximately the signed distance to the interface"),
+        "smoothed score of a network, approximately the signed distance to the interface", surface=SURFACE),
     FieldSpec("n_phases", "Number of phases", "", "frame", "count", "verdict: 1 or 2 phases"),
     FieldSpec("sigma", "Sigma", "Å", "frame", "scalar",
         "standard deviation of the Gaussian that smooths the density"),
