@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from phaseseg.display import Message
 from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.io.arrays import read_npz, read_pickle
 from phaseseg.io.atoms import atoms_of_file, frame_from_atoms, read_with_ase
@@ -23,6 +24,7 @@ from phaseseg.io.lammps import read_dump
 from phaseseg.io.lammps_binary import read_binary_dump
 from phaseseg.io.lammps_data import read_data
 from phaseseg.io.reading import Block, Reading, new_reading
+from phaseseg.io.series import Files, files_of, joined
 from phaseseg.io.source import ByteSource, InputError
 from phaseseg.io.text import read_extxyz, read_gro
 from phaseseg.io.vasp import read_poscar, read_xdatcar
@@ -64,7 +66,7 @@ _READERS: dict[str, Callable[[ByteSource, Reading], Iterator[Block]]] = {
 
 
 def read_frames(
-    path: str | os.PathLike[str],
+    path: Files,
     *,
     types: Types = None,
     names: Names = None,
@@ -90,7 +92,10 @@ def read_frames(
 
     Parameters
     ----------
-    path : file to read
+    path : file to read, or the files of one trajectory in their order; wildcards (`run.*.dump.gz`) stand for
+        all files of that kind, in the order of the numbers in their names. Frames are counted on over the
+        files. Where a file begins with time steps of the file before it, as after a restart, these frames are
+        left out, and a message says so.
     types : species of the types 1, 2, ... (`("Fe", "Mg")`, `"Fe,Mg"` or `{1: "Fe", 2: "Mg"}`), for dumps
         and VASP files without names or in place of the names there. Where the file has a type 0, a list
         counts from 0, and a message says so.
@@ -114,7 +119,7 @@ def read_frames(
     Yields
     ------
     Frame
-        With `index` k, counted from 0 in the file, and `source` "file name, frame k".
+        With `index` k, counted from 0, and `source` "file name, frame k".
 
     Raises
     ------
@@ -126,16 +131,16 @@ def read_frames(
     ValueError
         For bad `types`, `names`, `frames`, `units`, `cell` or `dt`.
     """
-    path = Path(path)
+    paths = files_of(path)
     start = partial(new_reading, types, names, units, dt, fields, cell)
     start()
     frames = frames or slice(None)
     if frames.step is not None and frames.step < 1:
         raise ValueError(f"frames are read forward: the step must be 1 or more, found {frames.step}.")
-    chosen = choose_format(path, file_format, {"gsd", *_READERS})
-    if chosen == "gsd":
+    formats = partial(choose_format, given=file_format, readers={"gsd", *_READERS})
+    if formats(paths[0]) == "gsd":
         gsd_package()  # report a missing package before the first frame
-    return _selected(path, chosen, start, frames, same_atoms)
+    return _selected(paths, formats, start, frames, same_atoms)
 
 
 def frame_texts(path: str | os.PathLike[str], chosen: Collection[int], **reading: Any) -> Iterator[FrameText]:
@@ -173,8 +178,8 @@ def frame_texts(path: str | os.PathLike[str], chosen: Collection[int], **reading
             return
 
 
-def _blocks(path: Path, chosen: str, reading: Reading) -> Generator[Block]:
-    """The frames of the file, unparsed."""
+def _blocks(path: Path, chosen: str, reading: Reading, first: int = 0) -> Generator[Block]:
+    """The frames of the file, unparsed; they are counted from `first` in messages."""
     chosen, _, reading.style = chosen.partition(":")
     if chosen == "gsd":
         yield from read_gsd(path, reading)
@@ -183,14 +188,15 @@ def _blocks(path: Path, chosen: str, reading: Reading) -> Generator[Block]:
         yield from read_with_ase(path, chosen, reading)
         return
     with closing(ByteSource(path)) as source:
+        source.frame = first
         for block in _READERS[chosen](source, reading):
             yield block
             source.frame += 1
 
 
-def _quiet_blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
+def _quiet_blocks(path: Path, chosen: str, reading: Reading, first: int) -> Iterator[Block]:
     """The blocks without warnings of NumPy: a number that is not finite is an error of `Frame`."""
-    with closing(_blocks(path, chosen, reading)) as blocks:
+    with closing(_blocks(path, chosen, reading, first)) as blocks:
         while True:
             with np.errstate(all="ignore"):
                 block = next(blocks, None)
@@ -200,17 +206,29 @@ def _quiet_blocks(path: Path, chosen: str, reading: Reading) -> Iterator[Block]:
 
 
 def _selected(
-    path: Path, chosen: str, start: Callable[[], Reading], frames: slice, same_atoms: bool
+    paths: Sequence[Path],
+    formats: Callable[[Path], str],
+    start: Callable[[], Reading],
+    frames: slice,
+    same_atoms: bool,
 ) -> Iterator[Frame]:
+    def blocks_with(reading: Reading) -> Iterator[tuple[str, Block, list[Message]]]:
+        def of_file(path: Path, first: int) -> Iterator[Block]:
+            return _quiet_blocks(path, formats(path), reading, first)
+
+        return joined(paths, of_file, reading)
+
     first, last, step = frames.start or 0, frames.stop, frames.step or 1
     if first < 0 or (last is not None and last < 0):
-        first, last, _ = frames.indices(sum(1 for _ in _quiet_blocks(path, chosen, start())))
+        first, last, _ = frames.indices(sum(1 for _ in blocks_with(start())))
     if last is not None and last <= first:
         return
     reading = start()
     frame_zero: Block | None = None
     n_atoms: int | None = None
-    for index, block in enumerate(_quiet_blocks(path, chosen, reading)):
+    notes: list[Message] = []
+    for index, (name, block, messages) in enumerate(blocks_with(reading)):
+        notes += messages
         if index < first or (index - first) % step:
             if index == 0:
                 frame_zero = block
@@ -221,9 +239,10 @@ def _selected(
             with suppress(InputError):
                 frame_zero()
             frame_zero = None
-        reading.label, reading.index = f"{path.name}, frame {index}", index
+        reading.label, reading.index = f"{name}, frame {index}", index
         with np.errstate(all="ignore"):  # a number that is not finite is an error, not a warning before it
-            frame = _frame(block, reading, index)
+            frame = _frame(block, reading, index, notes)
+        notes = []
         n_atoms = len(frame) if n_atoms is None else n_atoms
         if same_atoms and len(frame) != n_atoms:
             raise reading.error(
@@ -235,7 +254,7 @@ def _selected(
             return  # without a look at what follows: it may be damaged
 
 
-def _frame(block: Block, reading: Reading, index: int) -> Frame:
+def _frame(block: Block, reading: Reading, index: int, notes: Sequence[Message]) -> Frame:
     try:
         reading.messages = []
         parts = {"units": reading.units, "time": None, "timestep": None, "messages": (), **block()}
@@ -243,7 +262,7 @@ def _frame(block: Block, reading: Reading, index: int) -> Frame:
         if unused := [old for old, new in reading.renames.items() if new not in reading.names]:
             text = f"No atom or species is named {', '.join(unused)}; what names say of it has no effect."
             reading.note(text, "names-unused")
-        parts["messages"] = (*parts["messages"], *reading.messages)
+        parts["messages"] = (*notes, *parts["messages"], *reading.messages)
         if parts["time"] is None and parts["timestep"] is not None and reading.dt is not None:
             parts["time"] = parts["timestep"] * reading.dt
         return Frame(species_names=tuple(reading.names), source=reading.label, index=index, **parts)

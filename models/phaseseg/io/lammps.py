@@ -33,7 +33,6 @@ class _Section(NamedTuple):
 
 def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
     """The frames of a LAMMPS dump, unparsed."""
-    units: str | None = None
     if leading := source.until(_ITEM).strip():
         raise InputError(
             f"{source.name}: does not begin like a LAMMPS text dump (ITEM: ...) but with "
@@ -57,9 +56,9 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
             first_line = source.line_number + 1
             # A run that is killed leaves a line without end, to which the next run appends its first frame.
             sections[key] = _Section(title, source.until(_ITEM), first_line)
-        if "UNITS" in sections:  # only the first frame says it
-            units = _word(sections["UNITS"])
-        yield partial(_parse, sections, units, fragment, source, reading)
+        if "UNITS" in sections:  # only the first frame says it, perhaps in another file of the run
+            reading.said_units = _word(sections["UNITS"])
+        yield partial(_parse, sections, reading.said_units, fragment, source, reading)
 
 
 def check_units(units: str, reading: Reading) -> Units:

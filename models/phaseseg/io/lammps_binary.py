@@ -49,7 +49,6 @@ def is_binary_dump(head: bytes) -> bool:
 
 def read_binary_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
     """The frames of a binary LAMMPS dump, unparsed."""
-    units = ""
     while source.peek(1):
         try:
             header, data = _frame(source)
@@ -60,8 +59,8 @@ def read_binary_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
         except ValueError as error:
             yield partial(_damaged, str(error), reading)
             return
-        units = header.units or units  # only the first frame says it
-        yield partial(_parse, header, units, data, reading)
+        reading.said_units = header.units or reading.said_units  # only the first frame says it
+        yield partial(_parse, header, reading.said_units, data, reading)
 
 
 def _cut(text: str, reading: Reading) -> dict[str, Any]:
@@ -148,7 +147,9 @@ def _length(n: int) -> int:
     return n
 
 
-def _parse(header: _Header, units: str, parts: list[NDArray[np.float64]], reading: Reading) -> dict[str, Any]:
+def _parse(
+    header: _Header, units: str | None, parts: list[NDArray[np.float64]], reading: Reading
+) -> dict[str, Any]:
     titles = header.columns
     of_frame = check_units(units, reading) if units else reading.units
     times = time_parts(header.time, header.timestep)

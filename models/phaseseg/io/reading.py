@@ -44,6 +44,7 @@ class Reading:
     messages: list[Message] = field(default_factory=list)
     cell: NDArray[np.float64] | None = None  # of the caller, for files without one
     open_box: bool = False  # whether atoms without a cell get an open box
+    said_units: str | None = None  # units of a LAMMPS dump, which only its first frame says
     counted: bool = False  # whether the type names were given in order, without numbers
 
     def note(self, text: str, code: str) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 Input = Annotated[
     Path,
     typer.Argument(
-        help="LAMMPS dump or data file, XYZ, POSCAR, XDATCAR, GRO, PDB, GSD, any ASE format; also .gz, .zst."
+        help="LAMMPS dump or data file, XYZ, POSCAR, XDATCAR, GRO, PDB, GSD, any ASE format; also .gz, .zst. "
+        "A name in quotes with wildcards ('run.*.dump.gz') is one trajectory in many files."
     ),
 ]
 Trajectories = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import tee
@@ -83,11 +84,16 @@ def output_kind(output: Path | None, source: Path) -> str:
     """Return "frames", "tables" or "" for no output; ValueError if the output cannot be written."""
     if output is None:
         return ""
-    from phaseseg.io import format_of_name
+    from phaseseg.io import InputError, format_of_name
     from phaseseg.io.columns_file import FORMATS
     from phaseseg.io.packing import WRITTEN, bare_name
+    from phaseseg.io.series import files_of
 
-    check_place(output, input=source)
+    files = [source]
+    with suppress(InputError):  # the reader says that there are none
+        files = files_of(source)
+    for file in files:
+        check_place(output, input=file)
     name = output.name.lower()
     if name.endswith((".csv", ".json")):
         return "tables"
