@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ase.io
@@ -244,3 +245,19 @@ def test_numbers_of_a_frame_keep_any_name(tmp_path):
     write_frames(tmp_path / "a.xyz", [make_frame().replace(info=info)])
     oracle = ase.io.read(tmp_path / "a.xyz").info
     assert {name: oracle[name] for name in info} == info
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "dump.gz", "dump.zst", "npz"])
+def test_several_threads_read_and_write_at_once(tmp_path, suffix):
+    frames = [make_frame(k, 3000) for k in range(8)]
+    write_frames(tmp_path / "in.dump", frames)
+
+    def copy(k):
+        path = tmp_path / f"out{k}.{suffix}"
+        read = read_frames(tmp_path / "in.dump")
+        write_frames(path, ((frame, {"n": np.arange(3000), "x": frame.positions}) for frame in read))
+        return path.read_bytes()
+
+    expected = copy(-1)
+    with ThreadPoolExecutor(4) as threads:
+        assert all(found == expected for found in threads.map(copy, range(8)))

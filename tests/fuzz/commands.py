@@ -19,7 +19,7 @@ from phaseseg.io import write_frames
 from samples import cooled, random_glass_checkpoint, share_checkpoint
 
 KEPT = "written before\n"
-OUTPUTS = ("out.xyz", "out.csv", "out.json", "out.dump.gz")
+OUTPUTS = ("out.xyz", "out.csv", "out.json", "out.dump.gz", "out.xyz.zst", "out.npz")
 LONG = {
     "--epochs",
     "--steps",
@@ -126,7 +126,8 @@ def run(kind: str, random: Random) -> str:
             old.rmdir()
         else:
             old.unlink()
-    names = [f"out{suffix}" for suffix in (".xyz", ".csv", ".json", ".dump.gz", ".safetensors", ".dump")]
+    suffixes = (".xyz", ".csv", ".json", ".dump.gz", ".safetensors", ".dump", ".xyz.zst", ".npz")
+    names = [f"out{suffix}" for suffix in suffixes]
     for name in names:
         (FOLDER / name).write_text(KEPT)
     before = {path: Path(path).read_bytes() for path in known.values()}
