@@ -22,7 +22,7 @@ from phaseseg import list_checkpoints, load_model
 from phaseseg.compiled import dense, simd
 from phaseseg.compiled.jit import SIMD, jit
 from phaseseg.compiled.simd import WIDTH, load, splat, store
-from phaseseg.families import Fitted
+from phaseseg.families import FAMILIES, Fitted
 from phaseseg.families.mobility.inference import MessageNetwork
 from phaseseg.families.mobility.message_graph import message_graph
 from phaseseg.families.mobility.settings import BapstConfig
@@ -232,7 +232,11 @@ def _messages(found):
 
 
 def _bundled(found):
+    """The default network of every family: the others are other sizes of the same kernels."""
+    defaults = {family.default for family in FAMILIES.values()}
     for entry in list_checkpoints():
+        if entry.name not in defaults:
+            continue
         model = load_model(entry.name)
         if isinstance(model, Fitted) and not model.fitted:
             continue  # it learns from frames, and has no numbers of its own
