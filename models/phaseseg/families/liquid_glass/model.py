@@ -21,17 +21,14 @@ from phaseseg.families.liquid_glass.structural_metrics import graph_counts
 from phaseseg.fields import Bonds, Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
+from phaseseg.nn.mixtures import fraction_outside
 from phaseseg.nn.model import (
     NetworkModel,
     check_weights,
     density_outside,
     mean_and_spread,
     number_of,
-    span_text,
 )
-
-# Margin around the compositions in training beyond which a frame is outside the range of validity.
-FRACTION_SLACK = 0.02
 
 Floats = NDArray[np.float32]
 
@@ -201,11 +198,7 @@ class GlassModel(NetworkModel):
         if frame.pbc[:dimensions].all():
             density = number_density(frame, dimensions)
             parts += density_outside(density, self._densities, f"particles per σ^{dimensions}")
-        share, (low, high) = float(is_b.mean()), self._fractions
-        if not low - FRACTION_SLACK <= share <= high + FRACTION_SLACK:
-            parts.append(
-                f"{share:.3g} of the particles are B, but {span_text(low, high)} in the training data"
-            )
+        parts += fraction_outside(float(is_b.mean()), self._fractions)
         return self.outside(parts)
 
     # The cheap half -------------------------------------------------------------------------------

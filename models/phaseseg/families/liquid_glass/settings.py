@@ -200,28 +200,9 @@ class GlassConfig(NetworkSettings):
         ValueError
             If `b` is left out and a particle is neither, or if one of the two kinds is missing.
         """
-        import numpy as np
+        from phaseseg.nn.mixtures import codes_of_mixture
 
-        where = frame.error_prefix
-        present = [frame.species_names[code] for code in np.unique(frame.species)]
-        if b is None:
-            strange = [name for name in present if name not in self.species]
-            if strange:
-                raise ValueError(
-                    f"{where}{', '.join(strange)} is unknown to the network, whose particles are "
-                    f"{self.species[0]} (A) and {self.species[1]} (B). Name the species B with b."
-                )
-            b = self.species[1:]
-        names = (b,) if isinstance(b, str) else tuple(b)
-        is_b = np.array([name in names for name in frame.species_names], dtype=bool)
-        codes = np.asarray(is_b[frame.species], dtype=np.int32)
-        if not codes.any() or codes.all():
-            missing = f"no particle is {' or '.join(names)}" if not codes.any() else "every particle is B"
-            raise ValueError(
-                f"{where}{missing}; the species are {', '.join(present) or 'none'}, but the network needs A "
-                "and B. Name the species B with b."
-            )
-        return codes
+        return codes_of_mixture(frame, self.species, b, "the network")
 
     @property
     def n_node_features(self) -> int:

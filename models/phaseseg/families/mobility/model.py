@@ -19,6 +19,7 @@ from phaseseg.families.mobility.settings import SPECIES
 from phaseseg.fields import Fields, Message, Table
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
+from phaseseg.nn.mixtures import codes_of_mixture, fraction_outside
 from phaseseg.nn.model import NetworkModel, density_outside, number_of, span_text
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-FRACTION_SLACK = 0.02
-"""A frame is outside of the range of validity if its share of B is farther than this from the training."""
 TEMPERATURE_SLACK = 0.01
 # Share of the work that is done when the structure is known.
 _STRUCTURE_SHARE = 0.95
@@ -222,28 +221,11 @@ class MobilityModel(NetworkModel):
             particle is neither A nor B, or if one of the two types is missing.
         """
         self.check_frame(frame)
-        where, names = frame.error_prefix, frame.species_names
-        present = [names[code] for code in np.unique(frame.species)]
-        if b is None:
-            strange = [name for name in present if name not in self.species]
-            if strange:
-                raise ValueError(
-                    f"{where}{', '.join(strange)} is unknown to {self.name}, whose particles are "
-                    f"{self.species[0]} (A) and {self.species[1]} (B). Name the species B with the option b."
-                )
-            b = self.species[1:]
-        wanted = (b,) if isinstance(b, str) else tuple(b)
-        is_b = np.array([name in wanted for name in names], dtype=bool)
-        codes = np.asarray(is_b[frame.species], dtype=np.int32)
-        if not codes.any() or codes.all():
-            missing = f"no particle is {' or '.join(wanted)}" if not codes.any() else "every particle is B"
-            raise ValueError(
-                f"{where}{missing}; the species are {', '.join(present)}, but {self.name} is for a mixture "
-                "of A and B. Name the species B with the option b."
-            )
+        codes = codes_of_mixture(frame, self.species, b, self.name)
         if frame.n_dimensions != 3:
             raise ValueError(
-                f"{where}the particles lie in a plane, but {self.name} was trained in three dimensions."
+                f"{frame.error_prefix}the particles lie in a plane, but {self.name} was trained in three "
+                "dimensions."
             )
         return codes
 
@@ -254,11 +236,7 @@ class MobilityModel(NetworkModel):
             parts += density_outside(frame.n_atoms / frame.volume, self._densities, "particles per σ^3")
         else:
             parts.append("the cell is not periodic along all axes")
-        share, (low, high) = float(codes.mean()), self._fractions
-        if not low - FRACTION_SLACK <= share <= high + FRACTION_SLACK:
-            parts.append(
-                f"{share:.3g} of the particles are B, but {span_text(low, high)} in the training data"
-            )
+        parts += fraction_outside(float(codes.mean()), self._fractions)
         temperature = rule.temperature
         if temperature is None:
             temperature = frame.info.get("temperature")
