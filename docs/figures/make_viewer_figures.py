@@ -38,7 +38,10 @@ PAGES: dict[str, tuple[str, list[str], list[str]]] = {
             CHANGE.format("#place", 0.4, "input"),
         ],
     ),
-    "environments": ("metals.xyz.gz", ["-m", "environments/mixture-v1", "--frames", "::10"], []),
+    "environments": (
+        "metals.xyz.gz", ["-m", "environments/mixture-v1", "--frames", "::10"],
+        [CHANGE.format("#frame", 23, "input")],
+    ),
 }  # fmt: skip
 
 

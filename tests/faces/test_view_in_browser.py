@@ -80,13 +80,13 @@ def rest(driver):
     until(driver, "+document.body.dataset.averaged >= 1")
 
 
-def picture(driver):
+def picture(driver, side=20):
     """(height, width, 3) of the canvas as drawn, without head and panel."""
     from PIL import Image
 
     canvas = driver.find_element("id", "canvas")
     shot = Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB")
-    return np.asarray(shot).astype(int)[70:-60, 20:-20]
+    return np.asarray(shot).astype(int)[70:-60, side : canvas.size["width"] - side]
 
 
 def drawn(driver):
@@ -216,6 +216,15 @@ def test_a_tilted_cell_contains_its_atoms(driver, tmp_path):
     click(driver, "#cell")
     assert 0 < with_cell - drawn(driver) < 0.1
     quiet(driver)
+
+
+def test_a_wide_layer_fits(driver, tmp_path):
+    rng = np.random.default_rng(0)
+    cell = np.array([[20.0, 0, 0], [40, 20, 0], [0, 0, 1]])
+    frame = Frame((rng.random((200, 3)) * [1, 1, 0]) @ cell, cell, True, ["A", "B"] * 100, units="lj")
+    shown(driver, view(frame), tmp_path / "view.html")
+    columns = (np.abs(picture(driver, 0) - 255).max(axis=2) > 30).any(axis=0)
+    assert columns.mean() > 0.9 and not columns[:3].any() and not columns[-3:].any()
 
 
 def test_names_are_text(driver, tmp_path):

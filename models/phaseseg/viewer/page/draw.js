@@ -7,7 +7,7 @@ const now = () => performance.now();
 
 class Renderer {
   constructor(canvas, gl) {
-    Object.assign(this, { canvas, gl, level: 0, averaged: 0, moved: 0, last: 0 });
+    Object.assign(this, { canvas, gl, level: 3, averaged: 0, version: 0, moved: now(), waiting: 0, holding: false });
     this.smooth = !!gl.getExtension("EXT_color_buffer_float") || !!gl.getExtension("EXT_color_buffer_half_float");
     this.programs = {
       points: this.program(sphereVertex(true), SPHERE_FRAGMENT), spheres: this.program(sphereVertex(false), SPHERE_FRAGMENT),
@@ -119,7 +119,7 @@ class Renderer {
       const [x, y, z] = apply(turn, point);
       far = Math.max(far, Math.max(Math.abs(x) * wide, Math.abs(y) * high) + (parallel ? 0 : z));
     }
-    this.view.far = 1.03 * far + 1.2 * this.look.usual * this.look.size * high || 10;
+    this.view.far = 1.06 * far + 1.2 * this.look.usual * this.look.size * high || 10;
     const middle = (foot - head) / this.height; // of what is free, in halves of the height
     this.view.shift = [0, middle * this.view.far / this.scale];
   }
@@ -313,35 +313,53 @@ class Renderer {
   // Draw again soon; `moving` while the mouse moves, when every n-th atom is enough.
   change(moving = false) {
     this.averaged = 0;
+    this.version += 1;
+    this.finished = false;
     Object.assign(document.body.dataset, { rest: "", averaged: 0 });
     if (moving) this.moved = now();
-    if (!this.waiting) this.waiting = requestAnimationFrame(() => this.tick());
+    this.again();
   }
 
+  again() {
+    this.waiting ||= requestAnimationFrame(() => this.tick());
+  }
+
+  // One picture at a time: the next one begins when the graphics card has finished the last.
   tick() {
     this.waiting = 0;
+    const gl = this.gl, { dataset } = document.body;
     if (!this.counts.atoms) return;
+    if (this.sync) {
+      if (gl.getSyncParameter(this.sync, gl.SYNC_STATUS) !== gl.SIGNALED) return this.again();
+      gl.deleteSync(this.sync);
+      this.sync = null;
+      this.judge(now() - this.started);
+      dataset.state = "drawn";
+      if (this.drawnVersion === this.version) dataset.averaged = this.averaged;
+      if (this.holding && this.drawnVersion === this.version) return; // until the mouse goes on
+      if (this.finished) {
+        dataset.rest = "1";
+        return;
+      }
+    }
     this.resize();
-    const start = now(), moving = start - this.moved < 250;
-    // Between two pictures in a row, the graphics card has finished one.
-    if (this.last) this.judge(start - this.last, moving);
-    this.draw(moving);
-    this.last = start;
-    document.body.dataset.state = "drawn";
-    document.body.dataset.averaged = this.averaged;
+    const start = now();
+    this.moving = this.holding || start - this.moved < 250;
+    this.draw(this.moving);
+    this.sync = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+    Object.assign(this, { started: start, drawnVersion: this.version });
     if (this.averaged <= 1) this.rested = start;
     // A slow computer stops earlier.
     const enough = !this.smooth || this.averaged >= AVERAGED || start - this.rested > 3000;
-    if (moving || !enough) this.waiting = requestAnimationFrame(() => this.tick());
-    else {
-      this.last = 0;
-      document.body.dataset.rest = "1";
-    }
+    this.finished = !this.moving && enough;
+    this.again();
   }
 
-  judge(took, moving) {
-    if (!moving) this.level = Math.max(this.level, Math.min(Math.floor(Math.log2(Math.max(took, 1) / SLOW)), 5));
+  // Choose how coarse the pictures are while the mouse moves, by the time that one took.
+  judge(took) {
+    if (!this.moving) this.level = Math.max(this.level, Math.min(Math.floor(Math.log2(Math.max(took, 1) / SLOW)), 5));
     else if (took > SLOW) this.level = Math.min(this.level + (took > 4 * SLOW ? 2 : 1), 5);
-    else if (took < SLOW / 4) this.level = Math.max(this.level - 1, 0);
+    else if (took < SLOW / 2) this.level = Math.max(this.level - 1, 0);
   }
 }

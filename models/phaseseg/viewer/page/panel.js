@@ -227,6 +227,7 @@ async function showFrame(k) {
     if (about.bonds.length) renderer.look.size = 0.7; // spheres that touch would hide the bonds
     reset();
   }
+  if (first) renderer.moved = now(); // a coarse picture at once, a fine one after it
   setClip();
   if (renderer.look.selected >= data.n) select(-1); else select(renderer.look.selected);
   fillPanel();
@@ -239,6 +240,7 @@ async function showFrame(k) {
 }
 
 function reset() {
+  state.touched = false;
   const { view } = renderer, edges = cellEdges(state.data.about, scene.dimensions);
   view.turn = [...scene.turn];
   view.parallel = view.parallel || (scene.dimensions === 2 && !state.fitted);
@@ -294,7 +296,7 @@ function addTime() {
 function addMouse() {
   const held = new Map(), { view } = renderer;
   let apart = 0, start = null;
-  const moved = () => { if (state.clip.axis === "view") setClip(); renderer.change(true); };
+  const moved = () => { state.touched = true; if (state.clip.axis === "view") setClip(); renderer.change(true); };
   const turn = (x, y) => { view.turn = turned(view.turn, [y, x, 0], Math.hypot(x, y) * 0.008); moved(); };
   const zoom = (by) => { view.far = Math.min(Math.max(view.far * by, 0.02 * renderer.radius), 40 * renderer.radius); moved(); };
   const shift = (x, y) => {
@@ -314,6 +316,7 @@ function addMouse() {
     held.set(event.pointerId, [event.offsetX, event.offsetY]);
     if (start && Math.hypot(event.offsetX - start[0], event.offsetY - start[1]) > 4) start = null;
     if (start) return;
+    renderer.holding = true;
     if (held.size === 2) {
       const [[a, b], [c, d]] = held.values(), now = Math.hypot(a - c, b - d);
       if (apart) zoom(apart / now);
@@ -324,6 +327,7 @@ function addMouse() {
   });
   const end = (event) => {
     held.delete(event.pointerId);
+    renderer.holding = false;
     if (start && event.type === "pointerup" && event.button === 0) select(renderer.atomAt(...start));
     start = null;
     renderer.change();
@@ -355,7 +359,7 @@ async function main() {
   scene.species.forEach((one, k) => { if (!one.shown) hiddenOf("species").add(k); });
   addMouse();
   addTime();
-  new ResizeObserver(() => renderer.change()).observe(canvas);
+  new ResizeObserver(() => { if (state.data && !state.touched) reset(); else renderer.change(); }).observe(canvas);
   await showFrame(0);
 }
 

@@ -47,6 +47,8 @@ void main() {
   vColor = vec4(color.rgb, vNumber == uSelected ? 0.8 : 1.0);
   if (POINTS) {
     if (!uParallel && vCenter.z > -vRadius) { gl_Position = NOWHERE; return; }
+    // Nothing is smaller than a pixel.
+    vRadius = max(vRadius, 0.6 * uPixel * (uParallel ? 1.0 : -vCenter.z));
     gl_Position = projected(vCenter);
     gl_PointSize = 2.2 * vRadius / (uPixel * (uParallel ? 1.0 : -vCenter.z)) + 2.0;
     return;
