@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from ovito_phaseseg.glass import GlassClassifier, GlassMetrics
     from ovito_phaseseg.mobility import Mobility
     from ovito_phaseseg.modifiers import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
+    from ovito_phaseseg.readers import GlassArchiveReader
 
 __all__ = [
     "EnvironmentClusters",
+    "GlassArchiveReader",
     "GlassClassifier",
     "GlassMetrics",
     "Mobility",
@@ -39,7 +41,7 @@ __all__ = [
 
 _MODULES = dict.fromkeys(__all__, "modifiers") | {
     "EnvironmentClusters": "environments", "GlassClassifier": "glass", "GlassMetrics": "glass",
-    "Mobility": "mobility",
+    "Mobility": "mobility", "GlassArchiveReader": "readers",
     "NetworkModifier": "base", "network_modifier": "base",
 }  # fmt: skip
 

@@ -76,6 +76,8 @@ def test_entry_points_load() -> None:
         "Mobility (GNN)": "ovito_phaseseg.mobility",
         "Atomic environments": "ovito_phaseseg.environments",
     }
+    (reader,) = [one for one in entry_points(group="OVITO.FileReader") if "phaseseg" in one.value]
+    assert reader.load().__module__ == "ovito_phaseseg.readers"
     assert "phaseseg" in {entry.name for entry in entry_points(group="console_scripts")}
 
 

@@ -4,7 +4,7 @@ The formats have no standard; what an array means follows from its name and shap
 
 - GlassBench (DOI 10.5281/zenodo.10118191): `types` 1, 2, 3, `initial_positions` in [-L/2, L/2), those of the
   inherent structure and the cages, `md_prop` and `bb_prop` at ten times, predictions of methods;
-- pyg_botan (DOI 10.1063/5.0128791): `types` 0, 1, `initial_positions` and the `positions` of all runs;
+- pyg_botan (DOI 10.1063/5.0129791): `types` 0, 1, `initial_positions` and the `positions` of all runs;
 - Bapst et al. (DOI 10.1038/s41567-020-0842-8): pickles with `trajectory_target_positions`;
 - reduced forms, as `phaseseg simulate ka3d --isoconfigurational` writes them: `positions`, `types`, `box`,
   `propensity` and `propensity_half`.
