@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,31 +66,30 @@ def parse_columns(
         up to 15 digits are read exactly, longer ones to within 1e-15 of their value.
     """
     integers, fields, words = integers or {}, fields or {}, dict(words or {})
-    wanted = {
-        _REAL: [*positions, *chain.from_iterable(fields.values())],
-        _INTEGER: list(integers.values()),
-        _TEXT: [*([] if text is None else [text]), *words.values()],
-    }
+    texts = [*([] if text is None else [text]), *words.values()]
     # No more memory than the lines need, whatever number of them is announced.
     n_lines = min(n_rows, len(body) // (2 * len(titles)) + 1)
-    # The numbers of a column go to its place in a flat array and on from there in steps, so that the parts of
-    # that are the arrays of the result: positions, fields, integers.
-    widths = [3, *map(len, fields.values())]
-    begins = np.cumsum([0, *widths]) * n_lines
-    action = np.full(len(titles), _SKIP)
-    start, step = np.zeros((2, len(titles)), dtype=np.int64)
-    for kind, columns in wanted.items():
-        action[columns], start[columns], step[columns] = kind, np.arange(len(columns)) * n_lines, 1
-    for begin, width, some in zip(begins[:-1], widths, [positions, *fields.values()], strict=True):
-        start[[*some]], step[[*some]] = begin + np.arange(width), width
-    n_text = len(wanted[_TEXT])
-    start[wanted[_TEXT]] = np.arange(n_text)
+    # What is done with a column, where its numbers begin in a flat array, and in which steps they go on: the
+    # parts of that array are the arrays of the result.
+    layout = [(_SKIP, 0, 0)] * len(titles)
+    parts: list[tuple[int, int]] = []  # begin and width of positions and fields
+    end = 0
+    for columns in (positions, *fields.values()):
+        parts.append((end, len(columns)))
+        for k, column in enumerate(columns):
+            layout[column] = _REAL, end + k, len(columns)
+        end += n_lines * len(columns)
+    for k, column in enumerate(integers.values()):
+        layout[column] = _INTEGER, k * n_lines, 1
+    for k, column in enumerate(texts):
+        layout[column] = _TEXT, k, 0
+    action, start, step = np.ascontiguousarray(np.array(layout, np.int64).T)
     # Every name is followed by a zero, which no text holds.
-    table = np.zeros((n_text, _MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8)
-    reals = np.empty(n_lines * len(wanted[_REAL]))
+    table = np.zeros((len(texts), _MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8)
+    reals = np.empty(end)
     whole = np.empty(n_lines * len(integers), np.int64)
-    codes = np.zeros((n_text, n_lines), np.int32)
-    n_names = np.zeros(n_text, np.int64)
+    codes = np.zeros((len(texts), n_lines), np.int32)
+    n_names = np.zeros(len(texts), np.int64)
     text_of_lines = body if body.endswith(b"\n") else body + b"\n"
     status, row, column = _kernel()(
         np.frombuffer(text_of_lines, np.uint8), action, start, step, exact, POWERS, reals, whole, codes,
@@ -117,18 +115,15 @@ def parse_columns(
                 f"The last line of the frame has no line end: {word!r} may be cut off. Check atom {n_rows}."
             )
             reading.note(said, "no-line-end")
-        parts = [
-            part.reshape(n_rows, width)
-            for part, width in zip(np.split(reals, begins[1:-1]), widths, strict=True)
-        ]
-        of_fields = [part[:, 0] if part.shape[1] == 1 else part for part in parts[1:]]
+        arrays = [reals[begin : begin + n_rows * width].reshape(n_rows, width) for begin, width in parts]
+        of_fields = [array[:, 0] if array.shape[1] == 1 else array for array in arrays[1:]]
         named = [
             Category(row, tuple(bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in some[:n]))
             for row, some, n in zip(codes, table, n_names, strict=True)
         ]
         species = Category(np.zeros(n_rows, np.int32), ()) if text is None else named.pop(0)
         return Columns(
-            parts[0],
+            arrays[0],
             dict(zip(integers, whole.reshape(len(integers), n_rows), strict=True)),
             species.codes,
             list(species.names),

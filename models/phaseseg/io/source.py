@@ -20,6 +20,7 @@ _MARKS = {
 }  # fmt: skip
 _N_LETTERS = 64
 _CHUNK = 1 << 18
+_SHORT = 1 << 14
 
 
 class InputError(ValueError):
@@ -178,7 +179,9 @@ class ByteSource:
 
 
 def number_of_ends(text: bytes | bytearray) -> int:
-    """Number of line ends; four times as fast as `bytes.count`."""
+    """Number of line ends; in a long text four times as fast as `bytes.count`."""
+    if len(text) < _SHORT:
+        return text.count(b"\n")
     letters = np.frombuffer(text, np.uint8)
     parts = range(0, len(letters), _CHUNK)
     return sum(int(np.count_nonzero(letters[part : part + _CHUNK] == ord("\n"))) for part in parts)
