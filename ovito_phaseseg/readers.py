@@ -10,7 +10,7 @@ import numpy as np
 from ovito.io import FileReaderInterface
 
 
-class GlassArchiveReader(FileReaderInterface):  # type: ignore[misc]
+class GlassArchiveReader(FileReaderInterface):
     """One configuration of a glass former with its propensities.
 
     Archives (.npz) of GlassBench, of pyg_botan and of `phaseseg simulate ka3d`, and the pickles of Bapst et
