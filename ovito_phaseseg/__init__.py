@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ovito_phaseseg.base import NetworkModifier, network_modifier
     from ovito_phaseseg.environments import EnvironmentClusters
     from ovito_phaseseg.glass import GlassClassifier, GlassMetrics
+    from ovito_phaseseg.legend import PhaseLegend
     from ovito_phaseseg.mobility import Mobility
     from ovito_phaseseg.modifiers import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels
     from ovito_phaseseg.readers import GlassArchiveReader
@@ -33,6 +34,7 @@ __all__ = [
     "GlassMetrics",
     "Mobility",
     "NetworkModifier",
+    "PhaseLegend",
     "PhaseSegmentation",
     "RestorePhaseTypes",
     "WeakPhaseLabels",
@@ -41,7 +43,7 @@ __all__ = [
 
 _MODULES = dict.fromkeys(__all__, "modifiers") | {
     "EnvironmentClusters": "environments", "GlassClassifier": "glass", "GlassMetrics": "glass",
-    "Mobility": "mobility", "GlassArchiveReader": "readers",
+    "Mobility": "mobility", "GlassArchiveReader": "readers", "PhaseLegend": "legend",
     "NetworkModifier": "base", "network_modifier": "base",
 }  # fmt: skip
 

@@ -78,6 +78,8 @@ def test_entry_points_load() -> None:
     }
     (reader,) = [one for one in entry_points(group="OVITO.FileReader") if "phaseseg" in one.value]
     assert reader.load().__module__ == "ovito_phaseseg.readers"
+    (legend,) = [one for one in entry_points(group="OVITO.ViewportOverlay") if "phaseseg" in one.value]
+    assert (legend.name, legend.load().__module__) == ("Phase legend", "ovito_phaseseg.legend")
     assert "phaseseg" in {entry.name for entry in entry_points(group="console_scripts")}
 
 

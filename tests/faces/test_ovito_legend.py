@@ -1,0 +1,96 @@
+"""The legend in the viewport: its lines, where they are drawn, and a real picture where one can be made."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ovito")
+
+from ovito.data import DataCollection
+from ovito.vis import PythonViewportOverlay, TachyonRenderer, Viewport
+
+from faces.ovito_data import collection, evaluate, pipeline_of
+from ovito_phaseseg import PhaseLegend, WeakPhaseLabels
+from samples import drops
+
+
+class Canvas:
+    """Remembers what is drawn."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def draw_text(self, text, pos, **how):
+        self.drawn.append((text, pos, how))
+
+
+def melt():
+    return collection(*drops())
+
+
+@pytest.fixture(scope="module")
+def labeled():
+    return evaluate(melt(), WeakPhaseLabels(species="Fe", sigma=2.0))
+
+
+def plain(line):
+    return re.sub("<[^>]+>", "", line)
+
+
+def test_the_lines_are_the_classes_with_share_and_composition(labeled):
+    verdict, *lines = map(plain, PhaseLegend().lines(labeled))
+    assert verdict == "Two phases"
+    phases = np.asarray(labeled.particles["Phase"])
+    types = labeled.particles["Phase"].types
+    assert len(lines) == len(types)
+    for line, one in zip(lines, types, strict=True):
+        assert line.startswith(f"● {one.name} {np.mean(phases == one.id):.1%}")
+    assert any("Fe" in line and "wt%" in line for line in lines)
+    colored = list(PhaseLegend().lines(labeled))[1]
+    assert f"#{round(255 * types[0].color[0]):02x}" in colored
+    short = list(PhaseLegend(show_verdict=False, show_composition=False).lines(labeled))
+    assert len(short) == len(types) and not any("wt%" in line for line in short)
+
+
+@pytest.mark.parametrize("corner", ["bottom left", "bottom right", "top left", "top right"])
+def test_every_corner_reads_from_top_to_bottom(labeled, corner):
+    legend, canvas = PhaseLegend(corner=corner), Canvas()
+    legend.render(canvas, labeled)
+    down = sorted(canvas.drawn, key=lambda one: -one[1][1])
+    assert [text for text, *_ in down] == list(legend.lines(labeled))
+    across = {pos[0] for _, pos, _ in canvas.drawn}
+    assert across == {0.02 if "left" in corner else 0.98}
+    vertical = [pos[1] for _, pos, _ in canvas.drawn]
+    assert all(0 < y < 0.3 if "bottom" in corner else 0.7 < y < 1 for y in vertical)
+
+
+def test_nothing_to_show_and_a_property_without_classes(labeled):
+    canvas = Canvas()
+    PhaseLegend().render(canvas, DataCollection())
+    PhaseLegend().render(canvas, melt())
+    assert canvas.drawn == []
+    assert [plain(line) for line in PhaseLegend(particle_property="Phase").lines(labeled)]
+    with pytest.raises(KeyError, match="no property 'Mass' with classes"):
+        list(PhaseLegend(particle_property="Mass").lines(labeled))
+
+
+def test_a_picture_has_it(tmp_path):
+    pipeline = pipeline_of(melt(), WeakPhaseLabels(species="Fe", sigma=2.0))
+    pipeline.add_to_scene()
+    view = Viewport(type=Viewport.Type.Front)
+    view.zoom_all(size=(200, 150))
+    pictures = []
+    for _ in range(2):
+        try:
+            image = view.render_image(size=(200, 150), renderer=TachyonRenderer())
+        except RuntimeError as error:
+            pytest.skip(f"no picture can be made here: {str(error).splitlines()[0]}")
+        bits = image.constBits()
+        pictures.append(np.array(bits, dtype=np.uint8).reshape(150, -1).astype(int))
+        view.overlays.append(PythonViewportOverlay(delegate=PhaseLegend(font_size=0.06)))
+    pipeline.remove_from_scene()
+    changed = np.abs(pictures[1] - pictures[0]) > 40
+    assert changed[110:].sum() > 200 and not changed[:60].any()  # in the lower part only
