@@ -123,6 +123,10 @@ ITEM: ATOMS id type element x y z fx fy fz q
     assert data.forces.tolist() == [[0.5, 0, -1]] * 2 and data.energies is None
     assert data.groups.tolist() == ["a.dump", "b.dump"]
     assert data.keys == {"forces": "fx, fy, fz", "group": "the file"}
+    # Wildcards stand for files, not for one trajectory, of which frame 0 would be left out the second time.
+    of_all = read_data_set(tmp_path / "?.dump")
+    assert of_all.names == data.names and of_all.groups.tolist() == data.groups.tolist()
+    assert write_data_set(tmp_path / "out.xyz", of_all) == 2
     write_data_set(tmp_path / "out.xyz", data, [1])
     (frame,) = read_frames(tmp_path / "out.xyz", fields=True)
     assert frame.fields["q"].tolist() == [2.5] and frame.fields["fz"].tolist() == [-1]

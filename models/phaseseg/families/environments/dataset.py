@@ -16,6 +16,7 @@ from phaseseg.frame import Frame
 from phaseseg.io import FrameText, InputError, atomic_output, frame_texts, read_frames
 from phaseseg.io.copies import text_of
 from phaseseg.io.packing import WRITTEN, bare_name, packed_file
+from phaseseg.io.series import files_of
 from phaseseg.io.write import entry, extxyz_lines
 from phaseseg.specs import Progress
 
@@ -192,7 +193,7 @@ def read_data_set(
 
     Parameters
     ----------
-    paths : files
+    paths : files; one with wildcards stands for several
     energy, forces, group : names of the key or column; None guesses among `ENERGY_KEYS`, `FORCE_KEYS` and
         `GROUP_KEYS`, and "" leaves it out. `DataSet.keys` says which were used. Several files without a
         group become one group each.
@@ -208,7 +209,7 @@ def read_data_set(
     """
     if not paths:
         raise ValueError("a data set needs at least one file.")
-    files = [Path(path) for path in paths]
+    files = [file for path in paths for file in files_of(path)]
     same_name = {file.name for file in files if sum(file.name == other.name for other in files) > 1}
     options = {"cell": "open", **reading}
     frames: list[Frame] = []
