@@ -1,6 +1,7 @@
 """Pictures of the viewer with all families: `python docs/figures/make_viewer_figures.py`.
 
-Needs Chromium with its driver and selenium. Writes docs/figures/viewer_FAMILY.png.
+Needs Chromium with its driver and selenium. Writes docs/figures/viewer_FAMILY.png; names of families after
+the command restrict it to these.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def wait(driver: Any) -> None:
 
 def make() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for family, (name, options, steps) in PAGES.items():
+        for family in sys.argv[1:] or PAGES:
+            name, options, steps = PAGES[family]
             page = Path(folder) / f"{family}.html"
             command = [
                 sys.executable,

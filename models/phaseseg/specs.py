@@ -56,9 +56,10 @@ class FieldSpec:
     of kind "probability" has one column per class, in the order of `classes`; the last ones may be missing.
     `class_of` gives the name and color of a number, for fields that number parts without an end, such as
     clusters; a module-level function, so that the specification can be sent to other processes. `shown` names
-    a column of flags of bonds: viewers draw those with 1, and all on request. `surface` is the
-    "module:name" of a function of frame and fields that returns the surface to draw in a grid, as a `Grid`
-    and the value on the surface, or None.
+    a column of flags of bonds: viewers draw those with 1, and all on request. `by_species` marks
+    scalars that are compared within a species: maps show percentiles. `surface` is the "module:name" of a
+    function of frame and fields that returns the surface to draw in a grid, as a `Grid` and the value on the
+    surface, or None.
     """
 
     name: str
@@ -70,6 +71,7 @@ class FieldSpec:
     classes: tuple[ClassName, ...] = ()
     class_of: Callable[[int], ClassName] | None = field(default=None, compare=False)
     shown: str = ""
+    by_species: bool = False
     surface: str = ""
 
 

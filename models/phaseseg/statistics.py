@@ -549,3 +549,29 @@ def least_squares(
         if small:
             return x
     return np.full(len(x), nan)
+
+
+# ---------------------------------------------------------------------------------- percentiles
+
+
+def percentiles(values: ArrayLike, codes: ArrayLike) -> Floats:
+    """Percentile, 0 to 100, of every atom among those of its own species.
+
+    Equal values have the same percentile; a single atom, or one of many equal ones, has 50. NaN stays NaN
+    and counts for no other atom.
+
+    values : (n,); codes : (n,) integers, species of each atom
+
+    >>> percentiles([0.1, 0.3, 0.2, 0.7], [0, 0, 0, 1]).round().tolist()
+    [17.0, 83.0, 50.0, 50.0]
+    """
+    x, of = np.asarray(values, np.float64), np.asarray(codes)
+    result = np.full(len(x), nan)
+    known = np.isfinite(x)
+    for code in np.unique(of):
+        own = known & (of == code)
+        ordered = np.sort(x[own])
+        below = np.searchsorted(ordered, x[own], side="left")
+        up_to = np.searchsorted(ordered, x[own], side="right")
+        result[own] = 50 * (below + up_to) / max(len(ordered), 1)
+    return result

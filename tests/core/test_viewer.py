@@ -148,6 +148,16 @@ def test_more_atoms_than_fit(monkeypatch):
     assert about["notes"] == ["Of 50 atoms, 30 are shown, chosen at random; the others are not in this page."]
 
 
+def test_a_frame_of_which_few_atoms_fit_shows_their_values(monkeypatch):
+    monkeypatch.setattr(scene_module, "MOST_ATOMS", 20)
+    frame = liquid(50, fields={"charge": np.arange(50.0)})
+    about, [(one, arrays)] = opened(view(frame, {"height": frame.positions[:, 2]}))
+    row = {number: k for k, number in enumerate(frame.ids.tolist())}
+    rows = [row[number] for number in arrays["ids"].tolist()]
+    assert values(about, one, arrays, "charge") == pytest.approx(rows, abs=1e-3)
+    assert values(about, one, arrays, "height") == pytest.approx(frame.positions[rows, 2], abs=1e-3)
+
+
 def test_more_columns_than_fit(monkeypatch):
     monkeypatch.setattr(scene_module, "MOST_VALUES", 100)
     frame = liquid(50, fields={name: np.arange(50.0) for name in "pqrs"})

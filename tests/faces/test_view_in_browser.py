@@ -17,6 +17,7 @@ import pytest
 
 from faces.command_line import done
 from phaseseg import Frame, predict, read_frames, view
+from phaseseg.statistics import percentiles
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -169,9 +170,32 @@ def test_a_click_tells_id_species_and_fields(driver, tmp_path):
     webdriver.ActionChains(driver).move_to_element(canvas).click().perform()
     until(driver, "!document.getElementById('picked').hidden")
     text = driver.find_element("id", "picked").text
+    rest(driver)
+    yellow = picture(driver)
+    assert ((yellow[..., 0] > 200) & (yellow[..., 1] > 180) & (yellow[..., 2] < 90)).sum() > 50
     assert "Fe, id 8589934599" in text and "1.25" in text and "5.00, 5.00, 5.00" in text
     webdriver.ActionChains(driver).move_to_element_with_offset(canvas, -200, 150).click().perform()
     until(driver, "document.getElementById('picked').hidden")
+    quiet(driver)
+
+
+def test_percentiles_within_the_species(driver, tmp_path):
+    rng = np.random.default_rng(5)
+    n = 60
+    frame = Frame(rng.random((n, 3)) * 8, [8.0] * 3, True, rng.integers(0, 3, n), ("A", "B", "C"), units="lj")
+    moves = rng.normal(size=n).round(1) + frame.species
+    moves[3] = np.nan
+    shown(driver, view(frame, {"propensity": moves}), tmp_path / "view.html")
+    found = np.array(driver.execute_script("return phaseseg.values()"))
+    expected = percentiles(moves, frame.species)
+    known = np.isfinite(expected)
+    assert found[known] == pytest.approx(expected[known], abs=1e-3) and (found[~known] < -1e38).all()
+    before = picture(driver)
+    click(driver, "#ranked")
+    assert np.abs(picture(driver) - before).mean() > 1
+    assert np.array(driver.execute_script("return phaseseg.values()"))[known] == pytest.approx(
+        moves[known], abs=1e-3
+    )
     quiet(driver)
 
 

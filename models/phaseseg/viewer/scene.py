@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from math import isfinite
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.display import listed, number, plural
-from phaseseg.fields import Bonds, Fields
+from phaseseg.fields import Bonds, Fields, Grid, Table
 from phaseseg.frame import Frame
 from phaseseg.specs import FIELD_SPECS
+from phaseseg.statistics import percentiles
 from phaseseg.viewer.columns import LARGEST, MOST_CLASSES, Column, Legend, columns_of
 from phaseseg.viewer.species import Ball, ball_of
 from phaseseg.viewer.surface import surface_mesh
@@ -116,13 +117,16 @@ class Scene:
         while sum(len(one.data) for one in self.frames) > self.most_bytes and len(self.frames) > 1:
             self.frames, self.step = self.frames[::2], 2 * self.step
 
-    def _packed(self, frame: Frame, fields: Mapping[str, Any]) -> Packed:
-        rows = _rows(frame)
-        if len(rows) < len(frame):
+    def _packed(self, whole: Frame, fields: Mapping[str, Any]) -> Packed:
+        rows = _rows(whole)
+        if len(rows) < len(whole):
             self.notes[
-                f"Of {len(frame):,} atoms, {len(rows):,} are shown, chosen at random; the others are not in "
+                f"Of {len(whole):,} atoms, {len(rows):,} are shown, chosen at random; the others are not in "
                 "this page."
             ] = None
+        columns = _rows_of({**whole.fields, **fields}, rows, len(whole))
+        columns = {name: columns[name] for name in (*fields, *whole.fields) if name in columns}
+        frame = whole.replace(fields={}, categories={}).take(rows)
         arrays = Arrays()
         positions = _in_cell(frame)
         middle = frame.origin + frame.cell.sum(axis=0) / 2
@@ -135,15 +139,15 @@ class Scene:
             "cell": frame.cell.ravel().tolist(), "origin": (frame.origin - middle).tolist(),
             "corner": frame.origin.tolist(),
         }  # fmt: skip
-        about["scale"] = _add_points(arrays, "positions", positions[rows] - middle)
-        self._add_species(arrays, frame, rows)
-        ids = frame.ids[rows] if frame.ids is not None else rows + 1
+        about["scale"] = _add_points(arrays, "positions", positions - middle)
+        self._add_species(arrays, frame)
+        ids = frame.ids if frame.ids is not None else rows + 1
         arrays.add("ids", ids & 0xFFFFFFFF, "u4", differences=True)
         if ids.min() < 0 or ids.max() >= 1 << 32:
             arrays.add("high ids", ids >> 32, "i4", differences=True)
-        about["columns"] = self._add_columns(arrays, frame, fields, rows)
-        about["bonds"] = self._add_bonds(arrays, frame, fields, rows)
-        about["mesh"] = self._add_mesh(arrays, frame, fields, middle) if self.interface is not False else None
+        about["columns"] = self._add_columns(arrays, frame, columns, set(fields))
+        about["bonds"] = self._add_bonds(arrays, whole, fields, rows)
+        about["mesh"] = self._add_mesh(arrays, whole, fields, middle) if self.interface is not False else None
         about["numbers"] = _numbers(fields)
         about["messages"] = [str(one) for one in getattr(fields, "messages", frame.messages)]
         about["arrays"] = arrays.listed
@@ -153,7 +157,7 @@ class Scene:
             self.first = frame.replace(positions=positions - middle, origin=frame.origin - middle), self._seen
         return Packed(about, arrays.packed())
 
-    def _add_species(self, arrays: Arrays, frame: Frame, rows: NDArray[np.int64]) -> None:
+    def _add_species(self, arrays: Arrays, frame: Frame) -> None:
         for name in frame.species_names:
             if name not in self.balls:
                 self.balls[name] = ball_of(name, frame)
@@ -164,17 +168,19 @@ class Scene:
                 f"{', '.join(frame.species_names)}."
             )
         table = np.array([min(numbers.index(name), 255) for name in frame.species_names], dtype=np.int64)
-        arrays.add("species", table[frame.species[rows]], "u1")
+        arrays.add("species", table[frame.species], "u1")
 
     def _add_columns(
-        self, arrays: Arrays, frame: Frame, fields: Mapping[str, Any], rows: NDArray[np.int64]
+        self, arrays: Arrays, frame: Frame, given: Mapping[str, Any], own: Collection[str]
     ) -> dict[str, list[float]]:
-        """Add the columns; return offset and step of the scalars by name."""
-        named = {**fields, **{name: one for name, one in frame.fields.items() if name not in fields}}
-        columns = {column.name: column for column in columns_of(named, len(frame))}
+        """Add the columns; return offset and step of the scalars by name.
+
+        own : names of those that are results
+        """
+        columns = {column.name: column for column in columns_of(given, len(frame))}
         if self._kept is None:
-            self.color = self._chosen(frame, columns, fields)
-            self._kept = self._fitting(columns, len(rows))
+            self.color = self._chosen(frame, columns, own)
+            self._kept = self._fitting(columns, len(frame))
         scales: dict[str, list[float]] = {}
         self._seen: dict[str, NDArray[Any]] = {}
         for k, name in enumerate(self._kept):
@@ -183,7 +189,6 @@ class Scene:
             legend = self.legends.setdefault(name, Legend.of(columns[name]))
             values = legend.numbers(columns[name])
             self._seen[name] = values
-            values = values[rows]
             if legend.kind == "class":
                 small = values.size and values.min() >= -1 and values.max() < 255
                 arrays.add(f"c{k}", values + 1 if small else values, "u1" if small else "i4")
@@ -192,11 +197,11 @@ class Scene:
             scales[name] = _add_scalars(arrays, f"c{k}", values)
         return scales
 
-    def _chosen(self, frame: Frame, columns: Mapping[str, Column], fields: Mapping[str, Any]) -> str:
+    def _chosen(self, frame: Frame, columns: Mapping[str, Column], own: Collection[str]) -> str:
         """The name of the column that colors the atoms."""
         if self.color is None:
-            own = (name for name, one in columns.items() if one.spec or name.partition(".")[0] in fields)
-            return next(own, SPECIES)
+            named = (name for name, one in columns.items() if one.spec or name.partition(".")[0] in own)
+            return next(named, SPECIES)
         names = {SPECIES: SPECIES, **{name.lower(): name for name in columns}}
         names |= {name.partition(".")[0].lower(): name for name in reversed(list(columns)) if "." in name}
         if self.color.lower() not in names:
@@ -293,6 +298,7 @@ class Scene:
             "name": name, "title": legend.title, "unit": legend.unit, "kind": legend.kind,
             "description": legend.spec.description if legend.spec else "",
             "map": "blue-white-orange" if legend.diverging else "cividis",
+            "ranked": legend.spec is not None and legend.spec.by_species,
         }  # fmt: skip
         about["low"], about["high"] = legend.limits
         if legend.kind == "class":
@@ -349,7 +355,10 @@ class Scene:
             return np.array([table[number] for number in ids.tolist()])[codes.ravel()] / 255
         stops = np.array(color_maps()[about["map"]]) / 255
         with np.errstate(over="ignore", invalid="ignore"):
-            share = (values[name] - about["low"]) / (about["high"] - about["low"])
+            if about["ranked"]:
+                share = percentiles(values[name], frame.species) / 100
+            else:
+                share = (values[name] - about["low"]) / (about["high"] - about["low"])
         place = np.nan_to_num(np.clip(share, 0, 1), nan=0) * (len(stops) - 1)
         mixed = np.stack([np.interp(place, np.arange(len(stops)), part) for part in stops.T], axis=1)
         return np.where(np.isfinite(share)[:, None], mixed, 0.6)
@@ -362,10 +371,20 @@ def _rows(frame: Frame) -> NDArray[np.int64]:
     """The atoms to show, sorted by their ids, which then compress to nothing."""
     n = len(frame)
     if n > MOST_ATOMS:
-        rows = np.sort(np.random.default_rng(0).choice(n, MOST_ATOMS, replace=False))
+        rows = np.sort(np.random.default_rng(0).choice(n, MOST_ATOMS, replace=False, shuffle=False))
     else:
         rows = np.arange(n)
     return rows if frame.ids is None else rows[np.argsort(frame.ids[rows], kind="stable")]
+
+
+def _rows_of(columns: Mapping[str, Any], rows: NDArray[np.int64], n_atoms: int) -> dict[str, Any]:
+    """These rows of all arrays that have one row for each atom; the rest is left out."""
+    arrays = {
+        name: one if isinstance(one, np.ndarray) else np.asarray(one)
+        for name, one in columns.items()
+        if not isinstance(one, Bonds | Grid | Table | str | None)
+    }
+    return {name: one[rows] for name, one in arrays.items() if one.ndim and len(one) == n_atoms}
 
 
 def _straight(frame: Frame) -> bool:

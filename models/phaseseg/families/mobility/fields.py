@@ -7,7 +7,8 @@ from phaseseg.specs import FieldSpec
 # fmt: off
 FIELDS = (
     FieldSpec("propensity", "Propensity", "σ", "atom", "scalar",
-        "expected length of the displacement of the particle after the time of the checkpoint"),
+        "expected length of the displacement of the particle after the time of the checkpoint",
+        by_species=True),
     FieldSpec("propensity_uncertainty", "Propensity Uncertainty", "σ", "atom", "scalar",
         "standard deviation of the propensity: spread of the networks, calibrated if the checkpoint is"),
     FieldSpec("mobile", "Mobile", "", "atom", "flag",

@@ -12,6 +12,8 @@ from math import nan, sqrt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.statistics import percentiles as percentiles
+
 Floats = NDArray[np.float64]
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -99,26 +101,3 @@ def errors_by_uncertainty(
     ]
     stated, found = np.array(pairs).T
     return stated, found
-
-
-def percentiles(values: ArrayLike, codes: ArrayLike) -> Floats:
-    """Percentile, 0 to 100, of every particle among those of its own type.
-
-    Equal values have the same percentile; a single particle, or one of many equal ones, has 50. NaN stays NaN
-    and counts for no other particle.
-
-    values : (n,); codes : (n,) integers, type of each particle
-
-    >>> percentiles([0.1, 0.3, 0.2, 0.7], [0, 0, 0, 1]).round().tolist()
-    [17.0, 83.0, 50.0, 50.0]
-    """
-    x, of = np.asarray(values, np.float64), np.asarray(codes)
-    result = np.full(len(x), nan)
-    known = np.isfinite(x)
-    for code in np.unique(of):
-        own = known & (of == code)
-        ordered = np.sort(x[own])
-        below = np.searchsorted(ordered, x[own], side="left")
-        up_to = np.searchsorted(ordered, x[own], side="right")
-        result[own] = 50 * (below + up_to) / max(len(ordered), 1)
-    return result

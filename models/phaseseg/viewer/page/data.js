@@ -87,10 +87,38 @@ function valueOf(frame, column, atom) {
   return scale[0] + scale[1] * values[atom];
 }
 
+// Percentile of every atom among those of its species; equal values have the same.
+function percentiles(frame, column) {
+  const made = new Float32Array(frame.n).fill(UNKNOWN), groups = new Map();
+  for (let n = 0; n < frame.n; n++) {
+    const value = valueOf(frame, column, n), species = frame.atoms[4 * n + 3];
+    if (!Number.isFinite(value)) continue;
+    if (!groups.has(species)) groups.set(species, []);
+    groups.get(species).push(n);
+  }
+  for (const group of groups.values()) {
+    const values = Float64Array.from(group, (n) => valueOf(frame, column, n)).sort(), size = values.length;
+    const place = (value, after) => { // how many are below, or up to, a value
+      let low = 0, high = size;
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (values[middle] < value || (after && values[middle] === value)) low = middle + 1; else high = middle;
+      }
+      return low;
+    };
+    for (const n of group) {
+      const value = valueOf(frame, column, n);
+      made[n] = 50 * (place(value, false) + place(value, true)) / size;
+    }
+  }
+  return made;
+}
+
 // What the shader reads of a column: the place of a class in the legend, or the scalar.
 function shaderValues(frame, column) {
   const made = new Float32Array(frame.n);
   if (!column) return made;
+  if (!column.classes && column.ranked) return percentiles(frame, column);
   const places = column.classes ? new Map(column.classes.map((one, k) => [one.id, k])) : null;
   for (let n = 0; n < frame.n; n++) {
     const value = valueOf(frame, column, n);

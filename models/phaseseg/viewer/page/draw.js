@@ -207,7 +207,6 @@ class Renderer {
     gl.uniform2fv(places.uRange, look.range);
     gl.uniform1f(places.uSize, look.size);
     gl.uniform1i(places.uStride, stride);
-    gl.uniform1i(places.uSelected, look.selected);
     gl.uniform1i(places.uPick, pick);
     gl.bindVertexArray((this.arrays ??= {})[kind] ??= gl.createVertexArray());
     this.attribute(0, "atoms", 4, 16 * stride, 0, small ? 0 : 1);
@@ -279,6 +278,7 @@ class Renderer {
       const copy = this.use("copy", jitter, { uFrom: "lit" });
       gl.uniform1i(copy.uWhite, false);
       gl.uniform1f(copy.uRatio, 1);
+      gl.uniform3f(copy.uRing, 0, 0, 0);
       gl.enable(gl.BLEND);
       gl.blendColor(0, 0, 0, 1 / (k + 1));
       gl.blendFunc(gl.CONSTANT_ALPHA, gl.ONE_MINUS_CONSTANT_ALPHA);
@@ -290,8 +290,19 @@ class Renderer {
     const copy = this.use("copy", jitter, { uFrom: this.smooth ? "mean" : "lit" });
     gl.uniform1i(copy.uWhite, true);
     gl.uniform1f(copy.uRatio, ratio);
+    gl.uniform3fv(copy.uRing, this.ring());
     gl.drawArrays(gl.TRIANGLES, 0, 3);
     this.averaged = moving ? 0 : k + 1;
+  }
+
+  // Center and radius, in pixels, of the circle around the chosen atom, which others may hide.
+  ring() {
+    const { place, radius } = this.look.chosen ?? {};
+    if (!place) return [0, 0, 0];
+    const [x, y, z] = plus(apply(this.view.turn, place), this.place), w = this.view.parallel ? 1 : -z;
+    if (w <= 0) return [0, 0, 0];
+    const [wide, high] = this.projected.values, half = [this.width / 2, this.height / 2];
+    return [half[0] * (1 + wide * x / w), half[1] * (1 + high * y / w), half[1] * high * radius * this.look.size / w + 3];
   }
 
   // The row of the atom at a place of the canvas, -1 for none.

@@ -50,7 +50,7 @@ function setTables() {
   }
   renderer.table("colors", colors);
   renderer.look.mode = !column ? 0 : column.classes ? 1 : 2;
-  renderer.look.range = column && !column.classes ? [column.low, column.high > column.low ? column.high : column.low + 1e-30] : [0, 1];
+  renderer.look.range = column?.ranked && !column.classes ? [0, 100] : column && !column.classes ? [column.low, column.high > column.low ? column.high : column.low + 1e-30] : [0, 1];
 }
 
 function setValues() {
@@ -133,8 +133,13 @@ function colorSection() {
     const map = element("select", { id: "map", onchange: () => { column.map = map.value; setTables(); fillPanel(); renderer.change(); } },
       ...Object.keys(scene.maps).map((one) => element("option", { value: one }, one)));
     map.value = column.map;
+    const ranked = element("label", { className: "row" }, element("input", {
+      type: "checkbox", id: "ranked", checked: column.ranked,
+      onchange: (event) => { column.ranked = event.target.checked; setValues(); setTables(); fillPanel(); renderer.change(); },
+    }), element("span", {}, "Percentile within the species"));
+    const percent = [element("span", {}, "0 %"), element("span", { className: "n" }, "100 %")];
     content.push(element("div", { className: "bar", style: `background:linear-gradient(to right,${stops})` }),
-      element("div", { className: "row" }, ...ends), element("div", { className: "row" }, map));
+      element("div", { className: "row" }, ...(column.ranked ? percent : ends)), element("div", { className: "row" }, map), ranked);
   }
   if (column) {
     const about = column.description + (column.unit ? `${column.description ? "; " : ""}in ${column.unit}` : "");
@@ -194,6 +199,8 @@ function select(atom) {
   renderer.look.selected = atom;
   const { data } = state, picked = $("picked");
   picked.hidden = atom < 0;
+  renderer.look.chosen = atom < 0 ? null
+    : { place: [0, 1, 2].map((x) => data.atoms[4 * atom + x]), radius: scene.species[data.atoms[4 * atom + 3]].radius };
   if (atom >= 0) {
     const own = scene.species[data.atoms[4 * atom + 3]], unitOf = (text) => (text ? ` ${text}` : "");
     const line = (title, value) => element("tr", {}, element("td", {}, title), element("td", {}, value));
@@ -337,7 +344,7 @@ function addMouse() {
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoom(Math.exp(Math.sign(event.deltaY) * Math.min(Math.abs(event.deltaY), 100) * 0.0015)); }, { passive: false });
   const keys = { ArrowLeft: () => turn(-12, 0), ArrowRight: () => turn(12, 0), ArrowUp: () => turn(0, -12), ArrowDown: () => turn(0, 12),
-    "+": () => zoom(0.9), "-": () => zoom(1.11), r: reset, Escape: () => select(-1) };
+    "+": () => zoom(0.9), "-": () => zoom(1.11), r: reset, R: reset, Escape: () => select(-1) };
   canvas.addEventListener("keydown", (event) => { if (keys[event.key]) { event.preventDefault(); keys[event.key](); } });
 }
 
@@ -363,5 +370,5 @@ async function main() {
   await showFrame(0);
 }
 
-window.phaseseg = { average };
+window.phaseseg = { average, values: () => Array.from(state.values) }; // for tests and pictures
 main().catch((error) => { console.error(error); giveUp(`The atoms cannot be drawn (${error.message}), so this is a still picture.`); });

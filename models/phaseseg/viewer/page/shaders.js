@@ -26,7 +26,7 @@ uniform sampler2D uSpecies, uRadii, uColors;
 uniform int uMode; // 0 species, 1 classes, 2 scalar
 uniform vec2 uRange;
 uniform float uSize, uPixel;
-uniform int uStride, uSelected;
+uniform int uStride;
 flat out vec3 vCenter;
 flat out float vRadius;
 flat out vec4 vColor;
@@ -44,7 +44,7 @@ void main() {
   if (own.a < 0.5 || color.a < 0.5 || cut(aAtom.xyz)) { gl_Position = NOWHERE; return; }
   vRadius = uSize * texelFetch(uRadii, ivec2(species, 0), 0).r;
   vCenter = uTurn * aAtom.xyz + uPlace;
-  vColor = vec4(color.rgb, vNumber == uSelected ? 0.8 : 1.0);
+  vColor = vec4(color.rgb, 1.0);
   if (POINTS) {
     if (!uParallel && vCenter.z > -vRadius) { gl_Position = NOWHERE; return; }
     // Nothing is smaller than a pixel.
@@ -178,7 +178,6 @@ void main() {
   float shine = pow(max(dot(normal, normalize(light + vec3(0.0, 0.0, 1.0))), 0.0), 48.0);
   vec3 lit = color.rgb * open * (0.56 * fill + 0.72 * facing) + 0.14 * shine * open;
   lit *= 1.0 - uOutline * edge;
-  if (color.a < 0.9) lit = mix(lit, vec3(1.0, 0.95, 0.2), normal.z < 0.55 ? 1.0 : 0.25);
   float far = clamp((-place.z - uDepths.x) / (uDepths.y - uDepths.x), 0.0, 1.0);
   oColor = vec4(mix(lit, vec3(1.0), 0.30 * far * far), 1.0);
 }`;
@@ -224,8 +223,14 @@ precision highp float;
 uniform sampler2D uFrom;
 uniform bool uWhite;
 uniform float uRatio;
+uniform vec3 uRing; // center and radius of the circle around the chosen atom, in pixels; 0 for none
 out vec4 oColor;
 void main() {
   oColor = texelFetch(uFrom, ivec2(gl_FragCoord.xy / uRatio), 0);
   if (uWhite) oColor = vec4(oColor.rgb + 1.0 - oColor.a, 1.0);
+  float off = abs(length(gl_FragCoord.xy - uRing.xy) - uRing.z);
+  if (uRing.z > 0.0) {
+    oColor.rgb = mix(oColor.rgb, vec3(0.1), 1.0 - smoothstep(2.0, 3.0, off));
+    oColor.rgb = mix(oColor.rgb, vec3(1.0, 0.92, 0.1), 1.0 - smoothstep(0.8, 1.8, off));
+  }
 }`;
