@@ -216,6 +216,25 @@ def test_mouse_and_keys_turn_the_atoms(driver, melt, tmp_path):
     quiet(driver)
 
 
+def test_a_million_atoms_open_and_turn(driver, tmp_path):
+    """Also where software draws them: coarsely while the mouse moves, completely when it rests."""
+    rng = np.random.default_rng(0)
+    n, edge = 1_000_000, 211.0
+    frame = Frame(rng.random((n, 3)) * edge, [edge] * 3, True, rng.integers(0, 2, n), ("Fe", "O"))
+    shown(driver, view(frame), tmp_path / "view.html")
+    before = picture(driver)
+    assert drawn(driver) > 0.15
+    canvas = driver.find_element("id", "canvas")
+    webdriver.ActionChains(driver).move_to_element(canvas).click_and_hold().move_by_offset(40, 10).perform()
+    for _ in range(10):
+        webdriver.ActionChains(driver, duration=20).move_by_offset(8, 0).perform()
+        driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    webdriver.ActionChains(driver).release().perform()
+    rest(driver)
+    assert np.abs(picture(driver) - before).mean() > 3
+    quiet(driver)
+
+
 def test_bonds_and_a_layer(driver, tmp_path):
     frame = next(iter(read_frames(str(DEMO / "glass_ka2d_s901.xyz.gz"))))
     fields = predict(frame, "liquid_glass/dmpnn-attention-v1", attention=True)
