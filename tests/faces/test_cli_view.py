@@ -108,6 +108,15 @@ def test_reports_of_labels(tmp_path):
     refused(USAGE, "--view is a part of the report", "predict", MELT, "--view")
 
 
+def test_reports_of_metrics_show_the_first_run_with_its_graphs(tmp_path):
+    runs = [GLASS, DEMO / "glass_ka2d_s902.xyz.gz"]
+    done("metrics", *runs, "--bootstrap", 0, "--report", tmp_path, "--view")
+    text = unescape((tmp_path / "report.html").read_text("utf-8"))
+    scene = json.loads(re.search(r'id="scene">(.*?)</script>', text, re.DOTALL)[1])
+    assert (scene["title"], scene["color"], len(scene["frames"])) == (GLASS.name, "graph_id", 21)
+    assert [bonds["title"] for bonds in scene["frames"][0]["bonds"]] == ["Glass bonds"]
+
+
 def test_a_network_without_the_bonds_of_its_family(tmp_path):
     page = tmp_path / "view.html"
     done("view", GLASS, "-m", "liquid_glass/dmpnn-v1", "--frames", "0", "-o", page)

@@ -206,7 +206,7 @@ class FrameRun:
 
         written : further output files to list at the end
         """
-        from phaseseg.report import add_section, duration
+        from phaseseg.report import duration
 
         summary = self.summary
         tables, messages = summary.tables(), [*summary.messages, *self.warned]
@@ -219,9 +219,7 @@ class FrameRun:
         if report is not None:
             page = summary.write_report(report, {"seconds": self.seconds})
             if self.scene is not None:
-                from phaseseg.viewer.page import page_of
-
-                add_section(page, "Atoms", page_of(self.scene, self.source).frame_html())
+                add_atoms(page, self.scene, self.source)
             if not quiet:
                 note(f"Written: {page}")
         if as_json:
@@ -232,6 +230,14 @@ class FrameRun:
                 show(summary.shown())
             note(f"{plural(len(summary), 'frame')} {self.done} in {duration(self.seconds)}.")
             note(*(f"Written: {path}" for path in written if path is not None))
+
+
+def add_atoms(page: Path, scene: Scene, source: str) -> None:
+    """Add the frames of a scene to a report that was written."""
+    from phaseseg.report import add_section
+    from phaseseg.viewer.page import page_of
+
+    add_section(page, "Atoms", page_of(scene, source).frame_html())
 
 
 def write_results(path: Path, tables: Mapping[str, Table], content: Any) -> None:

@@ -19,7 +19,15 @@ from phaseseg.terminal import options
 from phaseseg.terminal.demonstration import Demonstration
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.options import at_least, numbers, split_names
-from phaseseg.terminal.run import Reader, check_folder, name_of, output_kind, run_readers, write_results
+from phaseseg.terminal.run import (
+    Reader,
+    add_atoms,
+    check_folder,
+    name_of,
+    output_kind,
+    run_readers,
+    write_results,
+)
 from phaseseg.terminal.show import frame_bar, note, show, show_json
 from phaseseg.version import __version__
 
@@ -72,13 +80,15 @@ def metrics_command(
     workers: options.Workers = 1,
     format: options.Format = None,
     report: options.ReportFolder = None,
+    view: options.View = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:  # fmt: skip
     """Count disjoint graphs, B–B edges and isolated A; test them for a change of slope at T_g."""
     with exit_codes(f"{output} was not written." if output else ""):
+        from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
         from phaseseg.families.liquid_glass.transition.analysis import analyze_transition
-        from phaseseg.fields import Table
+        from phaseseg.fields import Table, fields_or_none
         from phaseseg.report import duration
 
         with usage_errors():
@@ -94,6 +104,7 @@ def metrics_command(
             if any(output_kind(output, path) == "frames" for path in input):
                 raise ValueError(f"{output}: the name of the table must end in .csv or .json.")
             check_folder(report)
+            scene = options.scene(view, report)
             readers = run_readers(input, types=types, names=names, cell=cell, frames=frames, format=format)
             for path in input:
                 if input.count(path) > 1:
@@ -138,6 +149,12 @@ def metrics_command(
             from phaseseg.families.liquid_glass.transition.report import write_transition
 
             page = write_transition(report, result, table, source=name, settings=settings)
+            if scene is not None:
+                first, reader = next(iter(readers.items()))
+                measure = partial(glass_metrics, b=species, k=k, rule=rule)  # type: ignore[arg-type]
+                for frame in reader():
+                    scene.add(frame, fields_or_none(measure, frame))
+                add_atoms(page, scene, first)
             if not quiet:
                 note(f"Written: {page}")
         if as_json:
