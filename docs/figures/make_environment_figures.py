@@ -18,7 +18,7 @@ from phaseseg.families.environments.dataset import read_data_set
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.mining import Mined, mine
 from phaseseg.families.environments.mining_figures import draw_environment
-from phaseseg.families.environments.mining_tables import tables_of, typical_atoms
+from phaseseg.families.environments.mining_tables import mined_tables, typical_atoms
 from phaseseg.families.environments.report_mine import figures_of
 from phaseseg.report import png, styled
 
@@ -31,7 +31,7 @@ def clusters_figure(mined: Mined) -> Figure:
     atoms, data = typical_atoms(mined), mined.data
     figure = Figure(figsize=(8.6, 1.9 * -(-len(atoms) // 7)), layout="constrained")
     places = figure.subplots(-(-len(atoms) // 7), 7).ravel()
-    for place, row in zip(places, tables_of(mined)["clusters"].rows(), strict=False):
+    for place, row in zip(places, mined_tables(mined)["clusters"].rows(), strict=False):
         atom = atoms[row["cluster"]]
         k = int(data.configurations[atom])
         draw_environment(place, data.frames[k], int(atom - data.starts[k]))

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     )
     from phaseseg.citation import cite
     from phaseseg.families import FAMILIES, Analysis, BondFile, Family, Option, Part, register
+    from phaseseg.families.environments.dataset import read_data_set, write_data_set
+    from phaseseg.families.environments.descriptors import PowerSpectrum
+    from phaseseg.families.environments.mining import mine
+    from phaseseg.families.environments.mining_tables import mined_sentences, mined_tables
     from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
     from phaseseg.families.liquid_glass.transition.analysis import analyze_transition
     from phaseseg.families.segmentation.labels.threshold import pooled_threshold
@@ -58,13 +62,14 @@ if TYPE_CHECKING:
 __all__ = [
     "FAMILIES", "Analysis", "BondFile", "Bonds", "Checkpoint", "CheckpointError", "ClassName", "Column",
     "Family", "FieldSpec", "Fields", "Frame", "Grid", "InputError", "LabelRule", "Message", "Option",
-    "OutputError", "Part", "Table", "TrajectorySummary", "View", "__version__", "analyze_transition",
-    "atomic_output", "block_error", "boundary_width_scan", "cite", "default_checkpoint", "evaluate", "fit",
-    "frame_from_atoms", "glass_metrics", "label_phases", "label_trajectory", "list_checkpoints",
-    "load_checkpoint", "load_model", "map_frames", "nearest_neighbors", "neighbor_graph", "pooled_threshold",
-    "predict", "predict_frames", "read_frames", "register", "save_checkpoint", "select_frames",
-    "simulate_kob_andersen", "simulate_melt", "summarize", "verify_checkpoint", "view", "write_frames",
-    "write_json", "write_table",
+    "OutputError", "Part", "PowerSpectrum", "Table", "TrajectorySummary", "View", "__version__",
+    "analyze_transition", "atomic_output", "block_error", "boundary_width_scan", "cite", "default_checkpoint",
+    "evaluate", "fit", "frame_from_atoms", "glass_metrics", "label_phases", "label_trajectory",
+    "list_checkpoints", "load_checkpoint", "load_model", "map_frames", "mine", "mined_sentences",
+    "mined_tables", "nearest_neighbors", "neighbor_graph", "pooled_threshold", "predict", "predict_frames",
+    "read_data_set", "read_frames", "register", "save_checkpoint", "select_frames", "simulate_kob_andersen",
+    "simulate_melt", "summarize", "verify_checkpoint", "view", "write_data_set", "write_frames", "write_json",
+    "write_table",
 ]  # fmt: skip
 
 _NAMES = {
@@ -73,6 +78,10 @@ _NAMES = {
     "load_checkpoint save_checkpoint verify_checkpoint",
     "phaseseg.citation": "cite",
     "phaseseg.families": "FAMILIES Analysis BondFile Family Option Part register",
+    "phaseseg.families.environments.dataset": "read_data_set write_data_set",
+    "phaseseg.families.environments.descriptors": "PowerSpectrum",
+    "phaseseg.families.environments.mining": "mine",
+    "phaseseg.families.environments.mining_tables": "mined_sentences mined_tables",
     "phaseseg.families.liquid_glass.structural_metrics": "glass_metrics",
     "phaseseg.families.liquid_glass.transition.analysis": "analyze_transition",
     "phaseseg.families.segmentation.labels.threshold": "pooled_threshold",

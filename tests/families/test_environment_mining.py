@@ -22,9 +22,9 @@ from phaseseg.families.environments.mining import find_duplicates, find_subset, 
 from phaseseg.families.environments.mining_figures import neighborhood, umap_points
 from phaseseg.families.environments.mining_tables import (
     keys_sentence,
-    sentences,
+    mined_sentences,
+    mined_tables,
     suspicious,
-    tables_of,
     typical_atoms,
 )
 from phaseseg.families.environments.report_mine import write_report
@@ -158,7 +158,7 @@ def test_the_same_seed_gives_the_same_result(small, mined):
 
 
 def test_tables_and_sentences(small, mined):
-    tables = tables_of(mined)
+    tables = mined_tables(mined)
     assert set(tables) == {"groups", "duplicates", "clusters", "coverage", "subset"}
     assert tables["groups"].columns["atoms"].tolist() == [40, 40]
     assert tables["groups"].columns["in the subset"].sum() == 16
@@ -169,7 +169,7 @@ def test_tables_and_sentences(small, mined):
         atom = typical[row["cluster"]]
         assert mined.labels[atom] == row["cluster"]
         assert (row["typical"], row["atom"]) == (small.names[atom // 4], atom % 4 + 1)
-    said = sentences(mined)
+    said = mined_sentences(mined)
     assert said[0] == "20 configurations with 80 atoms of Cu in 2 groups."
     assert said[1] == "80 of the 80 environments are distinct."
     assert "The subset has 4 of 20 configurations with 16 atoms (20.0 %)." in said[3]
@@ -183,9 +183,9 @@ def test_outliers_are_listed(small):
     structures[7].positions[5] += [0.7, 0.2, 0.1]
     found = mine(set_of(structures), descriptor=COPPER, method="none", outliers=True)
     assert found.labels is None and found.scores.argmax() == 7 * 32 + 5
-    row = next(tables_of(found)["outliers"].rows())
+    row = next(mined_tables(found)["outliers"].rows())
     assert (row["configuration"], row["atom"], row["species"]) == ("configuration 7", 6, "Cu")
-    assert sentences(found)[-1].endswith("that of atom 6 in configuration 7.")
+    assert mined_sentences(found)[-1].endswith("that of atom 6 in configuration 7.")
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def compared(small):
 
 
 def test_what_another_set_has(compared):
-    tables = tables_of(compared)
+    tables = mined_tables(compared)
     assert [row["group"] for row in tables["new_groups"].rows()] == ["a", "b"]
     old, new = tables["new_groups"].columns["new environments (%)"]
     assert old < 50 and new == 100
@@ -211,7 +211,7 @@ def test_what_another_set_has(compared):
     assert suggested.columns["all so far (% of the gap)"][-1] == pytest.approx(
         100 * compared.suggestion.closed
     )
-    said = sentences(compared)
+    said = mined_sentences(compared)
     assert said[-2].startswith("The other set has 5 configurations; ")
     assert said[-1].startswith("2 suggested configurations close ")
 
@@ -230,7 +230,7 @@ def test_sets_without_groups_or_labels():
     found = mine(
         set_of([rattled(k) for k in range(6)]), descriptor=COPPER, method="kmeans", options={"n_clusters": 2}
     )
-    assert tables_of(found)["groups"].columns["group"].tolist() == ["all"]
+    assert mined_tables(found)["groups"].columns["group"].tolist() == ["all"]
     assert keys_sentence(found.data) == "Read positions only; found no energy, forces or group."
 
 
@@ -335,7 +335,7 @@ def test_the_report(tmp_path, mined):
     page = write_report(tmp_path / "report", mined, "copper <1>")
     text = page.read_text(encoding="utf-8")
     assert "What is in copper &lt;1&gt;" in text
-    for sentence in sentences(mined):
+    for sentence in mined_sentences(mined):
         assert sentence in text
     assert text.count("<img") == 2 + mined.clusters.n_clusters
     assert {"map.png", "coverage.png", "clusters.csv", "metrics.json"} <= {
@@ -396,7 +396,7 @@ def test_wrong_labels_are_listed(audited):
     assert faults["energy"] and faults["sign"]
     assert faults["energy"] <= listed["energy"] and faults["sign"] <= listed["forces"]
     assert len(listed["energy"] | listed["forces"]) < 0.3 * len(audited.data)
-    table = tables_of(audited)["labels"]
+    table = mined_tables(audited)["labels"]
     assert list(table.columns) == [
         "configuration", "group", "label", "score", "energy off by (eV/atom)", "largest force off by (eV/Å)",
         "times the fit",
@@ -408,7 +408,7 @@ def test_wrong_labels_are_listed(audited):
             assert row["times the fit"] == pytest.approx(-1, abs=0.1)
         if k in faults["energy"] and row["label"] == "energy":
             assert row["energy off by (eV/atom)"] == pytest.approx(0.1, abs=0.02)
-    assert "suspicious labels; the worst is the " in sentences(audited)[-1]
+    assert "suspicious labels; the worst is the " in mined_sentences(audited)[-1]
     assert not any("above the fit" in message for message in audited.messages)
 
 

@@ -332,10 +332,10 @@ def _print(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from phaseseg.families.environments.mining_tables import keys_sentence, sentences, tables_of
+    from phaseseg.families.environments.mining_tables import keys_sentence, mined_sentences, mined_tables
     from phaseseg.report import duration
 
-    tables, found = tables_of(mined), sentences(mined)
+    tables, found = mined_tables(mined), mined_sentences(mined)
     content = {
         "version": __version__, "inputs": [name], "seconds": seconds, "settings": mined.settings,
         "keys": mined.data.keys, "configurations": len(mined.data), "atoms": mined.data.n_atoms,

@@ -24,7 +24,7 @@ MOST_LISTED = 50
 """Outliers and suspicious labels in a table."""
 
 
-def tables_of(mined: Mined) -> dict[str, Table]:
+def mined_tables(mined: Mined) -> dict[str, Table]:
     """Return all tables by name; parts that were not asked for have none."""
     made = {
         "groups": groups_table(mined),
@@ -289,7 +289,7 @@ def _percent(share: float) -> str:
 # Sentences -----------------------------------------------------------------------------------------
 
 
-def sentences(mined: Mined) -> list[str]:
+def mined_sentences(mined: Mined) -> list[str]:
     """Return what was found, one thought a sentence."""
     data = mined.data
     groups = "" if data.groups is None else f" in {plural(len(np.unique(data.groups)), 'group')}"

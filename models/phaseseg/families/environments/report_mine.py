@@ -24,8 +24,8 @@ from phaseseg.families.environments.mining_figures import (
 from phaseseg.families.environments.mining_tables import (
     STRANGE,
     keys_sentence,
-    sentences,
-    tables_of,
+    mined_sentences,
+    mined_tables,
     typical_atoms,
 )
 from phaseseg.fields import Table
@@ -63,7 +63,7 @@ def write_report(directory: str | os.PathLike[str], mined: Mined, name: str) -> 
     OutputError
         If the folder or a file cannot be written.
     """
-    tables = tables_of(mined)
+    tables = mined_tables(mined)
     data = mined.data
     tiles = [(f"{len(data):,}", "configurations"), (f"{data.n_atoms:,}", "atoms"),
              (f"{mined.duplicates.n_distinct:,}", "distinct environments")]  # fmt: skip
@@ -85,8 +85,8 @@ def write_report(directory: str | os.PathLike[str], mined: Mined, name: str) -> 
 
     return write_page(
         directory, title=f"What is in {name}", lead=keys_sentence(data), figures=list(figures_of(mined)),
-        tables=tables, sections=sections, messages=[*sentences(mined), *mined.messages], tiles=tiles,
-        numbers={"settings": mined.settings, "found": sentences(mined), "tables": tables},
+        tables=tables, sections=sections, messages=[*mined_sentences(mined), *mined.messages], tiles=tiles,
+        numbers={"settings": mined.settings, "found": mined_sentences(mined), "tables": tables},
     )  # fmt: skip
 
 
