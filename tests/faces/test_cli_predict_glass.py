@@ -183,7 +183,7 @@ def test_bad_usage(run_file: Path, blind: Path, options: list[str], sentence: st
 
 def test_edges_that_cannot_be_written(run_file: Path, model: Path, tmp_path: Path) -> None:
     for path, said in (
-        (tmp_path / "a.txt", "a.txt: bonds are written as .csv or .csv.gz"),
+        (tmp_path / "a.txt", "a.txt: bonds are written as .csv, .csv.gz or .csv.zst"),
         (tmp_path / "no" / "a.csv", "its folder does not exist"),
         (tmp_path / "t.csv", "is the output; choose another name"),
     ):
