@@ -180,7 +180,7 @@ def test_configurations_that_are_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ValueError, match=said):
             simulate_propensities(tmp_path / "x.npz", start=frame)
-    with pytest.raises(OutputError, match=r"written as .npz, .xyz or .xyz.gz"):
+    with pytest.raises(OutputError, match=r"written as .npz, .xyz, .xyz.gz or .xyz.zst"):
         simulate_propensities(tmp_path / "x.dump")
     with pytest.raises(OutputError, match="there is no folder"):
         simulate_propensities(tmp_path / "no" / "x.npz")
