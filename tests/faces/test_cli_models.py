@@ -127,6 +127,7 @@ def test_show(shelf: Path) -> None:
     assert not [line for line in text.splitlines() if line.endswith("  ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [

@@ -42,6 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.mark.slow
 def test_trains_and_says_how_well(files: list[Path], cache: Path, tmp_path: Path) -> None:
     output = tmp_path / "mine.safetensors"
     result = run(*files, "-o", output, "--cache", cache, *QUICK)

@@ -41,6 +41,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_of_every_family_keep_the_contract(name):
     make, settings, frame = NETWORKS[name]

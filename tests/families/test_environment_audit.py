@@ -34,6 +34,7 @@ def labeled(n=150, seed=0, noise=0.01):
     return DataSet(frames, np.array(energies), np.concatenate(forces))
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_found_and_named():
     data = labeled()
     energies, forces = data.energies.copy(), data.forces.copy()

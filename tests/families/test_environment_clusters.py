@@ -33,6 +33,7 @@ def groups(n=400, d=4, seed=0):
     return np.eye(4, d)[truth] * 20 + rng.normal(0, 0.2, (n, d)), truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", OPTIONS)
 def test_known_groups(method):
     rows, truth = groups()

@@ -35,6 +35,7 @@ def ratio(x, kinds):
     return d[same].mean() / d[~same].mean()
 
 
+@pytest.mark.slow
 def test_atoms_of_like_configurations_come_close():
     rows, of, _ = two_kinds()
     new, _, new_kinds = two_kinds()
@@ -95,6 +96,7 @@ def test_files_interruption_and_seeds(tmp_path):
     assert not np.array_equal(other.weights["member0.0.weight"], whole.weights["member0.0.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mixture", "tree", "communities"])
 def test_clusters_in_an_embedding_are_saved_with_it(tmp_path, method):
     rows, of, _ = two_kinds()

@@ -88,6 +88,7 @@ def test_coverage_takes_the_rare_kind_early():
     assert rank(far, np.append(of, 60), method="leverage").order[0] == 60
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 60))
 @settings(max_examples=30, deadline=None)
 def test_strata_hold_one_chosen_atom_each(seed, n):

@@ -31,6 +31,7 @@ def close(found, expected, tolerance=SYMMETRY):
     np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMES)
 def test_equal_to_direct_integration(name):
     frame = FRAMES[name]()

@@ -35,6 +35,7 @@ def assert_same_fields(a, b):
 # One frame ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

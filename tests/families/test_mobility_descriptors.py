@@ -53,6 +53,7 @@ def close(found, expected):
     np.testing.assert_allclose(found[:, 156:174], expected[:, 156:174], **ORDER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMES)
 def test_equal_to_the_naive_sums(name):
     frame = FRAMES[name]()

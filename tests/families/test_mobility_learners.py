@@ -221,6 +221,7 @@ def trained(structures):
     return samples, train_learner(samples, SMALL, QUICK)
 
 
+@pytest.mark.slow
 def test_training_learns_what_it_has_not_seen(trained):
     samples, found = trained
     assert set(found.scores) == {"blend", "ridge", "net"}

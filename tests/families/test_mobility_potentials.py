@@ -33,6 +33,7 @@ def close(found, wanted):
     assert_allclose(found, wanted, rtol=0, atol=1e-10 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AWKWARD)
 def test_energies_and_forces_are_those_of_every_pair_and_image(name):
     frame = AWKWARD[name]()

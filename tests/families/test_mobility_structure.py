@@ -45,6 +45,7 @@ def pair(r=1.3, pbc=False):
 # Inherent structures ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["orthogonal", "triclinic", "open", "unwrapped far away"])
 def test_the_end_is_a_minimum_near_the_frame(name):
     frame = AWKWARD[name]()

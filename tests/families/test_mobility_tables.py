@@ -43,6 +43,7 @@ def naive_correlation(frame, values, pair):
         return sums / pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pbc", "cell"),
     [(True, None), (False, None), (True, [[7.0, 0, 0], [2.5, 6, 0], [-1, 2, 6]]), (True, np.eye(3) * 3)],
