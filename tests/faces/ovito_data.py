@@ -9,7 +9,10 @@ import textwrap
 
 import numpy as np
 from ovito.data import DataCollection, ElementType, Particles, SimulationCell
+from ovito.io import import_file
 from ovito.pipeline import Pipeline, StaticSource
+
+from phaseseg import read_frames
 
 
 def collection(positions, symbols, cell, pbc=(True, True, True), origin=(0, 0, 0), *, named=True):
@@ -38,6 +41,16 @@ def symbols(frame):
 def collection_of(frame):
     """The DataCollection of a Frame."""
     return collection(frame.positions, symbols(frame), frame.cell, frame.pbc)
+
+
+def imported(path):
+    """The pipeline of a trajectory. A busy OVITO once found one frame only; then it looks again."""
+    known = sum(1 for _ in read_frames(path))
+    for _ in range(5):
+        pipeline = import_file(str(path))
+        if pipeline.num_frames == known:
+            break
+    return pipeline
 
 
 def pipeline_of(data, *modifiers):

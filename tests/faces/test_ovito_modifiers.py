@@ -17,7 +17,7 @@ from ovito.modifiers import ExpressionSelectionModifier
 from traits.api import TraitError
 
 import ovito_phaseseg
-from faces.ovito_data import collection, collection_of, evaluate, pipeline_of, python
+from faces.ovito_data import collection, collection_of, evaluate, imported, pipeline_of, python
 from mobility_samples import liquid
 from ovito_phaseseg import Mobility, NetworkModifier, network_modifier
 from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, save_checkpoint
@@ -479,11 +479,9 @@ def test_an_error_of_long_work_names_the_modifier(rings, chain):
 
 
 def test_a_model_that_learns_from_all_frames_first(rings, run_file):
-    from ovito.io import import_file
-
     cls, path = rings("learning_rings", "LearningModel", units=("lj",))
     modifier = cls(model_file=path)
-    pipeline = import_file(run_file)
+    pipeline = imported(run_file)
     pipeline.modifiers.append(modifier)
     n_frames = pipeline.num_frames
     assert n_frames > 1
