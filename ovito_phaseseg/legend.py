@@ -42,9 +42,7 @@ class PhaseLegend(ViewportOverlayInterface):
         step = 1.35 * self.font_size
         for k, text in enumerate(lines if top else reversed(lines)):
             y = 1 - MARGIN - k * step if top else MARGIN + k * step
-            canvas.draw_text(
-                text, (x, y), font_size=self.font_size, anchor=anchor, outline_width=1.5
-            )  # fmt: skip
+            canvas.draw_text(text, (x, y), font_size=self.font_size, anchor=anchor, outline_width=1.5)
 
     def lines(self, data: Any) -> Iterator[str]:
         """Yield the lines of the legend from top to bottom, with HTML for colors."""

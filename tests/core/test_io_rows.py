@@ -50,8 +50,8 @@ def test_ties_and_their_neighbors(form):
     exact = halves / 2.0 ** np.arange(12)[:, None]
     near = halves * 10 / 10.0 ** np.arange(1, 13)[:, None]
     for values in (exact, near):
-        for beside in (-np.inf, np.inf):
-            assert_same([(np.nextafter(values, beside).ravel(), form)])
+        for direction in (-np.inf, np.inf):
+            assert_same([(np.nextafter(values, direction).ravel(), form)])
         assert_same([(values.ravel(), form)])
     powers = 10.0 ** rng.integers(-20, 25, 3000)
     assert_same([(np.concatenate([np.nextafter(powers, 0), powers, np.nextafter(powers, np.inf)]), form)])

@@ -161,7 +161,7 @@ def test_classes_species_colors_clip_and_time(driver, melt, tmp_path):
 
 
 def test_a_click_tells_id_species_and_fields(driver, tmp_path):
-    """One atom in the middle of the picture, and nothing beside it."""
+    """One atom is drawn in the middle of the picture, and nothing else."""
     frame = Frame(
         [[5.0, 5, 5]], [10.0, 10, 10], True, ["Fe"], ids=[2**33 + 7], fields={"charge": np.array([1.25])}
     )
@@ -291,22 +291,22 @@ def test_without_webgl(melt, tmp_path):
         driver.quit()
 
 
-def test_in_a_report(driver, tmp_path):
-    done("label", DEMO / "melt_small_3000K.dump.gz", "--frames", "0", "--report", tmp_path, "--view")
+def draws_in_a_frame(driver, path):
+    """Open a page that has the viewer in a frame, and wait for its picture."""
     forget(driver)
-    driver.get((tmp_path / "report.html").as_uri())
+    driver.get(path.as_uri())
     driver.switch_to.frame(driver.find_element("tag name", "iframe"))
     until(driver, "document.body.dataset.state === 'drawn'")
     driver.switch_to.default_content()
     quiet(driver)
+
+
+def test_in_a_report(driver, tmp_path):
+    done("label", DEMO / "melt_small_3000K.dump.gz", "--frames", "0", "--report", tmp_path, "--view")
+    draws_in_a_frame(driver, tmp_path / "report.html")
 
 
 def test_in_a_notebook_cell(driver, melt, tmp_path):
     """As notebooks embed it: the page in a frame of another page."""
     (tmp_path / "notebook.html").write_text(f"<html><body>{melt._repr_html_()}</body></html>", "utf-8")
-    forget(driver)
-    driver.get((tmp_path / "notebook.html").as_uri())
-    driver.switch_to.frame(driver.find_element("tag name", "iframe"))
-    until(driver, "document.body.dataset.state === 'drawn'")
-    driver.switch_to.default_content()
-    quiet(driver)
+    draws_in_a_frame(driver, tmp_path / "notebook.html")

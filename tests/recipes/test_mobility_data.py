@@ -10,9 +10,10 @@ from numpy.testing import assert_allclose
 
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixture
 from phaseseg.io import read_frames
-from phaseseg.recipes.mobility.data import FIRST_SEED, file_of, files_of, reduce_result
+from phaseseg.recipes.mobility.data import FIRST_SEED, file_of, reduce_result
+from phaseseg.recipes.mobility.systems import OWN_DATA, STATES
 
-FILES = files_of()
+FILES = sorted(OWN_DATA.glob(STATES[0.64].pattern))
 
 
 def test_there_are_systems_of_different_seeds() -> None:

@@ -57,7 +57,7 @@ class _Part:
         self._timestep: int | None = None
 
     def look(self, label: str, index: int) -> int | None:
-        """The time step; None if there is none or the frame cannot be read."""
+        """Return the time step, or None if the frame has none or cannot be read."""
         if self._block is not None:
             self._reading.label, self._reading.index, self._reading.messages = label, index, []
             try:

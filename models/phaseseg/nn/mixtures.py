@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
+from phaseseg.frame import Frame
 from phaseseg.nn.model import span_text
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from phaseseg.frame import Frame
 
 FRACTION_SLACK = 0.02
 """By which the share of B may be outside the range of the training data."""
@@ -30,8 +26,6 @@ def codes_of_mixture(
     ValueError
         If `b` is left out and a particle is neither, or if one of the two kinds is missing.
     """
-    import numpy as np
-
     where, names = frame.error_prefix, frame.species_names
     present = [names[code] for code in np.unique(frame.species)]
     if b is None:

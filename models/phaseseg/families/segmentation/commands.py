@@ -235,7 +235,7 @@ def demo(output: Path) -> Demonstration:
     from phaseseg.io import read_frames
 
     melts = files("phaseseg") / "demo"
-    pages, rich, poor, area = [], {}, {}, {}
+    shown = []
     for name in MELTS:
         with as_file(melts / f"{name}.dump.gz") as path, frame_bar(name, shown=True) as bar:
             rule, frames = rule_for(read_frames(path, dt=0.001), DEFAULT)
@@ -243,17 +243,15 @@ def demo(output: Path) -> Demonstration:
             run = FrameRun(path.name, summary, "labeled", {})
             results = run.results(in_order(partial(label_frame, rule=rule), frames))
             run.write(bar.frames(results, "labeling"), output / f"{name}.xyz")
-        pages.append(summary.write_report(output / name, {"seconds": run.seconds}))
-        tables = summary.tables()
-        rows = {row["phase"]: row for row in tables["composition"].rows()}
-        rich[name], poor[name] = rows["rich"]["Fe (wt%)"], rows["poor"]["Fe (wt%)"]
-        area[name] = {row["name"]: row["mean"] for row in tables["scalars"].rows()}["interface_area"]
-    large = MELTS[0]
+        shown.append((summary.write_report(output / name, {"seconds": run.seconds}), summary.tables()))
+    page, tables = shown[0]
+    iron = {row["phase"]: row["Fe (wt%)"] for row in tables["composition"].rows()}
+    area = next(row["mean"] for row in tables["scalars"].rows() if row["name"] == "interface_area")
     return Demonstration(
         f"Two liquids: every atom of {len(MELTS)} melts of iron and silicate was labeled.",
         (
-            (f"{rich[large]:.1f} %", f"of the metal at 3000 K is Fe; of the silicate, {poor[large]:.1f} %"),
-            (f"{area[large]:,.0f} Å^2", "of interface lie between them"),
+            (f"{iron['rich']:.1f} %", f"of the metal at 3000 K is Fe; of the silicate, {iron['poor']:.1f} %"),
+            (f"{area:,.0f} Å^2", "of interface lie between them"),
         ),
-        pages[:1], "phaseseg label YOUR_MELT.dump -o labeled.xyz --report report",
+        [page], "phaseseg label YOUR_MELT.dump -o labeled.xyz --report report",
     )  # fmt: skip

@@ -34,11 +34,6 @@ def file_of(folder: Path, system: int) -> Path:
     return folder / f"ka3d_t064_s{system:03d}.npz"
 
 
-def files_of(folder: Path = OWN_DATA) -> list[Path]:
-    """The finished systems, by number."""
-    return sorted(folder.glob("ka3d_t064_s*.npz"))
-
-
 def reduce_result(source: Path, target: Path) -> None:
     """Keep what training needs, with positions as float32."""
     kept = ("types", "box", "propensity", "propensity_half", "propensity_time", "temperature", "runs", "seed",
