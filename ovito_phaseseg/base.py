@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
 from types import new_class
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from ovito_phaseseg import convert
 from ovito_phaseseg.options import CheckedModifier, shown_options
-from phaseseg.families import Family, Fitted, Progress
+from phaseseg.families import Family, Fitted, Option, Progress
 from phaseseg.specs import FIELD_SPECS
 
 POLL = 0.05
@@ -50,6 +51,7 @@ class Job:
     run : the expensive half, from a frame to an output that is cached; runs in its own thread
     fields : the cheap half, from a frame and its output to fields
     about : further attributes
+    threads : number of threads on which compiled loops run; None for the usual one
     """
 
     rule: Any
@@ -58,11 +60,12 @@ class Job:
     run: Callable[[Any, Progress], Any]
     fields: Callable[[Any, Any], Any]
     about: Mapping[str, Any] = field(default_factory=dict)
+    threads: int | None = None
 
     def output(self, frame: Any, low: float, high: float) -> Steps[Any]:
         """Run the analysis; progress goes from `low` to `high`."""
         yield f"{self.text} {frame.n_atoms:,} particles"
-        return (yield from in_thread(lambda progress: self.run(frame, progress), low, high))
+        return (yield from in_thread(lambda progress: self.run(frame, progress), low, high, self.threads))
 
 
 @dataclass
@@ -108,12 +111,20 @@ class Evaluation:
         return self.data if number == self.number else self.upstream.compute(number)
 
 
-def in_thread(work: Callable[[Progress], T], low: float, high: float) -> Steps[T]:
+THREADS = Option(
+    "threads", int, 0, "Number of threads; 0 for OVITO's own (OVITO_THREAD_COUNT), or one for each core.",
+    "read", low=0, label="Threads (0: automatic)", group="Processor",
+)  # fmt: skip
+
+
+def in_thread(work: Callable[[Progress], T], low: float, high: float, threads: int | None = None) -> Steps[T]:
     """Run `work` in its own thread and return its result; progress goes from `low` to `high`.
 
     OVITO stays responsive. If it closes the generator (the user cancels), the next call of `progress` raises
     in the thread, which stops the work. `work` must not call OVITO.
     """
+    from phaseseg.compiled.threads import threads as on_threads
+
     stopped, latest = Event(), (0.0, "")
 
     def progress(fraction: float, text: str = "") -> None:
@@ -124,7 +135,7 @@ def in_thread(work: Callable[[Progress], T], low: float, high: float) -> Steps[T
 
     shown = ""
     with ThreadPoolExecutor(1, "phaseseg") as pool:
-        future = pool.submit(work, progress)
+        future = pool.submit(on_threads(threads)(work), progress)
         try:
             while wait([future], POLL).not_done:
                 fraction, text = latest
@@ -140,7 +151,7 @@ def in_thread(work: Callable[[Progress], T], low: float, high: float) -> Steps[T
         del future  # otherwise a reference cycle of error and traceback keeps all data in memory
 
 
-class AnalysisModifier(CheckedModifier):
+class AnalysisModifier(CheckedModifier, options=(THREADS,)):
     """Computes fields from particles and writes them into OVITO's data; caches the expensive half.
 
     heading : prefix of error messages
@@ -182,14 +193,17 @@ class AnalysisModifier(CheckedModifier):
         with error_prefix(self.heading, self.remedy):
             if "numba" not in sys.modules:
                 yield "Loading; the first run compiles for up to 30 s"
-            job = now.job = yield from self.job(now)
+            from phaseseg.compiled.threads import threads as on_threads
+
+            job = now.job = replace((yield from self.job(now)), threads=self.thread_count())
             now.frame = self.frame_of(data, fields=getattr(job.rule, "reads_fields", False))
             yield 0.05
             key = (frame, now.frame.n_atoms, *job.key)
             now.output = yield from now.kept("output", key, lambda: job.output(now.frame, 0.05, 0.5))
             yield 0.5
             yield "Writing particle properties, tables and attributes"
-            fields = now.fields = job.fields(now.frame, now.output)
+            with on_threads(job.threads):
+                fields = now.fields = job.fields(now.frame, now.output)
             now.messages += fields.messages
             yield 0.6
             now.turn = convert.number_of(data, self.prefix)
@@ -207,6 +221,11 @@ class AnalysisModifier(CheckedModifier):
             yield 1.0
             if now.messages:
                 yield " ".join(now.messages)
+
+    def thread_count(self) -> int | None:
+        """Number of threads, that of OVITO's environment unless it is set; None for the usual one."""
+        given = os.environ.get("OVITO_THREAD_COUNT", "")
+        return self.threads or (int(given) if given.isdigit() else 0) or None
 
     def _names_of(self, now: Evaluation, replaced: Sequence[str]) -> Iterator[str]:
         """Say which names the outputs have, unless they are the usual ones and were free."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         verify_checkpoint,
     )
     from phaseseg.citation import cite
+    from phaseseg.compiled.threads import threads
     from phaseseg.families import FAMILIES, Analysis, BondFile, Family, Option, Part, register
     from phaseseg.families.environments.dataset import read_data_set, write_data_set
     from phaseseg.families.environments.descriptors import PowerSpectrum
@@ -68,8 +69,8 @@ __all__ = [
     "list_checkpoints", "load_checkpoint", "load_model", "map_frames", "mine", "mined_sentences",
     "mined_tables", "nearest_neighbors", "neighbor_graph", "pooled_threshold", "predict", "predict_frames",
     "read_data_set", "read_frames", "register", "save_checkpoint", "select_frames", "simulate_kob_andersen",
-    "simulate_melt", "summarize", "verify_checkpoint", "view", "write_data_set", "write_frames", "write_json",
-    "write_table",
+    "simulate_melt", "summarize", "threads", "verify_checkpoint", "view", "write_data_set", "write_frames",
+    "write_json", "write_table",
 ]  # fmt: skip
 
 _NAMES = {
@@ -77,6 +78,7 @@ _NAMES = {
     "phaseseg.checkpoint": "Checkpoint CheckpointError list_checkpoints "
     "load_checkpoint save_checkpoint verify_checkpoint",
     "phaseseg.citation": "cite",
+    "phaseseg.compiled.threads": "threads",
     "phaseseg.families": "FAMILIES Analysis BondFile Family Option Part register",
     "phaseseg.families.environments.dataset": "read_data_set write_data_set",
     "phaseseg.families.environments.descriptors": "PowerSpectrum",

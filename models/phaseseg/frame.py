@@ -242,16 +242,19 @@ class Frame(Summarized):
         """
         inverse = np.linalg.inv(self.cell)
 
-        def extent(axis: int, *, wrap: bool) -> float:
-            apart = (self.positions - self.positions[0]) @ inverse[:, axis]
+        def extent(axis: int, *, wrap: bool, first: int | None = None) -> float:
+            apart = (self.positions[:first] - self.positions[0]) @ inverse[:, axis]
             if wrap and self.pbc[axis]:
                 apart -= np.rint(apart)
             return float(np.ptp(apart))
 
-        thickness = extent(axis, wrap=True) / float(np.linalg.norm(inverse[:, axis]))
+        per_height = float(np.linalg.norm(inverse[:, axis]))
         lengths = np.linalg.norm(np.delete(self.cell, axis, axis=0), axis=1)
-        if thickness > FLAT * lengths.max() and self.pbc.all():
+        most = FLAT * lengths.max() * per_height
+        # The first atoms mostly settle it.
+        if self.pbc.all() and (extent(axis, wrap=True, first=100) > most or extent(axis, wrap=True) > most):
             return False
+        thickness = extent(axis, wrap=True) / per_height
         filled = [extent(other, wrap=False) for other in range(3) if other != axis]
         lengths *= np.where(np.delete(self.pbc, axis), np.minimum(filled, 1), filled)
         spacing = max(float(np.sqrt(lengths.prod() / self.n_atoms)), float(lengths.max()) / self.n_atoms)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any, Literal, Protocol, TypeVar
 
+from phaseseg.compiled.threads import threads
 from phaseseg.frame import Frame
 
 Backend = Literal["auto", "serial", "processes", "dask"]
@@ -48,6 +49,7 @@ def map_frames(
         with `if __name__ == "__main__":`, because new processes import it.
     frames : any iterable of frames, for example `read_frames(path)`
     workers : number of processes, at least 1; at most four for each processor core are started
+        Each runs its compiled loops on one thread, and this process, with one worker, on `threads`.
     backend : "auto" is "serial" for one worker and "processes" for more
         "processes" starts new interpreters (spawn; fork would copy the locks of running threads). "dask"
         uses the active `distributed.Client`, or else starts a local cluster of `workers` processes for
@@ -149,9 +151,10 @@ def _leave_interrupts_to_parent() -> None:
 
 
 def _call(function: Callable[[Frame], Result], frame: Frame) -> Result:
-    """Call in a worker; an exception that cannot be pickled is replaced by its text."""
+    """Call in a worker, on one thread; an exception that cannot be pickled is replaced by its text."""
     try:
-        return function(frame)
+        with threads(1):
+            return function(frame)
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))

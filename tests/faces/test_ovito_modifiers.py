@@ -21,6 +21,7 @@ from faces.ovito_data import collection, collection_of, evaluate, imported, pipe
 from mobility_samples import liquid
 from ovito_phaseseg import Mobility, NetworkModifier, network_modifier
 from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, save_checkpoint
+from phaseseg.compiled.threads import thread_count, usual_threads
 from phaseseg.families import FAMILIES, Family, Option, register
 from phaseseg.fields import Bonds, Fields, Grid, Message, Table
 from phaseseg.nn.model import NetworkModel
@@ -101,7 +102,11 @@ def test_only_some_parameters_make_the_output_anew(case, runs):
     cls, data, options = case
     kept, anew, titles = CASES[cls.__name__]
     modifier = cls(**options)
-    assert {*kept, *anew, *options} | {"model", "units"} >= set(modifier.parameters()) >= {*kept, *anew}
+    assert (
+        {*kept, *anew, *options} | {"model", "units", "threads"}
+        >= set(modifier.parameters())
+        >= {*kept, *anew}
+    )
     pipeline = pipeline_of(data, ExpressionSelectionModifier(expression="0"), modifier)
 
     def compute():
@@ -349,6 +354,7 @@ class RingModel(NetworkModel):
 
     def run(self, frame, rule=None, *, device="auto", progress=None):
         self.calls.append({"frame": frame, "thread": threading.current_thread(), "rule": rule, "step": 0})
+        self.calls[-1]["threads"] = thread_count()
         for step in range(rule.steps):
             self.calls[-1]["step"] = step + 1
             time.sleep(0.06)
@@ -414,7 +420,8 @@ def test_a_modifier_for_any_family(rings, chain):
     assert cls.__name__ == "Rings" and issubclass(cls, NetworkModifier) and "Steps." in cls.__doc__
     modifier = cls(model_file=path, steps=0, names="P, Ni", how="badly", word="done")
     assert modifier.parameters() == [
-        "model", "model_file", "device", "steps", "names", "types", "strict", "how", "word", "limit", "share"
+        "model", "model_file", "device", "steps", "names", "types", "strict", "how", "word", "limit", "share",
+        "threads",
     ]  # fmt: skip
     data = evaluate(chain, modifier)
     call = RingModel.calls[-1]
@@ -432,6 +439,20 @@ def test_a_modifier_for_any_family(rings, chain):
     assert tuple(table.x.types[1].color) == (0, 0, 1)
 
 
+def test_the_number_of_threads(rings, chain, monkeypatch):
+    """That of the parameter, or OVITO's own, or the usual one."""
+    cls, path = rings()
+    monkeypatch.delenv("OVITO_THREAD_COUNT", raising=False)
+    evaluate(chain, cls(model_file=path, steps=0))
+    assert RingModel.calls[-1]["threads"] == usual_threads()
+    monkeypatch.setenv("OVITO_THREAD_COUNT", "5")
+    evaluate(chain, cls(model_file=path, steps=0))
+    evaluate(chain, cls(model_file=path, steps=0, threads=3))
+    assert [call["threads"] for call in RingModel.calls[-2:]] == [5, 3]
+    with pytest.raises(TraitError, match="threads"):
+        cls(threads=-1)
+
+
 def test_traits_follow_the_options(rings):
     cls, _ = rings(units=("lj", "metal"))
     modifier = cls()
@@ -442,7 +463,7 @@ def test_traits_follow_the_options(rings):
             cls(**{name: value})
     traits = {name: modifier.trait(name) for name in modifier.parameters()}
     kept = {name for name, trait in traits.items() if trait.ovito_invalidate_cache is False}
-    assert kept == {option.name for option in OPTIONS if option.part == "read"}
+    assert kept == {option.name for option in OPTIONS if option.part == "read"} | {"threads"}
     assert traits["types"].ovito_group == traits["units"].ovito_group == "Chosen"
     assert traits["names"].ovito_placeholder == "X"
     with pytest.raises(ValueError, match=r"^Rings: no checkpoint is bundled; choose your own file\.$"):

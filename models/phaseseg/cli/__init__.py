@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from phaseseg.families import FAMILIES, bundled_families, load
+from phaseseg.terminal.flags import with_threads
 from phaseseg.version import __version__
 
 app: typer.Typer
@@ -62,7 +63,7 @@ def make_app(word: str = "") -> typer.Typer:
         if isinstance(found, typer.Typer):
             made.add_typer(found, name=name)
         else:
-            made.command(name)(found)
+            made.command(name)(found if name in _LAST else with_threads(found))
     return made
 
 

@@ -1,1 +1,1 @@
-"""Compiled loops: how they are compiled, vector instructions, dense layers and reused memory."""
+"""Compiled loops: how they are compiled, threads, vector instructions, dense layers and reused memory."""

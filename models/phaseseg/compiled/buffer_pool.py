@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -38,8 +39,9 @@ class _Shelf:
 
     def take(self, n_bytes: int) -> NDArray[np.uint8]:
         with self._lock:
-            while self._returned:
-                self._free.append(self._returned.popleft())
+            with suppress(IndexError):  # `give` in another thread may take one as well
+                while True:
+                    self._free.append(self._returned.popleft())
             while self._free and sum(buffer.nbytes for buffer in self._free) > LARGEST_SHELF:
                 self._free.pop(0)
             # The smallest that fits; a much larger one is left for larger arrays.

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from phaseseg.terminal.options import number_or_name, numbers, split_names
+from phaseseg.terminal.options import Threads, number_or_name, numbers, split_names
 from phaseseg.training.settings import setting
 
 
@@ -201,6 +201,30 @@ def with_flags(command: Callable[..., None], flags: Sequence[Flag], after: str) 
         given = {flag: value for flag, value in typed.items() if source(flag.name).name == "COMMANDLINE"}
         command(given=given, **values)
 
+    return _with_signature(called, command, parameters)
+
+
+def with_threads(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command for Typer with the option --threads, within which it runs."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+    names = [parameter.name for parameter in own]
+    place = names.index("workers") + 1 if "workers" in names else len(own)
+    option = inspect.Parameter("threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads)
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    parameters.insert(place, option)
+
+    def called(*, threads: int | None, **values: Any) -> None:
+        from phaseseg.compiled.threads import threads as on_threads
+
+        with on_threads(threads):
+            command(**values)
+
+    return _with_signature(called, command, parameters)
+
+
+def _with_signature(
+    called: Callable[..., None], command: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
     called.__doc__, called.__name__ = command.__doc__, command.__name__
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

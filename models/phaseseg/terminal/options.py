@@ -36,7 +36,13 @@ Units = Annotated[str | None, typer.Option(help="lj if the file is in reduced un
 Frames = Annotated[str | None, typer.Option(help="Frames to read, counted from 0: start:stop:step.")]
 TimeStep = Annotated[float | None, typer.Option(help="Time per MD step, ps, if the file contains no times.")]
 Format = Annotated[str | None, typer.Option(help="Input format, if the file does not show it.")]
-Workers = Annotated[int, typer.Option(help="Number of parallel processes.")]
+Workers = Annotated[
+    int, typer.Option(help="Number of parallel processes, for many frames. Each works on one thread.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Number of threads, for large frames. Default: one for each physical core.", min=1),
+]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Checkpoint: a name from `phaseseg models list` or a file.")
 ]

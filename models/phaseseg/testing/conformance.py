@@ -24,6 +24,7 @@ import numpy as np
 
 from phaseseg.api import load_model, predict, predict_frames, predictor, prepare
 from phaseseg.checkpoint import load_checkpoint, save_checkpoint
+from phaseseg.compiled import threads as threads_module
 from phaseseg.families import FAMILIES, Family, Fitted, Model, Option, Part, load
 from phaseseg.fields import Bonds, Fields, Grid, Message, Table
 from phaseseg.frame import Frame, Units
@@ -399,6 +400,37 @@ def check_workers(model: Any, frames: Sequence[Frame]) -> None:
             assert_same(found, _answer(network, frame))
 
 
+@contextmanager
+def parts_of_at_most(n: int | None) -> Iterator[None]:
+    """Cut also short loops into parts, of about n each; None cuts as usual."""
+    before, threads_module.LONGEST_PART = threads_module.LONGEST_PART, n
+    try:
+        yield
+    finally:
+        threads_module.LONGEST_PART = before
+
+
+def check_threads(model: Any, frames: Sequence[Frame]) -> None:
+    """Results have the same bits on any number of threads, also where short loops are cut into parts."""
+
+    def answer(frame: Frame, n: int) -> Any:
+        with threads_module.threads(n):
+            try:
+                return _answer(_ready(model, frames), frame)
+            except ValueError as error:
+                return str(error)
+
+    for frame in frames:
+        for longest in (None, 16):
+            with parts_of_at_most(longest):
+                expected = answer(frame, 1)
+                for n in (2, 3, 8):
+                    assert_same(answer(frame, n), expected, f"{n} threads")
+        for kind, make in awkward_like(frame).items():
+            with parts_of_at_most(16):
+                assert_same(answer(make(), 3), answer(make(), 1), f"{kind}, 3 threads")
+
+
 def check_devices(model: Any, frames: Sequence[Frame]) -> str | None:
     """PyTorch gives the numbers of the compiled loops."""
     network = _ready(model, frames)
@@ -450,6 +482,7 @@ CONFORMANCE: Mapping[str, Callable[[Any, Sequence[Frame]], str | None]] = {
     "refusals": check_refusals,
     "symmetries": check_symmetries,
     "slabs": check_slabs,
+    "threads": check_threads,
     "devices": check_devices,
     "file": check_file,
     "progress": check_progress,

@@ -1,4 +1,4 @@
-"""Inference without torch: from a frame to logits in float32 on one core, in time linear in the atoms.
+"""Inference without torch: from a frame to logits in float32, in time linear in the atoms.
 
 Sums over neighbors are computed bin by bin (`neighbor_sums`) without storing pairs. Two identities make them
 cheap. First, the attention weight of a pair factorizes into numbers per atom: exp(leaky(s_j + d_i)) is the
@@ -8,9 +8,9 @@ of W x_j is W times the weighted sum of x_j, so a layer sums its inputs if they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.dense import dense, padded_columns, padded_row, whole_registers
 from phaseseg.compiled.simd import WIDTH
+from phaseseg.compiled.threads import for_each, in_parts, parts_by_size
 from phaseseg.families.segmentation import neighbor_sums
 from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
@@ -83,29 +84,30 @@ class _Atoms:
         n, n_species = frame.n_atoms, len(config.species)
         rows = _rows(n, width)
         rows.fill(0)
+        plan: list[Any]
         degrees, doubtful = borrow(n, np.int32), borrow(n, np.bool_)
         if config.features == "counts":
             # Kinds 1 and 2 are targets, kinds 2 and 3 counters, so each is a contiguous range.
             kinds = [(0, 1, 3, 2)[(s in config.target) + 2 * (s in config.counter)] for s in config.species]
             bins = sort_into_bins(frame, config.cutoff, np.array(kinds, dtype=np.int32)[codes], 4)
-            neighbor_sums.count_features(bins, n_species, config.cutoff, rows, degrees, doubtful)
+            kernel, plan = neighbor_sums.count_features, [n_species, config.cutoff]
         else:
             bins = sort_into_bins(frame, config.cutoff, codes, n_species)
-            plan = _gaussians(config.widths, n_species)
-            neighbor_sums.density_features(bins, *plan, rows, degrees, doubtful)
+            kernel, plan = neighbor_sums.density_features, [*_gaussians(config.widths, n_species)]
+        atoms = cls(bins, rows, degrees, doubtful)
+        atoms.each_bin(kernel, bins, *plan, rows, degrees, doubtful)
         rows[np.arange(n), codes[bins.order]] = 1
-        return cls(bins, rows, degrees, doubtful)
+        return atoms
+
+    def each_bin(self, kernel: Callable[..., None], *args: Any) -> None:
+        """Call `kernel(first, stop, *args)` for ranges of bins that cover all."""
+        for_each(lambda chunk: kernel(chunk[0], chunk[1], *args), self.chunks)
 
     @cached_property
     def chunks(self) -> list[tuple[int, int, slice]]:
         """Chunks of about `CHUNK` atoms: first bin, last bin (exclusive), and slots."""
-        starts, first, found = self.bins.start[:: self.bins.kinds], 0, []
-        while first < len(starts) - 1:
-            stop = int(np.searchsorted(starts, starts[first] + CHUNK, side="right")) - 1
-            stop = min(max(stop, first + 1), len(starts) - 1)
-            found.append((first, stop, slice(int(starts[first]), int(starts[stop]))))
-            first = stop
-        return found
+        start = self.bins.start[:: self.bins.kinds]
+        return [(a, b, slice(int(start[a]), int(start[b]))) for a, b in parts_by_size(start, CHUNK)]
 
 
 def _gaussians(
@@ -242,18 +244,24 @@ class _Before:
 
     def fill(self, x: Floats, slots: slice) -> None:
         """Fill the given slots from their layer inputs `x`."""
+        m = slots.stop - slots.start
         for weight, bias, out in self._products:
-            _dense(x, self.layer.inputs, weight, bias, out[slots.start :], slots.stop - slots.start)
+            made = _rows(m, out.shape[1])  # not in place: writes beyond the last slot belong to another chunk
+            _dense(x, self.layer.inputs, weight, bias, made, m)
+            out[slots] = made[:m]
 
     def close(self) -> None:
         """Convert scores to factors once all atoms are filled."""
         layer, n = self.layer, len(self.atoms.degrees)
         self.exact = False
         if layer.attends:
-            low, top = neighbor_sums.extremes(self.table, n, layer.heads)
+            ends = np.array(in_parts(neighbor_sums.extremes, n, self.table, layer.heads, least=8192))
+            low, top = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
             self.exact = bool(n and not (top - low).max() <= LARGEST_SPREAD)
             if not self.exact:
-                neighbor_sums.attention_factors(self.table, n, SLOPE, *layer.pattern(top))
+                pattern = layer.pattern(top)
+                groups = -(-n * layer.table_width // pattern.shape[1])
+                in_parts(neighbor_sums.attention_factors, groups, self.table, SLOPE, *pattern)
             return
         ones: Any = 1
         if layer.itself:
@@ -267,7 +275,7 @@ class _Before:
     def _sums(self, first: int, stop: int, out: Floats) -> None:
         """Compute weighted sums over the neighbors of the atoms in a range of bins."""
         layer, atoms = self.layer, self.atoms
-        which = atoms.bins, first, stop, atoms.doubtful, self.rows, self.table
+        which = first, stop, atoms.bins, atoms.doubtful, self.rows, self.table
         if self.exact:
             channels = 0 if layer.shared else layer.channels
             neighbor_sums.exact_sums(*which, layer.padded, SLOPE, layer.heads, channels, out)
@@ -299,14 +307,21 @@ class _Before:
         bins, doubtful, n = atoms.bins, atoms.doubtful, len(atoms.degrees)
         rows, used = borrow((n, 4), np.float32), out.shape[1]  # columns beyond the outputs are uninitialized
         if self.exact:
-            values, n_bins = np.ascontiguousarray(self.table[:, 4:]), (len(bins.start) - 1) // bins.kinds
-            neighbor_sums.exact_sums(bins, 0, n_bins, doubtful, values, self.table, 1, SLOPE, 1, 0, rows)
+            values = np.ascontiguousarray(self.table[:, 4:])
+
+            def exact(first: int, stop: int) -> None:
+                base = int(bins.start[first * bins.kinds])
+                out = rows[base:]
+                neighbor_sums.exact_sums(first, stop, bins, doubtful, values, self.table, 1, SLOPE, 1, 0, out)
+
+            atoms.each_bin(exact)
         else:
-            neighbor_sums.narrow_sums(bins, doubtful, self.table, layer.itself, layer.attends, rows)
+            args = bins, doubtful, self.table, layer.itself, layer.attends, rows
+            atoms.each_bin(neighbor_sums.narrow_sums, *args)
         if layer.own is not None:
             rows[:, :used] += self.own[:n, :used]
         bias = layer.bias[0] if layer.own is None else np.zeros(4, np.float32)
-        neighbor_sums.unsort(rows, bias, bins.order, out)
+        in_parts(neighbor_sums.unsort, n, rows, bias, bins.order, out, least=8192)
 
 
 # Network ------------------------------------------------------------------------------------------
@@ -349,17 +364,16 @@ class Network:
             raise ValueError(f"species codes for {frame.n_atoms} atoms have the shape {codes.shape}.")
         width = self.config.n_features
         atoms = _Atoms.of(frame, codes, self.config, whole_registers(width))
-        outside = np.zeros(width, dtype=np.int64)
-        lowest, highest = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
         scaling = self.scaling
-        neighbor_sums.scale_features(
-            atoms.features, frame.n_atoms, scaling.center, scaling.scale, scaling.low, scaling.high, outside,
-            lowest, highest,
+        found = in_parts(
+            neighbor_sums.scale_features, frame.n_atoms, atoms.features, scaling.center, scaling.scale,
+            scaling.low, scaling.high, least=4096,
         )  # fmt: skip
+        outside, lowest, highest = zip(*found, strict=True)
         logits = np.empty((len(self._members), frame.n_atoms, self.config.outputs), dtype=np.float32)
         for member, out in zip(self._members, logits, strict=True):
             member(atoms, out)
-        return NetworkOutput(logits, outside, lowest, highest)
+        return NetworkOutput(logits, np.sum(outside, axis=0), np.min(lowest, axis=0), np.max(highest, axis=0))
 
 
 class _Member:
@@ -383,8 +397,7 @@ class _Member:
         """Fill `out`, (n_atoms, outputs), in frame order."""
         inputs = [atoms.features]  # of the layers that keep them
         before = _Before(self.layers[0], atoms, atoms.features)
-        for *_, slots in atoms.chunks:
-            before.fill(atoms.features[slots.start :], slots)
+        for_each(lambda chunk: before.fill(atoms.features[chunk[2].start :], chunk[2]), atoms.chunks)
         for layer, after in zip(self.layers, [*self.layers[1:], None], strict=True):
             before.close()
             if layer.last:
@@ -393,19 +406,27 @@ class _Member:
             keep = after is not None and (bool(self.readout) or after.shared)
             kept = _rows(len(atoms.degrees) if keep else 0, layer.width)
             following = None if after is None else _Before(after, atoms, kept)
-            for first, stop, slots in atoms.chunks:
-                x = kept[slots.start :] if keep else _rows(slots.stop - slots.start, layer.width)
-                before.hidden(first, stop, slots, inputs[-1], x)
-                if following is None:
-                    self._read_out(
-                        [*(rows[slots.start :] for rows in inputs), x], atoms.bins.order[slots], out
-                    )
-                else:
-                    following.fill(x, slots)
+            work = partial(self._hidden, layer, before, following, atoms, inputs, kept if keep else None, out)
+            for_each(work, atoms.chunks)
             if following is not None:
                 before = following
             if keep:
                 inputs.append(kept)
+
+    def _hidden(
+        self, layer: _Layer, before: _Before, following: _Before | None, atoms: _Atoms,
+        inputs: Sequence[Floats], kept: Floats | None, out: Floats, chunk: tuple[int, int, slice],
+    ) -> None:  # fmt: skip
+        """One hidden layer for a chunk of atoms, and what is computed from its outputs alone."""
+        first, stop, slots = chunk
+        x = _rows(slots.stop - slots.start, layer.width)
+        before.hidden(first, stop, slots, inputs[-1], x)
+        if kept is not None:
+            kept[slots] = x[: slots.stop - slots.start]
+        if following is None:
+            self._read_out([*(rows[slots.start :] for rows in inputs), x], atoms.bins.order[slots], out)
+        else:
+            following.fill(x, slots)
 
     def _read_out(self, parts: Sequence[Floats], order: NDArray[np.int32], out: Floats) -> None:
         """Compute outputs of the atoms `order` from their features and the outputs of every layer."""
@@ -415,4 +436,4 @@ class _Member:
             bias = self.hidden_bias if k == 0 else None
             _dense(part, width, weight, bias, z, m, add=k > 0, rectify=k == len(parts) - 1)
         _dense(z, self.hidden, self.last, None, sums, m)
-        neighbor_sums.unsort(sums, self.last_bias, order, out)
+        neighbor_sums.unsort(0, m, sums, self.last_bias, order, out)

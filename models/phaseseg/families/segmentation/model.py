@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families import Part, Progress
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.labels import density_kernels, field_kernels
@@ -29,7 +30,7 @@ from phaseseg.families.segmentation.labels.assignment import (
     masks_of,
     one_phase,
 )
-from phaseseg.families.segmentation.labels.density import Field, smooth_grid, smoothed_density
+from phaseseg.families.segmentation.labels.density import Field, at_voxels, smooth_grid, smoothed_density
 from phaseseg.families.segmentation.labels.lattice import PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.labels.molecules import Molecules, find_molecules
 from phaseseg.families.segmentation.labels.voids import BULK_QUANTILE, Matter, find_matter
@@ -102,11 +103,14 @@ class ScoreField(Field):
 
 
 @jit
-def _combine(logits, scales, offsets, bound, temperature, members, score, probability, uncertainty, boundary):
+def _combine(
+    first, stop, logits, scales, offsets, bound, temperature, members, score, probability, uncertainty,
+    boundary,
+):  # fmt: skip
     """Compute scores, probabilities and their spread from logits (n_members, n_atoms, outputs)."""
     n_members = logits.shape[0]
     per = np.float32(1 / temperature)
-    for atom in range(logits.shape[1]):
+    for atom in range(first, stop):
         total = np.float32(0)
         mean, square, middle = np.float32(0), np.float32(0), np.float32(0)
         for m in range(n_members):
@@ -165,21 +169,21 @@ def score_field(
     mean.fill(0)
     density.fill(0)
     packed = score[atoms.order]
-    density_kernels.deposit_weighted(atoms.coords, packed, lattice.wrap, mean, density)
+    atoms.add(density_kernels.deposit_weighted, lattice, packed, mean, density)
     mean, density = smooth_grid(mean, lattice, sigma), smooth_grid(density, lattice, sigma)
     # From here on, densities are in atoms per voxel.
-    at_atoms = np.empty(len(packed), dtype=np.float32)
-    field_kernels.at_nearest(atoms.coords, lattice.wrap, density, at_atoms)
-    void = VOID_DENSITY * float(np.median(at_atoms))
-    field_kernels.mean_and_log(mean.reshape(-1), density.reshape(-1), np.float32(0.1 * void))
+    void = VOID_DENSITY * float(np.median(at_voxels(density, lattice, atoms)))
+    flat, n = (mean.reshape(-1), density.reshape(-1), np.float32(0.1 * void)), len(mean)
+    in_parts(field_kernels.mean_and_log, mean.size, *flat, least=1 << 15)
     steps = lattice.steps
     metric = sigma**2 * np.linalg.inv(steps @ steps.T)
     # For melts, a single pass leaves a fifth more error; a third pass gives no improvement.
     first = borrow(lattice.shape, np.float32)
-    field_kernels.subtract_slopes(mean, mean, density, metric, lattice.wrap, first)
-    field_kernels.subtract_slopes(mean, first, density, metric, lattice.wrap, mean)
+    slopes = field_kernels.subtract_slopes
+    in_parts(slopes, n, mean, mean, density, metric, lattice.wrap, first, least=4)
+    in_parts(slopes, n, mean, first, density, metric, lattice.wrap, mean, least=4)
     if curvature:
-        field_kernels.subtract_curvature(mean, metric / 2, lattice.wrap, first)
+        in_parts(field_kernels.subtract_curvature, n, mean, metric / 2, lattice.wrap, first, least=4)
         mean = first
     np.clip(mean, -bound, bound, out=mean)
     mean[density < np.float32(log(void))] = -bound
@@ -362,9 +366,9 @@ class SegmentationModel(NetworkModel):
         members = borrow((n_members, n_atoms), np.float32)
         score, probability, uncertainty = (borrow(n_atoms, np.float32) for _ in range(3))
         boundary = borrow(n_atoms if n_outputs == 3 else 0, np.float32)
-        _combine(
-            output.logits, self._scales, self._offsets, np.float32(self._bound), self._temperature, members,
-            score, probability, uncertainty, boundary,
+        in_parts(
+            _combine, n_atoms, output.logits, self._scales, self._offsets, np.float32(self._bound),
+            self._temperature, members, score, probability, uncertainty, boundary,
         )  # fmt: skip
         outside = float(output.n_outside.max(initial=0) / max(n_atoms, 1))
         return Scores(
@@ -522,8 +526,8 @@ class SegmentationModel(NetworkModel):
 
 
 @jit
-def _fill_probabilities(probability, boundary, out):
-    for atom in range(probability.size):
+def _fill_probabilities(first, stop, probability, boundary, out):
+    for atom in range(first, stop):
         p = probability[atom]
         rest = np.float32(1)
         if boundary.size:
@@ -538,7 +542,8 @@ def _probabilities(
 ) -> NDArray[np.float32]:
     """Return probabilities of poor and rich, and of a learned boundary, (n_atoms, 2 or 3) float32."""
     out = borrow((len(probability), 2 if boundary is None else 3), np.float32)
-    _fill_probabilities(probability, np.empty(0, np.float32) if boundary is None else boundary, out)
+    between = np.empty(0, np.float32) if boundary is None else boundary
+    in_parts(_fill_probabilities, len(out), probability, between, out, least=8192)
     return out
 
 

@@ -3,7 +3,7 @@
 Sums are computed bin by bin: the candidates around a bin are packed once, then the distances from each of its
 atoms are computed one register at a time. Arrays per atom are in bin order (by slot). Unless stated
 otherwise, rows are whole registers of float32; spare rows at the end (`SPARE_ROWS`) absorb writes beyond the
-last row.
+last row. Kernels whose first arguments are `first, stop` work on these bins or rows (`compiled.threads`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _count(r2, first, stop, within):
 
 
 @jit
-def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
+def count_features(first_bin, stop_bin, bins, n_species, cutoff, rows, degrees, doubtful):
     """Compute the five "counts" features; kinds are 0: neither, 1: target, 2: both, 3: counter.
 
     Also sets the number of neighbors (`degrees`) and whether a pair is too close to the cutoff for float32
@@ -68,7 +68,7 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
     within, one = splat(limit), splat(np.float32(1))
     # Deviations from a typical distance reduce the rounding error of the variance.
     usual = np.float32(0.75 * cutoff)
-    for flat in range(bins.start.size // 4):
+    for flat in range(first_bin, stop_bin):
         if bins.start[flat * 4] == bins.start[flat * 4 + 4]:
             continue
         _pack_kinds(bins, flat, near, edges, owns)
@@ -103,7 +103,9 @@ def count_features(bins, n_species, cutoff, rows, degrees, doubtful):
 
 
 @jit
-def density_features(bins, scales, squarings, columns, norms, rows, degrees, doubtful):
+def density_features(
+    first_bin, stop_bin, bins, scales, squarings, columns, norms, rows, degrees, doubtful
+):  # fmt: skip
     """Compute Gaussian-smoothed densities of every kind; `degrees` and `doubtful` as in `count_features`.
 
     norms[w] exp(scales[w] r^2) is summed into column columns[w] + kind. If squarings[w] >= 0, the
@@ -115,7 +117,7 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
     sums = np.zeros(WIDTH * n_widths, dtype=np.float32)
     r2, limit, doubt = near.r2, np.float32(bins.within), np.float32(bins.doubt)
     within, zero = splat(limit), splat(np.float32(0))
-    for flat in range((bins.start.size - 1) // n_kinds):
+    for flat in range(first_bin, stop_bin):
         if bins.start[flat * n_kinds] == bins.start[(flat + 1) * n_kinds]:
             continue
         _pack_kinds(bins, flat, near, edges, owns)
@@ -146,10 +148,15 @@ def density_features(bins, scales, squarings, columns, norms, rows, degrees, dou
 
 
 @jit
-def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, highest):
-    """Clip to [low, high], then scale to (x - center) / scale, in place; `outside` counts clipped values."""
+def scale_features(first, stop, rows, center, scale, low, high):
+    """Clip to [low, high], then scale to (x - center) / scale, in place.
+
+    Returns numbers of clipped values, and the lowest and highest ones before.
+    """
     n = center.size
-    for i in range(n_atoms):
+    outside = np.zeros(n, dtype=np.int64)
+    lowest, highest = np.full(n, np.inf, dtype=np.float32), np.full(n, -np.inf, dtype=np.float32)
+    for i in range(first, stop):
         row = rows[i]
         for c in range(n):
             v = row[c]
@@ -157,6 +164,7 @@ def scale_features(rows, n_atoms, center, scale, low, high, outside, lowest, hig
             highest[c] = max(highest[c], v)
             outside[c] += (v < low[c]) | (v > high[c])
             row[c] = (min(max(v, low[c]), high[c]) - center[c]) / scale[c]
+    return outside, lowest, highest
 
 
 # Layers -------------------------------------------------------------------------------------------
@@ -193,7 +201,7 @@ def _hits(near, n, c, within, measured, itself):
 
 
 @jit
-def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
+def layer_sums(first, stop, bins, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
     """Sum weighted rows over the neighbors of all atoms in bins first ... stop - 1; see `weighted_rows`."""
     near, within = _room(bins), np.float32(bins.within)
     base = bins.start[first * bins.kinds]
@@ -214,7 +222,7 @@ def layer_sums(bins, first, stop, doubtful, rows, factors, itself, normal, heads
 
 
 @jit
-def narrow_sums(bins, doubtful, table, itself, normal, out):
+def narrow_sums(first, stop, bins, doubtful, table, itself, normal, out):
     """Sum three values with the weights of one head into out[i, :3], (n_atoms, 4).
 
     table : (n_atoms, 8) [e, t, f, u, three values, -]: factors of `weighted_rows`, then the values
@@ -228,7 +236,7 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
     )  # fmt: skip
     numbers = table.reshape(-1)
     limit = splat(np.float32(bins.within))
-    for flat in range((bins.start.size - 1) // bins.kinds):
+    for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
         if begin == end:
             continue
@@ -263,7 +271,7 @@ def narrow_sums(bins, doubtful, table, itself, normal, out):
 
 
 @jit
-def exact_sums(bins, first, stop, doubtful, rows, scores, padded, slope, heads, channels, out):
+def exact_sums(first, stop, bins, doubtful, rows, scores, padded, slope, heads, channels, out):
     """Compute `layer_sums` for attention weights of any range, with one exponential per pair.
 
     scores : s_j starting at column 0, d_i starting at column `padded`
@@ -318,30 +326,31 @@ def rectify(x, bias, n_rows):
 
 
 @jit
-def extremes(table, n_rows, n_columns):
-    """(2, n_columns): minimum and maximum of the first columns."""
+def extremes(first, stop, table, n_columns):
+    """(2, n_columns): minimum and maximum of the first columns in some rows."""
     ends = np.empty((2, n_columns), dtype=np.float32)
     for h in range(n_columns):
         low, high = np.float32(np.inf), np.float32(-np.inf)
-        for i in range(n_rows):
+        for i in range(first, stop):
             low, high = min(low, table[i, h]), max(high, table[i, h])
         ends[0, h], ends[1, h] = low, high
     return ends
 
 
 @jit
-def attention_factors(table, n_rows, slope, shift, slopes, of_target, kept):
+def attention_factors(first, stop, table, slope, shift, slopes, of_target, kept):
     """Replace scores [s, d, s, d] by the factors [e, t, f, u] of `weighted_rows`, all at most 1.
 
     exp(leaky(s + d)), relative to its maximum in the frame, is the larger of exp(s - top) exp(d + top - most)
     and exp(slope (s - top)) exp(slope (d + top) - most), with most = leaky(d + top).
 
+    first, stop : groups of rows, each as long as `shift`
     shift, slopes, of_target, kept : for each column of one or more rows, whole registers: the added constant
         (±top), the slope, 1 for d, 1 for unchanged columns
     """
     numbers, period = table.reshape(-1), shift.size
     half, slope = splat(np.float32(0.5)), splat(slope)
-    for i in range(0, n_rows * table.shape[1], period):
+    for i in range(first * period, stop * period, period):
         for k in range(0, period, WIDTH):
             x = load(numbers, i + k)
             a = x + load(shift, k)
@@ -352,9 +361,9 @@ def attention_factors(table, n_rows, slope, shift, slopes, of_target, kept):
 
 
 @jit
-def unsort(rows, bias, order, out):
+def unsort(first, stop, rows, bias, order, out):
     """out[order[i]] = rows[i] + bias, for as many columns as `out` has."""
-    for i in range(order.size):
+    for i in range(first, stop):
         atom = order[i]
         for c in range(out.shape[1]):
             out[atom, c] = rows[i, c] + bias[c]

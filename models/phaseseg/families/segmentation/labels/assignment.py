@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.labels.composition import (
     BIN_WIDTH,
@@ -101,7 +102,8 @@ def assign_phases(
     phase, distance = borrow(n_atoms, np.int8), borrow(n_atoms, np.float32)
     domain = borrow(n_atoms, np.int32)
     half_width = np.float32(boundary_width / 2 if boundary_width > 0 else -1)
-    _assign(atoms.place, domain_packed, distance_packed, half_width, phase, distance, domain)
+    packed = atoms.place, domain_packed, distance_packed
+    in_parts(_assign, n_atoms, *packed, half_width, phase, distance, domain, least=8192)
     areas = Areas(interface.area, 0.0, 0.0)
     if matter is not None:
         void = matter.is_void(interface)
@@ -145,9 +147,9 @@ def has_interface(domains: Domains, grid: Grid) -> bool:
 
 
 @jit
-def _assign(place, domain_in, distance_in, half_width, phase, distance, domain):
+def _assign(first, stop, place, domain_in, distance_in, half_width, phase, distance, domain):
     """Sign the distances, assign the phases, and restore the frame's order."""
-    for atom in range(place.size):
+    for atom in range(first, stop):
         slot = place[atom]
         inside = domain_in[slot] > 0
         domain[atom] = domain_in[slot]

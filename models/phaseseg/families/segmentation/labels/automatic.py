@@ -172,7 +172,7 @@ def _bulk(field: DensityField) -> float:
     """Density in the bulk of the rich phase."""
     lattice = field.lattice
     counts = np.zeros(lattice.shape, dtype=np.float32)
-    density_kernels.deposit(field.atoms.coords, field.chosen, lattice.wrap, counts)
+    field.atoms.add(density_kernels.deposit, lattice, field.chosen, counts)
     wide = smooth_grid(counts.copy(), lattice, BULK_SMOOTHER * field.rule.sigma)
     weight = np.maximum(wide / max(float(wide.max()), 1e-30), 0.0) ** BULK_POWER
     return float((counts * weight).sum(dtype=float) / weight.sum(dtype=float) / lattice.voxel_volume)

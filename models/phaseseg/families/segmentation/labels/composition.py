@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.fields import Column, Table
@@ -51,9 +52,12 @@ COEFFICIENTS = tuple(
 
 
 @jit
-def _count(phase, distance, species, bulk_distance, bin_width, by_phase, by_side, by_bulk, by_bin):
-    half = by_bin.shape[0] // 2
-    for atom in range(phase.size):
+def _count(first, stop, phase, distance, species, n_species, bulk_distance, bin_width, n_bins):
+    """Counts by phase, by side of the interface, by side in the bulk, and by bin of the distance."""
+    half, by_bin = n_bins // 2, np.zeros((n_bins, n_species), dtype=np.int64)
+    by_phase = np.zeros((3, n_species), dtype=np.int64)
+    by_side, by_bulk = np.zeros_like(by_phase), np.zeros_like(by_phase)
+    for atom in range(first, stop):
         s, p, d = species[atom], phase[atom], distance[atom]
         by_phase[p, s] += 1
         if d != d:
@@ -67,6 +71,7 @@ def _count(phase, distance, species, bulk_distance, bin_width, by_phase, by_side
         index = int(np.floor(d / bin_width)) + half
         if 0 <= index < 2 * half:
             by_bin[index, s] += 1
+    return by_phase, by_side, by_bulk, by_bin
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,11 +230,12 @@ def _counts(
     bulk_distance: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
     """Numbers of each kind in the rows of a composition, (8, n_kinds), and in the bins, (n_bins, n_kinds)."""
-    by_phase = np.zeros((3, n_kinds), dtype=np.int64)
-    by_side, by_bulk = np.zeros((2, 2, n_kinds), dtype=np.int64)
-    by_bin, sides = np.zeros((N_BINS, n_kinds), dtype=np.int64), [RICH, POOR]
-    codes = kind.astype(np.int32, copy=False)
-    _count(phase, distance, codes, bulk_distance, BIN_WIDTH, by_phase, by_side, by_bulk, by_bin)
+    codes, sides = kind.astype(np.int32, copy=False), [RICH, POOR]
+    found = in_parts(
+        _count, len(phase), phase, distance, codes, n_kinds, bulk_distance, BIN_WIDTH, N_BINS, least=8192,
+        most=32,
+    )  # fmt: skip
+    by_phase, by_side, by_bulk, by_bin = (np.sum(counts, axis=0) for counts in zip(*found, strict=True))
     rows = [by_phase[[*sides, BOUNDARY]], by_side[sides], by_bulk[sides], by_phase.sum(axis=0)]
     return np.vstack(rows), by_bin
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.threads import in_parts, thread_count
 from phaseseg.families.segmentation.labels import density_kernels, field_kernels
 from phaseseg.families.segmentation.labels.domains import Domains, find_domains
 from phaseseg.families.segmentation.labels.lattice import OPEN_MARGIN, Lattice, PackedAtoms, plan_lattice
@@ -39,12 +40,12 @@ class Field:
     def domains(self, level: float, *, keep: str, min_volume: float) -> Domains:
         """The regions at or above a level. The last result is cached."""
         key = level, keep, min_volume
-        if key not in self._found:
+        found = self._found.get(key)
+        if found is None:
+            found = find_domains(self.grid.values, level, self.lattice, keep=keep, min_volume=min_volume)
             self._found.clear()
-            self._found[key] = find_domains(
-                self.grid.values, level, self.lattice, keep=keep, min_volume=min_volume
-            )
-        return self._found[key]
+            self._found[key] = found
+        return found
 
     def without_dropped(self, level: float, *, keep: str, min_volume: float) -> Grid:
         """The field with the dropped domains mirrored below the level: its isosurface is the interface."""
@@ -70,20 +71,27 @@ class Field:
     def interpolated(self) -> NDArray[np.float32]:
         """(n_atoms,) float32: the field at every packed atom, by cubic interpolation."""
         out = borrow(len(self.atoms.order), np.float32)
-        field_kernels.interpolate(self.atoms.coords, self.lattice.wrap, self.grid.values, out)
+        where = self.atoms.coords, self.lattice.wrap, self.grid.values
+        in_parts(field_kernels.interpolate, len(out), *where, out)
         return out
 
     def slopes(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Values (n,) and Cartesian slopes (n, 3) at grid coordinates (n, 3), by cubic interpolation."""
         out = np.empty((len(points), 4))
-        field_kernels.interpolate_slope(points, self.lattice.wrap, self.grid.values, out)
+        where = points, self.lattice.wrap, self.grid.values
+        in_parts(field_kernels.interpolate_slope, len(out), *where, out)
         return out[:, 0], out[:, 1:] @ self.lattice.to_grid.T
 
     def at_voxels(self) -> NDArray[np.float32]:
         """(n_atoms,) float32: the field at the grid point nearest to every packed atom."""
-        out = np.empty(len(self.atoms.order), dtype=np.float32)
-        field_kernels.at_nearest(self.atoms.coords, self.lattice.wrap, self.grid.values, out)
-        return out
+        return at_voxels(self.grid.values, self.lattice, self.atoms)
+
+
+def at_voxels(values: NDArray[np.float32], lattice: Lattice, atoms: PackedAtoms) -> NDArray[np.float32]:
+    """(n_atoms,) float32: values at the grid points nearest to the packed atoms."""
+    out = borrow(len(atoms.order), np.float32)
+    in_parts(field_kernels.at_nearest, len(out), atoms.coords, lattice.wrap, values, out)
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +188,7 @@ def smoothed_density(
     """Number density of the packed atoms of a mask, Å^-3, smoothed with a Gaussian of sigma (Å)."""
     values = borrow(lattice.shape, np.float32)
     values.fill(0)
-    density_kernels.deposit(atoms.coords, mask, lattice.wrap, values)
+    atoms.add(density_kernels.deposit, lattice, mask, values)
     return smooth_grid(values, lattice, sigma, 1 / lattice.voxel_volume)
 
 
@@ -195,16 +203,21 @@ def smooth_grid(
             for step, flat in zip(steps, lattice.flat, strict=True)
         ]
         taps[0] = taps[0] * np.float32(scale)
-        density_kernels.convolve(values, *taps, lattice.wrap)
+        in_parts(density_kernels.convolve_planes, len(values), values, *taps[1:], lattice.wrap, least=4)
+        plane = values.reshape(len(values), -1)
+        n_sheets = -(-plane.shape[1] // density_kernels.SHEET)
+        in_parts(density_kernels.convolve_sheets, n_sheets, plane, taps[0], lattice.wrap[0], least=2)
         return values
     from scipy import fft
 
-    spectrum = fft.rfftn(values, overwrite_x=True)
+    spectrum = fft.rfftn(values, overwrite_x=True, workers=thread_count())
     reciprocal = 2 * pi * np.linalg.inv(lattice.cell).T
     gram = reciprocal @ reciprocal.T
-    density_kernels.smooth_spectrum(spectrum, gram, np.array(lattice.shape), sigma)
+    shape = np.array(lattice.shape)
+    in_parts(density_kernels.smooth_spectrum, len(spectrum), spectrum, gram, shape, sigma, least=4)
     spectrum *= np.float32(scale)
-    return np.ascontiguousarray(fft.irfftn(spectrum, lattice.shape, overwrite_x=True), dtype=np.float32)
+    smooth = fft.irfftn(spectrum, lattice.shape, overwrite_x=True, workers=thread_count())
+    return np.ascontiguousarray(smooth, dtype=np.float32)
 
 
 def exact_density(
@@ -220,10 +233,11 @@ def exact_density(
     lattice, atoms, rule = density.lattice, density.atoms, density.rule
     shape = np.array(lattice.shape)
     wrapped = np.where(lattice.wrap, points - np.floor(points / shape) * shape, points)
-    sums = density_kernels.direct_sums(
-        wrapped.astype(np.float32), density.chosen, lattice.to_grid, lattice.metric_steps, lattice.wrap,
-        shape, atoms.start, atoms.coords, lattice.cells, lattice.orthogonal,
-        rule.field == "number", rule.sigma, DIRECT_REACH * rule.sigma,
+    sums = np.empty((len(points), 8))
+    in_parts(
+        density_kernels.direct_sums, len(points), wrapped.astype(np.float32), density.chosen, lattice.to_grid,
+        lattice.metric_steps, lattice.wrap, shape, atoms.start, atoms.coords, lattice.cells,
+        lattice.orthogonal, rule.field == "number", rule.sigma, DIRECT_REACH * rule.sigma, sums, least=64,
     )  # fmt: skip
     norm = float(np.where(lattice.flat, lattice.spacing, sqrt(2 * pi) * rule.sigma).prod())
     if rule.field == "number":

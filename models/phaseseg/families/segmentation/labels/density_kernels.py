@@ -1,8 +1,9 @@
 """Compiled loops from atoms to a density on a grid: packing, deposit, smoothing, direct sums.
 
-Each has a naive twin in tests/naive. All run on one thread, are linear in atoms and voxels, and take grid
-coordinates from `(position - origin) @ to_grid`, which serves any triclinic cell. An axis that does not
-`wrap` is open: the grid must extend far enough beyond the atoms that nothing reaches its ends.
+Each has a naive twin in tests/naive. All are linear in atoms and voxels, and take grid coordinates from
+`(position - origin) @ to_grid`, which serves any triclinic cell. An axis that does not `wrap` is open: the
+grid must extend far enough beyond the atoms that nothing reaches its ends. Kernels whose first arguments are
+`first, stop` do that part of their loop (`compiled.threads`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.products import product, product_from
+
+SHEET = 512
+"""Columns of the grid that are convolved at once."""
 
 
 @jit
@@ -35,30 +39,42 @@ def _grid_coordinates(position, origin, to_grid, shape, wrap, g):
 
 
 @jit
-def pack(positions, origin, to_grid, wrap, shape, cells, start, order, place, coords):
-    """Sort the atoms by coarse cells of the grid: fill the arrays of `PackedAtoms`; `start` is zero at first.
-
-    Loops over atoms and grid then find both in the cache; ten million atoms in random order take several
-    times as long.
-    """
-    n_atoms = positions.shape[0]
+def cells_of(first, stop, positions, origin, to_grid, wrap, shape, cells, home):
+    """The coarse cell of the grid that holds each atom, into `home`."""
     scale, g = cells / shape, np.empty(3)
-    for atom in range(n_atoms):
+    for atom in range(first, stop):
         _grid_coordinates(positions[atom], origin, to_grid, shape, wrap, g)
         flat = 0
         for axis in range(3):
             flat = flat * cells[axis] + min(max(int(g[axis] * scale[axis]), 0), cells[axis] - 1)
-        place[atom] = flat  # the cell for now
-        start[flat + 1] += 1
+        home[atom] = flat
+
+
+@jit
+def sort_by_cell(start, order, place):
+    """Fill the arrays of `PackedAtoms`; `place` is the cell of each atom, and `start` zero at first.
+
+    Loops over atoms and grid then find both in the cache; ten million atoms in random order take several
+    times as long.
+    """
+    for atom in range(place.size):
+        start[place[atom] + 1] += 1
     for cell in range(start.size - 1):
         start[cell + 1] += start[cell]
     fill = start[:-1].copy()
-    for atom in range(n_atoms):
+    for atom in range(place.size):
         slot = fill[place[atom]]
         fill[place[atom]] += 1
         order[slot] = atom
         place[atom] = slot
-        _grid_coordinates(positions[atom], origin, to_grid, shape, wrap, g)
+
+
+@jit
+def pack(first, stop, positions, origin, to_grid, wrap, shape, order, coords):
+    """Grid coordinates of the sorted atoms, wrapped."""
+    g = np.empty(3)
+    for slot in range(first, stop):
+        _grid_coordinates(positions[order[slot]], origin, to_grid, shape, wrap, g)
         coords[slot, 0], coords[slot, 1], coords[slot, 2] = g[0], g[1], g[2]
 
 
@@ -76,17 +92,17 @@ def _cloud(coords, slot, axis, w):
 
 
 @jit
-def deposit(coords, mask, wrap, values):
+def deposit(first, stop, coords, wrap, mask, values):
     """Add the clouds of the atoms of `mask` to `values`."""
     w = np.empty((3, 3), dtype=np.float32)
     at = np.empty((3, 3), dtype=np.int64)
-    for slot in range(coords.shape[0]):
+    for slot in range(first, stop):
         if not mask[slot]:
             continue
         for axis in range(3):
-            first = _cloud(coords, slot, axis, w)
+            lowest = _cloud(coords, slot, axis, w)
             for t in range(3):
-                at[axis, t] = grid_index(first + t, values.shape[axis], wrap[axis])
+                at[axis, t] = grid_index(lowest + t, values.shape[axis], wrap[axis])
         for i in range(3):
             for j in range(3):
                 wij = w[0, i] * w[1, j]
@@ -95,17 +111,17 @@ def deposit(coords, mask, wrap, values):
 
 
 @jit
-def deposit_weighted(coords, weights, wrap, num, den):
+def deposit_weighted(first, stop, coords, wrap, weights, num, den):
     """Like `deposit` for all atoms: add their weights to `num` and one per atom to `den`."""
     n0, n1, n2 = den.shape
     w = np.empty((3, 3), dtype=np.float32)
     at = np.empty((3, 3), dtype=np.int64)
-    first = np.empty(3, dtype=np.int64)
-    for slot in range(coords.shape[0]):
+    lowest = np.empty(3, dtype=np.int64)
+    for slot in range(first, stop):
         for axis in range(3):
-            first[axis] = _cloud(coords, slot, axis, w)
+            lowest[axis] = _cloud(coords, slot, axis, w)
         weight = weights[slot]
-        i, j, k = first[0], first[1], first[2]
+        i, j, k = lowest[0], lowest[1], lowest[2]
         w0, w1, w2 = w[2, 0], w[2, 1], w[2, 2]
         if i >= 0 and j >= 0 and k >= 0 and i + 3 <= n0 and j + 3 <= n1 and k + 3 <= n2:
             for a in range(3):
@@ -122,7 +138,7 @@ def deposit_weighted(coords, weights, wrap, num, den):
             continue
         for axis in range(3):
             for t in range(3):
-                at[axis, t] = grid_index(first[axis] + t, den.shape[axis], wrap[axis])
+                at[axis, t] = grid_index(lowest[axis] + t, den.shape[axis], wrap[axis])
         for a in range(3):
             for b in range(3):
                 wab = w[0, a] * w[1, b]
@@ -181,15 +197,18 @@ def _convolve_line(line, m, taps, total):
 
 
 @jit
-def convolve(values, taps0, taps1, taps2, wrap):
-    """Convolve in place with the product of three symmetric kernels; `taps[t]` is the weight at ±t."""
-    n0, n1, n2 = values.shape
+def convolve_planes(first, stop, values, taps1, taps2, wrap):
+    """Convolve planes of the grid in place with symmetric kernels along the second and third axis.
+
+    `taps[t]` is the weight at ±t.
+    """
+    _, n1, n2 = values.shape
     m = taps2.size - 1
     width = (n2 + 15) // 16 * 16
     line = np.zeros(width + 2 * m + 2, dtype=np.float32)
     slab = np.zeros((n1 + 1, width), dtype=np.float32)
     total = np.empty(width, dtype=np.float32)
-    for i in range(n0):
+    for i in range(first, stop):
         for j in range(n1):
             for k in range(n2):
                 line[m + k] = values[i, j, k]
@@ -201,17 +220,24 @@ def convolve(values, taps0, taps1, taps2, wrap):
             for k in range(n2):
                 slab[j, k] = total[k]
         _convolve_rows(slab, taps1, wrap[1], total, values[i], 0, n2)
-    # Along the first axis a sheet of neighboring columns at a time, small enough for the cache.
-    plane = values.reshape(n0, n1 * n2)
-    width = min((n1 * n2 + 15) // 16 * 16, 512)
-    sheet = np.zeros((n0 + 1, width), dtype=np.float32)
+
+
+@jit
+def convolve_sheets(first, stop, plane, taps, wrap):
+    """Convolve sheets of neighboring columns in place with a symmetric kernel along the first axis.
+
+    plane : (n_x, n_y * n_z), the grid; a sheet has `SHEET` columns, few enough for the cache
+    """
+    n_rows, n_columns = plane.shape
+    width = min((n_columns + 15) // 16 * 16, SHEET)
+    sheet = np.zeros((n_rows + 1, width), dtype=np.float32)
     total = np.empty(width, dtype=np.float32)
-    for first in range(0, n1 * n2, width):
-        stop = min(first + width, n1 * n2)
-        for i in range(n0):
-            for k in range(stop - first):
-                sheet[i, k] = plane[i, first + k]
-        _convolve_rows(sheet, taps0, wrap[0], total, plane, first, stop)
+    for begin in range(first * SHEET, stop * SHEET, SHEET):
+        end = min(begin + SHEET, n_columns)
+        for i in range(n_rows):
+            for k in range(end - begin):
+                sheet[i, k] = plane[i, begin + k]
+        _convolve_rows(sheet, taps, wrap, total, plane, begin, end)
 
 
 def gaussian_taps(sigma: float, step: float) -> NDArray[np.float32]:
@@ -229,7 +255,7 @@ def gaussian_taps(sigma: float, step: float) -> NDArray[np.float32]:
 
 
 @jit
-def smooth_spectrum(spectrum, gram, shape, sigma):
+def smooth_spectrum(first, stop, spectrum, gram, shape, sigma):
     """Multiply a half spectrum in place by the Gaussian over the transform of the deposit's cloud.
 
     `gram[a, b]` is the dot product of the reciprocal vectors (2 pi included) of the grid's domain.
@@ -242,7 +268,7 @@ def smooth_spectrum(spectrum, gram, shape, sigma):
             u = np.pi * p / shape[axis]
             cloud[axis, q] = (np.sin(u) / u) ** 3
     half = -0.5 * sigma * sigma
-    for i in range(m0):
+    for i in range(first, stop):
         p0 = float(i if i <= shape[0] // 2 else i - shape[0])
         for j in range(m1):
             p1 = float(j if j <= shape[1] // 2 else j - shape[1])
@@ -266,15 +292,14 @@ def _vectors(coords, first, stop, c0, c1, c2, steps, r):
 
 @jit
 def direct_sums(
-    points, mask, to_grid, steps, wrap, shape, start, coords, cells, orthogonal, only_mask, sigma,
-    cutoff,
+    first_point, stop_point, points, mask, to_grid, steps, wrap, shape, start, coords, cells, orthogonal,
+    only_mask, sigma, cutoff, sums,
 ):  # fmt: skip
-    """Sum of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, and its slope, at grid points.
+    """Sums of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, and its slope, at grid points.
 
     Column 0 sums the atoms of `mask`, 1 to 3 the Cartesian slope; 4 to 7 the same of all atoms (zero with
     `only_mask`). An axis whose row of `steps` is zero does not count for r. `points` are wrapped, float32.
     """
-    sums = np.zeros((points.shape[0], 8))
     edge, height, reach = shape / cells, np.empty(3), np.zeros(3, dtype=np.int64)
     for axis in range(3):
         height[axis] = np.sqrt((steps[axis] ** 2).sum())
@@ -286,7 +311,7 @@ def direct_sums(
     scale = np.float32(-0.5 / (sigma * sigma))
     r = np.empty((4, 256), dtype=np.float32)
     low, high = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64)
-    for a in range(points.shape[0]):
+    for a in range(first_point, stop_point):
         x0, x1, x2 = points[a, 0], points[a, 1], points[a, 2]
         for axis in range(3):
             home = min(max(int(points[a, axis] / edge[axis]), 0), cells[axis] - 1)
@@ -343,4 +368,3 @@ def direct_sums(
         per = 1 / (sigma * sigma)
         sums[a, 0], sums[a, 1], sums[a, 2], sums[a, 3] = n0, per * n1, per * n2, per * n3
         sums[a, 4], sums[a, 5], sums[a, 6], sums[a, 7] = m0, per * m1, per * m2, per * m3
-    return sums

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families.segmentation.labels.density_kernels import grid_index
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 
@@ -27,24 +28,24 @@ class _Runs(NamedTuple):
 
 
 @jit
-def _find_runs(values, cut):
-    n0, n1, n2 = values.shape
-    rows = values.reshape(n0 * n1, n2)
-    start = np.zeros(n0 * n1 + 1, dtype=np.int64)
-    for row in range(n0 * n1):
+def _count_runs(first, stop, rows, cut, counts):
+    for row in range(first, stop):
         count, inside = 0, False
-        for k in range(n2):
+        for k in range(rows.shape[1]):
             rich = rows[row, k] >= cut
             count += rich and not inside
             inside = rich
-        start[row + 1] = start[row] + count
-    low, high = np.empty(start[-1], dtype=np.int32), np.empty(start[-1], dtype=np.int32)
-    run = 0
-    for row in range(n0 * n1):
+        counts[row] = count
+
+
+@jit
+def _fill_runs(first, stop, rows, cut, start, low, high):
+    n, run = rows.shape[1], start[first]
+    for row in range(first, stop):
         if start[row] == start[row + 1]:
             continue
         inside = False
-        for k in range(n2):
+        for k in range(n):
             rich = rows[row, k] >= cut
             if rich and not inside:
                 low[run] = k
@@ -53,8 +54,17 @@ def _find_runs(values, cut):
                 run += 1
             inside = rich
         if inside:
-            high[run] = n2
+            high[run] = n
             run += 1
+
+
+def _find_runs(values: NDArray[np.float32], cut: np.float32) -> _Runs:
+    rows = values.reshape(-1, values.shape[2])
+    start = np.zeros(len(rows) + 1, dtype=np.int64)
+    in_parts(_count_runs, len(rows), rows, cut, start[1:])
+    np.cumsum(start, out=start)
+    low, high = np.empty(start[-1], dtype=np.int32), np.empty(start[-1], dtype=np.int32)
+    in_parts(_fill_runs, len(rows), rows, cut, start, low, high)
     return _Runs(start, low, high)
 
 
@@ -169,11 +179,11 @@ def _domain_at(runs, domain, row, k):
 
 
 @jit
-def _domains_of(coords, rich, wrap, runs, domain, shape, out):
+def _domains_of(first, stop, coords, rich, wrap, runs, domain, shape, out):
     """Domain of every rich atom: that of the nearest rich voxel among the 4^3 around it, else -1."""
     n0, n1, n2 = shape
     cell, at, part = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64), np.empty(3)
-    for atom in range(coords.shape[0]):
+    for atom in range(first, stop):
         out[atom] = -1
         if not rich[atom]:
             continue
@@ -234,7 +244,8 @@ class Domains:
             return rich.view(np.int8)
         out = np.empty(len(rich), dtype=np.int32)
         lattice = self._lattice
-        _domains_of(atoms.coords, rich, lattice.wrap, self._runs, self._number, lattice.shape, out)
+        runs = self._runs, self._number
+        in_parts(_domains_of, len(out), atoms.coords, rich, lattice.wrap, *runs, lattice.shape, out)
         return np.maximum(out, 0)
 
     def mask(self) -> NDArray[np.bool_]:

@@ -28,17 +28,17 @@ def _log(x):
 
 
 @jit
-def mean_and_log(num, den, least):
+def mean_and_log(first, stop, num, den, least):
     """In place, flat arrays: `num` becomes num / den and `den` its logarithm, of at least `least`."""
-    for v in range(num.size):
+    for v in range(first, stop):
         d = max(den[v], least)
         num[v] /= d
         den[v] = _log(d)
 
 
 @jit
-def slope_histogram(values, scale, metric, wrap, low, width, counts, sums, weights):
-    """Add every voxel to `counts`, its value to `sums` and |grad|^4 of the values times `scale` to `weights`.
+def slope_histogram(first, stop, values, scale, metric, wrap, low, width, n_bins):
+    """Histograms of planes of voxels: their number, the sum of their values, and of |grad|^4 times `scale`^4.
 
     Bins are `width` wide, from `low` on; the end bins take the rest. Differences are central. `metric` is
     the inverse of the Gram matrix of the steps: |grad|^2 = d metric d with d the differences over one step.
@@ -47,10 +47,11 @@ def slope_histogram(values, scale, metric, wrap, low, width, counts, sums, weigh
     m00, m11, m22 = np.float32(metric[0, 0]), np.float32(metric[1, 1]), np.float32(metric[2, 2])
     m01, m02, m12 = np.float32(2 * metric[0, 1]), np.float32(2 * metric[0, 2]), np.float32(2 * metric[1, 2])
     half = np.float32(0.5 * scale)
-    per_bin, base, last = np.float32(1.0 / width), np.float32(low), counts.size - 1
+    per_bin, base, last = np.float32(1.0 / width), np.float32(low), n_bins - 1
+    counts, sums, weights = np.zeros(n_bins, dtype=np.int64), np.zeros(n_bins), np.zeros(n_bins)
     line = np.empty(n2 + 2, dtype=np.float32)
     weight = np.empty(n2, dtype=np.float32)
-    for i in range(n0):
+    for i in range(first, stop):
         i_low, i_high = (i - 1, (i + 1) % n0) if i else (n0 - 1, 1 % n0)
         if not wrap[0]:
             i_low, i_high = max(i - 1, 0), min(i + 1, n0 - 1)
@@ -79,6 +80,7 @@ def slope_histogram(values, scale, metric, wrap, low, width, counts, sums, weigh
                 counts[index] += 1
                 sums[index] += row[k]
                 weights[index] += weight[k]
+    return counts, sums, weights
 
 
 @jit
@@ -104,7 +106,7 @@ def _around(index, n, wrap):
 
 
 @jit
-def subtract_slopes(mean, field, logarithm, metric, wrap, out):
+def subtract_slopes(first, stop, mean, field, logarithm, metric, wrap, out):
     """out = mean - grad(field) . grad(logarithm), with central differences of fourth order.
 
     `metric` is the inverse of the Gram matrix of the steps, times the factor that
@@ -119,7 +121,7 @@ def subtract_slopes(mean, field, logarithm, metric, wrap, out):
     g_line = np.empty(n2 + 4, dtype=np.float32)
     # Written before `out`, which might be `mean`: else the loop would not vectorize.
     line = np.empty(n2, dtype=np.float32)
-    for i in range(n0):
+    for i in range(first, stop):
         a, b, c, d = _around(i, n0, wrap[0])
         for j in range(n1):
             p, q, r, s = _around(j, n1, wrap[1])
@@ -147,7 +149,7 @@ def subtract_slopes(mean, field, logarithm, metric, wrap, out):
 
 
 @jit
-def subtract_curvature(field, metric, wrap, out):
+def subtract_curvature(first, stop, field, metric, wrap, out):
     """out = field - div grad field, with central differences (fourth order along the axes, second across).
 
     `metric` as for `subtract_slopes`; `out` is another array.
@@ -160,7 +162,7 @@ def subtract_curvature(field, metric, wrap, out):
     skewed = abs(m01) + abs(m02) + abs(m12) > 1e-9 * (m0 + m1 + m2)
     center = np.float32(1) + here * (m0 + m1 + m2)
     line = np.empty(n2 + 4, dtype=np.float32)
-    for i in range(n0):
+    for i in range(first, stop):
         a, b, c, d = _around(i, n0, wrap[0])
         for j in range(n1):
             p, q, r, s = _around(j, n1, wrap[1])
@@ -185,36 +187,41 @@ def subtract_curvature(field, metric, wrap, out):
 
 
 @jit
-def values_in_bins(values, low, width, n_bins, first, stop, out):
-    """Copy the entries that `slope_histogram` puts into the bins first ... stop - 1 to `out`."""
+def values_in_bins(first, stop, values, low, width, n_bins, lowest, end):
+    """The values that `slope_histogram` puts into the bins lowest ... end - 1."""
     scale = np.float32(1.0 / width)
     base = np.float32(low)
     # Few blocks hold any; whether one does is found many values at a time, with a bin to spare for
     # rounding, and the end bins take all that lies beyond them.
-    least = np.float32(low + (first - 1) * width) if first > 0 else np.float32(-np.inf)
-    most = np.float32(low + (stop + 1) * width) if stop < n_bins else np.float32(np.inf)
-    n = 0
-    for begin in range(0, values.size, 256):
-        block = values[begin : begin + 256]
+    least = np.float32(low + (lowest - 1) * width) if lowest > 0 else np.float32(-np.inf)
+    most = np.float32(low + (end + 1) * width) if end < n_bins else np.float32(np.inf)
+    n, out = 0, np.empty(1024, dtype=np.float32)
+    for begin in range(first, stop, 256):
+        block = values[begin : min(begin + 256, stop)]
         candidates = 0
         for v in block:
             candidates += (v >= least) & (v <= most)
         if candidates:
+            if n + 256 > out.size:
+                longer = np.empty(2 * out.size, dtype=np.float32)
+                longer[:n] = out[:n]
+                out = longer
             for v in block:
-                if first <= min(max(int((v - base) * scale), 0), n_bins - 1) < stop:
+                if lowest <= min(max(int((v - base) * scale), 0), n_bins - 1) < end:
                     out[n] = v
                     n += 1
+    return out[:n]
 
 
 @jit
-def interpolate(coords, wrap, values, out):
+def interpolate(first, stop, coords, wrap, values, out):
     """Cubic (four-point Lagrange) interpolation of the grid at every point of `coords`."""
     n0, n1, n2 = values.shape
     w = np.empty((3, 4), dtype=np.float32)
-    first = np.empty(3, dtype=np.int64)
+    lowest = np.empty(3, dtype=np.int64)
     at = np.empty((3, 4), dtype=np.int64)
     one, two, half, sixth = np.float32(1), np.float32(2), np.float32(0.5), np.float32(1 / 6)
-    for atom in range(coords.shape[0]):
+    for atom in range(first, stop):
         for axis in range(3):
             g = coords[atom, axis]
             base = floor(g)
@@ -223,8 +230,8 @@ def interpolate(coords, wrap, values, out):
             w[axis, 1] = (t + one) * (t - one) * (t - two) * half
             w[axis, 2] = -(t + one) * t * (t - two) * half
             w[axis, 3] = (t + one) * t * (t - one) * sixth
-            first[axis] = int(base) - 1
-        i, j, k = first[0], first[1], first[2]
+            lowest[axis] = int(base) - 1
+        i, j, k = lowest[0], lowest[1], lowest[2]
         # Four sums side by side: they and the four neighbors in a row fit a vector register.
         s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
         if i >= 0 and j >= 0 and k >= 0 and i + 4 <= n0 and j + 4 <= n1 and k + 4 <= n2:
@@ -238,7 +245,7 @@ def interpolate(coords, wrap, values, out):
         else:
             for axis in range(3):
                 for t in range(4):
-                    at[axis, t] = grid_index(first[axis] + t, values.shape[axis], wrap[axis])
+                    at[axis, t] = grid_index(lowest[axis] + t, values.shape[axis], wrap[axis])
             for a in range(4):
                 for b in range(4):
                     p, q, wab = at[0, a], at[1, b], w[0, a] * w[1, b]
@@ -250,12 +257,12 @@ def interpolate(coords, wrap, values, out):
 
 
 @jit
-def interpolate_slope(points, wrap, values, out):
+def interpolate_slope(first, stop, points, wrap, values, out):
     """As `interpolate`, with the derivatives along the grid's axes in columns 1 to 3 of `out`."""
     w = np.empty((3, 4))
     dw = np.empty((3, 4))
     at = np.empty((3, 4), dtype=np.int64)
-    for p in range(points.shape[0]):
+    for p in range(first, stop):
         for axis in range(3):
             base = floor(points[p, axis])
             t = points[p, axis] - base
@@ -284,10 +291,10 @@ def interpolate_slope(points, wrap, values, out):
 
 
 @jit
-def at_nearest(coords, wrap, values, out):
+def at_nearest(first, stop, coords, wrap, values, out):
     """The value of the nearest grid point at every point (an atom's voxel, as in the paper)."""
     at = np.empty(3, dtype=np.int64)
-    for atom in range(coords.shape[0]):
+    for atom in range(first, stop):
         for axis in range(3):
             nearest = floor(coords[atom, axis] + np.float32(0.5))
             at[axis] = grid_index(nearest, values.shape[axis], wrap[axis])

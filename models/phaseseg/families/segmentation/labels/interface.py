@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.products import product
+from phaseseg.compiled.threads import in_parts
+from phaseseg.families.segmentation.labels.density_kernels import sort_by_cell
 from phaseseg.families.segmentation.labels.islands import Islands
 from phaseseg.families.segmentation.labels.lattice import COARSE, Lattice, PackedAtoms
 
@@ -84,20 +86,29 @@ class _Surface(NamedTuple):
 
 
 @jit
-def _mixed_cubes(values, cut, wrap, cells, cubes, cases, cell_of, start):
-    """The cubes that the cut passes through; returns their number, even if the arrays are too short.
+def _longer(array, room):
+    longer = np.empty(room, array.dtype)
+    longer[: array.size] = array
+    return longer
 
-    Fills their first corners, which corners are rich, the coarse cell that holds the first corner, and the
-    `start` of a CSR over the cells (zeros at first).
+
+@jit
+def _mixed_cubes(first, stop, values, cut, wrap, cells):
+    """The cubes that the cut passes through, whose first corners are in planes first ... stop - 1.
+
+    Returns their first corners, which corners are rich, and the coarse cell that holds the first corner.
     """
     n0, n1, n2 = values.shape
+    room = 256 + (stop - first) * n1 * n2 // 14  # a guess that rarely needs to grow
+    cubes, cases = np.empty((room, 3), dtype=np.int32), np.empty(room, dtype=np.uint8)
+    cell_of = np.empty(room, dtype=np.int32)
     along = np.empty(n2, dtype=np.int32)
     for k in range(n2):
         along[k] = k * cells[2] // n2
     codes = np.empty(n2 + 1, dtype=np.uint8)
     found = 0
     last = n2 if wrap[2] else n2 - 1
-    for i in range(n0 if wrap[0] else n0 - 1):
+    for i in range(first, stop if wrap[0] else min(stop, n0 - 1)):
         u = i + 1 if i + 1 < n0 else 0
         for j in range(n1 if wrap[1] else n1 - 1):
             v = j + 1 if j + 1 < n1 else 0
@@ -114,24 +125,25 @@ def _mixed_cubes(values, cut, wrap, cells, cubes, cases, cell_of, start):
                 every &= code
             if some == 0 or every == 15:
                 continue
+            if found + n2 > room:
+                room = 2 * (found + n2)
+                longer = np.empty((room, 3), dtype=np.int32)
+                longer[:found] = cubes[:found]
+                cubes, cases, cell_of = longer, _longer(cases, room), _longer(cell_of, room)
             codes[n2] = codes[0]
             row = (i * cells[0] // n0 * cells[1] + j * cells[1] // n1) * cells[2]
             for k in range(last):
                 if (codes[k] | codes[k + 1]) and (codes[k] & codes[k + 1]) != 15:
-                    if found < cases.size:
-                        cubes[found, 0], cubes[found, 1], cubes[found, 2] = i, j, k
-                        cases[found] = codes[k] | codes[k + 1] << 4
-                        cell_of[found] = row + along[k]
-                        start[row + along[k] + 1] += 1
+                    cubes[found, 0], cubes[found, 1], cubes[found, 2] = i, j, k
+                    cases[found] = codes[k] | codes[k + 1] << 4
+                    cell_of[found] = row + along[k]
                     found += 1
-    for cell in range(start.size - 1):
-        start[cell + 1] += start[cell]
-    return found
+    return cubes[:found], cases[:found], cell_of[:found]
 
 
 @jit
-def _facets(values, cut, steps, to_grid, volume, cubes, cases, cell_of, start, point, normal, area):
-    """One facet per cube: fill `point`, `normal`, `area`, sorted by coarse cells; the whole area.
+def _facets(first, stop, values, cut, steps, to_grid, volume, cubes, cases, slots, point, normal, area):
+    """One facet per cube: fill `point`, `normal`, `area` at its slot; returns the area of these.
 
     On every face of the cube the cut runs from edge crossing to edge crossing (linear interpolation).
     The closed loop of these pieces has the area vector 1/2 sum a x b, which gives area and normal;
@@ -139,10 +151,9 @@ def _facets(values, cut, steps, to_grid, volume, cubes, cases, cell_of, start, p
     half of it the unit of `area`.
     """
     n0, n1, n2 = values.shape
-    fill = start[:-1].copy()
     f, cross, back = np.empty(8), np.empty((12, 3)), to_grid.T
     total = 0.0
-    for e in range(cubes.shape[0]):
+    for e in range(first, stop):
         i, j, k, case = cubes[e, 0], cubes[e, 1], cubes[e, 2], cases[e]
         u, v, w = i + 1 if i + 1 < n0 else 0, j + 1 if j + 1 < n1 else 0, k + 1 if k + 1 < n2 else 0
         f[0], f[1], f[2], f[3] = values[i, j, k], values[i, v, k], values[u, j, k], values[u, v, k]
@@ -156,8 +167,7 @@ def _facets(values, cut, steps, to_grid, volume, cubes, cases, cell_of, start, p
             cross[n, 1] = (a & 1) + s * ((b & 1) - (a & 1))
             cross[n, 2] = (a >> 2 & 1) + s * ((b >> 2 & 1) - (a >> 2 & 1))
             p0, p1, p2, n = p0 + cross[n, 0], p1 + cross[n, 1], p2 + cross[n, 2], n + 1
-        slot = fill[cell_of[e]]
-        fill[cell_of[e]] += 1
+        slot = slots[e]
         point[0, slot], point[1, slot], point[2, slot] = product(i + p0 / n, j + p1 / n, k + p2 / n, steps)
         a0, a1, a2 = 0.0, 0.0, 0.0
         t = 0
@@ -277,13 +287,6 @@ def _spread(surface, big):
 
 
 @jit
-def _longer(array, room):
-    longer = np.empty(room, array.dtype)
-    longer[: array.size] = array
-    return longer
-
-
-@jit
 def _neighborhood(surface, i, j, k, n, c0, c1, c2, which):
     """Append the facets of a coarse cell and its 26 neighbors to the candidates.
 
@@ -343,7 +346,7 @@ def _nearest(c0, c1, c2, n, x0, x1, x2):
 
 
 @jit
-def _measure(surface, start, coords, lateral, out, nearest):
+def _measure(first, stop, surface, start, coords, lateral, out, nearest):
     """Unsigned distance of every packed atom to the plane of its nearest facet, and the facet's number.
 
     The facets known to the corners of the cell estimate the distance. Near the interface, all
@@ -357,7 +360,7 @@ def _measure(surface, start, coords, lateral, out, nearest):
     which = np.empty(room, np.int32)
     small = steps.astype(np.float32)
     near2 = np.float32(NEAR * NEAR) * lateral * lateral
-    for cell in range(start.size - 1):
+    for cell in range(first, stop):
         if start[cell] == start[cell + 1]:
             continue
         i, j, k = cell // (cells[1] * cells[2]), cell // cells[2] % cells[1], cell % cells[2]
@@ -413,14 +416,11 @@ class Interface:
     def __init__(self, values: NDArray[np.float32], cut: float, lattice: Lattice) -> None:
         # In the precision of the field, so that domains and interface agree on every voxel.
         level, wrap, cells = np.float32(cut), lattice.wrap, lattice.cells
-        n = 1024 + values.size // 14  # a guess that rarely needs to grow
-        room = 0
-        while n > room:
-            room = n
-            cubes, cases, cell_of = borrow((n, 3), np.int32), borrow(n, np.uint8), borrow(n, np.int32)
-            start = np.zeros(cells.prod() + 1, dtype=np.int64)
-            n = int(_mixed_cubes(values, level, wrap, cells, cubes, cases, cell_of, start))
-        self.n_facets = n
+        found = in_parts(_mixed_cubes, len(values), values, level, wrap, cells, least=4)
+        cubes, cases, cell_of = map(np.concatenate, zip(*found, strict=True))
+        n = self.n_facets = len(cases)
+        start, order = np.zeros(cells.prod() + 1, dtype=np.int64), borrow(n, np.int32)
+        sort_by_cell(start, order, cell_of)
         # An open axis has a node at its far end as well. Flat axes count for the area, but not for distances.
         nodes, steps = np.where(wrap, cells, cells + 1), lattice.metric_steps
         n_nodes = int(nodes.prod()) if n else 0
@@ -436,12 +436,11 @@ class Interface:
             borrow((n, 3), np.float32), borrow((n_nodes, 3), np.float32), borrow(n_nodes, np.int32),
         )  # fmt: skip
         self.areas, self._to_grid = borrow(n, np.float32), lattice.to_grid
-        self.area = float(
-            _facets(
-                values, level, steps, lattice.to_grid, lattice.voxel_volume, cubes[:n], cases[:n],
-                cell_of[:n], start, self._surface.point, self._surface.normal, self.areas,
-            )
+        areas = in_parts(
+            _facets, n, values, level, steps, lattice.to_grid, lattice.voxel_volume, cubes, cases, cell_of,
+            self._surface.point, self._surface.normal, self.areas,
         )  # fmt: skip
+        self.area = float(sum(areas))
         self.areas *= np.float32(0.5 * lattice.voxel_volume)
         self._is_spread = False
 
@@ -474,7 +473,8 @@ class Interface:
                 self._is_spread = True
             lateral = np.float32(np.linalg.norm(surface.steps, axis=1).max())
             nearest = np.empty(0, np.int32) if nearest is None else nearest
-            _measure(surface, atoms.start, atoms.coords, lateral, out, nearest)
+            n_cells = len(atoms.start) - 1
+            in_parts(_measure, n_cells, surface, atoms.start, atoms.coords, lateral, out, nearest, least=128)
             if self._lattice.islands is not None:
                 self._compare_islands(self._lattice.islands, atoms, lateral, out, nearest, within)
         return out

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil, floor, log10
+from itertools import pairwise
+from math import ceil, floor, log10, prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ import psutil
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
+from phaseseg.compiled.threads import for_each, in_parts, number_of_parts
 from phaseseg.families.segmentation.labels import density_kernels
 from phaseseg.families.segmentation.labels.islands import Islands
 from phaseseg.families.segmentation.rules import FixedRule
@@ -20,6 +23,8 @@ from phaseseg.neighbors.islands import ends_of, group, packed
 
 # Edge of the coarse cells in voxels.
 COARSE = 4
+# Atoms of a slab, on average at least.
+FEWEST = 256
 # Distance from the outermost atom to an open end of the grid, in sigma.
 OPEN_MARGIN = 5.0
 # Beyond this many voxels per atom, the grid of open axes may be mostly empty; a melt has 30.
@@ -117,11 +122,23 @@ class PackedAtoms:
         order, place, coords = borrow(n, np.int32), borrow(n, np.int32), borrow((n, 3), np.float32)
         if islands is not None:
             positions = positions + islands.shift[islands.of[near]]
-        density_kernels.pack(
-            positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape),
-            lattice.cells, start, order, place, coords,
-        )  # fmt: skip
+        grid = positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape)
+        in_parts(density_kernels.cells_of, n, *grid, lattice.cells, place, least=4096)
+        density_kernels.sort_by_cell(start, order, place)
+        in_parts(density_kernels.pack, n, *grid, order, coords, least=4096)
         return cls(start, order, place, coords)
+
+    def add(self, kernel: Callable[..., None], lattice: Lattice, *arrays: NDArray[Any]) -> None:
+        """Add the atoms to a grid with `kernel(first, stop, coords, wrap, *arrays)`.
+
+        Every second slab of coarse cells is worked on at the same time: their atoms have no voxel in common.
+        """
+        layer, *in_layer = lattice.cells.tolist()
+        n_slabs = max(min(layer, number_of_parts(len(self.order), FEWEST)) // 2 * 2, 1)
+        edges = self.start[:: prod(in_layer)][[layer * k // n_slabs for k in range(n_slabs + 1)]]
+        slabs = list(pairwise(edges.tolist()))
+        for half in (slabs[::2], slabs[1::2]):
+            for_each(lambda part: kernel(*part, self.coords, lattice.wrap, *arrays), half)
 
     def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values per packed atom in the order of the frame."""

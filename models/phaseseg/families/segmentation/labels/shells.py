@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import COARSE, Lattice, PackedAtoms
 
@@ -60,20 +61,23 @@ def _bend(here, before, after, index, n, wrap, most):
 
 
 @jit
-def _fill(signed, wrap, edges, per_length, drawn, counts, bent):
-    """Count points drawn in every block by the distance there; `counts` has one bin more at each end.
+def _fill(first_plane, stop_plane, signed, wrap, edges, per_length, drawn, n_bins, bent):
+    """Count points drawn in every block by the distance there, in `n_bins` bins and one more at each end.
 
     Blocks in which the distance bends too much are left out, and noted in `bent`.
     """
     m0, m1, m2 = signed.shape
+    counts = np.zeros(n_bins + 2, dtype=np.int64)
     half, last = np.float32(counts.size // 2), np.float32(counts.size - 1)
     bins = np.empty(POINTS, dtype=np.int32)
     most0, most1, most2 = LARGEST_BEND * edges
-    block = np.uint32(0)
-    for i in range(m0):
+    block = np.uint32(first_plane * m1 * m2)
+    for i in range(first_plane, stop_plane):
         for j in range(m1):
             for k in range(m2):
                 d = signed[i, j, k]
+                first = np.uint32(block * np.uint32(2654435761)) // np.uint32(2**32 // SEQUENCE)
+                block += np.uint32(1)
                 if d != d:  # there is no interface
                     continue
                 a0, b0 = _bend(
@@ -85,8 +89,6 @@ def _fill(signed, wrap, edges, per_length, drawn, counts, bent):
                 a2, b2 = _bend(
                     d, signed[i, j, (k - 1) % m2], signed[i, j, (k + 1) % m2], k, m2, wrap[2], most2
                 )
-                first = np.uint32(block * np.uint32(2654435761)) // np.uint32(2**32 // SEQUENCE)
-                block += np.uint32(1)
                 if abs(b0) > most0 or abs(b1) > most1 or abs(b2) > most2:
                     bent[i, j, k] = True
                     continue
@@ -98,11 +100,12 @@ def _fill(signed, wrap, edges, per_length, drawn, counts, bent):
                     bins[p] = np.int32(min(max(place, np.float32(0)), last)) if place == place else 0
                 for p in range(POINTS):
                     counts[bins[p]] += 1
+    return counts
 
 
 @jit
-def _sign(values, cut, wrap, coords, distance):
-    for n in range(distance.size):
+def _sign(first, stop, values, cut, wrap, coords, distance):
+    for n in range(first, stop):
         if not _is_rich(values, cut, wrap, coords[n, 0], coords[n, 1], coords[n, 2]):
             distance[n] = -distance[n]
 
@@ -126,7 +129,7 @@ def shell_volumes(
     def signed_at(places: NDArray[np.float64], start: NDArray[np.int64]) -> NDArray[np.float32]:
         coords = places.astype(np.float32)
         distance = interface.distance(PackedAtoms(start, none, none, coords), within=end)
-        _sign(values, np.float32(cut), lattice.wrap, coords, distance)
+        in_parts(_sign, len(distance), values, np.float32(cut), lattice.wrap, coords, distance)
         return distance
 
     cells, shape = lattice.cells, np.array(lattice.shape)
@@ -151,9 +154,12 @@ def shell_volumes(
     by_cell, order = (*cells.tolist(), split, split, split), (0, 3, 1, 4, 2, 5)
     signed = np.ascontiguousarray(distance.reshape(by_cell).transpose(order)).reshape(cells * split)
     del distance
-    counts, bent = np.zeros(n_bins + 2, dtype=np.int64), np.zeros(signed.shape, dtype=bool)
+    bent = np.zeros(signed.shape, dtype=bool)
     edges, per_length = (lengths / split).astype(np.float32), np.float32(1 / bin_width)
-    _fill(signed, lattice.wrap, edges, per_length, _DRAWN, counts, bent)
+    found = in_parts(
+        _fill, len(signed), signed, lattice.wrap, edges, per_length, _DRAWN, n_bins, bent, least=1
+    )
+    counts = np.sum(found, axis=0)
     del signed
     left = np.zeros(by_cell, dtype=bool)
     left.transpose(order)[:] = bent.reshape(left.transpose(order).shape)

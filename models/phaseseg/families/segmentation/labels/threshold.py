@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families.segmentation.labels import field_kernels
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
 from phaseseg.families.segmentation.rules import CLEAR_CONTRAST, MIN_CONTRAST, FixedRule, LabelRule
@@ -65,11 +66,14 @@ class Histogram:
         scale, per = (
             2.0 ** -np.frexp(max(float(array.max()), -float(array.min())))[1] for array in (values, metric)
         )
-        weights = np.zeros(len(self.weights))
-        field_kernels.slope_histogram(
-            values, scale, metric * per, lattice.wrap, self.low, self.width, self.counts, self.sums, weights
-        )
-        self.weights[:] += weights * (lattice.voxel_volume / (scale**4 * per**2))
+        found = in_parts(
+            field_kernels.slope_histogram, len(values), values, scale, metric * per, lattice.wrap, self.low,
+            self.width, len(self.counts), least=4, most=16,
+        )  # fmt: skip
+        for counts, sums, weights in found:
+            self.counts[:] += counts
+            self.sums[:] += sums
+            self.weights[:] += weights * (lattice.voxel_volume / (scale**4 * per**2))
 
     def steepest(self) -> float:
         """The density at which the field is steepest: its mean with the weight |grad|^4, without the bulks.
@@ -135,8 +139,9 @@ def two_means(values: NDArray[np.float32], histogram: Histogram) -> float:
         return histogram.low
     split, n_bins = histogram.best_split(), len(histogram.counts)
     first, last = max(split - 2, 0), min(split + 2, n_bins)
-    window = np.empty(int(histogram.counts[first:last].sum()), dtype=np.float32)
-    field_kernels.values_in_bins(values.ravel(), histogram.low, histogram.width, n_bins, first, last, window)
+    bins = histogram.low, histogram.width, n_bins, first, last
+    found = in_parts(field_kernels.values_in_bins, values.size, values.ravel(), *bins, least=1 << 16)
+    window = np.concatenate(found)
     window.sort()
     counts = histogram.counts[:first].sum() + np.arange(len(window) + 1, dtype=float)
     sums = histogram.sums[:first].sum() + np.concatenate([[0.0], np.cumsum(window, dtype=float)])

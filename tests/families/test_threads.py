@@ -1,0 +1,61 @@
+"""The same bits on any number of threads: analyses that need no checkpoint, on ordinary and awkward frames.
+
+Networks of all families are tested by the check "threads" of the conformance suite.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from phaseseg import label_phases, neighbor_graph, threads
+from phaseseg.testing import AWKWARD, assert_same, repeated
+from phaseseg.testing.conformance import parts_of_at_most
+
+COUNTS = (2, 3, 8)
+
+
+def labels(frame):
+    return dict(label_phases(frame, "Fe", sigma=1.5, phases=2, min_volume=0))
+
+
+def automatic_labels(frame):
+    return dict(label_phases(frame))
+
+
+def graph(frame):
+    found = neighbor_graph(frame, cutoff=4.0)
+    return found.indptr, found.neighbors, found.edge_length, found.edge_shift
+
+
+ANALYSES = {make.__name__: make for make in (labels, automatic_labels, graph)}
+
+
+def outcome(analyze, frame, n):
+    """What an analysis gives on n threads, or the sentence with which it refuses the frame."""
+    with threads(n):
+        try:
+            found = analyze(frame)
+        except ValueError as error:
+            return {"refused": str(error)}
+    return found if isinstance(found, dict) else dict(enumerate(found))
+
+
+@pytest.mark.parametrize("kind", AWKWARD)
+@pytest.mark.parametrize("name", ANALYSES)
+def test_awkward_frames(name, kind):
+    """Loops are cut into parts of 16, although the frames are small."""
+    frame = AWKWARD[kind]()
+    with parts_of_at_most(16):
+        expected = outcome(ANALYSES[name], frame, 1)
+        for n in COUNTS:
+            assert_same(outcome(ANALYSES[name], frame, n), expected, f"{n} threads")
+
+
+@pytest.mark.parametrize("kind", ["orthogonal", "triclinic", "open along c"])
+@pytest.mark.parametrize("name", ANALYSES)
+def test_frames_that_are_cut_without_request(name, kind):
+    frame = repeated(AWKWARD[kind](), (6, 4, 4))
+    expected = outcome(ANALYSES[name], frame, 1)
+    assert "refused" not in expected
+    for n in COUNTS:
+        assert_same(outcome(ANALYSES[name], frame, n), expected, f"{n} threads")
