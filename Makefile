@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt
 JOBS ?= 2
 PYTEST = pytest -q -n $(JOBS) --dist worksteal
 
-.PHONY: demo check test lint lowest format docs benchmark record wheel release-check clean
+.PHONY: demo check test lint lowest format docs notebooks figures benchmark record wheel release-check clean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
@@ -43,6 +43,15 @@ docs: .venv/test.stamp
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html
 	@echo "Written: docs/_build/html/index.html"
 
+# The notebooks with their outputs, in docs/_build/notebooks; NAMES=mobility for one of them.
+notebooks: .venv/test.stamp
+	$(BIN)/pip install --quiet --group notebooks $(PIN)
+	$(BIN)/python docs/notebooks/execute.py $(NAMES)
+
+# The pictures of the pages; OVITO needs a Vulkan driver for three of the scripts, the viewer Chromium for another.
+figures: .venv/test.stamp
+	for script in docs/figures/make_*.py; do $(BIN)/python $$script || exit 1; done
+
 benchmark: .venv/test.stamp
 	PHASESEG_BENCHMARK=$(or $(PHASESEG_BENCHMARK),full) $(BIN)/pytest -s --benchmark-enable tests/benchmarks
 
@@ -54,8 +63,8 @@ wheel: .venv/test.stamp
 	$(BIN)/pip install --quiet build -c constraints.txt
 	$(BIN)/python -m build
 
-# The wheel in a clean environment of every CPython on this machine; with LOWEST=1 the tests on the lowest dependencies, too.
-release-check: .venv/test.stamp
+# The notebooks, and the wheel in a clean environment of every CPython on this machine; with LOWEST=1 the tests on the lowest dependencies, too.
+release-check: .venv/test.stamp notebooks
 	$(BIN)/pip install --quiet build -c constraints.txt
 	$(BIN)/python tests/release.py
 	$(if $(LOWEST),$(MAKE) lowest)

@@ -16,7 +16,7 @@ project_copyright = "The ovito-phaseseg developers, MIT license"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "generated"]
-exclude_patterns = ["_build", "_ext", "api", "data", "examples", "figures", "tables"]
+exclude_patterns = ["_build", "_ext", "api", "data", "examples", "figures", "notebooks", "tables"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 

@@ -113,3 +113,16 @@ def test_links_between_files_exist() -> None:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
             if "://" not in target:
                 assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_gallery_has_every_picture_with_its_command() -> None:
+    """Every figure of the pages is in docs/gallery.md, and the commands there exist."""
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"\(figures/([\w.-]+\.png)\)", page))
+    assert shown == {path.name for path in (ROOT / "docs" / "figures").glob("*.png")}
+    for script in re.findall(r"`python (docs/\S+\.py)", page):
+        assert (ROOT / script).exists(), script
+    for module in re.findall(r"`python -m (phaseseg[\w.]+)", page):
+        assert (ROOT / "models" / module.replace(".", "/")).with_suffix(".py").exists(), module
+    for script in (ROOT / "docs" / "figures").glob("make_*.py"):
+        assert f"docs/figures/{script.name}" in page
