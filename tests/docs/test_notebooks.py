@@ -1,4 +1,4 @@
-"""The notebooks: none holds outputs, each begins with a file and names what exists. `make notebooks` runs them."""
+"""The notebooks hold no outputs, begin with a file, and name what exists; `make notebooks` runs them."""
 
 from __future__ import annotations
 
