@@ -31,7 +31,10 @@ def test_doctor_lists_what_is_installed_and_tests_it():
     assert found["damaged checkpoints"] == [] and found["checkpoints"] == len(bundled_checkpoints())
     assert found["self-test"]["error"] == "" and found["self-test"]["seconds"] > 0
     assert found["machine"]["cores"] >= 1
-    assert {one["what"] for one in found["folders"]} >= {"compiled code", "arrays of trainings"}
+    assert {one["what"] for one in found["folders"]} >= {
+        "compiled code",
+        "arrays of trainings, places of frames",
+    }
     # Every extra says what it is for.
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     assert set(extras) - {"all"} == set(doctor.PURPOSES) - {""}

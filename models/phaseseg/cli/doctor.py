@@ -107,7 +107,10 @@ def _folders() -> list[dict[str, Any]]:
     package, code = Path(__file__).resolve().parents[1], code_folder()
     if code is not None and package in code.parents:  # next to the sources, in many folders
         code = package
-    wanted = {"compiled code": (code, (".nbi", ".nbc")), "arrays of trainings": (cache_folder(), ("",))}
+    wanted = {
+        "compiled code": (code, (".nbi", ".nbc")),
+        "arrays of trainings, places of frames": (cache_folder(), ("",)),
+    }
     if structures := os.environ.get("PHASESEG_STRUCTURES"):
         wanted["minimized structures and cages"] = (Path(structures), ("",))
     return [

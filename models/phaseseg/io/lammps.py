@@ -57,7 +57,7 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
             # A run that is killed leaves a line without end, to which the next run appends its first frame.
             sections[key] = _Section(title, source.until(_ITEM), first_line)
         if "UNITS" in sections:  # only the first frame says it, perhaps in another file of the run
-            reading.said_units = _word(sections["UNITS"])
+            reading.said_units, source.stateful = _word(sections["UNITS"]), source.frame
         yield partial(_parse, sections, reading.said_units, fragment, source, reading)
 
 

@@ -59,7 +59,8 @@ def read_binary_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
         except ValueError as error:
             yield partial(_damaged, str(error), reading)
             return
-        reading.said_units = header.units or reading.said_units  # only the first frame says it
+        if header.units:  # only the first frame says it
+            reading.said_units, source.stateful = header.units, source.frame
         yield partial(_parse, header, reading.said_units, data, reading)
 
 

@@ -129,8 +129,25 @@ _UNPACKERS: dict[bytes, Callable[[], tuple[Callable[[], Any], type[Exception]]]]
 }
 
 
-def unpacked(path: Path) -> Generator[bytes, None, None]:
+Chunks = Generator[bytes, None, None]
+
+
+def _unpacker(head: bytes) -> Callable[[], tuple[Callable[[], Any], type[Exception]]] | None:
+    return next((unpacker for magic, unpacker in _UNPACKERS.items() if re.match(magic, head)), None)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is compressed, by its first bytes."""
+    with path.open("rb") as file:
+        return _unpacker(file.read(16)) is not None
+
+
+def unpacked(path: Path, first: int = 0, members: list[tuple[int, int]] | None = None) -> Chunks:
     """The content of a file, plain or compressed, in pieces that are never empty.
+
+    first : byte of the file to begin with, where a member begins; 0 for a plain file
+    members : a list that receives, for every further member of a compressed file, the byte of the file where
+        it begins and the number of unpacked bytes before it
 
     The decompressors are driven here because `gzip.open` loses what it had already decompressed
     when the file turns out to be cut off, and with it the last whole frames.
@@ -143,21 +160,23 @@ def unpacked(path: Path) -> Generator[bytes, None, None]:
         For Zstandard without a library that reads it.
     """
     with path.open("rb") as file:
+        file.seek(first)
         raw = file.read(_CHUNK)
-        found = next((unpacker for magic, unpacker in _UNPACKERS.items() if re.match(magic, raw)), None)
+        found = _unpacker(raw)
         if found is None:
             while raw:
                 yield raw
                 raw = file.read(_CHUNK)
             return
         new, failure = found()
-        decompressor = new()
+        decompressor, n_bytes = new(), 0
         while raw:
             try:
                 data = decompressor.decompress(raw)
             except failure as error:
                 raise Damaged(str(error)) from error
             if data:
+                n_bytes += len(data)
                 yield data
             raw = b""
             if decompressor.eof:
@@ -165,6 +184,8 @@ def unpacked(path: Path) -> Generator[bytes, None, None]:
                 raw = decompressor.unused_data.lstrip(b"\0")
                 if raw or file.peek(1):
                     decompressor = new()
+                    if members is not None:
+                        members.append((file.tell() - len(raw), n_bytes))
             raw = raw or file.read(_CHUNK)
         if not decompressor.eof:
             raise Damaged("the end of the compressed data is missing")

@@ -46,8 +46,9 @@ def remedy_of_cut(frame: int) -> str:
 class ByteSource:
     """A file read once from front to back, by lines, blocks of lines or up to a marker.
 
-    `frame` is the index of the frame being read, kept by the caller for messages; `line_number`
-    counts the lines handed out so far. A compressed file that is damaged ends where the damage begins, so
+    `frame` is the index of the frame being read, kept by the caller for messages; `line_number` counts the
+    lines handed out so far, `offset` their bytes. `stateful` is the last frame whose header a reader must see
+    before it reads the frames behind it. A compressed file that is damaged ends where the damage begins, so
     that the frames before it are read; asking for more than is there is an error then.
     """
 
@@ -55,7 +56,11 @@ class ByteSource:
         self.name = path.name
         self.frame = 0
         self.line_number = 0
-        self._chunks = _as_utf8(unpacked(path))
+        self.offset = 0
+        self.stateful = -1
+        self.members: list[tuple[int, int]] = []
+        self.encoding = "utf-8"
+        self._chunks = self._utf8(unpacked(path, members=self.members))
         self._buffer = bytearray()
         self._damage: Exception | None = None
 
@@ -66,13 +71,37 @@ class ByteSource:
     def close(self) -> None:
         self._chunks.close()
 
-    def peek(self, n_bytes: int) -> bytes:
-        """The next bytes, without taking them."""
+    def jump(self, offset: int, line_number: int, chunks: Generator[bytes, None, None] | None) -> None:
+        """Go on at another byte, after a number of lines.
+
+        chunks : the content from there on; None to pass over what is in between
+        """
+        if chunks is None:
+            behind = offset - self.offset
+            while behind > len(self._buffer):
+                behind -= len(self._buffer)
+                self._buffer.clear()
+                if not self._fill():
+                    break
+            del self._buffer[:behind]
+        else:
+            self._chunks.close()
+            self._chunks = chunks
+            self._buffer.clear()
+        self.offset, self.line_number = offset, line_number
+
+    def head(self, n_bytes: int) -> bytes:
+        """The next bytes, as `peek`, but also those before a damage."""
         while len(self._buffer) < n_bytes and self._fill():
             pass
-        if not self._buffer:
-            self.check()
         return bytes(self._buffer[:n_bytes])
+
+    def peek(self, n_bytes: int) -> bytes:
+        """The next bytes, without taking them."""
+        head = self.head(n_bytes)
+        if not head:
+            self.check()
+        return head
 
     def line(self) -> str | None:
         """The next line without its end; None at the end of the file."""
@@ -153,10 +182,29 @@ class ByteSource:
         else:
             taken = bytes(memoryview(self._buffer)[:n_bytes])
             del self._buffer[:n_bytes]
+        self.offset += len(taken)
         self.line_number += number_of_ends(taken) if n_ends is None else n_ends
         if whole_lines and taken and not taken.endswith(b"\n"):  # the last line of the file
             self.line_number += 1
         return taken
+
+    def _utf8(self, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+        """The content in UTF-8 without a byte-order mark."""
+        head = b""
+        for chunk in chunks:
+            head += chunk
+            if len(head) >= _N_LETTERS:
+                break
+        self.encoding = encoding_of(head)
+        if self.encoding == "utf-8":
+            if head:
+                yield head
+            yield from chunks
+            return
+        decoder = codecs.getincrementaldecoder(self.encoding)("replace")
+        for chunk in chain([head], chunks):
+            if text := decoder.decode(chunk):
+                yield text.encode("utf-8", "replace")
 
     def _fill(self) -> bool:
         try:
@@ -197,22 +245,3 @@ def encoding_of(head: bytes) -> str:
         if len(places) > 1 and not any(places):
             return encoding
     return "utf-8"
-
-
-def _as_utf8(chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
-    """The content in UTF-8 without a byte-order mark."""
-    head = b""
-    for chunk in chunks:
-        head += chunk
-        if len(head) >= _N_LETTERS:
-            break
-    encoding = encoding_of(head)
-    if encoding == "utf-8":
-        if head:
-            yield head
-        yield from chunks
-        return
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
-    for chunk in chain([head], chunks):
-        if text := decoder.decode(chunk):
-            yield text.encode("utf-8", "replace")

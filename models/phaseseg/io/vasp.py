@@ -43,6 +43,7 @@ def read_xdatcar(source: ByteSource, reading: Reading) -> Iterator[Block]:
             untitled = blank and len(line.split()) == 1 and is_number(line) and len(vector) == 3
             header = _header(source, *(("", line) if untitled else (line, source.line() or "")))
             configuration = _CONFIGURATION.match((next_text(source) or "").strip())
+            source.stateful = source.frame
         if configuration is None or header is None:
             raise source.error(
                 "expected a line 'Direct configuration= 1'. Check that the file is an XDATCAR."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import SUFFIX, CheckpointError
+from phaseseg.io.index import cache_folder as cache_folder
 
 
 def output_file(path: str | os.PathLike[str]) -> Path:
@@ -37,18 +37,6 @@ def output_file(path: str | os.PathLike[str]) -> Path:
 def sibling_path(path: Path, ending: str) -> Path:
     """The file next to a checkpoint with the same name and another suffix."""
     return path.with_name(path.name.removesuffix(SUFFIX) + ending)
-
-
-def cache_folder() -> Path:
-    """The cache folder of this package; it may be deleted at any time."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-        default = Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base, default = None, Path.home() / "Library" / "Caches"
-    else:
-        base, default = os.environ.get("XDG_CACHE_HOME"), Path.home() / ".cache"
-    return (Path(base) if base else default) / "phaseseg"
 
 
 class ArrayCache:
