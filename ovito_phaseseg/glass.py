@@ -21,8 +21,8 @@ from phaseseg.specs import PALE, PART_COLORS, ClassName
 # The id is the number of B particles in the pair.
 PAIRS = (
     ClassName(0, "A-A", (0.75, 0.75, 0.75)),
-    ClassName(1, "A-B", (0.36, 0.54, 0.66)),
-    ClassName(2, "B-B", (0.84, 0.19, 0.15)),
+    ClassName(1, "A-B", (0.50, 0.68, 0.80)),
+    ClassName(2, "B-B", (0.72, 0.11, 0.11)),
 )
 GRAPH_COLORS = (PALE, *PART_COLORS)
 # First: A in a graph, isolated A, B. Second: A, B without and with a B-B edge.

@@ -16,7 +16,7 @@ from PIL import Image
 
 from phaseseg import Fields, Frame, label_phases, read_frames
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
-from phaseseg.families.segmentation.figures import COLOR, element_colors
+from phaseseg.families.segmentation.figures import COLOR, element_looks
 from phaseseg.report import GRAY, INK, png, styled
 
 HERE = Path(__file__).parent
@@ -65,9 +65,9 @@ def draw_profile(ax: Axes, fields: Fields) -> None:
     columns = fields["proxigram"].columns
     room = columns["volume (Å^3)"] > 0.1 * columns["volume (Å^3)"].max()
     densities = {name.quantity: name for name in fields["proxigram"].values("Å^-3")}
-    for name, color in element_colors(list(densities)).items():
-        ax.plot(columns["distance (Å)"][room], columns[densities[name]][room], ".-", color=color,
-                linewidth=1.2, markersize=4, label=name)  # fmt: skip
+    for name, look in element_looks(list(densities)).items():
+        ax.plot(columns["distance (Å)"][room], columns[densities[name]][room], linewidth=1.2, markersize=4.5,
+                markeredgewidth=0.4, label=name, **look)  # fmt: skip
     ax.axvline(0, color=INK, linewidth=0.8)
     ax.set(xlabel="distance to the interface (Å)", ylabel="number density (Å$^{-3}$)", ylim=(0, None))
     ax.text(0.0, 1.015, "← poor", color=COLOR["poor"], fontweight="bold", transform=ax.transAxes)
@@ -94,13 +94,14 @@ def figure_scan() -> Figure:
     """Area over the flat area against sigma; a dot marks the automatic sigma."""
     figure = Figure(figsize=(5.4, 3.2), dpi=150, layout="constrained")
     ax = figure.subplots()
-    for (name, flat), color in zip(SURFACE.items(), ("#0072B2", "#D55E00"), strict=True):
+    looks = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"))
+    for (name, flat), (color, marker, line) in zip(SURFACE.items(), looks, strict=True):
         frame = frame_of(name)
         scans = [label_phases(frame, sigma=sigma) for sigma in SIGMAS]
         ratios = [fields["interface_area"] / flat or np.nan for fields in scans]
-        ax.plot(SIGMAS, ratios, ".-", color=color, label=name)
+        ax.plot(SIGMAS, ratios, color=color, marker=marker, linestyle=line, markersize=3.5, label=name)
         auto = label_phases(frame)
-        ax.plot(auto["sigma"], auto["interface_area"] / flat, "o", markersize=9, color=color,
+        ax.plot(auto["sigma"], auto["interface_area"] / flat, marker, markersize=9, color=color,
                 label=f"sigma=\"auto\": {auto['sigma']:g} Å")  # fmt: skip
         print(name, *(f"{s:g}: {r:.2f}" for s, r in zip(SIGMAS, ratios, strict=True)))
     ax.axhline(1, color=GRAY, linewidth=0.8)

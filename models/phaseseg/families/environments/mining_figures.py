@@ -76,13 +76,28 @@ def _scatter(place: Axes, points: Doubles, **style: Any) -> Any:
     return place.scatter(points[:, 0], points[:, 1], s=5, linewidths=0, rasterized=True, **style)
 
 
+_BOX = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+
+
+def _middle(points: Doubles) -> Doubles:
+    """The point that is nearest to the median of all."""
+    away = np.square(points - np.median(points, axis=0)).sum(axis=1)
+    return np.asarray(points[np.argmin(away)])
+
+
 def _by_names(place: Axes, points: Doubles, names: NDArray[Any], title: str, order: Sequence[Any]) -> None:
     colors = palette(len(order))
-    for name, color in zip(order[:MOST_GROUPS], colors, strict=False):
-        _scatter(place, points[names == name], color=color, label=as_label(str(name)))
+    for k, (name, color) in enumerate(zip(order[:MOST_GROUPS], colors, strict=False)):
+        number = "" if isinstance(name, int) else f"{k + 1} "
+        _scatter(place, points[names == name], color=color, label=number + as_label(str(name)))
     if len(order) > MOST_GROUPS:
         rest = ~np.isin(names, order[:MOST_GROUPS])
         _scatter(place, points[rest], color=GRAY, label=f"{len(order) - MOST_GROUPS} more", zorder=0.5)
+    # Numbers in the map and in the legend, because nobody can tell this many colors apart.
+    for k, name in enumerate(order[:MOST_GROUPS]):
+        if (mine := points[names == name]).size:
+            text = str(name) if isinstance(name, int) else str(k + 1)
+            place.annotate(text, _middle(mine), fontsize=7, ha="center", va="center", bbox=_BOX)
     place.set_title(title)
     place.legend(
         loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=3, fontsize=7, handletextpad=0.1,
@@ -124,7 +139,7 @@ def _by_value(place: Axes, points: Doubles, values: Doubles, title: str, label: 
     low = max(float(low), 1e-3 * float(high), 1e-12)
     order = np.argsort(values, kind="stable")  # the largest are drawn last
     norm = LogNorm(low, max(float(high), 1.01 * low), clip=True)
-    drawn = _scatter(place, points[order], c=np.maximum(values[order], low), cmap="viridis", norm=norm)
+    drawn = _scatter(place, points[order], c=np.maximum(values[order], low), cmap="cividis", norm=norm)
     bar = place.figure.colorbar(drawn, ax=place, label=label, pad=0.02, format="%g")
     bar.set_ticks(LogLocator(subs=(1.0, 2.0, 5.0)))
     bar.ax.minorticks_off()
@@ -145,7 +160,7 @@ def _by_score(place: Axes, mined: Mined, points: Doubles, atoms: NDArray[np.int6
 def _by_subset(place: Axes, mined: Mined, points: Doubles, atoms: NDArray[np.int64]) -> None:
     assert mined.pruned is not None
     inside = mined.pruned.mask[atoms]
-    _scatter(place, points[~inside], color="#cfcfcf", label="left out")
+    _scatter(place, points[~inside], color="#d5d5d5", label="left out")
     _scatter(place, points[inside], color="#c1272d", label="in the subset")
     place.set_title("subset")
     place.legend(markerscale=3)
@@ -251,7 +266,8 @@ def coverage_figure(mined: Mined) -> Figure:
         budgets,
         found.distances[inner],
         color="#1f77b4",
-        marker="o",
+        marker="s",
+        ls="--",
         ms=4,
         label=str(mined.settings["selection"]),
     )
@@ -318,7 +334,7 @@ def _n_groups(data: DataSet) -> int:
 
 
 def _strips(place: Axes, data: DataSet, values: Doubles, marked: NDArray[np.bool_]) -> None:
-    """One row of points for each group; the marked ones are red."""
+    """One row of points for each group; the marked ones are red crosses."""
     from matplotlib.ticker import LogLocator
 
     names = np.array(["all"] * len(data)) if data.groups is None else data.groups
@@ -330,8 +346,11 @@ def _strips(place: Axes, data: DataSet, values: Doubles, marked: NDArray[np.bool
         kinds = np.unique(names).tolist()
     height = np.array([kinds.index(name) for name in names.tolist()])
     jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(values))
-    for which, color in ((~marked, "#5b8db8"), (marked, "#c1272d")):
-        place.scatter(values[which], height[which] + jitter[which], s=9, color=color, linewidths=0, alpha=0.8)
+    for which, look in (
+        (~marked, {"color": "#5b8db8", "s": 9, "linewidths": 0, "alpha": 0.8}),
+        (marked, {"color": "#c1272d", "s": 14, "linewidths": 0.9, "marker": "x"}),
+    ):
+        place.scatter(values[which], height[which] + jitter[which], **look)
     place.set_yticks(range(len(kinds)), [as_label(kind) for kind in kinds])
     place.set_ylim(len(kinds) - 0.5, -0.5)
     place.set_xscale("log")

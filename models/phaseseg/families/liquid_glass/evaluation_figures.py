@@ -38,7 +38,8 @@ def figure_temperature(
             label, (np.sqrt(low * high), 1.0), (0, 3), xycoords=("data", "axes fraction"),
             textcoords="offset points", ha="center", fontsize=8, color=GRAY,
         )  # fmt: skip
-    for (label, rows), color in zip(curves.items(), (GLASSY, LIQUID, "#4d9a5b", "#8a5aa5"), strict=False):
+    looks = zip((GLASSY, LIQUID, "#4d9a5b", "#8a5aa5"), "os^D", strict=True)
+    for (label, rows), (color, marker) in zip(curves.items(), looks, strict=False):
         runs: dict[Any, list[tuple[float, float]]] = {}
         for row in rows:
             runs.setdefault(row["run"], []).append((row["temperature"], row["probability"]))
@@ -48,7 +49,8 @@ def figure_temperature(
             for t, value in points:
                 together.setdefault(t, []).append(value)
         x = np.array(sorted(together))
-        ax.plot(x, [np.mean(together[t]) for t in x], color=color, marker="o", markersize=3.5, label=label)
+        means = [np.mean(together[t]) for t in x]
+        ax.plot(x, means, color=color, marker=marker, markersize=3.5, label=label)
     if trained is not None:
         glass, liquids = trained
         for places, color in (([glass], GLASSY), (list(liquids), LIQUID)):

@@ -29,6 +29,8 @@ from phaseseg.families.segmentation.slices import (
 from phaseseg.fields import Grid, Table
 from phaseseg.report import GRAY, INK, as_label, styled
 
+LINES = ("--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+"""Of the methods after the first, so that they can be told apart without color."""
 _BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", COLOR["poor"]])
 _DIFFERENCES = (
     ("#e4e4e4", "the same"),
@@ -58,6 +60,7 @@ def figure_roc(result: Comparisons) -> Figure:
         least = 0.5 / max(int(pooled.sides[0].sum()), 1)
         look: dict[str, Any] = {
             "color": ELEMENT_COLORS[(k - 1) % len(ELEMENT_COLORS)],
+            "linestyle": LINES[(k - 1) % len(LINES)],
             "linewidth": 1.2,
             "zorder": 2,
         }

@@ -2,7 +2,7 @@
 
 Every function returns a `Figure`; `phaseseg.report.png` renders it. Slices through the cell are in
 `slices.py`. Phases have the colors of `PHASE_CLASSES`, elements those of Okabe and Ito; both palettes are
-safe for color-blind readers.
+safe for color-blind readers. Every element also has a marker of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from phaseseg.report import GRAY, INK, as_label, styled
 
 COLOR: dict[str, Any] = {phase.name: phase.color for phase in PHASE_CLASSES}
 ELEMENT_COLORS = ("#D55E00", "#009E73", "#E69F00", "#0072B2", "#CC79A7", "#56B4E9", "#000000", "#999933")
+MARKERS = "os^Dv<>P"
+"""Of elements, in the same order, so that curves can be told apart without color."""
 DIVERGING = LinearSegmentedColormap.from_list("phases", [COLOR["poor"], "#f7f5ee", COLOR["rich"]])
 SEQUENTIAL = LinearSegmentedColormap.from_list("density", ["#f7f5ee", COLOR["rich"]])
 _MINOR = 8.0  # at%: elements that never exceed it get a separate panel
@@ -81,9 +83,16 @@ def figure_histogram(fields: Fields, rule: Rule) -> Figure:
     return figure
 
 
-def element_colors(elements: Sequence[str]) -> dict[str, str]:
-    """Assign a color to each element, in order."""
-    return {name: ELEMENT_COLORS[k % len(ELEMENT_COLORS)] for k, name in enumerate(elements)}
+def element_looks(elements: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Assign a color and a marker to each element, in order."""
+    return {
+        name: {
+            "color": ELEMENT_COLORS[k % len(ELEMENT_COLORS)],
+            "marker": MARKERS[k % len(MARKERS)],
+            "markeredgecolor": "white",
+        }
+        for k, name in enumerate(elements)
+    }
 
 
 @styled
@@ -110,9 +119,9 @@ def figure_proxigram(table: Table, band: tuple[float, float] = (np.nan, np.nan))
     heights = [2.4, *(3.0 if part == major else 1.25 for part in shown)]
     figure = Figure(figsize=(6.2, 0.8 + 0.85 * sum(heights)), layout="constrained")
     top, *lower = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    colors = element_colors(list(densities))
+    looks = element_looks(list(densities))
     style: dict[str, Any] = {
-        "marker": "o", "markersize": 2.6, "linewidth": 1.3, "elinewidth": 0.9, "capsize": 1.6
+        "markersize": 4.2, "markeredgewidth": 0.4, "linewidth": 1.2, "elinewidth": 0.9, "capsize": 1.6
     }  # fmt: skip
 
     def draw(ax: Any, column: str, where: Any, **more: Any) -> None:
@@ -123,7 +132,7 @@ def figure_proxigram(table: Table, band: tuple[float, float] = (np.nan, np.nan))
         ax.errorbar(columns["distance (Å)"][where], columns[column][where], bars, **style | more)
 
     for name, column in densities.items():
-        draw(top, column, room, color=colors[name], label=as_label(name))
+        draw(top, column, room, label=as_label(name), **looks[name])
     top.set_ylabel("density (Å$^{-3}$)")
     if np.isfinite(columns[MASS_DENSITY][room]).any():
         right = top.twinx()
@@ -132,7 +141,7 @@ def figure_proxigram(table: Table, band: tuple[float, float] = (np.nan, np.nan))
         right.set_ylabel("mass (g/cm$^3$, dashed)")
     for ax, part in zip(lower, shown, strict=True):
         for name in part:
-            draw(ax, elements[name], enough, color=colors[name], label=as_label(name))
+            draw(ax, elements[name], enough, label=as_label(name), **looks[name])
         ax.set_ylabel("content (at%)")
     width, error = band
     for ax in (top, *lower):
@@ -215,11 +224,11 @@ def figure_time_series(table: Table) -> Figure:
     x = columns[x_name].astype(float)
     panels = list(_time_panels(table))
     figure = Figure(figsize=(6.4, 0.55 + 1.1 * len(panels)), layout="constrained")
-    style: dict[str, Any] = {"marker": "o", "markersize": 2.4, "linewidth": 1.1}
+    style: dict[str, Any] = {"marker": "o", "markersize": 3.2, "markeredgewidth": 0.3, "linewidth": 1.1}
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for ax, (label, lines) in zip(axes, panels, strict=True):
-        for name, legend, color in lines:
-            ax.plot(x, columns[name].astype(float), color=color, label=legend, **style)
+        for name, legend, look in lines:
+            ax.plot(x, columns[name].astype(float), label=legend, **style | look)
         ax.set_ylabel(label, fontsize=8.5)
         if lines[0][0] == "phase_contrast":
             ax.axhspan(*CLEAR_CONTRAST, color=GRAY, alpha=0.16, linewidth=0, label="uncertain")
@@ -233,29 +242,30 @@ def figure_time_series(table: Table) -> Figure:
     return figure
 
 
-def _time_panels(table: Table) -> Iterator[tuple[str, list[tuple[str, str | None, Any]]]]:
-    """Yield the label of each panel and its lines (column, legend, color)."""
+def _time_panels(table: Table) -> Iterator[tuple[str, list[tuple[str, str | None, dict[str, Any]]]]]:
+    """Yield the label of each panel and its lines (column, legend, look)."""
+    plain = {"color": INK}
     column = {name.quantity: name for name in table.values(part="")}
     if name := column.get("phase_contrast"):
-        yield "contrast", [(name, None, INK)]
-    shares: list[tuple[str, str | None, Any]] = [
-        (column[f"rich_{kind}_fraction"], "atoms" if kind == "atom" else kind, color)
-        for kind, color in (("mass", COLOR["rich"]), ("volume", INK), ("atom", GRAY))
+        yield "contrast", [(name, None, plain)]
+    shares: list[tuple[str, str | None, dict[str, Any]]] = [
+        (column[f"rich_{kind}_fraction"], "atoms" if kind == "atom" else kind, {"color": c, "marker": marker})
+        for kind, c, marker in (("mass", COLOR["rich"], "o"), ("volume", INK, "s"), ("atom", GRAY, "^"))
         if f"rich_{kind}_fraction" in column
     ]
     if shares:
         yield "rich fraction", shares
     for quantity, label in (("area", "area (Å$^2$)"), ("width", "width (Å)")):
         if name := column.get(f"interface_{quantity}"):
-            yield f"interface\n{label}", [(name, None, INK)]
+            yield f"interface\n{label}", [(name, None, plain)]
     for phase in ("rich", "poor"):
         names = table.values("wt%", part=phase)
-        colors = element_colors([name.quantity for name in names])
+        looks = element_looks([name.quantity for name in names])
         # The main element of a metal would flatten all other curves, so it gets its own panel.
         alone = [float(np.nanmax(table.columns[name])) > 60 for name in names]
         for apart in (True, False):
-            lines: list[tuple[str, str | None, Any]] = [
-                (name, as_label(name.quantity), colors[name.quantity])
+            lines: list[tuple[str, str | None, dict[str, Any]]] = [
+                (name, as_label(name.quantity), looks[name.quantity])
                 for name, main in zip(names, alone, strict=True)
                 if main is apart
             ]

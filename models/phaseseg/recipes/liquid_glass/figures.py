@@ -22,6 +22,7 @@ from phaseseg.frame import Frame
 from phaseseg.recipes.liquid_glass.evaluation import Curve
 from phaseseg.report import GRAY, INK, styled
 
+MARKERS = "os^vD*"
 SHADES = ("#b2182b", "#d6604d", "#e8a06a", "#67a9cf", "#2166ac", "#222222")
 """Of the six sets: five liquids from hot to cold, and the one of matched energy."""
 _BLUES = LinearSegmentedColormap.from_list("area", ["#fbe9e3", "#ffffff", "#9cc3de", GLASSY])
@@ -103,7 +104,10 @@ def figure_against_edge(
             x, found = np.array([min(edge, whole) for edge, _ in curve]), [one for _, one in curve]
             low, high = (np.array([getattr(one.auc, end) for one in found]) for end in ("low", "high"))
             ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-            ax.plot(x, [one.auc.value for one in found], color=color, marker="o", markersize=3.5, label=label)
+            marker = MARKERS[k % len(MARKERS)]
+            ax.plot(
+                x, [one.auc.value for one in found], color=color, marker=marker, markersize=4, label=label
+            )
         ax.set_xscale("log")
         ticks = [*ends[::2], *([whole] if len(edges) > len(ends) else [])]
         ax.set_xticks(ticks, ["whole" if edge == whole else f"{edge:g}" for edge in ticks])

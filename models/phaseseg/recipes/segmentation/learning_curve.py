@@ -7,11 +7,13 @@ seeds, another temperature, single-phase liquids and a melt close to mixing. Sma
 frames of the long run and are trained on sets that grow by `--add` frames, selected by
 `phaseseg.families.segmentation.selection` or drawn at random, with several seeds. They are tested on runs
 with other seeds. Writes learning_curve.csv and learning_curve.png; takes about seven minutes on one core.
+`--table learning_curve.csv` only draws the figure of a table that was written before.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -53,7 +55,10 @@ NETWORK = {
     "architecture": "gat", "features": "densities", "layers": 1, "heads": 2, "hidden": 4, "readout": 16,
 }  # fmt: skip
 PASSES = 1200  # number of frames processed in a training; smaller sets are trained for more epochs
-COLORS = {"selected": COLOR["rich"], "random": GRAY}
+LOOKS: dict[str, dict[str, Any]] = {
+    "selected": {"color": COLOR["rich"], "marker": "o"},
+    "random": {"color": GRAY, "marker": "s", "linestyle": "--"},
+}
 
 
 def frames_of(parts: Any, folders: list[Path]) -> list[Frame]:
@@ -153,19 +158,40 @@ def figure(table: Table) -> Figure:
     """Plot the two-class error against the number of labeled frames for every test."""
     errors, tests = errors_of(table), list(dict.fromkeys(table.columns["test"].tolist()))
     sizes = sorted(set(table.columns["frames"].tolist()))
-    made = Figure(figsize=(2.5 * len(tests), 2.8), layout="constrained")
-    for ax, test in zip(made.subplots(1, len(tests), squeeze=False)[0], tests, strict=True):
-        for how, color in COLORS.items():
+    columns = min(len(tests), 3)
+    n_rows = -(-len(tests) // columns)
+    made = Figure(figsize=(2.6 * columns, 2.5 * n_rows), layout="constrained")
+    places = made.subplots(n_rows, columns, squeeze=False).ravel()
+    for ax in places[len(tests) :]:
+        ax.remove()
+    for ax, test in zip(places, tests, strict=False):
+        for how, look in LOOKS.items():
             values = [errors[how, test, n] for n in sizes]
             mean = [np.mean(v) for v in values]
             error = [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
-            ax.errorbar(sizes, mean, error, color=color, marker="o", markersize=4, capsize=2, label=how)
+            ax.errorbar(sizes, mean, error, markersize=4, capsize=2, label=how, **look)
         ax.set_title("mean of all" if test == "all" else test)
         ax.set_xlabel("labeled frames")
         ax.set_ylim(0, None)
-    made.axes[0].set_ylabel("atoms on the wrong side (%)")
+    for ax in places[: len(tests) : columns]:
+        ax.set_ylabel("atoms on the wrong side (%)")
     made.axes[-1].legend()
     return made
+
+
+def read_table(path: Path) -> Table:
+    """Read a table that this command has written."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kinds: dict[str, type] = {"seed": int, "frames": int, "two-class error": float, "macro F1": float}
+    columns = {name: np.array([kinds.get(name, str)(row[name]) for row in rows]) for name in rows[0]}
+    return Table("Learning curves", columns)
+
+
+def write_figure(folder: Path, table: Table) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_output(folder / "learning_curve.png") as temporary:
+        temporary.write_bytes(png(figure(table)))
 
 
 def main() -> None:
@@ -173,12 +199,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=Path("segmentation-data"))
-    parser.add_argument("--melt", type=Path, required=True)
+    parser.add_argument("--melt", type=Path)
+    parser.add_argument("--table", type=Path, help="only draw the figure of this table")
     parser.add_argument("--output", type=Path, default=Path("learning-curve"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--add", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
+    if options.table is not None:
+        write_figure(options.output, read_table(options.table))
+        return
+    if options.melt is None:
+        parser.error("--melt or --table is needed")
     folders = [options.data, options.melt]
     pool, validation = frames_of(POOL, folders), frames_of(VALIDATION, folders)
     tests = {name: frames_of(parts, folders) for name, parts in TESTS.items()}
@@ -199,8 +231,7 @@ def main() -> None:
             seeds=range(options.seeds), progress=lambda line: print(line, flush=True),
         )  # fmt: skip
     write_table(options.output / "learning_curve.csv", table)
-    with atomic_output(options.output / "learning_curve.png") as temporary:
-        temporary.write_bytes(png(figure(table)))
+    write_figure(options.output, table)
     print("\n".join(summary(table)))
 
 
