@@ -27,7 +27,13 @@ def graph(frame):
     return found.indptr, found.neighbors, found.edge_length, found.edge_shift
 
 
-ANALYSES = {make.__name__: make for make in (labels, automatic_labels, graph)}
+def nearest_graph(frame):
+    found = neighbor_graph(frame, n_neighbors=5)
+    edges = found.indptr, found.neighbors, found.edge_length, found.edge_shift
+    return *edges, found.reverse, found.mutual
+
+
+ANALYSES = {make.__name__: make for make in (labels, automatic_labels, graph, nearest_graph)}
 
 
 def outcome(analyze, frame, n):

@@ -17,6 +17,7 @@ from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.products import product, product_from
 from phaseseg.compiled.simd import WIDTH, bits_at_most, count_up, list_bits, load, splat, store
+from phaseseg.compiled.threads import Range, in_parts, parts_by_size
 from phaseseg.frame import Frame
 from phaseseg.neighbors.islands import ends_of, group, packed
 
@@ -64,6 +65,8 @@ class Bins(NamedTuple):
     positions, cell, inverse : of the frame in its reduced cell, float64, for pairs that float32 cannot decide
     within : Å^2, square of the cutoff; doubt : Å^2, largest error of a square in float32
     most : largest number of candidates around a bin
+
+    Kernels whose first arguments are `first, stop` work on these bins (`compiled.threads`).
     """
 
     kinds: int
@@ -80,6 +83,14 @@ class Bins(NamedTuple):
     within: float
     doubt: float
     most: int
+
+    @property
+    def n_bins(self) -> int:
+        return (len(self.start) - 1) // self.kinds
+
+    def parts(self, least: int = 2048) -> list[Range]:
+        """Ranges of bins that hold about `least` atoms each, for kernels that go bin by bin."""
+        return parts_by_size(self.start[:: self.kinds], least)
 
 
 def sort_into_bins(
@@ -117,7 +128,7 @@ def sort_into_bins(
     # Each of the two coordinates of a difference is rounded once or twice, and r^2 a few times.
     largest = float((np.abs(bins.steps) * (bins.reach + 0.5)[:, None]).sum(axis=0).max())
     doubt = float(np.finfo(np.float32).eps) * (8 * cutoff * largest + 4 * cutoff**2)
-    return bins._replace(doubt=doubt, most=_most_candidates(bins))
+    return bins._replace(doubt=doubt, most=max(in_parts(_most_candidates, bins.n_bins, bins)))
 
 
 def _check_crowd(frame: Frame, cutoff: float, heights: NDArray[np.float64]) -> None:
@@ -144,8 +155,9 @@ def extent_of(
             images = np.rint((places - places[0]) @ inverse[:, 2])
             places = places - images[:, None] * frame.cell[2] if images.any() else places
     if frame.n_atoms and not pbc.all():
-        ends = _extent(places, frame.origin, inverse)
-        low, span = np.where(pbc, low, ends[0]), np.where(pbc, span, ends[1] - ends[0])
+        ends = np.array(in_parts(_extent, len(places), places, frame.origin, inverse, least=8192))
+        least, most = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
+        low, span = np.where(pbc, low, least), np.where(pbc, span, most - least)
     return Extent(places, inverse, low, span, 1 / np.linalg.norm(inverse, axis=0) * span, gap)
 
 
@@ -181,7 +193,10 @@ def bins_of_shape(
     )  # fmt: skip
     per = np.divide(shape, span, out=np.zeros(3), where=span > 0)
     codes = np.zeros(0, dtype=np.int32) if codes is None else np.asarray(codes, dtype=np.int32)
-    _sort(bins, places, frame.origin, low, per, codes, borrow(n_atoms, np.int32))
+    home, grid = borrow(n_atoms, np.int32), (places, frame.origin, low, per)
+    in_parts(_homes, n_atoms, bins, *grid, codes, home, least=4096)
+    sort_by_place(bins.start, bins.order, home)
+    in_parts(_offsets, bins.n_bins, bins, *grid, least=256)
     return bins
 
 
@@ -194,11 +209,11 @@ def images_of(frame: Frame, shifts: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 @jit
-def _extent(positions, origin, inverse):
+def _extent(first, stop, positions, origin, inverse):
     """(2, 3): least and greatest fractional coordinates."""
     ends = np.empty((2, 3))
     ends[0], ends[1] = np.inf, -np.inf
-    for position in positions:
+    for position in positions[first:stop]:
         for axis, f in enumerate(product_from(origin, position, inverse)):
             ends[0, axis], ends[1, axis] = min(ends[0, axis], f), max(ends[1, axis], f)
     return ends
@@ -215,34 +230,33 @@ def _bin_coordinates(bins, place, origin, low, per, g):
 
 
 @jit
-def _sort(bins, places, origin, low, per, codes, home):
-    """Fill `start`, `order` and `offsets` of `bins`; `home` is scratch space."""
-    shape, start, kinds = bins.shape, bins.start, bins.kinds
-    g = np.empty(3)
-    for atom in range(bins.order.size):
+def sort_by_place(start, order, place):
+    """Sort items by their place, a whole number from 0 on: fill `start`, CSR over the places, zero at first.
+
+    order : (n,) int32, the items in order; place : (n,) int32, becomes the inverse of `order`
+    """
+    for item in range(place.size):
+        start[place[item] + 1] += 1
+    for p in range(start.size - 1):
+        start[p + 1] += start[p]
+    fill = start[:-1].copy()
+    for item in range(place.size):
+        slot = fill[place[item]]
+        fill[place[item]] += 1
+        order[slot] = item
+        place[item] = slot
+
+
+@jit
+def _homes(first, stop, bins, places, origin, low, per, codes, home):
+    """The bin and kind of some atoms, as one number."""
+    shape, kinds, g = bins.shape, bins.kinds, np.empty(3)
+    for atom in range(first, stop):
         _bin_coordinates(bins, places[atom], origin, low, per, g)
         flat = 0
         for axis in range(3):
             flat = flat * shape[axis] + min(max(int(g[axis]), 0), shape[axis] - 1)
         home[atom] = flat * kinds + codes[atom] if kinds > 1 else flat
-        start[home[atom] + 1] += 1
-    for flat in range(start.size - 1):
-        start[flat + 1] += start[flat]
-    fill = start[:-1].copy()
-    for atom in range(bins.order.size):
-        slot = fill[home[atom]]
-        fill[home[atom]] += 1
-        bins.order[slot] = atom
-        flat = home[atom] // kinds
-        _bin_coordinates(bins, places[atom], origin, low, per, g)
-        for axis in range(2, -1, -1):
-            g[axis] -= flat % shape[axis] + 0.5
-            flat //= shape[axis]
-        x, y, z = product(g[0], g[1], g[2], bins.steps)
-        bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot] = x, y, z
-
-
-# Candidates ---------------------------------------------------------------------------------------
 
 
 @jit
@@ -250,6 +264,21 @@ def bin_at(bins, flat):
     """Indices of a bin along the axes."""
     row = flat // bins.shape[2]
     return row // bins.shape[1], row % bins.shape[1], flat % bins.shape[2]
+
+
+@jit
+def _offsets(first, stop, bins, places, origin, low, per):
+    """The offsets of the atoms of some bins."""
+    kinds, g = bins.kinds, np.empty(3)
+    for flat in range(first, stop):
+        b0, b1, b2 = bin_at(bins, flat)
+        for slot in range(bins.start[flat * kinds], bins.start[(flat + 1) * kinds]):
+            _bin_coordinates(bins, places[bins.order[slot]], origin, low, per, g)
+            x, y, z = product(g[0] - (b0 + 0.5), g[1] - (b1 + 0.5), g[2] - (b2 + 0.5), bins.steps)
+            bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot] = x, y, z
+
+
+# Candidates ---------------------------------------------------------------------------------------
 
 
 @jit
@@ -279,9 +308,9 @@ def count_around(bins, reach, flat):
 
 
 @jit
-def _most_candidates(bins):
+def _most_candidates(first, stop, bins):
     most = 0
-    for flat in range((bins.start.size - 1) // bins.kinds):
+    for flat in range(first, stop):
         most = max(most, count_around(bins, bins.reach, flat))
     return most
 

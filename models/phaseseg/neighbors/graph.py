@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import for_each, in_parts
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
     FAR,
@@ -138,22 +139,24 @@ def _list_pairs(
         images = np.empty((n if shifts else 0, 3), dtype=np.int32)
         return np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32), images
 
+    def fill(counting: bool, *arrays: NDArray[Any]) -> None:
+        for_each(lambda part: _fill_pairs(*part, bins, counting, *arrays), bins.parts())
+
     if indptr is None:
         indptr = np.zeros(len(bins.order) + 1, dtype=np.int64)
-        if len(bins.order):
-            _fill_pairs(bins, True, indptr, *room(0))
-            np.cumsum(indptr, out=indptr)
+        fill(True, indptr, *room(0))
+        np.cumsum(indptr, out=indptr)
     lists = room(int(indptr[-1]))
-    _fill_pairs(bins, False, indptr, *lists)
+    fill(False, indptr, *lists)
     return indptr, *lists
 
 
 @jit
-def _fill_pairs(bins, counting, indptr, neighbors, lengths, shifts):
+def _fill_pairs(first_bin, stop_bin, bins, counting, indptr, neighbors, lengths, shifts):
     """Count the neighbors of each atom into indptr[atom + 1], or store them."""
     near = room_for(bins.most + SPARE)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
-    for flat in range(bins.start.size - 1):
+    for flat in range(first_bin, stop_bin):
         first, last = bins.start[flat], bins.start[flat + 1]
         if first == last:
             continue
@@ -202,11 +205,15 @@ def symmetric_edges(nearest: NearestNeighbors) -> DirectedEdges:
         shifts, mutual = np.empty((n, 3), dtype=np.int32), np.empty(n, dtype=np.bool_)
         return neighbors, np.empty(n, dtype=np.float32), shifts, reverse, mutual
 
-    indptr = np.zeros(len(nearest.neighbors) + 1, dtype=np.int64)
-    _symmetrize(True, *nearest, indptr, *room(0))
+    n, k = nearest.neighbors.shape
+    there = np.empty((n, k), dtype=np.int32)
+    in_parts(_places_there, n, nearest.neighbors, nearest.shifts, there)
+    indptr = np.zeros(n + 1, dtype=np.int64)
+    _count_edges(nearest.neighbors, there, indptr)
     np.cumsum(indptr, out=indptr)
     edges = room(int(indptr[-1]))
-    _symmetrize(False, *nearest, indptr, *edges)
+    in_parts(_write_own, n, *nearest, there, indptr, *edges)
+    _write_back(*nearest, there, indptr, *edges)
     return DirectedEdges(indptr, *edges)
 
 
@@ -222,27 +229,49 @@ def place_among(neighbors, shifts, i, row, m, other):
 
 
 @jit
-def _symmetrize(
-    counting, nearest, lengths, shifts, indptr, neighbors, edge_length, edge_shift, reverse, mutual
-):
-    """Count the edges of each atom into indptr[atom + 1], or store them."""
-    n_atoms, k = nearest.shape
-    if counting:
-        indptr[1:] += k
-    fill = indptr[:-1] + k
-    for i in range(n_atoms):
-        for m in range(k):
-            e, j = indptr[i] + m, nearest[i, m]
-            t = place_among(nearest, shifts, i, i, m, j)
-            if counting:
-                indptr[j + 1] += t < 0
-                continue
+def _places_there(first, stop, neighbors, shifts, there):
+    """The place of each atom among the nearest of each of its nearest; -1 if it is not among them."""
+    for i in range(first, stop):
+        for m in range(neighbors.shape[1]):
+            there[i, m] = place_among(neighbors, shifts, i, i, m, neighbors[i, m])
+
+
+@jit
+def _count_edges(nearest, there, indptr):
+    """Count the edges of each atom into indptr[atom + 1]."""
+    indptr[1:] += nearest.shape[1]
+    for i in range(nearest.shape[0]):
+        for m in range(nearest.shape[1]):
+            indptr[nearest[i, m] + 1] += there[i, m] < 0
+
+
+@jit
+def _write_own(
+    first, stop, nearest, lengths, shifts, there, indptr, neighbors, edge_length, edge_shift, reverse, mutual
+):  # fmt: skip
+    """The edges from some atoms to their nearest, without the reverse of those that are not mutual."""
+    for i in range(first, stop):
+        for m in range(nearest.shape[1]):
+            e, j, t = indptr[i] + m, nearest[i, m], there[i, m]
             neighbors[e], edge_length[e], mutual[e] = j, lengths[i, m], t >= 0
             for axis in range(3):
                 edge_shift[e, axis] = shifts[i, m, axis]
             if t >= 0:
                 reverse[e] = indptr[j] + t
+
+
+@jit
+def _write_back(
+    nearest, lengths, shifts, there, indptr, neighbors, edge_length, edge_shift, reverse, mutual
+):  # fmt: skip
+    """The reverse edges of those that are not mutual, in the order of the atoms from which those come."""
+    n_atoms, k = nearest.shape
+    fill = indptr[:-1] + k
+    for i in range(n_atoms):
+        for m in range(k):
+            if there[i, m] >= 0:
                 continue
+            e, j = indptr[i] + m, nearest[i, m]
             back = fill[j]
             fill[j] += 1
             neighbors[back], edge_length[back], mutual[back] = i, lengths[i, m], False

@@ -12,6 +12,7 @@ from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.products import product
 from phaseseg.compiled.simd import WIDTH, bits_at_most, list_bits, load, splat, store
+from phaseseg.compiled.threads import for_each, in_parts
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
     SPARE,
@@ -124,7 +125,10 @@ def nearest_neighbors(
             shortest = float(np.linalg.norm(frame.reduced.cell[pbc], axis=1).min())
             side = min(side, (k // 2 + 1) * shortest)
         places = borrow((n_atoms, 3), np.float64)
-        _fill(bins, places, side, gap, int(k), rows, neighbors, lengths, shifts)
+        in_parts(_take, n_atoms, bins.positions, bins.order, places, least=8192)
+        largest = int(np.diff(bins.start).max())
+        args = bins, places, largest, side, gap, int(k), rows, neighbors, lengths, shifts
+        for_each(lambda part: _fill(*part, *args), bins.parts())
         for atom in np.flatnonzero((rows >= 0) & (neighbors[rows, 0] < 0)).tolist():
             row = rows[atom]
             neighbors[row], lengths[row] = _nearest_of_all(frame.positions, atom, int(k))
@@ -296,23 +300,25 @@ def _choose(bins, places, near, slot, c, hits, n_hits, r, atoms, images):
 
 
 @jit
-def _fill(bins, places, side, gap, k, rows, neighbors, lengths, shifts):
+def _take(first, stop, positions, order, places):
+    """The positions in the order of the bins, where neighbors are close in memory."""
+    for slot in range(first, stop):
+        for axis in range(3):
+            places[slot, axis] = positions[order[slot], axis]
+
+
+@jit
+def _fill(first_bin, stop_bin, bins, places, largest, side, gap, k, rows, neighbors, lengths, shifts):
     """Write the k nearest of every atom i with rows[i] >= 0 into that row; -1 if farther than `gap`.
 
-    places : (n_atoms, 3) float64, Å, room for the positions in the order of the bins
+    places : (n_atoms, 3) float64, Å, positions in the order of the bins
+    largest : number of atoms in the fullest bin
     side : Å, about the edge of a bin; the first search goes this far
     """
-    # In this order neighbors are close in memory; in a file they may be anywhere.
-    for slot in range(bins.order.size):
-        for axis in range(3):
-            places[slot, axis] = bins.positions[bins.order[slot], axis]
     normals, heights = bins.inverse.copy(), np.zeros(3)
     for axis in range(3):
         normals[:, axis] /= sqrt((bins.inverse[:, axis] ** 2).sum())
         heights[axis] = abs((bins.steps[axis] * normals[:, axis]).sum())
-    largest = 0
-    for flat in range(bins.start.size - 1):
-        largest = max(largest, bins.start[flat + 1] - bins.start[flat])
     eps = 1.2e-7
     size = 27 * largest + SPARE
     near = room_for(size)
@@ -320,7 +326,7 @@ def _fill(bins, places, side, gap, k, rows, neighbors, lengths, shifts):
     r, atoms, images = np.empty(k), np.empty(k, dtype=np.int32), np.empty((k, 3), dtype=np.int32)
     usual = side * side
     reach, pending = np.zeros(3, dtype=np.int64), np.empty(largest, dtype=np.int64)
-    for flat in range(bins.start.size - 1):
+    for flat in range(first_bin, stop_bin):
         first, b, n_pending = bins.start[flat], bin_at(bins, flat), 0
         for slot in range(first, bins.start[flat + 1]):
             if rows[bins.order[slot]] >= 0:

@@ -51,25 +51,6 @@ def cells_of(first, stop, positions, origin, to_grid, wrap, shape, cells, home):
 
 
 @jit
-def sort_by_cell(start, order, place):
-    """Fill the arrays of `PackedAtoms`; `place` is the cell of each atom, and `start` zero at first.
-
-    Loops over atoms and grid then find both in the cache; ten million atoms in random order take several
-    times as long.
-    """
-    for atom in range(place.size):
-        start[place[atom] + 1] += 1
-    for cell in range(start.size - 1):
-        start[cell + 1] += start[cell]
-    fill = start[:-1].copy()
-    for atom in range(place.size):
-        slot = fill[place[atom]]
-        fill[place[atom]] += 1
-        order[slot] = atom
-        place[atom] = slot
-
-
-@jit
 def pack(first, stop, positions, origin, to_grid, wrap, shape, order, coords):
     """Grid coordinates of the sorted atoms, wrapped."""
     g = np.empty(3)

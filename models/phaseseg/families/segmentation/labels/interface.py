@@ -16,9 +16,9 @@ from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.products import product
 from phaseseg.compiled.threads import in_parts
-from phaseseg.families.segmentation.labels.density_kernels import sort_by_cell
 from phaseseg.families.segmentation.labels.islands import Islands
 from phaseseg.families.segmentation.labels.lattice import COARSE, Lattice, PackedAtoms
+from phaseseg.neighbors.bins import sort_by_place
 
 # Atoms estimated to be closer to the interface than this, in voxels, are compared with all facets nearby.
 NEAR = 5.0
@@ -420,7 +420,7 @@ class Interface:
         cubes, cases, cell_of = map(np.concatenate, zip(*found, strict=True))
         n = self.n_facets = len(cases)
         start, order = np.zeros(cells.prod() + 1, dtype=np.int64), borrow(n, np.int32)
-        sort_by_cell(start, order, cell_of)
+        sort_by_place(start, order, cell_of)
         # An open axis has a node at its far end as well. Flat axes count for the area, but not for distances.
         nodes, steps = np.where(wrap, cells, cells + 1), lattice.metric_steps
         n_nodes = int(nodes.prod()) if n else 0
