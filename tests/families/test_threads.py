@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from phaseseg import label_phases, neighbor_graph, threads
+from phaseseg import glass_metrics, label_phases, neighbor_graph, threads
 from phaseseg.testing import AWKWARD, assert_same, repeated
 from phaseseg.testing.conformance import parts_of_at_most
 
@@ -33,7 +33,11 @@ def nearest_graph(frame):
     return *edges, found.reverse, found.mutual
 
 
-ANALYSES = {make.__name__: make for make in (labels, automatic_labels, graph, nearest_graph)}
+def metrics(frame):
+    return dict(glass_metrics(frame, "O", k=3))
+
+
+ANALYSES = {make.__name__: make for make in (labels, automatic_labels, graph, nearest_graph, metrics)}
 
 
 def outcome(analyze, frame, n):

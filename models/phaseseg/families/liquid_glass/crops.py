@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families.liquid_glass.images import N_SYMMETRIES, Plane, Style, draw, turned
 from phaseseg.families.liquid_glass.settings import IMAGES, LENGTH_CENTERS, GlassConfig
 from phaseseg.frame import Frame
@@ -203,12 +204,12 @@ def _nearest(positions, starts, k, neighbors, lengths):
 
 
 @jit
-def _write_inputs(nodes, source, length, mutual, centers, inputs):
+def _write_inputs(first, stop, nodes, source, length, mutual, centers, inputs):
     """Fill the rows of `inputs`; without centers there are no Gaussians."""
     width = nodes.shape[1]
     n = centers.size
     spacing = centers[1] - centers[0] if n else 1.0
-    for e in range(source.size):
+    for e in range(first, stop):
         for c in range(width):
             inputs[e, c] = nodes[source[e], c]
         r = length[e]
@@ -243,7 +244,8 @@ def _graphs(
         nodes[:, 2:] = coordinates[:, : config.dimensions]
     centers = _CENTERS if config.features == "distances" else _CENTERS[:0]
     inputs = np.empty((len(edges.neighbors), nodes.shape[1] + len(centers) + 1), dtype=np.float32)
-    _write_inputs(nodes, edges.neighbors, edges.lengths, edges.mutual, centers, inputs)
+    of_edges = edges.neighbors, edges.lengths, edges.mutual
+    in_parts(_write_inputs, len(inputs), nodes, *of_edges, centers, inputs)
     return Graphs(edges, starts, nodes, inputs)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.frame import Frame
 
@@ -113,9 +114,8 @@ def draw(plane: Plane, corners: NDArray[np.float64], size: int, style: Style) ->
     images[:] = style.background[:, None, None]
     places, cell = plane.positions * style.scale, plane.cell * style.scale
     starts = np.asarray(corners, dtype=np.float64) * style.scale
-    _draw(
-        places, plane.codes, cell, np.linalg.inv(cell), plane.pbc, starts, style.radii, style.shades, images
-    )
+    disks = places, plane.codes, cell, np.linalg.inv(cell), plane.pbc
+    in_parts(_draw, len(images), *disks, starts, style.radii, style.shades, images, least=1)
     return np.clip(images, 0, 1, out=images)
 
 
@@ -131,14 +131,14 @@ def _corner_areas(center, first, n, radius, lengths, areas):
 
 
 @jit
-def _draw(positions, codes, cell, inverse, pbc, corners, radii, shades, images):
+def _draw(first_image, stop_image, positions, codes, cell, inverse, pbc, corners, radii, shades, images):
     """Add the disks to the images; all lengths are in pixels.
 
     The area of a disk between its center and a point (a, b), as an integral from 0 to a and 0 to b, is a b if
     the point is inside, and otherwise the overlap of the quarter disks up to a and up to b. Differences of
     this area between the corners of a pixel give the area inside the pixel.
     """
-    n_images, n_channels, size = images.shape[0], images.shape[1], images.shape[2]
+    n_channels, size = images.shape[1], images.shape[2]
     most = 0.0
     for r in radii:
         most = max(most, r)
@@ -151,7 +151,7 @@ def _draw(positions, codes, cell, inverse, pbc, corners, radii, shades, images):
         u, v = inverse[0, axis], inverse[1, axis]
         low[axis] = min(u, 0.0) * size + min(v, 0.0) * size - (abs(u) + abs(v)) * most
         high[axis] = max(u, 0.0) * size + max(v, 0.0) * size + (abs(u) + abs(v)) * most
-    for w in range(n_images):
+    for w in range(first_image, stop_image):
         for p in range(positions.shape[0]):
             d0, d1 = positions[p, 0] - corners[w, 0], positions[p, 1] - corners[w, 1]
             f0 = d0 * inverse[0, 0] + d1 * inverse[1, 0]

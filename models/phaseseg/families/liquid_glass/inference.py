@@ -1,4 +1,4 @@
-"""Compute the logits of a network from graphs or images: float32 on one core, without torch.
+"""Compute the logits of a network from graphs or images: float32, without torch.
 
 The message-passing network keeps one row for each directed edge. The message of an edge needs the row of its
 reverse and sums over the edges at particles. Both directions of a pair are therefore updated together and in
@@ -7,7 +7,7 @@ place, and every step repeats the product of edge inputs and weights, together w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.dense import dense, padded_columns, padded_row, whole_registers
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import WIDTH, load, splat, spread, store, total
+from phaseseg.compiled.threads import for_each, in_parts, parts_by_size
 from phaseseg.families.liquid_glass.crops import Graphs
 from phaseseg.families.liquid_glass.settings import SCORE_BOUND, GlassConfig
 from phaseseg.nn.model import check_weights
@@ -54,22 +55,23 @@ class GlassOutput:
 
 
 @jit
-def _start(inputs, weight, bias, rows, h):
-    """h = max(0, inputs @ weight + bias)."""
+def _start(first, stop, inputs, weight, bias, h):
+    """h = max(0, inputs @ weight + bias) for some chunks of rows."""
     n, width = inputs.shape
-    for first in range(0, n, CHUNK):
-        m = min(CHUNK, n - first)
+    rows = np.zeros((CHUNK, width), dtype=np.float32)
+    for begin in range(first * CHUNK, stop * CHUNK, CHUNK):
+        m = min(CHUNK, n - begin)
         for i in range(m):
             for c in range(width):
-                rows[i, c] = inputs[first + i, c]
-        dense(rows, 0, width, weight, bias, h, first * h.shape[1], m, False, True)
+                rows[i, c] = inputs[begin + i, c]
+        dense(rows, 0, width, weight, bias, h, begin * h.shape[1], m, False, True)
 
 
 @jit
-def _scores(h, n, weight, scores):
+def _scores(first, stop, h, weight, scores):
     """scores[e] = c tanh(weight . h[e] / c)."""
     wide = h.shape[1]
-    for e in range(n):
+    for e in range(first, stop):
         s = load(h, e * wide) * load(weight, 0)
         for c in range(WIDTH, wide, WIDTH):
             s = s + load(h, e * wide + c) * load(weight, c)
@@ -77,9 +79,9 @@ def _scores(h, n, weight, scores):
 
 
 @jit
-def _softmax(starts, scores):
+def _softmax(first_graph, stop_graph, starts, scores):
     """Replace the scores of the edges of each graph by their softmax times the number of edges."""
-    for graph in range(starts.size - 1):
+    for graph in range(first_graph, stop_graph):
         first, stop = starts[graph], starts[graph + 1]
         top = np.float32(-np.inf)
         for e in range(first, stop):
@@ -94,11 +96,11 @@ def _softmax(starts, scores):
 
 
 @jit
-def _sum(indptr, h, weights, sums):
+def _sum(first, stop, indptr, h, weights, sums):
     """sums[v] = sum of weights times h over the edges that lead to v; empty weights count as ones."""
     wide, weighted = h.shape[1], weights.size > 0
     one = splat(np.float32(1))
-    for v in range(indptr.size - 1):
+    for v in range(first, stop):
         for c in range(0, wide, WIDTH):
             s = splat(np.float32(0))
             for e in range(indptr[v], indptr[v + 1]):
@@ -107,19 +109,19 @@ def _sum(indptr, h, weights, sums):
 
 
 @jit
-def _step(pairs, source, reverse, inputs, weights, sums, weight, bias, rows, after, h):
-    """Update h of both directions of every pair.
+def _step(first_chunk, stop_chunk, pairs, source, reverse, inputs, weights, sums, weight, bias, h):
+    """Update h of both directions of every pair in some chunks of pairs.
 
     pairs : (n_pairs,) one direction of each; weights : attention, or empty
     weight : (inputs + hidden, columns), for the inputs of an edge and the messages to its source
-    rows, after : buffers for a chunk
     """
-    width, wide, length = inputs.shape[1], h.shape[1], rows.shape[1]
+    width, wide, length = inputs.shape[1], h.shape[1], inputs.shape[1] + h.shape[1]
+    rows, after = np.zeros((CHUNK, length), dtype=np.float32), np.empty((CHUNK, wide), dtype=np.float32)
     hidden = weight.shape[0] - width
     weighted = weights.size > 0
     one = splat(np.float32(1))
     n = pairs.size
-    for first in range(0, n, CHUNK // 2):
+    for first in range(first_chunk * (CHUNK // 2), stop_chunk * (CHUNK // 2), CHUNK // 2):
         stop = min(first + CHUNK // 2, n)
         row = 0
         for p in range(first, stop):
@@ -146,19 +148,19 @@ def _step(pairs, source, reverse, inputs, weights, sums, weight, bias, rows, aft
 
 
 @jit
-def _finish(nodes, starts, sums, output, first, second, rows, own, middle, means, logits):
-    """Compute the logits of particles, and the mean of particle states in each graph.
+def _finish(first_chunk, stop_chunk, nodes, sums, output, first, second, logits):
+    """Replace the sums of particles by their states, and compute their logits, for some chunks of particles.
 
     output : weight and bias from the features and sum of a particle to its state; first, second : layers of
         the head of the particles
-    means : (n_graphs, columns) float64, zeros; logits : (n,)
     """
     weight, bias = output
     last, last_bias = second
-    n, width, wide, length = nodes.shape[0], nodes.shape[1], sums.shape[1], rows.shape[1]
+    n, width, wide, length = nodes.shape[0], nodes.shape[1], sums.shape[1], nodes.shape[1] + sums.shape[1]
     hidden = weight.shape[0] - width
-    graph = 0
-    for begin in range(0, n, CHUNK):
+    rows, own = np.zeros((CHUNK, length), dtype=np.float32), np.empty((CHUNK, wide), dtype=np.float32)
+    middle = np.empty_like(own)
+    for begin in range(first_chunk * CHUNK, stop_chunk * CHUNK, CHUNK):
         m = min(CHUNK, n - begin)
         for i in range(m):
             for c in range(width):
@@ -168,17 +170,28 @@ def _finish(nodes, starts, sums, output, first, second, rows, own, middle, means
         dense(rows, 0, width + hidden, weight, bias, own, 0, m, False, True)
         dense(own, 0, hidden, first[0], first[1], middle, 0, m, False, True)
         for i in range(m):
-            while begin + i >= starts[graph + 1]:
-                graph += 1
-            for c in range(wide):
-                means[graph, c] += own[i, c]
+            for c in range(0, wide, WIDTH):
+                store(sums, (begin + i) * wide + c, load(own, i * wide + c))
             s = load(middle, i * wide) * load(last, 0)
             for c in range(WIDTH, wide, WIDTH):
                 s = s + load(middle, i * wide + c) * load(last, c)
             logits[begin + i] = total(s) + last_bias
-    for graph in range(starts.size - 1):
-        for c in range(wide):
+
+
+@jit
+def _means(first, stop, starts, states, means):
+    """The mean of the states of the particles in each graph, float64."""
+    for graph in range(first, stop):
+        for i in range(starts[graph], starts[graph + 1]):
+            for c in range(states.shape[1]):
+                means[graph, c] += states[i, c]
+        for c in range(states.shape[1]):
             means[graph, c] /= starts[graph + 1] - starts[graph]
+
+
+def _in_chunks(kernel: Callable[..., None], n: int, chunk: int, *args: Any) -> None:
+    """Call `kernel(first, stop, *args)` for all chunks of n rows."""
+    in_parts(kernel, -(-n // chunk), *args, least=2)
 
 
 # Weights ------------------------------------------------------------------------------------------
@@ -207,28 +220,23 @@ class _Member:
         """Fill the last three arrays; the last is empty without attention."""
         config, edges = self.config, graphs.edges
         n, n_edges, wide = len(graphs.nodes), len(edges.neighbors), whole_registers(config.hidden)
-        length = max(graphs.inputs.shape[1], graphs.nodes.shape[1]) + wide
         h = borrow((n_edges + _SPARE, wide), np.float32)
         sums = borrow((n, wide), np.float32)
-        rows = np.zeros((CHUNK, length), dtype=np.float32)
-        after, middle = (np.empty((CHUNK, wide), dtype=np.float32) for _ in range(2))
         starts = graphs.edge_starts
-        _start(graphs.inputs, self.start, self.bias, rows, h)
+        _in_chunks(_start, n_edges, CHUNK, graphs.inputs, self.start, self.bias, h)
         for step in range(1, config.steps + 1):
             if config.attention:
-                _scores(h, n_edges, self.attention, attention)
-                _softmax(starts, attention)
-            _sum(edges.indptr, h, attention, sums)
+                in_parts(_scores, n_edges, h, self.attention, attention)
+                for_each(lambda part: _softmax(*part, starts, attention), parts_by_size(starts))
+            in_parts(_sum, n, edges.indptr, h, attention, sums)
             if step < config.steps:
-                _step(
-                    pairs, edges.neighbors, edges.reverse, graphs.inputs, attention, sums, self.step,
-                    self.bias, rows, after, h,
-                )  # fmt: skip
+                of_pairs = edges.neighbors, edges.reverse, graphs.inputs, attention, sums
+                weights = self.step, self.bias
+                _in_chunks(_step, len(pairs), CHUNK // 2, pairs, *of_pairs, *weights, h)
+        layers = self.output, self.node, self.last
+        _in_chunks(_finish, n, CHUNK, graphs.nodes, sums, *layers, of_nodes)
         means = np.zeros((graphs.n_graphs, wide))
-        _finish(
-            graphs.nodes, graphs.starts, sums, self.output, self.node, self.last, rows, after, middle, means,
-            of_nodes,
-        )  # fmt: skip
+        in_parts(_means, graphs.n_graphs, graphs.starts, sums, means, least=1)
         of_graphs[:] = self._head(means.astype(np.float32))
 
     def _head(self, x: Floats) -> Floats:
@@ -296,15 +304,18 @@ def image_logits(weights: Mapping[str, Floats], images: Floats, config: GlassCon
     (first, first_bias), (second, second_bias), (matrix, bias) = layers
     outputs = len(second)
     taps = [_taps(first), _taps(second)]
-    image = np.zeros(images[0].size + _SPARE_PIXELS if n else _SPARE_PIXELS, dtype=np.float32)
-    hidden = np.zeros(len(first) * sizes[1] ** 2 + _SPARE_PIXELS, dtype=np.float32)
     found = np.empty((n, outputs * edge * edge), dtype=np.float32)
-    line = np.empty(2 * (size + 2 * WIDTH), dtype=np.float32)
     one, two = config.kernel_sizes
-    for k in range(n):
+
+    def convolve(k: int) -> None:
+        image = np.zeros(images[k].size + _SPARE_PIXELS, dtype=np.float32)
+        hidden = np.zeros(len(first) * sizes[1] ** 2 + _SPARE_PIXELS, dtype=np.float32)
+        line = np.empty(2 * (size + 2 * WIDTH), dtype=np.float32)
         image[: images[k].size] = images[k].ravel()
         _convolve(image, size, taps[0], first_bias, one, config.pool, line, hidden)
         _convolve(hidden, sizes[1], taps[1], second_bias, two, config.pool, line, found[k])
+
+    for_each(convolve, range(n))
     if config.global_average:
         found = found.reshape(n, outputs, edge * edge).mean(axis=2)
     dense = np.maximum(found @ matrix.T + bias, 0)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import for_each, in_parts, parts_of
 from phaseseg.fields import Bonds, Fields
 from phaseseg.frame import Frame
 from phaseseg.neighbors import NearestNeighbors, nearest_neighbors, place_among
@@ -84,7 +85,7 @@ def graph_counts(
     number[np.argsort(-sizes[roots], kind="stable")] = np.arange(1, len(roots) + 1)
     sizes[roots] = number
     graph_id, isolated = np.empty(n_atoms, dtype=np.int32), np.empty(n_atoms, dtype=np.int8)
-    n_isolated = _number(b, root, sizes, graph_id, isolated)
+    n_isolated = sum(in_parts(_number, n_atoms, b, root, sizes, graph_id, isolated))
     return GraphCounts(graph_id, isolated, bb_degree, len(roots), int(n_bb), int(n_isolated))
 
 
@@ -130,9 +131,9 @@ def _connect(is_b, atoms, keep, parent, bb_degree, sizes):
 
 
 @jit
-def _number(is_b, root, number, graph_id, isolated):
+def _number(first, stop, is_b, root, number, graph_id, isolated):
     n_isolated = 0
-    for atom in range(root.size):
+    for atom in range(first, stop):
         graph_id[atom] = number[root[atom]] if root[atom] >= 0 else 0
         isolated[atom] = root[atom] < 0 and not is_b[atom]
         n_isolated += isolated[atom]
@@ -143,10 +144,10 @@ def _number(is_b, root, number, graph_id, isolated):
 
 
 @jit
-def _kept(nearest, shifts, of, rows, is_b, keep):
+def _kept(first, stop, nearest, shifts, of, rows, is_b, keep):
     """Mark the pairs that include a B, each once, and return their number."""
     n = 0
-    for row in range(of.size):
+    for row in range(first, stop):
         i = of[row]
         for m in range(nearest.shape[1]):
             j = nearest[row, m]
@@ -164,9 +165,9 @@ def _kept(nearest, shifts, of, rows, is_b, keep):
 
 
 @jit
-def _write_pairs(nearest, lengths, shifts, of, is_b, keep, atoms, images, bb, length):
-    e = 0
-    for row in range(of.size):
+def _write_pairs(first, stop, e, nearest, lengths, shifts, of, is_b, keep, atoms, images, bb, length):
+    """Write the pairs that are kept in some rows, from the place `e` on."""
+    for row in range(first, stop):
         i = of[row]
         for m in range(nearest.shape[1]):
             if not keep[row, m]:
@@ -186,10 +187,16 @@ def _bonds(nearest: NearestNeighbors, of: NDArray[np.int32], is_b: NDArray[np.bo
     rows = np.full(len(is_b), -1, dtype=np.int32)
     rows[of] = np.arange(len(of), dtype=np.int32)
     keep = np.empty(nearest.neighbors.shape, dtype=bool)
-    n = _kept(nearest.neighbors, nearest.shifts, of, rows, is_b, keep)
+    parts = parts_of(len(of))
+    known = nearest.neighbors, nearest.shifts, of, rows, is_b
+    numbers = for_each(lambda part: _kept(*part, *known, keep), parts)
+    begin, n = np.cumsum([0, *numbers]), sum(numbers)
     atoms, shifts = np.empty((n, 2), dtype=np.int64), np.empty((n, 3), dtype=np.int32)
     bb, length = np.empty(n, dtype=np.int8), np.empty(n, dtype=np.float32)
-    _write_pairs(*nearest, of, is_b, keep, atoms, shifts, bb, length)
+    for_each(
+        lambda at: _write_pairs(*parts[at], begin[at], *nearest, of, is_b, keep, atoms, shifts, bb, length),
+        range(len(parts)),
+    )
     return Bonds(atoms, shifts, {"bb": bb, "length": length})
 
 
