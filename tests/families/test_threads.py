@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from phaseseg import glass_metrics, label_phases, neighbor_graph, threads
+from phaseseg import PowerSpectrum, glass_metrics, label_phases, neighbor_graph, threads
+from phaseseg.families.environments.nearest import Index
+from phaseseg.families.mobility.descriptors import averaging, structure_descriptors
+from phaseseg.families.mobility.filters import filters_of
+from phaseseg.families.mobility.mobility_tables import correlation_table
 from phaseseg.testing import AWKWARD, assert_same, repeated
 from phaseseg.testing.conformance import parts_of_at_most
 
@@ -37,7 +41,25 @@ def metrics(frame):
     return dict(glass_metrics(frame, "O", k=3))
 
 
-ANALYSES = {make.__name__: make for make in (labels, automatic_labels, graph, nearest_graph, metrics)}
+def structure(frame):
+    codes = (frame.species != frame.species[0]).astype(int)
+    rows = structure_descriptors(frame, codes)
+    filters = filters_of(frame, codes)
+    filtered = filters(rows)
+    table = correlation_table(frame, frame.positions[:, 0], codes, ("A", "B"))
+    found = rows, averaging(frame)(rows), filtered, filters.transposed(filtered)
+    return *found, *table.columns.values()
+
+
+def environments(frame):
+    rows = PowerSpectrum(("Fe", "O"), n_max=2, l_max=2)(frame)
+    return rows, *Index(rows).search(3)
+
+
+ANALYSES = {
+    make.__name__: make
+    for make in (labels, automatic_labels, graph, nearest_graph, metrics, structure, environments)
+}
 
 
 def outcome(analyze, frame, n):

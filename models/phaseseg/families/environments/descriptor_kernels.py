@@ -19,7 +19,7 @@ from phaseseg.neighbors.bins import (
 
 
 @jit
-def power_spectra(bins, table, per_step, taper, n_max, l_max, norms, factors, out):
+def power_spectra(first_bin, stop_bin, bins, table, per_step, taper, n_max, l_max, norms, factors, out):
     """out[i, pair * (l_max + 1) + l] = factors[l] sum over m of c[a, l, m] c[b, l, m], for channels a <= b.
 
     A channel is a species and a radial function; c[a, l, m] = sum over the neighbors j of that species of
@@ -39,7 +39,7 @@ def power_spectra(bins, table, per_step, taper, n_max, l_max, norms, factors, ou
     radial, harmonics = np.empty((columns, room)), np.empty((n_l * n_l, room))
     sums = np.empty((bins.kinds * n_max, n_l * n_l))
     ends, members = np.zeros(bins.kinds + 1, dtype=np.int64), np.empty(room, dtype=np.int64)
-    for flat in range((bins.start.size - 1) // bins.kinds):
+    for flat in range(first_bin, stop_bin):
         if bins.start[flat * bins.kinds] == bins.start[(flat + 1) * bins.kinds]:
             continue
         for kind in range(bins.kinds):

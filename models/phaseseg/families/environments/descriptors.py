@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import sqrtm
 from scipy.special import gamma
 
+from phaseseg.compiled.threads import for_each
 from phaseseg.families.environments.descriptor_gradients import contracted_forces, force_rows
 from phaseseg.families.environments.descriptor_kernels import power_spectra
 from phaseseg.frame import Frame
@@ -120,7 +121,8 @@ class PowerSpectrum:
             return out
         bins = sort_into_bins(frame, self.cutoff, codes, len(self.species))
         per_step, (norms, factors) = STEPS / self.cutoff**2, _norms(self.l_max)
-        power_spectra(bins, _table(self), per_step, self.taper, self.n_max, self.l_max, norms, factors, out)
+        settings = _table(self), per_step, self.taper, self.n_max, self.l_max, norms, factors
+        for_each(lambda part: power_spectra(*part, bins, *settings, out), bins.parts(256))
         return out
 
     def forces(self, frame: Frame, slopes: ArrayLike) -> Doubles:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.compiled.simd import WIDTH as LANES
+from phaseseg.compiled.threads import for_each, parts_of
 from phaseseg.families.environments.nearest_kernels import (
     WIDTH,
     build,
@@ -128,12 +129,13 @@ class Index:
             )
         found = np.full((len(asked), k), -1, dtype=np.int64)
         squares = np.full((len(asked), k), np.inf)
-        uniform, slack = self.uniform(mine), self.slack(asked)
+        among = self.tree, mine, self.uniform(mine), self.slack(asked)
         for first in range(0, len(asked), BATCH):
             if progress is not None:
                 progress(first / len(asked), "searching nearest environments")
-            part = sequence[first : first + BATCH]
-            search(asked, from_, part, self.tree, mine, uniform, slack, found, squares)
+            last = min(first + BATCH, len(asked))
+            parts = [sequence[first + a : first + b] for a, b in parts_of(last - first, 256)]
+            for_each(lambda part: search(asked, from_, part, *among, found, squares), parts)
         return found, np.sqrt(squares)
 
 

@@ -17,7 +17,7 @@ PARTS = 64
 
 
 @jit
-def radial_sums(bins, first, width, n_centers, gaussians, out):
+def radial_sums(first_bin, stop_bin, bins, first, width, n_centers, gaussians, out):
     """Sum the Gaussians of all pairs: out[i, kind * n + k] = sum over j of exp(-(r - c_k)^2 / 2 width^2).
 
     first, width, n_centers : (n_grids,) of the grids of centers, whose step is also the width
@@ -32,7 +32,7 @@ def radial_sums(bins, first, width, n_centers, gaussians, out):
         place[g + 1] = place[g] + n_centers[g] + 2 * ROOM
     sums = np.zeros(place[n_grids] + WIDTH, dtype=np.float32)
     ramp = np.arange(-8, TAPS - 8).astype(np.float32)
-    for flat in range((bins.start.size - 1) // bins.kinds):
+    for flat in range(first_bin, stop_bin):
         if bins.start[flat * bins.kinds] == bins.start[(flat + 1) * bins.kinds]:
             continue
         for kind in range(bins.kinds):
@@ -78,7 +78,7 @@ def radial_sums(bins, first, width, n_centers, gaussians, out):
 
 
 @jit
-def bond_order_sums(bins, centers, width, wanted, norms, out):
+def bond_order_sums(first_bin, stop_bin, bins, centers, width, wanted, norms, out):
     """out[i, s * n_l + l] = sqrt(4 pi / (2l + 1) sum over m of |sum over j of w_j Y_lm(j)|^2) / sum of w_j.
 
     w_j = exp(-(r_j - centers[s])^2 / 2 width^2); 0 where all weights vanish
@@ -91,7 +91,7 @@ def bond_order_sums(bins, centers, width, wanted, norms, out):
     weights = np.empty((n_shells, bins.most + SPARE), dtype=np.float32)
     powers, values = np.empty_like(unit), np.empty_like(unit)
     squared = np.empty((n_shells, highest + 1))
-    for flat in range(bins.start.size - 1):
+    for flat in range(first_bin, stop_bin):
         begin, end = bins.start[flat], bins.start[flat + 1]
         if begin == end:
             continue
@@ -158,9 +158,9 @@ def _squared_moments(unit, weights, n, wanted, norms, powers, values, squared):
 
 
 @jit
-def sum_rows(indptr, neighbors, weights, own, scale, rows, out):
+def sum_rows(first, stop, indptr, neighbors, weights, own, scale, rows, out):
     """out[i] = scale[i] * (own * rows[i] + sum over the neighbors j of i of weight_ij rows[j])."""
-    for i in range(indptr.size - 1):
+    for i in range(first, stop):
         into = out[i]
         for c in range(into.size):
             into[c] = own * rows[i, c]
@@ -183,10 +183,10 @@ def _add_row(rows, begin, w, out, at, width):
 
 
 @jit
-def filter_rows(indptr, neighbors, weights, shells, codes, scales, rows, out):
+def filter_rows(first_row, stop_row, indptr, neighbors, weights, shells, codes, scales, rows, out):
     """out[i, block] += weight_ij scale_t rows[j]; a block for each shell and type t of neighbor."""
     width, n_types = rows.shape[1], scales.size
-    for i in range(indptr.size - 1):
+    for i in range(first_row, stop_row):
         for e in range(indptr[i], indptr[i + 1]):
             j = neighbors[e]
             t = codes[j]
@@ -196,10 +196,10 @@ def filter_rows(indptr, neighbors, weights, shells, codes, scales, rows, out):
 
 
 @jit
-def filter_columns(indptr, neighbors, weights, shells, codes, scales, rows, out):
+def filter_columns(first_row, stop_row, indptr, neighbors, weights, shells, codes, scales, rows, out):
     """out[j] += weight_ij scale_t rows[i, block], the block of the shell and the type t of j: transposed."""
     width, n_types = out.shape[1], scales.size
-    for j in range(indptr.size - 1):
+    for j in range(first_row, stop_row):
         t = codes[j]
         for e in range(indptr[j], indptr[j + 1]):
             w, first = weights[e] * scales[t], (shells[e] * n_types + t) * width

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.compiled.threads import for_each, in_parts
 from phaseseg.families.mobility.descriptor_kernels import (
     PARTS,
     TAPS,
@@ -74,7 +75,8 @@ def radial_descriptors(frame: Frame, codes: ArrayLike, n_types: int = 2) -> Floa
     first, width, number = (np.array(column) for column in zip(*GRIDS, strict=True))
     middles = (np.arange(PARTS) + 0.5) / PARTS - 0.5
     gaussians = np.exp(-0.5 * (middles[:, None] - (np.arange(TAPS) - TAPS // 2)) ** 2).astype(np.float32)
-    radial_sums(bins, first.astype(np.float32), width.astype(np.float32), number, gaussians, out)
+    grids = first.astype(np.float32), width.astype(np.float32), number
+    for_each(lambda part: radial_sums(*part, bins, *grids, gaussians, out), bins.parts(512))
     return out
 
 
@@ -107,7 +109,8 @@ def bond_order_descriptors(frame: Frame) -> Floats:
             ratio = factorial(degree - m) / factorial(degree + m)
             norms[degree, m] = (1 if m == 0 else 2) * ratio * odd**2
     bins = sort_into_bins(frame, BOND_ORDER_CUTOFF)
-    bond_order_sums(bins, np.array(SHELLS, dtype=np.float32), np.float32(SHELL_WIDTH), wanted, norms, out)
+    shells = np.array(SHELLS, dtype=np.float32), np.float32(SHELL_WIDTH)
+    for_each(lambda part: bond_order_sums(*part, bins, *shells, wanted, norms, out), bins.parts(512))
     return out
 
 
@@ -143,7 +146,8 @@ class NeighborSum:
         if rows.ndim != 2 or len(rows) != self.n_atoms:
             raise ValueError(f"the operator needs rows for {self.n_atoms} particles, found {rows.shape}.")
         out = np.empty_like(rows)
-        sum_rows(self.indptr, self.neighbors, self.weights, np.float32(self.own), self.scale, rows, out)
+        edges = self.indptr, self.neighbors, self.weights
+        in_parts(sum_rows, len(rows), *edges, np.float32(self.own), self.scale, rows, out, least=512)
         return out
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families.mobility.descriptor_kernels import filter_columns, filter_rows
 from phaseseg.families.mobility.descriptors import AVERAGING_CUTOFF, checked_codes
 from phaseseg.frame import Frame
@@ -49,15 +51,19 @@ class Filters:
         """(n, 4 columns): the sums of (n, columns) values, shell by shell, over A before B."""
         rows = np.ascontiguousarray(rows, dtype=np.float32)
         out = np.zeros((len(rows), N_OPERATORS * rows.shape[1]), dtype=np.float32)
-        filter_rows(self.indptr, self.neighbors, self.weights, self.shells, self.codes, _SCALES, rows, out)
+        in_parts(filter_rows, len(rows), *self._operators, rows, out, least=512)
         return out
 
     def transposed(self, rows: Floats) -> Floats:
         """(n, columns) from (n, 4 columns): the transposed operator, for gradients."""
         rows = np.ascontiguousarray(rows, dtype=np.float32)
         out = np.zeros((len(rows), rows.shape[1] // N_OPERATORS), dtype=np.float32)
-        filter_columns(self.indptr, self.neighbors, self.weights, self.shells, self.codes, _SCALES, rows, out)
+        in_parts(filter_columns, len(rows), *self._operators, rows, out, least=512)
         return out
+
+    @property
+    def _operators(self) -> tuple[NDArray[Any], ...]:
+        return self.indptr, self.neighbors, self.weights, self.shells, self.codes, _SCALES
 
 
 def filters_of(frame: Frame, codes: ArrayLike) -> Filters:

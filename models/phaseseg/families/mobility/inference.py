@@ -1,4 +1,4 @@
-"""The message-passing network in float32 on one core, without torch: see `message_kernels`."""
+"""The message-passing network in float32, without torch: see `message_kernels`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.dense import TILE_ROWS, padded_columns, padded_row, whole_tiles
+from phaseseg.compiled.threads import for_each, in_parts, parts_of
 from phaseseg.families.mobility.message_graph import MessageGraph
 from phaseseg.families.mobility.message_kernels import (
     add_rows,
+    divided,
     encode_edges,
     known_of_edges,
     renew_edges,
@@ -24,6 +26,8 @@ from phaseseg.specs import Progress
 
 Floats = NDArray[np.float32]
 _NOTHING = np.zeros((0, 0), dtype=np.float32)
+# Tiles of rows in a part, at least.
+TILES = 64
 
 
 class _Dense(NamedTuple):
@@ -74,41 +78,51 @@ class _Member:
         wide, tall = len(self.edge_encoder[1].bias), len(one.edge_bias)
         edges = borrow((len(graph.sender), wide), np.float32)
         known = borrow((len(graph.sender), tall), np.float32)
-        hidden = np.empty((TILE_ROWS, tall), dtype=np.float32)
-        encode_edges(graph.vector, *self.edge_encoder[0], *self.edge_encoder[1], hidden, edges)
+        n_tiles = len(edges) // TILE_ROWS
+        parts = parts_of(n_tiles, TILES)
+        in_parts(
+            encode_edges, n_tiles, graph.vector, *self.edge_encoder[0], *self.edge_encoder[1], edges,
+            least=TILES,
+        )  # fmt: skip
         encoded = edges.copy() if config.own_weights else edges
         nodes = encoded_nodes = _applied(self.node_encoder, graph.types)
         last_first = config.update == "edges-first"
         sums0, sums = np.zeros((rows, wide), dtype=np.float32), np.zeros((rows, wide), dtype=np.float32)
         if not last_first:
-            sum_edges(graph.indptr, edges, sums0)
+            in_parts(sum_edges, n, graph.indptr, edges, sums0)
         for number, of_round in enumerate(config.weights_of_round):
             progress(number / config.rounds, f"round {number + 1} of {config.rounds}")
             w, last = self.rounds[of_round], number == config.rounds - 1
             if number == 0 or config.own_weights:
                 if last_first or not last:
-                    known_of_edges(encoded, w.edge0, w.edge_bias, known)
+                    in_parts(known_of_edges, n_tiles, encoded, w.edge0, w.edge_bias, known, least=TILES)
                 constant = _sum_of(w.node_bias, rows, (encoded_nodes, w.node0))
                 for matrix in w.sums0:
-                    add_rows(sums0, config.width, matrix, constant, False)
+                    _add_rows(sums0, config.width, matrix, constant, False)
 
             def renewed_edges(nodes: Floats, into: Floats, w: _Round = w) -> None:
                 of_receiver = _sum_of(None, rows, (nodes, w.receiver), (encoded_nodes, w.receiver0))
                 of_sender = _sum_of(None, rows, (nodes, w.sender), (encoded_nodes, w.sender0))
-                renew_edges(
-                    graph.receiver, graph.sender, m, known, of_receiver, of_sender, w.edge, *w.edge_last,
-                    hidden, edges, edges, into,
-                )  # fmt: skip
+                ends = graph.receiver, graph.sender, m
+                weights = w.edge, *w.edge_last
+                for_each(
+                    lambda part: renew_edges(
+                        *part, *ends, known, of_receiver, of_sender, *weights, edges, edges, into
+                    ),
+                    parts,
+                )
+                for i in divided(graph.receiver, parts) if len(into) else ():
+                    sum_edges(i, i + 1, graph.indptr, edges, into)
 
             before = nodes
             if last_first:
                 sums[:] = 0
                 renewed_edges(before, sums)
             else:
-                sum_edges(graph.indptr, edges, sums)
+                in_parts(sum_edges, n, graph.indptr, edges, sums)
             inside = constant.copy()
-            add_rows(sums, config.width, w.sums, inside, False)
-            add_rows(before, config.width, w.node, inside, True)
+            _add_rows(sums, config.width, w.sums, inside, False)
+            _add_rows(before, config.width, w.node, inside, True)
             nodes = _sum_of(w.node_last.bias, rows, (inside, w.node_last.weight), rectify=True)
             if not last_first and not last:
                 renewed_edges(nodes if config.update == "nodes-first" else before, _NOTHING)
@@ -125,8 +139,12 @@ def _sum_of(
     if bias is not None:
         out += bias
     for number, (x, weight) in enumerate(products, start=1):
-        add_rows(x, weight.shape[0], weight, out, rectify and number == len(products))
+        _add_rows(x, weight.shape[0], weight, out, rectify and number == len(products))
     return out
+
+
+def _add_rows(x: Floats, inputs: int, weight: Floats, out: Floats, rectify: bool) -> None:
+    in_parts(add_rows, len(x) // TILE_ROWS, x, inputs, weight, out, rectify, least=TILES)
 
 
 def _applied(layers: Sequence[_Dense], x: Floats, *, last_linear: bool = False) -> Floats:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import in_parts
 from phaseseg.frame import Frame
 from phaseseg.neighbors import neighbor_graph
 
@@ -55,7 +56,7 @@ def message_graph(frame: Frame, cutoff: float, *, self_edges: bool = True) -> Me
         positions = _within_one_period(frame).astype(np.float32)
         periods = np.where(frame.pbc, lengths, np.inf).astype(np.float32)
         vectors = np.empty((found.n_edges, 3), dtype=np.float32)
-        _short_vectors(found.indptr, found.neighbors, positions, periods, vectors)
+        in_parts(_short_vectors, n, found.indptr, found.neighbors, positions, periods, vectors)
     else:
         vectors = (-found.edge_vector).astype(np.float32)
     indptr = np.zeros(n + 1, dtype=np.int64)
@@ -85,9 +86,9 @@ def _within_one_period(frame: Frame) -> NDArray[np.float64]:
 
 
 @jit
-def _short_vectors(indptr, neighbors, positions, periods, vectors):
+def _short_vectors(first, stop, indptr, neighbors, positions, periods, vectors):
     """vectors[e] = positions[receiver] - positions[sender], moved by one period at most."""
-    for i in range(indptr.size - 1):
+    for i in range(first, stop):
         for e in range(indptr[i], indptr[i + 1]):
             j = neighbors[e]
             for axis in range(3):

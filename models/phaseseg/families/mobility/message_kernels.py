@@ -3,16 +3,21 @@
 The first layer of an edge is linear in [edge, encoded edge, receiver, sender]. Its products with the
 particles are formed once for each particle, and that with the encoded edges once for all rounds with the same
 weights. What remains for an edge and a round are two small products. Six edges go through both of them while
-their numbers are in registers and in the first-level cache; nothing else is stored for an edge.
+their numbers are in registers and in the first-level cache; nothing else is stored for an edge. Kernels work
+on some tiles of rows, or on some particles, which their first arguments name (`compiled.threads`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from phaseseg.compiled.dense import TILE_ROWS, add_layer, add_transposed
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import WIDTH, load, splat, store, where_at_most
+from phaseseg.compiled.threads import Range
 
 
 @jit
@@ -24,17 +29,18 @@ def _fill(row, at, length, out, out_at):
 
 
 @jit
-def add_rows(x, inputs, weight, out, rectify):
+def add_rows(first, stop, x, inputs, weight, out, rectify):
     """out += x @ weight; then max(0, out) if `rectify`. The number of rows is a multiple of TILE_ROWS."""
-    for i in range(0, x.shape[0], TILE_ROWS):
+    for i in range(first * TILE_ROWS, stop * TILE_ROWS, TILE_ROWS):
         add_layer(x, i * x.shape[1], inputs, weight, out, i * out.shape[1], rectify)
 
 
 @jit
-def encode_edges(vectors, first, first_bias, second, second_bias, hidden, edges):
+def encode_edges(first_tile, stop_tile, vectors, first, first_bias, second, second_bias, edges):
     """edges = max(0, max(0, vectors @ first + bias) @ second + bias)."""
-    tall, wide, units = hidden.shape[1], edges.shape[1], second.shape[0]
-    for k in range(0, edges.shape[0], TILE_ROWS):
+    tall, wide, units = first_bias.size, edges.shape[1], second.shape[0]
+    hidden = np.empty((TILE_ROWS, tall), dtype=np.float32)
+    for k in range(first_tile * TILE_ROWS, stop_tile * TILE_ROWS, TILE_ROWS):
         _fill(first_bias, 0, tall, hidden, 0)
         add_layer(vectors, 3 * k, 3, first, hidden, 0, True)
         _fill(second_bias, 0, wide, edges, k * wide)
@@ -42,10 +48,10 @@ def encode_edges(vectors, first, first_bias, second, second_bias, hidden, edges)
 
 
 @jit
-def known_of_edges(encoded, weight, bias, known):
+def known_of_edges(first, stop, encoded, weight, bias, known):
     """known = encoded @ weight + bias, the part of the first layer that stays the same."""
     tall = known.shape[1]
-    for k in range(0, encoded.shape[0], TILE_ROWS):
+    for k in range(first * TILE_ROWS, stop * TILE_ROWS, TILE_ROWS):
         _fill(bias, 0, tall, known, k * tall)
         add_layer(encoded, k * encoded.shape[1], weight.shape[0], weight, known, k * tall, False)
 
@@ -64,25 +70,40 @@ def _first_layer(k, receiver, sender, known, of_receiver, of_sender, edges, firs
 
 @jit
 def renew_edges(
-    receiver, sender, n_edges, known, of_receiver, of_sender, first, second, bias, hidden, edges, after, sums
-):
+    first_tile, stop_tile, receiver, sender, n_edges, known, of_receiver, of_sender, first, second, bias,
+    edges, after, sums,
+):  # fmt: skip
     """after = max(0, max(0, known + edges @ first + of_receiver + of_sender) @ second + bias).
 
     receiver, sender : padded to whole tiles; of_receiver, of_sender : (n_atoms, columns)
-    hidden : (TILE_ROWS, columns) buffer
     after : may be the array of the edges
-    sums : the new edges are added to the rows of their receivers, unless it is empty
+    sums : the new edges are added to the rows of their receivers, unless it is empty; a receiver that has
+        edges in other tiles as well is left to `sum_edges` (`divided`)
     """
     wide, units, summed = edges.shape[1], second.shape[0], sums.shape[0] > 0
-    for k in range(0, edges.shape[0], TILE_ROWS):
+    begin, end = first_tile * TILE_ROWS, min(stop_tile * TILE_ROWS, n_edges)
+    if begin >= end:
+        return
+    hidden = np.empty((TILE_ROWS, known.shape[1]), dtype=np.float32)
+    low, high = receiver[begin], receiver[end - 1]
+    low += begin > 0 and receiver[begin - 1] == low
+    high -= end < n_edges and receiver[end] == high
+    for k in range(begin, stop_tile * TILE_ROWS, TILE_ROWS):
         _first_layer(k, receiver, sender, known, of_receiver, of_sender, edges, first, hidden, 0)
         _fill(bias, 0, wide, after, k * wide)
         add_layer(hidden, 0, units, second, after, k * wide, True)
         if summed:
             for e in range(k, min(k + TILE_ROWS, n_edges)):
-                to = np.int64(receiver[e]) * wide
-                for c in range(0, wide, WIDTH):
-                    store(sums, to + c, load(sums, to + c) + load(after, e * wide + c))
+                if low <= receiver[e] <= high:
+                    to = np.int64(receiver[e]) * wide
+                    for c in range(0, wide, WIDTH):
+                        store(sums, to + c, load(sums, to + c) + load(after, e * wide + c))
+
+
+def divided(receiver: NDArray[np.int32], parts: Sequence[Range]) -> list[int]:
+    """The receivers with edges in several of these ranges of tiles."""
+    edges = [first * TILE_ROWS for first, _ in parts[1:]]
+    return sorted({int(receiver[e]) for e in edges if receiver[e - 1] == receiver[e]})
 
 
 BLOCK = 16 * TILE_ROWS
@@ -143,10 +164,10 @@ def renew_edges_back(
 
 
 @jit
-def sum_edges(indptr, edges, sums):
+def sum_edges(first, stop, indptr, edges, sums):
     """sums[i] = sum of the edges that lead to i."""
     wide = edges.shape[1]
-    for i in range(indptr.size - 1):
+    for i in range(first, stop):
         for c in range(0, wide, WIDTH):
             total = (
                 load(edges, indptr[i] * wide + c) if indptr[i + 1] > indptr[i] else load(sums, i * wide + c)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import for_each
 from phaseseg.fields import Column, Table
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
@@ -84,7 +85,10 @@ def correlation_table(frame: Frame, values: ArrayLike, codes: ArrayLike, names: 
     sums, pairs = np.zeros((n_kinds, n_kinds, n)), np.zeros((n_kinds, n_kinds, n), np.int64)
     if frame.n_atoms:
         bins = sort_into_bins(frame, RANGE)
-        _correlate(bins, of, standardized(values, of), 1 / WIDTH, sums, pairs)
+        known = bins, of, standardized(values, of), 1 / WIDTH, n_kinds, n
+        for products, numbers in for_each(lambda part: _correlate(*part, *known), bins.parts()):
+            sums += products
+            pairs += numbers
     columns: dict[Column, NDArray[Any]] = {Column("distance", "σ"): (np.arange(n) + 0.5) * WIDTH}
     chosen = {"all": (slice(None), slice(None))} | {
         name: (slice(k, k + 1), slice(k, k + 1)) for k, name in enumerate(names) if (of == k).sum() > 1
@@ -98,15 +102,19 @@ def correlation_table(frame: Frame, values: ArrayLike, codes: ArrayLike, names: 
 
 
 @jit
-def _correlate(bins, codes, values, per, sums, pairs):
-    """Add the products of the values of all pairs within the cutoff, by types and by distance.
+def _correlate(first, stop, bins, codes, values, per, n_kinds, n_distances):
+    """Sum the products of the values of all pairs within the cutoff, by types and by distance.
 
-    sums, pairs : (n_kinds, n_kinds, n), products and numbers of pairs; per : bins per length
+    per : bins of the distance per length
+
+    Returns (n_kinds, n_kinds, n_distances) sums of the products, and numbers of the pairs.
     """
+    sums = np.zeros((n_kinds, n_kinds, n_distances))
+    pairs = np.zeros((n_kinds, n_kinds, n_distances), dtype=np.int64)
     near = room_for(bins.most + SPARE)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
-    last = sums.shape[2] - 1
-    for flat in range(bins.start.size - 1):
+    last = n_distances - 1
+    for flat in range(first, stop):
         begin, end = bins.start[flat], bins.start[flat + 1]
         if begin == end:
             continue
@@ -123,3 +131,4 @@ def _correlate(bins, codes, values, per, sums, pairs):
                 at = min(int(np.sqrt(near.r2[k]) * per), last)
                 sums[codes[i], codes[j], at] += values[i] * values[j]
                 pairs[codes[i], codes[j], at] += 1
+    return sums, pairs

@@ -273,10 +273,9 @@ class _Renewed(torch.autograd.Function):
         edge, known, to, own, first, second, bias = (_array(tensor) for tensor in tensors)
         after = borrow(edge.shape, np.float32)
         sums = np.zeros((len(to), edge.shape[1]), dtype=np.float32)
-        hidden = np.empty((TILE_ROWS, known.shape[1]), dtype=np.float32)
         renew_edges(
-            graph.receiver.numpy(), graph.sender.numpy(), graph.n_edges, known, to, own,
-            np.ascontiguousarray(first.T), np.ascontiguousarray(second.T), bias, hidden, edge, after, sums,
+            0, len(edge) // TILE_ROWS, graph.receiver.numpy(), graph.sender.numpy(), graph.n_edges, known, to,
+            own, np.ascontiguousarray(first.T), np.ascontiguousarray(second.T), bias, edge, after, sums,
         )  # fmt: skip
         made = torch.from_numpy(after), torch.from_numpy(sums)
         ctx.graph = graph

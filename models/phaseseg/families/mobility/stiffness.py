@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
+from phaseseg.compiled.threads import in_parts
 from phaseseg.families.mobility.potentials import LennardJonesMixture
 from phaseseg.frame import Frame
 from phaseseg.neighbors import neighbor_graph
@@ -31,16 +32,15 @@ def local_stiffness(frame: Frame, potential: LennardJonesMixture) -> NDArray[np.
     if frame.n_atoms:
         tables = potential.tables
         graph = neighbor_graph(frame, cutoff=float(tables.cutoff.max()))
-        _add_blocks(
-            graph.indptr, graph.neighbors, graph.edge_shift, frame.positions, frame.cell, codes, tables, out
-        )
+        edges = graph.indptr, graph.neighbors, graph.edge_shift
+        in_parts(_add_blocks, len(out), *edges, frame.positions, frame.cell, codes, tables, out)
     return out
 
 
 @jit
-def _add_blocks(indptr, neighbors, shifts, positions, cell, codes, tables, out):
+def _add_blocks(first_row, stop_row, indptr, neighbors, shifts, positions, cell, codes, tables, out):
     d = np.empty(3)
-    for i in range(indptr.size - 1):
+    for i in range(first_row, stop_row):
         for e in range(indptr[i], indptr[i + 1]):
             j, r2 = neighbors[e], 0.0
             for a in range(3):
