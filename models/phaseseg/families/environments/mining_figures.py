@@ -346,10 +346,9 @@ def _strips(place: Axes, data: DataSet, values: Doubles, marked: NDArray[np.bool
         kinds = np.unique(names).tolist()
     height = np.array([kinds.index(name) for name in names.tolist()])
     jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(values))
-    for which, look in (
-        (~marked, {"color": "#5b8db8", "s": 9, "linewidths": 0, "alpha": 0.8}),
-        (marked, {"color": "#c1272d", "s": 14, "linewidths": 0.9, "marker": "x"}),
-    ):
+    usual: dict[str, Any] = {"color": "#5b8db8", "s": 9, "linewidths": 0, "alpha": 0.8}
+    crosses: dict[str, Any] = {"color": "#c1272d", "s": 14, "linewidths": 0.9, "marker": "x"}
+    for which, look in ((~marked, usual), (marked, crosses)):
         place.scatter(values[which], height[which] + jitter[which], **look)
     place.set_yticks(range(len(kinds)), [as_label(kind) for kind in kinds])
     place.set_ylim(len(kinds) - 0.5, -0.5)
