@@ -79,10 +79,11 @@ def _scatter(place: Axes, points: Doubles, **style: Any) -> Any:
 _BOX = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
 
 
-def _middle(points: Doubles) -> Doubles:
+def _middle(points: Doubles) -> tuple[float, float]:
     """The point that is nearest to the median of all."""
     away = np.square(points - np.median(points, axis=0)).sum(axis=1)
-    return np.asarray(points[np.argmin(away)])
+    x, y = points[np.argmin(away)].tolist()
+    return x, y
 
 
 def _by_names(place: Axes, points: Doubles, names: NDArray[Any], title: str, order: Sequence[Any]) -> None:
