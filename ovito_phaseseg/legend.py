@@ -15,6 +15,9 @@ from phaseseg.specs import FIELD_SPECS
 
 # Species below this content are left out of the composition of a class.
 LEAST_CONTENT, MOST_SPECIES = 1.0, 3
+MOST_CLASSES = 10
+"""Of more classes, the largest ones of the frame are shown."""
+LONGEST_ANSWER = 25
 MARGIN, SWATCH = 0.02, "\N{BLACK CIRCLE}"
 
 
@@ -22,9 +25,21 @@ class PhaseLegend(ViewportOverlayInterface):
     """Name, color and share of each class of a typed particle property, with what is known of the phases.
 
     The classes are those of `particle_property`, or of the first property of this package that the particles
-    have: phases, states, mobile particles, environments. The share is that of the particles. If the pipeline
-    has the table of compositions, the main species of each phase follow, and the first sentence of the
-    analysis stands above.
+    have: phases or environments. Of mobile and isolated particles, the share is shown. The main species of
+    each phase follow if the pipeline has the table of compositions.
+
+    Parameters
+    ----------
+    corner : "bottom left", "bottom right", "top left" or "top right", default 'bottom left'
+        Corner of the picture.
+    font_size : float, default 0.028
+        Height of the letters, as a share of the height of the picture.
+    show_verdict : bool, default True
+        Put the first sentence of the analysis above, such as *Two phases*.
+    show_composition : bool, default True
+        Add the main species of each phase.
+    particle_property : str, default ''
+        Particle property with the classes; if empty, the first one that this package writes.
     """
 
     corner = Enum("bottom left", "bottom right", "top left", "top right", label="Corner")
@@ -52,9 +67,16 @@ class PhaseLegend(ViewportOverlayInterface):
         if self.show_verdict and (verdict := _verdict(data)):
             yield html.escape(verdict)
         values = np.asarray(data.particles[name][...])
+        types = list(data.particles[name].types)
+        if not types:
+            yield html.escape(f"{name} {np.count_nonzero(values) / max(len(values), 1):.1%}")
         contents = _contents(data) if self.show_composition else {}
-        for one in data.particles[name].types:
-            share = np.count_nonzero(values == one.id) / max(len(values), 1)
+        counts = {one.id: np.count_nonzero(values == one.id) for one in types}
+        if len(types) > MOST_CLASSES:
+            largest = sorted(counts, key=lambda code: (-counts[code], code))[:MOST_CLASSES]
+            types = [one for one in types if one.id in largest and counts[one.id]]
+        for one in types:
+            share = counts[one.id] / max(len(values), 1)
             color = "#" + "".join(f"{round(255 * float(part)):02x}" for part in one.color)
             main = f" ({contents[one.name]})" if one.name in contents else ""
             text = html.escape(f"{one.name} {share:.1%}{main}")
@@ -69,17 +91,23 @@ class PhaseLegend(ViewportOverlayInterface):
                 raise KeyError(f"the particles have no property {wanted!r} with classes; choose another one.")
             return str(wanted)
         list(FAMILIES)  # they register their fields
-        titles = [
-            spec.title for spec in FIELD_SPECS.values() if spec.level == "atom" and spec.kind == "class"
+        specs = [
+            spec for spec in FIELD_SPECS.values() if spec.level == "atom" and spec.title in data.particles
         ]
-        return next((t for t in titles if t in data.particles and len(data.particles[t].types)), None)
+        for kind in ("class", "count", "flag"):
+            for spec in specs:
+                if spec.kind == kind and (kind == "flag" or len(data.particles[spec.title].types)):
+                    return spec.title
+        return None
 
 
 def _verdict(data: Any) -> str:
-    """Return the first sentence of the analysis, up to its reason."""
+    """Return the first sentence of the analysis; of "Two phases: ..." only the answer."""
     for name, text in data.attributes.items():
         if name.endswith(".messages") and isinstance(text, str) and text:
-            return text.partition(". ")[0].partition(": ")[0].removesuffix(".")
+            sentence = text.splitlines()[0].partition(". ")[0].removesuffix(".")
+            answer = sentence.partition(": ")[0]
+            return answer if len(answer) <= LONGEST_ANSWER else sentence
     return ""
 
 

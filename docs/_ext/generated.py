@@ -82,23 +82,23 @@ class ModifierTable(_Markdown):
     required_arguments = 1
 
     def text(self) -> str:
-        import ovito_phaseseg
+        return modifier_table(self.arguments[0])
 
-        modifier = getattr(ovito_phaseseg, self.arguments[0])()
-        words = parameters(type(modifier))
-        rows = []
-        for name in modifier.parameters():
-            trait = modifier.trait(name)
-            default = getattr(modifier, name)
-            shown = (
-                "none"
-                if default is None
-                else f'`"{default}"`'
-                if isinstance(default, str)
-                else f"`{default}`"
-            )
-            rows.append([trait.ovito_group or "", trait.label, f"`{name}`", words[name], shown])
-        return _table(["group", "name in OVITO", "name in Python", "description", "default"], rows)
+
+def modifier_table(name: str, *, groups: bool = True) -> str:
+    """The parameters of a modifier or viewport layer, in the order in which OVITO shows them."""
+    import ovito_phaseseg
+
+    shown = getattr(ovito_phaseseg, name)()
+    words, rows = parameters(type(shown)), []
+    for name in (name for name in shown.trait_names() if shown.trait(name).label):
+        trait, value = shown.trait(name), getattr(shown, name)
+        text = f'"{value}"' if isinstance(value, str) else value
+        default = "none" if value is None else f"`{text}`"
+        group = [trait.ovito_group or ""] if groups else []
+        rows.append([*group, trait.label, f"`{name}`", words[name], default])
+    heads = ["name in OVITO", "name in Python", "description", "default"]
+    return _table([*(["group"] if groups else []), *heads], rows)
 
 
 def parameters(documented: Any) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("ovito")
 
-from ovito.data import DataCollection
+from ovito.data import DataCollection, ElementType
 from ovito.vis import PythonViewportOverlay, TachyonRenderer, Viewport
 
 from faces.ovito_data import collection, evaluate, pipeline_of
@@ -65,6 +65,23 @@ def test_every_corner_reads_from_top_to_bottom(labeled, corner):
     assert across == {0.02 if "left" in corner else 0.98}
     vertical = [pos[1] for _, pos, _ in canvas.drawn]
     assert all(0 < y < 0.3 if "bottom" in corner else 0.7 < y < 1 for y in vertical)
+
+
+def test_environments_and_flags_are_shown():
+    data = melt()
+    n = data.particles.count
+    kinds = data.particles_.create_property("Environment", data=np.arange(n, dtype=np.int32) % 12)
+    for k in range(12):
+        kinds.types.append(ElementType(id=k, name=f"cluster {k}", color=(0.1, 0.2, 0.3)))
+    lines = [plain(line) for line in PhaseLegend().lines(data)]
+    assert len(lines) == 10 and all("8." in line for line in lines)
+    assert lines[0].startswith("● cluster 0")
+    flags = melt()
+    flags.particles_.create_property("Mobile", data=(np.arange(n) % 4 == 0).astype(np.int32))
+    flags.attributes["Mobility.messages"] = "Mean propensity at t = 4120 by some/net: 0.5 for A.\nMore."
+    first, second = (plain(line) for line in PhaseLegend().lines(flags))
+    assert first == "Mean propensity at t = 4120 by some/net: 0.5 for A"
+    assert second.startswith("Mobile 25.")
 
 
 def test_nothing_to_show_and_a_property_without_classes(labeled):
