@@ -10,12 +10,14 @@ from hypothesis import given, settings, strategies as st
 
 from io_samples import assert_same, dump_text, make_frame
 from naive.columns import fixed, parse
+from phaseseg import threads
 from phaseseg.io import InputError, packing, read_frames, source
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.fixed_width import coordinates, keys, letters, words
 from phaseseg.io.names import runs
 from phaseseg.io.reading import new_reading
 from phaseseg.io.source import ByteSource, number_of_ends
+from phaseseg.testing.conformance import parts_of_at_most
 
 quick = settings(max_examples=60, deadline=None)
 
@@ -86,6 +88,66 @@ def test_columns_agree_with_python(data, kinds, n_rows):
             np.testing.assert_allclose(one, other, rtol=2e-15, atol=0)
         else:
             np.testing.assert_array_equal(one, other)
+
+
+NAMES = st.sampled_from(["Fe", "O", "Mg", "Si", "H2", "é"])
+SPOILED = {
+    "nothing": lambda line: line, "a word": lambda line: line.replace(b".", b"x", 1),
+    "a column": lambda line: line[3:], "one more": lambda line: line + b" 1", "blank": lambda line: b"",
+    "a long name": lambda line: b"a" * 70 + line,
+}  # fmt: skip
+
+
+@quick
+@given(
+    st.lists(st.tuples(NAMES, st.floats(-99, 99), st.integers(0, 999), NAMES), min_size=1, max_size=40),
+    st.sampled_from([*SPOILED]), st.integers(0, 39), st.integers(-1, 1), st.booleans(),
+)  # fmt: skip
+def test_threads_parse_what_one_thread_parses(rows, damage, place, surplus, end):
+    """Values, numbers of names and complaints do not depend on the number of threads."""
+    lines = [f"{a} {x:.4f} {x:.2f} {x:.3e} {n} {b}".encode() for a, x, n, b in rows]
+    lines[place % len(lines)] = SPOILED[damage](lines[place % len(lines)])
+    body = b"\n".join(lines) + b"\n" * end
+
+    def found(n):
+        try:
+            with threads(n):
+                parsed = parse_columns(
+                    READING, body, len(rows) + surplus, list("axyznb"), 1, positions=[1, 2, 3],
+                    integers={"n": 4}, text=0, words={"b": 5},
+                )  # fmt: skip
+        except InputError as error:
+            return str(error)
+        arrays = [parsed.positions, *parsed.integers.values(), parsed.codes]
+        other = [(list(c.codes), c.names) for c in parsed.words.values()]
+        return [array.tolist() for array in arrays], parsed.names, other
+
+    expected = found(1)
+    with parts_of_at_most(16):
+        for n in (2, 3, 8):
+            assert found(n) == expected
+
+
+@pytest.mark.parametrize("n_names", [1, 255, 256, 257])
+def test_threads_number_names_in_the_order_of_the_lines(n_names):
+    rng = np.random.default_rng(n_names)
+    order = np.concatenate([rng.permutation(n_names), rng.integers(0, n_names, 2000)])
+    body = b"".join(b"x%d 0 0 0\n" % k for k in order)
+
+    def found(n):
+        with threads(n):
+            parsed = parse_columns(READING, body, len(order), list("sxyz"), 1, positions=[1, 2, 3], text=0)
+            return parsed.codes.tolist(), parsed.names
+
+    with parts_of_at_most(100):
+        if n_names > 256:
+            for n in (1, 3):
+                with pytest.raises(InputError, match="more than 256 different names"):
+                    found(n)
+            return
+        assert found(1) == found(3) == found(8)
+        codes, names = found(3)
+        assert [names[code] for code in codes] == [f"x{k}" for k in order]
 
 
 @quick

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -158,6 +160,8 @@ def _executor() -> ThreadPoolExecutor:
     """The threads of this process, started when they are needed."""
     global _pool
     if _pool is None:
+        from concurrent.futures import ThreadPoolExecutor  # not needed on one thread
+
         _pool = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="phaseseg")
     return _pool
 

@@ -1,15 +1,20 @@
-"""Columns of text to arrays: one compiled pass over the bytes, for every column format."""
+"""Columns of text to arrays: one compiled pass over the bytes, for every column format.
+
+Threads parse parts of the text, each of whole lines.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.compiled.threads import for_each, parts_of, thread_count
 from phaseseg.frame import Category
 from phaseseg.io.names import topology
 from phaseseg.io.reading import Reading
@@ -17,6 +22,8 @@ from phaseseg.io.reading import Reading
 _SKIP, _REAL, _INTEGER, _TEXT = range(4)
 _OK, _COUNT, _NOT_A_NUMBER, _LONG_NAME, _TOO_MANY_NAMES, _ENDS, _GOES_ON = range(7)
 _MAX_NAMES, _MAX_NAME_LENGTH = 256, 64
+SHORTEST = 1 << 18
+"""Bytes that a thread parses at once, at least."""
 POWERS = 10.0 ** np.arange(23)  # every one of them is exact
 
 
@@ -84,17 +91,32 @@ def parse_columns(
     for k, column in enumerate(texts):
         layout[column] = _TEXT, k, 0
     action, start, step = np.ascontiguousarray(np.array(layout, np.int64).T)
-    # Every name is followed by a zero, which no text holds.
-    table = np.zeros((len(texts), _MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8)
     reals = np.empty(end)
     whole = np.empty(n_lines * len(integers), np.int64)
     codes = np.zeros((len(texts), n_lines), np.int32)
-    n_names = np.zeros(len(texts), np.int64)
     text_of_lines = body if body.endswith(b"\n") else body + b"\n"
-    status, row, column = _kernel()(
-        np.frombuffer(text_of_lines, np.uint8), action, start, step, exact, POWERS, reals, whole, codes,
-        table, n_names, n_lines,
-    )  # fmt: skip
+    letters = np.frombuffer(text_of_lines, np.uint8)
+
+    def parse(piece: _Piece, known: _Names) -> _Parsed:
+        names = _Names(known.table.copy(), known.n.copy())
+        state = _kernel()(
+            letters, *piece, action, start, step, exact, POWERS, reals, whole, codes, names.table, names.n
+        )
+        return _Parsed(*state, names)
+
+    # Every name is followed by a zero, which no text holds.
+    no_names = _Names(
+        np.zeros((len(texts), _MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8),
+        np.zeros(len(texts), np.int64),
+    )
+    pieces = _pieces(text_of_lines, n_lines)
+    first = parse(pieces[0], no_names)
+    found = [first, *for_each(lambda piece: parse(piece, first.names), pieces[1:])]
+    fine = all(one.status == _OK for one in found)
+    if pieces[1:] and not (fine and _join_names(first.names, found[1:], pieces[1:], codes)):
+        # What is wrong, and where, is found in the order of the lines.
+        first = parse(_Piece(0, len(letters), 0, n_lines), no_names)
+    status, row, column, (table, n_names) = first
     # A column that only tells of molecules does not make a frame unreadable.
     spare = {place for places in fields.values() for place in places if not reading.fields} | {
         *words.values()
@@ -156,6 +178,68 @@ def parse_columns(
     raise reading.error(found + repair, first_line + row)
 
 
+class _Piece(NamedTuple):
+    """Bytes begin ... end - 1 of a text, which hold the lines first ... stop - 1."""
+
+    begin: int
+    end: int
+    first: int
+    stop: int
+
+
+class _Names(NamedTuple):
+    """The names in columns of text: (n_columns, most, letters) and their numbers (n_columns,)."""
+
+    table: NDArray[np.uint8]
+    n: NDArray[np.int64]
+
+
+class _Parsed(NamedTuple):
+    status: int
+    row: int
+    column: int
+    names: _Names
+
+
+def _pieces(text: bytes | bytearray, n_lines: int) -> list[_Piece]:
+    """Pieces of a text for the threads; a single one if they do not hold the lines that they should."""
+    whole = [_Piece(0, len(text), 0, n_lines)]
+    cuts = parts_of(len(text), SHORTEST)
+    if len(cuts) == 1 or thread_count() == 1:
+        return whole
+    ends = [0, *(text.find(b"\n", stop - 1) + 1 for _, stop in cuts)]
+    letters = np.frombuffer(text, np.uint8)
+    places = [(begin, end) for begin, end in pairwise(ends) if begin < end]
+    counts = for_each(lambda place: int(np.count_nonzero(letters[slice(*place)] == ord("\n"))), places)
+    rows = np.cumsum([0, *counts]).tolist()
+    if rows[-1] != n_lines:
+        return whole
+    return [_Piece(*place, *lines) for place, lines in zip(places, pairwise(rows), strict=True)]
+
+
+def _join_names(
+    names: _Names, parsed: Sequence[_Parsed], pieces: Sequence[_Piece], codes: NDArray[np.int32]
+) -> bool:
+    """Add the names that only later parts know, and renumber these there; False if there is no room."""
+    for (_, _, _, other), piece in zip(parsed, pieces, strict=True):
+        for which, n in enumerate(other.n.tolist()):
+            known = [bytes(name) for name in names.table[which, : names.n[which]]]
+            own = [bytes(name) for name in other.table[which, :n]]
+            if own == known[:n]:
+                continue
+            known += [name for name in own if name not in known]
+            if len(known) > _MAX_NAMES:
+                return False
+            names.n[which] = len(known)
+            names.table[which, : len(known)] = np.frombuffer(b"".join(known), np.uint8).reshape(
+                len(known), -1
+            )
+            numbers = np.array([known.index(name) for name in own], np.int32)
+            rows = slice(piece.first, piece.stop)
+            codes[which, rows] = numbers[codes[which, rows]]
+    return True
+
+
 @cache
 def _kernel() -> Callable[..., Any]:
     # Here, and not at the top: numba takes longer to import than most files take to read.
@@ -165,18 +249,18 @@ def _kernel() -> Callable[..., Any]:
 
 
 def _parse(
-    text: Any, action: Any, start: Any, step: Any, exact: Any, powers: Any, reals: Any, integers: Any,
-    codes: Any, table: Any, n_names: Any, n_rows: Any,
+    text: Any, begin_text: Any, end_text: Any, first_row: Any, n_rows: Any, action: Any, start: Any,
+    step: Any, exact: Any, powers: Any, reals: Any, integers: Any, codes: Any, table: Any, n_names: Any,
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Returns status, row, column. Written for numba: plain loops over bytes.
+    """Parse some rows of a text, and return status, row, column. Written for numba: plain loops over bytes.
 
     The text ends with a line end, which ends every loop over the letters of a word or a number. Places in the
     text are unsigned, because numba counts negative ones from the end.
     """
     one, ten = np.uint64(1), np.uint64(10)
-    n_columns, end = action.shape[0], np.uint64(text.shape[0])
-    p = np.uint64(0)
-    for row in range(n_rows):
+    n_columns, end = action.shape[0], np.uint64(end_text)
+    p = np.uint64(begin_text)
+    for row in range(first_row, n_rows):
         if p >= end:
             return _ENDS, row, 0
         for column in range(n_columns):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from phaseseg.compiled.threads import for_each
 from phaseseg.display import option
 from phaseseg.io.packing import Damaged, unpacked
 
@@ -232,7 +233,8 @@ def number_of_ends(text: bytes | bytearray) -> int:
         return text.count(b"\n")
     letters = np.frombuffer(text, np.uint8)
     parts = range(0, len(letters), _CHUNK)
-    return sum(int(np.count_nonzero(letters[part : part + _CHUNK] == ord("\n"))) for part in parts)
+    counts = for_each(lambda part: int(np.count_nonzero(letters[part : part + _CHUNK] == ord("\n"))), parts)
+    return sum(counts)
 
 
 def encoding_of(head: bytes) -> str:
