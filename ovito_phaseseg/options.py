@@ -107,6 +107,8 @@ class _WithOptions(type(ModifierInterface)):  # type: ignore[misc]
     def __new__(
         mcs, name: str, bases: Any, namespace: dict[str, Any], family: str = "", options: Any = ()
     ) -> Any:
+        options = (*options, *(one for base in bases for one in getattr(base, "inherited", ())))
+        namespace["inherited"] = options  # those that derived classes document, too
         if entries := "".join(map(documented, all_options(family, options))):
             title, _, text = namespace.get("__doc__", f"{namespace.get('heading')}.").partition("\n\n")
             namespace["__doc__"] = f"{title}\n\n    Parameters\n    ----------\n{entries}\n{text}"

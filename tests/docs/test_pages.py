@@ -126,3 +126,14 @@ def test_the_gallery_has_every_picture_with_its_command() -> None:
         assert (ROOT / "models" / module.replace(".", "/")).with_suffix(".py").exists(), module
     for script in (ROOT / "docs" / "figures").glob("make_*.py"):
         assert f"docs/figures/{script.name}" in page
+
+
+def test_the_page_of_the_extension_is_current() -> None:
+    """`python docs/make_extension.py` would not change docs/extension.md."""
+    pytest.importorskip("ovito")
+    code = (
+        "import sys; sys.path.insert(0, 'docs'); import make_extension as m; from pathlib import Path; "
+        "text = Path('docs/extension.md').read_text('utf-8'); sys.exit(m.page(text) != text)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0, "run: python docs/make_extension.py"
