@@ -99,10 +99,10 @@ def parse_columns(
 
     def parse(piece: _Piece, known: _Names) -> _Parsed:
         names = _Names(known.table.copy(), known.n.copy())
-        state = _kernel()(
+        status, row, column = _kernel()(
             letters, *piece, action, start, step, exact, POWERS, reals, whole, codes, names.table, names.n
         )
-        return _Parsed(*state, names)
+        return _Parsed(status, row, column, names)
 
     # Every name is followed by a zero, which no text holds.
     no_names = _Names(
@@ -111,9 +111,9 @@ def parse_columns(
     )
     pieces = _pieces(text_of_lines, n_lines)
     first = parse(pieces[0], no_names)
-    found = [first, *for_each(lambda piece: parse(piece, first.names), pieces[1:])]
-    fine = all(one.status == _OK for one in found)
-    if pieces[1:] and not (fine and _join_names(first.names, found[1:], pieces[1:], codes)):
+    others = for_each(lambda piece: parse(piece, first.names), pieces[1:])
+    fine = all(one.status == _OK for one in (first, *others))
+    if others and not (fine and _join_names(first.names, others, pieces[1:], codes)):
         # What is wrong, and where, is found in the order of the lines.
         first = parse(_Piece(0, len(letters), 0, n_lines), no_names)
     status, row, column, (table, n_names) = first
