@@ -52,7 +52,7 @@ def parser(path):
     """Parse the atom lines of a dump that is in memory."""
     header, _, body = path.read_bytes().partition(b"element x y z\n")
     reading, n_atoms = new_reading(None, None, "metal", None, True, None), body.count(b"\n")
-    titles = header.rsplit(b"ATOMS ", 1)[1].decode().split() + ["element", "x", "y", "z"]
+    titles = [*header.rsplit(b"ATOMS ", 1)[1].decode().split(), "element", "x", "y", "z"]
     places = {"positions": [3, 4, 5], "integers": {"id": 0, "type": 1}, "text": 2}
     return lambda: parse_columns(reading, body, n_atoms, titles, 10, **places)
 
