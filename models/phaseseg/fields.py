@@ -402,6 +402,12 @@ class Fields(Summarized, Mapping[str, Any]):
         """Return the entries of one level, in order of insertion."""
         return {name: value for name, value in self._values.items() if FIELD_SPECS[name].level == level}
 
+    def of_levels(self, levels: Sequence[Level]) -> Fields:
+        """Return the fields of some levels, with all messages."""
+        return Fields(
+            {name: value for name, value in self.items() if FIELD_SPECS[name].level in levels}, self.messages
+        )
+
 
 def _shown(spec: FieldSpec, value: Any) -> tuple[str, str]:
     """Type and content of a field."""

@@ -5,21 +5,28 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import platform
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
+from math import inf
 from multiprocessing import resource_tracker
+from time import monotonic
 from typing import Any, Literal, Protocol, TypeVar
 
 from phaseseg.compiled.threads import threads
 from phaseseg.frame import Frame
+from phaseseg.version import __version__
 
 Backend = Literal["auto", "serial", "processes", "dask"]
 Result = TypeVar("Result")
+WAIT, WAIT_FOR_WORKERS = 10, 60
+"""Seconds to wait for a scheduler, and for its first worker."""
 MOST_PER_CORE = 4
 """Processes for each core of the processor; more only take memory."""
 
@@ -181,6 +188,137 @@ def _in_order(submit: Callable[[Frame], _Future], frames: Iterable[Frame], in_fl
             yield pending.popleft().result()
     if failure is not None:
         raise failure
+
+
+# ------------------------------------------------------------------------------------------ clusters
+
+
+class Cluster:
+    """The workers of a Dask scheduler, to be used with `with`.
+
+    Parameters
+    ----------
+    address : of the scheduler, such as "tcp://node1:8786", or the path of its scheduler file (.json)
+
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    RuntimeError
+        If no scheduler answers, or it has no workers after a minute.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._distributed = _distributed()
+        self._address = address
+        where = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
+        try:
+            self._client = self._distributed.Client(**where, set_as_default=False, timeout=WAIT)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise RuntimeError(
+                f"no Dask scheduler answers at {address} ({error or type(error).__name__}). Start one with "
+                "`dask scheduler`, or correct the address."
+            ) from None
+
+    def __enter__(self) -> Cluster:
+        try:
+            self._client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
+        except TimeoutError:
+            self._client.close()
+            raise RuntimeError(
+                f"the scheduler at {self._address} has no workers. Start some with `dask worker "
+                f"{self._address}`."
+            ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close(timeout=WAIT)
+
+    def map(
+        self,
+        function: Callable[[Any], Result],
+        items: Iterable[Any],
+        again: Callable[[Any, Result], Any] | None = None,
+    ) -> Iterator[Result]:
+        """Apply a function to small items on the workers, and yield the results in the order of the items.
+
+        The function is sent once. A task whose worker is lost is done again by another one. If an item
+        fails, its exception is raised after the results of the items before it.
+
+        again : called with an item and its result; what it returns instead of None is the item to be done
+            in place of this one
+
+        Raises
+        ------
+        RuntimeError
+            If workers keep dying over an item, or the scheduler is lost.
+        """
+        # A task, not data that is placed on one worker: it is made anew where it was lost.
+        shared = self._client.submit(_received, function, __version__, pure=False)
+        pending: deque[tuple[Any, Any]] = deque()
+        source = iter(items)
+        limit, asked = 0, -inf
+        try:
+            while True:
+                if monotonic() - asked > 1:  # workers come and go
+                    limit, asked = 2 * max(self._n_threads(), 1), monotonic()
+                for item in islice(source, max(limit - len(pending), 0)):
+                    pending.append((item, self._client.submit(_call, shared, item, pure=False)))
+                if not pending:
+                    return
+                item, future = pending.popleft()
+                result = self._result(future)
+                if again is not None and (other := again(item, result)) is not None:
+                    result = self._result(self._client.submit(_call, shared, other, pure=False))
+                yield result
+        finally:
+            with suppress(Exception):  # the scheduler may be gone
+                self._client.cancel([future for _, future in pending], force=True)
+
+    def _n_threads(self) -> int:
+        return sum(self._client.nthreads().values())
+
+    def _result(self, future: Any) -> Any:
+        lost = self._distributed.client.FutureCancelledError, self._distributed.comm.CommClosedError
+        try:
+            last = monotonic()
+            while True:
+                try:
+                    return future.result(timeout=5)
+                except TimeoutError:
+                    if future.done():  # of the task itself
+                        raise
+                if self._n_threads():
+                    last = monotonic()
+                elif monotonic() - last > WAIT_FOR_WORKERS:
+                    raise RuntimeError(
+                        f"the scheduler at {self._address} has lost all its workers. Start some, and then "
+                        "this command again."
+                    )
+        except self._distributed.KilledWorker as error:
+            raise RuntimeError(
+                f"{error.allowed_failures + 1} workers died over the same frame, most often because memory "
+                "ran out. Give each worker more memory, or start fewer on a machine."
+            ) from None
+        except lost:
+            raise RuntimeError(
+                f"the connection to the scheduler at {self._address} was lost. Start it again, and then "
+                "this command."
+            ) from None
+        except ModuleNotFoundError as error:
+            raise RuntimeError(
+                f"a worker cannot import {error.name}. Install the same packages for the workers as here."
+            ) from None
+
+
+def _received(function: Result, version: str) -> Result:
+    """The function, on a worker; RuntimeError if it is of another version than the worker."""
+    if version != __version__:
+        raise RuntimeError(
+            f"a worker on {platform.node()} has phaseseg {__version__}, and here it is {version}. Install "
+            "the same version for the workers."
+        )
+    return function
 
 
 def _distributed() -> Any:

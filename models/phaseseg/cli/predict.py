@@ -12,6 +12,7 @@ import typer
 from phaseseg.families import DEFAULT, FAMILIES, BondFile, load
 from phaseseg.terminal import options
 from phaseseg.terminal.bonds import bonds_file, bonds_path, rule_with_bonds
+from phaseseg.terminal.cluster import workers_at
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, option_flags, refuse_others, with_flags
 from phaseseg.terminal.run import FrameRun, check_folder, frame_reader, in_order, output_kind
@@ -37,6 +38,7 @@ def _predict(
     dt: options.TimeStep = None,
     frames: options.Frames = None,
     workers: options.Workers = 1,
+    scheduler: options.Scheduler = None,
     format: options.Format = None,
     report: options.ReportFolder = None,
     view: options.View = False,
@@ -60,6 +62,7 @@ def _predict(
             check_device(device)
             check_folder(report, OutputError)
             options.at_least("--workers", workers, 1)
+            options.one_of_both(workers, scheduler)
             kind = output_kind(output, input)
             chosen = {flag.name: flag.value(value) for flag, value in given.items()}
             files: dict[BondFile, Path] = {}
@@ -79,13 +82,19 @@ def _predict(
                 units=units,
                 fields=kind == "frames" or getattr(rule, "reads_fields", False),
             )
-        with frame_bar(input.name, shown=not quiet and not as_json) as bar, ExitStack() as stack:
+        shown = not quiet and not as_json
+        with (
+            workers_at(scheduler) as cluster,
+            frame_bar(input.name, shown=shown) as bar,
+            ExitStack() as stack,
+        ):
             seen = bar.frames(reader(), f"fitting {name} to all frames")
             ready = prepare(network, seen, rule, progress=bar.inside)
-            # Given a name instead of the model, each process reads the file once.
+            # Given a name instead of the model, each process reads the file once. A cluster gets the model.
+            alone = workers == 1 and cluster is None
             function = predictor(
-                ready if workers == 1 or ready is not network else model, rule, device=device,  # type: ignore[arg-type]
-                progress=bar.inside if workers == 1 else None,
+                model if workers > 1 and cluster is None and ready is network else ready, rule, device=device,  # type: ignore[arg-type]
+                progress=bar.inside if alone else None,
             )  # fmt: skip
             run = FrameRun(
                 input.name, summary_type(rule, input.name), "predicted",
@@ -93,10 +102,12 @@ def _predict(
                 [stack.enter_context(bonds_file(path, bonds)) for bonds, path in files.items()],
                 scene=scene,
             )  # fmt: skip
-            results = bar.frames(
-                run.results(in_order(function, reader(), workers)), f"predicting with {name}"
-            )
-            run.write(results, output if kind == "frames" else None)
+            frames_to = output if kind == "frames" else None
+            if cluster is None:
+                pairs = in_order(function, reader(), workers)
+            else:
+                pairs = cluster.results(reader, function, run, frames_to, whole=bool(files) or view)
+            run.write(bar.frames(run.results(pairs), f"predicting with {name}"), frames_to)
         run.finish(
             output if kind == "tables" else None, report, [output, *files.values()], as_json=as_json,
             quiet=quiet,

@@ -13,7 +13,7 @@ from phaseseg.display import option
 from phaseseg.frame import Units
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.names import kind_of
-from phaseseg.io.reading import Block, Reading, is_number, plain_numbers, time_parts, whole_number
+from phaseseg.io.reading import Block, Reading, TimedBlock, is_number, plain_numbers, time_parts, whole_number
 from phaseseg.io.source import ByteSource, InputError, number_of_ends
 
 _ITEM = b"ITEM:"
@@ -58,7 +58,9 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
             sections[key] = _Section(title, source.until(_ITEM), first_line)
         if "UNITS" in sections:  # only the first frame says it, perhaps in another file of the run
             reading.said_units, source.stateful = _word(sections["UNITS"]), source.frame
-        yield partial(_parse, sections, reading.said_units, fragment, source, reading)
+        block = TimedBlock(_parse, sections, reading.said_units, fragment, source, reading)
+        block.timestep = whole_number(_word(sections["TIMESTEP"])) if "TIMESTEP" in sections else None
+        yield block
 
 
 def check_units(units: str, reading: Reading) -> Units:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from phaseseg.io.lammps import TIME_IN_PS, TRIPLES, box_of_bounds, check_units
 from phaseseg.io.names import kind_of, topology
-from phaseseg.io.reading import Block, Reading, time_parts
+from phaseseg.io.reading import Block, Reading, TimedBlock, time_parts
 from phaseseg.io.source import ByteSource
 
 MAGIC = (b"DUMPCUSTOM", b"DUMPATOM")
@@ -61,7 +61,9 @@ def read_binary_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
             return
         if header.units:  # only the first frame says it
             reading.said_units, source.stateful = header.units, source.frame
-        yield partial(_parse, header, reading.said_units, data, reading)
+        block = TimedBlock(_parse, header, reading.said_units, data, reading)
+        block.timestep = header.timestep
+        yield block
 
 
 def _cut(text: str, reading: Reading) -> dict[str, Any]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import bz2
 import lzma
 import re
+import shutil
+import struct
 import sys
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,6 +78,88 @@ class _Packed:
 
     def write(self, data: Any) -> None:
         self._file.write(self._packer.compress(data))
+
+
+@dataclass
+class Piece:
+    """Part of a packed file, written by itself: the checksum and number of its unpacked bytes."""
+
+    checksum: int = 0
+    n_bytes: int = 0
+
+
+@contextmanager
+def packed_piece(path: Path, name: str) -> Iterator[tuple[Sink, Piece]]:
+    """Open a part of a packed file; `name` says how it is compressed. `joined_file` makes the file of them.
+
+    The parts of a gzip file become one member, because some readers (OVITO) stop after the first.
+    """
+    gzip = name.lower().endswith(".gz")
+    packer = gzip_library.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -15) if gzip else _packer(name)
+    piece = Piece()
+    with path.open("wb") as file:
+        yield _Counted(file, packer, piece if gzip else None), piece
+        if packer is not None:
+            file.write(packer.flush(gzip_library.Z_SYNC_FLUSH) if gzip else packer.flush())
+
+
+class _Counted:
+    def __init__(self, file: Sink, packer: Any, piece: Piece | None) -> None:
+        self._file, self._packer, self._piece = file, packer, piece
+
+    def write(self, data: Any) -> None:
+        if self._piece is not None:
+            self._piece.checksum = gzip_library.crc32(data, self._piece.checksum)
+            self._piece.n_bytes += memoryview(data).nbytes
+        self._file.write(data if self._packer is None else self._packer.compress(data))
+
+
+@contextmanager
+def joined_file(path: Path, name: str) -> Iterator[Callable[[Path, Piece], None]]:
+    """Open a file for parts of `packed_piece`, and yield the function that appends one."""
+    gzip = name.lower().endswith(".gz")
+    whole = Piece()
+    with path.open("wb") as file:
+
+        def append(part: Path, piece: Piece) -> None:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, file, 1 << 20)
+            if gzip:
+                whole.checksum = combined_checksum(whole.checksum, piece.checksum, piece.n_bytes)
+                whole.n_bytes += piece.n_bytes
+
+        if gzip:
+            file.write(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff")  # no name, no date
+        yield append
+        if gzip:  # an empty block that is the last
+            file.write(b"\x03\x00" + struct.pack("<II", whole.checksum, whole.n_bytes & 0xFFFFFFFF))
+
+
+def combined_checksum(first: int, second: int, n_bytes: int) -> int:
+    """The CRC-32 of two texts one after the other, from that of each and the length of the second.
+
+    Zeros behind a text multiply its checksum, a polynomial over {0, 1}, by a power of x.
+
+    >>> combined_checksum(zlib.crc32(b"two "), zlib.crc32(b"parts"), 5) == zlib.crc32(b"two parts")
+    True
+    """
+    power, factor, left = 1 << 31, 1 << 23, n_bytes  # 1, and x^8, in the order of bits of CRC-32
+    while left:
+        if left & 1:
+            power = _product(power, factor)
+        factor, left = _product(factor, factor), left >> 1
+    return _product(power, first) ^ second
+
+
+def _product(a: int, b: int) -> int:
+    """Product of two polynomials modulo that of CRC-32; the highest bit is the constant term."""
+    found = 0
+    while a:
+        if a & 0x80000000:
+            found ^= b
+        a = (a << 1) & 0xFFFFFFFF
+        b = (b >> 1) ^ (0xEDB88320 if b & 1 else 0)
+    return found
 
 
 def pack(data: bytes, name: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,25 @@ from phaseseg.io.source import ByteSource, InputError, remedy_of_cut
 
 Block = Callable[[], dict[str, Any]]
 """A frame that has been found in the file but not parsed: calling it gives arguments of `Frame`."""
+
+
+class TimedBlock(partial[dict[str, Any]]):
+    """A frame that has not been parsed, but whose time step is known."""
+
+    timestep: int | None = None
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a pass over a file keeps from one frame for the next ones, besides what is in the file.
+
+    names : of the species codes so far
+    type_names : names of types, which may have moved down to a type 0
+    """
+
+    names: tuple[str, ...]
+    type_names: tuple[tuple[int, str], ...]
+
 
 MOST_TYPES = 1_000_000
 OPEN_MARGIN = 5.0
@@ -46,6 +66,15 @@ class Reading:
     open_box: bool = False  # whether atoms without a cell get an open box
     said_units: str | None = None  # units of a LAMMPS dump, which only its first frame says
     counted: bool = False  # whether the type names were given in order, without numbers
+
+    @property
+    def carried(self) -> Carried:
+        """What the frames so far have determined for those to come."""
+        return Carried(tuple(self.names), tuple(self.type_names.items()))
+
+    def resume(self, carried: Carried) -> None:
+        """Go on behind frames that have determined this."""
+        self.names, self.type_names = list(carried.names), dict(carried.type_names)
 
     def note(self, text: str, code: str) -> None:
         """Add a message to the frame that is parsed."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from phaseseg.display import Message
-from phaseseg.io.reading import Block, Reading
+from phaseseg.io.reading import Block, Reading, TimedBlock
 from phaseseg.io.source import InputError
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -46,19 +46,25 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if k % 2 else (0, part) for k, part in enumerate(parts)]
 
 
-class _Part:
+class Part:
     """A frame that is parsed once, though its time step is asked for before."""
 
     def __init__(self, block: Block, reading: Reading) -> None:
         self._block: Block | None = block
+        self._timed = isinstance(block, TimedBlock)
         self._reading = reading
         self._parts: dict[str, Any] | None = None
         self._messages: list[Message] = []
-        self._timestep: int | None = None
+        self._timestep: int | None = block.timestep if isinstance(block, TimedBlock) else None
+
+    @property
+    def block(self) -> Block | None:
+        """The frame as it was found; None once it is parsed."""
+        return self._block
 
     def look(self, label: str, index: int) -> int | None:
         """Return the time step, or None if the frame has none or cannot be read."""
-        if self._block is not None:
+        if self._block is not None and not self._timed:
             self._reading.label, self._reading.index, self._reading.messages = label, index, []
             try:
                 with np.errstate(all="ignore"):  # a number that is not finite is an error of `Frame`
@@ -97,10 +103,10 @@ def joined(
     index = 0
     notes: list[Message] = []
     for path in files:
-        part: _Part | None = None
+        part: Part | None = None
         beginning, repeated = True, 0
         for block in blocks_of(path, index):
-            part = _Part(block, reading)
+            part = Part(block, reading)
             if beginning:
                 step = part.look(f"{path.name}, frame {index}", index)
                 if None not in (step, first, last) and first < step <= last:  # type: ignore[operator]

@@ -119,7 +119,7 @@ class Jumps:
             If the file is not the one that was indexed.
         """
         state = int(self._index.states[number])
-        if state != number and state != self._state:
+        if (state != number and state != self._state) or self._form not in FORMATS:
             self._begin()
             if state >= 0:
                 self._next(state)

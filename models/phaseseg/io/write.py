@@ -7,13 +7,15 @@ import errno
 import json
 import math
 import os
+import platform
 import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from phaseseg.io.columns_file import FORMATS, columns_file
 from phaseseg.io.formats import format_of_name
 from phaseseg.io.lammps import overhang
 from phaseseg.io.names import kind_of
-from phaseseg.io.packing import WRITTEN, bare_name, packed_file
+from phaseseg.io.packing import WRITTEN, Piece, bare_name, joined_file, packed_file, packed_piece
 from phaseseg.specs import FIELD_SPECS
 
 if TYPE_CHECKING:
@@ -131,24 +133,103 @@ def write_frames(
         file_format = FORMATS.get(path.suffix.lower()) or format_of_name(bare_name(path.name, WRITTEN))
     if file_format in FORMATS.values():
         return _write_columns(path, results, file_format)
-    if file_format not in ("extxyz", "lammps-dump"):
+    if file_format not in _LINES:
         raise ValueError(
             f"{path.name}: the output format is unknown. Use the suffix .xyz, .extxyz, .dump or .lammpstrj "
             "(and .gz or .zst), .npz or .parquet, or file_format 'extxyz', 'lammps-dump', 'npz' or 'parquet'."
         )
-    lines = _extxyz if file_format == "extxyz" else _dump
     n_frames = 0
     with atomic_output(path) as temporary, packed_file(temporary) as file:
         for item in results:
             frame, result = (item, None) if isinstance(item, Frame) else item
-            columns, scalars = _sorted_out(frame, result or {})
-            header, body = lines(frame, columns, scalars, n_frames)
-            file.write(f"{header}\n".encode())
-            for piece in _rows(body):
+            for piece in _text(frame, result, file_format, n_frames):
                 file.write(piece)
             n_frames += 1
         if n_frames == 0:
             raise ValueError(f"{path.name}: there are no frames to write.")
+    return n_frames
+
+
+def _text(
+    frame: Frame, result: Mapping[str, Any] | None, file_format: str, number: int
+) -> Iterator[bytes | memoryview]:
+    columns, scalars = _sorted_out(frame, result or {})
+    header, body = _LINES[file_format](frame, columns, scalars, number)
+    yield f"{header}\n".encode()
+    yield from _rows(body)
+
+
+@contextmanager
+def parts_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a folder beside a file for parts of it, which other processes write; it is removed at the end.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    path = Path(os.path.realpath(path))
+    folder = path.with_name(f".{secrets.token_hex(4)}-{path.name}.parts")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}). Write somewhere else.") from None
+    try:
+        yield folder
+    finally:
+        for _ in range(5):  # a process that was told to stop may still write
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            sleep(0.1)
+
+
+def write_part(
+    folder: Path, name: str, frame: Frame, result: Mapping[str, Any] | None, number: int
+) -> tuple[str, Piece]:
+    """Write a frame with its result as a part of a file of frames; return the name of the part.
+
+    name : of the file, which decides on format and compression
+    number : of the frame in the file
+
+    Raises
+    ------
+    OutputError
+        If the folder is not there: it is on a disk that this process does not see, or the work was ended.
+    """
+    part = folder / f"{number}-{secrets.token_hex(4)}"  # two processes may write the same frame
+    try:
+        with packed_piece(part, name) as (file, piece):
+            for text in _text(frame, result, format_of_name(bare_name(name, WRITTEN)), number):
+                file.write(text)
+    except FileNotFoundError:
+        raise OutputError(
+            f"{folder}: there is no such folder on {platform.node()}. Write to a disk that every worker "
+            "sees under the same path."
+        ) from None
+    return part.name, piece
+
+
+def join_parts(path: str | os.PathLike[str], parts: Iterable[tuple[Path, Piece]]) -> int:
+    """Write a file of the parts of its frames, one after the other; the parts are removed.
+
+    The text is that of `write_frames`. Returns the number of parts.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    OutputError
+        If the file cannot be written. A file that was there before stays as it was.
+    """
+    n_frames = 0
+    with atomic_output(path) as temporary, joined_file(temporary, Path(path).name) as append:
+        for part, piece in parts:
+            append(part, piece)
+            part.unlink()
+            n_frames += 1
+        if n_frames == 0:
+            raise ValueError(f"{Path(path).name}: there are no frames to write.")
     return n_frames
 
 
@@ -323,6 +404,9 @@ def _box_lines(frame: Frame) -> list[str]:
         if tilts.any():
             kind, rows = "xy xz yz ", np.column_stack([rows + overhang(*tilts).T, tilts])
     return [f"ITEM: BOX BOUNDS {kind}{flags}", *map(_numbers, rows)]
+
+
+_LINES: Mapping[str, Callable[..., tuple[str, Columns]]] = {"extxyz": _extxyz, "lammps-dump": _dump}
 
 
 # ------------------------------------------------------------------------------------------ tables

@@ -39,6 +39,13 @@ Format = Annotated[str | None, typer.Option(help="Input format, if the file does
 Workers = Annotated[
     int, typer.Option(help="Number of parallel processes, for many frames. Each works on one thread.")
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DASK_SCHEDULER_ADDRESS",
+        help="Address of a Dask scheduler (or its .json file), whose workers read, compute and write.",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(help="Number of threads, for large frames. Default: one for each physical core.", min=1),
@@ -102,3 +109,12 @@ def at_least(flag: str, value: int, low: int) -> None:
     """Raise ValueError for a number below `low`."""
     if value < low:
         raise ValueError(f"{flag} must be at least {low}, found {value}.")
+
+
+def one_of_both(workers: int, scheduler: str | None) -> None:
+    """Raise ValueError if processes on this machine and a cluster are asked for."""
+    if workers > 1 and scheduler is not None:
+        raise ValueError(
+            "--workers starts processes on this machine, and --scheduler (or DASK_SCHEDULER_ADDRESS) uses "
+            "those of a cluster; give only one of them."
+        )

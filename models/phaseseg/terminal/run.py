@@ -20,10 +20,29 @@ from phaseseg.version import __version__
 if TYPE_CHECKING:
     from phaseseg.fields import Fields, Table
     from phaseseg.frame import Frame
+    from phaseseg.io.packing import Piece
     from phaseseg.summary import Summary
     from phaseseg.viewer.scene import Scene
 
 Reader = Callable[[], "Iterator[Frame]"]
+
+
+@dataclass(frozen=True)
+class FrameReader:
+    """Reads the chosen frames of a file; each call starts from the first.
+
+    options : of `phaseseg.io.read_frames`
+    """
+
+    path: Path
+    options: Mapping[str, Any]
+
+    def __call__(self) -> Iterator[Frame]:
+        from phaseseg.io import read_frames
+
+        return read_frames(self.path, **self.options)
+
+
 Results = Iterator[tuple["Frame", "Fields"]]
 Also = Callable[[int, "Frame", "Fields"], None]
 """Called for each frame with its number, the frame and its fields."""
@@ -35,17 +54,15 @@ def frame_reader(
     path: Path, *, types: str | None = None, names: str | None = None, cell: str | None = None,
     frames: str | None = None, dt: float | None = None, format: str | None = None, units: str | None = None,
     fields: bool = False,
-) -> Reader:  # fmt: skip
-    """Return a function that reads the chosen frames of a file; each call starts from the first.
+) -> FrameReader:  # fmt: skip
+    """Return a function that reads the chosen frames of a file.
 
     An InputError concerns the file, any other ValueError the arguments.
     """
-    from phaseseg.io import read_frames
-
-    reader = partial(
-        read_frames, path, types=types, names=names, cell=cell, frames=frame_slice(frames), dt=dt,
-        fields=fields, file_format=format, units=units or "metal",  # type: ignore[arg-type]
-    )  # fmt: skip
+    reader = FrameReader(path, {
+        "types": types, "names": names, "cell": cell, "frames": frame_slice(frames), "dt": dt,
+        "fields": fields, "file_format": format, "units": units or "metal",
+    })  # fmt: skip
     reader()  # report a missing file before the work starts
     return reader
 
@@ -63,7 +80,7 @@ def frame_slice(frames: str | None) -> slice | None:
         raise ValueError(f"--frames must be start:stop:step, as in 0:100:10, found {frames!r}.") from None
 
 
-def run_readers(paths: Sequence[Path], **options: Any) -> dict[str, Reader]:
+def run_readers(paths: Sequence[Path], **options: Any) -> dict[str, FrameReader]:
     """Return a `frame_reader` for each file, by name, or by path if two files have the same name."""
     names = [path.name for path in paths]
     return {
@@ -154,6 +171,7 @@ class FrameRun:
     scene : collects the frames that the report shows; None for a report without
     seconds : time for reading and analysis, without writing
     warned : sentences about the output, in order
+    parts : parts of the output that workers have written, if they do
     """
 
     source: str
@@ -164,6 +182,7 @@ class FrameRun:
     scene: Scene | None = None
     seconds: float = 0.0
     warned: Mapping[str, None] = field(default_factory=dict)
+    parts: deque[tuple[Path, Piece]] | None = None
 
     def results(self, pairs: Results) -> Results:
         """Add pairs of frames and fields to the summary, and yield them."""
@@ -189,9 +208,14 @@ class FrameRun:
     def write(self, results: Results, output: Path | None) -> None:
         """Consume all results, and write the frames if an output is given."""
         from phaseseg.io import write_frames
+        from phaseseg.io.write import join_parts
 
         if output is None:
             deque(results, maxlen=0)
+            return
+        parts = self.parts
+        if parts is not None:
+            join_parts(output, (parts.popleft() for _ in results))
             return
         with catch_warnings(record=True) as caught:
             simplefilter("always", UserWarning)

@@ -16,11 +16,12 @@ import typer
 
 from phaseseg.display import plural
 from phaseseg.terminal import options
+from phaseseg.terminal.cluster import Workers, workers_at
 from phaseseg.terminal.demonstration import Demonstration
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.options import at_least, numbers, split_names
 from phaseseg.terminal.run import (
-    Reader,
+    FrameReader,
     add_atoms,
     check_folder,
     name_of,
@@ -78,6 +79,7 @@ def metrics_command(
     cell: options.Cell = None,
     frames: options.Frames = None,
     workers: options.Workers = 1,
+    scheduler: options.Scheduler = None,
     format: options.Format = None,
     report: options.ReportFolder = None,
     view: options.View = False,
@@ -94,6 +96,7 @@ def metrics_command(
         with usage_errors():
             for flag, value, low in (("--k", k, 1), ("--bootstrap", bootstrap, 0), ("--workers", workers, 1)):
                 at_least(flag, value, low)
+            options.one_of_both(workers, scheduler)
             if rule not in RULES:
                 raise ValueError(f"--rule must be one of {', '.join(RULES)}, found {rule!r}.")
             if tg is not None and not (isfinite(tg) and tg > 0):
@@ -113,9 +116,11 @@ def metrics_command(
         start = perf_counter()
         name = name_of(input)
         rows = MetricRows(key, listed, required=temperature is not None)
-        with frame_bar(name, shown=not quiet and not as_json) as bar:
+        shown = not quiet and not as_json
+        with workers_at(scheduler) as cluster, frame_bar(name, shown=shown) as bar:
             count = partial(count_frame, b=species, k=k, rule=rule)
-            for row in bar.frames(counted_frames(readers, count, workers), "counting"):
+            counted = counted_frames(readers, count, workers, cluster)
+            for row in bar.frames(counted, "counting"):
                 rows.add(row)
         if not len(rows):
             raise ValueError(f"{next(iter(readers))}: the file has no frames.")
@@ -191,7 +196,10 @@ def count_frame(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str
 
 
 def counted_frames(
-    readers: Mapping[str, Reader], count: Callable[[Frame], dict[str, Any]], workers: int
+    readers: Mapping[str, FrameReader],
+    count: Callable[[Frame], dict[str, Any]],
+    workers: int,
+    cluster: Workers | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the row of every frame with its run and its place there."""
     from phaseseg.trajectory import map_frames
@@ -204,7 +212,14 @@ def counted_frames(
                 places.append((run, order))
                 yield frame
 
-    for row in map_frames(count, read(), workers=workers):
+    def on_cluster(cluster: Workers) -> Iterator[dict[str, Any]]:
+        for run, reader in readers.items():
+            for order, row in enumerate(cluster.over(reader, count)):
+                places.append((run, order))
+                yield row
+
+    rows = map_frames(count, read(), workers=workers) if cluster is None else on_cluster(cluster)
+    for row in rows:
         run, order = places.popleft()
         yield row | {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}
 

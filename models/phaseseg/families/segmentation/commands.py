@@ -12,6 +12,7 @@ import typer
 
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.terminal import options
+from phaseseg.terminal.cluster import workers_at
 from phaseseg.terminal.demonstration import Demonstration
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.options import at_least, number_or_name, split_names
@@ -82,6 +83,7 @@ def label_command(
     ] = None,
     frames: options.Frames = None,
     workers: options.Workers = 1,
+    scheduler: options.Scheduler = None,
     format: options.Format = None,
     report: options.ReportFolder = None,
     view: options.View = False,
@@ -107,6 +109,7 @@ def label_command(
                 phases=2 if phases == "2" else phases, bulk_distance=bulk_distance,  # type: ignore[arg-type]
             )  # fmt: skip
             at_least("--workers", workers, 1)
+            options.one_of_both(workers, scheduler)
             if average is not None and not average > 0:
                 raise ValueError(f"--average must be a positive time in ps, found {average}.")
             if pooled and not isinstance(rule.threshold, str):
@@ -126,9 +129,13 @@ def label_command(
                 format=format,
                 fields=kind == "frames",
             )
-        if average is not None and workers > 1 and not quiet:
-            note("--average labels the frames in order in one process; --workers is ignored.")
-        with frame_bar(input.name, shown=not quiet and not as_json) as bar:
+        ignored = "--scheduler" if scheduler is not None else "--workers" if workers > 1 else ""
+        if average is not None:
+            scheduler = None
+            if ignored and not quiet:
+                note(f"--average labels the frames in order in one process; {ignored} is ignored.")
+        shown = not quiet and not as_json
+        with workers_at(scheduler) as cluster, frame_bar(input.name, shown=shown) as bar:
             fixed, frames_read = rule_for(reader(), rule)
             if pooled:
                 fixed = pooled_threshold(bar.frames(frames_read, "finding one threshold"), fixed)
@@ -136,11 +143,15 @@ def label_command(
             settings = fixed.to_dict() | {"voxel": fixed.voxel_size, "average": average}
             summary = RunSummary(fixed, input.name, average=average, scan=boundary_scan)
             run = FrameRun(input.name, summary, "labeled", settings, scene=scene)
-            if average is None:
-                pairs = in_order(partial(weak_labels.label_frame, rule=fixed), frames_read, workers)
+            label = partial(weak_labels.label_frame, rule=fixed)
+            frames_to = output if kind == "frames" else None
+            if cluster is not None:
+                pairs = cluster.results(reader, label, run, frames_to, whole=view or boundary_scan)
+            elif average is None:
+                pairs = in_order(label, frames_read, workers)
             else:
                 pairs = weak_labels.label_trajectory(frames_read, fixed, average=average)
-            run.write(bar.frames(run.results(pairs), "labeling"), output if kind == "frames" else None)
+            run.write(bar.frames(run.results(pairs), "labeling"), frames_to)
         run.finish(output if kind == "tables" else None, report, [output], as_json=as_json, quiet=quiet)
 
 

@@ -68,6 +68,9 @@ class RunSummary(TrajectorySummary):
         """
         if self._example is None:
             raise ValueError("there are no frames to show.")
+        whole = getattr(self._example[0], "whole", None)
+        if whole is not None:  # a worker of a cluster has kept the atoms
+            self._example = whole()
         return self._example
 
     @property

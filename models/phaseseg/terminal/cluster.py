@@ -1,0 +1,226 @@
+"""Frames on the workers of a cluster: each worker reads and writes them itself, and returns what is small."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from phaseseg.terminal.run import FrameReader, FrameRun, Results
+
+if TYPE_CHECKING:
+    from phaseseg.fields import Fields
+    from phaseseg.frame import Frame
+    from phaseseg.io.packing import Piece
+    from phaseseg.io.places import Places
+    from phaseseg.io.reading import Carried
+    from phaseseg.specs import Level
+    from phaseseg.trajectory import Cluster
+
+SMALL: tuple[Level, ...] = ("frame", "table")
+"""Levels of fields that a worker returns."""
+
+
+@dataclass
+class FrameHead:
+    """What a worker returns of a frame: everything but its atoms.
+
+    whole : reads the frame and computes its fields again, here
+    """
+
+    n_atoms: int
+    timestep: int | None
+    time: float | None
+    info: Mapping[str, float]
+    species_names: tuple[str, ...]
+    units: str
+    source: str
+    index: int | None
+    messages: tuple[Any, ...]
+    whole: Callable[[], tuple[Frame, Fields]] | None = None
+
+    @classmethod
+    def of(cls, frame: Frame) -> FrameHead:
+        return cls(
+            frame.n_atoms, frame.timestep, frame.time, frame.info, frame.species_names, frame.units,
+            frame.source, frame.index, frame.messages,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return self.n_atoms
+
+
+class _Task(NamedTuple):
+    number: int
+    carried: Carried
+
+
+class _Done(NamedTuple):
+    result: Any
+    carried: Carried
+
+
+class _Analyzed(NamedTuple):
+    frame: Frame | FrameHead
+    fields: Fields
+    part: tuple[str, Piece] | None
+    warned: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Reads a frame and applies a function to it, on a worker."""
+
+    places: Places
+    function: Callable[[int, Frame], Any]
+
+    def __call__(self, task: _Task) -> _Done:
+        frame, carried = self.places.read(*task)
+        return _Done(self.function(task.number, frame), carried)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """Applies a function to a frame that came with the task."""
+
+    function: Callable[[int, Frame], Any]
+
+    def __call__(self, item: tuple[int, Frame]) -> Any:
+        return self.function(*item)
+
+
+@dataclass(frozen=True)
+class _Analysis:
+    """Computes the fields of a frame, writes it, and keeps what is small."""
+
+    function: Callable[[Frame], Fields]
+    folder: Path | None
+    name: str
+    whole: bool
+
+    def __call__(self, number: int, frame: Frame) -> _Analyzed:
+        from phaseseg.fields import fields_or_none
+        from phaseseg.io.write import write_part
+
+        fields = fields_or_none(self.function, frame)
+        part = None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            if self.folder is not None:
+                part = write_part(self.folder, self.name, frame, fields, number)
+        said = tuple(str(one.message) for one in caught if one.category is UserWarning)
+        if self.whole:
+            return _Analyzed(frame, fields, part, said)
+        return _Analyzed(FrameHead.of(frame), fields.of_levels(SMALL), part, said)
+
+
+def _without_number(function: Callable[[Frame], Any], number: int, frame: Frame) -> Any:
+    return function(frame)
+
+
+class Workers:
+    """The workers of a cluster, as the commands use them.
+
+    Functions that are sent to them are those of a module, or a `functools.partial` of one.
+    """
+
+    def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
+        self._cluster, self._stack = cluster, stack
+
+    def over(self, reader: FrameReader, function: Callable[[Frame], Any]) -> Iterator[Any]:
+        """Yield what the function gives for every frame, in order."""
+        places = self._placed(reader)
+        return (result for result, _ in self._over(reader, places, partial(_without_number, function)))
+
+    def _placed(self, reader: FrameReader) -> Places | None:
+        from phaseseg.io.places import placed
+
+        return placed(reader.path, mapped=self._cluster.map, **reader.options)
+
+    def _over(
+        self, reader: FrameReader, places: Places | None, function: Callable[[int, Frame], Any]
+    ) -> Iterator[tuple[Any, Carried | None]]:
+        """Yield the result of every frame, and what the frames before it had determined."""
+        if places is None:  # another package reads the format, and this process sends the frames
+            for result in self._cluster.map(_Sent(function), enumerate(reader())):
+                yield result, None
+            return
+        carried = places.carried
+
+        def tasks() -> Iterator[_Task]:
+            for number in range(len(places)):
+                yield _Task(number, carried)
+
+        def again(task: _Task, done: _Done) -> _Task | None:
+            """A frame before this one has a species that was not known when this one was sent."""
+            return None if task.carried == carried else _Task(task.number, carried)
+
+        for done in self._cluster.map(_Read(places, function), tasks(), again):
+            before, carried = carried, done.carried
+            yield done.result, before
+
+    def results(
+        self, reader: FrameReader, function: Callable[[Frame], Fields], run: FrameRun, output: Path | None,
+        *, whole: bool,
+    ) -> Results:  # fmt: skip
+        """Return frames with their fields, as `in_order`; frames are written by the workers.
+
+        run : what writes the output
+        output : frames to write
+        whole : whether the atoms are needed here; otherwise frames come as `FrameHead`, and fields without
+            arrays
+        """
+        from phaseseg.io.columns_file import FORMATS
+        from phaseseg.io.write import parts_folder
+
+        folder, name = None, ""
+        if output is not None and output.suffix.lower() in FORMATS:
+            whole = True  # one file with the columns of all frames is written here
+        elif output is not None:
+            folder, name = self._stack.enter_context(parts_folder(output)), output.name
+            run.parts = deque()
+        places = self._placed(reader)
+        analysis = _Analysis(function, folder, name, whole or places is None)
+        return self._pairs(reader, places, analysis, run)
+
+    def _pairs(
+        self, reader: FrameReader, places: Places | None, analysis: _Analysis, run: FrameRun
+    ) -> Results:
+        for number, (found, carried) in enumerate(self._over(reader, places, analysis)):
+            frame = found.frame
+            if isinstance(frame, FrameHead):
+                assert places is not None and carried is not None
+                frame.whole = partial(_again, places, analysis.function, number, carried)
+            if run.parts is not None and analysis.folder is not None and found.part is not None:
+                part, piece = found.part
+                run.parts.append((analysis.folder / part, piece))
+            run.warned = {**run.warned, **dict.fromkeys(found.warned)}
+            yield frame, found.fields
+
+
+def _again(
+    places: Places, function: Callable[[Frame], Fields], number: int, carried: Carried
+) -> tuple[Frame, Fields]:
+    from phaseseg.fields import fields_or_none
+
+    frame, _ = places.read(number, carried)
+    return frame, fields_or_none(function, frame)
+
+
+@contextmanager
+def workers_at(scheduler: str | None) -> Iterator[Workers | None]:
+    """Yield the workers of a Dask scheduler; None without an address."""
+    if scheduler is None:
+        yield None
+        return
+    from phaseseg.trajectory import Cluster
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors become one sentence
+    with ExitStack() as stack, Cluster(scheduler) as cluster:
+        yield Workers(cluster, stack)
