@@ -9,8 +9,10 @@ from sklearn.mixture import GaussianMixture
 
 import naive.environments as naive
 from phaseseg.checkpoint import Checkpoint, save_checkpoint
+from phaseseg.families.environments import components
 from phaseseg.families.environments.clusters import cluster, load_clusters, log_shares
 from phaseseg.families.environments.exact import from_parts, to_parts
+from phaseseg.families.environments.outliers import fit_scale
 from phaseseg.families.environments.projection import fit_projection
 from phaseseg.families.environments.spanning import by_size
 from phaseseg.recipes.environments.sets import data_file
@@ -110,6 +112,28 @@ def test_projection():
     scaled = fit_projection(rows * 7.0, 3)(rows * 7.0)
     np.testing.assert_allclose(scaled, fit_projection(rows, 3)(rows), atol=1e-8)  # units do not matter
     assert fit_projection(np.ones((5, 2)), 3)(np.ones((5, 2))).tolist() == [[0.0]] * 5
+
+
+@pytest.mark.parametrize("fit", [lambda rows, n: fit_projection(rows, n), fit_scale])
+@pytest.mark.parametrize("n_rows", [40, 90])
+def test_many_features_do_not_need_all_their_products(monkeypatch, fit, n_rows):
+    rng = np.random.default_rng(1)
+    rows = np.concatenate(
+        [rng.normal(size=(n_rows, 6)) @ rng.normal(size=(6, 60)), np.ones((n_rows, 3))], axis=1
+    )
+    rows[:, :60] += 0.1 * rng.normal(size=(n_rows, 60))
+    usual = fit(rows, 5)
+    monkeypatch.setattr(components, "MOST_DENSE", 20)
+    found = fit(rows, 5)
+    # The signs of the axes of outlier scores are arbitrary.
+    np.testing.assert_allclose(
+        np.abs(found(rows)), np.abs(usual(rows)), atol=1e-7 * np.abs(usual(rows)).max()
+    )
+    if hasattr(found, "explained"):
+        np.testing.assert_allclose(found.explained, usual.explained, rtol=1e-8)
+    np.testing.assert_array_equal(fit(rows, 5)(rows), found(rows))
+    assert fit(np.repeat(rows[:1], 30, axis=0), 3)(rows[:5]).tolist() == [[0.0]] * 5
+    assert fit(rows[:2], 3)(rows[:2]).shape[1] == 1
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,29 @@ def test_a_named_method_is_preferred_and_incomplete_keys_are_refused(two, tmp_pa
         read_data_set(path)
 
 
+@pytest.mark.parametrize(
+    "energy, forces, found",
+    [
+        ("energy_corrected", "F", ("energy_corrected", "F")),
+        ("E_pbe", "F_pbe", ("E_pbe", "F_pbe")),
+        ("DFT-energy", "forces_dft", ("DFT-energy", "forces_dft")),
+        ("mp2Energy", "mp2Forces", ("mp2Energy", "mp2Forces")),
+        ("kinetic_energy", "force_weights", ("", "")),
+        ("energy_per_atom", "forces_error", ("", "")),
+        ("E=0 energy_a=1 energy_b", "F:R:3:F_pbe", ("", "")),  # which of several is not known
+        ("energy=1 energy_corrected", "F", ("energy", "F")),  # a usual name is preferred
+    ],
+)
+def test_unusual_keys(tmp_path, energy, forces, found):
+    path = tmp_path / "a.xyz"
+    columns = 1 + forces.count(":R:3:")
+    text = TWO.replace("dft_energy", energy).replace("dft_forces", forces)
+    path.write_text("\n".join(line + " 0 0 0" * (columns - 1) if line[:2] in ("Fe", "Cu") else line
+                              for line in text.splitlines()))  # fmt: skip
+    keys = read_data_set(path).keys
+    assert (keys.get("energy", ""), keys.get("forces", "")) == found
+
+
 def test_files_with_different_keys(two, tmp_path):
     other = tmp_path / "other.xyz"
     other.write_text(TWO.replace("dft_energy", "energy").replace("group=", "kind="))

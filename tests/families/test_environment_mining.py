@@ -11,6 +11,7 @@ from math import nan
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import neighbor_list
 
@@ -267,6 +268,27 @@ def test_sets_that_cannot_be_mined(small):
         mine(set_of([bulk("Cu")]))
     with pytest.raises(ValueError, match="an audit needs energies"):
         mine(DataSet(small.frames), audit=True)
+    frames = [frame.replace(info={"U0": 1.0, "step": 3.0}) for frame in small.frames]
+    with pytest.raises(ValueError, match=r"an audit needs energies.* has U0, step; .*--energy"):
+        mine(DataSet(frames), audit=True)
+
+
+def test_few_distinct_environments_have_few_clusters():
+    alone = set_of([Atoms("Cu", cell=[20.0 + k] * 3, pbc=True) for k in range(5)])
+    for method in ("mixture", "kmeans", "communities", "tree"):
+        found = mine(alone, method=method, budget=0.2)
+        assert found.clusters.n_clusters == 1 and found.labels.tolist() == [0] * 5
+    assert "with 1 atom (20.0 %)" in mined_sentences(found)[-1]
+
+
+def test_atoms_on_top_of_each_other_are_reported(small):
+    structures = [rattled(k) for k in range(6)]
+    structures[3].positions[1] = structures[3].positions[0] + [0.0, 0.0, 0.2]
+    structures[5] = bulk("Cu", a=0.65)  # an atom and its own image
+    messages = " ".join(mine(set_of(structures), descriptor=COPPER).messages)
+    assert "2 configurations have atoms closer than 0.5 Å to each other" in messages
+    assert "configuration 3, where atoms 1 and 2 are 0.20 Å apart" in messages
+    assert not mine(small, descriptor=COPPER).messages
 
 
 # Files ---------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ COMPONENTS = 10
 """Principal components that the methods work on, unless others are given."""
 MIXTURE_RANGE = (4, 20)
 """Numbers of Gaussians among which the Bayesian information criterion chooses."""
+CENTERS = 20
+"""Centers of k-means, unless there are fewer distinct environments or another number is given."""
 MOST_FITTED = 20_000
 """Atoms that a mixture and k-means are fitted on; of more, a random sample."""
 LARGEST = 1e13
@@ -256,9 +258,10 @@ def _mixture(
     low, high = (n_clusters, n_clusters) if isinstance(n_clusters, (int, np.integer)) else n_clusters
     if not 1 <= low <= high:
         raise ValueError(f"n_clusters must be a number from 1 on or a range of them, found {n_clusters!r}.")
-    numbers = [n for n in _numbers(low, high) if n <= len(fitted)]
-    if not numbers:
+    if low == high and low > len(fitted):
         raise ValueError(f"{low} clusters need at least as many atoms, found {len(fitted)}.")
+    most = high if low == high else _n_distinct(fitted)
+    numbers = [n for n in _numbers(low, high) if n <= most] or [most]
     best, scores = None, {}
     for n in numbers:
         labels = kmeans(fitted, n, rng)[1]
@@ -277,6 +280,11 @@ def _mixture(
     return found, scores
 
 
+def _n_distinct(points: Doubles) -> int:
+    """Number of distinct environments, which is the most that clusters can be."""
+    return len(merge_duplicates(points, TOLERANCE).points)
+
+
 def _numbers(low: int, high: int) -> list[int]:
     """Numbers from low to high, in steps of about a fifth."""
     found = [low]
@@ -291,9 +299,11 @@ def log_shares(points: Doubles, arrays: Mapping[str, NDArray[Any]]) -> Doubles:
 
 
 def _kmeans(
-    points: Doubles, rng: np.random.Generator, n_clusters: int = 20
+    points: Doubles, rng: np.random.Generator, n_clusters: int | None = None
 ) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:
     fitted = _sample(points, rng)
+    if n_clusters is None:
+        n_clusters = min(CENTERS, _n_distinct(fitted))
     if not 1 <= n_clusters <= len(fitted):
         raise ValueError(f"n_clusters must be between 1 and the {len(fitted)} atoms, found {n_clusters}.")
     centers = np.unique(kmeans(fitted, n_clusters, rng)[0], axis=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -30,6 +31,15 @@ ENERGY_KEYS = (
 """Names of the total energy, in order of preference; case does not matter. A named method comes first."""
 FORCE_KEYS = ("ref_forces", "ref_force", "dft_forces", "dft_force", "forces", "force")
 """Names of the forces; the columns `DUMP_FORCES` are the last choice."""
+ENERGY_WORDS, FORCE_WORDS = frozenset({"e", "energy", "etot", "toten"}), frozenset({"f", "force", "forces"})
+"""A key with one of these words in it, such as `energy_corrected`, is used if it is the only one."""
+OTHER_WORDS = frozenset((
+    "above", "atom", "atomization", "band", "binding", "charge", "cohesive", "cutoff", "delta", "error",
+    "fermi", "field", "formation", "gap", "hull", "interaction", "kinetic", "max", "mean", "min", "norm",
+    "per", "pred", "predicted", "residual", "scale", "shift", "std", "surface", "thermal", "var", "weight",
+    "weights", "zpe",
+))  # fmt: skip
+"""A key with one of these words is neither the energy of a configuration nor the forces."""
 GROUP_KEYS = ("group", "config_type", "groups", "configuration_type")
 """Names of the group of a configuration."""
 DUMP_FORCES = ("fx", "fy", "fz")
@@ -300,7 +310,9 @@ class _Kind:
 
     what: str
     usual: tuple[str, ...]
+    words: frozenset[str]
     there: Callable[[Frame], list[str]]
+    fits: Callable[[Frame, str], bool]
     get: Callable[[Frame, str, str], Any]
 
 
@@ -313,9 +325,17 @@ def _columns(frame: Frame) -> list[str]:
     return [*frame.fields, *([THREE_COLUMNS] if all_three else [])]
 
 
-_ENERGY = _Kind("energy", ENERGY_KEYS, _entries, _energy)
-_FORCES = _Kind("forces", (*FORCE_KEYS, THREE_COLUMNS), _columns, _forces)
-_GROUP = _Kind("group", GROUP_KEYS, _entries, _group)
+def _is_number(frame: Frame, key: str) -> bool:
+    return key in frame.info
+
+
+def _is_vectors(frame: Frame, key: str) -> bool:
+    return np.shape(frame.fields.get(key)) == (frame.n_atoms, 3)
+
+
+_ENERGY = _Kind("energy", ENERGY_KEYS, ENERGY_WORDS, _entries, _is_number, _energy)
+_FORCES = _Kind("forces", (*FORCE_KEYS, THREE_COLUMNS), FORCE_WORDS, _columns, _is_vectors, _forces)
+_GROUP = _Kind("group", GROUP_KEYS, frozenset(), _entries, _is_number, _group)
 
 
 def _gathered(parts: Sequence[_Part], kind: _Kind, key: str | None) -> tuple[list[Any] | None, str]:
@@ -343,14 +363,34 @@ def _gathered(parts: Sequence[_Part], kind: _Kind, key: str | None) -> tuple[lis
 
 
 def _guessed(part: _Part, kind: _Kind) -> str:
-    """The usual key that most configurations of a file have, the first of equal ones; or ""."""
+    """The usual key that most configurations of a file have, the first of equal ones.
+
+    Without one, the only key that is likely by its words, if all configurations have it; or "".
+    """
     counts: dict[str, int] = {}
+    likely: dict[str, int] = {}
     for frame in part.frames:
         there = {key.lower(): key for key in kind.there(frame)}
         for key in kind.usual:
             if key in there:
                 counts[there[key]] = counts.get(there[key], 0) + 1
-    return max(counts, key=lambda key: (counts[key], -kind.usual.index(key.lower())), default="")
+        for key in there.values():
+            if _is_likely(key, kind.words) and kind.fits(frame, key):
+                likely[key] = likely.get(key, 0) + 1
+    if not counts:
+        key, n = next(iter(likely.items()), ("", 0))
+        return key if len(likely) == 1 and n == len(part.frames) else ""
+    return max(counts, key=lambda key: (counts[key], -kind.usual.index(key.lower())))
+
+
+def _is_likely(key: str, words: frozenset[str]) -> bool:
+    """Whether a key has one of the words in it, and none that says that it is something else.
+
+    >>> _is_likely("dftEnergy", ENERGY_WORDS), _is_likely("energy_per_atom", ENERGY_WORDS)
+    (True, False)
+    """
+    parts = {part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", key)}
+    return bool(parts & words) and not parts & OTHER_WORDS
 
 
 def _said(parts: Sequence[_Part], chosen: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.outliers import COMPONENTS as OUTLIER_COMPONENTS, outlier_scores
 from phaseseg.families.environments.projection import fit_projection
 from phaseseg.families.environments.spanning import merge_duplicates
+from phaseseg.neighbors.graph import neighbor_graph
 from phaseseg.specs import Progress
 
 Doubles = NDArray[np.float64]
@@ -31,6 +32,8 @@ MOST_QUERIED = 20_000
 """Atoms whose distance to a subset is measured; of more, a random sample."""
 RANDOM_SUBSETS = 5
 """Random subsets that a subset is compared with."""
+TOO_CLOSE = 0.5
+"""Å; atoms closer than this to each other are reported. Bonds of hydrogen have 0.74 Å."""
 SAME_ENERGY, SAME_FORCE = 1e-3, 0.02
 """Equal configurations whose energies (eV/atom) or forces (eV/Å) differ by more contradict each other."""
 
@@ -164,8 +167,11 @@ def mine(
     if data.n_atoms < 2:
         raise ValueError(f"{data.names[0]}: the data set has one atom; clusters need at least two.")
     if audit and data.energies is None:
+        there = ", ".join(data.frames[0].info)
         raise ValueError(
-            f"{data.names[0]}: an audit needs energies, and the data set has none. Name their key."
+            f"{data.names[0]}: an audit needs energies, and none was found under the usual names. The "
+            f"configuration has {there or 'no number of its own'}; name the energy with --energy, or energy= "
+            "of read_data_set."
         )
     if n_suggested and (against is None or n_suggested > len(against)):
         there = "there is none" if against is None else f"it has {len(against)}"
@@ -181,6 +187,7 @@ def mine(
         "points": _two(projection(rows)), "explained": _two(projection.explained[None])[0],
         "duplicates": find_duplicates(data, rows),
     }  # fmt: skip
+    messages = too_close(data)
     if method != "none":
         shown(0.35, f"clusters by {method}")
         found["clusters"] = cluster(rows, method, seed=seed, **(options or {}))
@@ -192,7 +199,7 @@ def mine(
         found["audit"] = audit_labels(data, progress=_part(shown, 0.55, 0.75))
         # What is wrong with single labels stands in a table.
         told = [one for one in found["audit"].messages if not one.code.startswith("suspicious")]
-        found["messages"] = tuple(told)
+        messages += told
     if budget is not None:
         found["pruned"] = find_subset(
             data, rows, budget, by=by, selection=selection, seed=seed, progress=_part(shown, 0.75, 0.9)
@@ -204,7 +211,7 @@ def mine(
         "descriptor": found["descriptor"], "clusters": method, **(options or {}), "budget": budget, "by": by,
         "selection": selection, "seed": seed,
     }  # fmt: skip
-    return Mined(settings=settings, **found)
+    return Mined(settings=settings, messages=tuple(messages), **found)
 
 
 def _part(shown: Progress, low: float, high: float) -> Progress:
@@ -296,6 +303,26 @@ def _force_spread(data: DataSet, members: Integers, group: Sequence[int]) -> flo
         means.append(np.bincount(place, lengths) / np.bincount(place))
         assert len(kinds) == len(means[0])
     return float(np.ptp(means, axis=0).max())
+
+
+def too_close(data: DataSet) -> list[str]:
+    """Return a sentence about configurations with atoms closer than `TOO_CLOSE`, or none."""
+    found = []
+    for k, frame in enumerate(data.frames):
+        graph = neighbor_graph(frame, cutoff=TOO_CLOSE)
+        if graph.n_edges:
+            nearest = int(graph.edge_length.argmin())
+            found.append((float(graph.edge_length[nearest]), k, *graph.edge_index[:, nearest].tolist()))
+    if not found:
+        return []
+    length, k, a, b = min(found)
+    which = f"atoms {a + 1} and {b + 1} are" if a != b else f"atom {a + 1} and its image are"
+    several = "configuration has" if len(found) == 1 else "configurations have"
+    text = (
+        f"{len(found):,} {several} atoms closer than {TOO_CLOSE:g} Å to each other, "
+        f"such as {data.names[k]}, where {which} {length:.2f} Å apart."
+    )
+    return [text]
 
 
 # Subsets -------------------------------------------------------------------------------------------

@@ -381,7 +381,8 @@ def _of_subset(mined: Mined) -> list[str]:
     n_atoms, chosen = int(found.mask.sum()), found.configurations
     by = "" if found.ranking.by == "configurations" else "atoms of "
     sentences = [
-        f"The subset has {by}{len(chosen):,} of {plural(len(data), 'configuration')} with {n_atoms:,} atoms "
+        f"The subset has {by}{len(chosen):,} of {plural(len(data), 'configuration')} with "
+        f"{plural(n_atoms, 'atom')} "
         f"({n_atoms / data.n_atoms:.1%}). {found.covered:.1%} of all environments are within the usual "
         f"distance of one in it; with random subsets of this size it is {found.covered_random:.1%}.".replace(
             "%", " %"

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.families.environments.components import BATCH, principal_axes
 from phaseseg.families.environments.nearest import Index, checked_labels
-from phaseseg.families.environments.projection import BATCH, checked_rows
+from phaseseg.families.environments.projection import checked_rows
 from phaseseg.specs import Progress
 
 Doubles = NDArray[np.float64]
@@ -65,13 +66,13 @@ def fit_scale(rows: Doubles, n_components: int) -> RobustScale:
             spread[column] = 0.0
     parts = [rows[k : k + BATCH] for k in range(0, len(rows), BATCH)]
     mean = np.sum([_squeezed(part, center, spread).sum(axis=0) for part in parts], axis=0) / len(rows)
-    products = np.zeros((len(center), len(center)))
-    for part in parts:
-        off = _squeezed(part, center, spread) - mean
-        products += off.T @ off
-    variances, axes = np.linalg.eigh(products / len(rows))
-    order = np.argsort(variances)[::-1][:n_components]
-    order = order[variances[order] > 1e-9 * max(float(variances.max()), 1e-300)]
+
+    def centered(part: slice) -> Doubles:
+        return _squeezed(rows[part], center, spread) - mean
+
+    variances, axes = principal_axes(centered, *rows.shape, n_components)
+    variances = variances[: axes.shape[1]]
+    order = np.flatnonzero(variances > 1e-9 * max(float(variances.max()), 1e-300))
     axes = axes[:, order] / np.sqrt(variances[order])
     return RobustScale(center, spread, mean, axes if len(order) else np.zeros((rows.shape[1], 1)))
 

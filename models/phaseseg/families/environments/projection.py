@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Doubles = NDArray[np.float64]
+from phaseseg.families.environments.components import BATCH, principal_axes
 
-BATCH = 20_000
-"""Rows that are copied at a time."""
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +57,18 @@ def fit_projection(rows: ArrayLike, n_components: int, *, compress: bool = True)
     unit = _units(values) if compress else np.zeros(values.shape[1])
     parts = [values[k : k + BATCH] for k in range(0, len(values), BATCH)]
     center = np.sum([_compressed(part, unit).sum(axis=0) for part in parts], axis=0) / len(values)
-    products = np.zeros((values.shape[1], values.shape[1]))
-    for part in parts:
-        off = _compressed(part, unit) - center
-        products += off.T @ off
-    spread = np.sqrt(np.diag(products) / len(values))
+    squares = np.sum([((_compressed(part, unit) - center) ** 2).sum(axis=0) for part in parts], axis=0)
+    spread = np.sqrt(squares / len(values))
     constant = spread <= 1e-9 * np.maximum(np.abs(center), 1e-3)
     inverse = np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread))
-    variances, axes = np.linalg.eigh(inverse[:, None] * products * inverse / len(values))
-    order = np.argsort(variances)[::-1]
-    variances, axes = variances[order], axes[:, order]
-    n = min(int(n_components), max(int(np.count_nonzero(variances > 1e-12 * max(variances[0], 1e-300))), 1))
+
+    def standardized(part: slice) -> Doubles:
+        return (_compressed(values[part], unit) - center) * inverse
+
+    variances, axes = principal_axes(standardized, *values.shape, int(n_components))
+    n = max(int(np.count_nonzero(variances > 1e-12 * max(variances[0], 1e-300))), 1)
     axes = axes[:, :n]
+    n = axes.shape[1]
     # The sign of an eigenvector is arbitrary: its largest entry is positive.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(n)])
     total = max(float(variances.sum()), 1e-300)
