@@ -9,6 +9,8 @@ from phaseseg import Frame
 from phaseseg.families.environments.audit import audit, typical_values
 from phaseseg.families.environments.dataset import DataSet
 from phaseseg.families.environments.descriptors import PowerSpectrum
+from phaseseg.families.environments.potential_basis import fit_basis
+from phaseseg.families.environments.potential_table import make_table
 from phaseseg.neighbors import neighbor_graph
 
 SMALL = PowerSpectrum(("Fe",), n_max=4, l_max=3)
@@ -57,6 +59,38 @@ def test_wrong_labels_are_found_and_named():
 def test_right_labels_are_hardly_suspected():
     found = audit(labeled(seed=3), descriptor=SMALL)
     assert len(found.suspicious) <= 8  # of 150, whose fit is worse for the most strained cells
+
+
+@pytest.mark.parametrize("energy, force", [(1e9, 1e6), (-1e6, 1e4), (2e3, None), (None, 1e7)])
+def test_gross_errors_do_not_hide_or_accuse_others(energy, force):
+    data = labeled(80)
+    usual = set(audit(data, descriptor=SMALL).suspicious.tolist())
+    energies, forces = data.energies.copy(), data.forces.copy()
+    energies[20] += 2 * 0.3
+    if energy is not None:
+        energies[6] = energy
+    if force is not None:
+        forces[2 * 9, 0] = force
+    found = audit(DataSet(data.frames, energies, forces), descriptor=SMALL)
+    wrong = {20} | ({6} if energy is not None else set()) | ({9} if force is not None else set())
+    assert wrong <= set(found.suspicious.tolist())
+    assert len(set(found.suspicious.tolist()) - wrong - usual) <= 1
+
+
+def test_a_gross_energy_among_several_species():
+    frames = []
+    rng = np.random.default_rng(1)
+    for k in range(60):
+        names = ["Fe", "O"] if k % 3 else ["Fe", "Fe"]
+        frames.append(Frame([[0.0, 0, 0], [rng.uniform(2, 3), 0, 0]], [30.0] * 3, False, names))
+    energies = np.array([(f.positions[1, 0] - 2.4) ** 2 - 4 * f.species_names.count("O") for f in frames])
+    usual = make_table(frames, energies, None, fit_basis(frames, PowerSpectrum(("Fe", "O")), 0, None)).above
+    for gross in (1e9, -1e9):
+        energies[7] = gross
+        table = make_table(frames, energies, None, fit_basis(frames, PowerSpectrum(("Fe", "O")), 0, None))
+        others = np.arange(60) != 7
+        np.testing.assert_allclose(table.above[others], usual[others], atol=0.1)
+        assert audit(DataSet(frames, energies)).suspicious.tolist() == [7]
 
 
 def test_energies_alone():

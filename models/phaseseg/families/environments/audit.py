@@ -14,7 +14,7 @@ from phaseseg.display import Message
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.potential import species_of, usual_descriptor
 from phaseseg.families.environments.potential_basis import fit_basis
-from phaseseg.families.environments.potential_table import FitTable, make_table
+from phaseseg.families.environments.potential_table import FitTable, gross_energies, gross_forces, make_table
 from phaseseg.frame import Frame
 from phaseseg.specs import Progress
 
@@ -156,7 +156,13 @@ def audit_table(
     # Labels of high energies keep their weight: otherwise, wrong labels that are too low would win.
     usual = table.usual_weights**-2.0
     atoms = np.repeat(usual, table.sizes)
-    energy_weights, atom_weights, penalty = np.ones(len(usual)), np.ones(len(atoms)), None
+    # The first fit does without labels that are off by orders of magnitude: it would hardly see any others.
+    gross = gross_energies(
+        table.energies / table.sizes, table.energy_rows[:, table.basis.n_functions :] / table.sizes[:, None]
+    )
+    energy_weights, atom_weights, penalty = np.where(gross, 0.0, 1.0), np.ones(len(atoms)), None
+    if table.forces is not None:
+        atom_weights = np.where(gross_forces(table.forces.reshape(-1, 3)), 0.0, 1.0)
     for k in range(ROUNDS):
         solution = table.fit(
             atom_weights=atoms * atom_weights, energy_weights=usual * energy_weights, penalty=penalty

@@ -25,6 +25,8 @@ PENALTIES = tuple(float(10.0**k) for k in range(-11, 1))
 """Ridge penalties that are tried, in units of the mean diagonal of the normal equations."""
 FOLDS = 5
 """Parts of the cross-validation."""
+GROSS = 30.0
+"""Labels this many times as far from the others as nine tenths of these are errors of another kind."""
 MOST_MEMORY = 8e9
 """Bytes of the rows of forces that are kept at most."""
 BLOCK = 4096
@@ -252,11 +254,36 @@ def make_table(
             pull[here] -= push
         if progress is not None:
             progress((c + 1) / len(frames), "rows of the fit")
-    if n_species > 1:  # energies of the species are no measure of how far a configuration is from rest
-        shares = rows[:, n:] / sizes[:, None]
-        above = above - shares @ np.linalg.lstsq(shares, above, rcond=None)[0]
-    above = above - above.min()
+    # Energies of the species are no measure of how far a configuration is from rest.
+    shares = rows[:, n:] / sizes[:, None]
+    gross = gross_energies(above, shares)
+    if n_species > 1:
+        above = above - shares @ np.linalg.lstsq(shares[~gross], above[~gross], rcond=None)[0]
+    above = above - above[~gross].min()
     return FitTable(basis, rows, pushes, total, None if pull is None else pull.ravel(), starts, above)
+
+
+def gross_energies(energies: Doubles, shares: Doubles) -> NDArray[np.bool_]:
+    """Return (n_configurations,) whether an energy is off by orders of magnitude, as in another unit.
+
+    energies : (n_configurations,) eV/atom; shares : (n_configurations, n_species) of the atoms
+
+    The energies of the species are those of the least sum of absolute residuals. Residuals are gross if they
+    are `GROSS` times those of nine tenths of the set, at least 0.01 eV/atom.
+    """
+    weights = np.ones(len(energies))
+    for _ in range(30):  # iteratively reweighted least squares
+        root = np.sqrt(weights)
+        constants = np.linalg.lstsq(shares * root[:, None], energies * root, rcond=None)[0]
+        size = np.abs(energies - shares @ constants)
+        weights = 1 / np.maximum(size, 1e-6)
+    return np.asarray(size > GROSS * max(float(np.quantile(size, 0.9)), 0.01))
+
+
+def gross_forces(forces: Doubles) -> NDArray[np.bool_]:
+    """Return (n_atoms,) whether a force (n_atoms, 3) is `GROSS` times that of nine tenths of the atoms."""
+    size = np.linalg.norm(forces, axis=1)
+    return np.asarray(size > GROSS * max(float(np.quantile(size, 0.9)), 0.01))
 
 
 def checked_targets(
