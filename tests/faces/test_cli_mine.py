@@ -107,6 +107,14 @@ def test_another_set_and_suggestions(copper: Path, liquids: Path, tmp_path: Path
     assert (tmp_path / "report" / "new.png").is_file()
 
 
+def test_a_set_that_adds_nothing_gives_no_file(copper: Path, tmp_path: Path) -> None:
+    output = tmp_path / "next.xyz"
+    said = done("mine", copper, "--against", copper, "--suggest", 2, "--cluster", "none", "-o", output)
+    assert "No configuration of the other set closes any of the gap." in said
+    assert "next.xyz was not written, because there is nothing to suggest" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_pool_needs_no_labels(copper: Path, liquids: Path, tmp_path: Path) -> None:
     data = read_data_set(liquids, energy="", forces="")
     write_data_set(tmp_path / "pool.xyz", DataSet([frame.replace(info={}) for frame in data.frames]))
@@ -165,6 +173,7 @@ def test_keys_and_descriptors_can_be_named(copper: Path, tmp_path: Path) -> None
         (INPUT, "--descriptor must be", ("--descriptor", "soap")),
         (INPUT, "an audit needs energies", ("--audit", "--energy", "none")),
         (INPUT, "cutoff must be", ("--cutoff", "-1")),
+        (USAGE, "--seed must be at least 0, found -1", ("--seed", "-1")),
         (INPUT, "no configuration was read", ("--frames", "999:")),
     ],
 )

@@ -116,6 +116,7 @@ def mine_command(
             if prune is not None:
                 checked_budget(prune)
             at_least("--suggest", suggest, 0)
+            at_least("--seed", seed, 0)
             if suggest and not against:
                 raise ValueError("--suggest chooses from another data set; name it with --against.")
             kind = _output_kind(output, [*input, *(against or [])])
@@ -244,7 +245,10 @@ def _write(
     said = []
     if output is not None:
         bar(0.92, f"writing {output.name}")
-        said.append(f"Written: {output} ({write_configurations(output, mined)})")
+        if mined.pruned is None and mined.suggestion is not None and not len(mined.suggestion.configurations):
+            said.append(f"{output} was not written, because there is nothing to suggest.")
+        else:
+            said.append(f"Written: {output} ({write_configurations(output, mined)})")
     if report is not None:
         from phaseseg.families.environments.report_mine import write_report
 

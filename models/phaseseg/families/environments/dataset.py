@@ -72,7 +72,7 @@ class DataSet:
     Raises
     ------
     ValueError
-        For a set without configurations, and for arrays that do not fit them.
+        For a set without configurations, frames in reduced units, and arrays that do not fit the frames.
 
     >>> frame = Frame(np.zeros((1, 3)), np.eye(3) * 3, True, ["Fe"])
     >>> made = DataSet([frame, frame], np.array([-8.0, -8.1]))
@@ -97,6 +97,12 @@ class DataSet:
             object.__setattr__(
                 self, "names", tuple(f.source or f"configuration {k}" for k, f in enumerate(self.frames))
             )
+        for name, frame in zip(self.names, self.frames, strict=False):
+            if frame.units != "metal":
+                raise ValueError(
+                    f"{name}: the configuration has the units {frame.units!r}, but data sets are in eV and Å; "
+                    "convert it."
+                )
         for name in ("energies", "forces"):
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, np.ascontiguousarray(given, dtype=np.float64))
@@ -330,7 +336,7 @@ def _is_number(frame: Frame, key: str) -> bool:
 
 
 def _is_vectors(frame: Frame, key: str) -> bool:
-    return np.shape(frame.fields.get(key)) == (frame.n_atoms, 3)
+    return key in frame.fields and frame.fields[key].shape == (frame.n_atoms, 3)
 
 
 _ENERGY = _Kind("energy", ENERGY_KEYS, ENERGY_WORDS, _entries, _is_number, _energy)

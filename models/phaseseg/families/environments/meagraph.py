@@ -183,7 +183,7 @@ def fit_meagraph(
     if values.shape[1] != features:
         raise ValueError(
             f"the network was made for {features} features, and the rows have {values.shape[1]}. Use the "
-            "same descriptor with the same settings."
+            "same descriptor with the same settings, or train a network on this set."
         )
     scale = Scale(model.scale if normalize == "fitted" else None)
     points = distinct_points(values, scale)

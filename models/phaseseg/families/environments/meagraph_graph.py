@@ -119,7 +119,7 @@ def distinct_points(rows: ArrayLike, scale: Scale | None = None) -> Points:
     if (kept := scale.kept.get("features")) is not None and len(kept) != values.shape[1]:
         raise ValueError(
             f"the network was made for {len(kept)} features, and the rows have {values.shape[1]}. Use the "
-            "same descriptor with the same settings."
+            "same descriptor with the same settings, or train a network on this set."
         )
     scaled = scale.columns("features", values, np.ones(len(values)))
     size = float(scale.range("atoms", len(values), len(values))[0])

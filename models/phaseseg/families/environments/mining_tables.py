@@ -406,7 +406,8 @@ def _of_comparison(mined: Mined) -> list[str]:
         said += f", most of all {other.names[found.configurations[0]]}"
     sentences = [f"{said}."]
     if (chosen := mined.suggestion) is not None:
-        n = len(chosen.configurations)
+        if not (n := len(chosen.configurations)):
+            return [*sentences, "No configuration of the other set closes any of the gap."]
         sentences.append(
             f"{plural(n, 'suggested configuration')} {'closes' if n == 1 else 'close'} {chosen.closed:.0%} "
             "of the gap between the sets.".replace("%", " %")

@@ -68,9 +68,9 @@ def fit_scale(rows: Doubles, n_components: int) -> RobustScale:
     mean = np.sum([_squeezed(part, center, spread).sum(axis=0) for part in parts], axis=0) / len(rows)
 
     def centered(part: slice) -> Doubles:
-        return _squeezed(rows[part], center, spread) - mean
+        return np.asarray(_squeezed(rows[part], center, spread) - mean)
 
-    variances, axes = principal_axes(centered, *rows.shape, n_components)
+    variances, axes = principal_axes(centered, len(rows), len(center), n_components)
     variances = variances[: axes.shape[1]]
     order = np.flatnonzero(variances > 1e-9 * max(float(variances.max()), 1e-300))
     axes = axes[:, order] / np.sqrt(variances[order])

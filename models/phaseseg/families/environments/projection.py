@@ -63,9 +63,9 @@ def fit_projection(rows: ArrayLike, n_components: int, *, compress: bool = True)
     inverse = np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread))
 
     def standardized(part: slice) -> Doubles:
-        return (_compressed(values[part], unit) - center) * inverse
+        return np.asarray((_compressed(values[part], unit) - center) * inverse)
 
-    variances, axes = principal_axes(standardized, *values.shape, int(n_components))
+    variances, axes = principal_axes(standardized, len(values), len(unit), int(n_components))
     n = max(int(np.count_nonzero(variances > 1e-12 * max(variances[0], 1e-300))), 1)
     axes = axes[:, :n]
     n = axes.shape[1]
