@@ -100,8 +100,8 @@ class DataSet:
         for name, frame in zip(self.names, self.frames, strict=False):
             if frame.units != "metal":
                 raise ValueError(
-                    f"{name}: the configuration has the units {frame.units!r}, but data sets are in eV and Å; "
-                    "convert it."
+                    f"{name}: the configuration has the units {frame.units!r}, but data sets are in eV and "
+                    "Å; convert it."
                 )
         for name in ("energies", "forces"):
             if (given := getattr(self, name)) is not None:
