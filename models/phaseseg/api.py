@@ -274,7 +274,12 @@ def fit(data: Any, family: str = families.DEFAULT, **options: Any) -> Checkpoint
 
 
 def evaluate(
-    runs: Runs | Iterable[Frame], model: AnyModel | None = None, *, device: Device = "auto", **options: Any
+    runs: Runs | Iterable[Frame],
+    model: AnyModel | None = None,
+    *,
+    device: Device = "auto",
+    seen: Callable[[Frame, Mapping[str, Any]], None] | None = None,
+    **options: Any,
 ) -> Evaluation:
     """Compare the predictions of a model with a reference.
 
@@ -283,6 +288,7 @@ def evaluate(
     runs : frames of each run by name, or the frames of a single run
     model : as for `load_model`
     device : as for `predict`
+    seen : called with every frame and its predicted fields, for example to show them
     options : evaluation options of the model's family
 
     Raises
@@ -304,5 +310,6 @@ def evaluate(
             f"{', '.join(known)}."
         )
     named = runs if isinstance(runs, Mapping) else {"frames": runs}
-    result: Evaluation = load(found.evaluate)(named, network, device=device, **options)
+    given = options if seen is None else {**options, "seen": seen}
+    result: Evaluation = load(found.evaluate)(named, network, device=device, **given)
     return result

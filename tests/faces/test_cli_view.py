@@ -117,6 +117,65 @@ def test_reports_of_metrics_show_the_first_run_with_its_graphs(tmp_path):
     assert [bonds["title"] for bonds in scene["frames"][0]["bonds"]] == ["Glass bonds"]
 
 
+def scene_of(folder):
+    text = unescape((folder / "report.html").read_text("utf-8"))
+    return json.loads(re.search(r'id="scene">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_metrics_are_counted_once_for_the_report(tmp_path, monkeypatch):
+    from phaseseg.families.liquid_glass import structural_metrics
+
+    counted, real = [], structural_metrics.glass_metrics
+    monkeypatch.setattr(
+        structural_metrics, "glass_metrics", lambda frame, **how: counted.append(frame) or real(frame, **how)
+    )
+    runs = [GLASS, DEMO / "glass_ka2d_s902.xyz.gz"]
+    done("metrics", *runs, "--bootstrap", 0, "--report", tmp_path, "--view")
+    assert len(counted) == 42 and len(scene_of(tmp_path)["frames"]) == 21
+
+
+def test_metrics_of_several_processes_show_the_first_run(tmp_path):
+    done(
+        "metrics", GLASS, "--bootstrap", 0, "--frames", "::10", "--workers", 2, "--report", tmp_path, "--view"
+    )
+    assert len(scene_of(tmp_path)["frames"]) == 3
+
+
+EVALUATED = {
+    "segmentation": (MELT, "gat-v1", "phase", "differs", "0:2"),
+    "liquid_glass": (GLASS, "dmpnn-attention-v1", "glass_probability", "glass_probability", "0:21:10"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", EVALUATED)
+def test_reports_of_evaluations_show_the_atoms(family, tmp_path):
+    source, model, color, other, frames = EVALUATED[family]
+    extra = ["--glass-below", 0.1, "--liquid-above", 1.0] if family == "liquid_glass" else []
+    done("evaluate", source, "-m", model, "--frames", frames, *extra, "--report", tmp_path, "--view")
+    scene = scene_of(tmp_path)
+    assert scene["color"] == color and other in [one["name"] for one in scene["columns"]]
+    assert len(scene["frames"]) == (2 if family == "segmentation" else 3)
+    refused(USAGE, "--view is a part of the report", "evaluate", source, "-m", model, "--view")
+
+
+@pytest.mark.slow
+def test_the_report_of_an_evaluation_of_mobility_shows_both(tmp_path):
+    liquid = DEMO / "liquid_ka3d_t064.xyz.gz"
+    done("evaluate", liquid, "-m", "mobility/net-ka3d-minimized-v1", "--report", tmp_path, "--view")
+    scene = scene_of(tmp_path)
+    assert scene["color"] == "propensity" and "simulated" in [one["name"] for one in scene["columns"]]
+
+
+def test_the_report_of_a_data_set_shows_what_it_lists(tmp_path):
+    metals = DEMO / "metals.xyz.gz"
+    done("mine", metals, "--frames", "0:80", "--outliers", "--cutoff", 4, "--report", tmp_path, "--view")
+    scene = scene_of(tmp_path)
+    names = [one["name"] for one in scene["columns"]]
+    assert {"environment", "outlier_score"} <= set(names) and 1 < len(scene["frames"]) < 80
+    assert any("80 configurations" in note for note in scene["notes"])
+    refused(USAGE, "--view is a part of the report", "mine", metals, "--view")
+
+
 def test_a_network_without_the_bonds_of_its_family(tmp_path):
     page = tmp_path / "view.html"
     done("view", GLASS, "-m", "liquid_glass/dmpnn-v1", "--frames", "0", "-o", page)

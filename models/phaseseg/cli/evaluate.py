@@ -14,7 +14,7 @@ from phaseseg.families import FAMILIES
 from phaseseg.terminal import options
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, option_flags, refuse_others, with_flags
-from phaseseg.terminal.run import check_folder, name_of, run_readers
+from phaseseg.terminal.run import add_atoms, check_folder, name_of, run_readers
 from phaseseg.terminal.show import frame_bar, note, show, show_json
 from phaseseg.version import __version__
 
@@ -37,6 +37,7 @@ def _evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Folder for a page, figures, tables and metrics.json.")
     ] = None,
+    view: options.View = False,
     device: options.Device = "auto",
     format: options.Format = None,
     as_json: options.AsJson = False,
@@ -49,6 +50,7 @@ def _evaluate(
 
         with usage_errors():
             check_folder(report)
+            scene = options.scene(view, report)
             for flag, value in given.items():
                 flag.check(value)
             how = {"types": types, "names": names, "cell": cell, "units": units, "format": format}
@@ -67,7 +69,8 @@ def _evaluate(
         start, name = perf_counter(), name_of(input)
         with frame_bar(name, shown=not quiet and not as_json) as bar:
             runs = {run: bar.frames(read(), f"evaluating {run}") for run, read in readers.items()}
-            result = evaluate(runs, network, device=device, **chosen)  # type: ignore[arg-type]
+            seen = None if scene is None else scene.add
+            result = evaluate(runs, network, device=device, seen=seen, **chosen)  # type: ignore[arg-type]
         seconds = perf_counter() - start
         checkpoint = network.checkpoint
         about = {
@@ -76,6 +79,8 @@ def _evaluate(
         }  # fmt: skip
         if report is not None:
             page = result.write(report, about)
+            if scene is not None:
+                add_atoms(page, scene, name)
             if not quiet:
                 note(f"Written: {page}")
         if as_json:

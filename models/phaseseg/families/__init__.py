@@ -156,7 +156,8 @@ class Family:
     model : "module:name" of a class that makes a `Model` from a `Checkpoint`
     fit : "module:name" of a function that trains and returns a `Checkpoint`; "" for none
     evaluate : "module:name" of a function `evaluate(runs, model, **options)` that returns an `Evaluation`;
-        `runs` has the frames of each file by name; "" for none
+        `runs` has the frames of each file by name; an option `seen` is called with each frame and its
+        predicted fields; "" for none
     summary : "module:name" of a class that summarizes the results of many frames
         (`phaseseg.summary.Summary`); "" for a table with one row per frame
     report : "module:name" of a function that describes the training in sentences, from a card; "" for none

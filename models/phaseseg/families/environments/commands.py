@@ -16,7 +16,7 @@ from phaseseg.terminal import options
 from phaseseg.terminal.demonstration import Demonstration
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.options import at_least
-from phaseseg.terminal.run import check_folder, check_place, frame_slice, name_of, write_results
+from phaseseg.terminal.run import add_atoms, check_folder, check_place, frame_slice, name_of, write_results
 from phaseseg.terminal.show import note, show, show_json, work_bar
 from phaseseg.version import __version__
 
@@ -103,6 +103,7 @@ def mine_command(
             help="Checkpoint of the clusters to write, for predict, OVITO and ASE: .safetensors."
         ),
     ] = None,
+    view: options.View = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:  # fmt: skip
@@ -121,6 +122,7 @@ def mine_command(
                 raise ValueError("--suggest chooses from another data set; name it with --against.")
             kind = _output_kind(output, [*input, *(against or [])])
             check_folder(report)
+            scene = options.scene(view, report)
             if map is not None:
                 _check_map(map, [*input, *(against or [])])
             _check_model(model, cluster)
@@ -140,6 +142,11 @@ def mine_command(
                 n_suggested=suggest, seed=seed, progress=lambda done, line: bar(0.1 + 0.8 * done, line),
             )  # fmt: skip
             written = _write(mined, output if kind == "configurations" else None, report, map, name, bar)
+            if scene is not None and report is not None:
+                from phaseseg.families.environments.shown import add_listed
+
+                add_listed(scene, mined)
+                add_atoms(report / "report.html", scene, name)
             if model is not None:
                 written.append(_write_model(model, mined, describe, chosen, seed))
         table = output if kind == "tables" else None

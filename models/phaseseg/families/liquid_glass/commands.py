@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.resources import as_file, files
+from itertools import chain
 from math import isfinite, nan
 from pathlib import Path
 from time import perf_counter
@@ -88,9 +89,8 @@ def metrics_command(
 ) -> None:  # fmt: skip
     """Count disjoint graphs, B–B edges and isolated A; test them for a change of slope at T_g."""
     with exit_codes(f"{output} was not written." if output else ""):
-        from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
         from phaseseg.families.liquid_glass.transition.analysis import analyze_transition
-        from phaseseg.fields import Table, fields_or_none
+        from phaseseg.fields import Table
         from phaseseg.report import duration
 
         with usage_errors():
@@ -119,7 +119,8 @@ def metrics_command(
         shown = not quiet and not as_json
         with workers_at(scheduler) as cluster, frame_bar(name, shown=shown) as bar:
             count = partial(count_frame, b=species, k=k, rule=rule)
-            counted = counted_frames(readers, count, workers, cluster)
+            seen = None if scene is None else scene.add
+            counted = counted_frames(readers, count, workers, cluster, seen)
             for row in bar.frames(counted, "counting"):
                 rows.add(row)
         if not len(rows):
@@ -155,11 +156,7 @@ def metrics_command(
 
             page = write_transition(report, result, table, source=name, settings=settings)
             if scene is not None:
-                first, reader = next(iter(readers.items()))
-                measure = partial(glass_metrics, b=species, k=k, rule=rule)  # type: ignore[arg-type]
-                for frame in reader():
-                    scene.add(frame, fields_or_none(measure, frame))
-                add_atoms(page, scene, first)
+                add_atoms(page, scene, next(iter(readers)))
             if not quiet:
                 note(f"Written: {page}")
         if as_json:
@@ -182,12 +179,22 @@ def _listed(text: str | None) -> list[float] | None:
     return found
 
 
-def count_frame(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str, Any]:
-    """Return the row of a frame; also called in worker processes."""
+Seen = Callable[["Frame", Mapping[str, Any]], None]
+
+
+def count_frame(
+    frame: Frame, b: tuple[str, ...], k: int, rule: Any, seen: Seen | None = None
+) -> dict[str, Any]:
+    """Return the row of a frame; also called in worker processes.
+
+    seen : called with the frame and its fields
+    """
     from phaseseg.families.liquid_glass.structural_metrics import glass_metrics
     from phaseseg.fields import fields_or_none
 
     fields = fields_or_none(partial(glass_metrics, b=b, k=k, rule=rule), frame)
+    if seen is not None:
+        seen(frame, fields)
     return {
         "source": frame.source, "index": frame.index, "n_atoms": frame.n_atoms,
         "n_dimensions": frame.n_dimensions, "info": dict(frame.info),
@@ -197,28 +204,42 @@ def count_frame(frame: Frame, b: tuple[str, ...], k: int, rule: Any) -> dict[str
 
 def counted_frames(
     readers: Mapping[str, FrameReader],
-    count: Callable[[Frame], dict[str, Any]],
+    count: Callable[..., dict[str, Any]],
     workers: int,
     cluster: Workers | None = None,
+    seen: Seen | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the row of every frame with its run and its place there."""
+    """Yield the row of every frame with its run and its place there.
+
+    seen : called with the frames of the first run and their fields; that run is counted in this process
+    """
     from phaseseg.trajectory import map_frames
 
     places: deque[tuple[str, int]] = deque()
 
-    def read() -> Iterator[Frame]:
-        for run, reader in readers.items():
+    def read(runs: Mapping[str, FrameReader]) -> Iterator[Frame]:
+        for run, reader in runs.items():
             for order, frame in enumerate(reader()):
                 places.append((run, order))
                 yield frame
 
-    def on_cluster(cluster: Workers) -> Iterator[dict[str, Any]]:
-        for run, reader in readers.items():
+    def on_cluster(cluster: Workers, runs: Mapping[str, FrameReader]) -> Iterator[dict[str, Any]]:
+        for run, reader in runs.items():
             for order, row in enumerate(cluster.over(reader, count)):
                 places.append((run, order))
                 yield row
 
-    rows = map_frames(count, read(), workers=workers) if cluster is None else on_cluster(cluster)
+    def mapped(runs: Mapping[str, FrameReader]) -> Iterator[dict[str, Any]]:
+        return (
+            map_frames(count, read(runs), workers=workers) if cluster is None else on_cluster(cluster, runs)
+        )
+
+    if seen is None:
+        rows = mapped(readers)
+    else:
+        (name, first), *others = readers.items()
+        shown = map(partial(count, seen=seen), read({name: first}))
+        rows = chain(shown, mapped(dict(others)))
     for row in rows:
         run, order = places.popleft()
         yield row | {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}

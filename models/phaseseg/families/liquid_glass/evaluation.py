@@ -287,6 +287,7 @@ def evaluate(
     b: str | tuple[str, ...] | None = None,
     baselines: bool = False,
     members: bool = False,
+    seen: Callable[[Frame, Mapping[str, Any]], None] | None = None,
 ) -> Evaluation:
     """Compare the probabilities of a model with the known states of configurations.
 
@@ -303,6 +304,7 @@ def evaluate(
     baselines : also score methods without a network; each is a logistic regression fitted to all other runs
         (needs scikit-learn)
     members : also score each network of the model alone
+    seen : called with each frame and the probabilities of its particles, if the model gives them
 
     Raises
     ------
@@ -337,6 +339,8 @@ def evaluate(
             if inside is not None:
                 row["mean of particles"] = float(probability_of(inside).mean())
             result.frames.append(row)
+            if seen is not None:
+                seen(frame, {} if inside is None else {"glass_probability": probability_of(inside)})
             if state is None:
                 continue
             if baselines:

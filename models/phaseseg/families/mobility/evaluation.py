@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import isclose, isfinite, nan
 from pathlib import Path
@@ -93,6 +93,7 @@ def evaluate(
     b: str | tuple[str, ...] | None = None,
     cage_temperature: float | None = None,
     potential: Any = None,
+    seen: Callable[[Frame, Mapping[str, Any]], None] | None = None,
 ) -> Evaluation:
     """Compare predicted propensities with simulated ones.
 
@@ -104,6 +105,7 @@ def evaluate(
     target : name of the column with the simulated propensity; see `targets_of`
     baselines : also correlate single descriptors of the structure, which need no training
     b, cage_temperature, potential : as `b`, `temperature` and `potential` of `phaseseg.predict`
+    seen : called with each frame, its predicted fields, and `simulated`, the first column to compare with
 
     Raises
     ------
@@ -130,6 +132,8 @@ def evaluate(
                     for one in _compare(len(result) - 1, output.codes, one, found, meant)
                     if one.method != model.name or one.type in types
                 ]
+            if seen is not None:
+                seen(frame, {**predicted, "simulated": targets[0].values})
             if result.example is None:
                 result.example = frame, targets[0].values, np.asarray(predicted["propensity"], np.float64)
     if not result.systems:

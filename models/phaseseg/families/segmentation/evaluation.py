@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from math import isfinite
 from pathlib import Path
@@ -17,6 +17,7 @@ from phaseseg.families.segmentation.comparison import (
     CONTENTS,
     DIFFERENCE,
     SCORE_COLUMNS,
+    Case,
     Comparisons,
     cases_of,
     compare,
@@ -140,6 +141,7 @@ def evaluate(
     baselines: bool = False,
     baseline_data: Runs | Iterable[Frame] | None = None,
     members: bool = False,
+    seen: Callable[[Frame, Mapping[str, Any]], None] | None = None,
 ) -> Evaluation:
     """Compare the predictions of a model with a reference, frame by frame and pooled.
 
@@ -154,6 +156,7 @@ def evaluate(
     baseline_data : frames or runs to fit the baselines to; implies `baselines`. By default the thresholds
         come from the card of the checkpoint or, if it has none, are fitted to the first evaluated frames.
     members : also evaluate each network of the model individually
+    seen : called with each frame, its predicted fields, and `differs`, 1 where the reference says otherwise
 
     Raises
     ------
@@ -189,11 +192,17 @@ def evaluate(
                 answer(frame, widths)
             yield frame
 
-    return result.extend(
-        case
-        for group, frames in runs.items()
-        for case in cases_of(warmed(frames), answer, group=group, widths=widths)
-    )
+    def cases() -> Iterator[Case]:
+        for group, frames in runs.items():
+            for case in cases_of(warmed(frames), answer, group=group, widths=widths):
+                yield case
+                if seen is not None:  # the scores of this frame are still known
+                    frame, width = case.frame, min(widths)
+                    found = model.fields(frame, whole.scores(frame)[0], boundary_width=width)
+                    differs = found["phase"] != case.reference.phase[width]
+                    seen(frame, {**found, "differs": differs.astype(np.int8)})
+
+    return result.extend(cases())
 
 
 def _thresholds(
