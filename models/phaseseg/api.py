@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from phaseseg.families import (
     Family,
     Fitted,
     Model,
+    Part,
     Progress,
     family_named,
     load,
@@ -30,6 +32,7 @@ from phaseseg.families import (
 )
 from phaseseg.fields import Fields, fields_or_none
 from phaseseg.frame import Frame
+from phaseseg.large.cut import slab_of
 from phaseseg.nn.device import Device
 from phaseseg.training.loop import require_torch
 from phaseseg.trajectory import Backend, map_frames
@@ -196,25 +199,44 @@ def predict(
 
 
 def predictor(
-    model: AnyModel, rule: Any, *, device: Device = "auto", progress: Progress | None = None
+    model: AnyModel, rule: Any, *, device: Device = "auto", progress: Progress | None = None, slabs: int = 1
 ) -> Callable[[Frame], Fields]:
     """Return a function that predicts one frame with fixed options, for `map_frames`.
 
     model : as for `load_model`; given a name, each process reads the file once
     rule : options parsed by the `rule` of the model
     progress : as for `predict`; works within one process only
+    slabs : number of slabs in which the networks run on a frame, one after the other, to take less memory
+
+    ValueError for slabs of a model that needs whole frames.
     """
-    family = FAMILIES[load_model(model).checkpoint.family]
-    return partial(_predict, model, rule, device, progress, family=family)
+    network = load_model(model)
+    if slabs > 1 and not getattr(network, "halo", inf) < inf:
+        raise ValueError(
+            f"{network.checkpoint.name} needs whole frames, because its answer for an atom may depend on any "
+            "other atom: frames are not cut into slabs."
+        )
+    family = FAMILIES[network.checkpoint.family]
+    return partial(_predict, model, rule, device, progress, family=family, slabs=slabs)
 
 
 def _predict(
-    model: AnyModel, rule: Any, device: Device, progress: Progress | None, frame: Frame, *, family: Family
-) -> Fields:
+    model: AnyModel, rule: Any, device: Device, progress: Progress | None, frame: Frame, *, family: Family,
+    slabs: int = 1,
+) -> Fields:  # fmt: skip
     if family.name not in FAMILIES:  # a worker process lacks the families that a script has registered
         register(family)
     network: Model = load_model(model)
-    return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
+    if slabs == 1:
+        return network.fields(frame, network.run(frame, rule, device=device, progress=progress), rule)
+    parts = []
+    for k in range(slabs):
+        if progress is not None:
+            progress(k / slabs, f"slab {k + 1} of {slabs}")
+        slab = slab_of(frame, network.halo, k, slabs)
+        if slab.own.any():
+            parts.append(Part(network.run(slab.frame, rule, device=device), slab.own, slab.atoms))
+    return network.fields(frame, network.merge(frame, parts), rule)
 
 
 def predict_frames(

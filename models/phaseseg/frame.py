@@ -197,21 +197,28 @@ class Frame(Summarized):
         return len(self.positions)
 
     @property
+    def species_counts(self) -> NDArray[np.int64]:
+        """(n_species,) number of atoms of each species."""
+        return np.bincount(self.species, minlength=len(self.species_names))
+
+    @property
     def volume(self) -> float:
         """Volume of the cell, Å^3."""
         return float(abs(np.linalg.det(self.cell)))
 
-    @cached_property
+    @property
     def reduced(self) -> Frame:
         """The same atoms in an equivalent cell with short vectors, on which no analysis may depend.
 
         See `phaseseg.cell.reduced_cell`; the frame itself if its cell is reduced already.
         """
-        cell, _ = self._reduction
-        if cell is self.cell:
-            return self
+        # A frame that held itself would keep its memory until the garbage is collected.
+        return self if self._reduction[0] is self.cell else self._reduced
+
+    @cached_property
+    def _reduced(self) -> Frame:
         frame = copy(self)  # there is nothing to check again
-        object.__setattr__(frame, "cell", cell)
+        object.__setattr__(frame, "cell", self._reduction[0])
         return frame
 
     @property

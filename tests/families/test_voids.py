@@ -161,7 +161,7 @@ def test_melts_have_no_voids(large, small, monkeypatch):
         for sigma in (1.5, 2.0):
             density = density_field(frame, LabelRule(("Fe",), sigma=sigma).fixed())
             with monkeypatch.context() as patch:
-                patch.setattr("phaseseg.families.segmentation.labels.voids._is_filled", lambda *_: False)
+                patch.setattr("phaseseg.families.segmentation.labels.voids.is_filled", lambda *_: False)
                 assert find_matter(density, sigma, density.chosen) is None
     # A frame of this size does not pay for a second density.
     with monkeypatch.context() as patch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, option_flags, refuse_others, with_flags
 from phaseseg.terminal.run import FrameRun, check_folder, frame_reader, in_order, output_kind
 from phaseseg.terminal.show import frame_bar
+from phaseseg.terminal.slabs import not_in_slabs, run_slabs, slabs_wanted
+
+BYTES_PER_ATOM = 450
+"""Memory for each atom of a frame that is predicted whole, with the text that is read."""
 
 
 def predict_word() -> Callable[..., None]:
@@ -39,6 +44,7 @@ def _predict(
     frames: options.Frames = None,
     workers: options.Workers = 1,
     scheduler: options.Scheduler = None,
+    slabs: options.Slabs = "auto",
     format: options.Format = None,
     report: options.ReportFolder = None,
     view: options.View = False,
@@ -71,17 +77,35 @@ def _predict(
                     files[bonds] = bonds_path(chosen[bonds.option], input, output)
                     chosen[bonds.option] = True
             rule = rule_with_bonds(network, family, chosen) if view else network.rule(**chosen)
-            reader = frame_reader(
-                input,
-                types=types,
-                names=names,
-                cell=cell,
-                frames=frames,
-                dt=dt,
-                format=format,
-                units=units,
-                fields=kind == "frames" or getattr(rule, "reads_fields", False),
-            )
+            reading: dict[str, Any] = {
+                "types": types, "names": names, "cell": cell, "frames": frames, "dt": dt, "format": format,
+                "units": units, "fields": kind == "frames" or getattr(rule, "reads_fields", False),
+            }  # fmt: skip
+            reader = frame_reader(input, **reading)
+            settings = rule.to_dict() | {"device": device, "sha256": network.checkpoint.hash}
+            n_slabs, slabs = 1, "1" if scheduler is not None and slabs == "auto" else slabs
+            if family.slabs or slabs != "auto":
+                n_slabs = slabs_wanted(
+                    slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="predicted"
+                )
+            if n_slabs > 1 and family.slabs:
+                not_in_slabs(
+                    scheduler=scheduler is not None,
+                    report=report is not None,
+                    **{one.option: one in files for one in files},
+                )
+        if n_slabs > 1 and family.slabs:
+            with frame_bar(input.name, shown=not quiet and not as_json) as bar:
+                run = run_slabs(
+                    input, n_slabs, partial(_in_slabs, load(family.slabs), network, rule, device), bar,
+                    output=output if kind == "frames" else None, doing=f"predicting with {name}",
+                    begin=lambda _: FrameRun(
+                        input.name, summary_type(rule, input.name), "predicted", settings
+                    ),
+                    **reading,
+                )  # fmt: skip
+            run.finish(output if kind == "tables" else None, None, [output], as_json=as_json, quiet=quiet)
+            return
         shown = not quiet and not as_json
         with (
             workers_at(scheduler) as cluster,
@@ -94,11 +118,11 @@ def _predict(
             alone = workers == 1 and cluster is None
             function = predictor(
                 model if workers > 1 and cluster is None and ready is network else ready, rule, device=device,  # type: ignore[arg-type]
-                progress=bar.inside if alone else None,
+                progress=bar.inside if alone else None, slabs=n_slabs,
             )  # fmt: skip
             run = FrameRun(
                 input.name, summary_type(rule, input.name), "predicted",
-                rule.to_dict() | {"device": device, "sha256": network.checkpoint.hash},
+                settings,
                 [stack.enter_context(bonds_file(path, bonds)) for bonds, path in files.items()],
                 scene=scene,
             )  # fmt: skip
@@ -112,3 +136,10 @@ def _predict(
             output if kind == "tables" else None, report, [output, *files.values()], as_json=as_json,
             quiet=quiet,
         )  # fmt: skip
+
+
+def _in_slabs(
+    predict: Callable[..., Any], network: Any, rule: Any, device: str, store: Any, disk: Any, n_slabs: int,
+    progress: Any,
+) -> Any:  # fmt: skip
+    return predict(store, disk, n_slabs, network, rule, device=device, progress=progress)

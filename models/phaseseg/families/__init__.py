@@ -177,6 +177,9 @@ class Family:
     readers : "module:name" of functions that read foreign checkpoints: `reader(path)` returns a
         `Checkpoint`, or None if the path is not in its format
     papers : publications behind its methods and data; the card of a checkpoint says which of them it rests on
+    slabs : "module:name" of a function `slabs(store, disk, n_slabs, model, rule, *, device, progress)` that
+        predicts a frame whose atoms are on disk (`phaseseg.large.store.FrameStore`) and returns a
+        `phaseseg.large.store.InSlabs`; without it, frames must fit into memory
     folder : folder of its bundled checkpoints; families of this package use their subfolder `checkpoints`
     """
 
@@ -203,6 +206,7 @@ class Family:
     demo: str = ""
     readers: tuple[str, ...] = ()
     papers: tuple[Paper, ...] = ()
+    slabs: str = ""
     folder: Path | None = field(default=None, compare=False)
 
     def options_of(self, *parts: str) -> tuple[Option, ...]:

@@ -25,7 +25,9 @@ _NAME_COLUMNS = ("element", "typelabel")
 TIME_IN_PS = {"metal": 1.0, "lj": 1.0, "real": 1e-3}
 
 
-class _Section(NamedTuple):
+class Section(NamedTuple):
+    """What stands under one `ITEM:` line."""
+
     title: str
     body: bytes | bytearray
     first_line: int  # number of the first line of the body
@@ -39,7 +41,7 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
             f"{leading[:40].decode('utf-8', 'replace')!r}. Give the right format or file."
         )
     while True:
-        sections: dict[str, _Section] = {}
+        sections: dict[str, Section] = {}
         fragment = False
         while not sections.keys() & {"ATOMS", *_NO_ATOMS}:
             title = source.line()
@@ -48,19 +50,25 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
                     yield partial(_cut_header, source.line_number, reading)
                 return
             glued, _, title = title.rpartition("ITEM:")
-            words = title.split()
-            # These go on with columns and flags on the same line.
-            key = " ".join(words[: {"ATOMS": 1, "BOX": 2, "ENTRIES": 1, "GRID": 2}.get("".join(words[:1]))])
+            key, _ = section_of(title)
             if glued or key in sections:  # a run that was killed here, and started again
                 sections, fragment = {}, True
             first_line = source.line_number + 1
             # A run that is killed leaves a line without end, to which the next run appends its first frame.
-            sections[key] = _Section(title, source.until(_ITEM), first_line)
+            sections[key] = Section(title, source.until(_ITEM), first_line)
         if "UNITS" in sections:  # only the first frame says it, perhaps in another file of the run
             reading.said_units, source.stateful = _word(sections["UNITS"]), source.frame
-        block = TimedBlock(_parse, sections, reading.said_units, fragment, source, reading)
+        block = TimedBlock(parse_frame, sections, reading.said_units, fragment, source, reading)
         block.timestep = whole_number(_word(sections["TIMESTEP"])) if "TIMESTEP" in sections else None
         yield block
+
+
+def section_of(title: str) -> tuple[str, str]:
+    """The name of a section, and its `ITEM:` line without the mark."""
+    title = title.rpartition("ITEM:")[2]
+    words = title.split()
+    # These go on with columns and flags on the same line.
+    return " ".join(words[: {"ATOMS": 1, "BOX": 2, "ENTRIES": 1, "GRID": 2}.get("".join(words[:1]))]), title
 
 
 def check_units(units: str, reading: Reading) -> Units:
@@ -76,11 +84,11 @@ def _cut_header(line: int, reading: Reading) -> dict[str, Any]:
     raise reading.cut(f"the file ends inside the header of the frame (line {line})")
 
 
-def _word(section: _Section) -> str:
+def _word(section: Section) -> str:
     return section.body.decode("utf-8", "replace").strip()
 
 
-def _number(sections: dict[str, _Section], key: str, reading: Reading) -> int:
+def _number(sections: dict[str, Section], key: str, reading: Reading) -> int:
     if key not in sections:
         raise reading.error(
             f"the header has no section 'ITEM: {key}' (found: {', '.join(sections)}). Is it a dump "
@@ -97,9 +105,10 @@ def _number(sections: dict[str, _Section], key: str, reading: Reading) -> int:
     return number
 
 
-def _parse(
-    sections: dict[str, _Section], units: str | None, fragment: bool, source: ByteSource, reading: Reading
+def parse_frame(
+    sections: dict[str, Section], units: str | None, fragment: bool, source: ByteSource, reading: Reading
 ) -> dict[str, Any]:
+    """The arguments of a frame from its sections."""
     if other := sections.keys() & _NO_ATOMS:
         raise reading.error(
             f"this is a dump of {_NO_ATOMS[other.pop()]}, which holds no atoms. Give a dump of atoms (dump "
@@ -178,7 +187,7 @@ def _parse(
 
 
 def _box(
-    sections: dict[str, _Section], reading: Reading
+    sections: dict[str, Section], reading: Reading
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Cell (rows), origin and periodicity."""
     if "BOX BOUNDS" not in sections:

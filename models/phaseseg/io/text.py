@@ -39,12 +39,13 @@ def read_extxyz(source: ByteSource, reading: Reading) -> Iterator[Block]:
         n_atoms = count_of(source, line)
         comment = source.line() or ""
         first_line = source.line_number + 1
-        yield partial(_parse_extxyz, n_atoms, comment, source.block(n_atoms), first_line, reading)
+        yield partial(parse_extxyz, n_atoms, comment, source.block(n_atoms), first_line, reading)
 
 
-def _parse_extxyz(
+def parse_extxyz(
     n_atoms: int, comment: str, body: bytes | bytearray, first_line: int, reading: Reading
 ) -> dict[str, Any]:
+    """The arguments of a frame from its comment line and the lines of its atoms."""
     entries = parse_comment(comment)
     # Lattice comes before lattice, whatever their order.
     lower = {key.lower(): entries[key] for key in sorted(entries, key=lambda key: key in _EXACT_KEYS)}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +91,19 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
 # ------------------------------------------------------------------------------------------ frames
 
 
+class Pieces(NamedTuple):
+    """One frame in pieces, with the results of each; all have the same columns.
+
+    n_atoms : number of atoms of the frame
+    """
+
+    n_atoms: int
+    pieces: Iterable[tuple[Frame, Mapping[str, Any]]]
+
+
 def write_frames(
     path: str | os.PathLike[str],
-    results: Iterable[Frame | tuple[Frame, Fields | Mapping[str, Any] | None]],
+    results: Iterable[Frame | tuple[Frame, Fields | Mapping[str, Any] | None] | Pieces],
     *,
     file_format: str | None = None,
 ) -> int:
@@ -109,7 +119,8 @@ def write_frames(
     path : `.xyz`, `.extxyz`, `.dump` or `.lammpstrj`, with `.gz` or `.zst` to compress; `.npz` or `.parquet`
         for the columns alone
     results : frames, or pairs of a frame and its result, also mixed; a result is `Fields`, or a mapping from
-        names to numbers and arrays of shape (n_atoms,) or (n_atoms, k), or None
+        names to numbers and arrays of shape (n_atoms,) or (n_atoms, k), or None; a large frame may come in
+        `Pieces`
     file_format : "extxyz", "lammps-dump", "npz" or "parquet", needed if the suffix does not determine it
 
     `.npz` and `.parquet` (package `pyarrow`, an extra) hold the columns of the results, or those of
@@ -141,9 +152,10 @@ def write_frames(
     n_frames = 0
     with atomic_output(path) as temporary, packed_file(temporary) as file:
         for item in results:
-            frame, result = (item, None) if isinstance(item, Frame) else item
-            for piece in _text(frame, result, file_format, n_frames):
-                file.write(piece)
+            n_atoms, pieces = _pieces(item)
+            for number, (frame, result) in enumerate(pieces):
+                for some in _text(frame, result, file_format, n_frames, None if number else n_atoms):
+                    file.write(some)
             n_frames += 1
         if n_frames == 0:
             raise ValueError(f"{path.name}: there are no frames to write.")
@@ -151,11 +163,13 @@ def write_frames(
 
 
 def _text(
-    frame: Frame, result: Mapping[str, Any] | None, file_format: str, number: int
+    frame: Frame, result: Mapping[str, Any] | None, file_format: str, number: int, n_atoms: int | None
 ) -> Iterator[bytes | memoryview]:
+    """The text of a frame of n atoms, of which this may be the first piece; of further pieces for None."""
     columns, scalars = _sorted_out(frame, result or {})
-    header, body = _LINES[file_format](frame, columns, scalars, number)
-    yield f"{header}\n".encode()
+    header, body = _LINES[file_format](frame, n_atoms or 0, columns, scalars, number)
+    if n_atoms is not None:
+        yield f"{header}\n".encode()
     yield from _rows(body)
 
 
@@ -200,7 +214,8 @@ def write_part(
     part = folder / f"{number}-{secrets.token_hex(4)}"  # two processes may write the same frame
     try:
         with packed_piece(part, name) as (file, piece):
-            for text in _text(frame, result, format_of_name(bare_name(name, WRITTEN)), number):
+            kind = format_of_name(bare_name(name, WRITTEN))
+            for text in _text(frame, result, kind, number, len(frame)):
                 file.write(text)
     except FileNotFoundError:
         raise OutputError(
@@ -237,13 +252,21 @@ def _write_columns(path: Path, results: Iterable[Any], kind: str) -> int:
     n_frames = 0
     with atomic_output(path) as temporary, columns_file(temporary, kind, path.name) as file:
         for item in results:
-            frame, result = (item, None) if isinstance(item, Frame) else item
-            columns, _ = _sorted_out(frame, result or {}, own=not result)
-            file.append(frame, columns, n_frames)
+            for frame, result in _pieces(item)[1]:
+                columns, _ = _sorted_out(frame, result, own=not result)
+                file.append(frame, columns, n_frames)
             n_frames += 1
         if n_frames == 0:
             raise ValueError(f"{path.name}: there are no frames to write.")
     return n_frames
+
+
+def _pieces(item: Any) -> Pieces:
+    """A frame, or a frame with its result, as one piece."""
+    if isinstance(item, Pieces):
+        return item
+    frame, result = (item, {}) if isinstance(item, Frame) else item
+    return Pieces(len(frame), [(frame, result or {})])
 
 
 def _sorted_out(
@@ -298,7 +321,7 @@ def _with_plain_names(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any
 
 def extxyz_lines(frame: Frame, result: Mapping[str, Any] | None = None) -> Iterator[str]:
     """Yield a frame with its result as extended XYZ, in pieces without a line end; see `write_frames`."""
-    header, body = _extxyz(frame, *_sorted_out(frame, result or {}), 0)
+    header, body = _extxyz(frame, len(frame), *_sorted_out(frame, result or {}), 0)
     yield header
     for piece in _rows(body):
         yield str(piece, "utf-8").removesuffix("\n")
@@ -343,7 +366,11 @@ def _names(frame: Frame) -> Category:
 
 
 def _extxyz(
-    frame: Frame, columns: Mapping[str, NDArray[Any]], scalars: Mapping[str, int | float | bool], _: int
+    frame: Frame,
+    n_atoms: int,
+    columns: Mapping[str, NDArray[Any]],
+    scalars: Mapping[str, int | float | bool],
+    _: int,
 ) -> tuple[str, Columns]:
     body: Columns = [(_names(frame), "%s"), (frame.positions, "%.8f")]
     properties = "species:S:1:pos:R:3"
@@ -369,17 +396,21 @@ def _extxyz(
     }
     comment = [f"{name}={value}" for name, value in entries.items() if value is not None]
     comment += [entry(name, value) for name, value in scalars.items()]
-    return f"{len(frame)}\n{' '.join(comment)}", body + _formatted(columns)
+    return f"{n_atoms}\n{' '.join(comment)}", body + _formatted(columns)
 
 
 def _dump(
-    frame: Frame, columns: Mapping[str, NDArray[Any]], scalars: Mapping[str, int | float | bool], index: int
+    frame: Frame,
+    n_atoms: int,
+    columns: Mapping[str, NDArray[Any]],
+    scalars: Mapping[str, int | float | bool],
+    index: int,
 ) -> tuple[str, Columns]:
     header = ["ITEM: UNITS", "lj"] if frame.units == "lj" and index == 0 else []
     if frame.time is not None:
         header += ["ITEM: TIME", repr(frame.time)]
     header += ["ITEM: TIMESTEP", str(index if frame.timestep is None else frame.timestep)]
-    header += ["ITEM: NUMBER OF ATOMS", str(len(frame)), *_box_lines(frame)]
+    header += ["ITEM: NUMBER OF ATOMS", str(n_atoms), *_box_lines(frame)]
     titles = ["ITEM: ATOMS id type element x y z"]
     for name, values in columns.items():
         titles += [name] if values.ndim == 1 else [f"{name}[{k + 1}]" for k in range(values.shape[1])]

@@ -50,6 +50,10 @@ Threads = Annotated[
     int | None,
     typer.Option(help="Number of threads, for large frames. Default: one for each physical core.", min=1),
 ]
+Slabs = Annotated[
+    str,
+    typer.Option(help="Slabs into which a frame is cut: auto (if it would not fit into memory) or a number."),
+]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Checkpoint: a name from `phaseseg models list` or a file.")
 ]

@@ -97,9 +97,7 @@ class FrameBar:
         self._task = task = self._bar.add_task(f"{self._doing}; {COMPILES}", total=None)
         for item in items:
             interrupt.check()
-            if gc.get_threshold() != _USUAL:  # all is loaded
-                gc.freeze()
-                gc.set_threshold(*_USUAL)
+            _collect_garbage()
             self._bar.update(task, advance=1, description=self._doing)
             self.heard.add(getattr(item, "messages", ()))
             yield item
@@ -108,6 +106,7 @@ class FrameBar:
     def inside(self, done: float, line: str) -> None:
         """Show the progress within one frame, or of a fit when all frames have been read."""
         interrupt.check()
+        _collect_garbage()
         if self._task is None:
             self._task = self._bar.add_task(self._doing, total=None)
         self._bar.update(self._task, description=f"{self._doing}: {line} ({done:.0%})")
@@ -116,6 +115,13 @@ class FrameBar:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = None
+
+
+def _collect_garbage() -> None:
+    """Collect garbage from now on, now that all is loaded."""
+    if gc.get_threshold() != _USUAL:
+        gc.freeze()
+        gc.set_threshold(*_USUAL)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ The result of any analysis is checked by `check_fields`:
 
 from __future__ import annotations
 
+from phaseseg.large.cut import Slab, slabs
 from phaseseg.testing.conformance import (
     CONFORMANCE,
     assert_same,
@@ -24,7 +25,6 @@ from phaseseg.testing.frames import (
     AWKWARD,
     SKEWED,
     TRICLINIC,
-    Slab,
     awkward_frames,
     awkward_like,
     permuted,
@@ -32,7 +32,6 @@ from phaseseg.testing.frames import (
     rolled_axes,
     rotated,
     slab,
-    slabs,
     sphere,
     tilted,
     translated,

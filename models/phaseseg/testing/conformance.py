@@ -28,13 +28,13 @@ from phaseseg.compiled import threads as threads_module
 from phaseseg.families import FAMILIES, Family, Fitted, Model, Option, Part, load
 from phaseseg.fields import Bonds, Fields, Grid, Message, Table
 from phaseseg.frame import Frame, Units
+from phaseseg.large.cut import slabs
 from phaseseg.specs import FIELD_SPECS, FieldSpec
 from phaseseg.testing.frames import (
     awkward_like,
     permuted,
     repeated,
     rotated,
-    slabs,
     translated,
     wrapped_elsewhere,
 )

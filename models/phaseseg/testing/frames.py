@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -293,62 +290,3 @@ def rotated(frame: Frame, seed: int = 0) -> Frame:
         turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         turn *= np.sign(np.linalg.det(turn))
     return frame.replace(positions=frame.positions @ turn, cell=frame.cell @ turn, origin=frame.origin @ turn)
-
-
-# -------------------------------------------------------------------------------------------- slabs
-
-
-@dataclass(frozen=True, eq=False)
-class Slab:
-    """A layer of a frame with what lies within a halo of it.
-
-    frame : the layer, open along the axis in which it was cut
-    own : (n_slab,) bool; atoms of the layer, without those of the halo
-    atoms : (n_slab,) int64; their rows in the whole frame; an image of an atom has the row of the atom
-    """
-
-    frame: Frame
-    own: NDArray[np.bool_]
-    atoms: NDArray[np.int64]
-
-
-def slabs(frame: Frame, halo: float, n: int = 2, axis: int = 0) -> list[Slab]:
-    """A frame cut into n layers of equal thickness across a cell vector, each with its halo.
-
-    halo : Å (or σ); thickness of what is kept on either side of a layer
-    """
-    inverse = np.linalg.inv(frame.cell)
-    margin = halo * float(np.linalg.norm(inverse[:, axis]))
-    place = (frame.positions - frame.origin) @ inverse[:, axis]
-    home, low, high = np.zeros(len(place)), 0.0, 1.0
-    if frame.pbc[axis]:
-        home = -np.floor(place)
-    elif len(place):
-        low, high = float(place.min()), float(np.nextafter(place.max(), np.inf))
-    place = place + home
-    images = range(-ceil(margin), ceil(margin) + 1) if frame.pbc[axis] else range(1)
-    pbc = frame.pbc.copy()
-    pbc[axis] = False
-    edges = np.linspace(low, high, n + 1)
-    found = []
-    for begin, end in pairwise(edges):
-        rows, shifts, own = [], [], []
-        for image in images:
-            there = place + image
-            near = np.flatnonzero((there >= begin - margin) & (there < end + margin))
-            rows.append(near)
-            shifts.append(home[near] + image)
-            own.append((there[near] >= begin) & (there[near] < end) & (image == 0))
-        atoms, shift = np.concatenate(rows), np.concatenate(shifts)
-        cell = frame.cell.copy()
-        cell[axis] *= end - begin + 2 * margin
-        part = frame.take(
-            atoms,
-            positions=frame.positions[atoms] + shift[:, None] * frame.cell[axis],
-            cell=cell,
-            origin=frame.origin + (begin - margin) * frame.cell[axis],
-            pbc=pbc,
-            ids=None,
-        )
-        found.append(Slab(part, np.concatenate(own), atoms))
-    return found

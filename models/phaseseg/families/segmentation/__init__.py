@@ -96,6 +96,7 @@ FAMILY = register(
             "label=phaseseg.families.segmentation.commands:label_command",
             "select=phaseseg.families.segmentation.commands:select_command",
         ),
+        slabs="phaseseg.families.segmentation.prediction_in_slabs:predict_slabs",
         demo="phaseseg.families.segmentation.commands:demo",
         analyses=(
             Analysis("species", "phaseseg.families.segmentation.labels.weak_labels:labeler", default=True),

@@ -26,12 +26,18 @@ from phaseseg.terminal.run import (
     run_readers,
 )
 from phaseseg.terminal.show import frame_bar, note, show, show_json
+from phaseseg.terminal.slabs import not_in_slabs, run_slabs, slabs_wanted
 
 if TYPE_CHECKING:
     from phaseseg.fields import Table
+    from phaseseg.large.disk import Disk
+    from phaseseg.large.store import FrameStore, InSlabs
     from phaseseg.report import TextTable
+    from phaseseg.specs import Progress
 
 DEFAULT = LabelRule()
+BYTES_PER_ATOM = 250
+"""Memory for each atom of a frame that is labeled whole, with the text that is read."""
 MELTS = ("melt_large_3000K", "melt_large_4000K", "melt_small_3000K", "melt_small_4000K")
 
 
@@ -84,6 +90,7 @@ def label_command(
     frames: options.Frames = None,
     workers: options.Workers = 1,
     scheduler: options.Scheduler = None,
+    slabs: options.Slabs = "auto",
     format: options.Format = None,
     report: options.ReportFolder = None,
     view: options.View = False,
@@ -119,16 +126,27 @@ def label_command(
             check_folder(report, OutputError)
             scene = options.scene(view, report)
             kind = output_kind(output, input)
-            reader = frame_reader(
-                input,
-                types=types,
-                names=names,
-                cell=cell,
-                frames=frames,
-                dt=dt,
-                format=format,
-                fields=kind == "frames",
-            )
+            reading: dict[str, Any] = {
+                "types": types, "names": names, "cell": cell, "frames": frames, "dt": dt, "format": format,
+                "fields": kind == "frames",
+            }  # fmt: skip
+            reader = frame_reader(input, **reading)
+            slabs = "1" if scheduler is not None and slabs == "auto" else slabs
+            n_slabs = slabs_wanted(slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="labeled")
+            if n_slabs > 1:
+                not_in_slabs(
+                    average=average is not None, pooled=pooled, report=report is not None,
+                    boundary_scan=boundary_scan, scheduler=scheduler is not None,
+                )  # fmt: skip
+        if n_slabs > 1:
+            with frame_bar(input.name, shown=not quiet and not as_json) as bar:
+                written, begin = output if kind == "frames" else None, partial(_run_of, input.name)
+                make = _LabelInSlabs(rule)
+                run = run_slabs(
+                    input, n_slabs, make, bar, output=written, doing="labeling", begin=begin, **reading
+                )
+            run.finish(output if kind == "tables" else None, None, [output], as_json=as_json, quiet=quiet)
+            return
         ignored = "--scheduler" if scheduler is not None else "--workers" if workers > 1 else ""
         if average is not None:
             scheduler = None
@@ -153,6 +171,29 @@ def label_command(
                 pairs = weak_labels.label_trajectory(frames_read, fixed, average=average)
             run.write(bar.frames(run.results(pairs), "labeling"), frames_to)
         run.finish(output if kind == "tables" else None, report, [output], as_json=as_json, quiet=quiet)
+
+
+class _LabelInSlabs:
+    """Labels frames in slabs, by the rule that the first one determines."""
+
+    def __init__(self, rule: LabelRule) -> None:
+        self._rule = rule
+
+    def __call__(self, store: FrameStore, disk: Disk, n_slabs: int, progress: Progress) -> InSlabs:
+        from phaseseg.families.segmentation.labels.in_slabs import label_slabs
+        from phaseseg.families.segmentation.labels.slabs import SlabWork
+
+        found = label_slabs(SlabWork(store, disk, n_slabs, progress), self._rule)
+        self._rule = found.rule
+        return found
+
+
+def _run_of(name: str, first: InSlabs) -> FrameRun:
+    from phaseseg.families.segmentation.report import RunSummary
+
+    rule = first.rule
+    settings = rule.to_dict() | {"voxel": rule.voxel_size, "average": None}
+    return FrameRun(name, RunSummary(rule, name), "labeled", settings)
 
 
 def select_command(

@@ -327,6 +327,16 @@ class _Before:
 # Network ------------------------------------------------------------------------------------------
 
 
+def _compared(atoms: _Atoms, own: NDArray[np.bool_], ranges: tuple[Floats, ...]) -> list[Any]:
+    """What `scale_features` returns for some of the slots, without scaling the features."""
+    found = []
+    for first in range(0, len(own), 1 << 16):
+        some = slice(first, min(first + (1 << 16), len(own)))
+        rows = atoms.features[some][own[some]]
+        found.append(neighbor_sums.scale_features(0, len(rows), rows, *ranges))
+    return found
+
+
 class Network:
     """Ensemble of networks with the same configuration.
 
@@ -351,10 +361,13 @@ class Network:
         check_weights(config.weight_shapes(), members)
         self._members = [_Member(config, weights) for weights in members]
 
-    def __call__(self, frame: Frame, codes: NDArray[np.integer[Any]]) -> NetworkOutput:
+    def __call__(
+        self, frame: Frame, codes: NDArray[np.integer[Any]], own: NDArray[np.bool_] | None = None
+    ) -> NetworkOutput:
         """Return logits for every atom of a frame.
 
         codes : (n_atoms,) index of each atom's species in `config.species`
+        own : (n_atoms,) bool, atoms whose features are compared with the training data; all by default
 
         For atoms without neighbors, "gat" and "gcn" use only the atom itself. Features are clipped to the
         range of the training data; the result counts the atoms outside.
@@ -365,10 +378,10 @@ class Network:
         width = self.config.n_features
         atoms = _Atoms.of(frame, codes, self.config, whole_registers(width))
         scaling = self.scaling
-        found = in_parts(
-            neighbor_sums.scale_features, frame.n_atoms, atoms.features, scaling.center, scaling.scale,
-            scaling.low, scaling.high, least=4096,
-        )  # fmt: skip
+        ranges = scaling.center, scaling.scale, scaling.low, scaling.high
+        compared = [] if own is None else _compared(atoms, own[atoms.bins.order], ranges)
+        found = in_parts(neighbor_sums.scale_features, frame.n_atoms, atoms.features, *ranges, least=4096)
+        found = compared or found
         outside, lowest, highest = zip(*found, strict=True)
         logits = np.empty((len(self._members), frame.n_atoms, self.config.outputs), dtype=np.float32)
         for member, out in zip(self._members, logits, strict=True):

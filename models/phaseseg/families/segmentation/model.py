@@ -31,7 +31,7 @@ from phaseseg.families.segmentation.labels.assignment import (
     one_phase,
 )
 from phaseseg.families.segmentation.labels.density import Field, at_voxels, smooth_grid, smoothed_density
-from phaseseg.families.segmentation.labels.lattice import PackedAtoms, plan_lattice
+from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.labels.molecules import Molecules, find_molecules
 from phaseseg.families.segmentation.labels.voids import BULK_QUANTILE, Matter, find_matter
 from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
@@ -173,22 +173,37 @@ def score_field(
     mean, density = smooth_grid(mean, lattice, sigma), smooth_grid(density, lattice, sigma)
     # From here on, densities are in atoms per voxel.
     void = VOID_DENSITY * float(np.median(at_voxels(density, lattice, atoms)))
+    scratch = borrow(lattice.shape, np.float32)
+    mean = corrected_scores(
+        mean, density, scratch, lattice, sigma=sigma, bound=bound, curvature=curvature, void=void
+    )
+    grid = Grid(mean, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
+    return ScoreField(grid, lattice, atoms, packed)
+
+
+def corrected_scores(
+    mean: NDArray[np.float32], density: NDArray[np.float32], scratch: NDArray[np.float32], lattice: Lattice,
+    *, sigma: float, bound: float, curvature: bool, void: float,
+) -> NDArray[np.float32]:  # fmt: skip
+    """The field of `score_field` in the place of one of three grids, all of which are used up.
+
+    mean, density : smoothed scores and densities; void : density, in atoms per voxel, of a void
+    """
     flat, n = (mean.reshape(-1), density.reshape(-1), np.float32(0.1 * void)), len(mean)
     in_parts(field_kernels.mean_and_log, mean.size, *flat, least=1 << 15)
     steps = lattice.steps
     metric = sigma**2 * np.linalg.inv(steps @ steps.T)
     # For melts, a single pass leaves a fifth more error; a third pass gives no improvement.
-    first = borrow(lattice.shape, np.float32)
     slopes = field_kernels.subtract_slopes
-    in_parts(slopes, n, mean, mean, density, metric, lattice.wrap, first, least=4)
-    in_parts(slopes, n, mean, first, density, metric, lattice.wrap, mean, least=4)
+    in_parts(slopes, n, mean, mean, density, metric, lattice.wrap, scratch, least=4)
+    in_parts(slopes, n, mean, scratch, density, metric, lattice.wrap, mean, least=4)
     if curvature:
-        in_parts(field_kernels.subtract_curvature, n, mean, metric / 2, lattice.wrap, first, least=4)
-        mean = first
-    np.clip(mean, -bound, bound, out=mean)
-    mean[density < np.float32(log(void))] = -bound
-    grid = Grid(mean, lattice.cell, lattice.origin, lattice.wrap & frame.pbc)
-    return ScoreField(grid, lattice, atoms, packed)
+        in_parts(field_kernels.subtract_curvature, n, mean, metric / 2, lattice.wrap, scratch, least=4)
+        mean = scratch
+    for plane, logarithm in zip(mean, density, strict=True):
+        np.clip(plane, -bound, bound, out=plane)
+        plane[logarithm < np.float32(log(void))] = -bound
+    return mean
 
 
 def with_voids(field: ScoreField, sigma: float, bound: float, cutoff: float) -> ScoreField:
@@ -274,7 +289,7 @@ class SegmentationModel(NetworkModel):
             np.array([number_of(one, name) for one in score[name]], dtype=np.float32)
             for name in ("scale", "offset")
         )
-        self._smoothing: dict[str, Any] = {
+        self.smoothing: dict[str, Any] = {
             "sigma": number_of(interface["sigma"], "sigma", positive=True),
             "voxel": number_of(interface["voxel"], "voxel", positive=True), "bound": self._bound,
             "curvature": bool(interface.get("curvature", False)),
@@ -343,7 +358,7 @@ class SegmentationModel(NetworkModel):
         missing atoms would add. In a second run, mirror images of the outermost atoms take their place.
         Without voids, the scores are returned as they are.
         """
-        scores.field = score_field(frame, scores.score, **self._smoothing)
+        scores.field = score_field(frame, scores.score, **self.smoothing)
         matter = find_matter(scores.field, self.label_rule.sigma, scores.field.scores >= 0)
         if matter is None:
             return scores
@@ -373,7 +388,7 @@ class SegmentationModel(NetworkModel):
         outside = float(output.n_outside.max(initial=0) / max(n_atoms, 1))
         return Scores(
             score, members, probability, uncertainty, boundary if n_outputs == 3 else None, outside,
-            self._features_outside(frame, output),
+            self.features_outside(frame, output),
         )  # fmt: skip
 
     def merge(self, frame: Frame, parts: Sequence[Part]) -> Scores:
@@ -406,7 +421,8 @@ class SegmentationModel(NetworkModel):
         self.check_frame(frame)
         return self.config.codes_of(frame, self.name)
 
-    def _features_outside(self, frame: Frame, output: NetworkOutput) -> tuple[str, ...]:
+    def features_outside(self, frame: Frame, output: NetworkOutput) -> tuple[str, ...]:
+        """Parts of a sentence about atoms whose features are outside of the range of the training data."""
         worst = int(np.argmax(output.n_outside))
         share = float(output.n_outside[worst] / max(frame.n_atoms, 1))
         if share <= MOST_OUTSIDE:
@@ -417,9 +433,9 @@ class SegmentationModel(NetworkModel):
         what = f"the {self.config.feature_names[worst]} of {share:.1%} of the atoms is {found}"
         return (f"{what}, but the training data range from {low:.3g} to {high:.3g}",)
 
-    def _validity(self, frame: Frame, scores: Scores, field: ScoreField) -> tuple[Message, ...]:
+    def validity(self, frame: Frame, scores: Scores, field: ScoreField | None = None) -> tuple[Message, ...]:
         """The message about the range of validity; in a frame with voids, its mean density says nothing."""
-        if field.matter is not None:
+        if field is not None and field.matter is not None:
             surface = (
                 f"{field.near_surface:.0%} of the atoms lie within {self.config.cutoff:g} Å of a free "
                 "surface, beyond which mirror images replace the missing atoms"
@@ -435,7 +451,7 @@ class SegmentationModel(NetworkModel):
     def field(self, frame: Frame, scores: Scores) -> ScoreField:
         """Return the smoothed scores of a frame, computed once; see `score_field`."""
         if scores.field is None:
-            smooth = score_field(frame, scores.score, **self._smoothing)
+            smooth = score_field(frame, scores.score, **self.smoothing)
             scores.field = with_voids(smooth, self.label_rule.sigma, self._bound, self.config.cutoff)
         return scores.field
 
@@ -479,14 +495,14 @@ class SegmentationModel(NetworkModel):
         numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance, molecules)
         return Fields(
             {
-                "phase": assigned.phase, "phase_probability": _probabilities(scores.probability, learned),
+                "phase": assigned.phase, "phase_probability": probabilities_of(scores.probability, learned),
                 "phase_uncertainty": scores.uncertainty, "interface_distance": assigned.distance,
                 "domain": assigned.domain, "score_grid": field.output, "n_phases": n_phases,
                 "probability_threshold": float(rule.threshold), "score_threshold": level,
                 "mean_uncertainty": float(scores.uncertainty.mean(dtype=np.float64)),
                 "outside_training": scores.outside, **numbers,
             },
-            (*frame.messages, *messages, *self._validity(frame, scores, field), *more),
+            (*frame.messages, *messages, *self.validity(frame, scores, field), *more),
         )  # fmt: skip
 
     def _assign(
@@ -510,7 +526,7 @@ class SegmentationModel(NetworkModel):
                 at_points = points.interpolated()
             assigned = assign_phases(
                 frame, points, level, domains, at_points >= np.float32(level), molecules=molecules,
-                sigma=self._smoothing["sigma"],
+                sigma=self.smoothing["sigma"],
                 boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
                 matter=field.matter, void_boundary=False,
             )  # fmt: skip
@@ -537,7 +553,7 @@ def _fill_probabilities(first, stop, probability, boundary, out):
         out[atom, 1] = rest * p
 
 
-def _probabilities(
+def probabilities_of(
     probability: NDArray[np.float32], boundary: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
     """Return probabilities of poor and rich, and of a learned boundary, (n_atoms, 2 or 3) float32."""

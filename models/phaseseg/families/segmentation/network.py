@@ -72,13 +72,16 @@ class TorchNetwork(Ensemble):
         super().__init__(config, members, device=device)
         self.config, self.scaling = config, scaling
 
-    def __call__(self, frame: Frame, codes: NDArray[np.integer[Any]]) -> NetworkOutput:
+    def __call__(
+        self, frame: Frame, codes: NDArray[np.integer[Any]], own: NDArray[np.bool_] | None = None
+    ) -> NetworkOutput:
         """Return the logits of all members, and a comparison of the features with the training data."""
         raw = node_features(frame, codes, self.config)
         graph = neighbor_graph(frame, cutoff=self.config.cutoff)
         edges = Neighbors(graph.indptr, graph.neighbors).to(self.device)
         x = tensor_of(self.scaling.apply(raw), self.device)
         logits = torch.stack(self.outputs(x, edges)).cpu().numpy()
+        raw = raw if own is None or not own.any() else raw[own]
         outside = ((raw < self.scaling.low) | (raw > self.scaling.high)).sum(axis=0)
         return NetworkOutput(logits, outside, raw.min(axis=0), raw.max(axis=0))
 

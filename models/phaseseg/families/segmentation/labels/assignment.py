@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,12 +18,14 @@ from phaseseg.families.segmentation.labels.composition import (
     BIN_WIDTH,
     N_BINS,
     ROWS,
-    count_atoms,
+    composition_of,
     count_molecules,
+    count_phases,
 )
 from phaseseg.families.segmentation.labels.density import Field, kernel_volume
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.families.segmentation.labels.lattice import Lattice
 from phaseseg.families.segmentation.labels.molecules import Molecules, by_molecule_sentence
 from phaseseg.families.segmentation.labels.profile import InterfaceWidth, Kernel, interface_width
 from phaseseg.families.segmentation.labels.shells import shell_volumes
@@ -90,12 +92,41 @@ def assign_phases(
         the field, and rich atoms count only near voxels that are rich, too.
     molecules : whose centers of mass are the packed atoms; every atom gets what its molecule gets
     """
-    atoms, lattice, n_atoms = field.atoms, field.lattice, len(field.atoms.order)
     free = matter is not None and not void_boundary
-    domain_packed = domains.of_atoms(atoms, rich, near_voxels=free)
     surface = replace(field.grid, values=domains.without_dropped(field.grid.values, level))
-    interface = Interface(surface.values, level, lattice)
-    nearest = borrow(n_atoms if free else 0, np.int32)
+    interface = Interface(surface.values, level, field.lattice)
+    nearest = borrow(len(field.atoms.order) if free else 0, np.int32)
+    phase, distance, domain = assign_atoms(
+        field, level, domains, rich, interface, boundary_width=boundary_width, sharpen=sharpen, exact=exact,
+        near_voxels=free, nearest=nearest,
+    )  # fmt: skip
+    areas = Areas(interface.area, 0.0, 0.0)
+    if matter is not None:
+        void = matter.is_void(interface)
+        areas = matter.areas(Field(surface, field.lattice, field.atoms), level, interface, void)
+        if free:
+            at_void = (phase == BOUNDARY) & void[nearest[field.atoms.place]]
+            phase[at_void] = np.where(domain[at_void] > 0, RICH, POOR)
+    if molecules is not None:
+        phase, distance = phase[molecules.of_atom], distance[molecules.of_atom]
+        domain = domain[molecules.of_atom]
+    in_domains = np.bincount(domain, minlength=domains.n_kept + 1)
+    assigned = of_surface(domains, interface, surface.values, level, field.lattice, sigma, in_domains, areas)
+    return replace(assigned, phase=phase, distance=distance, domain=domain)
+
+
+def assign_atoms(
+    field: Field, level: float, domains: Domains, rich: NDArray[np.bool_], interface: Interface, *,
+    boundary_width: float, sharpen: bool, exact: ExactField | None, near_voxels: bool = False,
+    nearest: NDArray[np.int32] | None = None,
+) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32]]:  # fmt: skip
+    """Phase, distance and domain of the atoms of a field, in the order of their frame; see `assign_phases`.
+
+    near_voxels : whether rich atoms count only near voxels that are rich, too
+    nearest : (n_atoms,) int32, filled with the number of the facet nearest to each packed atom
+    """
+    atoms, n_atoms = field.atoms, len(field.atoms.order)
+    domain_packed = domains.of_atoms(atoms, rich, near_voxels=near_voxels)
     distance_packed = interface.distance(atoms, nearest)
     if sharpen and boundary_width > 0:
         _sharpen(field, level, boundary_width / 2, domain_packed, distance_packed, exact)
@@ -104,25 +135,24 @@ def assign_phases(
     half_width = np.float32(boundary_width / 2 if boundary_width > 0 else -1)
     packed = atoms.place, domain_packed, distance_packed
     in_parts(_assign, n_atoms, *packed, half_width, phase, distance, domain, least=8192)
-    areas = Areas(interface.area, 0.0, 0.0)
-    if matter is not None:
-        void = matter.is_void(interface)
-        areas = matter.areas(Field(surface, lattice, atoms), level, interface, void)
-        if free:
-            at_void = (phase == BOUNDARY) & void[nearest[atoms.place]]
-            phase[at_void] = np.where(domain[at_void] > 0, RICH, POOR)
-    if molecules is not None:
-        phase, distance, domain = (values[molecules.of_atom] for values in (phase, distance, domain))
-    table = _domain_table(
-        domains.voxels, domains.percolates,
-        np.bincount(domain, minlength=domains.n_kept + 1)[1:], lattice.voxel_volume,
-    )  # fmt: skip
+    return phase, distance, domain
+
+
+def of_surface(
+    domains: Domains, interface: Interface, values: NDArray[np.float32], level: float, lattice: Lattice,
+    sigma: float, in_domains: NDArray[np.int64], areas: Areas,
+) -> PhaseAssignment:  # fmt: skip
+    """The assignment without the atoms: what follows from domains and interface.
+
+    values : the field without dropped domains
+    in_domains : (n_kept + 1,) atoms in each domain, the first of which is outside of all
+    """
+    table = _domain_table(domains.voxels, domains.percolates, in_domains[1:], lattice.voxel_volume)
     volume_fraction = float(domains.voxels.sum() / lattice.n_voxels)
-    volumes = shell_volumes(interface, surface.values, level, lattice, bin_width=BIN_WIDTH, n_bins=N_BINS)
+    volumes = shell_volumes(interface, values, level, lattice, bin_width=BIN_WIDTH, n_bins=N_BINS)
     kernel = Kernel(sigma, kernel_volume(lattice, sigma))
-    return PhaseAssignment(
-        phase, distance, domain, volume_fraction, interface.area, table, areas, volumes, kernel
-    )
+    nothing = np.empty(0, np.int8), np.empty(0, np.float32), np.empty(0, np.int32)
+    return PhaseAssignment(*nothing, volume_fraction, interface.area, table, areas, volumes, kernel)
 
 
 def one_phase(n_atoms: int, phase: int, matter: Matter | None = None) -> PhaseAssignment:
@@ -224,30 +254,66 @@ def dropped_sentence(domains: Domains, *, keep: str, min_volume: float) -> Messa
     return Message(text, "dropped-domains")
 
 
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Numbers of atoms; those of parts of a frame add up to those of the frame.
+
+    each : (n_bins,) of each species in which the rich phase is rich, by distance; total : of them together
+    phases, by_distance : of each species, as in `Composition`
+    """
+
+    each: dict[str, NDArray[np.int64]]
+    total: NDArray[np.int64]
+    phases: NDArray[np.int64]
+    by_distance: NDArray[np.int64]
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            {name: self.each[name] + other.each[name] for name in self.each}, self.total + other.total,
+            self.phases + other.phases, self.by_distance + other.by_distance,
+        )  # fmt: skip
+
+
+def count_frame(
+    frame: Frame, species: Sequence[str], phase: NDArray[np.int8], distance: NDArray[np.float32],
+    bulk_distance: float,
+) -> Counts:  # fmt: skip
+    """Count the atoms of a frame; see `frame_numbers`."""
+    chosen, masks = masks_of(frame, species)
+    n_species = len(frame.species_names)
+    return count_masked(chosen, masks, frame.species, n_species, phase, distance, bulk_distance)
+
+
+def count_masked(
+    chosen: NDArray[np.bool_], masks: Mapping[str, NDArray[np.bool_]], codes: NDArray[np.int32],
+    n_species: int, phase: NDArray[np.int8], distance: NDArray[np.float32], bulk_distance: float,
+) -> Counts:  # fmt: skip
+    """Count atoms with these species, and the masks of `masks_of`."""
+    end = N_BINS // 2 * BIN_WIDTH
+    each = {name: np.histogram(distance[mask], N_BINS, (-end, end))[0] for name, mask in masks.items()}
+    alone = len(masks) == 1
+    total = each[next(iter(masks))] if alone else np.histogram(distance[chosen], N_BINS, (-end, end))[0]
+    return Counts(each, total, *count_phases(phase, distance, codes, n_species, bulk_distance))
+
+
 def frame_numbers(
     frame: Frame,
     assigned: PhaseAssignment,
     species: Sequence[str],
     bulk_distance: float,
     molecules: Molecules | None = None,
+    counts: Counts | None = None,
 ) -> tuple[dict[str, Any], list[Message]]:
     """Compute a frame's numbers, tables and messages from the phases of its atoms.
 
     species : in which the rich phase is rich
     bulk_distance : Å from the interface beyond which a phase counts as bulk in the tables
     molecules : by which the phases are assigned
+    counts : of the atoms, if they were counted before
     """
-    end = N_BINS // 2 * BIN_WIDTH
-    chosen, masks = masks_of(frame, species)
-    each = {
-        name: np.histogram(assigned.distance[mask], N_BINS, (-end, end))[0] for name, mask in masks.items()
-    }
-    total = (
-        each[next(iter(masks))]
-        if len(masks) == 1
-        else np.histogram(assigned.distance[chosen], N_BINS, (-end, end))[0]
-    )
-    composition = count_atoms(frame, assigned.phase, assigned.distance, bulk_distance, assigned.volumes)
+    if counts is None:
+        counts = count_frame(frame, species, assigned.phase, assigned.distance, bulk_distance)
+    composition = composition_of(frame.species_names, counts.phases, counts.by_distance, assigned.volumes)
     messages = []
     if molecules is not None:
         composition = replace(
@@ -266,7 +332,7 @@ def frame_numbers(
     rich_side, width = ROWS.index("rich side"), InterfaceWidth(why="there is no interface")
     if assigned.kernel is not None:
         width = interface_width(
-            total, assigned.volumes, BIN_WIDTH,
+            counts.total, assigned.volumes, BIN_WIDTH,
             reach=assigned.kernel.reach, resolution=assigned.kernel.resolution,
         )  # fmt: skip
     if width.message:
@@ -285,7 +351,7 @@ def frame_numbers(
         "composition": composition.table(),
         "partition": composition.partition(),
         "domains": assigned.domains,
-        "proxigram": composition.proxigram(each),
+        "proxigram": composition.proxigram(counts.each),
     }, messages
 
 

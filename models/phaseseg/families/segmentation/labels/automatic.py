@@ -7,7 +7,7 @@ density of the rich phase is needed for that and is found self-consistently, sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from math import floor, log10, pi
@@ -26,7 +26,7 @@ from phaseseg.families.segmentation.labels.density import (
     smooth_grid,
 )
 from phaseseg.families.segmentation.labels.interface import Interface
-from phaseseg.families.segmentation.labels.lattice import plan_lattice
+from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.frame import Frame
@@ -71,8 +71,26 @@ class Width(NamedTuple):
     counted: str
 
 
-def rule_of(frame: Frame, rule: LabelRule) -> FixedRule:
+class Measured:
+    """Widths of species in a frame, and areas of their interfaces."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+
+    def width(self, species: Sequence[str]) -> Width:
+        """The automatic width for some species."""
+        return width_of(self.frame, species)
+
+    def area(self, width: Width) -> float:
+        """Area of the interface for a species at its width, Å^2, on a coarse grid."""
+        field = density_field(self.frame, coarse_rule(width.species, width.sigma))
+        return Interface(field.grid.values, measure_cuts(field).steepest, field.lattice).area
+
+
+def rule_of(frame: Frame, rule: LabelRule, measured: Measured | None = None) -> FixedRule:
     """Return the rule with the species and sigma of a frame where it leaves them open.
+
+    measured : measures the frame
 
     Raises
     ------
@@ -83,15 +101,16 @@ def rule_of(frame: Frame, rule: LabelRule) -> FixedRule:
         return rule.fixed()
     if frame.n_atoms == 0:
         raise ValueError(f"{frame.error_prefix}the frame has no atoms, so there is nothing to label.")
+    measured = measured or Measured(frame)
     messages, species = [], rule.species
     found: Width | None = None
     if not species:
-        species, found, text = _choose_species(frame)
+        species, found, text = _choose_species(frame, measured)
         if text:
             messages.append(Message(text, "automatic-species"))
     if rule.sigma != "auto":
         return rule.fixed(species, messages=messages)
-    found = found or width_of(frame, species)
+    found = found or measured.width(species)
     messages.append(Message(_sentence(frame, found), "automatic-sigma"))
     return rule.fixed(species, found.sigma, messages)
 
@@ -123,6 +142,28 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
     per_atom = count_units(frame, chosen) / int(chosen.sum())
     frame, has_molecules = frame.reduced, frame.molecules is not None
     atoms = frame.replace(fields={}, categories={}, molecules=None).take(chosen)
+    return find_width(
+        frame, species, atoms, per_atom, lambda rule, lattice: density_field(atoms, rule, lattice),
+        bulk=_bulk, has_molecules=has_molecules,
+    )  # fmt: skip
+
+
+def coarse_rule(species: Sequence[str], sigma: float) -> FixedRule:
+    """The rule of the density from which a width is estimated."""
+    return LabelRule(tuple(species), sigma, VOXEL * sigma).fixed()
+
+
+def find_width(
+    frame: Frame, species: Sequence[str], atoms: Frame, per_atom: float,
+    density: Callable[[FixedRule, Lattice], DensityField], bulk: Callable[[DensityField], float], *,
+    has_molecules: bool = False, free: float | None = None,
+) -> Width:  # fmt: skip
+    """`width_of` from the density of the atoms.
+
+    atoms : those of the species; per_atom : units that move independently, for each
+    density, bulk : density of the atoms on a grid, and the density in the bulk that follows from it
+    free : as for `plan_lattice`
+    """
     heights = 1 / np.linalg.norm(np.linalg.inv(frame.cell), axis=0)
     flat = np.array([frame.is_flat(axis) for axis in range(3)])
     flat &= flat.sum() == 1
@@ -131,13 +172,13 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
     # Only narrower from round to round: at a surface, a wider Gaussian sees a lower density without end.
     while True:
         sigma = min(wanted, limit)
-        rule = LabelRule(tuple(atoms.species_names), sigma, VOXEL * sigma).fixed()
-        field = density_field(atoms, rule, plan_lattice(atoms, rule, choose="sigma"))
+        rule = coarse_rule(atoms.species_names, sigma)
+        field = density(rule, plan_lattice(atoms, rule, choose="sigma", free=free))
         cuts = measure_cuts(replace(field, units_per_atom=per_atom))
         thin = field.lattice.flat
-        density = _bulk(field) * per_atom * float(np.prod(heights[thin]))
+        found = bulk(field) * per_atom * float(np.prod(heights[thin]))
         dimensions = 3 - int(thin.sum())
-        wanted = _sigma(density, dimensions)
+        wanted = _sigma(found, dimensions)
         rich = field.grid.values[field.grid.values >= cuts.steepest]
         small = float(rich.sum(dtype=float)) * field.lattice.voxel_volume * per_atom < COUNTED
         islands = field.lattice.islands
@@ -152,7 +193,7 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
             contrast = cuts.contrast(cuts.steepest)
             rounded = _rounded(sigma, limit)
             counted = "" if per_atom == 1 else "molecules " if has_molecules else "atoms without hydrogen "
-            return Width(tuple(species), rounded, density, contrast, wanted > limit, dimensions, counted)
+            return Width(tuple(species), rounded, found, contrast, wanted > limit, dimensions, counted)
 
 
 def _start(atoms: Frame, heights: NDArray[np.float64], per_atom: float, flat: NDArray[np.bool_]) -> float:
@@ -173,15 +214,21 @@ def _bulk(field: DensityField) -> float:
     lattice = field.lattice
     counts = np.zeros(lattice.shape, dtype=np.float32)
     field.atoms.add(density_kernels.deposit, lattice, field.chosen, counts)
+    return bulk_of(field, counts)
+
+
+def bulk_of(field: DensityField, counts: NDArray[np.float32]) -> float:
+    """Density in the bulk of the rich phase from the atoms that were added to the grid of a field."""
+    lattice = field.lattice
     wide = smooth_grid(counts.copy(), lattice, BULK_SMOOTHER * field.rule.sigma)
     weight = np.maximum(wide / max(float(wide.max()), 1e-30), 0.0) ** BULK_POWER
     return float((counts * weight).sum(dtype=float) / weight.sum(dtype=float) / lattice.voxel_volume)
 
 
-def _choose_species(frame: Frame) -> tuple[tuple[str, ...], Width | None, str]:
+def _choose_species(frame: Frame, measured: Measured) -> tuple[tuple[str, ...], Width | None, str]:
     """Return the species whose density separates best, its width if it was measured, and a sentence."""
-    counts = np.bincount(frame.species, minlength=len(frame.species_names))
-    present = [name for name, n in zip(frame.species_names, counts.tolist(), strict=True) if n]
+    counts = frame.species_counts.tolist()
+    present = [name for name, n in zip(frame.species_names, counts, strict=True) if n]
     if "Fe" in present:
         return ("Fe",), None, ""
     candidates = [name for name in present if name not in LIGHT] or present
@@ -190,11 +237,11 @@ def _choose_species(frame: Frame) -> tuple[tuple[str, ...], Width | None, str]:
         candidates += [f"residue:{residues.names[code]}" for code in np.unique(residues.codes)]
     if len(candidates) == 1:
         return (candidates[0],), None, f"The labels follow the density of {candidates[0]}."
-    widths = sorted((width_of(frame, (name,)) for name in candidates), key=lambda w: -w.contrast)
+    widths = sorted((measured.width((name,)) for name in candidates), key=lambda w: -w.contrast)
     good = [width for width in widths if width.contrast >= TIE * widths[0].contrast]
     if len(good) > 1:
         # Atoms of one molecule are no independent atoms, which shows in a rougher interface.
-        areas = [_area(frame, width) for width in good]
+        areas = [measured.area(width) for width in good]
         good = [w for w, area in zip(good, areas, strict=True) if area <= ROUGH * min(areas)]
     best = min(good, key=lambda width: width.sigma)
     other = next(width for width in widths if width is not best)
@@ -203,12 +250,6 @@ def _choose_species(frame: Frame) -> tuple[tuple[str, ...], Width | None, str]:
         f"{best.contrast:.1f}; next is {other.species[0]} with {other.contrast:.1f})."
     )
     return best.species, best, text
-
-
-def _area(frame: Frame, width: Width) -> float:
-    """Area of the interface for a species at its width, Å^2, on a coarse grid."""
-    field = density_field(frame, LabelRule(width.species, width.sigma, VOXEL * width.sigma).fixed())
-    return Interface(field.grid.values, measure_cuts(field).steepest, field.lattice).area
 
 
 def _rounded(sigma: float, limit: float) -> float:

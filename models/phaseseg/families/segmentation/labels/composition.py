@@ -201,11 +201,18 @@ def count_atoms(
     bulk_distance : atoms farther than this from the interface, Å, are the bulk of their phase
     volumes : (n_bins,) Å^3, of the space in the bins of the distance; 0 if not known
     """
-    counts, by_bin = _counts(phase, distance, frame.species, len(frame.species_names), bulk_distance)
-    masses = element_masses(frame.species_names)
+    found = count_phases(phase, distance, frame.species, len(frame.species_names), bulk_distance)
+    return composition_of(frame.species_names, *found, volumes)
+
+
+def composition_of(
+    names: tuple[str, ...], counts: NDArray[np.int64], by_distance: NDArray[np.int64],
+    volumes: NDArray[np.float64] | None = None,
+) -> Composition:  # fmt: skip
+    """The composition from counts of atoms; arrays as in `Composition`."""
+    masses = element_masses(names)
     masses[counts[-1] == 0] = 0.0  # a name without atoms contributes no mass
-    volumes = np.zeros(N_BINS) if volumes is None else volumes
-    return Composition(frame.species_names, masses, counts, by_bin, volumes)
+    return Composition(names, masses, counts, by_distance, np.zeros(N_BINS) if volumes is None else volumes)
 
 
 def count_molecules(
@@ -220,12 +227,12 @@ def count_molecules(
     codes, names = molecules.names()
     small = ~molecules.large[molecules.first]
     first = molecules.first[small]
-    counts, _ = _counts(phase[first], distance[first], codes[small], len(names), bulk_distance)
+    counts, _ = count_phases(phase[first], distance[first], codes[small], len(names), bulk_distance)
     there = counts[-1] > 0
     return tuple(name for name, some in zip(names, there, strict=True) if some), counts[:, there]
 
 
-def _counts(
+def count_phases(
     phase: NDArray[np.int8], distance: NDArray[np.float32], kind: NDArray[np.integer[Any]], n_kinds: int,
     bulk_distance: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip

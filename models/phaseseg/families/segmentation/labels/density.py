@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import pi, sqrt
 from typing import Any
@@ -155,11 +156,14 @@ def count_units(frame: Frame, chosen: NDArray[np.bool_]) -> int:
         numbers, _ = small
         n_molecules = int(np.count_nonzero(np.bincount(numbers[chosen])[1:]))
         alone = chosen & (numbers == 0)
-    light = np.array([name in LIGHT for name in frame.species_names], dtype=bool)
-    if not light.any():
-        return n_molecules + int(alone.sum())
-    heavy = int((alone & ~light[frame.species]).sum())
-    return n_molecules + (heavy if heavy or n_molecules else int(alone.sum()))
+    counts = np.bincount(frame.species[alone], minlength=len(frame.species_names))
+    return n_molecules + units_alone(frame.species_names, counts, n_molecules)
+
+
+def units_alone(names: Sequence[str], counts: NDArray[np.int64], n_molecules: int = 0) -> int:
+    """Units among atoms of no molecule, (n_species,) of each species; see `count_units`."""
+    heavy = sum(int(n) for name, n in zip(names, counts, strict=True) if name not in LIGHT)
+    return heavy if heavy or n_molecules else int(counts.sum())
 
 
 def kernel_volume(lattice: Lattice, sigma: float) -> float:
@@ -197,12 +201,7 @@ def smooth_grid(
 ) -> NDArray[np.float32]:
     """Deposited values smoothed with a Gaussian of sigma (Å); may reuse `values`."""
     if lattice.orthogonal:
-        steps = np.linalg.norm(lattice.steps, axis=1)
-        taps = [
-            np.ones(1, dtype=np.float32) if flat else density_kernels.gaussian_taps(sigma, step)
-            for step, flat in zip(steps, lattice.flat, strict=True)
-        ]
-        taps[0] = taps[0] * np.float32(scale)
+        taps = density_kernels.taps_of(lattice.steps, lattice.flat, sigma, scale)
         in_parts(density_kernels.convolve_planes, len(values), values, *taps[1:], lattice.wrap, least=4)
         plane = values.reshape(len(values), -1)
         n_sheets = -(-plane.shape[1] // density_kernels.SHEET)

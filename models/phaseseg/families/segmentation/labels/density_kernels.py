@@ -235,6 +235,18 @@ def gaussian_taps(sigma: float, step: float) -> NDArray[np.float32]:
     return taps.astype(np.float32)
 
 
+def taps_of(
+    steps: NDArray[np.float64], flat: NDArray[np.bool_], sigma: float, scale: float
+) -> list[NDArray[np.float32]]:
+    """`gaussian_taps` along the axes of an orthogonal grid; those of the first axis are scaled."""
+    taps = [
+        np.ones(1, dtype=np.float32) if one else gaussian_taps(sigma, step)
+        for step, one in zip(np.linalg.norm(steps, axis=1), flat, strict=True)
+    ]
+    taps[0] = taps[0] * np.float32(scale)
+    return taps
+
+
 @jit
 def smooth_spectrum(first, stop, spectrum, gram, shape, sigma):
     """Multiply a half spectrum in place by the Gaussian over the transform of the deposit's cloud.

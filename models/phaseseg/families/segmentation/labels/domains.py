@@ -6,6 +6,7 @@ with the surface of the domains.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
 from typing import Any, NamedTuple
@@ -254,11 +255,14 @@ class Domains:
         _paint(self._runs, self._number, mask)
         return mask
 
-    def without_dropped(self, values: NDArray[np.float32], cut: float) -> NDArray[np.float32]:
+    def without_dropped(
+        self, values: NDArray[np.float32], cut: float,
+        copy: Callable[[NDArray[np.float32]], NDArray[np.float32]] = np.copy,
+    ) -> NDArray[np.float32]:  # fmt: skip
         """The field, mirrored at the cut inside the dropped domains so that they have no interface."""
         if not self.n_dropped:
             return values
-        mirrored = values.copy()
+        mirrored = copy(values)
         _mirror(self._runs, self._number, np.float32(cut), mirrored)
         return mirrored
 

@@ -7,7 +7,8 @@ the facets, not to voxels; time and memory grow with the voxels and the area, no
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from phaseseg.neighbors.bins import sort_by_place
 NEAR = 5.0
 # Up to this many atoms are compared with the facets of another island one by one.
 FEW = 8
+NewArray = Callable[[Any, Any], NDArray[Any]]
 # Coordinate of facets that are not known, Å; its square fits float32.
 FAR_AWAY = np.float32(1e15)
 
@@ -406,20 +408,31 @@ def _nearest_of(
     return np.linalg.norm(points[e] - places, axis=1), e
 
 
+def _joined(parts: Sequence[NDArray[Any]], new: NewArray) -> NDArray[Any]:
+    """The parts as one array."""
+    out: NDArray[Any] = new((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    return np.concatenate(parts, out=out)
+
+
 class Interface:
     """The surface on which a field equals a cut: `n_facets`, one in each cube that it passes through.
+
+    new : makes an array of a shape and a type
 
     area : float, Å^2
     areas : (n_facets,) float32, Å^2; of the facets
     """
 
-    def __init__(self, values: NDArray[np.float32], cut: float, lattice: Lattice) -> None:
+    def __init__(
+        self, values: NDArray[np.float32], cut: float, lattice: Lattice, new: NewArray = borrow
+    ) -> None:
         # In the precision of the field, so that domains and interface agree on every voxel.
         level, wrap, cells = np.float32(cut), lattice.wrap, lattice.cells
         found = in_parts(_mixed_cubes, len(values), values, level, wrap, cells, least=4)
-        cubes, cases, cell_of = map(np.concatenate, zip(*found, strict=True))
+        cubes, cases, cell_of = (_joined(parts, new) for parts in zip(*found, strict=True))
+        del found
         n = self.n_facets = len(cases)
-        start, order = np.zeros(cells.prod() + 1, dtype=np.int64), borrow(n, np.int32)
+        start, order = np.zeros(cells.prod() + 1, dtype=np.int64), new(n, np.int32)
         sort_by_place(start, order, cell_of)
         # An open axis has a node at its far end as well. Flat axes count for the area, but not for distances.
         nodes, steps = np.where(wrap, cells, cells + 1), lattice.metric_steps
@@ -432,10 +445,10 @@ class Interface:
                 parts[tuple(slice(None) if w else b for w, b in zip(wrap, box, strict=True))] = island
             part = parts.reshape(-1)
         self._surface = _Surface(
-            np.array(lattice.shape), cells, nodes, wrap, steps, part, start, borrow((3, n), np.float32),
-            borrow((n, 3), np.float32), borrow((n_nodes, 3), np.float32), borrow(n_nodes, np.int32),
+            np.array(lattice.shape), cells, nodes, wrap, steps, part, start, new((3, n), np.float32),
+            new((n, 3), np.float32), borrow((n_nodes, 3), np.float32), borrow(n_nodes, np.int32),
         )  # fmt: skip
-        self.areas, self._to_grid = borrow(n, np.float32), lattice.to_grid
+        self.areas, self._to_grid = new(n, np.float32), lattice.to_grid
         areas = in_parts(
             _facets, n, values, level, steps, lattice.to_grid, lattice.voxel_volume, cubes, cases, cell_of,
             self._surface.point, self._surface.normal, self.areas,

@@ -136,9 +136,7 @@ class PackedAtoms:
 
         Every second slab of coarse cells is worked on at the same time: their atoms have no voxel in common.
         """
-        layer, *in_layer = lattice.cells.tolist()
-        n_slabs = max(min(layer, number_of_parts(len(self.order), FEWEST)) // 2 * 2, 1)
-        edges = self.start[:: prod(in_layer)][[layer * k // n_slabs for k in range(n_slabs + 1)]]
+        edges = self.start[:: prod(lattice.cells[1:].tolist())][deposit_edges(lattice, len(self.order))]
         slabs = list(pairwise(edges.tolist()))
         for half in (slabs[::2], slabs[1::2]):
             for_each(lambda part: kernel(*part, self.coords, lattice.wrap, *arrays), half)
@@ -147,6 +145,13 @@ class PackedAtoms:
         """Values per packed atom in the order of the frame."""
         out = borrow(len(values), values.dtype)
         return np.take(values, self.place, out=out, mode="clip")
+
+
+def deposit_edges(lattice: Lattice, n_atoms: int) -> list[int]:
+    """Edges, in coarse cells along the first axis, of the slabs whose atoms are added to a grid together."""
+    n_layers = int(lattice.cells[0])
+    n_slabs = max(min(n_layers, number_of_parts(n_atoms, FEWEST)) // 2 * 2, 1)
+    return [n_layers * k // n_slabs for k in range(n_slabs + 1)]
 
 
 class _Size(NamedTuple):
@@ -166,7 +171,7 @@ class _Size(NamedTuple):
 
 def plan_lattice(
     frame: Frame, rule: FixedRule, n_fields: int | None = None,
-    choose: Literal["sigma", "voxel", "cell"] | None = None,
+    choose: Literal["sigma", "voxel", "cell"] | None = None, free: float | None = None,
 ) -> Lattice:  # fmt: skip
     """Choose shape and extent of the grid, which lies along the vectors of the reduced cell.
 
@@ -175,6 +180,7 @@ def plan_lattice(
     n_fields : number of fields that will be in memory; by default as many as the rule needs
     choose : what the user can change if the grid is too large; by default the voxel if the rule has one,
         otherwise sigma
+    free : bytes of memory (or on a disk) that are free; by default those of this machine's memory
 
     Raises
     ------
@@ -187,7 +193,7 @@ def plan_lattice(
         raise ValueError(f"{where}the frame has no atoms, so there is nothing to label.")
     axes, frame = frame.axes, frame.reduced
     size = _size(frame, rule)
-    needed, allowed, free = _bytes(frame, rule, size, n_fields)
+    needed, allowed, free = _bytes(frame, rule, size, n_fields, free)
     if needed > allowed:
         grid = " x ".join(f"{c:.0f}" if c < 1e9 else f"{c:.3g}" for c in size.counts)
         room = f"{needed / 1e9:.3g} GB of memory where {free / 1e9:.3g} GB are free"
@@ -196,7 +202,7 @@ def plan_lattice(
             room = f"{needed / 1e9:.3g} GB of memory for an almost empty cell ({each})"
         raise ValueError(
             f"{where}voxels of {rule.voxel_size:g} Å make a grid of {grid}, which needs {room}; "
-            f"{_remedy(frame, rule, size, n_fields, choose)}."
+            f"{_remedy(frame, rule, size, n_fields, choose, free)}."
         )
     counts, cell, origin, wrap, flat, islands, orthogonal = size
     if not orthogonal:
@@ -258,10 +264,11 @@ def _size(frame: Frame, rule: FixedRule) -> _Size:
 
 
 def _bytes(
-    frame: Frame, rule: FixedRule, size: _Size, n_fields: int | None = None
+    frame: Frame, rule: FixedRule, size: _Size, n_fields: int | None = None, free: float | None = None
 ) -> tuple[float, float, float]:
     """Bytes that a grid needs, that it may take, and that are free."""
-    n_voxels, free = float(size.counts.prod()), float(psutil.virtual_memory().available)
+    n_voxels = float(size.counts.prod())
+    free = float(psutil.virtual_memory().available) if free is None else free
     if n_fields is None:
         # The field, and twice for a mole fraction; voids take two more.
         may_have_voids = not frame.pbc.all() or n_voxels > SPARSE * frame.n_atoms
@@ -274,18 +281,20 @@ def _bytes(
     return needed, allowed, free
 
 
-def _remedy(frame: Frame, rule: FixedRule, size: _Size, n_fields: int | None, choose: str | None) -> str:
+def _remedy(
+    frame: Frame, rule: FixedRule, size: _Size, n_fields: int | None, choose: str | None, free: float
+) -> str:
     """What to do about a grid that is too large; the length that it names has been tried."""
     if choose == "cell":
         return "cut off the empty space, or open the axes (pbc) along which there is nothing around the atoms"
-    needed, allowed, _ = _bytes(frame, rule, size, n_fields)
+    needed, allowed, _ = _bytes(frame, rule, size, n_fields, free)
     factor, name = (needed / allowed) ** (1 / 3), choose or _lever(rule)
     # Boxes of islands grow with sigma, and no sigma is above half of a thin cell.
     for _ in range(40):
         length = _rounded_up((rule.sigma if name == "sigma" else rule.voxel_size) * factor)
         other = rule.replace(sigma=length, voxel=None) if name == "sigma" else rule.replace(voxel=length)
         try:
-            needed, allowed, _ = _bytes(frame, other, _size(frame, other), n_fields)
+            needed, allowed, _ = _bytes(frame, other, _size(frame, other), n_fields, free)
         except ValueError:
             name = "voxel"
             continue

@@ -62,15 +62,9 @@ class Kernel:
 
     def measured(self, density: NDArray[np.floating[Any]], distance: NDArray[np.floating[Any]]) -> Kernel:
         """The kernel with variances from the density at atoms that are far enough from the interface."""
-
-        def relative(inside: NDArray[np.bool_]) -> float:
-            if np.count_nonzero(inside) < FEWEST_ATOMS:
-                return DENSE
-            values = density[inside].astype(np.float64)
-            return float(values.var() / max(values.mean(), 1e-30) * self.volume)
-
-        far = BULK_SIGMA * self.sigma
-        return replace(self, rich=relative(distance > far), poor=relative(distance < -far))
+        spread = Spread(self.sigma)
+        spread.add(density, distance)
+        return spread.measured(self)
 
     def resolution(self, low: float, high: float) -> float:
         """Twice the apparent width of a sharp step between two number densities.
@@ -80,6 +74,37 @@ class Kernel:
         """
         noise = sqrt(max(low * self.poor + high * self.rich, 0.0) / 2 / self.volume)
         return 2 * WIDTH_10_90 * noise * sqrt(2 * pi) * self.sigma / abs(high - low)
+
+
+class Spread:
+    """Mean and variance of the smoothed density in the bulk of both phases, from all or parts of the atoms.
+
+    sigma : Å, of the smoothing
+    """
+
+    def __init__(self, sigma: float) -> None:
+        self._far = BULK_SIGMA * sigma
+        self._sums = np.zeros((2, 3))  # of the rich and the poor bulk: number, mean, sum of squares about it
+
+    def add(self, density: NDArray[np.floating[Any]], distance: NDArray[np.floating[Any]]) -> None:
+        """Add atoms with this density, at this signed distance from the interface, Å."""
+        for sums, inside in zip(self._sums, (distance > self._far, distance < -self._far), strict=True):
+            values = density[inside].astype(np.float64)
+            if values.size:
+                # Chan, Golub & LeVeque (DOI 10.1080/00031305.1983.10483115).
+                n, mean, squares = sums
+                step, whole = values.mean() - mean, n + values.size
+                squares += values.var() * values.size + step * step * n * values.size / whole
+                sums[:] = whole, mean + step * values.size / whole, squares
+
+    def measured(self, kernel: Kernel) -> Kernel:
+        """The kernel with these variances."""
+
+        def relative(n: float, mean: float, squares: float) -> float:
+            return DENSE if n < FEWEST_ATOMS else squares / n / max(mean, 1e-30) * kernel.volume
+
+        rich, poor = (relative(*sums) for sums in self._sums.tolist())
+        return replace(kernel, rich=rich, poor=poor)
 
 
 def interface_width(

@@ -136,7 +136,8 @@ def shell_volumes(
     lengths = np.linalg.norm(lattice.metric_steps, axis=1) * shape / cells
     split = min(int(np.ceil(lengths.max() / LARGEST_BLOCK)), COARSE)  # no smaller than voxels
     n_cells, in_cell, size = int(cells.prod()), split**3, shape / cells / split
-    at_once = max(BLOCKS_AT_ONCE // in_cell, 1)
+    # Every batch looks at all cells, so that their number must not grow with that of the cells.
+    at_once = max(BLOCKS_AT_ONCE // in_cell, n_cells // 16, 1)
     parts = np.indices((split, split, split)).reshape(3, -1).T + 0.5
 
     def centers(blocks: NDArray[np.int64]) -> NDArray[np.float64]:

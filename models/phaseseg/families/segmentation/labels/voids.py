@@ -7,10 +7,11 @@ surface. A void is where it is below 1/2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from phaseseg.families.segmentation.labels.density import Field, kernel_volume, smoothed_density
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.interface import Interface
-from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
+from phaseseg.families.segmentation.labels.lattice import Lattice
 
 # The poor phase is a vapor, and no liquid, if its density is below this fraction of that of the rich phase.
 VAPOR_DENSITY = 0.25
@@ -134,22 +135,53 @@ def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter |
     rich : (n_atoms,) bool; which packed atoms are of the rich phase
     """
     lattice, atoms = field.lattice, field.atoms
-    if _is_filled(atoms, lattice, sigma):
+    if is_filled(np.diff(atoms.start), lattice, sigma):
         return None
+    occupancy = smoothed_density(atoms, np.ones(len(rich), dtype=bool), lattice, sigma)
+    at_atoms = interpolated(field, occupancy)
+    whole = rich if rich.any() else ~rich
+    of_whole = smoothed_density(atoms, whole, lattice, sigma)
+    bulk, rest = bulk_densities(at_atoms, whole, interpolated(field, of_whole))
+    return matter_of(field, occupancy, of_whole, bulk, rest, sigma)
+
+
+def interpolated(field: Field, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n_atoms,) float32, other values on the grid of a field at its packed atoms."""
+    return Field(replace(field.grid, values=values), field.lattice, field.atoms).interpolated()
+
+
+def bulk_densities(
+    at_atoms: NDArray[np.float32], whole: NDArray[np.bool_], of_whole: NDArray[np.float32]
+) -> tuple[np.float32, np.float32 | None]:
+    """Densities in the bulk of one phase and of the other, which is None if that is no liquid.
+
+    at_atoms, of_whole : (n_atoms,), density of all atoms and of those of the first phase, at the atoms
+    whole : (n_atoms,) bool, atoms of the first phase
+    """
+    bulk = np.float32(np.quantile(at_atoms[whole], BULK_QUANTILE))
+    rest = at_atoms[of_whole < AWAY * bulk]
+    two_liquids = bool(rest.size and np.median(rest) >= VAPOR_DENSITY * bulk)
+    return bulk, np.float32(np.quantile(rest, BULK_QUANTILE)) if two_liquids else None
+
+
+def matter_of(
+    field: Field, occupancy: NDArray[np.float32], of_whole: NDArray[np.float32], bulk: np.float32,
+    rest: np.float32 | None, sigma: float,
+    copy: Callable[[NDArray[np.float32]], NDArray[np.float32]] = np.copy,
+) -> Matter | None:  # fmt: skip
+    """`find_matter` from the densities of all atoms and of those of one phase, whose grids it uses up.
+
+    bulk, rest : as from `bulk_densities`
+    copy : makes a grid that may be changed
+    """
+    lattice = field.lattice
 
     def on_grid(values: NDArray[np.float32]) -> Field:
-        return Field(replace(field.grid, values=values), lattice, atoms)
+        return Field(replace(field.grid, values=values), lattice, field.atoms)
 
-    occupancy = smoothed_density(atoms, np.ones(len(rich), dtype=bool), lattice, sigma)
-    at_atoms = on_grid(occupancy).interpolated()
-    whole = rich if rich.any() else ~rich
-    bulk = np.float32(np.quantile(at_atoms[whole], BULK_QUANTILE))
-    of_whole = smoothed_density(atoms, whole, lattice, sigma)
-    rest = at_atoms[on_grid(of_whole).interpolated() < AWAY * bulk]
-    two_liquids = bool(rest.size and np.median(rest) >= VAPOR_DENSITY * bulk)
-    if two_liquids:
+    if rest is not None:
         occupancy -= of_whole
-        occupancy /= np.float32(np.quantile(rest, BULK_QUANTILE))
+        occupancy /= rest
         of_whole /= bulk
         occupancy += of_whole
     else:
@@ -163,7 +195,7 @@ def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter |
     voids = find_domains(void, 0.0, lattice, min_volume=CAVITY * kernel)
     if not voids.n_kept:
         return None
-    void = voids.without_dropped(void, 0.0)
+    void = voids.without_dropped(void, 0.0, copy)
     inside = void >= 0
     if inside.all():
         return None  # voxels are too coarse for any atom to fill one
@@ -173,15 +205,19 @@ def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter |
         return None
     occupancy = np.negative(void, out=void)
     pieces = find_domains(occupancy, 0.0, lattice, min_volume=MOLECULE * kernel)
-    return Matter(on_grid(pieces.without_dropped(occupancy, 0.0)), sigma, two_liquids)
+    mirrored = pieces.without_dropped(occupancy, 0.0, copy)
+    return Matter(on_grid(mirrored), sigma, rest is not None)
 
 
-def _is_filled(atoms: PackedAtoms, lattice: Lattice, sigma: float) -> bool:
-    """Whether counts of atoms in windows exclude voids; False where they cannot tell."""
+def is_filled(in_cells: NDArray[np.integer[Any]], lattice: Lattice, sigma: float) -> bool:
+    """Whether counts of atoms in windows exclude voids; False where they cannot tell.
+
+    in_cells : (n_cells,) number of atoms in each coarse cell
+    """
     edges = 2 * np.array(lattice.shape) / lattice.cells * lattice.spacing
     if not lattice.wrap.all() or (edges[~lattice.flat] > WINDOW * sigma).any():
         return False
-    counts = np.diff(atoms.start).reshape(lattice.cells)
+    counts = in_cells.reshape(lattice.cells)
     for axis in np.flatnonzero(~lattice.flat).tolist():
         counts = counts + np.roll(counts, 1, axis)
     # The mean over atoms, not over windows: most windows may be empty.

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,10 @@ from phaseseg.families.segmentation.labels.automatic import rule_for, rule_of
 from phaseseg.families.segmentation.labels.density import DensityField, Field, density_field, exact_density
 from phaseseg.families.segmentation.labels.lattice import plan_lattice
 from phaseseg.families.segmentation.labels.molecules import find_molecules
-from phaseseg.families.segmentation.labels.threshold import measure_cuts, verdict_sentence
+from phaseseg.families.segmentation.labels.threshold import Cuts, measure_cuts, verdict_sentence
 from phaseseg.families.segmentation.labels.voids import find_matter
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, FixedRule, LabelRule
-from phaseseg.fields import Fields, Message, fields_or_none
+from phaseseg.fields import Fields, Grid, Message, fields_or_none
 from phaseseg.frame import Frame
 
 # Atoms nearest to the cut whose exact density shows how far off interpolation is.
@@ -121,24 +121,8 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     what `rule` leaves open is as for the density.
     """
     rule = rule.fixed(density.rule.species, density.rule.sigma, density.rule.messages)
-    cuts = measure_cuts(density)
-    cut = cuts.choose(rule)
-    contrast = cuts.contrast(cut)
-    n_phases = 2 if contrast >= MIN_CONTRAST else 1
-    messages = [verdict_sentence(contrast, n_phases), *rule.messages]
-    if abs(cuts.two_means - cuts.steepest) > 0.1 * abs(cuts.steepest) and n_phases == 2:
-        text = (
-            f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: "
-            f"they differ by {abs(cuts.two_means / cuts.steepest - 1):.0%}, which happens if one phase is "
-            f"scarce or the cell is small. The cut used is {cut:.4g}."
-        )
-        messages.append(Message(text, "cuts-differ"))
-    if rule.voxel_size > rule.sigma:
-        text = (
-            f"Voxels of {rule.voxel_size:g} Å do not resolve a sigma of {rule.sigma:g} Å; "
-            f"use at most {rule.sigma / 2:g} Å."
-        )
-        messages.append(Message(text, "coarse-voxels"))
+    found = verdict_of(measure_cuts(density), rule)
+    cut, n_phases, messages = found.cut, found.n_phases, found.messages
     # Here atoms stand in the order of the grid.
     at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
     points: Field = density
@@ -161,19 +145,11 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
                 exact=None if density.averaged else partial(exact_density, density),
             )  # fmt: skip
         else:
-            n_phases = 1
-            messages[0] = Message(
-                f"One phase: no rich domain with an interface is left, although the two sides of the cut "
-                f"differ by {contrast:.2f} times the counting noise.",
-                "no-domain-left",
-            )
+            n_phases = found.no_domain_left()
     if assigned is None:
-        if rule.phases == "auto" and contrast < MIN_CONTRAST:
-            messages.append(Message("No cut was made: all atoms belong to one class.", "nothing-cut"))
-        dominant = cuts.mean >= cut if not isinstance(rule.threshold, str) else density.chosen.mean() >= 0.5
-        whole = RICH if dominant else POOR
+        dominant = found.dominant(rule, float(density.chosen.mean()))
         matter = find_matter(density, rule.sigma, np.full(frame.n_atoms, dominant))
-        assigned = one_phase(frame.n_atoms, whole, matter)
+        assigned = one_phase(frame.n_atoms, RICH if dominant else POOR, matter)
     at_frame = density.atoms.unsort(at_atoms)
     if assigned.kernel is not None and rule.field == "number":
         assigned = replace(assigned, kernel=assigned.kernel.measured(at_frame, assigned.distance))
@@ -184,17 +160,70 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
             "phase_density": at_frame,
             "interface_distance": assigned.distance,
             "domain": assigned.domain,
-            "density_grid": density.output,
-            "n_phases": n_phases,
-            "sigma": rule.sigma,
-            "phase_contrast": contrast,
-            "threshold": cut,
-            "threshold_steepest": cuts.steepest,
-            "threshold_two_means": cuts.two_means,
+            **found.numbers(density.output, n_phases, rule),
             **numbers,
         },
         (*frame.messages, *messages, *more),
     )
+
+
+class Verdict(NamedTuple):
+    """The cut of a frame, the contrast of its two sides, and the sentences on them."""
+
+    cuts: Cuts
+    cut: float
+    contrast: float
+    n_phases: int
+    messages: list[Message]
+
+    def no_domain_left(self) -> int:
+        """Say that no rich domain with an interface is left; returns the number of phases."""
+        self.messages[0] = Message(
+            f"One phase: no rich domain with an interface is left, although the two sides of the cut "
+            f"differ by {self.contrast:.2f} times the counting noise.",
+            "no-domain-left",
+        )
+        return 1
+
+    def dominant(self, rule: FixedRule, share: float) -> bool:
+        """Whether all atoms count as rich where no cut is made; share : of the atoms of the species."""
+        if rule.phases == "auto" and self.contrast < MIN_CONTRAST:
+            self.messages.append(Message("No cut was made: all atoms belong to one class.", "nothing-cut"))
+        return self.cuts.mean >= self.cut if not isinstance(rule.threshold, str) else share >= 0.5
+
+    def numbers(self, grid: Grid, n_phases: int, rule: FixedRule) -> dict[str, Any]:
+        """Fields of the frame."""
+        return {
+            "density_grid": grid,
+            "n_phases": n_phases,
+            "sigma": rule.sigma,
+            "phase_contrast": self.contrast,
+            "threshold": self.cut,
+            "threshold_steepest": self.cuts.steepest,
+            "threshold_two_means": self.cuts.two_means,
+        }
+
+
+def verdict_of(cuts: Cuts, rule: FixedRule) -> Verdict:
+    """The verdict on one or two phases from the cuts of a density."""
+    cut = cuts.choose(rule)
+    contrast = cuts.contrast(cut)
+    n_phases = 2 if contrast >= MIN_CONTRAST else 1
+    messages = [verdict_sentence(contrast, n_phases), *rule.messages]
+    if abs(cuts.two_means - cuts.steepest) > 0.1 * abs(cuts.steepest) and n_phases == 2:
+        text = (
+            f"Two-means would cut at {cuts.two_means:.4g} {rule.unit}, steepest at {cuts.steepest:.4g}: "
+            f"they differ by {abs(cuts.two_means / cuts.steepest - 1):.0%}, which happens if one phase is "
+            f"scarce or the cell is small. The cut used is {cut:.4g}."
+        )
+        messages.append(Message(text, "cuts-differ"))
+    if rule.voxel_size > rule.sigma:
+        text = (
+            f"Voxels of {rule.voxel_size:g} Å do not resolve a sigma of {rule.sigma:g} Å; "
+            f"use at most {rule.sigma / 2:g} Å."
+        )
+        messages.append(Message(text, "coarse-voxels"))
+    return Verdict(cuts, cut, contrast, n_phases, messages)
 
 
 def _is_rich(
@@ -222,12 +251,21 @@ def _is_rich(
         rich[which], at_atoms[which] = values >= cut, values
         return more
 
-    probes = near if near.size <= PROBES else near[np.argpartition(gap, PROBES)[:PROBES]]
+    probes = near[smallest(gap, PROBES)]
     rest = near[gap <= 1.5 * np.abs(settle(probes)).max()]
     rest = rest[~np.isin(rest, probes, assume_unique=True)]
     if rest.size:
         settle(rest)
     return rich
+
+
+def smallest(values: NDArray[np.floating[Any]], n: int) -> NDArray[np.int64]:
+    """Places of the n smallest values, in their order in the array; of equal ones the first."""
+    if len(values) <= n:
+        return np.arange(len(values))
+    least = np.partition(values, n - 1)[n - 1]
+    below, equal = np.flatnonzero(values < least), np.flatnonzero(values == least)
+    return np.sort(np.concatenate([below, equal[: n - len(below)]]))
 
 
 def label_trajectory(

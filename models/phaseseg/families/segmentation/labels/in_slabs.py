@@ -1,0 +1,388 @@
+"""Weak labels of a frame that is larger than memory, slab by slab; the steps are those of `label_frame`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.families.segmentation.fields import POOR, RICH
+from phaseseg.families.segmentation.labels import density_kernels
+from phaseseg.families.segmentation.labels.assignment import (
+    Counts,
+    PhaseAssignment,
+    assign_atoms,
+    count_masked,
+    dropped_sentence,
+    frame_numbers,
+    has_interface,
+    of_surface,
+    one_phase,
+    places_within,
+)
+from phaseseg.families.segmentation.labels.automatic import (
+    Measured,
+    Width,
+    bulk_of,
+    coarse_rule,
+    find_width,
+    rule_of,
+)
+from phaseseg.families.segmentation.labels.density import (
+    DIRECT_REACH,
+    VOID_DENSITY,
+    DensityField,
+    Field,
+    exact_density,
+    kernel_volume,
+    mean_density,
+    units_alone,
+)
+from phaseseg.families.segmentation.labels.domains import find_domains
+from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, plan_lattice
+from phaseseg.families.segmentation.labels.profile import Spread
+from phaseseg.families.segmentation.labels.slabs import Slab, SlabWork, grid_of, of_species
+from phaseseg.families.segmentation.labels.threshold import measure_cuts
+from phaseseg.families.segmentation.labels.voids import (
+    Areas,
+    Matter,
+    bulk_densities,
+    interpolated,
+    is_filled,
+    matter_of,
+)
+from phaseseg.families.segmentation.labels.weak_labels import PROBES, Verdict, smallest, verdict_of
+from phaseseg.families.segmentation.rules import FixedRule, LabelRule
+from phaseseg.fields import Fields
+from phaseseg.frame import Frame
+from phaseseg.large.store import FrameStore, InSlabs, Layers, Outline
+
+NO_ATOMS = PackedAtoms(
+    np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 3), np.float32)
+)
+WITHIN = 0.2
+"""Atoms whose density differs by less than this part from the cut may need the exact density."""
+
+
+def check_whole(store: FrameStore, what: str, by: str) -> None:
+    """Raise ValueError for a frame that is needed whole: with phases by molecule, or in two dimensions."""
+    found = store.others.get("molecules")
+    if by == "molecule" or (by == "auto" and found is not None and bool((found > 0).any())):
+        raise ValueError(
+            f"{store.outline.error_prefix}{what} by molecule needs the whole frame in memory; assign every "
+            "atom by itself (--by atom), or do not use slabs."
+        )
+    if store.outline.n_dimensions == 2:
+        raise ValueError(f"{store.outline.error_prefix}a frame in two dimensions is not cut into slabs.")
+
+
+def label_slabs(work: SlabWork, rule: LabelRule) -> InSlabs:
+    """Label a frame on disk; see `label_frame`.
+
+    Raises
+    ------
+    ValueError
+        As `label_phases`; also for phases by molecule, and for a cell that is mostly empty.
+    """
+    frame = work.outline
+    check_whole(work.store, "assigning phases", rule.by)
+    rule = rule_of(frame, rule, MeasuredInSlabs(work))
+    lattice = plan_lattice(frame, rule, free=work.free)
+    check_filled(frame, lattice)
+    in_cells = work.disk.array(int(lattice.cells.prod()), np.int32)
+    density, share = density_on_disk(work, rule, lattice, in_cells)
+    found = verdict_of(measure_cuts(density), rule)
+    return _Labeling(work, rule, density, found, in_cells, share).run()
+
+
+def check_filled(frame: Frame, lattice: Lattice) -> None:
+    """Raise ValueError for a grid of islands."""
+    if lattice.islands is not None:
+        raise ValueError(
+            f"{frame.error_prefix}most of the cell is empty, and such a frame is not cut into slabs. Use "
+            "--slabs 1, or cut off the empty space."
+        )
+
+
+def density_on_disk(
+    work: SlabWork, rule: FixedRule, lattice: Lattice, in_cells: NDArray[np.int32] | None = None,
+    counts: NDArray[np.float32] | None = None, alone: bool = False,
+) -> tuple[DensityField, float]:  # fmt: skip
+    """As `density_field`, without the atoms; and which part of the atoms is of the species.
+
+    in_cells : zeros, filled with the number of atoms in each coarse cell
+    counts : a grid that gets the atoms before they are smoothed
+    alone : whether there are no other atoms than those of the species
+    """
+    frame, chosen = work.outline, of_species(work.outline, rule.species)
+    n_chosen = int(frame.counts[chosen].sum())
+    per_atom = units_alone(frame.species_names, np.where(chosen, frame.counts, 0)) / n_chosen
+
+    def species(layers: Layers) -> tuple[Any, NDArray[np.bool_]]:
+        mask = chosen[layers.species]
+        return (mask, np.ones(int(mask.sum()), bool)) if alone else (slice(None), mask)
+
+    n_atoms = n_chosen if alone else frame.n_atoms
+    values = work.grid(lattice)
+    work.deposit(lattice, n_atoms, density_kernels.deposit, species, "density", values, in_cells=in_cells)
+    if counts is not None:
+        counts[:] = values
+    values = work.smooth(values, lattice, rule.sigma, 1 / lattice.voxel_volume)
+    counted = frame if not alone else frame.of_species(chosen)
+    atom_density = mean_density(counted, lattice, rule.sigma)
+    if rule.field == "mole-fraction":
+        everything = all_atoms(work, rule.sigma, lattice)
+        np.maximum(everything, np.float32(VOID_DENSITY * atom_density), out=everything)
+        values /= everything
+    grid, volume = grid_of(values, lattice, frame.pbc), kernel_volume(lattice, rule.sigma)
+    nothing = np.empty(0, dtype=bool)
+    field = DensityField(grid, lattice, NO_ATOMS, nothing, volume, atom_density, per_atom, rule)
+    return field, n_chosen / frame.n_atoms
+
+
+def all_atoms(work: SlabWork, sigma: float, lattice: Lattice) -> NDArray[np.float32]:
+    """Smoothed density of all atoms, Å^-3."""
+    values = work.grid(lattice)
+    work.deposit(
+        lattice, work.outline.n_atoms, density_kernels.deposit,
+        lambda layers: (slice(None), np.ones(len(layers.rows), dtype=bool)), "density of all atoms", values,
+    )  # fmt: skip
+    return work.smooth(values, lattice, sigma, 1 / lattice.voxel_volume)
+
+
+class MeasuredInSlabs(Measured):
+    """Widths of species in a frame on disk."""
+
+    def __init__(self, work: SlabWork) -> None:
+        super().__init__(work.outline)
+        self._work = work
+
+    def width(self, species: Sequence[str]) -> Width:
+        work, chosen = self._work, of_species(self._work.outline, species)
+        atoms = work.outline.of_species(chosen)
+        per_atom = units_alone(atoms.species_names, atoms.counts) / atoms.n_atoms
+
+        counts: list[NDArray[np.float32]] = []
+
+        def density(rule: FixedRule, lattice: Lattice) -> DensityField:
+            check_filled(atoms, lattice)
+            counts[:] = [work.grid(lattice)]
+            rule = rule.replace(species=tuple(species))
+            return density_on_disk(work, rule, lattice, counts=counts[0], alone=True)[0]
+
+        frame = work.outline.reduced
+        return find_width(
+            frame, species, atoms.reduced, per_atom, density, lambda field: bulk_of(field, counts[0]),
+            free=work.free,
+        )  # fmt: skip
+
+    def area(self, width: Width) -> float:
+        rule = coarse_rule(width.species, width.sigma)
+        lattice = plan_lattice(self._work.outline, rule, free=self._work.free)
+        check_filled(self._work.outline, lattice)
+        field, _ = density_on_disk(self._work, rule, lattice)
+        return Interface(field.grid.values, measure_cuts(field).steepest, lattice).area
+
+
+class _Labeling:
+    """The labels of a frame on disk, from its density."""
+
+    def __init__(
+        self, work: SlabWork, rule: FixedRule, density: DensityField, found: Verdict,
+        in_cells: NDArray[np.int32], share: float,
+    ) -> None:  # fmt: skip
+        self.work, self.rule, self.density, self.found, self.share = work, rule, density, found, share
+        self.frame, self.in_cells = work.outline, in_cells
+        self.chosen = of_species(work.outline, rule.species)
+        n, disk = self.frame.n_atoms, work.disk
+        self.columns: dict[str, NDArray[Any]] = {
+            "phase": disk.array(n, np.int8), "phase_density": disk.array(n, np.float32),
+            "interface_distance": disk.array(n, np.float32), "domain": disk.array(n, np.int32),
+        }  # fmt: skip
+
+    def run(self) -> InSlabs:
+        rule, density, found = self.rule, self.density, self.found
+        lattice, messages, n_phases = density.lattice, found.messages, found.n_phases
+        assigned: PhaseAssignment | None = None
+        counts: Counts | None = None
+        if n_phases == 2 or rule.phases == 2:
+            self.work.report(0.0, "domains")
+            domains = find_domains(
+                density.grid.values, found.cut, lattice, keep=rule.keep, min_volume=rule.min_volume
+            )
+            if domains.n_dropped:
+                messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+            if has_interface(domains, density.grid):
+                probed, error = self._probed()
+                matter = self._matter(probed, error)
+                self.work.report(0.0, "interface")
+                surface = domains.without_dropped(density.grid.values, found.cut, self.work.copy)
+                interface = Interface(surface, found.cut, lattice, self.work.disk.array)
+                in_domains, spread = np.zeros(domains.n_kept + 1, dtype=np.int64), Spread(rule.sigma)
+                for slab in self.work.slabs(lattice, "labeling", self._reach):
+                    own, around = self._fields(slab)
+                    at_atoms, rich = self._rich(slab, own, around, probed, error)
+                    part = assign_atoms(
+                        own, found.cut, domains, rich, interface, boundary_width=rule.boundary_width,
+                        sharpen=rule.at == "atom", exact=partial(exact_density, around),
+                    )  # fmt: skip
+                    at_frame = slab.own.unsort(at_atoms)
+                    spread.add(at_frame, part[1])
+                    in_domains += np.bincount(part[2], minlength=len(in_domains))
+                    counts = self._store(slab, counts, at_frame, *part)
+                areas = Areas(interface.area, 0.0, 0.0)
+                if matter is not None:
+                    field = Field(replace(density.grid, values=surface), lattice, NO_ATOMS)
+                    areas = matter.areas(field, found.cut, interface, matter.is_void(interface))
+                self.work.report(0.0, "volumes")
+                assigned = of_surface(
+                    domains, interface, surface, found.cut, lattice, rule.sigma, in_domains, areas
+                )
+                if assigned.kernel is not None and rule.field == "number":
+                    assigned = replace(assigned, kernel=spread.measured(assigned.kernel))
+            else:
+                n_phases = found.no_domain_left()
+        if assigned is None:
+            dominant = found.dominant(rule, self.share)
+            whole = RICH if dominant else POOR
+            assigned = one_phase(0, whole, self._matter_of_one(dominant))
+            for slab in self.work.slabs(lattice, "labeling"):
+                one = one_phase(len(slab.rows), whole)
+                own = self._fields(slab)[0]
+                values = own.at_voxels() if rule.at == "voxel" else own.interpolated()
+                at_frame = slab.own.unsort(values)
+                counts = self._store(slab, counts, at_frame, one.phase, one.distance, one.domain)
+        assert counts is not None
+        numbers, more = frame_numbers(self.frame, assigned, rule.species, rule.bulk_distance, counts=counts)
+        fields = Fields(
+            {**found.numbers(density.output, n_phases, rule), **numbers},
+            (*self.frame.messages, *messages, *more),
+        )
+        return InSlabs(self.work.store, fields, self.columns, rule)
+
+    @property
+    def _reach(self) -> float:
+        """Grid points around a slab of the atoms that its exact densities need."""
+        # From the atoms near the boundary, the foot of the perpendicular is this far.
+        reach = DIRECT_REACH * self.rule.sigma + self.rule.boundary_width + 1.0
+        return reach / float(self.density.lattice.spacing[0]) + 1
+
+    def _fields(self, slab: Slab) -> tuple[DensityField, DensityField]:
+        """The density with the atoms of a slab, and with those around it, too."""
+        chosen = self.chosen[slab.layers.species]
+        around = replace(self.density, atoms=slab.around, chosen=chosen[slab.around.order])
+        return replace(self.density, atoms=slab.own, chosen=around.chosen[slab.slots]), around
+
+    def _store(
+        self, slab: Slab, counts: Counts | None, at_frame: NDArray[np.float32], phase: NDArray[np.int8],
+        distance: NDArray[np.float32], domain: NDArray[np.int32],
+    ) -> Counts:  # fmt: skip
+        for name, values in (
+            ("phase", phase), ("phase_density", at_frame), ("interface_distance", distance),
+            ("domain", domain),
+        ):  # fmt: skip
+            self.columns[name][slab.rows] = values
+        found = count_layers(
+            self.frame, self.rule.species, slab.layers.species[slab.mine], phase, distance,
+            self.rule.bulk_distance,
+        )  # fmt: skip
+        return found if counts is None else counts + found
+
+    # Which atoms are rich -------------------------------------------------------------------------
+
+    def _probed(self) -> tuple[NDArray[np.int64], float]:
+        """Rows of the atoms nearest to the cut, and the largest error of interpolation among them."""
+        if self.rule.at == "voxel":
+            return np.empty(0, dtype=np.int64), 0.0
+        rows, gaps, errors = [], [], []
+        for slab in self.work.slabs(self.density.lattice, "finding the cut", self._reach):
+            own, around = self._fields(slab)
+            at_atoms = own.interpolated()
+            near, gap = self._near(at_atoms)
+            probes = smallest(gap, PROBES)
+            values, _ = exact_density(around, own.atoms.coords[near[probes]])
+            gaps.append(gap[probes])
+            errors.append(np.abs(values - at_atoms[near[probes]]))
+            rows.append(slab.rows[own.atoms.order[near[probes]]])
+        chosen = smallest(np.concatenate(gaps), PROBES)
+        error = float(np.concatenate(errors)[chosen].max(initial=0.0))
+        return np.concatenate(rows)[chosen], error
+
+    def _near(self, at_atoms: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        level = np.float32(self.found.cut)
+        near = places_within(at_atoms, level, np.float32(WITHIN * abs(self.found.cut)))
+        return near, np.abs(at_atoms[near] - level)
+
+    def _rich(
+        self, slab: Slab, own: DensityField, around: DensityField, probed: NDArray[np.int64], error: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Density at the atoms of a slab, exact where it decides, and which of them are rich."""
+        voxel, cut = self.rule.at == "voxel", self.found.cut
+        at_atoms = own.at_voxels() if voxel else own.interpolated()
+        rich = at_atoms >= np.float32(cut)
+        if not voxel:
+            near, gap = self._near(at_atoms)
+            rows = slab.rows[own.atoms.order[near]]
+            settled = near[(gap <= 1.5 * error) | np.isin(rows, probed)]
+            if settled.size:
+                values, _ = exact_density(around, own.atoms.coords[settled])
+                rich[settled], at_atoms[settled] = values >= cut, values
+        return at_atoms, rich
+
+    # Voids ----------------------------------------------------------------------------------------
+
+    def _matter(self, probed: NDArray[np.int64], error: float) -> Matter | None:
+        lattice = self.density.lattice
+        if is_filled(self.in_cells, lattice, self.rule.sigma):
+            return None
+        rich = self.work.disk.array(self.frame.n_atoms, np.bool_)
+        for slab in self.work.slabs(lattice, "finding voids", self._reach):
+            own, around = self._fields(slab)
+            rich[slab.rows] = slab.own.unsort(self._rich(slab, own, around, probed, error)[1])
+        return find_matter_on_disk(self.work, self.density, self.rule.sigma, rich)
+
+    def _matter_of_one(self, dominant: bool) -> Matter | None:
+        if is_filled(self.in_cells, self.density.lattice, self.rule.sigma):
+            return None
+        rich = np.broadcast_to(np.array(dominant), self.frame.n_atoms)
+        return find_matter_on_disk(self.work, self.density, self.rule.sigma, rich)
+
+
+def find_matter_on_disk(work: SlabWork, field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter | None:
+    """As `find_matter`, for a field on disk; rich : (n_atoms,) in the order of the frame."""
+    lattice, n = field.lattice, work.outline.n_atoms
+    whole = rich if rich.any() else ~rich
+    occupancy, of_whole = all_atoms(work, sigma, lattice), work.grid(lattice)
+    work.deposit(
+        lattice, n, density_kernels.deposit, lambda layers: (slice(None), whole[layers.rows]),
+        "density of a phase", of_whole,
+    )  # fmt: skip
+    of_whole = work.smooth(of_whole, lattice, sigma, 1 / lattice.voxel_volume)
+    at_atoms, of_whole_there = (work.disk.array(n, np.float32) for _ in range(2))
+    for slab in work.slabs(lattice, "density at the atoms"):
+        own = Field(field.grid, lattice, slab.own)
+        at_atoms[slab.rows] = slab.own.unsort(interpolated(own, occupancy))
+        of_whole_there[slab.rows] = slab.own.unsort(interpolated(own, of_whole))
+    bulk, rest = bulk_densities(at_atoms, whole, of_whole_there)
+    nothing = Field(field.grid, lattice, NO_ATOMS)
+    return matter_of(nothing, occupancy, of_whole, bulk, rest, sigma, work.copy)
+
+
+def count_layers(
+    outline: Outline, species: Sequence[str], codes: NDArray[np.int32], phase: NDArray[np.int8],
+    distance: NDArray[np.float32], bulk_distance: float,
+) -> Counts:  # fmt: skip
+    """Count the atoms of a slab; codes : (n,) their species."""
+    masks = {}
+    for name in species:
+        if name in outline.species_names and outline.counts[outline.species_names.index(name)]:
+            masks[name] = codes == outline.species_names.index(name)
+    chosen = np.zeros(len(codes), dtype=bool)
+    for mask in masks.values():
+        chosen |= mask
+    return count_masked(chosen, masks, codes, len(outline.species_names), phase, distance, bulk_distance)

@@ -1,0 +1,271 @@
+"""Fields on grids on disk, and the atoms around them slab by slab.
+
+The grid of a whole frame is an array in a file. The loops over it are those for frames in memory, which go
+through it plane by plane. Atoms are read slab by slab and sorted along the grid of the whole frame. So every
+number comes from the same operations in the same order as in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, pi
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from phaseseg.compiled.threads import for_each, in_parts
+from phaseseg.families.segmentation.labels import density_kernels
+from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, deposit_edges
+from phaseseg.fields import Grid
+from phaseseg.frame import Frame
+from phaseseg.large.disk import Disk
+from phaseseg.large.store import FrameStore, Layers, Outline
+from phaseseg.specs import Progress
+
+BLOCK = 2**27
+"""Bytes of a block of planes that is worked on in memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slab:
+    """Atoms of a slab of coarse cells of a lattice, and those around it.
+
+    layers : atoms of the slab and around it; around : the same, sorted
+    own : sorted atoms of the slab alone; their `order` are places in `rows`
+    rows : (n_own,) rows of the frame; mine : (n_own,) their places in `layers`
+    """
+
+    layers: Layers
+    around: PackedAtoms
+    own: PackedAtoms
+    rows: NDArray[np.int64]
+    mine: NDArray[np.int64]
+    slots: slice
+
+
+class SlabWork:
+    """A frame on disk, worked on in slabs.
+
+    n_slabs : number of slabs; fewer where the grid has not as many coarse cells
+    """
+
+    def __init__(self, store: FrameStore, disk: Disk, n_slabs: int, progress: Progress | None = None) -> None:
+        self.store, self.disk, self.n_slabs = store, disk, n_slabs
+        self._progress = progress
+
+    @property
+    def outline(self) -> Outline:
+        return self.store.outline
+
+    @property
+    def free(self) -> float:
+        """Bytes that are free on the disk."""
+        return float(psutil.disk_usage(str(self.disk.folder)).free)
+
+    def report(self, done: float, text: str) -> None:
+        """Report progress; an exception ends the work."""
+        if self._progress is not None:
+            self._progress(done, text)
+
+    # Atoms ----------------------------------------------------------------------------------------
+
+    def slabs(self, lattice: Lattice, doing: str, reach: float = 0.0) -> Iterator[Slab]:
+        """The slabs along the first axis of a lattice, in order.
+
+        reach : grid points around a slab within which atoms are needed
+        """
+        edges = self._edges(lattice)
+        halo = ceil(reach * lattice.cells[0] / lattice.shape[0]) if reach else 0
+        in_layer = int(lattice.cells[1:].prod())
+        for k, (first, stop) in enumerate(pairwise(edges)):
+            self.report(k / (len(edges) - 1), f"{doing}, slab {k + 1} of {len(edges) - 1}")
+            layers = self.load(lattice, first - halo, stop + halo)
+            around = PackedAtoms.at(layers.positions, lattice, slice(None))
+            low, high = (int(around.start[row * in_layer]) for row in (first, stop))
+            mine = np.flatnonzero((around.place >= low) & (around.place < high))
+            place = around.place[mine] - np.int32(low)
+            order = np.empty(len(mine), dtype=np.int32)
+            order[place] = np.arange(len(mine), dtype=np.int32)
+            start = np.clip(around.start, low, high) - low
+            own = PackedAtoms(start, order, place, around.coords[low:high])
+            yield Slab(layers, around, own, layers.rows[mine], mine, slice(low, high))
+
+    def _edges(self, lattice: Lattice) -> list[int]:
+        """Edges of the slabs in coarse cells, with about as many atoms between each two."""
+        n_rows = int(lattice.cells[0])
+        centers = [self._fraction(lattice, row + 0.5) for row in range(n_rows)]
+        filled, n_layers = self.store.filled, self.store.n_layers
+        layer = np.clip(np.floor(np.array(centers) * n_layers), 0, n_layers - 1).astype(int)
+        # Every row has its share of a layer, and at least a little.
+        weight = filled[layer] / np.bincount(layer, minlength=n_layers)[layer] + 1e-3
+        total = np.concatenate([[0.0], np.cumsum(weight)])
+        targets = total[-1] * np.arange(1, self.n_slabs) / self.n_slabs
+        return sorted({0, *np.searchsorted(total, targets).tolist(), n_rows})
+
+    def _fraction(self, lattice: Lattice, row: float) -> float:
+        """Where a row of coarse cells begins along the first vector of the frame's reduced cell."""
+        frame = self.outline.reduced
+        at = lattice.origin + row / float(lattice.cells[0]) * lattice.cell[0] - frame.origin
+        return float(at @ np.linalg.inv(frame.cell)[:, 0])
+
+    def load(self, lattice: Lattice, first: int, stop: int) -> Layers:
+        """Atoms of some rows of coarse cells, and more in the layers that hold them."""
+        n, rows = self.store.n_layers, int(lattice.cells[0])
+        low, high = (self._fraction(lattice, row) * n for row in (first, stop))
+        layers = np.arange(int(np.floor(low - 1e-3)), int(np.floor(high + 1e-3)) + 1)
+        if lattice.wrap[0]:
+            return self.store.load(np.unique(layers % n))
+        if first <= 0:
+            layers = np.arange(0, max(int(layers[-1]), 0) + 1)
+        if stop >= rows:
+            layers = np.arange(min(int(layers[0]), n - 1), n)
+        return self.store.load(np.unique(np.clip(layers, 0, n - 1)))
+
+    # Grids ----------------------------------------------------------------------------------------
+
+    def grid(self, lattice: Lattice) -> NDArray[np.float32]:
+        """A grid of zeros on disk."""
+        return self.disk.array(lattice.shape, np.float32)
+
+    def copy(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A copy of a grid, on disk."""
+        copied = self.disk.array(values.shape, values.dtype)
+        for block in blocks(values):
+            copied[block] = values[block]
+        return copied
+
+    def deposit(
+        self, lattice: Lattice, n_atoms: int, kernel: Callable[..., None],
+        chosen: Callable[[Layers], tuple[Any, NDArray[Any]]], doing: str, *grids: NDArray[np.float32],
+        in_cells: NDArray[np.int32] | None = None,
+    ) -> None:  # fmt: skip
+        """Add atoms to grids as `PackedAtoms.add` does, in the same order.
+
+        n_atoms : number of atoms that are added
+        chosen : which of some layers are added (a mask or slice), and a value for each of these
+        in_cells : (n_cells,) zeros, filled with the number of atoms in each coarse cell
+        """
+        edges, in_layer = deposit_edges(lattice, n_atoms), int(lattice.cells[1:].prod())
+        n_parts = len(edges) - 1
+        n_groups = max(min(self.n_slabs, n_parts // 2), 1)
+        groups = [n_parts // 2 * k // n_groups * 2 for k in range(n_groups)] + [n_parts]
+        waiting: list[tuple[NDArray[np.float32], NDArray[Any]]] = []
+        for k, (first, stop) in enumerate(pairwise(groups)):
+            self.report(k / n_groups, f"{doing}, slab {k + 1} of {n_groups}")
+            layers = self.load(lattice, edges[first], edges[stop])
+            some, values = chosen(layers)
+            packed = PackedAtoms.at(layers.positions[some], lattice, slice(None))
+            if in_cells is not None:
+                low, high = edges[first] * in_layer, edges[stop] * in_layer
+                in_cells[low:high] = np.diff(packed.start[low : high + 1])
+            values = values[packed.order]
+            parts = [
+                slice(int(packed.start[a * in_layer]), int(packed.start[b * in_layer]))
+                for a, b in pairwise(edges[first : stop + 1])
+            ]
+            pairs = [(packed.coords[part], values[part]) for part in parts]
+
+            def add(pair: tuple[NDArray[np.float32], NDArray[Any]]) -> None:
+                coords, value = pair
+                kernel(0, len(coords), coords, lattice.wrap, value, *grids)
+
+            for_each(add, pairs[::2])
+            # The last part has voxels in common with the first one of the next slab, which comes before it.
+            odd = [*waiting, *pairs[1::2]]
+            waiting = [(coords.copy(), value) for coords, value in odd[-1:]] if stop < n_parts else []
+            for_each(add, odd[: len(odd) - len(waiting)])
+
+    def smooth(
+        self, values: NDArray[np.float32], lattice: Lattice, sigma: float, scale: float = 1.0
+    ) -> NDArray[np.float32]:
+        """As `smooth_grid`, of a grid on disk."""
+        if not lattice.orthogonal:
+            return self._smooth_spectrum(values, lattice, sigma, scale)
+        taps = density_kernels.taps_of(lattice.steps, lattice.flat, sigma, scale)
+        in_parts(density_kernels.convolve_planes, len(values), values, *taps[1:], lattice.wrap, least=4)
+        m, wrap = len(taps[0]) - 1, bool(lattice.wrap[0])
+        n, size = len(values), max(BLOCK // values[0].nbytes, 4 * m + 1)
+
+        def convolve(planes: NDArray[np.float32], wrap: bool) -> None:
+            flat = planes.reshape(len(planes), -1)
+            n_sheets = -(-flat.shape[1] // density_kernels.SHEET)
+            in_parts(density_kernels.convolve_sheets, n_sheets, flat, taps[0], wrap, least=2)
+
+        if n <= size:
+            convolve(values, wrap)
+            return values
+        before = values[n - m :].copy() if wrap else values[:0].copy()
+        head = values[:m].copy() if wrap else values[:0].copy()
+        for first in range(0, n, size):
+            stop, behind = min(first + size, n), len(before)
+            after = values[stop : stop + m]
+            missing = m - len(after)
+            # Planes beyond the end are the first ones again, before they were changed.
+            planes = np.concatenate([before, values[first:stop], after, head[:missing]])
+            before = planes[max(behind + stop - first - m, 0) : behind + stop - first].copy()
+            convolve(planes, False)
+            values[first:stop] = planes[behind : behind + stop - first]
+        return values
+
+    def _smooth_spectrum(
+        self, values: NDArray[np.float32], lattice: Lattice, sigma: float, scale: float
+    ) -> NDArray[np.float32]:
+        """By Fourier transforms along one axis after the other, as the transform of the whole grid does."""
+        from scipy import fft
+
+        n0, n1, n2 = lattice.shape
+        spectrum = self.disk.array((n0, n1, n2 // 2 + 1), np.complex64)
+        for block in blocks(values):
+            spectrum[block] = fft.rfft(values[block], axis=2)
+        columns = max(BLOCK // (8 * n0 * (n2 // 2 + 1)), 1)
+
+        def along_first(transform: Callable[..., Any], **options: Any) -> None:
+            for first in range(0, n1, columns):
+                some = np.ascontiguousarray(spectrum[:, first : first + columns])
+                spectrum[:, first : first + columns] = transform(some, axis=0, **options)
+
+        along_first(fft.fft)
+        for block in blocks(spectrum):
+            spectrum[block] = fft.fft(spectrum[block], axis=1)
+        reciprocal = 2 * pi * np.linalg.inv(lattice.cell).T
+        shape = np.array(lattice.shape)
+        gram = reciprocal @ reciprocal.T
+        in_parts(density_kernels.smooth_spectrum, n0, spectrum, gram, shape, sigma, least=4)
+        for block in blocks(spectrum):
+            spectrum[block] *= np.float32(scale)
+        along_first(fft.ifft, norm="forward")
+        norm = np.float32(1 / (n0 * n1 * n2))
+        for block in blocks(spectrum):
+            planes = fft.ifft(spectrum[block], axis=1, norm="forward")
+            values[block] = fft.irfft(planes, n2, axis=2, norm="forward") * norm
+        return values
+
+
+def blocks(values: NDArray[Any]) -> Iterator[slice]:
+    """Blocks of planes of a grid."""
+    size = max(BLOCK // max(values[0].nbytes, 1), 1)
+    return (slice(first, min(first + size, len(values))) for first in range(0, len(values), size))
+
+
+def grid_of(values: NDArray[np.float32], lattice: Lattice, pbc: NDArray[np.bool_]) -> Grid:
+    """A grid with its place."""
+    return Grid(values, lattice.cell, lattice.origin, lattice.wrap & pbc)
+
+
+def of_species(outline: Outline, species: Sequence[str]) -> NDArray[np.bool_]:
+    """(n_species,) bool: which species are meant; ValueError as `Frame.species_mask`."""
+    there = np.flatnonzero(outline.counts > 0).astype(np.int32)
+    few = _one_of_each(outline, there)
+    found = np.zeros(len(outline.counts), dtype=bool)
+    found[there[few.species_mask(species)]] = True
+    return found
+
+
+def _one_of_each(outline: Outline, species: NDArray[np.int32]) -> Frame:
+    """A frame of one atom of each of these species."""
+    parts = {name: getattr(outline, name) for name in outline.__dataclass_fields__}
+    return Frame(**parts | {"positions": np.zeros((len(species), 3)), "species": species})

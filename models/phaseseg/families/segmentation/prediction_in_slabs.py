@@ -1,0 +1,300 @@
+"""Predictions for a frame that is larger than memory, slab by slab; the steps are those of the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
+from phaseseg.families.segmentation.inference import NetworkOutput
+from phaseseg.families.segmentation.labels import density_kernels
+from phaseseg.families.segmentation.labels.assignment import (
+    Counts,
+    PhaseAssignment,
+    assign_atoms,
+    dropped_sentence,
+    frame_numbers,
+    has_interface,
+    of_surface,
+    one_phase,
+)
+from phaseseg.families.segmentation.labels.density import Field, at_voxels
+from phaseseg.families.segmentation.labels.domains import find_domains
+from phaseseg.families.segmentation.labels.in_slabs import (
+    NO_ATOMS,
+    check_filled,
+    check_whole,
+    count_layers,
+    find_matter_on_disk,
+)
+from phaseseg.families.segmentation.labels.interface import Interface
+from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
+from phaseseg.families.segmentation.labels.profile import Spread
+from phaseseg.families.segmentation.labels.slabs import SlabWork, grid_of, of_species
+from phaseseg.families.segmentation.labels.voids import Areas, interpolated, is_filled
+from phaseseg.families.segmentation.model import (
+    VOID_DENSITY,
+    Scores,
+    SegmentationModel,
+    corrected_scores,
+    probabilities_of,
+)
+from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
+from phaseseg.fields import Fields, Message
+from phaseseg.frame import Frame
+from phaseseg.large.cut import cut
+from phaseseg.large.disk import Disk
+from phaseseg.large.store import FrameStore, InSlabs, Layers
+from phaseseg.nn.device import Device
+from phaseseg.specs import Progress
+
+
+def predict_slabs(
+    store: FrameStore, disk: Disk, n_slabs: int, model: SegmentationModel, rule: PredictionRule, *,
+    device: Device = "auto", progress: Progress | None = None,
+) -> InSlabs:  # fmt: skip
+    """Apply the networks to a frame on disk; see `Family.slabs`.
+
+    Raises
+    ------
+    ValueError
+        As `predict`; also for phases by molecule, the boundary "voxels", and a frame with free surfaces.
+    """
+    check_whole(store, "assigning phases", rule.by)
+    if rule.boundary == "voxels":
+        raise ValueError(
+            f"{store.outline.error_prefix}the boundary 'voxels' needs the whole frame in memory; choose "
+            "'interface'."
+        )
+    return _Prediction(SlabWork(store, disk, n_slabs, progress), model, rule, device).run()
+
+
+class _Prediction:
+    def __init__(
+        self, work: SlabWork, model: SegmentationModel, rule: PredictionRule, device: Device
+    ) -> None:
+        self.work, self.model, self.rule, self.frame = work, model, rule, work.outline
+        self._network = model.network(device)
+        n, new = self.frame.n_atoms, work.disk.array
+        self.score, self.probability = new(n, np.float32), new(n, np.float32)
+        self.between = new(n, np.float32) if model.config.outputs == 3 else None
+        learned = self.between is not None and rule.boundary == "learned"
+        self.columns: dict[str, NDArray[Any]] = {
+            "phase": new(n, np.int8), "phase_probability": new((n, 3 if learned else 2), np.float32),
+            "phase_uncertainty": new(n, np.float32), "interface_distance": new(n, np.float32),
+            "domain": new(n, np.int32),
+        }  # fmt: skip
+        self.learned = self.between if learned else None
+
+    # Networks -------------------------------------------------------------------------------------
+
+    def _scores(self) -> Scores:
+        """Run the networks slab by slab; returns the scores without their arrays for the atoms."""
+        store, model = self.work.store, self.model
+        n, width = store.n_layers, model.config.n_features
+        frame = Frame(**{name: getattr(self.frame.reduced, name) for name in self.frame.__dataclass_fields__})
+        n_outside = np.zeros(width, dtype=np.int64)
+        low, high = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
+        margin = model.halo * float(np.linalg.norm(np.linalg.inv(frame.cell)[:, 0]))
+        edges, done = store.edges(self.work.n_slabs), 0
+        for k, (first, stop) in enumerate(pairwise(edges)):
+            self.work.report(
+                done / self.frame.n_atoms, f"running the networks, slab {k + 1} of {len(edges) - 1}"
+            )
+            begin, end = self._ends(first, stop)
+            halo = int(np.ceil(margin * n)) + 1
+            around = np.arange(first - halo, stop + halo)
+            chosen = np.unique(around % n if frame.pbc[0] else np.clip(around, 0, n - 1))
+            layers = store.load(chosen)
+            if not len(layers.rows):
+                continue
+            some = frame.replace(positions=layers.positions, species=layers.species)
+            layer = store.layer_of(some)
+            inside = (layer >= first) & (layer < stop)
+            if not inside.any():
+                continue
+            # Half an edge more, because the layers decide which atoms are there, and not rounding.
+            slab = cut(some, model.halo + 1e-6, begin - 1e-9, end + 1e-9)
+            own = slab.own & inside[slab.atoms]
+            output = self._network(slab.frame, model.codes(slab.frame), own)
+            scores = model.scores_of(slab.frame, output)
+            rows = layers.rows[slab.atoms[own]]
+            done += len(rows)
+            n_outside += output.n_outside
+            low, high = np.minimum(low, output.lowest), np.maximum(high, output.highest)
+            self.score[rows], self.probability[rows] = scores.score[own], scores.probability[own]
+            self.columns["phase_uncertainty"][rows] = scores.uncertainty[own]
+            if self.between is not None and scores.boundary is not None:
+                self.between[rows] = scores.boundary[own]
+            between = None if self.learned is None or scores.boundary is None else scores.boundary[own]
+            self.columns["phase_probability"][rows] = probabilities_of(scores.probability[own], between)
+        assert done == self.frame.n_atoms
+        found = NetworkOutput(np.empty((0, 0, 0), np.float32), n_outside, low, high)
+        nothing = np.empty(0, dtype=np.float32)
+        outside = float(n_outside.max(initial=0) / self.frame.n_atoms)
+        return Scores(
+            nothing, nothing[None], nothing, nothing, None, outside,
+            model.features_outside(self.frame, found),
+        )  # fmt: skip
+
+    def _ends(self, first: int, stop: int) -> tuple[float, float]:
+        """Fractions along the first vector at which some layers begin and end, with all that is in them."""
+        n = self.work.store.n_layers
+        begin, end = first / n, stop / n
+        if not self.frame.pbc[0]:
+            low, high = self.frame.ends.range(0)
+            begin, end = (min(low, begin) if first == 0 else begin), (max(high, end) if stop == n else end)
+        return begin, end
+
+    # Field ----------------------------------------------------------------------------------------
+
+    def _field(self) -> Field:
+        """The smoothed scores on a grid on disk."""
+        work, smoothing = self.work, self.model.smoothing
+        sigma = smoothing["sigma"]
+        rule = LabelRule(("Fe",), sigma, smoothing["voxel"]).fixed()
+        lattice = plan_lattice(self.frame, rule, n_fields=4, choose="cell", free=work.free)
+        check_filled(self.frame, lattice)
+        mean, density = work.grid(lattice), work.grid(lattice)
+        in_cells = work.disk.array(int(lattice.cells.prod()), np.int32)
+        work.deposit(
+            lattice, self.frame.n_atoms, density_kernels.deposit_weighted,
+            lambda layers: (slice(None), self.score[layers.rows]), "smoothing scores", mean, density,
+            in_cells=in_cells,
+        )  # fmt: skip
+        mean, density = (work.smooth(values, lattice, sigma) for values in (mean, density))
+        near = work.disk.array(self.frame.n_atoms, np.float32)
+        for slab in work.slabs(lattice, "finding voids"):
+            near[slab.rows] = slab.own.unsort(at_voxels(density, lattice, slab.own))
+        void = VOID_DENSITY * float(np.median(near))
+        del near
+        work.report(0.0, "correcting scores")
+        values = corrected_scores(
+            mean, density, work.grid(lattice), lattice, sigma=sigma, bound=smoothing["bound"],
+            curvature=smoothing["curvature"], void=void,
+        )  # fmt: skip
+        del mean, density
+        field = Field(grid_of(values, lattice, self.frame.pbc), lattice, NO_ATOMS)
+        self._check_surfaces(field, in_cells)
+        return field
+
+    def _check_surfaces(self, field: Field, in_cells: NDArray[np.int32]) -> None:
+        """Raise ValueError for a frame with voids."""
+        sigma = self.model.label_rule.sigma
+        if is_filled(in_cells, field.lattice, sigma):
+            return
+        rich = self.work.disk.array(self.frame.n_atoms, np.bool_)
+        np.greater_equal(self.score, 0, out=rich)
+        if find_matter_on_disk(self.work, field, sigma, rich) is not None:
+            raise ValueError(
+                f"{self.frame.error_prefix}the frame has free surfaces, at which networks need mirror images "
+                "of the whole frame. Use --slabs 1 on a machine with more memory; weak labels (phaseseg "
+                "label) may be made in slabs."
+            )
+
+    # Phases ---------------------------------------------------------------------------------------
+
+    def run(self) -> InSlabs:
+        """The prediction."""
+        model, rule, frame = self.model, self.rule, self.frame
+        scores = self._scores()
+        field, level = self._field(), model.level(rule.threshold)
+        assigned, counts, messages = self._assign(field, level)
+        n_phases = 2 if len(assigned.domains) else 1
+        messages += model.one_network("phase")
+        numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance, counts=counts)
+        uncertainty = self.columns["phase_uncertainty"]
+        fields = Fields(
+            {
+                "score_grid": field.output, "n_phases": n_phases,
+                "probability_threshold": float(rule.threshold), "score_threshold": level,
+                "mean_uncertainty": float(uncertainty.mean(dtype=np.float64)),
+                "outside_training": scores.outside, **numbers,
+            },
+            (*frame.messages, *messages, *model.validity(frame, scores), *more),
+        )  # fmt: skip
+        return InSlabs(self.work.store, fields, self.columns, rule)
+
+    def _assign(self, field: Field, level: float) -> tuple[PhaseAssignment, Counts, list[Message]]:
+        model, rule, frame = self.model, self.rule, self.frame
+        lattice, values, messages = field.lattice, field.grid.values, list[Message]()
+        self.work.report(0.0, "domains")
+        domains = find_domains(values, level, lattice, keep=rule.keep, min_volume=rule.min_volume)
+        if domains.n_dropped:
+            messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+        whole = RICH if domains.n_kept else POOR
+        if has_interface(domains, field.grid):
+            sigma = model.smoothing["sigma"]
+            surface = domains.without_dropped(values, level, self.work.copy)
+            interface, spread = Interface(surface, level, lattice, self.work.disk.array), Spread(sigma)
+            density = self._species_density(lattice, sigma)
+            in_domains = np.zeros(domains.n_kept + 1, dtype=np.int64)
+            counts: Counts | None = None
+            for slab in self.work.slabs(lattice, "assigning phases"):
+                own = replace(field, atoms=slab.own)
+                rich = self.score[slab.rows][slab.own.order] >= np.float32(level)
+                phase, distance, domain = assign_atoms(
+                    own, level, domains, rich, interface, sharpen=True, exact=None,
+                    boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
+                )  # fmt: skip
+                in_domains += np.bincount(domain, minlength=len(in_domains))
+                if self.learned is not None:
+                    between, p = self.learned[slab.rows], self.probability[slab.rows]
+                    phase[between > (1 - between) * np.maximum(p, 1 - p)] = BOUNDARY
+                if density is not None:
+                    spread.add(slab.own.unsort(interpolated(own, density)), distance)
+                counts = self._store(
+                    slab.rows, slab.layers.species[slab.mine], counts, phase, distance, domain
+                )
+            assert counts is not None
+            if 0 < in_domains[1:].sum() < frame.n_atoms:
+                self.work.report(0.0, "volumes")
+                areas = Areas(interface.area, 0.0, 0.0)
+                assigned = of_surface(domains, interface, surface, level, lattice, sigma, in_domains, areas)
+                if density is not None and assigned.kernel is not None:
+                    assigned = replace(assigned, kernel=spread.measured(assigned.kernel))
+                number = f"{domains.n_kept} rich domain{'s' * (domains.n_kept > 1)}"
+                return assigned, counts, [
+                    Message(f"Two phases: {number} by {model.name}.", "two-phases"), *messages
+                ]  # fmt: skip
+            whole = RICH if in_domains[1:].sum() else POOR
+        missing = "poor" if whole == RICH else "rich"
+        verdict = Message(f"One phase by {model.name}: no {missing} region is left.", "one-phase")
+        counts = None
+        for slab in self.work.slabs(lattice, "assigning phases"):
+            one = one_phase(len(slab.rows), whole)
+            counts = self._store(
+                slab.rows, slab.layers.species[slab.mine], counts, one.phase, one.distance, one.domain
+            )
+        assert counts is not None
+        return one_phase(0, whole), counts, [verdict, *messages]
+
+    def _species_density(self, lattice: Lattice, sigma: float) -> NDArray[np.float32] | None:
+        """Smoothed density of the species in which the rich phase is rich; None if there are none."""
+        names = [name for name in self.rule.species if name in self.frame.species_names]
+        counts = dict(zip(self.frame.species_names, self.frame.counts.tolist(), strict=True))
+        names = [name for name in names if counts[name]]
+        if not names:
+            return None
+        chosen, values = of_species(self.frame, names), self.work.grid(lattice)
+
+        def mask(layers: Layers) -> tuple[Any, NDArray[np.bool_]]:
+            return slice(None), chosen[layers.species]
+
+        self.work.deposit(
+            lattice, self.frame.n_atoms, density_kernels.deposit, mask, "density of the species", values
+        )
+        return self.work.smooth(values, lattice, sigma, 1 / lattice.voxel_volume)
+
+    def _store(
+        self, rows: NDArray[np.int64], codes: NDArray[np.int32], counts: Counts | None,
+        phase: NDArray[np.int8], distance: NDArray[np.float32], domain: NDArray[np.int32],
+    ) -> Counts:  # fmt: skip
+        for name, values in (("phase", phase), ("interface_distance", distance), ("domain", domain)):
+            self.columns[name][rows] = values
+        found = count_layers(self.frame, self.rule.species, codes, phase, distance, self.rule.bulk_distance)
+        return found if counts is None else counts + found

@@ -1,0 +1,215 @@
+"""Frames of a file in pieces of many atoms, for frames that do not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phaseseg.frame import Frame, Names, Types, Units
+from phaseseg.io import lammps, text
+from phaseseg.io.formats import choose_format
+from phaseseg.io.reading import Reading, count_of, new_reading, next_text, whole_number
+from phaseseg.io.source import ByteSource, InputError
+
+FORMATS = ("lammps-dump", "extxyz")
+"""Formats of which a piece of a frame can be read."""
+ROWS = 1 << 21
+"""Atoms in a piece."""
+MOST_HEADER_LINES = 100
+
+
+@dataclass(frozen=True, eq=False)
+class PiecedFrame:
+    """One frame of a file, in pieces that must be read in their order before the next frame is asked for.
+
+    n_atoms : number of atoms, as the file announces it
+    pieces : frames with the atoms of each piece, all else as for the whole frame
+    lookup : (n,) final codes of the species of the pieces, and their names; known once the pieces are read
+    """
+
+    n_atoms: int
+    index: int
+    pieces: Iterator[Frame]
+    lookup: Callable[[], tuple[NDArray[np.int32], tuple[str, ...]]]
+
+
+class _Reading(Reading):
+    """Remembers the lowest type of every species: a frame that is read at once numbers its species by it."""
+
+    def codes_of_names(
+        self, codes: NDArray[np.int32], names: Sequence[str], order: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int32]:
+        found = super().codes_of_names(codes, names, order)
+        if order is not None and len(codes):
+            for code, name in enumerate(names):
+                mine = order[codes == code]
+                if mine.size:
+                    final = self.renames.get(name, name)
+                    lowest = self.__dict__.setdefault("lowest", {})
+                    lowest[final] = min(int(mine.min()), lowest.get(final, int(mine.min())))
+        return found
+
+
+def pieced_format(path: Path, file_format: str | None) -> bool:
+    """Whether the frames of a file can be read in pieces."""
+    return choose_format(path, file_format, _Any()) in FORMATS
+
+
+def announced_atoms(path: Path, file_format: str | None = None) -> int:
+    """The number of atoms that the first frame of a file announces; 0 if it announces none."""
+    with closing(ByteSource(path)) as source:
+        if choose_format(path, file_format, FORMATS) == "extxyz":
+            return max(whole_number(next_text(source) or "") or 0, 0)
+        for _ in range(MOST_HEADER_LINES):
+            line = source.line()
+            if line is None or line.startswith("ITEM: ATOMS"):
+                return 0
+            if line.startswith("ITEM: NUMBER OF ATOMS"):
+                return max(whole_number((source.line() or "").strip()) or 0, 0)
+    return 0
+
+
+class _Any:
+    """A container of all names."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def read_pieces(
+    path: Path, *, types: Types = None, names: Names = None, frames: slice | None = None,
+    units: Units = "metal", cell: ArrayLike | str | None = None, dt: float | None = None,
+    fields: bool = False, file_format: str | None = None, rows: int = ROWS,
+) -> Iterator[PiecedFrame]:  # fmt: skip
+    """Read a LAMMPS text dump or an extended XYZ file frame by frame, each frame in pieces.
+
+    rows : atoms in a piece; for all else see `read_frames`
+
+    Raises
+    ------
+    InputError
+        As `read_frames`, and for a text that would have to be read twice: an open box around the atoms,
+        frames counted from the end.
+    """
+    if isinstance(cell, str) and cell == "open":
+        raise InputError(f"{path.name}: an open box around the atoms is not found in pieces. Give its edges.")
+    chosen = frames or slice(None)
+    first, last, step = chosen.start or 0, chosen.stop, chosen.step or 1
+    if first < 0 or (last is not None and last < 0):
+        raise InputError(f"{path.name}: frames of a file in pieces are counted from its beginning.")
+    base = new_reading(types, names, units, dt, fields, cell)
+    reading = _Reading(**{name: getattr(base, name) for name in base.__dataclass_fields__})
+    walk = _dump_frames if choose_format(path, file_format, FORMATS) == "lammps-dump" else _xyz_frames
+    with closing(ByteSource(path)) as source:
+        found = walk(source, reading, rows)
+        for index, (n_atoms, blocks) in enumerate(found):
+            if last is not None and index >= last:
+                return
+            reading.label, reading.index = f"{path.name}, frame {index}", index
+            source.frame = index
+            if index < first or (index - first) % step:
+                for _ in blocks:
+                    pass
+                continue
+            yield PiecedFrame(n_atoms, index, _frames(blocks, reading, index), partial(_lookup, reading))
+            for _ in blocks:  # what was not read
+                pass
+
+
+def _frames(blocks: Iterable[Callable[[], dict[str, Any]]], reading: Reading, index: int) -> Iterator[Frame]:
+    """The pieces as frames; messages come with the first."""
+    by_type: Mapping[int, str] | None = None
+    for number, block in enumerate(blocks):
+        reading.messages = []
+        try:
+            with np.errstate(all="ignore"):
+                parts = {"units": reading.units, "time": None, "timestep": None, "messages": (), **block()}
+                parts = reading.with_cell(parts)
+                parts["messages"] = () if number else (*parts["messages"], *reading.messages)
+                if parts["time"] is None and parts["timestep"] is not None and reading.dt is not None:
+                    parts["time"] = parts["timestep"] * reading.dt
+                if by_type is not None and by_type != reading.type_names:
+                    raise reading.error("the types begin at 0. Name each, as in types 0=A,1=B.")
+                by_type = dict(reading.type_names)
+                frame = Frame(species_names=tuple(reading.names), source=reading.label, index=index, **parts)
+        except InputError:
+            raise
+        except ValueError as error:
+            said = str(error)
+            raise (InputError(said) if said.startswith(reading.label) else reading.error(said)) from error
+        yield frame
+
+
+def _lookup(reading: Reading) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Final codes of the species, and their names."""
+    lowest: dict[str, int] = reading.__dict__.get("lowest", {})
+    names = sorted(reading.names, key=lambda name: lowest.get(name, -1)) if lowest else list(reading.names)
+    return np.array([names.index(name) for name in reading.names], dtype=np.int32), tuple(names)
+
+
+# ------------------------------------------------------------------------------------------ formats
+
+Found = Iterator[tuple[int, Iterator[Callable[[], dict[str, Any]]]]]
+
+
+def _blocks(source: ByteSource, n_atoms: int, rows: int) -> Iterator[tuple[int, int, bytes | bytearray]]:
+    """Atoms, number of the first line, and text of each piece; one without atoms for a frame without."""
+    for begin in range(0, max(n_atoms, 1), rows):
+        n, first_line = min(rows, n_atoms - begin), source.line_number + 1
+        yield n, first_line, source.block(n)
+
+
+def _xyz_frames(source: ByteSource, reading: Reading, rows: int) -> Found:
+    while (line := next_text(source)) is not None:
+        n_atoms = count_of(source, line)
+        comment = source.line() or ""
+        yield (
+            n_atoms,
+            (
+                partial(text.parse_extxyz, n, comment, body, at, reading)
+                for n, at, body in _blocks(source, n_atoms, rows)
+            ),
+        )
+
+
+def _dump_frames(source: ByteSource, reading: Reading, rows: int) -> Found:
+    sections: dict[str, lammps.Section] = {}
+    title = next_text(source)
+    while title is not None:
+        key, title = lammps.section_of(title)
+        first_line = source.line_number + 1
+        if key != "ATOMS":
+            sections[key] = lammps.Section(title, source.until(b"ITEM:"), first_line)
+            title = source.line()
+            continue
+        if "UNITS" in sections:
+            reading.said_units = sections["UNITS"].body.decode("utf-8", "replace").strip()
+        counted = sections.get("NUMBER OF ATOMS")
+        n_atoms = None if counted is None else whole_number(counted.body.decode("utf-8", "replace").strip())
+        parse = partial(_parse_dump, sections, title, source, reading)
+        if n_atoms is None or n_atoms < 0:
+            parse(0, first_line, b"")()  # a sentence on what is wrong with the header
+            raise source.error("the number of atoms is not known. Repair the header of the frame.")
+        yield n_atoms, (parse(*piece) for piece in _blocks(source, n_atoms, rows))
+        sections, title = {}, next_text(source)
+        if title is not None and not title.startswith("ITEM:"):
+            raise source.error(f"has more atom lines than the {n_atoms} of its header. Write the file again.")
+    if sections:
+        raise source.error("the file ends inside the header of a frame.")
+
+
+def _parse_dump(
+    sections: Mapping[str, lammps.Section], title: str, source: ByteSource, reading: Reading, n: int,
+    first_line: int, body: bytes | bytearray,
+) -> Callable[[], dict[str, Any]]:  # fmt: skip
+    of_piece = {**sections, "ATOMS": lammps.Section(title, body, first_line)}
+    if "NUMBER OF ATOMS" in sections:
+        of_piece["NUMBER OF ATOMS"] = sections["NUMBER OF ATOMS"]._replace(body=str(n).encode())
+    return partial(lammps.parse_frame, of_piece, reading.said_units, False, source, reading)

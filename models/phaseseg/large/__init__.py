@@ -1,0 +1,1 @@
+"""Frames larger than memory: their atoms in layers on disk, and arrays of a whole frame in files."""

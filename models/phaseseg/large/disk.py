@@ -1,0 +1,125 @@
+"""Arrays in temporary files, which the system removes with the process, and the memory that they may take."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import tempfile
+import threading
+import weakref
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+import psutil
+from numpy.typing import DTypeLike, NDArray
+
+RESIDENT = 1.5e9
+"""Bytes of the files that may be in the memory of the process before it gives them back."""
+EVERY = 0.2
+"""Seconds between two looks at the memory."""
+
+
+class DiskError(OSError):
+    """A temporary file that cannot be written; the message says where, why and what to do."""
+
+
+def usual_folder() -> Path:
+    """The folder of temporary files: TMPDIR if it is set, else one on a disk, which /tmp need not be."""
+    chosen = os.environ.get("TMPDIR")
+    return Path(chosen or ("/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir()))
+
+
+class Disk:
+    """Arrays in files without a name: nothing is left of them when the process ends, even if it is killed.
+
+    The system keeps what it can of them in memory and writes the rest to disk. `array` maps a file into the
+    memory of the process. A thread gives the memory back whenever more than `RESIDENT` bytes are mapped; the
+    content stays in the file.
+
+    folder : of the files; by default `usual_folder`
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = usual_folder() if folder is None else folder
+        self._maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._keeper: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._keeper = threading.Thread(target=self._keep, name="phaseseg-disk", daemon=True)
+            self._keeper.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self._keeper is not None:
+            self._keeper.join()
+
+    def check(self, n_bytes: float) -> None:
+        """Raise DiskError unless so many bytes are free."""
+        free = n_bytes
+        with suppress(OSError):  # a folder that does not exist is an error of the first file
+            free = psutil.disk_usage(str(self.folder)).free
+        if free < n_bytes:
+            raise DiskError(
+                f"{self.folder}: temporary files need about {n_bytes / 1e9:.3g} GB, and {free / 1e9:.3g} "
+                "GB are free. Free some space, or name another folder in the variable TMPDIR."
+            )
+
+    def file(self) -> IO[bytes]:
+        """A new file for reading and writing."""
+        try:
+            return tempfile.TemporaryFile(prefix="phaseseg-", dir=self.folder)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def array(self, shape: tuple[int, ...] | int, dtype: DTypeLike) -> NDArray[Any]:
+        """A new array of zeros in a file."""
+        kind = np.dtype(dtype)
+        n_bytes = (shape if isinstance(shape, int) else prod(shape)) * kind.itemsize
+        if not n_bytes:
+            return np.zeros(shape, dtype=kind)
+        with self.file() as file:
+            try:
+                if hasattr(os, "posix_fallocate"):
+                    # A full disk is an error here. Later, it would end the process without a word.
+                    os.posix_fallocate(file.fileno(), 0, n_bytes)
+                else:
+                    file.truncate(n_bytes)
+                mapped = mmap.mmap(file.fileno(), n_bytes)
+            except OSError as error:
+                raise self._error(error) from error
+        with self._lock:
+            self._maps.add(mapped)
+        return np.frombuffer(mapped, dtype=kind).reshape(shape)
+
+    def give_back(self) -> None:
+        """Take all arrays out of the memory of the process; they are read again when they are used."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            with self._lock:
+                maps = list(self._maps)
+            for one in maps:
+                with suppress(ValueError, OSError):  # closed in between
+                    one.madvise(mmap.MADV_DONTNEED)
+
+    def _keep(self) -> None:
+        process = psutil.Process()
+        while not self._done.wait(EVERY):
+            if getattr(process.memory_info(), "shared", 0) > RESIDENT:
+                self.give_back()
+
+    def _error(self, error: OSError) -> DiskError:
+        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        return DiskError(
+            f"{self.folder}: a temporary file cannot be written ({why}). Free some space, or name another "
+            "folder in the variable TMPDIR."
+        )

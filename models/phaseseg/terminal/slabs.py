@@ -1,0 +1,132 @@
+"""Frames larger than memory on the command line: whether a file has them, and the loop over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from phaseseg.terminal.show import FrameBar, note
+
+if TYPE_CHECKING:
+    from phaseseg.large.disk import Disk
+    from phaseseg.large.store import FrameStore, InSlabs
+    from phaseseg.specs import Progress
+    from phaseseg.terminal.run import FrameRun, Results
+
+FREE_SHARE = 0.7
+"""Part of the free memory that a frame may take before it is cut into slabs."""
+DISK_BYTES = 300
+"""Bytes for each atom in temporary files."""
+
+
+def slabs_wanted(
+    given: str, path: Path, n_bytes: float, *, format: str | None, quiet: bool, doing: str
+) -> int:
+    """The number of slabs into which the frames of a file are cut; 1 to leave them in memory.
+
+    given : "auto" or a number; n_bytes : memory for each atom of a frame that is not cut
+
+    Raises
+    ------
+    ValueError
+        For another text, or slabs of a file that is not read in pieces.
+    """
+    import psutil
+
+    from phaseseg.io.pieces import FORMATS, announced_atoms, pieced_format
+    from phaseseg.io.series import files_of
+    from phaseseg.large.disk import usual_folder
+    from phaseseg.large.store import usual_slabs
+
+    if given != "auto" and not (given.isdecimal() and int(given) >= 1):
+        raise ValueError(f"--slabs must be auto or a number of at least 1, found {given!r}.")
+    if given == "1":
+        return 1
+    files = files_of(path)
+    pieced = len(files) == 1 and pieced_format(files[0], format)
+    if not pieced:
+        if given == "auto":
+            return 1
+        raise ValueError(
+            f"{path.name}: slabs are read from one file, a {' or '.join(FORMATS)} file. Convert it, or omit "
+            "--slabs."
+        )
+    if given != "auto":
+        return int(given)
+    n_atoms, free = announced_atoms(files[0], format), psutil.virtual_memory().available
+    if n_atoms * n_bytes <= FREE_SHARE * free:
+        return 1
+    n_slabs = usual_slabs(n_atoms)
+    if not quiet:
+        note(
+            f"{path.name}: {n_atoms:,} atoms would take about {n_atoms * n_bytes / 1e9:.3g} GB of memory, "
+            f"and {free / 1e9:.3g} GB are free. Each frame is {doing} in {n_slabs} slabs, with temporary "
+            f"files in {usual_folder()}."
+        )
+    return n_slabs
+
+
+def not_in_slabs(**asked: bool) -> None:
+    """Raise ValueError for options that need whole frames in memory."""
+    if flags := [f"--{name.replace('_', '-')}" for name, given in asked.items() if given]:
+        raise ValueError(
+            f"{', '.join(flags)} needs whole frames in memory. Omit it, or give --slabs 1 on a machine with "
+            "more memory."
+        )
+
+
+Make = Callable[["FrameStore", "Disk", int, "Progress"], "InSlabs"]
+"""Works on a frame that was read, in a number of slabs."""
+
+
+def run_slabs(
+    path: Path, n_slabs: int, make: Make, bar: FrameBar, *, output: Path | None, doing: str,
+    begin: Callable[[InSlabs], FrameRun], **reading: Any,
+) -> FrameRun:  # fmt: skip
+    """Work on the frames of a file one by one, each in slabs, and write them if an output is given.
+
+    begin : makes the run, with the first result; reading : options of `frame_reader`
+    """
+    from phaseseg.terminal.run import frame_slice
+
+    options = {"units": "metal"} | {name: value for name, value in reading.items() if value is not None}
+    options["frames"] = frame_slice(reading.get("frames"))
+    options["file_format"] = options.pop("format", None)
+    results = _results(path, n_slabs, make, bar, options)
+    start = perf_counter()
+    first = next(results, None)
+    if first is None:
+        raise ValueError(f"{path.name}: there are no frames.")
+    run, now = begin(first), first
+    run.seconds = perf_counter() - start
+
+    def pairs() -> Results:
+        nonlocal now
+        for now in chain([first], results):
+            yield now.store.outline, now.fields
+
+    def written() -> Iterator[Any]:
+        for _ in bar.frames(run.results(pairs()), doing):
+            yield now.pieces()
+
+    run.write(written(), output)
+    return run
+
+
+def _results(
+    path: Path, n_slabs: int, make: Make, bar: FrameBar, options: dict[str, Any]
+) -> Iterator[InSlabs]:
+    """The results of the frames; each may be used until the next one is asked for."""
+    from phaseseg.io.pieces import read_pieces
+    from phaseseg.large.disk import Disk
+    from phaseseg.large.store import FrameStore
+
+    for found in read_pieces(path, **options):
+        if not found.n_atoms:
+            raise ValueError(f"{path.name}, frame {found.index}: the frame has no atoms.")
+        with Disk() as disk:
+            disk.check(DISK_BYTES * found.n_atoms)
+            yield make(FrameStore.read(found, disk, bar.inside), disk, n_slabs, bar.inside)

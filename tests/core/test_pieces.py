@@ -1,0 +1,90 @@
+"""Frames read in pieces are the frames that are read at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from phaseseg import Frame
+from phaseseg.frame import Category
+from phaseseg.io import InputError, read_frames, write_frames
+from phaseseg.io.pieces import announced_atoms, pieced_format, read_pieces
+from phaseseg.large.disk import Disk
+from phaseseg.large.store import FrameStore
+
+
+def some_frame(n=50, seed=0, **more):
+    rng = np.random.default_rng(seed)
+    names = ("Si", "Fe", "O")
+    species = np.sort(rng.integers(0, 3, n))[::-1]
+    fields = {"charge": rng.random(n), "force": rng.random((n, 3))}
+    positions, ids = rng.random((n, 3)) * 9, np.arange(n) + 7
+    return Frame(
+        positions, np.eye(3) * 9, True, species, names, ids=ids, timestep=seed, fields=fields, **more
+    )
+
+
+@pytest.mark.parametrize("suffix", [".dump", ".xyz", ".xyz.gz"])
+@pytest.mark.parametrize("rows", [1, 7, 50, 51])
+def test_pieces_are_the_frame(suffix, rows, tmp_path):
+    path = tmp_path / f"run{suffix}"
+    words = {"residue": Category.of(["WAT" if k % 3 else "SOL" for k in range(50)])}
+    write_frames(path, [some_frame(seed=k, categories=words) for k in range(3)])
+    whole = [*read_frames(path, fields=True)]
+    assert announced_atoms(path) == 50 and pieced_format(path, None)
+    with Disk(tmp_path) as disk:
+        for expected, found in zip(whole, read_pieces(path, fields=True, rows=rows), strict=True):
+            store = FrameStore.read(found, disk)
+            assert store.outline.n_atoms == len(store.outline) == 50 == found.n_atoms
+            assert store.outline.index == expected.index and store.outline.source == expected.source
+            assert store.outline.species_counts.tolist() == expected.species_counts.tolist()
+            assert store.outline.n_dimensions == expected.n_dimensions
+            for here, piece in store.pieces():
+                assert piece.species_names == expected.species_names
+                for name in ("positions", "species", "ids"):
+                    assert_array_equal(getattr(piece, name), getattr(expected, name)[here])
+                for name, values in expected.fields.items():
+                    assert_array_equal(piece.fields[name], values[here])
+                for kind, category in expected.categories.items():
+                    assert_array_equal(
+                        np.array(piece.categories[kind].names)[piece.categories[kind].codes],
+                        np.array(category.names)[category.codes[here]],
+                    )
+
+
+def test_chosen_frames_and_types(tmp_path):
+    path = tmp_path / "run.dump"
+    write_frames(path, [some_frame(seed=k) for k in range(4)])
+    options = {"frames": slice(1, 4, 2), "types": "A,B,C", "dt": 0.5}
+    whole = [*read_frames(path, **options)]
+    found = [[*frame.pieces] for frame in read_pieces(path, rows=20, **options)]
+    assert [pieces[0].time for pieces in found] == [frame.time for frame in whole] == [0.5, 1.5]
+    assert [sum(map(len, pieces)) for pieces in found] == [50, 50]
+    assert found[0][0].species_names == whole[0].species_names
+
+
+def test_a_frame_that_ends_too_early(tmp_path):
+    path = tmp_path / "run.dump"
+    write_frames(path, [some_frame()])
+    path.write_text("\n".join(path.read_text().splitlines()[:-5]) + "\n")
+    with pytest.raises(InputError, match="of 10 atom lines"):
+        [[*frame.pieces] for frame in read_pieces(path, rows=20)]
+    lines = path.read_text().splitlines()
+    lines[9 + 30] = lines[9 + 30].replace(" ", " x ", 1)
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"run.dump, frame 0, line 40: "):
+        [[*frame.pieces] for frame in read_pieces(path, rows=20)]
+
+
+def test_pieces_that_cannot_be_read(tmp_path):
+    path = tmp_path / "run.xyz"
+    path.write_text("2\n\nFe 0 0 0\nFe 1 1 1\n")
+    with pytest.raises(InputError, match="open box"):
+        next(read_pieces(path, cell="open"))
+    with pytest.raises(InputError, match="counted from its beginning"):
+        next(read_pieces(path, cell="9,9,9", frames=slice(-1, None)))
+    assert [len(piece) for frame in read_pieces(path, cell="9,9,9", rows=1) for piece in frame.pieces] == [
+        1,
+        1,
+    ]

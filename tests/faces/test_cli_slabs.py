@@ -1,0 +1,127 @@
+"""`--slabs`: the same files as without, and one sentence for what is not cut into slabs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dummy_family
+from faces.command_line import done, flat, melt, refused, run
+from phaseseg.checkpoint import save_checkpoint
+from phaseseg.io import read_frames, write_frames
+from phaseseg.terminal.errors import INPUT, INTERRUPTED, USAGE
+from samples import unregister
+
+
+@pytest.fixture(scope="module")
+def trajectory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("melt") / "melt.dump"
+    write_frames(path, [melt(seed) for seed in range(2)])
+    return path
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["labels.xyz", "labels.dump.gz", "labels.npz"])
+def test_labels_in_slabs_are_the_same_file(
+    trajectory: Path, tmp_path: Path, temporary: Path, name: str
+) -> None:
+    for n in (1, 3):
+        done("label", trajectory, "-o", tmp_path / f"{n}_{name}", "--slabs", n, "--species", "Fe")
+    assert (tmp_path / f"1_{name}").read_bytes() == (tmp_path / f"3_{name}").read_bytes()
+    assert not [*temporary.iterdir()]
+
+
+def test_tables_of_slabs(trajectory: Path, tmp_path: Path) -> None:
+    found = []
+    for n in (1, 2):
+        result = run("label", trajectory, "--slabs", n, "--json", "--types", "Fe,O", "--frames", "1:")
+        assert result.exit_code == 0, result.stderr
+        found.append(json.loads(result.stdout))
+    assert found[0]["rule"] == found[1]["rule"] and found[1]["frames"] == 1
+    for name, rows in found[0]["tables"].items():
+        for row, other in zip(rows, found[1]["tables"][name], strict=True):
+            for key, value in row.items():
+                assert other[key] == value or np.isclose(other[key], value, rtol=1e-12), (name, key)
+
+
+def test_predictions_in_slabs(trajectory: Path, tmp_path: Path, temporary: Path, make_checkpoint) -> None:
+    pair = tmp_path / "pair-v1.safetensors"
+    save_checkpoint(make_checkpoint("segmentation/pair-v1", n_members=2, species=("Fe", "O")), pair)
+    for n in (1, 2):
+        done("predict", trajectory, "-m", pair, "-o", tmp_path / f"{n}.xyz", "--slabs", n)
+    one, two = ([*read_frames(tmp_path / f"{n}.xyz", fields=True)] for n in (1, 2))
+    for frame, other in zip(one, two, strict=True):
+        assert frame.fields.keys() == other.fields.keys()
+        np.testing.assert_array_equal(frame.fields["phase"], other.fields["phase"])
+        for name in ("phase_probability", "phase_uncertainty"):
+            np.testing.assert_allclose(frame.fields[name], other.fields[name], atol=1e-4)
+    assert not [*temporary.iterdir()]
+
+
+def test_slabs_of_a_family_without_files(trajectory: Path, tmp_path: Path) -> None:
+    """A model with a halo runs on slabs of frames in memory; one without needs whole frames."""
+    dummy_family.register_all()
+    try:
+        models = {name: tmp_path / f"{name}.safetensors" for name in ("crowding", "centered")}
+        for name, path in models.items():
+            save_checkpoint(dummy_family.checkpoint_of(f"{name}/two-v1"), path)
+        for n in (1, 3):
+            done("predict", trajectory, "-m", models["crowding"], "-o", tmp_path / f"{n}.xyz", "--slabs", n)
+        assert (tmp_path / "1.xyz").read_bytes() == (tmp_path / "3.xyz").read_bytes()
+        dummy_family.CrowdingModel.halo = property(lambda self: np.inf)
+        words = "needs whole frames"
+        refused(INPUT, words, "predict", trajectory, "-m", models["crowding"], "--slabs", 3, "-q")
+    finally:
+        dummy_family.CrowdingModel.halo = property(lambda self: self.cutoff)
+        for name in models:
+            unregister(name)
+
+
+def test_slabs_are_chosen_where_memory_is_short(trajectory: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("phaseseg.terminal.slabs.FREE_SHARE", 1e-9)
+    monkeypatch.setattr("phaseseg.large.store.PER_SLAB", 300)
+    said = done("label", trajectory, "-o", tmp_path / "labels.xyz", "--species", "Fe")
+    assert "atoms would take about" in said and "Each frame is labeled in" in said
+    done("label", trajectory, "-o", tmp_path / "whole.xyz", "--species", "Fe", "--slabs", 1)
+    assert (tmp_path / "labels.xyz").read_bytes() == (tmp_path / "whole.xyz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments"),
+    [
+        ("--slabs must be auto or a number of at least 1, found '0'", ["--slabs", "0"]),
+        ("found 'many'", ["--slabs", "many"]),
+        ("--report needs whole frames in memory", ["--slabs", "2", "--report", "page"]),
+        ("--average, --pooled needs whole frames", ["--slabs", "2", "--average", "1", "--pooled"]),
+    ],
+)
+def test_bad_slabs(trajectory: Path, words: str, arguments: list[str]) -> None:
+    refused(USAGE, words, "label", trajectory, *arguments)
+
+
+def test_formats_that_are_not_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "POSCAR"
+    path.write_text("two\n1.0\n9 0 0\n0 9 0\n0 0 9\nFe\n2\nDirect\n0 0 0\n0.5 0.5 0.5\n")
+    refused(USAGE, "slabs are read from one file", "label", path, "--slabs", "2")
+
+
+def test_an_interrupted_run_leaves_nothing(
+    trajectory: Path, tmp_path: Path, temporary: Path, monkeypatch
+) -> None:
+    def stop(self, lattice, *args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("phaseseg.families.segmentation.labels.slabs.SlabWork.slabs", stop)
+    result = run("label", trajectory, "-o", tmp_path / "labels.xyz", "--slabs", 2, "--species", "Fe")
+    assert result.exit_code == INTERRUPTED and "was not written" in flat(result.stderr)
+    assert {one.name for one in tmp_path.iterdir()} == {"temporary"} and not [*temporary.iterdir()]

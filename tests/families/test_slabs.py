@@ -1,0 +1,246 @@
+"""Frames in slabs: labels and predictions are those of the whole frame, and nothing is left on the disk."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from phaseseg import Frame, load_model
+from phaseseg.families.segmentation.labels import slabs as slabs_module
+from phaseseg.families.segmentation.labels.density import smooth_grid
+from phaseseg.families.segmentation.labels.in_slabs import label_slabs
+from phaseseg.families.segmentation.labels.lattice import plan_lattice
+from phaseseg.families.segmentation.labels.slabs import SlabWork
+from phaseseg.families.segmentation.labels.weak_labels import label_frame, smallest
+from phaseseg.families.segmentation.prediction_in_slabs import predict_slabs
+from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.io import read_frames, write_frames
+from phaseseg.io.pieces import read_pieces
+from phaseseg.large.disk import Disk, DiskError
+from phaseseg.large.store import FrameStore
+from phaseseg.testing import AWKWARD
+
+QUICK = ("triclinic, open along b", "open along c", "one atom, open")
+FLAT = [name for name in AWKWARD if name.startswith("2D")]
+
+
+def in_store(path, disk, rows=3000, progress=None):
+    frames = read_pieces(path, rows=rows)
+    store = FrameStore.read(next(frames), disk, progress)
+    frames.close()
+    return store
+
+
+def assert_labels_are_those_of_the_whole(frame, n, rule, folder, rows=3000):
+    path = folder / "frame.dump"
+    write_frames(path, [frame])
+    whole = next(read_frames(path))
+    expected = label_frame(whole, rule)
+    with Disk(folder) as disk:
+        found = label_slabs(SlabWork(in_store(path, disk, rows), disk, n), rule)
+        assert found.fields.messages == expected.messages
+        for name, values in found.columns.items():
+            assert_array_equal(values, expected[name], err_msg=name)
+        assert {*found.columns, *found.fields} == {*expected}
+        for name, value in found.fields.items():
+            if name == "density_grid":
+                assert_array_equal(value.values, expected[name].values)
+            elif name in expected.level("table"):
+                assert {*value.columns} == {*expected[name].columns}
+                for column, numbers in value.columns.items():
+                    assert_array_equal(numbers, expected[name].columns[column], err_msg=f"{name} {column}")
+            elif name == "interface_width_resolution":  # from sums in another order
+                assert_allclose(value, expected[name], rtol=1e-12)
+            else:
+                assert_array_equal(value, expected[name], err_msg=name)
+        at = 0
+        for part, columns in found.pieces().pieces:
+            rows_here = slice(at, at + len(part))
+            assert_array_equal(part.positions, whole.positions[rows_here])
+            assert_array_equal(part.species, whole.species[rows_here])
+            assert_array_equal(columns["phase"], expected["phase"][rows_here])
+            at += len(part)
+        assert at == len(whole) and part.species_names == whole.species_names
+    return expected
+
+
+# Labels -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [3, pytest.param(1, marks=pytest.mark.slow),
+                               pytest.param(2, marks=pytest.mark.slow),
+                               pytest.param(5, marks=pytest.mark.slow)])  # fmt: skip
+def test_labels_of_a_melt(large, n, tmp_path):
+    fields = assert_labels_are_those_of_the_whole(large[3000], n, LabelRule(), tmp_path, rows=10_000)
+    assert fields["n_phases"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sigma": 2.0, "field": "mole-fraction", "threshold": "two-means"},
+        {"species": "O", "at": "voxel"},
+        {"species": ("Fe", "Mg"), "sigma": 1.8, "keep": "largest", "boundary_width": 3.0},
+        {"species": "Fe", "threshold": 1e3, "phases": 2},
+    ],
+)
+def test_labels_with_other_rules(large, options, tmp_path):
+    tilt = np.array([[0, 0, 0], [20, 0, 0], [5, -10, 0]])
+    frame = large[3000].replace(cell=large[3000].cell + tilt)
+    assert_labels_are_those_of_the_whole(frame, 3, LabelRule(**options), tmp_path, rows=10_000)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name in AWKWARD
+        if name not in FLAT
+    ],
+)
+def test_labels_of_awkward_frames(name, tmp_path):
+    assert_labels_are_those_of_the_whole(AWKWARD[name](), 3, LabelRule("Fe"), tmp_path)
+
+
+@pytest.mark.parametrize("pbc", [True, (False, True, True)])
+def test_domains_that_go_on_through_the_faces_of_slabs(pbc, tmp_path, monkeypatch):
+    """A rich column along the first vector percolates; small blocks make every convolution meet its ends."""
+    monkeypatch.setattr(slabs_module, "BLOCK", 1)
+    rng = np.random.default_rng(3)
+    cell = np.array([60.0, 24.0, 24.0])
+    positions = rng.random((4000, 3)) * cell
+    inside = np.hypot(positions[:, 1] - 12, positions[:, 2] - 12) < 7
+    frame = Frame(positions, cell, pbc, np.where(rng.random(4000) < np.where(inside, 0.95, 0.03), "Fe", "O"))
+    fields = assert_labels_are_those_of_the_whole(frame, 4, LabelRule("Fe", sigma=2.0), tmp_path)
+    assert fields["n_domains"] == 1
+    assert fields["domains"].columns["percolates along a"].tolist() == [pbc is True]
+
+
+def test_empty_slabs(tmp_path):
+    """The atoms fill a quarter of a periodic cell; species come later in the file than their types say."""
+    frame = AWKWARD["orthogonal"]()
+    order = np.argsort(-frame.species, kind="stable")
+    frame = frame.take(order, cell=frame.cell * [[4], [1], [1]])
+    fields = assert_labels_are_those_of_the_whole(frame, 6, LabelRule("Fe", sigma=2.0), tmp_path)
+    assert fields["area_poor_void"] > 0
+
+
+def test_the_smallest_values_and_of_equal_ones_the_first():
+    values = np.array([3, 1, 2, 1, 2, 2], dtype=np.float32)
+    assert smallest(values, 4).tolist() == [1, 2, 3, 4]
+    assert smallest(values, 9).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["orthogonal", "triclinic", "triclinic, open along b"])
+def test_smoothing_on_disk_is_smoothing(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(slabs_module, "BLOCK", 1)
+    frame = AWKWARD[name]()
+    path = tmp_path / "frame.dump"
+    write_frames(path, [frame])
+    lattice = plan_lattice(frame, LabelRule("Fe", sigma=1.0).fixed())
+    values = np.random.default_rng(0).random(lattice.shape, dtype=np.float32)
+    with Disk(tmp_path) as disk:
+        work = SlabWork(in_store(path, disk), disk, 2)
+        found = work.smooth(work.copy(values), lattice, 1.0, 0.37)
+        assert_array_equal(found, smooth_grid(values, lattice, 1.0, 0.37))
+
+
+# Predictions --------------------------------------------------------------------------------------
+
+
+def assert_predictions_are_those_of_the_whole(frame, n, name, folder, **options):
+    path = folder / "frame.dump"
+    write_frames(path, [frame])
+    whole = next(read_frames(path))
+    model = load_model(name)
+    rule = model.rule(**options)
+    expected = model.fields(whole, model.run(whole, rule), rule)
+    with Disk(folder) as disk:
+        found = predict_slabs(in_store(path, disk, 10_000), disk, n, model, rule)
+        assert {*found.columns, *found.fields} == {*expected}
+        assert found.fields.messages == expected.messages
+        # Sums over neighbors are scaled by the largest score of a slab, and round differently.
+        for column in ("phase", "domain"):
+            assert np.count_nonzero(found.columns[column] != expected[column]) <= 1e-5 * len(whole)
+        distance = found.columns["interface_distance"]
+        assert_allclose(distance, expected["interface_distance"], atol=1e-3)
+        scale = model._temperature
+        assert_allclose(found.columns["phase_probability"], expected["phase_probability"], atol=1e-5 / scale)
+        assert found.fields["outside_training"] == expected["outside_training"]
+        assert_allclose(found.fields["interface_area"], expected["interface_area"], rtol=1e-5)
+    return expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gat-v1", "gcn-3000K-v1"])
+def test_predictions_of_a_melt(large, name, tmp_path):
+    """Slabs of 14 Å are thinner than their halo on either side of gcn."""
+    fields = assert_predictions_are_those_of_the_whole(large[3000], 5, name, tmp_path)
+    assert fields["n_phases"] == 2
+
+
+def test_halos_that_are_thicker_than_the_cell(small, tmp_path):
+    frame = small[3000][5]
+    assert load_model("gat-v1").halo * 2 > np.diag(frame.cell)[0]
+    assert_predictions_are_those_of_the_whole(frame, 3, "gat-v1", tmp_path, min_volume=0.0)
+
+
+def test_predictions_that_need_whole_frames(small, tmp_path):
+    path, model = tmp_path / "frame.dump", load_model("gat-v1")
+    write_frames(path, [small[3000][5]])
+    with Disk(tmp_path) as disk:
+        store = in_store(path, disk)
+        for options in ({"by": "molecule"}, {"boundary": "voxels"}):
+            with pytest.raises(ValueError, match="whole frame in memory"):
+                predict_slabs(store, disk, 2, model, model.rule(**options))
+        open_frame = small[3000][5].replace(cell=small[3000][5].cell * [[2], [1], [1]])
+        write_frames(path, [open_frame])
+        with pytest.raises(ValueError, match="free surfaces"):
+            predict_slabs(in_store(path, disk), disk, 2, model, model.rule())
+
+
+# Disk ---------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_on_the_disk(small, tmp_path):
+    """Files have no name, so that nothing is left of a process that is killed, either."""
+    path, folder = tmp_path / "frame.dump", tmp_path / "temporary"
+    folder.mkdir()
+    write_frames(path, [small[3000][5]])
+
+    def stop(done: float, text: str) -> None:
+        assert not [*folder.iterdir()]
+        if text.startswith("labeling"):
+            raise KeyboardInterrupt
+
+    with Disk(folder) as disk:
+        store = in_store(path, disk, progress=stop)
+        with pytest.raises(KeyboardInterrupt):
+            label_slabs(SlabWork(store, disk, 2, stop), LabelRule("Fe", phases=2, min_volume=0.0))
+    assert not [*folder.iterdir()]
+
+
+def test_arrays_keep_what_is_given_back(tmp_path):
+    with Disk(tmp_path) as disk:
+        values = disk.array((300, 1000), np.float32)
+        values[:] = 3
+        disk.give_back()
+        assert (values == 3).all() and not [*tmp_path.iterdir()]
+        part = values[10:12]
+        del values
+        gc.collect()
+        assert (part == 3).all()
+
+
+def test_a_full_or_missing_disk(tmp_path):
+    with pytest.raises(DiskError, match="temporary files need about"):
+        Disk(tmp_path).check(1e30)
+    with pytest.raises(DiskError, match="name another folder in the variable TMPDIR"):
+        Disk(Path(tmp_path / "missing")).array(10, np.int8)
+    with pytest.raises(DiskError, match="a temporary file cannot be written"):
+        Disk(tmp_path).array(1 << 55, np.int8)
