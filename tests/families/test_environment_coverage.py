@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -168,3 +170,12 @@ def test_bad_budgets(budget):
     rows, of, _ = data()
     with pytest.raises(ValueError, match="a share of the atoms above 0 and up to 1"):
         rank(rows, of).chosen(budget)
+
+
+def test_subsets_by_kmeans_need_no_other_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(0, 0.1, (30, 2)), rng.normal(5, 0.1, (10, 2))])
+    found = rank(rows, np.arange(40), method="kmeans")
+    assert sorted(found.order.tolist()) == list(range(40)) and found.n_ranked >= 16
+    assert {k < 30 for k in found.order[:3].tolist()} == {True, False}  # a center of each group

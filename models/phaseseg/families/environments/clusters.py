@@ -379,14 +379,3 @@ def _sample(points: Doubles, rng: np.random.Generator) -> Doubles:
     if len(points) <= MOST_FITTED:
         return points
     return points[np.sort(rng.choice(len(points), MOST_FITTED, replace=False))]
-
-
-def scikit_learn() -> Any:
-    """The package, for the baseline of subsets by k-means; it takes seconds to import."""
-    try:
-        import sklearn.cluster
-    except ImportError:
-        raise ImportError(
-            "subsets by kmeans need scikit-learn: pip install scikit-learn, or choose coverage."
-        ) from None
-    return sklearn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from phaseseg.families.environments.coverage_kernels import farthest_first, lazy_greedy, most_surprising_first
+from phaseseg.families.environments.gaussians import kmeans
 from phaseseg.families.environments.projection import checked_rows, fit_projection
 
 Doubles = NDArray[np.float64]
@@ -278,16 +278,10 @@ def _group(task: _Task) -> Integers:
 
 
 def _kmeans(task: _Task) -> Integers:
-    from phaseseg.families.environments.clusters import scikit_learn
-
     means, found, n = task.means(), np.zeros(0, dtype=np.int64), 1
     tree = cKDTree(means)
-    model = scikit_learn().cluster.KMeans
     while n <= min(task.n_items, 2048):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # fewer distinct points than centers
-            fitted = model(n, n_init=1, random_state=int(task.rng.integers(1 << 31))).fit(means)
-        near = tree.query(fitted.cluster_centers_)[1]
+        near = tree.query(kmeans(means, n, task.rng, runs=1)[0])[1]
         fresh = np.setdiff1d(near, found)
         found = np.concatenate([found, task.rng.permutation(fresh)])
         n *= 2
