@@ -58,7 +58,9 @@ def test_plain_xyz_with_a_cell(melt_xyz: Path, tmp_path: Path) -> None:
     plain.write_text("\n".join([lines[0], "a melt", *(" ".join(line.split()[:4]) for line in lines[2:]), ""]))
     edges = ",".join(map(str, next(read_frames(melt_xyz)).cell.diagonal()))
     for word in (["label"], ["predict", "-m", "gcn-3000K-v1"]):
-        said = "the file has no cell, and an analysis needs one. Give its edges in Å, as in --cell 30,30,30;"
+        said = (
+            "the file has no cell, and an analysis needs one. Give its edges in Å, as in --cell 30,30,30, or"
+        )
         refused(INPUT, said, *word, plain)
         found = json.loads(command_line.run(*word, plain, "--cell", edges, "--json", "-q").stdout)
         expected = json.loads(command_line.run(*word, melt_xyz, "--json", "-q").stdout)

@@ -95,7 +95,7 @@ class Reading:
             if self.cell is None:
                 raise self.error(
                     "the file has no cell, and an analysis needs one. Give its edges in Å, as in "
-                    f"{option('cell', '30,30,30')}; in OVITO, Affine Transformation sets the cell."
+                    f"{option('cell', '30,30,30')}, or open; in OVITO, Affine Transformation sets the cell."
                 )
             return parts | {"cell": self.cell, "pbc": True}
         if self.cell is not None:

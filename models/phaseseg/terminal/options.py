@@ -30,7 +30,10 @@ Names = Annotated[
 ]
 Cell = Annotated[
     str | None,
-    typer.Option(help="Cell of a file without one, Å: 30,30,30, or with three angles, or nine numbers."),
+    typer.Option(
+        help="Cell of a file without one, Å: 30,30,30, or with three angles, or nine numbers; open for "
+        "molecules and clusters in empty space."
+    ),
 ]
 Units = Annotated[str | None, typer.Option(help="lj if the file is in reduced units but does not say so.")]
 Frames = Annotated[str | None, typer.Option(help="Frames to read, counted from 0: start:stop:step.")]

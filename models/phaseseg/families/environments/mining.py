@@ -352,6 +352,8 @@ def find_subset(
     budgets = np.unique([budget, *BUDGETS, 1.0])
 
     def reached(order: Ranking, share: float) -> Doubles:
+        if share == 1:
+            return np.zeros(len(queried))
         near = cKDTree(ranking.points[order.mask(share)]).query(ranking.points[queried])[0]
         return np.asarray(near / spacing)
 
