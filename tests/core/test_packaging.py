@@ -27,6 +27,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     "name",
     [
         "phaseseg/py.typed",
+        "ase_bridge/py.typed",
+        "ovito_phaseseg/py.typed",
         "phaseseg/cli/__main__.py",
         "phaseseg/demo/glass_ka2d_s901.xyz.gz",
         "phaseseg/demo/glass_ka2d_s904.xyz.gz",

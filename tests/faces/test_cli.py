@@ -330,11 +330,11 @@ print(loaded(*heavy))
 def test_demo_labels_the_bundled_melts_and_follows_the_bundled_liquids(tmp_path: Path) -> None:
     result = command_line.run("demo", "-o", tmp_path / "demo")
     assert result.exit_code == 0, result.stderr
-    for name in ("large_3000K", "large_4000K", "small_3000K", "small_4000K"):
+    for name in ("large_3000K", "small_3000K"):
         assert (tmp_path / "demo" / f"melt_{name}" / "report.html").is_file()
     large = next(read_frames(tmp_path / "demo" / "melt_large_3000K.xyz", fields=True))
     assert len(large) == 33280 and set(np.unique(large.fields["phase"])) == {0, 1, 2}
-    assert len(list(read_frames(tmp_path / "demo" / "melt_small_4000K.xyz"))) == 66
+    assert len(list(read_frames(tmp_path / "demo" / "melt_small_3000K.xyz"))) == 66
     # One screen: what was done, with the reports and commands; the numbers are those of the files.
     lines = result.stdout.splitlines()
     assert len(lines) <= 24

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 DEFAULT = LabelRule()
 BYTES_PER_ATOM = 250
 """Memory for each atom of a frame that is labeled whole, with the text that is read."""
-MELTS = ("melt_large_3000K", "melt_large_4000K", "melt_small_3000K", "melt_small_4000K")
+MELTS = ("melt_large_3000K", "melt_small_3000K")
+"""Of the demonstration: one frame of a large cell, and a trajectory, whose numbers have errors."""
 
 
 def label_command(
@@ -280,7 +281,7 @@ def training_sentences(card: dict[str, Any]) -> list[str]:
 
 
 def demo(output: Path) -> Demonstration:
-    """Label the bundled melts at 3000 K and 4000 K."""
+    """Label two bundled melts at 3000 K."""
     from phaseseg.families.segmentation.labels.automatic import rule_for
     from phaseseg.families.segmentation.labels.weak_labels import label_frame
     from phaseseg.families.segmentation.report import RunSummary
