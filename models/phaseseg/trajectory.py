@@ -211,6 +211,7 @@ class Cluster:
     def __init__(self, address: str) -> None:
         self._distributed = _distributed()
         self._address = address
+        self._known, self._asked = 0, -inf
         where = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
         try:
             self._client = self._distributed.Client(**where, set_as_default=False, timeout=WAIT)
@@ -257,11 +258,9 @@ class Cluster:
         shared = self._client.submit(_received, function, __version__, pure=False)
         pending: deque[tuple[Any, Any]] = deque()
         source = iter(items)
-        limit, asked = 0, -inf
         try:
             while True:
-                if monotonic() - asked > 1:  # workers come and go
-                    limit, asked = 2 * max(self._n_threads(), 1), monotonic()
+                limit = 2 * self.n_threads
                 for item in islice(source, max(limit - len(pending), 0)):
                     pending.append((item, self._client.submit(_call, shared, item, pure=False)))
                 if not pending:
@@ -275,8 +274,15 @@ class Cluster:
             with suppress(Exception):  # the scheduler may be gone
                 self._client.cancel([future for _, future in pending], force=True)
 
+    @property
+    def n_threads(self) -> int:
+        """Threads of all workers, which come and go; at least 1."""
+        return max(self._n_threads(), 1)
+
     def _n_threads(self) -> int:
-        return sum(self._client.nthreads().values())
+        if monotonic() - self._asked > 1:
+            self._known, self._asked = sum(self._client.nthreads().values()), monotonic()
+        return self._known
 
     def _result(self, future: Any) -> Any:
         lost = self._distributed.client.FutureCancelledError, self._distributed.comm.CommClosedError

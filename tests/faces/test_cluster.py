@@ -33,6 +33,7 @@ class Stand:
     """
 
     in_flight = 4
+    n_threads = 1
     each = staticmethod(lambda: None)
     sent: ClassVar[list[int]] = []
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from phaseseg.terminal.run import FrameReader, FrameRun, Results
@@ -56,14 +57,21 @@ class FrameHead:
         return self.n_atoms
 
 
+TASK_SECONDS = 0.3
+"""Small frames are put together into tasks that take about as long."""
+
+
 class _Task(NamedTuple):
-    number: int
+    numbers: range
     carried: Carried
 
 
 class _Done(NamedTuple):
-    result: Any
+    """results : of the frames of a task, each with what the frames before it have determined."""
+
+    results: list[tuple[Any, Carried]]
     carried: Carried
+    seconds: float
 
 
 class _Analyzed(NamedTuple):
@@ -75,14 +83,19 @@ class _Analyzed(NamedTuple):
 
 @dataclass(frozen=True)
 class _Read:
-    """Reads a frame and applies a function to it, on a worker."""
+    """Reads some frames and applies a function to each, on a worker."""
 
     places: Places
     function: Callable[[int, Frame], Any]
 
     def __call__(self, task: _Task) -> _Done:
-        frame, carried = self.places.read(*task)
-        return _Done(self.function(task.number, frame), carried)
+        start, carried = perf_counter(), task.carried
+        results: list[tuple[Any, Carried]] = []
+        for number in task.numbers:
+            before = carried
+            frame, carried = self.places.read(number, before)
+            results.append((self.function(number, frame), before))
+        return _Done(results, carried, perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -151,19 +164,26 @@ class Workers:
             for result in self._cluster.map(_Sent(function), enumerate(reader())):
                 yield result, None
             return
-        carried = places.carried
+        carried, n_together = places.carried, 1
 
         def tasks() -> Iterator[_Task]:
-            for number in range(len(places)):
-                yield _Task(number, carried)
+            first = 0
+            while first < len(places):
+                # All workers have something to do until the end.
+                most = (len(places) - first) // (4 * self._cluster.n_threads) + 1
+                task = range(first, min(first + min(n_together, most), len(places)))
+                yield _Task(task, carried)
+                first = task.stop
 
         def again(task: _Task, done: _Done) -> _Task | None:
-            """A frame before this one has a species that was not known when this one was sent."""
-            return None if task.carried == carried else _Task(task.number, carried)
+            """A frame before these has a species that was not known when they were sent."""
+            return None if task.carried == carried else _Task(task.numbers, carried)
 
         for done in self._cluster.map(_Read(places, function), tasks(), again):
-            before, carried = carried, done.carried
-            yield done.result, before
+            carried = done.carried
+            # The first frames of a worker take longer, because it loads what it needs.
+            n_together = max(n_together, min(int(TASK_SECONDS * len(done.results) / done.seconds), 64))
+            yield from done.results
 
     def results(
         self, reader: FrameReader, function: Callable[[Frame], Fields], run: FrameRun, output: Path | None,
