@@ -145,6 +145,20 @@ def test_metrics(stand, tmp_path):
     assert stand.sent
 
 
+def test_mining(stand, tmp_path):
+    rng = np.random.default_rng(0)
+    frames = [
+        Frame(rng.random((n, 3)) * 6, np.eye(3) * 6, True, ["Cu"] * n)
+        for n in rng.integers(3, 9, 14).tolist()
+    ]
+    write_frames(tmp_path / "set.xyz", frames)
+    for name, more in (("here", ()), ("there", ADDRESS)):
+        words = "--prune", 0.5, "--cutoff", 4, "--outliers", "-o", tmp_path / f"{name}.xyz"
+        done("mine", tmp_path / "set.xyz", *words, *more)
+    assert (tmp_path / "here.xyz").read_bytes() == (tmp_path / "there.xyz").read_bytes()
+    assert len(stand.sent) == 14  # one at a time: there are few
+
+
 def test_many_files_and_repeated_steps(stand, tmp_path):
     frames = trajectory_of()
     for k, (a, b) in enumerate([(0, 3), (2, 4), (4, 6)]):

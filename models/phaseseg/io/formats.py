@@ -10,6 +10,7 @@ from pathlib import Path
 
 from phaseseg.io.lammps_binary import is_binary_dump
 from phaseseg.io.packing import bare_name
+from phaseseg.io.processors import pieces_of
 from phaseseg.io.reading import is_number
 from phaseseg.io.source import ByteSource, InputError
 
@@ -108,6 +109,7 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
     InputError
         For a file that is missing or empty or of no known format.
     """
+    path = pieces_of(path)[0]
     try:
         path.open("rb").close()
     except FileNotFoundError as error:

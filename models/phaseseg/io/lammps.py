@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -69,6 +69,31 @@ def section_of(title: str) -> tuple[str, str]:
     words = title.split()
     # These go on with columns and flags on the same line.
     return " ".join(words[: {"ATOMS": 1, "BOX": 2, "ENTRIES": 1, "GRID": 2}.get("".join(words[:1]))]), title
+
+
+def merged(blocks: Sequence[TimedBlock]) -> TimedBlock:
+    """The pieces of a frame, each from one processor, as one block."""
+    sections, units, fragment, source, reading = blocks[0].args
+    if all({"ATOMS", "NUMBER OF ATOMS"} <= block.args[0].keys() for block in blocks):
+        bodies = [bytes(block.args[0]["ATOMS"].body) for block in blocks]
+        numbers = [whole_number(_word(block.args[0]["NUMBER OF ATOMS"])) for block in blocks]
+        complete = all(body.count(b"\n") == n for body, n in zip(bodies, numbers, strict=True))
+        titles = {block.args[0]["ATOMS"].title.strip() for block in blocks}
+        if complete and len(titles) == 1:
+            count = str(sum(number or 0 for number in numbers)).encode()
+            sections = sections | {
+                "ATOMS": sections["ATOMS"]._replace(body=b"".join(bodies)),
+                "NUMBER OF ATOMS": sections["NUMBER OF ATOMS"]._replace(body=count),
+            }
+            fragment = any(block.args[2] for block in blocks)
+            return TimedBlock(parse_frame, sections, units, fragment, source, reading)
+
+    def unequal() -> dict[str, Any]:
+        raise reading.error(
+            "the pieces of the frame have different columns, or one is cut off. Write the dump again."
+        )
+
+    return TimedBlock(unequal)
 
 
 def check_units(units: str, reading: Reading) -> Units:

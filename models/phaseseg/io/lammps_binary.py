@@ -7,7 +7,7 @@ row per atom. Words do not occur: a column `element` holds types.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -64,6 +64,20 @@ def read_binary_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
         block = TimedBlock(_parse, header, reading.said_units, data, reading)
         block.timestep = header.timestep
         yield block
+
+
+def merged(blocks: Sequence[TimedBlock]) -> TimedBlock:
+    """The pieces of a frame, each from one processor, as one block."""
+    header, units, _, reading = blocks[0].args
+
+    def unequal() -> dict[str, Any]:
+        raise reading.error("the pieces of the frame have different columns. Write the dump again.")
+
+    if len({tuple(block.args[0].columns) for block in blocks}) > 1:
+        return TimedBlock(unequal)
+    n_atoms = sum(block.args[0].n_atoms for block in blocks)
+    parts = [part for block in blocks for part in block.args[2]]
+    return TimedBlock(_parse, header._replace(n_atoms=n_atoms), units, parts, reading)
 
 
 def _cut(text: str, reading: Reading) -> dict[str, Any]:

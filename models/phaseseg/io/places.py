@@ -18,6 +18,7 @@ from phaseseg.display import Message
 from phaseseg.frame import Frame
 from phaseseg.io.formats import choose_format
 from phaseseg.io.index import FORMATS, FrameIndex, Recorder, Stale, index_for_jumps, stamp_of
+from phaseseg.io.processors import in_pieces
 from phaseseg.io.reading import Carried, Reading, TimedBlock, new_reading
 from phaseseg.io.series import Files, Part, files_of, joined
 from phaseseg.io.source import ByteSource, InputError
@@ -136,13 +137,15 @@ def placed(
     path: Files, *, mapped: Mapped | None = None, frames: slice | None = None,
     file_format: str | None = None, **options: Any,
 ) -> Places | None:  # fmt: skip
-    """Find the frames of a trajectory; None if only ASE or another package reads its format.
+    """Find the frames of a trajectory; None if they have no places: in pieces, or read by another package.
 
     path, frames, file_format, options : as for `read_frames`
     mapped : applies a function to many files, as `map` does; it may use other processes
     """
     options = {**_DEFAULTS, **options}
     paths = [Path(os.path.abspath(one)) for one in files_of(path)]  # noqa: PTH100 - links stay as they are
+    if any(map(in_pieces, paths)):
+        return None
     if choose_format(paths[0], file_format, {"gsd", *READERS}).partition(":")[0] not in (*FORMATS, *SINGLE):
         return None
     scan = partial(scanned, file_format=file_format, options=options, steps=len(paths) > 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -34,10 +35,25 @@ def files_of(given: Files) -> list[Path]:
     path = Path(given)
     if not glob.has_magic(os.fspath(path)) or path.exists():
         return [path]
-    found = [Path(name) for name in glob.glob(os.fspath(path))]  # noqa: PTH207 - folders may have wildcards, too
+    # A % stands for the number of a processor, and its files are one.
+    pieces = path.name.count("%") == 1
+    pattern = os.fspath(path.with_name(path.name.replace("%", "[0-9]*"))) if pieces else os.fspath(path)
+    found = [Path(name) for name in glob.glob(pattern)]  # noqa: PTH207 - folders may have wildcards, too
+    if pieces:
+        found = _whole_names(path.name, found)
     if not found:
         raise InputError(f"{path}: no file has a name like this. Check the name and the folder.")
     return sorted(found, key=_natural)
+
+
+def _whole_names(pattern: str, pieces: Sequence[Path]) -> list[Path]:
+    """The names with a % of the pieces that a pattern with a % stands for."""
+    before, after = (fnmatch.translate(part).removesuffix(r"\Z") for part in pattern.split("%"))
+    names: dict[Path, None] = {}
+    for piece in pieces:
+        if match := re.fullmatch(f"({before})[0-9]+({after})", piece.name):
+            names[piece.with_name(f"{match[1]}%{match[2]}")] = None
+    return list(names)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -18,6 +18,7 @@ from phaseseg.io.index import FORMATS, FrameIndex, Recorder, Stale, drop_index, 
 from phaseseg.io.lammps import read_dump
 from phaseseg.io.lammps_binary import read_binary_dump
 from phaseseg.io.lammps_data import read_data
+from phaseseg.io.processors import in_pieces, read_pieces
 from phaseseg.io.reading import Block, Reading
 from phaseseg.io.seeking import Entrances
 from phaseseg.io.series import joined
@@ -47,6 +48,9 @@ def _blocks(path: Path, chosen: str, reading: Reading, first: int = 0) -> Genera
         return
     if chosen not in READERS:
         yield from read_with_ase(path, chosen, reading)
+        return
+    if in_pieces(path):
+        yield from read_pieces(path, chosen, READERS[chosen], reading, first)
         return
     with closing(ByteSource(path)) as source:
         source.frame = first

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -59,6 +59,10 @@ class FrameHead:
 
 TASK_SECONDS = 0.3
 """Small frames are put together into tasks that take about as long."""
+
+
+TOGETHER = 32
+"""Most configurations of a data set that are sent together."""
 
 
 class _Task(NamedTuple):
@@ -133,6 +137,14 @@ class _Analysis:
         return _Analyzed(FrameHead.of(frame), fields.of_levels(SMALL), part, said)
 
 
+@dataclass(frozen=True)
+class _Each:
+    function: Callable[[Frame], Any]
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Any]:
+        return [self.function(frame) for frame in frames]
+
+
 def _without_number(function: Callable[[Frame], Any], number: int, frame: Frame) -> Any:
     return function(frame)
 
@@ -150,6 +162,13 @@ class Workers:
         """Yield what the function gives for every frame, in order."""
         places = self._placed(reader)
         return (result for result, _ in self._over(reader, places, partial(_without_number, function)))
+
+    def spread(self, function: Callable[[Frame], Any], frames: Sequence[Frame]) -> Iterator[Any]:
+        """Yield what the function gives for frames in memory, which are sent several at a time."""
+        size = max(1, min(len(frames) // (8 * self._cluster.n_threads), TOGETHER))
+        parts = (frames[first : first + size] for first in range(0, len(frames), size))
+        for results in self._cluster.map(_Each(function), parts):
+            yield from results
 
     def _placed(self, reader: FrameReader) -> Places | None:
         from phaseseg.io.places import placed

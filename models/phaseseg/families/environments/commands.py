@@ -13,6 +13,7 @@ import typer
 
 from phaseseg.display import plural
 from phaseseg.terminal import options
+from phaseseg.terminal.cluster import workers_at
 from phaseseg.terminal.demonstration import Demonstration
 from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.options import at_least
@@ -93,6 +94,7 @@ def mine_command(
     frames: options.Frames = None,
     format: options.Format = None,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
+    scheduler: options.Scheduler = None,
     report: options.ReportFolder = None,
     map: Annotated[
         Path | None, typer.Option("--map", help="Map for chemiscope to write: .json or .json.gz.")
@@ -131,15 +133,20 @@ def mine_command(
                     {"energy": energy, "forces": forces, "group": group}.items()}  # fmt: skip
             reading = _reading(types, names, frames, format)
         start, name = perf_counter(), name_of(input)
-        with work_bar(quiet or as_json) as bar:
+        with workers_at(scheduler) as elsewhere, work_bar(quiet or as_json) as bar:
             data = _read(input, keys, reading, bar)
             # A pool need not have labels.
             other = _read(against, keys | {"energy": "", "forces": ""}, reading, bar) if against else None
             describe, described = _descriptor(descriptor, cutoff, data, other)
+            # Rows of a file are for its configurations in order.
+            spread = None
+            if elsewhere is not None and not str(descriptor).startswith("file:"):
+                spread = elsewhere.spread
             mined = mine(
                 data, descriptor=describe, name=described, method=cluster, options=chosen, budget=prune,
                 by=by, selection=selection, outliers=outliers, audit=audit, against=other,  # type: ignore[arg-type]
                 n_suggested=suggest, seed=seed, progress=lambda done, line: bar(0.1 + 0.8 * done, line),
+                mapped=spread,
             )  # fmt: skip
             written = _write(mined, output if kind == "configurations" else None, report, map, name, bar)
             if scene is not None and report is not None:

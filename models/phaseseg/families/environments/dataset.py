@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from phaseseg.specs import Progress
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Descriptor = Callable[[Frame], Doubles]
+Mapped = Callable[[Descriptor, Sequence[Frame]], Iterable[Doubles]]
 
 ENERGY_KEYS = (
     "ref_energy", "dft_energy", "energy", "free_energy", "total_energy", "potential_energy", "toten", "etot",
@@ -143,10 +144,13 @@ class DataSet:
         used = {frame.species_names[code] for frame in self.frames for code in np.unique(frame.species)}
         return tuple(sorted(used))
 
-    def features(self, descriptor: Descriptor, progress: Progress | None = None) -> Doubles:
+    def features(
+        self, descriptor: Descriptor, progress: Progress | None = None, mapped: Mapped | None = None
+    ) -> Doubles:
         """Return (n_atoms, n_features) descriptors, configuration by configuration.
 
         descriptor : function of a frame that returns (n_atoms, n_features), such as `PowerSpectrum`
+        mapped : applies it to all frames, in order, as `map` does; it may use other processes
         progress : called with the fraction that is done and a line of text
 
         Raises
@@ -155,8 +159,9 @@ class DataSet:
             If a configuration has another number of features than the first, or the descriptor refuses it.
         """
         found: list[Doubles] = []
-        for k, frame in enumerate(self.frames):
-            rows = np.asarray(descriptor(frame), dtype=np.float64)
+        described = (mapped or map)(descriptor, self.frames)
+        for k, (frame, of_frame) in enumerate(zip(self.frames, described, strict=True)):
+            rows = np.asarray(of_frame, dtype=np.float64)
             expected = (frame.n_atoms, found[0].shape[1] if found else rows.shape[-1])
             if rows.shape != expected:
                 raise ValueError(

@@ -15,7 +15,7 @@ from phaseseg.families.environments.audit import Audit, audit as audit_labels
 from phaseseg.families.environments.clusters import COMPONENTS, TOLERANCE, Clusters, cluster
 from phaseseg.families.environments.comparison import Comparison, Suggestion, compare, suggest
 from phaseseg.families.environments.coverage import By, Ranking, checked_budget, default_method, rank
-from phaseseg.families.environments.dataset import DataSet, Descriptor
+from phaseseg.families.environments.dataset import DataSet, Descriptor, Mapped
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.outliers import COMPONENTS as OUTLIER_COMPONENTS, outlier_scores
 from phaseseg.families.environments.projection import fit_projection
@@ -136,7 +136,7 @@ def mine(
     data: DataSet, *, descriptor: Descriptor | None = None, name: str = "", method: str = "mixture",
     options: Mapping[str, Any] | None = None, budget: float | None = None, by: By = "configurations",
     selection: str | None = None, outliers: bool = False, audit: bool = False, against: DataSet | None = None,
-    n_suggested: int = 0, seed: int = 0, progress: Progress | None = None,
+    n_suggested: int = 0, seed: int = 0, progress: Progress | None = None, mapped: Mapped | None = None,
 ) -> Mined:  # fmt: skip
     """Look for clusters, duplicates and, where asked, outliers, wrong labels, a subset and what is missing.
 
@@ -154,6 +154,7 @@ def mine(
     n_suggested : configurations of the second set to suggest
     seed : of what is drawn at random
     progress : called with the fraction that is done and a line of text; it may raise to interrupt
+    mapped : applies the descriptor to all configurations, as for `DataSet.features`
 
     Raises
     ------
@@ -179,7 +180,7 @@ def mine(
     shown = progress or (lambda done, line: None)
     species = tuple(sorted({*data.species, *(against.species if against else ())}))
     describe = descriptor or PowerSpectrum(species)
-    rows = data.features(describe, _part(shown, 0.0, 0.3))
+    rows = data.features(describe, _part(shown, 0.0, 0.3), mapped)
     projection = fit_projection(rows, 2)
     shown(0.3, "merging equal environments")
     found: dict[str, Any] = {
@@ -205,7 +206,7 @@ def mine(
             data, rows, budget, by=by, selection=selection, seed=seed, progress=_part(shown, 0.75, 0.9)
         )
     if against is not None:
-        found |= _compared(data, rows, against, describe, n_suggested, seed, _part(shown, 0.9, 1.0))
+        found |= _compared(data, rows, against, describe, n_suggested, seed, _part(shown, 0.9, 1.0), mapped)
     shown(1.0, "done")
     settings = {
         "descriptor": found["descriptor"], "clusters": method, **(options or {}), "budget": budget, "by": by,
@@ -247,8 +248,9 @@ def _compared(
     n: int,
     seed: int,
     progress: Progress,
+    mapped: Mapped | None,
 ) -> dict[str, Any]:
-    others = other.features(descriptor, _part(progress, 0.0, 0.5))
+    others = other.features(descriptor, _part(progress, 0.0, 0.5), mapped)
     progress(0.5, "comparing the sets")
     found: dict[str, Any] = {"other": other, "other_rows": others}
     found["comparison"] = compare(rows, others, data.configurations, other.configurations)
