@@ -134,12 +134,15 @@ def test_no_frame_is_read_twice(tmp_path, monkeypatch):
     from phaseseg.io import lammps
 
     parsed = []
-    usual = lammps._parse
-    monkeypatch.setattr(lammps, "_parse", lambda *given: parsed.append(1) or usual(*given))
+    usual = lammps.parse_frame
+    monkeypatch.setattr(lammps, "parse_frame", lambda *given: parsed.append(1) or usual(*given))
     for step in range(5):
         (tmp_path / f"run.{step}.dump").write_text(text(step))
     assert steps_of(tmp_path / "run.*.dump") == [0, 1, 2, 3, 4]
     assert len(parsed) == 5
+    parsed.clear()
+    assert steps_of(tmp_path / "run.*.dump", frames=slice(3, None)) == [3, 4]
+    assert len(parsed) == 3  # and the first frame, which fixes the codes of the species
 
 
 def test_same_atoms_over_all_files(tmp_path):
