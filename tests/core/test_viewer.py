@@ -180,7 +180,7 @@ def test_longer_trajectories_than_fit():
 
 def test_bad_cases():
     frame = liquid(10)
-    with pytest.raises(ValueError, match="no field 'phse' to color by; there are species, height"):
+    with pytest.raises(ValueError, match="no field 'phse' to color by; choose from species, height"):
         view(frame, {"height": np.arange(10)}, color="phse")
     with pytest.raises(ValueError, match="no atom is of species Mg; the species here are Fe, O"):
         view(frame, species="Mg")
@@ -189,7 +189,7 @@ def test_bad_cases():
     with pytest.raises(ValueError, match="one for each"):
         view([frame, frame], {"height": np.arange(10)})
     about, _ = opened(view(frame, {"height": np.arange(10)}, interface=True))
-    assert about["notes"] == ["No interface."]
+    assert about["notes"] == ["The model finds no interface."]
 
 
 def test_one_atom_and_a_layer():

@@ -69,10 +69,10 @@ def test_refusals(tmp_path):
     refused(USAGE, "is an option of networks", "view", MELT, "--threshold", 0.4, "-o", page)
     refused(USAGE, "find no interface", "view", MELT, "-m", "mixture-v1", "--interface", "-o", page)
     refused(
-        INPUT, "no field 'phas' to color by; there are species", "view", MELT, "--color", "phas", "-o", page
+        INPUT, "no field 'phas' to color by; choose from species", "view", MELT, "--color", "phas", "-o", page
     )
     refused(INPUT, "no atom is of species Xe", "view", MELT, "--species", "Xe", "-o", page)
-    refused(INPUT, "no atoms to show", "view", MELT, "--frames", "99:", "-o", page)
+    refused(INPUT, "there is no frame to show", "view", MELT, "--frames", "99:", "-o", page)
     assert not page.exists()
 
 

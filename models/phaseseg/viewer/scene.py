@@ -206,7 +206,7 @@ class Scene:
         names |= {name.partition(".")[0].lower(): name for name in reversed(list(columns)) if "." in name}
         if self.color.lower() not in names:
             there = listed([SPECIES, *columns], 30)
-            raise ValueError(f"{frame.error_prefix}no field {self.color!r} to color by; there are {there}.")
+            raise ValueError(f"{frame.error_prefix}no field {self.color!r} to color by; choose from {there}.")
         return names[self.color.lower()]
 
     def _fitting(self, columns: Mapping[str, Column], n_atoms: int) -> tuple[str, ...]:
@@ -253,7 +253,9 @@ class Scene:
         made = (_loaded(reference)(frame, fields) for reference in declared if reference)
         found = next((one for one in made if one is not None), None)
         if found is None and self.interface:
-            self.notes["Some frames have no interface." if self.n_frames > 1 else "No interface."] = None
+            self.notes[
+                "Some frames have no interface." if self.n_frames > 1 else "The model finds no interface."
+            ] = None
         if found is None:
             return None
         grid, level = found
@@ -272,6 +274,8 @@ class Scene:
 
     def described(self, title: str) -> dict[str, Any]:
         """What the page must know besides the arrays, for JSON."""
+        if not self.n_frames:
+            raise ValueError(f"{title + ': ' if title else ''}there is no frame to show; choose other frames.")
         if not self.frames:
             raise ValueError(f"{title + ': ' if title else ''}there are no atoms to show.")
         notes = list(self.notes)
