@@ -275,7 +275,9 @@ class Scene:
     def described(self, title: str) -> dict[str, Any]:
         """What the page must know besides the arrays, for JSON."""
         if not self.n_frames:
-            raise ValueError(f"{title + ': ' if title else ''}there is no frame to show; choose other frames.")
+            raise ValueError(
+                f"{title + ': ' if title else ''}there is no frame to show; choose other frames."
+            )
         if not self.frames:
             raise ValueError(f"{title + ': ' if title else ''}there are no atoms to show.")
         notes = list(self.notes)
