@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from phaseseg import Frame, load_model
+from phaseseg.compiled import threads as threads_module
 from phaseseg.families.segmentation.labels import slabs as slabs_module
 from phaseseg.families.segmentation.labels.density import smooth_grid
 from phaseseg.families.segmentation.labels.in_slabs import label_slabs
@@ -77,6 +78,13 @@ def assert_labels_are_those_of_the_whole(frame, n, rule, folder, rows=3000):
 def test_labels_of_a_melt(large, n, tmp_path):
     fields = assert_labels_are_those_of_the_whole(large[3000], n, LabelRule(), tmp_path, rows=10_000)
     assert fields["n_phases"] == 2
+
+
+@pytest.mark.slow
+def test_labels_on_several_threads(large, tmp_path, monkeypatch):
+    monkeypatch.setattr(threads_module, "LONGEST_PART", 300)
+    with threads_module.threads(3):
+        assert_labels_are_those_of_the_whole(large[4000], 3, LabelRule(), tmp_path, rows=10_000)
 
 
 @pytest.mark.slow

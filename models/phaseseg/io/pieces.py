@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,13 +64,13 @@ def pieced_format(path: Path, file_format: str | None) -> bool:
 
 def announced_atoms(path: Path, file_format: str | None = None) -> int:
     """The number of atoms that the first frame of a file announces; 0 if it announces none."""
-    with closing(ByteSource(path)) as source:
+    with suppress(InputError), closing(ByteSource(path)) as source:  # a reader says what is wrong
         if choose_format(path, file_format, FORMATS) == "extxyz":
             return max(whole_number(next_text(source) or "") or 0, 0)
         for _ in range(MOST_HEADER_LINES):
             line = source.line()
             if line is None or line.startswith("ITEM: ATOMS"):
-                return 0
+                break
             if line.startswith("ITEM: NUMBER OF ATOMS"):
                 return max(whole_number((source.line() or "").strip()) or 0, 0)
     return 0

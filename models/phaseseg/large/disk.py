@@ -90,11 +90,8 @@ class Disk:
             return np.zeros(shape, dtype=kind)
         with self.file() as file:
             try:
-                if hasattr(os, "posix_fallocate"):
-                    # A full disk is an error here. Later, it would end the process without a word.
-                    os.posix_fallocate(file.fileno(), 0, n_bytes)
-                else:
-                    file.truncate(n_bytes)
+                file.truncate(n_bytes)
+                _reserve(file.fileno(), n_bytes)
                 mapped = mmap.mmap(file.fileno(), n_bytes)
             except OSError as error:
                 raise self._error(error) from error
@@ -123,3 +120,13 @@ class Disk:
             f"{self.folder}: a temporary file cannot be written ({why}). Free some space, or name another "
             "folder in the variable TMPDIR."
         )
+
+
+def _reserve(number: int, n_bytes: int) -> None:
+    """Reserve the space of a file: a full disk would otherwise end the process later, without a word."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(number, 0, n_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some file systems cannot reserve space
+                raise
