@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -55,10 +56,26 @@ def test_wheel_holds(wheel: zipfile.ZipFile, name: str) -> None:
     assert name in wheel.namelist()
 
 
+def test_one_version() -> None:
+    """The citation and the changelog have the version of the package."""
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {phaseseg.__version__}\n" in citation
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## (\d+\.\d+\.\d+) \((.+)\)$", changes, flags=re.MULTILINE)
+    assert released[0][0] == phaseseg.__version__
+    date = re.search(r"^date-released: (\S+)$", citation, flags=re.MULTILINE)
+    assert date is not None and date[1] == released[0][1]
+
+
 def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
     """No tests, no caches of compiled code, no package named `models`; a few MB."""
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert tops == {"phaseseg", "ovito_phaseseg", "ase_bridge", "ovito_phaseseg-0.1.0.dist-info"}
+    assert tops == {
+        "phaseseg",
+        "ovito_phaseseg",
+        "ase_bridge",
+        f"ovito_phaseseg-{phaseseg.__version__}.dist-info",
+    }
     assert not [name for name in wheel.namelist() if name.endswith((".pyc", ".nbi", ".nbc"))]
     assert not [name for name in wheel.namelist() if name.startswith("phaseseg/recipes/mobility/data/")]
     assert sum(entry.compress_size for entry in wheel.infolist()) < 8e6
