@@ -21,7 +21,8 @@ SIMD = os.environ.get("PHASESEG_SIMD", "1") != "0"
 
 def cached(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile with numba; the code is cached on disk where a folder is writable, and in memory otherwise."""
-    made = numba.njit(**options)(function)
+    # Without a second entry for code in C, which nothing calls, a tenth less is compiled.
+    made = numba.njit(no_cfunc_wrapper=True, **options)(function)
     with suppress(RuntimeError):  # no folder for the cache: a read-only install with a read-only home
         made._cache = Cache(function)
     return made  # type: ignore[no-any-return]

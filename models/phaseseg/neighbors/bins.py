@@ -381,6 +381,13 @@ def pack_around(bins, reach, flat, low, high, n, into):
     return (n + WIDTH - 1) // WIDTH * WIDTH, own
 
 
+@jit
+def pack_all_around(bins, reach, flat, into):
+    """`pack_around` of the candidates of all kinds, from the first place on."""
+    # Typed numbers: with literal ones, the function would be compiled once more for each.
+    return pack_around(bins, reach, flat, np.int64(0), np.int64(bins.kinds), np.int64(0), into)
+
+
 # Distances ----------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from phaseseg.neighbors.bins import (
     Bins,
     hits_within,
     images_of,
-    pack_around,
+    pack_all_around,
     room_for,
     settle,
     shift_between,
@@ -160,7 +160,7 @@ def _fill_pairs(first_bin, stop_bin, bins, counting, indptr, neighbors, lengths,
         first, last = bins.start[flat], bins.start[flat + 1]
         if first == last:
             continue
-        n, own = pack_around(bins, bins.reach, flat, 0, 1, 0, near)
+        n, own = pack_all_around(bins, bins.reach, flat, near)
         for slot in range(first, last):
             c = own + slot - first
             if squares(near, n, c, within, doubt):

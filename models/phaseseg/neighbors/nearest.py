@@ -25,7 +25,7 @@ from phaseseg.neighbors.bins import (
     hits_within,
     image_of,
     images_of,
-    pack_around,
+    pack_all_around,
     room_for,
     side_by_side,
 )
@@ -351,7 +351,7 @@ def _fill(first_bin, stop_bin, bins, places, largest, side, gap, k, rows, neighb
             if around + SPARE > size:
                 size = around + SPARE
                 near = room_for(size)
-            n, own = pack_around(bins, reach, flat, 0, 1, 0, near)
+            n, own = pack_all_around(bins, reach, flat, near)
             left, next_far = 0, 1.2 * far
             for p in range(n_pending):
                 slot = pending[p]

@@ -6,7 +6,16 @@ import numpy as np
 
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import WIDTH, load, splat, store
-from phaseseg.neighbors.bins import FAR, SPARE, hits_within, pack_around, room_for, settle, squares
+from phaseseg.neighbors.bins import (
+    FAR,
+    SPARE,
+    hits_within,
+    pack_all_around,
+    pack_around,
+    room_for,
+    settle,
+    squares,
+)
 
 TAPS = 16
 """Number of centers that one pair adds to; the weight of all others is below exp(-28)."""
@@ -95,7 +104,7 @@ def bond_order_sums(first_bin, stop_bin, bins, centers, width, wanted, norms, ou
         begin, end = bins.start[flat], bins.start[flat + 1]
         if begin == end:
             continue
-        n, own = pack_around(bins, bins.reach, flat, 0, 1, 0, near)
+        n, own = pack_all_around(bins, bins.reach, flat, near)
         for slot in range(begin, end):
             c = own + slot - begin
             if squares(near, n, c, within, doubt):

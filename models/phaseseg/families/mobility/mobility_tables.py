@@ -16,7 +16,7 @@ from phaseseg.neighbors.bins import (
     FAR,
     SPARE,
     hits_within,
-    pack_around,
+    pack_all_around,
     room_for,
     settle,
     sort_into_bins,
@@ -118,7 +118,7 @@ def _correlate(first, stop, bins, codes, values, per, n_kinds, n_distances):
         begin, end = bins.start[flat], bins.start[flat + 1]
         if begin == end:
             continue
-        n, own = pack_around(bins, bins.reach, flat, 0, 1, 0, near)
+        n, own = pack_all_around(bins, bins.reach, flat, near)
         for slot in range(begin, end):
             c = own + slot - begin
             if squares(near, n, c, within, doubt):

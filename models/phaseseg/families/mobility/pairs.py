@@ -18,7 +18,7 @@ from phaseseg.neighbors.bins import (
     FAR,
     SPARE,
     hits_within,
-    pack_around,
+    pack_all_around,
     room_for,
     settle,
     shift_between,
@@ -168,7 +168,7 @@ def _fill(bins, counting, codes, n_species, limits, reach, start, other, image):
         first, last = bins.start[flat], bins.start[flat + 1]
         if first == last:
             continue
-        n, own = pack_around(bins, bins.reach, flat, 0, 1, 0, near)
+        n, own = pack_all_around(bins, bins.reach, flat, near)
         for slot in range(first, last):
             c = own + slot - first
             if squares(near, n, c, within, doubt):

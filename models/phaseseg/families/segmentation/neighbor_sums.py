@@ -26,7 +26,16 @@ from phaseseg.compiled.simd import (
     weighted_rows,
     where_at_most,
 )
-from phaseseg.neighbors.bins import FAR, SPARE, hits_within, pack_around, room_for, settle, squares
+from phaseseg.neighbors.bins import (
+    FAR,
+    SPARE,
+    hits_within,
+    pack_all_around,
+    pack_around,
+    room_for,
+    settle,
+    squares,
+)
 
 SPARE_ROWS = 16
 
@@ -88,7 +97,7 @@ def count_features(first_bin, stop_bin, bins, n_species, cutoff, rows, degrees, 
                     s = s + d
                     s2 = s2 + d * d
                 n, counters = total(targets), _count(r2, edges[2], edges[4], within)
-                every = _count(r2, 0, edges[1], within) + n + _count(r2, edges[3], edges[4], within)
+                every = _count(r2, edges[0], edges[1], within) + n + _count(r2, edges[3], edges[4], within)
                 degrees[slot] = every
                 mean, variance = np.float32(cutoff), np.float32(0)
                 if n > 0:
@@ -130,7 +139,7 @@ def density_features(
                 if doubtful[slot]:
                     settle(bins, near, n, slot, c)
                 r2[c] = FAR  # not a neighbor of itself
-                degrees[slot] = _count(r2, 0, n, within)
+                degrees[slot] = _count(r2, edges[0], n, within)
                 for s in range(n_kinds):
                     for w in range(n_widths):
                         store(sums, WIDTH * w, zero)
@@ -209,7 +218,7 @@ def layer_sums(first, stop, bins, doubtful, rows, factors, itself, normal, heads
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
         if begin == end:
             continue
-        n, own = pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, near)
+        n, own = pack_all_around(bins, bins.reach, flat, near)
         for slot in range(begin, end):
             c = own + slot - begin
             if doubtful[slot]:
@@ -240,7 +249,7 @@ def narrow_sums(first, stop, bins, doubtful, table, itself, normal, out):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
         if begin == end:
             continue
-        n, own = pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, near)
+        n, own = pack_all_around(bins, bins.reach, flat, near)
         for k in range(n):
             at = np.uint64(near.slots[k]) * np.uint64(8)  # unsigned: a possibly negative index costs more
             e[k], f[k] = numbers[at], numbers[at + np.uint64(2)]
@@ -283,7 +292,7 @@ def exact_sums(first, stop, bins, doubtful, rows, scores, padded, slope, heads, 
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
         if begin == end:
             continue
-        n, own = pack_around(bins, bins.reach, flat, 0, bins.kinds, 0, near)
+        n, own = pack_all_around(bins, bins.reach, flat, near)
         for slot in range(begin, end):
             c = own + slot - begin
             if doubtful[slot]:

@@ -52,11 +52,11 @@ COEFFICIENTS = tuple(
 
 
 @jit
-def _count(first, stop, phase, distance, species, n_species, bulk_distance, bin_width, n_bins):
+def _count(
+    first, stop, phase, distance, species, bulk_distance, bin_width, by_phase, by_side, by_bulk, by_bin
+):
     """Counts by phase, by side of the interface, by side in the bulk, and by bin of the distance."""
-    half, by_bin = n_bins // 2, np.zeros((n_bins, n_species), dtype=np.int64)
-    by_phase = np.zeros((3, n_species), dtype=np.int64)
-    by_side, by_bulk = np.zeros_like(by_phase), np.zeros_like(by_phase)
+    half = by_bin.shape[0] // 2
     for atom in range(first, stop):
         s, p, d = species[atom], phase[atom], distance[atom]
         by_phase[p, s] += 1
@@ -71,7 +71,6 @@ def _count(first, stop, phase, distance, species, n_species, bulk_distance, bin_
         index = int(np.floor(d / bin_width)) + half
         if 0 <= index < 2 * half:
             by_bin[index, s] += 1
-    return by_phase, by_side, by_bulk, by_bin
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,10 +237,13 @@ def count_phases(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
     """Numbers of each kind in the rows of a composition, (8, n_kinds), and in the bins, (n_bins, n_kinds)."""
     codes, sides = kind.astype(np.int32, copy=False), [RICH, POOR]
-    found = in_parts(
-        _count, len(phase), phase, distance, codes, n_kinds, bulk_distance, BIN_WIDTH, N_BINS, least=8192,
-        most=32,
-    )  # fmt: skip
+
+    def count(first: int, stop: int) -> list[NDArray[np.int64]]:
+        found = [np.zeros((rows, n_kinds), dtype=np.int64) for rows in (3, 2, 2, N_BINS)]
+        _count(first, stop, phase, distance, codes, bulk_distance, BIN_WIDTH, *found)
+        return found
+
+    found = in_parts(count, len(phase), least=8192, most=32)
     by_phase, by_side, by_bulk, by_bin = (np.sum(counts, axis=0) for counts in zip(*found, strict=True))
     rows = [by_phase[[*sides, BOUNDARY]], by_side[sides], by_bulk[sides], by_phase.sum(axis=0)]
     return np.vstack(rows), by_bin

@@ -232,11 +232,15 @@ def exact_density(
     lattice, atoms, rule = density.lattice, density.atoms, density.rule
     shape = np.array(lattice.shape)
     wrapped = np.where(lattice.wrap, points - np.floor(points / shape) * shape, points)
+    steps, edge = lattice.metric_steps, shape / lattice.cells
+    # Across flat axes nothing is far away.
+    reach = np.where(lattice.flat, 0, np.ceil(DIRECT_REACH * rule.sigma / lattice.spacing / edge))
     sums = np.empty((len(points), 8))
     in_parts(
-        density_kernels.direct_sums, len(points), wrapped.astype(np.float32), density.chosen, lattice.to_grid,
-        lattice.metric_steps, lattice.wrap, shape, atoms.start, atoms.coords, lattice.cells,
-        lattice.orthogonal, rule.field == "number", rule.sigma, DIRECT_REACH * rule.sigma, sums, least=64,
+        density_kernels.direct_sums, len(points), wrapped.astype(np.float32), density.chosen, edge,
+        np.linalg.norm(steps, axis=1), reach.astype(np.int64), steps.astype(np.float32), lattice.wrap, shape,
+        atoms.start, atoms.coords, lattice.cells, lattice.orthogonal, rule.field == "number", rule.sigma,
+        DIRECT_REACH * rule.sigma, sums, least=64,
     )  # fmt: skip
     norm = float(np.where(lattice.flat, lattice.spacing, sqrt(2 * pi) * rule.sigma).prod())
     if rule.field == "number":

@@ -39,9 +39,9 @@ def _grid_coordinates(position, origin, to_grid, shape, wrap, g):
 
 
 @jit
-def cells_of(first, stop, positions, origin, to_grid, wrap, shape, cells, home):
-    """The coarse cell of the grid that holds each atom, into `home`."""
-    scale, g = cells / shape, np.empty(3)
+def cells_of(first, stop, positions, origin, to_grid, wrap, shape, cells, scale, home):
+    """The coarse cell of the grid that holds each atom, into `home`; scale : (3,) cells / shape."""
+    g = np.empty(3)
     for atom in range(first, stop):
         _grid_coordinates(positions[atom], origin, to_grid, shape, wrap, g)
         flat = 0
@@ -200,7 +200,7 @@ def convolve_planes(first, stop, values, taps1, taps2, wrap):
             _convolve_line(line, m, taps2, total)
             for k in range(n2):
                 slab[j, k] = total[k]
-        _convolve_rows(slab, taps1, wrap[1], total, values[i], 0, n2)
+        _convolve_rows(slab, taps1, wrap[1], total, values[i], np.int64(0), n2)
 
 
 @jit
@@ -285,21 +285,17 @@ def _vectors(coords, first, stop, c0, c1, c2, steps, r):
 
 @jit
 def direct_sums(
-    first_point, stop_point, points, mask, to_grid, steps, wrap, shape, start, coords, cells, orthogonal,
-    only_mask, sigma, cutoff, sums,
+    first_point, stop_point, points, mask, edge, height, reach, steps, wrap, shape, start, coords, cells,
+    orthogonal, only_mask, sigma, cutoff, sums,
 ):  # fmt: skip
     """Sums of exp(-r^2 / 2 sigma^2) over all periodic images within `cutoff`, and its slope, at grid points.
 
     Column 0 sums the atoms of `mask`, 1 to 3 the Cartesian slope; 4 to 7 the same of all atoms (zero with
     `only_mask`). An axis whose row of `steps` is zero does not count for r. `points` are wrapped, float32.
+
+    edge : (3,) voxels in the edge of a coarse cell; height : (3,) Å, lengths of the steps
+    reach : (3,) coarse cells within the cutoff; steps : (3, 3) float32, Å
     """
-    edge, height, reach = shape / cells, np.empty(3), np.zeros(3, dtype=np.int64)
-    for axis in range(3):
-        height[axis] = np.sqrt((steps[axis] ** 2).sum())
-        if height[axis] > 0:
-            # Distance between the grid planes along an axis = 1 / |column of to_grid|.
-            reach[axis] = ceil(cutoff * np.sqrt((to_grid[:, axis] ** 2).sum()) / edge[axis])
-    small = steps.astype(np.float32)
     within = np.float32(cutoff * cutoff)
     scale = np.float32(-0.5 / (sigma * sigma))
     r = np.empty((4, 256), dtype=np.float32)
@@ -340,7 +336,7 @@ def direct_sums(
                     k = last + 1
                     if stop - first > r.shape[1]:
                         r = np.empty((4, 2 * (stop - first)), dtype=np.float32)
-                    _vectors(coords, first, stop, c0, c1, c2, small, r)
+                    _vectors(coords, first, stop, c0, c1, c2, steps, r)
                     for p in range(stop - first):
                         if r[3, p] > within:
                             continue

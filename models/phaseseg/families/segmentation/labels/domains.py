@@ -126,17 +126,16 @@ def _join_rows(parent, image, winds, runs, row_a, row_b, s):
 
 
 @jit
-def _connect(runs, shape, wrap, axes):
-    """Face-connected domains: number of every run, voxels and percolation of every domain.
+def _connect(runs, shape, wrap, axes, nowhere, parent, image, winds, domain):
+    """Face-connected domains: fills the number of every run, and returns how many there are.
 
     axes : (3, 3); image (s0, s1, s2) along the grid's axes is s @ axes along those of percolation
+    nowhere : three zeros
+    parent : (n_runs,) 0, 1, 2 ...; afterwards roots are their own parents
+    image, winds : (n_runs, 3) zeros; afterwards `winds` of a root is the percolation of its domain
     """
     n0, n1, n2 = shape
     start, low, high = runs
-    n_runs, nowhere = low.size, np.zeros(3, dtype=np.int64)
-    parent = np.arange(n_runs)
-    image = np.zeros((n_runs, 3), dtype=np.int32)
-    winds = np.zeros((n_runs, 3), dtype=np.bool_)
     for row in range(n0 * n1):
         first, last = start[row], start[row + 1] - 1
         if last < first:
@@ -152,20 +151,16 @@ def _connect(runs, shape, wrap, axes):
             _join_rows(parent, image, winds, runs, row, row + n1, nowhere)
         elif wrap[0]:
             _join_rows(parent, image, winds, runs, row, j, axes[0])
-    number, domain = np.full(n_runs, -1, dtype=np.int32), np.empty(n_runs, dtype=np.int32)
     n = 0
-    for run in range(n_runs):
+    for run in range(low.size):
+        domain[run] = -1
+    for run in range(low.size):
         root = _root(parent, image, run)
-        if number[root] < 0:
-            number[root] = n
+        if domain[root] < 0:
+            domain[root] = n
             n += 1
-        domain[run] = number[root]
-    voxels, percolates = np.zeros(n, dtype=np.int64), np.zeros((n, 3), dtype=np.bool_)
-    for run in range(n_runs):
-        voxels[domain[run]] += high[run] - low[run]
-        if parent[run] == run:
-            percolates[domain[run]] = winds[run]
-    return domain, voxels, percolates
+        domain[run] = domain[root]
+    return n
 
 
 @jit
@@ -297,7 +292,15 @@ def find_domains(
     keep : "all" domains of at least `min_volume` Å^3, or only the "largest" (as in the paper)
     """
     runs = _find_runs(values, np.float32(cut))
-    run_domain, voxels, percolates = _connect(runs, lattice.shape, lattice.wrap & ~lattice.flat, lattice.axes)
+    n_runs, nowhere = len(runs.low), np.zeros(3, dtype=np.int64)
+    parent, run_domain = np.arange(n_runs), np.empty(n_runs, dtype=np.int32)
+    image, winds = np.zeros((n_runs, 3), dtype=np.int32), np.zeros((n_runs, 3), dtype=bool)
+    axes = lattice.wrap & ~lattice.flat, lattice.axes, nowhere
+    n = _connect(runs, lattice.shape, *axes, parent, image, winds, run_domain)
+    voxels = np.bincount(run_domain, runs.high - runs.low, minlength=n).astype(np.int64)
+    roots = np.flatnonzero(parent == np.arange(n_runs))
+    percolates = np.empty((n, 3), dtype=bool)
+    percolates[run_domain[roots]] = winds[roots]
     # Domains of equal volume keep the order of the grid.
     order = np.argsort(-voxels, kind="stable")
     kept = order[:1] if keep == "largest" else order[voxels[order] * lattice.voxel_volume >= min_volume]

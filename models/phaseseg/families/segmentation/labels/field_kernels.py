@@ -37,8 +37,9 @@ def mean_and_log(first, stop, num, den, least):
 
 
 @jit
-def slope_histogram(first, stop, values, scale, metric, wrap, low, width, n_bins):
-    """Histograms of planes of voxels: their number, the sum of their values, and of |grad|^4 times `scale`^4.
+def slope_histogram(first, stop, values, scale, metric, wrap, low, width, counts, sums, weights):
+    """Histograms of planes of voxels, added to the last three arrays: their number, the sum of their values,
+    and that of |grad|^4 times `scale`^4.
 
     Bins are `width` wide, from `low` on; the end bins take the rest. Differences are central. `metric` is
     the inverse of the Gram matrix of the steps: |grad|^2 = d metric d with d the differences over one step.
@@ -47,8 +48,7 @@ def slope_histogram(first, stop, values, scale, metric, wrap, low, width, n_bins
     m00, m11, m22 = np.float32(metric[0, 0]), np.float32(metric[1, 1]), np.float32(metric[2, 2])
     m01, m02, m12 = np.float32(2 * metric[0, 1]), np.float32(2 * metric[0, 2]), np.float32(2 * metric[1, 2])
     half = np.float32(0.5 * scale)
-    per_bin, base, last = np.float32(1.0 / width), np.float32(low), n_bins - 1
-    counts, sums, weights = np.zeros(n_bins, dtype=np.int64), np.zeros(n_bins), np.zeros(n_bins)
+    per_bin, base, last = np.float32(1.0 / width), np.float32(low), counts.size - 1
     line = np.empty(n2 + 2, dtype=np.float32)
     weight = np.empty(n2, dtype=np.float32)
     for i in range(first, stop):
@@ -80,7 +80,6 @@ def slope_histogram(first, stop, values, scale, metric, wrap, low, width, n_bins
                 counts[index] += 1
                 sums[index] += row[k]
                 weights[index] += weight[k]
-    return counts, sums, weights
 
 
 @jit
@@ -187,30 +186,30 @@ def subtract_curvature(first, stop, field, metric, wrap, out):
 
 
 @jit
-def values_in_bins(first, stop, values, low, width, n_bins, lowest, end):
-    """The values that `slope_histogram` puts into the bins lowest ... end - 1."""
+def values_in_bins(first, stop, values, low, width, n_bins, lowest, end, out):
+    """List the values that `slope_histogram` puts into the bins lowest ... end - 1; returns their number.
+
+    Those for which `out` is too short are only counted.
+    """
     scale = np.float32(1.0 / width)
     base = np.float32(low)
     # Few blocks hold any; whether one does is found many values at a time, with a bin to spare for
     # rounding, and the end bins take all that lies beyond them.
     least = np.float32(low + (lowest - 1) * width) if lowest > 0 else np.float32(-np.inf)
     most = np.float32(low + (end + 1) * width) if end < n_bins else np.float32(np.inf)
-    n, out = 0, np.empty(1024, dtype=np.float32)
-    for begin in range(first, stop, 256):
-        block = values[begin : min(begin + 256, stop)]
-        candidates = 0
-        for v in block:
-            candidates += (v >= least) & (v <= most)
+    n = 0
+    for begin in range(np.uint64(first), np.uint64(stop), np.uint64(256)):
+        last, candidates = min(begin + np.uint64(256), np.uint64(stop)), 0
+        for k in range(begin, last):
+            candidates += (values[k] >= least) & (values[k] <= most)
         if candidates:
-            if n + 256 > out.size:
-                longer = np.empty(2 * out.size, dtype=np.float32)
-                longer[:n] = out[:n]
-                out = longer
-            for v in block:
+            for k in range(begin, last):
+                v = values[k]
                 if lowest <= min(max(int((v - base) * scale), 0), n_bins - 1) < end:
-                    out[n] = v
+                    if n < out.size:
+                        out[n] = v
                     n += 1
-    return out[:n]
+    return n
 
 
 @jit

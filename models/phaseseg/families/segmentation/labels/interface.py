@@ -88,22 +88,13 @@ class _Surface(NamedTuple):
 
 
 @jit
-def _longer(array, room):
-    longer = np.empty(room, array.dtype)
-    longer[: array.size] = array
-    return longer
-
-
-@jit
-def _mixed_cubes(first, stop, values, cut, wrap, cells):
+def _mixed_cubes(first, stop, values, cut, wrap, cells, cubes, cases, cell_of):
     """The cubes that the cut passes through, whose first corners are in planes first ... stop - 1.
 
-    Returns their first corners, which corners are rich, and the coarse cell that holds the first corner.
+    Fills their first corners, which corners are rich, and the coarse cell that holds the first corner.
+    Returns their number, even if the arrays are too short.
     """
     n0, n1, n2 = values.shape
-    room = 256 + (stop - first) * n1 * n2 // 14  # a guess that rarely needs to grow
-    cubes, cases = np.empty((room, 3), dtype=np.int32), np.empty(room, dtype=np.uint8)
-    cell_of = np.empty(room, dtype=np.int32)
     along = np.empty(n2, dtype=np.int32)
     for k in range(n2):
         along[k] = k * cells[2] // n2
@@ -127,33 +118,29 @@ def _mixed_cubes(first, stop, values, cut, wrap, cells):
                 every &= code
             if some == 0 or every == 15:
                 continue
-            if found + n2 > room:
-                room = 2 * (found + n2)
-                longer = np.empty((room, 3), dtype=np.int32)
-                longer[:found] = cubes[:found]
-                cubes, cases, cell_of = longer, _longer(cases, room), _longer(cell_of, room)
             codes[n2] = codes[0]
             row = (i * cells[0] // n0 * cells[1] + j * cells[1] // n1) * cells[2]
             for k in range(last):
                 if (codes[k] | codes[k + 1]) and (codes[k] & codes[k + 1]) != 15:
-                    cubes[found, 0], cubes[found, 1], cubes[found, 2] = i, j, k
-                    cases[found] = codes[k] | codes[k + 1] << 4
-                    cell_of[found] = row + along[k]
+                    if found < cases.size:
+                        cubes[found, 0], cubes[found, 1], cubes[found, 2] = i, j, k
+                        cases[found] = codes[k] | codes[k + 1] << 4
+                        cell_of[found] = row + along[k]
                     found += 1
-    return cubes[:found], cases[:found], cell_of[:found]
+    return found
 
 
 @jit
-def _facets(first, stop, values, cut, steps, to_grid, volume, cubes, cases, slots, point, normal, area):
+def _facets(first, stop, values, cut, steps, back, volume, cubes, cases, slots, point, normal, area):
     """One facet per cube: fill `point`, `normal`, `area` at its slot; returns the area of these.
 
     On every face of the cube the cut runs from edge crossing to edge crossing (linear interpolation).
     The closed loop of these pieces has the area vector 1/2 sum a x b, which gives area and normal;
     the point is the mean of the crossings. `volume` is that of a voxel, and
-    half of it the unit of `area`.
+    half of it the unit of `area`; `back` transforms slopes in grid units.
     """
     n0, n1, n2 = values.shape
-    f, cross, back = np.empty(8), np.empty((12, 3)), to_grid.T
+    f, cross = np.empty(8), np.empty((12, 3))
     total = 0.0
     for e in range(first, stop):
         i, j, k, case = cubes[e, 0], cubes[e, 1], cubes[e, 2], cases[e]
@@ -238,7 +225,9 @@ def _corner(nodes, i, j, k, c):
 
 @jit
 def _spread(surface, big):
-    """Find the nearest facet of every node by sweeping; big : (3, 3) float32, Å, edges of a coarse cell.
+    """Find the nearest facet of every node by sweeping; at first none is known, `FAR_AWAY`, with number -1.
+
+    big : (3, 3) float32, Å, edges of a coarse cell
 
     A vector distance transform: each node offers its facet to its neighbors. It passes on the vector to the
     facet, not the position, so periodic images need no bookkeeping in any cell.
@@ -247,8 +236,6 @@ def _spread(surface, big):
     vector, facet, wrap, part = surface.vector, surface.facet, surface.wrap, surface.part
     m0, m1, m2 = nodes
     one = part.size == 0
-    vector[:] = FAR_AWAY
-    facet[:] = -1
     for cell in range(start.size - 1):
         if start[cell] == start[cell + 1]:
             continue
@@ -257,7 +244,7 @@ def _spread(surface, big):
             u, v, w, node = _corner(nodes, i, j, k, c)
             h0, h1, h2 = product(u, v, w, big)
             g0, g1, g2 = np.float32(h0), np.float32(h1), np.float32(h2)
-            best, nearest = np.float32(1e30), 0
+            best, nearest = np.float32(1e30), np.int64(0)
             for e in range(start[cell], start[cell + 1]):
                 x0, x1, x2 = point[0, e] - g0, point[1, e] - g1, point[2, e] - g2
                 far2 = x0 * x0 + x1 * x1 + x2 * x2
@@ -348,19 +335,20 @@ def _nearest(c0, c1, c2, n, x0, x1, x2):
 
 
 @jit
-def _measure(first, stop, surface, start, coords, lateral, out, nearest):
+def _measure(first, stop, surface, start, coords, small, lateral, out, nearest):
     """Unsigned distance of every packed atom to the plane of its nearest facet, and the facet's number.
+
+    small : (3, 3) float32, Å, steps of the grid
 
     The facets known to the corners of the cell estimate the distance. Near the interface, all
     facets of the cell and its 26 neighbors are tried, which is faster than a search.
     """
     cells, shape, steps = surface.cells, surface.shape, surface.steps
     nodes, vector, facet, normal = surface.nodes, surface.vector, surface.facet, surface.normal
-    edge = np.array([shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]])
+    e0, e1, e2 = shape[0] / cells[0], shape[1] / cells[1], shape[2] / cells[2]
     room = 1024
     c0, c1, c2 = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
     which = np.empty(room, np.int32)
-    small = steps.astype(np.float32)
     near2 = np.float32(NEAR * NEAR) * lateral * lateral
     for cell in range(first, stop):
         if start[cell] == start[cell + 1]:
@@ -368,7 +356,7 @@ def _measure(first, stop, surface, start, coords, lateral, out, nearest):
         i, j, k = cell // (cells[1] * cells[2]), cell // cells[2] % cells[1], cell % cells[2]
         for c in range(8):
             u, v, w, node = _corner(nodes, i, j, k, c)
-            d0, d1, d2 = u * edge[0], v * edge[1], w * edge[2]
+            d0, d1, d2 = u * e0, v * e1, w * e2
             c0[c] = vector[node, 0] + d0 * steps[0, 0] + d1 * steps[1, 0] + d2 * steps[2, 0]
             c1[c] = vector[node, 1] + d0 * steps[0, 1] + d1 * steps[1, 1] + d2 * steps[2, 1]
             c2[c] = vector[node, 2] + d0 * steps[0, 2] + d1 * steps[1, 2] + d2 * steps[2, 2]
@@ -376,7 +364,7 @@ def _measure(first, stop, surface, start, coords, lateral, out, nearest):
         n = 8
         for atom in range(start[cell], start[cell + 1]):
             x0, x1, x2 = product(coords[atom, 0], coords[atom, 1], coords[atom, 2], small)
-            found = _nearest(c0, c1, c2, 8, x0, x1, x2)
+            found = _nearest(c0, c1, c2, np.int64(8), x0, x1, x2)
             y0, y1, y2 = c0[found] - x0, c1[found] - x1, c2[found] - x2
             best = y0 * y0 + y1 * y1 + y2 * y2
             if best < near2:
@@ -384,8 +372,15 @@ def _measure(first, stop, surface, start, coords, lateral, out, nearest):
                     n = _neighborhood(surface, i, j, k, 8, c0, c1, c2, which)
                     if n > room:
                         room = 2 * n
-                        c0, c1, c2 = _longer(c0, room), _longer(c1, room), _longer(c2, room)
-                        which = _longer(which, room)
+                        b0, b1, b2, before = c0, c1, c2, which
+                        c0, c1, c2 = (
+                            np.empty(room, np.float32),
+                            np.empty(room, np.float32),
+                            np.empty(room, np.float32),
+                        )
+                        which = np.empty(room, np.int32)
+                        for c in range(8):
+                            c0[c], c1[c], c2[c], which[c] = b0[c], b1[c], b2[c], before[c]
                         n = _neighborhood(surface, i, j, k, 8, c0, c1, c2, which)
                 found = _nearest(c0, c1, c2, n, x0, x1, x2)
                 y0, y1, y2 = c0[found] - x0, c1[found] - x1, c2[found] - x2
@@ -428,7 +423,16 @@ class Interface:
     ) -> None:
         # In the precision of the field, so that domains and interface agree on every voxel.
         level, wrap, cells = np.float32(cut), lattice.wrap, lattice.cells
-        found = in_parts(_mixed_cubes, len(values), values, level, wrap, cells, least=4)
+
+        def mixed_cubes(first: int, stop: int) -> tuple[NDArray[Any], ...]:
+            n = 256 + values[first:stop].size // 14  # a guess that rarely needs to grow
+            while True:
+                arrays = np.empty((n, 3), np.int32), np.empty(n, np.uint8), np.empty(n, np.int32)
+                room, n = n, int(_mixed_cubes(first, stop, values, level, wrap, cells, *arrays))
+                if n <= room:
+                    return arrays[0][:n], arrays[1][:n], arrays[2][:n]
+
+        found = in_parts(mixed_cubes, len(values), least=4)
         cubes, cases, cell_of = (_joined(parts, new) for parts in zip(*found, strict=True))
         del found
         n = self.n_facets = len(cases)
@@ -449,8 +453,9 @@ class Interface:
             new((n, 3), np.float32), borrow((n_nodes, 3), np.float32), borrow(n_nodes, np.int32),
         )  # fmt: skip
         self.areas, self._to_grid = new(n, np.float32), lattice.to_grid
+        back = np.ascontiguousarray(lattice.to_grid.T)
         areas = in_parts(
-            _facets, n, values, level, steps, lattice.to_grid, lattice.voxel_volume, cubes, cases, cell_of,
+            _facets, n, values, level, steps, back, lattice.voxel_volume, cubes, cases, cell_of,
             self._surface.point, self._surface.normal, self.areas,
         )  # fmt: skip
         self.area = float(sum(areas))
@@ -482,12 +487,15 @@ class Interface:
             surface = self._surface
             if not self._is_spread:
                 edges = (surface.shape / surface.cells)[:, None]
+                surface.vector.fill(FAR_AWAY)
+                surface.facet.fill(-1)
                 _spread(surface, (surface.steps * edges).astype(np.float32))
                 self._is_spread = True
             lateral = np.float32(np.linalg.norm(surface.steps, axis=1).max())
             nearest = np.empty(0, np.int32) if nearest is None else nearest
             n_cells = len(atoms.start) - 1
-            in_parts(_measure, n_cells, surface, atoms.start, atoms.coords, lateral, out, nearest, least=128)
+            points = atoms.start, atoms.coords, surface.steps.astype(np.float32)
+            in_parts(_measure, n_cells, surface, *points, lateral, out, nearest, least=128)
             if self._lattice.islands is not None:
                 self._compare_islands(self._lattice.islands, atoms, lateral, out, nearest, within)
         return out

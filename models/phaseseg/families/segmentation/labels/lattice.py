@@ -124,7 +124,8 @@ class PackedAtoms:
         if islands is not None:
             positions = positions + islands.shift[islands.of[near]]
         grid = positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape)
-        in_parts(density_kernels.cells_of, n, *grid, lattice.cells, place, least=4096)
+        cells = lattice.cells, lattice.cells / np.array(lattice.shape)
+        in_parts(density_kernels.cells_of, n, *grid, *cells, place, least=4096)
         # Loops over atoms and grid then find both in the cache; ten million atoms in random order take
         # several times as long.
         sort_by_place(start, order, place)

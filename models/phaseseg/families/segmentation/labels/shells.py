@@ -61,16 +61,15 @@ def _bend(here, before, after, index, n, wrap, most):
 
 
 @jit
-def _fill(first_plane, stop_plane, signed, wrap, edges, per_length, drawn, n_bins, bent):
-    """Count points drawn in every block by the distance there, in `n_bins` bins and one more at each end.
+def _fill(first_plane, stop_plane, signed, wrap, edges, per_length, drawn, bent, counts):
+    """Count points drawn in every block by the distance there; `counts` has one bin more at each end.
 
     Blocks in which the distance bends too much are left out, and noted in `bent`.
     """
     m0, m1, m2 = signed.shape
-    counts = np.zeros(n_bins + 2, dtype=np.int64)
     half, last = np.float32(counts.size // 2), np.float32(counts.size - 1)
     bins = np.empty(POINTS, dtype=np.int32)
-    most0, most1, most2 = LARGEST_BEND * edges
+    most0, most1, most2 = LARGEST_BEND * edges[0], LARGEST_BEND * edges[1], LARGEST_BEND * edges[2]
     block = np.uint32(first_plane * m1 * m2)
     for i in range(first_plane, stop_plane):
         for j in range(m1):
@@ -100,7 +99,6 @@ def _fill(first_plane, stop_plane, signed, wrap, edges, per_length, drawn, n_bin
                     bins[p] = np.int32(min(max(place, np.float32(0)), last)) if place == place else 0
                 for p in range(POINTS):
                     counts[bins[p]] += 1
-    return counts
 
 
 @jit
@@ -157,11 +155,13 @@ def shell_volumes(
     del distance
     bent = np.zeros(signed.shape, dtype=bool)
     edges, per_length = (lengths / split).astype(np.float32), np.float32(1 / bin_width)
-    found = in_parts(
-        _fill, len(signed), signed, lattice.wrap, edges, per_length, _DRAWN, n_bins, bent, least=1
-    )
-    counts = np.sum(found, axis=0)
-    del signed
+
+    def count(first: int, stop: int) -> NDArray[np.int64]:
+        found = np.zeros(n_bins + 2, dtype=np.int64)
+        _fill(first, stop, signed, lattice.wrap, edges, per_length, _DRAWN, bent, found)
+        return found
+
+    counts = np.sum(in_parts(count, len(signed), least=1), axis=0)
     left = np.zeros(by_cell, dtype=bool)
     left.transpose(order)[:] = bent.reshape(left.transpose(order).shape)
     left, drawn, total = left.reshape(n_cells, in_cell), 0, counts[1:-1].astype(np.float64)

@@ -66,14 +66,19 @@ class Histogram:
         scale, per = (
             2.0 ** -np.frexp(max(float(array.max()), -float(array.min())))[1] for array in (values, metric)
         )
-        found = in_parts(
-            field_kernels.slope_histogram, len(values), values, scale, metric * per, lattice.wrap, self.low,
-            self.width, len(self.counts), least=4, most=16,
-        )  # fmt: skip
-        for counts, sums, weights in found:
-            self.counts[:] += counts
-            self.sums[:] += sums
-            self.weights[:] += weights * (lattice.voxel_volume / (scale**4 * per**2))
+
+        def of_planes(first: int, stop: int) -> Histogram:
+            part = Histogram.empty(self.low, self.low + self.width * len(self.counts), len(self.counts))
+            field_kernels.slope_histogram(
+                first, stop, values, scale, metric * per, lattice.wrap, self.low, self.width, part.counts,
+                part.sums, part.weights,
+            )  # fmt: skip
+            return part
+
+        for part in in_parts(of_planes, len(values), least=4, most=16):
+            self.counts[:] += part.counts
+            self.sums[:] += part.sums
+            self.weights[:] += part.weights * (lattice.voxel_volume / (scale**4 * per**2))
 
     def steepest(self) -> float:
         """The density at which the field is steepest: its mean with the weight |grad|^4, without the bulks.
@@ -139,9 +144,18 @@ def two_means(values: NDArray[np.float32], histogram: Histogram) -> float:
         return histogram.low
     split, n_bins = histogram.best_split(), len(histogram.counts)
     first, last = max(split - 2, 0), min(split + 2, n_bins)
-    bins = histogram.low, histogram.width, n_bins, first, last
-    found = in_parts(field_kernels.values_in_bins, values.size, values.ravel(), *bins, least=1 << 16)
-    window = np.concatenate(found)
+    flat = values.ravel()
+
+    def in_bins(begin: int, end: int) -> NDArray[np.float32]:
+        bins, room = (histogram.low, histogram.width, n_bins, first, last), 1024 + (end - begin) // 64
+        while True:
+            found = np.empty(room, dtype=np.float32)
+            n = field_kernels.values_in_bins(begin, end, flat, *bins, found)
+            if n <= room:
+                return found[:n]
+            room = n
+
+    window = np.concatenate(in_parts(in_bins, flat.size, least=1 << 16))
     window.sort()
     counts = histogram.counts[:first].sum() + np.arange(len(window) + 1, dtype=float)
     sums = histogram.sums[:first].sum() + np.concatenate([[0.0], np.cumsum(window, dtype=float)])
