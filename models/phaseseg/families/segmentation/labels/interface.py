@@ -244,7 +244,7 @@ def _spread(surface, big):
             u, v, w, node = _corner(nodes, i, j, k, c)
             h0, h1, h2 = product(u, v, w, big)
             g0, g1, g2 = np.float32(h0), np.float32(h1), np.float32(h2)
-            best, nearest = np.float32(1e30), np.int64(0)
+            best, nearest = np.float32(1e30), start[cell]
             for e in range(start[cell], start[cell + 1]):
                 x0, x1, x2 = point[0, e] - g0, point[1, e] - g1, point[2, e] - g2
                 far2 = x0 * x0 + x1 * x1 + x2 * x2
