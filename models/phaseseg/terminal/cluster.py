@@ -260,6 +260,8 @@ def workers_at(scheduler: str | None) -> Iterator[Workers | None]:
         return
     from phaseseg.trajectory import Cluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors become one sentence
     with ExitStack() as stack, Cluster(scheduler) as cluster:
+        for name in list(logging.root.manager.loggerDict):
+            if name.split(".")[0] == "distributed":  # errors become one sentence
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         yield Workers(cluster, stack)

@@ -1,0 +1,93 @@
+"""Two workers of a Dask scheduler against two independent processes: CPU time per frame, and of the command.
+
+    PHASESEG_BENCHMARK=full pytest tests/benchmarks/test_cluster_speed.py -s
+
+Nothing is asserted about time: the table is printed. The files must have the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks.measure import MACHINE, scaled
+from phaseseg.io import write_frames
+from samples import bundled
+
+psutil = pytest.importorskip("psutil")
+distributed = pytest.importorskip("distributed")
+
+N_FRAMES = scaled(8, 200)
+FEW = 4
+REST = scaled(1, 10)
+"""Seconds in which the idle processes are watched."""
+COMMAND = (sys.executable, "-c", "from phaseseg.cli import main; main()", "label")
+
+
+def spent(*commands):
+    """CPU and wall time of processes at the same time, s."""
+    start, cpu = time.perf_counter(), 0.0
+    running = [subprocess.Popen([*COMMAND, *map(str, words), "-q"]) for words in commands]
+    for process in running:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        cpu += used.ru_utime + used.ru_stime
+    return cpu, time.perf_counter() - start
+
+
+def busy(processes):
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs the CPU time of a child")
+def test_two_workers(tmp_path):
+    frame = bundled(scaled("melt_small_3000K", "melt_large_3000K"))[-1]
+    write_frames(tmp_path / "in.dump", (frame.replace(timestep=k) for k in range(N_FRAMES)))
+    half, out = N_FRAMES // 2, [tmp_path / f"{k}.dump" for k in range(3)]
+
+    def alone(n):
+        """Two processes, each with n frames."""
+        return [
+            (tmp_path / "in.dump", "--frames", f"{a}:{a + n}", "-o", file, "--threads", 1)
+            for a, file in zip((0, half), out[:2], strict=True)
+        ]
+
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
+    ) as cluster:
+        workers = [psutil.Process(worker.pid) for worker in cluster.workers.values()]
+
+        def shared(n):
+            return (tmp_path / "in.dump", "--frames", f":{n}", "-o", out[2], "--scheduler",
+                    cluster.scheduler_address)  # fmt: skip
+
+        spent(*alone(2)), spent(shared(FEW))  # compiled and loaded
+        here = [psutil.Process()]  # with the scheduler
+        before, scheduler = busy(workers), busy(here)
+        time.sleep(REST)
+        idle = (busy(workers) - before) / REST, (busy(here) - scheduler) / REST
+        (few, _), (two, wall_two) = spent(*alone(2)), spent(*alone(half))
+        little, _ = spent(shared(FEW))
+        before, scheduler = busy(workers), busy(here)
+        command, wall = spent(shared(N_FRAMES))
+        of_workers, of_scheduler = busy(workers) - before, busy(here) - scheduler
+    assert out[2].read_bytes() == out[0].read_bytes() + out[1].read_bytes()
+    print(f"\n{MACHINE}, {N_FRAMES} frames of {len(frame):,} atoms, CPU time per frame")
+    rows = {
+        "two processes": (two - few) / max(N_FRAMES - 4, 1),
+        "two workers": of_workers / N_FRAMES,
+        "two workers, less what they take when idle": (of_workers - idle[0] * wall) / N_FRAMES,
+        "the command": (command - little) / max(N_FRAMES - FEW, 1),
+        "scheduler, less what it takes when idle": (of_scheduler - idle[1] * wall) / N_FRAMES,
+    }
+    for name, seconds in rows.items():
+        print(f"{name:45} {1e3 * seconds:7.1f} ms")
+    print(f"wall time {wall_two:.1f} s and {wall:.1f} s")
+    print(f"idle, each second: workers {1e3 * idle[0]:.0f} ms, scheduler {1e3 * idle[1]:.0f} ms")
+    assert rows["two processes"] > 0
