@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from math import nan
 
@@ -15,12 +16,13 @@ from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import neighbor_list
 
+from phaseseg.families.environments.audit import Audit
 from phaseseg.families.environments.commands import write_configurations
 from phaseseg.families.environments.dataset import DataSet, read_data_set
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.map import chosen_configurations, write_map
 from phaseseg.families.environments.mining import find_duplicates, find_subset, mine, own_spacing
-from phaseseg.families.environments.mining_figures import neighborhood, umap_points
+from phaseseg.families.environments.mining_figures import labels_figure, map_figure, neighborhood, umap_points
 from phaseseg.families.environments.mining_tables import (
     keys_sentence,
     mined_sentences,
@@ -271,6 +273,24 @@ def test_sets_that_cannot_be_mined(small):
     frames = [frame.replace(info={"U0": 1.0, "step": 3.0}) for frame in small.frames]
     with pytest.raises(ValueError, match=r"an audit needs energies.* has U0, step; .*--energy"):
         mine(DataSet(frames), audit=True)
+
+
+@pytest.mark.parametrize("largest", [3.0, 1e3, 1e10])
+def test_figures_of_gross_errors_have_a_few_ticks(small, largest):
+    n = len(small)
+    scores = np.concatenate([np.linspace(0.5, 1.5, n - 1), [largest]])
+    forces = np.repeat(scores, small.sizes)
+    found = Audit(scores, forces, scores, scores, forces, np.ones(n), small.names, ())
+    mined = mine(small, descriptor=COPPER, method="none")
+    mined = replace(mined, audit=found)
+    atoms = np.arange(small.n_atoms)
+    for figure in (labels_figure(mined), map_figure(mined, mined.points, atoms, ("a", "b"))):
+        figure.canvas.draw()
+        for place in figure.axes:
+            for axis in (place.xaxis, place.yaxis):
+                (low, high), shown = sorted(axis.get_view_interval()), axis.get_majorticklocs()
+                if axis.get_scale() == "log":
+                    assert 2 <= ((shown >= low) & (shown <= high)).sum() <= 12
 
 
 def test_few_distinct_environments_have_few_clusters():

@@ -18,6 +18,7 @@ from phaseseg.report import GRAY, INK, as_label, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 Doubles = NDArray[np.float64]
 
@@ -134,17 +135,24 @@ def _by_species(place: Axes, mined: Mined, points: Doubles, atoms: NDArray[np.in
 
 def _by_value(place: Axes, points: Doubles, values: Doubles, title: str, label: str) -> None:
     from matplotlib.colors import LogNorm
-    from matplotlib.ticker import LogLocator
 
-    low, high = np.quantile(values, [0.02, 0.999])
-    low = max(float(low), 1e-3 * float(high), 1e-12)
+    low, middle, high = np.quantile(values, [0.02, 0.5, 0.999])
+    high = min(high, 1e3 * middle) if middle > 0 else high  # a gross error does not take all colors
+    low, high = (max(low, 1e-3 * high), high) if high > 0 else (0.1, 1.0)
     order = np.argsort(values, kind="stable")  # the largest are drawn last
-    norm = LogNorm(low, max(float(high), 1.01 * low), clip=True)
+    norm = LogNorm(low, max(high, 1.01 * low), clip=True)
     drawn = _scatter(place, points[order], c=np.maximum(values[order], low), cmap="cividis", norm=norm)
     bar = place.figure.colorbar(drawn, ax=place, label=label, pad=0.02, format="%g")
-    bar.set_ticks(LogLocator(subs=(1.0, 2.0, 5.0)))
+    bar.set_ticks(_locator(high / low))
     bar.ax.minorticks_off()
     place.set_title(title)
+
+
+def _locator(ratio: float) -> Locator:
+    """Ticks of a logarithmic axis: 1, 2, 5, ... or, over many decades, some powers of ten."""
+    from matplotlib.ticker import LogLocator
+
+    return LogLocator(subs=(1.0, 2.0, 5.0)) if ratio < 2e3 else LogLocator(numticks=6)
 
 
 def _by_error(place: Axes, mined: Mined, points: Doubles, atoms: NDArray[np.int64]) -> None:
@@ -273,9 +281,9 @@ def coverage_figure(mined: Mined) -> Figure:
         label=str(mined.settings["selection"]),
     )
     place.axvline(100 * found.budget, color=INK, lw=0.8, ls=":")
-    place.set(
-        xscale="log", yscale="log", xlabel="budget (% of the atoms)", ylabel="mean distance to the subset"
-    )
+    place.set(xscale="log", xlabel="budget (% of the atoms)", ylabel="mean distance to the subset")
+    if found.distances[inner].any() or mean.any():
+        place.set_yscale("log")
     place.set_xticks(budgets)
     place.xaxis.set_major_formatter(ScalarFormatter())
     place.xaxis.set_minor_locator(place.xaxis.get_major_locator())
@@ -336,8 +344,6 @@ def _n_groups(data: DataSet) -> int:
 
 def _strips(place: Axes, data: DataSet, values: Doubles, marked: NDArray[np.bool_]) -> None:
     """One row of points for each group; the marked ones are red crosses."""
-    from matplotlib.ticker import LogLocator
-
     names = np.array(["all"] * len(data)) if data.groups is None else data.groups
     kinds = np.unique(names).tolist()
     if len(kinds) > MOST_GROUPS:
@@ -354,6 +360,6 @@ def _strips(place: Axes, data: DataSet, values: Doubles, marked: NDArray[np.bool
     place.set_yticks(range(len(kinds)), [as_label(kind) for kind in kinds])
     place.set_ylim(len(kinds) - 0.5, -0.5)
     place.set_xscale("log")
-    place.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    place.xaxis.set_major_locator(_locator(values.max() / values.min()))
     place.xaxis.set_major_formatter("{x:g}")
     place.minorticks_off()
