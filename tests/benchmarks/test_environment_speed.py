@@ -127,8 +127,8 @@ def test_subsets_outliers_and_communities(cells):
     print(f"{len(few):,} environments: outlier scores {ours:.3f} s, over all pairs {naive_scores:.3f} s")
 
 
-def streamed(cells, repeats):
-    """CPU time of a mixture over batches, without making them; number of environments, peak memory."""
+def streamed(cells, repeats, method, n_clusters):
+    """CPU time of clusters over batches, without making them; number of environments, peak memory."""
     rows, _ = described(cells)
     rng = np.random.default_rng(0)
     shift = rng.normal(0, 1e-3, (repeats, rows.shape[1]))
@@ -138,11 +138,14 @@ def streamed(cells, repeats):
 
     making = cpu_time(lambda: [None for _ in batches()], 1)
     found = []
-    seconds = cpu_time(lambda: found.append(stream_clusters(batches, n_clusters=10, passes=2)), 1)
+    seconds = cpu_time(
+        lambda: found.append(stream_clusters(batches, method, n_clusters=n_clusters, passes=2)), 1
+    )
     return seconds - 4 * making, found[0].n_atoms, peak_memory()
 
 
+@pytest.mark.parametrize("method, n_clusters", [("mixture", 10), ("kmeans", 20)])
 @pytest.mark.parametrize("repeats", scaled((3,), (10,), (100,)))
-def test_stream(repeats):
-    seconds, n, memory = run_apart(streamed, SIZES[0], repeats)
-    print(f"\n{MACHINE}\nmixture of {n:,} streamed environments: {seconds:.1f} s, {memory / 1e9:.2f} GB")
+def test_stream(repeats, method, n_clusters):
+    seconds, n, memory = run_apart(streamed, SIZES[0], repeats, method, n_clusters)
+    print(f"\n{MACHINE}\n{method} of {n:,} streamed environments: {seconds:.1f} s, {memory / 1e9:.2f} GB")
