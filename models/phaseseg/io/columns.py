@@ -22,7 +22,7 @@ from phaseseg.io.reading import Reading
 _SKIP, _REAL, _INTEGER, _TEXT = range(4)
 _OK, _COUNT, _NOT_A_NUMBER, _LONG_NAME, _TOO_MANY_NAMES, _ENDS, _GOES_ON = range(7)
 _MAX_NAMES, _MAX_NAME_LENGTH = 256, 64
-SHORTEST = 1 << 18
+SHORTEST = 1 << 16
 """Bytes that a thread parses at once, at least."""
 POWERS = 10.0 ** np.arange(23)  # every one of them is exact
 
