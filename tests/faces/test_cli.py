@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from faces.command_line import (
     refused,
     same_bytes_with_workers,
 )
+from phaseseg.compiled.threads import thread_count
+from phaseseg.families.segmentation.labels import weak_labels
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.frame import Frame
@@ -67,6 +70,32 @@ def test_the_name_of_the_output_decides_its_format(trajectory: Path, tmp_path: P
 @pytest.mark.slow
 def test_workers_write_the_same_bytes(trajectory: Path, tmp_path: Path) -> None:
     same_bytes_with_workers(tmp_path, {"-o": "out.xyz"}, "label", trajectory)
+
+
+def test_threads_write_the_same_bytes(
+    trajectory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number reaches the analysis, and is that of before afterwards."""
+    seen = []
+
+    def label(frame: Frame, rule: Any, label: Any = weak_labels.label_frame) -> Any:
+        seen.append(thread_count())
+        return label(frame, rule)
+
+    monkeypatch.setattr(weak_labels, "label_frame", label)
+    before, written = thread_count(), []
+    for n in (1, 3):
+        output = tmp_path / f"{n}.xyz"
+        done("label", trajectory, "-o", output, "--threads", n)
+        written.append(output.read_bytes())
+    assert written[0] == written[1] and {*seen} == {1, 3} and thread_count() == before
+
+
+@pytest.mark.parametrize("word", ["label", "predict", "metrics", "mine", "evaluate", "select"])
+def test_words_take_a_number_of_threads(word: str) -> None:
+    assert "--threads" in run(word, "--help").stdout
+    refused = run(word, "file.xyz", "--threads", "0")
+    assert refused.exit_code == 2 and "--threads" in refused.stderr
 
 
 def test_columns_of_the_input_are_kept(tmp_path: Path) -> None:
