@@ -56,7 +56,14 @@ from phaseseg.families.segmentation.labels.voids import (
     is_filled,
     matter_of,
 )
-from phaseseg.families.segmentation.labels.weak_labels import PROBES, Verdict, smallest, verdict_of
+from phaseseg.families.segmentation.labels.weak_labels import (
+    NEAR_CUT,
+    PROBES,
+    SAFE,
+    Verdict,
+    smallest,
+    verdict_of,
+)
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.fields import Fields
 from phaseseg.frame import Frame
@@ -65,8 +72,6 @@ from phaseseg.large.store import FrameStore, InSlabs, Layers, Outline
 NO_ATOMS = PackedAtoms(
     np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 3), np.float32)
 )
-WITHIN = 0.2
-"""Atoms whose density differs by less than this part from the cut may need the exact density."""
 
 
 def check_whole(store: FrameStore, what: str, by: str) -> None:
@@ -315,7 +320,7 @@ class _Labeling:
 
     def _near(self, at_atoms: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         level = np.float32(self.found.cut)
-        near = places_within(at_atoms, level, np.float32(WITHIN * abs(self.found.cut)))
+        near = places_within(at_atoms, level, np.float32(NEAR_CUT * abs(self.found.cut)))
         return near, np.abs(at_atoms[near] - level)
 
     def _rich(
@@ -328,7 +333,7 @@ class _Labeling:
         if not voxel:
             near, gap = self._near(at_atoms)
             rows = slab.rows[own.atoms.order[near]]
-            settled = near[(gap <= 1.5 * error) | np.isin(rows, probed)]
+            settled = near[(gap <= SAFE * error) | np.isin(rows, probed)]
             if settled.size:
                 values, _ = exact_density(around, own.atoms.coords[settled])
                 rich[settled], at_atoms[settled] = values >= cut, values

@@ -33,6 +33,9 @@ from phaseseg.frame import Frame
 
 # Atoms nearest to the cut whose exact density shows how far off interpolation is.
 PROBES = 512
+# Atoms whose density differs from the cut by less than this part of it may need the exact density: those that
+# are nearer than the largest error of interpolation among the probes, times the second number.
+NEAR_CUT, SAFE = 0.2, 1.5
 
 
 def label_phases(frame: Frame, species: str | Sequence[str] | None = None, **options: Any) -> Fields:
@@ -239,7 +242,7 @@ def _is_rich(
     if rule.at == "voxel" or density.averaged:
         return rich
     # The interpolation error is measured where it matters: at the atoms nearest to the cut.
-    near = places_within(at_atoms, level, np.float32(0.2 * abs(cut)))
+    near = places_within(at_atoms, level, np.float32(NEAR_CUT * abs(cut)))
     if not near.size:
         return rich
     gap = np.abs(at_atoms[near] - level)
@@ -252,7 +255,7 @@ def _is_rich(
         return more
 
     probes = near[smallest(gap, PROBES)]
-    rest = near[gap <= 1.5 * np.abs(settle(probes)).max()]
+    rest = near[gap <= SAFE * np.abs(settle(probes)).max()]
     rest = rest[~np.isin(rest, probes, assume_unique=True)]
     if rest.size:
         settle(rest)
