@@ -158,6 +158,7 @@ class AnalysisModifier(CheckedModifier, options=(THREADS,)):
     prefix : prefix of attribute names
     tables : prefix of table identifiers
     file_units : units of the file if there is no parameter for them
+    boxed : whether particles without a cell get an open box; otherwise they are refused
     remedy : advice if memory runs out
     renames : whether the parameter `names` is about the file; a family may have an option of this name
     """
@@ -166,6 +167,7 @@ class AnalysisModifier(CheckedModifier, options=(THREADS,)):
     prefix: ClassVar[str]
     tables: ClassVar[str] = ""
     file_units: ClassVar[str] = "metal"
+    boxed: ClassVar[bool] = False
     remedy: ClassVar[str] = "use fewer particles"
     renames: ClassVar[bool] = True
 
@@ -244,7 +246,7 @@ class AnalysisModifier(CheckedModifier, options=(THREADS,)):
         """Convert the particles to a Frame; with `fields`, further numeric properties as well."""
         units: Any = getattr(self, "units", self.file_units)
         names = self.names if self.renames else ""
-        return convert.frame_from_data(data, self.types, units, names, fields=fields)
+        return convert.frame_from_data(data, self.types, units, names, fields=fields, boxed=self.boxed)
 
 
 class NetworkModifier(AnalysisModifier):

@@ -19,7 +19,7 @@ from phaseseg.fields import Bonds, Column, Fields, Grid, Message, Table, snake
 from phaseseg.frame import Category, Frame, Units, error_prefix
 from phaseseg.io.elements import species_of
 from phaseseg.io.names import kind_of, topology
-from phaseseg.io.reading import from_zero, name_table, type_table, types_from_zero
+from phaseseg.io.reading import from_zero, name_table, open_box, type_table, types_from_zero
 from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
 
 # OVITO to Frame
@@ -34,7 +34,13 @@ def names_of(text: str) -> tuple[str, ...]:
 
 
 def frame_from_data(
-    data: Any, types: str = "", units: Units = "metal", names: str = "", *, fields: bool = False
+    data: Any,
+    types: str = "",
+    units: Units = "metal",
+    names: str = "",
+    *,
+    fields: bool = False,
+    boxed: bool = False,
 ) -> Frame:
     """Convert the particles and the cell of a DataCollection to a Frame.
 
@@ -45,6 +51,7 @@ def frame_from_data(
     names : what atom names or names of types stand for (`"MW=X,Me1=C"`)
     units : "metal" or "lj"; OVITO's data do not state them
     fields : whether further numeric particle properties go into `Frame.fields`
+    boxed : whether particles without a cell get an open box around them; otherwise they are refused
 
     A 2D cell becomes a layer of thickness 1 Å that contains all particles. A density per Å^3 is then
     numerically one per Å^2, and the frame has two dimensions.
@@ -59,17 +66,20 @@ def frame_from_data(
     particles = data.particles
     if particles is None or particles.count == 0:
         raise ValueError(f"{where}the input has no particles.")
-    if data.cell is None:
+    if data.cell is None and not boxed:
         raise ValueError(
             f"{where}the input has no simulation cell; add one with the modifier 'Simulation cell'."
         )
     if "Position" not in particles:
         raise ValueError(f"{where}the particles have no positions.")
-    matrix = np.array(data.cell[...], dtype=np.float64)
-    cell, origin, pbc = matrix[:, :3].T.copy(), matrix[:, 3].copy(), list(data.cell.pbc)
     # Copy, because OVITO's arrays are read-only and would trigger another compilation of the kernels.
     positions = np.array(particles.positions[...])
-    if data.cell.is2D:
+    if data.cell is None:
+        cell, origin, pbc = open_box(positions).values()
+    else:
+        matrix = np.array(data.cell[...], dtype=np.float64)
+        cell, origin, pbc = matrix[:, :3].T.copy(), matrix[:, 3].copy(), list(data.cell.pbc)
+    if data.cell is not None and data.cell.is2D:
         normal = np.cross(cell[0], cell[1])
         if length := float(np.linalg.norm(normal)):
             normal /= length

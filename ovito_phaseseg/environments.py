@@ -27,13 +27,15 @@ class EnvironmentClusters(NetworkModifier, family="environments", options=(COLOR
     """Find the clusters of the environments of all particles.
 
     A checkpoint without clusters, such as `environments/mixture-v1`, learns from all frames of the trajectory
-    first. A file with fitted clusters gives their numbers to the particles of any trajectory. Outputs are the
-    particle properties `Environment` (typed and colored; 0 is the largest cluster, -1 is none) and
-    `Environment Distance`, the table `environment-clusters` and the attributes `EnvironmentClusters.*`.
+    first. A file with fitted clusters gives their numbers to the particles of any trajectory. Frames without
+    a cell, such as clusters of atoms, get an open box. Outputs are the particle properties `Environment`
+    (typed and colored; 0 is the largest cluster, -1 is none) and `Environment Distance`, the table
+    `environment-clusters` and the attributes `EnvironmentClusters.*`.
     """
 
     prefix = "EnvironmentClusters."
     tables = ""  # the names of the fields begin with "environment"
+    boxed = True
 
     def put(self, now: Evaluation) -> Steps[None]:
         """Give every cluster a type with its number and color."""

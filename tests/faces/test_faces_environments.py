@@ -239,6 +239,19 @@ def test_ovito_shows_atoms_in_no_cluster(tmp_path):
     np.testing.assert_allclose(data.particles.colors[...], 0.6, atol=1e-6)
 
 
+def test_clusters_without_a_cell_in_ovito(tmp_path, file):
+    """As in a data set: an open box, and the numbers of the library for the same atoms."""
+    io = pytest.importorskip("ovito.io")
+    from ovito_phaseseg import EnvironmentClusters
+
+    (tmp_path / "cluster.xyz").write_text("3\nthree atoms\nW 0 0 0\nW 2.7 0 0\nW 0 2.7 0\n")
+    pipeline = io.import_file(str(tmp_path / "cluster.xyz"))
+    pipeline.modifiers.append(EnvironmentClusters(model_file=file))
+    data = pipeline.compute()
+    assert data.cell is None
+    assert_identical(in_ovito(data), predict(next(read_frames(tmp_path / "cluster.xyz", cell="open")), file))
+
+
 def test_bad_input_in_ovito(pipeline, array_file):
     from traits.api import TraitError
 
