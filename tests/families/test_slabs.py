@@ -25,6 +25,7 @@ from phaseseg.large.disk import Disk, DiskError
 from phaseseg.large.store import FrameStore
 from phaseseg.testing import AWKWARD
 
+WATER = Path(__file__).parents[2] / "docs" / "data" / "water.gro.gz"
 QUICK = ("triclinic, open along b", "open along c", "one atom, open")
 FLAT = [name for name in AWKWARD if name.startswith("2D")]
 
@@ -113,6 +114,29 @@ def test_labels_with_other_rules(large, options, tmp_path):
 )
 def test_labels_of_awkward_frames(name, tmp_path):
     assert_labels_are_those_of_the_whole(AWKWARD[name](), 3, LabelRule("Fe"), tmp_path)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_atoms_of_molecules_are_counted_as_in_memory(sparse, tmp_path):
+    """By atom, too, the noise is that of molecules; those of more than 30 atoms count atom by atom."""
+    whole = next(read_frames(WATER))
+    molecules = np.where(np.arange(len(whole)) < 60, 1, whole.molecules)
+    molecules[60:90] = 0
+    frame = Frame(
+        whole.positions, whole.cell, whole.pbc, whole.species, whole.species_names,
+        molecules=molecules * (10**7 if sparse else 1),
+    )  # fmt: skip
+    rule = LabelRule(("O", "H"), by="atom")
+    fields = assert_labels_are_those_of_the_whole(frame, 3, rule, tmp_path, rows=500)
+    assert any("molecules per" in text for text in map(str, fields.messages))
+
+
+def test_atom_names_are_refused_in_slabs(tmp_path):
+    write_frames(tmp_path / "water.xyz", [next(read_frames(WATER))])
+    with Disk(tmp_path) as disk:
+        work = SlabWork(in_store(tmp_path / "water.xyz", disk), disk, 3)
+        with pytest.raises(ValueError, match=r"^water.xyz.*not by 'name:OW'; name a species"):
+            label_slabs(work, LabelRule("name:OW", by="atom"))
 
 
 @pytest.mark.parametrize("pbc", [True, (False, True, True)])

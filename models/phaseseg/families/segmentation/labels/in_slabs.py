@@ -40,7 +40,6 @@ from phaseseg.families.segmentation.labels.density import (
     exact_density,
     kernel_volume,
     mean_density,
-    units_alone,
 )
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.interface import Interface
@@ -126,7 +125,7 @@ def density_on_disk(
     """
     frame, chosen = work.outline, of_species(work.outline, rule.species)
     n_chosen = int(frame.counts[chosen].sum())
-    per_atom = units_alone(frame.species_names, np.where(chosen, frame.counts, 0)) / n_chosen
+    per_atom = work.count_units(chosen) / n_chosen
 
     def species(layers: Layers) -> tuple[Any, NDArray[np.bool_]]:
         mask = chosen[layers.species]
@@ -170,7 +169,7 @@ class MeasuredInSlabs(Measured):
     def width(self, species: Sequence[str]) -> Width:
         work, chosen = self._work, of_species(self._work.outline, species)
         atoms = work.outline.of_species(chosen)
-        per_atom = units_alone(atoms.species_names, atoms.counts) / atoms.n_atoms
+        per_atom = work.count_units(chosen) / atoms.n_atoms
 
         counts: list[NDArray[np.float32]] = []
 
@@ -183,7 +182,7 @@ class MeasuredInSlabs(Measured):
         frame = work.outline.reduced
         return find_width(
             frame, species, atoms.reduced, per_atom, density, lambda field: bulk_of(field, counts[0]),
-            free=work.free,
+            has_molecules="molecules" in work.store.others, free=work.free,
         )  # fmt: skip
 
     def area(self, width: Width) -> float:

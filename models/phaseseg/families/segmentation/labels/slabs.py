@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.threads import for_each, in_parts
 from phaseseg.families.segmentation.labels import density_kernels
+from phaseseg.families.segmentation.labels.density import units_alone
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, deposit_edges
+from phaseseg.families.segmentation.labels.molecules import LARGEST_MOLECULE
 from phaseseg.fields import Grid
 from phaseseg.frame import Frame
 from phaseseg.large.disk import Disk
@@ -56,6 +58,7 @@ class SlabWork:
     def __init__(self, store: FrameStore, disk: Disk, n_slabs: int, progress: Progress | None = None) -> None:
         self.store, self.disk, self.n_slabs = store, disk, n_slabs
         self._progress = progress
+        self._units: dict[bytes, int] = {}
 
     @property
     def outline(self) -> Outline:
@@ -72,6 +75,43 @@ class SlabWork:
             self._progress(done, text)
 
     # Atoms ----------------------------------------------------------------------------------------
+
+    def count_units(self, chosen: NDArray[np.bool_]) -> int:
+        """As `density.count_units`, for the atoms of some species, (n_species,) bool."""
+        key = chosen.tobytes()
+        if key not in self._units:
+            self._units[key] = self._count_units(chosen)
+        return self._units[key]
+
+    def _count_units(self, chosen: NDArray[np.bool_]) -> int:
+        outline, found = self.outline, self.store.others.get("molecules")
+        names, counts = outline.species_names, np.where(chosen, outline.counts, 0)
+        pieces = list(pairwise(self.store.piece.tolist()))
+        highest = 0 if found is None else max(int(found[slice(*piece)].max(initial=0)) for piece in pieces)
+        if found is None or highest <= 0:
+            return units_alone(names, counts)
+        known = np.empty(0, dtype=np.int64)
+        if sparse := highest > 4 * outline.n_atoms + 1000:
+            for piece in pieces:
+                known = np.union1d(known, np.maximum(found[slice(*piece)], 0))
+            known = known[known > 0]
+            highest = len(known)
+
+        def numbers_of(rows: slice) -> NDArray[np.int64]:
+            numbers = np.maximum(found[rows].astype(np.int64), 0)
+            return np.where(numbers > 0, np.searchsorted(known, numbers) + 1, 0) if sparse else numbers
+
+        sizes, seen = np.zeros(highest + 1, dtype=np.int64), np.zeros(highest + 1, dtype=bool)
+        for piece in pieces:
+            sizes += np.bincount(numbers_of(slice(*piece)), minlength=highest + 1)
+        alone = np.zeros(len(names), dtype=np.int64)
+        for rows, frame in self.store.pieces():
+            numbers, mask = numbers_of(rows), chosen[frame.species]
+            small = (numbers > 0) & (sizes[numbers] <= LARGEST_MOLECULE)
+            seen[numbers[mask & small]] = True
+            alone += np.bincount(frame.species[mask & ~small], minlength=len(names))
+        n_molecules = int(np.count_nonzero(seen))
+        return n_molecules + units_alone(names, alone, n_molecules)
 
     def slabs(self, lattice: Lattice, doing: str, reach: float = 0.0) -> Iterator[Slab]:
         """The slabs along the first axis of a lattice, in order.
@@ -257,7 +297,13 @@ def grid_of(values: NDArray[np.float32], lattice: Lattice, pbc: NDArray[np.bool_
 
 
 def of_species(outline: Outline, species: Sequence[str]) -> NDArray[np.bool_]:
-    """(n_species,) bool: which species are meant; ValueError as `Frame.species_mask`."""
+    """(n_species,) bool: which species are meant; ValueError as `Frame.species_mask`, and for atom names."""
+    for name in (species,) if isinstance(species, str) else species:
+        if ":" in name and name not in outline.species_names:
+            raise ValueError(
+                f"{outline.error_prefix}a frame in slabs knows its atoms by species only, not by {name!r}; "
+                "name a species, or use --slabs 1."
+            )
     there = np.flatnonzero(outline.counts > 0).astype(np.int32)
     few = _one_of_each(outline, there)
     found = np.zeros(len(outline.counts), dtype=bool)
