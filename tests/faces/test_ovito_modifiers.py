@@ -276,7 +276,7 @@ def test_a_session_of_an_earlier_version(every_parameter):
     for name in ("WeakPhaseLabels", "PhaseSegmentation"):
         every_parameter[name] |= {"table_attributes": False, "by": "auto"}
     for name in set(CASES) & set(every_parameter):
-        every_parameter[name]["names"] = ""
+        every_parameter[name] |= {"names": "", "threads": 0}
     assert_loaded(SESSIONS / "version_0_1.ovito", every_parameter)
 
 
@@ -292,7 +292,7 @@ def test_a_session_keeps_the_parameters_and_no_results(tmp_path, demo, pair_file
     }
     assert set(every_parameter) == set(NAMES)
     for name in CASES:
-        every_parameter[name]["names"] = "Mn=Fe"
+        every_parameter[name] |= {"names": "Mn=Fe", "threads": 2}
     every_parameter["PhaseSegmentation"] |= {
         "table_attributes": True, "by": "atom", "model_file": pair_file, "types": "O,Fe,O,O,O",
     }  # fmt: skip
