@@ -72,12 +72,13 @@ def test_there_is_something_to_agree_about(melt):
 
 
 def test_ovito(melt):
-    io = pytest.importorskip("ovito.io")
+    pytest.importorskip("ovito")
+    from faces.ovito_data import imported
     from ovito_phaseseg import PhaseSegmentation, WeakPhaseLabels
 
     path, number, model, names, expected = melt
     which = {"model": model} if model in BUNDLED else {"model_file": model}
-    pipeline = io.import_file(path)
+    pipeline = imported(path)
     pipeline.modifiers.append(
         PhaseSegmentation(**which, **PREDICT_OPTIONS) if model else WeakPhaseLabels(**LABEL_OPTIONS)
     )
@@ -133,11 +134,12 @@ def test_there_is_something_to_agree_about_in_glasses(glass):
 @pytest.mark.parametrize("flat", [False, True], ids=["3D", "2D"])
 def test_glasses_in_ovito(glass, flat):
     """Whether OVITO takes the cell for one of two dimensions or not."""
-    io = pytest.importorskip("ovito.io")
+    pytest.importorskip("ovito")
+    from faces.ovito_data import imported
     from ovito_phaseseg import GlassClassifier, GlassMetrics
 
     path, number, model, metrics, predicted = glass
-    pipeline = io.import_file(path)
+    pipeline = imported(path)
     pipeline.modifiers.append(lambda frame, data: setattr(data.cell_, "is2D", flat))
     pipeline.modifiers.append(GlassMetrics(**METRICS_OPTIONS))
     pipeline.modifiers.append(GlassClassifier(model_file=model, kept_bonds_only=False))

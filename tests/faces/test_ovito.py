@@ -12,7 +12,7 @@ from ovito.io import export_file, import_file
 from ovito.modifiers import ColorByTypeModifier
 from traits.api import TraitError
 
-from faces.ovito_data import area_of, collection, evaluate, pipeline_of
+from faces.ovito_data import area_of, collection, evaluate, imported, pipeline_of
 from ovito_phaseseg import PhaseSegmentation, RestorePhaseTypes, WeakPhaseLabels, convert
 from ovito_phaseseg.convert import frame_from_data
 from phaseseg import label_phases
@@ -265,7 +265,7 @@ def test_two_dimensional_cell():
 
 def test_trajectory(demo, runs):
     path = demo("melt_small_3000K")
-    pipeline = import_file(path)
+    pipeline = imported(path)
     modifier = WeakPhaseLabels()
     pipeline.modifiers.append(modifier)
     frames = list(read_frames(path, frames=slice(0, 4)))
@@ -403,7 +403,7 @@ def test_type_ids_far_apart(drop):
 
 
 def test_the_file_is_named_in_errors(demo):
-    pipeline = import_file(demo("melt_small_3000K"))
+    pipeline = imported(demo("melt_small_3000K"))
     pipeline.modifiers.append(WeakPhaseLabels(species="Xx"))
     with pytest.raises(
         ValueError, match=r"^Weak phase labels: melt_small_3000K.dump.gz, frame 2: no species"
@@ -470,7 +470,7 @@ def test_restore_from_our_files(labeled, tmp_path, name):
 @pytest.mark.parametrize(("kind", "name"), [("xyz", "out.xyz"), ("lammps/dump", "out.dump")])
 def test_restore_from_files_of_ovito(labeled, demo, tmp_path, kind, name):
     _, fields = labeled
-    pipeline = import_file(demo("melt_small_3000K"))
+    pipeline = imported(demo("melt_small_3000K"))
     pipeline.modifiers.append(WeakPhaseLabels())
     columns = ["Particle Identifier", "Particle Type", "Position.X", "Position.Y", "Position.Z"]
     export_file(pipeline, str(tmp_path / name), kind, columns=[*columns, *TITLES.values()], frame=0)

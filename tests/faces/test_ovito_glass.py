@@ -15,7 +15,7 @@ from ovito.io import import_file
 from ovito.modifiers import ComputePropertyModifier, CreateBondsModifier
 from traits.api import TraitError
 
-from faces.ovito_data import collection, collection_of, evaluate, pipeline_of, symbols
+from faces.ovito_data import collection, collection_of, evaluate, imported, pipeline_of, symbols
 from ovito_phaseseg import GlassMetrics
 from phaseseg import Frame, glass_metrics
 from phaseseg.families.liquid_glass import structural_metrics as metrics
@@ -205,7 +205,7 @@ def test_what_lies_upstream_makes_them_anew(layer, runs):
 
 def test_tables_over_the_trajectory(run_file, runs):
     frames = list(read_frames(run_file))
-    pipeline = import_file(run_file)
+    pipeline = imported(run_file)
     modifier = GlassMetrics()
     pipeline.modifiers.append(modifier)
     assert not pipeline.compute(2).tables and len(runs) == 1
@@ -238,7 +238,7 @@ def test_tables_over_the_trajectory(run_file, runs):
 
 
 def test_another_attribute_holds_the_temperature(run_file, runs):
-    pipeline = import_file(run_file)
+    pipeline = imported(run_file)
     modifier = GlassMetrics(trajectory_table=True, temperature="kinetic_temperature")
     pipeline.modifiers.append(modifier)
     tables = pipeline.compute().tables
@@ -253,7 +253,7 @@ def test_another_attribute_holds_the_temperature(run_file, runs):
 
 def test_progress_over_the_trajectory(run_file):
     """OVITO can stop between any two frames: every one is announced."""
-    pipeline = import_file(run_file)
+    pipeline = imported(run_file)
     n_frames = pipeline.num_frames
 
     class Slot:
@@ -273,7 +273,7 @@ def test_progress_over_the_trajectory(run_file):
 
 
 def test_cancel_keeps_the_rows_that_are_there(run_file, monkeypatch):
-    pipeline = import_file(run_file)
+    pipeline = imported(run_file)
     modifier = GlassMetrics(trajectory_table=True)
     pipeline.modifiers.append(modifier)
     real, seen = metrics.glass_metrics, []

@@ -8,10 +8,9 @@ import pytest
 pytest.importorskip("ovito")
 
 from ovito.data import BondType
-from ovito.io import import_file
 from traits.api import TraitError
 
-from faces.ovito_data import collection_of, evaluate, pipeline_of, symbols
+from faces.ovito_data import collection_of, evaluate, imported, pipeline_of, symbols
 from ovito_phaseseg import GlassClassifier, GlassMetrics
 from phaseseg import Frame, load_model, predict
 from phaseseg.checkpoint import save_checkpoint
@@ -153,7 +152,7 @@ def test_tables_over_the_trajectory(run_file, glass_file, runs):
     fields = [predict(frame, glass_file) for frame in frames]
     temperatures = np.array([frame.info["temperature"] for frame in frames])
     runs.clear()
-    pipeline = import_file(run_file)
+    pipeline = imported(run_file)
     modifier = GlassClassifier(model_file=glass_file, trajectory_table=True)
     pipeline.modifiers.append(modifier)
     data = pipeline.compute(1)

@@ -10,7 +10,7 @@ pytest.importorskip("ovito")
 from ovito.io import export_file, import_file
 from traits.api import TraitError
 
-from faces.ovito_data import area_of, collection, evaluate, pipeline_of
+from faces.ovito_data import area_of, collection, evaluate, imported, pipeline_of
 from ovito_phaseseg import PhaseSegmentation, RestorePhaseTypes
 from phaseseg import Frame, load_model, predict
 from phaseseg.checkpoint import save_checkpoint
@@ -99,7 +99,7 @@ def test_a_file_that_was_written_anew_is_read_anew(drop, runs, tmp_path, make_ch
 
 def test_frames_of_a_trajectory(demo, checkpoint_file, runs):
     frames = list(read_frames(demo("melt_small_3000K")))[:2]
-    pipeline = import_file(demo("melt_small_3000K"))
+    pipeline = imported(demo("melt_small_3000K"))
     pipeline.modifiers.append(PhaseSegmentation(model_file=str(checkpoint_file)))
     for number, frame in enumerate(frames):
         data = pipeline.compute(number)
@@ -143,7 +143,7 @@ def test_restore_from_extended_xyz(demo, checkpoint_file, tmp_path, writer):
     if writer == "ours":
         write_frames(path, [(frame, fields)])
     else:
-        pipeline = import_file(demo("melt_small_3000K"))
+        pipeline = imported(demo("melt_small_3000K"))
         pipeline.modifiers.append(PhaseSegmentation(model_file=str(checkpoint_file)))
         titles = [FIELD_SPECS[name].title for name in ATOM]
         columns = ["Particle Identifier", "Particle Type", "Position.X", "Position.Y", "Position.Z", *titles]

@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("ovito")
 
-from ovito.io import import_file
 from ovito.modifiers import (
     CreateIsosurfaceModifier,
     DeleteSelectedModifier,
@@ -15,7 +14,7 @@ from ovito.modifiers import (
     SliceModifier,
 )
 
-from faces.ovito_data import collection, collection_of, evaluate, pipeline_of
+from faces.ovito_data import collection, collection_of, evaluate, imported, pipeline_of
 from ovito_phaseseg import (
     GlassClassifier,
     GlassMetrics,
@@ -119,7 +118,7 @@ def test_particles_removed_between_two(drop):
 
 
 def test_the_demo_over_its_frames(demo):
-    pipeline = import_file(demo("melt_small_3000K"))
+    pipeline = imported(demo("melt_small_3000K"))
     modifiers = WeakPhaseLabels(species="Fe"), PhaseSegmentation()
     for modifier in modifiers:
         pipeline.modifiers.append(modifier)
@@ -161,7 +160,7 @@ def test_two_glass_modifiers(make_disorder, glass_file, run_file):
     mixed = pipeline_of(data, first, classifiers[0]).compute()
     assert_outputs(mixed, results[0], 1, prefix="GlassClassifier.")
 
-    pipeline = import_file(run_file)
+    pipeline = imported(run_file)
     for one in (first, second):
         pipeline.modifiers.append(one)
         one.trajectory_table = True
