@@ -48,8 +48,8 @@ def collection_of(frame):
 def imported(path):
     """The pipeline of a trajectory of which OVITO finds all frames.
 
-    On a busy machine, its search for frames sometimes ends after the first. Then it looks again, and a test
-    that needs the others is skipped if it still finds one.
+    In a process that has made a picture, OVITO 3.17 sometimes finds the first one only. Then it looks again,
+    and a test that needs the others is skipped if it still finds one.
     """
     known = sum(1 for _ in read_frames(path))
     for _ in range(5):

@@ -12,7 +12,7 @@ pytest.importorskip("ovito")
 from ovito.data import DataCollection, ElementType
 from ovito.vis import PythonViewportOverlay, TachyonRenderer, Viewport
 
-from faces.ovito_data import collection, evaluate, pipeline_of
+from faces.ovito_data import collection, evaluate, pipeline_of, python
 from ovito_phaseseg import PhaseLegend, WeakPhaseLabels
 from samples import drops
 
@@ -94,7 +94,8 @@ def test_nothing_to_show_and_a_property_without_classes(labeled):
         list(PhaseLegend(particle_property="Mass").lines(labeled))
 
 
-def test_a_picture_has_it(tmp_path):
+def draw_pictures(path):
+    """Save pictures without and with the legend, (2, 150, n) integers, or print why there are none."""
     pipeline = pipeline_of(melt(), WeakPhaseLabels(species="Fe", sigma=2.0))
     pipeline.add_to_scene()
     view = Viewport(type=Viewport.Type.Front)
@@ -104,10 +105,21 @@ def test_a_picture_has_it(tmp_path):
         try:
             image = view.render_image(size=(200, 150), renderer=TachyonRenderer())
         except RuntimeError as error:
-            pytest.skip(f"no picture can be made here: {str(error).splitlines()[0]}")
+            print(str(error).splitlines()[0])
+            return
         bits = image.constBits()
         pictures.append(np.array(bits, dtype=np.uint8).reshape(150, -1).astype(int))
         view.overlays.append(PythonViewportOverlay(delegate=PhaseLegend(font_size=0.06)))
-    pipeline.remove_from_scene()
-    changed = np.abs(pictures[1] - pictures[0]) > 40
+    np.save(path, pictures)
+
+
+def test_a_picture_has_it(tmp_path):
+    # In a process of its own: OVITO 3.17 that has made a picture finds one frame only in about a third of the
+    # files that it imports afterwards.
+    code = "import sys; from faces.test_ovito_legend import draw_pictures; draw_pictures(sys.argv[1])"
+    reason = python(code, tmp_path / "pictures.npy")
+    if reason:
+        pytest.skip(f"no picture can be made here: {reason}")
+    without, with_legend = np.load(tmp_path / "pictures.npy")
+    changed = np.abs(with_legend - without) > 40
     assert changed[110:].sum() > 200 and not changed[:60].any()  # in the lower part only
