@@ -58,7 +58,7 @@ def parser(path):
 
 
 def work(path, asked, done):
-    """A process of its own: do jobs on one thread when it is told to."""
+    """Run jobs on one thread in a separate process, each time the parent asks for it."""
     frame = next(read_frames(path))
     known = jobs(frame, path)
     with threads(1):
@@ -101,7 +101,7 @@ def test_threads_against_processes(size, tmp_path):
             done.get(timeout=300)
 
         def together(name, times):
-            """Wall time of all processes doing a job so many times."""
+            """Return the wall time in which all processes repeat a job."""
             start = time.perf_counter()
             for queue in asked:
                 queue.put((name, times))

@@ -1,8 +1,9 @@
 """Where the frames of a file begin, so that one of them is found without reading those before it.
 
-The places are noted while a large file is read and kept in the cache folder, never beside the file. A file is
-known by its path, size and time of change. Whoever goes to a frame compares its first bytes with those that
-were noted. What does not agree, is damaged or cannot be read is as good as no index.
+The byte offsets are recorded while a large file is read. They are stored in the cache folder, never next to
+the file. A file is identified by its path, size and modification time. Before a frame is read at its offset,
+its first bytes are compared with those that were recorded. An index that does not agree or is damaged is
+ignored.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def _place(path: Path, form: str) -> Path:
 
 
 def load_index(path: Path, form: str) -> FrameIndex | None:
-    """The index of a file as it is now; None if there is none that can be trusted."""
+    """Return the index of the current version of a file; None if there is no valid one."""
     try:
         place = _place(path, form)
         stored = place.read_bytes()

@@ -175,7 +175,7 @@ def _text(
 
 @contextmanager
 def parts_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a folder beside a file for parts of it, which other processes write; it is removed at the end.
+    """Yield a folder next to a file, in which other processes write parts of it; remove it at the end.
 
     Raises
     ------

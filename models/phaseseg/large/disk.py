@@ -65,7 +65,7 @@ class Disk:
             self._keeper.join()
 
     def check(self, n_bytes: float) -> None:
-        """Raise DiskError unless so many bytes are free."""
+        """Raise DiskError if fewer bytes than needed are free."""
         free = n_bytes
         with suppress(OSError):  # a folder that does not exist is an error of the first file
             free = psutil.disk_usage(str(self.folder)).free
