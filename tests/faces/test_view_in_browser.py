@@ -91,7 +91,10 @@ def picture(driver, side=20):
 
 
 def drawn(driver):
-    return float((np.abs(picture(driver) - 255).max(axis=2) > 30).mean())
+    """How much is drawn, 0 to 1. It is linear in the pixels, so it does not depend on the number of averaged
+    pictures, as a count of pixels beyond a threshold does.
+    """
+    return float((255 - picture(driver).min(axis=2)).mean() / 255)
 
 
 def click(driver, selector):
