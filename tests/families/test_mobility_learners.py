@@ -379,6 +379,8 @@ def test_folds_keep_groups_together():
     [
         ({"method": "forest"}, "method must be"),
         ({"positions": "crystal"}, "positions must be"),
+        ({"positions": "thermal+crystal"}, "positions must be"),
+        ({"positions": "thermal+thermal"}, "positions must be"),
         ({"hidden": 0}, "hidden must be at least 1"),
         ({"penalty": 0.0}, "penalty must be positive"),
         ({"dropout": 1.0}, "dropout must be"),
@@ -396,8 +398,25 @@ def test_what_a_configuration_needs():
     assert LearnerConfig().needs == {"inherent", "cage"}
     assert LearnerConfig(positions="inherent", scalars=INHERENT_SCALARS).needs == {"inherent"}
     assert LearnerConfig(method="ridge", positions="thermal", scalars=()).needs == frozenset()
+    assert LearnerConfig(positions="thermal+inherent", scalars=()).needs == {"inherent"}
+    assert LearnerConfig(positions="samples+thermal").needs == {"inherent", "cage"}
     with pytest.raises(ValueError, match="lacks cage or inherent"):
         features_of(liquid(), liquid().species, None, LearnerConfig())
+
+
+def test_descriptors_of_several_places_follow_one_another(structures):
+    structure = structures[0]
+    frame, codes = structure.frame, structure.codes
+    places = ("cage", "thermal", "inherent")
+
+    def rows(positions):
+        config = LearnerConfig(method="ridge", positions=positions, scalars=())
+        return features_of(frame, codes, structure, config).rows
+
+    joint = rows("+".join(places))
+    assert joint.shape[1] == LearnerConfig(positions="+".join(places), scalars=()).columns
+    assert np.array_equal(joint, np.concatenate([rows(place) for place in places], axis=1))
+    assert not np.array_equal(rows("cage"), rows("thermal"))
 
 
 def test_weights_that_do_not_fit(trained):
@@ -426,6 +445,9 @@ def test_training_from_files_by_the_command(structures, tmp_path, monkeypatch):
             fit(runs, "mobility", positions="thermal", **options)
     assert flat.config["method"] == "ridge" and flat.config["network"]["positions"] == "inherent"
     assert len(list((tmp_path / "kept").glob("inherent-*.npz"))) == 3
+    both = fit(runs, "mobility", **(ridge | {"positions": "inherent+thermal"}), **options)
+    assert both.config["network"]["scalars"] == flat.config["network"]["scalars"]
+    assert np.isfinite(load_model(both).predict(structures[4].frame)["propensity"]).all()
     net = fit(runs, "mobility", method="net", positions="thermal", epochs=2, repeats=2, **options)
     assert net.config["network"]["scalars"] == [] and len(net.card["training"]["best_epochs"]) == 6
     fields = load_model(net).predict(structures[4].frame)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from phaseseg.families.mobility.filters import (
 from phaseseg.families.mobility.predictors import Apply, Prediction, Seen
 from phaseseg.families.mobility.ridge import PENALTY, Ridge
 from phaseseg.families.mobility.scalars import CAGE_SCALARS, needs_cage, scalar_values
+from phaseseg.families.mobility.settings import Place, places_of
 from phaseseg.frame import Frame
 from phaseseg.nn.config import NetworkSettings
 from phaseseg.nn.model import check_weights, member_weights, members_of
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Values = NDArray[np.float64]
-Positions = Literal["thermal", "inherent", "cage", "samples"]
 
 N_TYPES = 2
 N_DESCRIPTORS = 174
@@ -55,7 +55,8 @@ class LearnerConfig(NetworkSettings):
     ----------
     method : "ridge", or "net" for graph filter networks blended with a ridge
     positions : where descriptors are computed: "thermal", "inherent", "cage" for the mean positions in the
-        cage, "samples" for the mean of the descriptors over the kept configurations of the cage runs
+        cage, "samples" for the mean of the descriptors over the kept configurations of the cage runs; several
+        are joined by +, as in "samples+thermal", and their descriptors follow one another
     scalars : names, see `scalar_values`
     targets : names of the per-particle quantities that are predicted
     descriptor_rounds, scalar_rounds : neighbor averagings of the features of the ridge, all of which it sees
@@ -81,8 +82,7 @@ class LearnerConfig(NetworkSettings):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.method not in ("net", "ridge"):
             raise ValueError(f"method must be 'net' or 'ridge', found {self.method!r}.")
-        if self.positions not in get_args(Positions):
-            raise ValueError(f"positions must be {', '.join(get_args(Positions))}, found {self.positions!r}.")
+        places_of(self.positions)
         self._check_counts("hidden", "rounds")
         if min(self.descriptor_rounds, self.scalar_rounds) < 0:
             raise ValueError("the rounds of averaging cannot be negative.")
@@ -96,20 +96,32 @@ class LearnerConfig(NetworkSettings):
             raise ValueError(f"targets must be distinct names, found {self.targets}.")
 
     @property
+    def places(self) -> tuple[Place, ...]:
+        """Where descriptors are computed."""
+        return places_of(self.positions)
+
+    @property
     def needs(self) -> frozenset[str]:
         """What must be known of a frame besides its positions: "inherent" and "cage", as far as needed."""
-        cage = self.positions in ("cage", "samples") or needs_cage(self.scalars)
-        inherent = cage or self.positions == "inherent" or bool(self.scalars)
+        cage = bool({"cage", "samples"} & {*self.places}) or needs_cage(self.scalars)
+        inherent = cage or "inherent" in self.places or bool(self.scalars)
         return frozenset(["inherent"] * inherent + ["cage"] * cage)
+
+    @property
+    def n_descriptors(self) -> int:
+        """Number of descriptors at all places."""
+        return N_DESCRIPTORS * len(self.places)
 
     @property
     def columns(self) -> int:
         """Number of descriptors and scalars."""
-        return N_DESCRIPTORS + len(self.scalars)
+        return self.n_descriptors + len(self.scalars)
 
     @property
     def ridge_columns(self) -> int:
-        return N_DESCRIPTORS * (self.descriptor_rounds + 1) + len(self.scalars) * (self.scalar_rounds + 1)
+        return self.n_descriptors * (self.descriptor_rounds + 1) + len(self.scalars) * (
+            self.scalar_rounds + 1
+        )
 
     @property
     def n_outputs(self) -> int:
@@ -148,7 +160,7 @@ class LearnerConfig(NetworkSettings):
 class Features:
     """What a learner sees of a structure of n particles.
 
-    rows : (n, 174 + n_scalars) float32, descriptors, then scalars
+    rows : (n, n_descriptors + n_scalars) float32, descriptors, then scalars
     ridge : (n, columns) float32, with their averages over neighbors
     filters : operators of the network, or None for a ridge
     codes : (n,) int32
@@ -178,7 +190,9 @@ def features_of(
             raise ValueError(f"the structure lacks {' or '.join(sorted(config.needs))}, which is needed.")
         calm = frame.replace(positions=structure.inherent.positions)
         scalars = scalar_values(structure, config.scalars)
-    descriptors = _descriptors(frame, codes, structure, config, progress)
+    descriptors = np.concatenate(
+        [_descriptors(frame, codes, structure, place, progress) for place in config.places], axis=1
+    )
     operator = averaging(calm)
     ridge = np.concatenate(
         [averages(descriptors, operator, config.descriptor_rounds),
@@ -189,14 +203,14 @@ def features_of(
 
 
 def _descriptors(
-    frame: Frame, codes: NDArray[np.int32], structure: Structure | None, config: LearnerConfig,
+    frame: Frame, codes: NDArray[np.int32], structure: Structure | None, place: Place,
     progress: Progress | None,
 ) -> Floats:  # fmt: skip
-    if structure is None or config.positions == "thermal":
+    if structure is None or place == "thermal":
         return structure_descriptors(frame, codes)
-    if config.positions == "inherent" or structure.cage is None:
+    if place == "inherent" or structure.cage is None:
         return structure_descriptors(frame.replace(positions=structure.inherent.positions), codes)
-    if config.positions == "cage":
+    if place == "cage":
         return structure_descriptors(frame.replace(positions=structure.cage.positions), codes)
     samples = structure.cage.samples
     total = np.zeros((frame.n_atoms, N_DESCRIPTORS))

@@ -168,8 +168,9 @@ def validation_table(
 def _summary(config: LearnerConfig, quantities: Sequence[Quantity], n_systems: int) -> str:
     what = " and ".join(one.label for one in quantities)
     how = "Ridge regression" if config.method == "ridge" else "Graph filter networks blended with a ridge"
-    place = {
-        "samples": "from short cage runs", "cage": "from short cage runs",
-        "inherent": "from the inherent structure", "thermal": "from thermal positions",
-    }[config.positions]  # fmt: skip
-    return f"{how}: the {what} of particles {place}; trained on {n_systems} systems."
+    names = {
+        "samples": "short cage runs", "cage": "short cage runs", "inherent": "the inherent structure",
+        "thermal": "thermal positions",
+    }  # fmt: skip
+    places = " and ".join(dict.fromkeys(names[place] for place in config.places))
+    return f"{how}: the {what} of particles from {places}; trained on {n_systems} systems."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from phaseseg.checkpoint import Checkpoint
@@ -12,17 +12,17 @@ from phaseseg.families.mobility.learner_checkpoint import fit_learner
 from phaseseg.families.mobility.learner_fit import LearnerTraining, Sample
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixture
 from phaseseg.families.mobility.scalars import CAGE_SCALARS, INHERENT_SCALARS
-from phaseseg.families.mobility.settings import SPECIES, MobilitySettings
+from phaseseg.families.mobility.settings import SPECIES, MobilitySettings, Place, places_of
 from phaseseg.families.mobility.structure import structure_of
 from phaseseg.families.mobility.systems import read_training_systems
 from phaseseg.specs import Progress
 from phaseseg.training.output import TrainingOutput
 from phaseseg.training.runs import RunData, joint_digest
 
-SCALARS = {
+SCALARS: Mapping[Place, tuple[str, ...]] = {
     "samples": CAGE_SCALARS, "cage": CAGE_SCALARS, "inherent": INHERENT_SCALARS, "thermal": (),
 }  # fmt: skip
-"""What a learner knows of a particle besides the descriptors, by the positions where these are computed."""
+"""What a learner knows of a particle besides the descriptors, by the places where these are computed."""
 # Share of the work until all structures are known.
 _STRUCTURES = 0.7
 
@@ -47,8 +47,9 @@ def fit_from_files(
     files = TrainingOutput("mobility", output, name, resume=settings.resume)
     species = (settings.species[0], settings.species[1])
     systems, quantities, runs = read_training_systems(data, settings, note)
+    scalars = dict.fromkeys(name for place in places_of(settings.positions) for name in SCALARS[place])
     config = LearnerConfig(
-        method=settings.method, positions=settings.positions, scalars=SCALARS[settings.positions],
+        method=settings.method, positions=settings.positions, scalars=tuple(scalars),
         targets=tuple(quantity.label for quantity in quantities),
     )  # fmt: skip
     given = LearnerTraining()

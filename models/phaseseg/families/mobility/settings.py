@@ -12,6 +12,7 @@ from phaseseg.training.settings import Settings, check_choices, setting
 
 Update = Literal["edges-first", "parallel", "nodes-first"]
 Turns = Literal["rotations", "axes", "none"]
+Place = Literal["samples", "cage", "inherent", "thermal"]
 
 SPECIES = ("A", "B")
 """Names of the two types in a checkpoint that does not state them."""
@@ -148,8 +149,7 @@ class MobilitySettings:
     positions: str = setting(
         "samples",
         help="Where descriptors are computed: samples (mean over short cage runs) | cage (mean positions in "
-        "them) | inherent (minimized) | thermal (net, ridge).",
-        choices=("samples", "cage", "inherent", "thermal"),
+        "them) | inherent (minimized) | thermal, or several of them as in samples+thermal (net, ridge).",
     )
     temperature: float | None = setting(
         None, help="Temperature of the cage runs; by default that in the file (net, ridge)."
@@ -223,6 +223,7 @@ class MobilitySettings:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        places_of(self.positions)
         self._check_method()
         if len(self.species) != 2 or len(set(self.species)) != 2 or not all(self.species):
             raise ValueError(f"species must be two names, of A and of B, found {', '.join(self.species)}.")
@@ -278,6 +279,18 @@ class MobilitySettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+def places_of(positions: str) -> tuple[Place, ...]:
+    """The places that are joined by + in a text; ValueError for unknown ones or the same one twice."""
+    places = get_args(Place)
+    found = tuple(place for part in positions.split("+") for place in places if place == part.strip())
+    if len(set(found)) != positions.count("+") + 1:
+        raise ValueError(
+            f"positions must be {', '.join(places[:-1])} or {places[-1]}, or several of them joined by +, "
+            f"found {positions!r}."
+        )
+    return found
 
 
 def check_trained_types(types: tuple[str, ...]) -> None:

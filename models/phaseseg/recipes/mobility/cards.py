@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from phaseseg.checkpoint import SUFFIX, Checkpoint, bundled_checkpoints, load_checkpoint
+from phaseseg.families.mobility.settings import places_of
 from phaseseg.recipes.cards import (
     ROOT,
     Pages,
@@ -160,7 +161,8 @@ def limits(checkpoint: Checkpoint) -> list[str]:
         "not known."
     )
     found = [where, CHOICE[state.temperature], intervals]
-    if checkpoint.config.get("network", {}).get("positions") in ("cage", "samples"):
+    positions = checkpoint.config.get("network", {}).get("positions")
+    if positions and {"cage", "samples"} & {*places_of(positions)}:
         found.append(
             f"A prediction samples the cages of the frame for {SAMPLED:g} time units. A single run to the "
             f"relaxation time takes {state.time:g}, and the 32 runs that measure the propensity take "
