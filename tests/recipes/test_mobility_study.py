@@ -9,7 +9,7 @@ import pytest
 
 from mobility_samples import liquid
 from phaseseg.checkpoint import load_checkpoint
-from phaseseg.recipes.mobility import cards, study, train
+from phaseseg.recipes.mobility import cards, samples, study, train
 from phaseseg.recipes.mobility.systems import STATES, System, systems_at
 
 
@@ -46,9 +46,9 @@ def test_states_keep_the_demonstration_out(tmp_path):
 
 def test_from_training_to_the_card(tmp_path, monkeypatch):
     state = STATES[0.64]
-    monkeypatch.setattr(train, "PLANS", {
-        "thermal-v1": train.Plan(state, "ridge-thermal", train.LearnerTraining(folds=3), "by a test."),
-    })  # fmt: skip
+    config, training = samples.VARIANTS["thermal positions"], train.LearnerTraining(folds=3)
+    plan = train.Plan(state, config, training, "by a test.")
+    monkeypatch.setattr(train, "PLANS", {"thermal-v1": plan})
     monkeypatch.setattr(study, "PLANS", train.PLANS)
     monkeypatch.setattr(cards, "PLANS", train.PLANS)
     monkeypatch.setattr(study, "bundled_checkpoints", lambda family: {})
@@ -56,12 +56,12 @@ def test_from_training_to_the_card(tmp_path, monkeypatch):
     work, nets = tmp_path / "work", tmp_path / "nets"
     for folder in (work, nets):
         folder.mkdir()
-    checkpoint, trained = train.train("thermal-v1", train.PLANS["thermal-v1"], systems, work, nets)
+    checkpoint, trained = train.train("thermal-v1", plan, systems, work, nets)
     assert trained is not None
     assert checkpoint.config["targets"][0]["time"] == 16.5
     target = nets / "study-0.64.json"
     parts = ("checkpoints", "held", "transfer", "learning curve")
-    monkeypatch.setitem(study.CONFIGS, "ridge", study.CONFIGS["ridge-thermal"])
+    monkeypatch.setattr(study, "CONFIGS", {t: {"ridge": config} for t in STATES})
     found = study.study(systems, [last], state, work, nets, target, parts)
     # The scores are those of the training; the held system is scored by the whole checkpoint.
     (row,) = found["checkpoints"]

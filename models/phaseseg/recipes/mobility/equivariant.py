@@ -234,7 +234,7 @@ def train_fold(
 
 def compare(systems: Sequence[System], work: Path, target: Path, epochs: int) -> dict[str, Any]:
     """Scores of both networks alone and blended with the ridge, on systems that were not trained on."""
-    config = CONFIGS["net"]
+    config = CONFIGS[0.44]["net"]
     structures = prepare(systems, work)
     samples = samples_of(systems, config, work, structures)
     data = inputs_of(samples, structures)

@@ -1,10 +1,10 @@
-"""Features of the systems for each learner, kept in a folder."""
+"""The learners of the recipes, and features of the systems for them, kept in a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,20 +13,53 @@ import numpy as np
 from phaseseg.families.mobility.filters import filters_of
 from phaseseg.families.mobility.learner import Features, LearnerConfig, features_of
 from phaseseg.families.mobility.learner_fit import Sample
-from phaseseg.families.mobility.scalars import INHERENT_SCALARS
+from phaseseg.families.mobility.scalars import CAGE_SCALARS, INHERENT_SCALARS
 from phaseseg.families.mobility.structure import Structure
 from phaseseg.io import atomic_output
 from phaseseg.recipes.mobility.systems import System, prepare
 from phaseseg.training.runs import frame_digest
 
-CONFIGS = {
-    "net": LearnerConfig(),
-    "ridge": LearnerConfig(method="ridge"),
-    "net-minimized": LearnerConfig(positions="inherent", scalars=INHERENT_SCALARS),
-    "ridge-minimized": LearnerConfig(method="ridge", positions="inherent", scalars=INHERENT_SCALARS),
-    "ridge-thermal": LearnerConfig(method="ridge", positions="thermal", scalars=()),
+EVERY_SCALAR = tuple(dict.fromkeys(CAGE_SCALARS + INHERENT_SCALARS))
+
+CONFIGS: Mapping[float, Mapping[str, LearnerConfig]] = {
+    0.44: {
+        "net": LearnerConfig(),
+        "ridge": LearnerConfig(method="ridge"),
+        "net-minimized": LearnerConfig(positions="inherent", scalars=INHERENT_SCALARS),
+    },
+    # With more systems, more inputs pay. At this temperature much of the motion depends on thermal positions.
+    0.64: {
+        "net": LearnerConfig(scalars=EVERY_SCALAR),
+        "ridge": LearnerConfig(method="ridge", scalars=EVERY_SCALAR),
+        "net-minimized": LearnerConfig(positions="inherent+thermal", scalars=INHERENT_SCALARS),
+    },
 }
-"""The learners of the recipes by name."""
+"""By temperature the learners whose checkpoints are trained."""
+
+VARIANTS: Mapping[str, LearnerConfig] = {
+    name: replace(LearnerConfig(method="ridge"), **options)
+    for name, options in {
+        "thermal positions": {"positions": "thermal", "scalars": ()},
+        "inherent positions and the distance to them": {
+            "positions": "inherent", "scalars": ("inherent_displacement",),
+        },
+        "inherent positions, all scalars without cage": {
+            "positions": "inherent", "scalars": INHERENT_SCALARS,
+        },
+        "inherent and thermal positions, all scalars without cage": {
+            "positions": "inherent+thermal", "scalars": INHERENT_SCALARS,
+        },
+        "mean cage positions, scalars of the cage without its energy": {
+            "positions": "cage", "scalars": tuple(n for n in CAGE_SCALARS if n != "cage_energy"),
+        },
+        "mean cage positions, scalars of the cage": {"positions": "cage"},
+        "descriptors averaged over cage runs, scalars of the cage": {},
+        "the same, three and six averagings": {"descriptor_rounds": 3, "scalar_rounds": 6},
+        "descriptors averaged over cage runs, all scalars": {"scalars": EVERY_SCALAR},
+        "the same and thermal positions": {"positions": "samples+thermal", "scalars": EVERY_SCALAR},
+    }.items()
+}  # fmt: skip
+"""Ridges that are compared."""
 
 
 def samples_of(

@@ -14,8 +14,7 @@ prediction of the expectation would reach, from the two halves of the runs. Resu
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +29,14 @@ from phaseseg.families.mobility.learner import Learner, LearnerConfig
 from phaseseg.families.mobility.learner_fit import LearnerTraining, Sample, train_learner
 from phaseseg.families.mobility.predictors import Seen
 from phaseseg.families.mobility.ridge import RidgeSums, standardized
-from phaseseg.families.mobility.scalars import CAGE_SCALARS
 from phaseseg.io import atomic_output
 from phaseseg.recipes.cards import say
-from phaseseg.recipes.mobility.samples import CONFIGS, samples_of
+from phaseseg.recipes.mobility.samples import CONFIGS, VARIANTS, samples_of
 from phaseseg.recipes.mobility.systems import SPECIES, STATES, State, System, prepare, systems_at
 from phaseseg.recipes.mobility.train import PLANS, arguments
 
 DRAWS = 4
 """Random choices of training systems for each point of the learning curve and held-out system."""
-
-VARIANTS: Mapping[str, LearnerConfig] = {
-    "thermal positions": CONFIGS["ridge-thermal"],
-    "inherent positions and the distance to them": replace(
-        CONFIGS["ridge-minimized"], scalars=("inherent_displacement",)
-    ),
-    "inherent positions, all scalars without cage": CONFIGS["ridge-minimized"],
-    "mean cage positions, scalars without the energy in the cage": replace(
-        CONFIGS["ridge"], positions="cage", scalars=tuple(n for n in CAGE_SCALARS if n != "cage_energy")
-    ),
-    "mean cage positions, all scalars": replace(CONFIGS["ridge"], positions="cage"),
-    "descriptors averaged over cage runs, all scalars": CONFIGS["ridge"],
-    "the same, three and six averagings": replace(CONFIGS["ridge"], descriptor_rounds=3, scalar_rounds=6),
-}
-"""Ridges that are compared."""
 
 
 def summarized(scores: NDArray[np.float64], systems: Sequence[System]) -> dict[str, Any]:
@@ -171,7 +154,8 @@ def study(
     if results.get("systems") != len(systems):
         results = {}
     results |= about
-    ridge, at = CONFIGS["ridge"], state.temperature
+    at = state.temperature
+    ridge = CONFIGS[at]["ridge"]
     tables: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "checkpoints": lambda: network_rows(systems, state, checkpoints),
         "transfer": lambda: checkpoint_rows(systems, work, checkpoints, lambda t: t != at),

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from phaseseg.checkpoint import SUFFIX, Checkpoint, load_checkpoint
+from phaseseg.families.mobility.learner import LearnerConfig
 from phaseseg.families.mobility.learner_checkpoint import fit_learner
 from phaseseg.families.mobility.learner_fit import LearnerTraining, Trained
 from phaseseg.families.mobility.systems import Quantity
@@ -35,10 +36,10 @@ from phaseseg.training.runs import frame_digest
 
 @dataclass(frozen=True)
 class Plan:
-    """A checkpoint: its data, the learner, how it is trained, and the end of its line in lists."""
+    """A checkpoint: its data, the settings of the learner and of training, and the end of its summary."""
 
     state: State
-    learner: str
+    config: LearnerConfig
     training: LearnerTraining
     about: str
 
@@ -52,21 +53,19 @@ _NET = "by graph filter networks and a ridge, after a short cage run. The most a
 _MINIMIZED = "by graph filter networks and a ridge, after minimization alone."
 
 
-def _plans(
-    temperature: float, infix: str, ridge: LearnerTraining, networks: LearnerTraining
-) -> dict[str, Plan]:
-    state = STATES[temperature]
+def _plans(temperature: float, infix: str, networks: LearnerTraining) -> dict[str, Plan]:
+    state, configs, ridge = STATES[temperature], CONFIGS[temperature], LearnerTraining(folds=10)
     return {
-        f"ridge-{infix}-v1": Plan(state, "ridge", ridge, _RIDGE),
-        f"net-{infix}-v1": Plan(state, "net", networks, _NET),
-        f"net-{infix}-minimized-v1": Plan(state, "net-minimized", networks, _MINIMIZED),
+        f"ridge-{infix}-v1": Plan(state, configs["ridge"], ridge, _RIDGE),
+        f"net-{infix}-v1": Plan(state, configs["net"], networks, _NET),
+        f"net-{infix}-minimized-v1": Plan(state, configs["net-minimized"], networks, _MINIMIZED),
     }
 
 
 PLANS: Mapping[str, Plan] = {
-    **_plans(0.44, "ka3d", LearnerTraining(folds=10), LearnerTraining(folds=5, repeats=1, epochs=30)),
+    **_plans(0.44, "ka3d", LearnerTraining(folds=5, repeats=1, epochs=30)),
     # With four times as many systems, an epoch has four times as many steps.
-    **_plans(0.64, "ka3d-t064", LearnerTraining(folds=10), LearnerTraining(folds=5, repeats=1, epochs=15)),
+    **_plans(0.64, "ka3d-t064", LearnerTraining(folds=5, repeats=1, epochs=15)),
 }
 
 
@@ -77,21 +76,18 @@ def train(
     path = output / f"{name}{SUFFIX}"
     if path.is_file():
         return load_checkpoint(path), None
-    config = CONFIGS[plan.learner]
-    samples = samples_of(systems, config, work)
+    samples = samples_of(systems, plan.config, work)
     digest = hashlib.sha256("".join(frame_digest(system.frame) for system in systems).encode()).hexdigest()
     files = TrainingOutput("mobility", path, f"mobility/{name}", resume=True)
     checkpoint, trained = fit_learner(
-        samples, [system.frame for system in systems], [Quantity("propensity", plan.state.time)], config,
-        plan.training, files=files, data_digest=digest, summary=plan.summary,
+        samples, [system.frame for system in systems], [Quantity("propensity", plan.state.time)],
+        plan.config, plan.training, files=files, data_digest=digest, summary=plan.summary,
         progress=lambda done, text: say(f"{name}, {done:.0%}: {text}") if "epoch" not in text or
         text.partition("epoch ")[2].partition(":")[0] in ("20", "40") else None,
     )  # fmt: skip
     arrays: dict[str, Any] = {
-        f"{part}-{system.name}": values
-        for part, found in (("blend", trained.predictions),)
-        for system, values in zip(systems, found, strict=True)
-    }  # fmt: skip
+        f"blend-{system.name}": values for system, values in zip(systems, trained.predictions, strict=True)
+    }
     with atomic_output(output / f"{name}.validation.npz") as fresh, fresh.open("wb") as file:
         np.savez(file, **arrays)
     return checkpoint, trained
