@@ -13,10 +13,15 @@ import pytest
 
 from faces import command_line
 from faces.command_line import done, flat, refused
+from phaseseg import predict
+from phaseseg.checkpoint import Checkpoint, save_checkpoint
 from phaseseg.families.environments.clusters import _METHODS as CLUSTER_METHODS
 from phaseseg.families.environments.commands import METHODS, SELECTIONS
 from phaseseg.families.environments.coverage import _METHODS as SUBSET_METHODS
 from phaseseg.families.environments.dataset import DataSet, read_data_set, write_data_set
+from phaseseg.families.environments.descriptors import PowerSpectrum
+from phaseseg.families.environments.learn import described
+from phaseseg.families.environments.meagraph import Meagraph
 from phaseseg.terminal.errors import FAILURE, INPUT, INTERRUPTED, USAGE
 
 run = partial(command_line.run, "mine")
@@ -154,6 +159,24 @@ def test_keys_and_descriptors_can_be_named(copper: Path, tmp_path: Path) -> None
     assert found[0] == found[1] and sum(found[0]) == data.n_atoms
 
 
+def test_clusters_of_an_own_network(copper: Path, tmp_path: Path) -> None:
+    """Its descriptor is that of the network, unless a cutoff is given."""
+    descriptor = PowerSpectrum(("Cu",), cutoff=4.0)
+    network = Meagraph.untrained(descriptor.n_features, widths=(8, 4), low=0.8)
+    data = read_data_set(copper)
+    settings, weights = network.measured(data.features(descriptor), 0.3).to_parts()
+    config = {**settings, "descriptor": described(descriptor)}
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(Checkpoint("environments", "environments/own-v1", config, weights, units="metal"), path)
+    arguments = (copper, "--cluster", "meagraph", "--network", path)
+    result = run(*arguments, "--json", "--model", tmp_path / "fit.safetensors")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)["settings"]
+    assert found["network"] == "environments/own-v1" and "cutoff 4 Å" in found["descriptor"]
+    assert "environment" in predict(data.frames[0], tmp_path / "fit.safetensors")
+    refused(INPUT, "Train a network on this set", "mine", *arguments, "--cutoff", 5)
+
+
 @pytest.mark.parametrize(
     ("code", "words", "arguments"),
     [
@@ -173,6 +196,9 @@ def test_keys_and_descriptors_can_be_named(copper: Path, tmp_path: Path) -> None
         (INPUT, "--descriptor must be", ("--descriptor", "soap")),
         (INPUT, "an audit needs energies", ("--audit", "--energy", "none")),
         (INPUT, "cutoff must be", ("--cutoff", "-1")),
+        (INPUT, "and up to 20 Å, found 100", ("--cutoff", "100")),
+        (INPUT, "meagraph-ta-v1 was trained on the power spectrum of Ta", ("--cluster", "meagraph")),
+        (USAGE, "--network is for --cluster meagraph", ("--network", "network.safetensors")),
         (USAGE, "--seed must be at least 0, found -1", ("--seed", "-1")),
         (INPUT, "no configuration was read", ("--frames", "999:")),
     ],

@@ -14,10 +14,12 @@ from phaseseg import load_model, predict, predict_frames
 from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from phaseseg.families.environments import learn as learning
 from phaseseg.families.environments.clusters import cluster
+from phaseseg.families.environments.dataset import DataSet
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.fields import color_of
 from phaseseg.families.environments.learn import fit_environments
 from phaseseg.families.environments.meagraph import meagraph_clusters
+from phaseseg.families.environments.mining import mine
 from phaseseg.families.environments.outliers import outlier_scores
 from phaseseg.families.environments.rules import EnvironmentsRule
 from phaseseg.testing import AWKWARD, assert_same, check_conformance, check_fields, permuted, rotated
@@ -127,6 +129,24 @@ def test_a_network_finds_clusters_in_all_frames(run, tmp_path):
     expected = meagraph_clusters(rows, checkpoint, rate=0.9)
     assert_array_equal(np.concatenate([f["environment"] for f in other]), expected)
     assert not np.array_equal(expected, labels)
+
+
+def test_a_network_is_refused_for_what_it_was_not_trained_on(run):
+    """The bundled network reads tantalum; one from these frames reads them, at its own cutoff only."""
+    frames, _ = run
+    with pytest.raises(ValueError, match=r"trained on the power spectrum of Ta .*described by .* of W"):
+        predict(frames[0], "environments/mixture-v1", method="meagraph")
+    tantalum = [frame.replace(species_names=("Ta",)) for frame in frames]
+    assert "environment" in predict(tantalum[0], "environments/mixture-v1", method="meagraph")
+    data = DataSet(frames)
+    own = {"method": "meagraph", "options": {"network": network_checkpoint()}}
+    rows = np.concatenate([PowerSpectrum(("W",))(frame) for frame in frames])
+    mined = mine(data, **own)
+    assert_array_equal(mined.labels, meagraph_clusters(rows, network_checkpoint()))
+    assert mined.settings["network"] == "environments/random-v1"
+    for options in ({"method": "meagraph"}, {**own, "descriptor": PowerSpectrum(("W",), cutoff=4.0)}):
+        with pytest.raises(ValueError, match=r"Train a network on this set"):
+            mine(data, **options)
 
 
 def test_a_network_keeps_its_descriptor(run):

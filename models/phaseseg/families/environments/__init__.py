@@ -6,7 +6,7 @@ from typing import Any
 
 from phaseseg.families import Family, Option, Paper, register
 from phaseseg.families.environments.fields import FIELDS
-from phaseseg.families.environments.rules import METHODS, POWER_SPECTRUM
+from phaseseg.families.environments.rules import LARGEST_CUTOFF, METHODS, POWER_SPECTRUM
 from phaseseg.families.environments.settings import MeagraphSettings
 
 _CLUSTERS: dict[str, Any] = {"part": "run", "group": "Clusters"}
@@ -52,8 +52,8 @@ OPTIONS = (
         label="Descriptor (empty: power spectrum)", placeholder="array:NAME", **_DESCRIPTOR,
     ),
     Option(
-        "cutoff", float, None, "Cutoff of the power spectrum (Å); by default 5.", low=1, high=20, open=True,
-        label="Cutoff (none: 5 Å)", **_DESCRIPTOR,
+        "cutoff", float, None, "Cutoff of the power spectrum (Å); by default 5.", low=1, high=LARGEST_CUTOFF,
+        open=True, label="Cutoff (none: 5 Å)", **_DESCRIPTOR,
     ),
     Option(
         "n_max", int, None, "Number of radial functions of the power spectrum; by default 4.", low=1, high=12,

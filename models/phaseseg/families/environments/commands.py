@@ -22,6 +22,7 @@ from phaseseg.terminal.show import note, show, show_json, work_bar
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
+    from phaseseg.checkpoint import Checkpoint
     from phaseseg.families.environments.dataset import DataSet
     from phaseseg.families.environments.mining import Mined
     from phaseseg.report import TextTable
@@ -55,13 +56,22 @@ def mine_command(
             help="power-spectrum (default), array:NAME of the files, or file:PATH (.npy, .csv, .json)."
         ),
     ] = None,
-    cutoff: Annotated[float, typer.Option(help="Cutoff of the power spectrum, Å.")] = 5.0,
+    cutoff: Annotated[
+        float | None,
+        typer.Option(help="Cutoff of the power spectrum, Å; by default 5, or that of --network."),
+    ] = None,
     cluster: Annotated[str, typer.Option(help=" | ".join(METHODS))] = METHODS[0],
     n_clusters: Annotated[
         int | None, typer.Option(help="Number of clusters; chosen by the method if left out.")
     ] = None,
     distance: Annotated[
         float | None, typer.Option(help="Distance of connected environments, for --cluster threshold.")
+    ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(
+            help="Network for --cluster meagraph, from train environments; by default that of tantalum."
+        ),
     ] = None,
     prune: Annotated[
         float | None, typer.Option(help="Choose a subset with this share of the atoms, such as 0.05.")
@@ -128,7 +138,7 @@ def mine_command(
             if map is not None:
                 _check_map(map, [*input, *(against or [])])
             _check_model(model, cluster)
-            chosen = _cluster_options(cluster, n_clusters, distance)
+            chosen = _cluster_options(cluster, n_clusters, distance, network)
             keys = {name: _key(value) for name, value in
                     {"energy": energy, "forces": forces, "group": group}.items()}  # fmt: skip
             reading = _reading(types, names, frames, format)
@@ -137,7 +147,7 @@ def mine_command(
             data = _read(input, keys, reading, bar)
             # A pool need not have labels.
             other = _read(against, keys | {"energy": "", "forces": ""}, reading, bar) if against else None
-            describe, described = _descriptor(descriptor, cutoff, data, other)
+            describe, described = _descriptor(descriptor, cutoff, data, other, chosen.get("network"))
             # Rows of a file are for its configurations in order.
             spread = None
             if elsewhere is not None and not str(descriptor).startswith("file:"):
@@ -172,12 +182,20 @@ def _check_choices(cluster: str, by: str, selection: str | None) -> None:
             raise ValueError(f"{flag} must be one of {', '.join(known)}, found {value!r}.")
 
 
-def _cluster_options(method: str, n_clusters: int | None, distance: float | None) -> dict[str, Any]:
+def _cluster_options(
+    method: str, n_clusters: int | None, distance: float | None, network: Path | None
+) -> dict[str, Any]:
     if n_clusters is not None:
         at_least("--n-clusters", n_clusters, 1)
     if method == "threshold" and distance is None:
         raise ValueError("--cluster threshold needs --distance.")
-    given = {"n_clusters": n_clusters, "distance": distance}
+    if network is not None and method != "meagraph":
+        raise ValueError("--network is for --cluster meagraph.")
+    given: dict[str, Any] = {"n_clusters": n_clusters, "distance": distance}
+    if network is not None:
+        from phaseseg.checkpoint import load_checkpoint
+
+        given["network"] = load_checkpoint(network)
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -202,13 +220,21 @@ def _read(paths: list[Path], keys: dict[str, Any], reading: dict[str, Any], bar:
     )
 
 
-def _descriptor(text: str | None, cutoff: float, data: DataSet, other: DataSet | None) -> tuple[Any, str]:
-    """The function of a frame that --descriptor names, and its description."""
+def _descriptor(
+    text: str | None, cutoff: float | None, data: DataSet, other: DataSet | None, network: Checkpoint | None
+) -> tuple[Any, str]:
+    """The function of a frame that --descriptor names, or that of the network, and its description."""
+    if text is None and cutoff is None and network is not None:
+        from phaseseg.families.environments.learn import descriptor_from
+
+        known = descriptor_from(network.config.get("descriptor") or {"kind": "file"})
+        if known is not None:
+            return known, ""
     if text in (None, "power-spectrum"):
         from phaseseg.families.environments.descriptors import PowerSpectrum
 
         species = tuple(sorted({*data.species, *(other.species if other else ())}))
-        return PowerSpectrum(species, cutoff=cutoff), ""
+        return PowerSpectrum(species, cutoff=PowerSpectrum.cutoff if cutoff is None else cutoff), ""
     from phaseseg.families.environments.sources import ArrayRows, FileRows
 
     kind, _, rest = str(text).partition(":")
@@ -298,7 +324,8 @@ def _write_model(path: Path, mined: Mined, descriptor: Any, chosen: dict[str, An
     data = mined.data
     found = packed(
         mined.clusters, descriptor, mined.rows, data.configurations, list(data.frames),
-        options={**chosen, "seed": seed}, name=f"environments/{checkpoint_name(path)}", seed=seed,
+        options={**{k: v for k, v in chosen.items() if k != "network"}, "seed": seed},
+        name=f"environments/{checkpoint_name(path)}", seed=seed,
     )  # fmt: skip
     save_checkpoint(found, path)
     return f"Written: {path} ({plural(mined.clusters.n_clusters, 'cluster')}; use it with -m {path.name})"
@@ -412,7 +439,7 @@ def demo(output: Path) -> Demonstration:
     folder, subset = output / "metals", output / "metals_subset.xyz"
     with as_file(files("phaseseg") / "demo" / DEMO) as path, work_bar(False) as bar:
         data = _read([path], {}, {}, bar)
-        describe, name = _descriptor(None, 4.0, data, None)
+        describe, name = _descriptor(None, 4.0, data, None, None)
         mined = mine(
             data, descriptor=describe, name=name, budget=0.05, outliers=True, audit=True,
             progress=lambda done, line: bar(0.1 + 0.8 * done, line),

@@ -15,6 +15,7 @@ from scipy.special import gamma
 from phaseseg.compiled.threads import for_each
 from phaseseg.families.environments.descriptor_gradients import contracted_forces, force_rows
 from phaseseg.families.environments.descriptor_kernels import power_spectra
+from phaseseg.families.environments.rules import LARGEST_CUTOFF
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import sort_into_bins
 from phaseseg.neighbors.graph import neighbor_graph
@@ -46,7 +47,7 @@ class PowerSpectrum:
     Parameters
     ----------
     species : names of the species, in the order of the features
-    cutoff : Å
+    cutoff : Å, up to 20
     n_max : number of radial functions
     l_max : largest degree
     width : Å, of the Gaussians
@@ -83,8 +84,11 @@ class PowerSpectrum:
         object.__setattr__(self, "species", tuple(self.species))
         if not self.species or len(set(self.species)) != len(self.species):
             raise ValueError(f"species must be one or more distinct names, found {self.species}.")
-        if not FIRST_RADIUS < self.cutoff < float("inf"):
-            raise ValueError(f"cutoff must be a length above {FIRST_RADIUS:g} Å, found {self.cutoff}.")
+        if not FIRST_RADIUS < self.cutoff <= LARGEST_CUTOFF:
+            raise ValueError(
+                f"cutoff must be a length above {FIRST_RADIUS:g} Å and up to {LARGEST_CUTOFF:g} Å, found "
+                f"{self.cutoff:g}."
+            )
         for name, lowest, highest in (("n_max", 1, 12), ("l_max", 0, 12)):
             value = getattr(self, name)
             if not isinstance(value, int) or not lowest <= value <= highest:

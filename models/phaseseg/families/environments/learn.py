@@ -13,8 +13,10 @@ from phaseseg.checkpoint import Checkpoint
 from phaseseg.families import Progress
 from phaseseg.families.environments.clusters import TOLERANCE, Clusters, cluster
 from phaseseg.families.environments.contrast import METHOD as CONTRAST
+from phaseseg.families.environments.dataset import Descriptor
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.exact import to_parts
+from phaseseg.families.environments.meagraph import DEFAULT, check_descriptor
 from phaseseg.families.environments.outliers import OutlierModel, fit_outliers
 from phaseseg.families.environments.rules import POWER_SPECTRUM, EnvironmentsRule, kind_of_rows
 from phaseseg.families.environments.sources import ArrayRows, FileRows, all_rows
@@ -55,7 +57,8 @@ def fit_environments(
     Raises
     ------
     ValueError
-        For fewer than two atoms, other units, options out of range, descriptors that do not fit the frames.
+        For fewer than two atoms, other units, options out of range, descriptors that do not fit the frames or
+        the network of the method "meagraph".
 
     >>> from phaseseg.testing import AWKWARD
     >>> checkpoint = fit_environments([AWKWARD["orthogonal"]()], method="kmeans", n_clusters=3)
@@ -89,6 +92,8 @@ def learn(
         )
     if descriptor is None:
         descriptor = descriptor_for(rule, frames)
+    if rule.method == "meagraph":
+        check_descriptor(network or DEFAULT, described(descriptor))
     rows, of = _sampled(
         descriptor, frames, rule.seed, lambda done, text: note(_DESCRIPTOR_SHARE * done, text)
     )
@@ -159,8 +164,8 @@ def descriptor_for(rule: EnvironmentsRule, frames: Sequence[Frame]) -> AnyDescri
     return PowerSpectrum(tuple(species), cutoff=rule.cutoff, n_max=rule.n_max, l_max=rule.l_max)
 
 
-def described(descriptor: AnyDescriptor) -> dict[str, Any]:
-    """Settings of a descriptor for a checkpoint; of a file only that it was one, without its path."""
+def described(descriptor: Descriptor) -> dict[str, Any]:
+    """Settings of a descriptor for a checkpoint; of a file or a function only that it was one."""
     if isinstance(descriptor, PowerSpectrum):
         return {"kind": POWER_SPECTRUM, **asdict(descriptor)}
     return (

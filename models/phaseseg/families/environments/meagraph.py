@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,6 +92,33 @@ class Meagraph:
         encoded = self.network.encode(graph, [rate] * len(self.network.config.widths), scale)
         self.network.decode(encoded, graph.weights, scale)
         return Meagraph(self.network, scale.kept, rate)
+
+
+def check_descriptor(source: Network, descriptor: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a network reads this descriptor; settings as in a checkpoint.
+
+    Its norms are those of the set on which it was trained, so with another descriptor or other species the
+    edges that survive mean nothing. A network that is no checkpoint states no descriptor and is not checked.
+    """
+    if isinstance(source, Meagraph):
+        return
+    checkpoint = source if isinstance(source, Checkpoint) else load_checkpoint(source)
+    known = checkpoint.config.get("descriptor")
+    if known is not None and json.dumps(known, sort_keys=True) != json.dumps(descriptor, sort_keys=True):
+        raise ValueError(
+            f"the network {checkpoint.name} was trained on {_words(known)}, but the environments are "
+            f"described by {_words(descriptor)}. Train a network on this set with phaseseg train "
+            "environments, or choose another method."
+        )
+
+
+def _words(settings: Mapping[str, Any]) -> str:
+    """A descriptor in words."""
+    if settings.get("kind") != "power-spectrum":
+        return "rows of numbers"
+    species = ", ".join(settings["species"])
+    numbers = ", ".join(f"{name} {settings[name]:g}" for name in ("n_max", "l_max"))
+    return f"the power spectrum of {species} (cutoff {settings['cutoff']:g} Å, {numbers})"
 
 
 def _check_scale(config: MeagraphConfig, scale: Mapping[str, Doubles] | None) -> None:

@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from phaseseg.checkpoint import Checkpoint
 from phaseseg.families.environments.audit import Audit, audit as audit_labels
 from phaseseg.families.environments.clusters import COMPONENTS, TOLERANCE, Clusters, cluster
 from phaseseg.families.environments.comparison import Comparison, Suggestion, compare, suggest
 from phaseseg.families.environments.coverage import By, Ranking, checked_budget, default_method, rank
 from phaseseg.families.environments.dataset import DataSet, Descriptor, Mapped
 from phaseseg.families.environments.descriptors import PowerSpectrum
+from phaseseg.families.environments.learn import described
+from phaseseg.families.environments.meagraph import DEFAULT, check_descriptor
 from phaseseg.families.environments.outliers import COMPONENTS as OUTLIER_COMPONENTS, outlier_scores
 from phaseseg.families.environments.projection import fit_projection
 from phaseseg.families.environments.spanning import merge_duplicates
@@ -160,7 +163,8 @@ def mine(
     ------
     ValueError
         For a budget that is not a share of the atoms, a set of one atom, an audit without energies,
-        suggestions without a second set, and whatever the parts refuse.
+        a network that was trained on another descriptor, suggestions without a second set, and whatever the
+        parts refuse.
     """
     selection = selection or default_method(by)
     if budget is not None:
@@ -180,6 +184,8 @@ def mine(
     shown = progress or (lambda done, line: None)
     species = tuple(sorted({*data.species, *(against.species if against else ())}))
     describe = descriptor or PowerSpectrum(species)
+    if method == "meagraph":
+        check_descriptor((options or {}).get("network", DEFAULT), described(describe))
     rows = data.features(describe, _part(shown, 0.0, 0.3), mapped)
     projection = fit_projection(rows, 2)
     shown(0.3, "merging equal environments")
@@ -209,8 +215,9 @@ def mine(
         found |= _compared(data, rows, against, describe, n_suggested, seed, _part(shown, 0.9, 1.0), mapped)
     shown(1.0, "done")
     settings = {
-        "descriptor": found["descriptor"], "clusters": method, **(options or {}), "budget": budget, "by": by,
-        "selection": selection, "seed": seed,
+        "descriptor": found["descriptor"], "clusters": method,
+        **{k: v.name if isinstance(v, Checkpoint) else v for k, v in (options or {}).items()},
+        "budget": budget, "by": by, "selection": selection, "seed": seed,
     }  # fmt: skip
     return Mined(settings=settings, messages=tuple(messages), **found)
 

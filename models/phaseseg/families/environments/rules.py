@@ -11,13 +11,16 @@ POWER_SPECTRUM = "power-spectrum"
 KINDS = ("array", "file")
 """What may stand before the colon of a descriptor that comes with the data."""
 
+LARGEST_CUTOFF = 20
+"""Å; the number of neighbors grows as the cube of the cutoff, thousands in a metal at this length."""
+
 _BOUNDS: dict[str, tuple[type, float, float, bool]] = {
     "n_clusters": (int, 1, 100_000, False),
     "smallest": (int, 2, 10_000_000, False),
     "distance": (float, 0, 1e6, False),
     "resolution": (float, 1e-6, 1e6, False),
     "rate": (float, 0, 0.999999, False),
-    "cutoff": (float, 1, 20, True),
+    "cutoff": (float, 1, LARGEST_CUTOFF, True),
     "n_max": (int, 1, 12, False),
     "l_max": (int, 0, 12, False),
     "n_components": (int, 1, 1000, False),
