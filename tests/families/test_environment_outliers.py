@@ -8,7 +8,13 @@ from hypothesis import given, settings, strategies as st
 from sklearn.metrics import roc_auc_score
 
 import naive.environments as naive
-from phaseseg.families.environments.outliers import OutlierModel, fit_outliers, outlier_scores
+from phaseseg.families.environments import mining
+from phaseseg.families.environments.outliers import (
+    OutlierModel,
+    fit_outliers,
+    outlier_scores,
+    sampled_outliers,
+)
 from phaseseg.recipes.environments.sets import data_file
 
 
@@ -34,6 +40,25 @@ def test_equal_to_all_pairs(seed, n, k):
     expected = naive.outlier_scores(model.scale(rows), of, min(k, n_others), by_atom=n <= k)
     np.testing.assert_allclose(scores, expected, rtol=1e-8)
     assert 0.7 < np.median(scores[scores > 0]) <= 1 + 1e-9
+
+
+def test_a_sample_finds_the_same_outliers(monkeypatch):
+    """All atoms get the scores of the model of the sample, without their own configurations."""
+    rows, of = drawn(400)
+    rows[[3, 500]] += 20 * np.array([[0, 0, 0, 1, 0], [1, 0, 0, 1, 0]])
+    exact = outlier_scores(rows, of)
+    assert np.array_equal(outlier_scores(rows, of, most=len(rows)), exact)
+    scores = outlier_scores(rows, of, most=len(rows) // 2, seed=3)
+    assert set(np.argsort(scores)[-2:]) == {3, 500}
+    assert np.median(scores) == pytest.approx(np.median(exact), rel=0.1)
+    model = sampled_outliers(rows, of, len(rows) // 2, 3)
+    expected = naive.sampled_scores(model.scale(rows), of, model.points, model.labels, 8)
+    np.testing.assert_allclose(scores, expected, rtol=1e-8)
+    other = outlier_scores(rows, of, most=len(rows) // 2, seed=4)
+    assert not np.array_equal(scores, other)
+    # The message says how rare an environment may be.
+    monkeypatch.setattr(mining, "MOST_COMPARED", 50)
+    assert "fewer than about 16 configurations" in mining._sampled(100)
 
 
 def test_planted_outliers_are_the_largest():

@@ -199,19 +199,37 @@ def nearest_of_other_labels(points, labels, queries, own, k):
 
 def outlier_scores(points, of, k, by_atom):
     """Scores by all pairs, as `OutlierModel` defines them; neighbors are atoms or configurations."""
-    apart = np.sqrt(((points[:, None] - points) ** 2).sum(axis=-1))
-    kinds = np.unique(of)
-    nearest = []
-    for i in range(len(points)):
-        others = np.flatnonzero(of != of[i]) if len(kinds) > 1 else np.delete(np.arange(len(points)), i)
+    nearest = _neighbors(points, of, points, of, k, by_atom)
+    reach = np.array([far[-1] for _, far in nearest])
+    return _strange(nearest, reach)
+
+
+def sampled_scores(points, of, references, labels, k):
+    """The same of points that are compared with references in configurations `labels`."""
+    known = _neighbors(references, labels, references, labels, k, by_atom=False)
+    reach = np.array([far[-1] for _, far in known])
+    return _strange(_neighbors(references, labels, points, of, k, by_atom=False), reach)
+
+
+def _neighbors(points, of, queries, own, k, by_atom):
+    """For each query its nearest points in other configurations and their distances, in order."""
+    apart, found = np.sqrt(((queries[:, None] - points) ** 2).sum(axis=-1)), []
+    for i in range(len(queries)):
+        others = np.flatnonzero(of != own[i])
+        if len(np.unique(of)) == 1:
+            others = np.delete(np.arange(len(points)), i)
         order = others[np.argsort(apart[i, others], kind="stable")]
         if not by_atom:  # the nearest atom of each configuration
             order = order[np.sort(np.unique(of[order], return_index=True)[1])]
-        nearest.append(order[:k])
-    reach = np.array([apart[i, near[-1]] for i, near in enumerate(nearest)])
-    local = np.array([reach[near].mean() for near in nearest])
+        found.append((order[:k], apart[i, order[:k]]))
+    return found
+
+
+def _strange(nearest, reach):
     typical = np.median(reach[reach > 0])
-    return reach / typical / np.maximum(local / typical, 1) ** (1 / 3)
+    far = np.array([distances[-1] for _, distances in nearest])
+    local = np.array([reach[near].mean() for near, _ in nearest])
+    return far / typical / np.maximum(local / typical, 1) ** (1 / 3)
 
 
 def modularity(matrix, labels, resolution):

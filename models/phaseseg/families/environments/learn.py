@@ -17,7 +17,7 @@ from phaseseg.families.environments.dataset import Descriptor
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.exact import to_parts
 from phaseseg.families.environments.meagraph import DEFAULT, check_descriptor
-from phaseseg.families.environments.outliers import OutlierModel, fit_outliers
+from phaseseg.families.environments.outliers import OutlierModel, sampled_outliers
 from phaseseg.families.environments.rules import POWER_SPECTRUM, EnvironmentsRule, kind_of_rows
 from phaseseg.families.environments.sources import ArrayRows, FileRows, all_rows
 from phaseseg.frame import Frame
@@ -147,10 +147,7 @@ def found_clusters(rows: Doubles, rule: EnvironmentsRule, network: Checkpoint | 
 
 def references(rows: Doubles, of: NDArray[np.int64], seed: int) -> OutlierModel:
     """The model of outlier scores from the rows of configurations, or of a sample of them."""
-    if len(rows) > MOST_REFERENCES:
-        chosen = np.random.default_rng([seed, 1]).choice(len(rows), MOST_REFERENCES, replace=False)
-        rows, of = rows[np.sort(chosen)], of[np.sort(chosen)]
-    return fit_outliers(rows, of)[0]
+    return sampled_outliers(rows, of, MOST_REFERENCES, [seed, 1])
 
 
 def descriptor_for(rule: EnvironmentsRule, frames: Sequence[Frame]) -> AnyDescriptor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import gcd
+from math import ceil, gcd
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from phaseseg.checkpoint import Checkpoint
+from phaseseg.display import Message
 from phaseseg.families.environments.audit import Audit, audit as audit_labels
 from phaseseg.families.environments.clusters import COMPONENTS, TOLERANCE, Clusters, cluster
 from phaseseg.families.environments.comparison import Comparison, Suggestion, compare, suggest
@@ -20,7 +21,12 @@ from phaseseg.families.environments.dataset import DataSet, Descriptor, Mapped
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.learn import described
 from phaseseg.families.environments.meagraph import DEFAULT, check_descriptor
-from phaseseg.families.environments.outliers import COMPONENTS as OUTLIER_COMPONENTS, outlier_scores
+from phaseseg.families.environments.outliers import (
+    COMPONENTS as OUTLIER_COMPONENTS,
+    MOST_COMPARED,
+    NEIGHBORS,
+    outlier_scores,
+)
 from phaseseg.families.environments.projection import fit_projection
 from phaseseg.families.environments.spanning import merge_duplicates
 from phaseseg.neighbors.graph import neighbor_graph
@@ -201,7 +207,9 @@ def mine(
         found["labels"] = found["clusters"].assign(rows)
     if outliers:
         shown(0.5, "structural outliers")
-        found["scores"] = _scores(data, rows, _part(shown, 0.5, 0.55))
+        found["scores"] = _scores(data, rows, seed, _part(shown, 0.5, 0.55))
+        if len(rows) > MOST_COMPARED:
+            messages.append(_sampled(len(rows)))
     if audit:
         found["audit"] = audit_labels(data, progress=_part(shown, 0.55, 0.75))
         # What is wrong with single labels stands in a table.
@@ -240,11 +248,20 @@ def _two(points: Doubles) -> Doubles:
     return np.concatenate([points, np.zeros((len(points), 1))], axis=1)[:, :2]
 
 
-def _scores(data: DataSet, rows: Doubles, progress: Progress) -> Doubles:
+def _scores(data: DataSet, rows: Doubles, seed: int, progress: Progress) -> Doubles:
     # Each pair of species has its own features, which need components of their own.
     n_species = len(data.species)
     n_components = OUTLIER_COMPONENTS * n_species * (n_species + 1) // 2
-    return outlier_scores(rows, data.configurations, n_components=n_components, progress=progress)
+    return outlier_scores(rows, data.configurations, n_components=n_components, seed=seed, progress=progress)
+
+
+def _sampled(n_atoms: int) -> Message:
+    rare = ceil(NEIGHBORS * n_atoms / MOST_COMPARED)
+    return Message(
+        f"Outlier scores compare all atoms with a random sample of {MOST_COMPARED:,}. Environments that "
+        f"fewer than about {rare:,} configurations have may look strange.",
+        "outliers-sampled",
+    )
 
 
 def _compared(

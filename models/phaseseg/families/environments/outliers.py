@@ -24,6 +24,9 @@ COMPONENTS = 16
 """Principal components of the descriptors in which distances are measured."""
 LOCAL = 1 / 3
 """Exponent of the distances among the neighbors in the score."""
+MOST_COMPARED = 100_000
+"""Atoms that all atoms are compared with; of more, a random sample. In 16 dimensions the exact search among
+all atoms grows nearly as their square."""
 TOLERANCE = 1e-9
 """Coordinates along principal components are rounded to multiples of this, so that copies are equal."""
 
@@ -165,7 +168,7 @@ class OutlierModel:
 
 def outlier_scores(
     rows: ArrayLike, configurations: ArrayLike, *, k: int = NEIGHBORS, n_components: int = COMPONENTS,
-    progress: Progress | None = None,
+    most: int = MOST_COMPARED, seed: int = 0, progress: Progress | None = None,
 ) -> Doubles:  # fmt: skip
     """Return how unlike the environments of other configurations that of each atom is (see `OutlierModel`).
 
@@ -180,6 +183,10 @@ def outlier_scores(
     k : number of neighbors, at most the number of other configurations. More than k strange configurations
         that resemble each other hide each other and get low scores
     n_components : principal components; fewer where the rows span fewer dimensions
+    most : atoms to compare with. Of more atoms, a random sample is used, as in Sugiyama and Borgwardt,
+        Advances in Neural Information Processing Systems 26 (2013). A kind of environment that occurs in
+        fewer than about k n_atoms / most configurations then looks strange
+    seed : of the sample
     progress : called with the completed fraction and a line; may raise to stop
 
     Returns
@@ -195,7 +202,20 @@ def outlier_scores(
     >>> int(outlier_scores(rows, np.arange(100)).argmax())
     99
     """
-    return fit_outliers(rows, configurations, k=k, n_components=n_components, progress=progress)[1]
+    values = checked_rows(rows)
+    if len(values) <= most:
+        return fit_outliers(values, configurations, k=k, n_components=n_components, progress=progress)[1]
+    of = checked_labels(configurations, len(values), "atom")
+    model = sampled_outliers(values, of, most, seed, k=k, n_components=n_components)
+    return model.scores(values, of, progress=progress)
+
+
+def sampled_outliers(rows: Doubles, of: Integers, most: int, seed: Any, **options: Any) -> OutlierModel:
+    """Return the model of a random sample of at most `most` atoms; options as of `fit_outliers`."""
+    if len(rows) > most:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
+        rows, of = rows[chosen], of[chosen]
+    return fit_outliers(rows, of, **options)[0]
 
 
 def fit_outliers(
