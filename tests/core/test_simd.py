@@ -1,6 +1,8 @@
 """Vectors and their scalar twins: the same kernels, compiled both ways, give the same numbers.
 
-This process has one of the two (`PHASESEG_SIMD`), a second one gets the other and runs this file.
+This process has one of the two (`PHASESEG_SIMD`), a second one gets the other and runs this file. The second
+one also checks bounds: no index leaves its array, in any awkward frame. One process does both, because
+compiling takes most of the time.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 
 from mobility_samples import liquid, random_weights
-from phaseseg import list_checkpoints, load_model
+from phaseseg import glass_metrics, label_phases, list_checkpoints, load_model
 from phaseseg.compiled import dense, simd
 from phaseseg.compiled.jit import SIMD, jit
 from phaseseg.compiled.simd import WIDTH, load, splat, store
@@ -29,7 +31,7 @@ from phaseseg.families.mobility.settings import BapstConfig
 from phaseseg.families.segmentation import inference
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.neighbors import nearest_neighbors, neighbor_graph
-from phaseseg.testing import AWKWARD, ROUNDING
+from phaseseg.testing import AWKWARD, ROUNDING, awkward_frames, tilted
 
 # Of the largest number: sums of some hundred float32 terms in another order, layer after layer.
 SAME = ROUNDING["float32"]
@@ -280,27 +282,101 @@ def results():
     return found
 
 
-@pytest.fixture(scope="module")
-def others(tmp_path_factory):
-    """The results of a process that has the other kind of vectors."""
-    path = tmp_path_factory.mktemp("simd") / "results.npz"
+# Bounds -------------------------------------------------------------------------------------------
+
+
+def _with_far_atom(frame):
+    positions = frame.positions.copy()
+    positions[0] += (~frame.pbc * 1e6) @ frame.cell
+    return frame.replace(positions=positions)
+
+
+def _variants(frames):
+    for make in frames.values():
+        yield make()
+        if not make().pbc.all():
+            yield _with_far_atom(make())
+    yield tilted(frames["triclinic"]())
+
+
+def _label(frame):
+    return label_phases(frame, "Fe", phases=2, min_volume=1.0)
+
+
+def _label_as_paper(frame):
+    return label_phases(
+        frame, "Fe", phases=2, min_volume=1.0, at="voxel", field="mole-fraction", threshold="two-means"
+    )
+
+
+@jit
+def _beyond(values):
+    return values[values.size]
+
+
+def check_bounds():
+    """Run the analyses on all awkward frames; IndexError where an index leaves its array."""
+    with pytest.raises(IndexError):
+        _beyond(np.zeros(3))
+    sets = [
+        (AWKWARD, [_label, _label_as_paper], ("gat-v1", "gat-3000K-v1", "gcn-3000K-v1")),
+        (awkward_frames(("A", "B"), "lj", 0.9, 2, 1.5), [glass_metrics],
+         ("dmpnn-v1", "dmpnn-attention-v1", "cnn-v1")),
+        (awkward_frames(("A", "B"), "lj", 0.9, 3, 1.5), [glass_metrics], ("dmpnn-3d-v1",)),
+    ]  # fmt: skip
+    for frames, analyses, names in sets:
+        analyses = [*analyses, *(load_model(name).predict for name in names)]
+        for frame in _variants(frames):
+            for analyze in analyses:
+                try:
+                    analyze(frame)
+                except ValueError as error:  # refused, with a sentence
+                    assert len(str(error)) > 20
+
+
+# The second process -------------------------------------------------------------------------------
+
+
+def _other_process(arguments, **environment):
     tests = Path(__file__).parents[1]
     paths = os.pathsep.join([str(tests), *filter(None, sys.path)])
-    environment = {**os.environ, "PYTHONPATH": paths, "PHASESEG_SIMD": "0" if SIMD else "1"}
-    subprocess.run([sys.executable, __file__, str(path)], check=True, env=environment)
+    settings = {"PYTHONPATH": paths, "PHASESEG_SIMD": "0" if SIMD else "1", **environment}
+    subprocess.run([sys.executable, "-W", "error", *arguments], check=True, env={**os.environ, **settings})
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """The results of a process that has the other kind of vectors and checks bounds."""
+    folder = tmp_path_factory.mktemp("simd")
+    path = folder / "results.npz"
+    # Loops that check bounds must not come into the usual cache.
+    _other_process([__file__, str(path)], NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(folder))
     with np.load(path) as saved:
         yield dict(saved)
 
 
+@jit
+def _width(found):
+    found[0] = WIDTH
+
+
 @pytest.mark.slow
-def test_both_are_compiled_and_kept_apart(others):
-    """From one cache on disk: sums of another order are not the same to the last bit."""
-    assert {WIDTH, int(others["WIDTH"])} == {1, 16}
-    assert any(not np.array_equal(values, others[name], equal_nan=True) for name, values in results().items())
+def test_both_are_compiled_and_kept_apart():
+    """In one cache on disk."""
+    program = (
+        "import numpy as np; from core import test_simd as t; found = np.zeros(1); t._width(found); "
+        f"assert found[0] == t.WIDTH != {WIDTH}, found"
+    )
+    for _ in range(2):  # compiled, and from the cache
+        found = np.zeros(1)
+        _width(found)
+        assert found[0] == WIDTH
+        _other_process(["-c", program])
 
 
 @pytest.mark.slow
 def test_kernels_give_the_same_with_and_without_vectors(others):
+    assert {WIDTH, int(others["WIDTH"])} == {1, 16}
     assert set(others) - {"WIDTH"} == set(results())
     for name, values in results().items():
         other = others[name]
@@ -314,4 +390,5 @@ def test_kernels_give_the_same_with_and_without_vectors(others):
 
 
 if __name__ == "__main__":
+    check_bounds()
     np.savez(sys.argv[1], WIDTH=WIDTH, **results())
