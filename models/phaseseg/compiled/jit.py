@@ -6,6 +6,7 @@ over single numbers.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,10 +14,35 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import event
 
 from phaseseg.compiled.cache import Cache
 
 SIMD = os.environ.get("PHASESEG_SIMD", "1") != "0"
+
+
+class _WithoutCollection(event.Listener):  # type: ignore[misc]
+    """Python does not look for garbage while numba compiles, which would take a tenth of the time.
+
+    Compilations may be nested, but only one thread compiles at a time, since numba holds a lock.
+    """
+
+    _depth = 0
+    _enabled = True
+
+    def on_start(self, event: Any) -> None:
+        if self._depth == 0:
+            self._enabled = gc.isenabled()
+            gc.disable()
+        self._depth += 1
+
+    def on_end(self, event: Any) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._enabled:
+            gc.enable()
+
+
+event.register("numba:compile", _WithoutCollection())
 
 
 def cached(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
