@@ -18,7 +18,7 @@ from phaseseg.io.gsd_file import gsd_package
 from phaseseg.io.reading import new_reading
 from phaseseg.io.series import Files, files_of
 from phaseseg.io.source import InputError
-from phaseseg.io.walk import READERS, selected
+from phaseseg.io.walk import READERS, Selection
 from phaseseg.io.write import (
     OutputError,
     atomic_output,
@@ -119,7 +119,7 @@ def read_frames(
     formats = partial(choose_format, given=file_format, readers={"gsd", *READERS})
     if formats(paths[0]) == "gsd":
         gsd_package()  # report a missing package before the first frame
-    return selected(paths, formats, start, frames, same_atoms)
+    return iter(Selection(paths, formats, start, frames, same_atoms))
 
 
 def frame_texts(path: str | os.PathLike[str], chosen: Collection[int], **reading: Any) -> Iterator[FrameText]:

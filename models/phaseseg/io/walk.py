@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -147,119 +148,109 @@ class Jumps:
 Numbered = tuple[int, str, Block, list[Message]]
 
 
-def selected(
-    paths: Sequence[Path],
-    formats: Callable[[Path], str],
-    start: Callable[[], Reading],
-    frames: slice,
-    same_atoms: bool,
-) -> Iterator[Frame]:
-    """Yield the chosen frames of one or more files; see `read_frames`."""
-    try:
-        yield from _selected(paths, formats, start, frames, same_atoms, by_index=len(paths) == 1)
-    except Stale:  # before the first frame
-        yield from _selected(paths, formats, start, frames, same_atoms, by_index=False)
+@dataclass(frozen=True)
+class Selection:
+    """The chosen frames of one or more files, in order; see `read_frames`."""
 
+    paths: Sequence[Path]
+    formats: Callable[[Path], str]
+    start: Callable[[], Reading]
+    frames: slice
+    same_atoms: bool
 
-def _selected(
-    paths: Sequence[Path],
-    formats: Callable[[Path], str],
-    start: Callable[[], Reading],
-    frames: slice,
-    same_atoms: bool,
-    *,
-    by_index: bool,
-) -> Iterator[Frame]:
-    def every(reading: Reading) -> Iterator[Numbered]:
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            yield from self._read(by_index=len(self.paths) == 1)
+        except Stale:  # before the first frame
+            yield from self._read(by_index=False)
+
+    def _read(self, by_index: bool) -> Iterator[Frame]:
+        frames = self.frames
+        first, last, step = frames.start or 0, frames.stop, frames.step or 1
+        negative = first < 0 or (last is not None and last < 0)
+        known = None
+        if by_index and (negative or first or step > 1):
+            known = self._known(far=negative or first > 0)
+        if negative:
+            if known is None or not known.complete:
+                n_frames = sum(1 for _ in self._every(self.start()))  # this makes the index of a large file
+                known = self._known(far=True) if by_index else None
+            else:
+                n_frames = len(known)
+            first, last, _ = frames.indices(n_frames)
+        if last is not None and last <= first:
+            return
+        reading = self.start()
+        numbered = self._every(reading)
+        if known is not None and (known.complete or (last is not None and last <= len(known))):
+            end = len(known) if last is None else min(last, len(known))
+            numbered = self._straight(known, reading, range(first, end, step))
+        frame_zero: Block | None = None
+        n_atoms: int | None = None
+        notes: list[Message] = []
+        for index, name, block, messages in numbered:
+            notes += messages
+            if index < first or (index - first) % step:
+                if index == 0:
+                    frame_zero = block
+                continue
+            if frame_zero is not None:
+                # Frame 0 fixes the species codes, so that two parts of one file use the same ones.
+                # If it is damaged, that matters only when it is requested.
+                with suppress(InputError):
+                    frame_zero()
+                frame_zero = None
+            frame = parsed(block, reading, name, index, notes)
+            notes = []
+            n_atoms = len(frame) if n_atoms is None else n_atoms
+            if self.same_atoms and len(frame) != n_atoms:
+                raise reading.error(
+                    f"has {len(frame)} atoms, but the first frame read has {n_atoms}, and every "
+                    "frame must have the same atoms here. Read the two parts one by one."
+                )
+            yield frame
+            if last is not None and last <= index + step:
+                return  # without a look at what follows: it may be damaged
+
+    def _every(self, reading: Reading) -> Iterator[Numbered]:
+        """All frames of the files."""
+
         def of_file(path: Path, first: int) -> Iterator[Block]:
-            return _quiet_blocks(path, formats(path), reading, first)
+            return _quiet_blocks(path, self.formats(path), reading, first)
 
-        for index, found in enumerate(joined(paths, of_file, reading)):
+        for index, found in enumerate(joined(self.paths, of_file, reading)):
             yield index, *found
 
-    first, last, step = frames.start or 0, frames.stop, frames.step or 1
-    negative = first < 0 or (last is not None and last < 0)
-    known = None
-    if by_index and (negative or first or step > 1):
-        known = _known(paths[0], formats, far=negative or first > 0)
-    if negative:
-        if known is None or not known.complete:
-            n_frames = sum(1 for _ in every(start()))  # this makes the index of a large file
-            known = _known(paths[0], formats, far=True) if by_index else None
-        else:
-            n_frames = len(known)
-        first, last, _ = frames.indices(n_frames)
-    if last is not None and last <= first:
-        return
-    reading = start()
-    numbered = every(reading)
-    if known is not None and (known.complete or (last is not None and last <= len(known))):
-        end = len(known) if last is None else min(last, len(known))
-        numbered = _straight(paths[0], formats, known, reading, range(first, end, step), every)
-    frame_zero: Block | None = None
-    n_atoms: int | None = None
-    notes: list[Message] = []
-    for index, name, block, messages in numbered:
-        notes += messages
-        if index < first or (index - first) % step:
-            if index == 0:
-                frame_zero = block
-            continue
-        if frame_zero is not None:
-            # Frame 0 fixes the species codes, so that two parts of one file use the same ones.
-            # If it is damaged, that matters only when it is requested.
-            with suppress(InputError):
-                frame_zero()
-            frame_zero = None
-        frame = parsed(block, reading, name, index, notes)
-        notes = []
-        n_atoms = len(frame) if n_atoms is None else n_atoms
-        if same_atoms and len(frame) != n_atoms:
-            raise reading.error(
-                f"has {len(frame)} atoms, but the first frame read has {n_atoms}, and every "
-                "frame must have the same atoms here. Read the two parts one by one."
-            )
-        yield frame
-        if last is not None and last <= index + step:
-            return  # without a look at what follows: it may be damaged
+    def _known(self, *, far: bool) -> FrameIndex | None:
+        path = self.paths[0]
+        form = self.formats(path)
+        if form not in FORMATS:
+            return None
+        return index_for_jumps(path, form) if far else load_index(path, form)
 
+    def _straight(self, known: FrameIndex, reading: Reading, numbers: range) -> Iterator[Numbered]:
+        """The first frame and those of the numbers, by the index; all from one on where it is not right.
 
-def _known(path: Path, formats: Callable[[Path], str], *, far: bool) -> FrameIndex | None:
-    form = formats(path)
-    if form not in FORMATS:
-        return None
-    return index_for_jumps(path, form) if far else load_index(path, form)
-
-
-def _straight(
-    path: Path,
-    formats: Callable[[Path], str],
-    known: FrameIndex,
-    reading: Reading,
-    numbers: range,
-    every: Callable[[Reading], Iterator[Numbered]],
-) -> Iterator[Numbered]:
-    """The first frame and those of the numbers, by the index; all from one on where it is not right.
-
-    Raises
-    ------
-    Stale
-        If that is known before the first frame of the numbers.
-    """
-    form = formats(path)
-    with closing(Jumps(path, form, known, reading)) as jumps:
-        for number in [0, *numbers] if numbers and numbers[0] else numbers:
-            try:
-                block = jumps.block(number)
-            except Stale:
-                drop_index(path, form)
-                if number in (0, numbers[0]):
-                    raise
-                break
-            yield number, path.name, block, []
-        else:
-            return
-    yield from (one for one in every(reading) if one[0] >= number)
+        Raises
+        ------
+        Stale
+            If that is known before the first frame of the numbers.
+        """
+        path = self.paths[0]
+        form = self.formats(path)
+        with closing(Jumps(path, form, known, reading)) as jumps:
+            for number in [0, *numbers] if numbers and numbers[0] else numbers:
+                try:
+                    block = jumps.block(number)
+                except Stale:
+                    drop_index(path, form)
+                    if number in (0, numbers[0]):
+                        raise
+                    break
+                yield number, path.name, block, []
+            else:
+                return
+        yield from (one for one in self._every(reading) if one[0] >= number)
 
 
 def parsed(block: Block, reading: Reading, name: str, index: int, notes: Sequence[Message] = ()) -> Frame:
