@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -207,20 +208,57 @@ def find_molecules(frame: Frame, by: By = "auto") -> Molecules | None:
 
 
 def small_molecules(frame: Frame) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
-    """Number of the molecule of each atom, from 1, or 0 for atoms of none or of more than 30 atoms.
-
-    Returns the numbers, (n_atoms,), and (n_atoms,) bool, whether the atom is of a larger molecule; None for a
-    frame without molecules.
-    """
-    if frame.molecules is None or not (frame.molecules > 0).any():
+    """`SmallMolecules.of` all atoms of a frame; None for a frame without molecules."""
+    if frame.molecules is None:
         return None
-    numbers = np.maximum(frame.molecules, 0)
-    if numbers.max() > 4 * len(numbers) + 1000:  # sparse numbers
-        numbers = np.where(numbers > 0, np.unique(numbers, return_inverse=True)[1] + 1, 0)
-    sizes = np.bincount(numbers)
-    sizes[0] = 0
-    large = sizes[numbers] > LARGEST_MOLECULE
-    return np.where(large, 0, numbers), large
+    everything = slice(None)
+    found = SmallMolecules.among(frame.molecules, [everything])
+    return None if found is None else found.of(everything)
+
+
+@dataclass(frozen=True, eq=False)
+class SmallMolecules:
+    """Which atoms are in molecules of up to 30 atoms, from molecule numbers that may be in a file.
+
+    found : (n_atoms,), what the frame says of the molecule of each atom, 0 or less for none
+    known : the numbers in use, in order, where they are sparse; otherwise numbers are kept
+    sizes : atoms of each molecule
+    """
+
+    found: NDArray[np.integer[Any]]
+    known: NDArray[np.int64] | None
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def among(cls, found: NDArray[np.integer[Any]], pieces: Sequence[slice]) -> SmallMolecules | None:
+        """The molecules of rows that are read piece by piece; None if there are none."""
+        known, highest = None, max((int(found[rows].max(initial=0)) for rows in pieces), default=0)
+        if highest <= 0:
+            return None
+        if highest > 4 * len(found) + 1000:  # sparse numbers
+            known = np.empty(0, dtype=np.int64)
+            for rows in pieces:
+                known = np.union1d(known, found[rows])
+            known = known[known > 0]
+            highest = len(known)
+        made = cls(found, known, np.zeros(highest + 1, dtype=np.int64))
+        for rows in pieces:
+            made.sizes[:] += np.bincount(made._numbers(rows), minlength=highest + 1)
+        made.sizes[0] = 0
+        return made
+
+    def _numbers(self, rows: slice) -> NDArray[np.int64]:
+        numbers = np.maximum(self.found[rows], 0).astype(np.int64, copy=False)
+        return numbers if self.known is None else np.asarray(np.searchsorted(self.known, numbers, "right"))
+
+    def of(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The molecule of each atom, from 1, or 0 for atoms of none or of more than 30 atoms.
+
+        Returns the numbers, (n_rows,), and (n_rows,) bool, whether the atom is of a larger molecule.
+        """
+        numbers = self._numbers(rows)
+        large = self.sizes[numbers] > LARGEST_MOLECULE
+        return np.where(large, 0, numbers), large
 
 
 def by_molecule_sentence(molecules: Molecules) -> Message:

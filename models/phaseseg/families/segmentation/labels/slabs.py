@@ -21,7 +21,7 @@ from phaseseg.compiled.threads import for_each, in_parts
 from phaseseg.families.segmentation.labels import density_kernels
 from phaseseg.families.segmentation.labels.density import units_alone
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, deposit_edges
-from phaseseg.families.segmentation.labels.molecules import LARGEST_MOLECULE
+from phaseseg.families.segmentation.labels.molecules import SmallMolecules
 from phaseseg.fields import Grid
 from phaseseg.frame import Frame
 from phaseseg.large.disk import Disk
@@ -86,31 +86,17 @@ class SlabWork:
     def _count_units(self, chosen: NDArray[np.bool_]) -> int:
         outline, found = self.outline, self.store.others.get("molecules")
         names, counts = outline.species_names, np.where(chosen, outline.counts, 0)
-        pieces = list(pairwise(self.store.piece.tolist()))
-        highest = 0 if found is None else max(int(found[slice(*piece)].max(initial=0)) for piece in pieces)
-        if found is None or highest <= 0:
+        pieces = [slice(*ends) for ends in pairwise(self.store.piece.tolist())]
+        molecules = None if found is None else SmallMolecules.among(found, pieces)
+        if molecules is None:
             return units_alone(names, counts)
-        known = np.empty(0, dtype=np.int64)
-        if sparse := highest > 4 * outline.n_atoms + 1000:
-            for piece in pieces:
-                known = np.union1d(known, np.maximum(found[slice(*piece)], 0))
-            known = known[known > 0]
-            highest = len(known)
-
-        def numbers_of(rows: slice) -> NDArray[np.int64]:
-            numbers = np.maximum(found[rows].astype(np.int64), 0)
-            return np.where(numbers > 0, np.searchsorted(known, numbers) + 1, 0) if sparse else numbers
-
-        sizes, seen = np.zeros(highest + 1, dtype=np.int64), np.zeros(highest + 1, dtype=bool)
-        for piece in pieces:
-            sizes += np.bincount(numbers_of(slice(*piece)), minlength=highest + 1)
-        alone = np.zeros(len(names), dtype=np.int64)
+        seen, alone = np.zeros(len(molecules.sizes), dtype=bool), np.zeros(len(names), dtype=np.int64)
         for rows, frame in self.store.pieces():
-            numbers, mask = numbers_of(rows), chosen[frame.species]
-            small = (numbers > 0) & (sizes[numbers] <= LARGEST_MOLECULE)
-            seen[numbers[mask & small]] = True
-            alone += np.bincount(frame.species[mask & ~small], minlength=len(names))
-        n_molecules = int(np.count_nonzero(seen))
+            mine = chosen[frame.species]
+            numbers, species = molecules.of(rows)[0][mine], frame.species[mine]
+            seen[numbers] = True
+            alone += np.bincount(species[numbers == 0], minlength=len(names))
+        n_molecules = int(np.count_nonzero(seen[1:]))
         return n_molecules + units_alone(names, alone, n_molecules)
 
     def slabs(self, lattice: Lattice, doing: str, reach: float = 0.0) -> Iterator[Slab]:
