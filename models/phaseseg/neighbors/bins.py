@@ -282,27 +282,26 @@ def _offsets(first, stop, bins, places, origin, low, per):
 
 
 @jit
-def _bin_there(bins, here, step, axis):
-    """Index of the bin `step` further along an axis, wrapped; -1 beyond an open end."""
-    there, n = here + step, bins.shape[axis]
+def _bin_there(there, n, wraps):
+    """The index of a bin along an axis of n bins, counted on through its ends; -1 beyond an open end."""
     if 0 <= there < n:
         return there
-    return there - there // n * n if bins.wrap[axis] else -1
+    return there - there // n * n if wraps else -1
 
 
 @jit
 def count_around(bins, reach, flat):
     """Number of atoms of all kinds at most `reach` bins from a bin along each axis."""
     b0, b1, b2 = bin_at(bins, flat)
-    total = 0
+    shape, wrap, total = bins.shape, bins.wrap, 0
     for i in range(-reach[0], reach[0] + 1):
-        p0 = _bin_there(bins, b0, i, 0)
+        p0 = _bin_there(b0 + i, shape[0], wrap[0])
         for j in range(-reach[1], reach[1] + 1):
-            p1 = _bin_there(bins, b1, j, 1)
+            p1 = _bin_there(b1 + j, shape[1], wrap[1])
             for k in range(-reach[2], reach[2] + 1):
-                p2 = _bin_there(bins, b2, k, 2)
+                p2 = _bin_there(b2 + k, shape[2], wrap[2])
                 if p0 >= 0 and p1 >= 0 and p2 >= 0:
-                    there = (p0 * bins.shape[1] + p1) * bins.shape[2] + p2
+                    there = (p0 * shape[1] + p1) * shape[2] + p2
                     total += bins.start[(there + 1) * bins.kinds] - bins.start[there * bins.kinds]
     return total
 
@@ -339,6 +338,12 @@ def room_for(size):
 
 
 @jit
+def room_around(bins):
+    """Room for the candidates around a bin of any kinds, where each kind may start at a whole register."""
+    return room_for(bins.most + WIDTH * bins.kinds + SPARE)
+
+
+@jit
 def pack_around(bins, reach, flat, low, high, n, into):
     """Append the candidates of kinds low ... high - 1 at most `reach` bins from a bin along each axis.
 
@@ -347,24 +352,24 @@ def pack_around(bins, reach, flat, low, high, n, into):
     overwritten.
     """
     own = n
-    steps, length = bins.steps, bins.offsets.shape[1]
+    shape, wrap, steps, length = bins.shape, bins.wrap, bins.steps, bins.offsets.shape[1]
     b0, b1, b2 = bin_at(bins, flat)
     for i in range(-reach[0], reach[0] + 1):
-        p0 = _bin_there(bins, b0, i, 0)
+        p0 = _bin_there(b0 + i, shape[0], wrap[0])
         if p0 < 0:
             continue
         for j in range(-reach[1], reach[1] + 1):
-            p1 = _bin_there(bins, b1, j, 1)
+            p1 = _bin_there(b1 + j, shape[1], wrap[1])
             if p1 < 0:
                 continue
             for k in range(-reach[2], reach[2] + 1):
-                p2 = _bin_there(bins, b2, k, 2)
+                p2 = _bin_there(b2 + k, shape[2], wrap[2])
                 if p2 < 0:
                     continue
                 if i == 0 and j == 0 and k == 0:
                     own = n
                 dx, dy, dz = product(i, j, k, steps)
-                there = ((p0 * bins.shape[1] + p1) * bins.shape[2] + p2) * bins.kinds
+                there = ((p0 * shape[1] + p1) * shape[2] + p2) * bins.kinds
                 first, stop = bins.start[there + low], bins.start[there + high]
                 for slot in range(first, stop, WIDTH):
                     at = n + slot - first
@@ -386,6 +391,16 @@ def pack_all_around(bins, reach, flat, into):
     """`pack_around` of the candidates of all kinds, from the first place on."""
     # Typed numbers: with literal ones, the function would be compiled once more for each.
     return pack_around(bins, reach, flat, np.int64(0), np.int64(bins.kinds), np.int64(0), into)
+
+
+@jit
+def pack_by_kind(bins, flat, into, edges, owns):
+    """`pack_around` of all candidates, sorted by kind: those of kind k are edges[k] ... edges[k + 1] - 1.
+
+    edges : (kinds + 1,), zero at first; owns : (kinds,), indices of the first atoms of the bin itself
+    """
+    for kind in range(bins.kinds):
+        edges[kind + 1], owns[kind] = pack_around(bins, bins.reach, flat, kind, kind + 1, edges[kind], into)
 
 
 # Distances ----------------------------------------------------------------------------------------

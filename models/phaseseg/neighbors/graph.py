@@ -15,12 +15,11 @@ from phaseseg.compiled.threads import for_each, in_parts
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
     FAR,
-    SPARE,
     Bins,
     hits_within,
     images_of,
     pack_all_around,
-    room_for,
+    room_around,
     settle,
     shift_between,
     sort_into_bins,
@@ -154,7 +153,7 @@ def _list_pairs(
 @jit
 def _fill_pairs(first_bin, stop_bin, bins, counting, indptr, neighbors, lengths, shifts):
     """Count the neighbors of each atom into indptr[atom + 1], or store them."""
-    near = room_for(bins.most + SPARE)
+    near = room_around(bins)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
     for flat in range(first_bin, stop_bin):
         first, last = bins.start[flat], bins.start[flat + 1]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH
 from phaseseg.neighbors.bins import (
     FAR,
-    SPARE,
     hits_within,
-    pack_around,
-    room_for,
+    pack_by_kind,
+    room_around,
     settle,
     shift_between,
     squares,
@@ -29,8 +27,8 @@ def power_spectra(first_bin, stop_bin, bins, table, per_step, taper, n_max, l_ma
     table : (n_steps + 1, 2, n_max (l_max + 1)), functions of r^2 and their slopes times a step, l fastest
     per_step : 1 / step, 1/Å^2; taper : Å; norms : ((l_max + 1)^2,), of the solid harmonics
     """
-    room = bins.most + WIDTH * bins.kinds + SPARE
-    near = room_for(room)
+    near = room_around(bins)
+    room = near.r2.size
     edges, owns = np.zeros(bins.kinds + 1, dtype=np.int64), np.zeros(bins.kinds, dtype=np.int64)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
     inner = np.sqrt(bins.within) - taper
@@ -42,10 +40,7 @@ def power_spectra(first_bin, stop_bin, bins, table, per_step, taper, n_max, l_ma
     for flat in range(first_bin, stop_bin):
         if bins.start[flat * bins.kinds] == bins.start[(flat + 1) * bins.kinds]:
             continue
-        for kind in range(bins.kinds):
-            edges[kind + 1], owns[kind] = pack_around(
-                bins, bins.reach, flat, kind, kind + 1, edges[kind], near
-            )
+        pack_by_kind(bins, flat, near, edges, owns)
         n = edges[bins.kinds]
         for own in range(bins.kinds):
             begin = bins.start[flat * bins.kinds + own]

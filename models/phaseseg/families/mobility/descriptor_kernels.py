@@ -8,11 +8,10 @@ from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import WIDTH, load, splat, store
 from phaseseg.neighbors.bins import (
     FAR,
-    SPARE,
     hits_within,
     pack_all_around,
-    pack_around,
-    room_for,
+    pack_by_kind,
+    room_around,
     settle,
     squares,
 )
@@ -32,7 +31,7 @@ def radial_sums(first_bin, stop_bin, bins, first, width, n_centers, gaussians, o
     first, width, n_centers : (n_grids,) of the grids of centers, whose step is also the width
     gaussians : (PARTS, TAPS) float32, exp(-(d - m)^2 / 2) for d in the middle of a part, m = -8 ... 7
     """
-    near = room_for(bins.most + WIDTH * bins.kinds + SPARE)
+    near = room_around(bins)
     edges, owns = np.zeros(bins.kinds + 1, dtype=np.int64), np.zeros(bins.kinds, dtype=np.int64)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
     n_grids, columns = first.size, n_centers.sum()
@@ -44,10 +43,7 @@ def radial_sums(first_bin, stop_bin, bins, first, width, n_centers, gaussians, o
     for flat in range(first_bin, stop_bin):
         if bins.start[flat * bins.kinds] == bins.start[(flat + 1) * bins.kinds]:
             continue
-        for kind in range(bins.kinds):
-            edges[kind + 1], owns[kind] = pack_around(
-                bins, bins.reach, flat, kind, kind + 1, edges[kind], near
-            )
+        pack_by_kind(bins, flat, near, edges, owns)
         n = edges[bins.kinds]
         for own in range(bins.kinds):
             begin = bins.start[flat * bins.kinds + own]
@@ -93,11 +89,11 @@ def bond_order_sums(first_bin, stop_bin, bins, centers, width, wanted, norms, ou
     w_j = exp(-(r_j - centers[s])^2 / 2 width^2); 0 where all weights vanish
     wanted : (highest l + 1,) bool; norms : (highest l + 1, highest l + 1) for l, m >= 0
     """
-    near = room_for(bins.most + SPARE)
+    near = room_around(bins)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
     highest, n_shells = wanted.size - 1, centers.size
-    unit = np.empty((3, bins.most + SPARE), dtype=np.float32)
-    weights = np.empty((n_shells, bins.most + SPARE), dtype=np.float32)
+    unit = np.empty((3, near.r2.size), dtype=np.float32)
+    weights = np.empty((n_shells, near.r2.size), dtype=np.float32)
     powers, values = np.empty_like(unit), np.empty_like(unit)
     squared = np.empty((n_shells, highest + 1))
     for flat in range(first_bin, stop_bin):

@@ -14,10 +14,9 @@ from phaseseg.fields import Column, Table
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
     FAR,
-    SPARE,
     hits_within,
     pack_all_around,
-    room_for,
+    room_around,
     settle,
     sort_into_bins,
     squares,
@@ -111,7 +110,7 @@ def _correlate(first, stop, bins, codes, values, per, n_kinds, n_distances):
     """
     sums = np.zeros((n_kinds, n_kinds, n_distances))
     pairs = np.zeros((n_kinds, n_kinds, n_distances), dtype=np.int64)
-    near = room_for(bins.most + SPARE)
+    near = room_around(bins)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
     last = n_distances - 1
     for flat in range(first, stop):

@@ -16,10 +16,9 @@ from phaseseg.compiled.jit import jit
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
     FAR,
-    SPARE,
     hits_within,
     pack_all_around,
-    room_for,
+    room_around,
     settle,
     shift_between,
     sort_into_bins,
@@ -161,7 +160,7 @@ def _fill(bins, counting, codes, n_species, limits, reach, start, other, image):
 
     limits : squares of the largest distances by pair of species; reach : of the table of images
     """
-    near, found = room_for(bins.most + SPARE), np.empty(n_species, dtype=np.int64)
+    near, found = room_around(bins), np.empty(n_species, dtype=np.int64)
     within, doubt = np.float32(bins.within), np.float32(bins.doubt)
     n1, n2 = 2 * reach[1] + 1, 2 * reach[2] + 1
     for flat in range(bins.start.size - 1):

@@ -28,11 +28,10 @@ from phaseseg.compiled.simd import (
 )
 from phaseseg.neighbors.bins import (
     FAR,
-    SPARE,
     hits_within,
     pack_all_around,
-    pack_around,
-    room_for,
+    pack_by_kind,
+    room_around,
     settle,
     squares,
 )
@@ -40,20 +39,7 @@ from phaseseg.neighbors.bins import (
 SPARE_ROWS = 16
 
 
-@jit
-def _room(bins):
-    """Return the space needed for the candidates, where each kind starts at a whole register."""
-    return room_for(bins.most + WIDTH * bins.kinds + SPARE)
-
-
 # Features -----------------------------------------------------------------------------------------
-
-
-@jit
-def _pack_kinds(bins, flat, near, edges, owns):
-    """Pack the candidates around a bin by kind: those of kind k are edges[k] ... edges[k + 1] - 1."""
-    for kind in range(bins.kinds):
-        edges[kind + 1], owns[kind] = pack_around(bins, bins.reach, flat, kind, kind + 1, edges[kind], near)
 
 
 @jit
@@ -71,7 +57,7 @@ def count_features(first_bin, stop_bin, bins, n_species, cutoff, rows, degrees, 
     Also sets the number of neighbors (`degrees`) and whether a pair is too close to the cutoff for float32
     (`doubtful`).
     """
-    near = _room(bins)
+    near = room_around(bins)
     edges, owns = np.zeros(5, dtype=np.int64), np.zeros(4, dtype=np.int64)
     r2, limit, doubt = near.r2, np.float32(bins.within), np.float32(bins.doubt)
     within, one = splat(limit), splat(np.float32(1))
@@ -80,7 +66,7 @@ def count_features(first_bin, stop_bin, bins, n_species, cutoff, rows, degrees, 
     for flat in range(first_bin, stop_bin):
         if bins.start[flat * 4] == bins.start[flat * 4 + 4]:
             continue
-        _pack_kinds(bins, flat, near, edges, owns)
+        pack_by_kind(bins, flat, near, edges, owns)
         for kind in range(4):
             first = bins.start[flat * 4 + kind]
             for slot in range(first, bins.start[flat * 4 + kind + 1]):
@@ -120,7 +106,7 @@ def density_features(
     norms[w] exp(scales[w] r^2) is summed into column columns[w] + kind. If squarings[w] >= 0, the
     exponential of w - 1 is squared squarings[w] times instead.
     """
-    near = _room(bins)
+    near = room_around(bins)
     n_kinds, n_widths = bins.kinds, scales.size
     edges, owns = np.zeros(n_kinds + 1, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
     sums = np.zeros(WIDTH * n_widths, dtype=np.float32)
@@ -129,7 +115,7 @@ def density_features(
     for flat in range(first_bin, stop_bin):
         if bins.start[flat * n_kinds] == bins.start[(flat + 1) * n_kinds]:
             continue
-        _pack_kinds(bins, flat, near, edges, owns)
+        pack_by_kind(bins, flat, near, edges, owns)
         n = edges[n_kinds]
         for kind in range(n_kinds):
             first = bins.start[flat * n_kinds + kind]
@@ -212,7 +198,7 @@ def _hits(near, n, c, within, measured, itself):
 @jit
 def layer_sums(first, stop, bins, doubtful, rows, factors, itself, normal, heads, channels, blocks, out):
     """Sum weighted rows over the neighbors of all atoms in bins first ... stop - 1; see `weighted_rows`."""
-    near, within = _room(bins), np.float32(bins.within)
+    near, within = room_around(bins), np.float32(bins.within)
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
@@ -238,7 +224,7 @@ def narrow_sums(first, stop, bins, doubtful, table, itself, normal, out):
 
     For only three values, summing over all candidates is faster than finding the neighbors first.
     """
-    near = _room(bins)
+    near = room_around(bins)
     x, y, z, r2 = near.x, near.y, near.z, near.r2
     e, f, v0, v1, v2 = (
         np.empty_like(x), np.empty_like(x), np.empty_like(x), np.empty_like(x), np.empty_like(x)
@@ -286,7 +272,7 @@ def exact_sums(first, stop, bins, doubtful, rows, scores, padded, slope, heads, 
     scores : s_j starting at column 0, d_i starting at column `padded`
     heads, channels : numbers; 0 channels if every head sums whole rows
     """
-    near, within, width = _room(bins), np.float32(bins.within), rows.shape[1]
+    near, within, width = room_around(bins), np.float32(bins.within), rows.shape[1]
     base = bins.start[first * bins.kinds]
     for flat in range(first, stop):
         begin, end = bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
