@@ -86,10 +86,11 @@ def unequal(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[
     return tmp_path / "in.dump", [len(frame) for frame in frames]
 
 
+WORDS = [["label"], pytest.param(["predict", "-m", "gcn-3000K-v1"], marks=pytest.mark.slow)]
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "word", [["label"], pytest.param(["predict", "-m", "gcn-3000K-v1"], marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("word", WORDS)
 def test_another_number_of_atoms_is_read_and_said(
     unequal: tuple[Path, list[int]], tmp_path: Path, word: list[str], workers: int
 ) -> None:
@@ -106,8 +107,13 @@ def test_another_number_of_atoms_is_read_and_said(
     written = list(read_frames(out, fields=True))
     assert [len(frame) for frame in written] == counts
     assert all("phase" in frame.fields for frame in written if len(frame))
-    page = done(*word, path, "--report", tmp_path / "report", "-o", tmp_path / "out.csv")
-    assert "report.html" in page
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_another_number_of_atoms_in_a_report(
+    unequal: tuple[Path, list[int]], tmp_path: Path, word: list[str]
+) -> None:
+    assert "report.html" in done(*word, unequal[0], "--report", tmp_path, "-o", tmp_path / "out.csv")
 
 
 def test_pooled_and_scanned_frames_may_lack_atoms(unequal: tuple[Path, list[int]]) -> None:
