@@ -46,12 +46,7 @@ PUBLISHED = (
 PUBLISHED_AT = 0.44
 SAMPLED = 140
 """Time of the two cage runs of a prediction."""
-CHOICE = {
-    0.44: "The model was chosen among a few by the same cross-validation, which makes its numbers slightly "
-    "too good.",
-    0.64: "Descriptors, sizes and rounds of the model were chosen at T = 0.44, on other systems.",
-}
-"""How the model was chosen, by temperature."""
+CHOICE = "The model was chosen among a few by the same cross-validation, which makes its numbers slightly too good."
 
 
 def published_table() -> dict[str, Any]:
@@ -160,7 +155,7 @@ def limits(checkpoint: Checkpoint) -> list[str]:
         "them. For a single system the fraction varies as the table shows, because its mean propensity is "
         "not known."
     )
-    found = [where, CHOICE[state.temperature], intervals]
+    found = [where, CHOICE, intervals]
     positions = checkpoint.config.get("network", {}).get("positions")
     if positions and {"cage", "samples"} & {*places_of(positions)}:
         found.append(

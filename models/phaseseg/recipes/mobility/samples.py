@@ -27,11 +27,12 @@ CONFIGS: Mapping[float, Mapping[str, LearnerConfig]] = {
         "ridge": LearnerConfig(method="ridge"),
         "net-minimized": LearnerConfig(positions="inherent", scalars=INHERENT_SCALARS),
     },
-    # With more systems, more inputs pay. At this temperature much of the motion depends on thermal positions.
+    # With more systems, more inputs and a smaller penalty pay. The time of the propensity is so short here that
+    # thermal positions tell what minimization has removed.
     0.64: {
-        "net": LearnerConfig(scalars=EVERY_SCALAR),
-        "ridge": LearnerConfig(method="ridge", scalars=EVERY_SCALAR),
-        "net-minimized": LearnerConfig(positions="inherent+thermal", scalars=INHERENT_SCALARS),
+        "net": LearnerConfig(scalars=EVERY_SCALAR, penalty=0.03),
+        "ridge": LearnerConfig(method="ridge", scalars=EVERY_SCALAR, penalty=0.03),
+        "net-minimized": LearnerConfig(positions="inherent+thermal", scalars=INHERENT_SCALARS, penalty=0.03),
     },
 }
 """By temperature the learners whose checkpoints are trained."""
