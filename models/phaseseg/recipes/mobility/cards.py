@@ -46,7 +46,7 @@ PUBLISHED = (
 PUBLISHED_AT = 0.44
 SAMPLED = 140
 """Time of the two cage runs of a prediction."""
-CHOICE = "The model was chosen among a few by the same cross-validation, which makes its numbers slightly too good."
+CHOICE = "The model was chosen among a few by this cross-validation, so its numbers are slightly too good."
 
 
 def published_table() -> dict[str, Any]:

@@ -27,8 +27,8 @@ CONFIGS: Mapping[float, Mapping[str, LearnerConfig]] = {
         "ridge": LearnerConfig(method="ridge"),
         "net-minimized": LearnerConfig(positions="inherent", scalars=INHERENT_SCALARS),
     },
-    # With more systems, more inputs and a smaller penalty pay. The time of the propensity is so short here that
-    # thermal positions tell what minimization has removed.
+    # With more systems, more inputs and a smaller penalty pay. The relaxation time is so short that thermal
+    # positions help, too, where there are no cages.
     0.64: {
         "net": LearnerConfig(scalars=EVERY_SCALAR, penalty=0.03),
         "ridge": LearnerConfig(method="ridge", scalars=EVERY_SCALAR, penalty=0.03),
