@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 HERE = Path(__file__).parent
-CHECKPOINT = "mobility/net-ka3d-minimized-v1"
+CHECKPOINT = "mobility/net-ka3d-t064-minimized-v1"
 
 
 def main() -> None:

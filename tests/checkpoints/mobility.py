@@ -17,7 +17,10 @@ from phaseseg.families.mobility.predictors import Seen
 from phaseseg.families.mobility.structure import Structure
 from phaseseg.testing.frames import awkward_frames
 
-SHIPPED = {"bapst-ka3d-v1", "net-ka3d-v1", "net-ka3d-minimized-v1", "ridge-ka3d-v1"}
+SHIPPED = {
+    "bapst-ka3d-v1", "net-ka3d-v1", "net-ka3d-minimized-v1", "ridge-ka3d-v1",
+    "net-ka3d-t064-v1", "net-ka3d-t064-minimized-v1", "ridge-ka3d-t064-v1",
+}  # fmt: skip
 CARD: set[str] = set()
 # Both types are needed, and three dimensions; one atom has three.
 REFUSED = {

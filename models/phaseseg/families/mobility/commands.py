@@ -11,7 +11,7 @@ from phaseseg.terminal.show import frame_bar
 from phaseseg.version import __version__
 
 LIQUID = "liquid_ka3d_t064.xyz.gz"
-CHECKPOINT = "mobility/net-ka3d-minimized-v1"
+CHECKPOINT = "mobility/net-ka3d-t064-minimized-v1"
 """It needs a minimization only, which takes seconds; cage runs take half a minute more."""
 
 
