@@ -48,7 +48,7 @@ PUBLISHED = {
         ("SE3-GNN", "400", 0.663), ("EIGNN", "100", 0.678),
     ),
 }  # fmt: skip
-"""By temperature: name, training systems and correlation for A at the relaxation time, published with EIGNN."""
+"""By temperature: name, training systems, correlation for A at the relaxation time; published with EIGNN."""
 SAMPLED = 140
 """Time of the two cage runs of a prediction."""
 CHOICE = "The model was chosen among a few by this cross-validation, so its numbers are slightly too good."
