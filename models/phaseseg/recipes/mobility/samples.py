@@ -37,29 +37,25 @@ CONFIGS: Mapping[float, Mapping[str, LearnerConfig]] = {
 }
 """By temperature the learners whose checkpoints are trained."""
 
+_CAGES = LearnerConfig(method="ridge")
+_AT_MINIMUM = replace(_CAGES, positions="inherent", scalars=INHERENT_SCALARS)
+_WITHOUT_ENERGY = tuple(name for name in CAGE_SCALARS if name != "cage_energy")
 VARIANTS: Mapping[str, LearnerConfig] = {
-    name: replace(LearnerConfig(method="ridge"), **options)
-    for name, options in {
-        "thermal positions": {"positions": "thermal", "scalars": ()},
-        "inherent positions and the distance to them": {
-            "positions": "inherent", "scalars": ("inherent_displacement",),
-        },
-        "inherent positions, all scalars without cage": {
-            "positions": "inherent", "scalars": INHERENT_SCALARS,
-        },
-        "inherent and thermal positions, all scalars without cage": {
-            "positions": "inherent+thermal", "scalars": INHERENT_SCALARS,
-        },
-        "mean cage positions, scalars of the cage without its energy": {
-            "positions": "cage", "scalars": tuple(n for n in CAGE_SCALARS if n != "cage_energy"),
-        },
-        "mean cage positions, scalars of the cage": {"positions": "cage"},
-        "descriptors averaged over cage runs, scalars of the cage": {},
-        "the same, three and six averagings": {"descriptor_rounds": 3, "scalar_rounds": 6},
-        "descriptors averaged over cage runs, all scalars": {"scalars": EVERY_SCALAR},
-        "the same and thermal positions": {"positions": "samples+thermal", "scalars": EVERY_SCALAR},
-    }.items()
-}  # fmt: skip
+    "thermal positions": replace(_CAGES, positions="thermal", scalars=()),
+    "inherent positions and the distance to them": replace(_AT_MINIMUM, scalars=("inherent_displacement",)),
+    "inherent positions, all scalars without cage": _AT_MINIMUM,
+    "inherent and thermal positions, all scalars without cage": replace(
+        _AT_MINIMUM, positions="inherent+thermal"
+    ),
+    "mean cage positions, scalars of the cage without its energy": replace(
+        _CAGES, positions="cage", scalars=_WITHOUT_ENERGY
+    ),
+    "mean cage positions, scalars of the cage": replace(_CAGES, positions="cage"),
+    "descriptors averaged over cage runs, scalars of the cage": _CAGES,
+    "the same, three and six averagings": replace(_CAGES, descriptor_rounds=3, scalar_rounds=6),
+    "descriptors averaged over cage runs, all scalars": replace(_CAGES, scalars=EVERY_SCALAR),
+    "the same and thermal positions": replace(_CAGES, positions="samples+thermal", scalars=EVERY_SCALAR),
+}
 """Ridges that are compared."""
 
 

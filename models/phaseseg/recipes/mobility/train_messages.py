@@ -84,7 +84,7 @@ def card_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "metrics": {
             "ceiling": table("Correlation and ceiling", [row], note),
             "coverage": table("Fraction inside of 90 % intervals", [inside], calibrated),
-            "published": published_table(),
+            "published": published_table(AT.temperature),
         },
         "limits": [STATE, BASELINE, TURNS, UNCERTAINTY], "license": "MIT",
         "citation": {"software": "ovito-phaseseg, CITATION.cff", "method": METHOD},
