@@ -65,6 +65,18 @@ def test_other_states_are_warned_of(model, frame, words):
     assert "outside-training" not in codes(predict(liquid(125, info={"temperature": 0.44}), model))
 
 
+def test_a_checkpoint_that_was_trained_there_is_named():
+    """One of the same kind, which needs the same structure; none if there is none at this temperature."""
+    named = "mobility/net-ka3d-t064-minimized-v1"
+    for temperature, expected in ((0.44, []), (0.64, [named]), (0.55, [])):
+        fields = predict(liquid(125, info={"temperature": temperature}), "mobility/net-ka3d-minimized-v1")
+        found = [one for one in fields.messages if one.code == "other-checkpoint"]
+        assert [one.partition(" ")[0] for one in found] == expected
+    assert "outside-training" not in codes(predict(liquid(125, info={"temperature": 0.64}), named))
+    warned = codes(predict(liquid(125, info={"temperature": 0.64}), "mobility/bapst-ka3d-v1"))
+    assert "outside-training" in warned and "other-checkpoint" not in warned
+
+
 def test_options_out_of_range_are_refused(model, tmp_path):
     for options, words in (
         ({"temperature": -1.0}, "temperature must be positive"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import inf, isclose
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.checkpoint import Checkpoint
+from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, load_checkpoint
 from phaseseg.families import Part, Progress
 from phaseseg.families.mobility.mobility_tables import correlation_table, histogram_table
 from phaseseg.families.mobility.predictors import Prediction, Seen, predictor_of
@@ -230,7 +231,10 @@ class MobilityModel(NetworkModel):
         return codes
 
     def validity(self, frame: Frame, codes: NDArray[np.int32], rule: MobilityRule) -> tuple[Message, ...]:
-        """The message that density, composition or temperature are not those of the training."""
+        """The message that density, composition or temperature are not those of the training.
+
+        If a bundled checkpoint of the same kind was trained at this temperature, another message names it.
+        """
         parts = []
         if frame.pbc.all():
             parts += density_outside(frame.n_atoms / frame.volume, self._densities, "particles per σ^3")
@@ -240,13 +244,31 @@ class MobilityModel(NetworkModel):
         temperature = rule.temperature
         if temperature is None:
             temperature = frame.info.get("temperature")
-        if temperature is not None and self._temperatures is not None:
+        better: tuple[Message, ...] = ()
+        if temperature is not None and self.is_trained_at(temperature) is False:
+            assert self._temperatures is not None
             low, high = self._temperatures
-            if not low * (1 - TEMPERATURE_SLACK) <= temperature <= high * (1 + TEMPERATURE_SLACK):
-                parts.append(
-                    f"the temperature is {temperature:.4g}, but {span_text(low, high)} in the training data"
-                )
-        return self.outside(parts)
+            parts.append(
+                f"the temperature is {temperature:.4g}, but {span_text(low, high)} in the training data"
+            )
+            better = self._trained_there(temperature)
+        return self.outside(parts) + better
+
+    def is_trained_at(self, temperature: float) -> bool | None:
+        """Whether a temperature is in the training data; None if that is not stated."""
+        if self._temperatures is None:
+            return None
+        low, high = self._temperatures
+        return low * (1 - TEMPERATURE_SLACK) <= temperature <= high * (1 + TEMPERATURE_SLACK)
+
+    def _trained_there(self, temperature: float) -> tuple[Message, ...]:
+        """The message that another checkpoint was trained at a temperature, or none."""
+        kind = (self.method, self.predictor.needs)
+        for other in _bundled_models():
+            if other.is_trained_at(temperature) and (other.method, other.predictor.needs) == kind:
+                text = f"{other.name} was trained at the temperature {temperature:.4g}."
+                return (Message(text, "other-checkpoint"),)
+        return ()
 
     def merge(self, frame: Frame, parts: Sequence[Part]) -> MobilityOutput:
         """The output of a frame from those of slabs; see `Model.merge`."""
@@ -359,6 +381,11 @@ def top_share(values: NDArray[np.floating[Any]], share: float) -> NDArray[np.int
     chosen = np.zeros(len(values), dtype=np.int8)
     chosen[np.argsort(-values, kind="stable")[:n]] = 1
     return chosen
+
+
+@cache
+def _bundled_models() -> tuple[MobilityModel, ...]:
+    return tuple(MobilityModel(load_checkpoint(path)) for path in bundled_checkpoints("mobility").values())
 
 
 def _target(entry: Any) -> Target:
