@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 
@@ -16,6 +17,7 @@ from phaseseg.io.packing import pack
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     """A cache of its own, and indices of the smallest files."""
+    gc.collect()  # closes files that earlier tests left half read, whose indices would come into this cache
     monkeypatch.setattr(index, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(index, "SMALLEST", 0)
     monkeypatch.setattr(index, "_LARGE_PACKED", 0)
