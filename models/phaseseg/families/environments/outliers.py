@@ -24,7 +24,7 @@ COMPONENTS = 16
 """Principal components of the descriptors in which distances are measured."""
 LOCAL = 1 / 3
 """Exponent of the distances among the neighbors in the score."""
-MOST_COMPARED = 100_000
+MOST_COMPARED = 50_000
 """Atoms that all atoms are compared with; of more, a random sample. In 16 dimensions the exact search among
 all atoms grows nearly as their square."""
 TOLERANCE = 1e-9
