@@ -60,7 +60,7 @@ def build(name: str, pipeline: Any) -> None:
     elif name == "liquid-or-glass":
         pipeline.modifiers.append(own.GlassMetrics(color_by="isolated"))
     elif name == "mobility":
-        options = {"model": "mobility/net-ka3d-minimized-v1", "color_by": "propensity"}
+        options = {"model": "mobility/net-ka3d-t064-minimized-v1", "color_by": "propensity"}
         pipeline.modifiers.append(own.Mobility(**options))
     else:
         options = {"n_max": 2, "l_max": 2, "method": "kmeans", "n_clusters": 6}

@@ -33,7 +33,7 @@ PAGES: dict[str, tuple[str, list[str], list[str]]] = {
         "glass_ka2d_s901.xyz.gz", ["-m", "liquid_glass/dmpnn-attention-v1", "--frames", "12::4"], [LAST],
     ),
     "mobility": (
-        "liquid_ka3d_t064.xyz.gz", ["-m", "mobility/net-ka3d-minimized-v1"],
+        "liquid_ka3d_t064.xyz.gz", ["-m", "mobility/net-ka3d-t064-minimized-v1"],
         [
             CHANGE.format("#clip", "b", "change"), CLICK.format("#flip"),
             CHANGE.format("#place", 0.4, "input"),
