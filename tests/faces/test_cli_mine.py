@@ -199,6 +199,8 @@ def test_clusters_of_an_own_network(copper: Path, tmp_path: Path) -> None:
         (INPUT, "and up to 20 Å, found 100", ("--cutoff", "100")),
         (INPUT, "meagraph-ta-v1 was trained on the power spectrum of Ta", ("--cluster", "meagraph")),
         (USAGE, "--network is for --cluster meagraph", ("--network", "network.safetensors")),
+        (INPUT, "no such file", ("--cluster", "meagraph", "--network", "network.safetensors")),
+        (INPUT, "no checkpoint of the network MEAGraph", ("--cluster", "meagraph", "--network", "gat-v1")),
         (USAGE, "--seed must be at least 0, found -1", ("--seed", "-1")),
         (INPUT, "no configuration was read", ("--frames", "999:")),
     ],

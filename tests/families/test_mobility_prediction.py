@@ -73,6 +73,8 @@ def test_a_checkpoint_that_was_trained_there_is_named():
         found = [one for one in fields.messages if one.code == "other-checkpoint"]
         assert [one.partition(" ")[0] for one in found] == expected
     assert "outside-training" not in codes(predict(liquid(125, info={"temperature": 0.64}), named))
+    dilute = liquid(125, density=1.0, info={"temperature": 0.64})
+    assert "other-checkpoint" not in codes(predict(dilute, "mobility/net-ka3d-minimized-v1"))
     warned = codes(predict(liquid(125, info={"temperature": 0.64}), "mobility/bapst-ka3d-v1"))
     assert "outside-training" in warned and "other-checkpoint" not in warned
 

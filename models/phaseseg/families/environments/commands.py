@@ -142,6 +142,10 @@ def mine_command(
             keys = {name: _key(value) for name, value in
                     {"energy": energy, "forces": forces, "group": group}.items()}  # fmt: skip
             reading = _reading(types, names, frames, format)
+        if network is not None:
+            from phaseseg.checkpoint import load_checkpoint
+
+            chosen["network"] = load_checkpoint(str(network))
         start, name = perf_counter(), name_of(input)
         with workers_at(scheduler) as elsewhere, work_bar(quiet or as_json) as bar:
             data = _read(input, keys, reading, bar)
@@ -191,11 +195,7 @@ def _cluster_options(
         raise ValueError("--cluster threshold needs --distance.")
     if network is not None and method != "meagraph":
         raise ValueError("--network is for --cluster meagraph.")
-    given: dict[str, Any] = {"n_clusters": n_clusters, "distance": distance}
-    if network is not None:
-        from phaseseg.checkpoint import load_checkpoint
-
-        given["network"] = load_checkpoint(network)
+    given = {"n_clusters": n_clusters, "distance": distance}
     return {name: value for name, value in given.items() if value is not None}
 
 

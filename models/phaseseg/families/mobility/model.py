@@ -233,7 +233,8 @@ class MobilityModel(NetworkModel):
     def validity(self, frame: Frame, codes: NDArray[np.int32], rule: MobilityRule) -> tuple[Message, ...]:
         """The message that density, composition or temperature are not those of the training.
 
-        If a bundled checkpoint of the same kind was trained at this temperature, another message names it.
+        If only the temperature is not, another message names the bundled checkpoint of the same kind that was
+        trained there.
         """
         parts = []
         if frame.pbc.all():
@@ -251,7 +252,8 @@ class MobilityModel(NetworkModel):
             parts.append(
                 f"the temperature is {temperature:.4g}, but {span_text(low, high)} in the training data"
             )
-            better = self._trained_there(temperature)
+            if len(parts) == 1:  # nothing else is outside
+                better = self._trained_there(temperature)
         return self.outside(parts) + better
 
     def is_trained_at(self, temperature: float) -> bool | None:
