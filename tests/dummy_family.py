@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from phaseseg.nn.model import NetworkModel, member_weights
 from phaseseg.report import TextTable
 from phaseseg.specs import FieldSpec
 from phaseseg.training.settings import Settings, setting
+from phaseseg.trajectory import over_runs
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,15 @@ class CrowdingEvaluation:
         return folder / "metrics.json"
 
 
-def evaluate(runs: Any, model: Any, *, device: str = "auto", expected: float = 0.0) -> CrowdingEvaluation:
-    found = [(name, model.predict(f, device=device)) for name, frames in runs.items() for f in frames]
-    return CrowdingEvaluation(
-        [{"run": name, "error": abs(fields["mean_crowding"] - expected)} for name, fields in found]
-    )
+def evaluate(
+    runs: Any, model: Any, *, device: str = "auto", expected: float = 0.0, mapped: Any = over_runs
+) -> CrowdingEvaluation:
+    found = mapped(partial(mean_crowding, model, device), runs)
+    return CrowdingEvaluation([{"run": run, "error": abs(mean - expected)} for run, _, mean in found])
+
+
+def mean_crowding(model: Any, device: str, frame: Frame) -> float:
+    return model.predict(frame, device=device)["mean_crowding"]
 
 
 def read_crowd(path: Path) -> Checkpoint | None:

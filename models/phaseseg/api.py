@@ -23,6 +23,7 @@ from phaseseg.families import (
     Evaluation,
     Family,
     Fitted,
+    Mapped,
     Model,
     Part,
     Progress,
@@ -35,7 +36,7 @@ from phaseseg.frame import Frame
 from phaseseg.large.cut import slab_of
 from phaseseg.nn.device import Device
 from phaseseg.training.loop import require_torch
-from phaseseg.trajectory import Backend, map_frames
+from phaseseg.trajectory import Backend, map_frames, over_runs
 
 KEPT = 8  # number of models kept in memory
 
@@ -301,6 +302,7 @@ def evaluate(
     *,
     device: Device = "auto",
     seen: Callable[[Frame, Mapping[str, Any]], None] | None = None,
+    mapped: Mapped = over_runs,
     **options: Any,
 ) -> Evaluation:
     """Compare the predictions of a model with a reference.
@@ -311,6 +313,8 @@ def evaluate(
     model : as for `load_model`
     device : as for `predict`
     seen : called with every frame and its predicted fields, for example to show them
+    mapped : applies a function to all frames; `functools.partial(over_runs, workers=4)` with `over_runs` of
+        `phaseseg.trajectory` does so in four processes
     options : evaluation options of the model's family
 
     Raises
@@ -333,5 +337,18 @@ def evaluate(
         )
     named = runs if isinstance(runs, Mapping) else {"frames": runs}
     given = options if seen is None else {**options, "seen": seen}
-    result: Evaluation = load(found.evaluate)(named, network, device=device, **given)
+    over = partial(_mapped, mapped, found)
+    result: Evaluation = load(found.evaluate)(named, network, device=device, mapped=over, **given)
     return result
+
+
+def _mapped(
+    mapped: Mapped, family: Family, function: Callable[[Frame], Any], runs: Runs
+) -> Iterator[tuple[str, Any, Any]]:
+    return mapped(partial(_applied, family, function), runs)
+
+
+def _applied(family: Family, function: Callable[[Frame], Any], frame: Frame) -> Any:
+    if family.name not in FAMILIES:  # a worker process lacks the families that a script has registered
+        register(family)
+    return function(frame)

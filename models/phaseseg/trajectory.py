@@ -1,4 +1,4 @@
-"""map_frames: apply a function to many frames in order, in this process, several processes or Dask."""
+"""Apply a function to many frames in order: in this process, several processes or on a cluster."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import platform
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import islice, tee
 from math import inf
 from multiprocessing import resource_tracker
 from time import monotonic
@@ -91,6 +91,32 @@ def map_frames(
     raise ValueError(f"backend must be auto, serial, processes or dask, found {backend!r}.")
 
 
+def over_runs(
+    function: Callable[[Frame], Result],
+    runs: Mapping[str, Iterable[Frame]],
+    *,
+    workers: int = 1,
+    backend: Backend = "auto",
+) -> Iterator[tuple[str, Frame, Result]]:
+    """Apply `function` to the frames of all runs; yield the run, the frame and its result, in order.
+
+    function, workers, backend : as for `map_frames`
+    runs : frames by the name of their run
+    """
+    ours, theirs = tee((run, frame) for run, frames in runs.items() for frame in frames)
+    # This order lets `map_frames` report a reading error after the results of the earlier frames.
+    results = map_frames(function, (frame for _, frame in theirs), workers=workers, backend=backend)
+    for result, (run, frame) in zip(results, ours, strict=False):
+        yield run, frame, result
+
+
+def whole_frame(frame: Any) -> Frame:
+    """Return a frame of `over_runs`; it is read again if a worker of a cluster has kept its atoms."""
+    read = getattr(frame, "read", None)
+    whole: Frame = frame if read is None else read()
+    return whole
+
+
 def _importable(function: Callable[[Frame], Result]) -> Callable[[Frame], Result]:
     try:
         pickle.dumps(function)
@@ -110,11 +136,11 @@ def _processes(
     if os.name == "posix":
         # It would otherwise start with the first worker and unblock interrupts while they are held.
         resource_tracker.ensure_running()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(function,))
 
     def submit(frame: Frame) -> _Future:
         with _interrupts_held():
-            return pool.submit(_call, function, frame)
+            return pool.submit(_call_given, frame)
 
     try:
         yield from _in_order(submit, frames, 2 * workers)
@@ -153,8 +179,19 @@ def _interrupts_held() -> Iterator[None]:
             handler(*seen[0])
 
 
-def _leave_interrupts_to_parent() -> None:
+_given: Callable[[Frame], Any]
+"""The function of a worker process, which gets it once."""
+
+
+def _start_worker(function: Callable[[Frame], Any]) -> None:
+    """Keep the function, and leave interrupts to the parent."""
+    global _given
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _given = function
+
+
+def _call_given(frame: Frame) -> Any:
+    return _call(_given, frame)
 
 
 def _call(function: Callable[[Frame], Result], frame: Frame) -> Result:

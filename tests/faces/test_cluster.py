@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import signal
@@ -16,12 +17,18 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from faces.command_line import done, melt, refused, run
+import dummy_family
+from faces.command_line import done, flat, melt, refused, run
+from mobility_samples import liquid
 from phaseseg import trajectory
+from phaseseg.checkpoint import save_checkpoint
 from phaseseg.frame import Frame
 from phaseseg.io import index, packing, read_frames, write_frames
 from phaseseg.io.packing import unpacked
+from phaseseg.terminal.cluster import workers_at
 from phaseseg.terminal.errors import FAILURE, INPUT, INTERRUPTED, USAGE
+from phaseseg.terminal.run import frame_reader
+from samples import unregister
 
 ADDRESS = ("--scheduler", "tcp://127.0.0.1:1")
 
@@ -145,6 +152,100 @@ def test_metrics(stand, tmp_path):
     assert stand.sent
 
 
+def _numbers(content):
+    """What `--json` printed, without times of the clock."""
+    found = json.loads(content)
+    del found["seconds"]
+    for rows in found["tables"].values() if "tables" in found else ():
+        for row in rows:
+            for name in [name for name in row if name.endswith("(s)") or name.startswith("seconds")]:
+                del row[name]
+    return found
+
+
+def _evaluated(*arguments):
+    result = run("evaluate", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return _numbers(result.stdout), flat(result.stderr)
+
+
+@pytest.fixture
+def evaluations(run_xyz, make_checkpoint, run_file, glass_file, mobility_file):
+    """Files, checkpoint and options of an evaluation by family; also of one that no face knows."""
+    share, two = run_xyz.with_name("share-v1.safetensors"), run_xyz.with_name("two-v1.safetensors")
+    save_checkpoint(make_checkpoint(n_members=2, cut=0.33), share)
+    save_checkpoint(dummy_family.checkpoint_of("crowding/two-v1"), two)
+    melts = run_xyz.with_name("a.dump"), run_xyz.with_name("b.dump")
+    for k, path in enumerate(melts):
+        write_frames(path, [melt(seed) for seed in range(3 * k, 3 * k + 3 - k)])
+    liquids = run_xyz.with_name("liquids.xyz")
+    rng = np.random.default_rng(0)
+    write_frames(liquids, [
+        (liquid(64, seed=seed).replace(fields={"propensity": rng.random(64)}), None) for seed in range(3)
+    ])  # fmt: skip
+    return {
+        "segmentation": (*melts, "-m", share, "--members", "--baselines"),
+        "glass": (run_file, "-m", glass_file, "--glass-below", 0.3, "--liquid-above", 1, "--members"),
+        "mobility": (liquids, "-m", mobility_file, "--baselines"),
+        "crowding": (run_xyz, *melts, "-m", two),
+    }
+
+
+@pytest.mark.parametrize("family", ["segmentation", "glass", "mobility", "crowding"])
+def test_evaluations(stand, evaluations, family):
+    dummy_family.register_all()
+    try:
+        here, said = _evaluated(*evaluations[family])
+        there, said_there = _evaluated(*evaluations[family], *ADDRESS)
+        assert here == there and stand.sent
+        assert said.rpartition(" in ")[0] == said_there.rpartition(" in ")[0]
+    finally:
+        for name in ("crowding", "centered"):
+            unregister(name)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [*(pytest.param(one, marks=pytest.mark.slow) for one in ("segmentation", "mobility")), "crowding"],
+)
+def test_evaluations_by_several_processes(evaluations, family):
+    """A worker process also gets a family that only this process has registered."""
+    dummy_family.register_all()
+    try:
+        one, two = (_evaluated(*evaluations[family], "--workers", n)[0] for n in (1, 2))
+        assert one == two
+    finally:
+        for name in ("crowding", "centered"):
+            unregister(name)
+
+
+def test_an_evaluation_reads_its_example_again(stand, evaluations, tmp_path):
+    """The report of a cluster has the same figures; no frame comes back but for the viewer."""
+    for family in ("segmentation", "mobility"):
+        del stand.sent[:]
+        for name, more in (("here", ()), ("there", ADDRESS), ("seen", (*ADDRESS, "--view"))):
+            done("evaluate", *evaluations[family], "--report", tmp_path / family / name, *more)
+        here, there = (tmp_path / family / name for name in ("here", "there"))
+        figures = sorted(one.name for one in here.glob("*.png"))
+        assert len(figures) >= 3 and figures == sorted(one.name for one in there.glob("*.png"))
+        for name in figures:
+            assert (here / name).read_bytes() == (there / name).read_bytes(), name
+        assert "<iframe" in (tmp_path / family / "seen" / "report.html").read_text("utf-8")
+
+
+def test_runs_of_an_evaluation_are_not_done_one_after_another(stand, evaluations):
+    """Tasks of the next file are sent while those of the one before are in flight."""
+    stand.in_flight = 10
+    asked = []
+    stand.each = staticmethod(lambda: asked.append(1))
+    files = evaluations["segmentation"][:2]
+    with workers_at("here") as cluster:
+        found = cluster.over_runs(len, {one.name: frame_reader(one) for one in files})
+        run, frame, result = next(found)
+        assert (run, len(frame), result) == ("a.dump", frame.n_atoms, frame.n_atoms)
+        assert len(asked) == 2 + 5  # to find the frames, and all of them
+
+
 def test_mining(stand, tmp_path):
     rng = np.random.default_rng(0)
     frames = [
@@ -192,6 +293,9 @@ def test_frames_without_atoms_and_a_single_one(stand, tmp_path):
 def test_what_cannot_be_combined(stand, run_xyz):
     refused(USAGE, "give only one of them", "label", run_xyz, "--workers", 2, *ADDRESS)
     assert "--scheduler is ignored" in done("label", run_xyz, "--average", "0.1", *ADDRESS)
+    refused(
+        USAGE, "give only one of them", "evaluate", run_xyz, "-m", "gcn-3000K-v1", "--workers", 2, *ADDRESS
+    )
     assert not stand.sent
 
 
@@ -301,3 +405,16 @@ def test_workers_that_are_killed(tmp_path: Path) -> None:
         done("label", tmp_path / "run.xyz", "-o", tmp_path / "one.xyz", *address)
         assert (tmp_path / "one.xyz").read_bytes() == right
     assert not left(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_evaluations_on_a_real_cluster(evaluations, tmp_path, monkeypatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(index, "cache_folder", lambda: tmp_path / "cache")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
+    ) as cluster:
+        for family in ("segmentation", "glass", "mobility"):
+            address = ("--scheduler", cluster.scheduler_address)
+            assert _evaluated(*evaluations[family])[0] == _evaluated(*evaluations[family], *address)[0]

@@ -12,7 +12,7 @@ registered by scripts and tests with `register`.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -157,7 +157,7 @@ class Family:
     fit : "module:name" of a function that trains and returns a `Checkpoint`; "" for none
     evaluate : "module:name" of a function `evaluate(runs, model, **options)` that returns an `Evaluation`;
         `runs` has the frames of each file by name; an option `seen` is called with each frame and its
-        predicted fields; "" for none
+        predicted fields; `mapped`, of type `Mapped`, is the loop over the frames; "" for none
     summary : "module:name" of a class that summarizes the results of many frames
         (`phaseseg.summary.Summary`); "" for a table with one row per frame
     report : "module:name" of a function that describes the training in sentences, from a card; "" for none
@@ -215,6 +215,15 @@ class Family:
 
 
 # --------------------------------------------------------------------------------------- contract
+
+Mapped = Callable[
+    [Callable[["Frame"], Any], "Mapping[str, Iterable[Frame]]"], "Iterator[tuple[str, Any, Any]]"
+]
+"""Applies a function to the frames of all runs, in this process or others; `trajectory.over_runs` is one.
+
+It yields the run, the frame and the result. The function can be pickled: one of a module, or an object with
+`__call__`. A worker of a cluster keeps the atoms of its frame; `trajectory.whole_frame` reads them again.
+"""
 
 
 @dataclass(frozen=True, eq=False)

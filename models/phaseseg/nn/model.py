@@ -73,6 +73,9 @@ class NetworkModel(ABC):
             ) from None
         self._networks: dict[str, Callable[..., Any]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_networks": {}}  # made again where the model is sent
+
     @abstractmethod
     def _read(self, checkpoint: Checkpoint) -> None:
         """Read and check the settings; KeyError, TypeError and ValueError become one sentence."""

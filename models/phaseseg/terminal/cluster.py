@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -32,7 +33,8 @@ SMALL: tuple[Level, ...] = ("frame", "table")
 class FrameHead:
     """What a worker returns of a frame: everything but its atoms.
 
-    whole : reads the frame and computes its fields again, here
+    read : reads the frame again, here
+    function : what was applied to it
     """
 
     n_atoms: int
@@ -44,7 +46,8 @@ class FrameHead:
     source: str
     index: int | None
     messages: tuple[Any, ...]
-    whole: Callable[[], tuple[Frame, Fields]] | None = None
+    read: Callable[[], Frame] | None = None
+    function: Callable[[Frame], Any] | None = None
 
     @classmethod
     def of(cls, frame: Frame) -> FrameHead:
@@ -56,6 +59,12 @@ class FrameHead:
     def __len__(self) -> int:
         return self.n_atoms
 
+    def whole(self) -> tuple[Frame, Any]:
+        """The frame, and what the function gives for it."""
+        assert self.read is not None and self.function is not None
+        frame = self.read()
+        return frame, self.function(frame)
+
 
 TASK_SECONDS = 0.3
 """Small frames are put together into tasks that take about as long."""
@@ -66,15 +75,21 @@ TOGETHER = 32
 
 
 class _Task(NamedTuple):
+    """Some frames of a run; a frame of a format that another package reads comes with the task."""
+
+    run: int
     numbers: range
-    carried: Carried
+    carried: Carried | None
+    frame: Frame | None = None
 
 
 class _Done(NamedTuple):
     """results : of the frames of a task, each with what the frames before it have determined."""
 
-    results: list[tuple[Any, Carried]]
-    carried: Carried
+    run: int
+    numbers: range
+    results: list[tuple[Any, Carried | None]]
+    carried: Carried | None
     seconds: float
 
 
@@ -89,27 +104,19 @@ class _Analyzed(NamedTuple):
 class _Read:
     """Reads some frames and applies a function to each, on a worker."""
 
-    places: Places
+    places: Sequence[Places | None]
     function: Callable[[int, Frame], Any]
 
     def __call__(self, task: _Task) -> _Done:
-        start, carried = perf_counter(), task.carried
-        results: list[tuple[Any, Carried]] = []
+        start, carried, places = perf_counter(), task.carried, self.places[task.run]
+        results: list[tuple[Any, Carried | None]] = []
         for number in task.numbers:
-            before = carried
-            frame, carried = self.places.read(number, before)
+            before, frame = carried, task.frame
+            if places is not None:
+                frame, carried = places.read(number, before)
+            assert frame is not None
             results.append((self.function(number, frame), before))
-        return _Done(results, carried, perf_counter() - start)
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """Applies a function to a frame that came with the task."""
-
-    function: Callable[[int, Frame], Any]
-
-    def __call__(self, item: tuple[int, Frame]) -> Any:
-        return self.function(*item)
+        return _Done(task.run, task.numbers, results, carried, perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -145,8 +152,16 @@ class _Each:
         return [self.function(frame) for frame in frames]
 
 
-def _without_number(function: Callable[[Frame], Any], number: int, frame: Frame) -> Any:
-    return function(frame)
+def _with_head(
+    function: Callable[[Frame], Any], whole: bool, number: int, frame: Frame
+) -> tuple[Frame | FrameHead, Any]:
+    return frame if whole else FrameHead.of(frame), function(frame)
+
+
+def _place(reader: FrameReader) -> Places | None:
+    from phaseseg.io.places import placed
+
+    return placed(reader.path, **reader.options)
 
 
 class Workers:
@@ -158,10 +173,30 @@ class Workers:
     def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
         self._cluster, self._stack = cluster, stack
 
-    def over(self, reader: FrameReader, function: Callable[[Frame], Any]) -> Iterator[Any]:
-        """Yield what the function gives for every frame, in order."""
-        places = self._placed(reader)
-        return (result for result, _ in self._over(reader, places, partial(_without_number, function)))
+    def over_runs(
+        self, function: Callable[[Frame], Any], runs: Mapping[str, FrameReader], *, whole: bool = False
+    ) -> Iterator[tuple[str, Frame | FrameHead, Any]]:
+        """As `trajectory.over_runs`: yield the run, the frame and what the function gives for it, in order.
+
+        whole : whether the atoms are needed here; otherwise frames come as `FrameHead`
+        """
+        names, readers = list(runs), list(runs.values())
+        if len(readers) == 1:
+            places = [self._placed(readers[0])]
+        else:  # each run by another worker
+            there = (replace(one, path=Path(os.path.abspath(one.path))) for one in readers)  # noqa: PTH100
+            places = list(self._cluster.map(_place, there))
+        mapped = self._over(readers, places, partial(_with_head, function, whole or None in places))
+        for run, number, (frame, result), carried in mapped:
+            self._readable(frame, places[run], number, carried, function)
+            yield names[run], frame, result
+
+    def _readable(
+        self, frame: Frame | FrameHead, places: Places | None, number: int, carried: Carried | None,
+        function: Callable[[Frame], Any],
+    ) -> None:  # fmt: skip
+        if isinstance(frame, FrameHead) and places is not None:
+            frame.read, frame.function = partial(_again, places, number, carried), function
 
     def spread(self, function: Callable[[Frame], Any], frames: Sequence[Frame]) -> Iterator[Any]:
         """Yield what the function gives for frames in memory, which are sent several at a time."""
@@ -176,33 +211,38 @@ class Workers:
         return placed(reader.path, mapped=self._cluster.map, **reader.options)
 
     def _over(
-        self, reader: FrameReader, places: Places | None, function: Callable[[int, Frame], Any]
-    ) -> Iterator[tuple[Any, Carried | None]]:
-        """Yield the result of every frame, and what the frames before it had determined."""
-        if places is None:  # another package reads the format, and this process sends the frames
-            for result in self._cluster.map(_Sent(function), enumerate(reader())):
-                yield result, None
-            return
-        carried, n_together = places.carried, 1
+        self, readers: Sequence[FrameReader], places: Sequence[Places | None],
+        function: Callable[[int, Frame], Any],
+    ) -> Iterator[tuple[int, int, Any, Carried | None]]:  # fmt: skip
+        """Yield for every frame its run and number, its result, and what the frames before had determined."""
+        carried = [None if one is None else one.carried for one in places]
+        n_together = 1
 
         def tasks() -> Iterator[_Task]:
-            first = 0
-            while first < len(places):
-                # All workers have something to do until the end.
-                most = (len(places) - first) // (4 * self._cluster.n_threads) + 1
-                task = range(first, min(first + min(n_together, most), len(places)))
-                yield _Task(task, carried)
-                first = task.stop
+            for run, (reader, known) in enumerate(zip(readers, places, strict=True)):
+                if known is None:  # another package reads the format, and this process sends the frames
+                    for number, frame in enumerate(reader()):
+                        yield _Task(run, range(number, number + 1), None, frame)
+                    continue
+                first = 0
+                while first < len(known):
+                    # All workers have something to do until the end.
+                    most = (len(known) - first) // (4 * self._cluster.n_threads) + 1
+                    task = range(first, min(first + min(n_together, most), len(known)))
+                    yield _Task(run, task, carried[run])
+                    first = task.stop
 
         def again(task: _Task, done: _Done) -> _Task | None:
             """A frame before these has a species that was not known when they were sent."""
-            return None if task.carried == carried else _Task(task.numbers, carried)
+            now = carried[task.run]
+            return None if task.carried == now else task._replace(carried=now)
 
         for done in self._cluster.map(_Read(places, function), tasks(), again):
-            carried = done.carried
+            carried[done.run] = done.carried
             # The first frames of a worker take longer, because it loads what it needs.
             n_together = max(n_together, min(int(TASK_SECONDS * len(done.results) / done.seconds), 64))
-            yield from done.results
+            for number, (result, before) in zip(done.numbers, done.results, strict=True):
+                yield done.run, number, result, before
 
     def results(
         self, reader: FrameReader, function: Callable[[Frame], Fields], run: FrameRun, output: Path | None,
@@ -231,11 +271,11 @@ class Workers:
     def _pairs(
         self, reader: FrameReader, places: Places | None, analysis: _Analysis, run: FrameRun
     ) -> Results:
-        for number, (found, carried) in enumerate(self._over(reader, places, analysis)):
+        from phaseseg.fields import fields_or_none
+
+        for _, number, found, carried in self._over([reader], [places], analysis):
             frame = found.frame
-            if isinstance(frame, FrameHead):
-                assert places is not None and carried is not None
-                frame.whole = partial(_again, places, analysis.function, number, carried)
+            self._readable(frame, places, number, carried, partial(fields_or_none, analysis.function))
             if run.parts is not None and analysis.folder is not None and found.part is not None:
                 part, piece = found.part
                 run.parts.append((analysis.folder / part, piece))
@@ -243,13 +283,8 @@ class Workers:
             yield frame, found.fields
 
 
-def _again(
-    places: Places, function: Callable[[Frame], Fields], number: int, carried: Carried
-) -> tuple[Frame, Fields]:
-    from phaseseg.fields import fields_or_none
-
-    frame, _ = places.read(number, carried)
-    return frame, fields_or_none(function, frame)
+def _again(places: Places, number: int, carried: Carried | None) -> Frame:
+    return places.read(number, carried)[0]
 
 
 @contextmanager

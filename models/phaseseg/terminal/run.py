@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import tee
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -41,6 +40,9 @@ class FrameReader:
         from phaseseg.io import read_frames
 
         return read_frames(self.path, **self.options)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self()
 
 
 Results = Iterator[tuple["Frame", "Fields"]]
@@ -150,12 +152,9 @@ def check_folder(folder: Path | None, error: type[Exception] = ValueError) -> No
 def in_order(function: Callable[[Frame], Fields], frames: Iterable[Frame], workers: int = 1) -> Results:
     """Yield frames with their results, computed by workers; frames without atoms have no fields."""
     from phaseseg.fields import fields_or_none
-    from phaseseg.trajectory import map_frames
+    from phaseseg.trajectory import over_runs
 
-    mapped, kept = tee(frames)
-    some = partial(fields_or_none, function)
-    # This order lets `map_frames` report a reading error after the results of the earlier frames.
-    for fields, frame in zip(map_frames(some, mapped, workers=workers), kept, strict=False):
+    for _, frame, fields in over_runs(partial(fields_or_none, function), {"": frames}, workers=workers):
         yield frame, fields
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.resources import as_file, files
@@ -213,35 +213,17 @@ def counted_frames(
 
     seen : called with the frames of the first run and their fields; that run is counted in this process
     """
-    from phaseseg.trajectory import map_frames
+    from phaseseg.trajectory import over_runs
 
-    places: deque[tuple[str, int]] = deque()
-
-    def read(runs: Mapping[str, FrameReader]) -> Iterator[Frame]:
-        for run, reader in runs.items():
-            for order, frame in enumerate(reader()):
-                places.append((run, order))
-                yield frame
-
-    def on_cluster(cluster: Workers, runs: Mapping[str, FrameReader]) -> Iterator[dict[str, Any]]:
-        for run, reader in runs.items():
-            for order, row in enumerate(cluster.over(reader, count)):
-                places.append((run, order))
-                yield row
-
-    def mapped(runs: Mapping[str, FrameReader]) -> Iterator[dict[str, Any]]:
-        return (
-            map_frames(count, read(runs), workers=workers) if cluster is None else on_cluster(cluster, runs)
-        )
-
-    if seen is None:
-        rows = mapped(readers)
-    else:
+    over = partial(over_runs, workers=workers) if cluster is None else cluster.over_runs
+    rows = over(count, readers)
+    if seen is not None:
         (name, first), *others = readers.items()
-        shown = map(partial(count, seen=seen), read({name: first}))
-        rows = chain(shown, mapped(dict(others)))
-    for row in rows:
-        run, order = places.popleft()
+        rows = chain(over_runs(partial(count, seen=seen), {name: first}), over(count, dict(others)))
+    places = Counter[str]()
+    for run, _, row in rows:
+        order = places[run]
+        places[run] += 1
         yield row | {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}
 
 

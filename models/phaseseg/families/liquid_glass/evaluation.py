@@ -6,6 +6,7 @@ particles of one run never count as independent.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,14 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.families import Mapped
 from phaseseg.families.liquid_glass.baselines import BASELINES, THREE_METRICS, Baseline, three_metrics
 from phaseseg.families.liquid_glass.model import GlassModel, logit_of_mean
-from phaseseg.families.liquid_glass.states import label_of, named_label
+from phaseseg.families.liquid_glass.rules import GlassRule
+from phaseseg.families.liquid_glass.states import Label, label_of, named_label
 from phaseseg.fields import Column, Message, Table, plain
 from phaseseg.frame import Frame
 from phaseseg.metrics import reliability
 from phaseseg.report import TextTable, write_evaluation
 from phaseseg.statistics import FEW_RUNS, Bootstrap
+from phaseseg.trajectory import over_runs
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -288,6 +292,7 @@ def evaluate(
     baselines: bool = False,
     members: bool = False,
     seen: Callable[[Frame, Mapping[str, Any]], None] | None = None,
+    mapped: Mapped = over_runs,
 ) -> Evaluation:
     """Compare the probabilities of a model with the known states of configurations.
 
@@ -305,6 +310,7 @@ def evaluate(
         (needs scikit-learn)
     members : also score each network of the model alone
     seen : called with each frame and the probabilities of its particles, if the model gives them
+    mapped : applies a function to the frames of all runs, as `phaseseg.trajectory.over_runs` does
 
     Raises
     ------
@@ -319,37 +325,29 @@ def evaluate(
     gap = None if glass_below is None or liquid_above is None else (glass_below, liquid_above)
     words = f"the label {reference}" if gap is None else f"glass at T ≤ {gap[0]:g}, liquid at T ≥ {gap[1]:g}"
     result = Evaluation(model.name, words, gap)
-    frames: list[Frame] = []
+    numbers: list[Sequence[Floats | str]] = []
     glass: list[bool] = []
     of_run: list[str] = []
     whole: list[Floats] = []
     particles: list[Floats] = []
     outside: list[Message] = []
-    for run, own in runs.items():
-        for number, frame in enumerate(own):
-            state = label(frame)
-            found, inside = model.logits(frame, rule, device=device)
-            outside += model.validity(frame, model.codes(frame, rule.b) == 1)
-            row = {
-                "run": run, "frame": frame.source or f"frame {number}",
-                "temperature": float(frame.info.get(temperature, nan)),
-                "state": "" if state is None else "glass" if state else "liquid",
-                "probability": float(probability_of(found[:, None])[0]),
-            }  # fmt: skip
-            if inside is not None:
-                row["mean of particles"] = float(probability_of(inside).mean())
-            result.frames.append(row)
-            if seen is not None:
-                seen(frame, {} if inside is None else {"glass_probability": probability_of(inside)})
-            if state is None:
-                continue
-            if baselines:
-                frames.append(frame)
-            glass.append(state)
-            of_run.append(run)
-            whole.append(found)
-            if inside is not None:
-                particles.append(inside[:, :: max(1, -(-inside.shape[1] // PARTICLES))])
+    work = _Work(model, rule, device, label, temperature, baselines, seen is not None)
+    places = Counter[str]()
+    for run, frame, one in mapped(work, runs):
+        name = frame.source or f"frame {places[run]}"
+        places[run] += 1
+        result.frames.append({"run": run, "frame": name, **one.row})
+        outside += one.outside
+        if seen is not None:
+            seen(frame, one.shown)
+        if one.state is None:
+            continue
+        numbers.append(one.numbers)
+        glass.append(one.state)
+        of_run.append(run)
+        whole.append(one.whole)
+        if one.particles is not None:
+            particles.append(one.particles)
     if not result.frames:
         raise ValueError("there are no frames to evaluate.")
     if not glass:
@@ -364,18 +362,75 @@ def evaluate(
             one = Logits(together.of, alone[None])
             result.scores[f"member {k + 1}", what] = score_states(one, glass, of_run)
     result.messages += _messages(result, glass, of_run, outside)
-    for baseline in BASELINES if baselines else ():
-        if baseline is THREE_METRICS:
-            names = rule.b or model.config.species[1:]
-            baseline = replace(baseline, numbers=partial(three_metrics, b=names, k=model.config.k))
+    for baseline, measured in zip(BASELINES, zip(*numbers, strict=True), strict=False):
         try:
-            out_of_run = cross_validated(baseline, frames, glass, of_run)
+            if missing := [one for one in measured if isinstance(one, str)]:
+                raise ValueError(missing[0])
+            out_of_run = cross_validated(baseline, np.array(measured), glass, of_run)
         except ValueError as error:
             sentence = f"The baseline {baseline.name!r} was left out: {str(error).rstrip('.')}."
             result.messages.append(Message(sentence, "baseline-left-out"))
             continue
         result.scores[baseline.name, "configurations"] = score_states(out_of_run, glass, of_run)
     return result
+
+
+class _Evaluated(NamedTuple):
+    """What is kept of a configuration.
+
+    whole, particles : (n_members,) and (n_members, n) logits; the latter None if the model has none
+    numbers : of every baseline, or why it cannot be measured
+    shown : fields to show
+    """
+
+    row: dict[str, Any]
+    state: bool | None
+    outside: tuple[Message, ...]
+    whole: Floats
+    particles: Floats | None
+    numbers: Sequence[Floats | str]
+    shown: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Evaluates one frame, in this process or another."""
+
+    model: GlassModel
+    rule: GlassRule
+    device: Any
+    label: Label
+    temperature: str
+    baselines: bool
+    shown: bool
+
+    def __call__(self, frame: Frame) -> _Evaluated:
+        state, model = self.label(frame), self.model
+        found, inside = model.logits(frame, self.rule, device=self.device)
+        row = {
+            "temperature": float(frame.info.get(self.temperature, nan)),
+            "state": "" if state is None else "glass" if state else "liquid",
+            "probability": float(probability_of(found[:, None])[0]),
+        }
+        shown, some = {}, inside
+        if inside is not None:
+            row["mean of particles"] = float(probability_of(inside).mean())
+            some = inside[:, :: max(1, -(-inside.shape[1] // PARTICLES))].copy()
+            if self.shown:
+                shown = {"glass_probability": probability_of(inside)}
+        outside = model.validity(frame, model.codes(frame, self.rule.b) == 1)
+        scored = self.baselines and state is not None
+        numbers = [self._numbers(baseline, frame) for baseline in BASELINES if scored]
+        return _Evaluated(row, state, outside, found, some, numbers, shown)
+
+    def _numbers(self, baseline: Baseline, frame: Frame) -> Floats | str:
+        if baseline is THREE_METRICS:
+            names = self.rule.b or self.model.config.species[1:]
+            baseline = replace(baseline, numbers=partial(three_metrics, b=names, k=self.model.config.k))
+        try:
+            return np.asarray(baseline.measure([frame])[0])
+        except ValueError as error:
+            return str(error)
 
 
 def _messages(
@@ -399,11 +454,12 @@ def _messages(
         )
 
 
-def cross_validated(
-    baseline: Baseline, frames: Sequence[Frame], glass: Sequence[bool], run: Sequence[str]
-) -> Logits:
-    """Logits of a baseline for each run, from a regression fitted to all other runs; see `Baseline.fit`."""
-    numbers, states, runs = baseline.measure(frames), np.asarray(glass), np.asarray(run)
+def cross_validated(baseline: Baseline, numbers: Floats, glass: Sequence[bool], run: Sequence[str]) -> Logits:
+    """Logits of a baseline for each run, from a regression fitted to all other runs; see `Baseline.fit`.
+
+    numbers : (n_frames, n_numbers) that the baseline measures
+    """
+    states, runs = np.asarray(glass), np.asarray(run)
     logits = np.empty(len(numbers))
     for one in np.unique(runs):
         held = runs == one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -46,12 +47,12 @@ def temperature_label(glass_below: float, liquid_above: float, key: str = "tempe
             f"the glass must be colder than the liquid, found glass at T <= {glass_below:g} and liquid at "
             f"T >= {liquid_above:g}."
         )
+    return partial(_at_temperature, glass_below, liquid_above, key)
 
-    def label(frame: Frame) -> bool | None:
-        temperature = number_of(frame, key)
-        return True if temperature <= glass_below else False if temperature >= liquid_above else None
 
-    return label
+def _at_temperature(glass_below: float, liquid_above: float, key: str, frame: Frame) -> bool | None:
+    temperature = number_of(frame, key)
+    return True if temperature <= glass_below else False if temperature >= liquid_above else None
 
 
 def named_label(key: str) -> Label:
@@ -59,17 +60,17 @@ def named_label(key: str) -> Label:
 
     When called it raises ValueError for a frame without the key, or with another value.
     """
+    return partial(_named, key)
 
-    def label(frame: Frame) -> bool:
-        value = info_of(frame, key)
-        name = value.strip().lower() if isinstance(value, str) else value
-        if name in ("glass", "1", 1):
-            return True
-        if name in ("liquid", "0", 0):
-            return False
-        raise ValueError(f"{frame.error_prefix}{key!r} must be 1 or glass, 0 or liquid, found {value!r}.")
 
-    return label
+def _named(key: str, frame: Frame) -> bool:
+    value = info_of(frame, key)
+    name = value.strip().lower() if isinstance(value, str) else value
+    if name in ("glass", "1", 1):
+        return True
+    if name in ("liquid", "0", 0):
+        return False
+    raise ValueError(f"{frame.error_prefix}{key!r} must be 1 or glass, 0 or liquid, found {value!r}.")
 
 
 def label_of(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from math import isclose, isfinite, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.families import Mapped
 from phaseseg.families.mobility.baselines import descriptors_of
 from phaseseg.families.mobility.comparison import (
     HALVES,
@@ -31,6 +33,7 @@ from phaseseg.families.mobility.settings import SPECIES
 from phaseseg.fields import Message, MessageCounter
 from phaseseg.frame import Frame
 from phaseseg.report import TextTable, write_evaluation
+from phaseseg.trajectory import over_runs, whole_frame
 
 
 class Evaluation(Comparison):
@@ -94,6 +97,7 @@ def evaluate(
     cage_temperature: float | None = None,
     potential: Any = None,
     seen: Callable[[Frame, Mapping[str, Any]], None] | None = None,
+    mapped: Mapped = over_runs,
 ) -> Evaluation:
     """Compare predicted propensities with simulated ones.
 
@@ -106,6 +110,7 @@ def evaluate(
     baselines : also correlate single descriptors of the structure, which need no training
     b, cage_temperature, potential : as `b`, `temperature` and `potential` of `phaseseg.predict`
     seen : called with each frame, its predicted fields, and `simulated`, the first column to compare with
+    mapped : applies a function to the frames of all runs, as `phaseseg.trajectory.over_runs` does
 
     Raises
     ------
@@ -114,32 +119,72 @@ def evaluate(
     """
     rule = model.rule(b=b, temperature=cage_temperature, potential=potential)
     result, counter, untrained = Evaluation(model.name, target), MessageCounter(), set[str]()
-    for run, frames in runs.items():
-        for number, frame in enumerate(frames):
-            targets = targets_of(frame, target)
-            output = model.run(frame, rule, device=device)
-            predicted = model.fields(frame, output, rule)
-            counter.add(predicted.messages)
-            result.systems.append({"run": run, "frame": frame.source or number, "particles": len(frame)})
-            single = _single(model, frame, rule) if baselines else {}
-            for one in targets:
-                own, types, meant = _for_time(model, rule, one)
-                fields = predicted if own is rule else model.fields(frame, output, own)
-                found = {model.name: (fields["propensity"], fields["propensity_uncertainty"])} | single
-                untrained |= set(SPECIES) - set(types)
-                result.compared += [
-                    one
-                    for one in _compare(len(result) - 1, output.codes, one, found, meant)
-                    if one.method != model.name or one.type in types
-                ]
-            if seen is not None:
-                seen(frame, {**predicted, "simulated": targets[0].values})
-            if result.example is None:
-                result.example = frame, targets[0].values, np.asarray(predicted["propensity"], np.float64)
+    work, places = _Work(model, rule, device, target, baselines, seen is not None), Counter[str]()
+    for run, frame, one in mapped(work, runs):
+        name = frame.source or places[run]
+        places[run] += 1
+        if not result.systems:
+            example = whole_frame(frame)
+            result.example = example, targets_of(example, target)[0].values, one.propensity
+        result.compared += [each._replace(system=len(result)) for each in one.compared]
+        result.systems.append({"run": run, "frame": name, "particles": len(frame)})
+        counter.add(one.messages)
+        untrained |= one.untrained
+        if seen is not None:
+            seen(frame, one.shown)
     if not result.systems:
         raise ValueError("there are no frames to evaluate.")
     result.messages += [*counter.messages(), *_messages(result, untrained)]
     return result
+
+
+class _Evaluated(NamedTuple):
+    """What is kept of a system.
+
+    propensity : (n_atoms,) float64, as predicted
+    compared : as of system 0
+    untrained : types that are not compared
+    shown : fields to show
+    """
+
+    propensity: Floats
+    compared: Sequence[Compared]
+    untrained: Set[str]
+    messages: Iterable[Message]
+    shown: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Evaluates one frame, in this process or another."""
+
+    model: MobilityModel
+    rule: MobilityRule
+    device: Any
+    target: str
+    baselines: bool
+    shown: bool
+
+    def __call__(self, frame: Frame) -> _Evaluated:
+        model, rule, targets = self.model, self.rule, targets_of(frame, self.target)
+        output = model.run(frame, rule, device=self.device)
+        predicted = model.fields(frame, output, rule)
+        single = _single(model, frame, rule) if self.baselines else {}
+        compared: list[Compared] = []
+        untrained = set[str]()
+        for target in targets:
+            own, types, meant = _for_time(model, rule, target)
+            fields = predicted if own is rule else model.fields(frame, output, own)
+            found = {model.name: (fields["propensity"], fields["propensity_uncertainty"])} | single
+            untrained |= set(SPECIES) - set(types)
+            compared += [
+                one
+                for one in _compare(output.codes, target, found, meant)
+                if one.method != model.name or one.type in types
+            ]
+        shown = {**predicted, "simulated": targets[0].values} if self.shown else {}
+        propensity = np.asarray(predicted["propensity"], np.float64)
+        return _Evaluated(propensity, compared, untrained, predicted.messages, shown)
 
 
 def _single(model: MobilityModel, frame: Frame, rule: MobilityRule) -> dict[str, tuple[Floats, Floats]]:
@@ -164,9 +209,9 @@ def _for_time(
 
 
 def _compare(
-    system: int, codes: NDArray[np.int32], target: Target, found: Mapping[str, tuple[Any, Any]], meant: bool
+    codes: NDArray[np.int32], target: Target, found: Mapping[str, tuple[Any, Any]], meant: bool
 ) -> Iterator[Compared]:
-    """Compare every method with a target, for A and for B.
+    """Compare every method with a target, for A and for B, as of system 0.
 
     meant : whether the prediction of the model is for the time of the target
     """
@@ -175,7 +220,7 @@ def _compare(
         highest = nan if target.halves is None else ceiling(*target.halves[own].T)
         for method, (mean, uncertainty) in found.items():
             yield Compared(
-                system, method, name, target.time, target.main, meant, target.values[own],
+                0, method, name, target.time, target.main, meant, target.values[own],
                 np.asarray(mean, np.float64)[own], np.asarray(uncertainty, np.float64)[own], highest,
             )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 from typing import Any, Self
@@ -267,6 +267,40 @@ class Example:
     prediction: Segmentation
 
 
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What is kept of one case.
+
+    messages : of the first method, that the frame is outside of its range
+    example : dropped when the object is sent to another process
+    """
+
+    row: Row
+    messages: tuple[Message, ...]
+    example: Example | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "example": None}
+
+
+def compare_case(case: Case, methods: Sequence[Method], widths: Sequence[float]) -> Compared:
+    """Segment the frame of a case with every method and count."""
+    comparisons, domains = {}, {}
+    example: Example | None = None
+    messages: tuple[Message, ...] = ()
+    for method in methods:
+        found = method(case.frame, widths)
+        domains[method.name] = found.n_domains
+        if example is None:
+            found = replace(found, seconds={**found.seconds, **case.reference.seconds})
+            example = Example(case.frame, case.reference, found)
+            codes = ("outside-training", "free-surface")
+            messages = tuple(line for line in found.messages if line.code in codes)
+        comparisons[method.name] = Comparison.of(case.frame, case.reference, found, case.inside)
+    name = case.name or case.frame.source
+    return Compared(Row(case.group, name, case.frame.timestep, domains, comparisons), messages, example)
+
+
 class Comparisons:
     """Comparison of methods with a reference over frames, and its tables.
 
@@ -280,7 +314,6 @@ class Comparisons:
     Attributes
     ----------
     rows : one per frame
-    example : last frame with two phases, or else the last frame
     notes : additional messages
 
     Raises
@@ -304,7 +337,8 @@ class Comparisons:
         f1 = {f"{key} {width:g}": f1_column(key, width) for width in self.widths for key in F1_KINDS}
         self._columns = SCORE_COLUMNS | f1
         self.rows: list[Row] = []
-        self.example: Example | None = None
+        self._example: Example | Callable[[], Example] | None = None
+        self._two = False
         self.notes: list[Message] = []
         self._outside: list[Message] = []
 
@@ -312,22 +346,23 @@ class Comparisons:
         """Number of frames."""
         return len(self.rows)
 
-    def add(self, case: Case) -> None:
-        """Segment the frame of a case with every method and count."""
-        comparisons, domains = {}, {}
-        for method in self._methods:
-            found = method(case.frame, self.widths)
-            domains[method.name] = found.n_domains
-            if method is self._methods[0]:
-                found = replace(found, seconds={**found.seconds, **case.reference.seconds})
-                two = case.reference.n_phases == 2
-                if two or self.example is None or self.example.reference.n_phases == 1:
-                    self.example = Example(case.frame, case.reference, found)
-                codes = ("outside-training", "free-surface")
-                self._outside += [line for line in found.messages if line.code in codes]
-            comparisons[method.name] = Comparison.of(case.frame, case.reference, found, case.inside)
-        name = case.name or case.frame.source
-        self.rows.append(Row(case.group, name, case.frame.timestep, domains, comparisons))
+    def add(self, found: Compared, again: Callable[[], Example] | None = None) -> None:
+        """Add the counts of one case.
+
+        again : makes the example of a case that comes from another process
+        """
+        two = bool(found.row.comparisons[self.methods[0]].verdicts[1].any())
+        if two or not self._two:
+            self._two, self._example = two, again if found.example is None else found.example
+        self._outside += found.messages
+        self.rows.append(found.row)
+
+    @property
+    def example(self) -> Example | None:
+        """The last frame whose reference has two phases, or else the last frame."""
+        if callable(self._example):
+            self._example = self._example()
+        return self._example
 
     def extend(self, cases: Iterable[Case]) -> Self:
         """Add several cases.
@@ -338,7 +373,11 @@ class Comparisons:
             If there are no frames; also errors raised by the methods.
         """
         for case in cases:
-            self.add(case)
+            self.add(compare_case(case, self._methods, self.widths))
+        return self.checked()
+
+    def checked(self) -> Self:
+        """Return the comparison; ValueError if there are no frames."""
         if not self.rows:
             raise ValueError("there are no frames to evaluate.")
         return self

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from math import isfinite
 from pathlib import Path
@@ -12,15 +15,18 @@ import numpy as np
 
 from phaseseg import fields
 from phaseseg.display import value_and_error
+from phaseseg.families import Mapped
 from phaseseg.families.segmentation.baselines import baselines as baseline_methods, fit_thresholds
 from phaseseg.families.segmentation.comparison import (
     CONTENTS,
     DIFFERENCE,
     SCORE_COLUMNS,
     Case,
+    Compared,
     Comparisons,
-    cases_of,
+    Example,
     compare,
+    compare_case,
     f1_column,
 )
 from phaseseg.families.segmentation.methods import WIDTHS, Column, Method, Prediction, WeakLabels
@@ -28,6 +34,7 @@ from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.fields import Message
 from phaseseg.frame import Frame
 from phaseseg.report import TextTable, write_evaluation
+from phaseseg.trajectory import over_runs, whole_frame
 
 __all__ = ["Evaluation", "compare", "evaluate"]
 
@@ -142,6 +149,7 @@ def evaluate(
     baseline_data: Runs | Iterable[Frame] | None = None,
     members: bool = False,
     seen: Callable[[Frame, Mapping[str, Any]], None] | None = None,
+    mapped: Mapped = over_runs,
 ) -> Evaluation:
     """Compare the predictions of a model with a reference, frame by frame and pooled.
 
@@ -157,6 +165,7 @@ def evaluate(
         come from the card of the checkpoint or, if it has none, are fitted to the first evaluated frames.
     members : also evaluate each network of the model individually
     seen : called with each frame, its predicted fields, and `differs`, 1 where the reference says otherwise
+    mapped : applies a function to the frames of all runs, as `phaseseg.trajectory.over_runs` does
 
     Raises
     ------
@@ -183,26 +192,54 @@ def evaluate(
             Message(f"Thresholds of the baselines were fitted to {words}.", "baselines-fitted")
         )
 
-    def warmed(frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Process the first frame once in advance, so that timings exclude compilation and allocation."""
-        for frame in frames:
-            if not len(result):
-                whole(frame, widths[:1])
-                whole.forget()
-                answer(frame, widths)
-            yield frame
+    work, places = _Work(answer, whole, methods, widths, seen is not None), Counter[str]()
+    for run, frame, (found, shown) in mapped(work, runs):
+        name = frame.source or f"{run}, frame {places[run]}"
+        places[run] += 1
+        row = replace(found.row, group=run, name=name)
+        result.add(replace(found, row=row), partial(_example, work, frame))
+        if seen is not None:
+            seen(frame, shown)
+    return result.checked()
 
-    def cases() -> Iterator[Case]:
-        for group, frames in runs.items():
-            for case in cases_of(warmed(frames), answer, group=group, widths=widths):
-                yield case
-                if seen is not None:  # the scores of this frame are still known
-                    frame, width = case.frame, min(widths)
-                    found = model.fields(frame, whole.scores(frame)[0], boundary_width=width)
-                    differs = found["phase"] != case.reference.phase[width]
-                    seen(frame, {**found, "differs": differs.astype(np.int8)})
 
-    return result.extend(cases())
+_warm: set[str] = set()
+"""Hashes of the models that this process has used."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Compares one frame, in this process or another; returns the counts, and fields to show.
+
+    whole : the first of the methods
+    """
+
+    answer: Method
+    whole: Prediction
+    methods: Sequence[Method]
+    widths: tuple[float, ...]
+    shown: bool
+
+    def __call__(self, frame: Frame) -> tuple[Compared, Mapping[str, Any]]:
+        model, widths = self.whole.model, self.widths
+        if model.checkpoint.hash not in _warm:  # timings exclude compilation and allocation
+            self.whole(frame, widths[:1])
+            self.whole.forget()
+            self.answer(frame, widths)
+            _warm.add(model.checkpoint.hash)
+        case = Case("", frame, self.answer(frame, widths))
+        found, shown = compare_case(case, self.methods, widths), {}
+        if self.shown:  # the scores of this frame are still known
+            fields = model.fields(frame, self.whole.scores(frame)[0], boundary_width=min(widths))
+            differs = fields["phase"] != case.reference.phase[min(widths)]
+            shown = {**fields, "differs": differs.astype(np.int8)}
+        return found, shown
+
+
+def _example(work: _Work, frame: Any) -> Example:
+    example = work(whole_frame(frame))[0].example
+    assert example is not None
+    return example
 
 
 def _thresholds(
@@ -222,6 +259,6 @@ def _thresholds(
         rest = iter(frames)
         own = list(islice(rest, FITTED - len(first)))
         first += own
-        again[name] = chain(own, rest)
+        again[name] = chain(own, rest) if rest is frames else frames
     words = "the first evaluated frames, which favors the baselines"
     return fit_thresholds(first, rule), words, again

@@ -200,11 +200,15 @@ class Prediction:
 
     def scores(self, frame: Frame) -> tuple[Scores, float]:
         """Return the scores of a frame and the elapsed seconds; the last frame is cached."""
-        if self._last is None or self._last[0] is not frame:
+        last = self._last  # another thread may replace it
+        if last is None or last[0] is not frame:
             start = perf_counter()
             scores = self.model.score(frame, device=self.device)
-            self._last = frame, scores, perf_counter() - start
-        return self._last[1], self._last[2]
+            self._last = last = frame, scores, perf_counter() - start
+        return last[1], last[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}
 
     def forget(self) -> None:
         """Drop the cached scores."""
