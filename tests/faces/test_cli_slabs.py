@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import dummy_family
 from faces.command_line import done, flat, melt, refused, run
 from phaseseg.checkpoint import save_checkpoint
 from phaseseg.io import read_frames, write_frames
-from phaseseg.terminal.errors import INPUT, INTERRUPTED, USAGE
+from phaseseg.large.kept import Kept
+from phaseseg.terminal.errors import FAILURE, INPUT, INTERRUPTED, USAGE
 from samples import unregister
 
 
@@ -125,3 +127,64 @@ def test_an_interrupted_run_leaves_nothing(
     result = run("label", trajectory, "-o", tmp_path / "labels.xyz", "--slabs", 2, "--species", "Fe")
     assert result.exit_code == INTERRUPTED and "was not written" in flat(result.stderr)
     assert {one.name for one in tmp_path.iterdir()} == {"temporary"} and not [*temporary.iterdir()]
+
+
+@pytest.mark.parametrize("word", ["label", "predict"])
+@pytest.mark.parametrize("frame", [0, 1])
+def test_an_interrupted_run_continues(
+    trajectory: Path, tmp_path: Path, temporary: Path, make_checkpoint, monkeypatch, word: str, frame: int
+) -> None:
+    """Finished slabs are read, not made again, and the output is that of a run without an interruption."""
+    pair, folder = tmp_path / "pair-v1.safetensors", tmp_path / "kept"
+    save_checkpoint(make_checkpoint("segmentation/pair-v1", n_members=2, species=("Fe", "O")), pair)
+    monkeypatch.setattr("phaseseg.large.store.ATOMS_PER_LAYER", 50)
+    place = {
+        "label": "phaseseg.families.segmentation.labels.in_slabs.assign_atoms",
+        "predict": "phaseseg.families.segmentation.prediction_in_slabs._Prediction._scores_of",
+    }[word]
+    options = ["--species", "Fe"] if word == "label" else ["-m", pair]
+    usual, calls, stop_at = pkgutil.resolve_name(place), 0, 3 * frame + 2
+
+    def counted(*args, **more):
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise KeyboardInterrupt
+        return usual(*args, **more)
+
+    monkeypatch.setattr(place, counted)
+    arguments = [word, trajectory, "-o", tmp_path / "found.xyz", *options, "--slabs", 3, "--resume", folder]
+    result = run(*arguments)
+    assert result.exit_code == INTERRUPTED and f"Finished slabs are in {folder}" in flat(result.stderr)
+    assert len([*folder.glob("frame-*.npz")]) == stop_at - 1 and not [*temporary.iterdir()]
+    refused(INPUT, "is of a run that differs in: slabs", *arguments[:-3], 2, "--resume", folder)
+    calls, stop_at = 0, -1
+    done(*arguments)
+    assert calls == 6 - (3 * frame + 1) and not folder.exists()
+    monkeypatch.setattr(place, usual)
+    done(*arguments[:3], tmp_path / "expected.xyz", *options, "--slabs", 3)
+    assert (tmp_path / "found.xyz").read_bytes() == (tmp_path / "expected.xyz").read_bytes()
+
+
+def test_folders_to_resume_from(trajectory: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    arguments = ["label", trajectory, "--species", "Fe", "--resume", folder, "-q"]
+    refused(USAGE, "omit --slabs 1, or omit --resume", *arguments, "--slabs", 1)
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    refused(INPUT, "holds other files", *arguments)
+    (folder / "notes.txt").unlink()
+    Kept(folder, {"file": "another"})
+    refused(INPUT, "differs in: file, ", *arguments)
+    (folder / "run.json").unlink()
+    refused(FAILURE, "the folder cannot be made", *arguments[:-2], trajectory / "kept")
+    # A damaged result is named. Slabs are chosen without a number.
+    Kept(folder, {"file": "another"}).of_frame(0)("scores-0", lambda: {"x": np.ones(3)})
+    (damaged,) = folder.glob("frame-*")
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"frame-0-scores-0\.npz cannot be read .* remove this file"):
+        Kept(folder, {"file": "another"}).of_frame(0)("scores-0", dict)
+    damaged.unlink()
+    (folder / "run.json").unlink()
+    done(*arguments[:-1])
+    assert not folder.exists()

@@ -9,6 +9,7 @@ from phaseseg import Frame
 from phaseseg.families.segmentation import inference
 from phaseseg.families.segmentation.inference import Network, node_features
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
+from phaseseg.large.cut import slabs
 from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
 
 # Of the largest |logit|, against float64: sums of some hundred float32 terms, layer after layer.
@@ -111,6 +112,42 @@ def test_features_equal_the_naive_ones(name, features):
         assert found.shape == (frame.n_atoms, config.n_features) and found.dtype == np.float32
         largest = np.abs(exact).max(axis=0)
         assert (np.abs(found - exact) <= FEATURES * np.maximum(largest, 1e-3)).all()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("spread", [60.0, 0.0])
+def test_logits_of_some_atoms_are_those_of_the_whole(network, spread, monkeypatch):
+    """Layers compute only what these atoms depend on; whatever else is in memory is not a number."""
+    rng, cell = np.random.default_rng(5), np.array([[90.0, 0, 0], [4, 13, 0], [-3, 2, 12]])
+    frame = Frame(rng.random((900, 3)) @ cell, cell, True, list(rng.choice(SPECIES, 900)))
+    config = config_of(network)
+    codes, members = codes_of(frame), [weights_of(config), weights_of(config, 1)]
+    scaling = scaling_of(node_features(frame, codes, config))
+    whole = Network(config, scaling, members)(frame, codes)
+    halo, n = config.cutoff * (1 + config.layers), 0
+    ranges = inference._ranges
+
+    def poisoned(shape, dtype):
+        return np.full(shape, np.nan if np.issubdtype(dtype, np.floating) else 77, dtype)
+
+    def seen(*args):
+        nonlocal n
+        found = ranges(*args)
+        n += found[0].slots != found[-1].slots
+        return found
+
+    monkeypatch.setattr(inference, "borrow", poisoned)
+    monkeypatch.setattr(inference, "_ranges", seen)
+    monkeypatch.setattr(inference, "LARGEST_SPREAD", spread)
+    for slab in slabs(frame, halo + 1e-6, 3):
+        found = Network(config, scaling, members)(slab.frame, codes[slab.atoms], slab.own)
+        for logits, expected in zip(found.logits, whole.logits, strict=True):
+            assert_allclose(
+                logits[slab.own], expected[slab.atoms[slab.own]], rtol=0,
+                atol=2 * LOGITS * np.abs(expected).max(),
+            )  # fmt: skip
+        assert np.isfinite(found.logits).all()
+    assert n == 3
 
 
 @pytest.mark.slow

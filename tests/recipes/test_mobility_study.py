@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mobility_samples import liquid
-from phaseseg.checkpoint import load_checkpoint
+from phaseseg.checkpoint import bundled_checkpoints, load_checkpoint
 from phaseseg.recipes.mobility import cards, samples, study, train
 from phaseseg.recipes.mobility.systems import STATES, System, systems_at
 
@@ -90,3 +91,22 @@ def test_from_training_to_the_card(tmp_path, monkeypatch):
     assert "T = 0.64" in card["limits"][0]
     # Without any study the old tables stay.
     assert cards.card_of(checkpoint, {})["metrics"] == checkpoint.card["metrics"]
+
+
+def test_networks_of_message_passing_stand_in_the_table_of_other_ways():
+    bundled = bundled_checkpoints("mobility")
+    net, own, cold = (
+        load_checkpoint(bundled[f"mobility/{name}"])
+        for name in ("net-ka3d-t064-v1", "bapst-ka3d-t064-v1", "bapst-ka3d-v1")
+    )
+    row = cards.rows_of(own.card["metrics"]["ceiling"])[0]
+    tables = cards.card_of(net, {}, [own, cold])["metrics"]
+    rows = cards.rows_of(tables["others"])
+    assert [r["A"] for r in rows if r["method"] == own.name] == [row["A"]]
+    assert cold.name not in [r["method"] for r in rows]  # trained at another temperature
+    kinds = [r["kind"] for r in rows]
+    assert kinds == sorted(kinds, key=kinds.index)
+    # Once more gives the same table, which is the bundled one.
+    again = replace(net, card={**net.card, "metrics": tables})
+    assert cards.card_of(again, {}, [own, cold])["metrics"]["others"] == tables["others"]
+    assert tables["others"] == net.card["metrics"]["others"]

@@ -45,6 +45,7 @@ def _predict(
     workers: options.Workers = 1,
     scheduler: options.Scheduler = None,
     slabs: options.Slabs = "auto",
+    resume: options.ResumeFolder = None,
     format: options.Format = None,
     report: options.ReportFolder = None,
     view: options.View = False,
@@ -52,7 +53,7 @@ def _predict(
     quiet: options.Quiet = False,
 ) -> None:
     """Apply a trained network to every frame of a file."""
-    with exit_codes(f"{output} was not written." if output else ""):
+    with exit_codes(options.left_behind(output, resume)):
         from phaseseg.api import load_model, predictor, prepare
         from phaseseg.io import OutputError
         from phaseseg.nn.device import check_device
@@ -84,9 +85,11 @@ def _predict(
             reader = frame_reader(input, **reading)
             settings = rule.to_dict() | {"device": device, "sha256": network.checkpoint.hash}
             n_slabs, slabs = 1, "1" if scheduler is not None and slabs == "auto" else slabs
+            if resume is not None and not family.slabs:
+                raise ValueError(f"{name} does not work on frames in slabs on disk; omit --resume.")
             if family.slabs or slabs != "auto":
                 n_slabs = slabs_wanted(
-                    slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="predicted"
+                    slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="predicted", resume=resume
                 )
             if n_slabs > 1 and family.slabs:
                 not_in_slabs(
@@ -102,7 +105,7 @@ def _predict(
                     begin=lambda _: FrameRun(
                         input.name, summary_type(rule, input.name), "predicted", settings
                     ),
-                    **reading,
+                    resume=resume, rule={"command": "predict", **settings}, **reading,
                 )  # fmt: skip
             run.finish(output if kind == "tables" else None, None, [output], as_json=as_json, quiet=quiet)
             return

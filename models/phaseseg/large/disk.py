@@ -18,6 +18,8 @@ import numpy as np
 import psutil
 from numpy.typing import DTypeLike, NDArray
 
+from phaseseg.large.kept import Kept
+
 RESIDENT = 1.5e9
 """Bytes of the files that may be in the memory of the process before it gives them back."""
 EVERY = 0.2
@@ -42,10 +44,12 @@ class Disk:
     content stays in the file.
 
     folder : of the files; by default `usual_folder`
+    kept : results that survive an interruption, in another folder
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, kept: Kept | None = None) -> None:
         self.folder = usual_folder() if folder is None else folder
+        self.kept = Kept() if kept is None else kept
         self._maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._done = threading.Event()

@@ -57,6 +57,14 @@ Slabs = Annotated[
     str,
     typer.Option(help="Slabs into which a frame is cut: auto (if it would not fit into memory) or a number."),
 ]
+ResumeFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Keep what finished slabs give in this folder until the end; the same command then continues an "
+        "interrupted run. Cuts frames into slabs.",
+    ),
+]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Checkpoint: a name from `phaseseg models list` or a file.")
 ]
@@ -116,6 +124,14 @@ def at_least(flag: str, value: int, low: int) -> None:
     """Raise ValueError for a number below `low`."""
     if value < low:
         raise ValueError(f"{flag} must be at least {low}, found {value}.")
+
+
+def left_behind(output: Path | None, resume: Path | None) -> str:
+    """What is there after an interruption, in a sentence each."""
+    sentences = [f"{output} was not written."] if output else []
+    if resume is not None:
+        sentences.append(f"Finished slabs are in {resume}; the same command continues.")
+    return " ".join(sentences)
 
 
 def one_of_both(workers: int, scheduler: str | None) -> None:

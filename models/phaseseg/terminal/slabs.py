@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -12,6 +12,7 @@ from phaseseg.terminal.show import FrameBar, note
 
 if TYPE_CHECKING:
     from phaseseg.large.disk import Disk
+    from phaseseg.large.kept import Kept
     from phaseseg.large.store import FrameStore, InSlabs
     from phaseseg.specs import Progress
     from phaseseg.terminal.run import FrameRun, Results
@@ -23,11 +24,13 @@ DISK_BYTES = 300
 
 
 def slabs_wanted(
-    given: str, path: Path, n_bytes: float, *, format: str | None, quiet: bool, doing: str
-) -> int:
+    given: str, path: Path, n_bytes: float, *, format: str | None, quiet: bool, doing: str,
+    resume: Path | None = None,
+) -> int:  # fmt: skip
     """The number of slabs into which the frames of a file are cut; 1 to leave them in memory.
 
     given : "auto" or a number; n_bytes : memory for each atom of a frame that is not cut
+    resume : folder of results that survive an interruption, which only slabs have
 
     Raises
     ------
@@ -44,22 +47,26 @@ def slabs_wanted(
     if given != "auto" and not (given.isdecimal() and int(given) >= 1):
         raise ValueError(f"--slabs must be auto or a number of at least 1, found {given!r}.")
     if given == "1":
+        if resume is not None:
+            raise ValueError("--resume keeps what finished slabs give; omit --slabs 1, or omit --resume.")
         return 1
     files = files_of(path)
     pieced = len(files) == 1 and pieced_format(files[0], format)
     if not pieced:
-        if given == "auto":
+        if given == "auto" and resume is None:
             return 1
         raise ValueError(
             f"{path.name}: slabs are read from one file, a {' or '.join(FORMATS)} file. Convert it, or omit "
-            "--slabs."
+            f"{'--slabs' if given != 'auto' else '--resume'}."
         )
     if given != "auto":
         return int(given)
     n_atoms, free = announced_atoms(files[0], format), psutil.virtual_memory().available
-    if n_atoms * n_bytes <= FREE_SHARE * free:
+    fits, n_slabs = n_atoms * n_bytes <= FREE_SHARE * free, usual_slabs(n_atoms)
+    if resume is not None:
+        return max(n_slabs, 2)
+    if fits:
         return 1
-    n_slabs = usual_slabs(n_atoms)
     if not quiet:
         note(
             f"{path.name}: {n_atoms:,} atoms would take about {n_atoms * n_bytes / 1e9:.3g} GB of memory, "
@@ -84,18 +91,23 @@ Make = Callable[["FrameStore", "Disk", int, "Progress"], "InSlabs"]
 
 def run_slabs(
     path: Path, n_slabs: int, make: Make, bar: FrameBar, *, output: Path | None, doing: str,
-    begin: Callable[[InSlabs], FrameRun], **reading: Any,
+    begin: Callable[[InSlabs], FrameRun], resume: Path | None = None, rule: Mapping[str, Any] | None = None,
+    **reading: Any,
 ) -> FrameRun:  # fmt: skip
     """Work on the frames of a file one by one, each in slabs, and write them if an output is given.
 
     begin : makes the run, with the first result; reading : options of `frame_reader`
+    resume : folder that keeps what finished slabs give, until all is written
+    rule : what the results depend on besides the file and how it is read
     """
+    from phaseseg.large.kept import Kept
     from phaseseg.terminal.run import frame_slice
 
     options = {"units": "metal"} | {name: value for name, value in reading.items() if value is not None}
     options["frames"] = frame_slice(reading.get("frames"))
     options["file_format"] = options.pop("format", None)
-    results = _results(path, n_slabs, make, bar, options)
+    kept = Kept() if resume is None else Kept(resume, _about(path, n_slabs, rule or {}, options))
+    results = _results(path, n_slabs, make, bar, options, kept)
     start = perf_counter()
     first = next(results, None)
     if first is None:
@@ -113,11 +125,26 @@ def run_slabs(
             yield now.pieces()
 
     run.write(written(), output)
+    kept.remove()
     return run
 
 
+def _about(path: Path, n_slabs: int, rule: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, Any]:
+    """What the results of slabs depend on."""
+    from phaseseg.io.series import files_of
+    from phaseseg.version import __version__
+
+    (file,) = files_of(path)
+    state = file.stat()
+    return {
+        "file": str(file.resolve()), "size": state.st_size, "changed": state.st_mtime_ns,
+        "slabs": n_slabs, "version": __version__, **rule,
+        "reading": {name: value for name, value in reading.items() if name != "fields"},
+    }  # fmt: skip
+
+
 def _results(
-    path: Path, n_slabs: int, make: Make, bar: FrameBar, options: dict[str, Any]
+    path: Path, n_slabs: int, make: Make, bar: FrameBar, options: dict[str, Any], kept: Kept
 ) -> Iterator[InSlabs]:
     """The results of the frames; each may be used until the next one is asked for."""
     from phaseseg.io.pieces import read_pieces
@@ -127,6 +154,6 @@ def _results(
     for found in read_pieces(path, **options):
         if not found.n_atoms:
             raise ValueError(f"{path.name}, frame {found.index}: the frame has no atoms.")
-        with Disk() as disk:
+        with Disk(kept=kept.of_frame(found.index)) as disk:
             disk.check(DISK_BYTES * found.n_atoms)
             yield make(FrameStore.read(found, disk, bar.inside), disk, n_slabs, bar.inside)

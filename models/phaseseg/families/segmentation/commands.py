@@ -92,6 +92,7 @@ def label_command(
     workers: options.Workers = 1,
     scheduler: options.Scheduler = None,
     slabs: options.Slabs = "auto",
+    resume: options.ResumeFolder = None,
     format: options.Format = None,
     report: options.ReportFolder = None,
     view: options.View = False,
@@ -102,7 +103,7 @@ def label_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Label every atom as rich, poor or boundary, and report compositions with error bars."""
-    with exit_codes(f"{output} was not written." if output else ""):
+    with exit_codes(options.left_behind(output, resume)):
         from phaseseg.families.segmentation.labels import weak_labels
         from phaseseg.families.segmentation.labels.automatic import rule_for
         from phaseseg.families.segmentation.labels.threshold import pooled_threshold
@@ -133,7 +134,9 @@ def label_command(
             }  # fmt: skip
             reader = frame_reader(input, **reading)
             slabs = "1" if scheduler is not None and slabs == "auto" else slabs
-            n_slabs = slabs_wanted(slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="labeled")
+            n_slabs = slabs_wanted(
+                slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="labeled", resume=resume
+            )
             if n_slabs > 1:
                 not_in_slabs(
                     average=average is not None, pooled=pooled, report=report is not None,
@@ -144,8 +147,9 @@ def label_command(
                 written, begin = output if kind == "frames" else None, partial(_run_of, input.name)
                 make = _LabelInSlabs(rule)
                 run = run_slabs(
-                    input, n_slabs, make, bar, output=written, doing="labeling", begin=begin, **reading
-                )
+                    input, n_slabs, make, bar, output=written, doing="labeling", begin=begin, resume=resume,
+                    rule={"command": "label", **rule.to_dict()}, **reading,
+                )  # fmt: skip
             run.finish(output if kind == "tables" else None, None, [output], as_json=as_json, quiet=quiet)
             return
         ignored = "--scheduler" if scheduler is not None else "--workers" if workers > 1 else ""

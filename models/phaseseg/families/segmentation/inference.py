@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,22 +65,71 @@ def node_features(frame: Frame, codes: NDArray[np.integer[Any]], config: Network
     return features
 
 
+class _Range(NamedTuple):
+    """Consecutive bins.
+
+    chunks : of about `CHUNK` atoms: first bin, last bin (exclusive), and slots
+    slots : those of all chunks
+    """
+
+    chunks: list[tuple[int, int, slice]]
+    slots: slice
+
+    @classmethod
+    def of(cls, bins: Bins, first: int, stop: int) -> _Range:
+        start = bins.start[first * bins.kinds : stop * bins.kinds + 1 : bins.kinds]
+        chunks = [
+            (first + a, first + b, slice(int(start[a]), int(start[b])))
+            for a, b in parts_by_size(start, CHUNK)
+        ]
+        return cls(chunks, slice(int(start[0]), int(start[-1])))
+
+    def each_bin(self, kernel: Callable[..., None], *args: Any) -> None:
+        """Call `kernel(first, stop, *args)` for ranges of bins that cover all."""
+        for_each(lambda chunk: kernel(chunk[0], chunk[1], *args), self.chunks)
+
+
+def _ranges(bins: Bins, n_layers: int, own: NDArray[np.bool_] | None) -> list[_Range]:
+    """Bins that the outputs of some atoms depend on: number k before the last k layers.
+
+    own : (n_atoms,) bool; None for all atoms
+    """
+    n_planes, n = int(bins.shape[0]), bins.n_bins
+    if own is None or bins.wrap[0] or not own.any():
+        return [_Range.of(bins, 0, n)] * (n_layers + 1)
+    in_plane, slots = n // n_planes, np.flatnonzero(own[bins.order])
+    ends = np.searchsorted(bins.start[:: bins.kinds], slots[[0, -1]], side="right") - 1
+    first, last = (ends // in_plane).tolist()
+    found = []
+    for k in range(n_layers + 1):
+        reach = k * int(bins.reach[0])
+        planes = max(first - reach, 0), min(last + 1 + reach, n_planes)
+        found.append(_Range.of(bins, *(plane * in_plane for plane in planes)))
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class _Atoms:
     """Atoms of a frame, shared by all layers and members; arrays are ordered by slot.
 
+    ranges : where the values before the last k layers are needed, for k = 0 ... layers; nothing is computed
+        elsewhere
     features : (n_atoms + spare, width), initially raw; unused columns are zero
     degrees : (n_atoms,) int32, number of neighbors
     doubtful : (n_atoms,) bool, True if float32 cannot decide which neighbors are within the cutoff
     """
 
     bins: Bins
+    ranges: list[_Range]
     features: Floats
     degrees: NDArray[np.int32]
     doubtful: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig, width: int) -> _Atoms:
+    def of(
+        cls, frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig, width: int,
+        own: NDArray[np.bool_] | None = None,
+    ) -> _Atoms:  # fmt: skip
         n, n_species = frame.n_atoms, len(config.species)
         rows = _rows(n, width)
         rows.fill(0)
@@ -94,20 +143,11 @@ class _Atoms:
         else:
             bins = sort_into_bins(frame, config.cutoff, codes, n_species)
             kernel, plan = neighbor_sums.density_features, [*_gaussians(config.widths, n_species)]
-        atoms = cls(bins, rows, degrees, doubtful)
-        atoms.each_bin(kernel, bins, *plan, rows, degrees, doubtful)
-        rows[np.arange(n), codes[bins.order]] = 1
-        return atoms
-
-    def each_bin(self, kernel: Callable[..., None], *args: Any) -> None:
-        """Call `kernel(first, stop, *args)` for ranges of bins that cover all."""
-        for_each(lambda chunk: kernel(chunk[0], chunk[1], *args), self.chunks)
-
-    @cached_property
-    def chunks(self) -> list[tuple[int, int, slice]]:
-        """Chunks of about `CHUNK` atoms: first bin, last bin (exclusive), and slots."""
-        start = self.bins.start[:: self.bins.kinds]
-        return [(a, b, slice(int(start[a]), int(start[b]))) for a, b in parts_by_size(start, CHUNK)]
+        ranges = _ranges(bins, config.layers, own)
+        ranges[-1].each_bin(kernel, bins, *plan, rows, degrees, doubtful)
+        slots = np.arange(n)[ranges[-1].slots]
+        rows[slots, codes[bins.order[slots]]] = 1
+        return cls(bins, ranges, rows, degrees, doubtful)
 
 
 def _gaussians(
@@ -222,13 +262,14 @@ class _Layer:
 class _Before:
     """Per-atom values that a layer needs before summing over neighbors; filled chunk by chunk.
 
+    filled : atoms that have these values
     rows : (n_atoms + spare, columns) rows to sum: the inputs of a shared layer, or else their products
     table : (n_atoms + spare, table_width) scores, later factors; in the last layer also the outputs
     exact : True if the scores differ too much for factors
     """
 
-    def __init__(self, layer: _Layer, atoms: _Atoms, inputs: Floats) -> None:
-        self.layer, self.atoms = layer, atoms
+    def __init__(self, layer: _Layer, atoms: _Atoms, inputs: Floats, filled: _Range) -> None:
+        self.layer, self.atoms, self.filled = layer, atoms, filled
         n = len(atoms.degrees)
         self.table, self.rows, self.own = NOTHING, inputs if layer.shared else NOTHING, NOTHING
         self._products: list[tuple[Floats, Floats | None, Floats]] = []
@@ -252,25 +293,28 @@ class _Before:
 
     def close(self) -> None:
         """Convert scores to factors once all atoms are filled."""
-        layer, n = self.layer, len(self.atoms.degrees)
+        layer, slots = self.layer, self.filled.slots
+        n, table = slots.stop - slots.start, self.table[slots.start :]
+        if slots.start and self.table is not NOTHING:
+            self.table[0] = 0  # padding among the candidates points at slot 0
         self.exact = False
         if layer.attends:
-            ends = np.array(in_parts(neighbor_sums.extremes, n, self.table, layer.heads, least=8192))
+            ends = np.array(in_parts(neighbor_sums.extremes, n, table, layer.heads, least=8192))
             low, top = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
             self.exact = bool(n and not (top - low).max() <= LARGEST_SPREAD)
             if not self.exact:
                 pattern = layer.pattern(top)
                 groups = -(-n * layer.table_width // pattern.shape[1])
-                in_parts(neighbor_sums.attention_factors, groups, self.table, SLOPE, *pattern)
+                in_parts(neighbor_sums.attention_factors, groups, table, SLOPE, *pattern)
             return
         ones: Any = 1
         if layer.itself:
-            ones = 1 / np.sqrt(self.atoms.degrees + np.float32(1))
+            ones = 1 / np.sqrt(self.atoms.degrees[slots] + np.float32(1))
             if not layer.last:
-                self.table = borrow((n, 4), np.float32)
-                self.table[:, 2:] = 0
+                self.table = borrow((len(self.atoms.degrees), 4), np.float32)
+                self.table[slots, 2:] = 0
         if self.table is not NOTHING:
-            self.table[:n, 0] = self.table[:n, 1] = ones
+            self.table[slots, 0] = self.table[slots, 1] = ones
 
     def _sums(self, first: int, stop: int, out: Floats) -> None:
         """Compute weighted sums over the neighbors of the atoms in a range of bins."""
@@ -301,9 +345,9 @@ class _Before:
                 add=adds, rectify=True,
             )  # fmt: skip
 
-    def outputs(self, out: Floats) -> None:
-        """Write the outputs of the last layer, (n_atoms, outputs), in frame order."""
-        layer, atoms = self.layer, self.atoms
+    def outputs(self, wanted: _Range, out: Floats) -> None:
+        """Write the outputs of the last layer for some atoms to `out`, (n_atoms, outputs), in frame order."""
+        layer, atoms, slots = self.layer, self.atoms, wanted.slots
         bins, doubtful, n = atoms.bins, atoms.doubtful, len(atoms.degrees)
         rows, used = borrow((n, 4), np.float32), out.shape[1]  # columns beyond the outputs are uninitialized
         if self.exact:
@@ -314,14 +358,15 @@ class _Before:
                 out = rows[base:]
                 neighbor_sums.exact_sums(first, stop, bins, doubtful, values, self.table, 1, SLOPE, 1, 0, out)
 
-            atoms.each_bin(exact)
+            wanted.each_bin(exact)
         else:
             args = bins, doubtful, self.table, layer.itself, layer.attends, rows
-            atoms.each_bin(neighbor_sums.narrow_sums, *args)
+            wanted.each_bin(neighbor_sums.narrow_sums, *args)
         if layer.own is not None:
-            rows[:, :used] += self.own[:n, :used]
+            rows[slots, :used] += self.own[slots, :used]
         bias = layer.bias[0] if layer.own is None else np.zeros(4, np.float32)
-        in_parts(neighbor_sums.unsort, n, rows, bias, bins.order, out, least=8192)
+        n, first = slots.stop - slots.start, slots.start
+        in_parts(neighbor_sums.unsort, n, rows[first:], bias, bins.order[first:], out, least=8192)
 
 
 # Network ------------------------------------------------------------------------------------------
@@ -367,7 +412,8 @@ class Network:
         """Return logits for every atom of a frame.
 
         codes : (n_atoms,) index of each atom's species in `config.species`
-        own : (n_atoms,) bool, atoms whose features are compared with the training data; all by default
+        own : (n_atoms,) bool, atoms whose logits are needed and whose features are compared with the training
+            data; all by default. The logits of others are numbers without a meaning.
 
         For atoms without neighbors, "gat" and "gcn" use only the atom itself. Features are clipped to the
         range of the training data; the result counts the atoms outside.
@@ -376,14 +422,20 @@ class Network:
         if codes.shape != (frame.n_atoms,):
             raise ValueError(f"species codes for {frame.n_atoms} atoms have the shape {codes.shape}.")
         width = self.config.n_features
-        atoms = _Atoms.of(frame, codes, self.config, whole_registers(width))
-        scaling = self.scaling
+        atoms = _Atoms.of(frame, codes, self.config, whole_registers(width), own)
+        scaling, needed = self.scaling, atoms.ranges[-1].slots
         ranges = scaling.center, scaling.scale, scaling.low, scaling.high
         compared = [] if own is None else _compared(atoms, own[atoms.bins.order], ranges)
-        found = in_parts(neighbor_sums.scale_features, frame.n_atoms, atoms.features, *ranges, least=4096)
+        found = in_parts(
+            neighbor_sums.scale_features,
+            needed.stop - needed.start,
+            atoms.features[needed],
+            *ranges,
+            least=4096,
+        )
         found = compared or found
         outside, lowest, highest = zip(*found, strict=True)
-        logits = np.empty((len(self._members), frame.n_atoms, self.config.outputs), dtype=np.float32)
+        logits = np.zeros((len(self._members), frame.n_atoms, self.config.outputs), dtype=np.float32)
         for member, out in zip(self._members, logits, strict=True):
             member(atoms, out)
         return NetworkOutput(logits, np.sum(outside, axis=0), np.min(lowest, axis=0), np.max(highest, axis=0))
@@ -409,18 +461,19 @@ class _Member:
     def __call__(self, atoms: _Atoms, out: Floats) -> None:
         """Fill `out`, (n_atoms, outputs), in frame order."""
         inputs = [atoms.features]  # of the layers that keep them
-        before = _Before(self.layers[0], atoms, atoms.features)
-        for_each(lambda chunk: before.fill(atoms.features[chunk[2].start :], chunk[2]), atoms.chunks)
-        for layer, after in zip(self.layers, [*self.layers[1:], None], strict=True):
+        *ranges, given = atoms.ranges
+        before = _Before(self.layers[0], atoms, atoms.features, given)
+        for_each(lambda chunk: before.fill(atoms.features[chunk[2].start :], chunk[2]), given.chunks)
+        for layer, after, wanted in zip(self.layers, [*self.layers[1:], None], reversed(ranges), strict=True):
             before.close()
             if layer.last:
-                before.outputs(out)
+                before.outputs(wanted, out)
                 return
             keep = after is not None and (bool(self.readout) or after.shared)
             kept = _rows(len(atoms.degrees) if keep else 0, layer.width)
-            following = None if after is None else _Before(after, atoms, kept)
+            following = None if after is None else _Before(after, atoms, kept, wanted)
             work = partial(self._hidden, layer, before, following, atoms, inputs, kept if keep else None, out)
-            for_each(work, atoms.chunks)
+            for_each(work, wanted.chunks)
             if following is not None:
                 before = following
             if keep:

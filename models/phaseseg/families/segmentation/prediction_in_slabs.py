@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -94,52 +95,62 @@ class _Prediction:
 
     def _scores(self) -> Scores:
         """Run the networks slab by slab; returns the scores without their arrays for the atoms."""
-        store, model = self.work.store, self.model
-        n, width = store.n_layers, model.config.n_features
+        store, model, width = self.work.store, self.model, self.model.config.n_features
         frame = Frame(**{name: getattr(self.frame.reduced, name) for name in self.frame.__dataclass_fields__})
         n_outside = np.zeros(width, dtype=np.int64)
         low, high = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
-        margin = model.halo * float(np.linalg.norm(np.linalg.inv(frame.cell)[:, 0]))
         edges, done = store.edges(self.work.n_slabs), 0
-        for k, (first, stop) in enumerate(pairwise(edges)):
+        for k, ends in enumerate(pairwise(edges)):
             self.work.report(
                 done / self.frame.n_atoms, f"running the networks, slab {k + 1} of {len(edges) - 1}"
             )
-            begin, end = self._ends(first, stop)
-            halo = int(np.ceil(margin * n)) + 1
-            around = np.arange(first - halo, stop + halo)
-            chosen = np.unique(around % n if frame.pbc[0] else np.clip(around, 0, n - 1))
-            layers = store.load(chosen)
-            if not len(layers.rows):
+            found = self.work.disk.kept(f"scores-{k}", partial(self._scores_of, frame, *ends))
+            if not found:
                 continue
-            some = frame.replace(positions=layers.positions, species=layers.species)
-            layer = store.layer_of(some)
-            inside = (layer >= first) & (layer < stop)
-            if not inside.any():
-                continue
-            # Half an edge more, because the layers decide which atoms are there, and not rounding.
-            slab = cut(some, model.halo + 1e-6, begin - 1e-9, end + 1e-9)
-            own = slab.own & inside[slab.atoms]
-            output = self._network(slab.frame, model.codes(slab.frame), own)
-            scores = model.scores_of(slab.frame, output)
-            rows = layers.rows[slab.atoms[own]]
+            rows = found["rows"]
             done += len(rows)
-            n_outside += output.n_outside
-            low, high = np.minimum(low, output.lowest), np.maximum(high, output.highest)
-            self.score[rows], self.probability[rows] = scores.score[own], scores.probability[own]
-            self.columns["phase_uncertainty"][rows] = scores.uncertainty[own]
-            if self.between is not None and scores.boundary is not None:
-                self.between[rows] = scores.boundary[own]
-            between = None if self.learned is None or scores.boundary is None else scores.boundary[own]
-            self.columns["phase_probability"][rows] = probabilities_of(scores.probability[own], between)
+            n_outside += found["n_outside"]
+            low, high = np.minimum(low, found["lowest"]), np.maximum(high, found["highest"])
+            self.score[rows], self.probability[rows] = found["score"], found["probability"]
+            self.columns["phase_uncertainty"][rows] = found["uncertainty"]
+            if self.between is not None:
+                self.between[rows] = found["boundary"]
+            between = None if self.learned is None else found["boundary"]
+            self.columns["phase_probability"][rows] = probabilities_of(found["probability"], between)
         assert done == self.frame.n_atoms
-        found = NetworkOutput(np.empty((0, 0, 0), np.float32), n_outside, low, high)
         nothing = np.empty(0, dtype=np.float32)
         outside = float(n_outside.max(initial=0) / self.frame.n_atoms)
+        output = NetworkOutput(np.empty((0, 0, 0), np.float32), n_outside, low, high)
         return Scores(
             nothing, nothing[None], nothing, nothing, None, outside,
-            model.features_outside(self.frame, found),
+            model.features_outside(self.frame, output),
         )  # fmt: skip
+
+    def _scores_of(self, frame: Frame, first: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Scores of the atoms in some layers, and a comparison of their features; empty without atoms."""
+        store, model, n = self.work.store, self.model, self.work.store.n_layers
+        begin, end = self._ends(first, stop)
+        halo = int(np.ceil(model.halo * float(np.linalg.norm(np.linalg.inv(frame.cell)[:, 0])) * n)) + 1
+        around = np.arange(first - halo, stop + halo)
+        layers = store.load(np.unique(around % n if frame.pbc[0] else np.clip(around, 0, n - 1)))
+        if not len(layers.rows):
+            return {}
+        some = frame.replace(positions=layers.positions, species=layers.species)
+        layer = store.layer_of(some)
+        inside = (layer >= first) & (layer < stop)
+        if not inside.any():
+            return {}
+        # Half an edge more, because the layers decide which atoms are there, and not rounding.
+        slab = cut(some, model.halo + 1e-6, begin - 1e-9, end + 1e-9)
+        own = slab.own & inside[slab.atoms]
+        output = self._network(slab.frame, model.codes(slab.frame), own)
+        scores = model.scores_of(slab.frame, output)
+        found = {
+            "rows": layers.rows[slab.atoms[own]].astype(np.int32), "score": scores.score[own],
+            "probability": scores.probability[own], "uncertainty": scores.uncertainty[own],
+            "n_outside": output.n_outside, "lowest": output.lowest, "highest": output.highest,
+        }  # fmt: skip
+        return found if scores.boundary is None else {**found, "boundary": scores.boundary[own]}
 
     def _ends(self, first: int, stop: int) -> tuple[float, float]:
         """Fractions along the first vector at which some layers begin and end, with all that is in them."""

@@ -12,7 +12,7 @@ Pages: docs/checkpoints/ and the table of models/README.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,13 @@ def published_table(temperature: float) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def card_of(checkpoint: Checkpoint, studies: Mapping[float, Mapping[str, Any]]) -> dict[str, Any]:
+def card_of(
+    checkpoint: Checkpoint, studies: Mapping[float, Mapping[str, Any]], messages: Sequence[Checkpoint] = ()
+) -> dict[str, Any]:
     """The new card: what training wrote, and what was measured.
 
     studies : the results of the step `study`, by temperature; what they lack stays as it is in the card
+    messages : checkpoints of message passing, whose cards have their scores from training
     """
     old, state = checkpoint.card, state_of(checkpoint)
     card = {
@@ -75,6 +78,9 @@ def card_of(checkpoint: Checkpoint, studies: Mapping[float, Mapping[str, Any]]) 
         "data": {**old.get("data", {}), "source": state.source, "time": state.time},
         "metrics": {**old.get("metrics", {}), **measured(checkpoint.name, studies, state)},
     }
+    with_messages(
+        card["metrics"], [m for m in messages if m.name != checkpoint.name and state_of(m) == state]
+    )
     if last(checkpoint.name) not in PLANS:  # another recipe writes the rest
         return card
     return {
@@ -89,6 +95,17 @@ def card_of(checkpoint: Checkpoint, studies: Mapping[float, Mapping[str, Any]]) 
 def state_of(checkpoint: Checkpoint) -> State:
     """Where the checkpoint was trained."""
     return STATES[round(float(checkpoint.ranges["temperature"][0]), 6)]
+
+
+def with_messages(metrics: dict[str, Any], messages: Sequence[Checkpoint]) -> None:
+    """Put the scores of networks of message passing into the table of other ways."""
+    if "others" not in metrics:
+        return
+    names, old = {one.name for one in messages}, metrics["others"]
+    rows = [row for row in rows_of(old) if row["method"] not in names]
+    found = [{"kind": "checkpoint", **row} for m in messages for row in rows_of(m.card["metrics"]["ceiling"])]
+    first = sum(row["kind"] == "checkpoint" for row in rows)
+    metrics["others"] = table(old["title"], [*rows[:first], *found, *rows[first:]], old["note"])
 
 
 def measured(name: str, studies: Mapping[float, Mapping[str, Any]], state: State) -> dict[str, Any]:
@@ -222,9 +239,10 @@ def main() -> None:
             raise SystemExit(f"{options.nets} has no study-*.json; run the step study first.")
         paths = {last(name): path for name, path in bundled_checkpoints("mobility").items()}
         paths |= {last(path.name): path for path in options.nets.glob(f"*{SUFFIX}")}
+        messages = [c for c in map(load_checkpoint, paths.values()) if c.config["method"] == "bapst"]
         for name in paths if options.checkpoint is None else map(last, options.checkpoint):
             checkpoint = load_checkpoint(paths[name])
-            card = card_of(checkpoint, studies)
+            card = card_of(checkpoint, studies, messages)
             write_card(checkpoint, card, options.output / f"{name}{SUFFIX}")
             say(f"{name}: card of {len(json.dumps(card)) / 1000:.0f} kB")
     made = sorted(options.output.glob(f"*{SUFFIX}"))

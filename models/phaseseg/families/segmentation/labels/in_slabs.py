@@ -228,14 +228,19 @@ class _Labeling:
                 surface = domains.without_dropped(density.grid.values, found.cut, self.work.copy)
                 interface = Interface(surface, found.cut, lattice, self.work.disk.array)
                 in_domains, spread = np.zeros(domains.n_kept + 1, dtype=np.int64), Spread(rule.sigma)
-                for slab in self.work.slabs(lattice, "labeling", self._reach):
+
+                def labels(slab: Slab) -> dict[str, NDArray[Any]]:
                     own, around = self._fields(slab)
                     at_atoms, rich = self._rich(slab, own, around, probed, error)
-                    part = assign_atoms(
+                    phase, distance, domain = assign_atoms(
                         own, found.cut, domains, rich, interface, boundary_width=rule.boundary_width,
                         sharpen=rule.at == "atom", exact=partial(exact_density, around),
                     )  # fmt: skip
                     at_frame = slab.own.unsort(at_atoms)
+                    return {"density": at_frame, "phase": phase, "distance": distance, "domain": domain}
+
+                for k, slab in enumerate(self.work.slabs(lattice, "labeling", self._reach)):
+                    at_frame, *part = self.work.disk.kept(f"labels-{k}", partial(labels, slab)).values()
                     spread.add(at_frame, part[1])
                     in_domains += np.bincount(part[2], minlength=len(in_domains))
                     counts = self._store(slab, counts, at_frame, *part)
