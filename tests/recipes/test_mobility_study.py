@@ -95,18 +95,24 @@ def test_from_training_to_the_card(tmp_path, monkeypatch):
 
 def test_networks_of_message_passing_stand_in_the_table_of_other_ways():
     bundled = bundled_checkpoints("mobility")
-    net, own, cold = (
+    net, warm, messages = (
         load_checkpoint(bundled[f"mobility/{name}"])
-        for name in ("net-ka3d-t064-v1", "bapst-ka3d-t064-v1", "bapst-ka3d-v1")
+        for name in ("net-ka3d-v1", "net-ka3d-t064-v1", "bapst-ka3d-v1")
     )
-    row = cards.rows_of(own.card["metrics"]["ceiling"])[0]
-    tables = cards.card_of(net, {}, [own, cold])["metrics"]
+    row = cards.rows_of(messages.card["metrics"]["ceiling"])[0]
+    tables = cards.card_of(net, {}, [messages])["metrics"]
     rows = cards.rows_of(tables["others"])
-    assert [r["A"] for r in rows if r["method"] == own.name] == [row["A"]]
-    assert cold.name not in [r["method"] for r in rows]  # trained at another temperature
+    assert [r["A"] for r in rows if r["method"] == messages.name] == [row["A"]]
     kinds = [r["kind"] for r in rows]
     assert kinds == sorted(kinds, key=kinds.index)
-    # Once more gives the same table, which is the bundled one.
+    # The same table is in the bundled card. Once more changes nothing.
     again = replace(net, card={**net.card, "metrics": tables})
-    assert cards.card_of(again, {}, [own, cold])["metrics"]["others"] == tables["others"]
+    assert cards.card_of(again, {}, [messages])["metrics"]["others"] == tables["others"]
     assert tables["others"] == net.card["metrics"]["others"]
+    # Networks of another temperature do not belong there; one that is not bundled has no name.
+    assert cards.card_of(warm, {}, [messages])["metrics"] == warm.card["metrics"]
+    own = replace(messages, name="mobility/other-v1")
+    rows = cards.rows_of(cards.card_of(net, {}, [own])["metrics"]["others"])
+    assert [r["method"] for r in rows if r["kind"] == cards.MESSAGES] == [
+        "thermal positions; not among the checkpoints"
+    ]

@@ -49,6 +49,7 @@ PUBLISHED = {
     ),
 }  # fmt: skip
 """By temperature: name, training systems, correlation for A at the relaxation time; published with EIGNN."""
+MESSAGES = "message passing"
 SAMPLED = 140
 """Time of the two cage runs of a prediction."""
 CHOICE = "The model was chosen among a few by this cross-validation, so its numbers are slightly too good."
@@ -98,14 +99,19 @@ def state_of(checkpoint: Checkpoint) -> State:
 
 
 def with_messages(metrics: dict[str, Any], messages: Sequence[Checkpoint]) -> None:
-    """Put the scores of networks of message passing into the table of other ways."""
-    if "others" not in metrics:
+    """Put the scores of networks of message passing into the table of other ways, after the checkpoints."""
+    if "others" not in metrics or not messages:
         return
-    names, old = {one.name for one in messages}, metrics["others"]
-    rows = [row for row in rows_of(old) if row["method"] not in names]
-    found = [{"kind": "checkpoint", **row} for m in messages for row in rows_of(m.card["metrics"]["ceiling"])]
-    first = sum(row["kind"] == "checkpoint" for row in rows)
-    metrics["others"] = table(old["title"], [*rows[:first], *found, *rows[first:]], old["note"])
+    old, bundled = metrics["others"], bundled_checkpoints("mobility")
+    rows = [row for row in rows_of(old) if row["kind"] != MESSAGES]
+    for one in messages:
+        method = one.name if one.name in bundled else "thermal positions; not among the checkpoints"
+        found = [
+            {**row, "kind": MESSAGES, "method": method} for row in rows_of(one.card["metrics"]["ceiling"])
+        ]
+        first = sum(row["kind"] in ("checkpoint", MESSAGES) for row in rows)
+        rows[first:first] = found
+    metrics["others"] = table(old["title"], rows, old["note"])
 
 
 def measured(name: str, studies: Mapping[float, Mapping[str, Any]], state: State) -> dict[str, Any]:
@@ -240,7 +246,10 @@ def main() -> None:
         paths = {last(name): path for name, path in bundled_checkpoints("mobility").items()}
         paths |= {last(path.name): path for path in options.nets.glob(f"*{SUFFIX}")}
         messages = [c for c in map(load_checkpoint, paths.values()) if c.config["method"] == "bapst"]
-        for name in paths if options.checkpoint is None else map(last, options.checkpoint):
+        names = [
+            name for name in paths if name in PLANS or f"mobility/{name}" in bundled_checkpoints("mobility")
+        ]
+        for name in names if options.checkpoint is None else map(last, options.checkpoint):
             checkpoint = load_checkpoint(paths[name])
             card = card_of(checkpoint, studies, messages)
             write_card(checkpoint, card, options.output / f"{name}{SUFFIX}")
