@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pkgutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +16,10 @@ import dummy_family
 from faces.command_line import done, flat, melt, refused, run
 from phaseseg.checkpoint import save_checkpoint
 from phaseseg.io import read_frames, write_frames
+from phaseseg.large import disk
 from phaseseg.large.kept import Kept
 from phaseseg.terminal.errors import FAILURE, INPUT, INTERRUPTED, USAGE
-from samples import unregister
+from samples import cooled, unregister
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +119,77 @@ def test_formats_that_are_not_read_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "POSCAR"
     path.write_text("two\n1.0\n9 0 0\n0 9 0\n0 0 9\nFe\n2\nDirect\n0 0 0\n0.5 0.5 0.5\n")
     refused(USAGE, "slabs are read from one file", "label", path, "--slabs", "2")
+
+
+@pytest.fixture
+def mixtures(tmp_path: Path) -> list[Path]:
+    """Two runs of a mixture in two dimensions, as extended XYZ and as a dump."""
+    paths = [tmp_path / "a.xyz", tmp_path / "b.dump"]
+    for k, path in enumerate(paths):
+        write_frames(path, cooled(temperatures=(1.0, 0.5, 0.2), n=400, seed=k))
+    return paths
+
+
+def test_metrics_in_slabs_are_the_same_table(mixtures, tmp_path: Path, temporary: Path, monkeypatch) -> None:
+    monkeypatch.setattr("phaseseg.large.store.ATOMS_PER_LAYER", 20)
+    for n in (1, 4):
+        words = ("--temperatures", "1,0.5,0.2", "--bootstrap", 0, "--slabs", n)
+        done("metrics", *mixtures, *words, "-o", tmp_path / f"{n}.csv", "--report", tmp_path / f"{n}.report")
+    names = sorted(one.name[1:] for one in tmp_path.glob("1*.csv"))
+    assert ".csv" in names and len(names) > 1
+    for name in names:
+        assert (tmp_path / f"1{name}").read_bytes() == (tmp_path / f"4{name}").read_bytes(), name
+    assert not [*temporary.iterdir()]
+
+
+def test_metrics_in_slabs_are_chosen_file_by_file(mixtures, tmp_path: Path, monkeypatch) -> None:
+    """A file with one small frame stays in memory, and so do frames of many files."""
+    monkeypatch.setattr("phaseseg.terminal.slabs.FREE_SHARE", 1e-6)
+    monkeypatch.setattr("phaseseg.large.store.PER_SLAB", 100)
+    write_frames(mixtures[1], cooled(temperatures=(0.3,), n=16, seed=3))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=5e10))
+    for k in range(2):
+        frame = cooled(temperatures=(0.4,), n=400, seed=k)[0]
+        write_frames(tmp_path / f"run.{k}.dump", [frame.replace(timestep=k)])
+    words = ("metrics", tmp_path / "run.*.dump", *mixtures)
+    said = done(*words, "-o", tmp_path / "slabs.csv")
+    assert "a.xyz: 400 atoms would take about" in said and "Each frame is counted in 4 slabs" in said
+    assert "b.dump" not in said and "run." not in said
+    done(*words, "-o", tmp_path / "whole.csv", "--slabs", 1)
+    assert (tmp_path / "slabs.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("flags", [["--view", "--report", "page"], ["--workers", "2"],
+                                   ["--scheduler", "tcp://127.0.0.1:1"]])  # fmt: skip
+def test_metrics_that_need_whole_frames(mixtures, flags: list[str]) -> None:
+    refused(USAGE, f"{flags[0]} needs whole frames in memory", "metrics", *mixtures, "--slabs", 2, *flags)
+
+
+@pytest.mark.parametrize("where", ["reading", "counting"])
+def test_metrics_on_a_full_disk(mixtures, tmp_path: Path, temporary: Path, monkeypatch, where: str) -> None:
+    """One sentence, and neither a table nor a temporary file."""
+    real, n = disk._reserve, []
+
+    def full(number, n_bytes):
+        n.append(n_bytes)
+        if len(n) > (1 if where == "reading" else 3):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number, n_bytes)
+
+    monkeypatch.setattr(disk, "_reserve", full)
+    words = "a temporary file cannot be written (the disk is full)"
+    refused(FAILURE, words, "metrics", *mixtures, "--slabs", 2, "-o", tmp_path / "t.csv")
+    assert not (tmp_path / "t.csv").exists() and not [*temporary.iterdir()]
+
+
+def test_metrics_that_are_interrupted(mixtures, tmp_path: Path, temporary: Path, monkeypatch) -> None:
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("phaseseg.families.liquid_glass.metrics_in_slabs.nearest_neighbors", stop)
+    result = run("metrics", *mixtures, "--slabs", 2, "-o", tmp_path / "t.csv")
+    assert result.exit_code == INTERRUPTED and "t.csv was not written" in flat(result.stderr)
+    assert not (tmp_path / "t.csv").exists() and not [*temporary.iterdir()]
 
 
 def test_an_interrupted_run_leaves_nothing(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
@@ -378,3 +378,24 @@ def _columns(frame: Frame, words: dict[str, dict[str, int]]) -> Iterable[tuple[A
         table = words.setdefault(kind, {})
         lookup = np.array([table.setdefault(word, len(table)) for word in category.names], dtype=np.int32)
         yield ("categories", kind), lookup[category.codes]
+
+
+def of_species(outline: Outline, species: Sequence[str]) -> NDArray[np.bool_]:
+    """(n_species,) bool: which species are meant; ValueError as `Frame.species_mask`, and for atom names."""
+    for name in (species,) if isinstance(species, str) else species:
+        if ":" in name and name not in outline.species_names:
+            raise ValueError(
+                f"{outline.error_prefix}a frame in slabs knows its atoms by species only, not by {name!r}; "
+                "name a species, or use --slabs 1."
+            )
+    there = np.flatnonzero(outline.counts > 0).astype(np.int32)
+    few = _one_of_each(outline, there)
+    found = np.zeros(len(outline.counts), dtype=bool)
+    found[there[few.species_mask(species)]] = True
+    return found
+
+
+def _one_of_each(outline: Outline, species: NDArray[np.int32]) -> Frame:
+    """A frame of one atom of each of these species."""
+    parts = {name: getattr(outline, name) for name in outline.__dataclass_fields__}
+    return Frame(**parts | {"positions": np.zeros((len(species), 3)), "species": species})

@@ -101,13 +101,10 @@ def run_slabs(
     rule : what the results depend on besides the file and how it is read
     """
     from phaseseg.large.kept import Kept
-    from phaseseg.terminal.run import frame_slice
 
-    options = {"units": "metal"} | {name: value for name, value in reading.items() if value is not None}
-    options["frames"] = frame_slice(reading.get("frames"))
-    options["file_format"] = options.pop("format", None)
+    options = _options(reading)
     kept = Kept() if resume is None else Kept(resume, _about(path, n_slabs, rule or {}, options))
-    results = _results(path, n_slabs, make, bar, options, kept)
+    results = in_slabs(path, n_slabs, make, bar, kept=kept, **reading)
     start = perf_counter()
     first = next(results, None)
     if first is None:
@@ -143,17 +140,32 @@ def _about(path: Path, n_slabs: int, rule: Mapping[str, Any], reading: Mapping[s
     }  # fmt: skip
 
 
-def _results(
-    path: Path, n_slabs: int, make: Make, bar: FrameBar, options: dict[str, Any], kept: Kept
-) -> Iterator[InSlabs]:
-    """The results of the frames; each may be used until the next one is asked for."""
+def _options(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `read_pieces`, from those of `frame_reader`."""
+    from phaseseg.terminal.run import frame_slice
+
+    options = {"units": "metal"} | {name: value for name, value in reading.items() if value is not None}
+    options["frames"] = frame_slice(reading.get("frames"))
+    options["file_format"] = options.pop("format", None)
+    return options
+
+
+def in_slabs(
+    path: Path, n_slabs: int, make: Make, bar: FrameBar, *, kept: Kept | None = None,
+    disk_bytes: float = DISK_BYTES, **reading: Any,
+) -> Iterator[InSlabs]:  # fmt: skip
+    """The results of the frames of a file; each may be used until the next one is asked for.
+
+    kept : what finished slabs of an earlier run gave
+    disk_bytes : for each atom, in temporary files; reading : options of `frame_reader`
+    """
     from phaseseg.io.pieces import read_pieces
     from phaseseg.large.disk import Disk
     from phaseseg.large.store import FrameStore
 
-    for found in read_pieces(path, **options):
+    for found in read_pieces(path, **_options(reading)):
         if not found.n_atoms:
             raise ValueError(f"{path.name}, frame {found.index}: the frame has no atoms.")
-        with Disk(kept=kept.of_frame(found.index)) as disk:
-            disk.check(DISK_BYTES * found.n_atoms)
+        with Disk(kept=None if kept is None else kept.of_frame(found.index)) as disk:
+            disk.check(disk_bytes * found.n_atoms)
             yield make(FrameStore.read(found, disk, bar.inside), disk, n_slabs, bar.inside)

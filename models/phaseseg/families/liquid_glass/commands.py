@@ -30,14 +30,18 @@ from phaseseg.terminal.run import (
     run_readers,
     write_results,
 )
-from phaseseg.terminal.show import frame_bar, note, show, show_json
+from phaseseg.terminal.show import FrameBar, frame_bar, note, show, show_json
+from phaseseg.terminal.slabs import Make, in_slabs, not_in_slabs, slabs_wanted
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
     from phaseseg.families.liquid_glass.transition.result import Transition
-    from phaseseg.fields import Table
+    from phaseseg.fields import Fields, Table
     from phaseseg.frame import Frame
+    from phaseseg.large.disk import Disk
+    from phaseseg.large.store import FrameStore, InSlabs
     from phaseseg.report import TextTable
+    from phaseseg.specs import Progress
 
 COUNTS = (
     "n_disjoint_graphs", "n_bb_edges", "n_isolated_a",
@@ -45,6 +49,8 @@ COUNTS = (
 )  # fmt: skip
 FROM_FILE = ("inherent_energy", "potential_energy", "seed", "cooling_steps")
 RULES = ("all", "b-only")
+BYTES_PER_ATOM, BYTES_PER_NEIGHBOR, DISK_BYTES_PER_ATOM = 170, 30, 60
+"""Memory for each atom of a frame that is not cut into slabs, and temporary files for each of one that is."""
 
 
 def metrics_command(
@@ -81,6 +87,7 @@ def metrics_command(
     frames: options.Frames = None,
     workers: options.Workers = 1,
     scheduler: options.Scheduler = None,
+    slabs: options.Slabs = "auto",
     format: options.Format = None,
     report: options.ReportFolder = None,
     view: options.View = False,
@@ -108,7 +115,17 @@ def metrics_command(
                 raise ValueError(f"{output}: the name of the table must end in .csv or .json.")
             check_folder(report)
             scene = options.scene(view, report)
-            readers = run_readers(input, types=types, names=names, cell=cell, frames=frames, format=format)
+            reading = {"types": types, "names": names, "cell": cell, "frames": frames, "format": format}
+            readers = run_readers(input, **reading)
+            slabs = "1" if scheduler is not None and slabs == "auto" else slabs
+            n_slabs = {
+                run: slabs_wanted(
+                    slabs, reader.path, BYTES_PER_ATOM + k * BYTES_PER_NEIGHBOR, format=format, quiet=quiet,
+                    doing="counted",
+                ) for run, reader in readers.items()
+            }  # fmt: skip
+            if max(n_slabs.values()) > 1:
+                not_in_slabs(view=view, workers=workers > 1, scheduler=scheduler is not None)
             for path in input:
                 if input.count(path) > 1:
                     raise ValueError(f"{path} is given twice; each file must be a different run.")
@@ -118,9 +135,18 @@ def metrics_command(
         rows = MetricRows(key, listed, required=temperature is not None)
         shown = not quiet and not as_json
         with workers_at(scheduler) as cluster, frame_bar(name, shown=shown) as bar:
-            count = partial(count_frame, b=species, k=k, rule=rule)
-            seen = None if scene is None else scene.add
-            counted = counted_frames(readers, count, workers, cluster, seen)
+            counting: dict[str, Any] = {"b": species, "k": k, "rule": rule}
+            counted: Iterator[dict[str, Any]]
+            count, make = partial(count_frame, **counting), partial(_metrics_in_slabs, **counting)
+            if max(n_slabs.values()) > 1:
+                counted = chain.from_iterable(
+                    _counted_in_slabs(run, reader.path, n_slabs[run], make, bar, reading)
+                    if n_slabs[run] > 1 else counted_frames({run: reader}, count, 1)
+                    for run, reader in readers.items()
+                )  # fmt: skip
+            else:
+                seen = None if scene is None else scene.add
+                counted = counted_frames(readers, count, workers, cluster, seen)
             for row in bar.frames(counted, "counting"):
                 rows.add(row)
         if not len(rows):
@@ -195,6 +221,10 @@ def count_frame(
     fields = fields_or_none(partial(glass_metrics, b=b, k=k, rule=rule), frame)
     if seen is not None:
         seen(frame, fields)
+    return _row(frame, fields)
+
+
+def _row(frame: Frame, fields: Fields) -> dict[str, Any]:
     return {
         "source": frame.source, "index": frame.index, "n_atoms": frame.n_atoms,
         "n_dimensions": frame.n_dimensions, "info": dict(frame.info),
@@ -222,9 +252,29 @@ def counted_frames(
         rows = chain(over_runs(partial(count, seen=seen), {name: first}), over(count, dict(others)))
     places = Counter[str]()
     for run, _, row in rows:
-        order = places[run]
+        yield _placed(row, run, places[run])
         places[run] += 1
-        yield row | {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}
+
+
+def _placed(row: dict[str, Any], run: str, order: int) -> dict[str, Any]:
+    return row | {"run": run, "order": order, "frame": order if row["index"] is None else row["index"]}
+
+
+def _metrics_in_slabs(
+    store: FrameStore, disk: Disk, n_slabs: int, progress: Progress, **counting: Any
+) -> InSlabs:
+    from phaseseg.families.liquid_glass.metrics_in_slabs import metrics_in_slabs
+
+    return metrics_in_slabs(store, disk, n_slabs, progress=progress, **counting)
+
+
+def _counted_in_slabs(
+    run: str, path: Path, n_slabs: int, make: Make, bar: FrameBar, reading: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """As `counted_frames`, of one run whose frames are cut into slabs."""
+    found = in_slabs(path, n_slabs, make, bar, disk_bytes=DISK_BYTES_PER_ATOM, **reading)
+    for order, one in enumerate(found):
+        yield _placed(_row(one.store.outline, one.fields), run, order)
 
 
 class MetricRows:

@@ -182,7 +182,7 @@ def _write_pairs(first, stop, e, nearest, lengths, shifts, of, is_b, keep, atoms
             e += 1
 
 
-def _bonds(nearest: NearestNeighbors, of: NDArray[np.int32], is_b: NDArray[np.bool_]) -> Bonds:
+def bonds_of(nearest: NearestNeighbors, of: NDArray[np.int32], is_b: NDArray[np.bool_]) -> Bonds:
     """Nearest-neighbor pairs that include a B, each once; row r of `nearest` belongs to atom of[r]."""
     rows = np.full(len(is_b), -1, dtype=np.int32)
     rows[of] = np.arange(len(of), dtype=np.int32)
@@ -270,33 +270,50 @@ def glass_metrics(frame: Frame, b: str | Sequence[str] = "B", k: int = 2, rule: 
     >>> fields["graph_id"].tolist(), fields["n_disjoint_graphs"], fields["n_bb_edges"], fields["n_isolated_a"]
     ([1, 1, 1, 0, 0, 0, 0], 1, 1, 4)
     """
+    is_b = frame.species_mask(named_b(frame, b, rule))
+    if is_b.all():
+        raise only_b(frame)
+    of = np.ones_like(is_b) if rule == "all" else is_b
+    nearest = nearest_neighbors(frame, k, of=None if rule == "all" else is_b)
+    bonds = bonds_of(nearest, np.flatnonzero(of).astype(np.int32), is_b)
+    counts = graph_counts(frame.n_atoms, is_b, bonds.atoms)
+    numbers = frame_numbers(counts.n_disjoint_graphs, counts.n_bb_edges, counts.n_isolated_a, frame.n_atoms)
+    return Fields(
+        {
+            "graph_id": counts.graph_id, "isolated": counts.isolated, "bb_degree": counts.bb_degree,
+            "glass_bonds": bonds, **numbers,
+        },
+        frame.messages,
+    )  # fmt: skip
+
+
+def named_b(frame: Frame, b: str | Sequence[str], rule: str) -> tuple[str, ...]:
+    """Return the names of the species B; ValueError for none, or an unknown rule."""
     where = frame.error_prefix
     if rule not in get_args(Rule):
         raise ValueError(f"{where}rule must be one of {', '.join(get_args(Rule))}, found {rule!r}.")
     names = (b,) if isinstance(b, str) else tuple(b)
     if not names:
         raise ValueError(f"{where}b names no species; the species of the frame are {_present(frame)}.")
-    is_b = frame.species_mask(names)
-    if is_b.all():
-        raise ValueError(
-            f"{where}metrics need both A and B, but all particles are of species {_present(frame)} (B)."
-        )
-    of = np.ones_like(is_b) if rule == "all" else is_b
-    nearest = nearest_neighbors(frame, k, of=None if rule == "all" else is_b)
-    bonds = _bonds(nearest, np.flatnonzero(of).astype(np.int32), is_b)
-    counts, n = graph_counts(frame.n_atoms, is_b, bonds.atoms), frame.n_atoms
-    return Fields(
-        {
-            "graph_id": counts.graph_id, "isolated": counts.isolated, "bb_degree": counts.bb_degree,
-            "glass_bonds": bonds, "n_disjoint_graphs": counts.n_disjoint_graphs,
-            "n_bb_edges": counts.n_bb_edges, "n_isolated_a": counts.n_isolated_a,
-            "disjoint_graphs_per_particle": counts.n_disjoint_graphs / n,
-            "bb_edges_per_particle": counts.n_bb_edges / n,
-            "isolated_a_per_particle": counts.n_isolated_a / n,
-        },
-        frame.messages,
-    )  # fmt: skip
+    return names
+
+
+def only_b(frame: Frame) -> ValueError:
+    """The error for a frame without A."""
+    return ValueError(
+        f"{frame.error_prefix}metrics need both A and B, but all particles are of species {_present(frame)} "
+        "(B)."
+    )
+
+
+def frame_numbers(n_disjoint_graphs: int, n_bb_edges: int, n_isolated_a: int, n_atoms: int) -> dict[str, Any]:
+    """The fields of a frame from its counts."""
+    return {
+        "n_disjoint_graphs": n_disjoint_graphs, "n_bb_edges": n_bb_edges, "n_isolated_a": n_isolated_a,
+        "disjoint_graphs_per_particle": n_disjoint_graphs / n_atoms,
+        "bb_edges_per_particle": n_bb_edges / n_atoms, "isolated_a_per_particle": n_isolated_a / n_atoms,
+    }  # fmt: skip
 
 
 def _present(frame: Frame) -> str:
-    return ", ".join(frame.species_names[code] for code in np.unique(frame.species)) or "none"
+    return ", ".join(frame.species_names[code] for code in np.flatnonzero(frame.species_counts)) or "none"

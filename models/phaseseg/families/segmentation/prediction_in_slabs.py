@@ -35,7 +35,7 @@ from phaseseg.families.segmentation.labels.in_slabs import (
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
 from phaseseg.families.segmentation.labels.profile import Spread
-from phaseseg.families.segmentation.labels.slabs import SlabWork, grid_of, of_species
+from phaseseg.families.segmentation.labels.slabs import SlabWork, grid_of
 from phaseseg.families.segmentation.labels.voids import Areas, interpolated, is_filled
 from phaseseg.families.segmentation.model import (
     VOID_DENSITY,
@@ -49,7 +49,7 @@ from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.large.cut import cut
 from phaseseg.large.disk import Disk
-from phaseseg.large.store import FrameStore, InSlabs, Layers
+from phaseseg.large.store import FrameStore, InSlabs, Layers, of_species
 from phaseseg.nn.device import Device
 from phaseseg.specs import Progress
 

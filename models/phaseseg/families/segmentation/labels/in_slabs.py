@@ -45,7 +45,7 @@ from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.labels.profile import Spread
-from phaseseg.families.segmentation.labels.slabs import Slab, SlabWork, grid_of, of_species
+from phaseseg.families.segmentation.labels.slabs import Slab, SlabWork, grid_of
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.voids import (
     Areas,
@@ -66,7 +66,7 @@ from phaseseg.families.segmentation.labels.weak_labels import (
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.fields import Fields
 from phaseseg.frame import Frame
-from phaseseg.large.store import FrameStore, InSlabs, Layers, Outline
+from phaseseg.large.store import FrameStore, InSlabs, Layers, Outline, of_species
 
 NO_ATOMS = PackedAtoms(
     np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 3), np.float32)

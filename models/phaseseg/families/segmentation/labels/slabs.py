@@ -7,7 +7,7 @@ number comes from the same operations in the same order as in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, pi
@@ -23,7 +23,6 @@ from phaseseg.families.segmentation.labels.density import units_alone
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, deposit_edges
 from phaseseg.families.segmentation.labels.molecules import SmallMolecules
 from phaseseg.fields import Grid
-from phaseseg.frame import Frame
 from phaseseg.large.disk import Disk
 from phaseseg.large.store import FrameStore, Layers, Outline
 from phaseseg.specs import Progress
@@ -280,24 +279,3 @@ def blocks(values: NDArray[Any]) -> Iterator[slice]:
 def grid_of(values: NDArray[np.float32], lattice: Lattice, pbc: NDArray[np.bool_]) -> Grid:
     """A grid with its place."""
     return Grid(values, lattice.cell, lattice.origin, lattice.wrap & pbc)
-
-
-def of_species(outline: Outline, species: Sequence[str]) -> NDArray[np.bool_]:
-    """(n_species,) bool: which species are meant; ValueError as `Frame.species_mask`, and for atom names."""
-    for name in (species,) if isinstance(species, str) else species:
-        if ":" in name and name not in outline.species_names:
-            raise ValueError(
-                f"{outline.error_prefix}a frame in slabs knows its atoms by species only, not by {name!r}; "
-                "name a species, or use --slabs 1."
-            )
-    there = np.flatnonzero(outline.counts > 0).astype(np.int32)
-    few = _one_of_each(outline, there)
-    found = np.zeros(len(outline.counts), dtype=bool)
-    found[there[few.species_mask(species)]] = True
-    return found
-
-
-def _one_of_each(outline: Outline, species: NDArray[np.int32]) -> Frame:
-    """A frame of one atom of each of these species."""
-    parts = {name: getattr(outline, name) for name in outline.__dataclass_fields__}
-    return Frame(**parts | {"positions": np.zeros((len(species), 3)), "species": species})
