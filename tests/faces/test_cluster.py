@@ -290,6 +290,59 @@ def test_frames_without_atoms_and_a_single_one(stand, tmp_path):
     assert (tmp_path / "here.xyz").read_bytes() == (tmp_path / "there.xyz").read_bytes()
 
 
+@pytest.fixture
+def in_layers(tmp_path, make_checkpoint, monkeypatch):
+    """Arguments of a prediction in slabs, and the folder of its files."""
+    monkeypatch.setattr("phaseseg.large.store.ATOMS_PER_LAYER", 50)
+    pair = tmp_path / "pair-v1.safetensors"
+    save_checkpoint(make_checkpoint("segmentation/pair-v1", n_members=2, species=("Fe", "O")), pair)
+    write_frames(tmp_path / "run.dump", [melt(seed) for seed in range(2)])
+    return ["predict", tmp_path / "run.dump", "-m", pair, "--slabs", 3], tmp_path
+
+
+def test_slabs_of_a_frame_are_tasks(stand, in_layers):
+    arguments, folder = in_layers
+    done(*arguments, "-o", folder / "here.xyz")
+    assert not stand.sent
+    shared = ("--resume", folder / "shared")
+    done(*arguments, "-o", folder / "there.xyz", *ADDRESS, *shared)
+    assert len(stand.sent) == 6 and max(stand.sent) < 1000  # atoms do not come back this way
+    assert (folder / "here.xyz").read_bytes() == (folder / "there.xyz").read_bytes()
+    assert not (folder / "shared").exists()
+
+
+def test_slabs_continue_after_the_workers_are_lost(stand, in_layers):
+    arguments, folder = in_layers
+    shared = ("--resume", folder / "shared")
+    calls = 0
+
+    def lost():
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise RuntimeError("all workers are lost.")
+
+    stand.each = staticmethod(lost)
+    refused(FAILURE, "all workers are lost", *arguments, "-o", folder / "there.xyz", *ADDRESS, *shared)
+    n_made = len([*(folder / "shared").glob("*-scores-*.npz")])
+    assert n_made and not (folder / "there.xyz").exists()
+    # The rest is made here.
+    stand.sent.clear()
+    done(*arguments, "-o", folder / "there.xyz", *shared)
+    assert not stand.sent and not (folder / "shared").exists()
+    done(*arguments, "-o", folder / "here.xyz")
+    assert (folder / "here.xyz").read_bytes() == (folder / "there.xyz").read_bytes()
+
+
+def test_slabs_on_a_cluster_need_a_folder(stand, in_layers, monkeypatch):
+    arguments, folder = in_layers
+    refused(USAGE, "name one with --resume", *arguments, *ADDRESS)
+    monkeypatch.setattr("phaseseg.large.kept.Kept.write", lambda *_: None)
+    refused(FAILURE, "All machines must see the folder", *arguments, *ADDRESS, "--resume", folder / "shared")
+    label = ["label", arguments[1], "--species", "Fe", "--resume", folder / "label"]
+    refused(USAGE, "--scheduler needs whole frames", *label, *ADDRESS)
+
+
 def test_what_cannot_be_combined(stand, run_xyz):
     refused(USAGE, "give only one of them", "label", run_xyz, "--workers", 2, *ADDRESS)
     assert "--scheduler is ignored" in done("label", run_xyz, "--average", "0.1", *ADDRESS)

@@ -84,7 +84,9 @@ def _predict(
             }  # fmt: skip
             reader = frame_reader(input, **reading)
             settings = rule.to_dict() | {"device": device, "sha256": network.checkpoint.hash}
-            n_slabs, slabs = 1, "1" if scheduler is not None and slabs == "auto" else slabs
+            n_slabs = 1
+            if scheduler is not None and slabs == "auto" and resume is None:
+                slabs = "1"
             if resume is not None and not family.slabs:
                 raise ValueError(f"{name} does not work on frames in slabs on disk; omit --resume.")
             if family.slabs or slabs != "auto":
@@ -92,20 +94,22 @@ def _predict(
                     slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="predicted", resume=resume
                 )
             if n_slabs > 1 and family.slabs:
-                not_in_slabs(
-                    scheduler=scheduler is not None,
-                    report=report is not None,
-                    **{one.option: one in files for one in files},
-                )
+                not_in_slabs(report=report is not None, **{one.option: one in files for one in files})
+                if scheduler is not None and resume is None:
+                    raise ValueError(
+                        "the workers of --scheduler get slabs through a folder that all machines share; name "
+                        "one with --resume."
+                    )
         if n_slabs > 1 and family.slabs:
-            with frame_bar(input.name, shown=not quiet and not as_json) as bar:
+            shown = not quiet and not as_json
+            with workers_at(scheduler) as cluster, frame_bar(input.name, shown=shown) as bar:
                 run = run_slabs(
                     input, n_slabs, partial(_in_slabs, load(family.slabs), network, rule, device), bar,
                     output=output if kind == "frames" else None, doing=f"predicting with {name}",
                     begin=lambda _: FrameRun(
                         input.name, summary_type(rule, input.name), "predicted", settings
                     ),
-                    resume=resume, rule={"command": "predict", **settings}, **reading,
+                    resume=resume, rule={"command": "predict", **settings}, cluster=cluster, **reading,
                 )  # fmt: skip
             run.finish(output if kind == "tables" else None, None, [output], as_json=as_json, quiet=quiet)
             return

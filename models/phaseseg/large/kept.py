@@ -1,10 +1,11 @@
-"""Results of slabs in a folder, with which an interrupted run continues."""
+"""Results of slabs in a folder, with which an interrupted run continues, and other machines help."""
 
 from __future__ import annotations
 
 import json
+import platform
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from phaseseg.io.write import OutputError, atomic_output
 
 ABOUT = "run.json"
+Tasks = Callable[[Callable[[Any], None], Iterable[Any]], Iterator[None]]
+"""Calls a function with each item on machines that share the folder, in order; `Cluster.map` is one."""
 
 
 class Kept:
@@ -25,6 +28,7 @@ class Kept:
     folder : made if it is missing; None to keep nothing
     about : on what the results depend (numbers, texts); a folder with results of something else is refused
     prefix : of the names, for one of several frames
+    tasks : how other machines make results, if there are any
 
     Raises
     ------
@@ -35,9 +39,10 @@ class Kept:
     """
 
     def __init__(
-        self, folder: Path | None = None, about: Mapping[str, Any] | None = None, prefix: str = ""
-    ) -> None:
-        self.folder, self._prefix = folder, prefix
+        self, folder: Path | None = None, about: Mapping[str, Any] | None = None, prefix: str = "",
+        tasks: Tasks | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self._prefix, self.tasks = folder, prefix, tasks
         if folder is None or prefix:
             return
         about = json.loads(json.dumps(about or {}, default=str))
@@ -63,7 +68,16 @@ class Kept:
 
     def of_frame(self, index: int) -> Kept:
         """The results of one frame."""
-        return Kept(self.folder, prefix=f"frame-{index}-")
+        return Kept(self.folder, prefix=f"frame-{index}-", tasks=self.tasks)
+
+    def for_others(self) -> Kept:
+        """The same, to be sent to another machine."""
+        return Kept(None if self.folder is None else self.folder.absolute(), prefix=self._prefix)
+
+    def path(self, name: str) -> Path:
+        """The file of a result."""
+        assert self.folder is not None
+        return self.folder / f"{self._prefix}{name}.npz"
 
     def __call__(
         self, name: str, make: Callable[[], Mapping[str, NDArray[Any]]]
@@ -71,17 +85,31 @@ class Kept:
         """The arrays of this name, which are made and written if they are not there."""
         if self.folder is None:
             return make()
-        path = self.folder / f"{self._prefix}{name}.npz"
-        if path.is_file():
-            try:
-                with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                    return {key: file[key] for key in file.files}
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-                raise ValueError(f"{path} cannot be read ({error}); remove this file.") from None
-        found: dict[str, Any] = dict(make())
-        with atomic_output(path) as fresh:
-            np.savez(fresh, **found)
+        if self.path(name).is_file():
+            return self.read(name)
+        found = make()
+        self.write(name, found)
         return found
+
+    def read(self, name: str) -> Mapping[str, NDArray[Any]]:
+        """Arrays that are there."""
+        path = self.path(name)
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except FileNotFoundError:
+            raise OutputError(
+                f"{path}: there is no such file on {platform.node()}. All machines must see the folder of "
+                "--resume under the same name."
+            ) from None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} cannot be read ({error}); remove this file.") from None
+
+    def write(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write arrays."""
+        parts: dict[str, Any] = dict(arrays)
+        with atomic_output(self.path(name)) as fresh:
+            np.savez(fresh, **parts)
 
     def remove(self) -> None:
         """Remove the files, and the folder if nothing else is in it."""

@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -172,6 +172,10 @@ class Workers:
 
     def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
         self._cluster, self._stack = cluster, stack
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Call a function with small items; yield the results in order."""
+        return self._cluster.map(function, items)
 
     def over_runs(
         self, function: Callable[[Frame], Any], runs: Mapping[str, FrameReader], *, whole: bool = False

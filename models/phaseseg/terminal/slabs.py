@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from phaseseg.large.kept import Kept
     from phaseseg.large.store import FrameStore, InSlabs
     from phaseseg.specs import Progress
+    from phaseseg.terminal.cluster import Workers
     from phaseseg.terminal.run import FrameRun, Results
 
 FREE_SHARE = 0.7
@@ -92,18 +93,21 @@ Make = Callable[["FrameStore", "Disk", int, "Progress"], "InSlabs"]
 def run_slabs(
     path: Path, n_slabs: int, make: Make, bar: FrameBar, *, output: Path | None, doing: str,
     begin: Callable[[InSlabs], FrameRun], resume: Path | None = None, rule: Mapping[str, Any] | None = None,
-    **reading: Any,
+    cluster: Workers | None = None, **reading: Any,
 ) -> FrameRun:  # fmt: skip
     """Work on the frames of a file one by one, each in slabs, and write them if an output is given.
 
     begin : makes the run, with the first result; reading : options of `frame_reader`
     resume : folder that keeps what finished slabs give, until all is written
     rule : what the results depend on besides the file and how it is read
+    cluster : whose workers share the folder and make results of slabs
     """
     from phaseseg.large.kept import Kept
 
-    options = _options(reading)
-    kept = Kept() if resume is None else Kept(resume, _about(path, n_slabs, rule or {}, options))
+    options, kept = _options(reading), Kept()
+    if resume is not None:
+        tasks = None if cluster is None else cluster.map
+        kept = Kept(resume, _about(path, n_slabs, rule or {}, options), tasks=tasks)
     results = in_slabs(path, n_slabs, make, bar, kept=kept, **reading)
     start = perf_counter()
     first = next(results, None)

@@ -133,7 +133,7 @@ def label_command(
                 "fields": kind == "frames",
             }  # fmt: skip
             reader = frame_reader(input, **reading)
-            slabs = "1" if scheduler is not None and slabs == "auto" else slabs
+            slabs = "1" if scheduler is not None and slabs == "auto" and resume is None else slabs
             n_slabs = slabs_wanted(
                 slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="labeled", resume=resume
             )

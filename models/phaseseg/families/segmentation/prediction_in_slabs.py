@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -49,6 +50,7 @@ from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.large.cut import cut
 from phaseseg.large.disk import Disk
+from phaseseg.large.kept import Kept
 from phaseseg.large.store import FrameStore, InSlabs, Layers, of_species
 from phaseseg.nn.device import Device
 from phaseseg.specs import Progress
@@ -74,12 +76,44 @@ def predict_slabs(
     return _Prediction(SlabWork(store, disk, n_slabs, progress), model, rule, device).run()
 
 
+def scores_of_slab(
+    model: SegmentationModel, device: Device, frame: Frame, own: NDArray[np.bool_], rows: NDArray[np.int32]
+) -> dict[str, NDArray[Any]]:
+    """Scores of the atoms of a slab without those of its halo, and a comparison of their features."""
+    output = model.network(device)(frame, model.codes(frame), own)
+    scores = model.scores_of(frame, output)
+    found = {
+        "rows": rows, "score": scores.score[own], "probability": scores.probability[own],
+        "uncertainty": scores.uncertainty[own], "n_outside": output.n_outside, "lowest": output.lowest,
+        "highest": output.highest,
+    }  # fmt: skip
+    return found if scores.boundary is None else {**found, "boundary": scores.boundary[own]}
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """Runs the networks on a slab that came through a folder, and leaves the scores there."""
+
+    model: SegmentationModel
+    device: Device
+    kept: Kept
+
+    def __call__(self, item: tuple[int, Frame]) -> None:
+        k, head = item
+        arrays = self.kept.read(f"atoms-{k}")
+        frame = head.replace(positions=arrays["positions"], species=arrays["species"])
+        self.kept.write(
+            f"scores-{k}", scores_of_slab(self.model, self.device, frame, arrays["own"], arrays["rows"])
+        )
+        self.kept.path(f"atoms-{k}").unlink(missing_ok=True)
+
+
 class _Prediction:
     def __init__(
         self, work: SlabWork, model: SegmentationModel, rule: PredictionRule, device: Device
     ) -> None:
         self.work, self.model, self.rule, self.frame = work, model, rule, work.outline
-        self._network = model.network(device)
+        self.device = device
         n, new = self.frame.n_atoms, work.disk.array
         self.score, self.probability = new(n, np.float32), new(n, np.float32)
         self.between = new(n, np.float32) if model.config.outputs == 3 else None
@@ -95,18 +129,11 @@ class _Prediction:
 
     def _scores(self) -> Scores:
         """Run the networks slab by slab; returns the scores without their arrays for the atoms."""
-        store, model, width = self.work.store, self.model, self.model.config.n_features
-        frame = Frame(**{name: getattr(self.frame.reduced, name) for name in self.frame.__dataclass_fields__})
+        model, width = self.model, self.model.config.n_features
         n_outside = np.zeros(width, dtype=np.int64)
         low, high = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
-        edges, done = store.edges(self.work.n_slabs), 0
-        for k, ends in enumerate(pairwise(edges)):
-            self.work.report(
-                done / self.frame.n_atoms, f"running the networks, slab {k + 1} of {len(edges) - 1}"
-            )
-            found = self.work.disk.kept(f"scores-{k}", partial(self._scores_of, frame, *ends))
-            if not found:
-                continue
+        done = 0
+        for found in self._scores_of_slabs():
             rows = found["rows"]
             done += len(rows)
             n_outside += found["n_outside"]
@@ -126,31 +153,49 @@ class _Prediction:
             model.features_outside(self.frame, output),
         )  # fmt: skip
 
-    def _scores_of(self, frame: Frame, first: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Scores of the atoms in some layers, and a comparison of their features; empty without atoms."""
-        store, model, n = self.work.store, self.model, self.work.store.n_layers
+    def _scores_of_slabs(self) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """`scores_of_slab` of all slabs with atoms, made here or on other machines."""
+        store, kept = self.work.store, self.work.disk.kept
+        edges = store.edges(self.work.n_slabs)
+        slabs = [(k, *ends) for k, ends in enumerate(pairwise(edges)) if store.filled[slice(*ends)].any()]
+        elsewhere: set[int] = set()
+        made: Iterator[None] = iter(())
+        if kept.tasks is not None:
+            elsewhere = {k for k, *_ in slabs if not kept.path(f"scores-{k}").is_file()}
+            task = _Elsewhere(self.model, self.device, kept.for_others())
+            made = kept.tasks(task, (self._sent(*slab) for slab in slabs if slab[0] in elsewhere))
+        for number, (k, first, stop) in enumerate(slabs):
+            self.work.report(number / len(slabs), f"running the networks, slab {number + 1} of {len(slabs)}")
+            if k in elsewhere:
+                next(made)
+            yield kept(f"scores-{k}", partial(self._scores_of, first, stop))
+
+    def _scores_of(self, first: int, stop: int) -> dict[str, NDArray[Any]]:
+        return scores_of_slab(self.model, self.device, *self._slab(first, stop))
+
+    def _slab(self, first: int, stop: int) -> tuple[Frame, NDArray[np.bool_], NDArray[np.int32]]:
+        """Some layers with their halo, which atoms are those of the layers, and their rows in the frame."""
+        store, n, halo = self.work.store, self.work.store.n_layers, self.model.halo
+        frame = Frame(**{name: getattr(self.frame.reduced, name) for name in self.frame.__dataclass_fields__})
         begin, end = self._ends(first, stop)
-        halo = int(np.ceil(model.halo * float(np.linalg.norm(np.linalg.inv(frame.cell)[:, 0])) * n)) + 1
-        around = np.arange(first - halo, stop + halo)
+        margin = int(np.ceil(halo * float(np.linalg.norm(np.linalg.inv(frame.cell)[:, 0])) * n)) + 1
+        around = np.arange(first - margin, stop + margin)
         layers = store.load(np.unique(around % n if frame.pbc[0] else np.clip(around, 0, n - 1)))
-        if not len(layers.rows):
-            return {}
         some = frame.replace(positions=layers.positions, species=layers.species)
         layer = store.layer_of(some)
-        inside = (layer >= first) & (layer < stop)
-        if not inside.any():
-            return {}
         # Half an edge more, because the layers decide which atoms are there, and not rounding.
-        slab = cut(some, model.halo + 1e-6, begin - 1e-9, end + 1e-9)
-        own = slab.own & inside[slab.atoms]
-        output = self._network(slab.frame, model.codes(slab.frame), own)
-        scores = model.scores_of(slab.frame, output)
-        found = {
-            "rows": layers.rows[slab.atoms[own]].astype(np.int32), "score": scores.score[own],
-            "probability": scores.probability[own], "uncertainty": scores.uncertainty[own],
-            "n_outside": output.n_outside, "lowest": output.lowest, "highest": output.highest,
+        slab = cut(some, halo + 1e-6, begin - 1e-9, end + 1e-9)
+        own = slab.own & ((layer >= first) & (layer < stop))[slab.atoms]
+        return slab.frame, own, layers.rows[slab.atoms[own]].astype(np.int32)
+
+    def _sent(self, k: int, first: int, stop: int) -> tuple[int, Frame]:
+        """A slab for another machine: its number and its frame without atoms, which go to the folder."""
+        frame, own, rows = self._slab(first, stop)
+        arrays: dict[str, NDArray[Any]] = {
+            "positions": frame.positions, "species": frame.species, "own": own, "rows": rows,
         }  # fmt: skip
-        return found if scores.boundary is None else {**found, "boundary": scores.boundary[own]}
+        self.work.disk.kept.write(f"atoms-{k}", arrays)
+        return k, frame.take([])
 
     def _ends(self, first: int, stop: int) -> tuple[float, float]:
         """Fractions along the first vector at which some layers begin and end, with all that is in them."""
