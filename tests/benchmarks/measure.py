@@ -28,7 +28,9 @@ def scaled(tiny, full, large=None):
         raise ValueError(f"PHASESEG_BENCHMARK must be tiny, full or large, found {SCALE!r}.")
     if SCALE == "tiny":
         return tiny
-    return full | large if SCALE == "large" and large else full
+    if SCALE == "full" or not large:
+        return full
+    return full + large if isinstance(full, tuple) else full | large
 
 
 def cpu_times(function, repeats):

@@ -1,4 +1,4 @@
-"""Descriptors, trees, neighbors, subsets, outliers, communities and streams against naive ways, in CPU time.
+"""Environments against naive ways, and whole data sets, in CPU time.
 
     pytest tests/benchmarks/test_environment_speed.py -s
 
@@ -16,7 +16,9 @@ from benchmarks.measure import MACHINE, cpu_time, peak_memory, run_apart, scaled
 from phaseseg import Frame
 from phaseseg.families.environments.communities import communities, neighbor_matrix
 from phaseseg.families.environments.coverage import rank
+from phaseseg.families.environments.dataset import DataSet
 from phaseseg.families.environments.descriptors import PowerSpectrum
+from phaseseg.families.environments.mining import mine
 from phaseseg.families.environments.nearest import Index
 from phaseseg.families.environments.outliers import outlier_scores
 from phaseseg.families.environments.projection import fit_projection
@@ -149,3 +151,50 @@ def streamed(cells, repeats, method, n_clusters):
 def test_stream(repeats, method, n_clusters):
     seconds, n, memory = run_apart(streamed, SIZES[0], repeats, method, n_clusters)
     print(f"\n{MACHINE}\n{method} of {n:,} streamed environments: {seconds:.1f} s, {memory / 1e9:.2f} GB")
+
+
+SPECIES = ("Al", "Co", "Cr", "Cu", "Fe", "Mn", "Mo", "Nb", "Ni", "Ta", "Ti", "W")
+
+
+def crystals(n, cells, n_species, lattice):
+    """Configurations of a strained lattice with corners in `cells`^3, rattled, with random species."""
+    rng = np.random.default_rng(0)
+    corners = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    sites = np.concatenate([corners + np.array(site) for site in lattice])
+    frames = []
+    for _ in range(n):
+        length = 3.4 * rng.uniform(0.95, 1.05)
+        positions = length * sites + rng.normal(0, rng.uniform(0.02, 0.2), sites.shape)
+        species = rng.permutation(np.arange(len(sites)) % n_species)
+        frames.append(Frame(positions, [cells * length] * 3, True, species, SPECIES[:n_species]))
+    return DataSet(frames)
+
+
+def mined(n, cells, n_species, lattice, outliers):
+    """CPU time of clusters, duplicates, a subset of 5 % and outlier scores; numbers of atoms; peak memory."""
+    mine(crystals(12, 2, n_species, lattice), budget=0.25, outliers=True)  # compiles
+    data = crystals(n, cells, n_species, lattice)
+    return cpu_time(lambda: mine(data, budget=0.05, outliers=outliers), 1), data.n_atoms, peak_memory()
+
+
+@pytest.mark.parametrize("n_species", scaled((2, 6), (1, 2, 4, 5, 8, 12)))
+def test_species(n_species):
+    bcc = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    seconds, n, memory = run_apart(mined, scaled(12, 100), 3, n_species, bcc, True)
+    features = PowerSpectrum(SPECIES[:n_species]).n_features
+    print(
+        f"\n{MACHINE}\n{n:,} atoms of {n_species} species, {features:,} features: {seconds:.1f} s, "
+        f"{memory / 1e9:.2f} GB"
+    )
+
+
+@pytest.mark.parametrize("n, n_species", scaled(((12, 1),), ((200, 1), (200, 2)), ((2000, 1),)))
+def test_data_set(n, n_species):
+    fcc = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    for outliers in (False, True):
+        seconds, n_atoms, memory = run_apart(mined, n, scaled(2, 5), n_species, fcc, outliers)
+        what = "with" if outliers else "without"
+        print(
+            f"\n{MACHINE}\n{n_atoms:,} atoms of {n_species} species {what} outlier scores: {seconds:.1f} s, "
+            f"{memory / 1e9:.2f} GB"
+        )

@@ -242,7 +242,7 @@ def test_bad_input(two, tmp_path):
     with pytest.raises(ValueError, match="at least one file"):
         read_data_set()
     reduced = Frame([[0.0, 0, 0]], [3.0] * 3, True, ["A"], units="lj", source="a.dump")
-    with pytest.raises(ValueError, match=r"a.dump: .*units 'lj', but data sets are in eV and Å"):
+    with pytest.raises(ValueError, match=r"a.dump: .*reduced units \(lj\).* by the σ"):
         DataSet([reduced])
     data = read_data_set(two)
     with pytest.raises(ValueError, match=r"energies of 2 .*found \(3,\)"):

@@ -55,6 +55,16 @@ def test_other_settings(options):
     close(found[:2], naive.power_spectrum(frame, spectrum.species, atoms=(0, 1), **options)[:2], INTEGRAL)
 
 
+def test_all_neighbors_are_those_of_one_species():
+    rng = np.random.default_rng(0)
+    names, positions = ("Al", "Cu", "Ni", "Ti"), rng.uniform(0, 7, (30, 3))
+    species = rng.integers(0, 4, 30)
+    spectrum = PowerSpectrum(names, cutoff=4.5, n_max=3, l_max=2)
+    found = spectrum.of_all_neighbors(spectrum(Frame(positions, [7.0] * 3, True, species, names)))
+    alike = PowerSpectrum(("X",), cutoff=4.5, n_max=3, l_max=2)(Frame(positions, [7.0] * 3, True, ["X"] * 30))
+    np.testing.assert_allclose(found, alike, rtol=1e-10, atol=1e-10 * np.abs(alike).max())
+
+
 def test_one_species_equals_the_same_with_an_absent_one():
     frame = FRAMES["orthogonal"]()
     iron = frame.replace(species=np.zeros_like(frame.species))

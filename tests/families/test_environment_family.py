@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from environment_samples import BASES, crystal, fitted_checkpoint, network_checkpoint, run_of_crystals
+from environment_samples import BASES, EDGES, crystal, fitted_checkpoint, network_checkpoint, run_of_crystals
 from phaseseg import load_model, predict, predict_frames
 from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from phaseseg.families.environments import learn as learning
@@ -147,6 +147,34 @@ def test_a_network_is_refused_for_what_it_was_not_trained_on(run):
     for options in ({"method": "meagraph"}, {**own, "descriptor": PowerSpectrum(("W",), cutoff=4.0)}):
         with pytest.raises(ValueError, match=r"Train a network on this set"):
             mine(data, **options)
+
+
+@pytest.mark.parametrize("name", ["environments/meagraph-ta-v1", "environments/contrast-ta-v1"])
+def test_frames_outside_of_the_training_of_a_network(name, tmp_path):
+    """Tantalum at 2 Å is four times as dense as the crystal; the training goes to 2.2 Å."""
+
+    def tantalum(length, noise=0.02):
+        frame, factor = crystal("bcc", noise=noise, name="Ta"), length / EDGES["bcc"]
+        return frame.replace(positions=frame.positions * factor, cell=frame.cell * factor)
+
+    def warned(fields):
+        return [str(one) for one in fields.messages if one.code == "outside-training"]
+
+    for length in (2.5, 3.3, 3.6):
+        assert not warned(predict(tantalum(length), name)), length
+    dense, model = tantalum(2.0), load_model(name)
+    (sentence,) = warned(predict(dense, name))
+    assert name in sentence and "100.0% of the atoms" in sentence
+    # Saved clusters check further frames, and so do layers of a frame.
+    fitted = model.fit_frames([tantalum(3.3)], model.rule()).checkpoint
+    save_checkpoint(fitted, tmp_path / "fit.safetensors")
+    assert warned(predict(dense, tmp_path / "fit.safetensors"))
+    assert not warned(predict(tantalum(3.3), tmp_path / "fit.safetensors"))
+    options = {"method": "meagraph"} if "meagraph" in name else {"options": {"embedding": name}}
+    half = DataSet([dense, tantalum(3.3)])
+    assert "50.0% of the atoms" in warned(mine(half, **options))[0]
+    # A few atoms are no reason for a message, and rules without a network have none.
+    assert not warned(mine(DataSet([tantalum(3.3)] * 2), **options)) and not warned(mine(half))
 
 
 def test_a_network_keeps_its_descriptor(run):
@@ -339,8 +367,10 @@ def test_unlike_frames_and_options_are_refused(grains, run):
         predict(frames[0], grains, method="mixture")
     with pytest.raises(ValueError, match="fitted with descriptor power-spectrum, found array:soap"):
         predict(frames[0], grains, descriptor="array:soap")
-    with pytest.raises(ValueError, match="frame has the units 'lj', but environments are described in"):
+    with pytest.raises(ValueError, match=r"x\.xyz: lengths are in reduced units \(lj\).* by the σ"):
         fit_environments([frames[0].replace(units="lj", source="x.xyz")])
+    with pytest.raises(ValueError, match="lengths are in reduced units"):
+        predict(frames[0].replace(units="lj"), grains)
     with pytest.raises(ValueError, match="runs on the processor only"):
         predict(frames[0], grains, device="torch")
     with pytest.raises(TypeError, match="unknown option clusters"):

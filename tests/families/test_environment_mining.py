@@ -201,6 +201,20 @@ def compared(small):
     return mine(cold, descriptor=COPPER, method="none", against=hot, n_suggested=2)
 
 
+def test_a_displaced_atom_among_many_species():
+    """Compositions that never repeat do not hide it, and copper alone keeps the components of one species."""
+    rng = np.random.default_rng(0)
+    structures = [rattled(k, 0.05, 2) for k in range(40)]
+    for atoms in structures:
+        atoms.symbols[:] = rng.choice(["Al", "Co", "Cr", "Cu", "Fe", "Ni"], len(atoms))
+    structures[11].positions[5] += [0.5, 0.4, 0.0]
+    found = mine(set_of(structures), method="none", outliers=True)
+    # The atom itself or a neighbor of it.
+    assert found.scores.argmax() // 32 == 11
+    assert [one.code for one in found.messages] == ["outliers-all-species"]
+    assert not mine(set_of([rattled(k) for k in range(9)]), method="none", outliers=True).messages
+
+
 def test_what_another_set_has(compared):
     tables = mined_tables(compared)
     assert [row["group"] for row in tables["new_groups"].rows()] == ["a", "b"]

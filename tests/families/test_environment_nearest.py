@@ -21,10 +21,10 @@ def drawn(n, d, kind, rng):
 
 
 @given(
-    seed=st.integers(0, 10_000), n=st.integers(1, 120), d=st.integers(1, 12), k=st.integers(1, 8),
+    seed=st.integers(0, 10_000), n=st.integers(1, 200), d=st.integers(1, 20), k=st.integers(1, 8),
     n_labels=st.integers(1, 40), kind=st.sampled_from(["plain", "grid", "far"]),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_equal_to_all_pairs(seed, n, d, k, n_labels, kind):
     rng = np.random.default_rng(seed)
     points, labels = drawn(n, d, kind, rng), rng.integers(0, n_labels, n)
@@ -54,6 +54,32 @@ def test_neighbors_of_many_points():
     points = np.random.default_rng(0).normal(size=(3000, 6))
     apart = Index(points).search(10)[1]
     np.testing.assert_allclose(apart, cKDTree(points).query(points, 11)[0][:, 1:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("width", [1e-7, 1e-3, 0.5])
+def test_many_dimensions_at_any_scale(width):
+    """Groups as narrow as float32 does not resolve, more queries than a batch of products, and few labels."""
+    rng = np.random.default_rng(1)
+    centers = 30 * rng.normal(size=(7, 16))
+    points = centers[rng.integers(0, 7, 700)] + width * rng.normal(size=(700, 16))
+    points[::50] = points[0]
+    queries, index = points[:130] + width, Index(points)
+    for labels in (rng.integers(0, 90, 700), rng.integers(0, 6, 700)):
+        for asked, own in ((None, labels), (queries, np.full(130, -1)), (queries, labels[:130])):
+            given = {} if asked is None else {"queries": asked, "own": own}
+            apart = index.search(6, labels, **given)[1]
+            asked = points if asked is None else asked
+            expected = naive.nearest_of_other_labels(points, labels, asked, own, 6)
+            np.testing.assert_allclose(apart, expected, rtol=1e-12)
+    assert np.isinf(apart).any()
+
+
+@pytest.mark.parametrize("largest", [1e12, 1e17, 9e17])
+def test_large_coordinates(largest):
+    points = np.random.default_rng(0).normal(size=(100, 40))
+    points *= largest / np.abs(points).max()
+    apart = Index(points).search(3)[1]
+    np.testing.assert_allclose(apart, cKDTree(points).query(points, 4)[0][:, 1:], rtol=1e-12)
 
 
 def test_equal_points_are_neighbors():

@@ -34,6 +34,8 @@ CENTERS = 20
 """Centers of k-means, unless there are fewer distinct environments or another number is given."""
 MOST_FITTED = 20_000
 """Atoms that a mixture and k-means are fitted on; of more, a random sample."""
+MOST_OUTSIDE = 0.01
+"""A larger share of atoms outside of the training of a network is reported."""
 LARGEST = 1e13
 """Numbers of fitted clusters are smaller than this."""
 TOLERANCE = 1e-9
@@ -112,6 +114,19 @@ class Clusters:
             return found
         return self.index.search(1, queries=points)[1].ravel()
 
+    def outside(self, rows: ArrayLike) -> NDArray[np.bool_]:
+        """Return (n_atoms,) whether descriptors are outside of the training of the network, if there is one.
+
+        A network tells clusters apart only where it was trained: see `Contrast.outside` and `fit_meagraph`.
+        Compressed environments are recognized, thin ones are not.
+        """
+        if self.embedding is not None:
+            return self.embedding.outside(rows)
+        largest = float(self.arrays.get("largest", LARGEST))
+        if self.method != "meagraph" or largest >= LARGEST:
+            return np.zeros(len(np.asarray(rows)), dtype=bool)
+        return np.asarray((np.abs(self.project(rows)) > largest).any(axis=1))
+
     @cached_property
     def index(self) -> Index:
         """Search of the nearest center or fitted environment, for all methods but "mixture"."""
@@ -176,6 +191,7 @@ def clusters_from(settings: Mapping[str, Any], weights: Mapping[str, NDArray[np.
         _check_shape(arrays["points"], (labels.size, n), "points")
         if method in ("threshold", "meagraph"):
             _check_shape(arrays["distance"], (), "distance")
+            _check_shape(arrays.get("largest", np.zeros(())), (), "largest")
     if n_clusters != k:
         raise ValueError(f"there are {k} clusters, but {n_clusters} are stated")
     scores = {int(number): float(score) for number, score in settings.get("scores", {}).items()}
@@ -197,7 +213,8 @@ def _check_shape(values: NDArray[Any], shape: tuple[int, ...], name: str) -> Non
 
 def cluster(
     rows: ArrayLike, method: str = "mixture", *, n_components: int = COMPONENTS, compress: bool = True,
-    embedding: Contrast | Checkpoint | str | os.PathLike[str] | None = None, seed: int = 0, **options: Any,
+    embedding: Contrast | Checkpoint | str | os.PathLike[str] | None = None,
+    projection: Projection | None = None, seed: int = 0, **options: Any,
 ) -> Clusters:  # fmt: skip
     """Find clusters among the descriptors of atoms.
 
@@ -215,6 +232,8 @@ def cluster(
     n_components : principal components; compress : see `fit_projection`; not for "meagraph"
     embedding : a network by `train_contrast`, or its checkpoint, whose rows take the place of compressed
         descriptors; not for "meagraph"
+    projection : of `fit_projection`, where it is known; it takes the place of n_components and compress, and
+        is not used with an embedding or "meagraph"
     seed : of what is drawn at random
 
     Raises
@@ -243,9 +262,17 @@ def cluster(
         return _meagraph(rows, **options)
     network = None if embedding is None else Contrast.of(embedding)
     values = checked_rows(rows) if network is None else network(rows)
-    projection = fit_projection(values, n_components, compress=compress and network is None)
+    if projection is None or network is not None:
+        projection = fit_projection(values, n_components, compress=compress and network is None)
     arrays, scores = make(projection(values), np.random.default_rng(seed), **options)
     return Clusters(method, projection, arrays, scores, network)
+
+
+def outside_words(share: float) -> list[str]:
+    """What a message says of the share of atoms outside of the training; nothing of a small one."""
+    if share <= MOST_OUTSIDE:
+        return []
+    return [f"{share:.1%} of the atoms have environments far from those of the training, such as denser ones"]
 
 
 # Methods -------------------------------------------------------------------------------------------
@@ -350,6 +377,8 @@ def _meagraph(rows: ArrayLike, **options: Any) -> Clusters:
     """The network sees the descriptors themselves, divided by the norms of their columns."""
     found = fit_meagraph(rows, **options)
     arrays = _kept(found.points, found.point_labels) | {"distance": np.array(found.distance)}
+    if found.largest is not None:
+        arrays["largest"] = np.array(found.largest)
     return Clusters("meagraph", found.projection, arrays, {})
 
 

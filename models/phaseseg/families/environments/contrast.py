@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from phaseseg.families.environments.exact import from_parts, to_parts
 from phaseseg.families.environments.inference import leaky
-from phaseseg.families.environments.projection import Projection
+from phaseseg.families.environments.projection import FAR, Projection
 from phaseseg.families.environments.settings import ContrastConfig
 from phaseseg.nn.model import check_weights, members_of
 
@@ -61,6 +61,10 @@ class Contrast:
             x = leaky(x) if layer < self.config.layers - 1 else x
         lengths = np.sqrt((x**2).sum(axis=1, keepdims=True))
         return np.asarray(x / np.where(lengths > 0, lengths, 1.0))
+
+    def outside(self, rows: ArrayLike) -> NDArray[np.bool_]:
+        """Return (n_atoms,) whether a component is more than `FAR` from the mean of the training."""
+        return np.asarray((np.abs(self.projection(rows)) > FAR * self.projection.spread).any(axis=1))
 
     @property
     def n_features(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.families.environments.rules import check_units
 from phaseseg.frame import Frame
 from phaseseg.io import FrameText, InputError, atomic_output, frame_texts, read_frames
 from phaseseg.io.copies import text_of
@@ -99,11 +100,7 @@ class DataSet:
                 self, "names", tuple(f.source or f"configuration {k}" for k, f in enumerate(self.frames))
             )
         for name, frame in zip(self.names, self.frames, strict=False):
-            if frame.units != "metal":
-                raise ValueError(
-                    f"{name}: the configuration has the units {frame.units!r}, but data sets are in eV and "
-                    "Å; convert it."
-                )
+            check_units(frame.units, f"{name}: ")
         for name in ("energies", "forces"):
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, np.ascontiguousarray(given, dtype=np.float64))

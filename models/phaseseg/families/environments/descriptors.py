@@ -114,6 +114,24 @@ class PowerSpectrum:
         pairs = [(a, b) for i, a in enumerate(channels) for b in channels[i:]]
         return tuple(f"{a}-{b} l={degree}" for a, b in pairs for degree in range(self.l_max + 1))
 
+    def of_all_neighbors(self, rows: Doubles) -> Doubles:
+        """Return the spectra (n_atoms, m) of the density of all neighbors, whatever their species.
+
+        rows : (n_atoms, n_features); m is `n_features` of one species
+        """
+        channels = len(self.species) * self.n_max
+        first, second = np.triu_indices(channels)
+        pairs = np.stack([first % self.n_max, second % self.n_max])
+        # A pair of different channels with the same radial function stands for both of its orders.
+        weights = np.where((pairs[0] == pairs[1]) & (first != second), 2.0, 1.0)
+        pairs.sort(axis=0)
+        by_pair = rows.reshape(len(rows), len(first), self.l_max + 1)
+        found = []
+        for a, b in zip(*np.triu_indices(self.n_max), strict=True):
+            own = np.flatnonzero((pairs[0] == a) & (pairs[1] == b))
+            found.append(np.tensordot(by_pair[:, own], weights[own], axes=(1, 0)))
+        return np.concatenate(found, axis=1)
+
     def __call__(self, frame: Frame) -> Doubles:
         """Return (n_atoms, n_features) float64. Time is linear in the number of atoms.
 

@@ -33,6 +33,7 @@ from phaseseg.families.environments.network import (
     reconstruction_loss,
 )
 from phaseseg.families.environments.projection import checked_rows, fit_projection
+from phaseseg.families.environments.rules import check_units
 from phaseseg.families.environments.settings import (
     RATE,
     TRAINING,
@@ -248,11 +249,7 @@ def _descriptor(frames: Sequence[Frame], chosen: MeagraphSettings) -> PowerSpect
     if len(frames) < FEWEST:
         raise ValueError(f"training needs at least {FEWEST} configurations with atoms, found {len(frames)}.")
     for frame in frames:
-        if frame.units != "metal":
-            raise ValueError(
-                f"{frame.error_prefix}the frame has the units {frame.units!r}, but environments are "
-                "described in 'metal'; convert the frame."
-            )
+        check_units(frame.units, frame.error_prefix)
     species = sorted({frame.species_names[code] for frame in frames for code in np.unique(frame.species)})
     return PowerSpectrum(tuple(species), chosen.cutoff, chosen.n_max, chosen.l_max, chosen.width)
 

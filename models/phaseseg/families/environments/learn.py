@@ -18,7 +18,7 @@ from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.exact import to_parts
 from phaseseg.families.environments.meagraph import DEFAULT, check_descriptor
 from phaseseg.families.environments.outliers import OutlierModel, sampled_outliers
-from phaseseg.families.environments.rules import POWER_SPECTRUM, EnvironmentsRule, kind_of_rows
+from phaseseg.families.environments.rules import POWER_SPECTRUM, EnvironmentsRule, check_units, kind_of_rows
 from phaseseg.families.environments.sources import ArrayRows, FileRows, all_rows
 from phaseseg.frame import Frame
 
@@ -44,7 +44,7 @@ def fit_environments(
 
     Parameters
     ----------
-    frames : of one kind of units, "metal"; the species of all frames become those of the descriptor
+    frames : in Å; the species of all frames become those of the descriptor
     name : of the checkpoint
     options : those of `phaseseg.predict` with the checkpoint "environments/mixture-v1"
 
@@ -57,8 +57,8 @@ def fit_environments(
     Raises
     ------
     ValueError
-        For fewer than two atoms, other units, options out of range, descriptors that do not fit the frames or
-        the network of the method "meagraph".
+        For fewer than two atoms, reduced units, options out of range, descriptors that do not fit the frames
+        or the network of the method "meagraph".
 
     >>> from phaseseg.testing import AWKWARD
     >>> checkpoint = fit_environments([AWKWARD["orthogonal"]()], method="kmeans", n_clusters=3)
@@ -69,7 +69,7 @@ def fit_environments(
 
 
 def learn(
-    frames: Sequence[Frame], rule: EnvironmentsRule, name: str, *, units: str = "metal",
+    frames: Sequence[Frame], rule: EnvironmentsRule, name: str, *,
     descriptor: AnyDescriptor | None = None, network: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> tuple[Checkpoint, AnyDescriptor]:  # fmt: skip
@@ -85,11 +85,8 @@ def learn(
             f"clusters of environments need at least two atoms, found {n_atoms}; give more frames, or a "
             "checkpoint that is fitted already."
         )
-    if wrong := next((frame for frame in frames if frame.units != units), None):
-        raise ValueError(
-            f"{wrong.error_prefix}the frame has the units {wrong.units!r}, but environments are described "
-            f"in {units!r}; convert the frame."
-        )
+    for frame in frames:
+        check_units(frame.units, frame.error_prefix)
     if descriptor is None:
         descriptor = descriptor_for(rule, frames)
     if rule.method == "meagraph":

@@ -20,7 +20,7 @@ from phaseseg.families.environments.meagraph_graph import (
     component_labels,
     distinct_points,
 )
-from phaseseg.families.environments.projection import Projection, checked_rows
+from phaseseg.families.environments.projection import FAR, Projection, checked_rows
 from phaseseg.families.environments.settings import RATE, MeagraphConfig, check_rate
 from phaseseg.nn.model import members_of
 
@@ -186,6 +186,8 @@ class FittedClusters(NamedTuple):
     projection : divides descriptors by the norms of their columns
     points : (n_distinct, n_features) distinct atoms of the set, projected; point_labels : (n_distinct,)
     distance : atoms farther than this from every atom of the set belong to no cluster
+    largest : a projected feature beyond this is outside of the training of the network; None if nothing is
+        known of the training
     """
 
     labels: Integers
@@ -193,6 +195,7 @@ class FittedClusters(NamedTuple):
     points: Doubles
     point_labels: Integers
     distance: float
+    largest: float | None
 
 
 def fit_meagraph(
@@ -224,4 +227,6 @@ def fit_meagraph(
     norms, zeros = scale.kept["features"], np.zeros(features)
     inverse = np.where(norms > 0, 1 / np.where(norms > 0, norms, 1.0), 0.0)
     projection = Projection(zeros, zeros, np.diag(inverse), zeros)
-    return FittedClusters(labels, projection, points.inputs, own, points.distance(low))
+    # The projected features of the training have a root mean square of one over the root of its atoms.
+    largest = FAR / float(np.sqrt(scale.kept["atoms"][0])) if normalize == "fitted" else None
+    return FittedClusters(labels, projection, points.inputs, own, points.distance(low), largest)

@@ -9,25 +9,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.display import Message
 from phaseseg.families.environments.audit import Audit, audit as audit_labels
-from phaseseg.families.environments.clusters import COMPONENTS, TOLERANCE, Clusters, cluster
+from phaseseg.families.environments.clusters import (
+    COMPONENTS,
+    TOLERANCE,
+    Clusters,
+    cluster,
+    outside_words,
+)
 from phaseseg.families.environments.comparison import Comparison, Suggestion, compare, suggest
 from phaseseg.families.environments.coverage import By, Ranking, checked_budget, default_method, rank
 from phaseseg.families.environments.dataset import DataSet, Descriptor, Mapped
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.learn import described
 from phaseseg.families.environments.meagraph import DEFAULT, check_descriptor
+from phaseseg.families.environments.nearest import Index
 from phaseseg.families.environments.outliers import (
     COMPONENTS as OUTLIER_COMPONENTS,
     MOST_COMPARED,
     NEIGHBORS,
     outlier_scores,
 )
-from phaseseg.families.environments.projection import fit_projection
+from phaseseg.families.environments.projection import Projection, fit_projection
 from phaseseg.families.environments.spanning import merge_duplicates
 from phaseseg.neighbors.graph import neighbor_graph
 from phaseseg.specs import Progress
@@ -39,6 +45,8 @@ BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Budgets of the coverage curve."""
 MOST_QUERIED = 20_000
 """Atoms whose distance to a subset is measured; of more, a random sample."""
+MANY_SPECIES = 5
+"""From this number of species on, outlier scores compare the density of all neighbors alike."""
 RANDOM_SUBSETS = 5
 """Random subsets that a subset is compared with."""
 TOO_CLOSE = 0.5
@@ -193,21 +201,30 @@ def mine(
     if method == "meagraph":
         check_descriptor((options or {}).get("network", DEFAULT), described(describe))
     rows = data.features(describe, _part(shown, 0.0, 0.3), mapped)
-    projection = fit_projection(rows, 2)
+    projection = fit_projection(rows, COMPONENTS)
     shown(0.3, "merging equal environments")
     found: dict[str, Any] = {
         "data": data, "rows": rows, "descriptor": name or _described(describe),
         "points": _two(projection(rows)), "explained": _two(projection.explained[None])[0],
-        "duplicates": find_duplicates(data, rows),
+        "duplicates": find_duplicates(data, rows, projection),
     }  # fmt: skip
     messages = too_close(data)
     if method != "none":
         shown(0.35, f"clusters by {method}")
-        found["clusters"] = cluster(rows, method, seed=seed, **(options or {}))
+        known = None if {"n_components", "compress"} & {*(options or {})} else projection
+        found["clusters"] = cluster(rows, method, projection=known, seed=seed, **(options or {}))
         found["labels"] = found["clusters"].assign(rows)
+        for words in outside_words(float(found["clusters"].outside(rows).mean())):
+            text = f"Outside of the range in which the network of the clusters is known to hold: {words}."
+            messages.append(Message(text, "outside-training"))
     if outliers:
         shown(0.5, "structural outliers")
-        found["scores"] = _scores(data, rows, seed, _part(shown, 0.5, 0.55))
+        compared, n_components, said = _compared_rows(data, rows, describe)
+        found["scores"] = outlier_scores(
+            compared, data.configurations, n_components=n_components, seed=seed,
+            progress=_part(shown, 0.5, 0.55),
+        )  # fmt: skip
+        messages += said
         if len(rows) > MOST_COMPARED:
             messages.append(_sampled(len(rows)))
     if audit:
@@ -248,11 +265,21 @@ def _two(points: Doubles) -> Doubles:
     return np.concatenate([points, np.zeros((len(points), 1))], axis=1)[:, :2]
 
 
-def _scores(data: DataSet, rows: Doubles, seed: int, progress: Progress) -> Doubles:
-    # Each pair of species has its own features, which need components of their own.
+def _compared_rows(data: DataSet, rows: Doubles, descriptor: Descriptor) -> tuple[Doubles, int, list[str]]:
+    """What outlier scores compare, in how many principal components, and a message about it or none.
+
+    Each pair of species has its own features, which need components of their own. With many pairs, those of
+    the composition drown the others.
+    """
     n_species = len(data.species)
-    n_components = OUTLIER_COMPONENTS * n_species * (n_species + 1) // 2
-    return outlier_scores(rows, data.configurations, n_components=n_components, seed=seed, progress=progress)
+    if n_species >= MANY_SPECIES and isinstance(descriptor, PowerSpectrum):
+        text = (
+            f"With {n_species} species, outlier scores compare the places of the neighbors, and not their "
+            "species."
+        )
+        said: list[str] = [Message(text, "outliers-all-species")]
+        return descriptor.of_all_neighbors(rows), 3 * OUTLIER_COMPONENTS, said
+    return rows, OUTLIER_COMPONENTS * n_species * (n_species + 1) // 2, []
 
 
 def _sampled(n_atoms: int) -> Message:
@@ -287,16 +314,17 @@ def _compared(
 # Duplicates ----------------------------------------------------------------------------------------
 
 
-def find_duplicates(data: DataSet, rows: Doubles) -> Duplicates:
+def find_duplicates(data: DataSet, rows: Doubles, projection: Projection | None = None) -> Duplicates:
     """Return which environments and configurations of a set repeat.
 
     Environments are equal if their principal components round to the same multiple of 1e-9. Configurations
     are equal if they have the same environments in the same proportions: they may be rotated, shifted,
     repeated, or have their atoms in another order.
 
-    rows : (n_atoms, n_features)
+    rows : (n_atoms, n_features); projection : of `fit_projection`, where it is known
     """
-    merged = merge_duplicates(fit_projection(rows, COMPONENTS)(rows), TOLERANCE)
+    projection = projection or fit_projection(rows, COMPONENTS)
+    merged = merge_duplicates(projection(rows), TOLERANCE)
     starts = data.starts
     same: dict[tuple[Any, ...], list[int]] = {}
     for k in range(len(data)):
@@ -380,18 +408,20 @@ def find_subset(
     def reached(order: Ranking, share: float) -> Doubles:
         if share == 1:
             return np.zeros(len(queried))
-        near = cKDTree(ranking.points[order.mask(share)]).query(ranking.points[queried])[0]
-        return np.asarray(near / spacing)
+        inside = Index(ranking.points[order.mask(share)])
+        return np.asarray(inside.search(1, queries=ranking.points[queried])[1][:, 0] / spacing)
 
     shown(0.5, "coverage of the subset")
-    distances = np.array([reached(ranking, share).mean() for share in budgets])
+    at = int(np.flatnonzero(budgets == budget)[0])
+    apart = [reached(ranking, share) for share in budgets]
+    distances, covered = np.array([one.mean() for one in apart]), float((apart[at] <= 1).mean())
     random, within = np.empty((RANDOM_SUBSETS, len(budgets))), []
     for k in range(RANDOM_SUBSETS):
         shown(0.6 + 0.4 * k / RANDOM_SUBSETS, "coverage of random subsets")
         drawn = replace(ranking, order=rng.permutation(len(ranking.order)))
-        random[k] = [reached(drawn, share).mean() for share in budgets]
-        within.append(float((reached(drawn, budget) <= 1).mean()))
-    covered = float((reached(ranking, budget) <= 1).mean())
+        apart = [reached(drawn, share) for share in budgets]
+        random[k] = [one.mean() for one in apart]
+        within.append(float((apart[at] <= 1).mean()))
     return Pruned(
         ranking, budget, mask, ranking.weights(budget), spacing, budgets, distances, random, covered,
         float(np.mean(within)), of,
@@ -404,7 +434,7 @@ def own_spacing(points: Doubles, configurations: Integers, queried: Integers, k:
     Of a point whose `k` nearest are all of its own configuration, the farthest of these counts. It is at
     least 1e-12 of the width of the set, and 1 for a set without width.
     """
-    far, near = cKDTree(points).query(points[queried], k=min(k, len(points)))
+    near, far = Index(points).search(min(k, len(points)), queries=points[queried])
     other = configurations[near] != configurations[queried][:, None]
     first = np.where(other.any(axis=1), other.argmax(axis=1), far.shape[1] - 1)
     found = float(np.quantile(far[np.arange(len(far)), first], 0.99))

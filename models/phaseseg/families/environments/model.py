@@ -15,14 +15,14 @@ from scipy.spatial import cKDTree
 from phaseseg.checkpoint import Checkpoint
 from phaseseg.display import plural
 from phaseseg.families import Part, Progress
-from phaseseg.families.environments.clusters import LARGEST, Clusters, clusters_from
+from phaseseg.families.environments.clusters import LARGEST, Clusters, clusters_from, outside_words
 from phaseseg.families.environments.contrast import METHOD as CONTRAST, Contrast
 from phaseseg.families.environments.exact import from_parts, whole
 from phaseseg.families.environments.learn import AnyDescriptor, descriptor_from, learn
 from phaseseg.families.environments.meagraph import Meagraph
 from phaseseg.families.environments.outliers import OutlierModel
 from phaseseg.families.environments.parts import parts_of_rows
-from phaseseg.families.environments.rules import EnvironmentsRule, kind_of_rows
+from phaseseg.families.environments.rules import EnvironmentsRule, check_units, kind_of_rows
 from phaseseg.families.environments.sources import ArrayRows, FileRows
 from phaseseg.fields import Fields, Message, Table
 from phaseseg.frame import Frame
@@ -43,11 +43,13 @@ class EnvironmentsOutput:
     labels : (n_atoms,) int32; number of the cluster, -1 for none
     distances : (n_atoms,) float32, see the field `environment_distance`
     scores : (n_atoms,) float32, see the field `outlier_score`; None if the checkpoint has no references
+    outside : (n_atoms,) whether the environment is outside of the training of the network, see `Clusters`
     """
 
     labels: NDArray[np.int32]
     distances: NDArray[np.float32]
-    scores: NDArray[np.float32] | None = None
+    scores: NDArray[np.float32] | None
+    outside: NDArray[np.bool_]
 
 
 class EnvironmentsModel(NetworkModel):
@@ -190,13 +192,18 @@ class EnvironmentsModel(NetworkModel):
         is_network = self.checkpoint.config.get("method") in ("meagraph", CONTRAST)
         network = self.checkpoint if is_network else None
         found, descriptor = learn(
-            list(frames), rule, f"{self.name}-fitted", units=self.checkpoint.units,
+            list(frames), rule, f"{self.name}-fitted",
             descriptor=self.descriptor, network=network, progress=progress,
         )  # fmt: skip
         model = EnvironmentsModel(found)
         if isinstance(descriptor, FileRows):
             model.descriptor = descriptor
         return model
+
+    def check_frame(self, frame: Frame) -> None:
+        """Refuse a frame without atoms or in reduced units with a ValueError."""
+        check_units(frame.units, frame.error_prefix)
+        super().check_frame(frame)
 
     # The expensive half ---------------------------------------------------------------------------
 
@@ -236,6 +243,7 @@ class EnvironmentsModel(NetworkModel):
         n_atoms, done = frame.n_atoms, 0
         labels = np.empty(n_atoms, dtype=np.int32)
         distances, scores = np.empty((2, n_atoms), dtype=np.float32)
+        outside = np.empty(n_atoms, dtype=bool)
         for atoms, rows in parts_of_rows(self.described_by(rule), frame):
             n, expected = rows.shape[1], self.clusters.n_features
             if n != expected:
@@ -248,23 +256,26 @@ class EnvironmentsModel(NetworkModel):
                 note((done + first) / n_atoms, f"assigned {done + first:,} of {n_atoms:,} atoms")
                 labels[chosen] = found = self.clusters.assign(some)
                 distances[chosen] = self.clusters.distances(some, found)
+                outside[chosen] = self.clusters.outside(some)
                 if self.outliers is not None:
                     scores[chosen] = strangeness(self.outliers, self.references, some)
             done += len(rows)
         self.check_finite(frame, distances, scores[: n_atoms if self.outliers else 0])
         note(1.0, "environments")
-        return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None)
+        return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None, outside)
 
     def merge(self, frame: Frame, parts: Sequence[Part]) -> EnvironmentsOutput:
         """The output of a frame from those of slabs; see `Model.merge`."""
         labels = np.empty(frame.n_atoms, dtype=np.int32)
         distances, scores = np.empty((2, frame.n_atoms), dtype=np.float32)
+        outside = np.empty(frame.n_atoms, dtype=bool)
         for part in parts:
             rows = part.atoms[part.own]
             labels[rows], distances[rows] = part.output.labels[part.own], part.output.distances[part.own]
+            outside[rows] = part.output.outside[part.own]
             if part.output.scores is not None:
                 scores[rows] = part.output.scores[part.own]
-        return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None)
+        return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None, outside)
 
     # The cheap half -------------------------------------------------------------------------------
 
@@ -303,7 +314,10 @@ class EnvironmentsModel(NetworkModel):
         if output.scores is not None:
             values["outlier_score"] = output.scores.copy()
             values["largest_outlier_score"] = float(output.scores.max())
-        return Fields(values, [*frame.messages, *self._messages(values, counts, n)])
+        messages = [
+            *self._messages(values, counts, n), *self.outside(outside_words(float(output.outside.mean())))
+        ]  # fmt: skip
+        return Fields(values, [*frame.messages, *messages])
 
     def _messages(self, values: Mapping[str, Any], counts: NDArray[Any], n: int) -> list[Message]:
         config = self.checkpoint.config

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.families.environments.components import BATCH, principal_axes
+from phaseseg.families.environments.components import batch_of, principal_axes
 from phaseseg.families.environments.nearest import Index, checked_labels
 from phaseseg.families.environments.projection import checked_rows
 from phaseseg.specs import Progress
@@ -48,9 +48,10 @@ class RobustScale:
         """Return (n, n_components) of (n, n_features); ValueError if the number of features differs."""
         values = checked_rows(rows, len(self.center))
         points = np.empty((len(values), self.axes.shape[1]))
-        for k in range(0, len(values), BATCH):  # copies of the rows stay small
-            part = _squeezed(values[k : k + BATCH], self.center, self.spread)
-            points[k : k + BATCH] = (part - self.mean) @ self.axes
+        batch = batch_of(values.shape[1])
+        for k in range(0, len(values), batch):  # copies of the rows stay small
+            part = _squeezed(values[k : k + batch], self.center, self.spread)
+            points[k : k + batch] = (part - self.mean) @ self.axes
         return np.rint(points / TOLERANCE) * TOLERANCE
 
 
@@ -67,14 +68,14 @@ def fit_scale(rows: Doubles, n_components: int) -> RobustScale:
         spread[column] = middle if middle > 1e-6 * widest else off.mean()
         if widest <= 1e-9 * max(abs(center[column]), 1e-3):
             spread[column] = 0.0
-    parts = [rows[k : k + BATCH] for k in range(0, len(rows), BATCH)]
+    batch = batch_of(rows.shape[1])
+    parts = [rows[k : k + batch] for k in range(0, len(rows), batch)]
     mean = np.sum([_squeezed(part, center, spread).sum(axis=0) for part in parts], axis=0) / len(rows)
 
-    def centered(part: slice) -> Doubles:
+    def centered(part: Any) -> Doubles:
         return np.asarray(_squeezed(rows[part], center, spread) - mean)
 
-    variances, axes = principal_axes(centered, len(rows), len(center), n_components)
-    variances = variances[: axes.shape[1]]
+    variances, axes, _ = principal_axes(centered, len(rows), len(center), n_components)
     order = np.flatnonzero(variances > 1e-9 * max(float(variances.max()), 1e-300))
     axes = axes[:, order] / np.sqrt(variances[order])
     return RobustScale(center, spread, mean, axes if len(order) else np.zeros((rows.shape[1], 1)))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.families.environments.components import BATCH, principal_axes
+from phaseseg.families.environments.components import MOST_COPIED, batch_of, principal_axes
 
 Doubles = NDArray[np.float64]
+
+FAR = 10
+"""Root mean squares; at most 1 % of any data are farther away (Chebyshev)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +30,19 @@ class Projection:
     axes: Doubles
     explained: Doubles
 
+    @property
+    def spread(self) -> Doubles:
+        """(n_components,) standard deviations of the rows of the fit along the axes."""
+        # Every standardized feature has a variance of 1, unless it is constant and left out.
+        return np.sqrt(self.explained * np.count_nonzero(self.axes.any(axis=1)))
+
     def __call__(self, rows: ArrayLike) -> Doubles:
         """Return (n, n_components) of (n, n_features); ValueError if the number of features differs."""
         values = checked_rows(rows, len(self.unit))
         points = np.empty((len(values), self.axes.shape[1]))
-        for k in range(0, len(values), BATCH):  # copies of the rows stay small
-            points[k : k + BATCH] = (_compressed(values[k : k + BATCH], self.unit) - self.center) @ self.axes
+        batch = batch_of(values.shape[1])
+        for k in range(0, len(values), batch):  # copies of the rows stay small
+            points[k : k + batch] = (_compressed(values[k : k + batch], self.unit) - self.center) @ self.axes
         return points
 
 
@@ -55,24 +66,23 @@ def fit_projection(rows: ArrayLike, n_components: int, *, compress: bool = True)
     if isinstance(n_components, bool) or not isinstance(n_components, (int, np.integer)) or n_components < 1:
         raise ValueError(f"n_components must be a whole number from 1 on, found {n_components!r}.")
     unit = _units(values) if compress else np.zeros(values.shape[1])
-    parts = [values[k : k + BATCH] for k in range(0, len(values), BATCH)]
+    batch = batch_of(values.shape[1])
+    parts = [values[k : k + batch] for k in range(0, len(values), batch)]
     center = np.sum([_compressed(part, unit).sum(axis=0) for part in parts], axis=0) / len(values)
     squares = np.sum([((_compressed(part, unit) - center) ** 2).sum(axis=0) for part in parts], axis=0)
     spread = np.sqrt(squares / len(values))
     constant = spread <= 1e-9 * np.maximum(np.abs(center), 1e-3)
     inverse = np.where(constant, 0.0, 1 / np.where(constant, 1.0, spread))
 
-    def standardized(part: slice) -> Doubles:
+    def standardized(part: Any) -> Doubles:
         return np.asarray((_compressed(values[part], unit) - center) * inverse)
 
-    variances, axes = principal_axes(standardized, len(values), len(unit), int(n_components))
+    variances, axes, total = principal_axes(standardized, len(values), len(unit), int(n_components))
     n = max(int(np.count_nonzero(variances > 1e-12 * max(variances[0], 1e-300))), 1)
     axes = axes[:, :n]
-    n = axes.shape[1]
     # The sign of an eigenvector is arbitrary: its largest entry is positive.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(n)])
-    total = max(float(variances.sum()), 1e-300)
-    return Projection(unit, center, inverse[:, None] * axes, variances[:n] / total)
+    return Projection(unit, center, inverse[:, None] * axes, variances[:n] / max(total, 1e-300))
 
 
 def checked_rows(rows: ArrayLike, n_features: int | None = None) -> Doubles:
@@ -97,12 +107,12 @@ def checked_rows(rows: ArrayLike, n_features: int | None = None) -> Doubles:
 
 
 def _units(values: Doubles) -> Doubles:
-    """Median of |x| of each feature, zero where that is rounding noise; column by column to save memory."""
-    unit = np.zeros(values.shape[1])
-    for column in range(len(unit)):
-        size = np.abs(values[:, column])
-        middle = float(np.median(size))
-        unit[column] = middle if middle >= 1e-12 * size.max(initial=0.0) else 0.0
+    """Median of |x| of each feature, zero where that is noise; few columns at once, to save memory."""
+    unit, step = np.zeros(values.shape[1]), max(MOST_COPIED // len(values), 1)
+    for first in range(0, len(unit), step):
+        size = np.abs(values[:, first : first + step])
+        middle = np.median(size, axis=0)
+        unit[first : first + step] = np.where(middle >= 1e-12 * size.max(axis=0, initial=0.0), middle, 0.0)
     return unit
 
 

@@ -108,3 +108,13 @@ def kind_of_rows(descriptor: Any) -> tuple[str, str]:
             f"descriptor must be {POWER_SPECTRUM}, array:NAME or file:PATH, found {descriptor!r:.60}."
         )
     return kind, name.strip()
+
+
+def check_units(units: str, where: str) -> None:
+    """Raise ValueError for reduced units, and say what to multiply by; where : begins the sentence."""
+    if units != "metal":
+        raise ValueError(
+            f"{where}lengths are in reduced units ({units}), and environments are described in Å. Multiply "
+            "positions and cell by the σ of the potential in Å, such as 3.4 for argon, and set the units to "
+            "metal; for an audit, multiply energies by its ε in eV and forces by ε/σ."
+        )
