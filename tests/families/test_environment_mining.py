@@ -15,6 +15,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import neighbor_list
+from sklearn.metrics import roc_auc_score
 
 from phaseseg.families.environments.audit import Audit
 from phaseseg.families.environments.commands import write_configurations
@@ -213,6 +214,32 @@ def test_a_displaced_atom_among_many_species():
     assert found.scores.argmax() // 32 == 11
     assert [one.code for one in found.messages] == ["outliers-all-species"]
     assert not mine(set_of([rattled(k) for k in range(9)]), method="none", outliers=True).messages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_species, least", [(2, 0.7), (4, 0.65), (8, 0.75), (12, 0.8)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_displaced_atoms_in_alloys(n_species, least, mixed):
+    """The table of decision 0021. Of 100 cells, 20 have a moved atom; mixed ones have one to five species."""
+    radii = np.array([1.43, 1.25, 1.28, 1.28, 1.26, 1.27, 1.39, 1.46, 1.24, 1.46, 1.47, 1.41])[:n_species]
+    names = ["Al", "Co", "Cr", "Cu", "Fe", "Mn", "Mo", "Nb", "Ni", "Ta", "Ti", "W"][:n_species]
+    rng, structures = np.random.default_rng(0), []
+    moved = np.isin(np.arange(100), rng.choice(100, 20, replace=False))
+    for displaced in moved:
+        several = rng.integers(1, min(n_species, 5) + 1) if mixed else n_species
+        species = rng.permutation(rng.permutation(n_species)[:several][np.arange(54) % several])
+        edge = 4 * radii[species].mean() / np.sqrt(3) * rng.uniform(0.97, 1.04)
+        atoms = bulk("Fe", "bcc", edge, cubic=True).repeat(3)
+        atoms.symbols[:] = np.array(names)[species]
+        atoms.positions += rng.normal(0, rng.uniform(0.02, 0.15), (54, 3))
+        if displaced:
+            step = rng.normal(size=3)
+            atoms.positions[rng.integers(54)] += 0.6 * step / np.linalg.norm(step)
+        structures.append(atoms)
+    scores = mine(set_of(structures), method="none", outliers=True).scores
+    auc = roc_auc_score(moved, scores.reshape(100, 54).max(axis=1))
+    print(f"{n_species} species, mixed {mixed}: {auc:.3f}")
+    assert auc >= least
 
 
 def test_what_another_set_has(compared):

@@ -45,7 +45,6 @@ def principal_axes(centered: Callable[[Any], Doubles], n_rows: int, n_features: 
     References
     ----------
     Halko, Martinsson, Tropp, SIAM Rev. 53, 217 (2011), doi:10.1137/090771806.
-
     """
     batch = batch_of(n_features)
     if n_features <= MOST_DENSE:
