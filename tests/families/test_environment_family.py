@@ -377,6 +377,26 @@ def test_unlike_frames_and_options_are_refused(grains, run):
         predict(frames[0], grains, clusters=3)
 
 
+def test_outlier_scores_of_many_species():
+    """A fitted checkpoint gives the scores of mining, which do not depend on which species is where."""
+    rng, names = np.random.default_rng(0), ("Al", "Co", "Cr", "Cu", "Fe", "Ni")
+    frames = [
+        crystal("bcc", seed=k, noise=0.05).replace(species=rng.integers(0, 6, 54), species_names=names)
+        for k in range(30)
+    ]
+    moved = frames[7].positions.copy()
+    moved[5] += [0.5, 0.4, 0.0]
+    frames[7] = frames[7].replace(positions=moved)
+    checkpoint = fit_environments(frames, method="kmeans")
+    fields = [predict(frame, checkpoint) for frame in frames]
+    scores = np.concatenate([one["outlier_score"] for one in fields])
+    assert scores.argmax() // 54 == 7
+    assert all("outliers-all-species" in [said.code for said in one.messages] for one in fields)
+    assert_allclose(scores, mine(DataSet(frames), method="none", outliers=True).scores, rtol=1e-5)
+    with pytest.raises(CheckpointError, match="outlier scores compare 49 features"):
+        load_model(broken(checkpoint, weights={"outliers.scale.center": np.zeros((1, 49), dtype=np.float32)}))
+
+
 def broken(checkpoint, config=None, weights=None):
     return Checkpoint(
         "environments", "environments/broken", {**checkpoint.config, **(config or {})},

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
+from phaseseg.display import Message
 from phaseseg.families import Progress
 from phaseseg.families.environments.clusters import TOLERANCE, Clusters, cluster
 from phaseseg.families.environments.contrast import METHOD as CONTRAST
@@ -17,7 +18,7 @@ from phaseseg.families.environments.dataset import Descriptor
 from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.exact import to_parts
 from phaseseg.families.environments.meagraph import DEFAULT, check_descriptor
-from phaseseg.families.environments.outliers import OutlierModel, sampled_outliers
+from phaseseg.families.environments.outliers import COMPONENTS, sampled_outliers
 from phaseseg.families.environments.rules import POWER_SPECTRUM, EnvironmentsRule, check_units, kind_of_rows
 from phaseseg.families.environments.sources import ArrayRows, FileRows, all_rows
 from phaseseg.frame import Frame
@@ -29,6 +30,8 @@ MOST_ATOMS = 100_000
 """Atoms that clusters are fitted on; of more, a random sample."""
 MOST_REFERENCES = 20_000
 """Atoms that outlier scores compare with; of more, a random sample."""
+MANY_SPECIES, ALL_COMPONENTS = 5, 3 * COMPONENTS
+"""From so many species on, outlier scores compare the density of all neighbors, in so many components."""
 MOST_NUMBERS = 16_000_000
 """Features times atoms in memory during a fit."""
 FAMILIAR = 0.99
@@ -120,7 +123,9 @@ def packed(
     counts = np.bincount(labels[labels >= 0], minlength=clusters.n_clusters)
     settings, weights = clusters.to_parts()
     weights["atoms"] = np.array([len(rows)], dtype=np.float32)
-    for key, values in references(rows, of, seed).arrays().items():
+    compared, n_components = compared_rows(descriptor, rows, COMPONENTS)
+    known = sampled_outliers(compared, of, MOST_REFERENCES, [seed, 1], n_components=n_components)
+    for key, values in known.arrays().items():
         weights[f"outliers.{key}"] = to_parts(values, key)
     n_atoms = sum(len(frame) for frame in frames)
     config = {
@@ -142,9 +147,26 @@ def found_clusters(rows: Doubles, rule: EnvironmentsRule, network: Checkpoint | 
     return cluster(rows, rule.method, n_components=rule.n_components, seed=rule.seed, **options)
 
 
-def references(rows: Doubles, of: NDArray[np.int64], seed: int) -> OutlierModel:
-    """The model of outlier scores from the rows of configurations, or of a sample of them."""
-    return sampled_outliers(rows, of, MOST_REFERENCES, [seed, 1])
+def compared_rows(descriptor: Any, rows: Doubles, n_components: int) -> tuple[Doubles, int]:
+    """Return what outlier scores compare, and in how many principal components.
+
+    Pairs of many species have so many features that those of the composition drown the others. Then the
+    density of all neighbors, whatever their species, takes their place.
+
+    n_components : with few species, or another descriptor than a power spectrum
+    """
+    if isinstance(descriptor, PowerSpectrum) and len(descriptor.species) >= MANY_SPECIES:
+        return descriptor.of_all_neighbors(rows), ALL_COMPONENTS
+    return rows, n_components
+
+
+def without_species(descriptor: Any) -> Message:
+    """The message that outlier scores compare the density of all neighbors."""
+    return Message(
+        f"With {len(descriptor.species)} species, outlier scores compare the places of the neighbors, and "
+        "not their species.",
+        "outliers-all-species",
+    )
 
 
 def descriptor_for(rule: EnvironmentsRule, frames: Sequence[Frame]) -> AnyDescriptor:

@@ -24,7 +24,7 @@ from phaseseg.families.environments.comparison import Comparison, Suggestion, co
 from phaseseg.families.environments.coverage import By, Ranking, checked_budget, default_method, rank
 from phaseseg.families.environments.dataset import DataSet, Descriptor, Mapped
 from phaseseg.families.environments.descriptors import PowerSpectrum
-from phaseseg.families.environments.learn import described
+from phaseseg.families.environments.learn import compared_rows, described, without_species
 from phaseseg.families.environments.meagraph import DEFAULT, check_descriptor
 from phaseseg.families.environments.nearest import Index
 from phaseseg.families.environments.outliers import (
@@ -45,8 +45,6 @@ BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Budgets of the coverage curve."""
 MOST_QUERIED = 20_000
 """Atoms whose distance to a subset is measured; of more, a random sample."""
-MANY_SPECIES = 5
-"""From this number of species on, outlier scores compare the density of all neighbors alike."""
 RANDOM_SUBSETS = 5
 """Random subsets that a subset is compared with."""
 TOO_CLOSE = 0.5
@@ -219,12 +217,15 @@ def mine(
             messages.append(Message(text, "outside-training"))
     if outliers:
         shown(0.5, "structural outliers")
-        compared, n_components, said = _compared_rows(data, rows, describe)
+        # Each pair of species has its own features, which need components of their own.
+        n_pairs = len(data.species) * (len(data.species) + 1) // 2
+        compared, n_components = compared_rows(describe, rows, OUTLIER_COMPONENTS * n_pairs)
         found["scores"] = outlier_scores(
             compared, data.configurations, n_components=n_components, seed=seed,
             progress=_part(shown, 0.5, 0.55),
         )  # fmt: skip
-        messages += said
+        if compared is not rows:
+            messages.append(without_species(describe))
         if len(rows) > MOST_COMPARED:
             messages.append(_sampled(len(rows)))
     if audit:
@@ -263,23 +264,6 @@ def _described(descriptor: Any) -> str:
 def _two(points: Doubles) -> Doubles:
     """Two columns, the second one zero where the features have one component only."""
     return np.concatenate([points, np.zeros((len(points), 1))], axis=1)[:, :2]
-
-
-def _compared_rows(data: DataSet, rows: Doubles, descriptor: Descriptor) -> tuple[Doubles, int, list[str]]:
-    """What outlier scores compare, in how many principal components, and a message about it or none.
-
-    Each pair of species has its own features, which need components of their own. With many pairs, those of
-    the composition drown the others.
-    """
-    n_species = len(data.species)
-    if n_species >= MANY_SPECIES and isinstance(descriptor, PowerSpectrum):
-        text = (
-            f"With {n_species} species, outlier scores compare the places of the neighbors, and not their "
-            "species."
-        )
-        said: list[str] = [Message(text, "outliers-all-species")]
-        return descriptor.of_all_neighbors(rows), 3 * OUTLIER_COMPONENTS, said
-    return rows, OUTLIER_COMPONENTS * n_species * (n_species + 1) // 2, []
 
 
 def _sampled(n_atoms: int) -> Message:

@@ -18,7 +18,13 @@ from phaseseg.families import Part, Progress
 from phaseseg.families.environments.clusters import LARGEST, Clusters, clusters_from, outside_words
 from phaseseg.families.environments.contrast import METHOD as CONTRAST, Contrast
 from phaseseg.families.environments.exact import from_parts, whole
-from phaseseg.families.environments.learn import AnyDescriptor, descriptor_from, learn
+from phaseseg.families.environments.learn import (
+    AnyDescriptor,
+    compared_rows,
+    descriptor_from,
+    learn,
+    without_species,
+)
 from phaseseg.families.environments.meagraph import Meagraph
 from phaseseg.families.environments.outliers import OutlierModel
 from phaseseg.families.environments.parts import parts_of_rows
@@ -97,6 +103,10 @@ class EnvironmentsModel(NetworkModel):
         if (expected := getattr(self.descriptor, "n_features", n)) != n:
             raise ValueError(f"the clusters were fitted on {n} features, the descriptor has {expected}")
         self.outliers = outliers_from(checkpoint.weights)
+        width = n if self.outliers is None else len(self.outliers.scale.center)
+        self._all_neighbors = width != n
+        if self._all_neighbors and compared_rows(self.descriptor, np.zeros((1, n)), 1)[0].shape[1] != width:
+            raise ValueError(f"outlier scores compare {width} features, and the clusters have {n}")
         shares = [float(share) for share in config.get("shares", [])]
         if shares and (len(shares) != self.clusters.n_clusters or not all(0 <= s <= 1 for s in shares)):
             raise ValueError("there must be a share from 0 to 1 for each cluster")
@@ -258,7 +268,8 @@ class EnvironmentsModel(NetworkModel):
                 distances[chosen] = self.clusters.distances(some, found)
                 outside[chosen] = self.clusters.outside(some)
                 if self.outliers is not None:
-                    scores[chosen] = strangeness(self.outliers, self.references, some)
+                    compared = compared_rows(self.descriptor, some, 1)[0] if self._all_neighbors else some
+                    scores[chosen] = strangeness(self.outliers, self.references, compared)
             done += len(rows)
         self.check_finite(frame, distances, scores[: n_atoms if self.outliers else 0])
         note(1.0, "environments")
@@ -317,6 +328,8 @@ class EnvironmentsModel(NetworkModel):
         messages = [
             *self._messages(values, counts, n), *self.outside(outside_words(float(output.outside.mean())))
         ]  # fmt: skip
+        if self._all_neighbors:
+            messages.append(without_species(self.descriptor))
         return Fields(values, [*frame.messages, *messages])
 
     def _messages(self, values: Mapping[str, Any], counts: NDArray[Any], n: int) -> list[Message]:
