@@ -299,6 +299,8 @@ def test_a_full_or_missing_disk(tmp_path):
     if Path("/dev/full").exists():
         growing = Disk(tmp_path).growing()
         growing._file.close()
-        with Path("/dev/full").open("r+b", buffering=0) as growing._file:
-            with pytest.raises(DiskError, match="the disk is full"):
-                growing.append(np.ones(9))
+        with (
+            Path("/dev/full").open("r+b", buffering=0) as growing._file,
+            pytest.raises(DiskError, match="the disk is full"),
+        ):
+            growing.append(np.ones(9))
