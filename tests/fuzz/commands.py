@@ -58,7 +58,7 @@ COMMANDS = (
     "predict RUN -m GLASS -o OUT.json --b B --attention-threshold 1.0 --units lj --workers 1",
     "evaluate MELT -m PAIR --boundary-width 0.68 --frames 0:1 --json",
     "metrics RUN RUN -o OUT.csv --temperature temperature --k 2 --rule all --bootstrap 10 --tg 0.4",
-    "metrics RUN -o OUT.json --temperatures 2.0,0.5,0.05 --b B",
+    "metrics RUN -o OUT.json --temperatures 2.0,0.5,0.05 --b B --slabs 2",
     "select MELT MELT -m PAIR -n 1 -o OUT.csv --labeled MELT",
     "models show PAIR --json", "models verify GLASS", "models list --family segmentation", "models path PAIR",
     "train segmentation MELT -o OUT.safetensors --epochs 0 --seed 1 --hidden 4",
