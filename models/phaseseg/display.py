@@ -65,7 +65,10 @@ class Message(str):
         return message
 
 
-_CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
+# Control characters, separators of lines, and changes of the direction of writing.
+_CONTROL = dict.fromkeys(
+    [*range(9), *range(11, 32), *range(127, 160), *range(0x2028, 0x202F)], "\N{REPLACEMENT CHARACTER}"
+)
 
 
 def printable(text: str) -> str:
@@ -73,6 +76,8 @@ def printable(text: str) -> str:
 
     >>> printable("a\\x1b[31mb"), printable(b"\\xff".decode("utf-8", "surrogateescape"))
     ('a�[31mb', '?')
+    >>> printable("one\\u2028line")
+    'one�line'
     """
     return text.translate(_CONTROL).encode("utf-8", "replace").decode("utf-8")
 
