@@ -56,6 +56,7 @@ def test_says_what_was_recorded(name):
                 assert_allclose(values, recorded[key], rtol=0, atol=2e-3, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [name for name in CONFORMANCE if name not in ("workers", "awkward frames")])
 @pytest.mark.parametrize("name", EACH)
 def test_keeps_the_contract(name, check):

@@ -14,6 +14,7 @@ PLANE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANE)
 def test_a_liquid_and_a_glass(name):
     """Of a run that nothing was trained on: hot below, cold above one half."""

@@ -80,6 +80,7 @@ def test_threads_do_not_share_memory():
     assert not wrong
 
 
+@pytest.mark.slow
 def test_the_shelf_stays_small():
     arrays = [borrow(LARGEST_SHELF // 8, np.uint8) for _ in range(20)]
     del arrays

@@ -218,6 +218,7 @@ def test_where_it_cannot_be_saved(tmp_path: Path) -> None:
         save_checkpoint(small(), tmp_path / "none" / "a.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flip", [0x01, 0x20, 0x80])
 def test_a_changed_byte_is_refused(path: Path, flip: int) -> None:
     """At every position: length, header, description, digits of the hash, padding, weights."""

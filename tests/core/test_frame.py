@@ -246,6 +246,7 @@ def test_molecules_and_categories_must_fit_the_atoms():
         frame.replace(categories={"name": Category(np.full(7, 3, np.int32), ("O",))})
 
 
+@pytest.mark.slow
 def test_messages_of_the_reader_reach_every_result(slab_frame, cooled_runs):
     odd = (Message("The file ends without a newline.", "no-final-newline"),)
     melt = slab_frame.replace(messages=odd)

@@ -32,6 +32,7 @@ def gas(n_atoms, cell, pbc=True, seed=0, at=0.0):
     return Frame(positions, vectors, pbc, rng.integers(0, 2, n_atoms), ("Fe", "O"), origin=np.full(3, at))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AWKWARD)
 @pytest.mark.parametrize("cutoff", [2.5, 6.0])
 def test_equals_all_pairs_over_all_images(name, cutoff):

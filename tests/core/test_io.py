@@ -254,6 +254,7 @@ def test_windows_line_ends(ten_frames):
 # ----------------------------------------------------------------------------------- other formats
 
 
+@pytest.mark.slow
 @quick
 @given(seed=st.integers(0, 1000), pbc=st.tuples(*[st.booleans()] * 3))
 def test_extxyz_agrees_with_ase(tmp_path, seed, pbc):

@@ -64,6 +64,7 @@ def of(body, kinds):
     return found
 
 
+@pytest.mark.slow
 @quick
 @given(st.data(), st.permutations("rrrrisi-s"), st.integers(1, 6))
 def test_columns_agree_with_python(data, kinds, n_rows):

@@ -33,6 +33,7 @@ def seen(path, frames, **options):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["dump", "bin", "xyz", "XDATCAR", "gro"])
 @pytest.mark.parametrize("suffix", ["", ".gz", ".members.gz", ".members.zst", ".bz2"])
 def test_the_same_frames_with_the_index(tmp_path, monkeypatch, cache, form, suffix):
@@ -57,6 +58,7 @@ def test_the_same_frames_with_the_index(tmp_path, monkeypatch, cache, form, suff
     assert stored in cache.iterdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".gz", ".members.gz", ".members.zst"])
 def test_the_unpacked_beginning_is_not_read_again(tmp_path, monkeypatch, suffix):
     """From the points of a gzip file, and from the members of others."""
@@ -101,6 +103,7 @@ def test_a_file_that_has_changed(tmp_path):
     assert seen(path, slice(-1, None))[0][2] == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [slice(-1, None), slice(3, None), slice(3, None, 2), slice(5, 6)])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_another_file_of_the_same_size_and_time(tmp_path, suffix, chosen):
@@ -132,6 +135,7 @@ def test_another_file_of_the_same_size_and_time(tmp_path, suffix, chosen):
     assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "text", "folder"])
 def test_a_damaged_index(tmp_path, cache, damage):
     path = tmp_path / "a.dump"
@@ -151,6 +155,7 @@ def test_a_damaged_index(tmp_path, cache, damage):
     assert seen(path, slice(-2, None)) == expected
 
 
+@pytest.mark.slow
 def test_points_that_make_no_sense(tmp_path):
     """They cannot come from a damaged cache, which has a checksum."""
     path = tmp_path / "a.dump.gz"
@@ -162,6 +167,7 @@ def test_points_that_make_no_sense(tmp_path):
         assert seen(path, slice(-2, None)) == expected
 
 
+@pytest.mark.slow
 def test_no_folder_for_the_cache(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(index, "cache_folder", lambda: tmp_path / "file")
@@ -171,6 +177,7 @@ def test_no_folder_for_the_cache(tmp_path, monkeypatch):
         assert [one[2] for one in seen(path, slice(-2, None))] == [100, 110]
 
 
+@pytest.mark.slow
 def test_frames_that_are_read_first_are_known_then(tmp_path, monkeypatch):
     path = tmp_path / "a.dump"
     path.write_bytes(content("dump"))
@@ -184,6 +191,7 @@ def test_frames_that_are_read_first_are_known_then(tmp_path, monkeypatch):
     assert [one[0] for one in seen(path, slice(-2, None))] == [10, 11]
 
 
+@pytest.mark.slow
 def test_a_damaged_frame_does_not_matter_to_others(tmp_path):
     data = content("dump")
     at = data.index(b"ITEM: TIMESTEP\n50\n")
@@ -197,6 +205,7 @@ def test_a_damaged_frame_does_not_matter_to_others(tmp_path):
             seen(path, slice(4, None))
 
 
+@pytest.mark.slow
 def test_a_file_that_is_cut_off(tmp_path):
     """Messages name the same line with the index."""
     path = tmp_path / "a.dump"
@@ -209,6 +218,7 @@ def test_a_file_that_is_cut_off(tmp_path):
     assert said[0] == said[1] and "frame 11" in said[0]
 
 
+@pytest.mark.slow
 def test_utf16_has_no_index(tmp_path, cache):
     path = tmp_path / "a.dump"
     path.write_bytes(content("dump").decode().encode("utf-16"))
@@ -217,6 +227,7 @@ def test_utf16_has_no_index(tmp_path, cache):
     assert not cache.exists()
 
 
+@pytest.mark.slow
 def test_small_files_leave_nothing(tmp_path, monkeypatch, cache):
     monkeypatch.setattr(index, "SMALLEST", 1 << 24)
     path = tmp_path / "a.dump"
@@ -225,6 +236,7 @@ def test_small_files_leave_nothing(tmp_path, monkeypatch, cache):
     assert not cache.exists() and sorted(one.name for one in tmp_path.iterdir()) == ["a.dump"]
 
 
+@pytest.mark.slow
 def test_the_cache_does_not_grow_without_end(tmp_path, monkeypatch, cache):
     monkeypatch.setattr(index, "_MOST_FILES", 3)
     for k in range(5):

@@ -247,6 +247,7 @@ def test_numbers_of_a_frame_keep_any_name(tmp_path):
     assert {name: oracle[name] for name in info} == info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["xyz", "dump.gz", "dump.zst", "npz"])
 def test_several_threads_read_and_write_at_once(tmp_path, suffix):
     frames = [make_frame(k, 3000) for k in range(8)]

@@ -83,6 +83,7 @@ def test_every_module_has_a_layer():
     assert not [module for module, _, _ in modules() if module != "phaseseg" and level(module) is None]
 
 
+@pytest.mark.slow
 def test_no_string_climbs():
     known = {module for module, _, _ in modules()}
     found = [

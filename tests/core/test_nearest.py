@@ -403,6 +403,7 @@ print(megabytes() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the unit of ru_maxrss")
 def test_two_atoms_in_a_long_thin_cell_take_no_gigabytes():
     """The first search once went as far as the two would fill the cell: over 460,000 images of each."""

@@ -25,6 +25,7 @@ def some_frame(n=50, seed=0, **more):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".dump", ".xyz", ".xyz.gz"])
 @pytest.mark.parametrize("rows", [1, 7, 50, 51])
 def test_pieces_are_the_frame(suffix, rows, tmp_path):

@@ -68,6 +68,7 @@ def check_glass(found, graphs, nodes, attention):
         close(found.attention.detach(), attention)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*KINDS, "one atom"])
 def test_atoms_have_the_logits_of_our_inference(segmentation, kind):
     frame = AWKWARD[kind]()

@@ -240,6 +240,7 @@ def test_short_run(short_run: tuple[MeltRun, list[tuple[float, str]]]) -> None:
     assert [path.name for path in run.output.parent.iterdir()] == ["run.dump.gz"]
 
 
+@pytest.mark.slow
 @needs_lammps
 def test_dump_has_the_elements_and_nothing_hidden(short_run: tuple[MeltRun, list[tuple[float, str]]]) -> None:
     run, _ = short_run

@@ -46,6 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_arrays(made: Path) -> None:
     with np.load(made) as found:
         arrays = dict(found)
@@ -67,6 +68,7 @@ def test_arrays(made: Path) -> None:
     assert -7.3 < arrays["energies"][-1] < -6.7
 
 
+@pytest.mark.slow
 def test_extended_xyz_has_the_same(made: Path, tmp_path: Path) -> None:
     path = tmp_path / "one.xyz.gz"
     simulate_propensities(path, **SHORT)

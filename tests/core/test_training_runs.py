@@ -141,6 +141,7 @@ def parabola(parameters, outer, inner):
     return width, [task(fold) for fold in inner], Settings(2, 1, 0.1, tuple(range(len(inner))), 2)
 
 
+@pytest.mark.slow
 def test_any_family_can_search(tmp_path):
     def search(**options):
         return NestedSearch(12, 3, **options).run(

@@ -33,6 +33,7 @@ def untyped(node):
             yield child
 
 
+@pytest.mark.slow
 def test_only_compiled_functions_have_no_types():
     found = [
         f"{path.relative_to(ROOT)}, line {function.lineno}: {function.name}"

@@ -100,6 +100,7 @@ def test_fields_are_as_given():
     assert [entry["name"] for entry in words["classes"]] == ["a", "b"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=64), min_size=1, max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_any_scalars_make_a_page(numbers):

@@ -161,6 +161,7 @@ def test_a_file_in_the_way_of_the_report_is_a_failure(trajectory: Path, tmp_path
     refused(FAILURE, "this is a file", word, trajectory, "--report", tmp_path / "taken")
 
 
+@pytest.mark.slow
 def test_pooled_takes_one_cut_for_all_frames(trajectory: Path) -> None:
     found = json.loads(run(trajectory, "--pooled", "--json").stdout)
     cuts = [row["threshold (Å^-3)"] for row in found["tables"]["time_series"]]
@@ -300,6 +301,7 @@ def test_a_trajectory_that_breaks_off_leaves_no_output(trajectory: Path, tmp_pat
 # ------------------------------------------------------------------------------------- failure
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("name", ["out.xyz", "out.json", "out.csv"])
 def test_disk_full(trajectory: Path, tmp_path: Path, name: str) -> None:

@@ -105,6 +105,7 @@ def test_cite_on_the_command_line(tmp_path):
     assert run("cite", "no-such-v1").exit_code != 0
 
 
+@pytest.mark.slow
 def test_words_and_flags_are_completed():
     for words, number, wanted in (("phaseseg pre", 1, "predict"), ("phaseseg cite --bib", 2, "--bibtex")):
         told = {"_PHASESEG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}

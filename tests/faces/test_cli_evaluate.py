@@ -52,6 +52,7 @@ def test_scores_and_report(model, files, tmp_path):
     assert (folder / "groups.csv").is_file() and (folder / "slices_0.68.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_column_of_the_file_and_json(model, files):
     arguments = ("evaluate", files[0], "-m", model, "--boundary-width", "0.68", "--json")
     weak = json.loads(run(*arguments).stdout)
@@ -92,6 +93,7 @@ def test_a_missing_file_or_model_and_a_report_in_the_way(model, files, tmp_path)
     refused(2, "this is a file", "evaluate", files[0], "-m", model, "--report", tmp_path / "taken")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_given_twice_counts_once(model, files):
     once, twice = (
         json.loads(run("evaluate", *[files[0]] * n, "-m", model, "--json", "-q").stdout) for n in (1, 2)

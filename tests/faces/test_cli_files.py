@@ -42,6 +42,7 @@ def test_a_column_whose_name_does_not_fit_is_renamed_with_a_warning(tmp_path: Pa
     assert "c_q_all" in next(read_frames(tmp_path / "out.xyz", fields=True)).fields
 
 
+@pytest.mark.slow
 def test_a_missing_line_end_is_said(tmp_path: Path) -> None:
     path = tmp_path / "in.dump"
     write_frames(path, [melt()])
@@ -52,6 +53,7 @@ def test_a_missing_line_end_is_said(tmp_path: Path) -> None:
     assert "has no line end" in done("select", path, "-m", "gcn-3000K-v1", "-n", 1)
 
 
+@pytest.mark.slow
 def test_plain_xyz_with_a_cell(melt_xyz: Path, tmp_path: Path) -> None:
     lines = melt_xyz.read_text().splitlines()
     plain = tmp_path / "plain.xyz"
@@ -109,6 +111,7 @@ def test_another_number_of_atoms_is_read_and_said(
     assert all("phase" in frame.fields for frame in written if len(frame))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", WORDS)
 def test_another_number_of_atoms_in_a_report(
     unequal: tuple[Path, list[int]], tmp_path: Path, word: list[str]

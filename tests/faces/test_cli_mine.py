@@ -53,6 +53,7 @@ def test_the_choices_are_those_of_the_library() -> None:
     assert {*METHODS} == {*CLUSTER_METHODS, "none"} and {*SELECTIONS} == {*SUBSET_METHODS}
 
 
+@pytest.mark.slow
 def test_what_it_says(copper: Path) -> None:
     result = run(copper, "--cluster", "kmeans", "--n-clusters", 4, "--prune", "0.1", "--outliers")
     assert result.exit_code == 0, result.stderr
@@ -101,6 +102,7 @@ def test_json_and_tables(copper: Path, tmp_path: Path) -> None:
     assert (tmp_path / "t.csv").read_text().startswith("group,")
 
 
+@pytest.mark.slow
 def test_another_set_and_suggestions(copper: Path, liquids: Path, tmp_path: Path) -> None:
     result = run(
         copper, "--against", liquids, "--suggest", 2, "--cluster", "none", "-o", tmp_path / "next.xyz",
@@ -129,6 +131,7 @@ def test_a_pool_needs_no_labels(copper: Path, liquids: Path, tmp_path: Path) -> 
     )
 
 
+@pytest.mark.slow
 def test_keys_and_descriptors_can_be_named(copper: Path, tmp_path: Path) -> None:
     data = read_data_set(copper)
     rows = np.random.default_rng(0).normal(size=(data.n_atoms, 4))
@@ -159,6 +162,7 @@ def test_keys_and_descriptors_can_be_named(copper: Path, tmp_path: Path) -> None
     assert found[0] == found[1] and sum(found[0]) == data.n_atoms
 
 
+@pytest.mark.slow
 def test_clusters_of_an_own_network(copper: Path, tmp_path: Path) -> None:
     """Its descriptor is that of the network, unless a cutoff is given."""
     descriptor = PowerSpectrum(("Cu",), cutoff=4.0)
@@ -209,6 +213,7 @@ def test_one_sentence_for_bad_input(copper: Path, code: int, words: str, argumen
     refused(code, words, "mine", copper, *arguments)
 
 
+@pytest.mark.slow
 def test_one_sentence_for_bad_files(copper: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.xyz").write_text("")
     refused(INPUT, "the file is empty", "mine", tmp_path / "empty.xyz")

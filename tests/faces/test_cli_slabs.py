@@ -37,6 +37,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["labels.xyz", "labels.dump.gz", "labels.npz"])
 def test_labels_in_slabs_are_the_same_file(
     trajectory: Path, tmp_path: Path, temporary: Path, name: str
@@ -130,6 +131,7 @@ def mixtures(tmp_path: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_metrics_in_slabs_are_the_same_table(mixtures, tmp_path: Path, temporary: Path, monkeypatch) -> None:
     monkeypatch.setattr("phaseseg.large.store.ATOMS_PER_LAYER", 20)
     for n in (1, 4):
@@ -204,6 +206,7 @@ def test_an_interrupted_run_leaves_nothing(
     assert {one.name for one in tmp_path.iterdir()} == {"temporary"} and not [*temporary.iterdir()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["label", "predict"])
 @pytest.mark.parametrize("frame", [0, 1])
 def test_an_interrupted_run_continues(

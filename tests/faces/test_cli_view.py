@@ -89,6 +89,7 @@ FAMILIES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_reports_of_families_show_the_atoms(family, tmp_path):
     source, color = FAMILIES[family]
@@ -100,6 +101,7 @@ def test_reports_of_families_show_the_atoms(family, tmp_path):
     assert bool(scene["frames"][0]["mesh"]) == (family == "segmentation")
 
 
+@pytest.mark.slow
 def test_reports_of_labels(tmp_path):
     done("label", MELT, "--frames", "0:2", "--report", tmp_path, "--view")
     page = (tmp_path / "report.html").read_text("utf-8")
@@ -108,6 +110,7 @@ def test_reports_of_labels(tmp_path):
     refused(USAGE, "--view is a part of the report", "predict", MELT, "--view")
 
 
+@pytest.mark.slow
 def test_reports_of_metrics_show_the_first_run_with_its_graphs(tmp_path):
     runs = [GLASS, DEMO / "glass_ka2d_s902.xyz.gz"]
     done("metrics", *runs, "--bootstrap", 0, "--report", tmp_path, "--view")
@@ -122,6 +125,7 @@ def scene_of(folder):
     return json.loads(re.search(r'id="scene">(.*?)</script>', text, re.DOTALL)[1])
 
 
+@pytest.mark.slow
 def test_metrics_are_counted_once_for_the_report(tmp_path, monkeypatch):
     from phaseseg.families.liquid_glass import structural_metrics
 
@@ -147,6 +151,7 @@ EVALUATED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", EVALUATED)
 def test_reports_of_evaluations_show_the_atoms(family, tmp_path):
     source, model, color, other, frames = EVALUATED[family]
@@ -166,6 +171,7 @@ def test_the_report_of_an_evaluation_of_mobility_shows_both(tmp_path):
     assert scene["color"] == "propensity" and "simulated" in [one["name"] for one in scene["columns"]]
 
 
+@pytest.mark.slow
 def test_the_report_of_a_data_set_shows_what_it_lists(tmp_path):
     metals = DEMO / "metals.xyz.gz"
     done("mine", metals, "--frames", "0:80", "--outliers", "--cutoff", 4, "--report", tmp_path, "--view")

@@ -107,6 +107,7 @@ def left(folder):
     return [one.name for one in folder.iterdir() if one.name.startswith(".")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "suffix, word",
     [(suffix, ("label",)) for suffix in ("dump", "xyz", "xyz.gz", "dump.zst", "npz", "csv")]
@@ -130,6 +131,7 @@ def test_no_atoms_come_back(stand, run_xyz):
     assert max(stand.sent) < 24 * len(frame), "the positions alone have as many bytes"
 
 
+@pytest.mark.slow
 def test_the_report_reads_its_example_again(stand, run_xyz):
     for name, more in (("here", ()), ("there", ADDRESS)):
         done("label", run_xyz, "--report", run_xyz.with_name(name), *more)
@@ -140,6 +142,7 @@ def test_the_report_reads_its_example_again(stand, run_xyz):
     done("label", run_xyz, "--report", run_xyz.with_name("seen"), "--view", "--boundary-scan", *ADDRESS)
 
 
+@pytest.mark.slow
 def test_metrics(stand, tmp_path):
     rng = np.random.default_rng(0)
     for name in "ab":
@@ -191,6 +194,7 @@ def evaluations(run_xyz, make_checkpoint, run_file, glass_file, mobility_file):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["segmentation", "glass", "mobility", "crowding"])
 def test_evaluations(stand, evaluations, family):
     dummy_family.register_all()
@@ -204,6 +208,7 @@ def test_evaluations(stand, evaluations, family):
             unregister(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family",
     [*(pytest.param(one, marks=pytest.mark.slow) for one in ("segmentation", "mobility")), "crowding"],
@@ -219,6 +224,7 @@ def test_evaluations_by_several_processes(evaluations, family):
             unregister(name)
 
 
+@pytest.mark.slow
 def test_an_evaluation_reads_its_example_again(stand, evaluations, tmp_path):
     """The report of a cluster has the same figures; no frame comes back but for the viewer."""
     for family in ("segmentation", "mobility"):
@@ -260,6 +266,7 @@ def test_mining(stand, tmp_path):
     assert len(stand.sent) == 14  # one at a time: there are few
 
 
+@pytest.mark.slow
 def test_many_files_and_repeated_steps(stand, tmp_path):
     frames = trajectory_of()
     for k, (a, b) in enumerate([(0, 3), (2, 4), (4, 6)]):
@@ -300,6 +307,7 @@ def in_layers(tmp_path, make_checkpoint, monkeypatch):
     return ["predict", tmp_path / "run.dump", "-m", pair, "--slabs", 3], tmp_path
 
 
+@pytest.mark.slow
 def test_slabs_of_a_frame_are_tasks(stand, in_layers):
     arguments, folder = in_layers
     done(*arguments, "-o", folder / "here.xyz")
@@ -311,6 +319,7 @@ def test_slabs_of_a_frame_are_tasks(stand, in_layers):
     assert not (folder / "shared").exists()
 
 
+@pytest.mark.slow
 def test_slabs_continue_after_the_workers_are_lost(stand, in_layers):
     arguments, folder = in_layers
     shared = ("--resume", folder / "shared")
@@ -352,6 +361,7 @@ def test_what_cannot_be_combined(stand, run_xyz):
     assert not stand.sent
 
 
+@pytest.mark.slow
 def test_no_scheduler(monkeypatch, run_xyz):
     monkeypatch.setattr(trajectory, "WAIT", 1)
     refused(FAILURE, "no Dask scheduler answers at tcp://127.0.0.1:1", "label", run_xyz, *ADDRESS)

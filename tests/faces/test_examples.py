@@ -26,6 +26,7 @@ def test_every_example_is_complete():
         assert b"/home/" not in session and b"/root/" not in session  # only the neutral folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["two-liquids", "liquid-or-glass", *(pytest.param(n, marks=SLOW) for n in ("mobility", "environments"))],

@@ -87,6 +87,7 @@ def test_ovito(melt):
     assert_attributes(data, expected, "PhaseSegmentation.")
 
 
+@pytest.mark.slow
 def test_ase(melt):
     path, number, model, names, expected = melt
     with gzip.open(path, "rt") as file:

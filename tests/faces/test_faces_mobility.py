@@ -96,6 +96,7 @@ def test_command_line(path, mobility_file, expected, tmp_path):
     assert rows[0]["mean_propensity_a"] == pytest.approx(expected["mean_propensity_a"])
 
 
+@pytest.mark.slow
 def test_evaluate_writes_a_report(path, mobility_file, tmp_path):
     result = run("evaluate", path, "-m", mobility_file, "--report", tmp_path / "report")
     assert "mean of 2 systems" in result.output and "2 frames evaluated" in result.output
@@ -118,6 +119,7 @@ def test_evaluate_says_what_is_missing(path, mobility_file, tmp_path):
     refused(INPUT, "none.json", *words, "--potential", tmp_path / "none.json")
 
 
+@pytest.mark.slow
 @needs(DEEPMIND)
 def test_the_public_checkpoint_is_a_model_like_any_other(tmp_path):
     """All interfaces open it by its path and give TensorFlow's numbers."""

@@ -149,6 +149,7 @@ def test_predictions_and_evaluations(model, melts, tmp_path):
     well_said(run("select", melts, melts, "-m", model, "-n", 1, "-o", tmp_path / "o.csv"), "[i]<s>$_")
 
 
+@pytest.mark.slow
 def test_metrics_of_hostile_runs(tmp_path):
     paths = [write_raw(tmp_path / f"[b]<s>$_{seed}.xyz", cooled(seed), " [/i]=1.5") for seed in (0, 1)]
     folder = tmp_path / "report"
@@ -160,6 +161,7 @@ def test_metrics_of_hostile_runs(tmp_path):
     well_said(run("metrics", *paths, "--temperature", "[/j]"), "[/j]", "[/i]", code=3)
 
 
+@pytest.mark.slow
 def test_refusals_repeat_hostile_arguments(tmp_path, melts):
     for word in ("[/red]", "<b>", "$x$", "\x1b[31m"):
         for arguments in (

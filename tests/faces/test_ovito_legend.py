@@ -113,6 +113,7 @@ def draw_pictures(path):
     np.save(path, pictures)
 
 
+@pytest.mark.slow
 def test_a_picture_has_it(tmp_path):
     # In a process of its own: OVITO 3.17 that has made a picture finds one frame only in about a third of the
     # files that it imports afterwards.

@@ -71,6 +71,7 @@ def test_colors_are_percentiles_within_the_type(model):
     assert "Color" not in apply(collection_of(frame), model, color_by="displacement").particles
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_minimizes_shows_the_way_to_the_inherent_structure():
     frame, name = liquid(512), "mobility/net-ka3d-minimized-v1"
     expected = predict(frame, name)

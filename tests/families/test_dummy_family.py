@@ -97,6 +97,7 @@ def test_a_foreign_checkpoint(tmp_path, frames):
         load_model(tmp_path / "nothing.safetensors")
 
 
+@pytest.mark.slow
 def test_conformance(tmp_path, crowding, frames):
     save_checkpoint(crowding, tmp_path / "two-v1.safetensors")
     skipped = check_conformance(tmp_path / "two-v1.safetensors", *frames)

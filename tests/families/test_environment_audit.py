@@ -56,11 +56,13 @@ def test_wrong_labels_are_found_and_named():
     assert found.atom_scores.shape == found.force_residuals.shape == (300,)
 
 
+@pytest.mark.slow
 def test_right_labels_are_hardly_suspected():
     found = audit(labeled(seed=3), descriptor=SMALL)
     assert len(found.suspicious) <= 8  # of 150, whose fit is worse for the most strained cells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("energy, force", [(1e9, 1e6), (-1e6, 1e4), (2e3, None), (None, 1e7)])
 def test_gross_errors_do_not_hide_or_accuse_others(energy, force):
     data = labeled(80)
@@ -77,6 +79,7 @@ def test_gross_errors_do_not_hide_or_accuse_others(energy, force):
     assert len(set(found.suspicious.tolist()) - wrong - usual) <= 1
 
 
+@pytest.mark.slow
 def test_a_gross_energy_among_several_species():
     frames = []
     rng = np.random.default_rng(1)

@@ -47,6 +47,7 @@ def test_known_groups(method):
     assert (np.diff(np.bincount(labels[inside])) <= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", OPTIONS)
 def test_new_atoms_and_files(method, tmp_path):
     rows, _ = groups()

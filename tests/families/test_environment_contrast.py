@@ -113,6 +113,7 @@ def test_clusters_in_an_embedding_are_saved_with_it(tmp_path, method):
     )
 
 
+@pytest.mark.slow
 def test_an_embedding_of_frames_finds_clusters_in_all_of_them(tmp_path):
     frames, kinds = run_of_crystals()
     path = tmp_path / "net.safetensors"

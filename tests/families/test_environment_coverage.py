@@ -51,6 +51,7 @@ def test_stored_distances_do_not_change_the_order(by, monkeypatch):
     assert np.array_equal(stored.order, computed.order) and stored.n_ranked == computed.n_ranked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["configurations", "atoms"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_budget_is_a_prefix(method, by):

@@ -87,6 +87,7 @@ def test_symmetries(name):
         close(BOTH(repeated(frame, (2, 1, 2))), np.tile(rows, (4, 1)))
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 12), open_axes=st.integers(0, 7))
 @settings(max_examples=40, deadline=None)
 def test_small_cells_and_reflections(seed, n, open_axes):

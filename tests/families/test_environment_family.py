@@ -107,6 +107,7 @@ def test_a_fit_is_a_checkpoint_like_any_other(run, method, tmp_path):
 # The method meagraph ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_network_finds_clusters_in_all_frames(run, tmp_path):
     """Labels are those of the network on all rows; a saved fit assigns the same without the network."""
     frames, _ = run
@@ -149,6 +150,7 @@ def test_a_network_is_refused_for_what_it_was_not_trained_on(run):
             mine(data, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["environments/meagraph-ta-v1", "environments/contrast-ta-v1"])
 def test_frames_outside_of_the_training_of_a_network(name, tmp_path):
     """Tantalum at 2 Å is four times as dense as the crystal; the training goes to 2.2 Å."""
@@ -193,6 +195,7 @@ def test_a_network_keeps_its_descriptor(run):
     assert [np.unique(f["environment"]).tolist() for f in fields[:3]] == [[0], [2], [1]]
 
 
+@pytest.mark.slow
 def test_conformance_of_a_network():
     frames = [AWKWARD["one species"](), crystal("bcc", name="Fe", noise=0.2)]
     frames = [frame.replace(species_names=("W", "O")) for frame in frames]
@@ -203,6 +206,7 @@ def test_conformance_of_a_network():
 # Faults -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_conformance(grains, tmp_path):
     frames = [AWKWARD["orthogonal"](), AWKWARD["triclinic"]()]
     path = tmp_path / "mine.safetensors"
@@ -210,6 +214,7 @@ def test_conformance(grains, tmp_path):
     assert set(check_conformance(path, *frames, without=("workers",))) == {"devices"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mixture", "tree"])
 def test_conformance_of_other_methods(method):
     frames = [AWKWARD["orthogonal"](), AWKWARD["triclinic"]()]
@@ -377,6 +382,7 @@ def test_unlike_frames_and_options_are_refused(grains, run):
         predict(frames[0], grains, clusters=3)
 
 
+@pytest.mark.slow
 def test_outlier_scores_of_many_species():
     """A fitted checkpoint gives the scores of mining, which do not depend on which species is where."""
     rng, names = np.random.default_rng(0), ("Al", "Co", "Cr", "Cu", "Fe", "Ni")

@@ -56,6 +56,7 @@ def test_neighbors_of_many_points():
     np.testing.assert_allclose(apart, cKDTree(points).query(points, 11)[0][:, 1:], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1e-7, 1e-3, 0.5])
 def test_many_dimensions_at_any_scale(width):
     """Groups as narrow as float32 does not resolve, more queries than a batch of products, and few labels."""

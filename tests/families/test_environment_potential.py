@@ -78,6 +78,7 @@ def test_rows_of_forces_are_derivatives_of_rows_of_energies(name):
             )
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=10, deadline=None)
 def test_forces_are_the_rows_times_the_coefficients(seed):

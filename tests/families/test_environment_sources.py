@@ -131,6 +131,7 @@ def chemiscope(frames, rows, *, name="SOAP", cutoffs=(5.0,), columns=False):
     return {"meta": {}, "structures": structures, "environments": environments, "properties": properties}
 
 
+@pytest.mark.slow
 def test_files_give_the_same_as_the_array(frames, rows, expected, tmp_path):
     np.save(tmp_path / "rows.npy", rows)
     names = ["frame", "Atom", *(f"f{k}" for k in range(50)), "element"]

@@ -69,6 +69,7 @@ def test_merged_points():
     assert len(merge_duplicates([[0.0, 1], [-0.0, 1]]).points) == 1
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 1000), n=st.integers(2, 60), smallest=st.integers(2, 8))
 @settings(max_examples=60, deadline=None)
 def test_condensed_tree_equals_the_definition(seed, n, smallest):

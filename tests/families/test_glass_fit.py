@@ -75,6 +75,7 @@ def same_weights(one, other):
 # -------------------------------------------------------------------------------- what comes out
 
 
+@pytest.mark.slow
 def test_a_few_epochs_tell_glass_from_liquid(trained):
     scores = trained[0].card["training"]["validation"]
     assert scores["auc"] > 0.98 and scores["accuracy"] > 0.9 and scores["whole_cell_accuracy"] > 0.7
@@ -203,6 +204,7 @@ def test_images_have_two_dimensions():
         fit_liquid_glass(runs, **QUICK | {"network": IMAGES, "folds": 2})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["types", "coordinates"])
 def test_the_other_features(runs, features):
     network = {**SMALL, "features": features, "k": 3}
@@ -229,6 +231,7 @@ def test_a_function_may_say_what_is_glass(runs):
         fit_liquid_glass(named, glass_below=0.1)
 
 
+@pytest.mark.slow
 def test_runs_given_for_validation(runs):
     made = fit_liquid_glass(runs[:2], validation=runs[2:], **QUICK | {"folds": 1})
     assert made.card["split"] == "by run: 2 of 4 runs given for validation"
@@ -400,6 +403,7 @@ def test_the_fold_put_aside_has_no_say(runs, monkeypatch):
     assert seen == [{1, 2}, {0, 2}, {0, 1}]
 
 
+@pytest.mark.slow
 def test_a_search_and_then_a_training(runs, tmp_path):
     options = {key: SEARCH[key] for key in ("windows", "held_windows", "batch_atoms", *LABELS)}
     made = fit_with_search(

@@ -66,6 +66,7 @@ def mixture(n, cell, pbc, seed, *, share=0.35, thick=1.0):
     return Frame(fractions @ np.asarray(cell, float), cell, pbc, species, units="lj")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
     "name", [n for n in AWKWARD if n not in ("one species", "one atom", "one atom, open")]
@@ -86,6 +87,7 @@ CELLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("pbc", [(True, True, True), (False, True, True), (True, False, True), (False,) * 3])
 def test_any_cell(name, pbc, tmp_path):
@@ -106,6 +108,7 @@ def test_two_dimensions(pbc, tmp_path):
         assert_the_same(frame.replace(positions=frame.positions + up), tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_random_frames(data):
@@ -124,6 +127,7 @@ def test_random_frames(data):
         assert_the_same(frame, Path(folder), slabs=slabs, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_crystals_in_any_order(rule, tmp_path):
     """Of neighbors that are equally far, the same ones are taken."""
@@ -224,6 +228,7 @@ def test_what_is_refused(options, words, tmp_path):
         metrics_in_slabs(in_store(path, disk), disk, 3, **options)
 
 
+@pytest.mark.slow
 def test_an_interruption_and_a_full_disk_leave_no_file(tmp_path, monkeypatch):
     path = tmp_path / "frame.xyz"
     write_frames(path, [(mixture(60, np.eye(3) * 6, (True,) * 3, 0), None)])

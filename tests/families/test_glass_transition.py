@@ -534,6 +534,7 @@ def test_figures_are_drawn_of_any_table(columns: dict[str, np.ndarray], tg: floa
     assert len(drawn) == n_figures and all(picture.startswith(b"\x89PNG") for picture in drawn)
 
 
+@pytest.mark.slow
 def test_report_of_an_energy_without_t_g(tmp_path: Path) -> None:
     columns = table()
     columns["inherent_energy"] = -4 - columns["temperature"] ** 2

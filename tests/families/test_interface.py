@@ -305,6 +305,7 @@ def check_against_flood_fill(values, pbc, keep="all", min_volume=0.0):
     assert (domains.mask() == np.isin(number, kept + 1)).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.tuples(*[st.integers(1, 7)] * 3),

@@ -46,6 +46,7 @@ def labeled(frame, **options):
     return label_phases(frame, "Fe", phases=2, **{"sigma": 1.5, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make, axes", [(droplet, (1, 1, 1)), (film, (0, 0, 1))])
 @pytest.mark.parametrize("what", ["label", "gat-v1"])
 def test_an_atom_may_be_anywhere(make, axes, what):
@@ -73,6 +74,7 @@ def whole_shape(frame):
     return lattices.plan_lattice(frame, LabelRule("Fe", sigma=1.5).fixed()).shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make, apart", [
     (droplet, (45.0, 38.0, -51.0)), (droplet, (0.0, 60.0, 0.0)), (film, (3.0, 2.0, 261.0)),
     (lambda seed=0: film(seed, (False, True, False)), (50.0, 0.0, -70.0)),
@@ -170,6 +172,7 @@ def plane(n=900, edge=28.0, seed=2):
     return Frame(positions, [edge, edge, 1.0], False, rng.random(n) < 0.35, ("A", "B"), units="lj")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cnn-v1", "dmpnn-v1"])
 def test_networks_of_glasses_with_particles_far_away(name):
     """A particle that is alone fills no image; two configurations far apart give the mean of both."""

@@ -58,6 +58,7 @@ def test_any_frame_gets_consistent_labels(name, options):
     check_fields(frame, label_phases(frame, "Fe", **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_the_bundled_melts_get_consistent_labels(large, small, temperature):
     for frame in (large[temperature], *small[temperature][::20]):
@@ -73,6 +74,7 @@ def test_the_bundled_melts_get_consistent_labels(large, small, temperature):
         assert_array_equal(none["phase"], (none["domain"] > 0).astype(np.int8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*AWKWARD, "melt"])
 def test_a_frame_is_not_changed_and_the_same_twice(name, small):
     frame = small[3000][3] if name == "melt" else AWKWARD[name]()
@@ -178,6 +180,7 @@ def test_a_trajectory_is_labeled_as_it_comes(small):
     assert taken == [0, 1, 2, 3]  # the first frame after the window says that it is complete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [0.05, 0.1, 0.25, 10.0])
 def test_averages_equal_those_of_all_densities_in_the_window(small, average):
     frames = timed(small[3000][:9])

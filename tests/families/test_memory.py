@@ -51,6 +51,7 @@ def test_a_large_grid_that_is_almost_empty_is_refused_with_a_length_that_works(c
     plan_lattice(frame, LabelRule(("Fe",), **options | {name: float(least)}).fixed())
 
 
+@pytest.mark.slow
 def test_scores_of_a_large_grid_that_is_almost_empty_are_refused():
     """The lengths of a checkpoint are no choice of the user."""
     frame = gas([50.0, 50, 3e5])

@@ -94,6 +94,7 @@ def test_numbers_of_parameters():
     assert BapstConfig(**TER).n_parameters == 358_849
 
 
+@pytest.mark.slow
 @needs(DEEPMIND)
 def test_the_published_checkpoint_gives_the_numbers_of_tensorflow():
     expected = np.load(DEEPMIND / "predictions_0_2047.npy")
@@ -111,6 +112,7 @@ def test_the_published_checkpoint_gives_the_numbers_of_tensorflow():
     assert not fields["mobile"][~of_a].any() and fields["mobile"].sum() == round(0.1 * of_a.sum())
 
 
+@pytest.mark.slow
 def test_conformance(tmp_path):
     path = tmp_path / "random-v1.safetensors"
     save_checkpoint(random_checkpoint(2), path)

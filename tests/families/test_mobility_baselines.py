@@ -41,6 +41,7 @@ def naive_averages(positions, box, values):
     return values, weights.sum(axis=1) - 1
 
 
+@pytest.mark.slow
 def test_descriptors_follow_their_definitions(structure):
     box = structure.frame.cell[0, 0]
     found = descriptors_of(structure)

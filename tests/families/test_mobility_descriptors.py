@@ -64,6 +64,7 @@ def test_equal_to_the_naive_sums(name):
     np.testing.assert_allclose(averaging(frame)(values), naive.averaged(frame, values), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_to_the_naive_sums_in_a_disordered_sample():
     frame = liquid()
     np.testing.assert_allclose(
@@ -96,6 +97,7 @@ def test_perfect_crystal():
     np.testing.assert_allclose(found[:, [1, 3]], 0, atol=1e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_symmetries(seed):

@@ -266,6 +266,7 @@ def test_undefined_correlations_and_unknown_ceilings_are_said():
     json.dumps(result.to_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_report_has_figures_tables_and_numbers(tmp_path):
     frames = [liquid(seed, times=(1.3,)) for seed in (1, 2)]
     result = evaluate({"run": frames}, Stub(noise=0.1, stated=0.1))

@@ -118,6 +118,7 @@ def test_stiffness_is_the_derivative_of_the_forces():
 # ------------------------------------------------------------------------------------------ scalars
 
 
+@pytest.mark.slow
 def test_scalars_are_what_their_names_say(structures):
     structure = structures[0]
     names = (*dict.fromkeys(CAGE_SCALARS + INHERENT_SCALARS),)
@@ -180,6 +181,7 @@ def test_standardized_targets():
 # ------------------------------------------------------------------------------------------ network
 
 
+@pytest.mark.slow
 def test_the_network_is_the_same_with_and_without_torch(structures):
     torch = pytest.importorskip("torch")
     from phaseseg.families.mobility.filter_network import FilterNetwork
@@ -200,6 +202,7 @@ def test_the_network_is_the_same_with_and_without_torch(structures):
     assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_gradient_through_the_operators(structures):
     torch = pytest.importorskip("torch")
     from phaseseg.families.mobility.filter_network import _Sums
@@ -235,6 +238,7 @@ def test_training_learns_what_it_has_not_seen(trained):
         assert_array_equal(values, again.weights[name])
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_with_the_same_result(trained, structures, tmp_path):
     samples, whole = trained
     frames = [structure.frame for structure in structures]
@@ -261,6 +265,7 @@ def test_an_interrupted_training_goes_on_with_the_same_result(trained, structure
     assert load_checkpoint(tmp_path / "mine-v1.safetensors").hash == checkpoint.hash
 
 
+@pytest.mark.slow
 def test_a_checkpoint_predicts_like_its_learner(trained, structures, tmp_path):
     samples, _ = trained
     files = TrainingOutput("mobility", tmp_path / "mine-v1.safetensors", None, resume=False)
@@ -299,6 +304,7 @@ def test_a_ridge_needs_no_torch_and_no_members(structures, tmp_path):
     assert_allclose(fields["propensity"], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_symmetries_at_given_structures(structures, trained):
     _, found = trained
     learner = Learner(SMALL, found.weights)
@@ -427,6 +433,7 @@ def test_weights_that_do_not_fit(trained):
         Learner(SMALL, found.weights | {"shared.blend": np.zeros(3, dtype=np.float32)})
 
 
+@pytest.mark.slow
 def test_training_from_files_by_the_command(structures, tmp_path, monkeypatch):
     """The options of `phaseseg train mobility` reach a ridge and networks; structures are kept."""
     pytest.importorskip("torch")

@@ -131,6 +131,7 @@ def with_cages(monkeypatch):
                                  ranges=made.ranges))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_structures_are_found_for_predictors_that_need_them(with_cages):
     frame, seen = liquid(125), []
     with pytest.raises(ValueError, match="the temperature is not in the frame"):

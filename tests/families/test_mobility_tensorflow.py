@@ -95,6 +95,7 @@ def test_checkpoints_of_other_code_are_refused(tmp_path, weights):
         load_model(tmp_path / "own.ckpt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [INDEX, DATA])
 def test_damaged_files_are_refused_in_one_sentence(prefix, name, weights):
     """Every kind of damage, at many places; a change is found, or is in what is not used."""
@@ -164,6 +165,7 @@ def published(tmp_path):
     return path, np.load(DEEPMIND / "predictions_0_2047.npy")
 
 
+@pytest.mark.slow
 @needs(DEEPMIND)
 def test_command_line(published, tmp_path):
     from phaseseg.cli import make_app
@@ -176,6 +178,7 @@ def test_command_line(published, tmp_path):
     assert np.abs(found[: len(expected)] - expected).max() < 2e-6
 
 
+@pytest.mark.slow
 @needs(DEEPMIND)
 def test_ase(published):
     from ase import Atoms
@@ -189,6 +192,7 @@ def test_ase(published):
     assert np.abs(atoms.arrays["propensity"][: len(expected)] - expected).max() < 2e-6
 
 
+@pytest.mark.slow
 @needs(DEEPMIND)
 def test_ovito(published):
     pytest.importorskip("ovito")

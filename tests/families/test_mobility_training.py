@@ -164,6 +164,7 @@ def test_only_the_trained_types_count():
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_what_the_structure_says(tmp_path):
     frames = [[system(seed, 150)] for seed in range(6)]
     checkpoint = fit(
@@ -185,6 +186,7 @@ def test_it_learns_what_the_structure_says(tmp_path):
     assert (tmp_path / "mine.curves.csv").exists() and not (tmp_path / "mine.state.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_training_gives_the_same_weights(tmp_path):
     frames = [[system(seed)] for seed in range(4)]
     whole = fit(frames, "mobility", **small())
@@ -201,6 +203,7 @@ def test_interrupted_and_resumed_training_gives_the_same_weights(tmp_path):
         assert_array_equal(resumed.weights[name], values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option",
     [
@@ -252,6 +255,7 @@ def test_bad_options_and_data_are_refused(options, words):
         fit(flat, "mobility", **small(times=(10.0,)))
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     from typer.testing import CliRunner
 

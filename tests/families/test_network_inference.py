@@ -114,6 +114,7 @@ def test_features_equal_the_naive_ones(name, features):
         assert (np.abs(found - exact) <= FEATURES * np.maximum(largest, 1e-3)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("spread", [60.0, 0.0])
 def test_logits_of_some_atoms_are_those_of_the_whole(network, spread, monkeypatch):
@@ -185,6 +186,7 @@ def test_isolated_atoms_and_no_atoms(network):
     assert found.logits.shape == (1, 0, config.outputs) and not found.n_outside.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "scale"),
     [

@@ -64,6 +64,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_conformance(heights):
     check_conformance(heights, AWKWARD["orthogonal"]())
 

@@ -273,6 +273,7 @@ def test_a_supercell_is_its_cell(small, melt):
     assert eight["interface_area"] == pytest.approx(8 * one["interface_area"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_frame_is_not_changed_and_the_same_twice(small, melt):
     frame = small[3000][3]
     before = {key: np.copy(getattr(frame, key)) for key in ("positions", "cell", "pbc", "species", "origin")}
@@ -401,6 +402,7 @@ def test_a_learned_boundary(make_checkpoint, large):
 # Range of validity --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_input_outside_of_the_training_data_is_reported(model, small):
     frame = small[3000][0]
     inside = predict(frame, model)

@@ -134,6 +134,7 @@ def test_the_fit_finds_the_width(s, center):
     assert fit(counts[::-1], volumes).width == pytest.approx(W * s, rel=0.02)  # a profile that falls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("s", [0.8, 1.2])
 def test_the_error_is_that_of_repeated_counts(s):
     rng = np.random.default_rng(0)
@@ -205,6 +206,7 @@ def slab(s, seed=0, density=0.033, vapor=0.02):
     return Frame(points[kept], lengths, True, np.full(kept.sum(), "Ar"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("s", [1.2, 1.6, 2.2, 3.0])
 def test_slabs_of_a_pure_liquid_have_their_width(s):
     """The content is 100 at% everywhere; only the density has a width."""
@@ -225,6 +227,7 @@ def test_a_sharp_surface_is_not_resolved():
     assert [m.code for m in fields.messages if m.code == "no-width"] == ["no-width"]
 
 
+@pytest.mark.slow
 def test_a_droplet_has_the_width_of_its_edge():
     points = liquid((50.0, 50.0, 50.0), 0.05, 1)
     r = np.linalg.norm(points - 25, axis=1)

@@ -103,6 +103,7 @@ def test_the_order_of_axes_does_not_matter(name, axes):
         assert [other[f"percolates along {axis}"] for axis in "abc"] == [flags[n] for n in axes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_order_axes_and_whole_cells_do_not_matter_to_a_large_melt(large, temperature):
     frame = large[temperature]

@@ -257,6 +257,7 @@ def test_nothing_is_left_on_the_disk(small, tmp_path):
     assert not [*folder.iterdir()]
 
 
+@pytest.mark.slow
 def test_arrays_keep_what_is_given_back(tmp_path):
     with Disk(tmp_path) as disk:
         values = disk.array((300, 1000), np.float32)

@@ -88,6 +88,7 @@ def test_merging_leaves_the_means(n: int, most: int) -> None:
                 assert_allclose(series.mean(row, column).mean, block_error(values).mean, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_errors_of_merged_frames_are_those_of_blocks() -> None:
     frames = list(tables(4000, seed=3))
     whole, merged = series_of(frames, 4096), series_of(frames, 256)

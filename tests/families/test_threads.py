@@ -72,6 +72,7 @@ def outcome(analyze, frame, n):
     return found if isinstance(found, dict) else dict(enumerate(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", AWKWARD)
 @pytest.mark.parametrize("name", ANALYSES)
 def test_awkward_frames(name, kind):
@@ -83,6 +84,7 @@ def test_awkward_frames(name, kind):
             assert_same(outcome(ANALYSES[name], frame, n), expected, f"{n} threads")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["orthogonal", "triclinic", "open along c"])
 @pytest.mark.parametrize("name", ANALYSES)
 def test_frames_that_are_cut_without_request(name, kind):

@@ -218,6 +218,7 @@ def test_the_message_says_how_certain_the_verdict_is(contrast, code):
     assert message.code == code and f"{contrast:.2f}" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [3000, pytest.param(4000, marks=pytest.mark.slow)])
 def test_the_bundled_melts_are_two_phases(large, small, temperature):
     for frame in (large[temperature], *small[temperature]):
@@ -239,6 +240,7 @@ def test_homogeneous_melts_are_one_phase(melt_data, name):
     assert max(contrasts) < CLEAR_CONTRAST[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["large_3000K", "large_4000K", "small_3000K", "small_4000K"]

@@ -79,6 +79,7 @@ def first_member(checkpoint):
 # -------------------------------------------------------------------------------- what comes out
 
 
+@pytest.mark.slow
 def test_a_few_epochs_tell_the_liquids_apart(trained):
     scores = trained[0].card["training"]["validation"]
     assert scores["error"] < 0.06 and scores["auc"] > 0.98
@@ -356,6 +357,7 @@ def test_settings_out_of_range(runs):
             fit_segmentation(runs, **QUICK | options)
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_learned_from(runs, tmp_path):
     mixed = [frame.replace(species=np.random.default_rng(0).permutation(frame.species)) for frame in runs[0]]
     reduced = [frame.replace(units="lj") for frame in runs[1]]

@@ -73,6 +73,7 @@ def row(table: Table, key: str, name: str) -> dict[str, Any]:
     return next(row for row in table.rows() if row[key] == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreign", ["Cr", "Xx"])
 @pytest.mark.parametrize("in_frames", [(1,), (0,), (0, 2)])
 def test_a_species_of_some_frames_counts_as_absent_in_the_others(

@@ -222,6 +222,7 @@ def compare(network, frame, rel=0.05):
     return fields
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pbc", [(True, True, False), (False, True, False), (False,) * 3], ids=str)
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_open_melts(network, large, temperature, pbc):
@@ -231,6 +232,7 @@ def test_open_melts(network, large, temperature, pbc):
     assert fields["interface_area"] == pytest.approx(labels["interface_area"], rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [10.0, 15.0, 25.0])
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_droplets_cut_from_melts(network, large, temperature, radius):
@@ -240,6 +242,7 @@ def test_droplets_cut_from_melts(network, large, temperature, radius):
     compare(network, droplet.replace(cell=box, pbc=(True,) * 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_a_void_of_a_periodic_cell(network, large, temperature):
     compare(network, padded(large[temperature], 30.0))
@@ -269,6 +272,7 @@ PAPER = {"gat-3000K-v1": 0.06, "gat-4000K-v1": 0.06, "gcn-3000K-v1": 0.08, "gcn-
 """Tolerances; in closed cells, the areas of the GCNs are up to 5 % too small at 4000 K."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAPER)
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_networks_that_count_neighbors(name, large, temperature):

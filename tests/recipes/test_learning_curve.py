@@ -7,6 +7,7 @@ from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.recipes.segmentation.learning_curve import figure, learning_curve, summary
 
 
+@pytest.mark.slow
 def test_a_learning_curve_is_drawn_for_both_ways_to_choose(make_checkpoint, small):
     pool, asked = small[3000][:4] + small[4000][:2], []
 
