@@ -19,6 +19,7 @@ else:
 WIDTH = lanes.WIDTH
 load, store, splat, spread, total = lanes.load, lanes.store, lanes.splat, lanes.spread, lanes.total
 greater, where_at_most, bits_at_most = lanes.greater, lanes.where_at_most, lanes.bits_at_most
+fetch = lanes.fetch
 root, whole, power_of_two = lanes.root, lanes.whole, lanes.power_of_two
 count_bits, count_up, list_bits = lanes.count_bits, lanes.count_up, lanes.list_bits
 add_product = lanes.add_product

@@ -121,6 +121,13 @@ def _count_up(builder: Any, out: Any, at: Any, first: Any, step: Any) -> Any:
     return builder.store(ramp, _at(builder, out, at, INTEGERS), align=4)
 
 
+def _fetch(builder: Any, data: Any, index: Any) -> Any:
+    place = builder.bitcast(builder.gep(data, [index]), cgutils.voidptr_t)
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, I32, I32, I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    return builder.call(function, [place, ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)])
+
+
 def _put_places(builder: Any, places: Any, byte: Any, first: Any, out: Any, n: Any) -> Any:
     eight = ir.VectorType(I32, 8)
     found = builder.load(_at(builder, places, builder.shl(byte, ir.Constant(I64, 3)), eight), align=4)
@@ -136,6 +143,10 @@ load = _instruction(
 store = _instruction(
     "Put lanes into a contiguous float32 array, starting at a flat index.", types.void,
     (None, types.int64, LANES), lambda b, data, index, a: b.store(a, _at(b, data, index), align=4),
+)  # fmt: skip
+fetch = _instruction(
+    "Ask for what a float32 array has from a flat index on, which may be outside; nothing else happens.",
+    types.void, (None, types.int64), _fetch,
 )  # fmt: skip
 splat = _instruction("The same number in every lane.", LANES, (types.float32,), _splat)
 spread = _instruction(

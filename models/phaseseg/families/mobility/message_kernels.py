@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.dense import TILE_ROWS, add_layer, add_transposed
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH, load, splat, store, where_at_most
+from phaseseg.compiled.simd import WIDTH, fetch, load, splat, store, where_at_most
 from phaseseg.compiled.threads import Range
 
 
@@ -56,12 +56,23 @@ def known_of_edges(first, stop, encoded, weight, bias, known):
         add_layer(encoded, k * encoded.shape[1], weight.shape[0], weight, known, k * tall, False)
 
 
+AHEAD = 16 * TILE_ROWS
+"""Edges that are asked for before they are needed."""
+
+
 @jit
 def _first_layer(k, receiver, sender, known, of_receiver, of_sender, edges, first, hidden, at):
     """hidden[at:] = max(0, known + edges @ first + of_receiver + of_sender) for the tile from edge k on."""
-    tall = hidden.shape[1]
+    tall, wide = hidden.shape[1], edges.shape[1]
     for r in range(TILE_ROWS):
         to, own = np.int64(receiver[k + r]) * tall, np.int64(sender[k + r]) * tall
+        # What comes next is on its way while the products below are formed.
+        later, soon = k + r + AHEAD, min(k + r + TILE_ROWS, sender.size - 1)
+        for c in range(0, tall, WIDTH):
+            fetch(known, later * tall + c)
+            fetch(of_sender, np.int64(sender[soon]) * tall + c)
+        for c in range(0, wide, WIDTH):
+            fetch(edges, later * wide + c)
         for c in range(0, tall, WIDTH):
             x = load(known, (k + r) * tall + c) + load(of_receiver, to + c) + load(of_sender, own + c)
             store(hidden, at + r * tall + c, x)
@@ -92,12 +103,17 @@ def renew_edges(
         _first_layer(k, receiver, sender, known, of_receiver, of_sender, edges, first, hidden, 0)
         _fill(bias, 0, wide, after, k * wide)
         add_layer(hidden, 0, units, second, after, k * wide, True)
-        if summed:
-            for e in range(k, min(k + TILE_ROWS, n_edges)):
-                if low <= receiver[e] <= high:
-                    to = np.int64(receiver[e]) * wide
-                    for c in range(0, wide, WIDTH):
-                        store(sums, to + c, load(sums, to + c) + load(after, e * wide + c))
+        e, last = k, min(k + TILE_ROWS, n_edges)
+        while summed and e < last:
+            here, same = e, receiver[e]
+            while e < last and receiver[e] == same:
+                e += 1
+            if low <= same <= high:
+                for c in range(0, wide, WIDTH):
+                    total = load(sums, np.int64(same) * wide + c)
+                    for one in range(here, e):
+                        total = total + load(after, one * wide + c)
+                    store(sums, np.int64(same) * wide + c, total)
 
 
 def divided(receiver: NDArray[np.int32], parts: Sequence[Range]) -> list[int]:
