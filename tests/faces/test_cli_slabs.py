@@ -244,6 +244,21 @@ def test_an_interrupted_run_continues(
     assert (tmp_path / "found.xyz").read_bytes() == (tmp_path / "expected.xyz").read_bytes()
 
 
+def test_slabs_are_kept_until_the_tables_are_written(trajectory: Path, tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "kept"
+    arguments = ["label", trajectory, "--species", "Fe", "--slabs", 2, "--resume", folder, "-q"]
+
+    def full(*_):
+        raise OSError("the disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("phaseseg.terminal.run.write_results", full)
+        refused(FAILURE, "the disk is full", *arguments, "-o", tmp_path / "tables.csv")
+    assert [*folder.glob("frame-*")]
+    done(*arguments[:-1], "-o", tmp_path / "tables.csv")
+    assert (tmp_path / "tables.csv").exists() and not folder.exists()
+
+
 def test_folders_to_resume_from(trajectory: Path, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     arguments = ["label", trajectory, "--species", "Fe", "--resume", folder, "-q"]

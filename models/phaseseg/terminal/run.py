@@ -171,6 +171,7 @@ class FrameRun:
     seconds : time for reading and analysis, without writing
     warned : sentences about the output, in order
     parts : parts of the output that workers have written, if they do
+    no_longer_needed : removes what an interrupted run would continue from; called when all is written
     """
 
     source: str
@@ -182,6 +183,7 @@ class FrameRun:
     seconds: float = 0.0
     warned: Mapping[str, None] = field(default_factory=dict)
     parts: deque[tuple[Path, Piece]] | None = None
+    no_longer_needed: Callable[[], None] | None = None
 
     def results(self, pairs: Results) -> Results:
         """Add pairs of frames and fields to the summary, and yield them."""
@@ -245,6 +247,8 @@ class FrameRun:
                 add_atoms(page, self.scene, self.source)
             if not quiet:
                 note(f"Written: {page}")
+        if self.no_longer_needed is not None:
+            self.no_longer_needed()
         if as_json:
             show_json(content)
         if not quiet:

@@ -98,7 +98,7 @@ def run_slabs(
     """Work on the frames of a file one by one, each in slabs, and write them if an output is given.
 
     begin : makes the run, with the first result; reading : options of `frame_reader`
-    resume : folder that keeps what finished slabs give, until all is written
+    resume : folder that keeps what finished slabs give, until `finish` has written all
     rule : what the results depend on besides the file and how it is read
     cluster : whose workers share the folder and make results of slabs
     """
@@ -126,7 +126,7 @@ def run_slabs(
             yield now.pieces()
 
     run.write(written(), output)
-    kept.remove()
+    run.no_longer_needed = kept.remove
     return run
 
 
