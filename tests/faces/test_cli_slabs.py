@@ -236,6 +236,7 @@ def test_an_interrupted_run_continues(
     assert result.exit_code == INTERRUPTED and f"Finished slabs are in {folder}" in flat(result.stderr)
     assert len([*folder.glob("frame-*.npz")]) == stop_at - 1 and not [*temporary.iterdir()]
     refused(INPUT, "is of a run that differs in: slabs", *arguments[:-3], 2, "--resume", folder)
+    (folder / ".0123abcd-frame-0-scores-1.npz").write_bytes(b"of a process that was killed")
     calls, stop_at = 0, -1
     done(*arguments)
     assert calls == 6 - (3 * frame + 1) and not folder.exists()

@@ -115,8 +115,10 @@ class Kept:
         """Remove the files, and the folder if nothing else is in it."""
         if self.folder is None:
             return
-        for path in [*self.folder.glob("frame-*.npz"), self.folder / ABOUT]:
-            path.unlink(missing_ok=True)
+        # Files with a point in front were being written by a process that was killed.
+        for name in ("frame-*.npz", ".*-frame-*.npz", ABOUT, f".*-{ABOUT}"):
+            for path in self.folder.glob(name):
+                path.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
