@@ -270,24 +270,6 @@ def test_arrays_keep_what_is_given_back(tmp_path):
         assert (part == 3).all()
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (0,)])
-def test_arrays_that_grow(tmp_path, shape):
-    rng = np.random.default_rng(0)
-    parts = [rng.random((n, *shape)).astype(np.float32) for n in (0, 5, 1, 0, 2000)]
-    with Disk(tmp_path) as disk:
-        growing = disk.growing()
-        for part in parts:
-            growing.append(part[::-1])
-        found = growing.array()
-        assert not [*tmp_path.iterdir()]
-        assert_array_equal(found, np.concatenate([part[::-1] for part in parts]))
-        assert found.dtype == np.float32
-        found[...] = 2  # may be written
-        disk.give_back()
-        assert (found == 2).all()
-        assert disk.growing().array().shape == (0,)
-
-
 def test_a_full_or_missing_disk(tmp_path):
     with pytest.raises(DiskError, match="temporary files need about"):
         Disk(tmp_path).check(1e30)
@@ -295,13 +277,3 @@ def test_a_full_or_missing_disk(tmp_path):
         Disk(Path(tmp_path / "missing")).array(10, np.int8)
     with pytest.raises(DiskError, match="a temporary file cannot be written"):
         Disk(tmp_path).array(1 << 55, np.int8)
-    with pytest.raises(DiskError, match="name another folder in the variable TMPDIR"):
-        Disk(Path(tmp_path / "missing")).growing()
-    if Path("/dev/full").exists():
-        growing = Disk(tmp_path).growing()
-        growing._file.close()
-        with (
-            Path("/dev/full").open("r+b", buffering=0) as growing._file,
-            pytest.raises(DiskError, match="the disk is full"),
-        ):
-            growing.append(np.ones(9))

@@ -96,22 +96,12 @@ class Disk:
             try:
                 file.truncate(n_bytes)
                 _reserve(file.fileno(), n_bytes)
+                mapped = mmap.mmap(file.fileno(), n_bytes)
             except OSError as error:
                 raise self._error(error) from error
-            return self._mapped(file, n_bytes, kind).reshape(shape)
-
-    def _mapped(self, file: IO[bytes], n_bytes: int, kind: np.dtype[Any]) -> NDArray[Any]:
-        try:
-            mapped = mmap.mmap(file.fileno(), n_bytes)
-        except OSError as error:
-            raise self._error(error) from error
         with self._lock:
             self._maps.add(mapped)
-        return np.frombuffer(mapped, dtype=kind)
-
-    def growing(self) -> Growing:
-        """An array that is made from parts, in order."""
-        return Growing(self)
+        return np.frombuffer(mapped, dtype=kind).reshape(shape)
 
     def give_back(self) -> None:
         """Take all arrays out of the memory of the process; they are read again when they are used."""
@@ -134,40 +124,6 @@ class Disk:
             f"{self.folder}: a temporary file cannot be written ({why}). Free some space, or name another "
             "folder in the variable TMPDIR."
         )
-
-
-class Growing:
-    """An array on disk that is made from parts in their order.
-
-    Writing parts to the file takes a tenth of the time of writing into a mapped array, where the system works
-    on every page of 4 kB by itself.
-    """
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk, self._file = disk, disk.file()
-        self._n, self._like = 0, np.zeros(0)
-
-    def append(self, part: NDArray[Any]) -> None:
-        """Add a part; all have the type and shape of the first one, but for the first axis."""
-        self._like = self._like if self._n else part[:0]
-        values, self._n = np.ascontiguousarray(part, dtype=self._like.dtype), self._n + len(part)
-        try:
-            if values.size:
-                self._file.write(values.data.cast("B"))
-        except OSError as error:
-            raise self._disk._error(error) from error
-
-    def array(self) -> NDArray[Any]:
-        """The whole array; nothing can be added afterwards."""
-        shape, kind = (self._n, *self._like.shape[1:]), self._like.dtype
-        with self._file as file:
-            if not prod(shape):
-                return np.zeros(shape, dtype=kind)
-            try:
-                file.flush()
-            except OSError as error:
-                raise self._disk._error(error) from error
-            return self._disk._mapped(file, prod(shape) * kind.itemsize, kind).reshape(shape)
 
 
 def _reserve(number: int, n_bytes: int) -> None:

@@ -15,7 +15,7 @@ from phaseseg.fields import Fields
 from phaseseg.frame import FLAT, Category, Frame
 from phaseseg.io.pieces import PiecedFrame
 from phaseseg.io.write import Pieces
-from phaseseg.large.disk import Disk, Growing
+from phaseseg.large.disk import Disk
 from phaseseg.specs import Progress
 
 MOST_LAYERS = 256
@@ -261,8 +261,9 @@ class FrameStore:
         """Read a frame from its file once, and put its atoms into layers."""
         n, pieces = found.n_atoms, iter(found.pieces)
         n_layers = int(np.clip(n // ATOMS_PER_LAYER, 1, MOST_LAYERS))
-        rows, positions, species = disk.growing(), disk.growing(), disk.growing()
-        others: dict[Any, Growing] = {}
+        rows, positions = disk.array(n, np.int32), disk.array((n, 3), np.float64)
+        species = disk.array(n, np.int8)
+        others: dict[Any, NDArray[Any]] = {}
         words: dict[str, dict[str, int]] = {}
         ends, starts, ends_of = [0], [], Ends(128)
         counts, head = np.zeros(128, dtype=np.int64), None
@@ -270,16 +271,16 @@ class FrameStore:
             here = slice(ends[-1], ends[-1] + len(frame))
             head = frame if head is None else head
             start, order = _layers(frame, n_layers)
-            rows.append((here.start + order).astype(np.int32))
-            positions.append(frame.positions[order])
-            species.append(frame.species[order].astype(np.int8))
+            rows[here] = here.start + order
+            positions[here] = frame.positions[order]
+            species[here] = frame.species[order]
             counts += np.bincount(frame.species, minlength=128)
             starts.append(here.start + start)
             ends_of.add(frame)
             for key, values in _columns(frame, words):
                 if key not in others:
-                    others[key] = disk.growing()
-                others[key].append(values)
+                    others[key] = disk.array((n, *values.shape[1:]), values.dtype)
+                others[key][here] = values
             ends.append(here.stop)
             if progress is not None:
                 progress(here.stop / max(n, 1), f"reading, {here.stop:,} of {n:,} atoms")
@@ -288,15 +289,13 @@ class FrameStore:
         few = head.take([], fields={}, categories={}, molecules=None, ids=None).replace(species_names=names)
         final = np.zeros(len(names), dtype=np.int64)
         final[lookup] = counts[: len(names)]
-        numbers = species.array()
         if not np.array_equal(lookup, np.arange(len(lookup))):
             for piece in pairwise(ends):
-                numbers[slice(*piece)] = lookup[numbers[slice(*piece)]]
+                species[slice(*piece)] = lookup[species[slice(*piece)]]
         return cls(
-            Outline.of(few, final, ends_of.renumbered(lookup)),
-            {key: values.array() for key, values in others.items()}, np.array(ends),
+            Outline.of(few, final, ends_of.renumbered(lookup)), others, np.array(ends),
             {kind: tuple(table) for kind, table in words.items()}, np.array(starts).reshape(-1, n_layers + 1),
-            rows.array(), positions.array(), numbers,
+            rows, positions, species,
         )  # fmt: skip
 
     @property

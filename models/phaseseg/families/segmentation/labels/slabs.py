@@ -158,10 +158,10 @@ class SlabWork:
 
     def copy(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """A copy of a grid, on disk."""
-        copied = self.disk.growing()
+        copied = self.disk.array(values.shape, values.dtype)
         for block in blocks(values):
-            copied.append(values[block])
-        return copied.array()
+            copied[block] = values[block]
+        return copied
 
     def deposit(
         self, lattice: Lattice, n_atoms: int, kernel: Callable[..., None],
