@@ -46,6 +46,16 @@ def select(points, axis, order, first, last, place):
 
 
 @jit
+def box_of(points, rows, box):
+    """Write the lowest and highest coordinates of some points."""
+    box[0], box[1] = np.inf, -np.inf
+    for i in rows:
+        for axis in range(points.shape[1]):
+            box[0, axis] = min(box[0, axis], points[i, axis])
+            box[1, axis] = max(box[1, axis], points[i, axis])
+
+
+@jit
 def build(points, order, children, boxes):
     """Sort `order` into leaves and write children (-1 - leaf for a leaf) and boxes (low, high) of all nodes.
 
@@ -60,13 +70,7 @@ def build(points, order, children, boxes):
         top -= 1
         node, begin, end = stack[top, 0], stack[top, 1], stack[top, 2]
         first, last = begin * WIDTH, min(end * WIDTH, n)
-        for axis in range(d):
-            boxes[node, 0, axis], boxes[node, 1, axis] = np.inf, -np.inf
-        for i in range(first, last):
-            for axis in range(d):
-                x = points[order[i], axis]
-                boxes[node, 0, axis] = min(boxes[node, 0, axis], x)
-                boxes[node, 1, axis] = max(boxes[node, 1, axis], x)
+        box_of(points, order[first:last], boxes[node])
         if end - begin == 1:
             children[node, 0] = children[node, 1] = -1 - begin
             continue

@@ -11,7 +11,7 @@ import numpy as np
 from phaseseg.compiled.dense import TILE_ROWS, add_transposed
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import WIDTH as LANES, bits_at_most, greater, list_bits, load, splat, store
-from phaseseg.families.environments.nearest_kernels import insert
+from phaseseg.families.environments.nearest_kernels import box_of, insert
 
 BLOCK = 64
 """Points of a block."""
@@ -41,16 +41,6 @@ def fill_blocks(points, order, boxes, blocks, halves):
                 blocks[b, axis, i - first] = np.float32(x)
                 half += 0.5 * x * x
             halves[b, i - first] = np.float32(half)
-
-
-@jit
-def box_of(points, rows, box):
-    """Write the lowest and highest coordinates of some points."""
-    box[0], box[1] = np.inf, -np.inf
-    for i in rows:
-        for axis in range(points.shape[1]):
-            box[0, axis] = min(box[0, axis], points[i, axis])
-            box[1, axis] = max(box[1, axis], points[i, axis])
 
 
 @jit

@@ -17,6 +17,7 @@ from phaseseg.families.liquid_glass.structural_metrics import (
     frame_numbers,
     named_b,
     only_b,
+    root_of,
 )
 from phaseseg.fields import Bonds, Fields
 from phaseseg.frame import Frame
@@ -54,6 +55,7 @@ def metrics_in_slabs(
     if not outline.counts[~chosen].any():
         raise only_b(outline)
     parent, n_bb = disk.array(outline.n_atoms, np.int32), 0
+    parent.fill(-1)
     joined = np.zeros(3, dtype=np.int64)
     found_once: list[NDArray[np.int64]] = []
     edges = store.edges(n_slabs)
@@ -74,17 +76,10 @@ def metrics_in_slabs(
 
 
 @jit
-def _root(parent, atom):
-    """The lowest row of a graph; parent : row + 1 of a particle of the same graph, 0 without an edge."""
-    while parent[atom] != atom + 1:
-        parent[atom] = parent[parent[atom] - 1]
-        atom = parent[atom] - 1
-    return atom
-
-
-@jit
 def _join(rows, atoms, is_b, parent):
     """Join the graphs of both ends of edges.
+
+    parent : row of a particle of the same graph, -1 without an edge
 
     Returns how many particles had no edge before, how many of these are A, and how many graphs were joined.
     """
@@ -92,13 +87,13 @@ def _join(rows, atoms, is_b, parent):
     for e in range(atoms.shape[0]):
         for end in range(2):
             row = rows[atoms[e, end]]
-            if parent[row] == 0:
-                parent[row] = row + 1
+            if parent[row] < 0:
+                parent[row] = row
                 n_linked += 1
                 n_linked_a += not is_b[atoms[e, end]]
-        one, other = _root(parent, rows[atoms[e, 0]]), _root(parent, rows[atoms[e, 1]])
+        one, other = root_of(parent, rows[atoms[e, 0]]), root_of(parent, rows[atoms[e, 1]])
         if one != other:
-            parent[max(one, other)] = min(one, other) + 1
+            parent[max(one, other)] = min(one, other)
             n_joined += 1
     return n_linked, n_linked_a, n_joined
 

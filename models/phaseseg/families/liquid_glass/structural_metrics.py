@@ -90,7 +90,8 @@ def graph_counts(
 
 
 @jit
-def _root(parent, atom):
+def root_of(parent, atom):
+    """The lowest row of a graph; the way to it is shortened."""
     while parent[atom] != atom:
         parent[atom] = parent[parent[atom]]
         atom = parent[atom]
@@ -112,7 +113,7 @@ def _connect(is_b, atoms, keep, parent, bb_degree, sizes):
             bb_degree[i] += 1
             bb_degree[j] += 1
         sizes[i] = sizes[j] = 1
-        a, b = _root(parent, i), _root(parent, j)
+        a, b = root_of(parent, i), root_of(parent, j)
         if a < b:
             parent[b] = a
         else:
