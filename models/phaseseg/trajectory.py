@@ -8,7 +8,7 @@ import pickle
 import platform
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -108,6 +108,16 @@ def over_runs(
     results = map_frames(function, (frame for _, frame in theirs), workers=workers, backend=backend)
     for result, (run, frame) in zip(results, ours, strict=False):
         yield run, frame, result
+
+
+def numbered(
+    mapped: Iterable[tuple[str, Any, Result]],
+) -> Iterator[tuple[str, int, Any, Result]]:
+    """What `over_runs` yields, with the number of the frame in its run."""
+    places = Counter[str]()
+    for run, frame, result in mapped:
+        yield run, places[run], frame, result
+        places[run] += 1
 
 
 def whole_frame(frame: Any) -> Frame:

@@ -85,14 +85,13 @@ def _predict(
             reader = frame_reader(input, **reading)
             settings = rule.to_dict() | {"device": device, "sha256": network.checkpoint.hash}
             n_slabs = 1
-            if scheduler is not None and slabs == "auto" and resume is None:
-                slabs = "1"
             if resume is not None and not family.slabs:
                 raise ValueError(f"{name} does not work on frames in slabs on disk; omit --resume.")
             if family.slabs or slabs != "auto":
                 n_slabs = slabs_wanted(
-                    slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="predicted", resume=resume
-                )
+                    slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="predicted",
+                    scheduler=scheduler, resume=resume,
+                )  # fmt: skip
             if n_slabs > 1 and family.slabs:
                 not_in_slabs(report=report is not None, **{one.option: one in files for one in files})
                 if scheduler is not None and resume is None:

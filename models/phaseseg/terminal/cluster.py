@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -188,7 +187,7 @@ class Workers:
         if len(readers) == 1:
             places = [self._placed(readers[0])]
         else:  # each run by another worker
-            there = (replace(one, path=Path(os.path.abspath(one.path))) for one in readers)  # noqa: PTH100
+            there = (replace(one, path=one.path.absolute()) for one in readers)
             places = list(self._cluster.map(_place, there))
         mapped = self._over(readers, places, partial(_with_head, function, whole or None in places))
         for run, number, (frame, result), carried in mapped:

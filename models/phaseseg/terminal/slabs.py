@@ -26,11 +26,12 @@ DISK_BYTES = 300
 
 def slabs_wanted(
     given: str, path: Path, n_bytes: float, *, format: str | None, quiet: bool, doing: str,
-    resume: Path | None = None,
+    scheduler: str | None = None, resume: Path | None = None,
 ) -> int:  # fmt: skip
     """The number of slabs into which the frames of a file are cut; 1 to leave them in memory.
 
     given : "auto" or a number; n_bytes : memory for each atom of a frame that is not cut
+    scheduler : address of a cluster, which gets whole frames unless a number or a folder is given
     resume : folder of results that survive an interruption, which only slabs have
 
     Raises
@@ -47,6 +48,8 @@ def slabs_wanted(
 
     if given != "auto" and not (given.isdecimal() and int(given) >= 1):
         raise ValueError(f"--slabs must be auto or a number of at least 1, found {given!r}.")
+    if given == "auto" and scheduler is not None and resume is None:
+        return 1
     if given == "1":
         if resume is not None:
             raise ValueError("--resume keeps what finished slabs give; omit --slabs 1, or omit --resume.")

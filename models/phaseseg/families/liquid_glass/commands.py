@@ -117,11 +117,10 @@ def metrics_command(
             scene = options.scene(view, report)
             reading = {"types": types, "names": names, "cell": cell, "frames": frames, "format": format}
             readers = run_readers(input, **reading)
-            slabs = "1" if scheduler is not None and slabs == "auto" else slabs
             n_slabs = {
                 run: slabs_wanted(
                     slabs, reader.path, BYTES_PER_ATOM + k * BYTES_PER_NEIGHBOR, format=format, quiet=quiet,
-                    doing="counted",
+                    doing="counted", scheduler=scheduler,
                 ) for run, reader in readers.items()
             }  # fmt: skip
             if max(n_slabs.values()) > 1:
@@ -243,17 +242,15 @@ def counted_frames(
 
     seen : called with the frames of the first run and their fields; that run is counted in this process
     """
-    from phaseseg.trajectory import over_runs
+    from phaseseg.trajectory import numbered, over_runs
 
     over = partial(over_runs, workers=workers) if cluster is None else cluster.over_runs
     rows = over(count, readers)
     if seen is not None:
         (name, first), *others = readers.items()
         rows = chain(over_runs(partial(count, seen=seen), {name: first}), over(count, dict(others)))
-    places = Counter[str]()
-    for run, _, row in rows:
-        yield _placed(row, run, places[run])
-        places[run] += 1
+    for run, order, _, row in numbered(rows):
+        yield _placed(row, run, order)
 
 
 def _placed(row: dict[str, Any], run: str, order: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ particles of one run never count as independent.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +26,7 @@ from phaseseg.frame import Frame
 from phaseseg.metrics import reliability
 from phaseseg.report import TextTable, write_evaluation
 from phaseseg.statistics import FEW_RUNS, Bootstrap
-from phaseseg.trajectory import over_runs
+from phaseseg.trajectory import numbered, over_runs
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -332,10 +331,8 @@ def evaluate(
     particles: list[Floats] = []
     outside: list[Message] = []
     work = _Work(model, rule, device, label, temperature, baselines, seen is not None)
-    places = Counter[str]()
-    for run, frame, one in mapped(work, runs):
-        name = frame.source or f"frame {places[run]}"
-        places[run] += 1
+    for run, number, frame, one in numbered(mapped(work, runs)):
+        name = frame.source or f"frame {number}"
         result.frames.append({"run": run, "frame": name, **one.row})
         outside += one.outside
         if seen is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import isclose, isfinite, nan
@@ -33,7 +32,7 @@ from phaseseg.families.mobility.settings import SPECIES
 from phaseseg.fields import Message, MessageCounter
 from phaseseg.frame import Frame
 from phaseseg.report import TextTable, write_evaluation
-from phaseseg.trajectory import over_runs, whole_frame
+from phaseseg.trajectory import numbered, over_runs, whole_frame
 
 
 class Evaluation(Comparison):
@@ -119,10 +118,9 @@ def evaluate(
     """
     rule = model.rule(b=b, temperature=cage_temperature, potential=potential)
     result, counter, untrained = Evaluation(model.name, target), MessageCounter(), set[str]()
-    work, places = _Work(model, rule, device, target, baselines, seen is not None), Counter[str]()
-    for run, frame, one in mapped(work, runs):
-        name = frame.source or places[run]
-        places[run] += 1
+    work = _Work(model, rule, device, target, baselines, seen is not None)
+    for run, number, frame, one in numbered(mapped(work, runs)):
+        name = frame.source or number
         if not result.systems:
             example = whole_frame(frame)
             result.example = example, targets_of(example, target)[0].values, one.propensity

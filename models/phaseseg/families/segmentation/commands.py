@@ -133,10 +133,10 @@ def label_command(
                 "fields": kind == "frames",
             }  # fmt: skip
             reader = frame_reader(input, **reading)
-            slabs = "1" if scheduler is not None and slabs == "auto" and resume is None else slabs
             n_slabs = slabs_wanted(
-                slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="labeled", resume=resume
-            )
+                slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="labeled",
+                scheduler=scheduler, resume=resume,
+            )  # fmt: skip
             if n_slabs > 1:
                 not_in_slabs(
                     average=average is not None, pooled=pooled, report=report is not None,

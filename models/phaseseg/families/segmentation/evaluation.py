@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +33,7 @@ from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.fields import Message
 from phaseseg.frame import Frame
 from phaseseg.report import TextTable, write_evaluation
-from phaseseg.trajectory import over_runs, whole_frame
+from phaseseg.trajectory import numbered, over_runs, whole_frame
 
 __all__ = ["Evaluation", "compare", "evaluate"]
 
@@ -192,10 +191,9 @@ def evaluate(
             Message(f"Thresholds of the baselines were fitted to {words}.", "baselines-fitted")
         )
 
-    work, places = _Work(answer, whole, methods, widths, seen is not None), Counter[str]()
-    for run, frame, (found, shown) in mapped(work, runs):
-        name = frame.source or f"{run}, frame {places[run]}"
-        places[run] += 1
+    work = _Work(answer, whole, methods, widths, seen is not None)
+    for run, number, frame, (found, shown) in numbered(mapped(work, runs)):
+        name = frame.source or f"{run}, frame {number}"
         row = replace(found.row, group=run, name=name)
         result.add(replace(found, row=row), partial(_example, work, frame))
         if seen is not None:
