@@ -209,10 +209,7 @@ def test_evaluations(stand, evaluations, family):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "family",
-    [*(pytest.param(one, marks=pytest.mark.slow) for one in ("segmentation", "mobility")), "crowding"],
-)
+@pytest.mark.parametrize("family", ["segmentation", "mobility", "crowding"])
 def test_evaluations_by_several_processes(evaluations, family):
     """A worker process also gets a family that only this process has registered."""
     dummy_family.register_all()

@@ -13,7 +13,6 @@ pytest.importorskip("ovito")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NUMBERS = json.loads((EXAMPLES / "numbers.json").read_text(encoding="utf-8"))
-SLOW = pytest.mark.slow
 
 
 def test_every_example_is_complete():
@@ -29,7 +28,7 @@ def test_every_example_is_complete():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["two-liquids", "liquid-or-glass", *(pytest.param(n, marks=SLOW) for n in ("mobility", "environments"))],
+    ["two-liquids", "liquid-or-glass", "mobility", "environments"],
 )
 def test_a_session_gives_the_numbers_of_its_picture(name, tmp_path):
     command = [sys.executable, str(EXAMPLES / "make.py"), "--numbers", name]

@@ -219,7 +219,7 @@ def test_the_message_says_how_certain_the_verdict_is(contrast, code):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("temperature", [3000, pytest.param(4000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("temperature", [3000, 4000])
 def test_the_bundled_melts_are_two_phases(large, small, temperature):
     for frame in (large[temperature], *small[temperature]):
         fields = label_phases(frame, "Fe")

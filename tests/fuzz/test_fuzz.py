@@ -14,7 +14,6 @@ QUICK = ("frames", "dump", "gro")
 NUMBERS = dict.fromkeys(READERS, 50) | {"frames": 60, "checkpoints": 60, "modifiers": 25, "commands": 25}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )

@@ -6,6 +6,7 @@ import json
 import platform
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +20,35 @@ Tasks = Callable[[Callable[[Any], None], Iterable[Any]], Iterator[None]]
 """Calls a function with each item on machines that share the folder, in order; `Cluster.map` is one."""
 
 
+@dataclass(frozen=True)
 class Kept:
     """Arrays by name in the files of a folder, for one frame; without a folder, nothing is kept.
 
     A result that is there is read and not made again. Files appear whole or not at all, so a run may end at
     any time, also by force.
 
-    folder : made if it is missing; None to keep nothing
-    about : on what the results depend (numbers, texts); a folder with results of something else is refused
     prefix : of the names, for one of several frames
     tasks : how other machines make results, if there are any
-
-    Raises
-    ------
-    ValueError
-        If the folder holds anything but the results of the same run.
-    OutputError
-        If the folder cannot be made or written.
     """
 
-    def __init__(
-        self, folder: Path | None = None, about: Mapping[str, Any] | None = None, prefix: str = "",
-        tasks: Tasks | None = None,
-    ) -> None:  # fmt: skip
-        self.folder, self._prefix, self.tasks = folder, prefix, tasks
-        if folder is None or prefix:
-            return
-        about = json.loads(json.dumps(about or {}, default=str))
+    folder: Path | None = None
+    prefix: str = ""
+    tasks: Tasks | None = None
+
+    @classmethod
+    def of_run(cls, folder: Path, about: Mapping[str, Any], tasks: Tasks | None = None) -> Kept:
+        """Make the folder, or continue with that of an interrupted run.
+
+        about : on what the results depend (numbers, texts)
+
+        Raises
+        ------
+        ValueError
+            If the folder holds anything but the results of the same run.
+        OutputError
+            If the folder cannot be made or written.
+        """
+        about = json.loads(json.dumps(about, default=str))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             there = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -54,7 +57,7 @@ class Kept:
         if not there:
             with atomic_output(folder / ABOUT) as fresh:
                 fresh.write_text(json.dumps(about, indent=1), "utf-8")
-            return
+            return cls(folder, tasks=tasks)
         before = _about(folder) if ABOUT in there else None
         if before is None or [name for name in there if name != ABOUT and not name.startswith("frame-")]:
             raise ValueError(
@@ -65,19 +68,20 @@ class Kept:
                 f"{folder} is of a run that differs in: {', '.join(changed)}. Remove the folder, or name "
                 "another one."
             )
+        return cls(folder, tasks=tasks)
 
     def of_frame(self, index: int) -> Kept:
         """The results of one frame."""
-        return Kept(self.folder, prefix=f"frame-{index}-", tasks=self.tasks)
+        return replace(self, prefix=f"frame-{index}-")
 
     def for_others(self) -> Kept:
         """The same, to be sent to another machine."""
-        return Kept(None if self.folder is None else self.folder.absolute(), prefix=self._prefix)
+        return Kept(None if self.folder is None else self.folder.absolute(), self.prefix)
 
     def path(self, name: str) -> Path:
         """The file of a result."""
         assert self.folder is not None
-        return self.folder / f"{self._prefix}{name}.npz"
+        return self.folder / f"{self.prefix}{name}.npz"
 
     def __call__(
         self, name: str, make: Callable[[], Mapping[str, NDArray[Any]]]

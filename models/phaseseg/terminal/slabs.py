@@ -110,7 +110,7 @@ def run_slabs(
     options, kept = _options(reading), Kept()
     if resume is not None:
         tasks = None if cluster is None else cluster.map
-        kept = Kept(resume, _about(path, n_slabs, rule or {}, options), tasks=tasks)
+        kept = Kept.of_run(resume, _about(path, n_slabs, rule or {}, options), tasks)
     results = in_slabs(path, n_slabs, make, bar, kept=kept, **reading)
     start = perf_counter()
     first = next(results, None)

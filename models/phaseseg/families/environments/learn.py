@@ -31,7 +31,8 @@ MOST_ATOMS = 100_000
 MOST_REFERENCES = 20_000
 """Atoms that outlier scores compare with; of more, a random sample."""
 MANY_SPECIES, ALL_COMPONENTS = 5, 3 * COMPONENTS
-"""From so many species on, outlier scores compare the density of all neighbors, in so many components."""
+"""With at least this many species, outlier scores compare the density of all neighbors. The second number is
+that of the principal components in which they do so."""
 MOST_NUMBERS = 16_000_000
 """Features times atoms in memory during a fit."""
 FAMILIAR = 0.99
@@ -150,8 +151,8 @@ def found_clusters(rows: Doubles, rule: EnvironmentsRule, network: Checkpoint | 
 def compared_rows(descriptor: Any, rows: Doubles, n_components: int) -> tuple[Doubles, int]:
     """Return what outlier scores compare, and in how many principal components.
 
-    Pairs of many species have so many features that those of the composition drown the others. Then the
-    density of all neighbors, whatever their species, takes their place.
+    With many species, most features describe which species are near, and they hide a displaced atom. The
+    density of all neighbors, whatever their species, then takes their place.
 
     n_components : with few species, or another descriptor than a power spectrum
     """

@@ -243,12 +243,10 @@ def main() -> None:
                 studies[temperature] = json.loads(path.read_text("utf-8"))
         if not studies:
             raise SystemExit(f"{options.nets} has no study-*.json; run the step study first.")
-        paths = {last(name): path for name, path in bundled_checkpoints("mobility").items()}
-        paths |= {last(path.name): path for path in options.nets.glob(f"*{SUFFIX}")}
+        bundled = {last(name): path for name, path in bundled_checkpoints("mobility").items()}
+        paths = bundled | {last(path.name): path for path in options.nets.glob(f"*{SUFFIX}")}
         messages = [c for c in map(load_checkpoint, paths.values()) if c.config["method"] == "bapst"]
-        names = [
-            name for name in paths if name in PLANS or f"mobility/{name}" in bundled_checkpoints("mobility")
-        ]
+        names = [name for name in paths if name in PLANS or name in bundled]
         for name in names if options.checkpoint is None else map(last, options.checkpoint):
             checkpoint = load_checkpoint(paths[name])
             card = card_of(checkpoint, studies, messages)
