@@ -54,6 +54,44 @@ def test_pieces_are_the_frame(suffix, rows, tmp_path):
                     )
 
 
+WORDS = {
+    "number": ("resid", "residue", [("7", "SOL"), ("7", "NA"), ("8", "SOL"), ("1", "SOL")], 3),
+    "letters": ("resid", "residue", [("27", "SOL"), ("27A", "SOL"), ("27A", "NA"), ("28", "SOL")], 2),
+    "names": ("residue", "name", [("SOL", "OW"), ("SOL", "HW"), ("SOL", "HW"), ("SOL", "OW"), ("SOL", "HW"),
+                                  ("NA", "NA"), ("NA", "NA"), ("SOL", "HW"), ("SOL", "OW")], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WORDS)
+@pytest.mark.parametrize("rows", [1, 2, 5, 100])
+def test_residues_go_on_in_the_next_piece(kind, rows, tmp_path):
+    *titles, words, times = WORDS[kind]
+    lines = [f"Fe {k} 0 0 {' '.join(two)}" for k, two in enumerate(np.repeat(words, times, axis=0))]
+    columns = ":".join(
+        f"{title}:{'I' if kind == 'number' and title == 'resid' else 'S'}:1" for title in titles
+    )
+    head = f'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:{columns}'
+    path = tmp_path / "run.xyz"
+    path.write_text("\n".join([str(len(lines)), head, *lines]) + "\n")
+    [whole] = read_frames(path)
+    assert len(np.unique(whole.molecules)) == len(words) - 4 * (kind == "names")
+    with Disk(tmp_path) as disk:
+        store = FrameStore.read(next(read_pieces(path, rows=rows)), disk)
+        assert_array_equal(store.others["molecules"], whole.molecules)
+
+
+def test_columns_that_are_not_understood_are_left_out_of_all_pieces(tmp_path):
+    """Numbers of molecules that are no integers, and more words than a reader takes."""
+    path = tmp_path / "run.xyz"
+    rows = [f"Fe 0 0 {k} {k if k < 290 else 0.5} w{k}" for k in range(300)]
+    head = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:mol:R:1:residue:S:1'
+    path.write_text("\n".join(["300", head, *rows]) + "\n")
+    [whole] = read_frames(path)
+    assert whole.molecules is None and not whole.categories
+    with Disk(tmp_path) as disk:
+        assert not FrameStore.read(next(read_pieces(path, rows=100)), disk).others
+
+
 def test_chosen_frames_and_types(tmp_path):
     path = tmp_path / "run.dump"
     write_frames(path, [some_frame(seed=k) for k in range(4)])

@@ -21,7 +21,7 @@ from phaseseg.io.reading import Reading
 
 _SKIP, _REAL, _INTEGER, _TEXT = range(4)
 _OK, _COUNT, _NOT_A_NUMBER, _LONG_NAME, _TOO_MANY_NAMES, _ENDS, _GOES_ON = range(7)
-_MAX_NAMES, _MAX_NAME_LENGTH = 256, 64
+MOST_NAMES, _MAX_NAME_LENGTH = 256, 64
 SHORTEST = 1 << 16
 """Bytes that a thread parses at once, at least."""
 POWERS = 10.0 ** np.arange(23)  # every one of them is exact
@@ -37,9 +37,10 @@ class Columns(NamedTuple):
     fields: dict[str, NDArray[np.float64]]
     words: dict[str, Category]
 
-    def others(self, fields: bool) -> dict[str, Any]:
+    def others(self, reading: Reading) -> dict[str, Any]:
         """Molecules, categories and, if wanted, fields, as arguments of `Frame`."""
-        return topology(self.fields | self.words) | {"fields": self.fields if fields else {}}
+        found = topology(self.fields | self.words, reading.above)
+        return found | {"fields": self.fields if reading.fields else {}}
 
 
 def parse_columns(
@@ -106,7 +107,7 @@ def parse_columns(
 
     # Every name is followed by a zero, which no text holds.
     no_names = _Names(
-        np.zeros((len(texts), _MAX_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8),
+        np.zeros((len(texts), MOST_NAMES, _MAX_NAME_LENGTH + 1), dtype=np.uint8),
         np.zeros(len(texts), np.int64),
     )
     pieces = _pieces(text_of_lines, n_lines)
@@ -168,7 +169,7 @@ def parse_columns(
         found = f"the name {cells[column]!r} is longer than {_MAX_NAME_LENGTH} bytes. Shorten it."
     elif status == _TOO_MANY_NAMES:
         found = (
-            f"column {titles[column]} holds more than {_MAX_NAMES} different names ({cells[column]!r} "
+            f"column {titles[column]} holds more than {MOST_NAMES} different names ({cells[column]!r} "
             "is one too many). Is it a column of species?"
         )
     else:
@@ -228,7 +229,7 @@ def _join_names(
             if own == known[:n]:
                 continue
             known += [name for name in own if name not in known]
-            if len(known) > _MAX_NAMES:
+            if len(known) > MOST_NAMES:
                 return False
             names.n[which] = len(known)
             names.table[which, : len(known)] = np.frombuffer(b"".join(known), np.uint8).reshape(

@@ -206,7 +206,7 @@ def parse_frame(
     return {
         "positions": origin + parsed.positions @ cell if "s" in triple[0] else parsed.positions,
         "cell": cell, "origin": origin, "pbc": pbc, "species": species, "ids": parsed.integers.get("id"),
-        **times, **parsed.others(reading.fields),
+        **times, **parsed.others(reading),
         "units": of_frame,
     }  # fmt: skip
 

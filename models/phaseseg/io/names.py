@@ -45,13 +45,15 @@ def runs(*keys: NDArray[Any]) -> NDArray[np.int64]:
     return np.cumsum(changes)
 
 
-def topology(columns: Mapping[str, Any]) -> dict[str, Any]:
+def topology(columns: Mapping[str, Any], above: dict[str, Any] | None = None) -> dict[str, Any]:
     """The arguments `molecules` and `categories` of `Frame` from the columns of a file, by title.
 
     columns : (n_atoms,) numbers; a Category or (n_atoms,) strings for names. Of two columns of one kind the
         first counts. Without a column of molecules every residue is one; without numbers of residues, a new
         one begins where the residue changes or its first atom name comes again. Numbers of molecules that
         are not integers are left out.
+    above : what is known of the last residue of the piece before, in a frame that is read in pieces; becomes
+        that of this piece
     """
     found: dict[str, Any] = {}
     for title, values in columns.items():
@@ -63,21 +65,45 @@ def topology(columns: Mapping[str, Any]) -> dict[str, Any]:
             words = Category.of(_strings(array))
         if words is not None:
             # Numbers of residues may have letters (27A). A text is the name of a molecule, not its number.
-            found.setdefault(
-                "residue" if kind == "molecule" else kind, words.codes if kind == "number" else words
-            )
+            found.setdefault("residue" if kind == "molecule" else kind, words)
         elif (np.abs(array) < 2**53).all() and not (array % 1).any():
             found.setdefault(kind, array.astype(np.int64))
     categories = {kind: found[kind] for kind in ("name", "residue") if kind in found}
     molecules = found.get("molecule")
-    residues, names = categories.get("residue"), categories.get("name")
-    if molecules is None and "number" in found:
-        molecules = runs(found["number"], *([] if residues is None else [residues.codes]))
-    elif molecules is None and residues is not None and names is not None:
-        run = runs(residues.codes)
-        first = names.codes[np.flatnonzero(np.diff(run, prepend=0))]
-        molecules = np.cumsum(names.codes == first[run - 1])
+    if molecules is None and ("number" in found or len(categories) == 2):
+        kinds = ("number", "residue") if "number" in found else ("residue", "name")
+        molecules = _residues({kind: found[kind] for kind in kinds if kind in found}, above)
     return {"molecules": molecules, "categories": categories}
+
+
+def _residues(
+    found: Mapping[str, Category | NDArray[np.int64]], above: dict[str, Any] | None
+) -> NDArray[np.int64]:
+    """(n_rows,) int64, the residue of each atom, from 1; see `topology`."""
+    above = {} if above is None else above
+    goes_on = above.get("row", {}).keys() == found.keys()
+    if goes_on:
+        found = {kind: _below(above["row"][kind], values) for kind, values in found.items()}
+    codes = {kind: v.codes if isinstance(v, Category) else v for kind, v in found.items()}
+    names = codes.pop("name", None)
+    numbers = runs(*codes.values())
+    first = np.flatnonzero(np.diff(numbers, prepend=0))
+    if names is not None:
+        numbers = np.cumsum(names == names[first[numbers - 1]])
+    if goes_on:
+        numbers = numbers[1:] + (above["number"] - 1)
+    for row in first[-1:].tolist():
+        words = {k: v.names[v.codes[row]] if isinstance(v, Category) else v[row] for k, v in found.items()}
+        above.update(number=numbers[-1], row=words)
+    return numbers
+
+
+def _below(value: Any, values: Category | NDArray[np.int64]) -> Any:
+    """The values with one more on top."""
+    if not isinstance(values, Category):
+        return np.append(value, values)
+    names = (*values.names, value)
+    return Category(np.append(np.int32(names.index(value)), values.codes), names)
 
 
 def _strings(array: NDArray[Any]) -> NDArray[Any]:

@@ -126,6 +126,7 @@ def read_pieces(
 def _frames(blocks: Iterable[Callable[[], dict[str, Any]]], reading: Reading, index: int) -> Iterator[Frame]:
     """The pieces as frames; messages come with the first."""
     by_type: Mapping[int, str] | None = None
+    reading.above = {}
     for number, block in enumerate(blocks):
         reading.messages = []
         try:

@@ -66,6 +66,7 @@ class Reading:
     open_box: bool = False  # whether atoms without a cell get an open box
     said_units: str | None = None  # units of a LAMMPS dump, which only its first frame says
     counted: bool = False  # whether the type names were given in order, without numbers
+    above: dict[str, Any] | None = None  # of a frame in pieces: its last residue so far, as in `topology`
 
     @property
     def carried(self) -> Carried:

@@ -130,7 +130,7 @@ def parse_extxyz(
         **time_parts(lower.get("time"), lower.get("timestep")),
         "units": "lj" if lower.get("units") == "lj" else reading.units,
         **_numbers_and_words(entries),
-        **parsed.others(reading.fields),
+        **parsed.others(reading),
     }
 
 

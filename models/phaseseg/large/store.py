@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from phaseseg.compiled.jit import jit
 from phaseseg.fields import Fields
 from phaseseg.frame import FLAT, Category, Frame
+from phaseseg.io.columns import MOST_NAMES
 from phaseseg.io.pieces import PiecedFrame
 from phaseseg.io.write import Pieces
 from phaseseg.large.disk import Disk
@@ -267,6 +269,7 @@ class FrameStore:
         words: dict[str, dict[str, int]] = {}
         ends, starts, ends_of = [0], [], Ends(128)
         counts, head = np.zeros(128, dtype=np.int64), None
+        in_pieces: Counter[Any] = Counter()
         for frame in pieces:
             here = slice(ends[-1], ends[-1] + len(frame))
             head = frame if head is None else head
@@ -281,6 +284,7 @@ class FrameStore:
                 if key not in others:
                     others[key] = disk.array((n, *values.shape[1:]), values.dtype)
                 others[key][here] = values
+                in_pieces[key] += 1
             ends.append(here.stop)
             if progress is not None:
                 progress(here.stop / max(n, 1), f"reading, {here.stop:,} of {n:,} atoms")
@@ -292,6 +296,9 @@ class FrameStore:
         if not np.array_equal(lookup, np.arange(len(lookup))):
             for piece in pairwise(ends):
                 species[slice(*piece)] = lookup[species[slice(*piece)]]
+        # What a reader leaves out where it does not understand it, it leaves out of the whole frame.
+        many = [("categories", kind) for kind, table in words.items() if len(table) > MOST_NAMES]
+        others = {k: v for k, v in others.items() if in_pieces[k] == len(starts) and k not in many}
         return cls(
             Outline.of(few, final, ends_of.renumbered(lookup)), others, np.array(ends),
             {kind: tuple(table) for kind, table in words.items()}, np.array(starts).reshape(-1, n_layers + 1),
