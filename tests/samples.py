@@ -47,6 +47,42 @@ def drops(centers=((0.5, 0.5, 0.5),), radii=(9.0,), cell=(30.0, 30.0, 30.0), see
     return fractions @ cell, np.where(iron, "Fe", "O"), cell
 
 
+WATER = np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]])
+
+
+def wrapped(frame):
+    """The atoms in the cell along periodic axes, so that molecules may be broken."""
+    inverse = np.linalg.inv(frame.cell)
+    fractions = (frame.positions - frame.origin) @ inverse
+    return frame.replace(positions=frame.positions - np.where(frame.pbc, np.floor(fractions), 0) @ frame.cell)
+
+
+def two_solvents(seed=0, length=20.0):
+    """Half of the cell is water, half of it carbon tetrachloride, with sodium in the water."""
+    rng = np.random.default_rng(seed)
+    parts, species, numbers, number = [], [], [], 0
+    tetrahedron = 1.77 / np.sqrt(3) * np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    for shape, names, side, spacing in (
+        (WATER, ["O", "H", "H"], 0, 3.1), (tetrahedron, ["C", "Cl", "Cl", "Cl", "Cl"], 1, 5.4),
+    ):  # fmt: skip
+        n = np.ceil(length / spacing).astype(int)
+        steps = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) / n * length] * 3, indexing="ij"), -1).reshape(
+            -1, 3
+        )
+        for place in steps + np.array([side * length, 0, 0]) + rng.normal(0, 0.4, steps.shape):
+            number += 1
+            parts.append(place + shape @ np.linalg.qr(rng.normal(size=(3, 3)))[0])
+            species += names
+            numbers += [number] * len(names)
+    ions = rng.random((20, 3)) * [length, length, length]
+    positions = np.concatenate([*parts, ions])
+    frame = Frame(
+        positions, [2 * length, length, length], True, [*species, *["Na"] * 20],
+        molecules=[*numbers, *[0] * 20],
+    )  # fmt: skip
+    return wrapped(frame)
+
+
 def share_checkpoint(
     name="segmentation/share-v1", *, n_members=1, species=TYPES, target=("Fe",), outputs=2, cut=0.45,
     slope=8.0, spread=0.02, temperature=0.4, units="metal", architecture="gcn",

@@ -208,11 +208,15 @@ def test_an_interrupted_run_leaves_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["label", "predict"])
-@pytest.mark.parametrize("frame", [0, 1])
+@pytest.mark.parametrize(("frame", "molecules"), [(0, False), (1, False), (1, True)])
 def test_an_interrupted_run_continues(
-    trajectory: Path, tmp_path: Path, temporary: Path, make_checkpoint, monkeypatch, word: str, frame: int
-) -> None:
+    trajectory: Path, tmp_path: Path, temporary: Path, make_checkpoint, monkeypatch, word: str, frame: int,
+    molecules: bool,
+) -> None:  # fmt: skip
     """Finished slabs are read, not made again, and the output is that of a run without an interruption."""
+    if molecules:
+        frames, trajectory = [*read_frames(trajectory)], tmp_path / "molecules.dump"
+        write_frames(trajectory, [one.replace(molecules=np.arange(len(one)) // 3 + 1) for one in frames])
     pair, folder = tmp_path / "pair-v1.safetensors", tmp_path / "kept"
     save_checkpoint(make_checkpoint("segmentation/pair-v1", n_members=2, species=("Fe", "O")), pair)
     monkeypatch.setattr("phaseseg.large.store.ATOMS_PER_LAYER", 50)

@@ -13,8 +13,7 @@ from phaseseg.display import face
 from phaseseg.families.segmentation.labels.molecules import find_molecules
 from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.frame import Category
-
-WATER = np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]])
+from samples import WATER, two_solvents, wrapped
 
 
 def water(n=40, lengths=(15.0, 14.0, 16.0), seed=0, cell=None, **more):
@@ -24,12 +23,6 @@ def water(n=40, lengths=(15.0, 14.0, 16.0), seed=0, cell=None, **more):
     turns = np.linalg.qr(rng.normal(size=(n, 3, 3)))[0]
     positions = (rng.random((n, 1, 3)) @ cell + WATER @ turns).reshape(-1, 3)
     return Frame(positions, cell, True, ["O", "H", "H"] * n, molecules=np.repeat(np.arange(n) + 1, 3), **more)
-
-
-def wrapped(frame):
-    inverse = np.linalg.inv(frame.cell)
-    fractions = (frame.positions - frame.origin) @ inverse
-    return frame.replace(positions=frame.positions - np.where(frame.pbc, np.floor(fractions), 0) @ frame.cell)
 
 
 def modulo(frame, places):
@@ -142,32 +135,6 @@ def test_by_default_most_atoms_must_be_in_molecules():
 # Labels -------------------------------------------------------------------------------------------
 
 
-def mixture(seed=0, length=20.0):
-    """Half of the cell is water, half of it carbon tetrachloride, with sodium in the water."""
-    rng = np.random.default_rng(seed)
-    parts, species, numbers, number = [], [], [], 0
-    tetrahedron = 1.77 / np.sqrt(3) * np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
-    for shape, names, side, spacing in (
-        (WATER, ["O", "H", "H"], 0, 3.1), (tetrahedron, ["C", "Cl", "Cl", "Cl", "Cl"], 1, 5.4),
-    ):  # fmt: skip
-        n = np.ceil(length / spacing).astype(int)
-        steps = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) / n * length] * 3, indexing="ij"), -1).reshape(
-            -1, 3
-        )
-        for place in steps + np.array([side * length, 0, 0]) + rng.normal(0, 0.4, steps.shape):
-            number += 1
-            parts.append(place + shape @ np.linalg.qr(rng.normal(size=(3, 3)))[0])
-            species += names
-            numbers += [number] * len(names)
-    ions = rng.random((20, 3)) * [length, length, length]
-    positions = np.concatenate([*parts, ions])
-    frame = Frame(
-        positions, [2 * length, length, length], True, [*species, *["Na"] * 20],
-        molecules=[*numbers, *[0] * 20],
-    )  # fmt: skip
-    return wrapped(frame)
-
-
 OPTIONS = {"species": "O", "sigma": 3.0, "boundary_width": 2.0, "min_volume": 0.0}
 
 
@@ -182,7 +149,7 @@ def same(fields, other, rows=slice(None), atol=1e-3):
 
 
 def test_no_molecule_is_split():
-    frame = mixture()
+    frame = two_solvents()
     fields = label_phases(frame, **OPTIONS)
     assert fields["n_phases"] == 2 and [m.code for m in fields.messages].count("by-molecule") == 1
     for name in ("phase", "domain", "interface_distance"):
@@ -203,7 +170,7 @@ def test_no_molecule_is_split():
 
 def test_the_molecule_goes_where_its_center_of_mass_is():
     """The same as by atom with one more atom, which the density does not count, at each center."""
-    frame = mixture()
+    frame = two_solvents()
     molecules = find_molecules(frame)
     fields = label_phases(frame, **OPTIONS)
     centers = molecules.centers()
@@ -222,7 +189,7 @@ def test_the_molecule_goes_where_its_center_of_mass_is():
 
 
 def test_labels_of_moved_wrapped_permuted_and_repeated_molecules_are_the_same():
-    frame = mixture(1)
+    frame = two_solvents(1)
     fields = label_phases(frame, **OPTIONS)
     order = np.random.default_rng(0).permutation(frame.n_atoms)
     same(fields, label_phases(frame.take(order), **OPTIONS), order)
@@ -244,7 +211,7 @@ def test_labels_of_moved_wrapped_permuted_and_repeated_molecules_are_the_same():
 
 
 def test_composition_counts_molecules():
-    frame = mixture()
+    frame = two_solvents()
     fields = label_phases(frame, **OPTIONS)
     rows = {row["phase"]: row for row in fields["composition"].rows()}
     molecules = find_molecules(frame)
@@ -261,7 +228,7 @@ def test_composition_counts_molecules():
 
 
 def test_the_mean_composition_of_a_run_is_weighted_by_molecules():
-    frames = [mixture(0), mixture(1)]
+    frames = [two_solvents(0), two_solvents(1)]
     table = summarize(frames, **OPTIONS).tables()["composition"]
     [rich] = [row for row in table.rows() if row["phase"] == "rich"]
     numbers = []
@@ -286,7 +253,7 @@ def test_the_mean_composition_of_a_run_is_weighted_by_molecules():
 )
 def test_the_remedy_is_written_for_the_interface(where, remedy):
     with face(where):
-        messages = label_phases(mixture(), **OPTIONS).messages
+        messages = label_phases(two_solvents(), **OPTIONS).messages
     assert next(m for m in messages if m.code == "by-molecule").endswith(remedy)
 
 
@@ -303,7 +270,7 @@ def test_a_melt_without_molecules_has_the_same_bits_by_atom(small):
 
 
 def test_atoms_of_large_molecules_stay_by_atom():
-    frame = mixture()
+    frame = two_solvents()
     polymers = np.minimum(np.arange(frame.n_atoms) // 40, frame.n_atoms // 40 - 1) + 1
     large = frame.replace(molecules=polymers)
     same(label_phases(large, **OPTIONS), label_phases(frame, by="atom", **OPTIONS))
@@ -313,7 +280,7 @@ def test_atoms_of_large_molecules_stay_by_atom():
 
 def test_names_of_atoms_and_residues_are_species():
     """The density, the width and the tables follow an atom name or a residue as they follow an element."""
-    frame = mixture()
+    frame = two_solvents()
     names = np.array(frame.species_names)[frame.species]
     residues = np.where(np.isin(names, ["O", "H"]), "SOL", np.where(names == "Na", "NA", "CCL"))
     named = frame.replace(

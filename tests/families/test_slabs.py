@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from phaseseg import Frame, load_model
+from phaseseg.checkpoint import save_checkpoint
 from phaseseg.compiled import threads as threads_module
 from phaseseg.families.segmentation.labels import slabs as slabs_module
 from phaseseg.families.segmentation.labels.density import smooth_grid
@@ -19,11 +20,13 @@ from phaseseg.families.segmentation.labels.slabs import SlabWork
 from phaseseg.families.segmentation.labels.weak_labels import label_frame, smallest
 from phaseseg.families.segmentation.prediction_in_slabs import predict_slabs
 from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.frame import Category
 from phaseseg.io import read_frames, write_frames
 from phaseseg.io.pieces import read_pieces
 from phaseseg.large.disk import Disk, DiskError
 from phaseseg.large.store import FrameStore
 from phaseseg.testing import AWKWARD
+from samples import two_solvents, wrapped
 
 WATER = Path(__file__).parents[2] / "docs" / "data" / "water.gro.gz"
 QUICK = ("triclinic, open along b", "open along c", "one atom, open")
@@ -131,6 +134,86 @@ def test_atoms_of_molecules_are_counted_as_in_memory(sparse, tmp_path):
     assert any("molecules per" in text for text in map(str, fields.messages))
 
 
+SOLVENTS = {"species": "O", "sigma": 3.0, "boundary_width": 2.0, "min_volume": 0.0}
+
+
+def solvents(kind, seed=0):
+    """Small molecules in pieces on either side of many faces, in a file in any order."""
+    frame, rng = two_solvents(seed), np.random.default_rng(seed)
+    frame = frame.take(rng.permutation(len(frame)))
+    if kind == "triclinic":
+        frame = wrapped(frame.replace(cell=frame.cell + np.array([[0, 0, 0], [7, 0, 0], [4, -5, 0]])))
+    elif kind == "open":
+        frame = frame.replace(pbc=(False, True, True))
+    elif kind == "open along b":
+        frame = frame.replace(pbc=(True, False, True))
+    elif kind == "voids":
+        frame = frame.replace(cell=frame.cell * [[2], [1], [1]])
+    elif kind == "unwrapped":
+        frame = frame.replace(positions=frame.positions + rng.integers(-2, 3, (len(frame), 3)) @ frame.cell)
+    elif kind == "sparse":
+        frame = frame.replace(molecules=frame.molecules * 10**9)
+    elif kind == "large":  # a network, chains of many atoms, and atoms of no molecule
+        numbers = frame.molecules.copy()
+        numbers[numbers % 5 == 0] = 5
+        numbers[numbers % 11 == 0] = -1
+        frame = frame.replace(molecules=np.where(numbers % 7 == 0, numbers // 14 * 14, numbers))
+    elif kind == "residues":
+        words = np.where(frame.molecules % 3 == 0, "SOL", " ")
+        frame = frame.replace(categories={"residue": Category.of(words)})
+    return frame
+
+
+@pytest.fixture
+def thin(monkeypatch):
+    """Layers and blocks of few atoms and molecules."""
+    monkeypatch.setattr("phaseseg.large.store.ATOMS_PER_LAYER", 100)
+    monkeypatch.setattr("phaseseg.families.segmentation.labels.molecules.BLOCK", 90)
+
+
+@pytest.mark.parametrize(
+    ("kind", "n"),
+    [
+        pytest.param(kind, n, marks=[] if n == 4 else pytest.mark.slow)
+        for kind in ("triclinic", "open", "open along b", "voids", "unwrapped", "sparse", "large", "residues")
+        for n in (1, 2, 4, 7)
+    ],
+)
+def test_labels_by_molecule(kind, n, tmp_path, thin):
+    rule = LabelRule(by="molecule" if kind == "large" else "auto", **SOLVENTS)
+    fields = assert_labels_are_those_of_the_whole(solvents(kind), n, rule, tmp_path, rows=700)
+    assert fields["n_phases"] == 2 and "by-molecule" in [one.code for one in fields.messages]
+    assert (fields["area_poor_void"] > 0) == (kind in ("voids", "open", "open along b"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"species": "O", "at": "voxel", "field": "mole-fraction", "sigma": 2.5},
+        {},
+        {"species": "Cl", "threshold": 1e3, "phases": 2},
+        {"species": "O", "threshold": 1e3},
+    ],
+)
+def test_labels_by_molecule_with_other_rules(options, tmp_path, thin):
+    assert_labels_are_those_of_the_whole(solvents("", 1), 3, LabelRule(**options), tmp_path, rows=700)
+
+
+def test_few_molecules_and_none(tmp_path):
+    """Molecules only where they were asked for; without any there is one sentence."""
+    frame = solvents("")
+    few = frame.replace(molecules=np.where(frame.molecules < 100, frame.molecules, 0))
+    for by in ("auto", "molecule"):
+        rule = LabelRule(by=by, **SOLVENTS)
+        fields = assert_labels_are_those_of_the_whole(few, 3, rule, tmp_path, rows=700)
+        assert ("by-molecule" in [one.code for one in fields.messages]) == (by == "molecule")
+    write_frames(tmp_path / "none.xyz", [frame.replace(molecules=np.zeros(len(frame), int))])
+    with Disk(tmp_path) as disk:
+        work = SlabWork(in_store(tmp_path / "none.xyz", disk), disk, 3)
+        with pytest.raises(ValueError, match="needs the molecule of every atom"):
+            label_slabs(work, LabelRule(by="molecule", **SOLVENTS))
+
+
 def test_atom_names_are_refused_in_slabs(tmp_path):
     write_frames(tmp_path / "water.xyz", [next(read_frames(WATER))])
     with Disk(tmp_path) as disk:
@@ -205,6 +288,11 @@ def assert_predictions_are_those_of_the_whole(frame, n, name, folder, **options)
         assert_allclose(found.columns["phase_probability"], expected["phase_probability"], atol=1e-5 / scale)
         assert found.fields["outside_training"] == expected["outside_training"]
         assert_allclose(found.fields["interface_area"], expected["interface_area"], rtol=1e-5)
+        table = found.fields["composition"].columns
+        assert {*table} == {*expected["composition"].columns}
+        if (found.columns["phase"] == expected["phase"]).all():
+            for column, values in expected["composition"].columns.items():
+                assert_array_equal(table[column], values, err_msg=column)
     return expected
 
 
@@ -214,6 +302,18 @@ def test_predictions_of_a_melt(large, name, tmp_path):
     """Slabs of 14 Å are thinner than their halo on either side of gcn."""
     fields = assert_predictions_are_those_of_the_whole(large[3000], 5, name, tmp_path)
     assert fields["n_phases"] == 2
+
+
+@pytest.mark.parametrize("boundary", ["interface", "learned"])
+def test_predictions_by_molecule(boundary, tmp_path, thin, make_checkpoint):
+    """Molecules of a melt that have nothing to do with its bonds, on either side of everything."""
+    frame = solvents("triclinic")
+    checkpoint = make_checkpoint(outputs=3, species=frame.species_names, target=("O",), cut=0.2)
+    path = tmp_path / "pair-v1.safetensors"
+    save_checkpoint(checkpoint, path)
+    options = {"boundary": boundary, "min_volume": 0.0}
+    fields = assert_predictions_are_those_of_the_whole(frame, 4, str(path), tmp_path, **options)
+    assert fields["n_phases"] == 2 and "H2O (mol%)" in fields["composition"].columns
 
 
 def test_halos_that_are_thicker_than_the_cell(small, tmp_path):
@@ -227,9 +327,8 @@ def test_predictions_that_need_whole_frames(small, tmp_path):
     write_frames(path, [small[3000][5]])
     with Disk(tmp_path) as disk:
         store = in_store(path, disk)
-        for options in ({"by": "molecule"}, {"boundary": "voxels"}):
-            with pytest.raises(ValueError, match="whole frame in memory"):
-                predict_slabs(store, disk, 2, model, model.rule(**options))
+        with pytest.raises(ValueError, match="whole frame in memory"):
+            predict_slabs(store, disk, 2, model, model.rule(boundary="voxels"))
         open_frame = small[3000][5].replace(cell=small[3000][5].cell * [[2], [1], [1]])
         write_frames(path, [open_frame])
         with pytest.raises(ValueError, match="free surfaces"):

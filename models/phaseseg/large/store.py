@@ -340,14 +340,28 @@ class FrameStore:
             )  # fmt: skip
         return Layers(rows, positions, species)
 
+    @property
+    def rows(self) -> list[slice]:
+        """Rows of the pieces of the file."""
+        return [slice(*ends) for ends in pairwise(self.piece.tolist())]
+
+    def species_of(self, piece: slice) -> NDArray[np.int32]:
+        """(n,) int32, species of the atoms of a piece, in the order of the frame."""
+        species = np.empty(piece.stop - piece.start, dtype=np.int32)
+        species[self._rows[piece] - piece.start] = self._species[piece]
+        return species
+
+    def positions_of(self, piece: slice) -> NDArray[np.float64]:
+        """(n, 3) float64, Å, positions of the atoms of a piece, in the order of the frame."""
+        positions = np.empty((piece.stop - piece.start, 3))
+        positions[self._rows[piece] - piece.start] = self._positions[piece]
+        return positions
+
     def pieces(self) -> Iterator[tuple[slice, Frame]]:
         """The frame in the pieces of its file: rows, and a frame of their atoms."""
         head = self.outline
-        for p in range(len(self._starts)):
-            here = slice(int(self.piece[p]), int(self.piece[p + 1]))
-            rows = self._rows[here] - here.start
-            positions, species = np.empty((len(rows), 3)), np.empty(len(rows), dtype=np.int32)
-            positions[rows], species[rows] = self._positions[here], self._species[here]
+        for here in self.rows:
+            positions, species = self.positions_of(here), self.species_of(here)
             columns: dict[str, Any] = {"fields": {}, "categories": {}}
             for key, values in self.others.items():
                 if isinstance(key, str):

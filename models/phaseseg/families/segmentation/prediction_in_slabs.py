@@ -15,11 +15,9 @@ from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.inference import NetworkOutput
 from phaseseg.families.segmentation.labels import density_kernels
 from phaseseg.families.segmentation.labels.assignment import (
-    Counts,
     PhaseAssignment,
     assign_atoms,
     dropped_sentence,
-    frame_numbers,
     has_interface,
     of_surface,
     one_phase,
@@ -28,14 +26,13 @@ from phaseseg.families.segmentation.labels.density import Field, at_voxels
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.in_slabs import (
     NO_ATOMS,
+    Phases,
     check_filled,
-    check_whole,
-    count_layers,
+    check_space,
     find_matter_on_disk,
 )
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
-from phaseseg.families.segmentation.labels.profile import Spread
 from phaseseg.families.segmentation.labels.slabs import SlabWork, grid_of
 from phaseseg.families.segmentation.labels.voids import Areas, interpolated, is_filled
 from phaseseg.families.segmentation.model import (
@@ -65,9 +62,9 @@ def predict_slabs(
     Raises
     ------
     ValueError
-        As `predict`; also for phases by molecule, the boundary "voxels", and a frame with free surfaces.
+        As `predict`; also for two dimensions, the boundary "voxels", and a frame with free surfaces.
     """
-    check_whole(store, "assigning phases", rule.by)
+    check_space(store.outline)
     if rule.boundary == "voxels":
         raise ValueError(
             f"{store.outline.error_prefix}the boundary 'voxels' needs the whole frame in memory; choose "
@@ -118,10 +115,11 @@ class _Prediction:
         self.score, self.probability = new(n, np.float32), new(n, np.float32)
         self.between = new(n, np.float32) if model.config.outputs == 3 else None
         learned = self.between is not None and rule.boundary == "learned"
+        self.phases = phases = Phases(work, rule)
         self.columns: dict[str, NDArray[Any]] = {
-            "phase": new(n, np.int8), "phase_probability": new((n, 3 if learned else 2), np.float32),
-            "phase_uncertainty": new(n, np.float32), "interface_distance": new(n, np.float32),
-            "domain": new(n, np.int32),
+            "phase": phases.phase, "phase_probability": new((n, 3 if learned else 2), np.float32),
+            "phase_uncertainty": new(n, np.float32), "interface_distance": phases.distance,
+            "domain": phases.domain,
         }  # fmt: skip
         self.learned = self.between if learned else None
 
@@ -259,10 +257,10 @@ class _Prediction:
         model, rule, frame = self.model, self.rule, self.frame
         scores = self._scores()
         field, level = self._field(), model.level(rule.threshold)
-        assigned, counts, messages = self._assign(field, level)
+        assigned, messages = self._assign(field, level)
         n_phases = 2 if len(assigned.domains) else 1
         messages += model.one_network("phase")
-        numbers, more = frame_numbers(frame, assigned, rule.species, rule.bulk_distance, counts=counts)
+        numbers, more = self.phases.numbers(assigned)
         uncertainty = self.columns["phase_uncertainty"]
         fields = Fields(
             {
@@ -275,8 +273,8 @@ class _Prediction:
         )  # fmt: skip
         return InSlabs(self.work.store, fields, self.columns, rule)
 
-    def _assign(self, field: Field, level: float) -> tuple[PhaseAssignment, Counts, list[Message]]:
-        model, rule, frame = self.model, self.rule, self.frame
+    def _assign(self, field: Field, level: float) -> tuple[PhaseAssignment, list[Message]]:
+        model, rule, frame, phases = self.model, self.rule, self.frame, self.phases
         lattice, values, messages = field.lattice, field.grid.values, list[Message]()
         self.work.report(0.0, "domains")
         domains = find_domains(values, level, lattice, keep=rule.keep, min_volume=rule.min_volume)
@@ -286,48 +284,51 @@ class _Prediction:
         if has_interface(domains, field.grid):
             sigma = model.smoothing["sigma"]
             surface = domains.without_dropped(values, level, self.work.copy)
-            interface, spread = Interface(surface, level, lattice, self.work.disk.array), Spread(sigma)
+            interface = Interface(surface, level, lattice, self.work.disk.array)
             density = self._species_density(lattice, sigma)
-            in_domains = np.zeros(domains.n_kept + 1, dtype=np.int64)
-            counts: Counts | None = None
-            for slab in self.work.slabs(lattice, "assigning phases"):
-                own = replace(field, atoms=slab.own)
-                rich = self.score[slab.rows][slab.own.order] >= np.float32(level)
-                phase, distance, domain = assign_atoms(
-                    own, level, domains, rich, interface, sharpen=True, exact=None,
+            at_atoms = self.work.disk.array(0 if density is None else frame.n_atoms, np.float32)
+            for slab in phases.slabs(lattice, "assigning phases"):
+                points = replace(field, atoms=slab.points)
+                at_points = self.score[slab.rows][slab.own.order]
+                if phases.molecules is not None:
+                    at_points = points.interpolated()
+                rich = at_points >= np.float32(level)
+                part = assign_atoms(
+                    points, level, domains, rich, interface, sharpen=True, exact=None,
                     boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
                 )  # fmt: skip
-                in_domains += np.bincount(domain, minlength=len(in_domains))
-                if self.learned is not None:
-                    between, p = self.learned[slab.rows], self.probability[slab.rows]
-                    phase[between > (1 - between) * np.maximum(p, 1 - p)] = BOUNDARY
+                phases.put(slab, *part)
                 if density is not None:
-                    spread.add(slab.own.unsort(interpolated(own, density)), distance)
-                counts = self._store(
-                    slab.rows, slab.layers.species[slab.mine], counts, phase, distance, domain
-                )
-            assert counts is not None
+                    own = replace(field, atoms=slab.own)
+                    at_atoms[slab.rows] = slab.own.unsort(interpolated(own, density))
+            in_domains = phases.done(domains.n_kept)
             if 0 < in_domains[1:].sum() < frame.n_atoms:
+                self._learn_boundary()
                 self.work.report(0.0, "volumes")
                 areas = Areas(interface.area, 0.0, 0.0)
                 assigned = of_surface(domains, interface, surface, level, lattice, sigma, in_domains, areas)
                 if density is not None and assigned.kernel is not None:
-                    assigned = replace(assigned, kernel=spread.measured(assigned.kernel))
+                    assigned = replace(assigned, kernel=phases.measured(assigned.kernel, at_atoms))
                 number = f"{domains.n_kept} rich domain{'s' * (domains.n_kept > 1)}"
-                return assigned, counts, [
-                    Message(f"Two phases: {number} by {model.name}.", "two-phases"), *messages
-                ]  # fmt: skip
+                return assigned, [Message(f"Two phases: {number} by {model.name}.", "two-phases"), *messages]
             whole = RICH if in_domains[1:].sum() else POOR
         missing = "poor" if whole == RICH else "rich"
         verdict = Message(f"One phase by {model.name}: no {missing} region is left.", "one-phase")
-        counts = None
-        for slab in self.work.slabs(lattice, "assigning phases"):
-            one = one_phase(len(slab.rows), whole)
-            counts = self._store(
-                slab.rows, slab.layers.species[slab.mine], counts, one.phase, one.distance, one.domain
-            )
-        assert counts is not None
-        return one_phase(0, whole), counts, [verdict, *messages]
+        assigned = one_phase(1, whole)
+        phases.fill(assigned)
+        return assigned, [verdict, *messages]
+
+    def _learn_boundary(self) -> None:
+        """Put atoms, or molecules, into the boundary that the networks predict."""
+        if self.learned is None:
+            return
+        found, molecules = [self.learned, self.probability], self.phases.molecules
+        if molecules is not None:
+            found = [molecules.mean(self.work, values) for values in found]
+        for rows in self.work.store.rows:
+            between, p = (self.phases.of_atoms(values, rows).astype(np.float32) for values in found)
+            boundary = between > (1 - between) * np.maximum(p, 1 - p)
+            self.phases.phase[rows][boundary] = BOUNDARY
 
     def _species_density(self, lattice: Lattice, sigma: float) -> NDArray[np.float32] | None:
         """Smoothed density of the species in which the rich phase is rich; None if there are none."""
@@ -345,12 +346,3 @@ class _Prediction:
             lattice, self.frame.n_atoms, density_kernels.deposit, mask, "density of the species", values
         )
         return self.work.smooth(values, lattice, sigma, 1 / lattice.voxel_volume)
-
-    def _store(
-        self, rows: NDArray[np.int64], codes: NDArray[np.int32], counts: Counts | None,
-        phase: NDArray[np.int8], distance: NDArray[np.float32], domain: NDArray[np.int32],
-    ) -> Counts:  # fmt: skip
-        for name, values in (("phase", phase), ("interface_distance", distance), ("domain", domain)):
-            self.columns[name][rows] = values
-        found = count_layers(self.frame, self.rule.species, codes, phase, distance, self.rule.bulk_distance)
-        return found if counts is None else counts + found

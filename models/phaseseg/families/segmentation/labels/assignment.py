@@ -26,7 +26,7 @@ from phaseseg.families.segmentation.labels.density import Field, kernel_volume
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import Lattice
-from phaseseg.families.segmentation.labels.molecules import Molecules, by_molecule_sentence
+from phaseseg.families.segmentation.labels.molecules import Grouping, Molecules, by_molecule_sentence
 from phaseseg.families.segmentation.labels.profile import InterfaceWidth, Kernel, interface_width
 from phaseseg.families.segmentation.labels.shells import shell_volumes
 from phaseseg.families.segmentation.labels.voids import Areas, Matter
@@ -301,7 +301,7 @@ def frame_numbers(
     assigned: PhaseAssignment,
     species: Sequence[str],
     bulk_distance: float,
-    molecules: Molecules | None = None,
+    molecules: Grouping | None = None,
     counts: Counts | None = None,
 ) -> tuple[dict[str, Any], list[Message]]:
     """Compute a frame's numbers, tables and messages from the phases of its atoms.

@@ -18,7 +18,7 @@ from phaseseg.fields import Column, Table
 from phaseseg.frame import Frame
 
 if TYPE_CHECKING:
-    from phaseseg.families.segmentation.labels.molecules import Molecules
+    from phaseseg.families.segmentation.labels.molecules import Grouping
 
 BIN_WIDTH = 0.5
 MAX_DISTANCE = 30.0
@@ -215,7 +215,7 @@ def composition_of(
 
 
 def count_molecules(
-    molecules: Molecules, phase: NDArray[np.int8], distance: NDArray[np.float32], bulk_distance: float
+    molecules: Grouping, phase: NDArray[np.int8], distance: NDArray[np.float32], bulk_distance: float
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Names of the molecules, and their numbers in the rows of a composition, (8, n_names).
 
@@ -224,9 +224,11 @@ def count_molecules(
     phase, distance, bulk_distance : as for `count_atoms`
     """
     codes, names = molecules.names()
-    small = ~molecules.large[molecules.first]
-    first = molecules.first[small]
-    counts, _ = count_phases(phase[first], distance[first], codes[small], len(names), bulk_distance)
+    counts = np.zeros((len(ROWS), len(names)), dtype=np.int64)
+    for block in molecules.blocks():
+        small = ~molecules.large[block]
+        first, kind = molecules.first[block][small], codes[block][small]
+        counts += count_phases(phase[first], distance[first], kind, len(names), bulk_distance)[0]
     there = counts[-1] > 0
     return tuple(name for name, some in zip(names, there, strict=True) if some), counts[:, there]
 

@@ -15,7 +15,7 @@ from phaseseg.compiled.threads import in_parts, thread_count
 from phaseseg.families.segmentation.labels import density_kernels, field_kernels
 from phaseseg.families.segmentation.labels.domains import Domains, find_domains
 from phaseseg.families.segmentation.labels.lattice import OPEN_MARGIN, Lattice, PackedAtoms, plan_lattice
-from phaseseg.families.segmentation.labels.molecules import small_molecules
+from phaseseg.families.segmentation.labels.molecules import SmallMolecules
 from phaseseg.families.segmentation.rules import FixedRule
 from phaseseg.fields import Grid
 from phaseseg.frame import SITE, Frame
@@ -151,9 +151,9 @@ def count_units(frame: Frame, chosen: NDArray[np.bool_]) -> int:
     These are molecules of up to 30 atoms. Without molecules, hydrogen and virtual sites count only if
     nothing else is chosen.
     """
-    alone, n_molecules, small = chosen, 0, small_molecules(frame)
+    alone, n_molecules, small = chosen, 0, SmallMolecules.of_frame(frame)
     if small is not None:
-        numbers, _ = small
+        numbers, _ = small.of(slice(None))
         n_molecules = int(np.count_nonzero(np.bincount(numbers[chosen])[1:]))
         alone = chosen & (numbers == 0)
     counts = np.bincount(frame.species[alone], minlength=len(frame.species_names))

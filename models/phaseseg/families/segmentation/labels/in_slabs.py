@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -44,7 +44,8 @@ from phaseseg.families.segmentation.labels.density import (
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, plan_lattice
-from phaseseg.families.segmentation.labels.profile import Spread
+from phaseseg.families.segmentation.labels.molecules_on_disk import find_molecules_on_disk
+from phaseseg.families.segmentation.labels.profile import Kernel, Spread
 from phaseseg.families.segmentation.labels.slabs import Slab, SlabWork, grid_of
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.voids import (
@@ -63,26 +64,20 @@ from phaseseg.families.segmentation.labels.weak_labels import (
     smallest,
     verdict_of,
 )
-from phaseseg.families.segmentation.rules import FixedRule, LabelRule
-from phaseseg.fields import Fields
+from phaseseg.families.segmentation.rules import FixedRule, LabelRule, PredictionRule
+from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
-from phaseseg.large.store import FrameStore, InSlabs, Layers, Outline, of_species
+from phaseseg.large.store import InSlabs, Layers, Outline, of_species
 
 NO_ATOMS = PackedAtoms(
     np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 3), np.float32)
 )
 
 
-def check_whole(store: FrameStore, what: str, by: str) -> None:
-    """Raise ValueError for a frame that is needed whole: with phases by molecule, or in two dimensions."""
-    found = store.others.get("molecules")
-    if by == "molecule" or (by == "auto" and found is not None and bool((found > 0).any())):
-        raise ValueError(
-            f"{store.outline.error_prefix}{what} by molecule needs the whole frame in memory; assign every "
-            "atom by itself (--by atom), or do not use slabs."
-        )
-    if store.outline.n_dimensions == 2:
-        raise ValueError(f"{store.outline.error_prefix}a frame in two dimensions is not cut into slabs.")
+def check_space(frame: Frame) -> None:
+    """Raise ValueError for a frame in two dimensions."""
+    if frame.n_dimensions == 2:
+        raise ValueError(f"{frame.error_prefix}a frame in two dimensions is not cut into slabs.")
 
 
 def label_slabs(work: SlabWork, rule: LabelRule) -> InSlabs:
@@ -91,10 +86,10 @@ def label_slabs(work: SlabWork, rule: LabelRule) -> InSlabs:
     Raises
     ------
     ValueError
-        As `label_phases`; also for phases by molecule, and for a cell that is mostly empty.
+        As `label_phases`; also for two dimensions, and for a cell that is mostly empty.
     """
     frame = work.outline
-    check_whole(work.store, "assigning phases", rule.by)
+    check_space(frame)
     rule = rule_of(frame, rule, MeasuredInSlabs(work))
     lattice = plan_lattice(frame, rule, free=work.free)
     check_filled(frame, lattice)
@@ -193,6 +188,75 @@ class MeasuredInSlabs(Measured):
         return Interface(field.grid.values, measure_cuts(field).steepest, lattice).area
 
 
+class Phases:
+    """Phases of the atoms of a frame on disk, which are assigned to the atoms or to their molecules.
+
+    phase, distance, domain : (n_atoms,) columns, in files
+    """
+
+    def __init__(self, work: SlabWork, rule: FixedRule | PredictionRule) -> None:
+        self._work, self._rule = work, rule
+        self.molecules = find_molecules_on_disk(work, rule.by)
+        self._columns = self._new(work.outline.n_atoms)
+        self.phase, self.distance, self.domain = self._columns
+        self._of_points = self._columns if self.molecules is None else self._new(len(self.molecules))
+
+    def _new(self, n: int) -> list[NDArray[Any]]:
+        return [self._work.disk.array(n, kind) for kind in (np.int8, np.float32, np.int32)]
+
+    def slabs(self, lattice: Lattice, doing: str, reach: float = 0.0) -> Iterator[Slab]:
+        """`SlabWork.slabs` with the points to which phases are assigned."""
+        centers = None if self.molecules is None else self.molecules.centers
+        return self._work.slabs(lattice, doing, reach, centers)
+
+    def of_atoms(self, values: NDArray[Any], rows: slice) -> NDArray[Any]:
+        """Values of the points at some atoms."""
+        return np.asarray(values[rows if self.molecules is None else self.molecules.of_atom[rows]])
+
+    def put(
+        self, slab: Slab, phase: NDArray[np.int8], distance: NDArray[np.float32], domain: NDArray[np.int32]
+    ) -> None:
+        """Assign the points of a slab."""
+        for column, values in zip(self._of_points, (phase, distance, domain), strict=True):
+            column[slab.point_rows] = values
+
+    def done(self, n_domains: int) -> NDArray[np.int64]:
+        """After all points, give every atom what its point has; returns `in_domains` of `of_surface`."""
+        in_domains = np.zeros(n_domains + 1, dtype=np.int64)
+        for rows in self._work.store.rows:
+            if self.molecules is not None:
+                for column, values in zip(self._columns, self._of_points, strict=True):
+                    column[rows] = self.of_atoms(values, rows)
+            in_domains += np.bincount(self.domain[rows], minlength=n_domains + 1)
+        return in_domains
+
+    def fill(self, one: PhaseAssignment) -> None:
+        """Assign all atoms as the only one of an assignment."""
+        for rows in self._work.store.rows:
+            self.phase[rows], self.distance[rows], self.domain[rows] = one.phase, one.distance, one.domain
+
+    def measured(self, kernel: Kernel, density: NDArray[np.float32]) -> Kernel:
+        """`Kernel.measured` from the density at the atoms."""
+        spread = Spread(kernel.sigma)
+        for rows in self._work.store.rows:
+            spread.add(density[rows], self.distance[rows])
+        return spread.measured(kernel)
+
+    def numbers(self, assigned: PhaseAssignment) -> tuple[dict[str, Any], list[Message]]:
+        """`frame_numbers` with all but the atoms from an assignment."""
+        store, rule, counts = self._work.store, self._rule, None
+        for rows in store.rows:
+            found = count_part(
+                store.outline, rule.species, store.species_of(rows), self.phase[rows], self.distance[rows],
+                rule.bulk_distance,
+            )  # fmt: skip
+            counts = found if counts is None else counts + found
+        assigned = replace(assigned, phase=self.phase, distance=self.distance, domain=self.domain)
+        return frame_numbers(
+            store.outline, assigned, rule.species, rule.bulk_distance, self.molecules, counts
+        )
+
+
 class _Labeling:
     """The labels of a frame on disk, from its density."""
 
@@ -203,17 +267,13 @@ class _Labeling:
         self.work, self.rule, self.density, self.found, self.share = work, rule, density, found, share
         self.frame, self.in_cells = work.outline, in_cells
         self.chosen = of_species(work.outline, rule.species)
-        n, disk = self.frame.n_atoms, work.disk
-        self.columns: dict[str, NDArray[Any]] = {
-            "phase": disk.array(n, np.int8), "phase_density": disk.array(n, np.float32),
-            "interface_distance": disk.array(n, np.float32), "domain": disk.array(n, np.int32),
-        }  # fmt: skip
+        self.phases = Phases(work, rule)
+        self.at_atoms = work.disk.array(self.frame.n_atoms, np.float32)
 
     def run(self) -> InSlabs:
-        rule, density, found = self.rule, self.density, self.found
+        rule, density, found, phases = self.rule, self.density, self.found, self.phases
         lattice, messages, n_phases = density.lattice, found.messages, found.n_phases
         assigned: PhaseAssignment | None = None
-        counts: Counts | None = None
         if n_phases == 2 or rule.phases == 2:
             self.work.report(0.0, "domains")
             domains = find_domains(
@@ -227,23 +287,23 @@ class _Labeling:
                 self.work.report(0.0, "interface")
                 surface = domains.without_dropped(density.grid.values, found.cut, self.work.copy)
                 interface = Interface(surface, found.cut, lattice, self.work.disk.array)
-                in_domains, spread = np.zeros(domains.n_kept + 1, dtype=np.int64), Spread(rule.sigma)
 
                 def labels(slab: Slab) -> dict[str, NDArray[Any]]:
-                    own, around = self._fields(slab)
-                    at_atoms, rich = self._rich(slab, own, around, probed, error)
+                    points, around = self._fields(slab)
+                    at_points, rich = self._rich(slab, around, probed, error)
                     phase, distance, domain = assign_atoms(
-                        own, found.cut, domains, rich, interface, boundary_width=rule.boundary_width,
+                        points, found.cut, domains, rich, interface, boundary_width=rule.boundary_width,
                         sharpen=rule.at == "atom", exact=partial(exact_density, around),
                     )  # fmt: skip
-                    at_frame = slab.own.unsort(at_atoms)
+                    at_own = at_points if slab.points is slab.own else self._at(slab.own)
+                    at_frame = slab.own.unsort(at_own)
                     return {"density": at_frame, "phase": phase, "distance": distance, "domain": domain}
 
-                for k, slab in enumerate(self.work.slabs(lattice, "labeling", self._reach)):
+                for k, slab in enumerate(phases.slabs(lattice, "labeling", self._reach)):
                     at_frame, *part = self.work.disk.kept(f"labels-{k}", partial(labels, slab)).values()
-                    spread.add(at_frame, part[1])
-                    in_domains += np.bincount(part[2], minlength=len(in_domains))
-                    counts = self._store(slab, counts, at_frame, *part)
+                    self.at_atoms[slab.rows] = at_frame
+                    phases.put(slab, *part)
+                in_domains = phases.done(domains.n_kept)
                 areas = Areas(interface.area, 0.0, 0.0)
                 if matter is not None:
                     field = Field(replace(density.grid, values=surface), lattice, NO_ATOMS)
@@ -253,26 +313,25 @@ class _Labeling:
                     domains, interface, surface, found.cut, lattice, rule.sigma, in_domains, areas
                 )
                 if assigned.kernel is not None and rule.field == "number":
-                    assigned = replace(assigned, kernel=spread.measured(assigned.kernel))
+                    assigned = replace(assigned, kernel=phases.measured(assigned.kernel, self.at_atoms))
             else:
                 n_phases = found.no_domain_left()
         if assigned is None:
             dominant = found.dominant(rule, self.share)
-            whole = RICH if dominant else POOR
-            assigned = one_phase(0, whole, self._matter_of_one(dominant))
+            assigned = one_phase(1, RICH if dominant else POOR, self._matter_of_one(dominant))
+            phases.fill(assigned)
             for slab in self.work.slabs(lattice, "labeling"):
-                one = one_phase(len(slab.rows), whole)
-                own = self._fields(slab)[0]
-                values = own.at_voxels() if rule.at == "voxel" else own.interpolated()
-                at_frame = slab.own.unsort(values)
-                counts = self._store(slab, counts, at_frame, one.phase, one.distance, one.domain)
-        assert counts is not None
-        numbers, more = frame_numbers(self.frame, assigned, rule.species, rule.bulk_distance, counts=counts)
+                self.at_atoms[slab.rows] = slab.own.unsort(self._at(slab.own))
+        numbers, more = phases.numbers(assigned)
         fields = Fields(
             {**found.numbers(density.output, n_phases, rule), **numbers},
             (*self.frame.messages, *messages, *more),
         )
-        return InSlabs(self.work.store, fields, self.columns, rule)
+        columns: dict[str, NDArray[Any]] = {
+            "phase": phases.phase, "phase_density": self.at_atoms, "interface_distance": phases.distance,
+            "domain": phases.domain,
+        }  # fmt: skip
+        return InSlabs(self.work.store, fields, columns, rule)
 
     @property
     def _reach(self) -> float:
@@ -281,67 +340,57 @@ class _Labeling:
         reach = DIRECT_REACH * self.rule.sigma + self.rule.boundary_width + 1.0
         return reach / float(self.density.lattice.spacing[0]) + 1
 
-    def _fields(self, slab: Slab) -> tuple[DensityField, DensityField]:
-        """The density with the atoms of a slab, and with those around it, too."""
+    def _fields(self, slab: Slab) -> tuple[Field, DensityField]:
+        """The density with the points of a slab, and with the atoms in and around it."""
         chosen = self.chosen[slab.layers.species]
         around = replace(self.density, atoms=slab.around, chosen=chosen[slab.around.order])
-        return replace(self.density, atoms=slab.own, chosen=around.chosen[slab.slots]), around
+        return Field(self.density.grid, self.density.lattice, slab.points), around
 
-    def _store(
-        self, slab: Slab, counts: Counts | None, at_frame: NDArray[np.float32], phase: NDArray[np.int8],
-        distance: NDArray[np.float32], domain: NDArray[np.int32],
-    ) -> Counts:  # fmt: skip
-        for name, values in (
-            ("phase", phase), ("phase_density", at_frame), ("interface_distance", distance),
-            ("domain", domain),
-        ):  # fmt: skip
-            self.columns[name][slab.rows] = values
-        found = count_layers(
-            self.frame, self.rule.species, slab.layers.species[slab.mine], phase, distance,
-            self.rule.bulk_distance,
-        )  # fmt: skip
-        return found if counts is None else counts + found
+    def _at(self, points: PackedAtoms) -> NDArray[np.float32]:
+        """The density at points by interpolation, or at the voxels in which they are."""
+        field = Field(self.density.grid, self.density.lattice, points)
+        return field.at_voxels() if self.rule.at == "voxel" else field.interpolated()
 
     # Which atoms are rich -------------------------------------------------------------------------
 
     def _probed(self) -> tuple[NDArray[np.int64], float]:
-        """Rows of the atoms nearest to the cut, and the largest error of interpolation among them."""
+        """Rows of the points nearest to the cut, and the largest error of interpolation among them."""
         if self.rule.at == "voxel":
             return np.empty(0, dtype=np.int64), 0.0
         rows, gaps, errors = [], [], []
-        for slab in self.work.slabs(self.density.lattice, "finding the cut", self._reach):
-            own, around = self._fields(slab)
-            at_atoms = own.interpolated()
-            near, gap = self._near(at_atoms)
+        for slab in self.phases.slabs(self.density.lattice, "finding the cut", self._reach):
+            points, around = self._fields(slab)
+            at_points = points.interpolated()
+            near, gap = self._near(at_points)
             probes = smallest(gap, PROBES)
-            values, _ = exact_density(around, own.atoms.coords[near[probes]])
+            values, _ = exact_density(around, slab.points.coords[near[probes]])
             gaps.append(gap[probes])
-            errors.append(np.abs(values - at_atoms[near[probes]]))
-            rows.append(slab.rows[own.atoms.order[near[probes]]])
+            errors.append(np.abs(values - at_points[near[probes]]))
+            rows.append(slab.point_rows[slab.points.order[near[probes]]])
         chosen = smallest(np.concatenate(gaps), PROBES)
         error = float(np.concatenate(errors)[chosen].max(initial=0.0))
         return np.concatenate(rows)[chosen], error
 
-    def _near(self, at_atoms: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _near(self, at_points: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         level = np.float32(self.found.cut)
-        near = places_within(at_atoms, level, np.float32(NEAR_CUT * abs(self.found.cut)))
-        return near, np.abs(at_atoms[near] - level)
+        near = places_within(at_points, level, np.float32(NEAR_CUT * abs(self.found.cut)))
+        return near, np.abs(at_points[near] - level)
 
     def _rich(
-        self, slab: Slab, own: DensityField, around: DensityField, probed: NDArray[np.int64], error: float
+        self, slab: Slab, around: DensityField, probed: NDArray[np.int64], error: float
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Density at the atoms of a slab, exact where it decides, and which of them are rich."""
-        voxel, cut = self.rule.at == "voxel", self.found.cut
-        at_atoms = own.at_voxels() if voxel else own.interpolated()
-        rich = at_atoms >= np.float32(cut)
-        if not voxel:
-            near, gap = self._near(at_atoms)
-            rows = slab.rows[own.atoms.order[near]]
+        """Density at the points of a slab, exact where it decides, and which of them are rich."""
+        cut = self.found.cut
+        at_points = self._at(slab.points)
+        rich = at_points >= np.float32(cut)
+        if self.rule.at == "atom":
+            near, gap = self._near(at_points)
+            rows = slab.point_rows[slab.points.order[near]]
             settled = near[(gap <= SAFE * error) | np.isin(rows, probed)]
             if settled.size:
-                values, _ = exact_density(around, own.atoms.coords[settled])
-                rich[settled], at_atoms[settled] = values >= cut, values
-        return at_atoms, rich
+                values, _ = exact_density(around, slab.points.coords[settled])
+                rich[settled], at_points[settled] = values >= cut, values
+        return at_points, rich
 
     # Voids ----------------------------------------------------------------------------------------
 
@@ -350,9 +399,14 @@ class _Labeling:
         if is_filled(self.in_cells, lattice, self.rule.sigma):
             return None
         rich = self.work.disk.array(self.frame.n_atoms, np.bool_)
-        for slab in self.work.slabs(lattice, "finding voids", self._reach):
-            own, around = self._fields(slab)
-            rich[slab.rows] = slab.own.unsort(self._rich(slab, own, around, probed, error)[1])
+        molecules = self.phases.molecules
+        of_points = rich if molecules is None else self.work.disk.array(len(molecules), np.bool_)
+        for slab in self.phases.slabs(lattice, "finding voids", self._reach):
+            of_slab = self._rich(slab, self._fields(slab)[1], probed, error)[1]
+            of_points[slab.point_rows] = slab.points.unsort(of_slab)
+        if molecules is not None:
+            for rows in self.work.store.rows:
+                rich[rows] = self.phases.of_atoms(of_points, rows)
         return find_matter_on_disk(self.work, self.density, self.rule.sigma, rich)
 
     def _matter_of_one(self, dominant: bool) -> Matter | None:
@@ -382,11 +436,11 @@ def find_matter_on_disk(work: SlabWork, field: Field, sigma: float, rich: NDArra
     return matter_of(nothing, occupancy, of_whole, bulk, rest, sigma, work.copy)
 
 
-def count_layers(
+def count_part(
     outline: Outline, species: Sequence[str], codes: NDArray[np.int32], phase: NDArray[np.int8],
     distance: NDArray[np.float32], bulk_distance: float,
 ) -> Counts:  # fmt: skip
-    """Count the atoms of a slab; codes : (n,) their species."""
+    """Count some atoms; codes : (n,) their species."""
     masks = {}
     for name in species:
         if name in outline.species_names and outline.counts[outline.species_names.index(name)]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from math import ceil, pi
 from typing import Any
@@ -37,15 +38,17 @@ class Slab:
 
     layers : atoms of the slab and around it; around : the same, sorted
     own : sorted atoms of the slab alone; their `order` are places in `rows`
-    rows : (n_own,) rows of the frame; mine : (n_own,) their places in `layers`
+    rows : (n_own,) rows of the frame
+    points : as `own`, of the points at which phases are assigned: the atoms, or centers of molecules
+    point_rows : (n_points,) as `rows`, for molecules their numbers
     """
 
     layers: Layers
     around: PackedAtoms
     own: PackedAtoms
     rows: NDArray[np.int64]
-    mine: NDArray[np.int64]
-    slots: slice
+    points: PackedAtoms
+    point_rows: NDArray[np.int64]
 
 
 class SlabWork:
@@ -83,41 +86,50 @@ class SlabWork:
         return self._units[key]
 
     def _count_units(self, chosen: NDArray[np.bool_]) -> int:
-        outline, found = self.outline, self.store.others.get("molecules")
-        names, counts = outline.species_names, np.where(chosen, outline.counts, 0)
-        pieces = [slice(*ends) for ends in pairwise(self.store.piece.tolist())]
-        molecules = None if found is None else SmallMolecules.among(found, pieces)
+        names, counts = self.outline.species_names, np.where(chosen, self.outline.counts, 0)
+        molecules = self.small_molecules
         if molecules is None:
             return units_alone(names, counts)
-        seen, alone = np.zeros(len(molecules.sizes), dtype=bool), np.zeros(len(names), dtype=np.int64)
-        for rows, frame in self.store.pieces():
-            mine = chosen[frame.species]
-            numbers, species = molecules.of(rows)[0][mine], frame.species[mine]
+        seen = self.disk.array(len(molecules.sizes), np.bool_)
+        alone = np.zeros(len(names), dtype=np.int64)
+        for rows in self.store.rows:
+            species = self.store.species_of(rows)
+            mine = chosen[species]
+            numbers, species = molecules.of(rows)[0][mine], species[mine]
             seen[numbers] = True
             alone += np.bincount(species[numbers == 0], minlength=len(names))
         n_molecules = int(np.count_nonzero(seen[1:]))
         return n_molecules + units_alone(names, alone, n_molecules)
 
-    def slabs(self, lattice: Lattice, doing: str, reach: float = 0.0) -> Iterator[Slab]:
+    @cached_property
+    def small_molecules(self) -> SmallMolecules | None:
+        """`SmallMolecules` of the frame."""
+        found = self.store.others.get("molecules")
+        return None if found is None else SmallMolecules.among(found, self.store.rows, self.disk.array)
+
+    def slabs(
+        self, lattice: Lattice, doing: str, reach: float = 0.0, centers: FrameStore | None = None
+    ) -> Iterator[Slab]:
         """The slabs along the first axis of a lattice, in order.
 
         reach : grid points around a slab within which atoms are needed
+        centers : of molecules, at which phases are assigned
         """
         edges = self._edges(lattice)
         halo = ceil(reach * lattice.cells[0] / lattice.shape[0]) if reach else 0
-        in_layer = int(lattice.cells[1:].prod())
         for k, (first, stop) in enumerate(pairwise(edges)):
             self.report(k / (len(edges) - 1), f"{doing}, slab {k + 1} of {len(edges) - 1}")
             layers = self.load(lattice, first - halo, stop + halo)
             around = PackedAtoms.at(layers.positions, lattice, slice(None))
-            low, high = (int(around.start[row * in_layer]) for row in (first, stop))
-            mine = np.flatnonzero((around.place >= low) & (around.place < high))
-            place = around.place[mine] - np.int32(low)
-            order = np.empty(len(mine), dtype=np.int32)
-            order[place] = np.arange(len(mine), dtype=np.int32)
-            start = np.clip(around.start, low, high) - low
-            own = PackedAtoms(start, order, place, around.coords[low:high])
-            yield Slab(layers, around, own, layers.rows[mine], mine, slice(low, high))
+            own, mine = _between(around, lattice, first, stop)
+            rows = layers.rows[mine]
+            points, point_rows = own, rows
+            if centers is not None:
+                there = self.load(lattice, first, stop, centers)
+                packed = PackedAtoms.at(there.positions, lattice, slice(None))
+                points, mine = _between(packed, lattice, first, stop)
+                point_rows = there.rows[mine]
+            yield Slab(layers, around, own, rows, points, point_rows)
 
     def _edges(self, lattice: Lattice) -> list[int]:
         """Edges of the slabs in coarse cells, with about as many atoms between each two."""
@@ -137,18 +149,22 @@ class SlabWork:
         at = lattice.origin + row / float(lattice.cells[0]) * lattice.cell[0] - frame.origin
         return float(at @ np.linalg.inv(frame.cell)[:, 0])
 
-    def load(self, lattice: Lattice, first: int, stop: int) -> Layers:
-        """Atoms of some rows of coarse cells, and more in the layers that hold them."""
-        n, rows = self.store.n_layers, int(lattice.cells[0])
+    def load(self, lattice: Lattice, first: int, stop: int, store: FrameStore | None = None) -> Layers:
+        """Atoms of some rows of coarse cells, and more in the layers that hold them.
+
+        store : of other points in the same cell
+        """
+        store = store or self.store
+        n, rows = store.n_layers, int(lattice.cells[0])
         low, high = (self._fraction(lattice, row) * n for row in (first, stop))
         layers = np.arange(int(np.floor(low - 1e-3)), int(np.floor(high + 1e-3)) + 1)
         if lattice.wrap[0]:
-            return self.store.load(np.unique(layers % n))
+            return store.load(np.unique(layers % n))
         if first <= 0:
             layers = np.arange(0, max(int(layers[-1]), 0) + 1)
         if stop >= rows:
             layers = np.arange(min(int(layers[0]), n - 1), n)
-        return self.store.load(np.unique(np.clip(layers, 0, n - 1)))
+        return store.load(np.unique(np.clip(layers, 0, n - 1)))
 
     # Grids ----------------------------------------------------------------------------------------
 
@@ -268,6 +284,20 @@ class SlabWork:
             planes = fft.ifft(spectrum[block], axis=1, norm="forward")
             values[block] = fft.irfft(planes, n2, axis=2, norm="forward") * norm
         return values
+
+
+def _between(
+    atoms: PackedAtoms, lattice: Lattice, first: int, stop: int
+) -> tuple[PackedAtoms, NDArray[np.int64]]:
+    """The sorted atoms in some rows of coarse cells, and which of the atoms these are."""
+    in_row = int(lattice.cells[1:].prod())
+    low, high = (int(atoms.start[row * in_row]) for row in (first, stop))
+    mine = np.flatnonzero((atoms.place >= low) & (atoms.place < high))
+    place = atoms.place[mine] - np.int32(low)
+    order = np.empty(len(mine), dtype=np.int32)
+    order[place] = np.arange(len(mine), dtype=np.int32)
+    start = np.clip(atoms.start, low, high) - low
+    return PackedAtoms(start, order, place, atoms.coords[low:high]), mine
 
 
 def blocks(values: NDArray[Any]) -> Iterator[slice]:
