@@ -172,7 +172,8 @@ def test_weighted_rows_are_those_of_numpy(heads, channels, width, normal):
 @jit
 def _tiles(x, weight, out, transposed, rectify):
     for row in range(0, out.shape[0], dense.TILE_ROWS):
-        dense.add_layer(x, row * x.shape[1], weight.shape[0], weight, out, row * out.shape[1], rectify)
+        at, length = row * out.shape[1], out.shape[1]
+        dense.add_layer(x, row * x.shape[1], len(weight), weight, out, at, length, out, at, rectify)
     dense.add_transposed(x, 0, out, 0, out.shape[0], transposed)
 
 

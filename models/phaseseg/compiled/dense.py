@@ -93,31 +93,58 @@ def whole_tiles(n: int) -> int:
 
 
 @jit
-def _add_rows(x, x_at, stride, step, inputs, weight, first, columns, out, out_at, rectify, rows):
+def _add_rows(
+    x,
+    x_at,
+    stride,
+    step,
+    inputs,
+    weight,
+    first,
+    columns,
+    base,
+    base_at,
+    base_stride,
+    out,
+    out_at,
+    rectify,
+    rows,
+):
     """All columns for a few rows."""
     length, c = out.shape[1], 0
     while c + _AT_ONCE <= columns:
         add_product(
-            x, x_at, stride, step, inputs, weight, columns, first + c, out, out_at + c, length, rectify, rows,
-            _BLOCKS,
+            x, x_at, stride, step, inputs, weight, columns, first + c, base, base_at + c, base_stride, out,
+            out_at + c, length, rectify, rows, _BLOCKS,
         )  # fmt: skip
         c += _AT_ONCE
     while c < columns:
         add_product(
-            x, x_at, stride, step, inputs, weight, columns, first + c, out, out_at + c, length, rectify, rows,
-            _ONE,
+            x, x_at, stride, step, inputs, weight, columns, first + c, base, base_at + c, base_stride, out,
+            out_at + c, length, rectify, rows, _ONE,
         )  # fmt: skip
         c += WIDTH
 
 
 @jit
-def add_layer(x, x_at, inputs, weight, out, out_at, rectify):
-    """out += x @ weight for `TILE_ROWS` rows; then max(0, out) if `rectify`.
+def add_layer(x, x_at, inputs, weight, base, base_at, base_stride, out, out_at, rectify):
+    """out = base + x @ weight for `TILE_ROWS` rows; then max(0, out) if `rectify`.
 
-    x_at, out_at : flat indices of the first number of the first row; inputs : how many numbers of a row count
+    x_at, base_at, out_at : flat indices of the first number of the first row; inputs : how many numbers of a
+        row of x count
     weight : (inputs, columns), columns a multiple of WIDTH
+    base_stride : from one row of the base to the next, 0 for a bias; the base may be `out`
     """
-    _add_rows(x, x_at, x.shape[1], 1, inputs, weight, 0, weight.shape[1], out, out_at, rectify, _ROWS)
+    _add_rows(
+        x, x_at, x.shape[1], 1, inputs, weight, 0, weight.shape[1], base, base_at, base_stride, out, out_at,
+        rectify, _ROWS,
+    )  # fmt: skip
+
+
+@jit
+def _add_transposed(x, x_at, stride, y, y_at, n_rows, out, at, rows):
+    length = out.shape[1]
+    _add_rows(x, x_at, 1, stride, n_rows, y, y_at, length, out, at, length, out, at, False, rows)
 
 
 @jit
@@ -129,8 +156,8 @@ def add_transposed(x, x_at, y, y_at, n_rows, out):
     """
     columns, k = out.shape[1], 0
     while k + TILE_ROWS <= out.shape[0]:
-        _add_rows(x, x_at + k, 1, x.shape[1], n_rows, y, y_at, columns, out, k * columns, False, _ROWS)
+        _add_transposed(x, x_at + k, x.shape[1], y, y_at, n_rows, out, k * columns, _ROWS)
         k += TILE_ROWS
     while k < out.shape[0]:
-        _add_rows(x, x_at + k, 1, x.shape[1], n_rows, y, y_at, columns, out, k * columns, False, _ONE)
+        _add_transposed(x, x_at + k, x.shape[1], y, y_at, n_rows, out, k * columns, _ONE)
         k += 1

@@ -41,11 +41,12 @@ def list_bits(bits, first, out, n):
 
 @jit
 def add_product(
-    x, x_at, stride, step, inputs, weight, columns, first, out, at, length, rectify, rows, blocks
-):
+    x, x_at, stride, step, inputs, weight, columns, first, base, base_at, base_stride, out, at, length,
+    rectify, rows, blocks,
+):  # fmt: skip
     for r in range(len(rows)):
         for c in range(len(blocks)):
-            sum_ = out.flat[at + r * length + c]
+            sum_ = base.flat[base_at + r * base_stride + c]
             for k in range(inputs):
                 sum_ += x.flat[x_at + r * stride + k * step] * weight.flat[first + k * columns + c]
             out.flat[at + r * length + c] = np.float32(0) if rectify and sum_ < 0 else sum_

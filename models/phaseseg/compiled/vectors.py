@@ -125,7 +125,7 @@ def _fetch(builder: Any, data: Any, index: Any) -> Any:
     place = builder.bitcast(builder.gep(data, [index]), cgutils.voidptr_t)
     kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, I32, I32, I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    return builder.call(function, [place, ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)])
+    return builder.call(function, [place, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
 
 
 def _put_places(builder: Any, places: Any, byte: Any, first: Any, out: Any, n: Any) -> Any:
@@ -145,7 +145,7 @@ store = _instruction(
     (None, types.int64, LANES), lambda b, data, index, a: b.store(a, _at(b, data, index), align=4),
 )  # fmt: skip
 fetch = _instruction(
-    "Ask for what a float32 array has from a flat index on, which may be outside; nothing else happens.",
+    "Bring what a float32 array has from a flat index on, which may be outside, to the second-level cache.",
     types.void, (None, types.int64), _fetch,
 )  # fmt: skip
 splat = _instruction("The same number in every lane.", LANES, (types.float32,), _splat)
@@ -186,21 +186,22 @@ _place = _instruction(
 
 def _add_product(
     builder: Any, x: Any, x_at: Any, stride: Any, step: Any, inputs: Any, weight: Any, columns: Any,
-    first: Any, out: Any, at: Any, length: Any, rectify: Any, n_rows: int, n_blocks: int,
+    first: Any, base: Any, base_at: Any, base_stride: Any, out: Any, at: Any, length: Any, rectify: Any,
+    n_rows: int, n_blocks: int,
 ) -> None:  # fmt: skip
     tile = [(r, c) for r in range(n_rows) for c in range(n_blocks)]
 
     def number(value: int) -> Any:
         return ir.Constant(I64, value)
 
-    def place(r: int, c: int) -> Any:
-        row = builder.add(at, builder.mul(length, number(r)))
-        return _at(builder, out, builder.add(row, number(WIDTH * c)))
+    def place(data: Any, start: Any, stride: Any, r: int, c: int) -> Any:
+        row = builder.add(start, builder.mul(stride, number(r)))
+        return _at(builder, data, builder.add(row, number(WIDTH * c)))
 
     sums = {}
     for r, c in tile:
         sums[r, c] = cgutils.alloca_once(builder, VECTOR)
-        builder.store(builder.load(place(r, c), align=4), sums[r, c])
+        builder.store(builder.load(place(base, base_at, base_stride, r, c), align=4), sums[r, c])
     with cgutils.for_range(builder, inputs, intp=I64) as loop:
         start = builder.add(builder.mul(loop.index, columns), first)
         blocks = [
@@ -217,22 +218,22 @@ def _add_product(
     for r, c in tile:
         value = builder.load(sums[r, c])
         positive = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
-        builder.store(builder.select(rectify, positive, value), place(r, c), align=4)
+        builder.store(builder.select(rectify, positive, value), place(out, at, length, r, c), align=4)
 
 
 add_product = _instruction(
-    """out += x @ weight for a few rows and a few registers of columns, kept in registers; then max(0, out).
+    """out = base + x @ weight for a few rows and some registers of columns, kept there; then max(0, out).
 
     x : number k of row r is at the flat index x_at + r * stride + k * step; `inputs` of them count
     weight : contiguous, (inputs, columns); `first` is the flat index of the first column of the first row
-    out : row r begins at the flat index at + r * length
+    base, out : row r begins at the flat index base_at + r * base_stride, and at + r * length
     rectify : whether max(0, out) is stored
     rows, blocks : tuples whose *length* counts, so that the loop is compiled for each
     """,
     types.void,
     (
         None, types.int64, types.int64, types.int64, types.int64, None, types.int64, types.int64, None,
-        types.int64, types.int64, types.boolean, None, None,
+        types.int64, types.int64, None, types.int64, types.int64, types.boolean, None, None,
     ),
     _add_product,
 )  # fmt: skip

@@ -96,13 +96,15 @@ class _Member:
             if number == 0 or config.own_weights:
                 if last_first or not last:
                     in_parts(known_of_edges, n_tiles, encoded, w.edge0, w.edge_bias, known, least=TILES)
-                constant = _sum_of(w.node_bias, rows, (encoded_nodes, w.node0))
+                to0, own0 = _added(encoded_nodes, w.receiver0), _added(encoded_nodes, w.sender0)
+                constant = _added(encoded_nodes, w.node0, w.node_bias)
                 for matrix in w.sums0:
-                    _add_rows(sums0, config.width, matrix, constant, False)
+                    constant = _added(sums0, matrix, constant)
 
-            def renewed_edges(nodes: Floats, into: Floats, w: _Round = w) -> None:
-                of_receiver = _sum_of(None, rows, (nodes, w.receiver), (encoded_nodes, w.receiver0))
-                of_sender = _sum_of(None, rows, (nodes, w.sender), (encoded_nodes, w.sender0))
+            def renewed_edges(
+                nodes: Floats, into: Floats, w: _Round = w, to0: Floats = to0, own0: Floats = own0
+            ) -> None:
+                of_receiver, of_sender = _added(nodes, w.receiver, to0), _added(nodes, w.sender, own0)
                 ends = graph.receiver, graph.sender, m
                 weights = w.edge, *w.edge_last
                 for_each(
@@ -120,36 +122,28 @@ class _Member:
                 renewed_edges(before, sums)
             else:
                 in_parts(sum_edges, n, graph.indptr, edges, sums)
-            inside = constant.copy()
-            _add_rows(sums, config.width, w.sums, inside, False)
-            _add_rows(before, config.width, w.node, inside, True)
-            nodes = _sum_of(w.node_last.bias, rows, (inside, w.node_last.weight), rectify=True)
+            inside = _added(before, w.node, _added(sums, w.sums, constant), rectify=True)
+            nodes = _added(inside, *w.node_last, rectify=True)
             if not last_first and not last:
                 renewed_edges(nodes if config.update == "nodes-first" else before, _NOTHING)
         out = _applied(self.decoder, nodes, last_linear=True)
         return np.ascontiguousarray(out[:n, : config.outputs], dtype=np.float32)
 
 
-def _sum_of(
-    bias: Floats | None, rows: int, *products: tuple[Floats, Floats], rectify: bool = False
-) -> Floats:
-    """bias + sum of x @ weight, then max(0, .) if `rectify`."""
-    columns = products[0][1].shape[1]
-    out = np.zeros((rows, columns), dtype=np.float32)
-    if bias is not None:
-        out += bias
-    for number, (x, weight) in enumerate(products, start=1):
-        _add_rows(x, weight.shape[0], weight, out, rectify and number == len(products))
+def _added(x: Floats, weight: Floats, base: Floats | None = None, *, rectify: bool = False) -> Floats:
+    """base + x @ weight, then max(0, .) if `rectify`; the base is 0, one row, or a row for each of x."""
+    columns = weight.shape[1]
+    if base is None:
+        base = np.zeros(columns, dtype=np.float32)
+    out = np.empty((len(x), columns), dtype=np.float32)
+    stride = columns if base.ndim == 2 else 0
+    in_parts(add_rows, len(x) // TILE_ROWS, x, weight, base.ravel(), stride, out, rectify, least=TILES)
     return out
 
 
-def _add_rows(x: Floats, inputs: int, weight: Floats, out: Floats, rectify: bool) -> None:
-    in_parts(add_rows, len(x) // TILE_ROWS, x, inputs, weight, out, rectify, least=TILES)
-
-
 def _applied(layers: Sequence[_Dense], x: Floats, *, last_linear: bool = False) -> Floats:
-    for number, (weight, bias) in enumerate(layers, start=1):
-        x = _sum_of(bias, len(x), (x, weight), rectify=not (last_linear and number == len(layers)))
+    for number, layer in enumerate(layers, start=1):
+        x = _added(x, *layer, rectify=not (last_linear and number == len(layers)))
     return x
 
 

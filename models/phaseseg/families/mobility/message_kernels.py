@@ -19,20 +19,26 @@ from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import WIDTH, fetch, load, splat, store, where_at_most
 from phaseseg.compiled.threads import Range
 
-
-@jit
-def _fill(row, at, length, out, out_at):
-    """Put the same row into each row of a tile."""
-    for r in range(TILE_ROWS):
-        for c in range(0, length, WIDTH):
-            store(out, out_at + r * length + c, load(row, at + c))
+AHEAD = 16 * TILE_ROWS
+"""Edges that are asked for before they are needed."""
 
 
 @jit
-def add_rows(first, stop, x, inputs, weight, out, rectify):
-    """out += x @ weight; then max(0, out) if `rectify`. The number of rows is a multiple of TILE_ROWS."""
+def _fetch_rows(rows, first):
+    """Ask for a tile of rows, while the products of another are formed."""
+    length = rows.shape[1]
+    for at in range(first * length, (first + TILE_ROWS) * length, WIDTH):
+        fetch(rows, at)
+
+
+@jit
+def add_rows(first, stop, x, weight, base, base_stride, out, rectify):
+    """out = base + x @ weight; then max(0, out) if `rectify`. Rows come in whole tiles."""
     for i in range(first * TILE_ROWS, stop * TILE_ROWS, TILE_ROWS):
-        add_layer(x, i * x.shape[1], inputs, weight, out, i * out.shape[1], rectify)
+        add_layer(
+            x, i * x.shape[1], weight.shape[0], weight, base, i * base_stride, base_stride, out,
+            i * out.shape[1], rectify,
+        )  # fmt: skip
 
 
 @jit
@@ -41,42 +47,37 @@ def encode_edges(first_tile, stop_tile, vectors, first, first_bias, second, seco
     tall, wide, units = first_bias.size, edges.shape[1], second.shape[0]
     hidden = np.empty((TILE_ROWS, tall), dtype=np.float32)
     for k in range(first_tile * TILE_ROWS, stop_tile * TILE_ROWS, TILE_ROWS):
-        _fill(first_bias, 0, tall, hidden, 0)
-        add_layer(vectors, 3 * k, 3, first, hidden, 0, True)
-        _fill(second_bias, 0, wide, edges, k * wide)
-        add_layer(hidden, 0, units, second, edges, k * wide, True)
+        _fetch_rows(edges, k + AHEAD)
+        add_layer(vectors, 3 * k, 3, first, first_bias, 0, 0, hidden, 0, True)
+        add_layer(hidden, 0, units, second, second_bias, 0, 0, edges, k * wide, True)
 
 
 @jit
 def known_of_edges(first, stop, encoded, weight, bias, known):
     """known = encoded @ weight + bias, the part of the first layer that stays the same."""
-    tall = known.shape[1]
     for k in range(first * TILE_ROWS, stop * TILE_ROWS, TILE_ROWS):
-        _fill(bias, 0, tall, known, k * tall)
-        add_layer(encoded, k * encoded.shape[1], weight.shape[0], weight, known, k * tall, False)
-
-
-AHEAD = 16 * TILE_ROWS
-"""Edges that are asked for before they are needed."""
+        _fetch_rows(encoded, k + AHEAD)
+        _fetch_rows(known, k + AHEAD)
+        at = k * known.shape[1]
+        add_layer(
+            encoded, k * encoded.shape[1], weight.shape[0], weight, bias, 0, 0, known, at, False
+        )  # fmt: skip
 
 
 @jit
 def _first_layer(k, receiver, sender, known, of_receiver, of_sender, edges, first, hidden, at):
     """hidden[at:] = max(0, known + edges @ first + of_receiver + of_sender) for the tile from edge k on."""
-    tall, wide = hidden.shape[1], edges.shape[1]
+    tall = hidden.shape[1]
+    _fetch_rows(known, k + AHEAD)
+    _fetch_rows(edges, k + AHEAD)
     for r in range(TILE_ROWS):
         to, own = np.int64(receiver[k + r]) * tall, np.int64(sender[k + r]) * tall
-        # What comes next is on its way while the products below are formed.
-        later, soon = k + r + AHEAD, min(k + r + TILE_ROWS, sender.size - 1)
+        soon = np.int64(sender[min(k + r + TILE_ROWS, sender.size - 1)]) * tall
         for c in range(0, tall, WIDTH):
-            fetch(known, later * tall + c)
-            fetch(of_sender, np.int64(sender[soon]) * tall + c)
-        for c in range(0, wide, WIDTH):
-            fetch(edges, later * wide + c)
-        for c in range(0, tall, WIDTH):
+            fetch(of_sender, soon + c)
             x = load(known, (k + r) * tall + c) + load(of_receiver, to + c) + load(of_sender, own + c)
             store(hidden, at + r * tall + c, x)
-    add_layer(edges, k * edges.shape[1], first.shape[0], first, hidden, at, True)
+    add_layer(edges, k * edges.shape[1], first.shape[0], first, hidden, at, tall, hidden, at, True)
 
 
 @jit
@@ -101,8 +102,7 @@ def renew_edges(
     high -= end < n_edges and receiver[end] == high
     for k in range(begin, stop_tile * TILE_ROWS, TILE_ROWS):
         _first_layer(k, receiver, sender, known, of_receiver, of_sender, edges, first, hidden, 0)
-        _fill(bias, 0, wide, after, k * wide)
-        add_layer(hidden, 0, units, second, after, k * wide, True)
+        add_layer(hidden, 0, units, second, bias, 0, 0, after, k * wide, True)
         e, last = k, min(k + TILE_ROWS, n_edges)
         while summed and e < last:
             here, same = e, receiver[e]
@@ -164,7 +164,8 @@ def renew_edges_back(
                 store(to_known, e * tall + c, zero)
         add_transposed(hidden, 0, grown, 0, n, to_second)
         for k in range(0, n, TILE_ROWS):
-            add_layer(grown, k * wide, wide, second_back, to_known, (begin + k) * tall, False)
+            at = (begin + k) * tall
+            add_layer(grown, k * wide, wide, second_back, to_known, at, tall, to_known, at, False)
         for r in range(n):
             e = begin + r
             to, own = np.int64(receiver[e]) * tall, np.int64(sender[e]) * tall
@@ -176,7 +177,8 @@ def renew_edges_back(
                 store(to_sender, own + c, load(to_sender, own + c) + gradient)
         add_transposed(edges, begin * wide, to_known, begin * tall, n, to_first)
         for k in range(0, n, TILE_ROWS):
-            add_layer(to_known, (begin + k) * tall, tall, first_back, to_edges, (begin + k) * wide, False)
+            at = (begin + k) * wide
+            add_layer(to_known, (begin + k) * tall, tall, first_back, to_edges, at, wide, to_edges, at, False)
 
 
 @jit
