@@ -282,9 +282,21 @@ class Frame(Summarized):
         ValueError
             If a name is not in the frame, or no atom has one of them.
         """
-        wanted = (names,) if isinstance(names, str) else tuple(names)
         mask = np.zeros(self.n_atoms, dtype=bool)
-        for name in wanted:
+        for kind, code in self.codes_of(names):
+            mask |= (self.categories[kind].codes if kind else self.species) == code
+        if not mask.any():
+            here = _present(Category(self.species, self.species_names))
+            wanted = names if isinstance(names, str) else ", ".join(names)
+            raise ValueError(
+                f"{self.error_prefix}no atom is of species {wanted}; the species here are {here}."
+            )
+        return mask
+
+    def codes_of(self, names: str | Sequence[str]) -> list[tuple[str, int]]:
+        """Return the kind of category, or "" for species, and the code of each name; as `species_mask`."""
+        found = []
+        for name in (names,) if isinstance(names, str) else names:
             kind, _, word = name.rpartition(":") if name not in self.species_names else ("", "", name)
             category = self.categories.get(kind) if kind else Category(self.species, self.species_names)
             if category is None:
@@ -297,13 +309,8 @@ class Frame(Summarized):
                 meant = [f"{other}:{word}" for other, c in self.categories.items() if word in c.names]
                 hint = f" Did you mean {' or '.join(meant)}?" if meant else ""
                 raise ValueError(f"{self.error_prefix}no {what} {_present(category)}.{hint}")
-            mask |= category.codes == category.names.index(word)
-        if not mask.any():
-            here = _present(Category(self.species, self.species_names))
-            raise ValueError(
-                f"{self.error_prefix}no atom is of species {', '.join(wanted)}; the species here are {here}."
-            )
-        return mask
+            found.append((kind, category.names.index(word)))
+        return found
 
     def take(self, atoms: ArrayLike, **changes: Any) -> Frame:
         """Return a frame of some of the atoms, in the order given; atoms may repeat.

@@ -14,6 +14,7 @@ from phaseseg import Frame, glass_metrics
 from phaseseg.compiled import threads as threads_module
 from phaseseg.families.liquid_glass import metrics_in_slabs as module
 from phaseseg.families.liquid_glass.metrics_in_slabs import metrics_in_slabs
+from phaseseg.frame import Category
 from phaseseg.io import read_frames, write_frames
 from phaseseg.io.pieces import read_pieces
 from phaseseg.large import store as store_module
@@ -187,6 +188,15 @@ def test_a_dump_whose_species_are_numbered_late(tmp_path):
     assert_the_same(frame, tmp_path, name="frame.dump")
 
 
+def test_particles_by_name(tmp_path):
+    """Words that have nothing to do with the species."""
+    frame = disordered_mixture(200, seed=4)
+    words = np.where(np.arange(200) % 3 == 0, "core", "shell")
+    frame = frame.replace(categories={"name": Category.of(words)})
+    assert_the_same(frame, tmp_path, b="name:core")
+    assert_the_same(frame, tmp_path, b=("B", "name:core"))
+
+
 def test_several_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(threads_module, "LONGEST_PART", 20)
     with threads_module.threads(3):
@@ -218,7 +228,7 @@ def test_only_a_part_is_in_memory(tmp_path, monkeypatch):
         ({"b": ("A", "B")}, "metrics need both A and B, but all particles are of species A, B"),
         ({"rule": "both"}, "rule must be one of all, b-only"),
         ({"k": 99}, "the 99 nearest neighbors were requested, but nothing is periodic"),
-        ({"b": "name:B1"}, "not by 'name:B1'; name a species"),
+        ({"b": "name:B1"}, "'name:B1' asks for the name of the atoms; the frame has none"),
     ],
 )
 def test_what_is_refused(options, words, tmp_path):

@@ -41,9 +41,10 @@ def in_store(path, disk, rows=3000, progress=None):
 
 
 def assert_labels_are_those_of_the_whole(frame, n, rule, folder, rows=3000):
-    path = folder / "frame.dump"
+    path = folder / ("frame.xyz" if frame.categories else "frame.dump")
     write_frames(path, [frame])
     whole = next(read_frames(path))
+    assert whole.categories.keys() == frame.categories.keys()
     expected = label_frame(whole, rule)
     with Disk(folder) as disk:
         found = label_slabs(SlabWork(in_store(path, disk, rows), disk, n), rule)
@@ -159,7 +160,7 @@ def solvents(kind, seed=0):
         numbers[numbers % 11 == 0] = -1
         frame = frame.replace(molecules=np.where(numbers % 7 == 0, numbers // 14 * 14, numbers))
     elif kind == "residues":
-        words = np.where(frame.molecules % 3 == 0, "SOL", " ")
+        words = np.where(frame.molecules % 3 == 0, "SOL", "DRG")
         frame = frame.replace(categories={"residue": Category.of(words)})
     return frame
 
@@ -214,12 +215,50 @@ def test_few_molecules_and_none(tmp_path):
             label_slabs(work, LabelRule(by="molecule", **SOLVENTS))
 
 
-def test_atom_names_are_refused_in_slabs(tmp_path):
-    write_frames(tmp_path / "water.xyz", [next(read_frames(WATER))])
+def named(seed=0, **more):
+    """Solvents whose atoms have names, and whose molecules are residues."""
+    frame = solvents("triclinic", seed)
+    species = np.array(frame.species_names)[frame.species]
+    words = {"O": "SOL", "H": "SOL", "C": "TCM", "Cl": "TCM", "Na": "NA"}
+    residues = Category.of([words[name] for name in species])
+    return frame.replace(
+        categories={"name": Category.of(np.char.add(species, "1")), "residue": residues}, **more
+    )
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"species": "name:O1", "sigma": 3.0},
+        {"species": ("residue:NA", "name:Cl1", "C"), "sigma": 3.0, "field": "mole-fraction"},
+        {"species": "residue:SOL", "by": "atom"},
+        {},
+    ],
+)
+def test_labels_of_atom_names_and_residues(options, n, tmp_path, thin):
+    """Without a species, residues are candidates as in memory."""
+    fields = assert_labels_are_those_of_the_whole(named(), n, LabelRule(**options), tmp_path, rows=700)
+    assert fields["n_phases"] == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("name:Xe1", r"no name named 'Xe1'; the names here are O1, Cl1"),
+        ("chain:A", r"'chain:A' asks for the chain of the atoms; the frame has name, residue"),
+        ("SOL", r"Did you mean residue:SOL\?"),
+    ],
+)
+def test_names_that_the_frame_does_not_have(names, words, tmp_path):
+    write_frames(tmp_path / "a.xyz", [named()])
     with Disk(tmp_path) as disk:
-        work = SlabWork(in_store(tmp_path / "water.xyz", disk), disk, 3)
-        with pytest.raises(ValueError, match=r"^water.xyz.*not by 'name:OW'; name a species"):
-            label_slabs(work, LabelRule("name:OW", by="atom"))
+        store = in_store(tmp_path / "a.xyz", disk)
+        with pytest.raises(ValueError, match=words) as error:
+            store.choose(names)
+        with pytest.raises(ValueError, match=words) as in_memory:
+            next(read_frames(tmp_path / "a.xyz")).species_mask(names)
+        assert str(error.value) == str(in_memory.value)
 
 
 @pytest.mark.parametrize("pbc", [True, (False, True, True)])

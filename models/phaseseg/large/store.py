@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -239,6 +239,27 @@ def _gather(ranges, first, place, rows, positions, species, to_rows, to_position
     return at
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Atoms of a frame on disk, by species or by further words.
+
+    outline : of these atoms
+    species : (n_species,) bool
+    words : (n_atoms,) codes of the atoms, and which of them are meant, for every kind of words
+    """
+
+    outline: Outline
+    species: NDArray[np.bool_]
+    words: tuple[tuple[NDArray[np.int32], NDArray[np.bool_]], ...] = ()
+
+    def among(self, rows: slice | NDArray[np.int64], species: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """(n,) bool: which of some atoms these are, from their rows in the frame and their species."""
+        found = self.species[species]
+        for codes, meant in self.words:
+            found |= meant[codes[rows]]
+        return found
+
+
 @dataclass(eq=False)
 class FrameStore:
     """The atoms of a frame on disk.
@@ -257,6 +278,7 @@ class FrameStore:
     _rows: NDArray[np.int32]
     _positions: NDArray[np.float64]
     _species: NDArray[np.int8]
+    _chosen: dict[tuple[str, ...], Chosen] = field(default_factory=dict, init=False)
 
     @classmethod
     def read(cls, found: PiecedFrame, disk: Disk, progress: Progress | None = None) -> FrameStore:
@@ -299,9 +321,10 @@ class FrameStore:
         # What a reader leaves out where it does not understand it, it leaves out of the whole frame.
         many = [("categories", kind) for kind, table in words.items() if len(table) > MOST_NAMES]
         others = {k: v for k, v in others.items() if in_pieces[k] == len(starts) and k not in many}
+        kinds = [kind for kind in words if ("categories", kind) in others]
         return cls(
             Outline.of(few, final, ends_of.renumbered(lookup)), others, np.array(ends),
-            {kind: tuple(table) for kind, table in words.items()}, np.array(starts).reshape(-1, n_layers + 1),
+            {kind: tuple(words[kind]) for kind in kinds}, np.array(starts).reshape(-1, n_layers + 1),
             rows, positions, species,
         )  # fmt: skip
 
@@ -313,6 +336,39 @@ class FrameStore:
     def filled(self) -> NDArray[np.int64]:
         """(n_layers,) atoms in every layer."""
         return np.asarray(np.diff(self._starts, axis=1).sum(axis=0))
+
+    def choose(self, names: str | Sequence[str]) -> Chosen:
+        """The atoms that are meant; ValueError as `Frame.species_mask`."""
+        key = (names,) if isinstance(names, str) else tuple(names)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(key)
+        return self._chosen[key]
+
+    def _choose(self, names: Sequence[str]) -> Chosen:
+        there = np.flatnonzero(self.outline.counts > 0).astype(np.int32)
+        # A frame with every species and every word that there are.
+        every = np.arange(max(len(there), *map(len, self.words.values()), 0), dtype=np.int32)
+        head = self.outline
+        few = Frame(
+            np.zeros((len(every), 3)), head.cell, head.pbc, there[every % len(there)], head.species_names,
+            categories={kind: Category(every % len(words), words) for kind, words in self.words.items()},
+            source=head.source,
+        )  # fmt: skip
+        few.species_mask(names)  # says what is wrong with them
+        meant = {"": np.zeros(len(head.species_names), dtype=bool)}
+        for kind, code in few.codes_of(names):
+            meant.setdefault(kind, np.zeros(len(self.words.get(kind, ())), dtype=bool))[code] = True
+        species = meant.pop("")
+        if not meant:
+            return Chosen(head.of_species(species), species)
+        words = tuple((self.others["categories", kind], mask) for kind, mask in meant.items())
+        found = Chosen(head, species, words)
+        counts, ends = np.zeros_like(head.counts), Ends(len(head.counts))
+        for rows, frame in self.pieces():
+            part = frame.take(found.among(rows, frame.species))
+            counts += part.species_counts
+            ends.add(part)
+        return replace(found, outline=Outline.of(head, counts, ends))
 
     def edges(self, n_slabs: int) -> list[int]:
         """Edges of slabs of whole layers with about as many atoms each."""
@@ -399,24 +455,3 @@ def _columns(frame: Frame, words: dict[str, dict[str, int]]) -> Iterable[tuple[A
         table = words.setdefault(kind, {})
         lookup = np.array([table.setdefault(word, len(table)) for word in category.names], dtype=np.int32)
         yield ("categories", kind), lookup[category.codes]
-
-
-def of_species(outline: Outline, species: Sequence[str]) -> NDArray[np.bool_]:
-    """(n_species,) bool: which species are meant; ValueError as `Frame.species_mask`, and for atom names."""
-    for name in (species,) if isinstance(species, str) else species:
-        if ":" in name and name not in outline.species_names:
-            raise ValueError(
-                f"{outline.error_prefix}a frame in slabs knows its atoms by species only, not by {name!r}; "
-                "name a species, or use --slabs 1."
-            )
-    there = np.flatnonzero(outline.counts > 0).astype(np.int32)
-    few = _one_of_each(outline, there)
-    found = np.zeros(len(outline.counts), dtype=bool)
-    found[there[few.species_mask(species)]] = True
-    return found
-
-
-def _one_of_each(outline: Outline, species: NDArray[np.int32]) -> Frame:
-    """A frame of one atom of each of these species."""
-    parts = {name: getattr(outline, name) for name in outline.__dataclass_fields__}
-    return Frame(**parts | {"positions": np.zeros((len(species), 3)), "species": species})

@@ -22,7 +22,7 @@ from phaseseg.families.liquid_glass.structural_metrics import (
 from phaseseg.fields import Bonds, Fields
 from phaseseg.frame import Frame
 from phaseseg.large.disk import Disk
-from phaseseg.large.store import FrameStore, InSlabs, of_species
+from phaseseg.large.store import Chosen, FrameStore, InSlabs
 from phaseseg.neighbors import NearestNeighbors, nearest_neighbors
 from phaseseg.neighbors.nearest import TIE
 from phaseseg.specs import Progress
@@ -51,8 +51,8 @@ def metrics_in_slabs(
         As `glass_metrics`.
     """
     outline = store.outline
-    chosen = of_species(outline, named_b(outline, b, rule))
-    if not outline.counts[~chosen].any():
+    chosen = store.choose(named_b(outline, b, rule))
+    if chosen.outline.n_atoms == outline.n_atoms:
         raise only_b(outline)
     parent, n_bb = disk.array(outline.n_atoms, np.int32), 0
     parent.fill(-1)
@@ -70,7 +70,7 @@ def metrics_in_slabs(
             del window, bonds, searched  # before the next slab is read
     n_linked, n_linked_a, n_joined = joined.tolist()
     n_bb += len(np.unique(np.concatenate(found_once), axis=0))
-    n_a = int(outline.counts[~chosen].sum())
+    n_a = outline.n_atoms - chosen.outline.n_atoms
     numbers = frame_numbers(n_linked - n_joined, n_bb, n_a - n_linked_a, outline.n_atoms)
     return InSlabs(store, Fields(numbers, outline.messages), {}, rule)
 
@@ -127,7 +127,7 @@ def _found_once(window: _Window, bonds: Bonds, searched: NDArray[np.bool_]) -> N
 
 
 def _edges_of(
-    store: FrameStore, first: int, stop: int, chosen: NDArray[np.bool_], k: int, rule: Rule
+    store: FrameStore, first: int, stop: int, chosen: Chosen, k: int, rule: Rule
 ) -> Iterator[tuple[_Window, Bonds, NDArray[np.bool_]]]:
     """Yield edges from the particles of layers first ... stop - 1 to their nearest neighbors.
 
@@ -170,9 +170,7 @@ def _edges_of(
         del window, nearest, of, searched  # before the wider one is read
 
 
-def _window(
-    store: FrameStore, first: int, stop: int, around: int, chosen: NDArray[np.bool_], *, flat: bool
-) -> _Window:
+def _window(store: FrameStore, first: int, stop: int, around: int, chosen: Chosen, *, flat: bool) -> _Window:
     """The particles of layers first ... stop - 1, and of some layers around them.
 
     flat : whether the frame is two-dimensional; its particles come into one plane
@@ -211,4 +209,4 @@ def _window(
         positions = positions - up[:, None] * frame.cell[2] if up.any() else positions
     part = part.replace(positions=positions, cell=frame.cell, pbc=pbc)
     own = (layer >= first) & (layer < stop)
-    return _Window(part, layers.rows, chosen[layers.species], own, images, room)
+    return _Window(part, layers.rows, chosen.among(layers.rows, layers.species), own, images, room)

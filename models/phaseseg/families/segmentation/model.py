@@ -23,6 +23,7 @@ from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.labels import density_kernels, field_kernels
 from phaseseg.families.segmentation.labels.assignment import (
     PhaseAssignment,
+    any_of,
     assign_phases,
     dropped_sentence,
     frame_numbers,
@@ -484,7 +485,8 @@ class SegmentationModel(NetworkModel):
             if molecules is not None:
                 between, p = (molecules.mean(values).astype(np.float32) for values in (between, p))
             assigned.phase[between > (1 - between) * np.maximum(p, 1 - p)] = BOUNDARY  # most probable class
-        if assigned.kernel is not None and (chosen := masks_of(frame, rule.species)[0]).any():
+        chosen = any_of(masks_of(frame, rule.species), frame.n_atoms)
+        if assigned.kernel is not None and chosen.any():
             values = smoothed_density(
                 field.atoms, chosen[field.atoms.order], field.lattice, assigned.kernel.sigma
             )

@@ -29,6 +29,7 @@ from phaseseg.families.segmentation.labels.in_slabs import (
     Phases,
     check_filled,
     check_space,
+    chosen_each,
     find_matter_on_disk,
 )
 from phaseseg.families.segmentation.labels.interface import Interface
@@ -48,7 +49,7 @@ from phaseseg.frame import Frame
 from phaseseg.large.cut import cut
 from phaseseg.large.disk import Disk
 from phaseseg.large.kept import Kept
-from phaseseg.large.store import FrameStore, InSlabs, Layers, of_species
+from phaseseg.large.store import FrameStore, InSlabs, Layers
 from phaseseg.nn.device import Device
 from phaseseg.specs import Progress
 
@@ -332,15 +333,13 @@ class _Prediction:
 
     def _species_density(self, lattice: Lattice, sigma: float) -> NDArray[np.float32] | None:
         """Smoothed density of the species in which the rich phase is rich; None if there are none."""
-        names = [name for name in self.rule.species if name in self.frame.species_names]
-        counts = dict(zip(self.frame.species_names, self.frame.counts.tolist(), strict=True))
-        names = [name for name in names if counts[name]]
+        names = list(chosen_each(self.work.store, self.rule.species))
         if not names:
             return None
-        chosen, values = of_species(self.frame, names), self.work.grid(lattice)
+        chosen, values = self.work.store.choose(names), self.work.grid(lattice)
 
         def mask(layers: Layers) -> tuple[Any, NDArray[np.bool_]]:
-            return slice(None), chosen[layers.species]
+            return slice(None), chosen.among(layers.rows, layers.species)
 
         self.work.deposit(
             lattice, self.frame.n_atoms, density_kernels.deposit, mask, "density of the species", values

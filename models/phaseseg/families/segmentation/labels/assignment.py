@@ -279,20 +279,22 @@ def count_frame(
     bulk_distance: float,
 ) -> Counts:  # fmt: skip
     """Count the atoms of a frame; see `frame_numbers`."""
-    chosen, masks = masks_of(frame, species)
     n_species = len(frame.species_names)
-    return count_masked(chosen, masks, frame.species, n_species, phase, distance, bulk_distance)
+    return count_masked(masks_of(frame, species), frame.species, n_species, phase, distance, bulk_distance)
 
 
 def count_masked(
-    chosen: NDArray[np.bool_], masks: Mapping[str, NDArray[np.bool_]], codes: NDArray[np.int32],
-    n_species: int, phase: NDArray[np.int8], distance: NDArray[np.float32], bulk_distance: float,
+    masks: Mapping[str, NDArray[np.bool_]], codes: NDArray[np.int32], n_species: int,
+    phase: NDArray[np.int8], distance: NDArray[np.float32], bulk_distance: float,
 ) -> Counts:  # fmt: skip
     """Count atoms with these species, and the masks of `masks_of`."""
     end = N_BINS // 2 * BIN_WIDTH
-    each = {name: np.histogram(distance[mask], N_BINS, (-end, end))[0] for name, mask in masks.items()}
-    alone = len(masks) == 1
-    total = each[next(iter(masks))] if alone else np.histogram(distance[chosen], N_BINS, (-end, end))[0]
+
+    def by_distance(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.histogram(distance[mask], N_BINS, (-end, end))[0]
+
+    each = {name: by_distance(mask) for name, mask in masks.items()}
+    total = each[next(iter(masks))] if len(masks) == 1 else by_distance(any_of(masks, len(codes)))
     return Counts(each, total, *count_phases(phase, distance, codes, n_species, bulk_distance))
 
 
@@ -355,12 +357,18 @@ def frame_numbers(
     }, messages
 
 
-def masks_of(frame: Frame, species: Sequence[str]) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.bool_]]]:
-    """Masks (n_atoms,) of all species together and of each; the frame of a prediction may lack some."""
+def masks_of(frame: Frame, species: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Masks (n_atoms,) of the atoms of each species; the frame of a prediction may lack some."""
     masks = {}
     for name in species:
         with suppress(ValueError):
             masks[name] = frame.species_mask(name)
-    if len(masks) == 1:
-        return next(iter(masks.values())), masks
-    return np.any([np.zeros(frame.n_atoms, bool), *masks.values()], axis=0), masks
+    return masks
+
+
+def any_of(masks: Mapping[str, NDArray[np.bool_]], n: int) -> NDArray[np.bool_]:
+    """(n,) bool, the atoms of any mask."""
+    found = np.zeros(n, dtype=bool)
+    for mask in masks.values():
+        found |= mask
+    return found

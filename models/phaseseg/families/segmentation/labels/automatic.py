@@ -77,6 +77,14 @@ class Measured:
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
 
+    @property
+    def residues(self) -> list[str]:
+        """Names of the residues, if there are several."""
+        found = self.frame.categories.get("residue")
+        if found is None or len(found.names) < 2:
+            return []
+        return [found.names[code] for code in np.unique(found.codes)]
+
     def width(self, species: Sequence[str]) -> Width:
         """The automatic width for some species."""
         return width_of(self.frame, species)
@@ -232,9 +240,7 @@ def _choose_species(frame: Frame, measured: Measured) -> tuple[tuple[str, ...], 
     if "Fe" in present:
         return ("Fe",), None, ""
     candidates = [name for name in present if name not in LIGHT] or present
-    residues = frame.categories.get("residue")
-    if residues is not None and len(residues.names) > 1:
-        candidates += [f"residue:{residues.names[code]}" for code in np.unique(residues.codes)]
+    candidates += [f"residue:{name}" for name in measured.residues]
     if len(candidates) == 1:
         return (candidates[0],), None, f"The labels follow the density of {candidates[0]}."
     widths = sorted((measured.width((name,)) for name in candidates), key=lambda w: -w.contrast)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from phaseseg.families.segmentation.fields import POOR, RICH
 from phaseseg.families.segmentation.labels import density_kernels
 from phaseseg.families.segmentation.labels.assignment import (
-    Counts,
     PhaseAssignment,
     assign_atoms,
     count_masked,
@@ -67,7 +67,7 @@ from phaseseg.families.segmentation.labels.weak_labels import (
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule, PredictionRule
 from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
-from phaseseg.large.store import InSlabs, Layers, Outline, of_species
+from phaseseg.large.store import Chosen, FrameStore, InSlabs, Layers
 
 NO_ATOMS = PackedAtoms(
     np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 3), np.float32)
@@ -118,12 +118,12 @@ def density_on_disk(
     counts : a grid that gets the atoms before they are smoothed
     alone : whether there are no other atoms than those of the species
     """
-    frame, chosen = work.outline, of_species(work.outline, rule.species)
-    n_chosen = int(frame.counts[chosen].sum())
+    frame, chosen = work.outline, work.store.choose(rule.species)
+    n_chosen = chosen.outline.n_atoms
     per_atom = work.count_units(chosen) / n_chosen
 
     def species(layers: Layers) -> tuple[Any, NDArray[np.bool_]]:
-        mask = chosen[layers.species]
+        mask = chosen.among(layers.rows, layers.species)
         return (mask, np.ones(int(mask.sum()), bool)) if alone else (slice(None), mask)
 
     n_atoms = n_chosen if alone else frame.n_atoms
@@ -132,7 +132,7 @@ def density_on_disk(
     if counts is not None:
         counts[:] = values
     values = work.smooth(values, lattice, rule.sigma, 1 / lattice.voxel_volume)
-    counted = frame if not alone else frame.of_species(chosen)
+    counted = chosen.outline if alone else frame
     atom_density = mean_density(counted, lattice, rule.sigma)
     if rule.field == "mole-fraction":
         everything = all_atoms(work, rule.sigma, lattice)
@@ -162,8 +162,8 @@ class MeasuredInSlabs(Measured):
         self._work = work
 
     def width(self, species: Sequence[str]) -> Width:
-        work, chosen = self._work, of_species(self._work.outline, species)
-        atoms = work.outline.of_species(chosen)
+        work, chosen = self._work, self._work.store.choose(species)
+        atoms = chosen.outline
         per_atom = work.count_units(chosen) / atoms.n_atoms
 
         counts: list[NDArray[np.float32]] = []
@@ -179,6 +179,11 @@ class MeasuredInSlabs(Measured):
             frame, species, atoms.reduced, per_atom, density, lambda field: bulk_of(field, counts[0]),
             has_molecules="molecules" in work.store.others, free=work.free,
         )  # fmt: skip
+
+    @property
+    def residues(self) -> list[str]:
+        names = self._work.store.words.get("residue", ())
+        return list(names) if len(names) > 1 else []
 
     def area(self, width: Width) -> float:
         rule = coarse_rule(width.species, width.sigma)
@@ -245,11 +250,13 @@ class Phases:
     def numbers(self, assigned: PhaseAssignment) -> tuple[dict[str, Any], list[Message]]:
         """`frame_numbers` with all but the atoms from an assignment."""
         store, rule, counts = self._work.store, self._rule, None
+        each, n_species = chosen_each(store, rule.species), len(store.outline.species_names)
         for rows in store.rows:
-            found = count_part(
-                store.outline, rule.species, store.species_of(rows), self.phase[rows], self.distance[rows],
-                rule.bulk_distance,
-            )  # fmt: skip
+            codes = store.species_of(rows)
+            masks = {name: chosen.among(rows, codes) for name, chosen in each.items()}
+            found = count_masked(
+                masks, codes, n_species, self.phase[rows], self.distance[rows], rule.bulk_distance
+            )
             counts = found if counts is None else counts + found
         assigned = replace(assigned, phase=self.phase, distance=self.distance, domain=self.domain)
         return frame_numbers(
@@ -266,7 +273,7 @@ class _Labeling:
     ) -> None:  # fmt: skip
         self.work, self.rule, self.density, self.found, self.share = work, rule, density, found, share
         self.frame, self.in_cells = work.outline, in_cells
-        self.chosen = of_species(work.outline, rule.species)
+        self.chosen = work.store.choose(rule.species)
         self.phases = Phases(work, rule)
         self.at_atoms = work.disk.array(self.frame.n_atoms, np.float32)
 
@@ -342,7 +349,7 @@ class _Labeling:
 
     def _fields(self, slab: Slab) -> tuple[Field, DensityField]:
         """The density with the points of a slab, and with the atoms in and around it."""
-        chosen = self.chosen[slab.layers.species]
+        chosen = self.chosen.among(slab.layers.rows, slab.layers.species)
         around = replace(self.density, atoms=slab.around, chosen=chosen[slab.around.order])
         return Field(self.density.grid, self.density.lattice, slab.points), around
 
@@ -436,16 +443,10 @@ def find_matter_on_disk(work: SlabWork, field: Field, sigma: float, rich: NDArra
     return matter_of(nothing, occupancy, of_whole, bulk, rest, sigma, work.copy)
 
 
-def count_part(
-    outline: Outline, species: Sequence[str], codes: NDArray[np.int32], phase: NDArray[np.int8],
-    distance: NDArray[np.float32], bulk_distance: float,
-) -> Counts:  # fmt: skip
-    """Count some atoms; codes : (n,) their species."""
-    masks = {}
+def chosen_each(store: FrameStore, species: Sequence[str]) -> dict[str, Chosen]:
+    """The atoms of each species that the frame has; that of a prediction may lack some."""
+    found = {}
     for name in species:
-        if name in outline.species_names and outline.counts[outline.species_names.index(name)]:
-            masks[name] = codes == outline.species_names.index(name)
-    chosen = np.zeros(len(codes), dtype=bool)
-    for mask in masks.values():
-        chosen |= mask
-    return count_masked(chosen, masks, codes, len(outline.species_names), phase, distance, bulk_distance)
+        with suppress(ValueError):
+            found[name] = store.choose(name)
+    return found

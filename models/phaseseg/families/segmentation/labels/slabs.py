@@ -25,7 +25,7 @@ from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, 
 from phaseseg.families.segmentation.labels.molecules import SmallMolecules
 from phaseseg.fields import Grid
 from phaseseg.large.disk import Disk
-from phaseseg.large.store import FrameStore, Layers, Outline
+from phaseseg.large.store import Chosen, FrameStore, Layers, Outline
 from phaseseg.specs import Progress
 
 BLOCK = 2**27
@@ -60,7 +60,7 @@ class SlabWork:
     def __init__(self, store: FrameStore, disk: Disk, n_slabs: int, progress: Progress | None = None) -> None:
         self.store, self.disk, self.n_slabs = store, disk, n_slabs
         self._progress = progress
-        self._units: dict[bytes, int] = {}
+        self._units: dict[Chosen, int] = {}
 
     @property
     def outline(self) -> Outline:
@@ -78,23 +78,21 @@ class SlabWork:
 
     # Atoms ----------------------------------------------------------------------------------------
 
-    def count_units(self, chosen: NDArray[np.bool_]) -> int:
-        """As `density.count_units`, for the atoms of some species, (n_species,) bool."""
-        key = chosen.tobytes()
-        if key not in self._units:
-            self._units[key] = self._count_units(chosen)
-        return self._units[key]
+    def count_units(self, chosen: Chosen) -> int:
+        """As `density.count_units`."""
+        if chosen not in self._units:
+            self._units[chosen] = self._count_units(chosen)
+        return self._units[chosen]
 
-    def _count_units(self, chosen: NDArray[np.bool_]) -> int:
-        names, counts = self.outline.species_names, np.where(chosen, self.outline.counts, 0)
-        molecules = self.small_molecules
+    def _count_units(self, chosen: Chosen) -> int:
+        names, molecules = self.outline.species_names, self.small_molecules
         if molecules is None:
-            return units_alone(names, counts)
+            return units_alone(names, chosen.outline.counts)
         seen = self.disk.array(len(molecules.sizes), np.bool_)
         alone = np.zeros(len(names), dtype=np.int64)
         for rows in self.store.rows:
             species = self.store.species_of(rows)
-            mine = chosen[species]
+            mine = chosen.among(rows, species)
             numbers, species = molecules.of(rows)[0][mine], species[mine]
             seen[numbers] = True
             alone += np.bincount(species[numbers == 0], minlength=len(names))
