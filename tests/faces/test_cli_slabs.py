@@ -249,6 +249,38 @@ def test_an_interrupted_run_continues(
     assert (tmp_path / "found.xyz").read_bytes() == (tmp_path / "expected.xyz").read_bytes()
 
 
+@pytest.mark.parametrize("stop_at", [1, 4, 8, 13])
+def test_interrupted_metrics_continue(
+    mixtures, tmp_path: Path, temporary: Path, monkeypatch, stop_at: int
+) -> None:
+    """Two runs of three frames in three slabs each; the tables are those of a run in memory."""
+    folder, place = tmp_path / "kept", "phaseseg.families.liquid_glass.metrics_in_slabs._of_slab"
+    monkeypatch.setattr("phaseseg.large.store.ATOMS_PER_LAYER", 20)
+    usual, calls = pkgutil.resolve_name(place), 0
+
+    def counted(*args):
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise KeyboardInterrupt
+        return usual(*args)
+
+    monkeypatch.setattr(place, counted)
+    words = ("--temperatures", "1,0.5,0.2", "--bootstrap", 0)
+    arguments = ["metrics", *mixtures, *words, "-o", tmp_path / "found.csv", "--slabs", 3, "--resume", folder]
+    result = run(*arguments)
+    assert result.exit_code == INTERRUPTED and f"Finished slabs are in {folder}" in flat(result.stderr)
+    assert len([*folder.glob("frame-*.npz")]) == stop_at - 1 and not [*temporary.iterdir()]
+    refused(INPUT, "is of a run that differs in: k", *arguments, "--k", 3)
+    refused(INPUT, "differs in: file, size, changed, slabs", "metrics", mixtures[0], *arguments[3:])
+    calls, stop_at, n = 0, -1, 18 - (stop_at - 1)
+    done(*arguments)
+    assert calls == n and not folder.exists()
+    done("metrics", *mixtures, *words, "-o", tmp_path / "expected.csv")
+    for path in tmp_path.glob("expected*.csv"):
+        assert path.read_bytes() == path.with_name(path.name.replace("expected", "found")).read_bytes()
+
+
 def test_slabs_are_kept_until_the_tables_are_written(trajectory: Path, tmp_path: Path, monkeypatch) -> None:
     folder = tmp_path / "kept"
     arguments = ["label", trajectory, "--species", "Fe", "--slabs", 2, "--resume", folder, "-q"]

@@ -28,11 +28,13 @@ class Kept:
     any time, also by force.
 
     prefix : of the names, for one of several frames
+    file : number of the file, for one of several
     tasks : how other machines make results, if there are any
     """
 
     folder: Path | None = None
     prefix: str = ""
+    file: int = 0
     tasks: Tasks | None = None
 
     @classmethod
@@ -72,7 +74,11 @@ class Kept:
 
     def of_frame(self, index: int) -> Kept:
         """The results of one frame."""
-        return replace(self, prefix=f"frame-{index}-")
+        return replace(self, prefix=f"frame-{index}-" + (f"of-{self.file}-" if self.file else ""))
+
+    def of_file(self, number: int) -> Kept:
+        """The results of one of several files."""
+        return replace(self, file=number)
 
     def for_others(self) -> Kept:
         """The same, to be sent to another machine."""

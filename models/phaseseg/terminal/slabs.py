@@ -12,7 +12,7 @@ from phaseseg.terminal.show import FrameBar, note
 
 if TYPE_CHECKING:
     from phaseseg.large.disk import Disk
-    from phaseseg.large.kept import Kept
+    from phaseseg.large.kept import Kept, Tasks
     from phaseseg.large.store import FrameStore, InSlabs
     from phaseseg.specs import Progress
     from phaseseg.terminal.cluster import Workers
@@ -105,12 +105,8 @@ def run_slabs(
     rule : what the results depend on besides the file and how it is read
     cluster : whose workers share the folder and make results of slabs
     """
-    from phaseseg.large.kept import Kept
-
-    options, kept = _options(reading), Kept()
-    if resume is not None:
-        tasks = None if cluster is None else cluster.map
-        kept = Kept.of_run(resume, _about(path, n_slabs, rule or {}, options), tasks)
+    tasks = None if cluster is None else cluster.map
+    kept = kept_results(resume, {path: n_slabs}, rule or {}, tasks, **reading)
     results = in_slabs(path, n_slabs, make, bar, kept=kept, **reading)
     start = perf_counter()
     first = next(results, None)
@@ -133,18 +129,32 @@ def run_slabs(
     return run
 
 
-def _about(path: Path, n_slabs: int, rule: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, Any]:
-    """What the results of slabs depend on."""
+def kept_results(
+    resume: Path | None, n_slabs: Mapping[Path, int], rule: Mapping[str, Any], tasks: Tasks | None = None,
+    **reading: Any,
+) -> Kept:  # fmt: skip
+    """What finished slabs of some files gave in an interrupted run, and a place for what they give.
+
+    resume : folder; without one, nothing is kept
+    n_slabs : of each file
+    rule : what the results depend on besides the files and how they are read
+    tasks : how other machines make results; reading : options of `frame_reader`
+    """
     from phaseseg.io.series import files_of
+    from phaseseg.large.kept import Kept
     from phaseseg.version import __version__
 
-    (file,) = files_of(path)
-    state = file.stat()
-    return {
-        "file": str(file.resolve()), "size": state.st_size, "changed": state.st_mtime_ns,
-        "slabs": n_slabs, "version": __version__, **rule,
-        "reading": {name: value for name, value in reading.items() if name != "fields"},
+    if resume is None:
+        return Kept()
+    files = [files_of(path)[0] for path in n_slabs]
+    states = [file.stat() for file in files]
+    about = {
+        "file": [str(file.resolve()) for file in files], "size": [state.st_size for state in states],
+        "changed": [state.st_mtime_ns for state in states], "slabs": [*n_slabs.values()],
+        "version": __version__, **rule,
+        "reading": {name: value for name, value in _options(reading).items() if name != "fields"},
     }  # fmt: skip
+    return Kept.of_run(resume, about, tasks)
 
 
 def _options(reading: Mapping[str, Any]) -> dict[str, Any]:

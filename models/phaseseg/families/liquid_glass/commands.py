@@ -31,7 +31,7 @@ from phaseseg.terminal.run import (
     write_results,
 )
 from phaseseg.terminal.show import FrameBar, frame_bar, note, show, show_json
-from phaseseg.terminal.slabs import Make, in_slabs, not_in_slabs, slabs_wanted
+from phaseseg.terminal.slabs import Make, in_slabs, kept_results, not_in_slabs, slabs_wanted
 from phaseseg.version import __version__
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from phaseseg.fields import Fields, Table
     from phaseseg.frame import Frame
     from phaseseg.large.disk import Disk
+    from phaseseg.large.kept import Kept
     from phaseseg.large.store import FrameStore, InSlabs
     from phaseseg.report import TextTable
     from phaseseg.specs import Progress
@@ -88,6 +89,7 @@ def metrics_command(
     workers: options.Workers = 1,
     scheduler: options.Scheduler = None,
     slabs: options.Slabs = "auto",
+    resume: options.ResumeFolder = None,
     format: options.Format = None,
     report: options.ReportFolder = None,
     view: options.View = False,
@@ -95,7 +97,7 @@ def metrics_command(
     quiet: options.Quiet = False,
 ) -> None:  # fmt: skip
     """Count disjoint graphs, B–B edges and isolated A; test them for a change of slope at T_g."""
-    with exit_codes(f"{output} was not written." if output else ""):
+    with exit_codes(options.left_behind(output, resume)):
         from phaseseg.families.liquid_glass.transition.analysis import analyze_transition
         from phaseseg.fields import Table
         from phaseseg.report import duration
@@ -115,12 +117,14 @@ def metrics_command(
                 raise ValueError(f"{output}: the name of the table must end in .csv or .json.")
             check_folder(report)
             scene = options.scene(view, report)
-            reading = {"types": types, "names": names, "cell": cell, "frames": frames, "format": format}
+            reading: dict[str, Any] = {
+                "types": types, "names": names, "cell": cell, "frames": frames, "format": format,
+            }  # fmt: skip
             readers = run_readers(input, **reading)
             n_slabs = {
                 run: slabs_wanted(
                     slabs, reader.path, BYTES_PER_ATOM + k * BYTES_PER_NEIGHBOR, format=format, quiet=quiet,
-                    doing="counted", scheduler=scheduler,
+                    doing="counted", scheduler=scheduler, resume=resume,
                 ) for run, reader in readers.items()
             }  # fmt: skip
             if max(n_slabs.values()) > 1:
@@ -137,11 +141,14 @@ def metrics_command(
             counting: dict[str, Any] = {"b": species, "k": k, "rule": rule}
             counted: Iterator[dict[str, Any]]
             count, make = partial(count_frame, **counting), partial(_metrics_in_slabs, **counting)
+            cut = {reader.path: n_slabs[run] for run, reader in readers.items()}
+            kept = kept_results(resume, cut, {"command": "metrics", **counting}, **reading)
             if max(n_slabs.values()) > 1:
                 counted = chain.from_iterable(
-                    _counted_in_slabs(run, reader.path, n_slabs[run], make, bar, reading)
-                    if n_slabs[run] > 1 else counted_frames({run: reader}, count, 1)
-                    for run, reader in readers.items()
+                    _counted_in_slabs(
+                        run, reader.path, n_slabs[run], make, bar, kept=kept.of_file(number), **reading
+                    ) if n_slabs[run] > 1 else counted_frames({run: reader}, count, 1)
+                    for number, (run, reader) in enumerate(readers.items())
                 )  # fmt: skip
             else:
                 seen = None if scene is None else scene.add
@@ -193,6 +200,7 @@ def metrics_command(
             note(f"{plural(len(table), 'frame')} counted in {duration(seconds)}.")
             if output is not None:
                 note(f"Written: {output}")
+        kept.remove()
 
 
 def _listed(text: str | None) -> list[float] | None:
@@ -266,10 +274,10 @@ def _metrics_in_slabs(
 
 
 def _counted_in_slabs(
-    run: str, path: Path, n_slabs: int, make: Make, bar: FrameBar, reading: Mapping[str, Any]
+    run: str, path: Path, n_slabs: int, make: Make, bar: FrameBar, *, kept: Kept, **reading: Any
 ) -> Iterator[dict[str, Any]]:
     """As `counted_frames`, of one run whose frames are cut into slabs."""
-    found = in_slabs(path, n_slabs, make, bar, disk_bytes=DISK_BYTES_PER_ATOM, **reading)
+    found = in_slabs(path, n_slabs, make, bar, disk_bytes=DISK_BYTES_PER_ATOM, kept=kept, **reading)
     for order, one in enumerate(found):
         yield _placed(_row(one.store.outline, one.fields), run, order)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from math import ceil, inf, pi
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,12 +63,11 @@ def metrics_in_slabs(
     for number, (first, stop) in enumerate(pairwise(edges)):
         if progress is not None:
             progress(number / (len(edges) - 1), f"counting, slab {number + 1} of {len(edges) - 1}")
-        for window, bonds, searched in _edges_of(store, first, stop, chosen, k, rule):
-            joined += np.array(_join(window.rows, bonds.atoms, window.is_b, parent))
-            once = _found_once(window, bonds, searched)
-            n_bb += int(bonds.columns["bb"].sum()) - len(once)
-            found_once.append(once)
-            del window, bonds, searched  # before the next slab is read
+        found = disk.kept(f"edges-{number}", partial(_of_slab, store, first, stop, chosen, k, rule))
+        joined += np.array(_join(found["rows"], found["is_b"], parent))
+        n_bb += int(found["n_bb"])
+        found_once.append(found["once"])
+        del found  # before the next slab is read
     n_linked, n_linked_a, n_joined = joined.tolist()
     n_bb += len(np.unique(np.concatenate(found_once), axis=0))
     n_a = outline.n_atoms - chosen.outline.n_atoms
@@ -75,23 +75,46 @@ def metrics_in_slabs(
     return InSlabs(store, Fields(numbers, outline.messages), {}, rule)
 
 
+def _of_slab(
+    store: FrameStore, first: int, stop: int, chosen: Chosen, k: int, rule: Rule
+) -> dict[str, NDArray[Any]]:
+    """Edges from the particles of layers first ... stop - 1.
+
+    rows : (n, 2) int32, rows of both ends in the frame; is_b : (n, 2) bool
+    n_bb : () int64, number of B-B edges without those in `once`
+    once : (n, 5) int64, as `_found_once`
+    """
+    rows, is_b = [np.empty((0, 2), np.int32)], [np.empty((0, 2), np.bool_)]
+    once, n_bb = [np.empty((0, 5), np.int64)], 0
+    for window, bonds, searched in _edges_of(store, first, stop, chosen, k, rule):
+        rows.append(window.rows[bonds.atoms].astype(np.int32))
+        is_b.append(window.is_b[bonds.atoms])
+        once.append(_found_once(window, bonds, searched))
+        n_bb += int(bonds.columns["bb"].sum()) - len(once[-1])
+        del window, bonds, searched  # before the wider one is read
+    return {
+        "rows": np.concatenate(rows), "is_b": np.concatenate(is_b), "n_bb": np.array(n_bb),
+        "once": np.concatenate(once),
+    }  # fmt: skip
+
+
 @jit
-def _join(rows, atoms, is_b, parent):
-    """Join the graphs of both ends of edges.
+def _join(rows, is_b, parent):
+    """Join the graphs of both ends of edges; see `_of_slab`.
 
     parent : row of a particle of the same graph, -1 without an edge
 
     Returns how many particles had no edge before, how many of these are A, and how many graphs were joined.
     """
     n_linked, n_linked_a, n_joined = 0, 0, 0
-    for e in range(atoms.shape[0]):
+    for e in range(rows.shape[0]):
         for end in range(2):
-            row = rows[atoms[e, end]]
+            row = rows[e, end]
             if parent[row] < 0:
                 parent[row] = row
                 n_linked += 1
-                n_linked_a += not is_b[atoms[e, end]]
-        one, other = root_of(parent, rows[atoms[e, 0]]), root_of(parent, rows[atoms[e, 1]])
+                n_linked_a += not is_b[e, end]
+        one, other = root_of(parent, rows[e, 0]), root_of(parent, rows[e, 1])
         if one != other:
             parent[max(one, other)] = min(one, other)
             n_joined += 1
