@@ -464,6 +464,32 @@ def test_training_from_files_by_the_command(structures, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "table", [None, "P P 0.5 0.88\nNi P 1.5 0.8\nNi Ni 1 1\n", "A A 1 1\nA B 1.5 0.8\nB B 0.5 0.88\n"]
+)
+def test_names_of_the_particles_are_those_of_the_files(structures, tmp_path, table):
+    """A checkpoint for nickel and phosphorus is that for A and B, with the potential for either names."""
+    frames = [
+        one.frame.replace(fields={"propensity": hidden_target(one.frame, one.codes, k)[:, 0]})
+        for k, one in enumerate(structures[:3])
+    ]
+    other = [frame.replace(species_names=("Ni", "P")) for frame in frames]
+    options = {"method": "ridge", "positions": "inherent", "folds": 3}
+    expected = fit([[frame] for frame in frames], "mobility", **options)
+    if table is not None:
+        (tmp_path / "table.txt").write_text(table, "utf-8")
+        options["potential"] = str(tmp_path / "table.txt")
+    found = fit([[frame] for frame in other], "mobility", species=("Ni", "P"), **options)
+    for name, values in expected.weights.items():
+        assert_array_equal(found.weights[name], values, name)
+    one = load_model(expected).predict(frames[0])["propensity"]
+    assert_array_equal(load_model(found).predict(other[0])["propensity"], one)
+    assert_array_equal(load_model(found).predict(frames[0], b="B")["propensity"], one)
+    if table is not None:
+        again = load_model(expected).predict(other[0], b="P", potential=options["potential"])
+        assert_array_equal(again["propensity"], one)
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"width": 32}, "width is a setting of the method bapst, but the method is net"),

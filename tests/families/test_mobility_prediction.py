@@ -148,7 +148,7 @@ def test_structures_are_found_for_predictors_that_need_them(with_cages):
 
 
 def test_a_potential_for_other_species(with_cages, tmp_path):
-    """A and B are the names of the particles of a potential unless a table names others."""
+    """The table may have the names A and B, or those of the frame."""
     path = tmp_path / "mine.txt"
     path.write_text("A A 1 1\nA B 1.5 0.8\nB B 0.5 0.88\n", "utf-8")
     frame = liquid(125).replace(species_names=("Ni", "P"))
@@ -157,7 +157,7 @@ def test_a_potential_for_other_species(with_cages, tmp_path):
     other = predict(frame, with_cages, potential=path, **options)
     np.testing.assert_allclose(other["inherent_displacement"], plain["inherent_displacement"], atol=1e-2)
     path.write_text("A A 1 1\n", "utf-8")
-    with pytest.raises(ValueError, match="no entry for B"):
+    with pytest.raises(ValueError, match="no entry for Ni, P; its species are A"):
         predict(frame, with_cages, potential=path, **options)
 
 

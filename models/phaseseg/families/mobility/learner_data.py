@@ -12,7 +12,7 @@ from phaseseg.families.mobility.learner_checkpoint import fit_learner
 from phaseseg.families.mobility.learner_fit import LearnerTraining, Sample
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixture
 from phaseseg.families.mobility.scalars import CAGE_SCALARS, INHERENT_SCALARS
-from phaseseg.families.mobility.settings import SPECIES, MobilitySettings, Place, places_of
+from phaseseg.families.mobility.settings import MobilitySettings, Place, places_of
 from phaseseg.families.mobility.structure import structure_of
 from phaseseg.families.mobility.systems import read_training_systems
 from phaseseg.specs import Progress
@@ -71,7 +71,7 @@ def fit_from_files(
 
         structure = None
         if config.needs:
-            named = system.frame.replace(species=system.codes, species_names=SPECIES)
+            named = potential.named(system.frame, system.codes)
             structure = structure_of(
                 named, temperature=settings.temperature, potential=potential, cage="cage" in config.needs,
                 seed=settings.seed + number, folder=folder, progress=part,
@@ -80,8 +80,8 @@ def fit_from_files(
         samples.append(Sample(system.name, features, system.values.T, system.group))
     checkpoint, _ = fit_learner(
         samples, [system.frame for system in systems], quantities, config, training, files=files,
-        data_digest=joint_digest(run.digest for run in runs), species=species, potential=potential,
-        summary=settings.summary,
+        data_digest=joint_digest(run.digest for run in runs), species=species,
+        potential=potential.for_a_and_b(species), summary=settings.summary,
         progress=lambda done, text: note(_STRUCTURES + (1 - _STRUCTURES) * done, text),
     )  # fmt: skip
     return checkpoint

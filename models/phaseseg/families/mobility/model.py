@@ -200,11 +200,11 @@ class MobilityModel(NetworkModel):
         ValueError
             As `run`.
         """
+        from phaseseg.families.mobility.potentials import KOB_ANDERSEN
         from phaseseg.families.mobility.structure import structure_of
 
-        potential = rule.mixture or self.potential
-        if rule.b is not None:
-            frame = frame.replace(species=self.codes(frame, rule.b), species_names=SPECIES)
+        potential = rule.mixture or self.potential or KOB_ANDERSEN
+        frame = potential.named(frame, self.codes(frame, rule.b))
         return structure_of(
             frame, temperature=rule.temperature, potential=potential, cage=cage, seed=rule.seed,
             progress=progress,

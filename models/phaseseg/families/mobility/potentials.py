@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.display import listed
 from phaseseg.families.mobility.pairs import System, Tables
+from phaseseg.families.mobility.settings import SPECIES
 from phaseseg.frame import Frame
 from phaseseg.io import InputError
 
@@ -166,6 +167,22 @@ class LennardJonesMixture:
         place = {name: number for number, name in enumerate(self.species)}
         lookup = np.array([place.get(name, -1) for name in frame.species_names] or [0], dtype=np.int32)
         return lookup[frame.species]
+
+    def named(self, frame: Frame, codes: NDArray[np.int32]) -> Frame:
+        """The frame with names that a potential for A and B knows; any other one has the names of the frame.
+
+        codes : (n_atoms,) 0 for A, 1 for B
+        """
+        if not set(SPECIES) <= set(self.species):
+            return frame
+        return frame.replace(species=codes, species_names=SPECIES)
+
+    def for_a_and_b(self, names: tuple[str, str]) -> LennardJonesMixture:
+        """The same potential for A and B, if it was for species with these names."""
+        if set(SPECIES) <= set(self.species):
+            return self
+        other = dict(zip(names, SPECIES, strict=True))
+        return replace(self, species=tuple(other.get(name, name) for name in self.species))
 
     def energies(self, frame: Frame) -> NDArray[np.float64]:
         """(n_atoms,) potential energy of each particle, ε: half of that of its pairs. The sum is the total.
