@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 from numpy.testing import assert_allclose
 
+from mobility_samples import liquid as sample, random_checkpoint
+from phaseseg import load_model
 from phaseseg.families.mobility.comparison import targets_of
 from phaseseg.families.mobility.evaluation import evaluate
 from phaseseg.families.mobility.evaluation_figures import evaluation_figures, slab
@@ -221,6 +223,32 @@ def test_a_model_of_another_time_is_correlated_only():
     """A network for T = 0.44 on a liquid at T = 0.64: its errors mean nothing."""
     (row, _) = evaluate({"run": [liquid(1)]}, Stub(times=(4120.0,))).score_table().rows()
     assert row["rho"] > 0.9 and np.isnan(row["rms error"]) and np.isnan(row["inside 90% intervals"])
+
+
+def test_a_model_without_a_time_is_correlated_only_where_the_file_states_one():
+    frame = liquid(1)
+    (row, _) = evaluate({"run": [frame]}, Stub(times=(None,))).score_table().rows()
+    assert row["rho"] > 0.9 and np.isnan(row["rms error"]) and np.isnan(row["inside 90% intervals"])
+    (row, _) = evaluate({"run": [frame.replace(info={})]}, Stub(times=(None,))).score_table().rows()
+    assert np.isfinite(row["rms error"]) and np.isfinite(row["inside 90% intervals"])
+
+
+def test_one_network_without_uncertainty_has_no_intervals():
+    result = evaluate({"run": [liquid(1)]}, Stub(noise=0.1, stated=0.0))
+    assert all(np.isnan(row["inside 90% intervals"]) for row in result.score_table().rows())
+    assert not len(result.calibration_table())
+    assert [name for name, _, _ in evaluation_figures(result)] == ["map", "scatter"]
+
+
+def test_the_quantity_of_the_column_is_compared():
+    """Of a model of several; the first one by default."""
+    targets = [{"name": name, "types": ["A", "B"]} for name in ("order", "energy")]
+    model, frame = load_model(random_checkpoint(2, targets=targets, seed=3)), sample(125)
+    order, energy = model.run(frame).mean.astype(np.float64)
+    frame = frame.replace(fields={"order": order + 1.0, "energy": energy})
+    for column, error in ((None, 1.0), ("order", 1.0), ("energy", 0.0)):
+        (row, _) = evaluate({"run": [frame]}, model, target=column).score_table().rows()
+        assert row["rho"] == pytest.approx(1) and row["rms error"] == pytest.approx(error, abs=1e-6)
 
 
 def test_types_that_were_not_trained_are_left_out():

@@ -104,6 +104,25 @@ def test_mobile_particles_are_the_top_of_their_type(model):
     assert top_share(np.ones(4), 0.5).tolist() == [1, 1, 0, 0]
 
 
+def test_each_of_several_quantities_can_be_asked_for():
+    targets = [
+        {"name": name, "time": time, "types": ["A", "B"]}
+        for name, time in (("order", None), ("propensity", 1.0), ("propensity", 10.0))
+    ]
+    model, frame = load_model(random_checkpoint(2, targets=targets)), liquid(125)
+    output = model.run(frame)
+    for number, options in enumerate(({}, {"target": "propensity"}, {"target": "propensity", "time": 10.0})):
+        fields = model.fields(frame, output, **options)
+        assert_array_equal(fields["propensity"], output.mean[number])
+        assert ("propensity_by_time" in fields) == (number > 0)
+        assert targets[number]["name"] in fields.messages[0]
+    assert fields["propensity_by_time"].columns["time"].tolist() == [1, 10]
+    with pytest.raises(ValueError, match=r"does not predict 'energy', but order, propensity\."):
+        model.rule(target="energy")
+    with pytest.raises(ValueError, match="no prediction for time 1; its times are not stated"):
+        model.rule(target="order", time=1.0)
+
+
 class NeedsCages:
     """A predictor that sees cages, and gives their variance."""
 

@@ -27,6 +27,11 @@ OPTIONS = (
         group="Structure",
     ),
     Option(
+        "target", str, None,
+        "Quantity to predict, of those that the checkpoint was trained for; by default the first.",
+        label="Quantity (empty: the first)", group="Mobility",
+    ),
+    Option(
         "time", float, None, "Time of the propensity, of those of the checkpoint; by default the first.",
         low=0, open=True, label="Time (none: the first)", group="Mobility",
     ),
@@ -36,8 +41,10 @@ OPTIONS = (
         low=0, high=1, open=True, label="Share of mobile particles", group="Mobility",
     ),
     Option(
-        "target", str, "propensity",
-        "Column of the frames to compare with; NAME_1, NAME_2, ... hold further times.", part="evaluate",
+        "target", str, None,
+        "Column of the frames to compare with, by default the first quantity of the checkpoint; NAME_1, "
+        "NAME_2, ... hold further times.",
+        part="evaluate",
     ),
     Option(
         "baselines", bool, False, "Also correlate single descriptors of the structure, without any training.",

@@ -147,7 +147,10 @@ class Group(NamedTuple):
     @property
     def has_intervals(self) -> bool:
         """Whether there are intervals that are meant for this target."""
-        return all(one.meant and bool(np.isfinite(one.uncertainty).all()) for one in self.systems)
+        return all(
+            one.meant and bool(np.isfinite(one.uncertainty).all() and one.uncertainty.any())
+            for one in self.systems
+        )
 
 
 RHO, OF_CEILING = Column("rho"), Column("rho / ceiling")

@@ -90,7 +90,7 @@ def evaluate(
     model: MobilityModel,
     *,
     device: Any = "auto",
-    target: str = "propensity",
+    target: str | None = None,
     baselines: bool = False,
     b: str | tuple[str, ...] | None = None,
     cage_temperature: float | None = None,
@@ -105,7 +105,8 @@ def evaluate(
     runs : frames of each file by name; every frame is one system
     model : MobilityModel
     device : as in `MobilityModel.run`
-    target : name of the column with the simulated propensity; see `targets_of`
+    target : name of the column with the simulated propensity; see `targets_of`. By default that of the first
+        target of the model. If it is the name of another one, that is compared
     baselines : also correlate single descriptors of the structure, which need no training
     b, cage_temperature, potential : as `b`, `temperature` and `potential` of `phaseseg.predict`
     seen : called with each frame, its predicted fields, and `simulated`, the first column to compare with
@@ -116,7 +117,9 @@ def evaluate(
     ValueError
         If there are no frames or a frame has no such column, and as in `MobilityModel.run`.
     """
-    rule = model.rule(b=b, temperature=cage_temperature, potential=potential)
+    target = target or model.targets[0].name
+    known = target if any(one.name == target for one in model.targets) else None
+    rule = model.rule(b=b, temperature=cage_temperature, potential=potential, target=known)
     result, counter, untrained = Evaluation(model.name, target), MessageCounter(), set[str]()
     work = _Work(model, rule, device, target, baselines, seen is not None)
     for run, number, frame, one in numbered(mapped(work, runs)):
@@ -197,13 +200,16 @@ def _for_time(
 ) -> tuple[MobilityRule, tuple[str, ...], bool]:
     """Choose the prediction to compare with a target: for its time, if the model knows that time.
 
-    Returns the rule of the prediction, the types that it was trained on, and whether it is for that time.
+    Returns the rule of the prediction, the types that it was trained on, and whether it is for that time,
+    which is also taken for granted if neither of them states a time.
     """
     for known in model.targets:
+        if rule.target not in (None, known.name):
+            continue
         if known.time is not None and isclose(known.time, target.time, rel_tol=1e-3):
             return (rule if known.time == rule.time else replace(rule, time=known.time)), known.types, True
     default = model.target_of(rule)
-    return rule, default.types, target.main and (default.time is None or not isfinite(target.time))
+    return rule, default.types, target.main and default.time is None and not isfinite(target.time)
 
 
 def _compare(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint, bundled_checkpoints, load_checkpoint
+from phaseseg.display import listed
 from phaseseg.families import Part, Progress
 from phaseseg.families.mobility.mobility_tables import correlation_table, histogram_table
 from phaseseg.families.mobility.predictors import Prediction, Seen, predictor_of
@@ -118,15 +119,22 @@ class MobilityModel(NetworkModel):
         self._target_of(rule)
 
     def target_of(self, rule: MobilityRule) -> Target:
-        """The target that a rule asks for; ValueError for a time that the checkpoint does not know."""
+        """The target that a rule asks for; ValueError for one that the checkpoint does not know."""
         return self.targets[self._target_of(rule)]
 
     def _target_of(self, rule: MobilityRule) -> int:
         """The number of the target that a rule asks for."""
+        own = [k for k, target in enumerate(self.targets) if rule.target in (None, target.name)]
+        if not own:
+            names = list(dict.fromkeys(target.name for target in self.targets))
+            raise ValueError(
+                f"{self.name} does not predict {rule.target!r}, but {listed(names)}. Leave the "
+                "option target out, or choose one of them."
+            )
         if rule.time is None:
-            return 0
-        times = [target.time for target in self.targets]
-        for number, time in enumerate(times):
+            return own[0]
+        times = [self.targets[k].time for k in own]
+        for number, time in zip(own, times, strict=True):
             if time is not None and isclose(time, rule.time, rel_tol=1e-6):
                 return number
         known = ", ".join(f"{time:g}" for time in times if time is not None)
@@ -288,7 +296,7 @@ class MobilityModel(NetworkModel):
     def fields(
         self, frame: Frame, output: MobilityOutput, rule: MobilityRule | None = None, **options: Any
     ) -> Fields:
-        """Compute the fields from an output; cheap to repeat with another time or share.
+        """Compute the fields from an output; cheap to repeat with another target, time or share.
 
         Parameters
         ----------
@@ -298,12 +306,11 @@ class MobilityModel(NetworkModel):
         Returns
         -------
         Fields
-            Per atom `propensity`, `propensity_uncertainty` (σ, both for the time that was asked for),
-            `mobile`, the top `mobile_share` among the particles of each trained type; where the networks use
-            them `inherent_displacement` (σ) and `cage_variance` (σ^2). Per frame `n_mobile` and the means
+            Per atom `propensity` and `propensity_uncertainty` of the target that was asked for; `mobile`, the
+            top `mobile_share` among the particles of each trained type; where the networks use them
+            `inherent_displacement` (σ) and `cage_variance` (σ^2). Per frame `n_mobile` and the means
             `mean_propensity_a` and `mean_propensity_b`. The tables `mobility_histogram` and
-            `mobility_correlation` of the trained types, and `propensity_by_time` for checkpoints of several
-            times.
+            `mobility_correlation` of the trained types, and `propensity_by_time` for several times.
         """
         rule = self.rule(**options) if rule is None else rule
         number = self._target_of(rule)
@@ -337,8 +344,9 @@ class MobilityModel(NetworkModel):
         for name in ("inherent_displacement", "cage_variance"):
             if (known := getattr(output, name)) is not None:
                 values[name] = known.copy()
-        if len(self.targets) > 1:
-            values["propensity_by_time"] = self._by_time(output)
+        times = [k for k, other in enumerate(self.targets) if other.name == target.name]
+        if len(times) > 1:
+            values["propensity_by_time"] = self._by_time(output, times)
         trained = np.flatnonzero(np.array([name in target.types for name in SPECIES])[codes])
         part = frame if len(trained) == len(codes) else frame.take(trained)
         values["mobility_histogram"] = histogram_table(mean[trained], codes[trained], SPECIES)
@@ -359,13 +367,13 @@ class MobilityModel(NetworkModel):
             )
         ]
 
-    def _by_time(self, output: MobilityOutput) -> Table:
-        columns: dict[str, Any] = {
-            "time": np.array([np.nan if t.time is None else t.time for t in self.targets])
-        }
+    def _by_time(self, output: MobilityOutput, numbers: Sequence[int]) -> Table:
+        """Means of the targets with these numbers."""
+        targets = [self.targets[number] for number in numbers]
+        columns: dict[str, Any] = {"time": np.array([np.nan if t.time is None else t.time for t in targets])}
         for code, name in enumerate(SPECIES):
-            own = output.mean[:, output.codes == code].astype(np.float64)
-            trained = np.array([name in target.types for target in self.targets])
+            own = output.mean[numbers][:, output.codes == code].astype(np.float64)
+            trained = np.array([name in target.types for target in targets])
             columns[f"mean {name}"] = np.where(trained, own.mean(axis=1), np.nan)
             columns[f"deviation {name}"] = np.where(trained, own.std(axis=1), np.nan)
         return Table("Propensity by time", columns)

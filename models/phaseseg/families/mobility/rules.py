@@ -21,6 +21,7 @@ class MobilityRule:
     potential : pair potential for minimization and cage runs, or the file of its table; None: that of the
         checkpoint
     seed : of the cage runs
+    target : quantity, of those of the checkpoint; None: the first
     time : of the propensity, of those of the checkpoint; None: the first
     mobile_share : share of the particles of each type that are mobile
 
@@ -35,6 +36,7 @@ class MobilityRule:
     temperature: float | None = None
     potential: LennardJonesMixture | str | os.PathLike[str] | None = None
     seed: int = 0
+    target: str | None = None
     time: float | None = None
     mobile_share: float = 0.1
 
