@@ -105,6 +105,7 @@ from families.test_memory import gas
 from phaseseg import Frame, label_phases
 from phaseseg.compiled import buffer_pool
 from phaseseg.families.segmentation.model import score_field, with_voids
+from phaseseg.families.segmentation.rules import LabelRule
 
 def megabytes(name):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -133,7 +134,8 @@ def scores(frame):
     frame = ball(frame.cell[0, 0])
     score = np.where(frame.species == 0, 2, -2).astype(np.float32)
     field = score_field(frame, score, sigma=2.0, voxel=1.0, bound=10.0)
-    field = with_voids(field, 2.0, 10.0, 6.0)
+    rule = LabelRule(("Fe",), sigma=2.0, threshold=0.04).fixed()
+    field = with_voids(field, rule, (frame.species == 0)[field.atoms.order], 10.0, 6.0)
     assert field.matter is not None
     return field.grid.values.size
 

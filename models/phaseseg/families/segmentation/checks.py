@@ -27,8 +27,10 @@ def check(frame: Frame, fields: Fields) -> None:
     phase, distance, domain = fields["phase"], fields["interface_distance"], fields["domain"]
     assert fields["n_phases"] in (1, 2)
     if predicted:
-        # With two phases, both sides contain atoms.
-        assert (fields["n_phases"] == 1) == np.isnan(distance).all() == (len(np.unique(domain > 0)) == 1)
+        assert (fields["n_phases"] == 1) == np.isnan(distance).all()
+        # With two phases, both sides contain atoms, or the poor side is a void.
+        whole, void = len(np.unique(domain > 0)) == 1, (domain > 0).all() and fields["area_rich_void"] > 0
+        assert void if fields["n_phases"] == 2 and whole else whole == (fields["n_phases"] == 1)
     if np.isnan(distance).any():
         assert np.isnan(distance).all(), "some atoms have no distance to the interface"
         assert len(np.unique(phase)) == 1 and phase[0] != BOUNDARY, "atoms of a single-phase frame differ"

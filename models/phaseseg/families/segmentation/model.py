@@ -34,8 +34,8 @@ from phaseseg.families.segmentation.labels.assignment import (
 from phaseseg.families.segmentation.labels.density import Field, at_voxels, smooth_grid, smoothed_density
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.labels.molecules import Molecules, find_molecules
-from phaseseg.families.segmentation.labels.voids import BULK_QUANTILE, Matter, find_matter
-from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
+from phaseseg.families.segmentation.labels.voids import BULK_QUANTILE, Matter, find_matter, interpolated
+from phaseseg.families.segmentation.rules import FixedRule, LabelRule, PredictionRule
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.fields import Fields, Grid, Message
 from phaseseg.frame import Frame
@@ -61,6 +61,9 @@ MIRRORED = 3.0
 LEAST_OCCUPANCY = 0.55
 # Scores closer than this to that of the bulk, as a fraction, mean any distance.
 BULK_SHARE = 0.995
+# Fractions of the density of the rich phase between which labels are expected to cut, and rounds to find the
+# fraction, which changes the densities that belong to the scores.
+CUT_FRACTIONS, CUT_ROUNDS = (0.2, 0.8), 10
 
 
 @dataclass(eq=False)
@@ -207,35 +210,43 @@ def corrected_scores(
     return mean
 
 
-def with_voids(field: ScoreField, sigma: float, bound: float, cutoff: float) -> ScoreField:
+def with_voids(
+    field: ScoreField, rule: FixedRule, chosen: NDArray[np.bool_], bound: float, cutoff: float
+) -> ScoreField:
     """Add the free surface to smoothed scores, as the density of the rich phase falls there in the labels.
 
-    The label of an atom follows from the density of the rich phase, which falls toward the poor phase and
-    toward a void. Its fraction of the bulk value is the product of Phi(d / sigma), with the distance d to the
-    poor phase, and the occupancy o. A score s stands for d = S artanh(s / S), with the score S of the bulk.
-    The score that belongs to the product is
+    The label of an atom follows from the density of a species, which falls toward the poor phase and toward a
+    void. Its fraction of the value in the bulk of the rich phase is the product of Phi((d + e) / sigma), with
+    the distance d to the poor phase, and the occupancy o. The labels cut at the fraction c = Phi(e / sigma).
+    A score s stands for d = S artanh(s / S), with the score S of the bulk. The score of the product is
 
-        s' = S tanh(d' / S),    Phi(d' / sigma) = Phi(d / sigma) o,
+        s' = S tanh(d' / S),    Phi((d' + e) / sigma) = Phi((d + e) / sigma) o,
 
-    which is s off the surface. It is no larger than the depth below the surface, and -bound in a void.
+    which is s off the surface. It is no larger than the depth below the surface o = c, and -bound in a void.
 
-    sigma : Å; standard deviation of the Gaussian that defines voids
+    rule : of the labels
+    chosen : (n_atoms,) bool; which packed atoms are of the species in which the rich phase is rich
     bound : Å; maximum score
     cutoff : Å; within this distance of the free surface, atoms count as near it
     """
+    from scipy.special import ndtri
+
+    sigma = rule.sigma
     matter = find_matter(field, sigma, field.scores >= 0)
     if matter is None:
         return field
     rich = field.scores[field.scores >= 0]
     bulk = float(np.quantile(rich, BULK_QUANTILE)) if len(rich) else bound
     bulk = min(max(bulk, 0.1 * bound), bound)
+    at_atoms = np.clip(matter.field.interpolated() + np.float32(0.5), 0, 1)
+    offset = sigma * float(ndtri(cut_fraction(field, rule, chosen, bulk, at_atoms)))
     # Plane by plane, because `lowered` needs several arrays as large as its scores.
     values, occupancy, depth = borrow(field.lattice.shape, np.float32), matter.occupancy(), matter.depth()
     for to, plane, share, below in zip(values, field.grid.values, occupancy, depth, strict=True):
-        np.minimum(lowered(plane, share, bulk, sigma), below, out=to)
+        np.minimum(lowered(plane, share, bulk, sigma, offset), below - np.float32(offset), out=to)
     np.maximum(values, np.float32(-bound), out=values)
-    at_atoms = np.clip(matter.field.interpolated() + np.float32(0.5), LEAST_OCCUPANCY, 1)
-    scores = np.maximum(lowered(field.scores, at_atoms, bulk, sigma), np.float32(-bound))
+    at_atoms = np.maximum(at_atoms, np.float32(LEAST_OCCUPANCY))
+    scores = np.maximum(lowered(field.scores, at_atoms, bulk, sigma, offset), np.float32(-bound))
     near = matter.surface.distance(field.atoms) <= cutoff
     return replace(
         field, grid=replace(field.grid, values=values), scores=scores, matter=matter,
@@ -243,8 +254,36 @@ def with_voids(field: ScoreField, sigma: float, bound: float, cutoff: float) -> 
     )  # fmt: skip
 
 
+def cut_fraction(
+    field: ScoreField, rule: FixedRule, chosen: NDArray[np.bool_], bulk: float,
+    occupancy: NDArray[np.float32],
+) -> float:  # fmt: skip
+    """Return c of `with_voids`; a half if the labels have no constant threshold of the number density.
+
+    The density in the bulk follows from all rich atoms, because a small piece has no bulk.
+
+    bulk : Å; S
+    occupancy : (n_atoms,) float32, of packed atoms
+    """
+    from scipy.special import ndtr, ndtri
+
+    rich = field.scores >= 0
+    if isinstance(rule.threshold, str) or rule.field != "number" or not rich.any():
+        return 0.5
+    density = smoothed_density(field.atoms, chosen, field.lattice, rule.sigma)
+    total = float(interpolated(field, density)[rich].sum(dtype=np.float64))
+    inner = np.clip(field.scores[rich] * np.float32(1 / bulk), -BULK_SHARE, BULK_SHARE)
+    apart, occupancy = np.arctanh(inner) * np.float32(bulk / rule.sigma), occupancy[rich]
+    found, (low, high) = 0.5, CUT_FRACTIONS
+    for _ in range(CUT_ROUNDS):
+        shares = ndtr(apart + np.float32(ndtri(found))) * occupancy
+        at_bulk = total / float(shares.sum(dtype=np.float64))
+        found = min(max(rule.threshold / at_bulk, low), high) if at_bulk > 0 else high
+    return found
+
+
 def lowered(
-    score: NDArray[np.float32], occupancy: NDArray[np.float32], bulk: float, sigma: float
+    score: NDArray[np.float32], occupancy: NDArray[np.float32], bulk: float, sigma: float, offset: float
 ) -> NDArray[np.float32]:
     """Return the scores s' of `with_voids`, which are lower where the occupancy is below 1.
 
@@ -253,12 +292,13 @@ def lowered(
     score, occupancy : arrays of the same shape
     bulk : Å; S
     sigma : Å
+    offset : Å; e
     """
     from scipy.special import ndtr, ndtri
 
     inner = np.clip(score * np.float32(1 / bulk), -BULK_SHARE, BULK_SHARE)
-    share = ndtr(np.arctanh(inner) * np.float32(bulk / sigma)) * occupancy
-    lowered = np.tanh(ndtri(share) * np.float32(sigma / bulk))
+    share = ndtr(np.arctanh(inner) * np.float32(bulk / sigma) + np.float32(offset / sigma)) * occupancy
+    lowered = np.tanh(ndtri(share) * np.float32(sigma / bulk) - np.float32(offset / bulk))
     return np.asarray(score - np.float32(bulk) * np.maximum(inner - lowered, 0), dtype=np.float32)
 
 
@@ -453,7 +493,9 @@ class SegmentationModel(NetworkModel):
         """Return the smoothed scores of a frame, computed once; see `score_field`."""
         if scores.field is None:
             smooth = score_field(frame, scores.score, **self.smoothing)
-            scores.field = with_voids(smooth, self.label_rule.sigma, self._bound, self.config.cutoff)
+            rule, cutoff = self.label_rule, self.config.cutoff
+            chosen = any_of(masks_of(frame, rule.species), frame.n_atoms)[smooth.atoms.order]
+            scores.field = with_voids(smooth, rule, chosen, self._bound, cutoff)
         return scores.field
 
     def level(self, threshold: float) -> float:
@@ -533,10 +575,13 @@ class SegmentationModel(NetworkModel):
                 matter=field.matter, void_boundary=False,
             )  # fmt: skip
             n_rich = int(np.count_nonzero(assigned.domain))
+            number = f"{domains.n_kept} rich domain{'s' * (domains.n_kept > 1)}"
             if 0 < n_rich < frame.n_atoms:
-                number = f"{domains.n_kept} rich domain{'s' * (domains.n_kept > 1)}"
                 verdict = Message(f"Two phases: {number} by {self.name}.", "two-phases")
                 return assigned, [verdict, *messages]
+            if n_rich and field.matter is not None:
+                text = f"Two phases: {number} by {self.name}, and a void; no poor liquid is left."
+                return assigned, [Message(text, "two-phases"), *messages]
             whole = RICH if n_rich else POOR
         missing = "poor" if whole == RICH else "rich"
         verdict = Message(f"One phase by {self.name}: no {missing} region is left.", "one-phase")

@@ -1,8 +1,8 @@
 """Areas of predictions at free surfaces: `python -m phaseseg.recipes.segmentation.voids`.
 
-Pieces are cut from the bundled melts: droplets, slabs, holes and every mix of open axes. The interface area
-of each network is compared with that of labels by the rule of the network. The table shows the deviation of
-the area and the fraction of atoms on another side.
+Pieces are cut from the bundled melts: droplets and cylinders at several places, slabs, holes and every mix of
+open axes. The interface area of each network is compared with that of labels by the rule of the network. The
+table shows the deviation of the area and the fraction of atoms on another side.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from phaseseg import Frame, label_phases, load_model, read_frames
 from phaseseg.families.segmentation.model import SegmentationModel
 
 NETWORKS = ("gat-v1", "gat-3000K-v1", "gat-4000K-v1", "gcn-3000K-v1", "gcn-4000K-v1")
+# Å^2; a metal ball that a label would drop, of 200 Å^3, has 165.
+LEAST_AREA = 300.0
+# Middles of droplets and cylinders, as fractions of the cell.
+PLACES = ((0.5, 0.5, 0.5), (0.0, 0.0, 0.0), (0.5, 0.0, 0.25), (0.0, 0.5, 0.75))
 MELTS = ("melt_large_3000K.dump.gz", "melt_large_4000K.dump.gz")
 
 
@@ -26,13 +30,18 @@ def pieces(frame: Frame) -> Iterator[tuple[str, Frame]]:
     """Yield names and pieces of a frame; the first is the whole frame, without a void."""
     yield "periodic", frame
     lengths = np.linalg.norm(frame.cell, axis=1)
-    fractions = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
-    fractions -= np.floor(fractions)
-    apart = (fractions - 0.5) @ frame.cell
-    radius = np.linalg.norm(apart, axis=1)
-    for r in (10.0, 12.0, 15.0, 20.0, 25.0):
-        droplet = frame.take(radius < r)
-        yield f"droplet of {r:g} Å", droplet.replace(positions=apart[radius < r], pbc=(False,) * 3)
+    whole = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
+    for place in PLACES:
+        fractions = whole - place
+        apart = (fractions - np.rint(fractions)) @ frame.cell
+        far, off = np.linalg.norm(apart, axis=1), np.linalg.norm(apart[:, :2], axis=1)
+        shapes = [("droplet", r, far, False) for r in (8.0, 10.0, 12.0, 15.0, 20.0, 25.0)]
+        shapes += [("cylinder", r, off, True) for r in (10.0, 15.0)]
+        for shape, r, radius, along in shapes:
+            inside, periodic = radius < r, (False, False, along)
+            yield f"{shape} of {r:g} Å", frame.take(inside).replace(positions=apart[inside], pbc=periodic)
+    fractions = whole - np.floor(whole)
+    radius = np.linalg.norm((fractions - 0.5) @ frame.cell, axis=1)
     for r in (6.0, 12.0):
         yield f"hole of {r:g} Å", frame.take(radius > r)
     for pbc in product((True, False), repeat=3):
@@ -48,10 +57,15 @@ def pieces(frame: Frame) -> Iterator[tuple[str, Frame]]:
         yield f"gap of {gap:g} Å", frame.take(depth > gap)
 
 
-def deviation(model: SegmentationModel, frame: Frame) -> tuple[float, float]:
-    """Return the deviation of the area, and the fraction of atoms on another side, both in percent."""
+def deviation(model: SegmentationModel, frame: Frame) -> tuple[float, float] | None:
+    """Return the deviation of the area, and the fraction of atoms on another side, both in percent.
+
+    None without an interface, and for one so small that neither is more than noise.
+    """
     rule = model.label_rule
     expected = label_phases(frame, sigma=rule.sigma, threshold=rule.threshold)
+    if expected["interface_area"] < LEAST_AREA:
+        return None
     found = model.predict(frame)
     area = found["interface_area"] / expected["interface_area"] - 1
     moved = (found["interface_distance"] > 0) != (expected["interface_distance"] > 0)
@@ -73,7 +87,9 @@ def main() -> None:
         for melt in melts:
             frame = next(read_frames(melt))
             for piece, cut in pieces(frame):
-                area, atoms = deviation(model, cut)
+                if (both := deviation(model, cut)) is None:
+                    continue
+                area, atoms = both
                 print(f"{name:14} {Path(melt).name} {piece:18} {area:+6.1f} %   {atoms:4.1f} %", flush=True)
                 found += [] if piece == "periodic" else [area]
         areas = np.array(found)
