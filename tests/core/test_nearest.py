@@ -194,6 +194,22 @@ def test_what_rounding_does_to_a_lattice_decides_nothing(shift, seed, k, flat):
     assert_array_equal(other.shifts, found.shifts + images[:, None] - images[found.neighbors])
 
 
+@pytest.mark.parametrize("pbc", [True, (True, False, True), False])
+@pytest.mark.parametrize("k", [2, 5, 11])
+@pytest.mark.parametrize("seed", range(4))
+def test_lengths_that_are_equal_one_by_one(pbc, k, seed):
+    """Many lengths of a lattice that was written with nine digits differ by a few 1e-10.
+
+    Those that differ by less than 1e-9 from one to the next are one, whatever the order of the search.
+    """
+    frame = lattice((5, 4, 6), 1.0, pbc, basis=((0, 0, 0), (0.5, 0.5, 0.5)))
+    noise = np.random.default_rng(seed).normal(0, 1e-9, frame.positions.shape)
+    frame = frame.replace(positions=frame.positions + noise)
+    assert_equals_naive(frame, k)
+    moved = wrapped_elsewhere(frame, seed)
+    assert_array_equal(nearest_neighbors(moved, k).neighbors, nearest_neighbors(frame, k).neighbors)
+
+
 def test_atoms_on_top_of_each_other():
     positions = np.concatenate([np.zeros((4, 3)), [[1.0, 0, 0], [0, 1.5, 0]], np.full((3, 3), 2.0)])
     for pbc in (False, True):

@@ -140,6 +140,20 @@ def test_crystals_in_any_order(rule, tmp_path):
             assert_the_same(permuted(frame, rng.permutation(216)), tmp_path, k=k, rule=rule)
 
 
+@pytest.mark.parametrize("seed", [150, 468, 497, 560])
+def test_crystals_written_with_rounding(seed, tmp_path):
+    """Lengths that differ by about 1e-9 from one to the next are equal in any order of the search."""
+    rng = np.random.default_rng(seed)
+    sites = np.stack(np.meshgrid(*[np.arange(7)] * 2, [0], indexing="ij"), axis=-1).reshape(-1, 3)
+    steps = np.diag([*(rng.random(2) * 0.4 + 0.8), 1.0])
+    steps[1, 0] = 0.5 * steps[0, 0]
+    positions = rng.permutation(sites @ steps + rng.normal(0, 1e-9, sites.shape) * [1, 1, 0])
+    species = np.where(np.arange(49) % 3 == 0, "B", "A")
+    frame = Frame(positions, steps * [[7], [7], [1]], True, species, units="lj")
+    for k in (1, 2, 3):
+        assert_the_same(frame, tmp_path, k=k)
+
+
 @pytest.mark.parametrize("seed", [1, 6, 7, 18])
 def test_particles_on_the_faces_of_the_cell(seed, tmp_path):
     """Rounding decides on which side of a face they are, and may decide differently in two sums."""

@@ -30,8 +30,11 @@ from phaseseg.neighbors.bins import (
     side_by_side,
 )
 
-# Two lengths (Å or σ) that differ by less are equal: rounding must not choose between neighbors of a lattice.
-TIE = 1e-9
+# Lengths (Å or σ) that differ by less from one to the next are equal: rounding must not choose between
+# neighbors of a lattice. Equal lengths are looked for up to the second number beyond the k-th.
+TIE, WIDEST_TIE = 1e-9, 1e-7
+# Lengths that differ by rounding alone differ by less than this, unless atoms are far from the origin.
+ROUNDING = 1e-12
 # Least thickness of a periodic cell, in usual distances of the atoms across it.
 THINNEST = 3e-5
 # Atoms per bin: at least the first number, and the second for each of the k neighbors.
@@ -69,10 +72,11 @@ def nearest_neighbors(
 ) -> NearestNeighbors:
     """The k nearest neighbors of every atom; each image counts separately, images of the atom itself too.
 
-    Neighbors are sorted by their lengths in float64; of those that are equally far (within 1e-9 Å) the
-    lower number comes first, then the lower shift along the reduced cell. Any cell: triclinic, open along
-    some axes, smaller than the distances in question; atoms anywhere, also on top of each other. Linear in
-    the number of atoms where they fill the cell about evenly, also in groups that are far apart.
+    Neighbors are sorted by their lengths in float64; of those that are equally far (within 1e-9 Å from one
+    to the next) the lower number comes first, then the lower shift along the reduced cell. Any cell:
+    triclinic, open along some axes, smaller than the distances in question; atoms anywhere, also on top of
+    each other. Linear in the number of atoms where they fill the cell about evenly, also in groups that are
+    far apart.
 
     Parameters
     ----------
@@ -142,7 +146,7 @@ def _nearest_of_all(
     """The k nearest of all other atoms and their distances, without images; ties as elsewhere."""
     r = np.linalg.norm(positions - positions[atom], axis=1)
     r[atom] = inf
-    near = np.flatnonzero(r <= np.partition(r, k - 1)[k - 1] + TIE)
+    near = np.flatnonzero(r <= np.partition(r, k - 1)[k - 1] + WIDEST_TIE)
     near = near[np.argsort(r[near], kind="stable")]
     # Runs of distances that differ by no more than rounding are sorted by number.
     run = np.concatenate([[0], np.cumsum(np.diff(r[near]) > TIE)])
@@ -269,22 +273,32 @@ def _hits_sorted(near, c, n_hits, found):
 
 
 @jit
+def _measured(bins, places, near, slot, c, at):
+    """Length, Å, number and image of a candidate."""
+    there, home = near.slots[at], places[slot]
+    dx, dy, dz = places[there, 0] - home[0], places[there, 1] - home[1], places[there, 2] - home[2]
+    s0, s1, s2 = image_of(
+        bins.inverse,
+        near.x[at] - near.x[c] - dx, near.y[at] - near.y[c] - dy, near.z[at] - near.z[c] - dz,
+    )  # fmt: skip
+    ex, ey, ez = product(s0, s1, s2, bins.cell)
+    dx, dy, dz = dx + ex, dy + ey, dz + ez
+    return sqrt(dx * dx + dy * dy + dz * dz), bins.order[there], s0, s1, s2
+
+
+@jit
 def _choose(bins, places, near, slot, c, hits, n_hits, r, atoms, images):
-    """The first r.size of some candidates, sorted by length in float64; ties as `nearest_neighbors` says."""
-    k, found, home = r.size, 0, places[slot]
+    """The first r.size of some candidates, sorted by length in float64; ties as `nearest_neighbors` says.
+
+    Returns whether the first are not certain, because lengths that are equal differ by more than rounding.
+    """
+    k, found, doubtful = r.size, 0, False
     for h in range(n_hits):
-        at = hits[h]
-        there = near.slots[at]
-        dx, dy, dz = places[there, 0] - home[0], places[there, 1] - home[1], places[there, 2] - home[2]
-        s0, s1, s2 = image_of(
-            bins.inverse,
-            near.x[at] - near.x[c] - dx, near.y[at] - near.y[c] - dy, near.z[at] - near.z[c] - dz,
-        )  # fmt: skip
-        ex, ey, ez = product(s0, s1, s2, bins.cell)
-        dx, dy, dz = dx + ex, dy + ey, dz + ez
-        length, j, m = sqrt(dx * dx + dy * dy + dz * dz), bins.order[there], found
+        length, j, s0, s1, s2 = _measured(bins, places, near, slot, c, hits[h])
+        m = found
         while m > 0 and length <= r[m - 1] + TIE:
             if length >= r[m - 1] - TIE:
+                doubtful |= abs(length - r[m - 1]) > ROUNDING
                 last = images[m - 1]
                 if not (j, s0, s1, s2) < (atoms[m - 1], last[0], last[1], last[2]):
                     break
@@ -297,6 +311,63 @@ def _choose(bins, places, near, slot, c, hits, n_hits, r, atoms, images):
             for axis in range(3):
                 images[t, axis] = images[t - 1, axis]
         r[m], atoms[m], images[m, 0], images[m, 1], images[m, 2] = length, j, s0, s1, s2
+    return doubtful
+
+
+@jit
+def _settle(bins, places, near, slot, c, hits, n_hits, r, atoms, images):
+    """As `_choose`, also where equal lengths differ by more than rounding; slower.
+
+    Equal lengths form groups: from one to the next they differ by no more than a tie. So the order of the
+    candidates does not matter.
+    """
+    k, found = r.size, 0
+    for h in range(n_hits):  # the k least lengths
+        length = _measured(bins, places, near, slot, c, hits[h])[0]
+        m = found
+        while m > 0 and length < r[m - 1]:
+            m -= 1
+        found = min(found + 1, k)
+        for t in range(found - 1, m, -1):
+            r[t] = r[t - 1]
+        if m < k:
+            r[m] = length
+    most, grows = r[k - 1], True
+    while grows:
+        grows = False
+        for h in range(n_hits):
+            length = _measured(bins, places, near, slot, c, hits[h])[0]
+            if most < length <= most + TIE:
+                most, grows = length, True
+    n_groups = 1
+    groups, group_of = r.copy(), np.empty(k, dtype=np.int64)  # the least length of each group
+    for m in range(1, k):
+        if r[m] - r[m - 1] > TIE:
+            groups[n_groups] = r[m]
+            n_groups += 1
+    found = 0
+    for h in range(n_hits):
+        length, j, s0, s1, s2 = _measured(bins, places, near, slot, c, hits[h])
+        if length > most:
+            continue
+        group = n_groups - 1
+        while length < groups[group]:
+            group -= 1
+        m = found
+        while m > 0:
+            last = images[m - 1]
+            if (group_of[m - 1], atoms[m - 1], last[0], last[1], last[2]) < (group, j, s0, s1, s2):
+                break
+            m -= 1
+        if m == k:
+            continue
+        found = min(found + 1, k)
+        for t in range(found - 1, m, -1):
+            r[t], atoms[t], group_of[t] = r[t - 1], atoms[t - 1], group_of[t - 1]
+            for axis in range(3):
+                images[t, axis] = images[t - 1, axis]
+        r[m], atoms[m], images[m, 0], images[m, 1], images[m, 2] = length, j, s0, s1, s2
+        group_of[m] = group
 
 
 @jit
@@ -389,7 +460,7 @@ def _fill(first_bin, stop_bin, bins, places, largest, side, gap, k, rows, neighb
                 usual += 0.05 * (min(most, 2 * usual) - usual)
                 # Includes all that float32 cannot distinguish from the k-th.
                 doubt = eps * (8 * length * span + 4 * most + 16 * eps * span * span)
-                bound = np.float32(most + doubt + TIE * (2 * length + TIE))
+                bound = np.float32(most + doubt + WIDEST_TIE * (2 * length + WIDEST_TIE))
                 if few and bound <= reached:
                     m = k
                     while m < n_hits and near.r2[hits[m]] <= bound:
@@ -397,7 +468,8 @@ def _fill(first_bin, stop_bin, bins, places, largest, side, gap, k, rows, neighb
                 else:
                     near.r2[c] = NOWHERE
                     m, hits = hits_within(near, n, bound), near.hits
-                _choose(bins, places, near, slot, c, hits, m, r, atoms, images)
+                if _choose(bins, places, near, slot, c, hits, m, r, atoms, images):
+                    _settle(bins, places, near, slot, c, hits, m, r, atoms, images)
                 row = rows[bins.order[slot]]
                 for m in range(k):
                     neighbors[row, m], lengths[row, m] = atoms[m], r[m]

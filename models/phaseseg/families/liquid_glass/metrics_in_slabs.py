@@ -43,9 +43,6 @@ def metrics_in_slabs(
     to a particle of another slab may be found there again. Such B-B edges are kept until the end, and each
     counts once.
 
-    Neighbors are those of the whole frame, unless distances differ by about 1e-9: then those that count as
-    equal depend on the order of the search.
-
     Raises
     ------
     ValueError
