@@ -112,6 +112,20 @@ def test_evaluate_writes_a_report(path, mobility_file, tmp_path):
     assert numbers["systems"] == 2 and numbers["checkpoint"]["name"] == "mobility/random-v1"
 
 
+def test_evaluate_repeats_what_the_reader_said_once(mobility_file, tmp_path):
+    frame, rng = liquid(216), np.random.default_rng(0)
+    for k in (1, 2):
+        np.savez(
+            tmp_path / f"N216T0.44_{k}.npz", positions=frame.positions, types=frame.species,
+            box=np.diag(frame.cell), propensity=rng.random(216),
+        )  # fmt: skip
+    names = [tmp_path / f"N216T0.44_{k}.npz" for k in (1, 2)]
+    lines = run("evaluate", *names, "-m", mobility_file).stderr.splitlines()
+    assert [line for line in lines if "taken from the name" in line] == [
+        "The temperature, 0.44, was taken from the name of the file."
+    ]
+
+
 def test_evaluate_says_what_is_missing(path, mobility_file, tmp_path):
     words = ("evaluate", path, "-m", mobility_file)
     refused(INPUT, "there is no column 'displacement' to compare with", *words, "--target", "displacement")

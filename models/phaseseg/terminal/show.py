@@ -99,7 +99,8 @@ class FrameBar:
             interrupt.check()
             _collect_garbage()
             self._bar.update(task, advance=1, description=self._doing)
-            self.heard.add(getattr(item, "messages", ()))
+            if (said := getattr(item, "messages", None)) is not None:
+                self.heard.add(said)
             yield item
         self._end()
 

@@ -145,6 +145,7 @@ class _Evaluated(NamedTuple):
     propensity : (n_atoms,) float64, as predicted
     compared : as of system 0
     untrained : types that are not compared
+    messages : of the prediction, without those of the reader
     shown : fields to show
     """
 
@@ -185,7 +186,8 @@ class _Work:
             ]
         shown = {**predicted, "simulated": targets[0].values} if self.shown else {}
         propensity = np.asarray(predicted["propensity"], np.float64)
-        return _Evaluated(propensity, compared, untrained, predicted.messages, shown)
+        messages = [one for one in predicted.messages if one not in frame.messages]
+        return _Evaluated(propensity, compared, untrained, messages, shown)
 
 
 def _single(model: MobilityModel, frame: Frame, rule: MobilityRule) -> dict[str, tuple[Floats, Floats]]:
