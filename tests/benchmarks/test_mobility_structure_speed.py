@@ -17,6 +17,7 @@ from phaseseg import Frame
 from phaseseg.families.mobility.cage import cage_positions
 from phaseseg.families.mobility.inherent import inherent_positions
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN
+from phaseseg.families.mobility.structure_cache import forget_structures
 
 SIZES = scaled((200,), (1000, 4096, 16_000), (100_000,))
 NAIVE = scaled(60, 300)
@@ -41,6 +42,7 @@ def test_time_of_minimization_and_cages():
     for n in SIZES:
         frame = mixture(n)
         found = inherent_positions(frame)
+        forget_structures()
         minimizing = cpu_time(lambda frame=frame: inherent_positions(frame), 1)
         sampling = cpu_time(lambda frame=frame: cage_positions(frame, 0.5, runs=1, steps=STEPS), 1)
         assert found.residual <= 1e-3

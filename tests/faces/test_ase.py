@@ -342,6 +342,6 @@ def test_bad_atoms(melt, mixture, pair_file, glass_file):
         mixture, "units 'metal', but liquid_glass/random-v1 was trained with 'lj'", model=glass_file,
         species_array="kind",
     )  # fmt: skip
-    refused(mixture, "unknown to the network", model=glass_file, units="lj")
+    refused(mixture, "the network does not know", model=glass_file, units="lj")
     mixture.pbc = False
     refused(mixture, "neighbors", metrics={"k": len(mixture)}, species_array="kind")

@@ -197,7 +197,7 @@ def test_bad_input(layer, glass_file, checkpoint_file, make_glass_checkpoint, tm
         apply(layer, model_file=glass_file, b="Xx")
     with pytest.raises(ValueError, match=start + "every particle is B"):
         apply(layer, model_file=glass_file, b="A,B")
-    with pytest.raises(ValueError, match=start + ".*unknown to the network"):
+    with pytest.raises(ValueError, match=start + ".*the network does not know Ni, P"):
         apply(layer, model_file=glass_file, types="Ni,P")
     named = apply(layer, model_file=glass_file, types="Ni,P", b="P")
     np.testing.assert_array_equal(

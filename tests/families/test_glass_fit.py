@@ -439,7 +439,7 @@ def test_data_that_cannot_be_learned_from(runs, tmp_path):
     flat = [*runs[:2], *[cooled(k, n=64, dimensions=3) for k in (7, 8)]]
     refuses("has 3 dimensions, but 2 were expected", flat)
     refuses("no particle is B; the species are A", changed(runs, species=np.zeros(225, dtype=int)))
-    refuses("P is unknown to the network", changed(runs, species_names=("A", "P")))
+    refuses("the network does not know P, only A and B", changed(runs, species_names=("A", "P")))
     refuses("the smallest windows, of 1.5 σ, have about 2 particles", runs, network={"window": (1.5, 4.5)})
     refuses(r"have about 56 particles, too few to find 40 neighbors", runs, network={**SMALL, "k": 40})
     refuses("4 independent runs hold glass, and 5 folds need one each", runs, folds=5)

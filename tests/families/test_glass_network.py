@@ -334,7 +334,7 @@ def test_what_cannot_be_is_said():
         config.codes_of(flat, ("A", "B"))
     with pytest.raises(ValueError, match="made: no particle is B; the species are A"):
         config.codes_of(flat.replace(species=np.zeros(40, dtype=int)))
-    with pytest.raises(ValueError, match="made: P is unknown to the network, whose particles are A"):
+    with pytest.raises(ValueError, match="made: the network does not know P, only A and B"):
         config.codes_of(flat.replace(species_names=("A", "P")))
     assert config.codes_of(flat.replace(species_names=("Ni", "P")), "P").sum() == (flat.species == 1).sum()
 

@@ -397,7 +397,7 @@ def test_what_the_networks_do_not_know_is_refused(model, plain, frame, make_diso
     for other, options, said in (
         (frame.replace(units="metal"), {}, r"a.xyz: the frame has the units 'metal', but .* with units 'lj'"),
         (make_disorder(343, 3), {}, "in three dimensions, but liquid_glass/random-v1 was trained in two"),
-        (frame.replace(species_names=("A", "C")), {}, "C is unknown to the network"),
+        (frame.replace(species_names=("A", "C")), {}, "the network does not know C"),
         (frame, {"b": "C"}, "no particle is C"),
         (frame.replace(species=np.zeros(400, int)), {}, "no particle is B"),
         (frame, {"b": ("A", "B")}, "every particle is B"),

@@ -22,7 +22,8 @@ from phaseseg.families.mobility.potentials import LennardJonesMixture
 from phaseseg.families.mobility.ridge import RidgeSums, standardized
 from phaseseg.families.mobility.scalars import CAGE_SCALARS, INHERENT_SCALARS, scalar_values
 from phaseseg.families.mobility.stiffness import local_stiffness
-from phaseseg.families.mobility.structure import forget_structures, structure_of
+from phaseseg.families.mobility.structure import structure_of
+from phaseseg.families.mobility.structure_cache import forget_structures
 from phaseseg.families.mobility.systems import Quantity
 from phaseseg.testing.frames import awkward_frames, permuted, rotated, translated, wrapped_elsewhere
 from phaseseg.training.output import TrainingOutput

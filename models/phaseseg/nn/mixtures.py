@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import listed
 from phaseseg.frame import Frame
 from phaseseg.nn.model import span_text
 
@@ -32,8 +33,8 @@ def codes_of_mixture(
         strange = [name for name in present if name not in species]
         if strange:
             raise ValueError(
-                f"{where}{', '.join(strange)} is unknown to {who}, whose particles are {species[0]} (A) and "
-                f"{species[1]} (B). Name the species B with the option b."
+                f"{where}{who} does not know {listed(strange)}, only {' and '.join(species)}. Name the "
+                "species B with the option b; all others are then A."
             )
         b = species[1:]
     wanted = (b,) if isinstance(b, str) else tuple(b)

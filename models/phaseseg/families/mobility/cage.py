@@ -6,6 +6,7 @@ Langevin dynamics with the splitting BAOAB (DOI 10.1093/amrx/abs010).
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from phaseseg.families.mobility.pairs import (
     filter_pairs,
 )
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixture
+from phaseseg.families.mobility.structure_cache import kept_or_made
 from phaseseg.frame import Frame
 
 TIMESTEP, FRICTION = 0.01, 0.5
@@ -63,8 +65,9 @@ class Cage:
 
 
 def cage_positions(
-    frame: Frame, temperature: float, potential: LennardJonesMixture | None = None, *, runs: int = 2,
-    steps: int = N_STEPS, seed: int = 0, progress: Progress | None = None,
+    frame: Frame, temperature: float | None = None, potential: LennardJonesMixture | None = None, *,
+    runs: int = 2, steps: int = N_STEPS, seed: int = 0, folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> Cage:  # fmt: skip
     """Mean position and covariance of each particle in its cage.
 
@@ -73,16 +76,17 @@ def cage_positions(
     reversed. 500 steps of each run are dropped, then every fifth counts, and 26 configurations are kept.
     The same arguments give the same result on one machine. The trajectories are chaotic: on another machine,
     or for a frame that was moved, the means differ by their statistical error. Time is linear in the number
-    of particles.
+    of particles. The result is kept in memory for the last few frames.
 
     Parameters
     ----------
     frame : in Lennard-Jones units; any cell
-    temperature : ε/k
+    temperature : ε/k; when left out, `temperature` in the info of the frame
     potential : the Kob–Andersen mixture when left out
     runs : independent runs, whose means are averaged
     steps : of each run
     seed : of velocities and noise
+    folder : of results that are kept on disk; by default that in PHASESEG_STRUCTURES, if it is set
     progress : called with the completed fraction and a line; may raise to stop
 
     Raises
@@ -91,18 +95,41 @@ def cage_positions(
         For two particles at the same place, or if forces are not finite: at the start of a run, particles
         overlap.
     ValueError
-        For a temperature that is not positive, counts out of range, or a species that the potential does not
-        know.
+        For a temperature that is not known or not positive, counts out of range, or a species that the
+        potential does not know.
     """
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be a positive number in units of ε/k, found {temperature}.")
+    at = temperature_of(frame, temperature)
     if runs < 1 or steps < N_DROPPED + ENERGY_EVERY:
         raise ValueError(
             f"at least 1 run of {N_DROPPED + ENERGY_EVERY} steps is needed, found {runs} of {steps}."
         )
     if seed < 0:
         raise ValueError(f"seed must be 0 or a positive whole number, found {seed}.")
-    potential = potential or KOB_ANDERSEN
+    mixture = potential or KOB_ANDERSEN
+    return kept_or_made(
+        Cage, frame, mixture, {"temperature": at, "runs": runs, "steps": steps, "seed": seed}, folder,
+        lambda: _sampled(frame, at, mixture, runs, steps, seed, progress),
+    )  # fmt: skip
+
+
+def temperature_of(frame: Frame, temperature: float | None) -> float:
+    """The temperature of cage runs; ValueError if it is not known or not positive."""
+    if temperature is None:
+        temperature = frame.info.get("temperature")
+    if temperature is None:
+        raise ValueError(
+            f"{frame.error_prefix}the temperature is not in the frame, and cages need it. Give the option "
+            "temperature, in units of ε/k."
+        )
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be a positive number in units of ε/k, found {temperature}.")
+    return float(temperature)
+
+
+def _sampled(
+    frame: Frame, temperature: float, potential: LennardJonesMixture, runs: int, steps: int, seed: int,
+    progress: Progress | None,
+) -> Cage:  # fmt: skip
     system = System(frame, potential.codes(frame), potential.tables)
     # Two particles that are both at most `RADIUS` away from their places meet only if they are in this list.
     system.list_pairs(2 * RADIUS)
@@ -129,7 +156,7 @@ def cage_positions(
             noise = rng.standard_normal((part, n, 3), dtype=np.float32)
             counts, finite = _sample(
                 system.positions, velocities, forces, start, filtered_at, system.codes, system.coarse,
-                system.fine, system.images, system.tables, noise, float(temperature), done, total, squares,
+                system.fine, system.images, system.tables, noise, temperature, done, total, squares,
             )  # fmt: skip
             if not finite:
                 raise CageError(

@@ -5,6 +5,7 @@ The method is that of DOI 10.1103/PhysRevLett.97.170201 in the form of DOI 10.10
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from phaseseg.compiled.jit import jit
 from phaseseg.families import Progress
 from phaseseg.families.mobility.pairs import FINE_SKIN, System, compute_forces, farthest, filter_pairs
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixture
+from phaseseg.families.mobility.structure_cache import kept_or_made
 from phaseseg.frame import Frame
 
 TOLERANCE = 1e-3
@@ -54,12 +56,14 @@ class Inherent:
 
 def inherent_positions(
     frame: Frame, potential: LennardJonesMixture | None = None, *, tolerance: float = TOLERANCE,
-    max_steps: int = MOST_STEPS, progress: Progress | None = None,
+    max_steps: int = MOST_STEPS, folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> Inherent:  # fmt: skip
     """Minimize the potential energy of a frame: each particle's position in the inherent structure.
 
     The cell stays as it is. Any cell; time linear in the number of particles. The result is the same on
-    every call. Without neighbors, as for a single particle, the frame is a minimum already.
+    every call. It is kept in memory for the last few frames. Without neighbors, as for a single particle,
+    the frame is a minimum already.
 
     Parameters
     ----------
@@ -67,6 +71,7 @@ def inherent_positions(
     potential : the Kob–Andersen mixture when left out
     tolerance : ε/σ; ends when no component of a force is larger
     max_steps : after which the minimization has failed
+    folder : of results that are kept on disk; by default that in PHASESEG_STRUCTURES, if it is set
     progress : called with the completed fraction (an estimate) and a line; may raise to stop
 
     Raises
@@ -79,7 +84,16 @@ def inherent_positions(
     """
     if not 0 < tolerance < float("inf"):
         raise ValueError(f"tolerance must be a positive force in ε/σ, found {tolerance}.")
-    potential = potential or KOB_ANDERSEN
+    mixture = potential or KOB_ANDERSEN
+    return kept_or_made(
+        Inherent, frame, mixture, {"tolerance": tolerance}, folder,
+        lambda: _minimized(frame, mixture, tolerance, max_steps, progress),
+    )  # fmt: skip
+
+
+def _minimized(
+    frame: Frame, potential: LennardJonesMixture, tolerance: float, max_steps: int, progress: Progress | None
+) -> Inherent:
     system = System(frame, potential.codes(frame), potential.tables)
     system.list_pairs(SKIN)
     try:
@@ -109,8 +123,8 @@ def inherent_positions(
         if n_steps >= max_steps:
             raise MinimizationError(
                 f"{frame.error_prefix}the minimization did not converge: the largest force is "
-                f"{residual:.2g} ε/σ after {n_steps:,} steps, not {tolerance:g}. Allow more steps or a "
-                "larger tolerance, and check that positions, density and potential belong together."
+                f"{residual:.2g} ε/σ after {n_steps:,} steps, not {tolerance:g}. Check that positions, "
+                "density and potential belong together."
             )
         if outgrown:
             system.list_pairs(SKIN)
