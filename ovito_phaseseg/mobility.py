@@ -17,7 +17,7 @@ COLORED = {
     "displacement": "inherent_displacement", "cage": "cage_variance",
 }  # fmt: skip
 COLOR_BY = Option(
-    "color_by", str, "nothing",
+    "color_by", str, "propensity",
     "Percentile of a quantity among the particles of the same type, from dark blue to yellow; or the mobile "
     "particles (red).",
     choices=("nothing", "propensity", "mobile", "uncertainty", "displacement", "cage"),

@@ -184,3 +184,16 @@ def test_progress_shows_names_as_they_are():
         with console.capture() as text:
             list(bar.frames([1], "labeling"))
     assert "\x1b[31m" not in text.get()
+
+
+def test_the_fraction_is_seen_in_a_narrow_terminal():
+    from rich.console import Console
+
+    console = Console(force_terminal=True, width=50, color_system=None)
+    with show.Progress(show.TextColumn("{task.description}", markup=False), console=console) as shown:
+        bar = show.FrameBar("liquid.xyz", shown)
+        for _ in bar.frames([1], "predicting with mobility/net-ka3d-v1"):
+            bar.inside(0.42, "minimizing, largest force 3.1")
+            with console.capture() as text:
+                console.print(shown)
+    assert "42%" in text.get()

@@ -33,7 +33,8 @@ def test_outputs_are_those_of_the_library(model):
     data, expected = apply(collection_of(frame), model), predict(frame, model)
     for name in ATOM:
         np.testing.assert_array_equal(data.particles[FIELD_SPECS[name].title], expected[name], name)
-    assert data.particles["Mobile"].dtype == np.int32 and "Color" not in data.particles
+    assert data.particles["Mobile"].dtype == np.int32
+    assert "Color" not in apply(collection_of(frame), model, color_by="nothing").particles
     for name, value in expected.level("frame").items():
         assert data.attributes["Mobility." + name] == value, name
     assert data.attributes["Mobility.messages"] == " ".join(expected.messages)
@@ -59,8 +60,9 @@ def test_the_share_of_mobile_particles(model):
 def test_colors_are_percentiles_within_the_type(model):
     frame = liquid(300)
     values = predict(frame, model)
-    for color_by, name in {"propensity": "propensity", "uncertainty": "propensity_uncertainty"}.items():
-        colors = apply(collection_of(frame), model, color_by=color_by).particles.colors[...]
+    for color_by, name in {None: "propensity", "uncertainty": "propensity_uncertainty"}.items():
+        options = {} if color_by is None else {"color_by": color_by}
+        colors = apply(collection_of(frame), model, **options).particles.colors[...]
         for code in (0, 1):
             own = np.flatnonzero(frame.species == code)
             shade = colors[own[np.argsort(values[name][own])], 0]

@@ -141,7 +141,7 @@ class StopError(Exception):
     pass
 
 
-def test_progress_may_stop_the_work():
+def test_progress_may_stop_the_work(monkeypatch):
     frame = AWKWARD["orthogonal"]()
     calls = []
 
@@ -153,6 +153,10 @@ def test_progress_may_stop_the_work():
     with pytest.raises(StopError):
         cage_positions(frame, 0.5, steps=600, progress=stop)
     assert 0 < calls[0][0] < calls[1][0] < 1
+    calls.clear()
+    monkeypatch.setattr(cage, "_REPORTED", 20 * len(frame))
+    cage_positions(frame, 0.5, steps=600, runs=1, progress=lambda done, text: calls.append(done))
+    assert len(calls) == 600 // 20 + 1  # and at the end
     calls.clear()
     inherent_positions(frame, progress=lambda done, text: calls.append((done, text)))
     assert calls[-1] == (1.0, "minimized")

@@ -110,7 +110,8 @@ class FrameBar:
         _collect_garbage()
         if self._task is None:
             self._task = self._bar.add_task(self._doing, total=None)
-        self._bar.update(self._task, description=f"{self._doing}: {line} ({done:.0%})")
+        # What comes last is cut off in a narrow terminal.
+        self._bar.update(self._task, description=f"{self._name}: {done:.0%}, {line}")
 
     def _end(self) -> None:
         if self._task is not None:

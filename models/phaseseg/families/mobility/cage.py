@@ -33,6 +33,8 @@ ENERGY_EVERY, N_CONFIGURATIONS = 20, 26
 """Steps between the energies that are averaged, and configurations that are kept of each run."""
 # Steps in a part of a run, of which random numbers are drawn at once.
 _PART = 10
+# Particles times steps between two calls of `progress`.
+_REPORTED = 400_000
 
 
 class CageError(ValueError):
@@ -142,6 +144,7 @@ def _sampled(
     means, within, n_samples = np.zeros((runs, n, 3)), np.zeros((n, 3, 3)), 0
     energy, by_product, n_energies = np.zeros(n), np.zeros((n, 3)), 0
     samples: list[NDArray[np.float32]] = []
+    reported = _PART * min(max(_REPORTED // (_PART * max(n, 1)), 1), 10)
     spacing = max((steps - N_DROPPED) // N_CONFIGURATIONS // _PART * _PART, _PART)
     for run in range(runs):
         rng = np.random.default_rng([seed, run])
@@ -177,7 +180,7 @@ def _sampled(
                 n_energies += 1
             if done > N_DROPPED and (done - N_DROPPED) % spacing == 0:
                 samples.append(system.in_order(system.positions - start).astype(np.float32))
-            if progress is not None and done % 100 < part:
+            if progress is not None and done % reported < part:
                 progress((run + done / steps) / runs, f"cage run {run + 1} of {runs}")
         means[run] = total / kept
         within += _covariance(squares / kept, means[run])
