@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite.binding import get_host_cpu_features
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import jit
-from phaseseg.compiled.simd import WIDTH, add_product, greater, load, splat, spread, store
+from phaseseg.compiled.simd import HAS_AVX512, WIDTH, add_product, greater, load, splat, spread, store
 
 
 def whole_registers(n: int) -> int:
@@ -83,7 +82,7 @@ TILE_ROWS = 6
 _ROWS = (0,) * TILE_ROWS
 _ONE = (0,)
 # Only processors with 32 registers of 16 numbers can hold the sums of four registers for each of six rows.
-_BLOCKS = (0,) * (4 if get_host_cpu_features().get("avx512f", False) and WIDTH > 1 else 1)
+_BLOCKS = (0,) * (4 if HAS_AVX512 else 1)
 _AT_ONCE = len(_BLOCKS) * WIDTH
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from phaseseg.compiled.jit import jit
 
 WIDTH = 1
+HAS_AVX512 = False
 
 
 load = spread = jit(lambda data, index: data.flat[index])

@@ -16,7 +16,7 @@ if SIMD:
 else:
     from phaseseg.compiled import scalars as lanes  # type: ignore[no-redef]
 
-WIDTH = lanes.WIDTH
+WIDTH, HAS_AVX512 = lanes.WIDTH, lanes.HAS_AVX512
 load, store, splat, spread, total = lanes.load, lanes.store, lanes.splat, lanes.spread, lanes.total
 greater, where_at_most, bits_at_most = lanes.greater, lanes.where_at_most, lanes.bits_at_most
 fetch = lanes.fetch

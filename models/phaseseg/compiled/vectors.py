@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, codegen, config
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
@@ -24,6 +24,10 @@ WIDTH = 16
 FAST = ("contract", "reassoc", "nsz")
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR, INTEGERS = ir.VectorType(F32, WIDTH), ir.VectorType(I32, WIDTH)
+
+# What numba compiles for: this processor, unless NUMBA_CPU_FEATURES or NUMBA_CPU_NAME says something else.
+_FEATURES = codegen.get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+HAS_AVX512 = "+avx512f" in _FEATURES.split(",")
 
 
 class _Lanes(types.Type):  # type: ignore[misc]
@@ -115,10 +119,26 @@ def _power_of_two(builder: Any, a: Any) -> Any:
     return builder.bitcast(builder.shl(n, ir.Constant(INTEGERS, [23] * WIDTH)), VECTOR)
 
 
-def _count_up(builder: Any, out: Any, at: Any, first: Any, step: Any) -> Any:
+def _ramp(builder: Any, first: Any, step: Any) -> Any:
     ramp = builder.mul(_splat(builder, step, INTEGERS), ir.Constant(INTEGERS, list(range(WIDTH))))
-    ramp = builder.add(_splat(builder, first, INTEGERS), ramp)
-    return builder.store(ramp, _at(builder, out, at, INTEGERS), align=4)
+    return builder.add(_splat(builder, first, INTEGERS), ramp)
+
+
+def _count_up(builder: Any, out: Any, at: Any, first: Any, step: Any) -> Any:
+    return builder.store(_ramp(builder, first, step), _at(builder, out, at, INTEGERS), align=4)
+
+
+def _compress(builder: Any, bits: Any, first: Any, out: Any, n: Any) -> Any:
+    chosen = ir.VectorType(ir.IntType(1), WIDTH)
+    mask = builder.bitcast(builder.trunc(bits, ir.IntType(WIDTH)), chosen)
+    kind = ir.FunctionType(INTEGERS, [INTEGERS, INTEGERS, chosen])
+    name = f"llvm.x86.avx512.mask.compress.v{WIDTH}i32"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    places = _ramp(builder, first, ir.Constant(I32, 1))
+    found = builder.call(function, [places, ir.Constant(INTEGERS, None), mask])
+    # In two steps: to compress straight into memory is slow on AMD's processors.
+    builder.store(found, _at(builder, out, n, INTEGERS), align=4)
+    return builder.add(n, builder.ctpop(bits))
 
 
 def _fetch(builder: Any, data: Any, index: Any) -> Any:
@@ -244,17 +264,27 @@ _PLACES = np.array(
 )
 
 
-@jit
-def list_bits(bits, first, out, n):
-    """Append first + k to the int32 array `out` for every lane k whose bit is set; returns the new length.
+_DOC = """Append first + k to the int32 array `out` for every lane k whose bit is set; returns the new length.
 
     Up to sixteen numbers behind the end are overwritten, which saves a branch that is hard to predict.
     """
+
+
+@jit
+def _list_bytes(bits, first, out, n):
     low, high = bits & np.uint64(255), bits >> np.uint64(8)
     _place(_PLACES, low, first, out, n)
     n += count_bits(low)
     _place(_PLACES, high, first + 8, out, n)
     return n + count_bits(high)
+
+
+_list_bytes.__doc__ = _DOC
+list_bits = _list_bytes
+if HAS_AVX512:
+    list_bits = _instruction(
+        _DOC, types.int64, (types.uint64, types.int32, None, types.int64), _compress
+    )  # fmt: skip
 
 
 # Sums of rows ---------------------------------------------------------------------------------------
