@@ -9,7 +9,7 @@ import pytest
 
 from phaseseg import Frame, label_phases, load_model
 from phaseseg.families.segmentation.labels.density import density_field
-from phaseseg.families.segmentation.labels.voids import find_matter
+from phaseseg.families.segmentation.labels.voids import find_matter, in_windows, is_filled
 from phaseseg.families.segmentation.model import lowered
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.recipes.segmentation.voids import deviation, pieces
@@ -164,10 +164,27 @@ def test_melts_have_no_voids(large, small, monkeypatch):
             with monkeypatch.context() as patch:
                 patch.setattr("phaseseg.families.segmentation.labels.voids.is_filled", lambda *_: False)
                 assert find_matter(density, sigma, density.chosen) is None
-    # A frame of this size does not pay for a second density.
+    # A frame of this size does not pay for a second density, even where coarse cells are wide.
     with monkeypatch.context() as patch:
         patch.setattr("phaseseg.families.segmentation.labels.voids.smoothed_density", None)
-        label_phases(large[4000], "Fe", sigma=1.5)
+        for voxel in (0.75, 1.0):
+            label_phases(large[4000], "Fe", sigma=1.5, voxel=voxel)
+
+
+@pytest.mark.parametrize("voxel", [0.75, 1.0, 1.4])
+def test_counts_in_windows_find_voids(large, voxel):
+    """A hole of 7.5 sigma holds a window, of 5 sigma at most, wherever it is."""
+    frame, sigma = large[4000], 1.5
+    for center in np.random.default_rng(0).random((8, 3)) @ frame.cell:
+        apart = frame.positions - frame.origin - center
+        apart -= np.rint(apart @ np.linalg.inv(frame.cell)) @ frame.cell
+        holed = frame.take(np.flatnonzero((np.abs(apart) > 3.75 * sigma).any(axis=1)))
+        density = density_field(holed, LabelRule(("Fe",), sigma=sigma, voxel=voxel).fixed())
+        counts = in_windows(density, sigma)
+        assert counts.sum() == len(holed)
+        assert not is_filled(counts, density.lattice, sigma)
+    density = density_field(frame, LabelRule(("Fe",), sigma=sigma, voxel=voxel).fixed())
+    assert is_filled(in_windows(density, sigma), density.lattice, sigma)
 
 
 @pytest.mark.parametrize("sigma", [1.5, 2.0])

@@ -240,7 +240,7 @@ class _Prediction:
     def _check_surfaces(self, field: Field, in_cells: NDArray[np.int32]) -> None:
         """Raise ValueError for a frame with voids."""
         sigma = self.model.label_rule.sigma
-        if is_filled(in_cells, field.lattice, sigma):
+        if is_filled(in_cells.reshape(field.lattice.cells), field.lattice, sigma):
             return
         rich = self.work.disk.array(self.frame.n_atoms, np.bool_)
         np.greater_equal(self.score, 0, out=rich)

@@ -135,7 +135,7 @@ def find_matter(field: Field, sigma: float, rich: NDArray[np.bool_]) -> Matter |
     rich : (n_atoms,) bool; which packed atoms are of the rich phase
     """
     lattice, atoms = field.lattice, field.atoms
-    if is_filled(np.diff(atoms.start), lattice, sigma):
+    if is_filled(in_windows(field, sigma), lattice, sigma):
         return None
     occupancy = smoothed_density(atoms, np.ones(len(rich), dtype=bool), lattice, sigma)
     at_atoms = interpolated(field, occupancy)
@@ -209,15 +209,28 @@ def matter_of(
     return Matter(on_grid(mirrored), sigma, rest is not None)
 
 
+def in_windows(field: Field, sigma: float) -> NDArray[np.integer[Any]]:
+    """Numbers of atoms in the coarse cells of the lattice, or in smaller ones if `is_filled` needs them."""
+    lattice, atoms = field.lattice, field.atoms
+    shape = np.array(lattice.shape)
+    fine = np.ceil(2 * shape * lattice.spacing / (WINDOW * sigma)).astype(np.int64)
+    cells = np.where(lattice.flat, lattice.cells, np.maximum(fine, lattice.cells))
+    if not lattice.wrap.all() or (cells == lattice.cells).all():
+        return np.diff(atoms.start).reshape(lattice.cells)
+    places = (atoms.coords * (cells / shape).astype(np.float32)).astype(np.int32)
+    flat = np.ravel_multi_index(tuple(places.T), tuple(cells), mode="clip")
+    return np.bincount(flat, minlength=cells.prod()).reshape(cells)
+
+
 def is_filled(in_cells: NDArray[np.integer[Any]], lattice: Lattice, sigma: float) -> bool:
     """Whether counts of atoms in windows exclude voids; False where they cannot tell.
 
-    in_cells : (n_cells,) number of atoms in each coarse cell
+    in_cells : (n_0, n_1, n_2) numbers of atoms in equal cells; two along each axis make a window
     """
-    edges = 2 * np.array(lattice.shape) / lattice.cells * lattice.spacing
+    edges = 2 * np.array(lattice.shape) / in_cells.shape * lattice.spacing
     if not lattice.wrap.all() or (edges[~lattice.flat] > WINDOW * sigma).any():
         return False
-    counts = in_cells.reshape(lattice.cells)
+    counts = in_cells
     for axis in np.flatnonzero(~lattice.flat).tolist():
         counts = counts + np.roll(counts, 1, axis)
     # The mean over atoms, not over windows: most windows may be empty.
