@@ -107,6 +107,23 @@ def test_types_name_species_and_win_over_elements(tmp_path):
     assert next(read_frames(path, types={"O": "S"})).species_names == ("Fe", "Mg", "S")
 
 
+def test_types_written_as_labels(tmp_path):
+    """dump_modify types labels puts words into the column of types."""
+    path = tmp_path / "run.lammpstrj"
+    path.write_text(text := dump_text(make_frame(), ["id", "element", "x", "y", "z"]))
+    [expected] = read_frames(path)
+    path.write_text(text.replace("id element", "id type"))
+    assert_same(next(read_frames(path)), expected)
+    assert next(read_frames(path, names={"Fe": "Ni"})).species_names[0] == "Ni"
+    with pytest.raises(ValueError, match="no type column of numbers"):
+        next(read_frames(path, types=("Si", "Al", "N")))
+    # Elements count more than labels, as they count more than numbers.
+    path.write_text(
+        dump_text(make_frame(), ["id", "element", "x", "y", "z", "element"]).replace("z element", "z type")
+    )
+    assert_same(next(read_frames(path)), expected)
+
+
 def test_element_codes_follow_type_ids_and_stay(tmp_path):
     first, second = make_frame(1), make_frame(2)
     second = second.replace(species=second.species[::-1], positions=second.positions[::-1])

@@ -452,3 +452,22 @@ def test_a_frame_without_atoms(tmp_path, name, order, types):
     if len(set(order)) > 1:
         with pytest.raises(InputError, match="but the first frame read has"):
             list(read_frames(tmp_path / name, types=types, same_atoms=True))
+
+
+# -------------------------------------------------------------------------------- what ASE reads
+
+
+def test_gromos96_is_no_gro(tmp_path):
+    atoms = Atoms("OHH", [[1, 2, 3], [1.5, 2, 3], [1, 2.5, 3]], cell=[9, 8, 7], pbc=True)
+    path = tmp_path / "water.g96"
+    ase.io.write(path, atoms, format="gromos")
+    [frame] = read_frames(path)
+    np.testing.assert_allclose(frame.positions, atoms.positions, atol=1e-6)
+    np.testing.assert_allclose(frame.cell, atoms.cell.array, atol=1e-6)
+
+
+def test_a_file_that_ase_takes_for_another(tmp_path):
+    path = tmp_path / "elk.in"  # ASE knows elk.in only as geometry.in of FHI-aims
+    path.write_text("tasks\n  0\n\navec\n  9 0 0\n  0 9 0\n  0 0 9\n")
+    with pytest.raises(InputError, match="neither atoms nor a cell"):
+        next(read_frames(path))

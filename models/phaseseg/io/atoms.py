@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -160,7 +161,7 @@ def _parts(atoms: Any, fields: bool, source: str) -> dict[str, Any]:
 
 def read_with_ase(path: Path, ase_format: str, reading: Reading) -> Iterator[Block]:
     """The frames of a file that ASE reads; they are parsed as they come."""
-    return (partial(_convert, atoms, reading) for atoms in atoms_of_file(path, ase_format))
+    return (partial(_convert, atoms, reading, ase_format) for atoms in atoms_of_file(path, ase_format))
 
 
 def atoms_of_file(path: Path, ase_format: str) -> Iterator[Any]:
@@ -168,7 +169,11 @@ def atoms_of_file(path: Path, ase_format: str) -> Iterator[Any]:
     frames = _database_rows(path) if ase_format in _DATABASES else _structures(path, ase_format)
     for index in count():
         try:
-            atoms = next(frames, None)
+            with warnings.catch_warnings():
+                # They tell authors of programs what ASE will change.
+                warnings.simplefilter("ignore", FutureWarning)
+                warnings.simplefilter("ignore", DeprecationWarning)
+                atoms = next(frames, None)
         except Exception as error:  # ASE's parsers raise exceptions of any type
             text = " ".join(str(error).split())
             raise InputError(
@@ -204,7 +209,12 @@ def _database_rows(path: Path) -> Iterator[Any]:
         yield atoms
 
 
-def _convert(atoms: Any, reading: Reading) -> dict[str, Any]:
+def _convert(atoms: Any, reading: Reading, ase_format: str) -> dict[str, Any]:
+    if not len(atoms) and not atoms.cell.any():
+        raise reading.error(
+            f"ASE reads it as {ase_format} and finds neither atoms nor a cell. Check the file, or name its "
+            "format."
+        )
     parts = _parts(atoms, reading.fields, reading.label)
     results = getattr(atoms.calc, "results", None) or {}  # of the calculation that the file holds
     if isinstance(energy := results.get("energy"), (int, float, np.number)) and np.isfinite(energy):

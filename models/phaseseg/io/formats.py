@@ -27,7 +27,7 @@ _PARTS = {
 # ASE's names for the formats with a reader here.
 _ALIASES = {
     "lammps-dump-text": "lammps-dump", "xyz": "extxyz", "vasp-xdatcar": "xdatcar", "vasp": "poscar",
-    "gromacs": "gro", "gromos": "gro", "proteindatabank": "pdb",
+    "gromacs": "gro", "proteindatabank": "pdb",
 }  # fmt: skip
 _GSD = b"\xdf\x65\xdf\x65\xdf\x65\xdf\x65"
 _DATA = rb"^[ \t]*\d+[ \t]+atoms[ \t\r]*(#.*)?$", rb"\b(xlo[ \t]+xhi|avec|atom[ \t]+types)\b"

@@ -113,6 +113,11 @@ def _word(section: Section) -> str:
     return section.body.decode("utf-8", "replace").strip()
 
 
+def _is_label(word: str) -> bool:
+    """Whether a word can be the label of a type: these begin neither like a number nor with # or *."""
+    return bool(word) and word[0] not in "0123456789+-.#*" and not is_number(word)
+
+
 def _number(sections: dict[str, Section], key: str, reading: Reading) -> int:
     if key not in sections:
         raise reading.error(
@@ -169,10 +174,16 @@ def parse_frame(
             "zs, xu yu zu or xsu ysu zsu.",
             atoms.first_line - 1,
         )
+    first_row = plain_numbers(atoms.body[: atoms.body.find(b"\n")].decode("utf-8", "replace"))
+    sample = dict(zip(titles, first_row.split(), strict=False))
+    integers = {name: place[name] for name in ("id", "type") if name in place}
     name_column = next((place[name] for name in _NAME_COLUMNS if name in place), None)
+    if _is_label(sample.get("type", "")):  # with dump_modify types labels
+        type_column = integers.pop("type")
+        name_column = type_column if name_column is None else name_column
     if reading.type_names:
         name_column = None
-        if "type" not in place:
+        if "type" not in integers:
             raise reading.without_types(" ".join(titles))
     elif name_column is None:
         if "type" not in place:
@@ -182,19 +193,16 @@ def parse_frame(
             )
         places = [place[name] for name in triple]
         bare = parse_columns(
-            reading, atoms.body, n_atoms, titles, atoms.first_line, positions=places,
-            integers={"type": place["type"]},
-        )  # fmt: skip
+            reading, atoms.body, n_atoms, titles, atoms.first_line, positions=places, integers=integers
+        )
         raise reading.unnamed(bare.integers["type"], "the dump")
-    first_row = plain_numbers(atoms.body[: atoms.body.find(b"\n")].decode("utf-8", "replace"))
-    sample = dict(zip(titles, first_row.split(), strict=False))
     taken = {*triple, "id", "type", *_NAME_COLUMNS}
     others = [name for name in titles if name not in taken and (reading.fields or kind_of(name))]
     extra = [name for name in others if is_number(sample.get(name, ""))]
     parsed = parse_columns(
         reading, atoms.body, n_atoms, titles, atoms.first_line,
         positions=[place[name] for name in triple],
-        integers={name: place[name] for name in ("id", "type") if name in place},
+        integers=integers,
         text=name_column,
         fields={name: [place[name]] for name in extra},
         words={name: place[name] for name in others if kind_of(name) and name not in extra},

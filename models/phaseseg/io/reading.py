@@ -141,7 +141,7 @@ class Reading:
 
     def without_types(self, columns: str) -> InputError:
         return self.error(
-            f"type names were given, but the file has no type column ({columns}). "
+            f"type names were given, but the file has no type column of numbers ({columns}). "
             f"Leave the types out, or name what the file has, as in {option('names', {'OW': 'O'})}."
         )
 
