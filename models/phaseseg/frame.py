@@ -159,7 +159,8 @@ class Frame(Summarized):
         # Two extremes instead of a mask: both are NaN where a coordinate is.
         if n_atoms and not (-farthest <= positions.min() and positions.max() <= farthest):
             bad = int(np.flatnonzero(~(np.abs(positions) <= farthest).all(axis=1))[0])
-            wrong = "too far from the cell to be placed accurately."
+            edges = " x ".join(f"{edge:.3g}" for edge in np.linalg.norm(cell, axis=1))
+            wrong = f"too far from the cell to be placed accurately (its edges are {edges})."
             if not np.isfinite(positions).all():
                 bad = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
                 wrong = "but every coordinate must be a finite number."

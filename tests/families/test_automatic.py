@@ -73,6 +73,14 @@ def test_sigma_scales_with_the_unit_of_length(small, scale):
     assert width_of(scaled, ("Fe",)).sigma == pytest.approx(scale * sigma, rel=1e-9)
 
 
+def test_a_file_in_nanometers_is_told_from_one_in_angstroms(small):
+    frame = small[4000][0]
+    for scale, units, said in ((1.0, "metal", False), (0.1, "metal", True), (0.1, "lj", False)):
+        cell, positions = scale * frame.cell, scale * frame.positions
+        fields = label_phases(frame.replace(cell=cell, positions=positions, units=units))
+        assert ("no-angstrom" in {message.code for message in fields.messages}) == said
+
+
 def test_nothing_that_does_not_matter_changes_sigma(small):
     for frame in (small[3000][4], small[4000][11]):
         expected = width_of(frame, ("Fe",))

@@ -176,7 +176,7 @@ def parse_frame(
         )
     first_row = plain_numbers(atoms.body[: atoms.body.find(b"\n")].decode("utf-8", "replace"))
     sample = dict(zip(titles, first_row.split(), strict=False))
-    integers = {name: place[name] for name in ("id", "type") if name in place}
+    integers: dict[str, int] = {name: place[name] for name in ("id", "type") if name in place}
     name_column = next((place[name] for name in _NAME_COLUMNS if name in place), None)
     if _is_label(sample.get("type", "")):  # with dump_modify types labels
         type_column = integers.pop("type")

@@ -42,6 +42,8 @@ TOLERANCE = 0.01
 # or where the grid would have more voxels than this, per atom and in any case. A box around a single atom
 # far away has 20,000 of them at any sigma.
 FINEST_PER_ATOM, FINEST_PER_BOX, FINEST = 1000, 40_000, 100_000
+# No liquid has more atoms per Å^3; it has 30 to 100 of them per nm^3.
+DENSEST = 2.0
 # Voxels of the grid for the estimate, in sigma.
 VOXEL = 1.0
 # The density of the bulk is the mean over the grid with this power of a much smoother density as its weight,
@@ -120,6 +122,12 @@ def rule_of(frame: Frame, rule: LabelRule, measured: Measured | None = None) -> 
         return rule.fixed(species, messages=messages)
     found = found or measured.width(species)
     messages.append(Message(_sentence(frame, found), "automatic-sigma"))
+    if frame.units == "metal" and found.dimensions == 3 and found.density > DENSEST:
+        many = f"{found.density:.3g} {found.counted or 'atoms '}per Å^3"
+        text = (
+            f"No liquid has {many}: lengths in the file are not in Å, and those given here are in its unit."
+        )
+        messages.append(Message(text, "no-angstrom"))
     return rule.fixed(species, found.sigma, messages)
 
 
