@@ -110,6 +110,16 @@ def test_names_are_residues_or_formulas():
     assert [names[code] for code in codes] == ["SOL", "CCl4", "NA", "SOL", "MeOH"]
 
 
+def test_names_in_blocks_are_those_at_once(monkeypatch):
+    frame = two_solvents()
+    frame = frame.take(np.random.default_rng(0).permutation(len(frame)))
+    codes, names = find_molecules(frame).names()
+    monkeypatch.setattr("phaseseg.families.segmentation.labels.molecules.BLOCK", 7)
+    other, again = find_molecules(frame).names()
+    assert len(names) == 3 and again == names
+    assert_array_equal(other, codes)
+
+
 def test_by_default_most_atoms_must_be_in_molecules():
     frame = water(20)
     assert find_molecules(frame.replace(molecules=None)) is None

@@ -257,20 +257,29 @@ def grouping(small: SmallMolecules | None, by: By, prefix: str) -> Grouping | No
                 "'atom', or give the file a column mol."
             )
         return None
-    sizes, n_atoms, new = small.sizes, len(small.found), small.new
-    few = (sizes > 0) & (sizes <= LARGEST_MOLECULE)
-    n_together, n_alone = int(sizes[few].sum()), int(np.count_nonzero(sizes == 1))
-    if by == "auto" and n_together - n_alone <= MOST_ATOMS * n_atoms:
+    n_atoms, new = len(small.found), small.new
+    n_several, n_together = _tally(small.sizes)
+    if by == "auto" and n_together <= MOST_ATOMS * n_atoms:
         return None
-    n_few = int(np.count_nonzero(few))
-    n = n_few + n_atoms - n_together
+    n = n_several + n_atoms - n_together
     start, first, large = new(n + 1, np.int64), new(n, np.int32), new(n, np.bool_)
-    of_atom, known, found = new(n_atoms, np.int32), new(len(sizes), np.int32), 0
+    of_atom, known, found = new(n_atoms, np.int32), new(len(small.sizes), np.int32), 0
     for rows in small.pieces:
         numbers, of_large = small.of(rows)
         found = _group(numbers, of_large, rows.start, known, found, of_atom[rows], start, first, large)
     np.cumsum(start, out=start)
-    return Grouping(start, first, large, of_atom, n_few - n_alone, by == "auto")
+    return Grouping(start, first, large, of_atom, n_several, by == "auto")
+
+
+@jit
+def _tally(sizes):
+    """Number of molecules of 2 to 30 atoms, and of their atoms."""
+    n_several, n_together = 0, 0
+    for size in sizes:
+        if 1 < size <= LARGEST_MOLECULE:
+            n_several += 1
+            n_together += size
+    return n_several, n_together
 
 
 @jit
