@@ -164,6 +164,9 @@ def test_sigma_beyond_half_the_cell_is_refused():
         label_phases(frame, "Fe", sigma=2.0)
     with pytest.raises(ValueError, match=r"choose a sigma of at most 1\.\d+ Å or repeat the cell"):
         label_phases(frame.replace(source="a.dump, frame 3"), "Fe", sigma=2.0)
+    # A network has a sigma of its own, which nobody can choose.
+    with pytest.raises(ValueError, match="repeat the cell, and check"):
+        plan_lattice(frame, LabelRule(("Fe",), sigma=2.0).fixed(), choose="cell")
     # Half of what counts is between planes, not along the edge of a skewed cell.
     skewed = Frame([[0.0, 0, 0]], [[20.0, 0, 0], [19.9, 2.0, 0], [0, 0, 20]], True, ["Fe"])
     with pytest.raises(ValueError, match=r"sigma is 1\.5 Å, more than half of the cell's"):

@@ -436,6 +436,14 @@ def test_scores_fall_toward_a_void_by_the_formula(cut):
     assert above > 0 > below
 
 
+def test_atoms_in_one_place_have_scores():
+    frame = Frame(np.zeros((700, 3)), [24.0, 24.0, 60.0], True, ["Fe"] * 700)
+    fields = load_model("segmentation/gat-v1").predict(frame)
+    check_fields(frame, fields)
+    # No iron at all: nothing says where labels cut.
+    check_fields(frame, load_model("segmentation/gat-v1").predict(frame.replace(species_names=("O",))))
+
+
 def test_without_occupancy_a_score_is_that_of_a_poor_atom():
     found = lowered(np.array([2.5, 0.1, -2.0], np.float32), np.zeros(3, np.float32), 2.2, 2.0, 0.0)
     assert (found < -1.8).all() and np.isfinite(found).all()

@@ -268,17 +268,18 @@ def cut_fraction(
     from scipy.special import ndtr, ndtri
 
     rich = field.scores >= 0
-    if isinstance(rule.threshold, str) or rule.field != "number" or not rich.any():
+    if isinstance(rule.threshold, str) or rule.field != "number":
         return 0.5
     density = smoothed_density(field.atoms, chosen, field.lattice, rule.sigma)
     total = float(interpolated(field, density)[rich].sum(dtype=np.float64))
+    if not total > 0:
+        return 0.5
     inner = np.clip(field.scores[rich] * np.float32(1 / bulk), -BULK_SHARE, BULK_SHARE)
     apart, occupancy = np.arctanh(inner) * np.float32(bulk / rule.sigma), occupancy[rich]
     found, (low, high) = 0.5, CUT_FRACTIONS
     for _ in range(CUT_ROUNDS):
         shares = ndtr(apart + np.float32(ndtri(found))) * occupancy
-        at_bulk = total / float(shares.sum(dtype=np.float64))
-        found = min(max(rule.threshold / at_bulk, low), high) if at_bulk > 0 else high
+        found = min(max(rule.threshold * float(shares.sum(dtype=np.float64)) / total, low), high)
     return found
 
 

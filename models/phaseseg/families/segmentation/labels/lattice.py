@@ -193,7 +193,7 @@ def plan_lattice(
     if frame.n_atoms == 0:
         raise ValueError(f"{where}the frame has no atoms, so there is nothing to label.")
     axes, frame = frame.axes, frame.reduced
-    size = _size(frame, rule)
+    size = _size(frame, rule, choose)
     needed, allowed, free = _bytes(frame, rule, size, n_fields, free)
     if needed > allowed:
         grid = " x ".join(f"{c:.0f}" if c < 1e9 else f"{c:.3g}" for c in size.counts)
@@ -219,7 +219,7 @@ def plan_lattice(
     return Lattice((n0, n1, n2), cell, origin, wrap, flat, axes, islands)
 
 
-def _size(frame: Frame, rule: FixedRule) -> _Size:
+def _size(frame: Frame, rule: FixedRule, choose: str | None = None) -> _Size:
     """Size of the grid of a reduced frame; ValueError for a sigma beyond half of a periodic axis."""
     where, inverse = frame.error_prefix, np.linalg.inv(frame.cell)
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
@@ -234,9 +234,12 @@ def _size(frame: Frame, rule: FixedRule) -> _Size:
             flat[short[0]] = wrap[short[0]] = True
         elif frame.pbc[short].any():
             axis = next(int(axis) for axis in short if frame.pbc[axis])
+            remedy = f"choose a sigma of at most {heights[axis] / 2:.3g} Å or repeat the cell"
+            if choose == "cell":
+                remedy = "repeat the cell, and check that its lengths are in Å"
             raise ValueError(
                 f"{where}sigma is {rule.sigma:g} Å, more than half of the cell's {heights[axis]:.3g} Å along "
-                f"axis {'abc'[axis]}; choose a sigma of at most {heights[axis] / 2:.3g} Å or repeat the cell."
+                f"axis {'abc'[axis]}; {remedy}."
             )
         for axis in np.flatnonzero(~wrap).tolist():
             margin = OPEN_MARGIN * rule.sigma / heights[axis]
