@@ -69,3 +69,27 @@ def test_what_is_changed_or_gone_is_compiled_again(folder):
     assert run(folder, USE + HITS) == ["8.0", "0", "1"]
     (folder / "kernels.py").write_text(KERNELS.replace("** 2", "** 3") + "\n")
     assert run(folder, USE + HITS) == ["12.0", "0", "0"]
+
+
+@pytest.mark.slow
+def test_a_function_for_compiled_callers_alone(tmp_path):
+    (tmp_path / "kernels.py").write_text(
+        """
+import numpy as np
+from phaseseg.compiled.jit import inner, jit
+
+@inner
+def half(x):
+    if x < 0:
+        raise ValueError("negative")
+    return np.full(2, x)[1] / 2
+
+@jit
+def halves(x, n):
+    return half(x) + half(n)
+"""
+    )
+    use = "\nprint(kernels.halves(4.0, 3), kernels.half(5.0), len(kernels.half.signatures))"
+    error = "\ntry: kernels.halves(1.0, -1)\nexcept ValueError as error: print(error)"
+    assert run(tmp_path, use + error) == ["3.5", "2.5", "2", "negative"]
+    assert run(tmp_path, use + error) == ["3.5", "2.5", "0", "negative"]  # from disk, of the caller

@@ -1,9 +1,9 @@
 """Vectors times matrices in compiled loops."""
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner
 
 
-@jit
+@inner
 def product(x, y, z, matrix):
     """(x, y, z) @ matrix."""
     return (
@@ -13,7 +13,7 @@ def product(x, y, z, matrix):
     )
 
 
-@jit
+@inner
 def product_from(origin, position, matrix):
     """(position - origin) @ matrix."""
     return product(position[0] - origin[0], position[1] - origin[1], position[2] - origin[2], matrix)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.jit import SIMD, jit
+from phaseseg.compiled.jit import SIMD, inner
 
 if SIMD:
     from phaseseg.compiled import vectors as lanes
@@ -26,7 +26,7 @@ add_product = lanes.add_product
 weighted_rows, branched_rows = lanes.weighted_rows, lanes.branched_rows
 
 
-@jit
+@inner
 def exponential(a):
     """exp of lanes that are at most 0, as 2^k times a polynomial for 2^f, |f| <= 1/2; below -87 that of -87.
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.compiled.jit import exact_jit
+from phaseseg.compiled.jit import exact_inner, exact_jit
 from phaseseg.frame import Category
 
 Columns = list[tuple[NDArray[Any] | Category, str]]
@@ -94,7 +94,7 @@ def _tables() -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     return powers, np.frombuffer(digits, np.uint8).reshape(-1, 4)
 
 
-@exact_jit
+@exact_inner
 def _put(out, p, value, n_digits, digits):
     """Put an unsigned number with leading zeros."""
     at = p + n_digits
@@ -112,7 +112,7 @@ def _put(out, p, value, n_digits, digits):
         value = rest
 
 
-@exact_jit
+@exact_inner
 def _nearest(value, power, exact):
     """The integer nearest to value * power, half to even; -1 if that is not certain."""
     product = value * power[0]

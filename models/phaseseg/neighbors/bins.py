@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.products import product, product_from
 from phaseseg.compiled.simd import WIDTH, bits_at_most, count_up, list_bits, load, splat, store
 from phaseseg.compiled.threads import Range, in_parts, parts_by_size
@@ -219,7 +219,7 @@ def _extent(first, stop, positions, origin, inverse):
     return ends
 
 
-@jit
+@inner
 def _bin_coordinates(bins, place, origin, low, per, g):
     """Coordinates of a place in bins, wrapped into [0, shape], into `g`."""
     g[0], g[1], g[2] = product_from(origin, place, bins.inverse)
@@ -259,7 +259,7 @@ def _homes(first, stop, bins, places, origin, low, per, codes, home):
         home[atom] = flat * kinds + codes[atom] if kinds > 1 else flat
 
 
-@jit
+@inner
 def bin_at(bins, flat):
     """Indices of a bin along the axes."""
     row = flat // bins.shape[2]
@@ -281,7 +281,7 @@ def _offsets(first, stop, bins, places, origin, low, per):
 # Candidates ---------------------------------------------------------------------------------------
 
 
-@jit
+@inner
 def _bin_there(there, n, wraps):
     """The index of a bin along an axis of n bins, counted on through its ends; -1 beyond an open end."""
     if 0 <= there < n:
@@ -289,7 +289,7 @@ def _bin_there(there, n, wraps):
     return there - there // n * n if wraps else -1
 
 
-@jit
+@inner
 def count_around(bins, reach, flat):
     """Number of atoms of all kinds at most `reach` bins from a bin along each axis."""
     b0, b1, b2 = bin_at(bins, flat)
@@ -329,7 +329,7 @@ class Candidates(NamedTuple):
     hits: NDArray[np.int32]
 
 
-@jit
+@inner
 def room_for(size):
     """Room for `size` candidates, spare registers included."""
     x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
@@ -337,13 +337,13 @@ def room_for(size):
     return Candidates(x, y, z, r2, np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32))
 
 
-@jit
+@inner
 def room_around(bins):
     """Room for the candidates around a bin of any kinds, where each kind may start at a whole register."""
     return room_for(bins.most + WIDTH * bins.kinds + SPARE)
 
 
-@jit
+@inner
 def pack_around(bins, reach, flat, low, high, n, into):
     """Append the candidates of kinds low ... high - 1 at most `reach` bins from a bin along each axis.
 
@@ -386,14 +386,14 @@ def pack_around(bins, reach, flat, low, high, n, into):
     return (n + WIDTH - 1) // WIDTH * WIDTH, own
 
 
-@jit
+@inner
 def pack_all_around(bins, reach, flat, into):
     """`pack_around` of the candidates of all kinds, from the first place on."""
     # Typed numbers: with literal ones, the function would be compiled once more for each.
     return pack_around(bins, reach, flat, np.int64(0), np.int64(bins.kinds), np.int64(0), into)
 
 
-@jit
+@inner
 def pack_by_kind(bins, flat, into, edges, owns):
     """`pack_around` of all candidates, sorted by kind: those of kind k are edges[k] ... edges[k + 1] - 1.
 
@@ -406,14 +406,14 @@ def pack_by_kind(bins, flat, into, edges, owns):
 # Distances ----------------------------------------------------------------------------------------
 
 
-@jit
+@inner
 def image_of(inverse, x, y, z):
     """Cell vectors (n0, n1, n2) whose sum is nearest to a vector."""
     n0, n1, n2 = product(x, y, z, inverse)
     return np.rint(n0), np.rint(n1), np.rint(n2)
 
 
-@jit
+@inner
 def shift_between(bins, near, slot, c, k):
     """Cell vectors to add to the vector from the atom in `slot`, which is candidate c, to candidate k."""
     p, q = bins.positions[bins.order[slot]], bins.positions[bins.order[near.slots[k]]]
@@ -425,7 +425,7 @@ def shift_between(bins, near, slot, c, k):
     )
 
 
-@jit
+@inner
 def _surely_within(bins, near, slot, c, k):
     """Whether candidate k is within the cutoff of candidate c, the atom in `slot`, in float64."""
     s0, s1, s2 = shift_between(bins, near, slot, c, k)
@@ -441,7 +441,7 @@ def _surely_within(bins, near, slot, c, k):
     return r2 <= bins.within
 
 
-@jit
+@inner
 def squares(near, n, c, within, doubt):
     """Squared distances of n candidates, whole registers, from candidate c.
 
@@ -458,7 +458,7 @@ def squares(near, n, c, within, doubt):
     return doubtful != 0
 
 
-@jit
+@inner
 def settle(bins, near, n, slot, c):
     """Replace the squares that float32 cannot compare with the cutoff, as float64 decides.
 
@@ -471,7 +471,7 @@ def settle(bins, near, n, slot, c):
             r2[k] = np.float32(bins.within * (1 - 1e-6)) if inside else FAR
 
 
-@jit
+@inner
 def hits_within(near, n, within):
     """List the candidates whose squares are at most `within`; return their number. n : whole registers"""
     limit, found = splat(within), 0

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.threads import for_each, in_parts
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
@@ -216,7 +216,7 @@ def symmetric_edges(nearest: NearestNeighbors) -> DirectedEdges:
     return DirectedEdges(indptr, *edges)
 
 
-@jit
+@inner
 def place_among(neighbors, shifts, i, row, m, other):
     """Place of atom i (in `row`), with the right image, in the row `other` of its m-th neighbor; or -1."""
     s0, s1, s2 = shifts[row, m, 0], shifts[row, m, 1], shifts[row, m, 2]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.products import product
 from phaseseg.compiled.simd import WIDTH, bits_at_most, list_bits, load, splat, store
 from phaseseg.compiled.threads import for_each, in_parts
@@ -222,7 +222,7 @@ def _fine_bins(frame: Frame, pbc: NDArray[np.bool_], k: int) -> tuple[Bins, floa
         per_bin = max(per_bin * wanted / crowd, 1 / MOST_BINS_PER_ATOM)
 
 
-@jit
+@inner
 def _covered(bins, reach, normals, heights, b, slot):
     """Distance from an atom, Å, up to which all others lie in the bins at most `reach` further."""
     cover = inf
@@ -236,7 +236,7 @@ def _covered(bins, reach, normals, heights, b, slot):
     return cover
 
 
-@jit
+@inner
 def _k_smallest(near, n, k, best):
     """Fill `best` with the k smallest of n squares, whole registers."""
     r2, hits = near.r2, near.hits
@@ -255,7 +255,7 @@ def _k_smallest(near, n, k, best):
                 best[m] = value
 
 
-@jit
+@inner
 def _hits_sorted(near, c, n_hits, found):
     """Sort the hits except c by their squares into `found`; returns their number."""
     r2, n = near.r2, 0
@@ -272,7 +272,7 @@ def _hits_sorted(near, c, n_hits, found):
     return n
 
 
-@jit
+@inner
 def _measured(bins, places, near, slot, c, at):
     """Length, Å, number and image of a candidate."""
     there, home = near.slots[at], places[slot]
@@ -286,7 +286,7 @@ def _measured(bins, places, near, slot, c, at):
     return sqrt(dx * dx + dy * dy + dz * dz), bins.order[there], s0, s1, s2
 
 
-@jit
+@inner
 def _choose(bins, places, near, slot, c, hits, n_hits, r, atoms, images):
     """The first r.size of some candidates, sorted by length in float64; ties as `nearest_neighbors` says.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 
 
-@jit
+@inner
 def _weights_to(v, indptr, neighbors, weights, labels, to, seen):
     """Add the weights of the edges from v to each community into `to`; list the communities in `seen`."""
     n = 0

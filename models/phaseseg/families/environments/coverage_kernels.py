@@ -6,10 +6,10 @@ import heapq
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 
 
-@jit
+@inner
 def squares_to(references, points, first, last, out):
     """out[r] = least squared distance from reference r to the points first ... last - 1.
 
@@ -29,7 +29,7 @@ def squares_to(references, points, first, last, out):
             out[r] = min(out[r], own[r])
 
 
-@jit
+@inner
 def distances_to(references, points, first, last, out):
     """The roots of these squares."""
     squares_to(references, points, first, last, out)
@@ -37,7 +37,7 @@ def distances_to(references, points, first, last, out):
         out[r] = np.sqrt(out[r])
 
 
-@jit
+@inner
 def gain_of(distances, current):
     """By how much the sum over references of the least distance falls with an item at these distances."""
     total = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.families.environments.descriptor_kernels import coefficients
 
 
@@ -127,13 +127,13 @@ def contracted_forces(graph, codes, spectrum, slopes_of, out):
                 out[i, x] += total
 
 
-@jit
+@inner
 def _channels(pairs):
     """The number n with n (n + 1) / 2 pairs."""
     return int(np.sqrt(8.0 * pairs + 1.0) - 1 + 0.5) // 2
 
 
-@jit
+@inner
 def _room(room, kinds, n_max, l_max):
     n_lm, columns = (l_max + 1) ** 2, n_max * (l_max + 1)
     return (
@@ -143,7 +143,7 @@ def _room(room, kinds, n_max, l_max):
     )  # fmt: skip
 
 
-@jit
+@inner
 def _neighbors_by_kind(indptr, neighbors, edge_vectors, codes, i, members, ends, vectors):
     """List the neighbors of an atom kind by kind; return how many there are."""
     found = 0
@@ -161,7 +161,7 @@ def _neighbors_by_kind(indptr, neighbors, edge_vectors, codes, i, members, ends,
     return found
 
 
-@jit
+@inner
 def _radial_slopes(vectors, found, spectrum, radial, slopes):
     """radial[nl, h] = f(r) g_nl(r^2), as for the features, and its derivative with respect to r^2."""
     table, per_step, cutoff, taper, _, _, _, _ = spectrum
@@ -185,7 +185,7 @@ def _radial_slopes(vectors, found, spectrum, radial, slopes):
             slopes[e, h] = fall * slope + falling * value
 
 
-@jit
+@inner
 def _harmonic_slopes(vectors, n, l_max, scratch, out, slopes):
     """The solid harmonics of `_solid_harmonics` and their gradients (3, (l_max + 1)^2, n).
 
@@ -226,7 +226,7 @@ def _harmonic_slopes(vectors, n, l_max, scratch, out, slopes):
             imaginary[j], real[j] = real[j] * y[j] + imaginary[j] * x[j], new
 
 
-@jit
+@inner
 def _contract(h, l_max, norms, turned, harmonics, slopes, parts):
     """parts[0, b, l] = sum over m of S_lm c_b,lm, and parts[1 + x] the same with the gradients of S."""
     parts[:] = 0.0
@@ -242,7 +242,7 @@ def _contract(h, l_max, norms, turned, harmonics, slopes, parts):
                 parts[3, b, l] += s2 * c
 
 
-@jit
+@inner
 def _pair_gradient(h, kind, twice, n_max, n_l, factors, radial, radial_slopes, along, across, gradient):
     """The derivatives of the features of an atom over one coordinate of its neighbor h."""
     channels = along.shape[0]

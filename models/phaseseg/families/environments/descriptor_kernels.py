@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.neighbors.bins import (
     FAR,
     hits_within,
@@ -66,7 +66,7 @@ def power_spectra(first_bin, stop_bin, bins, table, per_step, taper, n_max, l_ma
                             column += 1
 
 
-@jit
+@inner
 def gather(bins, near, n, edges, slot, c, vectors, ends, members):
     """List the neighbors of the atom in `slot`, kind by kind, and return how many there are.
 
@@ -91,7 +91,7 @@ def gather(bins, near, n, edges, slot, c, vectors, ends, members):
     return found
 
 
-@jit
+@inner
 def _radial_functions(vectors, found, table, per_step, inner, taper, radial):
     """radial[nl, h] = f(r) g_nl(r^2) by cubic Hermite interpolation."""
     last_step, columns = table.shape[0] - 2, table.shape[2]
@@ -109,7 +109,7 @@ def _radial_functions(vectors, found, table, per_step, inner, taper, radial):
             radial[e, h] = w0 * low[0, e] + d0 * low[1, e] + w1 * high[0, e] + d1 * high[1, e]
 
 
-@jit
+@inner
 def coefficients(ends, n_max, l_max, radial, harmonics, norms, sums):
     """sums[a, lm] = norms[lm] times the sum over the neighbors of radial[nl, h] harmonics[lm, h].
 
@@ -127,7 +127,7 @@ def coefficients(ends, n_max, l_max, radial, harmonics, norms, sums):
                 sums[a, lm] = norms[lm] * total
 
 
-@jit
+@inner
 def _solid_harmonics(vectors, n, l_max, scratch, out):
     """out[l^2 + l + m] = r^l P_l^|m|(z / r) cos or sin(m φ), without norms; m < 0 are the sines.
 

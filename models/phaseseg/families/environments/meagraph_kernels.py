@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 
 
-@jit
+@inner
 def _close(points, i, j, square):
     """Whether two points are within a distance; the sum ends early."""
     total = 0.0

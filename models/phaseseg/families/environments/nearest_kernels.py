@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.simd import WIDTH as LANES, bits_at_most, greater, list_bits, load, splat, total
 
 WIDTH = 32
 """Points of a leaf."""
 
 
-@jit
+@inner
 def _swap(order, i, j):
     order[i], order[j] = order[j], order[i]
 
 
-@jit
+@inner
 def select(points, axis, order, first, last, place):
     """Permute order[first:last] so that no coordinate before `place` is larger than one from there on."""
     low, high = first, last - 1
@@ -45,7 +45,7 @@ def select(points, axis, order, first, last, place):
             return
 
 
-@jit
+@inner
 def box_of(points, rows, box):
     """Write the lowest and highest coordinates of some points."""
     box[0], box[1] = np.inf, -np.inf
@@ -115,7 +115,7 @@ def uniform_labels(labels, order, children, out):
             out[node] = out[a] if out[a] == out[b] else -1
 
 
-@jit
+@inner
 def box_distance(query, boxes, node):
     """Squared distance of a point to the box of a node."""
     total = 0.0
@@ -127,7 +127,7 @@ def box_distance(query, boxes, node):
     return total
 
 
-@jit
+@inner
 def outer_distance(single, outer, node):
     """The same in float32, of boxes that hold those of float64."""
     width = single.size
@@ -140,7 +140,7 @@ def outer_distance(single, outer, node):
     return total(far)
 
 
-@jit
+@inner
 def insert(labels, squares, points, square, label, point):
     """Put a point into the sorted list of the nearest of each label; its square is below the last."""
     k = squares.size
@@ -159,7 +159,7 @@ def insert(labels, squares, points, square, label, point):
     labels[place], squares[place], points[place] = label, square, point
 
 
-@jit
+@inner
 def hits_of_leaf(leaves, leaf, single, limit, hits):
     """List the places of a leaf whose squares in float32 are up to a limit; return how many."""
     d = leaves.shape[1]
@@ -173,13 +173,13 @@ def hits_of_leaf(leaves, leaf, single, limit, hits):
     return n
 
 
-@jit
+@inner
 def single_limit(square, slack):
     """Squares in float32 up to this may belong to points below a square in float64."""
     return np.float32(min((np.sqrt(square) + slack) ** 2 * (1 + 1e-6), 3e38))
 
 
-@jit
+@inner
 def descend(query, single, own, tree, labels, uniform, slack, found, squares, points, stack, bounds, hits):
     """Fill the sorted lists `found`, `squares`, `points` with the nearest points of k labels other than own.
 
@@ -224,7 +224,7 @@ def descend(query, single, own, tree, labels, uniform, slack, found, squares, po
         limit = single_limit(squares[k - 1], slack)
 
 
-@jit
+@inner
 def work_arrays(outer, k):
     """Stack, bounds, hits, labels and the query in float32 of `descend`."""
     return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from phaseseg.compiled.dense import TILE_ROWS, add_transposed
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.simd import WIDTH as LANES, bits_at_most, greater, list_bits, load, splat, store
 from phaseseg.families.environments.nearest_kernels import box_of, insert
 
@@ -43,7 +43,7 @@ def fill_blocks(points, order, boxes, blocks, halves):
             halves[b, i - first] = np.float32(half)
 
 
-@jit
+@inner
 def box_to_box(a, b):
     """Squared distance of two boxes (low, high)."""
     total = 0.0
@@ -53,7 +53,7 @@ def box_to_box(a, b):
     return total
 
 
-@jit
+@inner
 def _moved(queries, shift, x, squares):
     """x = queries - shift, for queries (d, GROUP) axis by axis; squares = their sums of squares."""
     for q in range(0, GROUP, LANES):
@@ -65,7 +65,7 @@ def _moved(queries, shift, x, squares):
         store(squares, q, sum_)
 
 
-@jit
+@inner
 def _bound(square, slack, own):
     """The least nearness of points whose square may be below one; own : |q|² in float32."""
     return np.float32(max(0.5 * (own - slack - square * (1 + 1e-6)), -0.5 * FAR))
@@ -117,7 +117,7 @@ def scan(queries, own, sequence, values, order, labels, boxes, blocks, halves, p
             )  # fmt: skip
 
 
-@jit
+@inner
 def _fill_nearness(x, block, halves, b, nearness):
     """nearness = x.T @ block - halves[b]."""
     for c in range(0, BLOCK, LANES):
@@ -127,7 +127,7 @@ def _fill_nearness(x, block, halves, b, nearness):
     add_transposed(x, 0, block, 0, len(x), nearness)
 
 
-@jit
+@inner
 def _take(
     queries, own, group, values, order, labels, b, slack, lengths, nearness, hits, found, squares, points
 ):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.families.environments.nearest_kernels import descend, work_arrays
 
 
-@jit
+@inner
 def root_of(parents, i):
     """The root of a point; the path to it is halved."""
     while parents[i] != i:
@@ -38,7 +38,7 @@ def join(parents, candidates, edges, found):
     return found
 
 
-@jit
+@inner
 def first_foreign(i, of, near):
     """Place of the first neighbor of a point in another component; the number of places if there is none."""
     for place in range(near.shape[1]):
@@ -87,7 +87,7 @@ def cut_labels(n, edges, n_edges):
     return find_roots(parents)
 
 
-@jit
+@inner
 def _merge_tree(n, edges, weights):
     """Children of each merge (n - 1, 2), numbered from n on, and the weight of every node."""
     parents, node = np.arange(n), np.arange(n)

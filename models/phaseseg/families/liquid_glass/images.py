@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.threads import in_parts
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.frame import Frame
@@ -119,7 +119,7 @@ def draw(plane: Plane, corners: NDArray[np.float64], size: int, style: Style) ->
     return np.clip(images, 0, 1, out=images)
 
 
-@jit
+@inner
 def _corner_areas(center, first, n, radius, lengths, areas):
     """For the lines first ... first + n along one axis, fill the signed distance to the center, at most the
     radius, and the area of the quarter disk up to the line."""

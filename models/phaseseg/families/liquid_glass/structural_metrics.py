@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.threads import for_each, in_parts, parts_of
 from phaseseg.fields import Bonds, Fields
 from phaseseg.frame import Frame
@@ -89,7 +89,7 @@ def graph_counts(
     return GraphCounts(graph_id, isolated, bb_degree, len(roots), int(n_bb), int(n_isolated))
 
 
-@jit
+@inner
 def root_of(parent, atom):
     """The lowest row of a graph; the way to it is shortened."""
     while parent[atom] != atom:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.families import Progress
 from phaseseg.families.mobility.pairs import (
     FINE_SKIN,
@@ -273,7 +273,7 @@ def _sample(
     return kept, energy < np.inf
 
 
-@jit
+@inner
 def _inside(x, y, z, u, v, w):
     """A displacement and a velocity after the reflection at the sphere."""
     r2 = x * x + y * y + z * z

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.simd import WIDTH, load, splat, store
 from phaseseg.neighbors.bins import (
     FAR,
@@ -129,7 +129,7 @@ def bond_order_sums(first_bin, stop_bin, bins, centers, width, wanted, norms, ou
                         column += 1
 
 
-@jit
+@inner
 def _squared_moments(unit, weights, n, wanted, norms, powers, values, squared):
     """squared[s, l] = 4 pi / (2l + 1) sum over m of |sum over j of w_sj Y_lm(unit_j)|^2.
 
@@ -177,7 +177,7 @@ def sum_rows(first, stop, indptr, neighbors, weights, own, scale, rows, out):
             into[c] *= scale[i]
 
 
-@jit
+@inner
 def _add_row(rows, begin, w, out, at, width):
     """Add w times a part of a row to a part of another; flat indices, contiguous arrays."""
     whole = width // WIDTH * WIDTH

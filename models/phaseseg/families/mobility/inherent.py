@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.families import Progress
 from phaseseg.families.mobility.pairs import FINE_SKIN, System, compute_forces, farthest, filter_pairs
 from phaseseg.families.mobility.potentials import KOB_ANDERSEN, LennardJonesMixture
@@ -209,7 +209,7 @@ def _minimize(
     return taken, residual, outgrown
 
 
-@jit
+@inner
 def _largest(forces):
     """The largest component; not a number if one is."""
     most, total = 0.0, 0.0

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.frame import Frame
 from phaseseg.neighbors.bins import (
     FAR,
@@ -298,7 +298,7 @@ def compute_forces(positions, codes, pairs, images, tables, forces):
         forces[i, 2] += fz
 
 
-@jit
+@inner
 def farthest(positions, before):
     """Square of the largest displacement."""
     most = 0.0

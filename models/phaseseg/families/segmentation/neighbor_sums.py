@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.simd import (
     WIDTH,
     bits_at_most,
@@ -42,7 +42,7 @@ SPARE_ROWS = 16
 # Features -----------------------------------------------------------------------------------------
 
 
-@jit
+@inner
 def _count(r2, first, stop, within):
     n = 0
     for k in range(first, stop, WIDTH):
@@ -165,14 +165,14 @@ def scale_features(first, stop, rows, center, scale, low, high):
 # Layers -------------------------------------------------------------------------------------------
 
 
-@jit
+@inner
 def _measure(bins, near, n, slot, c):
     """Compute `squares` with doubtful pairs decided in float64; candidate c is the atom in `slot`."""
     squares(near, n, c, np.float32(bins.within), np.float32(bins.doubt))
     settle(bins, near, n, slot, c)
 
 
-@jit
+@inner
 def _hits(near, n, c, within, measured, itself):
     """List which of n candidates are within the cutoff of candidate c; return their number.
 

@@ -13,14 +13,14 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.products import product, product_from
 
 SHEET = 512
 """Columns of the grid that are convolved at once."""
 
 
-@jit
+@inner
 def grid_index(index, n, wrap):
     """Index of a grid point along an axis of n, wrapped or moved to the nearer end."""
     if 0 <= index < n:
@@ -28,7 +28,7 @@ def grid_index(index, n, wrap):
     return index % n if wrap else min(max(index, 0), n - 1)
 
 
-@jit
+@inner
 def _grid_coordinates(position, origin, to_grid, shape, wrap, g):
     """Grid coordinates of a position into `g`, in [0, n) along axes that wrap."""
     g[0], g[1], g[2] = product_from(origin, position, to_grid)
@@ -59,7 +59,7 @@ def pack(first, stop, positions, origin, to_grid, wrap, shape, order, coords):
         coords[slot, 0], coords[slot, 1], coords[slot, 2] = g[0], g[1], g[2]
 
 
-@jit
+@inner
 def _cloud(coords, slot, axis, w):
     """Weights of three grid points, a triangular-shaped cloud (quadratic spline); index of the first."""
     half = np.float32(0.5)
@@ -129,7 +129,7 @@ def deposit_weighted(first, stop, coords, wrap, weights, num, den):
                     num[p, q, r] += wab * w[2, c] * weight
 
 
-@jit
+@inner
 def _convolve_rows(source, taps, wrap, total, out, first, stop):
     """out[i, first:stop] = sum over t of taps[|t|] * source[i + t]; the last row of `source` is zeros.
 
@@ -159,7 +159,7 @@ def _convolve_rows(source, taps, wrap, total, out, first, stop):
             out[i, first + k] = total[k]
 
 
-@jit
+@inner
 def _convolve_line(line, m, taps, total):
     """total[k] = sum over t of taps[|t|] * line[m + k + t]."""
     width = total.size
@@ -273,7 +273,7 @@ def smooth_spectrum(first, stop, spectrum, gram, shape, sigma):
                 spectrum[i, j, k] *= np.float32(factor)
 
 
-@jit
+@inner
 def _vectors(coords, first, stop, c0, c1, c2, steps, r):
     """Vectors (coords + c) @ steps of the packed atoms first ... stop - 1, and their squares in row 3."""
     x = coords[first:stop]

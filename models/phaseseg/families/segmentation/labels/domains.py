@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.threads import in_parts
 from phaseseg.families.segmentation.labels.density_kernels import grid_index
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
@@ -69,7 +69,7 @@ def _find_runs(values: NDArray[np.float32], cut: np.float32) -> _Runs:
     return _Runs(start, low, high)
 
 
-@jit
+@inner
 def _root(parent, image, run):
     """Root of a run; afterwards `parent[run]` is the root, `image[run]` the cell image connected to it."""
     top = run
@@ -91,7 +91,7 @@ def _root(parent, image, run):
     return top
 
 
-@jit
+@inner
 def _join(parent, image, winds, a, b, s0, s1, s2):
     """Run a touches the image (s0, s1, s2) of run b.
 
@@ -113,7 +113,7 @@ def _join(parent, image, winds, a, b, s0, s1, s2):
         winds[ra, axis] |= winds[rb, axis]
 
 
-@jit
+@inner
 def _join_rows(parent, image, winds, runs, row_a, row_b, s):
     a, b = runs.start[row_a], runs.start[row_b]
     while a < runs.start[row_a + 1] and b < runs.start[row_b + 1]:
@@ -163,7 +163,7 @@ def _connect(runs, shape, wrap, axes, nowhere, parent, image, winds, domain):
     return n
 
 
-@jit
+@inner
 def _domain_at(runs, domain, row, k):
     """Domain of voxel k of a row, -1 where it is poor."""
     for run in range(runs.start[row], runs.start[row + 1]):

@@ -9,11 +9,11 @@ from math import floor
 
 import numpy as np
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.families.segmentation.labels.density_kernels import grid_index
 
 
-@jit
+@inner
 def _log(x):
     """Natural logarithm of a positive normal float32, to 1e-7; unlike numpy.log it vectorizes."""
     bits = np.float32(x).view(np.int32)
@@ -82,7 +82,7 @@ def slope_histogram(first, stop, values, scale, metric, wrap, low, width, counts
                 weights[index] += weight[k]
 
 
-@jit
+@inner
 def _fill_line(row, wrap, line):
     """A row with two points beyond either end."""
     n = row.size
@@ -96,7 +96,7 @@ def _fill_line(row, wrap, line):
         line[n + 2] = line[n + 3] = row[n - 1]
 
 
-@jit
+@inner
 def _around(index, n, wrap):
     """The two points before and the two after one of n."""
     if wrap:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.products import product
 from phaseseg.compiled.threads import in_parts
 from phaseseg.families.segmentation.labels.islands import Islands
@@ -183,7 +183,7 @@ def _facets(first, stop, values, cut, steps, back, volume, cubes, cases, slots, 
     return total
 
 
-@jit
+@inner
 def _offer(vector, facet, node, v0, v1, v2, e):
     """Give a coarse node facet e, at (v0, v1, v2) from it, if that is nearer; returns whether it was."""
     w0, w1, w2 = vector[node, 0], vector[node, 1], vector[node, 2]
@@ -195,7 +195,7 @@ def _offer(vector, facet, node, v0, v1, v2, e):
     return True
 
 
-@jit
+@inner
 def _pass_on(vector, facet, node, other, direction, edge):
     """Offer a node the facet of its neighbor, `edge` away; returns whether it was nearer."""
     sign = np.float32(direction)
@@ -205,7 +205,7 @@ def _pass_on(vector, facet, node, other, direction, edge):
     )
 
 
-@jit
+@inner
 def _before(step, n, direction, wrap):
     """For a sweep: index of a node, that of the neighbor visited before, and whether the two are joined."""
     index = step if direction < 0 else n - 1 - step
@@ -215,7 +215,7 @@ def _before(step, n, direction, wrap):
     return index, there - direction * n, wrap
 
 
-@jit
+@inner
 def _corner(nodes, i, j, k, c):
     """Corner c of a coarse cell: its indices, also beyond the last, and the number of the node."""
     u, v, w = i + (c >> 2 & 1), j + (c >> 1 & 1), k + (c & 1)
@@ -275,7 +275,7 @@ def _spread(surface, big):
             break
 
 
-@jit
+@inner
 def _neighborhood(surface, i, j, k, n, c0, c1, c2, which):
     """Append the facets of a coarse cell and its 26 neighbors to the candidates.
 
@@ -315,7 +315,7 @@ def _neighborhood(surface, i, j, k, n, c0, c1, c2, which):
     return n
 
 
-@jit
+@inner
 def _nearest(c0, c1, c2, n, x0, x1, x2):
     """Number of the candidate nearest to (x0, x1, x2), to a relative 2^-12 of the square.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.display import option, plural
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms
 from phaseseg.families.segmentation.labels.masses import element_masses
@@ -220,7 +220,7 @@ def _centers(start, positions, masses, inverse, cell, centers):
             centers[m, axis] = place[0, axis] + mean / weight_sum
 
 
-@jit
+@inner
 def _apart(position, other, inverse, cell, move):
     """Vector from a place to the nearest image of a position."""
     for axis in range(3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.compiled.jit import jit
+from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.threads import in_parts
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import COARSE, Lattice, PackedAtoms
@@ -25,7 +25,7 @@ _DRAWN = (np.arange(SEQUENCE + POINTS) * 1.2207440846057596 ** -np.arange(1.0, 4
 _DRAWN = _DRAWN.astype(np.float32)
 
 
-@jit
+@inner
 def _is_rich(values, cut, wrap, g0, g1, g2):
     """Whether the field, linear between grid points, reaches the cut at grid coordinates."""
     i, j, k = int(g0), int(g1), int(g2)
@@ -43,7 +43,7 @@ def _is_rich(values, cut, wrap, g0, g1, g2):
     return (1 - p) * low + p * high >= cut
 
 
-@jit
+@inner
 def _bend(here, before, after, index, n, wrap, most):
     """Linear and quadratic change of the distance along an axis; only the linear one at an open end.
 
