@@ -136,7 +136,7 @@ class RunState:
         try:
             yield
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"Interrupted. {self._kept()}") from None
+            raise KeyboardInterrupt(self._kept()) from None
         except RuntimeError as error:
             raise RuntimeError(f"{error} {self._kept()}") from error
 
