@@ -116,3 +116,9 @@ def test_networks_of_message_passing_stand_in_the_table_of_other_ways():
     assert [r["method"] for r in rows if r["kind"] == cards.MESSAGES] == [
         "thermal positions; not among the checkpoints"
     ]
+
+
+def test_every_card_compares_with_the_other_ways():
+    wanted = {"ceiling", "others", "learning_curve", "transfer", "published"}
+    for name, path in bundled_checkpoints("mobility").items():
+        assert wanted <= set(load_checkpoint(path).card["metrics"]), name
