@@ -62,6 +62,37 @@ def test_missing_empty_unknown(tmp_path):
         read_frames(tmp_path / "a.dump.zst")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("run.xtc", b"\0\0\x07\xcb", "'xtc' is not a format that can be read. Convert it with its topology"),
+        ("restart.500", b"LammpS RestartT\0\1", "'lammps-restart' is not .* Convert it to a data file"),
+        ("dump.yaml", b"---\ntimestep: 0\n", "does not begin like .* with the styles atom and custom"),
+        ("pw.out", b"     Program PWSCF v.7.1 starts on\n", "ASE finds no structure in it as espresso-out"),
+        (
+            "tinker.xyz",
+            b"   2  title\n 1 Ar 0 0 0 1\n",
+            "found '   2  title'. Check the file, or name its format",
+        ),
+    ],
+)
+def test_files_of_other_programs(tmp_path, name, content, match):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=match):
+        list(read_frames(tmp_path / name))
+
+
+def test_a_package_that_ase_lacks(tmp_path, monkeypatch):
+    import ase.io
+
+    def lacking(*_, **__):
+        raise ImportError("No module named 'netCDF4'")
+
+    monkeypatch.setattr(ase.io, "iread", lacking)
+    with pytest.raises(InputError, match=r"a package that is not installed .*netCDF4.*Install it"):
+        list(read_frames(written(tmp_path, "a.gen", "1 C\nAr\n"), file_format="gen"))
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_no_permission(tmp_path):
     path = written(tmp_path, "a.xyz", "1\n")
@@ -240,6 +271,12 @@ def test_extxyz(tmp_path, text, match):
 
 def test_extxyz_types_without_types(tmp_path):
     refuse(written(tmp_path, "run.xyz", f"1\n{LATTICE}\nFe 0 0 0\n"), "no type column", types=("Fe",))
+
+
+def test_extxyz_types_without_names(tmp_path):
+    text = f"1\n{LATTICE} Properties=type:I:1:pos:R:3\n1 0 0 0\n"
+    refuse(path := written(tmp_path, "run.xyz", text), "no element names, only the types 1")
+    assert next(read_frames(path, types=("Fe",))).species_names == ("Fe",)
 
 
 XDATCAR = "melt\n1\n5 0 0\n0 5 0\n0 0 5\nFe O\n1 1\nDirect configuration= 1\n0 0 0\n.5 .5 .5\n"

@@ -174,12 +174,22 @@ def atoms_of_file(path: Path, ase_format: str) -> Iterator[Any]:
                 warnings.simplefilter("ignore", FutureWarning)
                 warnings.simplefilter("ignore", DeprecationWarning)
                 atoms = next(frames, None)
+        except ImportError as error:
+            raise InputError(
+                f"{path.name}: ASE reads {ase_format} with a package that is not installed ({error}). "
+                "Install it."
+            ) from error
         except Exception as error:  # ASE's parsers raise exceptions of any type
             text = " ".join(str(error).split())
             raise InputError(
                 f"{path.name}, frame {index}: ASE cannot read it as {ase_format} "
                 f"({type(error).__name__}: {text[:300]}). Check the file, or name its format."
             ) from error
+        if atoms is None and index == 0:
+            raise InputError(
+                f"{path.name}: ASE finds no structure in it as {ase_format}. Check the file, or name its "
+                "format."
+            )
         if atoms is None:
             return
         yield atoms

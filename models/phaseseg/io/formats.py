@@ -29,6 +29,15 @@ _ALIASES = {
     "lammps-dump-text": "lammps-dump", "xyz": "extxyz", "vasp-xdatcar": "xdatcar", "vasp": "poscar",
     "gromacs": "gro", "proteindatabank": "pdb",
 }  # fmt: skip
+# What to do with files of other programs.
+_TRAJCONV = "Convert it with its topology: gmx trjconv -f FILE -s run.tpr -o run.gro."
+_REMEDIES = {
+    "xtc": _TRAJCONV, "trr": _TRAJCONV, "h5": "Convert it to XYZ or a LAMMPS dump.",
+    "mol2": "Convert it to PDB.", "mmcif": "Convert it to PDB.",
+    "csv": "Write it as XYZ: the number of atoms, a line with Lattice=\"...\", one line per atom.",
+    "lammps-restart": "Convert it to a data file: lmp -restart2data FILE run.data.",
+}  # fmt: skip
+_RESTART = b"LammpS RestartT"
 _GSD = b"\xdf\x65\xdf\x65\xdf\x65\xdf\x65"
 _DATA = rb"^[ \t]*\d+[ \t]+atoms[ \t\r]*(#.*)?$", rb"\b(xlo[ \t]+xhi|avec|atom[ \t]+types)\b"
 _CONFIGURATION = re.compile(r"^ *(?:direct|cartesian) configuration *=", re.MULTILINE | re.IGNORECASE)
@@ -56,6 +65,8 @@ def format_of_content(head: bytes) -> str:
         return "gsd"
     if is_binary_dump(head):
         return "lammps-dump-binary"
+    if head.startswith(_RESTART):
+        return "lammps-restart"
     if head.startswith(b"PK\x03\x04"):
         return "npz"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -144,9 +155,11 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
 
     if found in ioformats and ioformats[found].can_read:
         return found
+    wrong = f"{path.name}: {found or 'a file without suffix'!r} is not a format that can be read."
+    if remedy := _REMEDIES.get(found.lower().lstrip(".")):
+        raise InputError(f"{wrong} {remedy}")
     raise InputError(
-        f"{path.name}: {found or 'a file without suffix'!r} is not a format that can be read. Supported are "
-        "LAMMPS dumps (.dump, .lammpstrj, .bin) and data files (.data), .xyz, POSCAR, XDATCAR, .gro, .pdb, "
-        ".gsd, .npz and .pickle of glass formers, and what ASE reads; if the file is one of these, name its "
-        "format, for example 'lammps-dump'."
+        f"{wrong} Supported are LAMMPS dumps (.dump, .lammpstrj, .bin) and data files (.data), .xyz, POSCAR, "
+        "XDATCAR, .gro, .pdb, .gsd, .npz and .pickle of glass formers, and what ASE reads; if the file is "
+        "one of these, name its format, for example 'lammps-dump'."
     )

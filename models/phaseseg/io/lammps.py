@@ -38,7 +38,8 @@ def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
     if leading := source.until(_ITEM).strip():
         raise InputError(
             f"{source.name}: does not begin like a LAMMPS text dump (ITEM: ...) but with "
-            f"{leading[:40].decode('utf-8', 'replace')!r}. Give the right format or file."
+            f"{leading[:40].decode('utf-8', 'replace')!r}. Give the right format or file; LAMMPS writes "
+            "text dumps with the styles atom and custom."
         )
     while True:
         sections: dict[str, Section] = {}

@@ -310,10 +310,10 @@ def count_of(source: ByteSource, line: str) -> int:
     """The number of atoms that a line announces."""
     number = whole_number(line)
     if number is None or number < 0:
-        raise source.error(
-            f"expected the number of atoms, found {line[:40]!r}. Check that the previous frame has as many "
-            "lines as its header says."
-        )
+        check = "Check that the previous frame has as many lines as its header says."
+        if source.frame == 0:
+            check = "Check the file, or name its format."
+        raise source.error(f"expected the number of atoms, found {line[:40]!r}. {check}")
     return number
 
 

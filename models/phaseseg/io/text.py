@@ -82,7 +82,8 @@ def parse_extxyz(
         for name, (kind, places) in properties.items()
         if name in ("id", "type") and kind == "I" and len(places) == 1
     }
-    if name_column is None and numbers is None and not (reading.type_names and "type" in integers):
+    unnamed = name_column is None and numbers is None
+    if unnamed and "type" not in integers:
         raise bad(f"the atoms have no species (species:S:1 among the Properties; found {found}). Write them.")
     if numbers and name_column is None and not reading.type_names:
         integers["Z"] = properties[numbers][1][0]
@@ -98,6 +99,8 @@ def parse_extxyz(
     )  # fmt: skip
     types = parsed.integers.get("type")
     are_numbers = [name.isdecimal() for name in parsed.names]
+    if unnamed and types is not None and not reading.type_names:
+        raise reading.unnamed(types, "the file")
     if reading.type_names:
         if types is None and are_numbers and all(are_numbers):
             types = np.array([whole_number(name) or 0 for name in parsed.names])[parsed.codes]
