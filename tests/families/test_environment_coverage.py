@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import naive.environments as naive
-from phaseseg.families.environments.coverage import kernel_width, prune, rank
+from phaseseg.families.environments.coverage import PRIOR, kernel_width, prune, rank, rows_of_fit
+from phaseseg.families.environments.coverage_kernels import learned
 from phaseseg.families.environments.projection import fit_projection
 
 METHODS = ("coverage", "random", "group", "kmeans", "strata", "farthest", "entropy", "leverage")
@@ -32,14 +33,39 @@ def test_equal_to_the_plain_greedy_choice(seed, n, by):
     rows, of, _ = data(n, seed)
     found = rank(rows, of, by=by, method="coverage", n_components=3)
     points = fit_projection(rows, 3, compress=False)(rows)
+    scaled = naive.scaled_components(rows)
     items = of if by == "configurations" else np.arange(len(of))
-    expected = naive.facility_location(points, items)
+    expected = naive.coverage(points, scaled, items)
     front = found.order[: found.n_ranked]
     # Where two gains are equal but for rounding, the order may differ from there on.
-    gains = naive.gains_in_order(points, items, front)
+    gains = naive.gains_in_order(points, scaled, items, front)
     np.testing.assert_allclose(
-        gains, naive.gains_in_order(points, items, expected)[: len(gains)], rtol=1e-6, atol=1e-6
+        gains, naive.gains_in_order(points, scaled, items, expected)[: len(gains)], rtol=1e-6, atol=1e-6
     )
+    assert (np.diff(gains) <= 1e-9 * gains[0]).all()  # so that old gains are bounds
+
+
+@given(seed=st.integers(0, 10_000), d=st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
+def test_rows_of_an_item_teach_what_its_atoms_teach(seed, d):
+    """Of items with more atoms than columns, too, and one after the other."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 3 * d, 8)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    scaled, atoms = rng.normal(size=(starts[-1], d)), rng.permutation(starts[-1])
+    rows, row_starts = rows_of_fit(scaled, atoms, starts)
+    every = np.insert(scaled[atoms], 0, 1, axis=1)
+    assert np.diff(row_starts).max() <= d + 1
+    covariance, precision = np.eye(d + 1) / PRIOR, PRIOR * np.eye(d + 1)
+    for k in range(8):
+        own, reduced = every[starts[k] : starts[k + 1]], rows[row_starts[k] : row_starts[k + 1]]
+        np.testing.assert_allclose(reduced.T @ reduced, own.T @ own, atol=1e-10)
+        more = precision + own.T @ own
+        taught = learned(rows, row_starts[k], row_starts[k + 1], covariance)
+        expected = np.linalg.slogdet(more)[1] - np.linalg.slogdet(precision)[1]
+        assert taught == pytest.approx(expected, rel=1e-6, abs=1e-8)
+        precision = more
+    np.testing.assert_allclose(covariance @ precision, np.eye(d + 1), atol=1e-6)
 
 
 @pytest.mark.parametrize("by", ["configurations", "atoms"])
@@ -80,6 +106,22 @@ def test_equal_atoms(method):
     rows = np.repeat(np.random.default_rng(0).normal(size=(5, 3)), 8, axis=0)
     found = rank(rows, np.arange(40), by="atoms", method=method, groups=["a"] * 40)
     assert sorted(found.order.tolist()) == list(range(40))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_coverage_prefers_atoms_that_teach_a_fit_more(seed, monkeypatch):
+    """Points off a line come before a third point of the line, which distances alone would take."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(-3, 3, 204), np.append(np.zeros(200), np.full(4, 0.3))
+    rows = np.stack([x, y], axis=1)
+
+    def place():
+        order = rank(rows, np.arange(204), by="atoms", method="coverage").order
+        return int(np.flatnonzero(order >= 200)[0])
+
+    assert place() == 2
+    monkeypatch.setattr("phaseseg.families.environments.coverage.SHARE", 0.0)
+    assert place() > 2
 
 
 def test_coverage_takes_the_rare_kind_early():

@@ -129,29 +129,45 @@ def condensed(points, smallest):
 # Subsets -------------------------------------------------------------------------------------------
 
 
-def facility_location(points, items):
-    """Items in the greedy order of the gain per root of their size, until no gain is left; all references."""
-    far, costs, width = _distances(points, items)
-    current = np.full(len(points), width)
-    order = []
-    while True:
-        gains = np.maximum(current[:, None] - far, 0).sum(axis=0) / costs
-        gains[order] = -1
-        best = int(np.argmax(gains))
-        if gains[best] <= 1e-9 * width:
-            return np.array(order, dtype=int)
-        order.append(best)
-        current = np.minimum(current, far[:, best])
+def scaled_components(rows):
+    """All principal components of standardized rows times their standard deviations."""
+    spread = rows.std(axis=0)
+    rows = (rows - rows.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+    variances, axes = np.linalg.eigh(rows.T @ rows / len(rows))
+    return rows @ axes * np.sqrt(np.maximum(variances, 0))
 
 
-def gains_in_order(points, items, order):
-    """Gains per cost of items that are chosen in that order."""
-    far, costs, width = _distances(points, items)
-    current, gains = np.full(len(points), width), []
-    for item in order:
-        gains.append(np.maximum(current - far[:, item], 0).sum() / costs[item])
-        current = np.minimum(current, far[:, item])
-    return np.array(gains)
+def coverage(points, scaled, items):
+    """Items in the greedy order of `_gain`, until no distance gets smaller; all atoms are references."""
+    known, order = _distances(points, items), []
+    while len(order) <= items.max():
+        gains = [0 if c in order else _gain(known, scaled, items, order, c) for c in range(items.max() + 1)]
+        if not max(gains) > 0:
+            break
+        order.append(int(np.argmax(gains)))
+    return np.array(order, dtype=int)
+
+
+def gains_in_order(points, scaled, items, order):
+    """Gains of items that are chosen in that order."""
+    known = _distances(points, items)
+    return np.array([_gain(known, scaled, items, order[:k], item) for k, item in enumerate(order)])
+
+
+def _gain(known, scaled, items, order, item):
+    """D^0.7 L^0.3 per root of the size of an item after some: of distances and of a determinant."""
+    far, costs, width = known
+    current = np.minimum(far[:, order].min(axis=1, initial=np.inf), width)
+    nearer = np.maximum(current - far[:, item], 0).sum()
+    if nearer <= 1e-9 * width * costs[item]:
+        return 0.0
+
+    def log_determinant(chosen):
+        own = np.insert(scaled[np.isin(items, chosen)], 0, 1, axis=1)
+        return np.linalg.slogdet(1e-3 * np.eye(own.shape[1]) + own.T @ own)[1]
+
+    taught = log_determinant([*order, item]) - log_determinant(order)
+    return nearer**0.7 * max(taught, 0) ** 0.3 / costs[item]
 
 
 def _distances(points, items):

@@ -254,9 +254,11 @@ def suggest(
     chosen, gains = np.empty(len(sizes), dtype=np.int64), np.empty(len(sizes))
     costs = np.ones(len(sizes))
     stored = room_for_distances(len(sizes), len(asked))
+    none = np.zeros((0, 0))  # no fit: distances alone
     found = lazy_greedy(
-        np.ascontiguousarray(asked.T), items, starts, costs, current, 1e-9 * width, chosen, gains, stored
-    )
+        np.ascontiguousarray(asked.T), items, starts, costs, current, 1e-9 * width, chosen, gains, stored,
+        none, starts, none, 0.0,
+    )  # fmt: skip
     found = min(found, int(n))
     return Suggestion(chosen[:found], gains[:found] / max(gap * len(asked), 1e-300), gap)
 

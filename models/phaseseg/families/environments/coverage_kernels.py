@@ -47,41 +47,89 @@ def gain_of(distances, current):
     return total
 
 
+@inner
+def learned(rows, first, last, covariance):
+    """Add rows first ... last - 1 to a linear fit; return by how much log det (X^T X + prior) grows.
+
+    covariance : (d, d) of the coefficients, the inverse of this matrix, updated
+    """
+    d = covariance.shape[0]
+    total, v = 0.0, np.empty(d)
+    for k in range(first, last):
+        variance = 0.0
+        for i in range(d):
+            v[i] = 0.0
+            for j in range(d):
+                v[i] += covariance[i, j] * rows[k, j]
+            variance += rows[k, i] * v[i]
+        variance = max(variance, 0.0)
+        total += np.log1p(variance)
+        factor = 1 / (1 + variance)
+        for i in range(d):
+            for j in range(d):
+                covariance[i, j] -= factor * v[i] * v[j]
+    return total
+
+
+@inner
+def gain_of_item(c, distances, current, cost, least, rows, row_starts, covariance, scratch, share):
+    """Gain per cost of item c: the fall of the distances and what its rows teach, to the powers of shares."""
+    gain = gain_of(distances, current)
+    if gain <= least * cost:
+        return 0.0
+    if share > 0:
+        scratch[:] = covariance
+        taught = learned(rows, row_starts[c], row_starts[c + 1], scratch)
+        gain = gain ** (1 - share) * taught**share
+    return gain / cost
+
+
 @jit
-def lazy_greedy(references, points, starts, costs, current, least, order, gains, stored):
+def lazy_greedy(
+    references, points, starts, costs, current, least, order, gains, stored, rows, row_starts, covariance,
+    share,
+):  # fmt: skip
     """Order the items by falling gain per cost, each given those before; return how many have any gain.
 
     Item c holds the points starts[c] ... starts[c + 1] - 1. A gain never grows as more items are chosen, so
     an old gain is a bound: only items whose bound is the largest are computed again.
 
     current : (n_references,) distance of each reference to what is chosen, updated
-    least : gains per cost up to this are none
+    least : items whose distances fall by no more than this per cost have no gain
     stored : (n_items, n_references) for the distances, or (0, n_references) to compute them again each time
+    rows, row_starts : (n_rows, d), item c has the rows row_starts[c] ... row_starts[c + 1] - 1 of a fit;
+        covariance : (d, d) of its coefficients, updated; share : exponent of what the rows teach, see
+        `gain_of_item`. Zero for distances alone; then the three arrays are not read
     """
     scratch, keeps = np.empty(current.size), len(stored) > 0
+    square = np.empty_like(covariance)
     heap = [(0.0, -1) for _ in range(0)]
     for c in range(costs.size):
         row = stored[c] if keeps else scratch
         distances_to(references, points, starts[c], starts[c + 1], row)
-        heap.append((-gain_of(row, current) / costs[c], c))
+        gain = gain_of_item(c, row, current, costs[c], least, rows, row_starts, covariance, square, share)
+        heap.append((-gain, c))
     heapq.heapify(heap)
     fresh = np.zeros(costs.size, dtype=np.int64)  # number of chosen items when the gain was computed
     found = 0
     while len(heap) > 0:
         bound, c = heapq.heappop(heap)
-        if -bound <= least:
+        if -bound <= 0:
             break
         row = stored[c] if keeps else scratch
         if not keeps:
             distances_to(references, points, starts[c], starts[c + 1], row)
         if fresh[c] < found:
             fresh[c] = found
-            heapq.heappush(heap, (-gain_of(row, current) / costs[c], c))
+            gain = gain_of_item(c, row, current, costs[c], least, rows, row_starts, covariance, square, share)
+            heapq.heappush(heap, (-gain, c))
             continue
         order[found], gains[found] = c, -bound
         found += 1
         for r in range(current.size):
             current[r] = min(current[r], row[r])
+        if share > 0:
+            learned(rows, row_starts[c], row_starts[c + 1], covariance)
     return found
 
 
