@@ -1,6 +1,7 @@
 """What a command loads before it works. `tests/benchmarks/test_start_speed.py` measures the time."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -35,6 +36,44 @@ def start(*words):
         [sys.executable, "-c", SEES, *map(str, words)], capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+COMPILES = """
+import atexit, json, sys
+from numba.core import event
+
+names = []
+
+class Note(event.Listener):
+    def on_start(self, happened):
+        function = happened.data["dispatcher"].py_func
+        if function.__module__.startswith("phaseseg"):
+            names.append(f"{function.__module__}.{function.__qualname__}")
+
+    def on_end(self, happened):
+        pass
+
+event.register("numba:compile", Note())
+atexit.register(lambda: print(json.dumps(names)))
+from phaseseg.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "most"), [("label", 50), ("predict", 86)])
+def test_few_functions_are_compiled_at_the_first_use(tmp_path, large, command, most):
+    file = tmp_path / "melt.dump"
+    write_frames(file, [large[3000]])
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILES, command, str(file), "-o", str(tmp_path / "out.xyz")],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    names = json.loads(done.stdout.splitlines()[-1])
+    assert most - 15 < len(names) <= most, sorted(names)
+    # The same for arguments of other types doubles the work.
+    again = {name for name in names if names.count(name) > 1}
+    assert again <= {"phaseseg.compiled.products.product"}
 
 
 @pytest.mark.slow

@@ -59,7 +59,8 @@ def text_rows(columns: Columns) -> Iterator[bytes | memoryview]:
                 parts[part][:n, slot] = some.view(np.int64) if some.dtype == np.uint64 else some
         row = 0
         while row < n:
-            row, length = _write(*(part[:n] for part in parts), words, lengths, layout, *_tables(), out, row)
+            given = *(part[:n] for part in parts), parts[2][:n].view(np.int64)
+            row, length = _write(*given, words, lengths, layout, *_tables(), out, row)
             yield out.data[:length]
             if row < n:  # a number that is left to Python
                 cells = [(one[start + row].item(), names) for one, _, names in singles]
@@ -133,13 +134,14 @@ def _nearest(value, power, exact):
 
 
 @exact_jit
-def _write(whole, codes, reals, words, lengths, layout, powers, digits, out, row):
+def _write(whole, codes, reals, bits, words, lengths, layout, powers, digits, out, row):
     """Write lines from a row on; returns the row where it stopped, which is Python's, and the length.
+
+    bits : int64, those of `reals`
 
     A number is put as its digits, with a gap before them. The point goes where the digits before it, moved
     into the gap, leave room.
     """
-    bits = reals.view(np.int64)
     p = 0
     while row < whole.shape[0]:
         start = p

@@ -199,10 +199,10 @@ def _offer(vector, facet, node, v0, v1, v2, e):
 def _pass_on(vector, facet, node, other, direction, edge):
     """Offer a node the facet of its neighbor, `edge` away; returns whether it was nearer."""
     sign = np.float32(direction)
-    v0, v1, v2 = vector[other, 0], vector[other, 1], vector[other, 2]
-    return _offer(
-        vector, facet, node, v0 + sign * edge[0], v1 + sign * edge[1], v2 + sign * edge[2], facet[other]
-    )
+    v0 = vector[other, 0] + sign * edge[0]
+    v1 = vector[other, 1] + sign * edge[1]
+    v2 = vector[other, 2] + sign * edge[2]
+    return _offer(vector, facet, node, v0, v1, v2, np.int64(facet[other]))
 
 
 @inner
