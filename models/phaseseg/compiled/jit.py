@@ -91,6 +91,8 @@ class _PartCompiler(CompilerBase):  # type: ignore[misc]
     def define_pipelines(self) -> list[Any]:
         state = self.state
         state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        # Not among the options: numba compiles its own functions again for callers with other options.
+        state.flags.no_cpython_wrapper = True
         # Numba knows a compiled function by what Python would call: any builtin that is not another's.
         state.targetctx.get_executable = lambda *_: [].append
         return [DefaultPassBuilder.define_nopython_pipeline(state)]
@@ -107,7 +109,7 @@ def exact_inner(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _inner(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
-    options = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **options}
+    options = {"nopython": True, "no_cfunc_wrapper": True, **options}
     return _Part(function, targetoptions=options, pipeline_class=_PartCompiler)
 
 
