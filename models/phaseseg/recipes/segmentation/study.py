@@ -39,6 +39,7 @@ from phaseseg.recipes.segmentation.stress_cases import (
     open_pieces,
     stamped_cases,
 )
+from phaseseg.recipes.segmentation.voids import by_shape
 
 TEMPERATURES = (3000, 4000)
 DT_DENSE = 0.002  # ps per MD step of large_dense_4000K
@@ -334,6 +335,7 @@ def stress(
             "one and shifts every threshold, so the shifts only compare the methods. All methods drop "
             f"domains below {rule.min_volume:g} Å^3.",
         )  # fmt: skip
+    metrics["free_surfaces"] = free_surfaces(model)
     if coarsening := data.frames("coarsening_4000K")[:: 4 if quick else 1]:
         cut = rule.replace(phases=2)
         result = compare(
@@ -361,6 +363,15 @@ def stress(
             "and is not a negative control; it is a hard case.",
         )  # fmt: skip
     return metrics
+
+
+def free_surfaces(model: SegmentationModel) -> dict[str, Any]:
+    """Compare the areas of pieces with voids with those of the labels."""
+    return table(
+        "Pieces with free surfaces", by_shape(model),
+        "Cut from the melts that come with phaseseg. The reference is the weak label of the piece by the "
+        "rule of the checkpoint. Two of the droplets of 20 Å hold less than 100 atoms of metal.",
+    )  # fmt: skip
 
 
 def pieces(model: SegmentationModel, larges: Sequence[Frame], per_bin: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ NETWORKS = ("gat-v1", "gat-3000K-v1", "gat-4000K-v1", "gcn-3000K-v1", "gcn-4000K
 LEAST_AREA = 300.0
 # Middles of droplets and cylinders, as fractions of the cell.
 PLACES = ((0.5, 0.5, 0.5), (0.0, 0.0, 0.0), (0.5, 0.0, 0.25), (0.0, 0.5, 0.75))
-MELTS = ("melt_large_3000K.dump.gz", "melt_large_4000K.dump.gz")
+MELTS = [Path(str(files("phaseseg"))) / "demo" / f"melt_large_{t}K.dump.gz" for t in (3000, 4000)]
 
 
 def pieces(frame: Frame) -> Iterator[tuple[str, Frame]]:
@@ -72,6 +73,33 @@ def deviation(model: SegmentationModel, frame: Frame) -> tuple[float, float] | N
     return 100 * area, 100 * float(moved.mean())
 
 
+def deviations(model: SegmentationModel, melt: str | Path) -> Iterator[tuple[str, float, float]]:
+    """Yield the names of the pieces of the first frame of a file, and their deviations."""
+    for piece, cut in pieces(next(read_frames(melt))):
+        if (found := deviation(model, cut)) is not None:
+            yield piece, *found
+
+
+def by_shape(model: SegmentationModel) -> list[dict[str, Any]]:
+    """Return a row for every shape with a void that is cut from the bundled melts."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for melt in MELTS:
+        for piece, *both in deviations(model, melt):
+            if piece != "periodic":
+                shape = "open axes" if piece.startswith("open axes") else piece
+                found.setdefault(shape, []).append((both[0], both[1]))
+    rows = []
+    for shape, numbers in found.items():
+        areas, atoms = np.array(numbers).T
+        row = {
+            "shape": shape, "pieces": len(areas), "rms of the area (%)": float(np.sqrt((areas**2).mean())),
+            "largest (%)": float(areas[abs(areas).argmax()]),
+            "atoms on another side (%)": float(atoms.mean()),
+        }  # fmt: skip
+        rows.append(row)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m phaseseg.recipes.segmentation.voids", description=__doc__
@@ -79,17 +107,13 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     parser.add_argument("--files", nargs="+", help="melts in closed cells; the first frame of each is used")
     given = parser.parse_args()
-    melts = given.files or [str(files("phaseseg") / "demo" / melt) for melt in MELTS]
+    melts = given.files or MELTS
     for name in given.networks:
         model = load_model(f"segmentation/{name}")
         assert isinstance(model, SegmentationModel)
         found = []
         for melt in melts:
-            frame = next(read_frames(melt))
-            for piece, cut in pieces(frame):
-                if (both := deviation(model, cut)) is None:
-                    continue
-                area, atoms = both
+            for piece, area, atoms in deviations(model, melt):
                 print(f"{name:14} {Path(melt).name} {piece:18} {area:+6.1f} %   {atoms:4.1f} %", flush=True)
                 found += [] if piece == "periodic" else [area]
         areas = np.array(found)
