@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import naive.environments as naive
+from phaseseg.compiled.jit import jit
+from phaseseg.families.environments import coverage_kernels
 from phaseseg.families.environments.coverage import PRIOR, kernel_width, prune, rank, rows_of_fit
-from phaseseg.families.environments.coverage_kernels import learned
 from phaseseg.families.environments.projection import fit_projection
 
 METHODS = ("coverage", "random", "group", "kmeans", "strata", "farthest", "entropy", "leverage")
@@ -61,7 +62,7 @@ def test_rows_of_an_item_teach_what_its_atoms_teach(seed, d):
         own, reduced = every[starts[k] : starts[k + 1]], rows[row_starts[k] : row_starts[k + 1]]
         np.testing.assert_allclose(reduced.T @ reduced, own.T @ own, atol=1e-10)
         more = precision + own.T @ own
-        taught = learned(rows, row_starts[k], row_starts[k + 1], covariance)
+        taught = _learned(rows, row_starts[k], row_starts[k + 1], covariance)
         expected = np.linalg.slogdet(more)[1] - np.linalg.slogdet(precision)[1]
         assert taught == pytest.approx(expected, rel=1e-6, abs=1e-8)
         precision = more
@@ -122,6 +123,11 @@ def test_coverage_prefers_atoms_that_teach_a_fit_more(seed, monkeypatch):
     assert place() == 2
     monkeypatch.setattr("phaseseg.families.environments.coverage.SHARE", 0.0)
     assert place() > 2
+
+
+@jit
+def _learned(rows, first, last, covariance):
+    return coverage_kernels.learned(rows, first, last, covariance)
 
 
 def test_coverage_takes_the_rare_kind_early():
