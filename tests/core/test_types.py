@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (ROOT / "models" / "phaseseg", ROOT / "ase_bridge", ROOT / "ovito_phaseseg")
-COMPILED = {"jit", "exact_jit", "intrinsic"}
+COMPILED = {"jit", "exact_jit", "inner", "exact_inner", "intrinsic"}
 
 
 def untyped(node):

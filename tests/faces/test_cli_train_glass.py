@@ -149,7 +149,7 @@ def test_input_that_cannot_be_learned_from(runs: list[Path], tmp_path: Path) -> 
     refuse("0 configurations are glass and 3 are liquid", "--glass-below", 0.01, "--liquid-above", 1)
     refuse("the glass must be colder than the liquid", "--glass-below", 2, "--liquid-above", 1)
     refuse("there is no 'T' among the keys", *BETWEEN, "--temperature", "T")
-    refuse("the network does not know A, B, only Ni and P", *BETWEEN, "--species", "Ni,P")
+    refuse("the network does not know B, A, only Ni and P", *BETWEEN, "--species", "Ni,P")
     refuse("3 independent runs hold glass, and 4 folds need one each", *BETWEEN, "--folds", 4)
     refuse("too few to find 60 neighbors", *BETWEEN, "-k", 60)
     refuse("there is no such file", *BETWEEN, files=[tmp_path / "none.xyz"])

@@ -19,7 +19,7 @@ import pytest
 
 import dummy_family
 from faces.command_line import done, flat, melt, refused, run
-from mobility_samples import liquid
+from mobility_samples import liquid, random_checkpoint
 from phaseseg import trajectory
 from phaseseg.checkpoint import save_checkpoint
 from phaseseg.frame import Frame
@@ -173,11 +173,13 @@ def _evaluated(*arguments):
 
 
 @pytest.fixture
-def evaluations(run_xyz, make_checkpoint, run_file, glass_file, mobility_file):
+def evaluations(run_xyz, make_checkpoint, run_file, glass_file):
     """Files, checkpoint and options of an evaluation by family; also of one that no face knows."""
     share, two = run_xyz.with_name("share-v1.safetensors"), run_xyz.with_name("two-v1.safetensors")
     save_checkpoint(make_checkpoint(n_members=2, cut=0.33), share)
     save_checkpoint(dummy_family.checkpoint_of("crowding/two-v1"), two)
+    mobile = run_xyz.with_name("mobile-v1.safetensors")  # with an uncertainty, and of no time, as the file
+    save_checkpoint(random_checkpoint(2, targets=[{"name": "propensity", "types": ["A", "B"]}]), mobile)
     melts = run_xyz.with_name("a.dump"), run_xyz.with_name("b.dump")
     for k, path in enumerate(melts):
         write_frames(path, [melt(seed) for seed in range(3 * k, 3 * k + 3 - k)])
@@ -189,7 +191,7 @@ def evaluations(run_xyz, make_checkpoint, run_file, glass_file, mobility_file):
     return {
         "segmentation": (*melts, "-m", share, "--members", "--baselines"),
         "glass": (run_file, "-m", glass_file, "--glass-below", 0.3, "--liquid-above", 1, "--members"),
-        "mobility": (liquids, "-m", mobility_file, "--baselines"),
+        "mobility": (liquids, "-m", mobile, "--baselines"),
         "crowding": (run_xyz, *melts, "-m", two),
     }
 

@@ -47,7 +47,7 @@ CLASSIFIER = {
     "threshold": 0.3, "attention_threshold": 1.1, "bonds": False, "kept_bonds_only": False,
     "color_by": "attention", "trajectory_table": True, "temperature": "T",
 }  # fmt: skip
-MOBILITY = {"time": 10.0, "mobile_share": 0.3, "color_by": "mobile"}
+MOBILITY = {"time": 10.0, "mobile_share": 0.3, "color_by": "mobile", "target": "propensity"}
 TABLE = str(Path(__file__).parent / "mixture.txt")
 # Parameters that only read the output anew, those that need a new one, and properties that show it.
 CASES = {

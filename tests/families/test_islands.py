@@ -67,7 +67,8 @@ def test_an_atom_may_be_anywhere(make, axes, what):
         np.testing.assert_allclose(distances, -1, rtol=5e-3)
     for phase, area, fraction in others[1:]:
         np.testing.assert_array_equal(phase, others[0][0])
-        assert (area, fraction) == pytest.approx(others[0][1:], rel=1e-6)
+        # The free surface of a network lies where the occupancy, in float32, is small.
+        assert (area, fraction) == pytest.approx(others[0][1:], rel=1e-6 if what == "label" else 4e-6)
 
 
 def whole_shape(frame):
