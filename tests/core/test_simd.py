@@ -21,7 +21,7 @@ import pytest
 
 from mobility_samples import liquid, random_weights
 from phaseseg import glass_metrics, label_phases, list_checkpoints, load_model
-from phaseseg.compiled import dense, simd
+from phaseseg.compiled import dense, simd, vectors
 from phaseseg.compiled.jit import SIMD, jit
 from phaseseg.compiled.simd import WIDTH, load, splat, store
 from phaseseg.families import FAMILIES, Fitted
@@ -94,6 +94,26 @@ def test_functions_of_vectors_are_those_of_numpy():
     assert bits.tolist() == [np.count_nonzero(a <= b)] * 2
     np.testing.assert_array_equal(hits, np.flatnonzero(a <= b))
     np.testing.assert_array_equal(counts, 3 + 2 * np.arange(N))
+
+
+@jit
+def _listed(masks, by_bytes, by_default):
+    n, m = 0, 0
+    for k in range(masks.size):
+        n = vectors.list_bytes(masks[k], 16 * k, by_bytes, n)
+        m = vectors.list_bits(masks[k], 16 * k, by_default, m)
+    return n, m
+
+
+def test_bits_are_listed_on_every_processor():
+    """By a table of bytes, and by one instruction where the processor has it."""
+    chosen = np.random.default_rng(0).random((500, 16)) < np.linspace(0, 1, 500)[:, None]
+    masks = chosen @ (1 << np.arange(16, dtype=np.uint64))
+    listed = np.zeros((2, chosen.size + 16), dtype=np.int32)
+    found = _listed(masks, *listed)
+    assert found == (chosen.sum(), chosen.sum())
+    for row in listed:
+        np.testing.assert_array_equal(row[: found[0]], np.flatnonzero(chosen))
 
 
 @jit

@@ -14,8 +14,8 @@ import pytest
 from phaseseg import Frame, label_phases
 from phaseseg.families.segmentation.labels import lattice as lattices, shells
 from phaseseg.families.segmentation.labels.lattice import plan_lattice
-from phaseseg.families.segmentation.model import score_field
 from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.score_field import score_field
 
 TILTED = [[10.0, 0, 0], [2.0, 10.0, 0], [0, 0, 1e4]]
 
@@ -104,7 +104,7 @@ import numpy as np
 from families.test_memory import gas
 from phaseseg import Frame, label_phases
 from phaseseg.compiled import buffer_pool
-from phaseseg.families.segmentation.model import score_field, with_voids
+from phaseseg.families.segmentation.score_field import score_field, with_voids
 from phaseseg.families.segmentation.rules import LabelRule
 
 def megabytes(name):

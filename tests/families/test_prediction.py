@@ -16,7 +16,8 @@ from phaseseg import Frame, label_phases, load_model, predict
 from phaseseg.checkpoint import CheckpointError, save_checkpoint
 from phaseseg.families.segmentation import inference
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
-from phaseseg.families.segmentation.model import SegmentationModel, score_field, voxel_boundary
+from phaseseg.families.segmentation.model import SegmentationModel, voxel_boundary
+from phaseseg.families.segmentation.score_field import score_field
 from phaseseg.testing import (
     AWKWARD,
     check_fields,

@@ -9,9 +9,9 @@ import pytest
 
 from phaseseg import Frame, label_phases, load_model
 from phaseseg.families.segmentation.labels.density import density_field
-from phaseseg.families.segmentation.labels.voids import find_matter, in_windows, is_filled
-from phaseseg.families.segmentation.model import lowered
+from phaseseg.families.segmentation.labels.voids import Matter, find_matter, in_windows, is_filled
 from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.score_field import lowered
 from phaseseg.recipes.segmentation.voids import deviation, pieces
 from phaseseg.testing import check_fields, permuted, repeated, rolled_axes, translated, wrapped_elsewhere
 
@@ -350,9 +350,7 @@ def test_networks_that_count_neighbors(name, large, temperature):
 
 
 def test_frames_without_voids_are_predicted_once(network, large, monkeypatch):
-    from phaseseg.families.segmentation import model
-
-    monkeypatch.setattr(model.Matter, "mirrored", None)
+    monkeypatch.setattr(Matter, "mirrored", None)
     assert network.run(large[3000]).plain is None
 
 

@@ -60,7 +60,7 @@ _arithmetic(operator.sub, "fsub")
 _arithmetic(operator.mul, "fmul")
 
 
-def _instruction(doc: str, result: Any, arguments: tuple[Any, ...], emit: Callable[..., Any]) -> Any:
+def _instruction(doc: str | None, result: Any, arguments: tuple[Any, ...], emit: Callable[..., Any]) -> Any:
     """A function for compiled code, written by `emit(builder, *arguments)`.
 
     It gets the address of an array and the length of a tuple.
@@ -264,14 +264,12 @@ _PLACES = np.array(
 )
 
 
-_DOC = """Append first + k to the int32 array `out` for every lane k whose bit is set; returns the new length.
+@jit
+def list_bytes(bits, first, out, n):
+    """Append first + k to the int32 array `out` for every lane k whose bit is set; returns the new length.
 
     Up to sixteen numbers behind the end are overwritten, which saves a branch that is hard to predict.
     """
-
-
-@jit
-def _list_bytes(bits, first, out, n):
     low, high = bits & np.uint64(255), bits >> np.uint64(8)
     _place(_PLACES, low, first, out, n)
     n += count_bits(low)
@@ -279,12 +277,11 @@ def _list_bytes(bits, first, out, n):
     return n + count_bits(high)
 
 
-_list_bytes.__doc__ = _DOC
-list_bits = _list_bytes
+list_bits = list_bytes
 if HAS_AVX512:
     list_bits = _instruction(
-        _DOC, types.int64, (types.uint64, types.int32, None, types.int64), _compress
-    )  # fmt: skip
+        list_bytes.__doc__, types.int64, (types.uint64, types.int32, None, types.int64), _compress
+    )
 
 
 # Sums of rows ---------------------------------------------------------------------------------------

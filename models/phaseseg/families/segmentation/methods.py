@@ -22,8 +22,9 @@ from phaseseg.families.segmentation.labels.automatic import rule_of
 from phaseseg.families.segmentation.labels.density import DensityField, density_field
 from phaseseg.families.segmentation.labels.domains import find_domains
 from phaseseg.families.segmentation.labels.weak_labels import label_density
-from phaseseg.families.segmentation.model import Scores, SegmentationModel, score_field
+from phaseseg.families.segmentation.model import Scores, SegmentationModel
 from phaseseg.families.segmentation.rules import LabelRule
+from phaseseg.families.segmentation.score_field import score_field
 from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 

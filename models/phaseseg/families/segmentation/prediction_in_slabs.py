@@ -37,13 +37,12 @@ from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
 from phaseseg.families.segmentation.labels.slabs import SlabWork, grid_of
 from phaseseg.families.segmentation.labels.voids import Areas, interpolated, is_filled
 from phaseseg.families.segmentation.model import (
-    VOID_DENSITY,
     Scores,
     SegmentationModel,
-    corrected_scores,
     probabilities_of,
 )
 from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
+from phaseseg.families.segmentation.score_field import VOID_DENSITY, corrected_scores
 from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.large.cut import cut

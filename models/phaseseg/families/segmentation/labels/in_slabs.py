@@ -272,7 +272,7 @@ class _Labeling:
         in_cells: NDArray[np.int32], share: float,
     ) -> None:  # fmt: skip
         self.work, self.rule, self.density, self.found, self.share = work, rule, density, found, share
-        self.frame, self.in_cells = work.outline, in_cells
+        self.frame, self.in_cells = work.outline, in_cells.reshape(density.lattice.cells)
         self.chosen = work.store.choose(rule.species)
         self.phases = Phases(work, rule)
         self.at_atoms = work.disk.array(self.frame.n_atoms, np.float32)
@@ -403,7 +403,7 @@ class _Labeling:
 
     def _matter(self, probed: NDArray[np.int64], error: float) -> Matter | None:
         lattice = self.density.lattice
-        if is_filled(self.in_cells.reshape(lattice.cells), lattice, self.rule.sigma):
+        if is_filled(self.in_cells, lattice, self.rule.sigma):
             return None
         rich = self.work.disk.array(self.frame.n_atoms, np.bool_)
         molecules = self.phases.molecules
@@ -417,9 +417,7 @@ class _Labeling:
         return find_matter_on_disk(self.work, self.density, self.rule.sigma, rich)
 
     def _matter_of_one(self, dominant: bool) -> Matter | None:
-        if is_filled(
-            self.in_cells.reshape(self.density.lattice.cells), self.density.lattice, self.rule.sigma
-        ):
+        if is_filled(self.in_cells, self.density.lattice, self.rule.sigma):
             return None
         rich = np.broadcast_to(np.array(dominant), self.frame.n_atoms)
         return find_matter_on_disk(self.work, self.density, self.rule.sigma, rich)
