@@ -234,13 +234,15 @@ class FrameRun:
         from phaseseg.report import duration
 
         summary = self.summary
-        tables, messages = summary.tables(), [*summary.messages, *self.warned]
-        content = {
-            "version": __version__, "input": self.source, "frames": len(summary), "seconds": self.seconds,
-            "rule": self.settings, "messages": messages, "tables": tables,
-        }  # fmt: skip
+        content: dict[str, Any] = {}
+        if tables_to is not None or as_json:  # tables of many frames take a while
+            content = {
+                "version": __version__, "input": self.source, "frames": len(summary), "seconds": self.seconds,
+                "rule": self.settings, "messages": [*summary.messages, *self.warned],
+                "tables": summary.tables(),
+            }  # fmt: skip
         if tables_to is not None:
-            write_results(tables_to, tables, content)
+            write_results(tables_to, content["tables"], content)
         if report is not None:
             page = summary.write_report(report, {"seconds": self.seconds})
             if self.scene is not None:
@@ -252,7 +254,7 @@ class FrameRun:
         if as_json:
             show_json(content)
         if not quiet:
-            note(*messages)
+            note(*summary.messages, *self.warned)
             if not as_json:
                 show(summary.shown())
             note(f"{plural(len(summary), 'frame')} {self.done} in {duration(self.seconds)}.")

@@ -75,8 +75,7 @@ class RunSummary(TrajectorySummary):
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        scalars = super().tables().get("scalars")
-        found = (*super().messages, *(_interface(scalars) if scalars else ()))
+        found = (*super().messages, *_interface(self.scalar_table()))
         return found if self.scan is None else (*found, boundary_message(self.scan.table()))
 
     def tables(self) -> dict[str, Table]:

@@ -189,7 +189,7 @@ class TrajectorySummary:
         """
         tables = {
             "composition": self._composition_table(), "partition": self._partition_table(),
-            "scalars": self._scalar_table(), "time_series": self._time_table(),
+            "scalars": self.scalar_table(), "time_series": self._time_table(),
             "proxigram": self._proxigram_table(),
         }  # fmt: skip
         return {name: table for name, table in tables.items() if len(table)}
@@ -240,7 +240,8 @@ class TrajectorySummary:
         unit = FIELD_SPECS[name].unit
         return self.rule.unit if unit == DENSITY else unit
 
-    def _scalar_table(self) -> Table:
+    def scalar_table(self) -> Table:
+        """Return the table `scalars` alone."""
         rows: list[tuple[Any, ...]] = []
         for name in (name for name in self._scalars if name in FIELD_SPECS):
             values = self._series(name)
