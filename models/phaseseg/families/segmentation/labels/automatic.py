@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.display import Message
-from phaseseg.families.segmentation.labels import density_kernels
 from phaseseg.families.segmentation.labels.density import (
     LIGHT,
     DensityField,
@@ -158,10 +157,12 @@ def width_of(frame: Frame, species: Sequence[str]) -> Width:
     per_atom = count_units(frame, chosen) / int(chosen.sum())
     frame, has_molecules = frame.reduced, frame.molecules is not None
     atoms = frame.replace(fields={}, categories={}, molecules=None).take(chosen)
-    return find_width(
-        frame, species, atoms, per_atom, lambda rule, lattice: density_field(atoms, rule, lattice),
-        bulk=_bulk, has_molecules=has_molecules,
-    )  # fmt: skip
+
+    def density(rule: FixedRule, lattice: Lattice) -> tuple[DensityField, NDArray[np.float32]]:
+        counts = np.empty(lattice.shape, dtype=np.float32)
+        return density_field(atoms, rule, lattice, counts), counts
+
+    return find_width(frame, species, atoms, per_atom, density, has_molecules=has_molecules)
 
 
 def coarse_rule(species: Sequence[str], sigma: float) -> FixedRule:
@@ -171,13 +172,13 @@ def coarse_rule(species: Sequence[str], sigma: float) -> FixedRule:
 
 def find_width(
     frame: Frame, species: Sequence[str], atoms: Frame, per_atom: float,
-    density: Callable[[FixedRule, Lattice], DensityField], bulk: Callable[[DensityField], float], *,
+    density: Callable[[FixedRule, Lattice], tuple[DensityField, NDArray[np.float32]]], *,
     has_molecules: bool = False, free: float | None = None,
 ) -> Width:  # fmt: skip
     """`width_of` from the density of the atoms.
 
     atoms : those of the species; per_atom : units that move independently, for each
-    density, bulk : density of the atoms on a grid, and the density in the bulk that follows from it
+    density : of the atoms on a grid, and the grid before it is smoothed
     free : as for `plan_lattice`
     """
     heights = 1 / np.linalg.norm(np.linalg.inv(frame.cell), axis=0)
@@ -189,15 +190,16 @@ def find_width(
     while True:
         sigma = min(wanted, limit)
         rule = coarse_rule(atoms.species_names, sigma)
-        field = density(rule, plan_lattice(atoms, rule, choose="sigma", free=free))
+        lattice = plan_lattice(atoms, rule, choose="sigma", free=free)
+        field, counts = density(rule, lattice)
         cuts = measure_cuts(replace(field, units_per_atom=per_atom))
-        thin = field.lattice.flat
-        found = bulk(field) * per_atom * float(np.prod(heights[thin]))
+        thin = lattice.flat
+        found = _bulk(field, counts) * per_atom * float(np.prod(heights[thin]))
         dimensions = 3 - int(thin.sum())
         wanted = _sigma(found, dimensions)
         rich = field.grid.values[field.grid.values >= cuts.steepest]
-        small = float(rich.sum(dtype=float)) * field.lattice.voxel_volume * per_atom < COUNTED
-        islands = field.lattice.islands
+        small = float(rich.sum(dtype=float)) * lattice.voxel_volume * per_atom < COUNTED
+        islands = lattice.islands
         boxes = 0 if islands is None else FINEST_PER_BOX * len(islands.size)
         fine = field.grid.values.size > max(FINEST, FINEST_PER_ATOM * len(atoms)) + boxes
         if fine and wanted > limit:
@@ -228,15 +230,7 @@ def _sigma(density: float, dimensions: int) -> float:
     return float((COUNTED / max(density, 1e-30)) ** (1 / dimensions) / np.sqrt(4 * pi))
 
 
-def _bulk(field: DensityField) -> float:
-    """Density in the bulk of the rich phase."""
-    lattice = field.lattice
-    counts = np.zeros(lattice.shape, dtype=np.float32)
-    field.atoms.add(density_kernels.deposit, lattice, field.chosen, counts)
-    return bulk_of(field, counts)
-
-
-def bulk_of(field: DensityField, counts: NDArray[np.float32]) -> float:
+def _bulk(field: DensityField, counts: NDArray[np.float32]) -> float:
     """Density in the bulk of the rich phase from the atoms that were added to the grid of a field."""
     lattice = field.lattice
     wide = smooth_grid(counts.copy(), lattice, BULK_SMOOTHER * field.rule.sigma)

@@ -115,7 +115,9 @@ class DensityField(Field):
     averaged: bool = False
 
 
-def density_field(frame: Frame, rule: FixedRule, lattice: Lattice | None = None) -> DensityField:
+def density_field(
+    frame: Frame, rule: FixedRule, lattice: Lattice | None = None, counts: NDArray[np.float32] | None = None
+) -> DensityField:
     """Smooth the chosen species on a grid, the expensive part of labeling.
 
     Depends only on `rule.species`, `sigma`, `voxel` and `field`. The kernel is a Gaussian of standard
@@ -123,6 +125,7 @@ def density_field(frame: Frame, rule: FixedRule, lattice: Lattice | None = None)
     periodic kernel density itself, apart from aliasing (1e-3 rms of the mean at voxel = sigma/2).
 
     lattice : reuse this grid instead of choosing one (frames to be averaged share theirs)
+    counts : a grid that gets the atoms before they are smoothed
 
     Raises
     ------
@@ -134,7 +137,7 @@ def density_field(frame: Frame, rule: FixedRule, lattice: Lattice | None = None)
     lattice = plan_lattice(frame, rule) if lattice is None else lattice
     atoms = PackedAtoms.of(frame, lattice)
     chosen = chosen[atoms.order]
-    values = smoothed_density(atoms, chosen, lattice, rule.sigma)
+    values = smoothed_density(atoms, chosen, lattice, rule.sigma, counts)
     atom_density = mean_density(frame, lattice, rule.sigma)
     if rule.field == "mole-fraction":
         everything = smoothed_density(atoms, np.ones(frame.n_atoms, dtype=bool), lattice, rule.sigma)
@@ -187,12 +190,18 @@ def mean_density(frame: Frame, lattice: Lattice, sigma: float) -> float:
 
 
 def smoothed_density(
-    atoms: PackedAtoms, mask: NDArray[np.bool_], lattice: Lattice, sigma: float
-) -> NDArray[np.float32]:
-    """Number density of the packed atoms of a mask, Å^-3, smoothed with a Gaussian of sigma (Å)."""
+    atoms: PackedAtoms, mask: NDArray[np.bool_], lattice: Lattice, sigma: float,
+    counts: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Number density of the packed atoms of a mask, Å^-3, smoothed with a Gaussian of sigma (Å).
+
+    counts : a grid that gets the atoms before they are smoothed
+    """
     values = borrow(lattice.shape, np.float32)
     values.fill(0)
     atoms.add(density_kernels.deposit, lattice, mask, values)
+    if counts is not None:
+        counts[:] = values
     return smooth_grid(values, lattice, sigma, 1 / lattice.voxel_volume)
 
 

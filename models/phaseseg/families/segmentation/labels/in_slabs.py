@@ -27,7 +27,6 @@ from phaseseg.families.segmentation.labels.assignment import (
 from phaseseg.families.segmentation.labels.automatic import (
     Measured,
     Width,
-    bulk_of,
     coarse_rule,
     find_width,
     rule_of,
@@ -166,17 +165,14 @@ class MeasuredInSlabs(Measured):
         atoms = chosen.outline
         per_atom = work.count_units(chosen) / atoms.n_atoms
 
-        counts: list[NDArray[np.float32]] = []
-
-        def density(rule: FixedRule, lattice: Lattice) -> DensityField:
+        def density(rule: FixedRule, lattice: Lattice) -> tuple[DensityField, NDArray[np.float32]]:
             check_filled(atoms, lattice)
-            counts[:] = [work.grid(lattice)]
-            rule = rule.replace(species=tuple(species))
-            return density_on_disk(work, rule, lattice, counts=counts[0], alone=True)[0]
+            rule, counts = rule.replace(species=tuple(species)), work.grid(lattice)
+            return density_on_disk(work, rule, lattice, counts=counts, alone=True)[0], counts
 
         frame = work.outline.reduced
         return find_width(
-            frame, species, atoms.reduced, per_atom, density, lambda field: bulk_of(field, counts[0]),
+            frame, species, atoms.reduced, per_atom, density,
             has_molecules="molecules" in work.store.others, free=work.free,
         )  # fmt: skip
 
