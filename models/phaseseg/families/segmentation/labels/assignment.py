@@ -36,6 +36,8 @@ from phaseseg.frame import Frame
 # Atoms closer than the first number, Å, to the edge of the boundary have their distance refined with the
 # interpolated field; those then closer than the second are refined with the exact field, if available.
 SHARPEN_WITHIN = (0.12, 0.01)
+# Values that are compared at once, which fit into the cache.
+PART = 1 << 16
 
 ExactField = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Values (n,) and Cartesian slopes (n, 3) of a field at grid coordinates (n, 3)."""
@@ -189,7 +191,11 @@ def _assign(first, stop, place, domain_in, distance_in, half_width, phase, dista
 
 def places_within(values: NDArray[np.float32], level: np.float32, window: np.float32) -> NDArray[np.int64]:
     """Places of the values within `window` of `level`."""
-    return np.flatnonzero(np.abs(values - level) <= window)
+    firsts = range(0, len(values), PART)
+    parts = [
+        first + np.flatnonzero(np.abs(values[first : first + PART] - level) <= window) for first in firsts
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
 def _sharpen(

@@ -234,11 +234,16 @@ def _bulk(field: DensityField, counts: NDArray[np.float32]) -> float:
     """Density in the bulk of the rich phase from the atoms that were added to the grid of a field."""
     lattice = field.lattice
     wide = smooth_grid(counts.copy(), lattice, BULK_SMOOTHER * field.rule.sigma)
-    weight = np.maximum(wide / max(float(wide.max()), 1e-30), 0.0)
-    weight *= weight * weight
-    for _ in range(BULK_DOUBLINGS):  # much faster than a power
-        weight *= weight
-    return float((counts * weight).sum(dtype=float) / weight.sum(dtype=float) / lattice.voxel_volume)
+    highest, weighted, total = max(float(wide.max()), 1e-30), 0.0, 0.0
+    for plane, weight in zip(counts, wide, strict=True):  # which stay in the cache
+        weight /= highest
+        np.maximum(weight, 0, out=weight)
+        weight *= weight * weight
+        for _ in range(BULK_DOUBLINGS):  # much faster than a power
+            weight *= weight
+        weighted += float((plane * weight).sum(dtype=float))
+        total += float(weight.sum(dtype=float))
+    return weighted / total / lattice.voxel_volume
 
 
 def _choose_species(frame: Frame, measured: Measured) -> tuple[tuple[str, ...], Width | None, str]:
