@@ -157,6 +157,15 @@ def _with_head(
     return frame if whole else FrameHead.of(frame), function(frame)
 
 
+def _of_frames(function: Callable[[Iterator[Frame]], Any], reader: FrameReader) -> Any:
+    return function(reader())
+
+
+def _absolute(reader: FrameReader) -> FrameReader:
+    """For a process in another folder."""
+    return replace(reader, path=reader.path.absolute())
+
+
 def _place(reader: FrameReader) -> Places | None:
     from phaseseg.io.places import placed
 
@@ -171,10 +180,21 @@ class Workers:
 
     def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
         self._cluster, self._stack = cluster, stack
+        self._places: dict[Path, Places | None] = {}
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Call a function with small items; yield the results in order."""
         return self._cluster.map(function, items)
+
+    def of_frames(self, function: Callable[[Iterator[Frame]], Any], reader: FrameReader) -> Any:
+        """What a function gives for the frames of a file, of which it reads no more than it needs.
+
+        A worker calls it, if it can read the file: unlike this process, it has often loaded the analysis.
+        """
+        if self._placed(reader) is None:
+            return function(reader())
+        [found] = self._cluster.map(partial(_of_frames, function), [_absolute(reader)])
+        return found
 
     def over_runs(
         self, function: Callable[[Frame], Any], runs: Mapping[str, FrameReader], *, whole: bool = False
@@ -187,8 +207,7 @@ class Workers:
         if len(readers) == 1:
             places = [self._placed(readers[0])]
         else:  # each run by another worker
-            there = (replace(one, path=one.path.absolute()) for one in readers)
-            places = list(self._cluster.map(_place, there))
+            places = list(self._cluster.map(_place, map(_absolute, readers)))
         mapped = self._over(readers, places, partial(_with_head, function, whole or None in places))
         for run, number, (frame, result), carried in mapped:
             self._readable(frame, places[run], number, carried, function)
@@ -211,7 +230,9 @@ class Workers:
     def _placed(self, reader: FrameReader) -> Places | None:
         from phaseseg.io.places import placed
 
-        return placed(reader.path, mapped=self._cluster.map, **reader.options)
+        if reader.path not in self._places:
+            self._places[reader.path] = placed(reader.path, mapped=self._cluster.map, **reader.options)
+        return self._places[reader.path]
 
     def _over(
         self, readers: Sequence[FrameReader], places: Sequence[Places | None],

@@ -29,7 +29,11 @@ from phaseseg.terminal.show import frame_bar, note, show, show_json
 from phaseseg.terminal.slabs import not_in_slabs, run_slabs, slabs_wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from phaseseg.families.segmentation.rules import FixedRule
     from phaseseg.fields import Table
+    from phaseseg.frame import Frame
     from phaseseg.large.disk import Disk
     from phaseseg.large.store import FrameStore, InSlabs
     from phaseseg.report import TextTable
@@ -159,7 +163,10 @@ def label_command(
                 note(f"--average labels the frames in order in one process; {ignored} is ignored.")
         shown = not quiet and not as_json
         with workers_at(scheduler) as cluster, frame_bar(input.name, shown=shown) as bar:
-            fixed, frames_read = rule_for(reader(), rule)
+            if cluster is not None:
+                fixed, frames_read = cluster.of_frames(partial(_rule_for, rule), reader), reader()
+            else:
+                fixed, frames_read = rule_for(reader(), rule)
             if pooled:
                 fixed = pooled_threshold(bar.frames(frames_read, "finding one threshold"), fixed)
                 frames_read = reader()
@@ -176,6 +183,12 @@ def label_command(
                 pairs = weak_labels.label_trajectory(frames_read, fixed, average=average)
             run.write(bar.frames(run.results(pairs), "labeling"), frames_to)
         run.finish(output if kind == "tables" else None, report, [output], as_json=as_json, quiet=quiet)
+
+
+def _rule_for(rule: LabelRule, frames: Iterable[Frame]) -> FixedRule:
+    from phaseseg.families.segmentation.labels.automatic import rule_for
+
+    return rule_for(frames, rule)[0]
 
 
 class _LabelInSlabs:
