@@ -410,7 +410,7 @@ def test_an_output_that_workers_do_not_see(stand, run_xyz):
         for folder in run_xyz.parent.glob(".*.parts"):
             folder.rename(folder.with_suffix(".away"))
 
-    stand.each = gone
+    stand.each = staticmethod(gone)
     out = run_xyz.with_name("out.xyz")
     refused(FAILURE, "Write to a disk that every worker sees", "label", run_xyz, "-o", out, *ADDRESS)
 
