@@ -146,6 +146,25 @@ def test_files_give_the_same_as_the_array(frames, rows, expected, tmp_path):
         assert_all_equal(labels_of(frames, f"file:{tmp_path / name}"), expected)
 
 
+def test_a_table_of_fitsnap(tmp_path):
+    """Features are the numbered columns; rows of forces and stress hold derivatives and are left out."""
+    rows = np.arange(6.0).reshape(3, 2)
+    path, head = tmp_path / "fitsnap.csv", ",0,1,truths,preds,weights,Groups,Configs,Row_Type,Atom_I,Testing"
+    lines = [head]
+    for k, (a, b) in enumerate(rows):
+        lines.append(f"{3 * k},{a},{b},-0.5,-0.4,100.0,Liquid,a.json,Energy,{k},False")
+        lines.append(f"{3 * k + 1},9.0,8.0,0.1,0.2,1.0,Liquid,a.json,Force,{k},False")
+        lines.append(f"{3 * k + 2},7.0,6.0,0.1,0.2,1.0,Liquid,a.json,Stress,0,False")
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    assert_array_equal(read_rows(path), rows)
+    lines = ["Configs,Groups,0,1,truths_fx,preds_fx", "a,Liquid,0,1,5,6", "a,Liquid,2,3,5,6"]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    assert_array_equal(read_rows(path), rows[:2])
+    path.write_text(f"{head}\n0,1,2,0,0,1,Liquid,a.json,Force,0,False\n", "utf-8")
+    with pytest.raises(ValueError, match=r"fitsnap\.csv: no row has the Row_Type Energy"):
+        read_rows(path)
+
+
 def test_a_frame_finds_its_rows(frames, rows, tmp_path):
     path = str(tmp_path / "rows.npy")
     np.save(path, rows)

@@ -31,6 +31,8 @@ ADDRESSES = (
     "groups", "id", "index", "species", "structure", "type",
 )  # fmt: skip
 """Columns of a table that say which atom a row is for and are no features, in any case of letters."""
+ROW_TYPE = "Row_Type"
+"""Column of FitSNAP with Energy, Force or Stress."""
 _NUMBERED = re.compile(r"(.+)\[(\d+)\]")
 
 
@@ -179,8 +181,9 @@ def dscribe_rows(descriptor: Any, frames: Iterable[Frame]) -> Doubles:
 class FileRows:
     """Descriptors in a file, with one row per atom of all frames in their order.
 
-    path : `.npy` with (n_atoms, n_features) or (n_frames, n_atoms, n_features); `.csv` with a line of names;
-        `.json` of chemiscope. `PATH#NAME` chooses a property of a chemiscope file
+    path : `.npy` with (n_atoms, n_features) or (n_frames, n_atoms, n_features); `.csv` with a line of names,
+        also the data frame of FitSNAP with one row per atom (`bikflag = 1`), whose columns 0, 1, ... are
+        the features; `.json` of chemiscope. `PATH#NAME` chooses a property of a chemiscope file
     starts : first row of each frame, by source and number, where `begin` has found them
 
     Raises
@@ -294,21 +297,26 @@ def _read_csv(path: Path, chosen: str) -> Doubles:
             f"{path}: a line of names and one line per atom are needed, found {len(lines)} lines."
         )
     names = [name.strip() for name in lines[0]]
-    wanted = [k for k, name in enumerate(names) if name and name.lower() not in ADDRESSES]
-    rows = np.empty((len(lines) - 1, len(wanted)))
-    for number, line in enumerate(lines[1:]):
+    # FitSNAP numbers its features. Its rows of forces and stress are derivatives.
+    numbered = [k for k, name in enumerate(names) if name.isdecimal()]
+    wanted = numbered or [k for k, name in enumerate(names) if name and name.lower() not in ADDRESSES]
+    kind = names.index(ROW_TYPE) if ROW_TYPE in names else None
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
         if len(line) != len(names):
-            raise ValueError(
-                f"{path}, line {number + 2}: there are {len(line)} values for {len(names)} names."
-            )
+            raise ValueError(f"{path}, line {number}: there are {len(line)} values for {len(names)} names.")
+        if kind is not None and line[kind] != "Energy":
+            continue
         try:
-            rows[number] = [float(line[k]) for k in wanted]
+            rows.append([float(line[k]) for k in wanted])
         except ValueError:
             bad = next(k for k in wanted if not _is_number(line[k]))
             raise ValueError(
-                f"{path}, line {number + 2}: {names[bad]} is {line[bad]!r:.40}, which is no number."
+                f"{path}, line {number}: {names[bad]} is {line[bad]!r:.40}, which is no number."
             ) from None
-    return rows
+    if not rows:
+        raise ValueError(f"{path}: no row has the {ROW_TYPE} Energy, which holds the features of an atom.")
+    return np.array(rows)
 
 
 def _is_number(text: str) -> bool:
