@@ -239,7 +239,7 @@ figcaption { color: #555; font-size: .88rem; margin-top: .4rem; max-width: 48rem
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
-thead th { border-bottom: 2px solid #999; font-weight: 600; }
+thead th { border-bottom: 2px solid #999; font-weight: 600; white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td small { color: #777; }
 footer { margin-top: 3rem; color: #777; font-size: .85rem; }

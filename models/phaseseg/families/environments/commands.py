@@ -353,7 +353,7 @@ def write_configurations(path: Path, mined: Mined) -> str:
         n = write_data_set(
             path, data, pruned.configurations, entries={"weight": pruned.weights[data.starts[:-1]]}
         )
-        return f"the subset: {plural(n, 'configuration')} with their weights"
+        return f"the subset: {plural(n, 'configuration')} with {'their weights' if n > 1 else 'its weight'}"
     if mined.suggestion is not None and mined.other is not None:
         n = write_data_set(path, mined.other, mined.suggestion.configurations)
         return f"the suggestions: {plural(n, 'configuration')}"

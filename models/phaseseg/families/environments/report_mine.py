@@ -137,18 +137,21 @@ def _html(name: str, table: Table, mined: Mined) -> Html:
         atom = atoms[int(row["cluster"])]
         k = int(data.configurations[atom])
         picture = png(environment_figure(data.frames[k], int(atom - data.starts[k])), dpi=130)
-        rows.append([_inline(picture, f"cluster {row['cluster']}"), *map(_cell, row.values())])
-    return html_grid(["", *table.columns], rows)
+        cluster, *others = row.values()
+        rows.append([_pictured(int(cluster), picture), *map(_cell, others)])
+    return html_grid(list(table.columns), rows)
 
 
-def _inline(picture: bytes, text: str) -> Html:
+def _pictured(cluster: int, picture: bytes) -> Html:
     encoded = base64.b64encode(picture).decode()
-    return Html(f'<img src="data:image/png;base64,{encoded}" alt="{as_html(text)}" style="width:96px">')
+    image = f'<img src="data:image/png;base64,{encoded}" alt="cluster {cluster}"'
+    return Html(f'{image} style="width:96px; vertical-align:middle"> {cluster}')
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, str) and len(value) > 24:  # a long text has lines
-        return Html(f'<div style="white-space:normal;min-width:13rem">{as_html(value)}</div>')
+    if isinstance(value, str) and " " in value:  # words have lines, so that all columns are in view
+        width, text = 8 if len(value) > 24 else 5, as_html(value.replace(" %", "\u00a0%"))
+        return Html(f'<div style="white-space:normal;min-width:{width}rem">{text}</div>')
     return (
         f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
     )
