@@ -336,6 +336,8 @@ def test_one_atom_and_isolated_atoms(grains, run):
     isolated = [far, far.replace(positions=far.positions + 1.0)]
     for fields in predict_frames(isolated, LEARNS, method="kmeans", n_clusters=1):
         assert fields["environment"].tolist() == [0]
+        assert "1 atom has no neighbor within 5 Å" in " ".join(fields.messages)
+    assert "no neighbor" not in " ".join(predict(run[0][0], grains).messages)
 
 
 @pytest.mark.parametrize(

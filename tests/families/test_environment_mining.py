@@ -352,6 +352,22 @@ def test_atoms_on_top_of_each_other_are_reported(small):
     assert not mine(small, descriptor=COPPER).messages
 
 
+def test_atoms_without_neighbors_are_reported(small):
+    box = {"cell": [50.0] * 3}
+    pair = Atoms("Cu2", [[0, 0, 0], [0, 0, 30]], **box)
+    structures = [rattled(0), Atoms("Cu", cell=[9.0] * 3, pbc=True), rattled(1), pair]
+    (message,) = (one for one in mine(set_of(structures), method="none").messages if "neighbor" in one)
+    assert message.code == "without-neighbors" and message.startswith("3 atoms in 2 configurations")
+    assert "configuration 1, atom 1" in message and "within 5 Å" in message
+    # An atom of another species is a neighbor, too.
+    oxide = [
+        Atoms("CuO", [[0, 0, 0], [0, 0, 1.9]], **box),
+        Atoms("OCu", [[0, 0, 0], [0, 0, 4.9]], **box),
+        rattled(0),
+    ]
+    assert not mine(set_of(oxide), method="none").messages
+
+
 # Files ---------------------------------------------------------------------------------------------
 
 

@@ -147,6 +147,21 @@ class PowerSpectrum:
         for_each(lambda part: power_spectra(*part, bins, *settings, out), bins.parts(256))
         return out
 
+    def alone(self, rows: Doubles, codes: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return (n_atoms,) which atoms have no neighbor: their features are those of their own Gaussian.
+
+        rows : (n_atoms, n_features); codes : (n_atoms,) as from `codes`
+        """
+        found = np.zeros(len(rows), dtype=bool)
+        for code in np.unique(codes).tolist():
+            single = _single(self, self.species[code])
+            largest = int(single.argmax())
+            error = 1e-9 * single[largest]
+            # One feature excludes nearly all others.
+            likely = np.flatnonzero((codes == code) & (np.abs(rows[:, largest] - single[largest]) <= error))
+            found[likely] = np.abs(rows[likely] - single).max(axis=1) <= error
+        return found
+
     def forces(self, frame: Frame, slopes: ArrayLike) -> Doubles:
         """Return (n_atoms, 3) minus the derivatives of a sum over atoms with respect to their positions.
 
@@ -220,6 +235,13 @@ class PowerSpectrum:
             )
         lookup = np.array([places.get(name, -1) for name in frame.species_names], dtype=np.int32)
         return lookup[frame.species]
+
+
+@lru_cache
+def _single(settings: PowerSpectrum, species: str) -> Doubles:
+    """(n_features,) of an atom without neighbors."""
+    frame = Frame(np.zeros((1, 3)), np.eye(3), np.zeros(3, dtype=bool), np.zeros(1, np.int32), (species,))
+    return np.asarray(settings(frame)[0])
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
-from phaseseg.display import Message
+from phaseseg.display import Message, plural
 from phaseseg.families import Progress
 from phaseseg.families.environments.clusters import TOLERANCE, Clusters, cluster
 from phaseseg.families.environments.contrast import METHOD as CONTRAST
@@ -168,6 +168,16 @@ def without_species(descriptor: Any) -> Message:
         "not their species.",
         "outliers-all-species",
     )
+
+
+def without_neighbors(n: int, descriptor: PowerSpectrum, where: str = "") -> list[Message]:
+    """A message about n atoms without neighbors, if there are any; where : more about them."""
+    if not n:
+        return []
+    text = (
+        f"{plural(n, 'atom')}{where} {'has' if n == 1 else 'have'} no neighbor within {descriptor.cutoff:g} Å"
+    )
+    return [Message(f"{text}; such environments of one species are equal.", "without-neighbors")]
 
 
 def descriptor_for(rule: EnvironmentsRule, frames: Sequence[Frame]) -> AnyDescriptor:

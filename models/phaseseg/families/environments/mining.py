@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
-from phaseseg.display import Message
+from phaseseg.display import Message, plural
 from phaseseg.families.environments.audit import Audit, audit as audit_labels
 from phaseseg.families.environments.clusters import (
     COMPONENTS,
@@ -24,7 +24,7 @@ from phaseseg.families.environments.comparison import Comparison, Suggestion, co
 from phaseseg.families.environments.coverage import By, Ranking, checked_budget, default_method, rank
 from phaseseg.families.environments.dataset import DataSet, Descriptor, Mapped
 from phaseseg.families.environments.descriptors import PowerSpectrum
-from phaseseg.families.environments.learn import compared_rows, described, without_species
+from phaseseg.families.environments.learn import compared_rows, described, without_neighbors, without_species
 from phaseseg.families.environments.meagraph import DEFAULT, check_descriptor
 from phaseseg.families.environments.nearest import Index
 from phaseseg.families.environments.outliers import (
@@ -206,7 +206,7 @@ def mine(
         "points": _two(projection(rows)), "explained": _two(projection.explained[None])[0],
         "duplicates": find_duplicates(data, rows, projection),
     }  # fmt: skip
-    messages = too_close(data)
+    messages = [*too_close(data), *lonely(data, rows, describe)]
     if method != "none":
         shown(0.35, f"clusters by {method}")
         known = None if {"n_components", "compress"} & {*(options or {})} else projection
@@ -361,6 +361,20 @@ def too_close(data: DataSet) -> list[str]:
         f"such as {data.names[k]}, where {which} {length:.2f} Å apart."
     )
     return [text]
+
+
+def lonely(data: DataSet, rows: Doubles, descriptor: Any) -> list[Message]:
+    """Return a message about atoms without a neighbor within the cutoff of a power spectrum, or none."""
+    if not isinstance(descriptor, PowerSpectrum):
+        return []
+    codes = np.concatenate([descriptor.codes(frame) for frame in data.frames])
+    atoms = np.flatnonzero(descriptor.alone(rows, codes))
+    if not len(atoms):
+        return []
+    of = data.configurations[atoms]
+    where = f"{data.names[of[0]]}, atom {atoms[0] - data.starts[of[0]] + 1}"
+    several = plural(len(np.unique(of)), "configuration")
+    return without_neighbors(len(atoms), descriptor, f" in {several} (such as {where})")
 
 
 # Subsets -------------------------------------------------------------------------------------------

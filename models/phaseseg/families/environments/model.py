@@ -17,12 +17,14 @@ from phaseseg.display import plural
 from phaseseg.families import Part, Progress
 from phaseseg.families.environments.clusters import LARGEST, Clusters, clusters_from, outside_words
 from phaseseg.families.environments.contrast import METHOD as CONTRAST, Contrast
+from phaseseg.families.environments.descriptors import PowerSpectrum
 from phaseseg.families.environments.exact import from_parts, whole
 from phaseseg.families.environments.learn import (
     AnyDescriptor,
     compared_rows,
     descriptor_from,
     learn,
+    without_neighbors,
     without_species,
 )
 from phaseseg.families.environments.meagraph import Meagraph
@@ -50,12 +52,14 @@ class EnvironmentsOutput:
     distances : (n_atoms,) float32, see the field `environment_distance`
     scores : (n_atoms,) float32, see the field `outlier_score`; None if the checkpoint has no references
     outside : (n_atoms,) whether the environment is outside of the training of the network, see `Clusters`
+    alone : (n_atoms,) whether the atom has no neighbor; known for power spectra, False for others
     """
 
     labels: NDArray[np.int32]
     distances: NDArray[np.float32]
     scores: NDArray[np.float32] | None
     outside: NDArray[np.bool_]
+    alone: NDArray[np.bool_]
 
 
 class EnvironmentsModel(NetworkModel):
@@ -253,14 +257,17 @@ class EnvironmentsModel(NetworkModel):
         n_atoms, done = frame.n_atoms, 0
         labels = np.empty(n_atoms, dtype=np.int32)
         distances, scores = np.empty((2, n_atoms), dtype=np.float32)
-        outside = np.empty(n_atoms, dtype=bool)
-        for atoms, rows in parts_of_rows(self.described_by(rule), frame):
+        outside, alone = np.empty(n_atoms, dtype=bool), np.zeros(n_atoms, dtype=bool)
+        descriptor = self.described_by(rule)
+        for atoms, rows in parts_of_rows(descriptor, frame):
             n, expected = rows.shape[1], self.clusters.n_features
             if n != expected:
                 raise ValueError(
                     f"{frame.error_prefix}the descriptor has {n} features, but {self.name} was fitted on "
                     f"{expected}; use the descriptor of the fit with the same settings and cutoff."
                 )
+            if isinstance(descriptor, PowerSpectrum):
+                alone[atoms] = descriptor.alone(rows, descriptor.codes(frame)[atoms])
             for first in range(0, len(rows), STEP):
                 chosen, some = atoms[first : first + STEP], rows[first : first + STEP]
                 note((done + first) / n_atoms, f"assigned {done + first:,} of {n_atoms:,} atoms")
@@ -273,20 +280,22 @@ class EnvironmentsModel(NetworkModel):
             done += len(rows)
         self.check_finite(frame, distances, scores[: n_atoms if self.outliers else 0])
         note(1.0, "environments")
-        return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None, outside)
+        known = scores if self.outliers is not None else None
+        return EnvironmentsOutput(labels, distances, known, outside, alone)
 
     def merge(self, frame: Frame, parts: Sequence[Part]) -> EnvironmentsOutput:
         """The output of a frame from those of slabs; see `Model.merge`."""
         labels = np.empty(frame.n_atoms, dtype=np.int32)
         distances, scores = np.empty((2, frame.n_atoms), dtype=np.float32)
-        outside = np.empty(frame.n_atoms, dtype=bool)
+        outside, alone = np.empty((2, frame.n_atoms), dtype=bool)
         for part in parts:
             rows = part.atoms[part.own]
             labels[rows], distances[rows] = part.output.labels[part.own], part.output.distances[part.own]
-            outside[rows] = part.output.outside[part.own]
+            outside[rows], alone[rows] = part.output.outside[part.own], part.output.alone[part.own]
             if part.output.scores is not None:
                 scores[rows] = part.output.scores[part.own]
-        return EnvironmentsOutput(labels, distances, scores if self.outliers is not None else None, outside)
+        known = scores if self.outliers is not None else None
+        return EnvironmentsOutput(labels, distances, known, outside, alone)
 
     # The cheap half -------------------------------------------------------------------------------
 
@@ -328,6 +337,8 @@ class EnvironmentsModel(NetworkModel):
         messages = [
             *self._messages(values, counts, n), *self.outside(outside_words(float(output.outside.mean())))
         ]  # fmt: skip
+        if isinstance(self.descriptor, PowerSpectrum):
+            messages += without_neighbors(int(output.alone.sum()), self.descriptor)
         if self._all_neighbors:
             messages.append(without_species(self.descriptor))
         return Fields(values, [*frame.messages, *messages])
