@@ -23,6 +23,8 @@ KINDS = {
     "OVITO.ViewportOverlay": "viewport layer",
     "OVITO.FileReader": "file reader",
 }
+TESTED = ("3.11", "3.12", "3.13")
+"""Versions of CPython on which the tests or `make release-check` have passed."""
 DIRECTORY = {"modifier": "Modifiers", "viewport layer": "Viewport layers", "file reader": "File readers"}
 
 
@@ -53,10 +55,12 @@ def made() -> dict[str, str]:
         if kind != "file reader":
             tables += [f"### {title} (`{name}`)", "", modifier_table(name, groups=False), ""]
     python = [c.rpartition(" ")[2] for c in project["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    untested = [version for version in python if version not in TESTED]
     needed = next(iter(project["optional-dependencies"]["ovito"]))
     technical = [
         "- Tested on OVITO 3.17.2 (free module) on Linux; the package needs `" + needed + "`",
-        f"- Tested on CPython {', '.join(python)}; OVITO Pro 3.16.1 and later brings 3.14",
+        f"- Tested on CPython {', '.join(TESTED)}",
+        f"- Not tested on CPython {', '.join(untested)}; OVITO Pro brings 3.14 since version 3.16.1",
         "- Not tried in the window of OVITO Pro, which has other widgets for the same parameters",
         f"- License: {project['license']}",
         f"- Keywords: {', '.join(project['keywords'])}",
@@ -66,12 +70,11 @@ def made() -> dict[str, str]:
         "| | |", "|---|---|",
         "| Title | ovito-phaseseg: two liquids, glasses, mobility and environments |",
         f"| One line | {project['description']} |",
-        "| Repository | the address of this repository |",
+        f"| Author | {', '.join(author['name'] for author in project['authors'])} |",
+        f"| License | {project['license']} |",
         "| Picture | `examples/two-liquids.png` |",
         f"| Listed under | {', '.join(kinds)} |",
         f"| Keywords | {', '.join(project['keywords'])} |",
-        "",
-        "An entry is submitted as an issue or pull request of `ovito-org/extensions-contrib-page`.",
     ]  # fmt: skip
     return {
         "description": project["description"] + ".",

@@ -137,3 +137,12 @@ def test_the_page_of_the_extension_is_current() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0, "run: python docs/make_extension.py"
+
+
+def test_tested_versions_are_stated_alike() -> None:
+    """The page of the extension and README.md claim tests only on those versions of CPython."""
+    code = "import sys; sys.path.insert(0, 'docs'); import make_extension as m; print(*m.TESTED)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    tested = done.stdout.split()
+    claimed = re.search(r"tested on CPython (\S+) to (\S+)", (ROOT / "README.md").read_text("utf-8"))
+    assert claimed and list(claimed.groups()) == [tested[0], tested[-1]]

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import phaseseg
 from faces import command_line
@@ -385,6 +387,22 @@ def test_demo_labels_the_bundled_melts_and_follows_the_bundled_liquids(tmp_path:
     assert (tmp_path / "demo" / "liquid_ka3d_t064" / "map.png").is_file()
     assert (tmp_path / "demo" / "metals" / "report.html").is_file()
     assert 10 < len(list(read_frames(tmp_path / "demo" / "metals_subset.xyz", cell="open"))) < 40
+
+
+def test_simulate_does_not_announce_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    from phaseseg.cli.simulate import _simulating
+    from phaseseg.terminal import show
+
+    shown = io.StringIO()
+    terminal = partial(Console, file=shown, force_terminal=True, width=100)
+    monkeypatch.setattr(show, "Console", lambda **_: terminal())
+    with show.work_bar(quiet=False):
+        pass
+    assert show.COMPILES in shown.getvalue()
+    shown.truncate(0)
+    with _simulating(quiet=False):
+        pass
+    assert "starting" in shown.getvalue() and show.COMPILES not in shown.getvalue()
 
 
 def test_simulate_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def _simulating(quiet: bool) -> Iterator[Progress]:
     """Show a progress bar and report invalid arguments as usage errors."""
     with exit_codes():
         try:
-            with work_bar(quiet) as progress:
+            with work_bar(quiet, compiles=False) as progress:
                 yield progress
         except (ValueError, FileExistsError, FileNotFoundError) as error:
             raise UsageError(str(error)) from None

@@ -146,10 +146,13 @@ def frame_bar(name: str, shown: bool) -> Iterator[FrameBar]:
 
 
 @contextmanager
-def work_bar(quiet: bool) -> Iterator[Report]:
-    """Show a bar for work of known length, only on a terminal; yield the function that updates it."""
+def work_bar(quiet: bool, *, compiles: bool = True) -> Iterator[Report]:
+    """Show a bar for work of known length, only on a terminal; yield the function that updates it.
+
+    compiles : whether the work uses compiled loops, which the first run must compile
+    """
     with _bar(not quiet, BarColumn(), _Left(compact=True)) as bar:
-        job = bar.add_task(f"starting; {COMPILES}", total=1.0)
+        job = bar.add_task(f"starting; {COMPILES}" if compiles else "starting", total=1.0)
 
         def move(done: float, line: str) -> None:
             interrupt.check()
