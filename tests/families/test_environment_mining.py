@@ -455,8 +455,9 @@ def test_a_neighborhood_has_all_atoms_within_the_radius(atoms):
 
 def test_umap_where_it_is_installed(monkeypatch, mined):
     class Umap:
-        def __init__(self, random_state):
-            self.seed = random_state
+        def __init__(self, random_state, n_jobs):
+            self.seed = random_state  # UMAP warns unless there is one job
+            assert n_jobs == 1
 
         def fit_transform(self, points):
             assert points.shape[1] <= 12 and self.seed == 0

@@ -189,7 +189,7 @@ def umap_points(rows: Doubles, seed: int = 0) -> Doubles | None:
     points = fit_projection(rows, 12)(rows)
     if len(points) < 16:
         return None
-    return np.asarray(umap.UMAP(random_state=seed).fit_transform(points), dtype=np.float64)
+    return np.asarray(umap.UMAP(random_state=seed, n_jobs=1).fit_transform(points), dtype=np.float64)
 
 
 # Environments --------------------------------------------------------------------------------------
