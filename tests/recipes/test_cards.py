@@ -4,10 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
-from phaseseg.checkpoint import load_checkpoint, save_checkpoint
-from phaseseg.recipes.cards import ROOT, markdown_table, refuse_training_data, run_name, table, write_card
-from phaseseg.recipes.liquid_glass.cards import PAGES as GLASS
+from phaseseg.checkpoint import bundled_checkpoints, load_checkpoint, save_checkpoint
+from phaseseg.recipes.cards import (
+    ROOT,
+    markdown_table,
+    refuse_training_data,
+    rows_of,
+    run_name,
+    table,
+    write_card,
+)
+from phaseseg.recipes.liquid_glass.cards import PAGES as GLASS, figures_of_tables
+from phaseseg.recipes.liquid_glass.datasets import liquid_temperature, six_sets
 from phaseseg.recipes.segmentation.cards import PAGES as SEGMENTATION
 from phaseseg.recipes.segmentation.study import only_first
 
@@ -86,3 +96,20 @@ def test_training_data_are_no_test_data(make_checkpoint):
         refuse_training_data(checkpoint, ["large_3000K", "large_4000K"])
     with pytest.raises(SystemExit, match="was trained on slow/ka2d_s003"):
         refuse_training_data(checkpoint, [run_name("x/slow/ka2d_s003.xyz.gz")])
+
+
+def test_curves_of_a_glass_card_are_its_tables_and_have_different_markers():
+    checkpoint = load_checkpoint(bundled_checkpoints("liquid_glass")["liquid_glass/dmpnn-v1"])
+    figures = figures_of_tables(checkpoint)
+    assert set(figures) == {"edge", "temperature"}
+    rows = rows_of(checkpoint.card["metrics"]["edge"])
+    lines = {line.get_label(): line for line in figures["edge"].axes[0].lines}
+    markers = {line.get_marker() for name, line in lines.items() if name in rows[0]}
+    assert len(markers) == 6
+    for name in six_sets(1, 2, 0.7):
+        assert_array_equal(lines[name.name].get_ydata(), [row[name.name] for row in rows])
+        assert liquid_temperature(name.name) == name.liquid.temperature
+    rows = rows_of(checkpoint.card["metrics"]["temperature"])
+    curves = [line for line in figures["temperature"].axes[0].lines if line.get_marker() in ("o", "s")]
+    for line, key in zip(curves, ("cell", "mean of particles"), strict=True):
+        assert_array_equal(line.get_ydata(), [row[key] for row in reversed(rows)])

@@ -26,8 +26,10 @@ def figure_temperature(
 
     Parameters
     ----------
-    curves : rows with `run`, `temperature` (above 0) and `probability`, by label
-    trained : temperatures of the glass and of the liquids in the training data, drawn as triangles
+    curves : rows with `run`, `temperature` (above 0) and `probability`, by label. With `spread` (the
+        standard deviation over runs) instead of `run`, the rows are means, and bands show the spread.
+    trained : temperatures of the glass and of the liquids in the training data, drawn as full and
+        open triangles
     spans : shaded ranges of temperature by label, for example T_g
     """
     figure = Figure(figsize=(6.0, 3.2), layout="constrained")
@@ -42,20 +44,26 @@ def figure_temperature(
     for (label, rows), (color, marker) in zip(curves.items(), looks, strict=False):
         runs: dict[Any, list[tuple[float, float]]] = {}
         for row in rows:
-            runs.setdefault(row["run"], []).append((row["temperature"], row["probability"]))
+            runs.setdefault(row.get("run"), []).append((row["temperature"], row["probability"]))
         together: dict[float, list[float]] = {}
         for points in runs.values():
             ax.plot(*zip(*sorted(points), strict=True), color=color, linewidth=0.5, alpha=0.35)
             for t, value in points:
                 together.setdefault(t, []).append(value)
         x = np.array(sorted(together))
-        means = [np.mean(together[t]) for t in x]
-        ax.plot(x, means, color=color, marker=marker, markersize=3.5, label=label)
+        means = np.array([np.mean(together[t]) for t in x])
+        ax.plot(x, means, color=color, marker=marker, markersize=4.5, label=label)
+        if "spread" in rows[0]:
+            spread = {row["temperature"]: row["spread"] for row in rows}
+            error = np.array([spread[t] for t in x])
+            ax.fill_between(x, means - error, means + error, color=color, alpha=0.15, linewidth=0)
     if trained is not None:
         glass, liquids = trained
-        for places, color in (([glass], GLASSY), (list(liquids), LIQUID)):
-            ax.plot(places, np.full(len(places), -0.045), marker="^", linestyle="", color=color, markersize=5,
-                    transform=ax.get_xaxis_transform(), clip_on=False)  # fmt: skip
+        for places, color, face in (([glass], GLASSY, GLASSY), (list(liquids), LIQUID, "white")):
+            ax.plot(
+                places, np.full(len(places), -0.045), marker="^", linestyle="", color=color, markersize=5,
+                markerfacecolor=face, transform=ax.get_xaxis_transform(), clip_on=False,
+            )  # fmt: skip
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)

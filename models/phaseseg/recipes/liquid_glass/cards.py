@@ -14,7 +14,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from phaseseg.checkpoint import SUFFIX, Checkpoint, bundled_checkpoints, load_checkpoint
+from phaseseg.families.liquid_glass.evaluation_figures import figure_temperature
 from phaseseg.recipes.cards import (
     ROOT,
     Pages,
@@ -27,6 +30,8 @@ from phaseseg.recipes.cards import (
     table,
     write_card,
 )
+from phaseseg.recipes.liquid_glass.datasets import GLASS, liquid_temperature
+from phaseseg.recipes.liquid_glass.figures import figure_against_edge
 from phaseseg.recipes.liquid_glass.study import SHIPPED, Data, Measured, measure, parts
 from phaseseg.recipes.liquid_glass.train import TEST
 from phaseseg.version import __version__
@@ -77,6 +82,27 @@ def card_of(checkpoint: Checkpoint, measured: Measured, data: Data) -> dict[str,
     }
 
 
+def figures_of_tables(checkpoint: Checkpoint) -> dict[str, Figure]:
+    """Return the figures that show tables of a card, by the suffix of the file name."""
+    tables = {name: rows_of(found) for name, found in checkpoint.card["metrics"].items()
+              if name in ("sets", "edge", "temperature")}  # fmt: skip
+    figures = {}
+    if rows := tables.get("edge"):
+        low, high = checkpoint.config["network"]["window"]
+        figures["edge"] = figure_against_edge(rows, trained=(low, high))
+    if rows := tables.get("temperature"):
+        labels = {"cell": "configuration", "mean of particles": "mean of\nparticles"}
+        curves = {
+            label: [{**row, "probability": row[key], "spread": row[f"± {key}"]} for row in rows]
+            for key, label in labels.items() if key in rows[0]
+        }  # fmt: skip
+        liquids = sorted({liquid_temperature(row["set"]) for row in tables["sets"]})
+        figures["temperature"] = figure_temperature(
+            curves, trained=(GLASS, liquids), spans={"T_g": (0.36, 0.38)}
+        )
+    return figures
+
+
 # ------------------------------------------------------------------------------------------ pages
 
 
@@ -107,9 +133,10 @@ PAGES = Pages(
     about=about,
     captions={
         "transfer": "Networks trained on one set and tested on windows of another: AUC, and accuracy at 0.5.",
-        "edge": "AUC against window size with 95 % intervals over runs; shaded: window sizes in training.",
-        "temperature": "Probability of a glass while runs are cooled; triangles mark the temperatures in "
+        "edge": "AUC against window size with the error from a bootstrap over runs; shaded: window sizes in "
         "training.",
+        "temperature": "Probability of a glass while runs are cooled, mean and standard deviation over runs; "
+        "triangles mark the temperatures in training (full: glass, open: liquid).",
         "attention": "Edges with high attention in a liquid and in a glass.",
         "attention-metrics": "Metrics of attention graphs: one dot per test configuration, and medians.",
     },
@@ -146,7 +173,11 @@ def main() -> None:
         paths = list(bundled_checkpoints("liquid_glass").values())
     else:
         paths = sorted(options.output.glob(f"*{SUFFIX}"))
-    PAGES.render([load_checkpoint(path) for path in paths], options.docs, options.readme)
+    checkpoints = [load_checkpoint(path) for path in paths]
+    for checkpoint in checkpoints:
+        for figure, drawn in figures_of_tables(checkpoint).items():
+            put_figure(options.docs / "figures" / f"{last(checkpoint.name)}-{figure}.png", drawn, dpi=90)
+    PAGES.render(checkpoints, options.docs, options.readme)
 
 
 if __name__ == "__main__":

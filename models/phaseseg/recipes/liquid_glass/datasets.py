@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -71,6 +72,12 @@ def six_sets(slow: int, fast: int, matched: float) -> list[GlassSet]:
         for number, t in enumerate(LIQUIDS, start=1)
     ]
     return [*sets, GlassSet(f"6 (T = {matched:g}, fast)", State(fast, GLASS), State(slow, matched))]
+
+
+def liquid_temperature(name: str) -> float:
+    """Return the temperature of the liquid in the set of this name."""
+    (found,) = re.findall(r"T = ([\d.]+)", name)
+    return float(found)
 
 
 def label_of_all(sets: Sequence[GlassSet]) -> Callable[[Frame], bool | None]:

@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.families.liquid_glass.evaluation_figures import GLASSY, LIQUID
 from phaseseg.fields import Bonds
 from phaseseg.frame import Frame
-from phaseseg.recipes.liquid_glass.evaluation import Curve
 from phaseseg.report import GRAY, INK, styled
 
 MARKERS = "os^vD*"
@@ -80,44 +79,32 @@ def _short(value: float) -> str:
 
 
 @styled
-def figure_against_edge(
-    panels: Mapping[str, Mapping[str, Curve]], *, trained: tuple[float, float] | None = None
-) -> Figure:
-    """Areas under the curve against the edge of windows; bands are 95 % intervals from runs.
+def figure_against_edge(rows: Sequence[Mapping[str, Any]], *, trained: tuple[float, float]) -> Figure:
+    """Areas under the curve against the edge of windows, a curve for each set; bands are their errors.
 
     Parameters
     ----------
-    panels : heading, and the curves of each by their label
+    rows : of the table of a card: `edge (σ)`, and for each set its name and `± name`
     trained : edges, σ, of the windows that the networks were trained on, shaded
     """
-    n = len(panels)
-    figure = Figure(figsize=(1.2 + 3.0 * n, 3.2), layout="constrained")
-    axes = figure.subplots(1, n, squeeze=False, sharey=True)[0]
-    edges = sorted({edge for curves in panels.values() for curve in curves.values() for edge, _ in curve})
-    ends = [edge for edge in edges if np.isfinite(edge)]
-    whole = 1.6 * max(ends, default=1.0)
-    for ax, (title, curves) in zip(axes, panels.items(), strict=True):
-        if trained is not None:
-            ax.axvspan(*trained, color="#efefec", zorder=0, linewidth=0)
-        for k, (label, curve) in enumerate(curves.items()):
-            color = SHADES[k % len(SHADES)]
-            x, found = np.array([min(edge, whole) for edge, _ in curve]), [one for _, one in curve]
-            low, high = (np.array([getattr(one.auc, end) for one in found]) for end in ("low", "high"))
-            ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-            marker = MARKERS[k % len(MARKERS)]
-            ax.plot(
-                x, [one.auc.value for one in found], color=color, marker=marker, markersize=4, label=label
-            )
-        ax.set_xscale("log")
-        ticks = [*ends[::2], *([whole] if len(edges) > len(ends) else [])]
-        ax.set_xticks(ticks, ["whole" if edge == whole else f"{edge:g}" for edge in ticks])
-        ax.set_xticks([], minor=True)
-        ax.set_title(title)
-        ax.set_xlabel("edge of the window (σ)")
-    axes[0].set_ylabel("area under the curve")
-    axes[0].axhline(1, color=GRAY, linewidth=0.6, zorder=0)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", title="set", alignment="left")
+    names = [name for name in rows[0] if f"± {name}" in rows[0]]
+    ends = [float(row["edge (σ)"]) for row in rows if row["edge (σ)"] != "whole"]
+    whole = 1.6 * max(ends)
+    x = [*ends, whole]
+    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    ax = figure.subplots()
+    ax.axvspan(*trained, color="#efefec", zorder=0, linewidth=0)
+    for name, color, marker in zip(names, SHADES, MARKERS, strict=True):
+        auc, error = (np.array([row[key] for row in rows]) for key in (name, f"± {name}"))
+        ax.fill_between(x, auc - error, np.minimum(auc + error, 1), color=color, alpha=0.15, linewidth=0)
+        ax.plot(x, auc, color=color, marker=marker, markersize=5.5, linewidth=1, label=name)
+    ax.axhline(1, color=GRAY, linewidth=0.6, zorder=0)
+    ax.set_xscale("log")
+    ticks = [*ends[::2], whole]
+    ax.set_xticks(ticks, [*(f"{edge:g}" for edge in ends[::2]), "whole"])
+    ax.set_xticks([], minor=True)
+    ax.set(xlabel="edge of the window (σ)", ylabel="area under the curve")
+    figure.legend(loc="outside right center", title="set", alignment="left")
     return figure
 
 

@@ -34,7 +34,6 @@ from phaseseg.families.liquid_glass.baselines import (
     three_metrics,
 )
 from phaseseg.families.liquid_glass.evaluation import Logits, StateScores
-from phaseseg.families.liquid_glass.evaluation_figures import figure_temperature
 from phaseseg.families.liquid_glass.model import GlassModel
 from phaseseg.families.liquid_glass.settings import GlassConfig
 from phaseseg.recipes.cards import last, markdown, refuse_training_data, run_name, say, table
@@ -65,7 +64,6 @@ from phaseseg.recipes.liquid_glass.evaluation import (
 )
 from phaseseg.recipes.liquid_glass.figures import (
     AttentionPicture,
-    figure_against_edge,
     figure_attention,
     figure_attention_metrics,
     figure_transfer,
@@ -189,7 +187,7 @@ def scores_of(seen: Seen, configurations: Configurations, one: GlassSet) -> Scor
 
 @dataclass(eq=False)
 class Measured:
-    """Tables of a card, and what its figures show."""
+    """Tables of a card, and its figures that show more than the tables."""
 
     metrics: dict[str, Any] = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
@@ -345,8 +343,6 @@ def edge_tables(
         "All networks together, one column per set; ± from a bootstrap over runs. "
         f"{larger_windows(curves)}",
     )  # fmt: skip
-    low, high = network.config.window
-    measured.figures["edge"] = lambda: figure_against_edge({"": curves}, trained=(low, high))
 
 
 def larger_windows(curves: Mapping[str, Curve]) -> str:
@@ -395,13 +391,6 @@ def temperature_table(measured: Measured, network: Evaluator, data: Data, sets: 
             f"{side} T_g = {GLASS_TRANSITION:g}, where the slope of the energy changes. The network measures "
             "how much particles vibrate, not the glass transition. Do not use it to determine T_g."
         )
-    liquids = sorted({one.liquid.temperature for one in sets})
-    curves = {"configuration": rows}
-    if "particles" in rows[0]:
-        curves["mean of\nparticles"] = [{**row, "probability": row["particles"]} for row in rows]
-    measured.figures["temperature"] = lambda: figure_temperature(
-        curves, trained=(GLASS, liquids), spans={"T_g": (0.36, 0.38)}
-    )
 
 
 def crossing_of(points: Sequence[tuple[float, float]]) -> float | None:
