@@ -350,3 +350,14 @@ def test_still_picture_of_many_atoms_and_of_none():
     assert (many[220:260, 300:340] < 250).all()
     none = spheres(np.zeros((0, 3)), np.zeros(0), np.zeros((0, 3)), np.eye(3), (8, 6))
     assert (none == 255).all()
+
+
+def test_colors_of_scalars_are_in_order_in_black_and_white():
+    frame = liquid()
+    scalars = {"phase_probability": np.linspace(0, 1, 100).reshape(50, 2), "height": frame.positions[:, 2]}
+    about, _ = opened(view(frame, scalars))
+    shown = [one for one in about["columns"] if one["kind"] == "scalar"]
+    assert len(shown) == 3
+    for one in shown:
+        lightness = np.array(about["maps"][one["map"]]) @ (0.2126, 0.7152, 0.0722)
+        assert (np.diff(lightness) > 0).all(), one["name"]

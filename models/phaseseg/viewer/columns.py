@@ -37,7 +37,6 @@ class Column:
     spec: FieldSpec | None = None
     names: tuple[str, ...] = ()
     bounds: tuple[float, float] | None = None
-    diverging: bool = False
 
 
 def columns_of(columns: Mapping[str, Any], n_atoms: int) -> Iterator[Column]:
@@ -59,7 +58,7 @@ def columns_of(columns: Mapping[str, Any], n_atoms: int) -> Iterator[Column]:
             for entry, part in zip(spec.classes, values.T, strict=False):
                 yield Column(
                     f"{name}.{entry.name}", f"{title}: {entry.name}", spec.unit, "scalar",
-                    part.astype(np.float64), spec, bounds=(0.0, 1.0), diverging=True,
+                    part.astype(np.float64), spec, bounds=(0.0, 1.0),
                 )  # fmt: skip
         elif values.shape[1] == 3 and values.dtype.kind in "iuf":
             length = np.sqrt((values.astype(np.float64) ** 2).sum(axis=1))
@@ -85,11 +84,11 @@ def _single(name: str, title: str, values: NDArray[Any], spec: FieldSpec | None)
             return Column(name, title, unit, "class", whole.astype(np.int32), spec)
     if values.dtype.kind == "b":
         return Column(name, title, unit, "class", values.astype(np.int32), names=("no", "yes"))
-    # A probability is compared with one half, whatever its range in this frame.
+    # A probability is shown from 0 to 1, whatever its range in this frame.
     likely = "probability" in name.lower()
     return Column(
         name, title, unit, "scalar", values.astype(np.float64), spec,
-        bounds=(0.0, 1.0) if likely else None, diverging=likely,
+        bounds=(0.0, 1.0) if likely else None,
     )  # fmt: skip
 
 
@@ -121,7 +120,6 @@ class Legend:
     kind: Literal["class", "scalar"]
     spec: FieldSpec | None
     bounds: tuple[float, float] | None
-    diverging: bool
     words: dict[str, int] = field(default_factory=dict)
     ids: set[int] = field(default_factory=set)
     low: float = np.inf
@@ -129,9 +127,7 @@ class Legend:
 
     @classmethod
     def of(cls, column: Column) -> Legend:
-        return cls(
-            column.name, column.title, column.unit, column.kind, column.spec, column.bounds, column.diverging
-        )
+        return cls(column.name, column.title, column.unit, column.kind, column.spec, column.bounds)
 
     def numbers(self, column: Column) -> NDArray[Any]:
         """The values to store, after taking note of them: int32 classes or float64.

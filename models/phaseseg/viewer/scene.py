@@ -303,7 +303,7 @@ class Scene:
         about: dict[str, Any] = {
             "name": name, "title": legend.title, "unit": legend.unit, "kind": legend.kind,
             "description": legend.spec.description if legend.spec else "",
-            "map": "blue-white-orange" if legend.diverging else "cividis",
+            "map": "cividis",
             "ranked": legend.spec is not None and legend.spec.by_species,
         }  # fmt: skip
         about["low"], about["high"] = legend.limits
