@@ -286,8 +286,7 @@ def test_scores_in_a_void_are_at_their_bound(network, large):
     assert fields["domain"][-1] == 0 and fields["interface_distance"][-1] < -15
 
 
-PAPER = {"gat-3000K-v1": 0.06, "gat-4000K-v1": 0.06, "gcn-3000K-v1": 0.08, "gcn-4000K-v1": 0.08}
-"""Tolerances; in closed cells, the areas of the GCNs are up to 5 % too small at 4000 K."""
+PAPER = ("gat-3000K-v1", "gat-4000K-v1", "gcn-3000K-v1", "gcn-4000K-v1")
 
 
 def iron_slab(pbc):
@@ -337,14 +336,17 @@ def test_droplets_and_cylinders(name, large, temperature):
 @pytest.mark.parametrize("name", PAPER)
 @pytest.mark.parametrize("temperature", [3000, 4000])
 def test_networks_that_count_neighbors(name, large, temperature):
-    """They took thin silicate layers on a droplet for metal: 15-Å droplets had 20 % too much interface."""
+    """They took thin silicate layers on a droplet for metal: 15-Å droplets had 20 % too much interface.
+
+    Mirror images of deeper atoms brought metal next to such layers, with 5.5 % on droplets of 10 Å.
+    """
     paper = load_model(f"segmentation/{name}")
     whole = large[temperature]
     for frame in (cut(whole, 10.0), cut(whole, 15.0), padded(whole, 30.0), whole.replace(pbc=(False,) * 3)):
         rule = paper.label_rule
         expected = label_phases(frame, sigma=rule.sigma, threshold=rule.threshold)
         found = paper.predict(frame)
-        assert found["interface_area"] == pytest.approx(expected["interface_area"], rel=PAPER[name])
+        assert found["interface_area"] == pytest.approx(expected["interface_area"], rel=0.05)
         wrong = (found["interface_distance"] > 0) != (expected["interface_distance"] > 0)
         assert wrong.mean() < (0.18 if frame.n_atoms < 1000 else 0.1 if frame.n_atoms < 3000 else 0.05)
 
@@ -365,7 +367,7 @@ def matter_of(frame, sigma=2.0):
 @pytest.mark.parametrize("pbc", [True, (True, True, False)], ids=str)
 def test_images_of_a_slab_lie_beyond_its_faces(pbc):
     frame = janus(pbc)
-    atoms, shifts = matter_of(frame).mirrored(3.0)
+    atoms, shifts = matter_of(frame).mirrored(3.0, 3.0)
     z = frame.positions[:, 2]
     depth = np.minimum(z - GAP / 2, GAP / 2 + THICK - z)
     # Every atom near a face once; half a lattice plane of tolerance for where the face is.
@@ -380,7 +382,7 @@ def test_images_of_a_slab_lie_beyond_its_faces(pbc):
 @pytest.mark.parametrize("pbc", [True, False])
 def test_images_of_a_ball_lie_on_the_same_ray(pbc):
     frame = ball(14.0, pbc=pbc)
-    atoms, shifts = matter_of(frame).mirrored(3.0)
+    atoms, shifts = matter_of(frame).mirrored(3.0, 3.0)
     center = np.full(3, 29.0)
     radius = np.linalg.norm(frame.positions - center, axis=1)
     beyond = np.linalg.norm(frame.positions[atoms] + shifts - center, axis=1)
@@ -397,9 +399,32 @@ def test_no_image_lies_in_a_liquid():
     """Across a gap of 5 Å, images of one face may reach into the other liquid."""
     frame = janus(gap=5.0)
     matter = matter_of(frame)
-    atoms, shifts = matter.mirrored(6.0)
+    atoms, shifts = matter.mirrored(6.0, 6.0)
     z = (frame.positions[atoms] + shifts)[:, 2] % (THICK + 5.0)
     assert len(atoms) and (np.minimum(z, THICK + 5.0 - z) < 3.5).all()
+
+
+def test_layers_of_images_continue_the_outermost_atoms():
+    """The distance of 1 Å that an atom has from the surface comes back in every layer of 2 Å."""
+    frame = janus((True, True, False))
+    atoms, shifts = matter_of(frame).mirrored(2.0, 6.0)
+    first, lifts = matter_of(frame).mirrored(2.0, 2.0)
+    assert np.array_equal(atoms[: len(first)], first) and np.array_equal(shifts[: len(first)], lifts)
+    depth = dict(zip(first.tolist(), np.linalg.norm(lifts, axis=1) / 2, strict=True))
+    rises = np.linalg.norm(shifts, axis=1) - [depth[atom] for atom in atoms.tolist()]
+    for atom, d in depth.items():
+        assert rises[atoms == atom] == pytest.approx([d, 4 - d, 4 + d][: np.sum(atoms == atom)], abs=1e-4)
+    assert (np.bincount(atoms)[first] == 3).mean() > 0.98 and rises.max() <= 6.0
+
+
+@pytest.mark.parametrize("gap", [5.0, 8.0])
+def test_no_image_lies_beyond_the_middle_of_a_gap(gap):
+    frame = janus(gap=gap)
+    atoms, shifts = matter_of(frame).mirrored(2.0, 6.0)
+    z = (frame.positions[atoms] + shifts)[:, 2] % (THICK + gap)
+    above = frame.positions[atoms][:, 2] > (THICK + gap) / 2
+    height = np.where(above, z - THICK - gap / 2, gap / 2 - z) % (THICK + gap)
+    assert len(atoms) and (np.minimum(height, THICK + gap - height) < gap / 2 + 0.7).all()
 
 
 # Scores at a free surface -------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from phaseseg.families.segmentation.labels.molecules import Molecules, find_mole
 from phaseseg.families.segmentation.labels.voids import find_matter
 from phaseseg.families.segmentation.rules import LabelRule, PredictionRule
 from phaseseg.families.segmentation.score_field import ScoreField, score_field, with_voids
-from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
+from phaseseg.families.segmentation.settings import FeatureSet, NetworkConfig, Scaling
 from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device
@@ -50,9 +50,10 @@ MOST_OUTSIDE = 0.01
 HIGHEST_LEVEL = 0.99
 # Voxels along each axis of the grid that the paper's code uses for the boundary.
 PAPER_VOXELS = 50
-# Depth, Å, of the atoms whose mirror images continue the liquids beyond a free surface. Chosen from 3, 6 and
-# 12 Å: images of deeper atoms bring the other liquid next to a thin layer.
-MIRRORED = 3.0
+# Depth, Å, of the atoms whose mirror images continue the liquids beyond a free surface, by the features of a
+# network. Images of deeper atoms bring the other liquid next to a thin layer. For counts, 1.5 Å of 1, 1.5, 2
+# and 3 Å puts the fewest atoms on another side than the labels do, in pieces cut from bundled melts.
+MIRRORED: dict[FeatureSet, float] = {"counts": 1.5, "densities": 3.0}
 
 
 @dataclass(eq=False)
@@ -216,7 +217,10 @@ class SegmentationModel(NetworkModel):
         matter = find_matter(scores.field, self.label_rule.sigma, scores.field.scores >= 0)
         if matter is None:
             return scores
-        n, (atoms, shifts) = frame.n_atoms, matter.mirrored(MIRRORED)
+        depth = MIRRORED[self.config.features]
+        # Densities near an atom need one layer of images, and neighbors are counted up to the cutoff.
+        reach = self.config.cutoff if self.config.features == "counts" else depth
+        n, (atoms, shifts) = frame.n_atoms, matter.mirrored(depth, reach)
         images = frame.positions[atoms] + shifts
         whole = frame.take(
             np.concatenate([np.arange(n), atoms]), positions=np.concatenate([frame.positions, images])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +36,8 @@ CONTRAST = 2.0
 # Windows of at most this edge, in sigma, exclude voids if each holds at least this fraction of the atoms in
 # the window around an atom. In melts the emptiest windows of 4 sigma hold 0.6 of them.
 WINDOW, FILLED = 5.0, 0.55
+# Slope of the occupancy, per Å, away from a surface: beyond the middle of a gap it rises faster than this.
+BEYOND_MIDDLE = 1e-3
 
 
 class Areas(NamedTuple):
@@ -83,11 +85,13 @@ class Matter:
         """(n_x, n_y, n_z) float32: 1 in a liquid, 1/2 at its free surface, 0 in a void."""
         return np.asarray(np.clip(self.field.grid.values + np.float32(0.5), 0, 1))
 
-    def mirrored(self, reach: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    def mirrored(self, layer: float, reach: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """Return mirror images of the atoms below the free surface: they continue the liquids beyond it.
 
-        An atom at most `reach` Å below the surface is reflected at the plane of the facet nearest to it. An
-        image that would lie in a liquid, across a narrow gap, is left out.
+        An atom at most `layer` Å below the surface is reflected at the plane of the facet nearest to it. Up
+        to `reach` Å above the surface, further images fill one layer after the other, each the mirror image
+        of the one before. An image that would lie in a liquid, or beyond the middle of a narrow gap, is left
+        out.
 
         Returns
         -------
@@ -96,7 +100,7 @@ class Matter:
         """
         lattice, atoms = self.field.lattice, self.field.atoms
         nearest = np.zeros(len(atoms.coords), dtype=np.int32)
-        chosen = np.flatnonzero(self.surface.distance(atoms, nearest, within=reach) <= reach)
+        chosen = np.flatnonzero(self.surface.distance(atoms, nearest, within=layer) <= layer)
         facets = self.surface.points_off(0.0)[nearest[chosen]]
         outward = self.surface.points_off(-1.0)[nearest[chosen]] - facets
         steps, shape = lattice.metric_steps, np.array(lattice.shape)
@@ -104,11 +108,18 @@ class Matter:
         toward -= np.where(lattice.wrap, np.rint(toward / shape) * shape, 0.0)
         normals = outward @ steps
         depth = np.einsum("ij,ij->i", toward @ steps, normals)
-        images = atoms.coords[chosen] + 2 * depth[:, None] * outward
-        images = np.where(lattice.wrap, images % shape, images)
-        kept = (depth > 0) & (self.field.slopes(images)[0] < 0)
-        shifts = 2 * depth[:, None] * normals
-        return atoms.order[chosen[kept]], shifts[kept]
+        below = depth > 0
+        found, shifts = [], []
+        for k in range(ceil(reach / layer)):
+            height = k * layer + (layer - depth if k % 2 else depth)
+            images = atoms.coords[chosen] + (depth + height)[:, None] * outward
+            images = np.where(lattice.wrap, images % shape, images)
+            occupied, slopes = self.field.slopes(images)
+            rising = np.einsum("ij,ij->i", slopes, normals) > BEYOND_MIDDLE
+            kept = below & (height <= reach) & (occupied < 0) & ~rising
+            found.append(atoms.order[chosen[kept]])
+            shifts.append(((depth + height)[:, None] * normals)[kept])
+        return np.concatenate(found), np.concatenate(shifts)
 
     def areas(self, rich: Field, level: float, interface: Interface, is_void: NDArray[np.bool_]) -> Areas:
         """Areas of the surfaces.
