@@ -130,10 +130,10 @@ def test_one_message_names_the_guesses_and_the_remedy(tmp_path):
 def test_names_without_element(tmp_path):
     path = gro(tmp_path / "a.gro", [("MET", "Me1"), ("MET", "O2"), ("MET", "Q")])
     with pytest.raises(
-        InputError, match=r"frame 0: the atom names 'Me1', 'Q' .*names=\{'Me1': 'X', 'Q': 'X'\}"
+        InputError, match=r"frame 0: the atom names 'Me1', 'Q' .*names=\{'Me1': 'C', 'Q': 'X'\}"
     ):
         list(read_frames(path))
-    with face("command line"), pytest.raises(InputError, match=r"as in --names Me1=X,Q=X\.$"):
+    with face("command line"), pytest.raises(InputError, match=r"as in --names Me1=C,Q=X\.$"):
         list(read_frames(path))
     [frame] = read_frames(path, names="Me1=C,Q=X")
     assert species(frame) == ["C", "O", "X"]

@@ -109,12 +109,12 @@ def test_names_in_every_face(tmp_path):
         lambda: ase_bridge.frame_from_atoms(atoms),
         lambda: ovito_frame(path),
     ):
-        with pytest.raises(ValueError, match=r"'Me1' does not begin with an element symbol.*Me1=X"):
+        with pytest.raises(ValueError, match=r"'Me1' does not begin with an element symbol.*Me1=C"):
             refuse()
     label = ["label", str(path), "--species", "O", "--sigma", "2"]
     result = CliRunner().invoke(cli.app, label)
     assert (
-        result.exit_code == 3 and "as in --names Me1=X." in result.output and "names={" not in result.output
+        result.exit_code == 3 and "as in --names Me1=C." in result.output and "names={" not in result.output
     )
     result = CliRunner().invoke(cli.app, [*label, "--names", text, "-o", str(tmp_path / "a.xyz")])
     assert result.exit_code == 0, result.output

@@ -160,10 +160,12 @@ def species_of(
         species.append(names.get(guess.element, guess.element))
     if missing:
         shown = list(dict.fromkeys(missing))
+        # A methyl that is one particle weighs almost what carbon does.
+        proposed = {name: "C" if name.upper().startswith("ME") else SITE for name in shown[:3]}
         raise ValueError(
             f"the atom name{'s' * (len(shown) > 1)} {', '.join(map(repr, shown[:8]))} "
             f"{'do' if len(shown) > 1 else 'does'} not begin with an element symbol. Name the elements (X "
-            f"for a site without mass), as in {option('names', dict.fromkeys(shown[:3], SITE))}."
+            f"for a site without mass), as in {option('names', proposed)}."
         )
     kept = Category.of(species)
     return kept.take(of_atom.ravel()), (_guess_sentence(guesses),) if guesses else ()
