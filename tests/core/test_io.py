@@ -314,6 +314,15 @@ def test_formats_left_to_ase(tmp_path, name):
     assert (read.source, read.species_names) == (f"{name}, frame 0", ("O", "Mg", "Fe"))
 
 
+@pytest.mark.parametrize(("name", "file_format"), [("a.con", "eon"), ("a.sys", "sys")])
+def test_cells_that_are_always_periodic(tmp_path, name, file_format):
+    """ASE returns them as open, and a liquid that fills its cell got free surfaces."""
+    atoms = Atoms("Kr3", positions=[[1, 1, 1], [4, 4, 4], [8, 8, 8]], cell=[20, 20, 30], pbc=True)
+    ase.io.write(tmp_path / name, atoms, format=file_format)
+    [frame] = read_frames(tmp_path / name)
+    assert frame.pbc.all() and frame.cell == pytest.approx(np.diag([20, 20, 30]), abs=1e-5)
+
+
 def test_trajectory_of_ase_in_slices(tmp_path):
     images = [make_atoms(k) for k in range(5)]
     ase.io.write(tmp_path / "run.traj", images)

@@ -24,6 +24,8 @@ from phaseseg.io.source import ByteSource, InputError, encoding_of
 _OWN_ARRAYS = ("numbers", "positions", "id", "type")
 _OWN_INFO = ("timestep", "time", "units", "Origin")
 _DATABASES = ("db", "json")
+# Formats of programs whose cells are periodic always; ASE returns them as open.
+_PERIODIC = ("eon", "sys")
 
 
 def frame_from_atoms(
@@ -192,6 +194,8 @@ def atoms_of_file(path: Path, ase_format: str) -> Iterator[Any]:
             )
         if atoms is None:
             return
+        if ase_format in _PERIODIC:
+            atoms.pbc = True
         yield atoms
 
 
