@@ -119,7 +119,9 @@ def test_bad_input_on_the_command_line(path, file, array_file, tmp_path):
     refused(INPUT, "no array 'bop'; the numeric arrays are soap", *words, "array:bop")
     refused(INPUT, "none.npy: the file cannot be read", *words, f"file:{tmp_path / 'none.npy'}")
     np.save(tmp_path / "short.npy", np.zeros((5, 3)))
-    refused(INPUT, "has 5 rows, but the 7 frames have 428 atoms", *words, f"file:{tmp_path / 'short.npy'}")
+    refused(
+        INPUT, "has 5 rows, but there are 428 atoms in 7 frames", *words, f"file:{tmp_path / 'short.npy'}"
+    )
     refused(USAGE, "option for networks of the family environments", "predict", path, *FLAGS)
 
 

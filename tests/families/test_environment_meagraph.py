@@ -252,6 +252,7 @@ def test_two_groups_are_two_clusters_and_a_stranger_is_isolated():
 # Defects of the published code ----------------------------------------------------------------------
 # Others: trained weights, unused matrices and the validation are tested in `test_environment_fit`; one kernel
 # in `test_torch_and_inference_give_the_same_numbers`; normalization by batch under "Fitted normalization".
+# There is no schedule of the learning rate that could be missing.
 
 
 def test_defect_clusters_without_any_edge():
@@ -291,6 +292,25 @@ def test_defect_bridges_merge_clusters_as_documented():
         for parts in ([rows], [rows, bridge])
     )
     assert apart.max() == 1 and joined.max() == 0
+
+
+def test_defect_attention_is_flat_in_large_batches_as_documented():
+    """Columns of norm 1 have small entries in a large batch, so scores tend to 1, in nearly the same order."""
+    config, weights = networks()
+    network, rows = MeagraphNetwork(config, weights), environments(duplicates=False)
+
+    fitted = Scale()
+
+    def scores(copies, scale):
+        points = distinct_points(np.repeat(rows, copies, axis=0), Scale(dict(fitted.kept)))
+        return network.first_layer(build_graph(points), scale)[1]
+
+    distinct_points(rows, fitted)
+    few, many = scores(1, fitted), scores(100, Scale())
+    assert np.ptp(few) > 5 * np.ptp(many)
+    order, order_of_many = (np.argsort(np.argsort(found)) for found in (few, many))
+    assert np.corrcoef(order, order_of_many)[0, 1] > 0.98
+    assert np.allclose(scores(100, fitted), few, atol=ROUNDING)
 
 
 # Fitted normalization -----------------------------------------------------------------------------

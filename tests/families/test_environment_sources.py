@@ -183,7 +183,7 @@ def test_a_frame_finds_its_rows(frames, rows, tmp_path):
     with pytest.raises(ValueError, match=r"several frames have the name 'run\.xyz, frame 0' and number 0"):
         np.save(path, rows[:128])
         FileRows(path).begin([frames[0], frames[0]])
-    with pytest.raises(ValueError, match="the file has 128 rows, but the 7 frames have 428 atoms"):
+    with pytest.raises(ValueError, match="the file has 128 rows, but there are 428 atoms in 7 frames"):
         FileRows(path).begin(frames)
 
 

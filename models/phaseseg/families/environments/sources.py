@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from phaseseg.display import plural
 from phaseseg.families.environments.parts import parts_of_rows
 from phaseseg.frame import Frame
 from phaseseg.io.packing import WRITTEN, Damaged, bare_name, unpacked
@@ -86,11 +87,13 @@ def columns_named(columns: Mapping[str, Any], name: str, there: str) -> Doubles:
         return values.reshape(len(values), -1)
     found = {int(m[2]): key for key in columns if (m := _NUMBERED.fullmatch(key)) and m[1] == name}
     if not found:
-        known = ", ".join(families_of(columns)) or "none"
-        raise ValueError(
-            f"{there} no array {name!r}; the numeric arrays are {known}. Choose one as array:NAME, or use "
-            "the descriptor power-spectrum."
+        known = ", ".join(families_of(columns))
+        choice = (
+            f"the numeric arrays are {known}. Choose one as array:NAME, or use"
+            if known
+            else "there are none. Use"
         )
+        raise ValueError(f"{there} no array {name!r}; {choice} the descriptor power-spectrum.")
     numbers = sorted(found)
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] not in (0, 1):
         missing = next(n for n in range(1, numbers[-1]) if n not in found) if numbers[0] in (0, 1) else 1
@@ -205,8 +208,8 @@ class FileRows:
         rows, n_atoms = _flat(self.values), sum(len(frame) for frame in frames)
         if len(rows) != n_atoms:
             raise ValueError(
-                f"{self.path}: the file has {len(rows):,} rows, but the {len(frames):,} frames have "
-                f"{n_atoms:,} atoms; one row per atom is needed, in the order of the frames."
+                f"{self.path}: the file has {len(rows):,} rows, but there are {plural(n_atoms, 'atom')} in "
+                f"{plural(len(frames), 'frame')}; one row per atom is needed, in the order of the frames."
             )
         starts, first = {}, 0
         for frame in frames:
