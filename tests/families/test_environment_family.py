@@ -356,7 +356,7 @@ def test_one_atom_and_isolated_atoms(grains, run):
         ({"descriptor": 3}, "descriptor must be"),
         ({"method": "kmeans", "smallest": 3}, "kmeans has no option smallest"),
         ({"method": "threshold"}, "needs a distance"),
-        ({"descriptor": "array:soap"}, r"run\.xyz, frame 0: the frame has no array 'soap'.*arrays are none"),
+        ({"descriptor": "array:soap"}, r"run\.xyz, frame 0: the frame has no array 'soap'.*there are none"),
     ],
 )
 def test_bad_options(run, options, message):
