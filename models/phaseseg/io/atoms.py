@@ -24,7 +24,7 @@ from phaseseg.io.source import ByteSource, InputError, encoding_of
 _OWN_ARRAYS = ("numbers", "positions", "id", "type")
 _OWN_INFO = ("timestep", "time", "units", "Origin")
 _DATABASES = ("db", "json")
-# Formats of programs whose cells are periodic always; ASE returns them as open.
+# Formats of programs whose cells are always periodic; ASE returns them as open.
 _PERIODIC = ("eon", "sys")
 
 

@@ -234,12 +234,14 @@ class FrameRun:
         from phaseseg.report import duration
 
         summary = self.summary
+        # Messages and tables of many frames take a while.
+        whole = tables_to is not None or as_json
+        messages = [*summary.messages, *self.warned] if whole or not quiet else []
         content: dict[str, Any] = {}
-        if tables_to is not None or as_json:  # tables of many frames take a while
+        if whole:
             content = {
                 "version": __version__, "input": self.source, "frames": len(summary), "seconds": self.seconds,
-                "rule": self.settings, "messages": [*summary.messages, *self.warned],
-                "tables": summary.tables(),
+                "rule": self.settings, "messages": messages, "tables": summary.tables(),
             }  # fmt: skip
         if tables_to is not None:
             write_results(tables_to, content["tables"], content)
@@ -254,7 +256,7 @@ class FrameRun:
         if as_json:
             show_json(content)
         if not quiet:
-            note(*summary.messages, *self.warned)
+            note(*messages)
             if not as_json:
                 show(summary.shown())
             note(f"{plural(len(summary), 'frame')} {self.done} in {duration(self.seconds)}.")

@@ -170,14 +170,12 @@ def without_species(descriptor: Any) -> Message:
     )
 
 
-def without_neighbors(n: int, descriptor: PowerSpectrum, where: str = "") -> list[Message]:
-    """A message about n atoms without neighbors, if there are any; where : more about them."""
-    if not n:
-        return []
+def without_neighbors(n: int, descriptor: PowerSpectrum, where: str = "") -> Message:
+    """The message that n atoms have no neighbor; where : more about them."""
     text = (
         f"{plural(n, 'atom')}{where} {'has' if n == 1 else 'have'} no neighbor within {descriptor.cutoff:g} Å"
     )
-    return [Message(f"{text}; such environments of one species are equal.", "without-neighbors")]
+    return Message(f"{text}; such environments of one species are equal.", "without-neighbors")
 
 
 def descriptor_for(rule: EnvironmentsRule, frames: Sequence[Frame]) -> AnyDescriptor:

@@ -374,7 +374,7 @@ def lonely(data: DataSet, rows: Doubles, descriptor: Any) -> list[Message]:
     of = data.configurations[atoms]
     where = f"{data.names[of[0]]}, atom {atoms[0] - data.starts[of[0]] + 1}"
     several = plural(len(np.unique(of)), "configuration")
-    return without_neighbors(len(atoms), descriptor, f" in {several} (such as {where})")
+    return [without_neighbors(len(atoms), descriptor, f" in {several} (such as {where})")]
 
 
 # Subsets -------------------------------------------------------------------------------------------

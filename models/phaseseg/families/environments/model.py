@@ -259,6 +259,7 @@ class EnvironmentsModel(NetworkModel):
         distances, scores = np.empty((2, n_atoms), dtype=np.float32)
         outside, alone = np.empty(n_atoms, dtype=bool), np.zeros(n_atoms, dtype=bool)
         descriptor = self.described_by(rule)
+        codes = descriptor.codes(frame) if isinstance(descriptor, PowerSpectrum) else None
         for atoms, rows in parts_of_rows(descriptor, frame):
             n, expected = rows.shape[1], self.clusters.n_features
             if n != expected:
@@ -266,8 +267,8 @@ class EnvironmentsModel(NetworkModel):
                     f"{frame.error_prefix}the descriptor has {n} features, but {self.name} was fitted on "
                     f"{expected}; use the descriptor of the fit with the same settings and cutoff."
                 )
-            if isinstance(descriptor, PowerSpectrum):
-                alone[atoms] = descriptor.alone(rows, descriptor.codes(frame)[atoms])
+            if isinstance(descriptor, PowerSpectrum) and codes is not None:
+                alone[atoms] = descriptor.alone(rows, codes[atoms])
             for first in range(0, len(rows), STEP):
                 chosen, some = atoms[first : first + STEP], rows[first : first + STEP]
                 note((done + first) / n_atoms, f"assigned {done + first:,} of {n_atoms:,} atoms")
@@ -337,8 +338,8 @@ class EnvironmentsModel(NetworkModel):
         messages = [
             *self._messages(values, counts, n), *self.outside(outside_words(float(output.outside.mean())))
         ]  # fmt: skip
-        if isinstance(self.descriptor, PowerSpectrum):
-            messages += without_neighbors(int(output.alone.sum()), self.descriptor)
+        if isinstance(self.descriptor, PowerSpectrum) and output.alone.any():
+            messages.append(without_neighbors(int(output.alone.sum()), self.descriptor))
         if self._all_neighbors:
             messages.append(without_species(self.descriptor))
         return Fields(values, [*frame.messages, *messages])

@@ -304,22 +304,23 @@ def _read_csv(path: Path, chosen: str) -> Doubles:
     numbered = [k for k, name in enumerate(names) if name.isdecimal()]
     wanted = numbered or [k for k, name in enumerate(names) if name and name.lower() not in ADDRESSES]
     kind = names.index(ROW_TYPE) if ROW_TYPE in names else None
-    rows = []
+    rows, n = np.empty((len(lines) - 1, len(wanted))), 0
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(names):
             raise ValueError(f"{path}, line {number}: there are {len(line)} values for {len(names)} names.")
         if kind is not None and line[kind] != "Energy":
             continue
         try:
-            rows.append([float(line[k]) for k in wanted])
+            rows[n] = [float(line[k]) for k in wanted]
         except ValueError:
             bad = next(k for k in wanted if not _is_number(line[k]))
             raise ValueError(
                 f"{path}, line {number}: {names[bad]} is {line[bad]!r:.40}, which is no number."
             ) from None
-    if not rows:
+        n += 1
+    if not n:
         raise ValueError(f"{path}: no row has the {ROW_TYPE} Energy, which holds the features of an atom.")
-    return np.array(rows)
+    return rows[:n]
 
 
 def _is_number(text: str) -> bool:
