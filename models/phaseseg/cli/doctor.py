@@ -44,11 +44,12 @@ def doctor_command(as_json: AsJson = False) -> None:
     """Show what is installed, what is missing for which purpose, folders, memory, and a self-test."""
     failed = False
     with exit_codes():
-        from phaseseg.terminal.show import note, show_json
+        from phaseseg.terminal.show import note, show_json, work_bar
 
         packages = list(_packages())
         checkpoints, damaged = _checkpoints()
-        test = _self_test()
+        with work_bar(as_json):
+            test = _self_test()
         failed = bool(damaged or test["error"])
         found = {
             "phaseseg": __version__, "python": sys.version.split()[0], "executable": sys.executable,

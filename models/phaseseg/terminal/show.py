@@ -88,13 +88,15 @@ class FrameBar:
 
         self.heard = MessageCounter()
         self._name, self._bar, self._doing = as_text(name).plain, bar or Progress(disable=True), ""
+        self._first = f"; {COMPILES}"  # said once
         self._task: TaskID | None = None
 
     def frames(self, items: Iterable[Any], doing: str) -> Iterator[Any]:
         """Yield the items and count them."""
         self._doing = f"{self._name}: {doing}"
         self._end()
-        self._task = task = self._bar.add_task(f"{self._doing}; {COMPILES}", total=None)
+        self._task = task = self._bar.add_task(self._doing + self._first, total=None)
+        self._first = ""
         for item in items:
             interrupt.check()
             _collect_garbage()
