@@ -35,6 +35,13 @@ PART_COLORS = (
     (0.55, 0.34, 0.29), (0.89, 0.47, 0.76), (0.74, 0.74, 0.13), (0.09, 0.75, 0.81),
 )  # fmt: skip
 """Colors of parts numbered from 1; they repeat."""
+FLAG_COLORS = (PALE, (0.80, 0.15, 0.15))
+"""Colors of no and yes."""
+SCALAR_MAP = "cividis"
+"""Matplotlib's color map for scalars, everywhere. It goes from dark to light, so it can be read in black and
+white and by color-blind readers."""
+UNKNOWN = (0.6, 0.6, 0.6)
+"""Color of what has no value or no name."""
 
 
 def part_class(noun: str, none: str, number: int) -> ClassName:

@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from phaseseg import Frame
 from phaseseg.frame import Category
 from phaseseg.io import InputError, read_frames, write_frames
-from phaseseg.io.pieces import announced_atoms, pieced_format, read_pieces
+from phaseseg.io.pieces import announced_atoms, pieced_format, read_pieces, taken
 from phaseseg.large.disk import Disk
 from phaseseg.large.store import FrameStore
 
@@ -52,6 +52,39 @@ def test_pieces_are_the_frame(suffix, rows, tmp_path):
                         np.array(piece.categories[kind].names)[piece.categories[kind].codes],
                         np.array(category.names)[category.codes[here]],
                     )
+
+
+@pytest.mark.parametrize("suffix", [".dump", ".xyz"])
+@pytest.mark.parametrize("rows", [1, 7, 51])
+def test_atoms_that_are_taken_are_those_of_the_frame(suffix, rows, tmp_path):
+    path, chosen = tmp_path / f"run{suffix}", np.array([0, 3, 6, 7, 8, 30, 49])
+    write_frames(path, [some_frame(seed=k) for k in range(2)])
+    pieces = read_pieces(path, fields=True, rows=rows)
+    for whole, found in zip(read_frames(path, fields=True), pieces, strict=True):
+        few, expected = taken(found, chosen), whole.take(chosen)
+        assert few.species_names == expected.species_names and few.source == expected.source
+        for name in ("positions", "species", "ids", "cell"):
+            assert_array_equal(getattr(few, name), getattr(expected, name), name)
+        assert few.fields.keys() == expected.fields.keys()
+        for name, values in expected.fields.items():
+            assert_array_equal(few.fields[name], values, name)
+
+
+def test_atoms_that_are_taken_have_numbers(tmp_path):
+    path = tmp_path / "run.xyz"
+    lines = [f"Fe {k} 0 0" for k in range(9)]
+    path.write_text("\n".join(["9", 'Lattice="9 0 0 0 9 0 0 0 9"', *lines]) + "\n")
+    (found,) = (taken(one, np.array([1, 4, 8])) for one in read_pieces(path, rows=4))
+    assert found.ids.tolist() == [2, 5, 9] and found.positions[:, 0].tolist() == [1, 4, 8]
+
+
+def test_announced_atoms_of_formats_that_are_read_whole(tmp_path):
+    sides = "\n".join(f"0 90 {axis}lo {axis}hi" for axis in "xyz")
+    data = f"30 atoms\n\n900 atoms\n1 atom types\n\n{sides}\n\nAtoms # atomic\n\n1 1 0 0 0\n"
+    gro = "30 waters\n 1200\n    1SOL     OW    1   0.126   1.624   1.679\n"
+    for name, text, n_atoms in (("melt.data", data, 900), ("water.gro", gro, 1200), ("POSCAR", "x\n", 0)):
+        (tmp_path / name).write_text(text)
+        assert announced_atoms(tmp_path / name) == n_atoms, name
 
 
 WORDS = {

@@ -6,6 +6,7 @@ import json
 import re
 from html import unescape
 from importlib.resources import files
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +82,27 @@ def test_a_file_without_a_cell(tmp_path):
     source.write_text("2\n\nFe 0 0 0\nO 1 1 1\n")
     said = done("view", source, "-o", page)
     assert "There is no cell in the file" in said and about(page)["frames"][0]["pbc"] == [False] * 3
+
+
+def test_frames_beyond_memory_are_thinned_while_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("phaseseg.viewer.scene.MOST_ATOMS", 100)
+    whole, thinned, words = tmp_path / "whole.html", tmp_path / "thinned.html", ("--frames", "0:4:3")
+    done("view", MELT, *words, "-o", whole)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1e5))
+    monkeypatch.delattr("phaseseg.io.walk.parsed")  # of whole frames
+    said = done("view", MELT, *words, "-o", thinned)
+    assert "Of 520 atoms, 100 are shown" in said
+    assert thinned.read_text("utf-8") == whole.read_text("utf-8")
+
+
+def test_frames_beyond_memory_that_cannot_be_thinned(tmp_path, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1e5))
+    page, data = tmp_path / "view.html", tmp_path / "melt.data"
+    refused(INPUT, "Write the predictions with phaseseg predict", "view", MELT, "-m", "gat-v1", "-o", page)
+    sides = "\n".join(f"0 90 {axis}lo {axis}hi" for axis in "xyz")
+    data.write_text(f"melt\n\n900 atoms\n1 atom types\n\n{sides}\n\nAtoms # atomic\n\n1 1 0 0 0\n")
+    refused(INPUT, "900 atoms would take about", "view", data, "-o", page)
+    assert not page.exists()
 
 
 FAMILIES = {

@@ -18,10 +18,7 @@ from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, option_flags, refuse_others, with_flags
 from phaseseg.terminal.run import FrameRun, check_folder, frame_reader, in_order, output_kind
 from phaseseg.terminal.show import frame_bar
-from phaseseg.terminal.slabs import not_in_slabs, run_slabs, slabs_wanted
-
-BYTES_PER_ATOM = 450
-"""Memory for each atom of a frame that is predicted whole, with the text that is read."""
+from phaseseg.terminal.slabs import PREDICTED_BYTES, not_in_slabs, run_slabs, slabs_wanted
 
 
 def predict_word() -> Callable[..., None]:
@@ -89,7 +86,7 @@ def _predict(
                 raise ValueError(f"{name} does not work on frames in slabs on disk; omit --resume.")
             if family.slabs or slabs != "auto":
                 n_slabs = slabs_wanted(
-                    slabs, input, BYTES_PER_ATOM, format=format, quiet=quiet, doing="predicted",
+                    slabs, input, PREDICTED_BYTES, format=format, quiet=quiet, doing="predicted",
                     scheduler=scheduler, resume=resume,
                 )  # fmt: skip
             if n_slabs > 1 and family.slabs:

@@ -16,10 +16,14 @@ from phaseseg.terminal.errors import exit_codes, usage_errors
 from phaseseg.terminal.flags import Flag, option_flags, refuse_others, with_flags
 from phaseseg.terminal.run import check_place, frame_reader
 from phaseseg.terminal.show import frame_bar, note
+from phaseseg.terminal.slabs import PREDICTED_BYTES, beyond_memory
 
 if TYPE_CHECKING:
     from phaseseg.fields import Fields
     from phaseseg.frame import Frame
+
+BYTES_PER_ATOM = 250
+"""Memory for each atom of a frame that is shown whole, with the text that is read."""
 
 
 def view_word() -> Callable[..., None]:
@@ -64,6 +68,7 @@ def _view(
     """Write a page that shows the atoms in a browser, without a network: to turn, color and clip."""
     with exit_codes(f"{output} was not written."):
         from phaseseg.fields import MessageCounter
+        from phaseseg.io.pieces import read_pieces
         from phaseseg.viewer.page import page_of
         from phaseseg.viewer.scene import Scene
 
@@ -79,8 +84,12 @@ def _view(
             shown = () if species is None else options.split_names(species)
             scene = Scene(color=color, species=shown, interface=interface)
         messages = MessageCounter()
+        thinned = _thinned(input, model, format)
         with frame_bar(input.name, shown=not quiet) as bar:
-            for frame, fields in analysis(bar, reader):
+            if thinned:
+                for found in bar.frames(read_pieces(thinned, **{**reader.options, "cell": cell}), "thinning"):
+                    messages.add(scene.add_pieces(found, bar.inside).messages)
+            for frame, fields in () if thinned else analysis(bar, reader):
                 heard = frame.messages if fields is None else fields.messages
                 messages.add([*heard, *_about_cell(frame)])
                 scene.add(frame, fields)
@@ -89,6 +98,29 @@ def _view(
         if not quiet:
             note(*messages.messages(), *scene.described("")["notes"])
             note(f"{page.summary} in {size_of(len(page.html))}.", f"Written: {output}")
+
+
+def _thinned(input: Path, model: str | None, format: str | None) -> Path | None:
+    """The file, if its frames are thinned while they are read, because they would not fit into memory.
+
+    Raises
+    ------
+    ValueError
+        If they would not, and cannot be thinned.
+    """
+    from phaseseg.io.pieces import FORMATS, announced_atoms, pieced_format
+    from phaseseg.io.series import files_of
+
+    first, *others = files_of(input)
+    n_bytes = BYTES_PER_ATOM if model is None else PREDICTED_BYTES
+    large = beyond_memory(input, announced_atoms(first, format), n_bytes)
+    if large and model is not None:
+        raise ValueError(f"{large} Write the predictions with phaseseg predict, and view that file.")
+    if large and (others or not pieced_format(first, format)):
+        raise ValueError(
+            f"{large} Only one {' or '.join(FORMATS)} file is thinned while it is read. Convert it to one."
+        )
+    return first if large else None
 
 
 Pairs = Iterator[tuple["Frame", "Fields | None"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from phaseseg.io import lammps, text
 from phaseseg.io.formats import choose_format
 from phaseseg.io.reading import Reading, count_of, new_reading, next_text, whole_number
 from phaseseg.io.source import ByteSource, InputError
+from phaseseg.specs import Progress
 
 FORMATS = ("lammps-dump", "extxyz")
 """Formats of which a piece of a frame can be read."""
@@ -63,17 +65,59 @@ def pieced_format(path: Path, file_format: str | None) -> bool:
 
 
 def announced_atoms(path: Path, file_format: str | None = None) -> int:
-    """The number of atoms that the first frame of a file announces; 0 if it announces none."""
+    """The number of atoms that the first frame of a file announces; 0 if it announces none.
+
+    Read from LAMMPS text dumps and data files, extended XYZ and GRO.
+    """
     with suppress(InputError), closing(ByteSource(path)) as source:  # a reader says what is wrong
-        if choose_format(path, file_format, FORMATS) == "extxyz":
+        form = choose_format(path, file_format, _Any()).partition(":")[0]
+        if form in ("gro", "lammps-data"):
+            source.line()  # the title
+        if form in ("gro", "extxyz"):
             return max(whole_number(next_text(source) or "") or 0, 0)
-        for _ in range(MOST_HEADER_LINES):
+        for _ in range(MOST_HEADER_LINES if form in ("lammps-dump", "lammps-data") else 0):
             line = source.line()
             if line is None or line.startswith("ITEM: ATOMS"):
                 break
             if line.startswith("ITEM: NUMBER OF ATOMS"):
                 return max(whole_number((source.line() or "").strip()) or 0, 0)
+            if form == "lammps-data" and (counted := re.match(r"\s*(\d{1,18})\s+atoms\b", line)):
+                return int(counted[1])
     return 0
+
+
+def taken(found: PiecedFrame, rows: NDArray[np.int64], progress: Progress | None = None) -> Frame:
+    """Some atoms of a frame; only these are kept in memory.
+
+    rows : (n,) their rows in the frame, sorted
+
+    Returns
+    -------
+    Frame
+        Without molecules and categories. Atoms without an id in the file have their row + 1.
+    """
+    parts: list[Frame] = []
+    start = 0
+    for piece in found.pieces:
+        here = rows[slice(*np.searchsorted(rows, (start, start + len(piece))))]
+        ids = here + 1 if piece.ids is None else piece.ids[here - start]
+        parts.append(piece.take(here - start, molecules=None, categories={}, ids=ids))
+        start += len(piece)
+        if progress is not None:
+            progress(start / max(found.n_atoms, 1), f"reading, {start:,} of {found.n_atoms:,} atoms")
+    lookup, names = found.lookup()
+    joined = {
+        name: np.concatenate([getattr(one, name) for one in parts])
+        for name in ("positions", "species", "ids")
+    }
+    common = set.intersection(*(set(one.fields) for one in parts))
+    fields = {
+        name: np.concatenate([one.fields[name] for one in parts])
+        for name in parts[0].fields
+        if name in common
+    }
+    joined["species"] = lookup[joined["species"]]
+    return parts[0].replace(**joined, fields=fields, species_names=names)
 
 
 class _Any:

@@ -22,6 +22,8 @@ FREE_SHARE = 0.7
 """Part of the free memory that a frame may take before it is cut into slabs."""
 DISK_BYTES = 300
 """Bytes for each atom in temporary files."""
+PREDICTED_BYTES = 450
+"""Memory for each atom of a frame that is predicted whole, with the text that is read."""
 
 
 def slabs_wanted(
@@ -39,8 +41,6 @@ def slabs_wanted(
     ValueError
         For another text, or slabs of a file that is not read in pieces.
     """
-    import psutil
-
     from phaseseg.io.pieces import FORMATS, announced_atoms, pieced_format
     from phaseseg.io.series import files_of
     from phaseseg.large.disk import usual_folder
@@ -65,19 +65,31 @@ def slabs_wanted(
         )
     if given != "auto":
         return int(given)
-    n_atoms, free = announced_atoms(files[0], format), psutil.virtual_memory().available
-    fits, n_slabs = n_atoms * n_bytes <= FREE_SHARE * free, usual_slabs(n_atoms)
+    n_atoms = announced_atoms(files[0], format)
+    n_slabs, large = usual_slabs(n_atoms), beyond_memory(path, n_atoms, n_bytes)
     if resume is not None:
         return max(n_slabs, 2)
-    if fits:
+    if not large:
         return 1
     if not quiet:
-        note(
-            f"{path.name}: {n_atoms:,} atoms would take about {n_atoms * n_bytes / 1e9:.3g} GB of memory, "
-            f"and {free / 1e9:.3g} GB are free. Each frame is {doing} in {n_slabs} slabs, with temporary "
-            f"files in {usual_folder()}."
-        )
+        note(f"{large} Each frame is {doing} in {n_slabs} slabs, with temporary files in {usual_folder()}.")
     return n_slabs
+
+
+def beyond_memory(path: Path, n_atoms: int, n_bytes: float) -> str:
+    """A sentence if a frame of that many atoms would take too much of the free memory, else nothing.
+
+    n_bytes : memory for each atom
+    """
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if n_atoms * n_bytes <= FREE_SHARE * free:
+        return ""
+    return (
+        f"{path.name}: {n_atoms:,} atoms would take about {n_atoms * n_bytes / 1e9:.3g} GB of memory, and "
+        f"{free / 1e9:.3g} GB are free."
+    )
 
 
 def not_in_slabs(**asked: bool) -> None:

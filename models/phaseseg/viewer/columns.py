@@ -9,12 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.specs import FIELD_SPECS, PALE, PART_COLORS, ClassName, FieldSpec
+from phaseseg.specs import FIELD_SPECS, FLAG_COLORS, PART_COLORS, UNKNOWN, ClassName, FieldSpec
 
 MOST_CLASSES = 250
 """Numbers with more distinct values are shown as a scalar."""
-FLAG_COLORS = (PALE, (0.80, 0.15, 0.15))
-OTHER = (0.6, 0.6, 0.6)
 LARGEST = 1e38
 """Of scalars, whose range graphics cards hold as float32."""
 
@@ -166,7 +164,7 @@ class Legend:
             elif self.spec and self.spec.kind == "flag" and number in (0, 1):
                 made.append(ClassName(number, ("no", "yes")[number], FLAG_COLORS[number]))
             else:
-                made.append(ClassName(number, str(number), OTHER))
+                made.append(ClassName(number, str(number), UNKNOWN))
         return made
 
     @property

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from phaseseg.display import listed, number, plural
 from phaseseg.fields import Bonds, Fields, Grid, Table
 from phaseseg.frame import Frame
-from phaseseg.specs import FIELD_SPECS
+from phaseseg.io.pieces import PiecedFrame, taken
+from phaseseg.specs import FIELD_SPECS, SCALAR_MAP, UNKNOWN, Progress
 from phaseseg.statistics import percentiles
 from phaseseg.viewer.columns import LARGEST, MOST_CLASSES, Column, Legend, columns_of
 from phaseseg.viewer.species import Ball, ball_of
@@ -99,8 +100,18 @@ class Scene:
         self.most_bytes = most_bytes
         self._kept: tuple[str, ...] | None = None
 
-    def add(self, frame: Frame, fields: Mapping[str, Any] | None = None) -> None:
+    def add_pieces(self, found: PiecedFrame, progress: Progress | None = None) -> Frame:
+        """Add a frame that does not fit into memory; return the atoms that are shown."""
+        frame = taken(found, _chosen(found.n_atoms), progress)
+        self.add(frame, n_atoms=found.n_atoms)
+        return frame
+
+    def add(
+        self, frame: Frame, fields: Mapping[str, Any] | None = None, *, n_atoms: int | None = None
+    ) -> None:
         """Add a frame with its fields; a frame without atoms is left out, and so are some of very many.
+
+        n_atoms : of the whole frame, if only some of them are given
 
         Raises
         ------
@@ -113,15 +124,15 @@ class Scene:
             return
         if (self.n_frames - 1) % self.step:
             return
-        self.frames.append(self._packed(frame, fields if fields is not None else {}))
+        self.frames.append(self._packed(frame, fields if fields is not None else {}, n_atoms or len(frame)))
         while sum(len(one.data) for one in self.frames) > self.most_bytes and len(self.frames) > 1:
             self.frames, self.step = self.frames[::2], 2 * self.step
 
-    def _packed(self, whole: Frame, fields: Mapping[str, Any]) -> Packed:
+    def _packed(self, whole: Frame, fields: Mapping[str, Any], n_atoms: int) -> Packed:
         rows = _rows(whole)
-        if len(rows) < len(whole):
+        if len(rows) < n_atoms:
             self.notes[
-                f"Of {len(whole):,} atoms, {len(rows):,} are shown, chosen at random; the others are not in "
+                f"Of {n_atoms:,} atoms, {len(rows):,} are shown, chosen at random; the others are not in "
                 "this page."
             ] = None
         columns = _rows_of({**whole.fields, **fields}, rows, len(whole))
@@ -303,7 +314,7 @@ class Scene:
         about: dict[str, Any] = {
             "name": name, "title": legend.title, "unit": legend.unit, "kind": legend.kind,
             "description": legend.spec.description if legend.spec else "",
-            "map": "cividis",
+            "map": SCALAR_MAP,
             "ranked": legend.spec is not None and legend.spec.by_species,
         }  # fmt: skip
         about["low"], about["high"] = legend.limits
@@ -367,7 +378,7 @@ class Scene:
                 share = (values[name] - about["low"]) / (about["high"] - about["low"])
         place = np.nan_to_num(np.clip(share, 0, 1), nan=0) * (len(stops) - 1)
         mixed = np.stack([np.interp(place, np.arange(len(stops)), part) for part in stops.T], axis=1)
-        return np.where(np.isfinite(share)[:, None], mixed, 0.6)
+        return np.where(np.isfinite(share)[:, None], mixed, UNKNOWN)
 
 
 # ----------------------------------------------------------------------------------------- arrays
@@ -375,12 +386,15 @@ class Scene:
 
 def _rows(frame: Frame) -> NDArray[np.int64]:
     """The atoms to show, sorted by their ids, which then compress to nothing."""
-    n = len(frame)
-    if n > MOST_ATOMS:
-        rows = np.sort(np.random.default_rng(0).choice(n, MOST_ATOMS, replace=False, shuffle=False))
-    else:
-        rows = np.arange(n)
+    rows = _chosen(len(frame))
     return rows if frame.ids is None else rows[np.argsort(frame.ids[rows], kind="stable")]
+
+
+def _chosen(n_atoms: int) -> NDArray[np.int64]:
+    """The rows to show, sorted: a random choice of very many."""
+    if n_atoms <= MOST_ATOMS:
+        return np.arange(n_atoms)
+    return np.sort(np.random.default_rng(0).choice(n_atoms, MOST_ATOMS, replace=False, shuffle=False))
 
 
 def _rows_of(columns: Mapping[str, Any], rows: NDArray[np.int64], n_atoms: int) -> dict[str, Any]:
@@ -473,8 +487,8 @@ def color_maps() -> dict[str, list[list[int]]]:
     import matplotlib as mpl
 
     made = {}
-    for name in ("cividis", "viridis", "gray"):
+    for name in (SCALAR_MAP, "viridis", "gray"):
         made[name] = (mpl.colormaps[name](np.linspace(0, 1, 17))[:, :3] * 255).round().astype(int).tolist()
     made["gray"] = [[round(235 - 215 * k / 16)] * 3 for k in range(17)]
-    made["blue-white-orange"] = [[69, 117, 181], [247, 245, 237], [217, 120, 41]]  # as in OVITO
+    made["blue-white-orange"] = [[69, 117, 181], [247, 245, 237], [217, 120, 41]]  # for values with a sign
     return made
