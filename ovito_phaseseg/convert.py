@@ -20,7 +20,7 @@ from phaseseg.frame import Category, Frame, Units, error_prefix
 from phaseseg.io.elements import species_of
 from phaseseg.io.names import kind_of, topology
 from phaseseg.io.reading import from_zero, name_table, open_box, type_table, types_from_zero
-from phaseseg.specs import FIELD_SPECS, ClassName, FieldSpec
+from phaseseg.specs import FIELD_SPECS, SCALAR_MAP, UNKNOWN, ClassName, FieldSpec
 
 # OVITO to Frame
 
@@ -255,13 +255,17 @@ def put_field(data: Any, spec: FieldSpec, values: NDArray[Any], number: int = 1)
 
 
 def put_colors(data: Any, values: NDArray[Any], colors: Sequence[Color]) -> None:
-    """Color every particle: integers are indices into `colors`, floats (0 to 1) are interpolated."""
-    mixed = np.array(colors)
-    if values.dtype.kind == "f":
-        at = np.linspace(0, 1, len(colors))
-        mixed = np.stack([np.interp(values, at, channel) for channel in mixed.T], axis=1)
-    else:
-        mixed = mixed[values]
+    """Color every particle; `values` are indices into `colors`."""
+    data.particles_.create_property("Color", data=np.array(colors, dtype=np.float32)[values])
+
+
+def put_shades(data: Any, values: NDArray[np.floating[Any]]) -> None:
+    """Color every particle by a scalar, 0 to 1; those without a value are gray."""
+    import matplotlib as mpl
+
+    known = np.isfinite(values)
+    mixed = mpl.colormaps[SCALAR_MAP](np.where(known, values, 0.0))[:, :3]
+    mixed[~known] = UNKNOWN
     data.particles_.create_property("Color", data=mixed.astype(np.float32))
 
 

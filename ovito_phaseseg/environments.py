@@ -13,8 +13,6 @@ from phaseseg.specs import FIELD_SPECS
 
 MOST_TYPES = 200
 """Numbers below this have a type each; of larger ones only those in the frame."""
-# From near (dark blue) to far (yellow).
-DISTANCE_COLORS = [(0.0, 0.13, 0.30), (0.34, 0.36, 0.43), (0.65, 0.61, 0.46), (1.0, 0.92, 0.27)]
 COLOR_BY = Option(
     "color_by", str, "environment",
     "Cluster, with a color for each number; or distance from the cluster, from dark blue to yellow at the "
@@ -57,4 +55,4 @@ class EnvironmentClusters(NetworkModifier, family="environments", options=(COLOR
             convert.put_colors(now.data, places.ravel(), [color_of(label) for label in values.tolist()])
         elif self.color_by == "distance":
             distances = now.fields["environment_distance"].astype(np.float64)
-            convert.put_colors(now.data, distances / max(distances.max(), 1e-30), DISTANCE_COLORS)
+            convert.put_shades(now.data, distances / max(distances.max(), 1e-30))

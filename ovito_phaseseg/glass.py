@@ -12,23 +12,16 @@ from ovito.vis import BondsVis
 
 from ovito_phaseseg import convert
 from ovito_phaseseg.base import AnalysisModifier, Evaluation, Job, NetworkModifier, Steps
-from ovito_phaseseg.modifiers import PROBABILITY_COLORS, UNCERTAINTY_COLORS
 from ovito_phaseseg.options import types_of_file
 from phaseseg.families import Option
+from phaseseg.families.liquid_glass.fields import PAIRS, PARTICLES
 from phaseseg.fields import Bonds
 from phaseseg.specs import PALE, PART_COLORS, ClassName
 
-# The id is the number of B particles in the pair.
-PAIRS = (
-    ClassName(0, "A-A", (0.75, 0.75, 0.75)),
-    ClassName(1, "A-B", (0.50, 0.68, 0.80)),
-    ClassName(2, "B-B", (0.72, 0.11, 0.11)),
-)
 GRAPH_COLORS = (PALE, *PART_COLORS)
-# First: A in a graph, isolated A, B. Second: A, B without and with a B-B edge.
-ISOLATED_COLORS = (PALE, (0.93, 0.69, 0.13), (0.25, 0.35, 0.45))
-BB_COLORS = (PALE, (0.25, 0.35, 0.45), PAIRS[2].color)
-ATTENTION_COLORS = [(0.97, 0.96, 0.93), (0.93, 0.60, 0.30), (0.60, 0.05, 0.15)]
+ISOLATED_COLORS = [one.color for one in PARTICLES]
+# A, B without and with a B-B edge.
+BB_COLORS = (PALE, PARTICLES[2].color, PAIRS[2].color)
 
 # Curves of the trajectory tables, by field name.
 METRICS = {
@@ -59,7 +52,7 @@ MEASURE = (
     Option("bb_bonds_only", bool, False, "Add only edges between two B.", label="Only B-B bonds",
            group="Output"),
     Option("color_by", str, "nothing",
-           "Graph; isolated A (yellow), other A (pale) and B (dark); or B with an edge to another B (red).",
+           "Graph; isolated A (orange), other A (pale) and B (dark); or B with an edge to another B (red).",
            choices=("nothing", "graph", "isolated", "bb"), label="Color particles by", group="Output"),
 )  # fmt: skip
 CLASSIFY = (
@@ -215,10 +208,10 @@ class GlassClassifier(_GlassOutput, NetworkModifier, family="liquid_glass", opti
     def color(self, now: Evaluation) -> None:
         fields = now.fields
         if self.color_by == "probability" and "glass_probability" in fields:
-            convert.put_colors(now.data, fields["glass_probability"], PROBABILITY_COLORS)
+            convert.put_shades(now.data, fields["glass_probability"])
         elif self.color_by == "uncertainty" and "glass_uncertainty" in fields:
             # The standard deviation of values between 0 and 1 is at most one half.
-            convert.put_colors(now.data, 2 * fields["glass_uncertainty"], UNCERTAINTY_COLORS)
+            convert.put_shades(now.data, 2 * fields["glass_uncertainty"])
         elif self.color_by == "attention" and "attention" in fields:
             # The mean over all edges is 1, which maps to the middle color.
-            convert.put_colors(now.data, fields["attention"] / (1 + fields["attention"]), ATTENTION_COLORS)
+            convert.put_shades(now.data, fields["attention"] / (1 + fields["attention"]))

@@ -7,11 +7,8 @@ import numpy as np
 from ovito_phaseseg import convert
 from ovito_phaseseg.base import Evaluation, NetworkModifier
 from phaseseg.families import Option
+from phaseseg.specs import FLAG_COLORS
 
-# From slow (dark blue) to fast (yellow): readable without color and by color-blind readers.
-MOBILITY_COLORS = [(0.0, 0.13, 0.30), (0.34, 0.36, 0.43), (0.65, 0.61, 0.46), (1.0, 0.92, 0.27)]
-MOBILE_COLORS = ((0.87, 0.87, 0.85), (0.80, 0.15, 0.15))
-UNKNOWN = (0.75, 0.75, 0.75)
 COLORED = {
     "propensity": "propensity", "uncertainty": "propensity_uncertainty",
     "displacement": "inherent_displacement", "cage": "cage_variance",
@@ -43,10 +40,6 @@ class Mobility(NetworkModifier, family="mobility", options=(COLOR_BY,)):
 
         name = COLORED.get(self.color_by, "")
         if self.color_by == "mobile":
-            convert.put_colors(now.data, now.fields["mobile"].astype(np.int64), MOBILE_COLORS)
+            convert.put_colors(now.data, now.fields["mobile"].astype(np.int64), FLAG_COLORS)
         elif name in now.fields:
-            shade = percentiles(now.fields[name], now.frame.species) / 100
-            known = np.isfinite(shade)
-            convert.put_colors(now.data, np.where(known, shade, 0.0), MOBILITY_COLORS)
-            if not known.all():
-                now.data.particles_["Color_"][~known] = UNKNOWN
+            convert.put_shades(now.data, percentiles(now.fields[name], now.frame.species) / 100)

@@ -13,8 +13,6 @@ from ovito_phaseseg.options import CheckedModifier, types_of_file
 from phaseseg.families import FAMILIES, Option
 from phaseseg.families.segmentation.rules import LabelRule
 
-PROBABILITY_COLORS = [(0.27, 0.46, 0.71), (0.97, 0.96, 0.93), (0.85, 0.47, 0.16)]
-UNCERTAINTY_COLORS = [(0.97, 0.96, 0.93), (0.55, 0.32, 0.62), (0.25, 0.05, 0.35)]
 ATOM_FIELDS = [spec for spec in FAMILIES["segmentation"].fields if spec.level == "atom"]
 PHASE = ATOM_FIELDS[0]
 PHASE_COLORS = [entry.color for entry in PHASE.classes]
@@ -182,10 +180,10 @@ class PhaseSegmentation(
         if self.color_by == "phase":
             convert.put_colors(now.data, now.fields["phase"], PHASE_COLORS)
         elif self.color_by == "probability":
-            convert.put_colors(now.data, now.output.probability, PROBABILITY_COLORS)
+            convert.put_shades(now.data, now.output.probability)
         elif self.color_by == "uncertainty":
             # The standard deviation of values between 0 and 1 is at most one half.
-            convert.put_colors(now.data, 2 * now.output.uncertainty, UNCERTAINTY_COLORS)
+            convert.put_shades(now.data, 2 * now.output.uncertainty)
 
     def get_pipeline_short_info(self, *_: Any, **__: Any) -> str:
         return f"{super().get_pipeline_short_info()}, p ≥ {self.threshold:g}"

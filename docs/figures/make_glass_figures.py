@@ -18,15 +18,15 @@ from ovito.vis import StandardRenderer, Viewport
 from PIL import Image, ImageDraw, ImageFont
 
 from ovito_phaseseg import GlassMetrics
-from ovito_phaseseg.glass import ISOLATED_COLORS, PAIRS
+from phaseseg.families.liquid_glass.fields import PAIRS, PARTICLES
 
 HERE = Path(__file__).parent
 RADII = {"A": 0.26, "B": 0.23}
 SIZE = 700  # pixels of one configuration
 LEGEND = (
-    ("A in a graph", ISOLATED_COLORS[0]), ("isolated A", ISOLATED_COLORS[1]), ("B", ISOLATED_COLORS[2]),
-    ("A-B edge", PAIRS[1].color), ("B-B edge", PAIRS[2].color),
-)  # fmt: skip
+    *((one.name, one.color) for one in PARTICLES),
+    *((f"{one.name} edge", one.color) for one in PAIRS[1:]),
+)
 INK = (60, 60, 60)
 
 

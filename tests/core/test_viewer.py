@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from phaseseg import Bonds, Fields, Frame, Grid, predict, view
+from phaseseg.families import FAMILIES
+from phaseseg.specs import FIELD_SPECS
 from phaseseg.viewer import scene as scene_module
 from phaseseg.viewer.scene import Scene
 from phaseseg.viewer.still import spheres
@@ -89,7 +91,7 @@ def test_fields_are_as_given():
     assert about["color"] == "phase"
     assert (values(about, one, arrays, "phase") == phase).all()
     named = {entry["name"]: entry["color"] for entry in about["columns"][0]["classes"]}
-    assert named == {"poor": "#4575b5", "rich": "#d97829", "boundary": "#eddb8f"}
+    assert named == {"poor": "#29579e", "rich": "#e68a33", "boundary": "#eddb8f"}
     found = values(about, one, arrays, "phase_density")
     known = np.arange(n) != 7
     assert np.abs(found - density)[known].max() < np.ptp(density[known]) / 65000
@@ -361,3 +363,20 @@ def test_colors_of_scalars_are_in_order_in_black_and_white():
     for one in shown:
         lightness = np.array(about["maps"][one["map"]]) @ (0.2126, 0.7152, 0.0722)
         assert (np.diff(lightness) > 0).all(), one["name"]
+
+
+def lightness(color):
+    """L* of a color of three parts from 0 to 1."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color]
+    return 116 * np.cbrt(np.dot(linear, (0.2126, 0.7152, 0.0722))) - 16
+
+
+def test_classes_differ_in_black_and_white():
+    list(FAMILIES)  # they register their fields
+    named = {spec.name: spec.classes for spec in FIELD_SPECS.values() if spec.classes}
+    assert "phase" in named and "isolated" in named
+    for name, classes in named.items():
+        levels = sorted(lightness(one.color) for one in classes)
+        assert min(np.diff(levels)) > 15, name
+    levels = sorted(lightness(FIELD_SPECS["environment"].class_of(k).color) for k in range(3))
+    assert min(np.diff(levels)) > 15

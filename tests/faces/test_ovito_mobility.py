@@ -12,9 +12,8 @@ from traits.api import TraitError
 from faces.ovito_data import collection_of, evaluate
 from mobility_samples import CHECKPOINT, DEEPMIND, deepmind_system, liquid, needs
 from ovito_phaseseg import Mobility
-from ovito_phaseseg.mobility import MOBILE_COLORS
 from phaseseg import load_model, predict
-from phaseseg.specs import FIELD_SPECS
+from phaseseg.specs import FIELD_SPECS, FLAG_COLORS
 
 ATOM = ("propensity", "propensity_uncertainty", "mobile")
 
@@ -68,7 +67,7 @@ def test_colors_are_percentiles_within_the_type(model):
             shade = colors[own[np.argsort(values[name][own])], 0]
             assert (np.diff(shade) >= 0).all() and shade[0] < 0.05 and shade[-1] > 0.95, color_by
     colors = apply(collection_of(frame), model, color_by="mobile").particles.colors[...]
-    np.testing.assert_allclose(colors, np.array(MOBILE_COLORS)[values["mobile"]], atol=1e-6)
+    np.testing.assert_allclose(colors, np.array(FLAG_COLORS)[values["mobile"]], atol=1e-6)
     # This network does not minimize, so there is no displacement to show.
     assert "Color" not in apply(collection_of(frame), model, color_by="displacement").particles
 

@@ -17,6 +17,7 @@ from phaseseg.checkpoint import save_checkpoint
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
 from phaseseg.io import read_frames, write_frames
 from phaseseg.specs import FIELD_SPECS
+from phaseseg.viewer import Scene
 
 ATOM = ("phase", "phase_probability", "phase_uncertainty", "interface_distance", "domain")
 
@@ -71,18 +72,23 @@ def test_a_learned_boundary_has_three_components(drop, pair_file):
     assert drop.particles["Phase Probability 2"].component_names == ("poor", "rich")
 
 
-def test_colors(drop, pair_file):
+def test_colors(drop, pair_file, make_drops):
     colors = np.array([entry.color for entry in PHASE_CLASSES])
     by_phase = apply(drop, model_file=pair_file, color_by="phase")
     np.testing.assert_allclose(by_phase.particles.colors, colors[by_phase.particles["Phase"]], atol=1e-6)
     by_probability = apply(drop, model_file=pair_file, color_by="probability")
     rich = by_probability.particles["Phase Probability"][:, 1]
-    np.testing.assert_allclose(by_probability.particles.colors[rich.argmax()], colors[1], atol=0.05)
-    np.testing.assert_allclose(by_probability.particles.colors[rich.argmin()], colors[0], atol=0.05)
+    # The viewer shows the same probability in the same color.
+    positions, symbols, cell = make_drops()
+    scene = Scene(color="phase_probability.rich")
+    frame = Frame(positions=positions, cell=cell, pbc=True, species=symbols)
+    scene.add(frame, {"phase_probability": np.stack([1 - rich, rich], axis=1)})
+    np.testing.assert_allclose(by_probability.particles.colors, scene._colors(*scene.first), atol=0.05)
+    assert np.ptp(rich) > 0.5
     by_doubt = apply(drop, model_file=pair_file, color_by="uncertainty")
-    darkness = 3 - by_doubt.particles.colors[...].sum(axis=1)
+    light = by_doubt.particles.colors[...].sum(axis=1)
     doubt = by_doubt.particles["Phase Uncertainty"][...]
-    assert darkness[doubt.argmax()] == darkness.max() and darkness[doubt.argmin()] == darkness.min()
+    assert light[doubt.argmax()] == light.max() and light[doubt.argmin()] == light.min()
 
 
 def test_a_file_that_was_written_anew_is_read_anew(drop, runs, tmp_path, make_checkpoint):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from colorsys import hls_to_rgb
 
-from phaseseg.specs import ClassName, FieldSpec
+from phaseseg.specs import UNKNOWN, ClassName, FieldSpec
 
-NO_CLUSTER = (0.6, 0.6, 0.6)
-"""Color of atoms in no cluster."""
 _GOLDEN = 0.6180339887498949  # 1 / golden ratio: hues of neighboring numbers are far apart
 
 
@@ -18,9 +16,9 @@ def color_of(label: int) -> tuple[float, float, float]:
     ((0.6, 0.6, 0.6), [0.22, 0.53, 0.78])
     """
     if label < 0:
-        return NO_CLUSTER
-    # The first color is blue; every seven numbers the lightness changes, too.
-    lightness = (0.5, 0.68, 0.36)[label // 7 % 3]
+        return UNKNOWN
+    # The first color is blue. The lightness changes, too, for readers without color.
+    lightness = (0.5, 0.68, 0.36)[label % 3]
     return hls_to_rgb((0.575 + _GOLDEN * label) % 1.0, lightness, 0.56)
 
 

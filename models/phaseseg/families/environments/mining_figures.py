@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from phaseseg.families.environments.audit import SUSPICIOUS
 from phaseseg.families.environments.dataset import DataSet
+from phaseseg.families.environments.fields import color_of
 from phaseseg.families.environments.mining import Mined
 from phaseseg.families.environments.mining_tables import STRANGE, label_scores, strange_atoms
 from phaseseg.frame import Frame
 from phaseseg.report import GRAY, INK, as_label, styled
+from phaseseg.specs import SCALAR_MAP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,8 +89,10 @@ def _middle(points: Doubles) -> tuple[float, float]:
     return x, y
 
 
-def _by_names(place: Axes, points: Doubles, names: NDArray[Any], title: str, order: Sequence[Any]) -> None:
-    colors = palette(len(order))
+def _by_names(
+    place: Axes, points: Doubles, names: NDArray[Any], title: str, order: Sequence[Any], colors: Any = None
+) -> None:
+    colors = palette(len(order)) if colors is None else colors
     for k, (name, color) in enumerate(zip(order[:MOST_GROUPS], colors, strict=False)):
         number = "" if isinstance(name, int) else f"{k + 1} "
         _scatter(place, points[names == name], color=color, label=number + as_label(str(name)))
@@ -112,9 +116,9 @@ def _by_cluster(place: Axes, mined: Mined, points: Doubles, atoms: NDArray[np.in
     labels = mined.labels[atoms]
     alone = labels < 0
     if alone.any():
-        _scatter(place, points[alone], color=GRAY, label="none", zorder=0.5)
+        _scatter(place, points[alone], color=color_of(-1), label="none", zorder=0.5)
     order = [k for k in np.unique(mined.labels).tolist() if k >= 0]
-    _by_names(place, points[~alone], labels[~alone], "cluster", order)
+    _by_names(place, points[~alone], labels[~alone], "cluster", order, [color_of(k) for k in order])
 
 
 def _by_group(place: Axes, mined: Mined, points: Doubles, atoms: NDArray[np.int64]) -> None:
@@ -141,7 +145,7 @@ def _by_value(place: Axes, points: Doubles, values: Doubles, title: str, label: 
     low, high = (max(low, 1e-3 * high), high) if high > 0 else (0.1, 1.0)
     order = np.argsort(values, kind="stable")  # the largest are drawn last
     norm = LogNorm(low, max(high, 1.01 * low), clip=True)
-    drawn = _scatter(place, points[order], c=np.maximum(values[order], low), cmap="cividis", norm=norm)
+    drawn = _scatter(place, points[order], c=np.maximum(values[order], low), cmap=SCALAR_MAP, norm=norm)
     bar = place.figure.colorbar(drawn, ax=place, label=label, pad=0.02, format="%g")
     bar.set_ticks(_locator(high / low))
     bar.ax.minorticks_off()
@@ -218,7 +222,10 @@ def neighborhood(frame: Frame, atom: int, radius: float) -> tuple[Doubles, NDArr
 
 
 def draw_environment(place: Axes, frame: Frame, atom: int, radius: float = RADIUS) -> None:
-    """Draw an atom and its neighbors as balls, and a red rim around the atom itself."""
+    """Draw an atom and its neighbors as balls, and a red rim around the atom itself.
+
+    The second species has a dot and the third a ring, for readers without color.
+    """
     from ase.data import atomic_numbers, covalent_radii
     from ase.data.colors import jmol_colors
     from matplotlib.patches import Circle
@@ -234,6 +241,9 @@ def draw_environment(place: Axes, frame: Frame, atom: int, radius: float = RADIU
         place.add_patch(
             Circle(seen[k, :2], size, facecolor=np.clip(color, 0, 1), edgecolor=INK, linewidth=0.4)
         )
+        if (rank := int(frame.species[rows[k]])) in (1, 2):
+            face = INK if rank == 1 else "none"
+            place.add_patch(Circle(seen[k, :2], 0.2 * size, facecolor=face, edgecolor=INK, linewidth=0.4))
     # The rim of the atom itself stands before everything: its neighbors may hide it.
     size = 0.75 * covalent_radii[numbers[0]]
     place.add_patch(Circle((0, 0), size, facecolor="none", edgecolor="#c1272d", linewidth=1.6))

@@ -40,7 +40,10 @@ SECTIONS = (
         "Clusters",
         ("clusters",),
         (),
-        "Each picture shows the most typical environment of its cluster, rimmed in red.",
+        (
+            "Each picture shows the most typical environment of its cluster. The atom itself has a red rim, "
+            "atoms of the second species have a dot, and those of the third a ring."
+        ),
     ),
     ("Outliers", ("outliers",), ("scores",), ""),
     ("Suspicious labels", ("labels",), ("labels",), ""),

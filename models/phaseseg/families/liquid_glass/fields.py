@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from functools import partial
 
-from phaseseg.specs import FieldSpec, part_class
+from phaseseg.specs import PALE, ClassName, FieldSpec, part_class
+
+PAIRS = (
+    ClassName(0, "A-A", (0.75, 0.75, 0.75)),
+    ClassName(1, "A-B", (0.50, 0.68, 0.80)),
+    ClassName(2, "B-B", (0.72, 0.11, 0.11)),
+)
+"""Edges, by the number of B at their ends."""
+PARTICLES = (
+    ClassName(0, "A in a graph", PALE),
+    ClassName(1, "isolated A", (0.85, 0.52, 0.06)),
+    ClassName(2, "B", (0.13, 0.22, 0.32)),
+)
 
 # fmt: off
 FIELDS = (
     FieldSpec("graph_id", "Graph ID", "", "atom", "count",
         "number of the nearest-neighbor graph around B, 1 for the largest; 0 without an edge",
         class_of=partial(part_class, "graph", "no graph")),
-    FieldSpec("isolated", "Isolated", "", "atom", "flag", "1 for a particle A without an edge to a B"),
+    FieldSpec("isolated", "Isolated", "", "atom", "flag", "1 for a particle A without an edge to a B",
+        (ClassName(0, "no", PALE), PARTICLES[1])),
     FieldSpec("bb_degree", "B-B Degree", "", "atom", "count", "B-B edges at the particle; 0 for A"),
     FieldSpec("glass_bonds", "Glass bonds", "", "bond", "scalar",
         "edges between nearest neighbors that touch a B; bb: both ends are B"),

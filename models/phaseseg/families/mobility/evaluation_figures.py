@@ -20,6 +20,7 @@ from phaseseg.families.mobility.scores import (
 )
 from phaseseg.frame import Frame
 from phaseseg.report import GRAY, INK, as_label, styled
+from phaseseg.specs import SCALAR_MAP
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def figure_map(frame: Frame, simulated: Floats, predicted: Floats) -> Figure:
             width = np.full(int(own.sum()), DIAMETERS[min(rank, 1)])
             drawn = EllipseCollection(
                 width, width, np.zeros(len(width)), units="xy", offsets=places[own],
-                offset_transform=ax.transData, cmap="cividis", edgecolors=INK,
+                offset_transform=ax.transData, cmap=SCALAR_MAP, edgecolors=INK,
                 linewidths=(0.3, 1.4)[min(rank, 1)],
             )  # fmt: skip
             drawn.set_array(shade[own])

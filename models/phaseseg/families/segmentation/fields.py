@@ -9,8 +9,8 @@ from phaseseg.specs import ClassName, FieldSpec, part_class
 POOR, RICH, BOUNDARY = 0, 1, 2
 
 PHASE_CLASSES = (
-    ClassName(POOR, "poor", (0.27, 0.46, 0.71)),
-    ClassName(RICH, "rich", (0.85, 0.47, 0.16)),
+    ClassName(POOR, "poor", (0.16, 0.34, 0.62)),
+    ClassName(RICH, "rich", (0.90, 0.54, 0.20)),
     ClassName(BOUNDARY, "boundary", (0.93, 0.86, 0.56)),
 )
 

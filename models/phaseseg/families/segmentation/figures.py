@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
@@ -24,8 +23,6 @@ COLOR: dict[str, Any] = {phase.name: phase.color for phase in PHASE_CLASSES}
 ELEMENT_COLORS = ("#D55E00", "#009E73", "#E69F00", "#0072B2", "#CC79A7", "#56B4E9", "#000000", "#999933")
 MARKERS = "os^Dv<>P"
 """Of elements, in the same order, so that curves can be told apart without color."""
-DIVERGING = LinearSegmentedColormap.from_list("phases", [COLOR["poor"], "#f7f5ee", COLOR["rich"]])
-SEQUENTIAL = LinearSegmentedColormap.from_list("density", ["#f7f5ee", COLOR["rich"]])
 _MINOR = 8.0  # at%: elements that never exceed it get a separate panel
 
 

@@ -15,11 +15,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
-from phaseseg.families.segmentation.figures import DIVERGING, SEQUENTIAL, quantity_label, unit_text, was_cut
+from phaseseg.families.segmentation.figures import quantity_label, unit_text, was_cut
 from phaseseg.families.segmentation.rules import Rule
 from phaseseg.fields import Fields, Grid
 from phaseseg.frame import Frame
 from phaseseg.report import INK, styled
+from phaseseg.specs import SCALAR_MAP
 
 REACH = 1.0
 """Å: atoms within this distance of a slice are drawn."""
@@ -39,9 +40,8 @@ def figure_slices(frame: Frame, fields: Fields, rule: Rule, *, axis: int | None 
     n_slices = min(3, grid.shape[axis])
     cut = float(fields[rule.level_name]) if was_cut(fields) else np.nan
     low, high = float(grid.values.min()), float(grid.values.max())
-    shading: dict[str, Any] = {"cmap": SEQUENTIAL, "norm": Normalize(low, high)}
-    if low < cut < high:
-        shading = {"cmap": DIVERGING, "norm": TwoSlopeNorm(cut, low, high)}
+    norm = TwoSlopeNorm(cut, low, high) if low < cut < high else Normalize(low, high)
+    shading: dict[str, Any] = {"cmap": SCALAR_MAP, "norm": norm}
 
     plane = _Plane(grid, axis)
     panels = Panels(plane, 2, n_slices, left=0.62, right=1.45, below=0.5, above=0.3, gap=0.14)

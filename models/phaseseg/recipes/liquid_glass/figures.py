@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.liquid_glass.evaluation_figures import GLASSY, LIQUID
+from phaseseg.families.liquid_glass.fields import PAIRS, PARTICLES
 from phaseseg.fields import Bonds
 from phaseseg.frame import Frame
 from phaseseg.report import GRAY, INK, styled
@@ -26,9 +27,8 @@ SHADES = ("#b2182b", "#d6604d", "#e8a06a", "#67a9cf", "#2166ac", "#222222")
 """Of the six sets: five liquids from hot to cold, and the one of matched energy."""
 _BLUES = LinearSegmentedColormap.from_list("area", ["#fbe9e3", "#ffffff", "#9cc3de", GLASSY])
 
-# As the pictures of the structural metrics: particles A and B, isolated A, edges.
-_A, _B, _ALONE = "#d5d5d3", "#3d5472", "#eaae1f"
-_EDGE, _PAIR, _LEFT_OUT = "#5a86a8", "#d63027", "#e3e3e1"
+_A, _ALONE, _B = (one.color for one in PARTICLES)
+_EDGE, _PAIR, _LEFT_OUT = PAIRS[1].color, PAIRS[2].color, "#e3e3e1"
 _DIAMETERS = {False: 0.62, True: 0.5}  # σ, of A and B: smaller than particles, so that edges show
 
 

@@ -1,11 +1,12 @@
 """Measure the segmentation checkpoints, write their cards, and generate the pages.
 
     python -m phaseseg.recipes.segmentation.cards --data FOLDER --melt FOLDER [--checkpoint NAME ...]
-        [--folder FOLDER] [--ablation FILE] [--quick] [--render-only]
+        [--folder FOLDER] [--ablation FILE] [--quick] [--figures-only] [--render-only]
 
 The data folders are those of the step `study`. The checkpoints are those bundled with phaseseg, or those in
 `--folder`. Cards are replaced; weights and settings are unchanged. The pages are docs/checkpoints/ and the
-table in models/README.md.
+table in models/README.md. With `--figures-only`, the figures of the pages are drawn anew from the large
+cells, and cards stay as they are.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from typing import Any
 
 from phaseseg.checkpoint import SUFFIX, Checkpoint, bundled_checkpoints, load_checkpoint
 from phaseseg.families.segmentation.comparison import Comparisons
+from phaseseg.families.segmentation.evaluation import evaluate
 from phaseseg.families.segmentation.evaluation_figures import (
     figure_confusion,
     figure_reliability,
     figure_scores,
     figure_side_by_side,
 )
+from phaseseg.families.segmentation.model import SegmentationModel
 from phaseseg.recipes.cards import Pages, arguments, cell, last, put_figure, rows_of, say, write_card
-from phaseseg.recipes.segmentation.study import Data, Measured, measure
+from phaseseg.recipes.segmentation.study import Data, Measured, cells_of_tests, measure, runs_of_tests
 from phaseseg.version import __version__
 
 PAPER = (
@@ -159,6 +162,7 @@ def main() -> None:
     parser.add_argument("--melt", type=Path, help="folder with the large cells and the controls")
     parser.add_argument("--folder", type=Path, help="checkpoints to use instead of the bundled ones")
     parser.add_argument("--ablation", type=Path, help="gat-v1's network trained on 520-atom cells only")
+    parser.add_argument("--figures-only", action="store_true", help="draw the figures, leave the cards")
     options = parser.parse_args()
     if options.folder is None:
         paths = list(bundled_checkpoints("segmentation").values())
@@ -178,6 +182,12 @@ def main() -> None:
             say(f"Missing files, skipped: {', '.join(missing)}.")
         for name in (name for name in by_name if name in asked):
             path, checkpoint = by_name[name], load_checkpoint(by_name[name])
+            if options.figures_only:
+                runs = runs_of_tests(cells_of_tests(checkpoint, data), data, slice(None))
+                result = evaluate(runs, SegmentationModel(checkpoint), baselines=True)
+                draw(result, options.docs / "figures", name)
+                say(checkpoint.name)
+                continue
             own = name == "gat-v1" and options.ablation is not None
             ablation = load_checkpoint(options.ablation) if own else None
             measured = measure(checkpoint, data, ablation, options.quick)

@@ -152,22 +152,35 @@ def short(numbers: Mapping[str, float], widths: Iterable[float]) -> dict[str, fl
 # ---------------------------------------------------------------------------------- measuring
 
 
-def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, quick: bool) -> Measured:
-    """Measure all results for the card of a checkpoint."""
-    model = SegmentationModel(checkpoint)
+def trained_at(checkpoint: Checkpoint) -> list[int]:
+    """The temperatures of the training, from the name of the checkpoint."""
     own = re.search(r"-(\d+)K-", checkpoint.name)
-    trained_at = [int(own[1])] if own else list(TEMPERATURES)
-    temperatures = [*trained_at, *(t for t in TEMPERATURES if t not in trained_at)]
-    tests = {t: data.tests(t) for t in temperatures}
-    refuse_training_data(checkpoint, [name for names in tests.values() for name in names])
-    training = [frame for t in trained_at for frame in training_frames(data, t)]
+    return [int(own[1])] if own else list(TEMPERATURES)
 
-    chosen = slice(-1, None) if quick else slice(None)
+
+def cells_of_tests(checkpoint: Checkpoint, data: Data) -> dict[int, list[str]]:
+    """The names of the large cells by temperature, first of those of the training."""
+    first = trained_at(checkpoint)
+    tests = {t: data.tests(t) for t in (*first, *(t for t in TEMPERATURES if t not in first))}
+    refuse_training_data(checkpoint, [name for names in tests.values() for name in names])
+    return tests
+
+
+def runs_of_tests(tests: Mapping[int, Sequence[str]], data: Data, chosen: slice) -> dict[str, list[Frame]]:
+    """Some frames of the large cells, by temperature."""
     found = {
         f"{t} K": [frame for name in names for frame in data.frames(name)[chosen]]
         for t, names in tests.items()
     }
-    runs = {group: frames for group, frames in found.items() if frames}
+    return {group: frames for group, frames in found.items() if frames}
+
+
+def measure(checkpoint: Checkpoint, data: Data, ablation: Checkpoint | None, quick: bool) -> Measured:
+    """Measure all results for the card of a checkpoint."""
+    model, tests = SegmentationModel(checkpoint), cells_of_tests(checkpoint, data)
+    training = [frame for t in trained_at(checkpoint) for frame in training_frames(data, t)]
+    chosen = slice(-1, None) if quick else slice(None)
+    runs = runs_of_tests(tests, data, chosen)
     result = evaluate(runs, model, baseline_data=training, members=True)
     metrics: dict[str, Any] = {}
     three, two = score_tables(result)
