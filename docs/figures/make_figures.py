@@ -22,13 +22,13 @@ from ovito_phaseseg import WeakPhaseLabels
 from phaseseg.families.segmentation.fields import PHASE_CLASSES
 
 PICTURE = Path(__file__).with_name("segmented_melt.png")
-# Radius (Å) and color of every element.
+# Radius (Å) and color of every element; they differ in lightness, too.
 ELEMENTS = {
     "Fe": (1.05, (0.80, 0.52, 0.30)),
-    "Mg": (0.95, (0.45, 0.70, 0.45)),
-    "Si": (0.75, (0.62, 0.58, 0.78)),
-    "O": (0.80, (0.80, 0.30, 0.28)),
-    "N": (0.75, (0.25, 0.35, 0.80)),
+    "Mg": (0.95, (0.58, 0.83, 0.52)),
+    "Si": (0.75, (0.90, 0.88, 0.99)),
+    "O": (0.80, (0.74, 0.20, 0.19)),
+    "N": (0.75, (0.13, 0.17, 0.55)),
 }
 RENDERED = 2200  # pixels, before the margins are cut off
 HEIGHT = 720  # pixels of the picture without legend
@@ -66,7 +66,7 @@ def legend(entries: list[tuple[str, tuple[float, float, float]]], width: int, fo
     x = width - (sum(lengths) + 60 * (len(entries) - 1)) / 2
     for (name, color), length in zip(entries, lengths, strict=True):
         fill = tuple(round(255 * c) for c in color)
-        draw.ellipse((x, 42, x + 44, 86), fill=fill)
+        draw.ellipse((x, 42, x + 44, 86), fill=fill, outline=INK, width=2)
         draw.text((x + 60, 64), name, font=font, fill=INK, anchor="lm")
         x += length + 60
     return strip.resize((width, 64), Image.Resampling.LANCZOS)
