@@ -110,9 +110,10 @@ def face(name: str) -> Iterator[None]:
         _FACE.reset(token)
 
 
-def option(name: str, value: Any, *, keyword: str = "", python: str = "") -> str:
+def option(name: str, value: Any = None, *, keyword: str = "", python: str = "") -> str:
     """An option as it is written where the user is.
 
+    value : None for the name alone; True for a flag that has no value on the command line
     keyword, python : name and value in Python, where they are written differently there
 
     >>> option("names", {"MW": "X"})
@@ -120,12 +121,20 @@ def option(name: str, value: Any, *, keyword: str = "", python: str = "") -> str
     >>> with face("command line"):
     ...     option("names", {"MW": "X", "Me1": "C"}), option("types", ("Fe", "O"))
     ('--names MW=X,Me1=C', '--types Fe,O')
+    >>> option("target"), option("resume", True)
+    ('target=', 'resume=True, on the command line --resume')
     """
-    pairs = [f"{key}={one}" for key, one in value.items()] if isinstance(value, Mapping) else value
-    text = pairs if isinstance(pairs, str) else ",".join(pairs)
+    if value is None and _FACE.get() == "Python":
+        return keyword or f"{name}="
+    if value is None or value is True:
+        text = ""
+    elif isinstance(value, Mapping):
+        text = ",".join(f"{key}={one}" for key, one in value.items())
+    else:
+        text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
     if _FACE.get() == "OVITO":
-        return f"{text} in the parameter {name!r}"
-    flag = f"--{name} {text}"
+        return f"{text} in the parameter {name!r}" if text else f"the parameter {name!r}"
+    flag = f"--{name} {text}".rstrip()
     return (
         flag
         if _FACE.get() == "command line"

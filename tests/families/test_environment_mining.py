@@ -17,6 +17,7 @@ from ase.build import bulk
 from ase.neighborlist import neighbor_list
 from sklearn.metrics import roc_auc_score
 
+from phaseseg.display import face
 from phaseseg.families.environments.audit import Audit
 from phaseseg.families.environments.commands import write_configurations
 from phaseseg.families.environments.dataset import DataSet, read_data_set
@@ -312,8 +313,10 @@ def test_sets_that_cannot_be_mined(small):
     with pytest.raises(ValueError, match="an audit needs energies"):
         mine(DataSet(small.frames), audit=True)
     frames = [frame.replace(info={"U0": 1.0, "step": 3.0}) for frame in small.frames]
-    with pytest.raises(ValueError, match=r"an audit needs energies.* has U0, step; .*--energy"):
-        mine(DataSet(frames), audit=True)
+    for where, name in (("Python", "energy= of read_data_set"), ("command line", "--energy")):
+        words = rf"an audit needs energies.* has U0, step; name the energy with {name}\.$"
+        with face(where), pytest.raises(ValueError, match=words):
+            mine(DataSet(frames), audit=True)
 
 
 @pytest.mark.parametrize("largest", [3.0, 1e3, 1e10])

@@ -196,7 +196,7 @@ def test_interrupted_and_resumed_training_gives_the_same_weights(tmp_path):
             raise KeyboardInterrupt
 
     path = tmp_path / "mine.safetensors"
-    with pytest.raises(KeyboardInterrupt, match="continue with --resume"):
+    with pytest.raises(KeyboardInterrupt, match="continue with resume=True"):
         fit(frames, "mobility", output=path, progress=stop, **small())
     resumed = fit(frames, "mobility", output=path, resume=True, **small())
     for name, values in whole.weights.items():

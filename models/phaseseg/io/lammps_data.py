@@ -239,7 +239,8 @@ def _species(data: _Data, types: NDArray[np.int64], units: Units, reading: Readi
     if not all(names.values()) or len(set(words)) < len(words):
         raise reading.unnamed(types, "the data file")
     if guessed:
-        text = f"Species by mass: type {', '.join(guessed)}. If one is wrong, name the types (--types)."
+        text = f"Species by mass: type {', '.join(guessed)}. If one is wrong, name the types "
+        text += f"with {option('types')}."
         reading.note(text, "species-by-mass")
     codes = np.searchsorted(present, types).astype(np.int32)
     species = reading.codes_of_names(codes, list(names.values()))

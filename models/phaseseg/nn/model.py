@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint, CheckpointError
+from phaseseg.display import option
 from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.nn.device import Device, check_device, device_kind
@@ -171,8 +172,8 @@ class NetworkModel(ABC):
         if frame.units != self.checkpoint.units:
             remedy = "convert the frame or choose another checkpoint"
             if self.checkpoint.units == "lj":
-                remedy = "if the file is in reduced units and does not say so, read it with units 'lj'"
-                remedy += " (--units lj)"
+                how = option("units", "lj")
+                remedy = f"if the file is in reduced units and does not say so, read it with {how}"
             raise ValueError(
                 f"{frame.error_prefix}the frame has the units {frame.units!r}, but {self.name} was trained "
                 f"with {self.checkpoint.units!r}; {remedy}."

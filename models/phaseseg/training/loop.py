@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from phaseseg.display import option
 from phaseseg.specs import Progress
 from phaseseg.training.curves import Epoch, Member
 from phaseseg.training.settings import Settings
@@ -132,7 +133,7 @@ def train_members(
             if state is None:
                 raise
             sentence = (
-                f"The state {state.written} lies in {state.path}; continue with --resume."
+                f"The state {state.written} lies in {state.path}; continue with {option('resume', True)}."
                 if state.written
                 else "Training had just begun; there is nothing to resume."
             )

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from phaseseg.checkpoint import Checkpoint
+from phaseseg.display import option
 from phaseseg.fields import Table
 from phaseseg.specs import Progress
 from phaseseg.training.curves import Member
@@ -133,8 +134,8 @@ class _Record:
             return
         if not resume:
             raise ValueError(
-                f"{path}: the trials of an unfinished search are in the way. Continue it (--resume), or "
-                "delete the file."
+                f"{path}: the trials of an unfinished search are in the way. Continue it with "
+                f"{option('resume', True)}, or delete the file."
             )
         try:
             content = json.loads(path.read_text("utf-8"))
@@ -248,7 +249,8 @@ class NestedSearch(Generic[Data]):
         except KeyboardInterrupt:
             done = sum(len(one.trials) for one in record.folds)
             raise KeyboardInterrupt(
-                f"{done} finished trial{'s' * (done != 1)} lie in {self.path}; continue with --resume."
+                f"{done} finished trial{'s' * (done != 1)} lie in {self.path}; continue with "
+                f"{option('resume', True)}."
                 if self.path is not None and self.path.exists()
                 else "The search had just begun; there is nothing to resume."
             ) from None

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phaseseg.display import option
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -36,8 +38,8 @@ class TrainingState:
             return
         if not resume:
             raise ValueError(
-                f"{path}: the state of an unfinished training is in the way. Continue it (--resume), or "
-                "delete the file."
+                f"{path}: the state of an unfinished training is in the way. Continue it with "
+                f"{option('resume', True)}, or delete the file."
             )
         self.found = self._read()
         self.written = self.found[0]["sentence"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.checkpoint import Checkpoint
-from phaseseg.display import Message, plural
+from phaseseg.display import Message, option, plural
 from phaseseg.families.environments.audit import Audit, audit as audit_labels
 from phaseseg.families.environments.clusters import (
     COMPONENTS,
@@ -187,8 +187,8 @@ def mine(
         there = ", ".join(data.frames[0].info)
         raise ValueError(
             f"{data.names[0]}: an audit needs energies, and none was found under the usual names. The "
-            f"configuration has {there or 'no number of its own'}; name the energy with --energy, or energy= "
-            "of read_data_set."
+            f"configuration has {there or 'no number of its own'}; name the energy with "
+            f"{option('energy', keyword='energy= of read_data_set')}."
         )
     if n_suggested and (against is None or n_suggested > len(against)):
         there = "there is none" if against is None else f"it has {len(against)}"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from phaseseg.checkpoint import Checkpoint
+from phaseseg.display import option
 from phaseseg.families.liquid_glass.crops import CropBatch, CropDataset, cells_of, graph_of, number_density
 from phaseseg.families.liquid_glass.network import GlassNetwork, ImageNetwork, glass_loss
 from phaseseg.families.liquid_glass.settings import (
@@ -62,7 +63,8 @@ def glass_runs(
         if frame.units != "lj":
             raise ValueError(
                 f"{frame.source or 'a frame'}: lengths are in Å, but these networks need reduced units. If "
-                "the file is in reduced units but does not say so, read it with units='lj' (--units lj)."
+                "the file is in reduced units but does not say so, read it with "
+                f"{option('units', 'lj')}."
             )
         found = label(frame)
         return None if found is None else bool(found)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import option
 from phaseseg.families.mobility.scores import LEVELS, coverage, mean_and_deviation, pearson
 from phaseseg.fields import Column, Message, Table, plain
 from phaseseg.frame import Frame
@@ -60,7 +61,8 @@ def targets_of(frame: Frame, name: str) -> list[Target]:
     if (stated := f"{name}_uncertainty") in frame.fields:
         raise ValueError(
             f"{frame.error_prefix}the column {name!r} was predicted, because the frame also has {stated!r}. "
-            "Give the file with the simulated values, or name their column with --target."
+            "Give the file with the simulated values, or name their column with "
+            f"{option('target')}."
         )
     found = []
     for column, values in frame.fields.items():
@@ -89,7 +91,7 @@ def targets_of(frame: Frame, name: str) -> list[Target]:
         there = ", ".join(frame.fields) or "no further columns"
         raise ValueError(
             f"{frame.error_prefix}there is no column {name!r} to compare with; the frame has {there}. Name "
-            "another one with --target."
+            f"another one with {option('target')}."
         )
     at = {one.time for one in found if one.main}
     return sorted(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import option
 from phaseseg.families.mobility.comparison import targets_of
 from phaseseg.families.mobility.scores import ceiling, pearson
 from phaseseg.families.mobility.settings import SPECIES, MobilitySettings
@@ -102,8 +103,8 @@ def read_systems(
             if frame.units != "lj":
                 raise ValueError(
                     f"{frame.source or run.name}: lengths are in Å, but these networks need reduced units. "
-                    "If the file is in reduced units but does not say so, read it with units='lj' (--units "
-                    "lj)."
+                    "If the file is in reduced units but does not say so, read it with "
+                    f"{option('units', 'lj')}."
                 )
             measured = {}
             for name in targets:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import option
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.inference import NetworkOutput
 from phaseseg.families.segmentation.labels import density_kernels
@@ -246,7 +247,7 @@ class _Prediction:
         if find_matter_on_disk(self.work, field, sigma, rich) is not None:
             raise ValueError(
                 f"{self.frame.error_prefix}the frame has free surfaces, at which networks need mirror images "
-                "of the whole frame. Use --slabs 1 on a machine with more memory; weak labels (phaseseg "
+                f"of the whole frame. Use {option('slabs', 1)} with more memory; weak labels (phaseseg "
                 "label) may be made in slabs."
             )
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import option
 from phaseseg.families.segmentation.fields import RICH
 from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.density import density_field
@@ -71,9 +72,10 @@ def check_species(runs: Sequence[Run], target: Sequence[str]) -> None:
         present = _present([run])
         missing = [name for name in target if name not in present]
         if missing:
+            others = option("species", keyword="species= of the rule")
             raise ValueError(
                 f"{run.name}: there is no {missing[0]}, the species chosen for the rich phase; the file has "
-                f"{', '.join(sorted(present))}. Choose other --species, or leave out the file."
+                f"{', '.join(sorted(present))}. Choose others with {others}, or leave out the file."
             )
 
 
@@ -122,7 +124,8 @@ def split_runs(runs: Sequence[Run], rule: FixedRule) -> tuple[list[Run], list[Ru
     if all(len(run.frames) == 1 for run in two):
         raise ValueError(
             f"{listed(two)}: {'one frame' if len(two) == 1 else 'one frame each'} with two phases is not "
-            "enough for both training and validation. Give more frames, or other files with --validation."
+            "enough for both training and validation. Give more frames, or other files with "
+            f"{option('validation')}."
         )
     return *split_by_time(runs), "by time: the last fifth of each file for validation"
 

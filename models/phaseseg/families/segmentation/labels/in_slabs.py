@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.display import option
 from phaseseg.families.segmentation.fields import POOR, RICH
 from phaseseg.families.segmentation.labels import density_kernels
 from phaseseg.families.segmentation.labels.assignment import (
@@ -103,7 +104,7 @@ def check_filled(frame: Frame, lattice: Lattice) -> None:
     if lattice.islands is not None:
         raise ValueError(
             f"{frame.error_prefix}most of the cell is empty, and such a frame is not cut into slabs. Use "
-            "--slabs 1, or cut off the empty space."
+            f"{option('slabs', 1)}, or cut off the empty space."
         )
 
 
