@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from phaseseg.compiled.simd import WIDTH as LANES
 from phaseseg.compiled.threads import for_each, parts_of
 from phaseseg.families.environments.nearest_kernels import (
+    GROUP,
     WIDTH,
     build,
     fill_leaves,
     search,
     uniform_labels,
 )  # fmt: skip
-from phaseseg.families.environments.scan_kernels import BLOCK, GROUP, fill_blocks, scan
+from phaseseg.families.environments.scan_kernels import BLOCK, GROUP as SCANNED, fill_blocks, scan
 from phaseseg.specs import Progress
 
 Doubles = NDArray[np.float64]
@@ -136,16 +137,17 @@ class Index:
         # Squares of all distances must be numbers in float32.
         if values.shape[1] > FEW_DIMENSIONS and slack < PRECISION * LARGEST:
             among: tuple[Any, ...] = values, self.tree.order, mine, *self._blocks
-            kernel = scan
+            kernel, size = scan, SCANNED
         else:
-            among, kernel = (self.tree, mine, self.uniform(mine), slack), search
+            among = self.tree, mine, self.uniform(mine), slack
+            kernel, size = search, GROUP
         for first in range(0, len(asked), BATCH):
             if progress is not None:
                 progress(first / len(asked), "searching nearest environments")
             batch = sequence[first : first + BATCH]
-            if kernel is scan and queries is not None:
+            if queries is not None:
                 batch = batch[_built(asked[batch])[0]]
-            parts = [batch[GROUP * a : GROUP * b] for a, b in parts_of(-(-len(batch) // GROUP), 6)]
+            parts = [batch[size * a : size * b] for a, b in parts_of(-(-len(batch) // size), 6)]
             for_each(lambda part: kernel(asked, from_, part, *among, found, squares), parts)
         return found, np.sqrt(squares)
 

@@ -9,6 +9,8 @@ from phaseseg.compiled.simd import WIDTH as LANES, bits_at_most, greater, list_b
 
 WIDTH = 32
 """Points of a leaf."""
+GROUP = 32
+"""Queries that go down a tree together; a multiple of the lanes of a register."""
 
 
 @inner
@@ -160,16 +162,18 @@ def insert(labels, squares, points, square, label, point):
 
 
 @inner
-def hits_of_leaf(leaves, leaf, single, limit, hits):
-    """List the places of a leaf whose squares in float32 are up to a limit; return how many."""
+def hits_of_leaf(leaves, leaf, x, row, limit, hits):
+    """List the places of a leaf whose float32 squares from x[:, row] are up to a limit; return how many."""
     d = leaves.shape[1]
     at, most, n = leaf * d * WIDTH, splat(limit), 0
-    for first in range(0, WIDTH, LANES):
-        far = splat(np.float32(0))
+    for first in range(0, WIDTH, 2 * LANES):
+        far = other = splat(np.float32(0))
         for axis in range(d):
-            step = load(leaves, at + axis * WIDTH + first) - splat(single[axis])
-            far = far + step * step
+            own, place = splat(x[axis, row]), at + axis * WIDTH + first
+            step, next_step = load(leaves, place) - own, load(leaves, place + LANES) - own
+            far, other = far + step * step, other + next_step * next_step
         n = list_bits(bits_at_most(far, most), first, hits, n)
+        n = list_bits(bits_at_most(other, most), first + LANES, hits, n)
     return n
 
 
@@ -212,7 +216,7 @@ def descend(query, single, own, tree, labels, uniform, slack, found, squares, po
             top += 1
             continue
         first = (-1 - a) * WIDTH
-        for h in range(hits_of_leaf(leaves, -1 - a, single, limit, hits)):
+        for h in range(hits_of_leaf(leaves, -1 - a, single, 0, limit, hits)):
             point = order[first + hits[h]]
             label = labels[point]
             if label != own:
@@ -230,22 +234,100 @@ def work_arrays(outer, k):
     return (
         np.empty(128, dtype=np.int64), np.empty(128, dtype=np.float32),
         np.empty(WIDTH + LANES, dtype=np.int32), np.empty(k, dtype=np.int64),
-        np.zeros(outer.shape[2], dtype=np.float32),
+        np.zeros((outer.shape[2], 1), dtype=np.float32),
     )  # fmt: skip
+
+
+@inner
+def near_box(x, limits, outer, node, asked):
+    """List the places of a group whose squared distance in float32 to a box is up to their limits."""
+    n = 0
+    for first in range(0, GROUP, LANES):
+        far = splat(np.float32(0))
+        for axis in range(len(x)):
+            here = load(x, axis * GROUP + first)
+            off = greater(splat(outer[node, 0, axis]) - here, here - splat(outer[node, 1, axis]))
+            off = greater(off, splat(np.float32(0)))
+            far = far + off * off
+        n = list_bits(bits_at_most(far, load(limits, first)), np.int32(first), asked, n)
+    return n
+
+
+@inner
+def _still_asked(queries, group, own, squares, boxes, uniform, node, close, asked, n):
+    """Keep what may find something under a node: another label, and nearer points, in float64 if `close`."""
+    k, kept = squares.shape[1], 0
+    for h in range(n):
+        q = group[asked[h]]
+        if own[q] >= 0 and uniform[node] == own[q]:
+            continue
+        if squares[q, k - 1] < close and box_distance(queries[q], boxes, node) >= squares[q, k - 1]:
+            continue
+        asked[kept] = asked[h]
+        kept += 1
+    return kept
 
 
 @jit
 def search(queries, own, sequence, tree, labels, uniform, slack, points, squares):
     """For every query the nearest points of k labels other than its own, sorted: points (n, k), squares.
 
+    Groups of queries go down the tree together, each to the boxes near enough for it. A leaf is read once for
+    a group, and a box is compared with all of its queries in one vector.
+
     sequence : the order in which queries are answered; near ones after each other
     squares : what is found is below the last of a row
     """
-    stack, bounds, hits, found, single = work_arrays(tree[4], squares.shape[1])
-    for q in sequence:
+    values, order, children, boxes, outer, leaves = tree
+    d, k = queries.shape[1], squares.shape[1]
+    # Float32 does not tell apart what is this close.
+    close = (100 * slack) ** 2
+    x, limits = np.zeros((d, GROUP), dtype=np.float32), np.empty(GROUP, dtype=np.float32)
+    asked, hits = np.empty(GROUP + LANES, dtype=np.int32), np.empty(WIDTH + LANES, dtype=np.int32)
+    box, center = np.empty((2, d)), np.zeros(outer.shape[2], dtype=np.float32)
+    stack, found = np.empty(128, dtype=np.int64), np.empty((GROUP, k), dtype=np.int64)
+    for first in range(0, len(sequence), GROUP):
+        group = sequence[first : first + GROUP]
+        box_of(queries, group, box)
+        center[:d] = 0.5 * (box[0] + box[1])
+        limits[:] = np.float32(-1)
+        for row in range(len(group)):
+            limits[row] = single_limit(squares[group[row], k - 1], slack)
+            for axis in range(d):
+                x[axis, row] = queries[group[row], axis]
         found[:] = -2
-        single[: queries.shape[1]] = queries[q]
-        descend(
-            queries[q], single, own[q], tree, labels, uniform, slack, found, squares[q], points[q], stack,
-            bounds, hits,
-        )  # fmt: skip
+        nearest = squares[group, k - 1].min()
+        stack[0], top = 0, 1
+        while top:
+            top -= 1
+            node = stack[top]
+            n = near_box(x, limits, outer, node, asked)
+            if n and (uniform[node] >= 0 or nearest < close):
+                n = _still_asked(queries, group, own, squares, boxes, uniform, node, close, asked, n)
+            if n == 0:
+                continue
+            a, b = children[node, 0], children[node, 1]
+            if a >= 0:
+                if outer_distance(center, outer, b) < outer_distance(center, outer, a):
+                    a, b = b, a
+                stack[top], stack[top + 1] = b, a
+                top += 2
+                continue
+            leaf = -1 - a
+            for h in range(n):
+                row = asked[h]
+                q = group[row]
+                n_hits = hits_of_leaf(leaves, leaf, x, row, limits[row], hits)
+                if n_hits == 0:
+                    continue
+                for i in range(n_hits):
+                    point = order[leaf * WIDTH + hits[i]]
+                    label = labels[point]
+                    if label != own[q]:
+                        square = 0.0
+                        for axis in range(d):
+                            square += (values[point, axis] - queries[q, axis]) ** 2
+                        if square < squares[q, k - 1]:
+                            insert(found[row], squares[q], points[q], square, label, point)
+                limits[row] = single_limit(squares[q, k - 1], slack)
+                nearest = min(nearest, squares[q, k - 1])

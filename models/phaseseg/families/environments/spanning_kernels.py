@@ -69,7 +69,7 @@ def shortest_edges(tree, of, uniform, largest, near, squares, slack, best, ends)
         if own == largest or squares[i, k - 1] >= best[own] or first_foreign(i, of, near) < k:
             continue
         found[0], square[0] = -2, best[own]
-        single[: values.shape[1]] = values[i]
+        single[: values.shape[1], 0] = values[i]
         descend(
             values[i], single, own, tree, of, uniform, slack, found, square, point, stack, bounds, hits
         )  # fmt: skip
