@@ -29,6 +29,7 @@ from phaseseg.families.environments.mining_tables import (
     keys_sentence,
     mined_sentences,
     mined_tables,
+    strange_atoms,
     suspicious,
     typical_atoms,
 )
@@ -67,6 +68,22 @@ def metals():
     """A part of the bundled set: the configurations of up to 4 atoms, and a few others."""
     data = read_data_set(str(files("phaseseg") / "demo" / "metals.xyz.gz"))
     return data.subset(np.flatnonzero((data.sizes <= 4) | (np.arange(len(data)) % 16 == 0)))
+
+
+# Outliers ------------------------------------------------------------------------------------------
+
+
+def test_a_group_of_strange_configurations_is_not_listed(small):
+    """One group is five times as strange as the other; in each, one configuration exceeds its own limit."""
+    scores = np.where(small.groups == "hot", 5.0, 1.0) + 0.01 * np.arange(20)
+    scores[[2, 5]] = 9.0, 4.0
+    mined = replace(mine(small, descriptor=COPPER, method="none"), scores=np.repeat(scores, small.sizes))
+    assert np.flatnonzero(mined.highest_scores >= mined.outlier_limits).tolist() == [2, 5]
+    assert set(small.configurations[strange_atoms(mined)]) == {2, 5}
+    table = mined_tables(mined)["outliers"]
+    assert list(table.columns["configuration"][:2]) == [small.names[2], small.names[5]]
+    whole = replace(mined, data=DataSet(small.frames))
+    assert len(strange_atoms(whole)) == 0 and np.ptp(whole.outlier_limits) == 0
 
 
 # Duplicates ----------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from phaseseg.families.environments.outliers import (
     COMPONENTS as OUTLIER_COMPONENTS,
     MOST_COMPARED,
     NEIGHBORS,
+    outlier_limits,
     outlier_scores,
 )
 from phaseseg.families.environments.projection import Projection, fit_projection
@@ -145,6 +146,17 @@ class Mined:
     comparison: Comparison | None = None
     suggestion: Suggestion | None = None
     messages: tuple[str, ...] = ()
+
+    @property
+    def highest_scores(self) -> Doubles:
+        """(n_configurations,) highest outlier score of each configuration."""
+        assert self.scores is not None
+        return np.maximum.reduceat(self.scores, self.data.starts[:-1])
+
+    @property
+    def outlier_limits(self) -> Doubles:
+        """(n_configurations,) scores from which on an atom of a configuration is reported."""
+        return outlier_limits(self.highest_scores, self.data.groups)
 
 
 def mine(

@@ -12,7 +12,8 @@ from phaseseg.families.environments.audit import SUSPICIOUS
 from phaseseg.families.environments.dataset import DataSet
 from phaseseg.families.environments.fields import color_of
 from phaseseg.families.environments.mining import Mined
-from phaseseg.families.environments.mining_tables import STRANGE, label_scores, strange_atoms
+from phaseseg.families.environments.mining_tables import label_scores, strange_atoms
+from phaseseg.families.environments.outliers import STRANGE
 from phaseseg.frame import Frame
 from phaseseg.report import GRAY, INK, as_label, styled
 from phaseseg.specs import SCALAR_MAP
@@ -308,9 +309,9 @@ def scores_figure(mined: Mined) -> Figure:
 
     assert mined.scores is not None
     data = mined.data
-    best = np.maximum.reduceat(mined.scores, data.starts[:-1])
+    best = mined.highest_scores
     figure = Figure(figsize=(5.6, 0.9 + 0.2 * _n_groups(data)), layout="constrained")
-    _strips(figure.subplots(), data, best, best >= STRANGE)
+    _strips(figure.subplots(), data, best, best >= mined.outlier_limits)
     place = figure.axes[0]
     place.axvline(STRANGE, color=INK, lw=0.8, ls=":")
     place.set_xlabel("highest outlier score of a configuration")

@@ -13,13 +13,12 @@ from phaseseg.display import listed, plural
 from phaseseg.families.environments.audit import SUSPICIOUS
 from phaseseg.families.environments.dataset import DataSet
 from phaseseg.families.environments.mining import Mined
+from phaseseg.families.environments.outliers import STRANGE
 from phaseseg.fields import Column, Table
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-STRANGE = 3.0
-"""Structural scores from here on are outliers; 1 is typical."""
 MOST_LISTED = 50
 """Outliers and suspicious labels in a table."""
 
@@ -116,21 +115,24 @@ def typical_atoms(mined: Mined) -> dict[int, int]:
 
 
 def outliers_table(mined: Mined) -> Table:
-    """The strangest atom of each configuration, the strangest configuration first."""
+    """The strangest atom of each configuration, that first which exceeds the limit of its group most."""
     assert mined.scores is not None
     data, scores = mined.data, mined.scores
     starts = data.starts
     best = np.array([first + int(scores[first:end].argmax()) for first, end in pairwise(starts.tolist())])
-    order = best[np.argsort(-scores[best], kind="stable")][:MOST_LISTED]
-    counts = np.add.reduceat((scores >= STRANGE).astype(np.int64), starts[:-1])[data.configurations]
-    return _atoms_table("Structural outliers", data, order, {"score": scores, "atoms that stand out": counts})
+    limits = mined.outlier_limits
+    order = best[np.argsort(-scores[best] / limits, kind="stable")][:MOST_LISTED]
+    limit = limits[data.configurations]
+    counts = np.add.reduceat((scores >= limit).astype(np.int64), starts[:-1])[data.configurations]
+    columns = {"score": scores, "limit of the group": limit, "atoms that stand out": counts}
+    return _atoms_table("Structural outliers", data, order, columns)
 
 
 def strange_atoms(mined: Mined) -> Integers:
-    """Numbers of the atoms whose structural score is at least `STRANGE`, the strangest first."""
+    """Numbers of the atoms whose score is at least the limit of their group, the strangest first."""
     assert mined.scores is not None
     order = np.argsort(-mined.scores, kind="stable")
-    return order[mined.scores[order] >= STRANGE]
+    return order[(mined.scores >= mined.outlier_limits[mined.data.configurations])[order]]
 
 
 def _atoms_table(title: str, data: DataSet, atoms: Integers, columns: dict[Any, NDArray[Any]]) -> Table:
@@ -351,15 +353,16 @@ def _of_clusters(mined: Mined) -> str:
 
 def _of_outliers(mined: Mined) -> str:
     atoms, data = strange_atoms(mined), mined.data
+    where = "the set" if data.groups is None else "its group"
     if not len(atoms):
-        return f"No environment has an outlier score of {STRANGE:g} or more."
+        return f"No environment has an outlier score of {STRANGE:g} or more that is unusual in {where}."
     assert mined.scores is not None
     of = data.configurations[atoms]
     first = atoms[0] - data.starts[of[0]] + 1
     return (
         f"{plural(len(atoms), 'atom')} in {plural(len(np.unique(of)), 'configuration')} "
-        f"{'has' if len(atoms) == 1 else 'have'} an outlier score of {STRANGE:g} or more; the highest is "
-        f"{mined.scores[atoms[0]]:.1f}, that of atom {first} in {data.names[of[0]]}."
+        f"{'has' if len(atoms) == 1 else 'have'} an outlier score of {STRANGE:g} or more that is unusual in "
+        f"{where}; the highest is {mined.scores[atoms[0]]:.1f}, that of atom {first} in {data.names[of[0]]}."
     )
 
 

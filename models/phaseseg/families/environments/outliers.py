@@ -27,6 +27,11 @@ LOCAL = 1 / 3
 MOST_COMPARED = 50_000
 """Atoms that all atoms are compared with; of more, a random sample. In 16 dimensions the exact search among
 all atoms grows nearly as their square."""
+STRANGE = 3.0
+"""Scores from here on may be outliers; 1 is typical."""
+FENCE, LEAST = 1.5, 10
+"""Interquartile ranges above the third quartile that are usual in a group; and the fewest configurations of
+a group that has a limit of its own."""
 TOLERANCE = 1e-9
 """Coordinates along principal components are rounded to multiples of this, so that copies are equal."""
 
@@ -247,6 +252,32 @@ def fit_outliers(
     labels = kinds[own].astype(np.int64)
     model = OutlierModel(scale, points, labels, reach, typical, k, by_atom)
     return model, _scores(near, apart, reach, typical)[members]
+
+
+def outlier_limits(highest: ArrayLike, groups: ArrayLike | None = None) -> Doubles:
+    """Return the scores from which on a configuration stands out in its group, (n_configurations,).
+
+    It is Tukey's upper fence of the group, Q3 + 1.5 (Q3 - Q1) of the highest scores of its configurations,
+    and at least 3. So where all configurations are strange, as in a liquid, only the strangest stand out.
+    Groups of fewer than ten configurations have the limit of the whole set.
+
+    highest : (n_configurations,) their highest scores; groups : (n_configurations,) names, or None
+
+    >>> outlier_limits([1, 2, 1, 2, 8]).tolist(), outlier_limits([4, 6, 4, 6, 9]).tolist()
+    ([3.5, 3.5, 3.5, 3.5, 3.5], [9.0, 9.0, 9.0, 9.0, 9.0])
+    """
+    values = np.asarray(highest, dtype=np.float64)
+
+    def fence(own: Doubles) -> float:
+        low, high = np.quantile(own, [0.25, 0.75])
+        return max(STRANGE, float(high + FENCE * (high - low)))
+
+    found = np.full(len(values), fence(values))
+    if groups is not None:
+        _, of = np.unique(np.asarray(groups), return_inverse=True)
+        for group in np.flatnonzero(np.bincount(of) >= LEAST):
+            found[of == group] = fence(values[of == group])
+    return found
 
 
 def _distinct(points: Doubles, of: Integers) -> tuple[Doubles, Integers, Integers]:

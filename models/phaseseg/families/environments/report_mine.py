@@ -22,12 +22,12 @@ from phaseseg.families.environments.mining_figures import (
     umap_points,
 )
 from phaseseg.families.environments.mining_tables import (
-    STRANGE,
     keys_sentence,
     mined_sentences,
     mined_tables,
     typical_atoms,
 )
+from phaseseg.families.environments.outliers import FENCE, STRANGE
 from phaseseg.fields import Table
 from phaseseg.report import html_settings, png, write_report as write_page
 
@@ -108,7 +108,10 @@ def figures_of(mined: Mined) -> Iterator[tuple[str, str, Figure]]:
         caption = "The same atoms by UMAP, which keeps neighbors together. Other distances mean little."
         yield "umap", caption, map_figure(mined, flat, atoms, ("UMAP 1", "UMAP 2"))
     if mined.scores is not None:
-        caption = f"Structural outlier scores; 1 is typical, {STRANGE:g} or more an outlier."
+        caption = (
+            f"Structural outlier scores; 1 is typical. Those are marked that are {STRANGE:g} (dotted) or "
+            f"more and above the third quartile of their group by {FENCE:g} interquartile ranges."
+        )
         yield "scores", caption, scores_figure(mined)
     if mined.audit is not None:
         caption = (

@@ -8,7 +8,6 @@ import numpy as np
 
 from phaseseg.display import plural
 from phaseseg.families.environments.mining import Mined
-from phaseseg.families.environments.mining_tables import STRANGE
 from phaseseg.viewer import Scene
 
 MOST_LISTED = 100
@@ -42,9 +41,9 @@ def shown_configurations(mined: Mined) -> list[int]:
     data = mined.data
     worst: list[int] = []
     if mined.scores is not None:
-        highest = np.maximum.reduceat(mined.scores, data.starts[:-1])
+        highest, limits = mined.highest_scores, mined.outlier_limits
         order = np.argsort(-highest, kind="stable")
-        worst += order[highest[order] >= STRANGE].tolist()
+        worst += order[(highest >= limits)[order]].tolist()
     if mined.audit is not None:
         worst += mined.audit.suspicious.tolist()
     typical: list[int] = []

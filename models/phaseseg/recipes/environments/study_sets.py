@@ -3,7 +3,8 @@
     python -m phaseseg.recipes.environments.study_sets outliers|liquids|suggest|spearman [--seeds 5]
 
 `outliers` moves one atom in each of 20 configurations by 0.6 Å in a random direction and ranks the
-configurations by their largest outlier score: area under the ROC curve (AUC) and average precision.
+configurations by their largest outlier score: area under the ROC curve (AUC) and average precision. It also
+counts the configurations that a report lists, and how many of them were moved.
 
 The other parts divide the set of iron into 75 % and 25 % of the configurations of each group.
 `liquids` takes all liquids out of the 75 % and looks for them in the 25 %: AUC of single atoms by their
@@ -30,7 +31,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from phaseseg.families.environments.comparison import coverage, suggest, usual_projection
 from phaseseg.families.environments.dataset import DataSet
 from phaseseg.families.environments.descriptors import PowerSpectrum
-from phaseseg.families.environments.outliers import outlier_scores
+from phaseseg.families.environments.outliers import outlier_limits, outlier_scores
 from phaseseg.families.environments.potential import usual_descriptor
 from phaseseg.families.environments.potential_basis import Repulsion, fit_basis
 from phaseseg.families.environments.potential_table import FitTable, make_table
@@ -75,18 +76,20 @@ def corrupted(name: str, seed: int) -> tuple[Doubles, Integers, NDArray[np.bool_
 
 
 def outliers(seeds: int) -> None:
-    """Print AUC and average precision of corrupted configurations, mean and range over seeds."""
+    """Print AUC, average precision and lengths of lists of corrupted configurations, over seeds."""
     for name in SPECIES:
-        results = []
+        results, groups = [], described(name)[0].groups
         for seed in range(FIRST_SEED, FIRST_SEED + seeds):
             rows, of, truth = corrupted(name, seed)
             strangest = np.zeros(len(truth))
             np.maximum.at(strangest, of, outlier_scores(rows, of))
-            results.append((roc_auc_score(truth, strangest), average_precision_score(truth, strangest)))
+            scores = roc_auc_score(truth, strangest), average_precision_score(truth, strangest)
+            listed = strangest >= outlier_limits(strangest, groups)
+            results.append((*scores, listed.sum(), (listed & truth).sum()))
         low, mean, high = np.min(results, axis=0), np.mean(results, axis=0), np.max(results, axis=0)
         say(
             f"{name}: AUC {mean[0]:.3f} ({low[0]:.3f} to {high[0]:.3f})  average precision {mean[1]:.2f} "
-            f"({low[1]:.2f} to {high[1]:.2f})"
+            f"({low[1]:.2f} to {high[1]:.2f})  listed {mean[2]:.0f}, of which {mean[3]:.1f} were moved"
         )
 
 
