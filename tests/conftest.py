@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import ExitStack, contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 
 from phaseseg.checkpoint import save_checkpoint
 from phaseseg.io import read_frames
@@ -18,6 +21,51 @@ HERE = Path(__file__).parent
 
 # With Python's own 700, a tenth of the time goes into looking for garbage among the objects of libraries.
 gc.set_threshold(20_000, 10, 10)
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays; to look through it takes half a second each time."""
+    gc.collect()
+    gc.freeze()
+
+
+_compiling = set()
+
+
+@contextmanager
+def _alone_with(path):
+    """No other process of the tests compiles the function of this file at the same time."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        _compiling.add(path)
+        try:
+            yield
+        finally:
+            _compiling.remove(path)
+
+
+def _compile_once(self, sig, compile=Dispatcher.compile):
+    """Compile a function, or read what another process of the tests has compiled meanwhile.
+
+    Numba's own lock comes first: threads of this process would wait for each other otherwise.
+    """
+    with ExitStack() as locks:
+        locks.enter_context(global_compiler_lock)
+        folder = self._cache.cache_path  # None if nothing is cached
+        if folder is not None:
+            path = Path(folder, f"{self.py_func.__module__}.{self.py_func.__qualname__}.lock")
+            if path not in _compiling:
+                locks.enter_context(_alone_with(path))
+        return compile(self, sig)
+
+
+Dispatcher.compile = _compile_once
 
 
 def pytest_collection_modifyitems(items):
