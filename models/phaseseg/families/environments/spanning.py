@@ -187,9 +187,9 @@ def spanning_tree(
     Borůvka: each component but the largest gets its shortest edge to another one, until one is left. The
     nearest foreign point of a point is often among its neighbors. Points that see only their own component
     search again, unless they are farther from their last neighbor than the shortest edge found so far. Time
-    grows as N log N in four dimensions and as N^1.3 in ten, for the atoms of hot crystals; it is the time of
-    the search for neighbors, which reaches more leaves of the tree the more there are. In many dimensions it
-    grows toward N^2.
+    grows as N log N in four dimensions. In ten, it grows as N^1.4 up to a million atoms of hot crystals, and
+    as N log N only far beyond (decision 0021): the search for neighbors reaches more leaves of the tree the
+    more there are. In many dimensions, time grows toward N^2.
 
     points : (n_points, d); merge duplicates first, or they crowd out other neighbors
     progress : called with the completed fraction (an estimate) and a line; may raise to stop
