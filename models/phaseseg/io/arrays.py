@@ -214,7 +214,7 @@ def _species(types: NDArray[Any], reading: Reading) -> NDArray[np.int32]:
     """Codes: types 0, 1, ... or 1, 2, ... are A, B, ... unless the caller names them."""
     if types.dtype.kind not in "iufb" or not (types == np.floor(types)).all():
         raise reading.error("types must be whole numbers.")
-    limited = np.clip(types, -10_000, 10_000).astype(np.int64)
+    limited = np.clip(types.astype(np.float64), -10_000, 10_000).astype(np.int64)
     if reading.type_names:
         return reading.codes_of_types(limited)
     first = 0 if (limited == 0).any() else 1

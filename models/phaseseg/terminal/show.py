@@ -132,11 +132,13 @@ def _collect_garbage() -> None:
 def _bar(shown: bool, *columns: ProgressColumn) -> Iterator[Progress]:
     """Yield a bar with these columns, shown only on a terminal."""
     console = Console(stderr=True)
-    bar = Progress(
+    if not (shown and console.is_terminal):
+        yield Progress(disable=True)
+        return
+    with Progress(
         SpinnerColumn(), TextColumn("{task.description}", markup=False), *columns, console=console,
-        transient=True, disable=not (shown and console.is_terminal),
-    )  # fmt: skip
-    with bar:
+        transient=True,
+    ) as bar:  # fmt: skip
         yield bar
 
 

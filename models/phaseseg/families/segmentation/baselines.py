@@ -118,7 +118,7 @@ class CompositionBins(_FractionCut):
         lengths = heights * np.where(frame.pbc, 1.0, span)
         counts = np.maximum(np.rint(lengths / BIN).astype(np.int64), 1)
         cubes = np.minimum((fractions * counts).astype(np.int64), counts - 1)
-        flat = np.unique(cubes, axis=0, return_inverse=True)[1]  # numbers of the cubes that contain atoms
+        flat = np.unique(cubes, axis=0, return_inverse=True)[1].ravel()  # numbers of cubes that contain atoms
         is_target = np.isin(frame.species_names, self.target)[frame.species]
         return np.asarray((np.bincount(flat, weights=is_target) / np.maximum(np.bincount(flat), 1))[flat])
 
