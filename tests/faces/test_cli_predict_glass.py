@@ -158,7 +158,7 @@ def test_units_that_the_file_does_not_tell(run_file: Path, blind: Path, tmp_path
     text = (tmp_path / "run.dump").read_text().replace("ITEM: UNITS\nlj\n", "")
     (tmp_path / "run.dump").write_text(text)
     arguments = ("predict", tmp_path / "run.dump", "-m", blind)
-    refused(INPUT, "read it with units 'lj' (--units lj)", *arguments)
+    refused(INPUT, "read it with --units lj", *arguments)
     done(*arguments, "--units", "lj", "--types", "A,B")
 
 

@@ -395,7 +395,11 @@ def test_input_outside_of_the_training_data_is_reported(model, plain, frame, mak
 
 def test_what_the_networks_do_not_know_is_refused(model, plain, frame, make_disorder):
     for other, options, said in (
-        (frame.replace(units="metal"), {}, r"a.xyz: the frame has the units 'metal', but .* with units 'lj'"),
+        (
+            frame.replace(units="metal"),
+            {},
+            r"a.xyz: the frame has the units 'metal', .* read it with units='lj'",
+        ),
         (make_disorder(343, 3), {}, "in three dimensions, but liquid_glass/random-v1 was trained in two"),
         (frame.replace(species_names=("A", "C")), {}, "the network does not know C"),
         (frame, {"b": "C"}, "no particle is C"),

@@ -265,7 +265,7 @@ def test_what_cannot_be_compared_is_said():
         return Frame(frame.positions, frame.cell, True, frame.species, ("A", "B"), units="lj",
                      fields=fields, source="run.xyz, frame 3")  # fmt: skip
 
-    with pytest.raises(ValueError, match=r"run\.xyz, frame 3: there is no column 'propensity'.*--target"):
+    with pytest.raises(ValueError, match=r"run\.xyz, frame 3: there is no column 'propensity'.*target="):
         evaluate({"run": [with_fields(truth=frame.fields["truth"])]}, Stub())
     predicted = dict.fromkeys(("propensity", "propensity_uncertainty"), frame.fields["propensity"])
     with pytest.raises(ValueError, match=r"run\.xyz, frame 3: the column 'propensity' was predicted"):

@@ -46,7 +46,7 @@ def test_planes_and_units_are_refused(model):
     flat = frame.replace(positions=frame.positions * [1, 1, 0])
     with pytest.raises(ValueError, match="lie in a plane"):
         predict(flat, model)
-    with pytest.raises(ValueError, match="read it with units 'lj'"):
+    with pytest.raises(ValueError, match="read it with units='lj'"):
         predict(frame.replace(units="metal"), model)
 
 
