@@ -145,7 +145,7 @@ class Index:
             if progress is not None:
                 progress(first / len(asked), "searching nearest environments")
             batch = sequence[first : first + BATCH]
-            if queries is not None:
+            if queries is not None and self.n_points > WIDTH:  # near ones after each other
                 batch = batch[_built(asked[batch])[0]]
             parts = [batch[size * a : size * b] for a, b in parts_of(-(-len(batch) // size), 6)]
             for_each(lambda part: kernel(asked, from_, part, *among, found, squares), parts)
