@@ -91,8 +91,14 @@ def unequal(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[
 WORDS = [["label"], pytest.param(["predict", "-m", "gcn-3000K-v1"], marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize(
+    ("word", "workers"),
+    [
+        (["label"], 1),
+        pytest.param(["label"], 2, marks=pytest.mark.slow),
+        pytest.param(["predict", "-m", "gcn-3000K-v1"], 1, marks=pytest.mark.slow),
+    ],
+)
 def test_another_number_of_atoms_is_read_and_said(
     unequal: tuple[Path, list[int]], tmp_path: Path, word: list[str], workers: int
 ) -> None:

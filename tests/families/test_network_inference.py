@@ -1,5 +1,7 @@
 """Logits without stored pairs against PyTorch Geometric in float64 on all pairs over all images."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -95,6 +97,11 @@ def close(found, expected):
 # Oracle -------------------------------------------------------------------------------------------
 
 
+@cache
+def pairs_of(name, cutoff):
+    return naive.neighbor_pairs(AWKWARD[name](), cutoff)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", AWKWARD)
 @pytest.mark.parametrize("features", ["counts", "densities"])
@@ -106,8 +113,7 @@ def test_features_equal_the_naive_ones(name, features):
         {"widths": (0.4, 1.7)},
     ):
         config = config_of(features=features, **changes)
-        pairs = naive.neighbor_pairs(frame, config.cutoff)
-        exact = naive.node_features(frame, codes_of(frame), config, pairs)
+        exact = naive.node_features(frame, codes_of(frame), config, pairs_of(name, config.cutoff))
         found = node_features(frame, codes_of(frame), config)
         assert found.shape == (frame.n_atoms, config.n_features) and found.dtype == np.float32
         largest = np.abs(exact).max(axis=0)
