@@ -14,12 +14,13 @@ def neighbor_pairs(frame, cutoff):
     """
     inverse = np.linalg.inv(frame.cell)
     home = np.floor((frame.positions - frame.origin) @ inverse).astype(int) * frame.pbc
+    between = home[:, None] - home[None]
+    apart = np.moveaxis(frame.positions[None] - frame.positions[:, None] + between @ frame.cell, -1, 0)
     pairs = []
     for near in np.rint(image_shifts(frame.cell, frame.pbc, cutoff) @ inverse).astype(int):
-        shifts = near + home[:, None] - home[None]
-        vectors = frame.positions[None] - frame.positions[:, None] + shifts @ frame.cell
-        i, j = np.nonzero(np.linalg.norm(vectors, axis=-1) <= cutoff)
-        pairs.append(np.column_stack([i, j, shifts[i, j]]))
+        x, y, z = apart + (near @ frame.cell)[:, None, None]
+        i, j = np.nonzero(np.sqrt(x * x + y * y + z * z) <= cutoff)
+        pairs.append(np.column_stack([i, j, near + between[i, j]]))
     pairs = np.concatenate(pairs)
     return pairs[(pairs[:, 0] != pairs[:, 1]) | pairs[:, 2:].any(axis=1)]
 
