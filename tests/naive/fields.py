@@ -34,10 +34,12 @@ def sum_of_gaussians(points, atoms, cell, pbc, sigma, flat=(False, False, False)
     apart = (points[:, None] - atoms[None]) @ inverse
     apart -= np.rint(apart) * wrap
     apart[..., flat] = 0
-    apart = apart @ cell
-    for shift in shifts:
-        r2 = ((apart + shift) ** 2).sum(axis=-1)
-        total += (weights * np.exp(-0.5 * r2 / sigma**2)).sum(axis=1)
+    x, y, z = np.moveaxis(apart @ cell, -1, 0)
+    for a, b, c in shifts:
+        r2 = (x + a) ** 2 + (y + b) ** 2 + (z + c) ** 2
+        found = np.zeros(r2.shape)
+        np.exp(-0.5 * r2 / sigma**2, out=found, where=r2 < (12 * sigma) ** 2)  # beyond it is 1e-32
+        total += (weights * found).sum(axis=1)
     return total
 
 
