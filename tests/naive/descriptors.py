@@ -42,11 +42,12 @@ def bond_order(frame):
         r = np.linalg.norm(vectors, axis=1)
         vectors, r = vectors[r > 0], r[r > 0]
         cosines = np.clip((vectors / r[:, None]) @ (vectors / r[:, None]).T, -1, 1)
-        for s, c in enumerate((1.1, 1.5, 1.9)):
-            w = np.exp(-((r - c) ** 2) / (2 * 0.2**2))
-            for k, degree in enumerate((2, 3, 4, 5, 6, 8)):
+        for k, degree in enumerate((2, 3, 4, 5, 6, 8)):
+            of_pairs = eval_legendre(degree, cosines)
+            for s, c in enumerate((1.1, 1.5, 1.9)):
+                w = np.exp(-((r - c) ** 2) / (2 * 0.2**2))
                 if len(r):
-                    out[i, s, k] = np.sqrt(max(w @ eval_legendre(degree, cosines) @ w, 0)) / w.sum()
+                    out[i, s, k] = np.sqrt(max(w @ of_pairs @ w, 0)) / w.sum()
     return out.reshape(frame.n_atoms, -1)
 
 
