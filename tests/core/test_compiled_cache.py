@@ -1,11 +1,19 @@
 """Compiled code on disk: what is read is what was compiled, and reading needs no compiler."""
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
+import numba
+import numpy as np
 import pytest
+from numba.core.registry import CPUDispatcher
+
+from phaseseg.compiled.compiler import PartCompiler
+from phaseseg.compiled.jit import exact_jit, jit
 
 KERNELS = """
 import numpy as np
@@ -50,6 +58,26 @@ def test_a_function_from_disk_is_part_of_one_that_is_compiled(folder):
     assert run(folder, loaded) == ["5.0"]
     assert run(folder, loaded + USE + HITS) == ["5.0", "8.0", "1", "0"]
     assert run(folder, loaded + USE + HITS) == ["5.0", "8.0", "1", "1"]
+
+
+def filled(x):
+    made = np.zeros(len(x), np.int16)  # a type that no other loop has
+    for i in range(len(x)):
+        made[i] = np.empty(3, np.int16).shape[0] + x[i]
+    return made.sum()
+
+
+@pytest.mark.parametrize("forced", [{}, {"forceobj": True}])
+def test_the_functions_of_users_are_compiled_as_ever(forced):
+    """Ours, users' and ours again share functions of numba, which are compiled for ours without an entry."""
+    x = np.arange(4, dtype=np.int16)
+    ours, theirs = exact_jit(FunctionType(filled.__code__, globals())), numba.jit(**forced)(filled)
+    assert ours(x) == theirs(x) == 18
+    assert jit(FunctionType(filled.__code__, globals()))(x) == 18
+    assert gc.isenabled()
+    shared = [one for one in gc.get_objects() if type(one) is CPUDispatcher and "np_zeros" in str(one)]
+    assert shared
+    assert all(one._compiler.pipeline_class is not PartCompiler for one in shared)
 
 
 @pytest.mark.slow
