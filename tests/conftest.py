@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from contextlib import ExitStack, contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -34,7 +35,10 @@ _compiling = set()
 
 @contextmanager
 def _alone_with(path):
-    """No other process of the tests compiles the function of this file at the same time."""
+    """No other process of the tests compiles the function of this file at the same time.
+
+    After two minutes it may: a test must not wait for ever.
+    """
     try:
         import fcntl
     except ImportError:
@@ -42,7 +46,12 @@ def _alone_with(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        for _ in range(2400):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
         _compiling.add(path)
         try:
             yield
@@ -65,7 +74,8 @@ def _compile_once(self, sig, compile=Dispatcher.compile):
         return compile(self, sig)
 
 
-Dispatcher.compile = _compile_once
+if Dispatcher.compile.__name__ != _compile_once.__name__:  # pytest may import this file twice
+    Dispatcher.compile = _compile_once
 
 
 def pytest_collection_modifyitems(items):
