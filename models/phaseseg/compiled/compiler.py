@@ -73,9 +73,8 @@ class _Passes(CompilerBase):  # type: ignore[misc]
         state.targetctx.refresh = _nothing
         state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
         passes = DefaultPassBuilder.define_nopython_pipeline(state)
-        needless = {
-            typed_passes.NopythonRewrites
-        }  # joins expressions of whole arrays, which loops do not have
+        # Joins expressions of whole arrays, which loops do not have.
+        needless = {typed_passes.NopythonRewrites}
         if not any(isinstance(constant, CodeType) for constant in state.func_id.code.co_consts):
             needless.add(untyped_passes.InlineClosureLikes)
         passes.passes = [found for found in passes.passes if found[0] not in needless]
