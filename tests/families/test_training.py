@@ -371,7 +371,7 @@ def test_data_that_cannot_be_learned_from(runs, tmp_path):
             "one frame with two phases is not enough for both .*validation=",
         ),
         ([runs[0], reduced, runs[2]], {}, "run 2 has 'lj' units, but run 1 has 'metal' units"),
-        ([runs[0], no_iron, runs[2]], {}, "run 2: there is no Fe.*the file has .*--species"),
+        ([runs[0], no_iron, runs[2]], {}, "run 2: there is no Fe.*the file has .*species="),
         (runs[0], {"validation": silver}, "does not know the species Ag; it knows Fe"),
         (
             runs[0],
