@@ -123,9 +123,8 @@ class _Listener(event.Listener):  # type: ignore[misc]
     def on_start(self, event: Any) -> None:
         called, usual = event.data["dispatcher"], None
         if not self._usual:
-            compiler = getattr(
-                called, "_compiler", None
-            )  # a loop that numba takes out of a function has none
+            # A loop that numba takes out of a function has no compiler.
+            compiler = getattr(called, "_compiler", None)
             self._ours = getattr(compiler, "pipeline_class", None) is Compiler
             self._enabled = gc.isenabled()
             gc.disable()

@@ -162,6 +162,20 @@ def insert(labels, squares, points, square, label, point):
 
 
 @inner
+def insert_hits(query, own, hits, n, first, values, order, labels, found, squares, points):
+    """Insert the hits behind a place of `order` that are near enough in float64 and have another label."""
+    for h in range(n):
+        point = order[first + hits[h]]
+        label = labels[point]
+        if label != own:
+            square = 0.0
+            for axis in range(query.size):
+                square += (values[point, axis] - query[axis]) ** 2
+            if square < squares[-1]:
+                insert(found, squares, points, square, label, point)
+
+
+@inner
 def hits_of_leaf(leaves, leaf, x, row, limit, hits):
     """List the places of a leaf whose float32 squares from x[:, row] are up to a limit; return how many."""
     d = leaves.shape[1]
@@ -191,7 +205,7 @@ def descend(query, single, own, tree, labels, uniform, slack, found, squares, po
     squares : holds the bounds to start from; only what is below the last is found
     """
     values, order, children, boxes, outer, leaves = tree
-    d, k = query.size, squares.size
+    k = squares.size
     # Float32 does not tell apart what is this close.
     close = (100 * slack) ** 2
     limit = single_limit(squares[k - 1], slack)
@@ -216,15 +230,8 @@ def descend(query, single, own, tree, labels, uniform, slack, found, squares, po
             top += 1
             continue
         first = (-1 - a) * WIDTH
-        for h in range(hits_of_leaf(leaves, -1 - a, single, 0, limit, hits)):
-            point = order[first + hits[h]]
-            label = labels[point]
-            if label != own:
-                square = 0.0
-                for axis in range(d):
-                    square += (values[point, axis] - query[axis]) ** 2
-                if square < squares[k - 1]:
-                    insert(found, squares, points, square, label, point)
+        n = hits_of_leaf(leaves, -1 - a, single, 0, limit, hits)
+        insert_hits(query, own, hits, n, first, values, order, labels, found, squares, points)
         limit = single_limit(squares[k - 1], slack)
 
 
@@ -320,14 +327,9 @@ def search(queries, own, sequence, tree, labels, uniform, slack, points, squares
                 n_hits = hits_of_leaf(leaves, leaf, x, row, limits[row], hits)
                 if n_hits == 0:
                     continue
-                for i in range(n_hits):
-                    point = order[leaf * WIDTH + hits[i]]
-                    label = labels[point]
-                    if label != own[q]:
-                        square = 0.0
-                        for axis in range(d):
-                            square += (values[point, axis] - queries[q, axis]) ** 2
-                        if square < squares[q, k - 1]:
-                            insert(found[row], squares[q], points[q], square, label, point)
+                insert_hits(
+                    queries[q], own[q], hits, n_hits, leaf * WIDTH, values, order, labels, found[row],
+                    squares[q], points[q],
+                )  # fmt: skip
                 limits[row] = single_limit(squares[q, k - 1], slack)
                 nearest = min(nearest, squares[q, k - 1])

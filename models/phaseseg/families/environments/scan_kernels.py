@@ -11,7 +11,7 @@ import numpy as np
 from phaseseg.compiled.dense import TILE_ROWS, add_transposed
 from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.simd import WIDTH as LANES, bits_at_most, greater, list_bits, load, splat, store
-from phaseseg.families.environments.nearest_kernels import box_of, insert
+from phaseseg.families.environments.nearest_kernels import box_of, insert_hits
 
 BLOCK = 64
 """Points of a block."""
@@ -132,7 +132,7 @@ def _take(
     queries, own, group, values, order, labels, b, slack, lengths, nearness, hits, found, squares, points
 ):
     """Insert what is nearer among the points of a block; returns the largest square that is still open."""
-    k, d, most = squares.shape[1], queries.shape[1], 0.0
+    k, most = squares.shape[1], 0.0
     for row in range(len(group)):
         q, at = group[row], row * BLOCK
         bound = splat(_bound(squares[q, k - 1], slack, lengths[row]))
@@ -143,14 +143,9 @@ def _take(
             n = 0
             for c in range(0, BLOCK, LANES):
                 n = list_bits(bits_at_most(bound, load(nearness, at + c)), np.int32(c), hits, n)
-            for h in range(n):
-                point = order[b * BLOCK + hits[h]]
-                label = labels[point]
-                if label != own[q]:
-                    square = 0.0
-                    for axis in range(d):
-                        square += (values[point, axis] - queries[q, axis]) ** 2
-                    if square < squares[q, k - 1]:
-                        insert(found[row], squares[q], points[q], square, label, point)
+            insert_hits(
+                queries[q], own[q], hits, n, b * BLOCK, values, order, labels, found[row], squares[q],
+                points[q],
+            )  # fmt: skip
         most = max(most, squares[q, k - 1])
     return most
