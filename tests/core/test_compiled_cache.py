@@ -37,11 +37,11 @@ HITS = "\nprint(sum(kernels.inner.stats.cache_hits.values()), sum(kernels.outer.
 
 
 def run(folder: Path, code: str) -> list[str]:
-    """What the code prints in a process of its own."""
+    """What the code prints in a process of its own, with its compiled code in the folder."""
     path = os.pathsep.join([str(folder), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, numpy as np, kernels\n{code}"],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": ""}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return done.stdout.split()
 

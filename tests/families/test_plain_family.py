@@ -85,4 +85,4 @@ def test_it_comes_with_a_package(tmp_path):
     assert not done.returncode, done.stderr
     flags = set(re.findall(r"--[a-z]+", done.stdout))
     assert {"--scale", "--axis", "--names", "--limit"} <= flags and "--notes" not in flags
-    assert re.search(r"--axis +<str> +.*x \| y \| z", done.stdout), done.stdout
+    assert re.search(r"--axis +\S+ +.*x \| y \| z", done.stdout), done.stdout
