@@ -1,4 +1,4 @@
-"""Constraints for pip: the lowest version of every direct dependency in `pyproject.toml`, and a few bounds."""
+"""Constraints for pip: the lowest version of every direct dependency in `pyproject.toml`, and some bounds."""
 
 from __future__ import annotations
 

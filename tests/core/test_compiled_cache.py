@@ -41,7 +41,8 @@ def run(folder: Path, code: str) -> list[str]:
     path = os.pathsep.join([str(folder), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, numpy as np, kernels\n{code}"],
-        env={**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": ""}, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": ""},
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     return done.stdout.split()
 
