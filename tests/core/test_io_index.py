@@ -14,8 +14,15 @@ from phaseseg.io import InputError, index, read_frames, seeking, write_frames
 from phaseseg.io.packing import pack
 
 
+@pytest.fixture(scope="module", autouse=True)
+def earlier_files():
+    """What other tests left is set aside: to look for garbage among it takes half a second each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
+def cache(monkeypatch, tmp_path, earlier_files):
     """A cache of its own, and indices of the smallest files."""
     gc.collect()  # closes files that earlier tests left half read, whose indices would come into this cache
     monkeypatch.setattr(index, "cache_folder", lambda: tmp_path / "cache")
