@@ -273,6 +273,11 @@ class Frame(Summarized):
         """Prefix of messages about this frame: its source and a colon, or an empty string."""
         return error_prefix(self.source)
 
+    @property
+    def length_unit(self) -> str:
+        """The unit of lengths in messages about this frame: Å, or σ in reduced units."""
+        return length_unit(self.units)
+
     def species_mask(self, names: str | Sequence[str]) -> NDArray[np.bool_]:
         """Return (n_atoms,) bool: whether each atom is one of those named.
 
@@ -338,7 +343,7 @@ class Frame(Summarized):
         return f"{number:,}" + (f" ({listed(list(residues.names))})" if residues else "")
 
     def _summary(self) -> Summary:
-        length = "σ" if self.units == "lj" else "Å"
+        length = self.length_unit
         counts = np.bincount(self.species, minlength=len(self.species_names)).tolist()
         edges = np.linalg.norm(self.cell, axis=1)
         cosines = (self.cell @ self.cell.T / np.outer(edges, edges))[[1, 0, 0], [2, 2, 1]]
@@ -364,6 +369,11 @@ class Frame(Summarized):
 
 def _present(category: Category) -> str:
     return ", ".join(category.names[code] for code in np.unique(category.codes)) or "none"
+
+
+def length_unit(units: str) -> str:
+    """The unit of lengths in messages: Å, or σ in reduced units."""
+    return "σ" if units == "lj" else "Å"
 
 
 def error_prefix(source: str) -> str:

@@ -18,7 +18,7 @@ from phaseseg.families.segmentation.report import RunSummary
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.slices import _Plane, figure_slices
 from phaseseg.fields import Column, Grid, Table
-from phaseseg.frame import Frame
+from phaseseg.frame import Frame, length_unit
 from phaseseg.io import OutputError
 from phaseseg.report import duration, png
 
@@ -44,6 +44,17 @@ def summary_of(frames: list[Frame], rule: LabelRule = RULE, *, scan: bool = Fals
     for frame in frames:
         summary.add(frame, label_frame(frame, rule))
     return summary
+
+
+def test_messages_name_the_unit_of_the_frame():
+    """In reduced units no message gives a length in Å, and otherwise none in σ."""
+    rule = LabelRule("Fe", sigma=0.8, voxel=1.0, phases=2, min_volume=50).fixed()
+    for units, other in (("lj", "Å"), ("metal", "σ")):
+        messages = summary_of([slab().replace(units=units)], rule).messages
+        assert {"coarse-voxels", "dropped-domains", "interface-area"} <= {one.code for one in messages}
+        assert not [str(one) for one in messages if other in str(one)]
+        with pytest.raises(ValueError, match=f"[0-9] {length_unit(units)}[ ;]"):
+            label_frame(slab().replace(units=units), LabelRule("Fe", sigma=20.0).fixed())
 
 
 TRICLINIC = np.array([[40.0, 0, 0], [9.0, 24.0, 0], [-6.0, 5.0, 24.0]])

@@ -137,9 +137,11 @@ def _check_crowd(frame: Frame, cutoff: float, heights: NDArray[np.float64]) -> N
     lengths = np.where(frame.pbc, heights, np.maximum(heights, cutoff))
     images = frame.n_atoms * (2 * cutoff) ** 3 / lengths.prod() if thin.any() else 0.0
     if images > MOST_IMAGES:
+        unit = frame.length_unit
         raise ValueError(
-            f"{frame.error_prefix}the cell is {heights[thin].min():.2g} Å thick along a periodic axis, so "
-            f"about {images:.0e} images lie within {cutoff:g} Å of every atom. Check the cell and its units."
+            f"{frame.error_prefix}the cell is {heights[thin].min():.2g} {unit} thick along a periodic axis, "
+            f"so about {images:.0e} images lie within {cutoff:g} {unit} of every atom. "
+            "Check the cell and its units."
         )
 
 

@@ -188,8 +188,9 @@ def _check_thickness(frame: Frame, pbc: NDArray[np.bool_], heights: NDArray[np.f
         across = np.delete(heights, axis)
         if heights[axis] < THINNEST * np.sqrt(across.prod() / frame.n_atoms):
             raise ValueError(
-                f"{frame.error_prefix}the cell is {heights[axis]:.2g} Å thick along a periodic axis, so the "
-                "nearest neighbors of an atom are its own images. Check the cell and its units."
+                f"{frame.error_prefix}the cell is {heights[axis]:.2g} {frame.length_unit} thick along a "
+                "periodic axis, so the nearest neighbors of an atom are its own images. "
+                "Check the cell and its units."
             )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from phaseseg.display import listed, number, plural
 from phaseseg.fields import Bonds, Fields, Grid, Table
-from phaseseg.frame import Frame
+from phaseseg.frame import Frame, length_unit
 from phaseseg.io.pieces import PiecedFrame, taken
 from phaseseg.specs import FIELD_SPECS, SCALAR_MAP, UNKNOWN, Progress
 from phaseseg.statistics import percentiles
@@ -298,7 +298,7 @@ class Scene:
             )
         return {
             "title": title or self.source, "dimensions": self.n_dimensions,
-            "length": "σ" if self.units == "lj" else "Å", "color": self.color, "notes": notes,
+            "length": length_unit(self.units), "color": self.color, "notes": notes,
             "turn": self.turn.ravel().tolist(),
             "species": [
                 {"name": name, "radius": ball.radius, "color": _hex(ball.color),

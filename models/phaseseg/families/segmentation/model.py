@@ -377,7 +377,7 @@ class SegmentationModel(NetworkModel):
         domains = field.domains(level, keep=rule.keep, min_volume=rule.min_volume)
         messages: list[Message] = []
         if domains.n_dropped:
-            messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+            messages.append(dropped_sentence(domains, rule.keep, rule.min_volume, frame.length_unit))
         whole = RICH if domains.n_kept else POOR
         if has_interface(domains, field.grid):
             points: Field = field

@@ -280,7 +280,7 @@ class _Prediction:
         self.work.report(0.0, "domains")
         domains = find_domains(values, level, lattice, keep=rule.keep, min_volume=rule.min_volume)
         if domains.n_dropped:
-            messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+            messages.append(dropped_sentence(domains, rule.keep, rule.min_volume, frame.length_unit))
         whole = RICH if domains.n_kept else POOR
         if has_interface(domains, field.grid):
             sigma = model.smoothing["sigma"]

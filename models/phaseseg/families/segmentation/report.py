@@ -24,7 +24,7 @@ from phaseseg.families.segmentation.trajectory_statistics import (
     boundary_message,
 )
 from phaseseg.fields import Fields, Message, Table
-from phaseseg.frame import Frame
+from phaseseg.frame import Frame, length_unit
 from phaseseg.report import duration, html_settings, write_report
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class RunSummary(TrajectorySummary):
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        found = (*super().messages, *_interface(self.scalar_table()))
+        unit = length_unit(self._example[0].units if self._example else "metal")
+        found = (*super().messages, *_interface(self.scalar_table(), unit))
         return found if self.scan is None else (*found, boundary_message(self.scan.table()))
 
     def tables(self) -> dict[str, Table]:
@@ -113,13 +114,16 @@ class RunSummary(TrajectorySummary):
         )  # fmt: skip
 
 
-def _interface(scalars: Table) -> Iterator[Message]:
-    """Yield a sentence on the interface, if there is one: its area, free surfaces and width."""
+def _interface(scalars: Table, unit: str) -> Iterator[Message]:
+    """Yield a sentence on the interface, if there is one: its area, free surfaces and width.
+
+    unit : of lengths
+    """
     rows = {row["name"]: row for row in scalars.rows() if row["mean"] > 0}
 
     def area(name: str) -> str:
         mean, error = rows[name]["mean"], rows[name]["mean ±"]
-        return f"{value_and_error(mean if isfinite(error) else round(mean), error)} Å^2"
+        return f"{value_and_error(mean if isfinite(error) else round(mean), error)} {unit}^2"
 
     if "interface_area" not in rows:
         return
@@ -131,7 +135,7 @@ def _interface(scalars: Table) -> Iterator[Message]:
         text += f"; the free surface of the poor phase has {area('area_poor_void')}"
     width, error = _width(rows)
     if isfinite(width):
-        text += f". Its 10–90 width is {value_and_error(width, error)} Å"
+        text += f". Its 10–90 width is {value_and_error(width, error)} {unit}"
     yield Message(f"{text}.", "interface-area")
 
 

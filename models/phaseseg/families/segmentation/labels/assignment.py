@@ -252,9 +252,9 @@ def _domain_table(
     )
 
 
-def dropped_sentence(domains: Domains, *, keep: str, min_volume: float) -> Message:
-    """The message about rich domains that were not kept."""
-    which = "other than the largest" if keep == "largest" else f"smaller than {min_volume:g} Å^3"
+def dropped_sentence(domains: Domains, keep: str, min_volume: float, unit: str) -> Message:
+    """The message about rich domains that were not kept; `unit` of lengths."""
+    which = "other than the largest" if keep == "largest" else f"smaller than {min_volume:g} {unit}^3"
     plural = "domain was" if domains.n_dropped == 1 else "domains were"
     text = f"{domains.n_dropped} rich {plural} dropped: {which}. Their atoms count as poor."
     return Message(text, "dropped-domains")
@@ -341,7 +341,7 @@ def frame_numbers(
     if assigned.kernel is not None:
         width = interface_width(
             counts.total, assigned.volumes, BIN_WIDTH,
-            reach=assigned.kernel.reach, resolution=assigned.kernel.resolution,
+            reach=assigned.kernel.reach, resolution=assigned.kernel.resolution, unit=frame.length_unit,
         )  # fmt: skip
     if width.message:
         messages.append(width.message)

@@ -204,8 +204,8 @@ def find_width(
         fine = field.grid.values.size > max(FINEST, FINEST_PER_ATOM * len(atoms)) + boxes
         if fine and wanted > limit:
             raise ValueError(
-                f"{frame.error_prefix}the cell is only {2 * limit:.3g} Å thick, and half of that is the "
-                "largest sigma. Repeat the cell along its shortest axis."
+                f"{frame.error_prefix}the cell is only {2 * limit:.3g} {frame.length_unit} thick, and half "
+                "of that is the largest sigma. Repeat the cell along its shortest axis."
             )
         if wanted > (1 - TOLERANCE) * sigma or small or fine:
             contrast = cuts.contrast(cuts.steepest)
@@ -279,7 +279,7 @@ def _rounded(sigma: float, limit: float) -> float:
 
 
 def _sentence(frame: Frame, found: Width) -> str:
-    length = "σ" if frame.units == "lj" else "Å"
+    length = frame.length_unit
     what = "+".join(found.species)
     if found.limited:
         return (

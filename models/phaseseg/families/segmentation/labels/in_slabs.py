@@ -95,7 +95,7 @@ def label_slabs(work: SlabWork, rule: LabelRule) -> InSlabs:
     check_filled(frame, lattice)
     in_cells = work.disk.array(int(lattice.cells.prod()), np.int32)
     density, share = density_on_disk(work, rule, lattice, in_cells)
-    found = verdict_of(measure_cuts(density), rule)
+    found = verdict_of(measure_cuts(density), rule, frame.length_unit)
     return _Labeling(work, rule, density, found, in_cells, share).run()
 
 
@@ -284,7 +284,7 @@ class _Labeling:
                 density.grid.values, found.cut, lattice, keep=rule.keep, min_volume=rule.min_volume
             )
             if domains.n_dropped:
-                messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+                messages.append(dropped_sentence(domains, rule.keep, rule.min_volume, self.frame.length_unit))
             if has_interface(domains, density.grid):
                 probed, error = self._probed()
                 matter = self._matter(probed, error)

@@ -202,8 +202,8 @@ def plan_lattice(
             each = f"{size.counts.prod() / frame.n_atoms:,.0f} voxels per atom"
             room = f"{needed / 1e9:.3g} GB of memory for an almost empty cell ({each})"
         raise ValueError(
-            f"{where}voxels of {rule.voxel_size:g} Å make a grid of {grid}, which needs {room}; "
-            f"{_remedy(frame, rule, size, n_fields, choose, free)}."
+            f"{where}voxels of {rule.voxel_size:g} {frame.length_unit} make a grid of {grid}, which needs "
+            f"{room}; {_remedy(frame, rule, size, n_fields, choose, free)}."
         )
     counts, cell, origin, wrap, flat, islands, orthogonal = size
     if not orthogonal:
@@ -221,7 +221,7 @@ def plan_lattice(
 
 def _size(frame: Frame, rule: FixedRule, choose: str | None = None) -> _Size:
     """Size of the grid of a reduced frame; ValueError for a sigma beyond half of a periodic axis."""
-    where, inverse = frame.error_prefix, np.linalg.inv(frame.cell)
+    where, inverse, unit = frame.error_prefix, np.linalg.inv(frame.cell), frame.length_unit
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
     cell, origin, wrap = frame.cell.copy(), frame.origin.copy(), frame.pbc.copy()
     flat = np.zeros(3, dtype=bool)
@@ -234,12 +234,12 @@ def _size(frame: Frame, rule: FixedRule, choose: str | None = None) -> _Size:
             flat[short[0]] = wrap[short[0]] = True
         elif frame.pbc[short].any():
             axis = next(int(axis) for axis in short if frame.pbc[axis])
-            remedy = f"choose a sigma of at most {heights[axis] / 2:.3g} Å or repeat the cell"
+            remedy = f"choose a sigma of at most {heights[axis] / 2:.3g} {unit} or repeat the cell"
             if choose == "cell":
-                remedy = "repeat the cell, and check that its lengths are in Å"
+                remedy = f"repeat the cell, and check that its lengths are in {unit}"
             raise ValueError(
-                f"{where}sigma is {rule.sigma:g} Å, more than half of the cell's {heights[axis]:.3g} Å along "
-                f"axis {'abc'[axis]}; {remedy}."
+                f"{where}sigma is {rule.sigma:g} {unit}, more than half of the cell's {heights[axis]:.3g} "
+                f"{unit} along axis {'abc'[axis]}; {remedy}."
             )
         for axis in np.flatnonzero(~wrap).tolist():
             margin = OPEN_MARGIN * rule.sigma / heights[axis]
@@ -248,8 +248,8 @@ def _size(frame: Frame, rule: FixedRule, choose: str | None = None) -> _Size:
     lengths = np.linalg.norm(cell, axis=1)
     if lengths.max() > MOST_ALONG * rule.voxel_size:
         raise ValueError(
-            f"{where}voxels of {rule.voxel_size:g} Å cannot be counted in a cell of {lengths.max():.3g} Å; "
-            f"choose a {_lever(rule)} of at least {2 * lengths.max() / MOST_ALONG:.2g} Å."
+            f"{where}voxels of {rule.voxel_size:g} {unit} cannot be counted in a cell of {lengths.max():.3g} "
+            f"{unit}; choose a {_lever(rule)} of at least {2 * lengths.max() / MOST_ALONG:.2g} {unit}."
         )
     counts = np.maximum(np.ceil(lengths / rule.voxel_size - 1e-6), 1)
     counts[flat] = 1
@@ -303,7 +303,7 @@ def _remedy(
             name = "voxel"
             continue
         if needed <= allowed:
-            return f"choose a {name} of at least {length:g} Å"
+            return f"choose a {name} of at least {length:g} {frame.length_unit}"
         factor *= 1.1
     return f"choose a larger {name}"
 

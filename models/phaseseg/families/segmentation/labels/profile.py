@@ -109,7 +109,7 @@ class Spread:
 
 def interface_width(
     counts: NDArray[np.number[Any]], volumes: NDArray[np.float64], bin_width: float, *, reach: float,
-    resolution: Callable[[float, float], float],
+    resolution: Callable[[float, float], float], unit: str = "Å",
 ) -> InterfaceWidth:  # fmt: skip
     """Fit an error function to the counts of atoms in bins of the distance to the interface.
 
@@ -120,6 +120,7 @@ def interface_width(
     counts, volumes : (n_bins,) number of atoms and Å^3 in each bin; the middle edge is the interface
     reach : Å from the interface within which the profile is fitted
     resolution : of two densities, Å; a smaller width is not given
+    unit : of lengths, for the reason
     """
     half = min(int(np.ceil(reach / bin_width)), len(counts) // 2)
     near = slice(len(counts) // 2 - half, len(counts) // 2 + half)
@@ -139,7 +140,8 @@ def interface_width(
         return InterfaceWidth(why=no_step)
     width, least = float(WIDTH_10_90 * s), float(max(resolution(low, high), bin_width))
     if width < least:
-        return InterfaceWidth(resolution=least, why=f"it is below {least:.2g} Å, the least that is resolved")
+        why = f"it is below {least:.2g} {unit}, the least that is resolved"
+        return InterfaceWidth(resolution=least, why=why)
     return InterfaceWidth(width, float(WIDTH_10_90 * error), least)
 
 

@@ -124,7 +124,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     what `rule` leaves open is as for the density.
     """
     rule = rule.fixed(density.rule.species, density.rule.sigma, density.rule.messages)
-    found = verdict_of(measure_cuts(density), rule)
+    found = verdict_of(measure_cuts(density), rule, frame.length_unit)
     cut, n_phases, messages = found.cut, found.n_phases, found.messages
     # Here atoms stand in the order of the grid.
     at_atoms = density.at_voxels() if rule.at == "voxel" else density.interpolated()
@@ -137,7 +137,7 @@ def label_density(frame: Frame, density: DensityField, rule: LabelRule) -> Field
     if n_phases == 2 or rule.phases == 2:
         domains = density.domains(cut, keep=rule.keep, min_volume=rule.min_volume)
         if domains.n_dropped:
-            messages.append(dropped_sentence(domains, keep=rule.keep, min_volume=rule.min_volume))
+            messages.append(dropped_sentence(domains, rule.keep, rule.min_volume, frame.length_unit))
         if has_interface(domains, density.grid):
             rich = _is_rich(density, rule, cut, at_points, points.atoms.coords)
             of_atoms = rich if molecules is None else molecules.of_packed(rich, points.atoms, density.atoms)
@@ -207,8 +207,8 @@ class Verdict(NamedTuple):
         }
 
 
-def verdict_of(cuts: Cuts, rule: FixedRule) -> Verdict:
-    """The verdict on one or two phases from the cuts of a density."""
+def verdict_of(cuts: Cuts, rule: FixedRule, unit: str) -> Verdict:
+    """The verdict on one or two phases from the cuts of a density; `unit` of lengths, for messages."""
     cut = cuts.choose(rule)
     contrast = cuts.contrast(cut)
     n_phases = 2 if contrast >= MIN_CONTRAST else 1
@@ -222,8 +222,8 @@ def verdict_of(cuts: Cuts, rule: FixedRule) -> Verdict:
         messages.append(Message(text, "cuts-differ"))
     if rule.voxel_size > rule.sigma:
         text = (
-            f"Voxels of {rule.voxel_size:g} Å do not resolve a sigma of {rule.sigma:g} Å; "
-            f"use at most {rule.sigma / 2:g} Å."
+            f"Voxels of {rule.voxel_size:g} {unit} do not resolve a sigma of {rule.sigma:g} {unit}; "
+            f"use at most {rule.sigma / 2:g} {unit}."
         )
         messages.append(Message(text, "coarse-voxels"))
     return Verdict(cuts, cut, contrast, n_phases, messages)
