@@ -44,7 +44,7 @@ def written(folder, name, text):
 def test_missing_empty_unknown(tmp_path):
     with pytest.raises(InputError, match=r"none\.xyz: there is no such file"):
         read_frames(tmp_path / "none.xyz")  # at the call, before the first frame is asked for
-    with pytest.raises(InputError, match="cannot be opened"):
+    with pytest.raises(InputError, match="this is a folder"):
         read_frames(tmp_path)
     for name, content in (("a.dump", b""), ("a.dump.gz", gzip.compress(b"")), ("b.gz", b"")):
         (tmp_path / name).write_bytes(content)

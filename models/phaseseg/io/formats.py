@@ -126,6 +126,10 @@ def choose_format(path: Path, given: str | None, readers: Container[str]) -> str
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file. Check the name and the folder.") from error
     except OSError as error:
+        if path.is_dir():
+            raise InputError(
+                f"{path}: this is a folder. Give a file, or a name in quotes for several: '{path / '*'}'."
+            ) from error
         raise InputError(f"{path}: cannot be opened ({error.strerror}). Give a readable file.") from error
     source = ByteSource(path)
     head = source.peek(_N_HEAD)
