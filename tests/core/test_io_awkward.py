@@ -351,7 +351,7 @@ def test_poscar_agrees_with_ase(tmp_path):
         + "\n1 1 1\n"
     )
     (tmp_path / "POSCAR").write_text(text)
-    with pytest.raises(InputError, match=r"no species for its 2 groups .*--types Fe,O"):
+    with pytest.raises(InputError, match=r"no species for its 2 groups .*--types Fe,O[.]"):
         list(read_frames(tmp_path / "POSCAR"))
     [frame] = read_frames(tmp_path / "POSCAR", types="Fe,O")
     assert (frame.positions.tolist(), frame.species.tolist(), frame.cell[2, 2]) == (

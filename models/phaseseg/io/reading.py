@@ -150,7 +150,7 @@ class Reading:
         ids = np.unique(types).tolist()
         some = ", ".join(map(str, ids[:9])) + (", ..." if len(ids) > 9 else "")
         if ids == [*range(1, len(ids) + 1)]:
-            how = f"Give their species in order: {option('types', ('Fe', 'Mg', 'Si'))}"
+            how = f"Give their species in order: {option('types', some_species(len(ids)))}"
         else:
             first, *others = ids or [1]
             how = f"Name each: {option('types', {first: 'A', others[0] if others else first + 1: 'B'})}"
@@ -295,6 +295,12 @@ def time_parts(time: Any, timestep: Any) -> dict[str, Any]:
             text = f"The {name} in the file, {str(value)[:40]!r}, is not a number and was left out."
             messages.append(Message(text, f"{name}-left-out"))
     return found | {"messages": tuple(messages)}
+
+
+def some_species(n: int) -> tuple[str, ...]:
+    """Names for an example of `n` species."""
+    names = ("Fe", "O", "Mg", "Si", "N", "C", "Al", "Ca", "Na")
+    return names[:n] if n <= len(names) else (*names, "...")
 
 
 def whole_number(text: str) -> int | None:

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from phaseseg.display import option
 from phaseseg.io.columns import parse_columns
-from phaseseg.io.reading import Block, Reading, count_of, floats, is_number, next_text, whole_number
+from phaseseg.io.reading import (
+    Block,
+    Reading,
+    count_of,
+    floats,
+    is_number,
+    next_text,
+    some_species,
+    whole_number,
+)
 from phaseseg.io.source import ByteSource
 
 _CONFIGURATION = re.compile(r"(direct|cartesian)\s+configuration\s*=\s*(\d*)", re.IGNORECASE)
@@ -127,5 +136,5 @@ def _names_in_title(header: _Header, reading: Reading) -> list[str]:
         return names
     raise reading.error(
         f"the header names no species for its {len(header.counts)} groups of atoms. Give them in order: "
-        f"{option('types', ('Fe', 'O'))}."
+        f"{option('types', some_species(len(header.counts)))}."
     )
