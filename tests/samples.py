@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from importlib.resources import as_file, files
 
 import numpy as np
@@ -14,6 +15,8 @@ from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame
 from phaseseg.io import read_frames
+from phaseseg.large.disk import Disk
+from phaseseg.large.kept import Kept
 from phaseseg.specs import CHECKPOINT_FOLDERS, FIELD_SPECS
 
 TYPES = ("Fe", "Mg", "Si", "O", "N")
@@ -221,6 +224,21 @@ def unregister(name: str) -> None:
     for spec in gone.fields if gone else ():
         if spec.name not in others:
             FIELD_SPECS.pop(spec.name, None)
+
+
+# Machines ----------------------------------------------------------------------------------------
+
+
+def by_others(function, items):
+    """Stands for machines that share a folder: what is sent are bytes, and the last item is done first."""
+    function, items = pickle.dumps(function), [*map(pickle.dumps, items)]
+    done = [pickle.loads(function)(pickle.loads(item)) for item in reversed(items)]
+    yield from reversed(done)
+
+
+def shared_disk(folder):
+    """A disk of which other machines see the files, in a folder of the folder."""
+    return Disk(kept=Kept.of_run(folder / "shared", {}, by_others).of_frame(0))
 
 
 # Pictures -----------------------------------------------------------------------------------------

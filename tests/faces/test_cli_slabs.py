@@ -161,8 +161,7 @@ def test_metrics_in_slabs_are_chosen_file_by_file(mixtures, tmp_path: Path, monk
     assert (tmp_path / "slabs.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-@pytest.mark.parametrize("flags", [["--view", "--report", "page"], ["--workers", "2"],
-                                   ["--scheduler", "tcp://127.0.0.1:1"]])  # fmt: skip
+@pytest.mark.parametrize("flags", [["--view", "--report", "page"], ["--workers", "2"]])
 def test_metrics_that_need_whole_frames(mixtures, flags: list[str]) -> None:
     refused(USAGE, f"{flags[0]} needs whole frames in memory", "metrics", *mixtures, "--slabs", 2, *flags)
 
@@ -200,7 +199,7 @@ def test_an_interrupted_run_leaves_nothing(
     def stop(self, lattice, *args, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("phaseseg.families.segmentation.labels.slabs.SlabWork.slabs", stop)
+    monkeypatch.setattr("phaseseg.families.segmentation.labels.slabs.SlabWork.each", stop)
     result = run("label", trajectory, "-o", tmp_path / "labels.xyz", "--slabs", 2, "--species", "Fe")
     assert result.exit_code == INTERRUPTED and "was not written" in flat(result.stderr)
     assert {one.name for one in tmp_path.iterdir()} == {"temporary"} and not [*temporary.iterdir()]

@@ -28,7 +28,7 @@ from phaseseg.io.packing import unpacked
 from phaseseg.terminal.cluster import workers_at
 from phaseseg.terminal.errors import FAILURE, INPUT, INTERRUPTED, USAGE
 from phaseseg.terminal.run import frame_reader
-from samples import unregister
+from samples import cooled, unregister
 
 ADDRESS = ("--scheduler", "tcp://127.0.0.1:1")
 
@@ -298,57 +298,96 @@ def test_frames_without_atoms_and_a_single_one(stand, tmp_path):
 
 @pytest.fixture
 def in_layers(tmp_path, make_checkpoint, monkeypatch):
-    """Arguments of a prediction in slabs, and the folder of its files."""
+    """Arguments of commands in slabs by their word, and the folder of their files."""
     monkeypatch.setattr("phaseseg.large.store.ATOMS_PER_LAYER", 50)
     pair = tmp_path / "pair-v1.safetensors"
     save_checkpoint(make_checkpoint("segmentation/pair-v1", n_members=2, species=("Fe", "O")), pair)
-    write_frames(tmp_path / "run.dump", [melt(seed) for seed in range(2)])
-    return ["predict", tmp_path / "run.dump", "-m", pair, "--slabs", 3], tmp_path
+    melts = [melt(seed) for seed in range(2)]
+    write_frames(tmp_path / "run.dump", melts)
+    molecules = [one.replace(molecules=np.arange(len(one)) // 3 + 1) for one in melts]
+    write_frames(tmp_path / "molecules.dump", molecules)
+    write_frames(tmp_path / "a.dump", cooled(temperatures=(1.0, 0.5), n=400))
+    words = {
+        "predict": ["predict", tmp_path / "run.dump", "-m", pair],
+        "label": ["label", tmp_path / "run.dump", "--species", "Fe"],
+        "by molecule": ["label", tmp_path / "molecules.dump", "--species", "Fe"],
+        "metrics": ["metrics", tmp_path / "a.dump", "--temperatures", "1,0.5"],
+    }
+    return {word: [*arguments, "--slabs", 3] for word, arguments in words.items()}, tmp_path
+
+
+SLABS = {"predict": "scores", "label": "labels", "by molecule": "labels", "metrics": "edges"}
+"""What each slab leaves in the folder."""
+
+
+def output(word, name):
+    return f"{name}.csv" if word == "metrics" else f"{name}.xyz"
 
 
 @pytest.mark.slow
-def test_slabs_of_a_frame_are_tasks(stand, in_layers):
-    arguments, folder = in_layers
-    done(*arguments, "-o", folder / "here.xyz")
+@pytest.mark.parametrize("word", SLABS)
+def test_slabs_of_a_frame_are_tasks(stand, in_layers, word):
+    arguments, folder = in_layers[0][word], in_layers[1]
+    here, there = (folder / output(word, name) for name in ("here", "there"))
+    done(*arguments, "-o", here)
     assert not stand.sent
-    shared = ("--resume", folder / "shared")
-    done(*arguments, "-o", folder / "there.xyz", *ADDRESS, *shared)
-    assert len(stand.sent) == 6 and max(stand.sent) < 1000  # atoms do not come back this way
-    assert (folder / "here.xyz").read_bytes() == (folder / "there.xyz").read_bytes()
-    assert not (folder / "shared").exists()
+    done(*arguments, "-o", there, *ADDRESS, "--resume", folder / "shared")
+    assert len(stand.sent) >= 6 and max(stand.sent) < 100  # atoms do not come back this way
+    assert here.read_bytes() == there.read_bytes()
+    assert not (folder / "shared").exists() and not left(folder)
 
 
 @pytest.mark.slow
-def test_slabs_continue_after_the_workers_are_lost(stand, in_layers):
-    arguments, folder = in_layers
-    shared = ("--resume", folder / "shared")
-    calls = 0
+@pytest.mark.parametrize("word", SLABS)
+def test_slabs_continue_after_the_workers_are_lost(stand, in_layers, word):
+    arguments, folder = in_layers[0][word], in_layers[1]
+    here, there = (folder / output(word, name) for name in ("here", "there"))
+    shared, made = ("--resume", folder / "shared"), f"*-{SLABS[word]}-*.npz"
 
     def lost():
-        nonlocal calls
-        calls += 1
-        if calls == 3:
+        if len([*(folder / "shared").glob(made)]) == 2:
             raise RuntimeError("all workers are lost.")
 
     stand.each = staticmethod(lost)
-    refused(FAILURE, "all workers are lost", *arguments, "-o", folder / "there.xyz", *ADDRESS, *shared)
-    n_made = len([*(folder / "shared").glob("*-scores-*.npz")])
-    assert n_made and not (folder / "there.xyz").exists()
+    refused(FAILURE, "all workers are lost", *arguments, "-o", there, *ADDRESS, *shared)
+    assert not there.exists() and not left(folder / "shared")  # no arrays
+    (folder / "shared" / ".arrays-of-a-process-that-was-killed").mkdir()
     # The rest is made here.
     stand.sent.clear()
-    done(*arguments, "-o", folder / "there.xyz", *shared)
+    done(*arguments, "-o", there, *shared)
     assert not stand.sent and not (folder / "shared").exists()
-    done(*arguments, "-o", folder / "here.xyz")
-    assert (folder / "here.xyz").read_bytes() == (folder / "there.xyz").read_bytes()
+    done(*arguments, "-o", here)
+    assert here.read_bytes() == there.read_bytes()
 
 
-def test_slabs_on_a_cluster_need_a_folder(stand, in_layers, monkeypatch):
-    arguments, folder = in_layers
+def test_an_interruption_of_slabs_leaves_no_arrays(stand, in_layers):
+    arguments, folder = in_layers[0]["label"], in_layers[1]
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    stand.each = after(7, interrupt)
+    shared = folder / "shared"
+    result = run(*arguments, "-o", folder / "there.xyz", *ADDRESS, "--resume", shared)
+    assert result.exit_code == INTERRUPTED and f"Finished slabs are in {shared}" in flat(result.stderr)
+    assert not left(shared) and not (folder / "there.xyz").exists()
+
+
+@pytest.mark.parametrize("word", ["predict", "label", "metrics"])
+def test_slabs_on_a_cluster_need_a_folder(stand, in_layers, monkeypatch, word):
+    arguments, folder = in_layers[0][word], in_layers[1]
     refused(USAGE, "name one with --resume", *arguments, *ADDRESS)
+    shared = ("--resume", folder / "shared")
+
+    def gone():
+        for arrays in (folder / "shared").glob(".arrays-*"):
+            arrays.rename(folder / "elsewhere")
+
+    stand.each = staticmethod(gone)
+    refused(FAILURE, "All machines must see the folder", *arguments, *ADDRESS, *shared)
+    stand.each = staticmethod(lambda: None)
     monkeypatch.setattr("phaseseg.large.kept.Kept.write", lambda *_: None)
-    refused(FAILURE, "All machines must see the folder", *arguments, *ADDRESS, "--resume", folder / "shared")
-    label = ["label", arguments[1], "--species", "Fe", "--resume", folder / "label"]
-    refused(USAGE, "--scheduler needs whole frames", *label, *ADDRESS)
+    refused(FAILURE, "All machines must see the folder", *arguments, *ADDRESS, *shared)
 
 
 def test_what_cannot_be_combined(stand, run_xyz):
@@ -467,6 +506,36 @@ def test_workers_that_are_killed(tmp_path: Path) -> None:
         done("label", tmp_path / "run.xyz", "-o", tmp_path / "one.xyz", *address)
         assert (tmp_path / "one.xyz").read_bytes() == right
     assert not left(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_that_is_killed_over_slabs(in_layers) -> None:
+    distributed = pytest.importorskip("distributed")
+    words, folder = in_layers
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
+    ) as cluster:
+        address = ("--scheduler", cluster.scheduler_address)
+        for word in ("label", "predict", "metrics"):
+            here, there = (folder / output(word, name) for name in ("here", "there"))
+            done(*words[word], "-o", here)
+            killed = []
+
+            def kill(killed: list[int] = killed, made: str = f"*-{SLABS[word]}-*") -> None:
+                """Kill a worker when the first slab is done."""
+                while not any((folder / "shared").glob(made)):
+                    time.sleep(0.01)
+                (worker, *_) = cluster.workers.values()
+                killed.append(worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+
+            killer = threading.Thread(target=kill, daemon=True)
+            killer.start()
+            done(*words[word], "-o", there, *address, "--resume", folder / "shared")
+            killer.join(10)
+            assert killed and here.read_bytes() == there.read_bytes(), word
+            assert not (folder / "shared").exists() and not left(folder)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from phaseseg.large import store as store_module
 from phaseseg.large.disk import Disk, DiskError
 from phaseseg.large.store import FrameStore
 from phaseseg.testing import AWKWARD, permuted
-from samples import disordered_mixture
+from samples import disordered_mixture, shared_disk
 
 RULES = ["all", "b-only"]
 NUMBERS = (
@@ -44,13 +44,13 @@ def in_store(path, disk, rows=50, **more):
     return store
 
 
-def assert_the_same(frame, folder, *, slabs=(1, 2, 3, 7), name="frame.xyz", **options):
+def assert_the_same(frame, folder, *, slabs=(1, 2, 3, 7), name="frame.xyz", new_disk=Disk, **options):
     path = folder / name
     write_frames(path, [(frame, None)])
     whole = next(read_frames(path, units="lj"))
     expected = glass_metrics(whole, **options)
     for n in slabs:
-        with Disk(folder) as disk:
+        with new_disk(folder) as disk:
             found = metrics_in_slabs(in_store(path, disk), disk, n, **options)
         assert found.fields == {name: expected[name] for name in NUMBERS}, n
         assert found.fields.messages == expected.messages and not found.columns
@@ -194,6 +194,11 @@ def test_few_particles_without_images(tmp_path):
     frame = Frame(x[:, None] * [1, 0, 0], cell, False, list("ABBAAA") * 5, units="lj")
     for k in (2, 5, 29):
         assert_the_same(frame, tmp_path, slabs=(4, 15), k=k)
+
+
+@pytest.mark.parametrize("pbc", [True, (False, True, True)])
+def test_slabs_counted_on_other_machines(pbc, tmp_path):
+    assert_the_same(mixture(90, CELLS["triclinic"], pbc, seed=5), tmp_path, slabs=(4,), new_disk=shared_disk)
 
 
 def test_a_dump_whose_species_are_numbered_late(tmp_path):

@@ -26,7 +26,7 @@ from phaseseg.io.pieces import read_pieces
 from phaseseg.large.disk import Disk, DiskError
 from phaseseg.large.store import FrameStore
 from phaseseg.testing import AWKWARD
-from samples import two_solvents, wrapped
+from samples import shared_disk, two_solvents, wrapped
 
 WATER = Path(__file__).parents[2] / "docs" / "data" / "water.gro.gz"
 QUICK = ("triclinic, open along b", "open along c", "one atom, open")
@@ -40,13 +40,13 @@ def in_store(path, disk, rows=3000, progress=None):
     return store
 
 
-def assert_labels_are_those_of_the_whole(frame, n, rule, folder, rows=3000):
+def assert_labels_are_those_of_the_whole(frame, n, rule, folder, rows=3000, new_disk=Disk):
     path = folder / ("frame.xyz" if frame.categories else "frame.dump")
     write_frames(path, [frame])
     whole = next(read_frames(path))
     assert whole.categories.keys() == frame.categories.keys()
     expected = label_frame(whole, rule)
-    with Disk(folder) as disk:
+    with new_disk(folder) as disk:
         found = label_slabs(SlabWork(in_store(path, disk, rows), disk, n), rule)
         assert found.fields.messages == expected.messages
         for name, values in found.columns.items():
@@ -215,6 +215,33 @@ def test_few_molecules_and_none(tmp_path):
             label_slabs(work, LabelRule(by="molecule", **SOLVENTS))
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("triclinic", SOLVENTS),
+        ("voids", SOLVENTS),
+        ("", {"species": "O", "at": "voxel", "field": "mole-fraction", "sigma": 2.5}),
+        ("open", {"by": "atom"}),
+        ("", {"species": "O", "threshold": 1e3}),
+    ],
+)
+def test_labels_made_on_other_machines(kind, options, tmp_path, thin):
+    """Two domains go on through the faces of all slabs; machines read atoms and grids from files."""
+    assert_labels_are_those_of_the_whole(
+        solvents(kind), 4, LabelRule(**options), tmp_path, rows=700, new_disk=shared_disk
+    )
+    names = {path.name.rpartition("-")[0] for path in (tmp_path / "shared").iterdir()}
+    assert names <= {"", "frame-0-labels"}  # a run that is interrupted later continues with the latter
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tilt", [0, 20])
+def test_labels_of_a_melt_made_on_other_machines(large, tilt, tmp_path):
+    """The grid of a melt is wider than the reach of the Gaussian, unlike those of the smaller frames."""
+    frame = large[4000].replace(cell=large[4000].cell + np.array([[0, 0, 0], [tilt, 0, 0], [0, 0, 0]]))
+    assert_labels_are_those_of_the_whole(frame, 5, LabelRule(), tmp_path, rows=10_000, new_disk=shared_disk)
+
+
 def named(seed=0, **more):
     """Solvents whose atoms have names, and whose molecules are residues."""
     frame = solvents("triclinic", seed)
@@ -307,14 +334,14 @@ def test_smoothing_on_disk_is_smoothing(name, tmp_path, monkeypatch):
 # Predictions --------------------------------------------------------------------------------------
 
 
-def assert_predictions_are_those_of_the_whole(frame, n, name, folder, **options):
+def assert_predictions_are_those_of_the_whole(frame, n, name, folder, new_disk=Disk, **options):
     path = folder / "frame.dump"
     write_frames(path, [frame])
     whole = next(read_frames(path))
     model = load_model(name)
     rule = model.rule(**options)
     expected = model.fields(whole, model.run(whole, rule), rule)
-    with Disk(folder) as disk:
+    with new_disk(folder) as disk:
         found = predict_slabs(in_store(path, disk, 10_000), disk, n, model, rule)
         assert {*found.columns, *found.fields} == {*expected}
         assert found.fields.messages == expected.messages
@@ -355,6 +382,11 @@ def test_predictions_by_molecule(boundary, tmp_path, thin, make_checkpoint):
     assert fields["n_phases"] == 2 and "H2O (mol%)" in fields["composition"].columns
 
 
+def test_predictions_made_on_other_machines(small, tmp_path, thin):
+    frame = small[3000][5]
+    assert_predictions_are_those_of_the_whole(frame, 3, "gat-v1", tmp_path, shared_disk, min_volume=0.0)
+
+
 def test_halos_that_are_thicker_than_the_cell(small, tmp_path):
     frame = small[3000][5]
     assert load_model("gat-v1").halo * 2 > np.diag(frame.cell)[0]
@@ -393,6 +425,26 @@ def test_nothing_is_left_on_the_disk(small, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             label_slabs(SlabWork(store, disk, 2, stop), LabelRule("Fe", phases=2, min_volume=0.0))
     assert not [*folder.iterdir()]
+
+
+def test_arrays_that_machines_share_are_removed_with_their_last_view(tmp_path):
+    with shared_disk(tmp_path) as disk:
+        values = disk.array((30, 100), np.float32)
+        values[:] = 3
+        part, (file,) = values[10:12], disk.folder.iterdir()
+        assert disk.place(part) == (str(file), (2, 100), "<f4", 4000, (400, 4))
+        with Disk(tmp_path) as there:
+            other = there.opened(disk.place(part))
+            assert_array_equal(other, part)
+            there.put(other, 1, np.ones((1, 100)))
+        assert_array_equal(part[:, 0], [3, 1])
+        del values
+        gc.collect()
+        assert file.exists()
+        del part
+        gc.collect()
+        assert not file.exists() and disk.folder.exists()
+    assert not disk.folder.exists()
 
 
 @pytest.mark.slow

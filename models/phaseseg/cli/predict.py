@@ -87,15 +87,10 @@ def _predict(
             if family.slabs or slabs != "auto":
                 n_slabs = slabs_wanted(
                     slabs, input, PREDICTED_BYTES, format=format, quiet=quiet, doing="predicted",
-                    scheduler=scheduler, resume=resume,
+                    scheduler=scheduler if family.slabs else None, resume=resume,
                 )  # fmt: skip
             if n_slabs > 1 and family.slabs:
                 not_in_slabs(report=report is not None, **{one.option: one in files for one in files})
-                if scheduler is not None and resume is None:
-                    raise ValueError(
-                        "the workers of --scheduler get slabs through a folder that all machines share; name "
-                        "one with --resume."
-                    )
         if n_slabs > 1 and family.slabs:
             shown = not quiet and not as_json
             with workers_at(scheduler) as cluster, frame_bar(input.name, shown=shown) as bar:

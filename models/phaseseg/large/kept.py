@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from phaseseg.io.write import OutputError, atomic_output
 
 ABOUT = "run.json"
-Tasks = Callable[[Callable[[Any], None], Iterable[Any]], Iterator[None]]
+ARRAYS = ".arrays-"
+"""Folders of arrays that machines share while a frame is worked on."""
+Tasks = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 """Calls a function with each item on machines that share the folder, in order; `Cluster.map` is one."""
 
 
@@ -70,6 +74,8 @@ class Kept:
                 f"{folder} is of a run that differs in: {', '.join(changed)}. Remove the folder, or name "
                 "another one."
             )
+        for arrays in folder.glob(f"{ARRAYS}*"):  # of a process that was killed
+            shutil.rmtree(arrays, ignore_errors=True)
         return cls(folder, tasks=tasks)
 
     def of_frame(self, index: int) -> Kept:
@@ -89,14 +95,23 @@ class Kept:
         assert self.folder is not None
         return self.folder / f"{self.prefix}{name}.npz"
 
+    def new_folder(self) -> Path:
+        """A new folder for arrays that all machines see."""
+        assert self.folder is not None
+        return Path(tempfile.mkdtemp(prefix=ARRAYS, dir=self.folder.absolute()))
+
+    def has(self, name: str) -> bool:
+        """Whether the result is there."""
+        return self.folder is not None and self.path(name).is_file()
+
     def __call__(
         self, name: str, make: Callable[[], Mapping[str, NDArray[Any]]]
     ) -> Mapping[str, NDArray[Any]]:
         """The arrays of this name, which are made and written if they are not there."""
+        if self.has(name):
+            return self.read(name)
         if self.folder is None:
             return make()
-        if self.path(name).is_file():
-            return self.read(name)
         found = make()
         self.write(name, found)
         return found
@@ -108,10 +123,7 @@ class Kept:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
         except FileNotFoundError:
-            raise OutputError(
-                f"{path}: there is no such file on {platform.node()}. All machines must see the folder of "
-                "--resume under the same name."
-            ) from None
+            raise not_seen(path) from None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} cannot be read ({error}); remove this file.") from None
 
@@ -120,6 +132,10 @@ class Kept:
         parts: dict[str, Any] = dict(arrays)
         with atomic_output(self.path(name)) as fresh:
             np.savez(fresh, **parts)
+
+    def remove_one(self, name: str) -> None:
+        """Remove a result, if it is there."""
+        self.path(name).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the files, and the folder if nothing else is in it."""
@@ -131,6 +147,14 @@ class Kept:
                 path.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def not_seen(path: Path | str) -> OutputError:
+    """The error of a machine that does not see a file of the folder."""
+    return OutputError(
+        f"{path}: there is no such file on {platform.node()}. All machines must see the folder of --resume "
+        "under the same name."
+    )
 
 
 def _about(folder: Path) -> dict[str, Any] | None:

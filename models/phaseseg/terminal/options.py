@@ -62,7 +62,7 @@ ResumeFolder = Annotated[
     typer.Option(
         metavar="FOLDER",
         help="Keep what finished slabs give in this folder until the end; the same command then continues an "
-        "interrupted run. Cuts frames into slabs.",
+        "interrupted run. Cuts frames into slabs; the workers of --scheduler share the folder.",
     ),
 ]
 Model = Annotated[

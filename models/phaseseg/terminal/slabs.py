@@ -64,6 +64,11 @@ def slabs_wanted(
             f"{'--slabs' if given != 'auto' else '--resume'}."
         )
     if given != "auto":
+        if scheduler is not None and resume is None:
+            raise ValueError(
+                "the workers of --scheduler read slabs from a folder that all machines share; name one with "
+                "--resume."
+            )
         return int(given)
     n_atoms = announced_atoms(files[0], format)
     n_slabs, large = usual_slabs(n_atoms), beyond_memory(path, n_atoms, n_bytes)

@@ -128,7 +128,7 @@ def metrics_command(
                 ) for run, reader in readers.items()
             }  # fmt: skip
             if max(n_slabs.values()) > 1:
-                not_in_slabs(view=view, workers=workers > 1, scheduler=scheduler is not None)
+                not_in_slabs(view=view, workers=workers > 1)
             for path in input:
                 if input.count(path) > 1:
                     raise ValueError(f"{path} is given twice; each file must be a different run.")
@@ -142,12 +142,13 @@ def metrics_command(
             counted: Iterator[dict[str, Any]]
             count, make = partial(count_frame, **counting), partial(_metrics_in_slabs, **counting)
             cut = {reader.path: n_slabs[run] for run, reader in readers.items()}
-            kept = kept_results(resume, cut, {"command": "metrics", **counting}, **reading)
+            tasks = None if cluster is None else cluster.map
+            kept = kept_results(resume, cut, {"command": "metrics", **counting}, tasks, **reading)
             if max(n_slabs.values()) > 1:
                 counted = chain.from_iterable(
                     _counted_in_slabs(
                         run, reader.path, n_slabs[run], make, bar, kept=kept.of_file(number), **reading
-                    ) if n_slabs[run] > 1 else counted_frames({run: reader}, count, 1)
+                    ) if n_slabs[run] > 1 else counted_frames({run: reader}, count, 1, cluster)
                     for number, (run, reader) in enumerate(readers.items())
                 )  # fmt: skip
             else:

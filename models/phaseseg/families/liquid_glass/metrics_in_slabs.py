@@ -24,6 +24,7 @@ from phaseseg.fields import Bonds, Fields
 from phaseseg.frame import Frame
 from phaseseg.large.disk import Disk
 from phaseseg.large.store import Chosen, FrameStore, InSlabs
+from phaseseg.large.tasks import each
 from phaseseg.neighbors import NearestNeighbors, nearest_neighbors
 from phaseseg.neighbors.nearest import TIE
 from phaseseg.specs import Progress
@@ -56,11 +57,9 @@ def metrics_in_slabs(
     parent.fill(-1)
     joined = np.zeros(3, dtype=np.int64)
     found_once: list[NDArray[np.int64]] = []
-    edges = store.edges(n_slabs)
-    for number, (first, stop) in enumerate(pairwise(edges)):
-        if progress is not None:
-            progress(number / (len(edges) - 1), f"counting, slab {number + 1} of {len(edges) - 1}")
-        found = disk.kept(f"edges-{number}", partial(_of_slab, store, first, stop, chosen, k, rule))
+    of_slab = partial(_of_slab, store, chosen, k, rule)
+    slabs = list(pairwise(store.edges(n_slabs)))
+    for found in each(disk, "edges", of_slab, slabs, "counting", progress, keep=True):
         joined += np.array(_join(found["rows"], found["is_b"], parent))
         n_bb += int(found["n_bb"])
         found_once.append(found["once"])
@@ -73,9 +72,9 @@ def metrics_in_slabs(
 
 
 def _of_slab(
-    store: FrameStore, first: int, stop: int, chosen: Chosen, k: int, rule: Rule
+    store: FrameStore, chosen: Chosen, k: int, rule: Rule, slab: tuple[int, int]
 ) -> dict[str, NDArray[Any]]:
-    """Edges from the particles of layers first ... stop - 1.
+    """Edges from the particles of a slab: its first layer, and one past its last.
 
     rows : (n, 2) int32, rows of both ends in the frame; is_b : (n, 2) bool
     n_bb : () int64, number of B-B edges without those in `once`
@@ -83,7 +82,7 @@ def _of_slab(
     """
     rows, is_b = [np.empty((0, 2), np.int32)], [np.empty((0, 2), np.bool_)]
     once, n_bb = [np.empty((0, 5), np.int64)], 0
-    for window, bonds, searched in _edges_of(store, first, stop, chosen, k, rule):
+    for window, bonds, searched in _edges_of(store, *slab, chosen, k, rule):
         rows.append(window.rows[bonds.atoms].astype(np.int32))
         is_b.append(window.is_b[bonds.atoms])
         once.append(_found_once(window, bonds, searched))

@@ -144,15 +144,16 @@ def label_command(
             if n_slabs > 1:
                 not_in_slabs(
                     average=average is not None, pooled=pooled, report=report is not None,
-                    boundary_scan=boundary_scan, scheduler=scheduler is not None,
+                    boundary_scan=boundary_scan,
                 )  # fmt: skip
+        shown = not quiet and not as_json
         if n_slabs > 1:
-            with frame_bar(input.name, shown=not quiet and not as_json) as bar:
+            with workers_at(scheduler) as cluster, frame_bar(input.name, shown=shown) as bar:
                 written, begin = output if kind == "frames" else None, partial(_run_of, input.name)
                 make = _LabelInSlabs(rule)
                 run = run_slabs(
                     input, n_slabs, make, bar, output=written, doing="labeling", begin=begin, resume=resume,
-                    rule={"command": "label", **rule.to_dict()}, **reading,
+                    rule={"command": "label", **rule.to_dict()}, cluster=cluster, **reading,
                 )  # fmt: skip
             run.finish(output if kind == "tables" else None, None, [output], as_json=as_json, quiet=quiet)
             return
@@ -161,7 +162,6 @@ def label_command(
             scheduler = None
             if ignored and not quiet:
                 note(f"--average labels the frames in order in one process; {ignored} is ignored.")
-        shown = not quiet and not as_json
         with workers_at(scheduler) as cluster, frame_bar(input.name, shown=shown) as bar:
             if cluster is not None:
                 fixed, frames_read = cluster.of_frames(partial(_rule_for, rule), reader), reader()

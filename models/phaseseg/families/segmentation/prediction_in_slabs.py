@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -24,19 +24,22 @@ from phaseseg.families.segmentation.labels.assignment import (
     one_phase,
 )
 from phaseseg.families.segmentation.labels.density import Field, at_voxels
-from phaseseg.families.segmentation.labels.domains import find_domains
+from phaseseg.families.segmentation.labels.domains import Domains, find_domains
 from phaseseg.families.segmentation.labels.in_slabs import (
     NO_ATOMS,
     Phases,
+    at_own,
     check_filled,
     check_space,
     chosen_each,
     find_matter_on_disk,
+    of_rows,
+    species_density,
 )
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import Lattice, plan_lattice
-from phaseseg.families.segmentation.labels.slabs import SlabWork, grid_of
-from phaseseg.families.segmentation.labels.voids import Areas, interpolated, is_filled
+from phaseseg.families.segmentation.labels.slabs import Slab, SlabWork, grid_of
+from phaseseg.families.segmentation.labels.voids import Areas, is_filled
 from phaseseg.families.segmentation.model import (
     Scores,
     SegmentationModel,
@@ -48,8 +51,8 @@ from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.large.cut import cut
 from phaseseg.large.disk import Disk
-from phaseseg.large.kept import Kept
-from phaseseg.large.store import FrameStore, InSlabs, Layers
+from phaseseg.large.store import FrameStore, InSlabs
+from phaseseg.large.tasks import Arrays, each
 from phaseseg.nn.device import Device
 from phaseseg.specs import Progress
 
@@ -86,24 +89,6 @@ def scores_of_slab(
         "highest": output.highest,
     }  # fmt: skip
     return found if scores.boundary is None else {**found, "boundary": scores.boundary[own]}
-
-
-@dataclass(frozen=True)
-class _Elsewhere:
-    """Runs the networks on a slab that came through a folder, and leaves the scores there."""
-
-    model: SegmentationModel
-    device: Device
-    kept: Kept
-
-    def __call__(self, item: tuple[int, Frame]) -> None:
-        k, head = item
-        arrays = self.kept.read(f"atoms-{k}")
-        frame = head.replace(positions=arrays["positions"], species=arrays["species"])
-        self.kept.write(
-            f"scores-{k}", scores_of_slab(self.model, self.device, frame, arrays["own"], arrays["rows"])
-        )
-        self.kept.path(f"atoms-{k}").unlink(missing_ok=True)
 
 
 class _Prediction:
@@ -152,25 +137,16 @@ class _Prediction:
             model.features_outside(self.frame, output),
         )  # fmt: skip
 
-    def _scores_of_slabs(self) -> Iterator[Mapping[str, NDArray[Any]]]:
-        """`scores_of_slab` of all slabs with atoms, made here or on other machines."""
-        store, kept = self.work.store, self.work.disk.kept
-        edges = store.edges(self.work.n_slabs)
-        slabs = [(k, *ends) for k, ends in enumerate(pairwise(edges)) if store.filled[slice(*ends)].any()]
-        elsewhere: set[int] = set()
-        made: Iterator[None] = iter(())
-        if kept.tasks is not None:
-            elsewhere = {k for k, *_ in slabs if not kept.path(f"scores-{k}").is_file()}
-            task = _Elsewhere(self.model, self.device, kept.for_others())
-            made = kept.tasks(task, (self._sent(*slab) for slab in slabs if slab[0] in elsewhere))
-        for number, (k, first, stop) in enumerate(slabs):
-            self.work.report(number / len(slabs), f"running the networks, slab {number + 1} of {len(slabs)}")
-            if k in elsewhere:
-                next(made)
-            yield kept(f"scores-{k}", partial(self._scores_of, first, stop))
+    def _scores_of_slabs(self) -> Iterator[Arrays]:
+        """`scores_of_slab` of all slabs with atoms."""
+        store, work = self.work.store, self.work
+        slabs = [ends for ends in pairwise(store.edges(work.n_slabs)) if store.filled[slice(*ends)].any()]
+        return each(
+            work.disk, "scores", self._scores_of, slabs, "running the networks", work.report, keep=True
+        )
 
-    def _scores_of(self, first: int, stop: int) -> dict[str, NDArray[Any]]:
-        return scores_of_slab(self.model, self.device, *self._slab(first, stop))
+    def _scores_of(self, ends: tuple[int, int]) -> dict[str, NDArray[Any]]:
+        return scores_of_slab(self.model, self.device, *self._slab(*ends))
 
     def _slab(self, first: int, stop: int) -> tuple[Frame, NDArray[np.bool_], NDArray[np.int32]]:
         """Some layers with their halo, which atoms are those of the layers, and their rows in the frame."""
@@ -186,15 +162,6 @@ class _Prediction:
         slab = cut(some, halo + 1e-6, begin - 1e-9, end + 1e-9)
         own = slab.own & ((layer >= first) & (layer < stop))[slab.atoms]
         return slab.frame, own, layers.rows[slab.atoms[own]].astype(np.int32)
-
-    def _sent(self, k: int, first: int, stop: int) -> tuple[int, Frame]:
-        """A slab for another machine: its number and its frame without atoms, which go to the folder."""
-        frame, own, rows = self._slab(first, stop)
-        arrays: dict[str, NDArray[Any]] = {
-            "positions": frame.positions, "species": frame.species, "own": own, "rows": rows,
-        }  # fmt: skip
-        self.work.disk.kept.write(f"atoms-{k}", arrays)
-        return k, frame.take([])
 
     def _ends(self, first: int, stop: int) -> tuple[float, float]:
         """Fractions along the first vector at which some layers begin and end, with all that is in them."""
@@ -216,15 +183,13 @@ class _Prediction:
         check_filled(self.frame, lattice)
         mean, density = work.grid(lattice), work.grid(lattice)
         in_cells = work.disk.array(int(lattice.cells.prod()), np.int32)
-        work.deposit(
-            lattice, self.frame.n_atoms, density_kernels.deposit_weighted,
-            lambda layers: (slice(None), self.score[layers.rows]), "smoothing scores", mean, density,
-            in_cells=in_cells,
+        work.smoothed(
+            lattice, self.frame.n_atoms, density_kernels.deposit_weighted, partial(of_rows, self.score),
+            "smoothing scores", mean, density, sigma=sigma, in_cells=in_cells,
         )  # fmt: skip
-        mean, density = (work.smooth(values, lattice, sigma) for values in (mean, density))
         near = work.disk.array(self.frame.n_atoms, np.float32)
-        for slab in work.slabs(lattice, "finding voids"):
-            near[slab.rows] = slab.own.unsort(at_voxels(density, lattice, slab.own))
+        for part in work.each(lattice, "near", partial(_near, density, lattice), "finding voids"):
+            near[part["rows"]] = part["near"]
         void = VOID_DENSITY * float(np.median(near))
         del near
         work.report(0.0, "correcting scores")
@@ -288,20 +253,12 @@ class _Prediction:
             interface = Interface(surface, level, lattice, self.work.disk.array)
             density = self._species_density(lattice, sigma)
             at_atoms = self.work.disk.array(0 if density is None else frame.n_atoms, np.float32)
-            for slab in phases.slabs(lattice, "assigning phases"):
-                points = replace(field, atoms=slab.points)
-                at_points = self.score[slab.rows][slab.own.order]
-                if phases.molecules is not None:
-                    at_points = points.interpolated()
-                rich = at_points >= np.float32(level)
-                part = assign_atoms(
-                    points, level, domains, rich, interface, sharpen=True, exact=None,
-                    boundary_width=rule.boundary_width if rule.boundary == "interface" else 0.0,
-                )  # fmt: skip
-                phases.put(slab, *part)
+            interface.spread()
+            of_slab = partial(self._phases_of, field, level, domains, interface, density)
+            for part in phases.each(lattice, "phases", of_slab, "assigning phases"):
+                phases.put(part)
                 if density is not None:
-                    own = replace(field, atoms=slab.own)
-                    at_atoms[slab.rows] = slab.own.unsort(interpolated(own, density))
+                    at_atoms[part["rows"]] = part["0"]
             in_domains = phases.done(domains.n_kept)
             if 0 < in_domains[1:].sum() < frame.n_atoms:
                 self._learn_boundary()
@@ -318,6 +275,20 @@ class _Prediction:
         assigned = one_phase(1, whole)
         phases.fill(assigned)
         return assigned, [verdict, *messages]
+
+    def _phases_of(
+        self, field: Field, level: float, domains: Domains, interface: Interface,
+        density: NDArray[np.float32] | None, slab: Slab,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
+        points = replace(field, atoms=slab.points)
+        at_points = self.score[slab.rows][slab.own.order]
+        if self.phases.molecules is not None:
+            at_points = points.interpolated()
+        assigned = assign_atoms(
+            points, level, domains, at_points >= np.float32(level), interface, sharpen=True, exact=None,
+            boundary_width=self.rule.boundary_width if self.rule.boundary == "interface" else 0.0,
+        )  # fmt: skip
+        return Phases.of_slab(slab, *assigned) | ({} if density is None else at_own(field, [density], slab))
 
     def _learn_boundary(self) -> None:
         """Put atoms, or molecules, into the boundary that the networks predict."""
@@ -336,12 +307,9 @@ class _Prediction:
         names = list(chosen_each(self.work.store, self.rule.species))
         if not names:
             return None
-        chosen, values = self.work.store.choose(names), self.work.grid(lattice)
+        return species_density(self.work, sigma, lattice, self.work.store.choose(names))
 
-        def mask(layers: Layers) -> tuple[Any, NDArray[np.bool_]]:
-            return slice(None), chosen.among(layers.rows, layers.species)
 
-        self.work.deposit(
-            lattice, self.frame.n_atoms, density_kernels.deposit, mask, "density of the species", values
-        )
-        return self.work.smooth(values, lattice, sigma, 1 / lattice.voxel_volume)
+def _near(density: NDArray[np.float32], lattice: Lattice, slab: Slab) -> dict[str, NDArray[Any]]:
+    near = slab.own.unsort(at_voxels(density, lattice, slab.own))
+    return {"rows": slab.rows.astype(np.int32), "near": near}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -41,12 +41,12 @@ from phaseseg.families.segmentation.labels.density import (
     kernel_volume,
     mean_density,
 )
-from phaseseg.families.segmentation.labels.domains import find_domains
+from phaseseg.families.segmentation.labels.domains import Domains, find_domains
 from phaseseg.families.segmentation.labels.interface import Interface
 from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, plan_lattice
 from phaseseg.families.segmentation.labels.molecules_on_disk import find_molecules_on_disk
 from phaseseg.families.segmentation.labels.profile import Kernel, Spread
-from phaseseg.families.segmentation.labels.slabs import Slab, SlabWork, grid_of
+from phaseseg.families.segmentation.labels.slabs import Pick, Slab, SlabWork, grid_of
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.voids import (
     Areas,
@@ -68,6 +68,7 @@ from phaseseg.families.segmentation.rules import FixedRule, LabelRule, Predictio
 from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.large.store import Chosen, FrameStore, InSlabs, Layers
+from phaseseg.large.tasks import Arrays
 
 NO_ATOMS = PackedAtoms(
     np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 3), np.float32)
@@ -122,16 +123,12 @@ def density_on_disk(
     n_chosen = chosen.outline.n_atoms
     per_atom = work.count_units(chosen) / n_chosen
 
-    def species(layers: Layers) -> tuple[Any, NDArray[np.bool_]]:
-        mask = chosen.among(layers.rows, layers.species)
-        return (mask, np.ones(int(mask.sum()), bool)) if alone else (slice(None), mask)
-
-    n_atoms = n_chosen if alone else frame.n_atoms
     values = work.grid(lattice)
-    work.deposit(lattice, n_atoms, density_kernels.deposit, species, "density", values, in_cells=in_cells)
-    if counts is not None:
-        counts[:] = values
-    values = work.smooth(values, lattice, rule.sigma, 1 / lattice.voxel_volume)
+    work.smoothed(
+        lattice, n_chosen if alone else frame.n_atoms, density_kernels.deposit,
+        partial(_of_species, chosen, alone), "density", values, sigma=rule.sigma,
+        scale=1 / lattice.voxel_volume, in_cells=in_cells, counts=counts,
+    )  # fmt: skip
     counted = chosen.outline if alone else frame
     atom_density = mean_density(counted, lattice, rule.sigma)
     if rule.field == "mole-fraction":
@@ -144,14 +141,37 @@ def density_on_disk(
     return field, n_chosen / frame.n_atoms
 
 
+def _of_species(chosen: Chosen, alone: bool, layers: Layers) -> tuple[Any, NDArray[np.bool_]]:
+    mask = chosen.among(layers.rows, layers.species)
+    return (mask, np.ones(int(mask.sum()), bool)) if alone else (slice(None), mask)
+
+
+def of_rows(values: NDArray[Any], layers: Layers) -> tuple[Any, NDArray[Any]]:
+    """All atoms of layers with their values, from those of the frame."""
+    return slice(None), values[layers.rows]
+
+
+def _all_of(layers: Layers) -> tuple[Any, NDArray[np.bool_]]:
+    return slice(None), np.ones(len(layers.rows), dtype=bool)
+
+
+def species_density(work: SlabWork, sigma: float, lattice: Lattice, chosen: Chosen) -> NDArray[np.float32]:
+    """Smoothed density of some atoms, Å^-3."""
+    return _density(work, sigma, lattice, partial(_of_species, chosen, False), "density of the species")
+
+
 def all_atoms(work: SlabWork, sigma: float, lattice: Lattice) -> NDArray[np.float32]:
     """Smoothed density of all atoms, Å^-3."""
+    return _density(work, sigma, lattice, _all_of, "density of all atoms")
+
+
+def _density(work: SlabWork, sigma: float, lattice: Lattice, chosen: Pick, doing: str) -> NDArray[np.float32]:
     values = work.grid(lattice)
-    work.deposit(
-        lattice, work.outline.n_atoms, density_kernels.deposit,
-        lambda layers: (slice(None), np.ones(len(layers.rows), dtype=bool)), "density of all atoms", values,
+    work.smoothed(
+        lattice, work.outline.n_atoms, density_kernels.deposit, chosen, doing, values, sigma=sigma,
+        scale=1 / lattice.voxel_volume,
     )  # fmt: skip
-    return work.smooth(values, lattice, sigma, 1 / lattice.voxel_volume)
+    return values
 
 
 class MeasuredInSlabs(Measured):
@@ -206,21 +226,28 @@ class Phases:
     def _new(self, n: int) -> list[NDArray[Any]]:
         return [self._work.disk.array(n, kind) for kind in (np.int8, np.float32, np.int32)]
 
-    def slabs(self, lattice: Lattice, doing: str, reach: float = 0.0) -> Iterator[Slab]:
-        """`SlabWork.slabs` with the points to which phases are assigned."""
+    def each(
+        self, lattice: Lattice, name: str, function: Callable[[Slab], Arrays], doing: str,
+        reach: float = 0.0, *, keep: bool = False,
+    ) -> Iterator[Arrays]:  # fmt: skip
+        """`SlabWork.each` with the points to which phases are assigned."""
         centers = None if self.molecules is None else self.molecules.centers
-        return self._work.slabs(lattice, doing, reach, centers)
+        return self._work.each(lattice, name, function, doing, reach, centers, keep=keep)
 
     def of_atoms(self, values: NDArray[Any], rows: slice) -> NDArray[Any]:
         """Values of the points at some atoms."""
         return np.asarray(values[rows if self.molecules is None else self.molecules.of_atom[rows]])
 
-    def put(
-        self, slab: Slab, phase: NDArray[np.int8], distance: NDArray[np.float32], domain: NDArray[np.int32]
-    ) -> None:
-        """Assign the points of a slab."""
-        for column, values in zip(self._of_points, (phase, distance, domain), strict=True):
-            column[slab.point_rows] = values
+    def put(self, found: Arrays) -> None:
+        """Assign the points of a slab, from what `of_slab` gives."""
+        for column, name in zip(self._of_points, ("phase", "distance", "domain"), strict=True):
+            column[found["point_rows"]] = found[name]
+
+    @staticmethod
+    def of_slab(slab: Slab, *assigned: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Phase, distance and domain of the points of a slab by name, and their rows."""
+        named = zip(("phase", "distance", "domain"), assigned, strict=True)
+        return {"point_rows": slab.point_rows.astype(np.int32), **dict(named)}
 
     def done(self, n_domains: int) -> NDArray[np.int64]:
         """After all points, give every atom what its point has; returns `in_domains` of `of_surface`."""
@@ -292,21 +319,11 @@ class _Labeling:
                 surface = domains.without_dropped(density.grid.values, found.cut, self.work.copy)
                 interface = Interface(surface, found.cut, lattice, self.work.disk.array)
 
-                def labels(slab: Slab) -> dict[str, NDArray[Any]]:
-                    points, around = self._fields(slab)
-                    at_points, rich = self._rich(slab, around, probed, error)
-                    phase, distance, domain = assign_atoms(
-                        points, found.cut, domains, rich, interface, boundary_width=rule.boundary_width,
-                        sharpen=rule.at == "atom", exact=partial(exact_density, around),
-                    )  # fmt: skip
-                    at_own = at_points if slab.points is slab.own else self._at(slab.own)
-                    at_frame = slab.own.unsort(at_own)
-                    return {"density": at_frame, "phase": phase, "distance": distance, "domain": domain}
-
-                for k, slab in enumerate(phases.slabs(lattice, "labeling", self._reach)):
-                    at_frame, *part = self.work.disk.kept(f"labels-{k}", partial(labels, slab)).values()
-                    self.at_atoms[slab.rows] = at_frame
-                    phases.put(slab, *part)
+                interface.spread()
+                labels = partial(self._labels, domains, interface, probed, error)
+                for part in phases.each(lattice, "labels", labels, "labeling", self._reach, keep=True):
+                    self.at_atoms[part["rows"]] = part["density"]
+                    phases.put(part)
                 in_domains = phases.done(domains.n_kept)
                 areas = Areas(interface.area, 0.0, 0.0)
                 if matter is not None:
@@ -324,8 +341,8 @@ class _Labeling:
             dominant = found.dominant(rule, self.share)
             assigned = one_phase(1, RICH if dominant else POOR, self._matter_of_one(dominant))
             phases.fill(assigned)
-            for slab in self.work.slabs(lattice, "labeling"):
-                self.at_atoms[slab.rows] = slab.own.unsort(self._at(slab.own))
+            for part in self.work.each(lattice, "at", self._at_atoms, "labeling"):
+                self.at_atoms[part["rows"]] = part["density"]
         numbers, more = phases.numbers(assigned)
         fields = Fields(
             {**found.numbers(density.output, n_phases, rule), **numbers},
@@ -336,6 +353,22 @@ class _Labeling:
             "domain": phases.domain,
         }  # fmt: skip
         return InSlabs(self.work.store, fields, columns, rule)
+
+    def _labels(
+        self, domains: Domains, interface: Interface, probed: NDArray[np.int64], error: float, slab: Slab
+    ) -> dict[str, NDArray[Any]]:
+        points, around = self._fields(slab)
+        at_points, rich = self._rich(slab, around, probed, error)
+        assigned = assign_atoms(
+            points, self.found.cut, domains, rich, interface, boundary_width=self.rule.boundary_width,
+            sharpen=self.rule.at == "atom", exact=partial(exact_density, around),
+        )  # fmt: skip
+        return Phases.of_slab(slab, *assigned) | self._at_atoms(slab, at_points)
+
+    def _at_atoms(self, slab: Slab, at_points: NDArray[np.float32] | None = None) -> dict[str, NDArray[Any]]:
+        """The density at the atoms of a slab; at_points : at its points, if it is known."""
+        at_own = at_points if at_points is not None and slab.points is slab.own else self._at(slab.own)
+        return {"rows": slab.rows.astype(np.int32), "density": slab.own.unsort(at_own)}
 
     @property
     def _reach(self) -> float:
@@ -361,19 +394,25 @@ class _Labeling:
         """Rows of the points nearest to the cut, and the largest error of interpolation among them."""
         if self.rule.at == "voxel":
             return np.empty(0, dtype=np.int64), 0.0
-        rows, gaps, errors = [], [], []
-        for slab in self.phases.slabs(self.density.lattice, "finding the cut", self._reach):
-            points, around = self._fields(slab)
-            at_points = points.interpolated()
-            near, gap = self._near(at_points)
-            probes = smallest(gap, PROBES)
-            values, _ = exact_density(around, slab.points.coords[near[probes]])
-            gaps.append(gap[probes])
-            errors.append(np.abs(values - at_points[near[probes]]))
-            rows.append(slab.point_rows[slab.points.order[near[probes]]])
-        chosen = smallest(np.concatenate(gaps), PROBES)
-        error = float(np.concatenate(errors)[chosen].max(initial=0.0))
-        return np.concatenate(rows)[chosen], error
+        found = [
+            *self.phases.each(self.density.lattice, "probes", self._probes, "finding the cut", self._reach)
+        ]
+        rows, gaps, errors = (
+            np.concatenate([one[name] for one in found]) for name in ("rows", "gaps", "errors")
+        )
+        chosen = smallest(gaps, PROBES)
+        return rows[chosen], float(errors[chosen].max(initial=0.0))
+
+    def _probes(self, slab: Slab) -> dict[str, NDArray[Any]]:
+        points, around = self._fields(slab)
+        at_points = points.interpolated()
+        near, gap = self._near(at_points)
+        probes = smallest(gap, PROBES)
+        values, _ = exact_density(around, slab.points.coords[near[probes]])
+        return {
+            "rows": slab.point_rows[slab.points.order[near[probes]]], "gaps": gap[probes],
+            "errors": np.abs(values - at_points[near[probes]]),
+        }  # fmt: skip
 
     def _near(self, at_points: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         level = np.float32(self.found.cut)
@@ -405,13 +444,17 @@ class _Labeling:
         rich = self.work.disk.array(self.frame.n_atoms, np.bool_)
         molecules = self.phases.molecules
         of_points = rich if molecules is None else self.work.disk.array(len(molecules), np.bool_)
-        for slab in self.phases.slabs(lattice, "finding voids", self._reach):
-            of_slab = self._rich(slab, self._fields(slab)[1], probed, error)[1]
-            of_points[slab.point_rows] = slab.points.unsort(of_slab)
+        of_slab = partial(self._rich_points, probed, error)
+        for part in self.phases.each(lattice, "rich", of_slab, "finding voids", self._reach):
+            of_points[part["point_rows"]] = part["rich"]
         if molecules is not None:
             for rows in self.work.store.rows:
                 rich[rows] = self.phases.of_atoms(of_points, rows)
         return find_matter_on_disk(self.work, self.density, self.rule.sigma, rich)
+
+    def _rich_points(self, probed: NDArray[np.int64], error: float, slab: Slab) -> dict[str, NDArray[Any]]:
+        rich = self._rich(slab, self._fields(slab)[1], probed, error)[1]
+        return {"point_rows": slab.point_rows.astype(np.int32), "rich": slab.points.unsort(rich)}
 
     def _matter_of_one(self, dominant: bool) -> Matter | None:
         if is_filled(self.in_cells, self.density.lattice, self.rule.sigma):
@@ -424,20 +467,22 @@ def find_matter_on_disk(work: SlabWork, field: Field, sigma: float, rich: NDArra
     """As `find_matter`, for a field on disk; rich : (n_atoms,) in the order of the frame."""
     lattice, n = field.lattice, work.outline.n_atoms
     whole = rich if rich.any() else ~rich
-    occupancy, of_whole = all_atoms(work, sigma, lattice), work.grid(lattice)
-    work.deposit(
-        lattice, n, density_kernels.deposit, lambda layers: (slice(None), whole[layers.rows]),
-        "density of a phase", of_whole,
-    )  # fmt: skip
-    of_whole = work.smooth(of_whole, lattice, sigma, 1 / lattice.voxel_volume)
+    occupancy = all_atoms(work, sigma, lattice)
+    of_whole = _density(work, sigma, lattice, partial(of_rows, whole), "density of a phase")
     at_atoms, of_whole_there = (work.disk.array(n, np.float32) for _ in range(2))
-    for slab in work.slabs(lattice, "density at the atoms"):
-        own = Field(field.grid, lattice, slab.own)
-        at_atoms[slab.rows] = slab.own.unsort(interpolated(own, occupancy))
-        of_whole_there[slab.rows] = slab.own.unsort(interpolated(own, of_whole))
+    both = partial(at_own, field, (occupancy, of_whole))
+    for part in work.each(lattice, "voids", both, "density at the atoms"):
+        at_atoms[part["rows"]], of_whole_there[part["rows"]] = part["0"], part["1"]
     bulk, rest = bulk_densities(at_atoms, whole, of_whole_there)
     nothing = Field(field.grid, lattice, NO_ATOMS)
     return matter_of(nothing, occupancy, of_whole, bulk, rest, sigma, work.copy)
+
+
+def at_own(field: Field, grids: Sequence[NDArray[np.float32]], slab: Slab) -> dict[str, NDArray[Any]]:
+    """Values of grids at the atoms of a slab, by interpolation: "0", "1" ..., and the rows of the atoms."""
+    own = replace(field, atoms=slab.own)
+    found = {str(k): slab.own.unsort(interpolated(own, values)) for k, values in enumerate(grids)}
+    return {"rows": slab.rows.astype(np.int32), **found}
 
 
 def chosen_each(store: FrameStore, species: Sequence[str]) -> dict[str, Chosen]:

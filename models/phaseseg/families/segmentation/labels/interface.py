@@ -467,6 +467,16 @@ class Interface:
         points = self._surface.point.T + np.float32(shift) * self._surface.normal
         return points.astype(np.float64) @ self._to_grid
 
+    def spread(self) -> None:
+        """Find the nearest facet of every node, for distances."""
+        if self.n_facets and not self._is_spread:
+            surface = self._surface
+            edges = (surface.shape / surface.cells)[:, None]
+            surface.vector.fill(FAR_AWAY)
+            surface.facet.fill(-1)
+            _spread(surface, (surface.steps * edges).astype(np.float32))
+            self._is_spread = True
+
     def distance(
         self, atoms: PackedAtoms, nearest: NDArray[np.int32] | None = None, *, within: float = np.inf
     ) -> NDArray[np.float32]:
@@ -485,12 +495,7 @@ class Interface:
             out[:] = np.nan
         else:
             surface = self._surface
-            if not self._is_spread:
-                edges = (surface.shape / surface.cells)[:, None]
-                surface.vector.fill(FAR_AWAY)
-                surface.facet.fill(-1)
-                _spread(surface, (surface.steps * edges).astype(np.float32))
-                self._is_spread = True
+            self.spread()
             lateral = np.float32(np.linalg.norm(surface.steps, axis=1).max())
             nearest = np.empty(0, np.int32) if nearest is None else nearest
             n_cells = len(atoms.start) - 1

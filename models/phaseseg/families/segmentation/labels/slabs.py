@@ -7,11 +7,11 @@ number comes from the same operations in the same order as in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
-from math import ceil, pi
+from math import ceil, floor, pi
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,11 @@ from phaseseg.families.segmentation.labels.molecules import SmallMolecules
 from phaseseg.fields import Grid
 from phaseseg.large.disk import Disk
 from phaseseg.large.store import Chosen, FrameStore, Layers, Outline
+from phaseseg.large.tasks import Arrays, each
 from phaseseg.specs import Progress
 
+Pick = Callable[[Layers], tuple[Any, NDArray[Any]]]
+"""Chooses some atoms of layers (a mask or slice), with a value for each of these."""
 BLOCK = 2**27
 """Bytes of a block of planes that is worked on in memory."""
 
@@ -105,32 +108,41 @@ class SlabWork:
         found = self.store.others.get("molecules")
         return None if found is None else SmallMolecules.among(found, self.store.rows, self.disk.array)
 
-    def slabs(
-        self, lattice: Lattice, doing: str, reach: float = 0.0, centers: FrameStore | None = None
-    ) -> Iterator[Slab]:
-        """The slabs along the first axis of a lattice, in order.
+    def each(
+        self, lattice: Lattice, name: str, function: Callable[[Slab], Arrays], doing: str,
+        reach: float = 0.0, centers: FrameStore | None = None, *, keep: bool = False,
+    ) -> Iterator[Arrays]:  # fmt: skip
+        """Yield what a function gives for the slabs along the first axis of a lattice, in order; see `each`.
 
         reach : grid points around a slab within which atoms are needed
         centers : of molecules, at which phases are assigned
         """
-        edges = self._edges(lattice)
         halo = ceil(reach * lattice.cells[0] / lattice.shape[0]) if reach else 0
-        for k, (first, stop) in enumerate(pairwise(edges)):
-            self.report(k / (len(edges) - 1), f"{doing}, slab {k + 1} of {len(edges) - 1}")
-            layers = self.load(lattice, first - halo, stop + halo)
-            around = PackedAtoms.at(layers.positions, lattice, slice(None))
-            own, mine = _between(around, lattice, first, stop)
-            rows = layers.rows[mine]
-            points, point_rows = own, rows
-            if centers is not None:
-                there = self.load(lattice, first, stop, centers)
-                packed = PackedAtoms.at(there.positions, lattice, slice(None))
-                points, mine = _between(packed, lattice, first, stop)
-                point_rows = there.rows[mine]
-            yield Slab(layers, around, own, rows, points, point_rows)
+        of_slab = partial(self._of_slab, lattice, function, halo, centers)
+        return each(self.disk, name, of_slab, self._slabs(lattice), doing, self._progress, keep=keep)
 
-    def _edges(self, lattice: Lattice) -> list[int]:
-        """Edges of the slabs in coarse cells, with about as many atoms between each two."""
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_progress": None}  # is reported here
+
+    def _of_slab(
+        self, lattice: Lattice, function: Callable[[Slab], Arrays], halo: int, centers: FrameStore | None,
+        slab: tuple[int, int],
+    ) -> Arrays:  # fmt: skip
+        first, stop = slab
+        layers = self.load(lattice, first - halo, stop + halo)
+        around = PackedAtoms.at(layers.positions, lattice, slice(None))
+        own, mine = _between(around, lattice, first, stop)
+        rows = layers.rows[mine]
+        points, point_rows = own, rows
+        if centers is not None:
+            there = self.load(lattice, first, stop, centers)
+            packed = PackedAtoms.at(there.positions, lattice, slice(None))
+            points, mine = _between(packed, lattice, first, stop)
+            point_rows = there.rows[mine]
+        return function(Slab(layers, around, own, rows, points, point_rows))
+
+    def _slabs(self, lattice: Lattice) -> list[tuple[int, int]]:
+        """Slabs of coarse cells, first and one past the last, with about as many atoms in each."""
         n_rows = int(lattice.cells[0])
         centers = [self._fraction(lattice, row + 0.5) for row in range(n_rows)]
         filled, n_layers = self.store.filled, self.store.n_layers
@@ -139,7 +151,7 @@ class SlabWork:
         weight = filled[layer] / np.bincount(layer, minlength=n_layers)[layer] + 1e-3
         total = np.concatenate([[0.0], np.cumsum(weight)])
         targets = total[-1] * np.arange(1, self.n_slabs) / self.n_slabs
-        return sorted({0, *np.searchsorted(total, targets).tolist(), n_rows})
+        return list(pairwise(sorted({0, *np.searchsorted(total, targets).tolist(), n_rows})))
 
     def _fraction(self, lattice: Lattice, row: float) -> float:
         """Where a row of coarse cells begins along the first vector of the frame's reduced cell."""
@@ -177,18 +189,80 @@ class SlabWork:
             copied[block] = values[block]
         return copied
 
-    def deposit(
-        self, lattice: Lattice, n_atoms: int, kernel: Callable[..., None],
-        chosen: Callable[[Layers], tuple[Any, NDArray[Any]]], doing: str, *grids: NDArray[np.float32],
-        in_cells: NDArray[np.int32] | None = None,
+    def smoothed(
+        self, lattice: Lattice, n_atoms: int, kernel: Callable[..., None], chosen: Pick, doing: str,
+        *grids: NDArray[np.float32], sigma: float, scale: float = 1.0,
+        in_cells: NDArray[np.int32] | None = None, counts: NDArray[np.float32] | None = None,
     ) -> None:  # fmt: skip
-        """Add atoms to grids as `PackedAtoms.add` does, in the same order.
+        """Add atoms to grids as `PackedAtoms.add` does, in the same order, and smooth them as `smooth_grid`.
 
         n_atoms : number of atoms that are added
         chosen : which of some layers are added (a mask or slice), and a value for each of these
         in_cells : (n_cells,) zeros, filled with the number of atoms in each coarse cell
+        counts : a grid that gets what the (first) grid has before it is smoothed
         """
-        edges, in_layer = deposit_edges(lattice, n_atoms), int(lattice.cells[1:].prod())
+        if self.disk.kept.tasks is None:
+            self._deposit(lattice, n_atoms, kernel, chosen, doing, *grids, in_cells=in_cells)
+        else:
+            planes = partial(
+                self._planes, lattice, n_atoms, kernel, chosen, grids, sigma, scale, in_cells, counts
+            )
+            slabs = self._slabs(lattice)
+            for _ in each(self.disk, "planes", planes, slabs, doing, self._progress):
+                pass
+            if lattice.orthogonal:
+                return
+        if counts is not None:
+            counts[:] = grids[0]
+        for values in grids:
+            self.smooth(values, lattice, sigma, scale)
+
+    def _planes(
+        self, lattice: Lattice, n_atoms: int, kernel: Callable[..., None], chosen: Pick,
+        grids: Sequence[NDArray[np.float32]], sigma: float, scale: float, in_cells: NDArray[np.int32] | None,
+        counts: NDArray[np.float32] | None, slab: tuple[int, int],
+    ) -> Arrays:  # fmt: skip
+        """`smoothed` for the planes of a slab, on another machine; a tilted cell is not smoothed there."""
+        (n, rows), (first, stop) = (lattice.shape[0], int(lattice.cells[0])), slab
+        low, high = (ceil(row * n / rows) for row in slab)
+        taps = density_kernels.taps_of(lattice.steps, lattice.flat, sigma, scale)
+        halo = len(taps[0]) - 1 if lattice.orthogonal else 0
+        planes = np.arange(low - halo, high + halo)
+        # A cloud has three planes, of which the second is the nearest.
+        near = np.arange(floor((planes[0] - 2) * rows / n) - 1, ceil((planes[-1] + 3) * rows / n) + 1)
+        layers = self.load(lattice, int(near[0]), int(near[-1]) + 1)
+        if lattice.wrap[0]:
+            planes, near = planes % n, near % rows
+        else:
+            planes, near = (some[(some >= 0) & (some < end)] for some, end in ((planes, n), (near, rows)))
+        some, values = chosen(layers)
+        packed, in_layer = PackedAtoms.at(layers.positions[some], lattice, slice(None)), cells_in_row(lattice)
+        values, start = values[packed.order], packed.start[::in_layer]
+        if in_cells is not None:
+            own = packed.start[first * in_layer : stop * in_layer + 1]
+            self.disk.put(in_cells, first * in_layer, np.diff(own))
+        # Of these zeros, only the planes that are touched take memory.
+        sheets = [np.zeros(lattice.shape, dtype=np.float32) for _ in grids]
+        parts = list(pairwise(deposit_edges(lattice, n_atoms)))
+        for part in (*parts[::2], *parts[1::2]):
+            for row in np.intersect1d(near, np.arange(*part)).tolist():
+                kernel(start[row], start[row + 1], packed.coords, lattice.wrap, values, *sheets)
+        if counts is not None:
+            self.disk.put(counts, low, sheets[0][low:high])
+        for grid, sheet in zip(grids, sheets, strict=True):
+            block = sheet[planes]
+            if lattice.orthogonal:
+                in_parts(density_kernels.convolve_planes, len(block), block, *taps[1:], lattice.wrap, least=4)
+                _convolve(block, taps[0], False)
+            begin = halo if lattice.wrap[0] else low - int(planes[0])
+            self.disk.put(grid, low, block[begin : begin + high - low])
+        return {}
+
+    def _deposit(
+        self, lattice: Lattice, n_atoms: int, kernel: Callable[..., None],
+        chosen: Pick, doing: str, *grids: NDArray[np.float32], in_cells: NDArray[np.int32] | None = None,
+    ) -> None:  # fmt: skip
+        edges, in_layer = deposit_edges(lattice, n_atoms), cells_in_row(lattice)
         n_parts = len(edges) - 1
         n_groups = max(min(self.n_slabs, n_parts // 2), 1)
         groups = [n_parts // 2 * k // n_groups * 2 for k in range(n_groups)] + [n_parts]
@@ -228,14 +302,8 @@ class SlabWork:
         in_parts(density_kernels.convolve_planes, len(values), values, *taps[1:], lattice.wrap, least=4)
         m, wrap = len(taps[0]) - 1, bool(lattice.wrap[0])
         n, size = len(values), max(BLOCK // values[0].nbytes, 4 * m + 1)
-
-        def convolve(planes: NDArray[np.float32], wrap: bool) -> None:
-            flat = planes.reshape(len(planes), -1)
-            n_sheets = -(-flat.shape[1] // density_kernels.SHEET)
-            in_parts(density_kernels.convolve_sheets, n_sheets, flat, taps[0], wrap, least=2)
-
         if n <= size:
-            convolve(values, wrap)
+            _convolve(values, taps[0], wrap)
             return values
         before = values[n - m :].copy() if wrap else values[:0].copy()
         head = values[:m].copy() if wrap else values[:0].copy()
@@ -246,7 +314,7 @@ class SlabWork:
             # Planes beyond the end are the first ones again, before they were changed.
             planes = np.concatenate([before, values[first:stop], after, head[:missing]])
             before = planes[max(behind + stop - first - m, 0) : behind + stop - first].copy()
-            convolve(planes, False)
+            _convolve(planes, taps[0], False)
             values[first:stop] = planes[behind : behind + stop - first]
         return values
 
@@ -284,11 +352,23 @@ class SlabWork:
         return values
 
 
+def _convolve(planes: NDArray[np.float32], taps: NDArray[np.float32], wrap: bool) -> None:
+    """Convolve planes along the first axis, in place."""
+    flat = planes.reshape(len(planes), -1)
+    n_sheets = -(-flat.shape[1] // density_kernels.SHEET)
+    in_parts(density_kernels.convolve_sheets, n_sheets, flat, taps, wrap, least=2)
+
+
+def cells_in_row(lattice: Lattice) -> int:
+    """Coarse cells in a row of them, which lies across the first axis."""
+    return int(lattice.cells[1:].prod())
+
+
 def _between(
     atoms: PackedAtoms, lattice: Lattice, first: int, stop: int
 ) -> tuple[PackedAtoms, NDArray[np.int64]]:
     """The sorted atoms in some rows of coarse cells, and which of the atoms these are."""
-    in_row = int(lattice.cells[1:].prod())
+    in_row = cells_in_row(lattice)
     low, high = (int(atoms.start[row * in_row]) for row in (first, stop))
     mine = np.flatnonzero((atoms.place >= low) & (atoms.place < high))
     place = atoms.place[mine] - np.int32(low)
