@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt
 JOBS ?= 2
 PYTEST = pytest -q -n $(JOBS) --dist worksteal
 
-.PHONY: demo check test lint lowest format docs notebooks figures benchmark record wheel release-check clean
+.PHONY: demo check test pages lint lowest format docs notebooks figures benchmark record wheel release-check clean
 .DELETE_ON_ERROR:
 
 demo: .venv/core.stamp
@@ -27,9 +27,12 @@ check: lint
 	$(BIN)/$(PYTEST) -m "not slow"
 
 # What a release needs: all tests, every example of the pages, the documentation, the wheel.
-test: lint
-	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
+test: .venv/test.stamp
+	$(MAKE) -j2 lint pages
 	$(BIN)/$(PYTEST)
+
+pages: .venv/test.stamp
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
 # The same code with the lowest version of every direct dependency.
 lowest: .venv-lowest/stamp

@@ -370,8 +370,9 @@ def others(tmp_path_factory):
     """The results of a process that has the other kind of vectors and checks bounds."""
     folder = tmp_path_factory.mktemp("simd")
     path = folder / "results.npz"
-    # Loops that check bounds must not come into the usual cache.
-    _other_process([__file__, str(path)], NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(folder))
+    # Loops that check bounds must not come into the usual cache; with less optimization they compile faster.
+    settings = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(folder), "NUMBA_OPT": "1"}
+    _other_process([__file__, str(path)], **settings)
     with np.load(path) as saved:
         yield dict(saved)
 
