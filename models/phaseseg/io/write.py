@@ -199,12 +199,14 @@ def parts_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_part(
-    folder: Path, name: str, frame: Frame, result: Mapping[str, Any] | None, number: int
-) -> tuple[str, Piece]:
+    folder: Path, name: str, frame: Frame, result: Mapping[str, Any] | None, number: int,
+    n_atoms: int | None = -1,
+) -> tuple[str, Piece]:  # fmt: skip
     """Write a frame with its result as a part of a file of frames; return the name of the part.
 
     name : of the file, which decides on format and compression
     number : of the frame in the file
+    n_atoms : of the frame, if only its first piece is given; None for a further piece
 
     Raises
     ------
@@ -215,7 +217,7 @@ def write_part(
     try:
         with packed_piece(part, name) as (file, piece):
             kind = format_of_name(bare_name(name, WRITTEN))
-            for text in _text(frame, result, kind, number, len(frame)):
+            for text in _text(frame, result, kind, number, len(frame) if n_atoms == -1 else n_atoms):
                 file.write(text)
     except FileNotFoundError:
         raise OutputError(

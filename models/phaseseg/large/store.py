@@ -179,9 +179,12 @@ class InSlabs:
         return Pieces(self.store.outline.n_atoms, self._pieces())
 
     def _pieces(self) -> Iterator[tuple[Frame, dict[str, Any]]]:
-        scalars = self.fields.level("frame")
-        for rows, frame in self.store.pieces():
-            yield frame, {name: values[rows] for name, values in self.columns.items()} | scalars
+        return (self.piece(rows) for rows in self.store.rows)
+
+    def piece(self, rows: slice) -> tuple[Frame, dict[str, Any]]:
+        """A piece of the frame with its columns, and the numbers of the frame."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return self.store.frame_of(rows), columns | self.fields.level("frame")
 
 
 class Layers(NamedTuple):
@@ -267,6 +270,7 @@ class FrameStore:
     outline : all but the atoms
     others : further columns of the atoms in the order of the file, by the attribute of a frame, or by
         ("categories" or "fields", name)
+    disk : has the arrays
     piece : (n_pieces + 1,) first atom of every piece of the file, and the end
     """
 
@@ -274,6 +278,7 @@ class FrameStore:
     others: Mapping[Any, NDArray[Any]]
     piece: NDArray[np.int64]
     words: Mapping[str, tuple[str, ...]]
+    disk: Disk
     _starts: NDArray[np.int64]  # (n_pieces, n_layers + 1), places of the layers of a piece in the columns
     _rows: NDArray[np.int32]
     _positions: NDArray[np.float64]
@@ -324,7 +329,7 @@ class FrameStore:
         kinds = [kind for kind in words if ("categories", kind) in others]
         return cls(
             Outline.of(few, final, ends_of.renumbered(lookup)), others, np.array(ends),
-            {kind: tuple(words[kind]) for kind in kinds}, np.array(starts).reshape(-1, n_layers + 1),
+            {kind: tuple(words[kind]) for kind in kinds}, disk, np.array(starts).reshape(-1, n_layers + 1),
             rows, positions, species,
         )  # fmt: skip
 
@@ -415,19 +420,22 @@ class FrameStore:
 
     def pieces(self) -> Iterator[tuple[slice, Frame]]:
         """The frame in the pieces of its file: rows, and a frame of their atoms."""
+        return ((rows, self.frame_of(rows)) for rows in self.rows)
+
+    def frame_of(self, piece: slice) -> Frame:
+        """The atoms of a piece, in the order of the frame."""
         head = self.outline
-        for here in self.rows:
-            positions, species = self.positions_of(here), self.species_of(here)
-            columns: dict[str, Any] = {"fields": {}, "categories": {}}
-            for key, values in self.others.items():
-                if isinstance(key, str):
-                    columns[key] = values[here]
-                elif key[0] == "fields":
-                    columns["fields"][key[1]] = values[here]
-                else:
-                    columns["categories"][key[1]] = Category(values[here], self.words[key[1]])
-            parts = {name: getattr(head, name) for name in head.__dataclass_fields__}
-            yield here, Frame(**parts | {"positions": positions, "species": species} | columns)
+        columns: dict[str, Any] = {"fields": {}, "categories": {}}
+        for key, values in self.others.items():
+            if isinstance(key, str):
+                columns[key] = values[piece]
+            elif key[0] == "fields":
+                columns["fields"][key[1]] = values[piece]
+            else:
+                columns["categories"][key[1]] = Category(values[piece], self.words[key[1]])
+        parts = {name: getattr(head, name) for name in head.__dataclass_fields__}
+        here = {"positions": self.positions_of(piece), "species": self.species_of(piece)}
+        return Frame(**parts | here | columns)
 
 
 def _layers_of(frame: Frame, n_layers: int) -> NDArray[np.int32]:

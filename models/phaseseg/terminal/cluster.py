@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from phaseseg.terminal.run import FrameReader, FrameRun, Results
+from phaseseg.terminal.run import FrameReader, FrameRun, Results, said_in
 
 if TYPE_CHECKING:
     from phaseseg.fields import Fields
@@ -133,14 +132,13 @@ class _Analysis:
 
         fields = fields_or_none(self.function, frame)
         part = None
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            if self.folder is not None:
+        said: list[str] = []
+        if self.folder is not None:
+            with said_in(said):
                 part = write_part(self.folder, self.name, frame, fields, number)
-        said = tuple(str(one.message) for one in caught if one.category is UserWarning)
         if self.whole:
-            return _Analyzed(frame, fields, part, said)
-        return _Analyzed(FrameHead.of(frame), fields.of_levels(SMALL), part, said)
+            return _Analyzed(frame, fields, part, tuple(said))
+        return _Analyzed(FrameHead.of(frame), fields.of_levels(SMALL), part, tuple(said))
 
 
 @dataclass(frozen=True)
@@ -279,18 +277,23 @@ class Workers:
         whole : whether the atoms are needed here; otherwise frames come as `FrameHead`, and fields without
             arrays
         """
+        places, folder = self._placed(reader), self.parts_folder(run, output)
+        name = "" if folder is None or output is None else output.name
+        whole = whole or places is None or (folder is None and output is not None)
+        return self._pairs(reader, places, _Analysis(function, folder, name, whole), run)
+
+    def parts_folder(self, run: FrameRun, output: Path | None) -> Path | None:
+        """A folder in which workers write parts of an output; None if there is none, or it is written here.
+
+        One file with the columns of all frames is written here.
+        """
         from phaseseg.io.columns_file import FORMATS
         from phaseseg.io.write import parts_folder
 
-        folder, name = None, ""
-        if output is not None and output.suffix.lower() in FORMATS:
-            whole = True  # one file with the columns of all frames is written here
-        elif output is not None:
-            folder, name = self._stack.enter_context(parts_folder(output)), output.name
-            run.parts = deque()
-        places = self._placed(reader)
-        analysis = _Analysis(function, folder, name, whole or places is None)
-        return self._pairs(reader, places, analysis, run)
+        if output is None or output.suffix.lower() in FORMATS:
+            return None
+        run.parts = deque()
+        return self._stack.enter_context(parts_folder(output))
 
     def _pairs(
         self, reader: FrameReader, places: Places | None, analysis: _Analysis, run: FrameRun

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,16 @@ class FrameReader:
 Results = Iterator[tuple["Frame", "Fields"]]
 Also = Callable[[int, "Frame", "Fields"], None]
 """Called for each frame with its number, the frame and its fields."""
+
+
+@contextmanager
+def said_in(sentences: list[str]) -> Iterator[None]:
+    """Put warnings on an output into a list instead of showing them."""
+    with catch_warnings(record=True) as caught:
+        simplefilter("always", UserWarning)
+        yield
+    sentences += [str(one.message) for one in caught if one.category is UserWarning]
+
 
 # -------------------------------------------------------------------------------------- input
 
@@ -216,12 +226,12 @@ class FrameRun:
             return
         parts = self.parts
         if parts is not None:
-            join_parts(output, (parts.popleft() for _ in results))
+            join_parts(output, (parts.popleft() for _ in results for _ in range(len(parts))))
             return
-        with catch_warnings(record=True) as caught:
-            simplefilter("always", UserWarning)
+        said: list[str] = []
+        with said_in(said):
             write_frames(output, results)
-        self.warned = {str(one.message): None for one in caught if one.category is UserWarning}
+        self.warned = dict.fromkeys(said)
 
     def finish(
         self, tables_to: Path | None, report: Path | None, written: Iterable[Path | None], *, as_json: bool,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -138,12 +140,51 @@ def run_slabs(
             yield now.store.outline, now.fields
 
     def written() -> Iterator[Any]:
-        for _ in bar.frames(run.results(pairs()), doing):
-            yield now.pieces()
+        for number, _ in enumerate(bar.frames(run.results(pairs()), doing)):
+            if folder is None or output is None:
+                yield now.pieces()
+            else:
+                yield from _written_elsewhere(now, folder, output.name, number, run, bar.inside)
 
+    folder = None if cluster is None else cluster.parts_folder(run, output)
     run.write(written(), output)
     run.no_longer_needed = kept.remove
     return run
+
+
+def _written_elsewhere(
+    found: InSlabs, folder: Path, name: str, number: int, run: FrameRun, progress: Progress
+) -> Iterator[None]:
+    """Let other machines write the pieces of a frame; yield after each of these parts.
+
+    name : of the output; number : of the frame in it
+    """
+    from phaseseg.io.packing import Piece
+    from phaseseg.large.tasks import each
+
+    store, small = found.store, replace(found, fields=found.fields.of_levels(("frame",)))
+    write = partial(_write_piece, small, folder, name, number)
+    for part in each(store.disk, "text", write, range(len(store.rows)), "writing", progress):
+        assert run.parts is not None
+        run.parts.append((folder / str(part["part"]), Piece(*part["piece"].tolist())))
+        run.warned = {**run.warned, **dict.fromkeys(part["said"].tolist())}
+        yield
+
+
+def _write_piece(found: InSlabs, folder: Path, name: str, number: int, piece: int) -> dict[str, Any]:
+    """Write a piece of a frame; returns where it is, what packed files need of it, and what was said."""
+    import numpy as np
+
+    from phaseseg.io.write import write_part
+    from phaseseg.terminal.run import said_in
+
+    said: list[str] = []
+    with said_in(said):
+        frame, result = found.piece(found.store.rows[piece])
+        n_atoms = None if piece else found.store.outline.n_atoms
+        part, counted = write_part(folder, name, frame, result, number, n_atoms)
+    counts = np.array([counted.checksum, counted.n_bytes])
+    return {"part": np.array(part), "piece": counts, "said": np.array(said, dtype=np.str_)}
 
 
 def kept_results(
