@@ -391,8 +391,10 @@ def _dask(
         client, own = distributed.default_client(), False
     except ValueError:
         client = distributed.Client(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, set_as_default=False
-        )
+            n_workers=workers, threads_per_worker=1, set_as_default=False, dashboard_address=None,
+            # Without a dashboard, too, the scheduler listens, and warns if another one has its port.
+            scheduler_kwargs={"dashboard_address": ":0"},
+        )  # fmt: skip
         own = True
 
     def submit(frame: Frame) -> _Future:
