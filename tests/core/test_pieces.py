@@ -12,6 +12,10 @@ from phaseseg.io import InputError, read_frames, write_frames
 from phaseseg.io.pieces import announced_atoms, pieced_format, read_pieces, taken
 from phaseseg.large.disk import Disk
 from phaseseg.large.store import FrameStore
+from samples import shared_disk
+
+DISKS = [Disk, shared_disk]
+"""Pieces are read here, or on other machines."""
 
 
 def some_frame(n=50, seed=0, **more):
@@ -28,13 +32,14 @@ def some_frame(n=50, seed=0, **more):
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".dump", ".xyz", ".xyz.gz"])
 @pytest.mark.parametrize("rows", [1, 7, 50, 51])
-def test_pieces_are_the_frame(suffix, rows, tmp_path):
+@pytest.mark.parametrize("new_disk", DISKS)
+def test_pieces_are_the_frame(new_disk, suffix, rows, tmp_path):
     path = tmp_path / f"run{suffix}"
     words = {"residue": Category.of(["WAT" if k % 3 else "SOL" for k in range(50)])}
     write_frames(path, [some_frame(seed=k, categories=words) for k in range(3)])
     whole = [*read_frames(path, fields=True)]
     assert announced_atoms(path) == 50 and pieced_format(path, None)
-    with Disk(tmp_path) as disk:
+    with new_disk(tmp_path) as disk:
         for expected, found in zip(whole, read_pieces(path, fields=True, rows=rows), strict=True):
             store = FrameStore.read(found, disk)
             assert store.outline.n_atoms == len(store.outline) == 50 == found.n_atoms
@@ -97,7 +102,8 @@ WORDS = {
 
 @pytest.mark.parametrize("kind", WORDS)
 @pytest.mark.parametrize("rows", [1, 2, 5, 100])
-def test_residues_go_on_in_the_next_piece(kind, rows, tmp_path):
+@pytest.mark.parametrize("new_disk", DISKS)
+def test_residues_go_on_in_the_next_piece(new_disk, kind, rows, tmp_path):
     *titles, words, times = WORDS[kind]
     lines = [f"Fe {k} 0 0 {' '.join(two)}" for k, two in enumerate(np.repeat(words, times, axis=0))]
     columns = ":".join(
@@ -108,12 +114,13 @@ def test_residues_go_on_in_the_next_piece(kind, rows, tmp_path):
     path.write_text("\n".join([str(len(lines)), head, *lines]) + "\n")
     [whole] = read_frames(path)
     assert len(np.unique(whole.molecules)) == len(words) - 4 * (kind == "names")
-    with Disk(tmp_path) as disk:
+    with new_disk(tmp_path) as disk:
         store = FrameStore.read(next(read_pieces(path, rows=rows)), disk)
         assert_array_equal(store.others["molecules"], whole.molecules)
 
 
-def test_columns_that_are_not_understood_are_left_out_of_all_pieces(tmp_path):
+@pytest.mark.parametrize("new_disk", DISKS)
+def test_columns_that_are_not_understood_are_left_out_of_all_pieces(new_disk, tmp_path):
     """Numbers of molecules that are no integers, and more words than a reader takes."""
     path = tmp_path / "run.xyz"
     rows = [f"Fe 0 0 {k} {k if k < 290 else 0.5} w{k}" for k in range(300)]
@@ -121,7 +128,7 @@ def test_columns_that_are_not_understood_are_left_out_of_all_pieces(tmp_path):
     path.write_text("\n".join(["300", head, *rows]) + "\n")
     [whole] = read_frames(path)
     assert whole.molecules is None and not whole.categories
-    with Disk(tmp_path) as disk:
+    with new_disk(tmp_path) as disk:
         assert not FrameStore.read(next(read_pieces(path, rows=100)), disk).others
 
 
@@ -136,17 +143,51 @@ def test_chosen_frames_and_types(tmp_path):
     assert found[0][0].species_names == whole[0].species_names
 
 
-def test_a_frame_that_ends_too_early(tmp_path):
+@pytest.mark.parametrize("new_disk", DISKS)
+def test_a_frame_that_ends_too_early(new_disk, tmp_path):
+    def read():
+        with new_disk(tmp_path) as disk:
+            for frame in read_pieces(path, rows=20):
+                FrameStore.read(frame, disk)
+
     path = tmp_path / "run.dump"
     write_frames(path, [some_frame()])
-    path.write_text("\n".join(path.read_text().splitlines()[:-5]) + "\n")
+    text = path.read_text()
+    path.write_text(text.rstrip("\n"))
+    read()
+    path.write_text("\n".join(text.splitlines()[:-5]) + "\n")
     with pytest.raises(InputError, match="of 10 atom lines"):
-        [[*frame.pieces] for frame in read_pieces(path, rows=20)]
+        read()
     lines = path.read_text().splitlines()
     lines[9 + 30] = lines[9 + 30].replace(" ", " x ", 1)
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines[: 9 + 40]) + "\n" + "\n".join(text.splitlines()[9 + 40 :]) + "\n")
     with pytest.raises(InputError, match=r"run.dump, frame 0, line 40: "):
-        [[*frame.pieces] for frame in read_pieces(path, rows=20)]
+        read()
+
+
+def test_a_file_that_changes_while_other_machines_read_it(tmp_path, monkeypatch):
+    path = tmp_path / "run.dump"
+    write_frames(path, [some_frame()])
+    (found,) = [one for _, one in zip(range(1), read_pieces(path, rows=20), strict=False)]
+    next(found.pieces)
+    piece, *_ = found.elsewhere()
+    assert len(piece) == 20 and len(piece.read()[0]) == 20
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(InputError, match="the file has changed"):
+        piece.read()
+    path.unlink()
+    with pytest.raises(InputError, match="there is no such file on"):
+        piece.read()
+
+
+@pytest.mark.parametrize("new_disk", DISKS)
+def test_types_that_begin_at_0_in_a_later_piece(new_disk, tmp_path):
+    lines = [f"{k} {k < 20} {k} 0 0" for k in range(40)]
+    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n40\nITEM: BOX BOUNDS pp pp pp\n" + "0 99\n" * 3
+    rows = "\n".join(lines).replace("True", "1").replace("False", "0")
+    (tmp_path / "run.dump").write_text(f"{head}ITEM: ATOMS id type x y z\n{rows}\n")
+    with new_disk(tmp_path) as disk, pytest.raises(InputError, match="the types begin at 0"):
+        FrameStore.read(next(read_pieces(tmp_path / "run.dump", rows=10, types="A,B")), disk)
 
 
 def test_pieces_that_cannot_be_read(tmp_path):

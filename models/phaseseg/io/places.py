@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,22 +88,13 @@ class Places:
         place = self._places[number]
         file = self._files[place.file]
         try:
-            if stamp_of(file.path) != file.places.stamp:
-                raise Stale
-            jumps, reading = self._opened(place.file)
-            reading.resume(carried or self.carried)
-            block = jumps.block(place.frame)
-        except FileNotFoundError:
-            raise InputError(
-                f"{file.path}: there is no such file on {platform.node()}. Every worker must find the files "
-                "under the same path."
-            ) from None
-        except Stale:
+            with readable(file.path, file.places.stamp):
+                jumps, reading = self._opened(place.file)
+                reading.resume(carried or self.carried)
+                block = jumps.block(place.frame)
+        except InputError:
             self._close()
-            raise InputError(
-                f"{file.path}: the file has changed since its frames were found. Start again when nothing "
-                "writes it any more."
-            ) from None
+            raise
         frame = parsed(block, reading, file.path.name, place.number, place.notes)
         return frame, reading.carried
 
@@ -127,6 +118,25 @@ class Places:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
+
+@contextmanager
+def readable(path: Path, stamp: Any) -> Iterator[None]:
+    """Raise InputError if a file is not there, or is another one than that of a stamp."""
+    try:
+        if stamp_of(path) != stamp:
+            raise Stale
+        yield
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: there is no such file on {platform.node()}. Every worker must find the files under the "
+            "same path."
+        ) from None
+    except Stale:
+        raise InputError(
+            f"{path}: the file has changed since its frames were found. Start again when nothing writes it "
+            "any more."
+        ) from None
 
 
 def _reading(options: Mapping[str, Any]) -> Reading:

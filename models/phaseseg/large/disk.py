@@ -162,10 +162,12 @@ class Disk:
         return np.ndarray(place.shape, place.dtype, self._opened[place.path], place.offset, place.strides)
 
     def put(self, array: NDArray[Any], first: int, values: NDArray[Any]) -> None:
-        """Write rows from `first` on into an array of another process."""
+        """Write rows from `first` on into an array, also into one of another process."""
+        place = self.place(array) if self._opened else None
+        if place is None:
+            array[first : first + len(values)] = values
+            return
         # Not through the mapped file: two machines that write to one page would undo what the other wrote.
-        place = self.place(array)
-        assert place is not None
         with Path(place.path).open("r+b") as file:
             file.seek(place.offset + first * place.strides[0])
             file.write(np.ascontiguousarray(values, dtype=array.dtype).data)

@@ -15,9 +15,10 @@ from phaseseg.compiled.jit import jit
 from phaseseg.fields import Fields
 from phaseseg.frame import FLAT, Category, Frame
 from phaseseg.io.columns import MOST_NAMES
-from phaseseg.io.pieces import PiecedFrame
+from phaseseg.io.pieces import Determined, PiecedFrame, PlacedPiece
 from phaseseg.io.write import Pieces
 from phaseseg.large.disk import Disk
+from phaseseg.large.tasks import each
 from phaseseg.specs import Progress
 
 MOST_LAYERS = 256
@@ -39,10 +40,10 @@ class Ends:
     near_low, near_high : (n_species, 3) ends in the images nearest to the first atom of the frame
     """
 
-    def __init__(self, n_species: int) -> None:
+    def __init__(self, n_species: int, first: NDArray[np.float64] | None = None) -> None:
         self.low, self.high = np.full((n_species, 3, 4), np.inf), np.full((n_species, 3, 4), -np.inf)
         self.near_low, self.near_high = np.full((n_species, 3), np.inf), np.full((n_species, 3), -np.inf)
-        self._first: NDArray[np.float64] | None = None
+        self._first = None if first is None or not len(first) else first[0].copy()
 
     def add(self, frame: Frame) -> None:
         """Add the atoms of a piece."""
@@ -54,6 +55,17 @@ class Ends:
             frame.positions, frame.species, frame.origin, self._first, inverse, frame.pbc, self.low,
             self.high, self.near_low, self.near_high,
         )  # fmt: skip
+
+    def join(self, other: Ends, codes: NDArray[np.int32]) -> None:
+        """Add the ends of a later piece, whose species n is number codes[n] here."""
+        n = min(len(codes), len(other.low))
+        codes = codes[:n]
+        for name, nearer in (("low", np.less), ("high", np.greater)):
+            mine, theirs = getattr(self, name), getattr(other, name)[:n]
+            further = nearer(theirs[:, :, 0], mine[codes, :, 0])
+            mine[codes] = np.where(further[:, :, None], theirs, mine[codes])
+        self.near_low[codes] = np.minimum(self.near_low[codes], other.near_low[:n])
+        self.near_high[codes] = np.maximum(self.near_high[codes], other.near_high[:n])
 
     def renumbered(self, lookup: NDArray[np.int32]) -> Ends:
         """The ends with the species n as number lookup[n]."""
@@ -102,6 +114,78 @@ def _ends(positions, species, origin, first, inverse, pbc, low, high, near_low, 
             if f > high[s, axis, 0]:
                 high[s, axis, 0] = f
                 high[s, axis, 1:] = positions[atom]
+
+
+EVERY = np.arange(128, dtype=np.int32)
+"""Codes of species that are those of the frame."""
+
+
+class _Piece(NamedTuple):
+    """What a store keeps of a piece in memory.
+
+    start : (n_layers + 1,) places of its layers behind its first atom; counts : (128,) atoms of each species
+    keys : columns that it has; words : of its categories, in the order of their codes
+    """
+
+    start: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    ends: Ends
+    keys: list[Any]
+    words: dict[str, tuple[str, ...]]
+
+
+class _Columns:
+    """The columns of a store while its frame is read; other machines call it with a row and a piece.
+
+    head : the first piece, which has all columns that the frame can have
+    """
+
+    def __init__(self, n: int, head: Frame, disk: Disk) -> None:
+        self.n_layers = int(np.clip(n // ATOMS_PER_LAYER, 1, MOST_LAYERS))
+        self.rows, self.positions = disk.array(n, np.int32), disk.array((n, 3), np.float64)
+        self.species, self._disk, self._first = disk.array(n, np.int8), disk, head.positions[:1]
+        self.words: dict[str, dict[str, int]] = {}
+        self.others: dict[Any, NDArray[Any]] = {
+            key: disk.array((n, *values.shape[1:]), values.dtype)
+            for key, values in _columns(head, self.words)
+        }
+
+    def __call__(self, item: tuple[int, PlacedPiece]) -> tuple[_Piece, Determined]:
+        row, piece = item
+        frame, determined = piece.read()
+        return self.add(frame, row), determined
+
+    def add(self, frame: Frame, row: int) -> _Piece:
+        """Put a piece into the files."""
+        start, order = _layers(frame, self.n_layers)
+        put, keys = self._disk.put, []
+        put(self.rows, row, row + order)
+        put(self.positions, row, frame.positions[order])
+        put(self.species, row, frame.species[order])
+        for key, values in _columns(frame, self.words):
+            if key in self.others:
+                put(self.others[key], row, values)
+                keys.append(key)
+        words = {kind: tuple(table) for kind, table in self.words.items()}
+        ends = Ends(len(frame.species_names), self._first)
+        ends.add(frame)
+        counts = np.zeros(len(EVERY), np.int64) + np.bincount(frame.species, minlength=len(EVERY))
+        return _Piece(start, counts, ends, keys, words)
+
+    def renumber(self, words: Mapping[str, tuple[str, ...]], rows: slice) -> None:
+        """Give the words of a piece the codes that they have in the frame."""
+        for kind, some in words.items():
+            table = self.words.setdefault(kind, {})
+            lookup = np.array([table.setdefault(word, len(table)) for word in some], dtype=np.int32)
+            if ("categories", kind) in self.others and not np.array_equal(lookup, np.arange(len(lookup))):
+                codes = self.others["categories", kind]
+                codes[rows] = lookup[codes[rows]]
+
+
+def _with_rows(pieces: Iterator[PlacedPiece], row: int) -> Iterator[tuple[int, PlacedPiece]]:
+    for piece in pieces:
+        yield row, piece
+        row += len(piece)
 
 
 class Outline(Frame):
@@ -288,34 +372,37 @@ class FrameStore:
     @classmethod
     def read(cls, found: PiecedFrame, disk: Disk, progress: Progress | None = None) -> FrameStore:
         """Read a frame from its file once, and put its atoms into layers."""
-        n, pieces = found.n_atoms, iter(found.pieces)
-        n_layers = int(np.clip(n // ATOMS_PER_LAYER, 1, MOST_LAYERS))
-        rows, positions = disk.array(n, np.int32), disk.array((n, 3), np.float64)
-        species = disk.array(n, np.int8)
-        others: dict[Any, NDArray[Any]] = {}
-        words: dict[str, dict[str, int]] = {}
-        ends, starts, ends_of = [0], [], Ends(128)
-        counts, head = np.zeros(128, dtype=np.int64), None
+        n, pieces, ends = found.n_atoms, iter(found.pieces), [0]
+        head = next(pieces)
+        columns = _Columns(n, head, disk)
+        rows, species = columns.rows, columns.species
+        starts, ends_of, counts = [], Ends(len(EVERY)), np.zeros(len(EVERY), dtype=np.int64)
         in_pieces: Counter[Any] = Counter()
-        for frame in pieces:
-            here = slice(ends[-1], ends[-1] + len(frame))
-            head = frame if head is None else head
-            start, order = _layers(frame, n_layers)
-            rows[here] = here.start + order
-            positions[here] = frame.positions[order]
-            species[here] = frame.species[order]
-            counts += np.bincount(frame.species, minlength=128)
-            starts.append(here.start + start)
-            ends_of.add(frame)
-            for key, values in _columns(frame, words):
-                if key not in others:
-                    others[key] = disk.array((n, *values.shape[1:]), values.dtype)
-                others[key][here] = values
-                in_pieces[key] += 1
+
+        def add(part: _Piece, codes: NDArray[np.int32] = EVERY) -> None:
+            here = slice(ends[-1], ends[-1] + int(part.start[-1]))
+            starts.append(here.start + part.start)
             ends.append(here.stop)
+            counts[codes] += part.counts[: len(codes)]
+            ends_of.join(part.ends, codes)
+            in_pieces.update(part.keys)
+            if not np.array_equal(codes, np.arange(len(codes))):
+                species[here] = codes[species[here]]
+            columns.renumber(part.words, here)
             if progress is not None:
                 progress(here.stop / max(n, 1), f"reading, {here.stop:,} of {n:,} atoms")
-        assert head is not None
+
+        add(columns.add(head, 0))
+        elsewhere = None if disk.kept.tasks is None else found.elsewhere()
+        if elsewhere is None:
+            for frame in pieces:
+                add(columns.add(frame, ends[-1]))
+        elif n > len(head):
+            for part, determined in each(
+                disk, "piece", columns, _with_rows(elsewhere, ends[-1]), "reading", n=-(-n // len(head)) - 1
+            ):
+                add(part, found.add(determined))
+        others, words, positions = columns.others, columns.words, columns.positions
         lookup, names = found.lookup()
         few = head.take([], fields={}, categories={}, molecules=None, ids=None).replace(species_names=names)
         final = np.zeros(len(names), dtype=np.int64)
@@ -329,8 +416,8 @@ class FrameStore:
         kinds = [kind for kind in words if ("categories", kind) in others]
         return cls(
             Outline.of(few, final, ends_of.renumbered(lookup)), others, np.array(ends),
-            {kind: tuple(words[kind]) for kind in kinds}, disk, np.array(starts).reshape(-1, n_layers + 1),
-            rows, positions, species,
+            {kind: tuple(words[kind]) for kind in kinds}, disk,
+            np.array(starts).reshape(-1, columns.n_layers + 1), rows, positions, species,
         )  # fmt: skip
 
     @property

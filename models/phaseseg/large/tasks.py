@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
 from typing import Any
 
@@ -24,40 +24,50 @@ LARGE = 1 << 20
 """Bytes of an array in memory from which on it goes to other machines as a file."""
 
 
+class _InFile:
+    """Stands for arrays that a machine has left in the folder."""
+
+
 def each(
-    disk: Disk, name: str, function: Callable[[Any], Arrays], items: Sequence[Any], doing: str,
-    progress: Progress | None = None, *, keep: bool = False,
-) -> Iterator[Arrays]:  # fmt: skip
-    """Yield what a function gives for small items, in order.
+    disk: Disk, name: str, function: Callable[[Any], Any], items: Iterable[Any], doing: str,
+    progress: Progress | None = None, *, keep: bool = False, n: int | None = None,
+) -> Iterator[Any]:  # fmt: skip
+    """Yield what a function gives for small items, in order: a dict of arrays, or something small.
 
     name : of the results, in the folder
     progress : is called before each item with `doing`
-    keep : whether an interrupted run continues with these results
+    keep : whether an interrupted run continues with these results, which are dicts of arrays
+    n : number of items; by default their length
     """
-    kept, n = disk.kept, len(items)
+    kept, n = disk.kept, len(items) if isinstance(items, Sized) else n or 0
     names = [f"{name}-{k}" for k in range(n)]
     there = [keep and kept.has(one) for one in names]
-    made: Iterator[bool] = iter(())
-    if kept.tasks is not None:
-        task = _Elsewhere(disk, kept.for_others(), function)
-        todo = [one for one, known in zip(zip(names, items, strict=True), there, strict=True) if not known]
-        made = kept.tasks(task, todo)
-    for k, (one, item) in enumerate(zip(names, items, strict=True)):
+
+    def report(k: int) -> None:
         if progress is not None:
             progress(k / n, f"{doing}, slab {k + 1} of {n}")
-        if kept.tasks is None:
+
+    if kept.tasks is None:
+        for k, (one, item) in enumerate(zip(names, items, strict=True)):
+            report(k)
             yield kept(one, partial(function, item)) if keep else function(item)
-            continue
-        found = kept.read(one) if there[k] or next(made) else {}
-        if not keep:
-            kept.remove_one(one)
+        return
+    todo = ((one, item) for one, known, item in zip(names, there, items, strict=True) if not known)
+    made = kept.tasks(_Elsewhere(disk, kept.for_others(), function), todo)
+    for k, one in enumerate(names):
+        report(k)
+        found = _InFile() if there[k] else next(made)
+        if isinstance(found, _InFile):
+            found = kept.read(one)
+            if not keep:
+                kept.remove_one(one)
         yield found
 
 
 class _Elsewhere:
-    """A function that leaves what it gives in the folder; called with a name and an item."""
+    """A function that leaves the arrays that it gives in the folder; called with a name and an item."""
 
-    def __init__(self, disk: Disk, kept: Kept, function: Callable[[Any], Arrays]) -> None:
+    def __init__(self, disk: Disk, kept: Kept, function: Callable[[Any], Any]) -> None:
         stream = io.BytesIO()
         pickler = _Pickler(stream, disk)
         pickler.dump(function)
@@ -67,14 +77,14 @@ class _Elsewhere:
     def __getstate__(self) -> dict[str, Any]:
         return {"_function": self._function, "_kept": self._kept}
 
-    def __call__(self, item: tuple[str, Any]) -> bool:
-        """Whether there is a file."""
+    def __call__(self, item: tuple[str, Any]) -> Any:
         name, given = item
         with Disk() as disk:
             found = _Unpickler(io.BytesIO(self._function), disk).load()(given)
-            if found:
-                self._kept.write(name, found)
-        return bool(found)
+        if not isinstance(found, dict):
+            return found
+        self._kept.write(name, found)
+        return _InFile()
 
 
 class _Pickler(pickle.Pickler):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from phaseseg.terminal.show import FrameBar, note
 
 if TYPE_CHECKING:
+    from phaseseg.io.packing import Piece
     from phaseseg.large.disk import Disk
     from phaseseg.large.kept import Kept, Tasks
     from phaseseg.large.store import FrameStore, InSlabs
@@ -159,22 +160,21 @@ def _written_elsewhere(
 
     name : of the output; number : of the frame in it
     """
-    from phaseseg.io.packing import Piece
     from phaseseg.large.tasks import each
 
     store, small = found.store, replace(found, fields=found.fields.of_levels(("frame",)))
     write = partial(_write_piece, small, folder, name, number)
-    for part in each(store.disk, "text", write, range(len(store.rows)), "writing", progress):
+    for part, piece, said in each(store.disk, "text", write, range(len(store.rows)), "writing", progress):
         assert run.parts is not None
-        run.parts.append((folder / str(part["part"]), Piece(*part["piece"].tolist())))
-        run.warned = {**run.warned, **dict.fromkeys(part["said"].tolist())}
+        run.parts.append((folder / part, piece))
+        run.warned = {**run.warned, **dict.fromkeys(said)}
         yield
 
 
-def _write_piece(found: InSlabs, folder: Path, name: str, number: int, piece: int) -> dict[str, Any]:
-    """Write a piece of a frame; returns where it is, what packed files need of it, and what was said."""
-    import numpy as np
-
+def _write_piece(
+    found: InSlabs, folder: Path, name: str, number: int, piece: int
+) -> tuple[str, Piece, list[str]]:
+    """Write a piece of a frame; returns its name, what packed files need of it, and what was said."""
     from phaseseg.io.write import write_part
     from phaseseg.terminal.run import said_in
 
@@ -183,8 +183,7 @@ def _write_piece(found: InSlabs, folder: Path, name: str, number: int, piece: in
         frame, result = found.piece(found.store.rows[piece])
         n_atoms = None if piece else found.store.outline.n_atoms
         part, counted = write_part(folder, name, frame, result, number, n_atoms)
-    counts = np.array([counted.checksum, counted.n_bytes])
-    return {"part": np.array(part), "piece": counts, "said": np.array(said, dtype=np.str_)}
+    return part, counted, said
 
 
 def kept_results(

@@ -221,7 +221,7 @@ class SlabWork:
         self, lattice: Lattice, n_atoms: int, kernel: Callable[..., None], chosen: Pick,
         grids: Sequence[NDArray[np.float32]], sigma: float, scale: float, in_cells: NDArray[np.int32] | None,
         counts: NDArray[np.float32] | None, slab: tuple[int, int],
-    ) -> Arrays:  # fmt: skip
+    ) -> None:  # fmt: skip
         """`smoothed` for the planes of a slab, on another machine; a tilted cell is not smoothed there."""
         (n, rows), (first, stop) = (lattice.shape[0], int(lattice.cells[0])), slab
         low, high = (ceil(row * n / rows) for row in slab)
@@ -256,7 +256,6 @@ class SlabWork:
                 _convolve(block, taps[0], False)
             begin = halo if lattice.wrap[0] else low - int(planes[0])
             self.disk.put(grid, low, block[begin : begin + high - low])
-        return {}
 
     def _deposit(
         self, lattice: Lattice, n_atoms: int, kernel: Callable[..., None],
