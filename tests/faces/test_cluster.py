@@ -482,6 +482,22 @@ def test_an_error_in_a_frame_is_that_of_one_process(stand, run_xyz):
 # ---------------------------------------------------------------------------------- a real cluster
 
 
+def loaded_by(*words: object) -> str:
+    """The exit code of a command in a process of its own, and what it loads that takes long."""
+    code = """if True:
+        import sys
+        from phaseseg.cli import main
+        try:
+            main()
+        except SystemExit as end:
+            print(end.code or 0, sorted({"numba", "scipy", "torch", "matplotlib"} & set(sys.modules)))
+    """
+    run_apart = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False
+    )
+    return run_apart.stdout.strip() + run_apart.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_workers_that_are_killed(tmp_path: Path) -> None:
@@ -510,7 +526,8 @@ def test_workers_that_are_killed(tmp_path: Path) -> None:
         killer.join(10)
         assert killed and (tmp_path / "there.xyz").read_bytes() == right
         cluster.scale(1)
-        done("label", tmp_path / "run.xyz", "-o", tmp_path / "one.xyz", *address)
+        words = ("label", tmp_path / "run.xyz", "-o", tmp_path / "one.xyz", "-q", *address)
+        assert loaded_by(*words) == "0 []", "the command waits for a compiler that only workers need"
         assert (tmp_path / "one.xyz").read_bytes() == right
     assert not left(tmp_path)
 

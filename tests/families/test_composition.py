@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 
 import naive
 from phaseseg import Frame, label_phases
-from phaseseg.families.segmentation.labels.composition import N_BINS, ROWS, count_atoms
+from phaseseg.families.segmentation.labels.composition import N_BINS, ROWS
+from phaseseg.families.segmentation.labels.counting import count_atoms
 from phaseseg.testing import EXACT, LITERATURE, ROUNDING
 
 NAMES = ("Fe", "Mg", "Si", "O", "N")

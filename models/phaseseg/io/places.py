@@ -150,7 +150,7 @@ def placed(
     """Find the frames of a trajectory; None if they have no places: in pieces, or read by another package.
 
     path, frames, file_format, options : as for `read_frames`
-    mapped : applies a function to many files, as `map` does; it may use other processes
+    mapped : applies a function to many items, as `map` does; it may use other processes
     """
     options = {**_DEFAULTS, **options}
     paths = [Path(os.path.abspath(one)) for one in files_of(path)]  # noqa: PTH100 - links stay as they are
@@ -189,8 +189,13 @@ def placed(
     places = Places(files, chosen, options, reading.carried)
     if every:
         with suppress(InputError):
-            places.carried = Places(files, every[:1], options, reading.carried).read(0)[1]
+            first = Places(files, every[:1], options, reading.carried)
+            [places.carried] = (mapped or map)(_after_first, [first])
     return places
+
+
+def _after_first(places: Places) -> Carried:
+    return places.read(0)[1]
 
 
 def _unread(file: int, frame: int) -> dict[str, Any]:

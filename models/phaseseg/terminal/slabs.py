@@ -46,8 +46,6 @@ def slabs_wanted(
     """
     from phaseseg.io.pieces import FORMATS, announced_atoms, pieced_format
     from phaseseg.io.series import files_of
-    from phaseseg.large.disk import usual_folder
-    from phaseseg.large.store import usual_slabs
 
     if given != "auto" and not (given.isdecimal() and int(given) >= 1):
         raise ValueError(f"--slabs must be auto or a number of at least 1, found {given!r}.")
@@ -73,6 +71,9 @@ def slabs_wanted(
                 "--resume."
             )
         return int(given)
+    from phaseseg.large.disk import usual_folder
+    from phaseseg.large.store import usual_slabs
+
     n_atoms = announced_atoms(files[0], format)
     n_slabs, large = usual_slabs(n_atoms), beyond_memory(path, n_atoms, n_bytes)
     if resume is not None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from phaseseg.families.segmentation.rules import FixedRule
-    from phaseseg.fields import Table
+    from phaseseg.fields import Fields, Table
     from phaseseg.frame import Frame
     from phaseseg.large.disk import Disk
     from phaseseg.large.store import FrameStore, InSlabs
@@ -108,9 +108,6 @@ def label_command(
 ) -> None:
     """Label every atom as rich, poor or boundary, and report compositions with error bars."""
     with exit_codes(options.left_behind(output, resume)):
-        from phaseseg.families.segmentation.labels import weak_labels
-        from phaseseg.families.segmentation.labels.automatic import rule_for
-        from phaseseg.families.segmentation.labels.threshold import pooled_threshold
         from phaseseg.families.segmentation.report import RunSummary
         from phaseseg.io import OutputError
 
@@ -166,21 +163,27 @@ def label_command(
             if cluster is not None:
                 fixed, frames_read = cluster.of_frames(partial(_rule_for, rule), reader), reader()
             else:
+                from phaseseg.families.segmentation.labels.automatic import rule_for
+
                 fixed, frames_read = rule_for(reader(), rule)
             if pooled:
+                from phaseseg.families.segmentation.labels.threshold import pooled_threshold
+
                 fixed = pooled_threshold(bar.frames(frames_read, "finding one threshold"), fixed)
                 frames_read = reader()
             settings = fixed.to_dict() | {"voxel": fixed.voxel_size, "average": average}
             summary = RunSummary(fixed, input.name, average=average, scan=boundary_scan)
             run = FrameRun(input.name, summary, "labeled", settings, scene=scene)
-            label = partial(weak_labels.label_frame, rule=fixed)
+            label = partial(_label, rule=fixed)
             frames_to = output if kind == "frames" else None
             if cluster is not None:
                 pairs = cluster.results(reader, label, run, frames_to, whole=view or boundary_scan)
             elif average is None:
                 pairs = in_order(label, frames_read, workers)
             else:
-                pairs = weak_labels.label_trajectory(frames_read, fixed, average=average)
+                from phaseseg.families.segmentation.labels.weak_labels import label_trajectory
+
+                pairs = label_trajectory(frames_read, fixed, average=average)
             run.write(bar.frames(run.results(pairs), "labeling"), frames_to)
         run.finish(output if kind == "tables" else None, report, [output], as_json=as_json, quiet=quiet)
 
@@ -189,6 +192,13 @@ def _rule_for(rule: LabelRule, frames: Iterable[Frame]) -> FixedRule:
     from phaseseg.families.segmentation.labels.automatic import rule_for
 
     return rule_for(frames, rule)[0]
+
+
+def _label(frame: Frame, rule: FixedRule) -> Fields:
+    """Where a worker labels the frame, the command does not load what is compiled."""
+    from phaseseg.families.segmentation.labels.weak_labels import label_frame
+
+    return label_frame(frame, rule)
 
 
 class _LabelInSlabs:

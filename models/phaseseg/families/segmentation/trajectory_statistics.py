@@ -1,4 +1,7 @@
-"""Trajectory statistics: means with errors, time series, and the choice of a boundary width."""
+"""Trajectory statistics: means with errors, time series, and the choice of a boundary width.
+
+Labeling is imported where it is needed: a command whose workers label the frames does without the compiler.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phaseseg.families.segmentation.fields import DENSITY
-from phaseseg.families.segmentation.labels.automatic import rule_for, rule_of
 from phaseseg.families.segmentation.labels.composition import (
     ATOMS,
     BIN_WIDTH,
@@ -28,7 +30,6 @@ from phaseseg.families.segmentation.labels.composition import (
 )
 from phaseseg.families.segmentation.labels.masses import element_masses
 from phaseseg.families.segmentation.labels.profile import Kernel, interface_width
-from phaseseg.families.segmentation.labels.weak_labels import label_frame, label_trajectory, rule_or_options
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule, Rule
 from phaseseg.families.segmentation.table_series import TableSeries
 from phaseseg.fields import Column, Fields, Message, MessageCounter, Table, size_messages
@@ -89,7 +90,9 @@ class TrajectorySummary:
 
     def add(self, frame: Frame, fields: Fields) -> None:
         """Add the labels of one frame; add frames in chronological order."""
-        if isinstance(self._rule, LabelRule):
+        if not isinstance(self._rule, Rule):
+            from phaseseg.families.segmentation.labels.automatic import rule_of
+
             self._rule = rule_of(frame, self._rule)
         self._elements |= dict.fromkeys(frame.species_names)
         scalars = {
@@ -361,6 +364,9 @@ def summarize(
 
     frames, rule, average, options : as for `label_trajectory`
     """
+    from phaseseg.families.segmentation.labels.automatic import rule_for
+    from phaseseg.families.segmentation.labels.weak_labels import label_trajectory, rule_or_options
+
     fixed, frames = rule_for(frames, rule_or_options(rule, options))
     summary = TrajectorySummary(fixed)
     for frame, fields in label_trajectory(frames, fixed, average=average):
@@ -462,6 +468,9 @@ def boundary_width_scan(
     ValueError
         For widths out of range; also as `label_frame`.
     """
+    from phaseseg.families.segmentation.labels.automatic import rule_for
+    from phaseseg.families.segmentation.labels.weak_labels import label_frame
+
     fixed, frames = rule_for(frames, rule)
     scan = BoundaryScan(fixed.species, widths)
     for frame in frames:

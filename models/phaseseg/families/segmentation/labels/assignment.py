@@ -14,14 +14,8 @@ from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.threads import in_parts
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
-from phaseseg.families.segmentation.labels.composition import (
-    BIN_WIDTH,
-    N_BINS,
-    ROWS,
-    composition_of,
-    count_molecules,
-    count_phases,
-)
+from phaseseg.families.segmentation.labels.composition import BIN_WIDTH, N_BINS, ROWS, composition_of
+from phaseseg.families.segmentation.labels.counting import count_molecules, count_phases
 from phaseseg.families.segmentation.labels.density import Field, kernel_volume
 from phaseseg.families.segmentation.labels.domains import Domains
 from phaseseg.families.segmentation.labels.interface import Interface
