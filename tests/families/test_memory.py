@@ -112,7 +112,7 @@ def megabytes(name):
     return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 def bytes_per_voxel(work, frame):
-    work(gas([30.0, 30, 30]))  # compiled before
+    work(gas(frame.cell / 5))  # compiled and imported before
     gc.collect()
     buffer_pool._shelf.__init__()
     Path("/proc/self/clear_refs").write_text("5")
@@ -159,6 +159,6 @@ def test_memory_is_that_of_a_few_fields():
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "100000"},  # freed arrays are really given back
     )  # fmt: skip
     used = json.loads(done.stdout)
-    limits = {"labels": 17, "coarse voxels": 24, "tilted": 30, "scores": 28}
+    limits = {"labels": 17, "coarse voxels": 24, "tilted": 28, "scores": 28}
     assert {name: used[name] <= most for name, most in limits.items()} == dict.fromkeys(limits, True), used
     assert lattices.LARGEST_EMPTY / 18 * max(limits.values()) < 2e9
