@@ -109,6 +109,15 @@ def cooled_runs():
     return runs
 
 
+@pytest.fixture
+def minimized_once(monkeypatch, tmp_path_factory):
+    """All tests that use this, and their processes, minimize the bundled liquid once; it takes ten seconds."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    monkeypatch.setenv("PHASESEG_STRUCTURES", str(folder / "structures"))
+
+
 @pytest.fixture(scope="session")
 def melt_data():
     """`melt_data("control_20000K")`: the frames of a trajectory that is too large to be bundled.

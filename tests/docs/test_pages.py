@@ -66,6 +66,7 @@ def compare(where: str, expected: str, printed: str) -> None:
         pytest.fail(f"{where}: the page says\n{expected}\nbut this was printed:\n{printed}", pytrace=False)
 
 
+@pytest.mark.usefixtures("minimized_once")
 @pytest.mark.parametrize("page", PAGES)
 def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block of a page runs and prints what the page says."""

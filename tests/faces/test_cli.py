@@ -360,6 +360,7 @@ print(loaded(*heavy))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("minimized_once")
 def test_demo_labels_the_bundled_melts_and_follows_the_bundled_liquids(tmp_path: Path) -> None:
     result = command_line.run("demo", "-o", tmp_path / "demo")
     assert result.exit_code == 0, result.stderr

@@ -186,6 +186,7 @@ def test_reports_of_evaluations_show_the_atoms(family, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("minimized_once")
 def test_the_report_of_an_evaluation_of_mobility_shows_both(tmp_path):
     liquid = DEMO / "liquid_ka3d_t064.xyz.gz"
     done("evaluate", liquid, "-m", "mobility/net-ka3d-minimized-v1", "--report", tmp_path, "--view")

@@ -27,6 +27,7 @@ def test_every_example_is_complete():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("minimized_once")
 @pytest.mark.parametrize(
     "name",
     ["two-liquids", "liquid-or-glass", "mobility", "environments"],
