@@ -111,7 +111,7 @@ def cooled_runs():
 
 @pytest.fixture
 def minimized_once(monkeypatch, tmp_path_factory):
-    """All tests that use this, and their processes, minimize the bundled liquid once; it takes ten seconds."""
+    """Tests that use this, and their processes, minimize the bundled liquid once; it takes ten seconds."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
