@@ -327,7 +327,9 @@ class Frame(Summarized):
         rows = np.asarray(atoms)
         rows = rows if rows.size else rows.astype(np.intp)  # an empty list makes an array of floats
         per_atom = {name: getattr(self, name) for name in ("positions", "species", "ids", "molecules")}
-        parts: dict[str, Any] = {name: None if v is None else v[rows] for name, v in per_atom.items()}
+        parts: dict[str, Any] = {
+            name: None if v is None else v[rows] for name, v in per_atom.items() if name not in changes
+        }
         parts["categories"] = {kind: Category(c.codes[rows], c.names) for kind, c in self.categories.items()}
         parts["fields"] = {name: values[rows] for name, values in self.fields.items()}
         return replace(self, **parts | changes)

@@ -88,3 +88,24 @@ def test_the_shelf_stays_small():
     borrow(BIG, np.uint8)
     shelf = buffer_pool._shelf
     assert sum(b.nbytes for b in shelf._free) + sum(b.nbytes for b in shelf._returned) <= LARGEST_SHELF + BIG
+
+
+def test_an_array_a_little_longer_finds_the_buffer_of_the_shorter():
+    n = 3 * BIG + 1
+    place = address(borrow(n, np.uint8))
+    assert address(borrow(n + n // 50, np.uint8)) == place
+
+
+@pytest.mark.slow
+def test_a_loop_may_keep_more_and_leaves_no_more_behind():
+    shelf = buffer_pool._shelf
+
+    def unused():
+        borrow(BIG, np.uint8)
+        return sum(b.nbytes for b in shelf._free) + sum(b.nbytes for b in shelf._returned)
+
+    with buffer_pool.keeping(2 * LARGEST_SHELF):
+        arrays = [borrow(LARGEST_SHELF // 4, np.uint8) for _ in range(6)]
+        del arrays
+        assert unused() >= 1.4 * LARGEST_SHELF
+    assert unused() <= LARGEST_SHELF + BIG

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from math import prod
 from typing import Any
 
@@ -19,19 +20,22 @@ from numpy.typing import DTypeLike, NDArray
 # Smaller arrays, in bytes, come from NumPy; the pool keeps at most the second number of unused bytes.
 SMALLEST = 4 * 2**20
 LARGEST_SHELF = 2**30
+# Buffers are longer than asked for by at most this part, so arrays of about the same size share one.
+SLACK = 16
 
 
 class _Shelf:
     """Unused buffers. `give` takes no lock, because it may run anywhere, even inside a garbage collection."""
 
     def __init__(self) -> None:
+        self.most = LARGEST_SHELF
         self._returned: deque[NDArray[np.uint8]] = deque()
         self._free: list[NDArray[np.uint8]] = []
         self._lock = threading.Lock()
 
     def give(self, buffer: NDArray[np.uint8]) -> None:
         self._returned.append(buffer)
-        while sum(held.nbytes for held in list(self._returned)) > LARGEST_SHELF:
+        while sum(held.nbytes for held in list(self._returned)) > self.most:
             try:
                 self._returned.popleft()
             except IndexError:
@@ -42,16 +46,36 @@ class _Shelf:
             with suppress(IndexError):  # `give` in another thread may take one as well
                 while True:
                     self._free.append(self._returned.popleft())
-            while self._free and sum(buffer.nbytes for buffer in self._free) > LARGEST_SHELF:
-                self._free.pop(0)
+            self._shorten()
             # The smallest that fits; a much larger one is left for larger arrays.
             fitting = [n for n, buffer in enumerate(self._free) if n_bytes <= buffer.nbytes <= 1.5 * n_bytes]
             if fitting:
                 return self._free.pop(min(fitting, key=lambda n: self._free[n].nbytes))
-        return np.empty(n_bytes, dtype=np.uint8)
+        step = max(2 ** (n_bytes.bit_length() - 1) // SLACK, 1)
+        return np.empty(-(-n_bytes // step) * step, dtype=np.uint8)
+
+    def keep(self, most: int) -> None:
+        with self._lock:
+            self.most = most
+            self._shorten()
+
+    def _shorten(self) -> None:
+        while self._free and sum(buffer.nbytes for buffer in self._free) > self.most:
+            self._free.pop(0)
 
 
 _shelf = _Shelf()
+
+
+@contextmanager
+def keeping(n_bytes: int) -> Iterator[None]:
+    """Keep more unused bytes, for loops whose large arrays have about the same size in every turn."""
+    before = _shelf.most
+    _shelf.keep(n_bytes)
+    try:
+        yield
+    finally:
+        _shelf.keep(before)
 
 
 def borrow(shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

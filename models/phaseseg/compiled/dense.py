@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from phaseseg.compiled.jit import jit
 from phaseseg.compiled.simd import HAS_AVX512, WIDTH, add_product, greater, load, splat, spread, store
 
+ROWS = 8
+"""Rows that `dense` multiplies at once."""
+
 
 def whole_registers(n: int) -> int:
     """The length of a row of n numbers, padded to whole registers."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.threads import for_each, parts_of, thread_count
 from phaseseg.frame import Category
 from phaseseg.io.names import topology
@@ -92,8 +93,7 @@ def parse_columns(
     for k, column in enumerate(texts):
         layout[column] = _TEXT, k, 0
     action, start, step = np.ascontiguousarray(np.array(layout, np.int64).T)
-    reals = np.empty(end)
-    whole = np.empty(n_lines * len(integers), np.int64)
+    reals, whole = borrow(end, np.float64), borrow(n_lines * len(integers), np.int64)
     codes = np.zeros((len(texts), n_lines), np.int32)
     text_of_lines = body if body.endswith(b"\n") else body + b"\n"
     letters = np.frombuffer(text_of_lines, np.uint8)

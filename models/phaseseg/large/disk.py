@@ -122,6 +122,9 @@ class Disk:
                 file.truncate(n_bytes)
                 _reserve(file.fileno(), n_bytes)
                 mapped = mmap.mmap(file.fileno(), n_bytes)
+                if hasattr(mmap, "MADV_HUGEPAGE"):
+                    with suppress(OSError):  # not every system has large pages of files
+                        mapped.madvise(mmap.MADV_HUGEPAGE)
             except OSError as error:
                 raise self._error(error) from error
             if self._shared:

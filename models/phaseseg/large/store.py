@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import jit
 from phaseseg.fields import Fields
 from phaseseg.frame import FLAT, Category, Frame
@@ -160,7 +161,9 @@ class _Columns:
         start, order = _layers(frame, self.n_layers)
         put, keys = self._disk.put, []
         put(self.rows, row, row + order)
-        put(self.positions, row, frame.positions[order])
+        positions = borrow(frame.positions.shape, np.float64)
+        np.take(frame.positions, order, axis=0, out=positions, mode="clip")
+        put(self.positions, row, positions)
         put(self.species, row, frame.species[order])
         for key, values in _columns(frame, self.words):
             if key in self.others:
@@ -479,7 +482,7 @@ class FrameStore:
         first, last = layers[np.append(0, ends + 1)], layers[np.append(ends, len(layers) - 1)] + 1
         ranges = np.stack([self._starts[:, first], self._starts[:, last]], axis=2)
         n = int(np.diff(ranges, axis=2).sum())
-        rows, positions, species = np.empty(n, np.int64), np.empty((n, 3)), np.empty(n, np.int32)
+        rows, positions, species = borrow(n, np.int64), borrow((n, 3), np.float64), borrow(n, np.int32)
         place, at = np.empty(int(np.diff(self.piece).max(initial=0)), dtype=np.int64), 0
         for p, (begin, end) in enumerate(pairwise(self.piece.tolist())):
             at = _gather(
@@ -487,6 +490,11 @@ class FrameStore:
                 positions, species, at,
             )  # fmt: skip
         return Layers(rows, positions, species)
+
+    def places(self, first: int, stop: int) -> Iterator[NDArray[np.float64]]:
+        """Positions of the atoms of some layers, in no particular order."""
+        for begin, end in self._starts[:, [first, stop]].tolist():
+            yield self._positions[begin:end]
 
     @property
     def rows(self) -> list[slice]:

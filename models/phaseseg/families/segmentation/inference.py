@@ -8,7 +8,7 @@ of W x_j is W times the weighted sum of x_j, so a layer sums its inputs if they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
-from phaseseg.compiled.dense import dense, padded_columns, padded_row, whole_registers
+from phaseseg.compiled.dense import ROWS, dense, padded_columns, padded_row, whole_registers
 from phaseseg.compiled.simd import WIDTH
 from phaseseg.compiled.threads import for_each, in_parts, parts_by_size
 from phaseseg.families.segmentation import neighbor_sums
@@ -97,8 +97,9 @@ def _ranges(bins: Bins, n_layers: int, own: NDArray[np.bool_] | None) -> list[_R
     n_planes, n = int(bins.shape[0]), bins.n_bins
     if own is None or bins.wrap[0] or not own.any():
         return [_Range.of(bins, 0, n)] * (n_layers + 1)
-    in_plane, slots = n // n_planes, np.flatnonzero(own[bins.order])
-    ends = np.searchsorted(bins.start[:: bins.kinds], slots[[0, -1]], side="right") - 1
+    in_plane, there = n // n_planes, own[bins.order]
+    slots = there.argmax(), len(there) - 1 - there[::-1].argmax()
+    ends = np.searchsorted(bins.start[:: bins.kinds], slots, side="right") - 1
     first, last = (ends // in_plane).tolist()
     found = []
     for k in range(n_layers + 1):
@@ -106,6 +107,12 @@ def _ranges(bins: Bins, n_layers: int, own: NDArray[np.bool_] | None) -> list[_R
         planes = max(first - reach, 0), min(last + 1 + reach, n_planes)
         found.append(_Range.of(bins, *(plane * in_plane for plane in planes)))
     return found
+
+
+def _blocks(slots: slice) -> Iterator[slice]:
+    """Parts of some slots, for NumPy to work on in the cache."""
+    for first in range(slots.start, slots.stop, 1 << 16):
+        yield slice(first, min(first + (1 << 16), slots.stop))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +152,8 @@ class _Atoms:
             kernel, plan = neighbor_sums.density_features, [*_gaussians(config.widths, n_species)]
         ranges = _ranges(bins, config.layers, own)
         ranges[-1].each_bin(kernel, bins, *plan, rows, degrees, doubtful)
-        slots = np.arange(n)[ranges[-1].slots]
-        rows[slots, codes[bins.order[slots]]] = 1
+        for some in _blocks(ranges[-1].slots):
+            rows[np.arange(some.start, some.stop), codes[bins.order[some]]] = 1
         return cls(bins, ranges, rows, degrees, doubtful)
 
 
@@ -285,11 +292,14 @@ class _Before:
 
     def fill(self, x: Floats, slots: slice) -> None:
         """Fill the given slots from their layer inputs `x`."""
-        m = slots.stop - slots.start
+        # The last rows are not made in place: what `dense` writes beyond them belongs to another chunk.
+        m, inputs = slots.stop - slots.start, self.layer.inputs
+        whole = max(m // ROWS - 1, 0) * ROWS
         for weight, bias, out in self._products:
-            made = _rows(m, out.shape[1])  # not in place: writes beyond the last slot belong to another chunk
-            _dense(x, self.layer.inputs, weight, bias, made, m)
-            out[slots] = made[:m]
+            _dense(x, inputs, weight, bias, out, whole, out_at=slots.start * out.shape[1])
+            made = _rows(m - whole, out.shape[1])
+            _dense(x[whole:], inputs, weight, bias, made, m - whole)
+            out[slots.start + whole : slots.stop] = made[: m - whole]
 
     def close(self) -> None:
         """Convert scores to factors once all atoms are filled."""
@@ -375,8 +385,7 @@ class _Before:
 def _compared(atoms: _Atoms, own: NDArray[np.bool_], ranges: tuple[Floats, ...]) -> list[Any]:
     """What `scale_features` returns for some of the slots, without scaling the features."""
     found = []
-    for first in range(0, len(own), 1 << 16):
-        some = slice(first, min(first + (1 << 16), len(own)))
+    for some in _blocks(slice(0, len(own))):
         rows = atoms.features[some][own[some]]
         found.append(neighbor_sums.scale_features(0, len(rows), rows, *ranges))
     return found
@@ -422,7 +431,9 @@ class Network:
         if codes.shape != (frame.n_atoms,):
             raise ValueError(f"species codes for {frame.n_atoms} atoms have the shape {codes.shape}.")
         width = self.config.n_features
-        atoms = _Atoms.of(frame, codes, self.config, whole_registers(width), own)
+        if any(member.layers[0].shared for member in self._members):  # whole rows are summed
+            width = whole_registers(width)
+        atoms = _Atoms.of(frame, codes, self.config, width, own)
         scaling, needed = self.scaling, atoms.ranges[-1].slots
         ranges = scaling.center, scaling.scale, scaling.low, scaling.high
         compared = [] if own is None else _compared(atoms, own[atoms.bins.order], ranges)
@@ -435,7 +446,8 @@ class Network:
         )
         found = compared or found
         outside, lowest, highest = zip(*found, strict=True)
-        logits = np.zeros((len(self._members), frame.n_atoms, self.config.outputs), dtype=np.float32)
+        logits = borrow((len(self._members), frame.n_atoms, self.config.outputs), np.float32)
+        logits.fill(0)
         for member, out in zip(self._members, logits, strict=True):
             member(atoms, out)
         return NetworkOutput(logits, np.sum(outside, axis=0), np.min(lowest, axis=0), np.max(highest, axis=0))

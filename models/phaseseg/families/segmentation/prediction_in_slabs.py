@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phaseseg.compiled.buffer_pool import borrow, keeping
 from phaseseg.display import option
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.inference import NetworkOutput
@@ -23,7 +24,7 @@ from phaseseg.families.segmentation.labels.assignment import (
     of_surface,
     one_phase,
 )
-from phaseseg.families.segmentation.labels.density import Field, at_voxels
+from phaseseg.families.segmentation.labels.density import Field
 from phaseseg.families.segmentation.labels.domains import Domains, find_domains
 from phaseseg.families.segmentation.labels.in_slabs import (
     NO_ATOMS,
@@ -56,6 +57,9 @@ from phaseseg.large.tasks import Arrays, each
 from phaseseg.nn.device import Device
 from phaseseg.specs import Progress
 
+UNUSED = 3 * 2**30
+"""Bytes of the arrays of a slab of the usual size that the networks keep for the next slab."""
+
 
 def predict_slabs(
     store: FrameStore, disk: Disk, n_slabs: int, model: SegmentationModel, rule: PredictionRule, *,
@@ -82,13 +86,16 @@ def scores_of_slab(
 ) -> dict[str, NDArray[Any]]:
     """Scores of the atoms of a slab without those of its halo, and a comparison of their features."""
     output = model.network(device)(frame, model.codes(frame), own)
-    scores = model.scores_of(frame, output)
+    n_members, _, n_outputs = output.logits.shape
+    of_own = borrow((n_members, int(np.count_nonzero(own)), n_outputs), np.float32)
+    np.take(output.logits, np.flatnonzero(own), axis=1, out=of_own, mode="clip")
+    scores = model.scores_of(frame, replace(output, logits=of_own))
     found = {
-        "rows": rows, "score": scores.score[own], "probability": scores.probability[own],
-        "uncertainty": scores.uncertainty[own], "n_outside": output.n_outside, "lowest": output.lowest,
+        "rows": rows, "score": scores.score, "probability": scores.probability,
+        "uncertainty": scores.uncertainty, "n_outside": output.n_outside, "lowest": output.lowest,
         "highest": output.highest,
     }  # fmt: skip
-    return found if scores.boundary is None else {**found, "boundary": scores.boundary[own]}
+    return found if scores.boundary is None else {**found, "boundary": scores.boundary}
 
 
 class _Prediction:
@@ -141,9 +148,10 @@ class _Prediction:
         """`scores_of_slab` of all slabs with atoms."""
         store, work = self.work.store, self.work
         slabs = [ends for ends in pairwise(store.edges(work.n_slabs)) if store.filled[slice(*ends)].any()]
-        return each(
-            work.disk, "scores", self._scores_of, slabs, "running the networks", work.report, keep=True
-        )
+        with keeping(UNUSED):
+            yield from each(
+                work.disk, "scores", self._scores_of, slabs, "running the networks", work.report, keep=True
+            )
 
     def _scores_of(self, ends: tuple[int, int]) -> dict[str, NDArray[Any]]:
         return scores_of_slab(self.model, self.device, *self._slab(*ends))
@@ -187,11 +195,7 @@ class _Prediction:
             lattice, self.frame.n_atoms, density_kernels.deposit_weighted, partial(of_rows, self.score),
             "smoothing scores", mean, density, sigma=sigma, in_cells=in_cells,
         )  # fmt: skip
-        near = work.disk.array(self.frame.n_atoms, np.float32)
-        for part in work.each(lattice, "near", partial(_near, density, lattice), "finding voids"):
-            near[part["rows"]] = part["near"]
-        void = VOID_DENSITY * float(np.median(near))
-        del near
+        void = VOID_DENSITY * float(np.median(work.at_voxels(density, lattice, "finding voids")))
         work.report(0.0, "correcting scores")
         values = corrected_scores(
             mean, density, work.grid(lattice), lattice, sigma=sigma, bound=smoothing["bound"],
@@ -308,8 +312,3 @@ class _Prediction:
         if not names:
             return None
         return species_density(self.work, sigma, lattice, self.work.store.choose(names))
-
-
-def _near(density: NDArray[np.float32], lattice: Lattice, slab: Slab) -> dict[str, NDArray[Any]]:
-    near = slab.own.unsort(at_voxels(density, lattice, slab.own))
-    return {"rows": slab.rows.astype(np.int32), "near": near}

@@ -80,7 +80,7 @@ def score_field(
     atoms.add(density_kernels.deposit_weighted, lattice, packed, mean, density)
     mean, density = smooth_grid(mean, lattice, sigma), smooth_grid(density, lattice, sigma)
     # From here on, densities are in atoms per voxel.
-    void = VOID_DENSITY * float(np.median(at_voxels(density, lattice, atoms)))
+    void = VOID_DENSITY * float(np.median(at_voxels(density, lattice, atoms.coords)))
     scratch = borrow(lattice.shape, np.float32)
     mean = corrected_scores(
         mean, density, scratch, lattice, sigma=sigma, bound=bound, curvature=curvature, void=void

@@ -85,13 +85,15 @@ class Field:
 
     def at_voxels(self) -> NDArray[np.float32]:
         """(n_atoms,) float32: the field at the grid point nearest to every packed atom."""
-        return at_voxels(self.grid.values, self.lattice, self.atoms)
+        return at_voxels(self.grid.values, self.lattice, self.atoms.coords)
 
 
-def at_voxels(values: NDArray[np.float32], lattice: Lattice, atoms: PackedAtoms) -> NDArray[np.float32]:
-    """(n_atoms,) float32: values at the grid points nearest to the packed atoms."""
-    out = borrow(len(atoms.order), np.float32)
-    in_parts(field_kernels.at_nearest, len(out), atoms.coords, lattice.wrap, values, out)
+def at_voxels(
+    values: NDArray[np.float32], lattice: Lattice, coords: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(n,) float32: values at the grid points nearest to some grid coordinates."""
+    out = borrow(len(coords), np.float32)
+    in_parts(field_kernels.at_nearest, len(out), coords, lattice.wrap, values, out)
     return out
 
 

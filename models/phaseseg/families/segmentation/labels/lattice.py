@@ -120,7 +120,7 @@ class PackedAtoms:
         """Sort points, (n, 3) Å, each of which is at the island of the atom `near` it, (n,) integers."""
         n, islands = len(positions), lattice.islands
         start = np.zeros(lattice.cells.prod() + 1, dtype=np.int64)
-        order, place, coords = borrow(n, np.int32), borrow(n, np.int32), borrow((n, 3), np.float32)
+        order, place = borrow(n, np.int32), borrow(n, np.int32)
         if islands is not None:
             positions = positions + islands.shift[islands.of[near]]
         grid = positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape)
@@ -129,8 +129,7 @@ class PackedAtoms:
         # Loops over atoms and grid then find both in the cache; ten million atoms in random order take
         # several times as long.
         sort_by_place(start, order, place)
-        in_parts(density_kernels.pack, n, *grid, order, coords, least=4096)
-        return cls(start, order, place, coords)
+        return cls(start, order, place, grid_coordinates(positions, lattice, order))
 
     def add(self, kernel: Callable[..., None], lattice: Lattice, *arrays: NDArray[Any]) -> None:
         """Add the atoms to a grid with `kernel(first, stop, coords, wrap, *arrays)`.
@@ -146,6 +145,16 @@ class PackedAtoms:
         """Values per packed atom in the order of the frame."""
         out = borrow(len(values), values.dtype)
         return np.take(values, self.place, out=out, mode="clip")
+
+
+def grid_coordinates(
+    positions: NDArray[np.float64], lattice: Lattice, order: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """(n, 3) float32, wrapped grid coordinates of points, in some order."""
+    coords = borrow((len(order), 3), np.float32)
+    grid = positions, lattice.origin, lattice.to_grid, lattice.wrap, np.array(lattice.shape)
+    in_parts(density_kernels.pack, len(order), *grid, order, coords, least=4096)
+    return coords
 
 
 def deposit_edges(lattice: Lattice, n_atoms: int) -> list[int]:

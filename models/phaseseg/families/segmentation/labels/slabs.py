@@ -18,10 +18,16 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.threads import for_each, in_parts
 from phaseseg.families.segmentation.labels import density_kernels
-from phaseseg.families.segmentation.labels.density import units_alone
-from phaseseg.families.segmentation.labels.lattice import Lattice, PackedAtoms, deposit_edges
+from phaseseg.families.segmentation.labels.density import at_voxels, units_alone
+from phaseseg.families.segmentation.labels.lattice import (
+    Lattice,
+    PackedAtoms,
+    deposit_edges,
+    grid_coordinates,
+)
 from phaseseg.families.segmentation.labels.molecules import SmallMolecules
 from phaseseg.fields import Grid
 from phaseseg.large.disk import Disk
@@ -291,6 +297,25 @@ class SlabWork:
             waiting = [(coords.copy(), value) for coords, value in odd[-1:]] if stop < n_parts else []
             for_each(add, odd[: len(odd) - len(waiting)])
 
+    def at_voxels(self, values: NDArray[np.float32], lattice: Lattice, doing: str) -> NDArray[np.float32]:
+        """(n_atoms,) float32: values at the grid points nearest to the atoms, in no particular order."""
+        found, at = self.disk.array(self.outline.n_atoms, np.float32), 0
+        slabs = list(pairwise(self.store.edges(self.n_slabs)))
+        of_slab = partial(self._at_voxels, values, lattice)
+        for some in each(self.disk, "voxels", of_slab, slabs, doing, self._progress):
+            found[at : at + len(some["values"])] = some["values"]
+            at += len(some["values"])
+        return found
+
+    def _at_voxels(
+        self, values: NDArray[np.float32], lattice: Lattice, layers: tuple[int, int]
+    ) -> dict[str, NDArray[Any]]:
+        found = []
+        for positions in self.store.places(*layers):
+            order = np.arange(len(positions), dtype=np.int32)
+            found.append(at_voxels(values, lattice, grid_coordinates(positions, lattice, order)))
+        return {"values": np.concatenate(found)}
+
     def smooth(
         self, values: NDArray[np.float32], lattice: Lattice, sigma: float, scale: float = 1.0
     ) -> NDArray[np.float32]:
@@ -306,12 +331,14 @@ class SlabWork:
             return values
         before = values[n - m :].copy() if wrap else values[:0].copy()
         head = values[:m].copy() if wrap else values[:0].copy()
+        room = borrow((min(size, n) + 2 * m, *values.shape[1:]), values.dtype)
         for first in range(0, n, size):
             stop, behind = min(first + size, n), len(before)
             after = values[stop : stop + m]
             missing = m - len(after)
             # Planes beyond the end are the first ones again, before they were changed.
-            planes = np.concatenate([before, values[first:stop], after, head[:missing]])
+            parts = [before, values[first:stop], after, head[:missing]]
+            planes = np.concatenate(parts, out=room[: sum(map(len, parts))])
             before = planes[max(behind + stop - first - m, 0) : behind + stop - first].copy()
             _convolve(planes, taps[0], False)
             values[first:stop] = planes[behind : behind + stop - first]
