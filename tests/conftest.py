@@ -79,10 +79,14 @@ if Dispatcher.compile.__name__ != _compile_once.__name__:  # pytest may import t
 
 
 def pytest_collection_modifyitems(items):
-    """What measures time and what runs the pages is slow as a whole."""
+    """What measures time and what runs the pages is slow as a whole; what is slow comes last.
+
+    Slow tests start processes. Each would compile for itself what quick tests have not compiled yet.
+    """
     for item in items:
         if {HERE / "benchmarks", HERE / "docs"} & set(item.path.parents):
             item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(scope="session")
