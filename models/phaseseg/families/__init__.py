@@ -75,6 +75,14 @@ class Option:
         return f"--{self.name.replace('_', '-')}" if self.flag == "" else self.flag
 
 
+def species_named(option: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    """The species that an option names; ValueError if it names none."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"{option} must name one species or several, found {given!r}.")
+    return names
+
+
 @dataclass(frozen=True)
 class BondFile:
     """Bonds that `phaseseg predict` writes as a table with one row per bond: `--OPTION FILE.csv`.

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
+from phaseseg.families import species_named
+
 
 @dataclass(frozen=True)
 class GlassRule:
@@ -32,10 +34,7 @@ class GlassRule:
 
     def __post_init__(self) -> None:
         if self.b is not None:
-            names = (self.b,) if isinstance(self.b, str) else tuple(self.b)
-            if not names or not all(isinstance(name, str) and name for name in names):
-                raise ValueError(f"b must name one species or several, found {self.b!r}.")
-            object.__setattr__(self, "b", names)
+            object.__setattr__(self, "b", species_named("b", self.b))
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold must be a probability between 0 and 1, found {self.threshold}.")
         if self.attention_threshold is not None and not 0 < self.attention_threshold < inf:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from phaseseg.families import species_named
+
 if TYPE_CHECKING:
     from phaseseg.families.mobility.potentials import LennardJonesMixture
 
@@ -42,10 +44,7 @@ class MobilityRule:
 
     def __post_init__(self) -> None:
         if self.b is not None:
-            names = (self.b,) if isinstance(self.b, str) else tuple(self.b)
-            if not names or not all(isinstance(name, str) and name for name in names):
-                raise ValueError(f"b must name one species or several, found {self.b!r}.")
-            object.__setattr__(self, "b", names)
+            object.__setattr__(self, "b", species_named("b", self.b))
         if self.temperature is not None and not 0 < self.temperature < inf:
             raise ValueError(f"temperature must be positive, in units of ε/k, found {self.temperature}.")
         if isinstance(self.potential, str | os.PathLike):
