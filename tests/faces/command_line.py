@@ -76,7 +76,8 @@ def interrupted_by_control_c(folder: Path, wait: float, word: str, *arguments: o
     source = folder / "long.xyz"
     write_frames(source, [(melt(0), {})])
     run(word, source, *arguments[: len(arguments) - 2], "--quiet")  # compiles; llvmlite swallows interrupts
-    write_frames(source, ((melt(seed % 7), {}) for seed in range(1500)))
+    write_frames(source, [(melt(seed), {}) for seed in range(7)])
+    source.write_bytes(source.read_bytes() * 200)
     process = subprocess.Popen(
         [sys.executable, "-m", "phaseseg.cli", word, source, "-o", folder / "out.xyz", *map(str, arguments)],
         env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -75,8 +75,8 @@ def mixture(n, cell, pbc, seed, *, share=0.35, thick=1.0):
 def test_awkward_frames(name, rule, tmp_path):
     frame = AWKWARD[name]()
     b = frame.species_names[int(np.unique(frame.species)[-1])]
-    for k in (1, 2, 5):
-        assert_the_same(frame, tmp_path, b=b, k=k, rule=rule)
+    for k, slabs in ((1, (1, 3)), (2, (2, 7)), (5, (2, 3))):
+        assert_the_same(frame, tmp_path, slabs=slabs, b=b, k=k, rule=rule)
 
 
 CELLS = {
@@ -94,8 +94,8 @@ CELLS = {
 def test_any_cell(name, pbc, tmp_path):
     frame = mixture(90, CELLS[name], pbc, seed=len(name))
     for rule in RULES:
-        for k in (1, 2, 6):
-            assert_the_same(frame, tmp_path, k=k, rule=rule)
+        for k, slabs in ((1, (1, 3)), (2, (2, 7)), (6, (2, 3))):
+            assert_the_same(frame, tmp_path, slabs=slabs, k=k, rule=rule)
 
 
 @pytest.mark.parametrize("pbc", [True, (True, True, False), (False, True, True), False])
