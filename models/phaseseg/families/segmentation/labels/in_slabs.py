@@ -240,14 +240,21 @@ class Phases:
 
     def put(self, found: Arrays) -> None:
         """Assign the points of a slab, from what `of_slab` gives."""
+        rows = found.get("point_rows", found["rows"])
         for column, name in zip(self._of_points, ("phase", "distance", "domain"), strict=True):
-            column[found["point_rows"]] = found[name]
+            column[rows] = found[name]
 
     @staticmethod
-    def of_slab(slab: Slab, *assigned: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Phase, distance and domain of the points of a slab by name, and their rows."""
-        named = zip(("phase", "distance", "domain"), assigned, strict=True)
-        return {"point_rows": slab.point_rows.astype(np.int32), **dict(named)}
+    def of_slab(
+        slab: Slab, phase: NDArray[np.int8], distance: NDArray[np.float32], domain: NDArray[np.int32]
+    ) -> dict[str, NDArray[Any]]:
+        """What the points of a slab are assigned, with rows, in few bytes."""
+        few = domain.astype(np.min_scalar_type(int(domain.max(initial=0))))
+        found: dict[str, NDArray[Any]] = {"rows": slab.rows.astype(np.int32)}
+        found |= {"phase": phase, "distance": distance, "domain": few}
+        if slab.points is not slab.own:
+            found["point_rows"] = slab.point_rows.astype(np.int32)
+        return found
 
     def done(self, n_domains: int) -> NDArray[np.int64]:
         """After all points, give every atom what its point has; returns `in_domains` of `of_surface`."""
