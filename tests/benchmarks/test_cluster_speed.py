@@ -1,4 +1,5 @@
-"""Two workers of a Dask scheduler against two independent processes: CPU time per frame, and of the command.
+"""Two workers of a Dask scheduler: CPU time per frame and of the command, against two independent processes;
+and of the slabs of one frame, against one process.
 
     PHASESEG_BENCHMARK=full pytest tests/benchmarks/test_cluster_speed.py -s
 
@@ -16,6 +17,7 @@ import pytest
 
 from benchmarks.measure import MACHINE, SCALE, scaled
 from phaseseg.io import write_frames
+from phaseseg.recipes.segmentation.large_melt import repeated_pieces
 from samples import bundled
 
 psutil = pytest.importorskip("psutil")
@@ -91,3 +93,34 @@ def test_two_workers(tmp_path):
         print(f"{name:45} {1e3 * seconds:7.1f} ms")
     print(f"wall time {wall_two:.1f} s and {wall:.1f} s")
     print(f"idle, each second: workers {1e3 * idle[0]:.0f} ms, scheduler {1e3 * idle[1]:.0f} ms")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs the CPU time of a child")
+def test_slabs_of_a_frame(tmp_path):
+    times, n_slabs = scaled((2, 1, 1), (7, 7, 6)), scaled(3, 8)
+    pieces = repeated_pieces(bundled("melt_large_3000K")[0], times)
+    write_frames(tmp_path / "in.dump", [pieces])
+    small = tmp_path / "small.dump"
+    write_frames(small, [bundled("melt_small_3000K")[0]])
+    out = tmp_path / "one.dump", tmp_path / "two.dump"
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
+    ) as cluster:
+        workers = [psutil.Process(worker.pid) for worker in cluster.workers.values()]
+
+        def words(file, to, shared=True):
+            more = ("--scheduler", cluster.scheduler_address, "--resume", tmp_path / "shared")
+            return (file, "-o", to, "--slabs", n_slabs, "--threads", 1, *(more if shared else ()))
+
+        spent(words(small, out[0], False)), spent(words(small, out[1]))  # compiled and loaded
+        little, one = spent(words(small, out[1])), spent(words(tmp_path / "in.dump", out[0], False))
+        before = busy(workers)
+        command, wall = spent(words(tmp_path / "in.dump", out[1]))
+        of_workers = busy(workers) - before
+    assert out[0].read_bytes() == out[1].read_bytes()
+    own = (command - little[0]) / n_slabs
+    print(f"\n{MACHINE}, labels of {pieces.n_atoms:,} atoms in {n_slabs} slabs")
+    print(f"one process {one[0]:.1f} s, wall time {one[1]:.1f} s")
+    print(f"two workers {of_workers:.1f} s, the command {command:.1f} s, wall time {wall:.1f} s")
+    print(f"the command without its start, for each slab {own:.2f} s")

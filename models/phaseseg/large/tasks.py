@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +22,22 @@ from phaseseg.large.kept import Kept
 from phaseseg.specs import Progress
 
 Arrays = Mapping[str, NDArray[Any]]
+Result = TypeVar("Result")
 LARGE = 1 << 20
 """Bytes of an array in memory from which on it goes to other machines as a file."""
+
+
+def meanwhile(disk: Disk, function: Callable[[], Result]) -> Callable[[], Result]:
+    """Call a function while other machines work on slabs; returns what gives its result.
+
+    Without other machines, it is called when its result is asked for.
+    """
+    if disk.kept.tasks is None:
+        return function
+    pool = ThreadPoolExecutor(1)
+    found = pool.submit(copy_context().run, function)
+    pool.shutdown(wait=False)
+    return found.result
 
 
 class _InFile:

@@ -23,6 +23,7 @@ from phaseseg.families.segmentation.labels.assignment import (
     has_interface,
     of_surface,
     one_phase,
+    shells_around,
 )
 from phaseseg.families.segmentation.labels.density import Field
 from phaseseg.families.segmentation.labels.domains import Domains, find_domains
@@ -268,7 +269,8 @@ class _Prediction:
                 self._learn_boundary()
                 self.work.report(0.0, "volumes")
                 areas = Areas(interface.area, 0.0, 0.0)
-                assigned = of_surface(domains, interface, surface, level, lattice, sigma, in_domains, areas)
+                volumes = shells_around(interface, surface, level, lattice)
+                assigned = of_surface(domains, interface, volumes, lattice, sigma, in_domains, areas)
                 if density is not None and assigned.kernel is not None:
                     assigned = replace(assigned, kernel=phases.measured(assigned.kernel, at_atoms))
                 number = f"{domains.n_kept} rich domain{'s' * (domains.n_kept > 1)}"

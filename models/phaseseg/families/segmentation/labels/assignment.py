@@ -107,7 +107,8 @@ def assign_phases(
         phase, distance = phase[molecules.of_atom], distance[molecules.of_atom]
         domain = domain[molecules.of_atom]
     in_domains = np.bincount(domain, minlength=domains.n_kept + 1)
-    assigned = of_surface(domains, interface, surface.values, level, field.lattice, sigma, in_domains, areas)
+    volumes = shells_around(interface, surface.values, level, field.lattice)
+    assigned = of_surface(domains, interface, volumes, field.lattice, sigma, in_domains, areas)
     return replace(assigned, phase=phase, distance=distance, domain=domain)
 
 
@@ -134,18 +135,24 @@ def assign_atoms(
     return phase, distance, domain
 
 
+def shells_around(
+    interface: Interface, values: NDArray[np.float32], level: float, lattice: Lattice
+) -> NDArray[np.float64]:
+    """`shell_volumes` in the bins of the tables; values : the field without dropped domains."""
+    return shell_volumes(interface, values, level, lattice, bin_width=BIN_WIDTH, n_bins=N_BINS)
+
+
 def of_surface(
-    domains: Domains, interface: Interface, values: NDArray[np.float32], level: float, lattice: Lattice,
-    sigma: float, in_domains: NDArray[np.int64], areas: Areas,
+    domains: Domains, interface: Interface, volumes: NDArray[np.float64], lattice: Lattice, sigma: float,
+    in_domains: NDArray[np.int64], areas: Areas,
 ) -> PhaseAssignment:  # fmt: skip
     """The assignment without the atoms: what follows from domains and interface.
 
-    values : the field without dropped domains
+    volumes : `shells_around` the interface
     in_domains : (n_kept + 1,) atoms in each domain, the first of which is outside of all
     """
     table = _domain_table(domains.voxels, domains.percolates, in_domains[1:], lattice.voxel_volume)
     volume_fraction = float(domains.voxels.sum() / lattice.n_voxels)
-    volumes = shell_volumes(interface, values, level, lattice, bin_width=BIN_WIDTH, n_bins=N_BINS)
     kernel = Kernel(sigma, kernel_volume(lattice, sigma))
     nothing = np.empty(0, np.int8), np.empty(0, np.float32), np.empty(0, np.int32)
     return PhaseAssignment(*nothing, volume_fraction, interface.area, table, areas, volumes, kernel)

@@ -24,6 +24,7 @@ from phaseseg.families.segmentation.labels.assignment import (
     of_surface,
     one_phase,
     places_within,
+    shells_around,
 )
 from phaseseg.families.segmentation.labels.automatic import (
     Measured,
@@ -68,7 +69,7 @@ from phaseseg.families.segmentation.rules import FixedRule, LabelRule, Predictio
 from phaseseg.fields import Fields, Message
 from phaseseg.frame import Frame
 from phaseseg.large.store import Chosen, FrameStore, InSlabs, Layers
-from phaseseg.large.tasks import Arrays
+from phaseseg.large.tasks import Arrays, meanwhile
 
 NO_ATOMS = PackedAtoms(
     np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.empty((0, 3), np.float32)
@@ -320,13 +321,14 @@ class _Labeling:
             if domains.n_dropped:
                 messages.append(dropped_sentence(domains, rule.keep, rule.min_volume, self.frame.length_unit))
             if has_interface(domains, density.grid):
+                found_surface = meanwhile(self.work.disk, partial(self._interface, domains))
                 probed, error = self._probed()
                 matter = self._matter(probed, error)
                 self.work.report(0.0, "interface")
-                surface = domains.without_dropped(density.grid.values, found.cut, self.work.copy)
-                interface = Interface(surface, found.cut, lattice, self.work.disk.array)
-
-                interface.spread()
+                surface, interface = found_surface()
+                volumes = meanwhile(
+                    self.work.disk, partial(shells_around, interface, surface, found.cut, lattice)
+                )
                 labels = partial(self._labels, domains, interface, probed, error)
                 for part in phases.each(lattice, "labels", labels, "labeling", self._reach, keep=True):
                     self.at_atoms[part["rows"]] = part["density"]
@@ -337,9 +339,7 @@ class _Labeling:
                     field = Field(replace(density.grid, values=surface), lattice, NO_ATOMS)
                     areas = matter.areas(field, found.cut, interface, matter.is_void(interface))
                 self.work.report(0.0, "volumes")
-                assigned = of_surface(
-                    domains, interface, surface, found.cut, lattice, rule.sigma, in_domains, areas
-                )
+                assigned = of_surface(domains, interface, volumes(), lattice, rule.sigma, in_domains, areas)
                 if assigned.kernel is not None and rule.field == "number":
                     assigned = replace(assigned, kernel=phases.measured(assigned.kernel, self.at_atoms))
             else:
@@ -360,6 +360,13 @@ class _Labeling:
             "domain": phases.domain,
         }  # fmt: skip
         return InSlabs(self.work.store, fields, columns, rule)
+
+    def _interface(self, domains: Domains) -> tuple[NDArray[np.float32], Interface]:
+        """The field without dropped domains, and where it has the cut."""
+        surface = domains.without_dropped(self.density.grid.values, self.found.cut, self.work.copy)
+        interface = Interface(surface, self.found.cut, self.density.lattice, self.work.disk.array)
+        interface.spread()
+        return surface, interface
 
     def _labels(
         self, domains: Domains, interface: Interface, probed: NDArray[np.int64], error: float, slab: Slab
