@@ -9,6 +9,8 @@ INPUTS := pyproject.toml constraints.txt
 # Tests run in two processes; JOBS=1 runs them in one, JOBS=8 in eight.
 JOBS ?= 2
 PYTEST = pytest -q -n $(JOBS) --dist worksteal
+# Threads of OpenBLAS keep a core busy while they wait; mining of environments takes twice as long.
+check test lowest: export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: demo check test pages lint lowest format docs notebooks figures benchmark record wheel release-check clean
 .DELETE_ON_ERROR:
