@@ -382,6 +382,18 @@ def test_an_interruption_of_slabs_leaves_no_arrays(stand, in_layers):
     assert not left(shared) and not (folder / "there.xyz").exists()
 
 
+def test_a_full_disk_of_slabs(stand, in_layers, monkeypatch):
+    arguments, folder = in_layers[0]["label"], in_layers[1]
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("phaseseg.large.disk._reserve", full)
+    words = "the disk is full). Free some space, or name another folder with --resume"
+    refused(FAILURE, words, *arguments, *ADDRESS, "--resume", folder / "shared")
+    assert not left(folder / "shared")
+
+
 @pytest.mark.parametrize("word", ["predict", "label", "metrics"])
 def test_slabs_on_a_cluster_need_a_folder(stand, in_layers, monkeypatch, word):
     arguments, folder = in_layers[0][word], in_layers[1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 from pathlib import Path
 
 import numpy as np
@@ -427,7 +429,10 @@ def test_nothing_is_left_on_the_disk(small, tmp_path):
     assert not [*folder.iterdir()]
 
 
-def test_arrays_that_machines_share_are_removed_with_their_last_view(tmp_path):
+def test_arrays_that_machines_share_are_removed_with_their_last_view(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with shared_disk(tmp_path) as disk:
         values = disk.array((30, 100), np.float32)
         values[:] = 3
@@ -437,7 +442,11 @@ def test_arrays_that_machines_share_are_removed_with_their_last_view(tmp_path):
             other = there.opened(disk.place(part))
             assert_array_equal(other, part)
             there.put(other, 1, np.ones((1, 100)))
-        assert_array_equal(part[:, 0], [3, 1])
+            assert_array_equal(part[:, 0], [3, 1])
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "open", full)
+                with pytest.raises(DiskError, match=r"the disk is full.*another folder with --resume"):
+                    there.put(other, 1, np.ones((1, 100)))
         del values
         gc.collect()
         assert file.exists()

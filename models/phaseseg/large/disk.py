@@ -24,6 +24,8 @@ from phaseseg.large.kept import Kept, not_seen
 
 RESIDENT = 1.5e9
 """Bytes of the files that may be in the memory of the process before it gives them back."""
+SHARED = "with --resume"
+"""How another folder is named for files that machines share."""
 EVERY = 0.2
 """Seconds between two looks at the memory."""
 
@@ -58,7 +60,7 @@ class Disk:
     memory of the process. A thread gives the memory back whenever more than `RESIDENT` bytes are mapped; the
     content stays in the file.
 
-    folder : of the files; by default `usual_folder`
+    folder : of files without a name; by default `usual_folder`
     kept : results that survive an interruption, in another folder
     """
 
@@ -99,7 +101,7 @@ class Disk:
         if free < n_bytes:
             raise DiskError(
                 f"{self.folder}: temporary files need about {n_bytes / 1e9:.3g} GB, and {free / 1e9:.3g} "
-                f"GB are free. {self._remedy}"
+                f"GB are free. Free some space, or name another folder {self._remedy}."
             )
 
     def file(self) -> IO[bytes]:
@@ -109,7 +111,7 @@ class Disk:
                 return tempfile.NamedTemporaryFile(dir=self.folder, delete=False)
             return tempfile.TemporaryFile(prefix="phaseseg-", dir=self.folder)
         except OSError as error:
-            raise self._error(error) from error
+            raise _error(error, self.folder, self._remedy) from error
 
     def array(self, shape: tuple[int, ...] | int, dtype: DTypeLike) -> NDArray[Any]:
         """A new array of zeros in a file."""
@@ -126,10 +128,10 @@ class Disk:
                     with suppress(OSError):  # not every system has large pages of files
                         mapped.madvise(mmap.MADV_HUGEPAGE)
             except OSError as error:
-                raise self._error(error) from error
+                raise _error(error, self.folder, self._remedy) from error
             if self._shared:
                 self._paths[mapped] = file.name
-                weakref.finalize(mapped, _remove, Path(file.name))
+                weakref.finalize(mapped, _unlink, Path(file.name))
         with self._lock:
             self._maps.add(mapped)
         return np.frombuffer(mapped, dtype=kind).reshape(shape)
@@ -171,9 +173,14 @@ class Disk:
             array[first : first + len(values)] = values
             return
         # Not through the mapped file: two machines that write to one page would undo what the other wrote.
-        with Path(place.path).open("r+b") as file:
-            file.seek(place.offset + first * place.strides[0])
-            file.write(np.ascontiguousarray(values, dtype=array.dtype).data)
+        try:
+            with Path(place.path).open("r+b") as file:
+                file.seek(place.offset + first * place.strides[0])
+                file.write(np.ascontiguousarray(values, dtype=array.dtype).data)
+        except FileNotFoundError:
+            raise not_seen(place.path) from None
+        except OSError as error:
+            raise _error(error, Path(place.path).parent, SHARED) from error
 
     def give_back(self) -> None:
         """Take all arrays out of the memory of the process; they are read again when they are used."""
@@ -190,17 +197,20 @@ class Disk:
             if getattr(process.memory_info(), "shared", 0) > RESIDENT:
                 self.give_back()
 
-    def _error(self, error: OSError) -> DiskError:
-        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-        return DiskError(f"{self.folder}: a temporary file cannot be written ({why}). {self._remedy}")
-
     @property
     def _remedy(self) -> str:
-        other = "with --resume" if self._shared else "in the variable TMPDIR"
-        return f"Free some space, or name another folder {other}."
+        return SHARED if self._shared else "in the variable TMPDIR"
 
 
-def _remove(path: Path) -> None:
+def _error(error: OSError, folder: Path, remedy: str) -> DiskError:
+    why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+    return DiskError(
+        f"{folder}: a temporary file cannot be written ({why}). Free some space, or name another folder "
+        f"{remedy}."
+    )
+
+
+def _unlink(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
 
