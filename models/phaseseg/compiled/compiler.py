@@ -12,10 +12,11 @@ from types import CodeType
 from typing import Any
 
 from llvmlite import binding as llvm
-from numba.core import event, typed_passes, untyped_passes
+from numba.core import event, transforms, typed_passes, untyped_passes
 from numba.core.cgutils import normalize_ir_text
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.postproc import PostProcessor
 from numba.core.runtime import rtsys
 
 
@@ -62,6 +63,17 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
 
 def _nothing() -> None:
     pass
+
+
+_find_lifetimes = PostProcessor.run
+
+
+def _find_lifetimes_once(self: Any, emit_dels: bool = False, extend_lifetimes: bool = False) -> None:
+    """Numba looks five times where each variable is used last, and needs only what it finds the last time."""
+    if emit_dels or self.func_ir.is_generator:
+        _find_lifetimes(self, emit_dels, extend_lifetimes)
+    else:
+        self.func_ir.blocks = transforms.canonicalize_cfg(self.func_ir.blocks)
 
 
 class _Passes(CompilerBase):  # type: ignore[misc]
@@ -126,6 +138,8 @@ class _Listener(event.Listener):  # type: ignore[misc]
             # A loop that numba takes out of a function has no compiler.
             compiler = getattr(called, "_compiler", None)
             self._ours = getattr(compiler, "pipeline_class", None) is Compiler
+            if self._ours:
+                PostProcessor.run = _find_lifetimes_once
             self._enabled = gc.isenabled()
             gc.disable()
         elif self._ours and called.targetoptions.get("no_cpython_wrapper"):
@@ -137,7 +151,10 @@ class _Listener(event.Listener):  # type: ignore[misc]
         usual = self._usual.pop()
         if usual is not None:
             event.data["dispatcher"]._compiler.pipeline_class = usual
-        if not self._usual and self._enabled:
+        if self._usual:
+            return
+        PostProcessor.run = _find_lifetimes
+        if self._enabled:
             gc.freeze()
             gc.unfreeze()
             gc.enable()

@@ -20,7 +20,7 @@ from phaseseg.frame import Category
 from phaseseg.io.names import topology
 from phaseseg.io.reading import Reading
 
-_SKIP, _REAL, _INTEGER, _TEXT = range(4)
+_SKIP, _TEXT, _REAL, _INTEGER = range(4)  # words first
 _OK, _COUNT, _NOT_A_NUMBER, _LONG_NAME, _TOO_MANY_NAMES, _ENDS, _GOES_ON = range(7)
 MOST_NAMES, _MAX_NAME_LENGTH = 256, 64
 SHORTEST = 1 << 16
@@ -258,33 +258,32 @@ def _parse(
     The text ends with a line end, which ends every loop over the letters of a word or a number. Places in the
     text are unsigned, because numba counts negative ones from the end.
     """
-    one, ten = np.uint64(1), np.uint64(10)
+    one, ten, zero = np.uint64(1), np.uint64(10), np.uint64(48)
     n_columns, end = action.shape[0], np.uint64(end_text)
     p = np.uint64(begin_text)
     for row in range(first_row, n_rows):
         if p >= end:
             return _ENDS, row, 0
         for column in range(n_columns):
-            while text[p] <= 32 and text[p] != 10:
+            letter = text[p]
+            while letter <= 32 and letter != 10:
                 p += one
-            if text[p] == 10:
+                letter = text[p]
+            if letter == 10:
                 if column == 0:  # blank lines at the end are not a bad line but a missing one
                     while p < end and text[p] <= 32:
                         p += one
                     if p >= end:
                         return _ENDS, row, 0
                 return _COUNT, row, column
-            first = p
             kind = action[column]
-            if kind == _SKIP:
+            if kind <= _TEXT:
+                first = p
                 while text[p] > 32:
                     p += one
-                continue
-            if kind == _TEXT:
-                while text[p] > 32:
-                    p += one
-                length = np.int64(p - first)
-                which = start[column]
+                if kind == _SKIP:
+                    continue
+                length, which = np.int64(p - first), start[column]
                 if length >= table.shape[2]:
                     return _LONG_NAME, row, column
                 code = 0
@@ -304,28 +303,31 @@ def _parse(
                 codes[which, row] = code
                 continue
             place = start[column] + row * step[column]
-            negative = text[p] == 45
-            if negative or text[p] == 43:
+            negative = letter == 45
+            if negative or letter == 43:
                 p += one
-            begin = p
-            mantissa = np.uint64(0)
+            begin, mantissa = p, np.uint64(0)
             exponent: Any = 0
-            while np.uint8(text[p] - 48) <= 9:
-                mantissa = mantissa * ten + np.uint64(text[p] - 48)
+            digit = text[p] - zero  # a large number for anything else
+            while digit < ten:
+                mantissa = mantissa * ten + digit
                 p += one
+                digit = text[p] - zero
             point = p
             if kind == _REAL and text[p] == 46:
                 p += one
-                while np.uint8(text[p] - 48) <= 9:
-                    mantissa = mantissa * ten + np.uint64(text[p] - 48)
+                digit = text[p] - zero
+                while digit < ten:
+                    mantissa = mantissa * ten + digit
                     p += one
-                exponent = -np.int64(p - point - one)
+                    digit = text[p] - zero
+                exponent = np.int64(point + one - p)
             n_digits = np.int64(p - begin) - np.int64(p != point)
             if n_digits > 18:  # again, without the digits that do not fit
                 mantissa, exponent = np.uint64(0), 0
                 for q in range(begin, p):
                     if q != point and mantissa < np.uint64(1000000000000000000):
-                        mantissa = mantissa * ten + np.uint64(text[q] - 48)
+                        mantissa = mantissa * ten + (text[q] - zero)
                         exponent -= np.int64(q > point)
                     elif q < point:
                         exponent += 1
@@ -349,27 +351,32 @@ def _parse(
                 reals[place] = -value if negative else value
                 continue
             if text[p] > 32:
-                if text[p] | 32 != 101 and text[p] | 32 != 100:  # e, and the d of Fortran
+                letter = text[p] | 32
+                if letter != 101 and letter != 100:  # e, and the d of Fortran
                     return _NOT_A_NUMBER, row, column
                 p += one
                 down = text[p] == 45
                 if down or text[p] == 43:
                     p += one
-                power: Any = 0
-                if text[p] < 48 or text[p] > 57:
+                digit, power = text[p] - zero, np.uint64(0)
+                if digit >= ten:
                     return _NOT_A_NUMBER, row, column
-                while np.uint8(text[p] - 48) <= 9:
-                    power = power * 10 + np.int64(text[p] - 48) if power < 1000 else power
+                while digit < ten:
+                    if power < 1000:
+                        power = power * ten + digit
                     p += one
-                exponent += -power if down else power
+                    digit = text[p] - zero
+                exponent += -np.int64(power) if down else np.int64(power)
                 if text[p] > 32:
                     return _NOT_A_NUMBER, row, column
             value = np.float64(mantissa)
             # One rounding only (so an exact result) as long as mantissa and power are exact.
-            if exponent < 0:
-                value = value / powers[-exponent] if exponent >= -22 else value * 10.0**exponent
-            elif exponent > 0:
-                value = value * powers[exponent] if exponent <= 22 else value * 10.0**exponent
+            if abs(exponent) > 22:
+                value *= 10.0**exponent
+            elif exponent < 0:
+                value /= powers[-exponent]
+            else:
+                value *= powers[exponent]
             reals[place] = -value if negative else value
         while text[p] != 10:
             if exact and text[p] > 32:
