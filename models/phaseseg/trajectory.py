@@ -339,8 +339,8 @@ class Cluster:
                 try:
                     return future.result(timeout=5)
                 except TimeoutError:
-                    if future.done():  # of the task itself
-                        raise
+                    if future.done():  # in between, or the error is that of the task itself
+                        return future.result()
                 if self._n_threads():
                     last = monotonic()
                 elif monotonic() - last > WAIT_FOR_WORKERS:

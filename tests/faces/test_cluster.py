@@ -496,6 +496,22 @@ def test_an_error_in_a_frame_is_that_of_one_process(stand, run_xyz):
 # ---------------------------------------------------------------------------------- a real cluster
 
 
+def test_a_result_that_comes_as_the_wait_for_it_ends():
+    cluster = object.__new__(trajectory.Cluster)
+    cluster._distributed = pytest.importorskip("distributed")
+
+    class Late:
+        def result(self, timeout=None):
+            if timeout is not None:
+                raise TimeoutError
+            return 7
+
+        def done(self):
+            return True
+
+    assert cluster._result(Late()) == 7
+
+
 def loaded_by(*words: object) -> str:
     """The exit code of a command in a process of its own, and what it loads that takes long."""
     code = """if True:

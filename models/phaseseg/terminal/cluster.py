@@ -277,23 +277,18 @@ class Workers:
         whole : whether the atoms are needed here; otherwise frames come as `FrameHead`, and fields without
             arrays
         """
-        places, folder = self._placed(reader), self.parts_folder(run, output)
-        name = "" if folder is None or output is None else output.name
-        whole = whole or places is None or (folder is None and output is not None)
-        return self._pairs(reader, places, _Analysis(function, folder, name, whole), run)
-
-    def parts_folder(self, run: FrameRun, output: Path | None) -> Path | None:
-        """A folder in which workers write parts of an output; None if there is none, or it is written here.
-
-        One file with the columns of all frames is written here.
-        """
         from phaseseg.io.columns_file import FORMATS
         from phaseseg.io.write import parts_folder
 
-        if output is None or output.suffix.lower() in FORMATS:
-            return None
-        run.parts = deque()
-        return self._stack.enter_context(parts_folder(output))
+        folder, name = None, ""
+        if output is not None and output.suffix.lower() in FORMATS:
+            whole = True  # one file with the columns of all frames is written here
+        elif output is not None:
+            folder, name = self._stack.enter_context(parts_folder(output)), output.name
+            run.parts = deque()
+        places = self._placed(reader)
+        analysis = _Analysis(function, folder, name, whole or places is None)
+        return self._pairs(reader, places, analysis, run)
 
     def _pairs(
         self, reader: FrameReader, places: Places | None, analysis: _Analysis, run: FrameRun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -126,6 +127,8 @@ def run_slabs(
     rule : what the results depend on besides the file and how it is read
     cluster : whose workers share the folder and make results of slabs
     """
+    from phaseseg.io.columns_file import FORMATS
+
     tasks = None if cluster is None else cluster.map
     kept = kept_results(resume, {path: n_slabs}, rule or {}, tasks, **reading)
     results = in_slabs(path, n_slabs, make, bar, kept=kept, **reading)
@@ -143,39 +146,38 @@ def run_slabs(
 
     def written() -> Iterator[Any]:
         for number, _ in enumerate(bar.frames(run.results(pairs()), doing)):
-            if folder is None or output is None:
+            if run.parts is None or output is None:
                 yield now.pieces()
             else:
-                yield from _written_elsewhere(now, folder, output.name, number, run, bar.inside)
+                for part, said in _written_elsewhere(now, output.name, number, bar.inside):
+                    run.parts.append(part)
+                    run.warned = {**run.warned, **dict.fromkeys(said)}
+                    yield
 
-    folder = None if cluster is None else cluster.parts_folder(run, output)
+    if cluster is not None and output is not None and output.suffix.lower() not in FORMATS:
+        run.parts = deque()
     run.write(written(), output)
     run.no_longer_needed = kept.remove
     return run
 
 
 def _written_elsewhere(
-    found: InSlabs, folder: Path, name: str, number: int, run: FrameRun, progress: Progress
-) -> Iterator[None]:
-    """Let other machines write the pieces of a frame; yield after each of these parts.
+    found: InSlabs, name: str, number: int, progress: Progress
+) -> Iterator[tuple[tuple[Path, Piece], list[str]]]:
+    """Let other machines write a frame; yield the parts of the output, and what was said about each.
 
     name : of the output; number : of the frame in it
     """
     from phaseseg.large.tasks import each
 
     store, small = found.store, replace(found, fields=found.fields.of_levels(("frame",)))
-    write = partial(_write_piece, small, folder, name, number)
-    for part, piece, said in each(store.disk, "text", write, range(len(store.rows)), "writing", progress):
-        assert run.parts is not None
-        run.parts.append((folder / part, piece))
-        run.warned = {**run.warned, **dict.fromkeys(said)}
-        yield
+    write = partial(_write_piece, small, store.disk.folder, name, number)
+    return each(store.disk, "text", write, range(len(store.rows)), "writing", progress)
 
 
 def _write_piece(
     found: InSlabs, folder: Path, name: str, number: int, piece: int
-) -> tuple[str, Piece, list[str]]:
-    """Write a piece of a frame; returns its name, what packed files need of it, and what was said."""
+) -> tuple[tuple[Path, Piece], list[str]]:
     from phaseseg.io.write import write_part
     from phaseseg.terminal.run import said_in
 
@@ -184,7 +186,7 @@ def _write_piece(
         frame, result = found.piece(found.store.rows[piece])
         n_atoms = None if piece else found.store.outline.n_atoms
         part, counted = write_part(folder, name, frame, result, number, n_atoms)
-    return part, counted, said
+    return (folder / part, counted), said
 
 
 def kept_results(
