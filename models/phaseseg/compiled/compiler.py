@@ -49,10 +49,10 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
 
 
 class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """LLVM code that goes into that of the callers, where it is optimized and becomes machine code."""
+    """LLVM code that goes into that of the callers, where it becomes machine code.
 
-    def _optimize_functions(self, ll_module: Any) -> None:
-        ll_module.data_layout = self._codegen._data_layout
+    Only LLVM's passes for single functions are run before: without them, some callers take eight times as long.
+    """
 
     def _optimize_final_module(self) -> None:
         pass
