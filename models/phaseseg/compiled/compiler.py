@@ -51,7 +51,7 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
 class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
     """LLVM code that goes into that of the callers, where it becomes machine code.
 
-    Only LLVM's passes for single functions are run before: without them, some callers take eight times as long.
+    LLVM's passes for single functions are run before: without them, some callers are eight times as slow.
     """
 
     def _optimize_final_module(self) -> None:
