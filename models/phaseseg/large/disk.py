@@ -20,12 +20,10 @@ import numpy as np
 import psutil
 from numpy.typing import DTypeLike, NDArray
 
-from phaseseg.large.kept import Kept, not_seen
+from phaseseg.large.kept import NAMED, Kept, not_seen
 
 RESIDENT = 1.5e9
 """Bytes of the files that may be in the memory of the process before it gives them back."""
-SHARED = "with --resume"
-"""How another folder is named for files that machines share."""
 EVERY = 0.2
 """Seconds between two looks at the memory."""
 
@@ -180,7 +178,7 @@ class Disk:
         except FileNotFoundError:
             raise not_seen(place.path) from None
         except OSError as error:
-            raise _error(error, Path(place.path).parent, SHARED) from error
+            raise _error(error, Path(place.path).parent, NAMED) from error
 
     def give_back(self) -> None:
         """Take all arrays out of the memory of the process; they are read again when they are used."""
@@ -199,7 +197,7 @@ class Disk:
 
     @property
     def _remedy(self) -> str:
-        return SHARED if self._shared else "in the variable TMPDIR"
+        return NAMED if self._shared else "in the variable TMPDIR"
 
 
 def _error(error: OSError, folder: Path, remedy: str) -> DiskError:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from phaseseg.io.write import OutputError, atomic_output
 
 ABOUT = "run.json"
+NAMED = "with --resume"
+"""How the folder is named, for messages."""
 ARRAYS = ".arrays-"
 """Folders of arrays that machines share while a frame is worked on."""
 Tasks = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
