@@ -12,9 +12,11 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -512,6 +514,31 @@ def test_a_result_that_comes_as_the_wait_for_it_ends():
     assert cluster._result(Late()) == 7
 
 
+def two_workers() -> Any:
+    """A cluster on this machine, for a `with` block."""
+    local = pytest.importorskip("distributed").LocalCluster
+    return local(n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0)
+
+
+@contextmanager
+def one_killed(cluster: Any, folder: Path, made: str) -> Iterator[None]:
+    """A worker is killed in this block, when the first file of a pattern is in a folder."""
+    killed = []
+
+    def kill() -> None:
+        while not any(folder.glob(made)):
+            time.sleep(0.01)
+        (worker, *_) = cluster.workers.values()
+        killed.append(worker.pid)
+        os.kill(worker.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    yield
+    killer.join(10)
+    assert killed
+
+
 def loaded_by(*words: object) -> str:
     """The exit code of a command in a process of its own, and what it loads that takes long."""
     code = """if True:
@@ -531,30 +558,15 @@ def loaded_by(*words: object) -> str:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_workers_that_are_killed(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
     frames = [frame for k in range(4) for frame in trajectory_of()]
     write_frames(tmp_path / "run.xyz", [f.replace(timestep=k) for k, f in enumerate(frames)])
     done("label", tmp_path / "run.xyz", "-o", tmp_path / "here.xyz")
     right = (tmp_path / "here.xyz").read_bytes()
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
-    ) as cluster:
+    with two_workers() as cluster:
         address = ("--scheduler", cluster.scheduler_address)
-        killed = []
-
-        def kill() -> None:
-            """Kill a worker when it has begun to write frames."""
-            while not any(tmp_path.glob(".*.parts/*")):
-                time.sleep(0.01)
-            (worker, *_) = cluster.workers.values()
-            killed.append(worker.pid)
-            os.kill(worker.pid, signal.SIGKILL)
-
-        killer = threading.Thread(target=kill, daemon=True)
-        killer.start()
-        done("label", tmp_path / "run.xyz", "-o", tmp_path / "there.xyz", *address)
-        killer.join(10)
-        assert killed and (tmp_path / "there.xyz").read_bytes() == right
+        with one_killed(cluster, tmp_path, ".*.parts/*"):
+            done("label", tmp_path / "run.xyz", "-o", tmp_path / "there.xyz", *address)
+        assert (tmp_path / "there.xyz").read_bytes() == right
         cluster.scale(1)
         words = ("label", tmp_path / "run.xyz", "-o", tmp_path / "one.xyz", "-q", *address)
         assert loaded_by(*words) == "0 []", "the command waits for a compiler that only workers need"
@@ -565,41 +577,23 @@ def test_workers_that_are_killed(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_worker_that_is_killed_over_slabs(in_layers) -> None:
-    distributed = pytest.importorskip("distributed")
     words, folder = in_layers
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
-    ) as cluster:
+    with two_workers() as cluster:
         address = ("--scheduler", cluster.scheduler_address)
         for word in ("label", "predict", "metrics"):
             here, there = (folder / output(word, name) for name in ("here", "there"))
             done(*words[word], "-o", here)
-            killed = []
-
-            def kill(killed: list[int] = killed, made: str = f"*-{SLABS[word]}-*") -> None:
-                """Kill a worker when the first slab is done."""
-                while not any((folder / "shared").glob(made)):
-                    time.sleep(0.01)
-                (worker, *_) = cluster.workers.values()
-                killed.append(worker.pid)
-                os.kill(worker.pid, signal.SIGKILL)
-
-            killer = threading.Thread(target=kill, daemon=True)
-            killer.start()
-            done(*words[word], "-o", there, *address, "--resume", folder / "shared")
-            killer.join(10)
-            assert killed and content(here) == content(there), word
+            with one_killed(cluster, folder / "shared", f"*-{SLABS[word]}-*"):
+                done(*words[word], "-o", there, *address, "--resume", folder / "shared")
+            assert content(here) == content(there), word
             assert not (folder / "shared").exists() and not left(folder)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_evaluations_on_a_real_cluster(evaluations, tmp_path, monkeypatch) -> None:
-    distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(index, "cache_folder", lambda: tmp_path / "cache")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0
-    ) as cluster:
+    with two_workers() as cluster:
         for family in ("segmentation", "glass", "mobility"):
             address = ("--scheduler", cluster.scheduler_address)
             assert _evaluated(*evaluations[family])[0] == _evaluated(*evaluations[family], *address)[0]
