@@ -41,6 +41,12 @@ def list_bits(bits, first, out, n):
 
 
 @jit
+def append_lanes(bits, a, out, n):
+    if bits:
+        out.flat[n] = a
+
+
+@jit
 def add_product(
     x, x_at, stride, step, inputs, weight, columns, first, base, base_at, base_stride, out, at, length,
     rectify, rows, blocks,

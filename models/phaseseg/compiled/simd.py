@@ -21,7 +21,8 @@ load, store, splat, spread, total = lanes.load, lanes.store, lanes.splat, lanes.
 greater, where_at_most, bits_at_most = lanes.greater, lanes.where_at_most, lanes.bits_at_most
 fetch = lanes.fetch
 root, whole, power_of_two = lanes.root, lanes.whole, lanes.power_of_two
-count_bits, count_up, list_bits = lanes.count_bits, lanes.count_up, lanes.list_bits
+count_bits, count_up = lanes.count_bits, lanes.count_up
+list_bits, append_lanes = lanes.list_bits, lanes.append_lanes
 add_product = lanes.add_product
 weighted_rows, branched_rows = lanes.weighted_rows, lanes.branched_rows
 

@@ -128,16 +128,19 @@ def _count_up(builder: Any, out: Any, at: Any, first: Any, step: Any) -> Any:
     return builder.store(_ramp(builder, first, step), _at(builder, out, at, INTEGERS), align=4)
 
 
-def _compress(builder: Any, bits: Any, first: Any, out: Any, n: Any) -> Any:
-    chosen = ir.VectorType(ir.IntType(1), WIDTH)
+def _append(builder: Any, bits: Any, values: Any, out: Any, n: Any) -> None:
+    chosen, kind = ir.VectorType(ir.IntType(1), WIDTH), values.type
     mask = builder.bitcast(builder.trunc(bits, ir.IntType(WIDTH)), chosen)
-    kind = ir.FunctionType(INTEGERS, [INTEGERS, INTEGERS, chosen])
-    name = f"llvm.x86.avx512.mask.compress.v{WIDTH}i32"
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    places = _ramp(builder, first, ir.Constant(I32, 1))
-    found = builder.call(function, [places, ir.Constant(INTEGERS, None), mask])
+    name = f"llvm.x86.avx512.mask.compress.v{WIDTH}{'f' if kind == VECTOR else 'i'}32"
+    typed = ir.FunctionType(kind, [kind, kind, chosen])
+    function = cgutils.get_or_insert_function(builder.module, typed, name)
+    found = builder.call(function, [values, ir.Constant(kind, None), mask])
     # In two steps: to compress straight into memory is slow on AMD's processors.
-    builder.store(found, _at(builder, out, n, INTEGERS), align=4)
+    builder.store(found, _at(builder, out, n, kind), align=4)
+
+
+def _compress(builder: Any, bits: Any, first: Any, out: Any, n: Any) -> Any:
+    _append(builder, bits, _ramp(builder, first, ir.Constant(I32, 1)), out, n)
     return builder.add(n, builder.ctpop(bits))
 
 
@@ -281,6 +284,28 @@ list_bits = list_bytes
 if HAS_AVX512:
     list_bits = _instruction(
         list_bytes.__doc__, types.int64, (types.uint64, types.int32, None, types.int64), _compress
+    )
+
+
+@jit
+def _append_bytes(bits, a, out, n):
+    """Put the lanes whose bits are set into the float32 array `out`, from index n on.
+
+    Up to sixteen numbers behind the last are overwritten.
+    """
+    store(out, n, a)
+    low, high = bits & np.uint64(255), bits >> np.uint64(8)
+    n_low = count_bits(low)
+    for k in range(n_low):
+        out[n + k] = out[n + _PLACES[low, k]]
+    for k in range(count_bits(high)):
+        out[n + n_low + k] = out[n + 8 + _PLACES[high, k]]
+
+
+append_lanes = _append_bytes
+if HAS_AVX512:
+    append_lanes = _instruction(
+        _append_bytes.__doc__, types.void, (types.uint64, LANES, None, types.int64), _append
     )
 
 

@@ -1,7 +1,7 @@
 """Atoms sorted into bins, and the candidates for the neighbors of the atoms of a bin.
 
-Every search for neighbors works bin by bin: all atoms around a bin are packed once into contiguous arrays
-(`pack_around`), then the distances from each atom of the bin are computed a register at a time (`squares`).
+Every search for neighbors works bin by bin: the atoms that may be neighbors of one in the bin are packed once
+into contiguous arrays (`pack_around`), then the distances from each atom of the bin are computed a register at a time (`squares`).
 Where float32 cannot tell whether a pair lies within the cutoff, float64 decides (`settle`).
 """
 
@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.products import product, product_from
-from phaseseg.compiled.simd import WIDTH, bits_at_most, count_up, list_bits, load, splat, store
+from phaseseg.compiled.simd import (
+    WIDTH,
+    append_lanes,
+    bits_at_most,
+    count_up,
+    greater,
+    list_bits,
+    load,
+    splat,
+    store,
+)
 from phaseseg.compiled.threads import Range, in_parts, parts_by_size
 from phaseseg.frame import Frame
 from phaseseg.neighbors.islands import ends_of, group, packed
@@ -321,6 +331,7 @@ class Candidates(NamedTuple):
 
     x, y, z : float32, Å, from the center of the bin; r2 : Å^2, squared distances from one of them
     slots : int32; hits : int32, places among the candidates of those that were found
+    box : (6,) float32, Å, least x, y, z of the atoms of the bin itself, then the greatest ones
     """
 
     x: NDArray[np.float32]
@@ -329,6 +340,7 @@ class Candidates(NamedTuple):
     r2: NDArray[np.float32]
     slots: NDArray[np.int32]
     hits: NDArray[np.int32]
+    box: NDArray[np.float32]
 
 
 @inner
@@ -336,7 +348,8 @@ def room_for(size):
     """Room for `size` candidates, spare registers included."""
     x, y = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
     z, r2 = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
-    return Candidates(x, y, z, r2, np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32))
+    slots, hits = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32)
+    return Candidates(x, y, z, r2, slots, hits, np.empty(6, dtype=np.float32))
 
 
 @inner
@@ -346,16 +359,37 @@ def room_around(bins):
 
 
 @inner
+def _find_box(bins, flat, into):
+    """Set the box of the candidates around a bin."""
+    box, first, stop = into.box, bins.start[flat * bins.kinds], bins.start[(flat + 1) * bins.kinds]
+    for axis in range(3):
+        low = high = bins.offsets[axis, first]
+        for slot in range(first + 1, stop):
+            low, high = min(low, bins.offsets[axis, slot]), max(high, bins.offsets[axis, slot])
+        box[axis], box[axis + 3] = low, high
+
+
+@inner
+def _beyond(x, low, high):
+    """Distances from an interval, which are zero or less inside."""
+    return greater(greater(low - x, x - high), splat(np.float32(0)))
+
+
+@inner
 def pack_around(bins, reach, flat, low, high, n, into):
     """Append the candidates of kinds low ... high - 1 at most `reach` bins from a bin along each axis.
 
-    They start at index n. Returns the index behind the last, rounded up to whole registers that padding fills
-    (far away, slot 0), and the index of the first atom of the bin itself. Up to a register behind the end is
-    overwritten.
+    Of bins with a cutoff, those are left out that are farther than it from the box around the atoms of the bin.
+    Candidates start at index n. Returns the index behind the last, rounded up to whole registers that padding
+    fills (far away, slot 0), and the index of the first atom of the bin itself. Up to a register behind the end
+    is overwritten.
     """
     own = n
-    shape, wrap, steps, length = bins.shape, bins.wrap, bins.steps, bins.offsets.shape[1]
+    shape, wrap, steps, length, box = bins.shape, bins.wrap, bins.steps, bins.offsets.shape[1], into.box
     b0, b1, b2 = bin_at(bins, flat)
+    x0, y0, z0 = splat(box[0]), splat(box[1]), splat(box[2])
+    x1, y1, z1 = splat(box[3]), splat(box[4]), splat(box[5])
+    limit = splat(np.float32(bins.within + 2 * bins.doubt if bins.within > 0 else inf))
     for i in range(-reach[0], reach[0] + 1):
         p0 = _bin_there(b0 + i, shape[0], wrap[0])
         if p0 < 0:
@@ -374,12 +408,16 @@ def pack_around(bins, reach, flat, low, high, n, into):
                 there = ((p0 * shape[1] + p1) * shape[2] + p2) * bins.kinds
                 first, stop = bins.start[there + low], bins.start[there + high]
                 for slot in range(first, stop, WIDTH):
-                    at = n + slot - first
-                    store(into.x, at, load(bins.offsets, slot) + splat(np.float32(dx)))
-                    store(into.y, at, load(bins.offsets, slot + length) + splat(np.float32(dy)))
-                    store(into.z, at, load(bins.offsets, slot + 2 * length) + splat(np.float32(dz)))
-                    count_up(into.slots, at, slot, 1)
-                n += stop - first
+                    x = load(bins.offsets, slot) + splat(np.float32(dx))
+                    y = load(bins.offsets, slot + length) + splat(np.float32(dy))
+                    z = load(bins.offsets, slot + 2 * length) + splat(np.float32(dz))
+                    ax, ay, az = _beyond(x, x0, x1), _beyond(y, y0, y1), _beyond(z, z0, z1)
+                    bits = bits_at_most(ax * ax + ay * ay + az * az, limit)
+                    bits &= (np.uint64(1) << np.uint64(min(stop - slot, WIDTH))) - np.uint64(1)
+                    append_lanes(bits, x, into.x, n)
+                    append_lanes(bits, y, into.y, n)
+                    append_lanes(bits, z, into.z, n)
+                    n = list_bits(bits, slot, into.slots, n)
     far = splat(FAR)
     store(into.x, n, far)
     store(into.y, n, far)
@@ -391,6 +429,7 @@ def pack_around(bins, reach, flat, low, high, n, into):
 @inner
 def pack_all_around(bins, reach, flat, into):
     """`pack_around` of the candidates of all kinds, from the first place on."""
+    _find_box(bins, flat, into)
     # Typed numbers: with literal ones, the function would be compiled once more for each.
     return pack_around(bins, reach, flat, np.int64(0), np.int64(bins.kinds), np.int64(0), into)
 
@@ -401,6 +440,7 @@ def pack_by_kind(bins, flat, into, edges, owns):
 
     edges : (kinds + 1,), zero at first; owns : (kinds,), indices of the first atoms of the bin itself
     """
+    _find_box(bins, flat, into)
     for kind in range(bins.kinds):
         edges[kind + 1], owns[kind] = pack_around(bins, bins.reach, flat, kind, kind + 1, edges[kind], into)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.dense import ROWS, dense, padded_columns, padded_row, whole_registers
-from phaseseg.compiled.simd import WIDTH
+from phaseseg.compiled.simd import HAS_AVX512, WIDTH
 from phaseseg.compiled.threads import for_each, in_parts, parts_by_size
 from phaseseg.families.segmentation import neighbor_sums
 from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
@@ -32,6 +32,9 @@ Floats = NDArray[np.float32]
 LARGEST_SPREAD = 60.0
 # Number of atoms whose hidden layers are in memory at once.
 CHUNK = 2048
+# Sums that stay in registers while the neighbors of an atom are added, and heads whose factors are loaded at once.
+REGISTERS, MOST_HEADS = (16 if HAS_AVX512 else 4), 8
+MOST_MEMBERS = 4
 SLOPE = np.float32(ATTENTION_SLOPE)
 NOTHING = np.zeros((1, 4), dtype=np.float32)
 
@@ -266,6 +269,25 @@ class _Layer:
         return np.tile(pattern, max(WIDTH // self.table_width, 1))
 
 
+def _layer_of(config: NetworkConfig, number: int, members: Sequence[Mapping[str, NDArray[Any]]]) -> _Layer:
+    """A layer of some members as one; with several members it must be the first one.
+
+    Its outputs are those of the members, one after the other: each has its own heads, or without attention,
+    its own channels.
+    """
+    shapes = config.layer_shapes
+    prefix = f"layer{number + 1}."
+    names = [name for name in members[0] if name.startswith(prefix)]
+    weights = {name.removeprefix(prefix): np.concatenate([w[name] for w in members]) for name in names}
+    inputs, heads, channels = shapes[number]
+    if config.architecture == "gat":
+        heads *= len(members)
+    else:
+        channels *= len(members)
+    last = number + 1 == len(shapes) and not config.readout
+    return _Layer(config.architecture, (inputs, heads, channels), number == 0, last, weights)
+
+
 class _Before:
     """Per-atom values that a layer needs before summing over neighbors; filled chunk by chunk.
 
@@ -290,15 +312,15 @@ class _Before:
             self.own = _rows(n, 4)
             self._products.append((layer.own, layer.bias[0], self.own))
 
-    def fill(self, x: Floats, slots: slice) -> None:
-        """Fill the given slots from their layer inputs `x`."""
+    def fill(self, x: Floats, slots: slice, at: int = 0) -> None:
+        """Fill the given slots from their layer inputs, which begin in column `at` of `x`."""
         # The last rows are not made in place: what `dense` writes beyond them belongs to another chunk.
         m, inputs = slots.stop - slots.start, self.layer.inputs
         whole = max(m // ROWS - 1, 0) * ROWS
         for weight, bias, out in self._products:
-            _dense(x, inputs, weight, bias, out, whole, out_at=slots.start * out.shape[1])
+            _dense(x, inputs, weight, bias, out, whole, x_at=at, out_at=slots.start * out.shape[1])
             made = _rows(m - whole, out.shape[1])
-            _dense(x[whole:], inputs, weight, bias, made, m - whole)
+            _dense(x[whole:], inputs, weight, bias, made, m - whole, x_at=at)
             out[slots.start + whole : slots.stop] = made[: m - whole]
 
     def close(self) -> None:
@@ -413,7 +435,9 @@ class Network:
         for name in ("center", "scale", "low", "high"):
             check_weights({name: (config.n_features,)}, [{name: getattr(scaling, name)}], "feature")
         check_weights(config.weight_shapes(), members)
-        self._members = [_Member(config, weights) for weights in members]
+        at_once = _members_at_once(config)
+        self.n_members = len(members)
+        self._groups = [_Group(config, members[k : k + at_once]) for k in range(0, len(members), at_once)]
 
     def __call__(
         self, frame: Frame, codes: NDArray[np.integer[Any]], own: NDArray[np.bool_] | None = None
@@ -431,7 +455,7 @@ class Network:
         if codes.shape != (frame.n_atoms,):
             raise ValueError(f"species codes for {frame.n_atoms} atoms have the shape {codes.shape}.")
         width = self.config.n_features
-        if any(member.layers[0].shared for member in self._members):  # whole rows are summed
+        if any(group.first.shared for group in self._groups):  # whole rows are summed
             width = whole_registers(width)
         atoms = _Atoms.of(frame, codes, self.config, width, own)
         scaling, needed = self.scaling, atoms.ranges[-1].slots
@@ -446,72 +470,136 @@ class Network:
         )
         found = compared or found
         outside, lowest, highest = zip(*found, strict=True)
-        logits = borrow((len(self._members), frame.n_atoms, self.config.outputs), np.float32)
+        logits = borrow((self.n_members, frame.n_atoms, self.config.outputs), np.float32)
         logits.fill(0)
-        for member, out in zip(self._members, logits, strict=True):
-            member(atoms, out)
+        done = 0
+        for group in self._groups:
+            group(atoms, logits[done : done + len(group.members)])
+            done += len(group.members)
         return NetworkOutput(logits, np.sum(outside, axis=0), np.min(lowest, axis=0), np.max(highest, axis=0))
 
 
+def _members_at_once(config: NetworkConfig) -> int:
+    """The number of members whose first layers are computed in one sweep over the neighbors."""
+    inputs, heads, channels = config.layer_shapes[0]
+    wide = whole_registers(inputs)
+    # What follows the first layer is in memory for all of them, so it must be narrow.
+    if config.layers > (1 if config.readout else 2) or config.layers + bool(config.readout) < 2:
+        return 1
+    if config.architecture != "gat":
+        return MOST_MEMBERS
+    registers = min(heads * wide, whole_registers(heads * channels)) // WIDTH
+    return max(min(REGISTERS // registers, MOST_HEADS // heads), 1)
+
+
 class _Member:
+    """The layers of a network after the first, and its readout."""
+
     def __init__(self, config: NetworkConfig, weights: Mapping[str, NDArray[Any]]) -> None:
-        self.layers = []
-        shapes = config.layer_shapes
-        for number, shape in enumerate(shapes, start=1):
-            prefix = f"layer{number}."
-            named = {key.removeprefix(prefix): w for key, w in weights.items() if key.startswith(prefix)}
-            last = number == len(shapes) and not config.readout
-            self.layers.append(_Layer(config.architecture, shape, number == 1, last, named))
+        self.layers = [_layer_of(config, number, [weights]) for number in range(1, config.layers)]
         self.readout: list[tuple[int, Floats]] = []
         if config.readout:
-            widths = [config.n_features, *(heads * channels for _, heads, channels in shapes)]
+            widths = [config.n_features, *(heads * channels for _, heads, channels in config.layer_shapes)]
             parts = np.split(np.asarray(weights["readout1.weight"]), np.cumsum(widths)[:-1], axis=1)
             self.readout = list(zip(widths, map(padded_columns, parts), strict=True))
             self.hidden_bias, self.hidden = padded_row(weights["readout1.bias"]), config.readout
             self.last, self.last_bias = padded_columns(weights["readout2.weight"]), weights["readout2.bias"]
 
-    def __call__(self, atoms: _Atoms, out: Floats) -> None:
-        """Fill `out`, (n_atoms, outputs), in frame order."""
-        inputs = [atoms.features]  # of the layers that keep them
-        *ranges, given = atoms.ranges
-        before = _Before(self.layers[0], atoms, atoms.features, given)
-        for_each(lambda chunk: before.fill(atoms.features[chunk[2].start :], chunk[2]), given.chunks)
-        for layer, after, wanted in zip(self.layers, [*self.layers[1:], None], reversed(ranges), strict=True):
-            before.close()
-            if layer.last:
-                before.outputs(wanted, out)
-                return
-            keep = after is not None and (bool(self.readout) or after.shared)
-            kept = _rows(len(atoms.degrees) if keep else 0, layer.width)
-            following = None if after is None else _Before(after, atoms, kept, wanted)
-            work = partial(self._hidden, layer, before, following, atoms, inputs, kept if keep else None, out)
-            for_each(work, wanted.chunks)
-            if following is not None:
-                before = following
-            if keep:
-                inputs.append(kept)
+    def read_out(self, parts: Sequence[tuple[Floats, int]], order: NDArray[np.int32], out: Floats) -> None:
+        """Compute outputs of the atoms `order` from their features and the outputs of every layer.
 
-    def _hidden(
-        self, layer: _Layer, before: _Before, following: _Before | None, atoms: _Atoms,
-        inputs: Sequence[Floats], kept: Floats | None, out: Floats, chunk: tuple[int, int, slice],
-    ) -> None:  # fmt: skip
-        """One hidden layer for a chunk of atoms, and what is computed from its outputs alone."""
-        first, stop, slots = chunk
-        x = _rows(slots.stop - slots.start, layer.width)
-        before.hidden(first, stop, slots, inputs[-1], x)
-        if kept is not None:
-            kept[slots] = x[: slots.stop - slots.start]
-        if following is None:
-            self._read_out([*(rows[slots.start :] for rows in inputs), x], atoms.bins.order[slots], out)
-        else:
-            following.fill(x, slots)
-
-    def _read_out(self, parts: Sequence[Floats], order: NDArray[np.int32], out: Floats) -> None:
-        """Compute outputs of the atoms `order` from their features and the outputs of every layer."""
+        parts : each with the flat index at which it begins
+        """
         m = len(order)
         z, sums = _rows(m, whole_registers(self.hidden)), _rows(m, self.last.shape[1])
-        for k, ((width, weight), part) in enumerate(zip(self.readout, parts, strict=True)):
-            bias = self.hidden_bias if k == 0 else None
-            _dense(part, width, weight, bias, z, m, add=k > 0, rectify=k == len(parts) - 1)
+        for k, ((width, weight), (part, at)) in enumerate(zip(self.readout, parts, strict=True)):
+            bias, last = self.hidden_bias if k == 0 else None, k == len(parts) - 1
+            _dense(part, width, weight, bias, z, m, x_at=at, add=k > 0, rectify=last)
         _dense(z, self.hidden, self.last, None, sums, m)
         neighbor_sums.unsort(0, m, sums, self.last_bias, order, out)
+
+
+class _Pass:
+    """What one member computes for a frame, layer by layer, after the first.
+
+    out : (n_atoms, outputs), in frame order
+    """
+
+    def __init__(self, member: _Member, atoms: _Atoms, out: Floats) -> None:
+        self._member, self._atoms, self._out = member, atoms, out
+        self._inputs = [atoms.features]  # of the layers that keep them
+        self._layers = iter(member.layers)
+
+    def expect(self, width: int, filled: _Range) -> None:
+        """Make room for the outputs of a layer, and for what the next one computes from them alone."""
+        after, member = next(self._layers, None), self._member
+        keep = after is not None and (bool(member.readout) or (after.shared and not after.last))
+        kept = _rows(len(self._atoms.degrees) if keep else 0, whole_registers(width))
+        self._kept = kept if keep else None
+        self.following = None if after is None else _Before(after, self._atoms, kept, filled)
+
+    def take(self, x: Floats, at: int, slots: slice) -> None:
+        """Use the outputs of a layer for a chunk of atoms; they begin in column `at`."""
+        if self._kept is not None:
+            self._kept[slots] = x[: slots.stop - slots.start, at : at + self._kept.shape[1]]
+        if self.following is not None:
+            self.following.fill(x, slots, at)
+            return
+        inputs = [(rows, slots.start * rows.shape[1]) for rows in self._inputs]
+        self._member.read_out([*inputs, (x, at)], self._atoms.bins.order[slots], self._out)
+
+    def finish(self, ranges: list[_Range]) -> None:
+        """All layers after the first; `ranges` as in `_Atoms`, without those of the first."""
+        while (before := self.following) is not None:
+            wanted = ranges.pop()
+            if self._kept is not None:
+                self._inputs.append(self._kept)
+            before.close()
+            if before.layer.last:
+                before.outputs(wanted, self._out)
+                return
+            self.expect(before.layer.heads * before.layer.channels, wanted)
+            hidden = partial(_hidden, before, self._inputs[-1], before.layer.width, [(self, 0)])
+            for_each(hidden, wanted.chunks)
+
+
+def _hidden(
+    before: _Before, inputs: Floats, width: int, takers: list[tuple[_Pass, int]],
+    chunk: tuple[int, int, slice],
+) -> None:  # fmt: skip
+    """One hidden layer for a chunk of atoms, and what is computed from its outputs alone."""
+    first, stop, slots = chunk
+    x = _rows(slots.stop - slots.start, width)
+    before.hidden(first, stop, slots, inputs, x)
+    for taker, at in takers:
+        taker.take(x, at, slots)
+
+
+class _Group:
+    """Members of an ensemble whose first layers sum the same rows, so that one sweep serves them all."""
+
+    def __init__(self, config: NetworkConfig, weights: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        self.first = _layer_of(config, 0, weights)
+        self.members = [_Member(config, one) for one in weights]
+        _, heads, channels = config.layer_shapes[0]
+        self._width = heads * channels
+        spare = whole_registers(self._width) - self._width
+        self._row = whole_registers(max(self.first.width, len(weights) * self._width + spare))
+
+    def __call__(self, atoms: _Atoms, out: Floats) -> None:
+        """Fill `out`, (n_members, n_atoms, outputs), in frame order."""
+        *ranges, given = atoms.ranges
+        before = _Before(self.first, atoms, atoms.features, given)
+        for_each(lambda chunk: before.fill(atoms.features[chunk[2].start :], chunk[2]), given.chunks)
+        before.close()
+        wanted = ranges.pop()
+        if self.first.last:
+            before.outputs(wanted, out[0])
+            return
+        passes = [_Pass(member, atoms, rows) for member, rows in zip(self.members, out, strict=True)]
+        for one in passes:
+            one.expect(self._width, wanted)
+        takers = [(one, k * self._width) for k, one in enumerate(passes)]
+        for_each(partial(_hidden, before, atoms.features, self._row, takers), wanted.chunks)
+        for one in passes:
+            one.finish(list(ranges))

@@ -13,6 +13,7 @@ import numpy as np
 from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.simd import (
     WIDTH,
+    append_lanes,
     bits_at_most,
     count_bits,
     exponential,
@@ -109,7 +110,7 @@ def density_features(
     near = room_around(bins)
     n_kinds, n_widths = bins.kinds, scales.size
     edges, owns = np.zeros(n_kinds + 1, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
-    sums = np.zeros(WIDTH * n_widths, dtype=np.float32)
+    sums, hits = np.zeros(WIDTH * n_widths, dtype=np.float32), np.empty_like(near.r2)
     r2, limit, doubt = near.r2, np.float32(bins.within), np.float32(bins.doubt)
     within, zero = splat(limit), splat(np.float32(0))
     for flat in range(first_bin, stop_bin):
@@ -125,12 +126,20 @@ def density_features(
                 if doubtful[slot]:
                     settle(bins, near, n, slot, c)
                 r2[c] = FAR  # not a neighbor of itself
-                degrees[slot] = _count(r2, edges[0], n, within)
+                degree = 0
                 for s in range(n_kinds):
-                    for w in range(n_widths):
-                        store(sums, WIDTH * w, zero)
+                    m = 0
                     for k in range(edges[s], edges[s + 1], WIDTH):
                         d2 = load(r2, k)
+                        bits = bits_at_most(d2, within)
+                        append_lanes(bits, d2, hits, m)
+                        m += count_bits(bits)
+                    store(hits, m, splat(FAR))
+                    degree += m
+                    for w in range(n_widths):
+                        store(sums, WIDTH * w, zero)
+                    for k in range(0, m, WIDTH):
+                        d2 = load(hits, k)
                         e = zero
                         for w in range(n_widths):
                             if squarings[w] < 0:
@@ -140,6 +149,7 @@ def density_features(
                             store(sums, WIDTH * w, load(sums, WIDTH * w) + where_at_most(d2, within, e))
                     for w in range(n_widths):
                         rows[slot, columns[w] + s] = total(load(sums, WIDTH * w)) * norms[w]
+                degrees[slot] = degree
 
 
 @jit
