@@ -19,8 +19,9 @@ import naive
 from benchmarks.measure import MACHINE, TYPES, cpu_times, melt, peak_memory, run_apart, scaled
 from phaseseg.api import load_model
 from phaseseg.checkpoint import Checkpoint, load_checkpoint
-from phaseseg.families.segmentation.inference import Network, node_features
+from phaseseg.families.segmentation.inference import Network
 from phaseseg.families.segmentation.model import SegmentationModel
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.neighbors import neighbor_graph
 from phaseseg.testing import repeated

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from benchmarks.measure import scaled
-from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.network import SegmentationNetwork
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.families.segmentation.settings import RECIPE, NetworkConfig, Scaling
 from phaseseg.io import read_frames
 from phaseseg.neighbors import neighbor_graph

@@ -7,7 +7,9 @@ from scipy.spatial import cKDTree
 
 import naive
 from phaseseg import Frame
+from phaseseg.compiled.jit import jit
 from phaseseg.neighbors import neighbor_graph, sort_into_bins
+from phaseseg.neighbors.bins import pack_all_around, room_around
 from phaseseg.testing import AWKWARD, EXACT, permuted, repeated, translated, wrapped_elsewhere
 
 # Of positions from the center of a bin in float32, twice: ulps of 20 Å.
@@ -155,6 +157,35 @@ def test_the_frame_is_left_as_it_is_and_twice_is_the_same():
 def test_a_cutoff_that_is_none_is_refused(cutoff):
     with pytest.raises(ValueError, match="cutoff must be a positive length in Å"):
         neighbor_graph(AWKWARD["triclinic"](), cutoff=cutoff)
+
+
+@jit
+def _candidates(bins, flat):
+    near = room_around(bins)
+    n, own = pack_all_around(bins, bins.reach, flat, near)
+    return near.slots[:n], np.stack((near.x[:n], near.y[:n], near.z[:n]), axis=1), own
+
+
+@pytest.mark.parametrize("name", ["triclinic", "strongly skewed", "open along c"])
+def test_candidates_are_near_the_atoms_of_the_bin(name):
+    frame, cutoff = AWKWARD[name](), 3.0
+    bins = sort_into_bins(frame, cutoff)
+    pairs, n_near = of_naive(frame, cutoff), 0
+    for flat in range(bins.n_bins):
+        first, stop = bins.start[flat], bins.start[flat + 1]
+        if first == stop:
+            continue
+        slots, places, own = _candidates(bins, flat)
+        there = np.abs(places).max(axis=1) < 1e6  # the rest is padding
+        slots, places = slots[there], places[there]
+        assert_array_equal(slots[own : own + stop - first], np.arange(first, stop))
+        atoms = places[own : own + stop - first]
+        low, high = atoms.min(axis=0), atoms.max(axis=0)
+        beyond = np.linalg.norm(np.maximum(np.maximum(low - places, places - high), 0), axis=1)
+        assert (beyond <= cutoff + 1e-3).all()
+        distances = np.linalg.norm(places[:, None] - atoms, axis=2)
+        n_near += np.count_nonzero(distances <= cutoff) - len(atoms)
+    assert n_near == len(pairs)
 
 
 def test_bins_sort_the_atoms():

@@ -29,6 +29,7 @@ from phaseseg.families.mobility.inference import MessageNetwork
 from phaseseg.families.mobility.message_graph import message_graph
 from phaseseg.families.mobility.settings import BapstConfig
 from phaseseg.families.segmentation import inference
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.neighbors import nearest_neighbors, neighbor_graph
 from phaseseg.testing import AWKWARD, ROUNDING, awkward_frames, tilted
@@ -48,7 +49,7 @@ NETWORKS = {
 
 
 @jit
-def _primitives(a, b, c, out, bits, hits, counts):
+def _primitives(a, b, c, out, bits, hits, chosen, counts):
     """A row of `out` for each function of vectors."""
     n = a.size
     found = 0
@@ -66,6 +67,7 @@ def _primitives(a, b, c, out, bits, hits, counts):
         store(out, 9 * n + k, simd.spread(b, 5))
         bits[0] += simd.count_bits(simd.bits_at_most(x, y))
         out[10, 0] += simd.total(x)
+        simd.append_lanes(simd.bits_at_most(x, y), z, chosen, found)
         found = simd.list_bits(simd.bits_at_most(x, y), k, hits, found)
         simd.count_up(counts, k, 3 + 2 * k, 2)
     bits[1] = found
@@ -77,12 +79,13 @@ def primitives():
     b[::7] = a[::7]
     out = np.zeros((11, N), dtype=np.float32)
     bits, hits, counts = np.zeros(2, np.int64), np.zeros(N + 16, np.int32), np.zeros(N, np.int32)
-    _primitives(a, b, c, out, bits, hits, counts)
-    return (a, b, c), out, bits, hits[: bits[1]], counts
+    chosen = np.zeros(N + 16, np.float32)
+    _primitives(a, b, c, out, bits, hits, chosen, counts)
+    return (a, b, c), out, bits, hits[: bits[1]], chosen[: bits[1]], counts
 
 
 def test_functions_of_vectors_are_those_of_numpy():
-    (a, b, c), out, bits, hits, counts = primitives()
+    (a, b, c), out, bits, hits, chosen, counts = primitives()
     same = np.full(N, 1, dtype=np.float32)
     expected = [
         a + b, a - b, a * b, np.maximum(a, b), np.where(a <= b, c, 0), np.sqrt(a * a), np.floor(a),
@@ -93,26 +96,30 @@ def test_functions_of_vectors_are_those_of_numpy():
     assert out[10, 0] == pytest.approx(a.sum(), rel=1e-6)
     assert bits.tolist() == [np.count_nonzero(a <= b)] * 2
     np.testing.assert_array_equal(hits, np.flatnonzero(a <= b))
+    np.testing.assert_array_equal(chosen, c[a <= b])
     np.testing.assert_array_equal(counts, 3 + 2 * np.arange(N))
 
 
 @jit
-def _listed(masks, by_bytes, by_default):
+def _listed(masks, values, by_bytes, by_default, put_by_bytes, put_by_default):
     n, m = 0, 0
     for k in range(masks.size):
+        vectors.append_bytes(masks[k], vectors.load(values, 16 * k), put_by_bytes, n)
+        vectors.append_lanes(masks[k], vectors.load(values, 16 * k), put_by_default, m)
         n = vectors.list_bytes(masks[k], 16 * k, by_bytes, n)
         m = vectors.list_bits(masks[k], 16 * k, by_default, m)
     return n, m
 
 
-def test_bits_are_listed_on_every_processor():
+def test_bits_are_listed_and_lanes_appended_on_every_processor():
     """By a table of bytes, and by one instruction where the processor has it."""
     chosen = np.random.default_rng(0).random((500, 16)) < np.linspace(0, 1, 500)[:, None]
     masks = chosen @ (1 << np.arange(16, dtype=np.uint64))
     listed = np.zeros((2, chosen.size + 16), dtype=np.int32)
-    found = _listed(masks, *listed)
+    values, put = np.arange(chosen.size, dtype=np.float32), np.zeros((2, chosen.size + 16), dtype=np.float32)
+    found = _listed(masks, values, *listed, *put)
     assert found == (chosen.sum(), chosen.sum())
-    for row in listed:
+    for row in (*listed, *put):
         np.testing.assert_array_equal(row[: found[0]], np.flatnonzero(chosen))
 
 
@@ -234,7 +241,7 @@ def _networks(found):
     codes = (np.arange(frame.n_atoms) % len(SPECIES)).astype(np.int32)
     for name, settings in NETWORKS.items():
         config = NetworkConfig(SPECIES, ("Fe",), ("O",), cutoff=5.3, **settings)
-        features = inference.node_features(frame, codes, config)
+        features = node_features(frame, codes, config)
         found[f"{name}: features"] = features
         for scale in (1, 60) if config.architecture == "gat" else (1,):  # 60: beyond products of factors
             weights = {}

@@ -8,10 +8,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import naive
 from phaseseg import Frame
-from phaseseg.families.segmentation import inference
-from phaseseg.families.segmentation.inference import Network, node_features
+from phaseseg.families.segmentation import inference, node_features as features_module
+from phaseseg.families.segmentation.inference import Network
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.large.cut import slabs
+from phaseseg.neighbors import bins as bins_module
 from phaseseg.testing import AWKWARD, permuted, repeated, translated, wrapped_elsewhere
 
 # Of the largest |logit|, against float64: sums of some hundred float32 terms, layer after layer.
@@ -94,6 +96,11 @@ def close(found, expected):
     assert_allclose(found, expected, rtol=0, atol=2 * LOGITS * np.abs(expected).max())
 
 
+def poisoned(shape, dtype):
+    """As `borrow`: whatever else is in memory is not a number."""
+    return np.full(shape, np.nan if np.issubdtype(dtype, np.floating) else 77, dtype)
+
+
 # Oracle -------------------------------------------------------------------------------------------
 
 
@@ -132,10 +139,7 @@ def test_logits_of_some_atoms_are_those_of_the_whole(network, spread, monkeypatc
     scaling = scaling_of(node_features(frame, codes, config))
     whole = Network(config, scaling, members)(frame, codes)
     halo, n = config.cutoff * (1 + config.layers), 0
-    ranges = inference._ranges
-
-    def poisoned(shape, dtype):
-        return np.full(shape, np.nan if np.issubdtype(dtype, np.floating) else 77, dtype)
+    ranges = features_module._ranges
 
     def seen(*args):
         nonlocal n
@@ -143,8 +147,9 @@ def test_logits_of_some_atoms_are_those_of_the_whole(network, spread, monkeypatc
         n += found[0].slots != found[-1].slots
         return found
 
-    monkeypatch.setattr(inference, "borrow", poisoned)
-    monkeypatch.setattr(inference, "_ranges", seen)
+    for module in (inference, features_module, bins_module):
+        monkeypatch.setattr(module, "borrow", poisoned)
+    monkeypatch.setattr(features_module, "_ranges", seen)
     monkeypatch.setattr(inference, "LARGEST_SPREAD", spread)
     for slab in slabs(frame, halo + 1e-6, 3):
         found = Network(config, scaling, members)(slab.frame, codes[slab.atoms], slab.own)
@@ -155,6 +160,44 @@ def test_logits_of_some_atoms_are_those_of_the_whole(network, spread, monkeypatc
             )  # fmt: skip
         assert np.isfinite(found.logits).all()
     assert n == 3
+
+
+@pytest.mark.parametrize("pbc", [True, (False, True, True)])
+@pytest.mark.parametrize("some", [False, True])
+def test_parts_of_the_atoms_give_the_logits_of_the_whole(pbc, some, monkeypatch):
+    rng, cell = np.random.default_rng(8), np.array([[120.0, 0, 0], [4, 12, 0], [-3, 2, 11]])
+    places = rng.random((900, 3))
+    places[:, 0] *= 1 - 0.2 * (places[:, 0] > 0.7)  # which leaves bins empty
+    frame = Frame(places @ cell, cell, pbc, list(rng.choice(SPECIES, 900)))
+    config = config_of("densities, readout", layers=1)
+    codes, members = codes_of(frame), [weights_of(config, seed) for seed in range(3)]
+    own = (places[:, 0] > 0.3) & (places[:, 0] < 0.6) if some else np.ones(900, dtype=bool)
+    network = Network(config, scaling_of(node_features(frame, codes, config)), members)
+    whole, parts, seen = network(frame, codes, own).logits[:, own], features_module.Atoms.parts, []
+
+    def counted(self):
+        for part in parts(self):
+            seen.append(len(part.bins.order))
+            yield part
+
+    monkeypatch.setattr(features_module, "PART", 100)
+    monkeypatch.setattr(features_module.Atoms, "parts", counted)
+    for module in (inference, features_module, bins_module):
+        monkeypatch.setattr(module, "borrow", poisoned)
+    found = network(frame, codes, own).logits[:, own]
+    assert len(seen) > 1 and max(seen) < 0.5 * frame.n_atoms
+    assert_allclose(found, whole, rtol=0, atol=LOGITS * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_each_member_gives_what_it_gives_alone(network):
+    frame, config = AWKWARD["triclinic"](), config_of(network)
+    codes, members = codes_of(frame), [weights_of(config, seed) for seed in range(5)]
+    scaling = scaling_of(node_features(frame, codes, config))
+    together = Network(config, scaling, members)(frame, codes).logits
+    for logits, weights in zip(together, members, strict=True):
+        alone = Network(config, scaling, [weights])(frame, codes).logits[0]
+        assert_allclose(logits, alone, rtol=0, atol=LOGITS * np.abs(alone).max())
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from phaseseg.checkpoint import CheckpointError, save_checkpoint
 from phaseseg.families.segmentation import inference
 from phaseseg.families.segmentation.fields import BOUNDARY, POOR, RICH
 from phaseseg.families.segmentation.model import SegmentationModel, voxel_boundary
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.families.segmentation.score_field import score_field
 from phaseseg.testing import (
     AWKWARD,
@@ -413,7 +414,7 @@ def test_input_outside_of_the_training_data_is_reported(model, small):
     narrow.scaling = replace(model.scaling, high=np.minimum(model.scaling.high, 30))
     fields = predict(frame, narrow)
     share = fields["outside_training"]
-    features = inference.node_features(frame, narrow.codes(frame), narrow.config)
+    features = node_features(frame, narrow.codes(frame), narrow.config)
     assert share == pytest.approx((features[:, 5] > 30).mean()) and share > 0.01
     warning = said(fields)["outside-training"]
     assert f"{share:.1%}" in warning and "0 to 30" in warning

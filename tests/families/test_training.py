@@ -14,10 +14,10 @@ from phaseseg.api import fit
 from phaseseg.checkpoint import load_checkpoint
 from phaseseg.families.segmentation import fit as fitting, samples
 from phaseseg.families.segmentation.fit import BOUND, fit_segmentation
-from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.threshold import pooled_threshold
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
 from phaseseg.families.segmentation.network import SegmentationNetwork
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.families.segmentation.rules import LabelRule
 from phaseseg.families.segmentation.settings import RECIPE_RULE, TRAINING, NetworkConfig, Scaling
 from phaseseg.io import read_frames

@@ -288,7 +288,7 @@ if HAS_AVX512:
 
 
 @jit
-def _append_bytes(bits, a, out, n):
+def append_bytes(bits, a, out, n):
     """Put the lanes whose bits are set into the float32 array `out`, from index n on.
 
     Up to sixteen numbers behind the last are overwritten.
@@ -302,10 +302,10 @@ def _append_bytes(bits, a, out, n):
         out[n + n_low + k] = out[n + 8 + _PLACES[high, k]]
 
 
-append_lanes = _append_bytes
+append_lanes = append_bytes
 if HAS_AVX512:
     append_lanes = _instruction(
-        _append_bytes.__doc__, types.void, (types.uint64, LANES, None, types.int64), _append
+        append_bytes.__doc__, types.void, (types.uint64, LANES, None, types.int64), _append
     )
 
 

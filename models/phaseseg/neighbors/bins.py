@@ -1,12 +1,13 @@
 """Atoms sorted into bins, and the candidates for the neighbors of the atoms of a bin.
 
-Every search for neighbors works bin by bin: the atoms that may be neighbors of one in the bin are packed once
-into contiguous arrays (`pack_around`), then the distances from each atom of the bin are computed a register at a time (`squares`).
-Where float32 cannot tell whether a pair lies within the cutoff, float64 decides (`settle`).
+Every search for neighbors works bin by bin: the candidates for the neighbors of its atoms are packed once
+into contiguous arrays (`pack_around`), then the distances from each atom are computed a register at a time
+(`squares`). Where float32 cannot tell whether a pair lies within the cutoff, float64 decides (`settle`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor, inf
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from phaseseg.compiled.simd import (
     append_lanes,
     bits_at_most,
     count_up,
+    fetch,
     greater,
     list_bits,
     load,
@@ -39,6 +41,8 @@ ATOMS_PER_BIN = 8
 FINER_BINS = 0.75
 # Coordinate of padding: beyond any cutoff, but its square still fits float32.
 FAR = np.float32(1e18)
+# Atoms after the one at hand whose positions are fetched from memory: in random order, they are in no cache.
+AHEAD = 24
 # Room behind the last candidate: whole registers are written.
 SPARE = 48
 
@@ -212,6 +216,28 @@ def bins_of_shape(
     return bins
 
 
+def layers_of(bins: Bins, layers: Sequence[range]) -> tuple[Bins, list[slice]]:
+    """Some layers of bins across the first axis as bins of their own, and the slots that they had.
+
+    Along this axis, the new bins have open ends, where neighbors are missing.
+    """
+    in_layer = int(bins.shape[1] * bins.shape[2]) * bins.kinds
+    slots, counts = [], [np.zeros(1, dtype=np.int64)]
+    for some in layers:
+        start = bins.start[some.start * in_layer : some.stop * in_layer + 1]
+        slots.append(slice(int(start[0]), int(start[-1])))
+        counts.append(np.diff(start))
+    n = sum(there.stop - there.start for there in slots)
+    order, offsets, done = borrow(n, np.int32), borrow((3, n + WIDTH), np.float32), 0
+    for there in slots:
+        own = slice(done, done + there.stop - there.start)
+        order[own], offsets[:, own], done = bins.order[there], bins.offsets[:, there], own.stop
+    shape, wrap = bins.shape.copy(), bins.wrap.copy()
+    shape[0], wrap[0] = sum(map(len, layers)), False
+    start = np.cumsum(np.concatenate(counts))
+    return bins._replace(start=start, order=order, offsets=offsets, shape=shape, wrap=wrap), slots
+
+
 def images_of(frame: Frame, shifts: NDArray[np.int32]) -> NDArray[np.int32]:
     """Images (..., 3) counted along the reduced cell, counted along the cell of the frame."""
     return shifts if frame.reduced is frame else (shifts @ frame.axes).astype(np.int32)
@@ -281,10 +307,11 @@ def bin_at(bins, flat):
 @jit
 def _offsets(first, stop, bins, places, origin, low, per):
     """The offsets of the atoms of some bins."""
-    kinds, g = bins.kinds, np.empty(3)
+    kinds, g, numbers, last = bins.kinds, np.empty(3), places.reshape(-1), bins.order.size - 1
     for flat in range(first, stop):
         b0, b1, b2 = bin_at(bins, flat)
         for slot in range(bins.start[flat * kinds], bins.start[(flat + 1) * kinds]):
+            fetch(numbers, 3 * np.int64(bins.order[min(slot + AHEAD, last)]))
             _bin_coordinates(bins, places[bins.order[slot]], origin, low, per, g)
             x, y, z = product(g[0] - (b0 + 0.5), g[1] - (b1 + 0.5), g[2] - (b2 + 0.5), bins.steps)
             bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot] = x, y, z
@@ -379,10 +406,9 @@ def _beyond(x, low, high):
 def pack_around(bins, reach, flat, low, high, n, into):
     """Append the candidates of kinds low ... high - 1 at most `reach` bins from a bin along each axis.
 
-    Of bins with a cutoff, those are left out that are farther than it from the box around the atoms of the bin.
-    Candidates start at index n. Returns the index behind the last, rounded up to whole registers that padding
-    fills (far away, slot 0), and the index of the first atom of the bin itself. Up to a register behind the end
-    is overwritten.
+    If the bins have a cutoff, atoms farther than that from `into.box` are no candidates. These start at index
+    n. Returns the index behind the last, rounded up to whole registers that padding fills (far away, slot 0),
+    and the index of the first atom of the bin itself. Up to a register behind the end is overwritten.
     """
     own = n
     shape, wrap, steps, length, box = bins.shape, bins.wrap, bins.steps, bins.offsets.shape[1], into.box

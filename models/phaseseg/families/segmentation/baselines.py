@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.density import DensityField
 from phaseseg.families.segmentation.labels.lattice import Lattice
 from phaseseg.families.segmentation.labels.threshold import measure_cuts, pooled_threshold
 from phaseseg.families.segmentation.methods import BOUND, Method, Segmentation, WeakLabels, decode
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.families.segmentation.rules import FixedRule, LabelRule
 from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame

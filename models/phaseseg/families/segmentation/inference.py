@@ -1,17 +1,18 @@
 """Inference without torch: from a frame to logits in float32, in time linear in the atoms.
 
-Sums over neighbors are computed bin by bin (`neighbor_sums`) without storing pairs. Two identities make them
-cheap. First, the attention weight of a pair factorizes into numbers per atom: exp(leaky(s_j + d_i)) is the
-larger of exp(s_j) exp(d_i) and the same product with s and d multiplied by the slope. Second, a weighted sum
-of W x_j is W times the weighted sum of x_j, so a layer sums its inputs if they are narrower than its outputs.
+Sums over neighbors are computed bin by bin (`neighbor_sums`) without storing pairs, and the first layers of
+several members share the search for neighbors. Two identities make the sums cheap. First, the attention
+weight of a pair factorizes into numbers per atom: exp(leaky(s_j + d_i)) is the larger of exp(s_j) exp(d_i)
+and the same product with s and d multiplied by the slope. Second, a weighted sum of W x_j is W times the
+weighted sum of x_j, so a layer sums its inputs if they are narrower than its outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +20,16 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.dense import ROWS, dense, padded_columns, padded_row, whole_registers
 from phaseseg.compiled.simd import HAS_AVX512, WIDTH
-from phaseseg.compiled.threads import for_each, in_parts, parts_by_size
+from phaseseg.compiled.threads import for_each, in_parts
 from phaseseg.families.segmentation import neighbor_sums
+from phaseseg.families.segmentation.node_features import Atoms, Floats, Range, blocks_of, rows_for
 from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
-from phaseseg.neighbors import Bins, sort_into_bins
 from phaseseg.nn.model import check_weights
-
-Floats = NDArray[np.float32]
 
 # exp(-60) is well above the smallest float32, even after multiplication with values.
 LARGEST_SPREAD = 60.0
-# Number of atoms whose hidden layers are in memory at once.
-CHUNK = 2048
-# Sums that stay in registers while the neighbors of an atom are added, and heads whose factors are loaded at once.
+# Members that share a sweep over the neighbors have at most this many registers of sums, and heads, together.
 REGISTERS, MOST_HEADS = (16 if HAS_AVX512 else 4), 8
 MOST_MEMBERS = 4
 SLOPE = np.float32(ATTENTION_SLOPE)
@@ -54,131 +51,6 @@ class NetworkOutput:
     highest: Floats
 
 
-def node_features(frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig) -> Floats:
-    """Return raw features of every atom, (n_atoms, F) float32, in frame order; see `NetworkConfig`.
-
-    codes : (n_atoms,) index of each atom's species in `config.species`
-
-    For atoms without target neighbors, the mean distance is the cutoff and the variance is 0; for atoms
-    without any neighbors, the target fraction is 0.
-    """
-    atoms = _Atoms.of(frame, codes, config, config.n_features)
-    features = np.empty((frame.n_atoms, config.n_features), dtype=np.float32)
-    features[atoms.bins.order] = atoms.features[: frame.n_atoms]
-    return features
-
-
-class _Range(NamedTuple):
-    """Consecutive bins.
-
-    chunks : of about `CHUNK` atoms: first bin, last bin (exclusive), and slots
-    slots : those of all chunks
-    """
-
-    chunks: list[tuple[int, int, slice]]
-    slots: slice
-
-    @classmethod
-    def of(cls, bins: Bins, first: int, stop: int) -> _Range:
-        start = bins.start[first * bins.kinds : stop * bins.kinds + 1 : bins.kinds]
-        chunks = [
-            (first + a, first + b, slice(int(start[a]), int(start[b])))
-            for a, b in parts_by_size(start, CHUNK)
-        ]
-        return cls(chunks, slice(int(start[0]), int(start[-1])))
-
-    def each_bin(self, kernel: Callable[..., None], *args: Any) -> None:
-        """Call `kernel(first, stop, *args)` for ranges of bins that cover all."""
-        for_each(lambda chunk: kernel(chunk[0], chunk[1], *args), self.chunks)
-
-
-def _ranges(bins: Bins, n_layers: int, own: NDArray[np.bool_] | None) -> list[_Range]:
-    """Bins that the outputs of some atoms depend on: number k before the last k layers.
-
-    own : (n_atoms,) bool; None for all atoms
-    """
-    n_planes, n = int(bins.shape[0]), bins.n_bins
-    if own is None or bins.wrap[0] or not own.any():
-        return [_Range.of(bins, 0, n)] * (n_layers + 1)
-    in_plane, there = n // n_planes, own[bins.order]
-    slots = there.argmax(), len(there) - 1 - there[::-1].argmax()
-    ends = np.searchsorted(bins.start[:: bins.kinds], slots, side="right") - 1
-    first, last = (ends // in_plane).tolist()
-    found = []
-    for k in range(n_layers + 1):
-        reach = k * int(bins.reach[0])
-        planes = max(first - reach, 0), min(last + 1 + reach, n_planes)
-        found.append(_Range.of(bins, *(plane * in_plane for plane in planes)))
-    return found
-
-
-def _blocks(slots: slice) -> Iterator[slice]:
-    """Parts of some slots, for NumPy to work on in the cache."""
-    for first in range(slots.start, slots.stop, 1 << 16):
-        yield slice(first, min(first + (1 << 16), slots.stop))
-
-
-@dataclass(frozen=True, eq=False)
-class _Atoms:
-    """Atoms of a frame, shared by all layers and members; arrays are ordered by slot.
-
-    ranges : where the values before the last k layers are needed, for k = 0 ... layers; nothing is computed
-        elsewhere
-    features : (n_atoms + spare, width), initially raw; unused columns are zero
-    degrees : (n_atoms,) int32, number of neighbors
-    doubtful : (n_atoms,) bool, True if float32 cannot decide which neighbors are within the cutoff
-    """
-
-    bins: Bins
-    ranges: list[_Range]
-    features: Floats
-    degrees: NDArray[np.int32]
-    doubtful: NDArray[np.bool_]
-
-    @classmethod
-    def of(
-        cls, frame: Frame, codes: NDArray[np.integer[Any]], config: NetworkConfig, width: int,
-        own: NDArray[np.bool_] | None = None,
-    ) -> _Atoms:  # fmt: skip
-        n, n_species = frame.n_atoms, len(config.species)
-        rows = _rows(n, width)
-        rows.fill(0)
-        plan: list[Any]
-        degrees, doubtful = borrow(n, np.int32), borrow(n, np.bool_)
-        if config.features == "counts":
-            # Kinds 1 and 2 are targets, kinds 2 and 3 counters, so each is a contiguous range.
-            kinds = [(0, 1, 3, 2)[(s in config.target) + 2 * (s in config.counter)] for s in config.species]
-            bins = sort_into_bins(frame, config.cutoff, np.array(kinds, dtype=np.int32)[codes], 4)
-            kernel, plan = neighbor_sums.count_features, [n_species, config.cutoff]
-        else:
-            bins = sort_into_bins(frame, config.cutoff, codes, n_species)
-            kernel, plan = neighbor_sums.density_features, [*_gaussians(config.widths, n_species)]
-        ranges = _ranges(bins, config.layers, own)
-        ranges[-1].each_bin(kernel, bins, *plan, rows, degrees, doubtful)
-        for some in _blocks(ranges[-1].slots):
-            rows[np.arange(some.start, some.stop), codes[bins.order[some]]] = 1
-        return cls(bins, ranges, rows, degrees, doubtful)
-
-
-def _gaussians(
-    widths: Sequence[float], n_species: int
-) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return arguments of `density_features`, from wide to narrow, replacing exp by squares if possible."""
-    order = sorted(range(len(widths)), key=lambda w: -widths[w])
-    squarings, made = [], 0
-    for place, w in enumerate(order):
-        power = 2 * np.log2(widths[order[place - 1]] / widths[w]) if place else -1.0
-        whole = round(power)
-        # Every squaring doubles the relative error.
-        fits = place > 0 and abs(power - whole) < 1e-9 and made + whole <= 2
-        squarings.append(whole if fits else -1)
-        made = made + whole if fits else 0
-    chosen = np.array([widths[w] for w in order])
-    columns = np.array([n_species * (1 + w) for w in order])
-    norms = 1 / ((2 * np.pi) ** 1.5 * chosen**3)
-    return (-0.5 / chosen**2).astype(np.float32), np.array(squarings), columns, norms
-
-
 # Layers -------------------------------------------------------------------------------------------
 
 
@@ -189,11 +61,6 @@ def _dense(
     if bias is None:
         bias = np.zeros(weight.shape[1], dtype=np.float32)
     dense(x, x_at, inputs, weight, bias, out, out_at, n_rows, add, rectify)
-
-
-def _rows(n: int, width: int) -> Floats:
-    """Allocate n rows and the spare rows."""
-    return borrow((n + neighbor_sums.SPARE_ROWS, width), np.float32)
 
 
 class _Layer:
@@ -297,19 +164,19 @@ class _Before:
     exact : True if the scores differ too much for factors
     """
 
-    def __init__(self, layer: _Layer, atoms: _Atoms, inputs: Floats, filled: _Range) -> None:
+    def __init__(self, layer: _Layer, atoms: Atoms, inputs: Floats, filled: Range) -> None:
         self.layer, self.atoms, self.filled = layer, atoms, filled
         n = len(atoms.degrees)
         self.table, self.rows, self.own = NOTHING, inputs if layer.shared else NOTHING, NOTHING
         self._products: list[tuple[Floats, Floats | None, Floats]] = []
         if layer.table is not None:
-            self.table = _rows(n, layer.table_width)
+            self.table = rows_for(n, layer.table_width)
             self._products.append((layer.table, None, self.table))
         if not layer.shared and not layer.last:
-            self.rows = _rows(n, layer.width)
+            self.rows = rows_for(n, layer.width)
             self._products.append((layer.weight[0], None, self.rows))
         if layer.last and layer.own is not None:
-            self.own = _rows(n, 4)
+            self.own = rows_for(n, 4)
             self._products.append((layer.own, layer.bias[0], self.own))
 
     def fill(self, x: Floats, slots: slice, at: int = 0) -> None:
@@ -319,7 +186,7 @@ class _Before:
         whole = max(m // ROWS - 1, 0) * ROWS
         for weight, bias, out in self._products:
             _dense(x, inputs, weight, bias, out, whole, x_at=at, out_at=slots.start * out.shape[1])
-            made = _rows(m - whole, out.shape[1])
+            made = rows_for(m - whole, out.shape[1])
             _dense(x[whole:], inputs, weight, bias, made, m - whole, x_at=at)
             out[slots.start + whole : slots.stop] = made[: m - whole]
 
@@ -366,7 +233,7 @@ class _Before:
             neighbor_sums.rectify(x, layer.bias[0], m)
             return
         wide = whole_registers(layer.inputs)
-        sums = _rows(m, layer.heads * wide)
+        sums = rows_for(m, layer.heads * wide)
         self._sums(first, stop, sums)
         adds = layer.own is not None
         if layer.own is not None:
@@ -377,7 +244,7 @@ class _Before:
                 add=adds, rectify=True,
             )  # fmt: skip
 
-    def outputs(self, wanted: _Range, out: Floats) -> None:
+    def outputs(self, wanted: Range, out: Floats) -> None:
         """Write the outputs of the last layer for some atoms to `out`, (n_atoms, outputs), in frame order."""
         layer, atoms, slots = self.layer, self.atoms, wanted.slots
         bins, doubtful, n = atoms.bins, atoms.doubtful, len(atoms.degrees)
@@ -404,10 +271,10 @@ class _Before:
 # Network ------------------------------------------------------------------------------------------
 
 
-def _compared(atoms: _Atoms, own: NDArray[np.bool_], ranges: tuple[Floats, ...]) -> list[Any]:
+def _compared(atoms: Atoms, own: NDArray[np.bool_], ranges: tuple[Floats, ...]) -> list[Any]:
     """What `scale_features` returns for some of the slots, without scaling the features."""
     found = []
-    for some in _blocks(slice(0, len(own))):
+    for some in blocks_of(slice(0, len(own))):
         rows = atoms.features[some][own[some]]
         found.append(neighbor_sums.scale_features(0, len(rows), rows, *ranges))
     return found
@@ -457,7 +324,7 @@ class Network:
         width = self.config.n_features
         if any(group.first.shared for group in self._groups):  # whole rows are summed
             width = whole_registers(width)
-        atoms = _Atoms.of(frame, codes, self.config, width, own)
+        atoms = Atoms.of(frame, codes, self.config, width, own)
         scaling, needed = self.scaling, atoms.ranges[-1].slots
         ranges = scaling.center, scaling.scale, scaling.low, scaling.high
         compared = [] if own is None else _compared(atoms, own[atoms.bins.order], ranges)
@@ -472,10 +339,11 @@ class Network:
         outside, lowest, highest = zip(*found, strict=True)
         logits = borrow((self.n_members, frame.n_atoms, self.config.outputs), np.float32)
         logits.fill(0)
-        done = 0
-        for group in self._groups:
-            group(atoms, logits[done : done + len(group.members)])
-            done += len(group.members)
+        for part in atoms.parts():
+            done = 0
+            for group in self._groups:
+                group(part, logits[done : done + len(group.members)])
+                done += len(group.members)
         return NetworkOutput(logits, np.sum(outside, axis=0), np.min(lowest, axis=0), np.max(highest, axis=0))
 
 
@@ -511,7 +379,7 @@ class _Member:
         parts : each with the flat index at which it begins
         """
         m = len(order)
-        z, sums = _rows(m, whole_registers(self.hidden)), _rows(m, self.last.shape[1])
+        z, sums = rows_for(m, whole_registers(self.hidden)), rows_for(m, self.last.shape[1])
         for k, ((width, weight), (part, at)) in enumerate(zip(self.readout, parts, strict=True)):
             bias, last = self.hidden_bias if k == 0 else None, k == len(parts) - 1
             _dense(part, width, weight, bias, z, m, x_at=at, add=k > 0, rectify=last)
@@ -525,16 +393,16 @@ class _Pass:
     out : (n_atoms, outputs), in frame order
     """
 
-    def __init__(self, member: _Member, atoms: _Atoms, out: Floats) -> None:
+    def __init__(self, member: _Member, atoms: Atoms, out: Floats) -> None:
         self._member, self._atoms, self._out = member, atoms, out
         self._inputs = [atoms.features]  # of the layers that keep them
         self._layers = iter(member.layers)
 
-    def expect(self, width: int, filled: _Range) -> None:
+    def expect(self, width: int, filled: Range) -> None:
         """Make room for the outputs of a layer, and for what the next one computes from them alone."""
         after, member = next(self._layers, None), self._member
         keep = after is not None and (bool(member.readout) or (after.shared and not after.last))
-        kept = _rows(len(self._atoms.degrees) if keep else 0, whole_registers(width))
+        kept = rows_for(len(self._atoms.degrees) if keep else 0, whole_registers(width))
         self._kept = kept if keep else None
         self.following = None if after is None else _Before(after, self._atoms, kept, filled)
 
@@ -548,8 +416,8 @@ class _Pass:
         inputs = [(rows, slots.start * rows.shape[1]) for rows in self._inputs]
         self._member.read_out([*inputs, (x, at)], self._atoms.bins.order[slots], self._out)
 
-    def finish(self, ranges: list[_Range]) -> None:
-        """All layers after the first; `ranges` as in `_Atoms`, without those of the first."""
+    def finish(self, ranges: list[Range]) -> None:
+        """All layers after the first; `ranges` as in `Atoms`, without those of the first."""
         while (before := self.following) is not None:
             wanted = ranges.pop()
             if self._kept is not None:
@@ -569,7 +437,7 @@ def _hidden(
 ) -> None:  # fmt: skip
     """One hidden layer for a chunk of atoms, and what is computed from its outputs alone."""
     first, stop, slots = chunk
-    x = _rows(slots.stop - slots.start, width)
+    x = rows_for(slots.stop - slots.start, width)
     before.hidden(first, stop, slots, inputs, x)
     for taker, at in takers:
         taker.take(x, at, slots)
@@ -586,7 +454,7 @@ class _Group:
         spare = whole_registers(self._width) - self._width
         self._row = whole_registers(max(self.first.width, len(weights) * self._width + spare))
 
-    def __call__(self, atoms: _Atoms, out: Floats) -> None:
+    def __call__(self, atoms: Atoms, out: Floats) -> None:
         """Fill `out`, (n_members, n_atoms, outputs), in frame order."""
         *ranges, given = atoms.ranges
         before = _Before(self.first, atoms, atoms.features, given)

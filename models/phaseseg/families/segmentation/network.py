@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phaseseg.families.segmentation.inference import NetworkOutput, node_features
+from phaseseg.families.segmentation.inference import NetworkOutput
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.families.segmentation.settings import NetworkConfig, Scaling
 from phaseseg.frame import Frame
 from phaseseg.neighbors import neighbor_graph

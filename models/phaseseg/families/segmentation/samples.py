@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from phaseseg.display import option
 from phaseseg.families.segmentation.fields import RICH
-from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.labels.density import density_field
 from phaseseg.families.segmentation.labels.threshold import measure_cuts
 from phaseseg.families.segmentation.labels.weak_labels import label_frame
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.families.segmentation.rules import MIN_CONTRAST, FixedRule
 from phaseseg.families.segmentation.settings import NetworkConfig
 from phaseseg.frame import Frame

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phaseseg.families.segmentation.inference import node_features
 from phaseseg.families.segmentation.model import SegmentationModel
+from phaseseg.families.segmentation.node_features import node_features
 from phaseseg.fields import Table
 from phaseseg.frame import Frame
 

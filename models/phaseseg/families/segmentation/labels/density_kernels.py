@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.products import product, product_from
+from phaseseg.compiled.simd import fetch
 
+AHEAD = 24
 SHEET = 512
 """Columns of the grid that are convolved at once."""
 
@@ -53,8 +55,9 @@ def cells_of(first, stop, positions, origin, to_grid, wrap, shape, cells, scale,
 @jit
 def pack(first, stop, positions, origin, to_grid, wrap, shape, order, coords):
     """Grid coordinates of the sorted atoms, wrapped."""
-    g = np.empty(3)
+    g, flat, last = np.empty(3), positions.reshape(-1), stop - 1
     for slot in range(first, stop):
+        fetch(flat, 3 * np.int64(order[min(slot + AHEAD, last)]))
         _grid_coordinates(positions[order[slot]], origin, to_grid, shape, wrap, g)
         coords[slot, 0], coords[slot, 1], coords[slot, 2] = g[0], g[1], g[2]
 
