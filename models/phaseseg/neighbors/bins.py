@@ -307,11 +307,11 @@ def bin_at(bins, flat):
 @jit
 def _offsets(first, stop, bins, places, origin, low, per):
     """The offsets of the atoms of some bins."""
-    kinds, g, numbers, last = bins.kinds, np.empty(3), places.reshape(-1), bins.order.size - 1
+    kinds, g, last = bins.kinds, np.empty(3), bins.order.size - 1
     for flat in range(first, stop):
         b0, b1, b2 = bin_at(bins, flat)
         for slot in range(bins.start[flat * kinds], bins.start[(flat + 1) * kinds]):
-            fetch(numbers, 3 * np.int64(bins.order[min(slot + AHEAD, last)]))
+            fetch(places, 3 * np.int64(bins.order[min(slot + AHEAD, last)]))
             _bin_coordinates(bins, places[bins.order[slot]], origin, low, per, g)
             x, y, z = product(g[0] - (b0 + 0.5), g[1] - (b1 + 0.5), g[2] - (b2 + 0.5), bins.steps)
             bins.offsets[0, slot], bins.offsets[1, slot], bins.offsets[2, slot] = x, y, z

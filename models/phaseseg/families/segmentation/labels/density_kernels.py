@@ -17,6 +17,7 @@ from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.products import product, product_from
 from phaseseg.compiled.simd import fetch
 
+# Atoms after the one at hand whose positions are fetched from memory: in random order, they are in no cache.
 AHEAD = 24
 SHEET = 512
 """Columns of the grid that are convolved at once."""
@@ -55,9 +56,9 @@ def cells_of(first, stop, positions, origin, to_grid, wrap, shape, cells, scale,
 @jit
 def pack(first, stop, positions, origin, to_grid, wrap, shape, order, coords):
     """Grid coordinates of the sorted atoms, wrapped."""
-    g, flat, last = np.empty(3), positions.reshape(-1), stop - 1
+    g, last = np.empty(3), stop - 1
     for slot in range(first, stop):
-        fetch(flat, 3 * np.int64(order[min(slot + AHEAD, last)]))
+        fetch(positions, 3 * np.int64(order[min(slot + AHEAD, last)]))
         _grid_coordinates(positions[order[slot]], origin, to_grid, shape, wrap, g)
         coords[slot, 0], coords[slot, 1], coords[slot, 2] = g[0], g[1], g[2]
 
