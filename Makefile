@@ -13,6 +13,8 @@ PYTEST = pytest -q -n $(JOBS) --dist worksteal
 check test lowest: export OPENBLAS_NUM_THREADS ?= 1
 # Those of OpenMP (PyTorch) sleep instead: comparisons of small networks take a third of the time.
 check test lowest: export OMP_WAIT_POLICY ?= passive
+# Tests start hundreds of processes; without bytecode on disk each compiles the package and the tests anew.
+check test lowest: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo check test pages lint lowest format docs notebooks figures benchmark record wheel release-check clean
 .DELETE_ON_ERROR:
