@@ -160,7 +160,7 @@ def _minimize(
     step, mixing, since, now = state[0], state[1], state[2], state[3]
     if not filtered_at[0, 0] < np.inf:  # the first call, or one with a new coarse list
         filter_pairs(positions, codes, coarse, images, tables, FINE_SKIN, fine)
-        filtered_at[:] = positions
+        _copy(positions, filtered_at)
         compute_forces(positions, codes, fine, images, tables, forces)
     residual, outgrown, taken = _largest(forces), False, 0
     while taken < n_steps and residual > tolerance and not outgrown and residual < np.inf:
@@ -200,13 +200,21 @@ def _minimize(
             outgrown = farthest(positions, listed_at) > reach2
             if not outgrown:
                 filter_pairs(positions, codes, coarse, images, tables, FINE_SKIN, fine)
-                filtered_at[:] = positions
+                _copy(positions, filtered_at)
         if not outgrown:
             compute_forces(positions, codes, fine, images, tables, forces)
             residual = _largest(forces)
         taken += 1
     state[0], state[1], state[2], state[3] = step, mixing, since, now
     return taken, residual, outgrown
+
+
+@inner
+def _copy(positions, filtered_at):
+    """As an assignment of slices, without numba's code for a message of different shapes."""
+    for i in range(len(positions)):
+        for a in range(3):
+            filtered_at[i, a] = positions[i, a]
 
 
 @inner
