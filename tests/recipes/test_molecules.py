@@ -90,7 +90,7 @@ def test_the_network_is_that_of_the_report_and_reaches_five_bonds():
 @pytest.mark.slow
 def test_messages_learn_what_counts_cannot():
     data = synthetic(np.random.default_rng(3))
-    found = study.predictions(data, seeds=(0,), epochs=120)
+    found = study.predictions(data, seeds=(0,), epochs=50)
     target = data.targets(data.test)
     score = {name: study.r_squared(target, p.mean(axis=0)) for name, p in found.items()}
     # All chains have the same atoms and bonds.
