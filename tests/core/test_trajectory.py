@@ -2,18 +2,21 @@
 
 import builtins
 import multiprocessing
+import os
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import suppress
 from operator import attrgetter, methodcaller
+from typing import Any
 
 import numpy as np
 import pytest
 
 from phaseseg.frame import Frame
-from phaseseg.trajectory import _call, map_frames
+from phaseseg.trajectory import Cluster, _call, map_frames
 
 
 def frame(n_atoms: int) -> Frame:
@@ -127,6 +130,9 @@ class _TwoArguments(Exception):
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
 
+    def __reduce__(self) -> tuple[Any, ...]:  # as any exception has it, until `distributed` is imported
+        return type(self), self.args
+
 
 def test_an_exception_that_cannot_be_sent_is_described() -> None:
     def fail(_: Frame) -> None:
@@ -190,3 +196,50 @@ def test_dask_gives_the_serial_results() -> None:
     any_port = {"dashboard_address": ":0"}
     with distributed.Client(processes=False, n_workers=1, dashboard_address=None, scheduler_kwargs=any_port):
         assert list(map_frames(len, frames, backend="dask")) == [5, 1, 4, 2, 3, 9]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n", [2, 4, 5, 16])
+def test_tasks_are_spread(n: int) -> None:
+    """Few and many tasks begin on all workers, and not on the one that has the function."""
+
+    def process_of(item: int) -> tuple[int, int]:
+        time.sleep(0.05)
+        return item, os.getpid()
+
+    local = pytest.importorskip("distributed").LocalCluster
+    with (
+        local(n_workers=2, threads_per_worker=1, dashboard_address=None, scheduler_port=0) as cluster,
+        Cluster(cluster.scheduler_address) as workers,
+    ):
+        for _ in range(3):  # what went before does not count
+            items, processes = zip(*workers.map(process_of, range(n)), strict=True)
+            assert items == tuple(range(n))
+            assert abs(2 * processes.count(processes[0]) - n) <= n // 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc of the GNU C library")
+def test_workers_of_dask_keep_freed_memory_while_they_compute() -> None:
+    code = """if True:
+        import ctypes, os, resource
+        import numpy as np
+        from phaseseg.trajectory import _call, _mallopt
+
+        def arrays(_=None):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(20):
+                np.ones(1 << 20, np.int8)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        if _mallopt() is None:
+            print(0, 9999, 9999)
+        else:
+            print(_call(arrays, None), arrays(), arrays())
+    """
+    # As Dask starts a worker.
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    kept, *not_kept = map(int, found.stdout.split())
+    pages = (1 << 20) // os.sysconf("SC_PAGESIZE")
+    assert kept < 3 * pages and min(not_kept) > 15 * pages, "the setting of Dask is back in between"

@@ -460,7 +460,7 @@ def test_a_full_disk(stand, run_xyz, monkeypatch, where):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if where == "here":
-        monkeypatch.setattr(packing.shutil, "copyfileobj", full)
+        monkeypatch.setattr(packing, "_copy", full)
     else:
         monkeypatch.setattr(packing._Counted, "write", full)
     refused(FAILURE, "out.xyz: the disk is full", "label", run_xyz, "-o", out, *ADDRESS)

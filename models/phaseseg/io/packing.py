@@ -9,7 +9,6 @@ from __future__ import annotations
 import bz2
 import lzma
 import re
-import shutil
 import struct
 import sys
 import zlib
@@ -119,11 +118,12 @@ def joined_file(path: Path, name: str) -> Iterator[Callable[[Path, Piece], None]
     """Open a file for parts of `packed_piece`, and yield the function that appends one."""
     gzip = name.lower().endswith(".gz")
     whole = Piece()
+    # New memory for every part takes as long as the copying.
+    buffer = memoryview(bytearray(1 << 20))
     with path.open("wb") as file:
 
         def append(part: Path, piece: Piece) -> None:
-            with part.open("rb") as source:
-                shutil.copyfileobj(source, file, 1 << 20)
+            _copy(part, file, buffer)
             if gzip:
                 whole.checksum = combined_checksum(whole.checksum, piece.checksum, piece.n_bytes)
                 whole.n_bytes += piece.n_bytes
@@ -133,6 +133,12 @@ def joined_file(path: Path, name: str) -> Iterator[Callable[[Path, Piece], None]
         yield append
         if gzip:  # an empty block that is the last
             file.write(b"\x03\x00" + struct.pack("<II", whole.checksum, whole.n_bytes & 0xFFFFFFFF))
+
+
+def _copy(part: Path, file: Sink, buffer: memoryview) -> None:
+    with part.open("rb", buffering=0) as source:
+        while n_bytes := source.readinto(buffer):
+            file.write(buffer[:n_bytes])
 
 
 def combined_checksum(first: int, second: int, n_bytes: int) -> int:

@@ -158,6 +158,11 @@ def placed(
         return None
     if choose_format(paths[0], file_format, {"gsd", *READERS}).partition(":")[0] not in (*FORMATS, *SINGLE):
         return None
+    if mapped is not None and len(paths) == 1:  # all at once, instead of asking twice
+        alone: list[Places | None] = list(
+            mapped(partial(placed, frames=frames, file_format=file_format, **options), paths)
+        )
+        return alone[0]
     scan = partial(scanned, file_format=file_format, options=options, steps=len(paths) > 1)
     found: list[Scanned | None] = list((mapped or map)(scan, paths))
     files: list[_File] = []

@@ -64,7 +64,7 @@ class FrameHead:
         return frame, self.function(frame)
 
 
-TASK_SECONDS = 0.3
+TASK_SECONDS = 0.5
 """Small frames are put together into tasks that take about as long."""
 
 
@@ -249,7 +249,7 @@ class Workers:
                 first = 0
                 while first < len(known):
                     # All workers have something to do until the end.
-                    most = (len(known) - first) // (4 * self._cluster.n_threads) + 1
+                    most = (len(known) - first) // (2 * self._cluster.n_threads) + 1
                     task = range(first, min(first + min(n_together, most), len(known)))
                     yield _Task(run, task, carried[run])
                     first = task.stop

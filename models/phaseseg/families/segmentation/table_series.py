@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,21 @@ MOST_ENTRIES = 2048
 """With more frames, neighboring ones are merged in pairs, again and again."""
 
 Floats = NDArray[np.float64]
+
+
+class _Source(NamedTuple):
+    """Places of columns in a series, and the numbers of the columns of a frame from which they are filled.
+
+    factors : 1 for a column that the frame has, 0 for an absent element
+    weights : numbers of the columns of the weights
+    """
+
+    plain_places: NDArray[np.intp]
+    plain: NDArray[np.intp]
+    weighted_places: NDArray[np.intp]
+    weighted: NDArray[np.intp]
+    factors: NDArray[np.intp]
+    weights: NDArray[np.intp]
 
 
 class TableSeries:
@@ -46,6 +61,7 @@ class TableSeries:
         self.columns: dict[Column, int] = {}
         self.n_frames = 0
         self._frames_per_entry = 1
+        self._last: tuple[tuple[tuple[Column, ...], int], _Source] | None = None
         # (capacity, n_rows, n_columns); without weight a value is NaN.
         self._values, self._weights = np.full((1, 0, 0), np.nan), np.zeros((1, 0, 0))
 
@@ -55,11 +71,8 @@ class TableSeries:
 
     def add(self, labels: Sequence[Hashable], columns: Mapping[Column, Any]) -> None:
         """Add a frame: numbers of its rows by heading. Columns that are not numeric are ignored."""
-        numbers = {
-            name: np.asarray(values, dtype=np.float64)
-            for name, values in columns.items()
-            if np.asarray(values).dtype.kind in "biuf"
-        }
+        arrays = {name: np.asarray(values) for name, values in columns.items()}
+        numbers = {name: values for name, values in arrays.items() if values.dtype.kind in "biuf"}
         self._make_room(labels, numbers)
         values, weights = self._cells(labels, numbers)
         entry = self.n_frames // self._frames_per_entry
@@ -68,26 +81,46 @@ class TableSeries:
         self._values[entry], self._weights[entry] = values, weights
         self.n_frames += 1
 
-    def _cells(self, labels: Sequence[Hashable], numbers: Mapping[Column, Floats]) -> tuple[Floats, Floats]:
+    def _cells(
+        self, labels: Sequence[Hashable], numbers: Mapping[Column, NDArray[Any]]
+    ) -> tuple[Floats, Floats]:
         """Return values and weights of all rows and columns for one frame."""
         shape = len(self.rows), len(self.columns)
         values, weights = np.full(shape, np.nan), np.zeros(shape)
-        rows = [self.rows[label] for label in labels]
-        of_unit: dict[str, Floats] = {}
-        for name, found in numbers.items():
-            of_unit.setdefault(name.unit, found)
-        for name, place in self.columns.items():
-            by = self._weight(name)
-            if by is None:
-                if name in numbers:
-                    values[rows, place] = numbers[name]
-                    weights[rows, place] = ~np.isnan(numbers[name])
-            elif name.unit in of_unit and by in numbers:
-                found = numbers.get(name, 0.0 * of_unit[name.unit])
-                counted = np.isfinite(found) & (numbers[by] > 0)
-                values[rows, place] = np.where(counted, found, np.nan)
-                weights[rows, place] = np.where(counted, numbers[by], 0.0)
+        if not labels or not numbers:
+            return values, weights
+        rows = np.array([self.rows[label] for label in labels])[:, None]
+        given = np.array([*numbers.values()], dtype=np.float64).T
+        source = self._source_of(tuple(numbers))
+        found = given[:, source.plain]
+        values[rows, source.plain_places] = found
+        weights[rows, source.plain_places] = ~np.isnan(found)
+        found, weight = given[:, source.weighted] * source.factors, given[:, source.weights]
+        counted = np.isfinite(found) & (weight > 0)
+        values[rows, source.weighted_places] = np.where(counted, found, np.nan)
+        weights[rows, source.weighted_places] = np.where(counted, weight, 0.0)
         return values, weights
+
+    def _source_of(self, names: tuple[Column, ...]) -> _Source:
+        """Where the cells of a frame with these columns come from; most frames have those of the last one."""
+        known = names, len(self.columns)
+        if self._last is None or self._last[0] != known:
+            given = {name: k for k, name in enumerate(names)}
+            of_unit: dict[str, int] = {}
+            for name, k in given.items():
+                of_unit.setdefault(name.unit, k)
+            plain: list[tuple[int, ...]] = []
+            weighted: list[tuple[int, ...]] = []
+            for name, place in self.columns.items():
+                by = self._weight(name)
+                if by is None:
+                    if name in given:
+                        plain.append((place, given[name]))
+                elif name.unit in of_unit and by in given:
+                    k = given.get(name, of_unit[name.unit])
+                    weighted.append((place, k, int(name in given), given[by]))
+            self._last = known, _Source(*_turned(plain, 2), *_turned(weighted, 4))
+        return self._last[1]
 
     def _make_room(self, labels: Sequence[Hashable], names: Mapping[Column, Any]) -> None:
         """Make room for one more frame, and for rows and columns that were not met before."""
@@ -152,6 +185,10 @@ class TableSeries:
             return weighted_mean(np.full(len(self), np.nan), np.zeros(len(self)))
         place = self.rows[row]
         return weighted_mean(self.values(column)[:, place], self.weights(column)[:, place])
+
+
+def _turned(rows: list[tuple[int, ...]], n_columns: int) -> NDArray[np.intp]:
+    return np.array(rows, dtype=np.intp).reshape(-1, n_columns).T
 
 
 def _merged(
