@@ -395,9 +395,10 @@ def check_workers(model: Any, frames: Sequence[Frame]) -> None:
     """Frames give the same bits together and alone, in this process and in two others."""
     some = [*frames, *frames][:3]
     network = _ready(model, some)
+    expected = [_answer(network, frame) for frame in some]
     for workers in (1, 2):
-        for frame, found in zip(some, predict_frames(some, model, workers=workers), strict=True):
-            assert_same(found, _answer(network, frame))
+        for found, alone in zip(predict_frames(some, model, workers=workers), expected, strict=True):
+            assert_same(found, alone)
 
 
 @contextmanager
