@@ -159,6 +159,12 @@ def _of_frames(function: Callable[[Iterator[Frame]], Any], reader: FrameReader) 
     return function(reader())
 
 
+def _first_look(function: Callable[[Iterator[Frame]], Any], reader: FrameReader) -> tuple[Places | None, Any]:
+    """Where the frames are, and what a function gives for them, if they have places."""
+    places = _place(reader)
+    return places, None if places is None else function(reader())
+
+
 def _absolute(reader: FrameReader) -> FrameReader:
     """For a process in another folder."""
     return replace(reader, path=reader.path.absolute())
@@ -189,10 +195,15 @@ class Workers:
 
         A worker calls it, if it can read the file: unlike this process, it has often loaded the analysis.
         """
-        if self._placed(reader) is None:
-            return function(reader())
-        [found] = self._cluster.map(partial(_of_frames, function), [_absolute(reader)])
-        return found
+        from phaseseg.io.series import files_of
+
+        found = None
+        if reader.path not in self._places and len(files_of(reader.path)) == 1:
+            looked = self._cluster.map(partial(_first_look, function), [_absolute(reader)])
+            [(self._places[reader.path], found)] = looked
+        elif self._placed(reader) is not None:
+            [found] = self._cluster.map(partial(_of_frames, function), [_absolute(reader)])
+        return function(reader()) if self._placed(reader) is None else found
 
     def over_runs(
         self, function: Callable[[Frame], Any], runs: Mapping[str, FrameReader], *, whole: bool = False
