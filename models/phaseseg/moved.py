@@ -59,8 +59,12 @@ MOVED_NAMES: dict[str, dict[str, str]] = {
     "checkpoint": {"default_checkpoint": "api"},
     "fields": dict.fromkeys(("PHASE_CLASSES", "POOR", "RICH", "BOUNDARY"), f"{_SEGMENTATION}.fields"),
     "training": {"fit": "api"},
+    f"{_SEGMENTATION}.inference": {"node_features": f"{_SEGMENTATION}.node_features"},
 }
-"""Names that have moved out of existing modules, and their new module."""
+"""Names that have moved out of existing modules, and their new module.
+
+Modules that are not at the top of the package have a `__getattr__` of their own for it.
+"""
 
 
 def _warn(old: str, new: str) -> None:
@@ -117,11 +121,11 @@ def bound(name: str, module: ModuleType) -> Any:
         return module.predict
     if name in MOVED_NAMES:
         own = vars(module).get("__getattr__")
-        module.__getattr__ = partial(_moved_name, name, own)  # type: ignore[method-assign]
+        module.__getattr__ = partial(moved_name, name, own)  # type: ignore[method-assign]
     return module
 
 
-def _moved_name(module: str, own: Callable[[str], Any] | None, name: str) -> Any:
+def moved_name(module: str, own: Callable[[str], Any] | None, name: str) -> Any:
     if name not in MOVED_NAMES[module]:
         if own is not None:
             return own(name)

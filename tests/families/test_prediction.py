@@ -522,6 +522,13 @@ def test_predict_is_a_function_though_a_module_had_its_name():
     assert sys.modules["phaseseg.predict"].predict is predict
 
 
+def test_a_name_that_left_its_module_is_found():
+    with pytest.warns(FutureWarning, match="has moved to phaseseg.families.segmentation.node_features"):
+        assert inference.node_features is node_features
+    with pytest.raises(AttributeError, match="has no attribute 'node_feature'"):
+        inference.node_feature  # noqa: B018
+
+
 # Torch --------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from phaseseg.families.segmentation import neighbor_sums
 from phaseseg.families.segmentation.node_features import Atoms, Floats, Range, blocks_of, rows_for
 from phaseseg.families.segmentation.settings import ATTENTION_SLOPE, NetworkConfig, Scaling
 from phaseseg.frame import Frame
+from phaseseg.moved import moved_name
 from phaseseg.nn.model import check_weights
 
 # exp(-60) is well above the smallest float32, even after multiplication with values.
@@ -471,3 +472,6 @@ class _Group:
         for_each(partial(_hidden, before, atoms.features, self._row, takers), wanted.chunks)
         for one in passes:
             one.finish(list(ranges))
+
+
+__getattr__ = partial(moved_name, "families.segmentation.inference", None)
