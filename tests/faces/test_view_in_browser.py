@@ -219,10 +219,10 @@ def test_mouse_and_keys_turn_the_atoms(driver, melt, tmp_path):
     quiet(driver)
 
 
-def test_many_atoms_open_and_turn(driver, tmp_path):
+def test_a_million_atoms_open_and_turn(driver, tmp_path):
     """Also where software draws them: coarsely while the mouse moves, completely when it rests."""
     rng = np.random.default_rng(0)
-    n, edge = 250_000, 133.0  # some of which are left out while the mouse moves
+    n, edge = 1_000_000, 211.0
     frame = Frame(rng.random((n, 3)) * edge, [edge] * 3, True, rng.integers(0, 2, n), ("Fe", "O"))
     shown(driver, view(frame), tmp_path / "view.html")
     before = picture(driver)

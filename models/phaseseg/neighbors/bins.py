@@ -228,10 +228,9 @@ def layers_of(bins: Bins, layers: Sequence[range]) -> tuple[Bins, list[slice]]:
         slots.append(slice(int(start[0]), int(start[-1])))
         counts.append(np.diff(start))
     n = sum(there.stop - there.start for there in slots)
-    order, offsets, done = borrow(n, np.int32), borrow((3, n + WIDTH), np.float32), 0
-    for there in slots:
-        own = slice(done, done + there.stop - there.start)
-        order[own], offsets[:, own], done = bins.order[there], bins.offsets[:, there], own.stop
+    order, offsets = borrow(n, np.int32), borrow((3, n + WIDTH), np.float32)
+    np.concatenate([bins.order[there] for there in slots], out=order)
+    np.concatenate([bins.offsets[:, there] for there in slots], axis=1, out=offsets[:, :n])
     shape, wrap = bins.shape.copy(), bins.wrap.copy()
     shape[0], wrap[0] = sum(map(len, layers)), False
     start = np.cumsum(np.concatenate(counts))

@@ -32,6 +32,7 @@ from phaseseg.nn.model import check_weights
 LARGEST_SPREAD = 60.0
 # Members that share a sweep over the neighbors have at most this many registers of sums, and heads, together.
 REGISTERS, MOST_HEADS = (16 if HAS_AVX512 else 4), 8
+# Without attention, all members have the same sums; the outputs of this many are in memory at once.
 MOST_MEMBERS = 4
 SLOPE = np.float32(ATTENTION_SLOPE)
 NOTHING = np.zeros((1, 4), dtype=np.float32)
@@ -303,9 +304,9 @@ class Network:
         for name in ("center", "scale", "low", "high"):
             check_weights({name: (config.n_features,)}, [{name: getattr(scaling, name)}], "feature")
         check_weights(config.weight_shapes(), members)
-        at_once = _members_at_once(config)
-        self.n_members = len(members)
-        self._groups = [_Group(config, members[k : k + at_once]) for k in range(0, len(members), at_once)]
+        self.n_members, at_once = len(members), _members_at_once(config)
+        some = [slice(k, k + at_once) for k in range(0, len(members), at_once)]
+        self._groups = [(which, _Group(config, members[which])) for which in some]
 
     def __call__(
         self, frame: Frame, codes: NDArray[np.integer[Any]], own: NDArray[np.bool_] | None = None
@@ -323,7 +324,7 @@ class Network:
         if codes.shape != (frame.n_atoms,):
             raise ValueError(f"species codes for {frame.n_atoms} atoms have the shape {codes.shape}.")
         width = self.config.n_features
-        if any(group.first.shared for group in self._groups):  # whole rows are summed
+        if any(group.first.shared for _, group in self._groups):  # whole rows are summed
             width = whole_registers(width)
         atoms = Atoms.of(frame, codes, self.config, width, own)
         scaling, needed = self.scaling, atoms.ranges[-1].slots
@@ -341,10 +342,8 @@ class Network:
         logits = borrow((self.n_members, frame.n_atoms, self.config.outputs), np.float32)
         logits.fill(0)
         for part in atoms.parts():
-            done = 0
-            for group in self._groups:
-                group(part, logits[done : done + len(group.members)])
-                done += len(group.members)
+            for which, group in self._groups:
+                group(part, logits[which])
         return NetworkOutput(logits, np.sum(outside, axis=0), np.min(lowest, axis=0), np.max(highest, axis=0))
 
 

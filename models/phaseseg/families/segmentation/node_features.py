@@ -162,19 +162,17 @@ class Atoms:
 
         layers : beyond the ends they are counted on through the periodic images
         """
-        n = int(self.bins.shape[0])
-        cuts = [k for k in range(layers.start, layers.stop) if k % n == 0 and k != layers.start]
-        ends = [layers.start, *cuts, layers.stop]
-        bins, slots = layers_of(self.bins, [range(a % n, a % n + b - a) for a, b in pairwise(ends)])
-        features = rows_for(len(bins.order), self.features.shape[1])
-        degrees, doubtful = borrow(len(bins.order), np.int32), borrow(len(bins.order), np.bool_)
-        done = 0
-        for some in slots:
-            own = slice(done, done + some.stop - some.start)
-            features[own], degrees[own], doubtful[own] = (
-                self.features[some], self.degrees[some], self.doubtful[some],
-            )  # fmt: skip
-            done = own.stop
+        period = int(self.bins.shape[0])
+        cuts = [k for k in layers[1:] if k % period == 0]
+        ends = pairwise([layers.start, *cuts, layers.stop])
+        bins, slots = layers_of(self.bins, [range(a % period, a % period + b - a) for a, b in ends])
+        n = len(bins.order)
+        features, degrees = rows_for(n, self.features.shape[1]), borrow(n, np.int32)
+        doubtful = borrow(n, np.bool_)
+        for own, ours in (
+            (features[:n], self.features), (degrees, self.degrees), (doubtful, self.doubtful),
+        ):  # fmt: skip
+            np.concatenate([ours[there] for there in slots], out=own)
         in_layer = bins.n_bins // len(layers)
         ranges = [Range.of(bins, first * in_layer, stop * in_layer), Range.of(bins, 0, bins.n_bins)]
         return Atoms(bins, ranges, features, degrees, doubtful)

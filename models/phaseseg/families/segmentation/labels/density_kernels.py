@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from phaseseg.compiled.jit import inner, jit
 from phaseseg.compiled.products import product, product_from
 from phaseseg.compiled.simd import fetch
+from phaseseg.neighbors.bins import AHEAD
 
-# Atoms after the one at hand whose positions are fetched from memory: in random order, they are in no cache.
-AHEAD = 24
 SHEET = 512
 """Columns of the grid that are convolved at once."""
 
