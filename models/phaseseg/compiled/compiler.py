@@ -18,6 +18,9 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.postproc import PostProcessor
 from numba.core.runtime import rtsys
+from numba.core.targetconfig import ConfigStack
+from numba.core.types.functions import BaseFunction
+from numba.core.typing.templates import _IntrinsicTemplate
 
 
 class _Library(JITCodeLibrary):  # type: ignore[misc]
@@ -76,6 +79,45 @@ def _find_lifetimes_once(self: Any, emit_dels: bool = False, extend_lifetimes: b
         self.func_ir.blocks = transforms.canonicalize_cfg(self.func_ir.blocks)
 
 
+class _CallTypes:
+    """What numba found out about calls of its own functions, for the same types and options.
+
+    Numba tries a dozen candidates for each sum of two numbers, and each time anew.
+    """
+
+    def __init__(self) -> None:
+        self._of_options: dict[Any, dict[Any, Any]] = {}
+        self._of_object: dict[int, tuple[Any, dict[Any, Any]]] = {}
+        """The same by the identity of the options, which are slow to compare, while the objects live."""
+
+    def forget_objects(self) -> None:
+        self._of_object.clear()
+
+    def known(self) -> dict[Any, Any]:
+        """Signatures for the options with which numba compiles at the moment."""
+        options = ConfigStack.top_or_none()
+        if id(options) not in self._of_object:
+            self._of_object[id(options)] = options, self._of_options.setdefault(options, {})
+        return self._of_object[id(options)][1]
+
+
+_call_types = _CallTypes()
+_find_call_type = BaseFunction.get_call_type
+
+
+def _find_call_type_once(self: Any, context: Any, args: Any, kws: Any) -> Any:
+    if kws:
+        return _find_call_type(self, context, args, kws)
+    known, call = _call_types.known(), (self, context, args)
+    found = known.get(call)
+    if found is None:
+        found = _find_call_type(self, context, args, kws)
+        # To find an intrinsic again also makes numba load how it is lowered.
+        if not any(issubclass(template, _IntrinsicTemplate) for template in self.templates):
+            known[call] = found
+    return found
+
+
 class _Passes(CompilerBase):  # type: ignore[misc]
     library: type
 
@@ -113,7 +155,7 @@ class PartCompiler(_Passes):
     def define_pipelines(self) -> list[Any]:
         state = self.state
         # Not among the options: numba compiles its own functions again for callers with other options.
-        state.flags.no_cpython_wrapper = True
+        state.flags.no_cpython_wrapper = state.flags.no_cfunc_wrapper = True
         # Numba knows a compiled function by what Python would call: any builtin that is not another's.
         state.targetctx.get_executable = lambda *_: [].append
         return super().define_pipelines()
@@ -140,6 +182,7 @@ class _Listener(event.Listener):  # type: ignore[misc]
             self._ours = getattr(compiler, "pipeline_class", None) is Compiler
             if self._ours:
                 PostProcessor.run = _find_lifetimes_once
+                BaseFunction.get_call_type = _find_call_type_once
             self._enabled = gc.isenabled()
             gc.disable()
         elif self._ours and called.targetoptions.get("no_cpython_wrapper"):
@@ -154,6 +197,8 @@ class _Listener(event.Listener):  # type: ignore[misc]
         if self._usual:
             return
         PostProcessor.run = _find_lifetimes
+        BaseFunction.get_call_type = _find_call_type
+        _call_types.forget_objects()
         if self._enabled:
             gc.freeze()
             gc.unfreeze()

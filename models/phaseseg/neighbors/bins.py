@@ -142,7 +142,23 @@ def sort_into_bins(
     # Each of the two coordinates of a difference is rounded once or twice, and r^2 a few times.
     largest = float((np.abs(bins.steps) * (bins.reach + 0.5)[:, None]).sum(axis=0).max())
     doubt = float(np.finfo(np.float32).eps) * (8 * cutoff * largest + 4 * cutoff**2)
-    return bins._replace(doubt=doubt, most=max(in_parts(_most_candidates, bins.n_bins, bins)))
+    return bins._replace(doubt=doubt, most=_most_candidates(bins))
+
+
+def _most_candidates(bins: Bins) -> int:
+    """Largest number of atoms at most `reach` bins from a bin along each axis."""
+    counts = np.diff(bins.start[:: bins.kinds]).reshape(bins.shape)
+    for axis, (n, reach, wraps) in enumerate(zip(bins.shape, bins.reach, bins.wrap, strict=True)):
+        ends, total = np.arange(n) + np.array([[-reach], [reach + 1]]), counts.sum(axis, keepdims=True)
+        before = np.insert(counts.cumsum(axis), 0, 0, axis)
+        images, ends = np.divmod(ends, n) if wraps else (np.zeros_like(ends), ends.clip(0, n))
+        along = [n if k == axis else 1 for k in range(3)]
+        low, high = (
+            before.take(end, axis) + image.reshape(along) * total
+            for image, end in zip(images, ends, strict=True)
+        )
+        counts = high - low
+    return int(counts.max(initial=0))
 
 
 def _check_crowd(frame: Frame, cutoff: float, heights: NDArray[np.float64]) -> None:
@@ -342,14 +358,6 @@ def count_around(bins, reach, flat):
                     there = (p0 * shape[1] + p1) * shape[2] + p2
                     total += bins.start[(there + 1) * bins.kinds] - bins.start[there * bins.kinds]
     return total
-
-
-@jit
-def _most_candidates(first, stop, bins):
-    most = 0
-    for flat in range(first, stop):
-        most = max(most, count_around(bins, bins.reach, flat))
-    return most
 
 
 class Candidates(NamedTuple):
