@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from io_samples import assert_same, dump_text, make_frame
+from io_samples import assert_same, data_text, dump_text, make_frame
 from naive.columns import fixed, parse
 from phaseseg import threads
-from phaseseg.io import InputError, packing, read_frames, source
+from phaseseg.io import InputError, packing, read_frames, source, write_frames
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.fixed_width import coordinates, keys, letters, words
+from phaseseg.io.large_text import LargeText
 from phaseseg.io.names import runs
 from phaseseg.io.reading import new_reading
 from phaseseg.io.source import ByteSource, number_of_ends
@@ -219,8 +220,9 @@ def test_lines_blocks_and_markers(tmp_path_factory, pieces, chunk, data):
     content = b"".join(pieces)
     path = tmp_path_factory.mktemp("bytes") / "file"
     path.write_bytes(content)
-    before = packing._CHUNK, source._CHUNK
+    before = packing._CHUNK, source._CHUNK, source.LARGE
     packing._CHUNK, source._CHUNK = chunk, data.draw(st.sampled_from([1, 5, before[1]]))
+    source.LARGE = data.draw(st.sampled_from([0, 7, before[2]]))
     try:
         read, rest = ByteSource(path), content
         while rest:
@@ -232,12 +234,12 @@ def test_lines_blocks_and_markers(tmp_path_factory, pieces, chunk, data):
                 n = data.draw(st.integers(1, 4))
                 lines = rest.split(b"\n")
                 expected = b"\n".join(lines[:n]) + (b"\n" if len(lines) > n else b"")
-                assert read.block(n) == expected
+                assert bytes(read.block(n)) == expected
                 rest = rest[len(expected) :]
             else:
                 at = rest.find(what.encode())
                 expected = rest[: at if at >= 0 else len(rest)]
-                assert read.until(what.encode()) == expected
+                assert bytes(read.until(what.encode())) == expected
                 rest = rest[len(expected) :]
                 if not expected:
                     break
@@ -245,11 +247,13 @@ def test_lines_blocks_and_markers(tmp_path_factory, pieces, chunk, data):
             if not rest or done.endswith(b"\n"):
                 assert read.line_number == number_of_ends(done) + (not done.endswith(b"\n"))
     finally:
-        packing._CHUNK, source._CHUNK = before
+        packing._CHUNK, source._CHUNK, source.LARGE = before
 
 
+@pytest.mark.parametrize("large", [0, source.LARGE])
 @pytest.mark.parametrize("damage", ["none", "a word", "cut"])
-def test_frames_larger_than_what_is_read_at_once(tmp_path, damage):
+def test_frames_larger_than_what_is_read_at_once(tmp_path, monkeypatch, damage, large):
+    monkeypatch.setattr(source, "LARGE", large)
     frames = [make_frame(seed, 9000) for seed in range(3)]
     texts = [dump_text(frame, ["id", "element", "x", "y", "z"], "pp pp ff") for frame in frames]
     assert len(texts[0]) > packing._CHUNK
@@ -273,3 +277,36 @@ def test_frames_larger_than_what_is_read_at_once(tmp_path, damage):
     assert len(read) == {"none": 3, "a word": 1, "cut": 2}[damage]
     for one, other in zip(read, frames, strict=False):
         assert_same(one, other)
+
+
+@pytest.mark.parametrize("name", ["run.xyz", "run.dump.gz", "run.gro", "XDATCAR", "melt.data"])
+def test_large_texts_lie_in_memory_of_the_pool(tmp_path, monkeypatch, name):
+    frame, path = make_frame(3, 9000, pbc=(True, True, True)), tmp_path / name
+    positions = frame.positions - frame.origin
+    if name == "XDATCAR":
+        rows = "\n".join(" ".join(f"{x:.12f}" for x in row) for row in positions @ np.linalg.inv(frame.cell))
+        cell = "\n".join(" ".join(map(repr, row)) for row in frame.cell.tolist())
+        path.write_text(f"x\n1\n{cell}\nFe\n9000\nDirect configuration= 1\n{rows}\n")
+    elif name == "run.gro":
+        rows = [
+            f"{k % 99999:5d}Fe   {'Fe':>5}{k % 99999:5d}" + "".join(f"{x / 10:12.6f}" for x in row)
+            for k, row in enumerate(positions)
+        ]
+        path.write_text("\n".join(["x", "9000", *rows, "9 9 9"]) + "\n")
+    elif name == "melt.data":
+        path.write_text(data_text(frame.replace(origin=np.zeros(3), positions=positions)))
+    else:
+        write_frames(path, [frame])
+    [usual] = read_frames(path)
+    made = []
+
+    class Noted(LargeText):
+        def __init__(self, *of):
+            super().__init__(*of)
+            made.append(self)
+
+    monkeypatch.setattr(source, "LARGE", 0)
+    monkeypatch.setattr(source, "LargeText", Noted)
+    [large] = read_frames(path)
+    assert_same(large, usual)
+    assert all(len(text) for text in made) and (made or name.endswith(".gz"))

@@ -182,7 +182,7 @@ class _Listener(event.Listener):  # type: ignore[misc]
             self._ours = getattr(compiler, "pipeline_class", None) is Compiler
             if self._ours:
                 PostProcessor.run = _find_lifetimes_once
-                BaseFunction.get_call_type = _find_call_type_once
+                BaseFunction.get_call_type = _find_call_type_once  # type: ignore[method-assign]
             self._enabled = gc.isenabled()
             gc.disable()
         elif self._ours and called.targetoptions.get("no_cpython_wrapper"):
@@ -197,7 +197,7 @@ class _Listener(event.Listener):  # type: ignore[misc]
         if self._usual:
             return
         PostProcessor.run = _find_lifetimes
-        BaseFunction.get_call_type = _find_call_type
+        BaseFunction.get_call_type = _find_call_type  # type: ignore[method-assign]
         _call_types.forget_objects()
         if self._enabled:
             gc.freeze()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from phaseseg.compiled.buffer_pool import borrow
 from phaseseg.compiled.threads import for_each, parts_of, thread_count
 from phaseseg.frame import Category
+from phaseseg.io.large_text import Text, letters_of
 from phaseseg.io.names import topology
 from phaseseg.io.reading import Reading
 
@@ -46,7 +47,7 @@ class Columns(NamedTuple):
 
 def parse_columns(
     reading: Reading,
-    body: bytes | bytearray,
+    body: Text,
     n_rows: int,
     titles: Sequence[str],
     first_line: int,
@@ -95,8 +96,8 @@ def parse_columns(
     action, start, step = np.ascontiguousarray(np.array(layout, np.int64).T)
     reals, whole = borrow(end, np.float64), borrow(n_lines * len(integers), np.int64)
     codes = np.zeros((len(texts), n_lines), np.int32)
-    text_of_lines = body if body.endswith(b"\n") else body + b"\n"
-    letters = np.frombuffer(text_of_lines, np.uint8)
+    text_of_lines = body if body.endswith(b"\n") else bytes(body) + b"\n"
+    letters = letters_of(text_of_lines)
 
     def parse(piece: _Piece, known: _Names) -> _Parsed:
         names = _Names(known.table.copy(), known.n.copy())
@@ -133,7 +134,7 @@ def parse_columns(
         status, row = _ENDS, n_lines
     if status == _OK:
         if n_rows and not body.endswith(b"\n"):
-            word = body.rsplit(maxsplit=1)[-1].decode("utf-8", "replace")
+            word = bytes(body).rsplit(maxsplit=1)[-1].decode("utf-8", "replace")
             said = (
                 f"The last line of the frame has no line end: {word!r} may be cut off. Check atom {n_rows}."
             )
@@ -160,9 +161,8 @@ def parse_columns(
             f"has more atom lines than the {n_rows} of its header. Write or copy the file again."
         )
     # Separated as the parser does it: by blanks and control characters.
-    cells = [
-        word.decode("utf-8", "replace") for word in re.findall(rb"[^\x00-\x20]+", body.split(b"\n")[row])
-    ]
+    line = bytes(body).split(b"\n")[row]
+    cells = [word.decode("utf-8", "replace") for word in re.findall(rb"[^\x00-\x20]+", line)]
     if status == _COUNT:
         found = f"has {len(cells)} columns, but {len(titles)} are announced ({' '.join(titles)})."
     elif status == _LONG_NAME:
@@ -202,14 +202,14 @@ class _Parsed(NamedTuple):
     names: _Names
 
 
-def _pieces(text: bytes | bytearray, n_lines: int) -> list[_Piece]:
+def _pieces(text: Text, n_lines: int) -> list[_Piece]:
     """Pieces of a text for the threads; a single one if they do not hold the lines that they should."""
     whole = [_Piece(0, len(text), 0, n_lines)]
     cuts = parts_of(len(text), SHORTEST)
     if len(cuts) == 1 or thread_count() == 1:
         return whole
     ends = [0, *(text.find(b"\n", stop - 1) + 1 for _, stop in cuts)]
-    letters = np.frombuffer(text, np.uint8)
+    letters = letters_of(text)
     places = [(begin, end) for begin, end in pairwise(ends) if begin < end]
     counts = for_each(lambda place: int(np.count_nonzero(letters[slice(*place)] == ord("\n"))), places)
     rows = np.cumsum([0, *counts]).tolist()

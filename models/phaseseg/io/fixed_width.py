@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phaseseg.frame import Category
 from phaseseg.io.columns import POWERS, parse_columns
+from phaseseg.io.large_text import Text, letters_of
 from phaseseg.io.names import runs
 from phaseseg.io.reading import Block, Reading, is_number, time_parts
 from phaseseg.io.source import ByteSource, InputError
@@ -19,11 +20,11 @@ from phaseseg.io.source import ByteSource, InputError
 Letters = NDArray[np.uint8]
 
 
-def letters(body: bytes | bytearray, n_lines: int, width: int) -> Letters:
+def letters(body: Text, n_lines: int, width: int) -> Letters:
     """(n_lines, width) letters of lines, cut off or filled up with blanks."""
     first = body.find(b"\n") + 1
     if first > width and len(body) == first * n_lines:
-        equal = np.frombuffer(body, np.uint8).reshape(n_lines, first)
+        equal = letters_of(body).reshape(n_lines, first)
         if (equal[:, -1] == ord("\n")).all():
             return equal[:, :width]
     return _filled(bytes(body).split(b"\n")[:n_lines], width)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from phaseseg.display import option
 from phaseseg.frame import Units
 from phaseseg.io.columns import parse_columns
+from phaseseg.io.large_text import Text
 from phaseseg.io.names import kind_of
 from phaseseg.io.reading import Block, Reading, TimedBlock, is_number, plain_numbers, time_parts, whole_number
 from phaseseg.io.source import ByteSource, InputError, number_of_ends
@@ -29,13 +30,13 @@ class Section(NamedTuple):
     """What stands under one `ITEM:` line."""
 
     title: str
-    body: bytes | bytearray
+    body: Text
     first_line: int  # number of the first line of the body
 
 
 def read_dump(source: ByteSource, reading: Reading) -> Iterator[Block]:
     """The frames of a LAMMPS dump, unparsed."""
-    if leading := source.until(_ITEM).strip():
+    if leading := bytes(source.until(_ITEM)).strip():
         raise InputError(
             f"{source.name}: does not begin like a LAMMPS text dump (ITEM: ...) but with "
             f"{leading[:40].decode('utf-8', 'replace')!r}. Give the right format or file; LAMMPS writes "

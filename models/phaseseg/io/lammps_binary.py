@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phaseseg.io.lammps import TIME_IN_PS, TRIPLES, box_of_bounds, check_units
+from phaseseg.io.large_text import letters_of
 from phaseseg.io.names import kind_of, topology
 from phaseseg.io.reading import Block, Reading, TimedBlock, time_parts
 from phaseseg.io.source import ByteSource
@@ -149,7 +150,7 @@ def _frame(source: ByteSource) -> tuple[_Header, list[NDArray[np.float64]]]:
         found += len(data) // (8 * n_columns)
         if len(data) < 8 * n:
             raise _Cut(f"ends after {found} of {n_atoms} atoms")
-        parts.append(np.frombuffer(data, f"{order}f8").reshape(-1, n_columns))
+        parts.append(letters_of(data).view(f"{order}f8").reshape(-1, n_columns))
     if found != n_atoms:
         raise ValueError(
             f"the frame holds {found} atoms, but its header announces {n_atoms}. Write or copy the file "

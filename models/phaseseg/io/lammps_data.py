@@ -14,6 +14,7 @@ from phaseseg.display import option
 from phaseseg.frame import SITE, Category, Units
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.lammps import check_units
+from phaseseg.io.large_text import Text
 from phaseseg.io.reading import MOST_TYPES, Block, Reading, count_of, floats, is_number, whole_number
 from phaseseg.io.source import ByteSource
 
@@ -51,7 +52,7 @@ class _Data(NamedTuple):
     labels: dict[int, str]
     types: dict[int, _Type]
     style: str
-    body: bytes | bytearray
+    body: Text
     first_line: int
 
 
@@ -62,7 +63,7 @@ def read_data(source: ByteSource, reading: Reading) -> Iterator[Block]:
     labels: dict[int, str] = {}
     masses: list[str] = []
     section = style = ""
-    body: bytes | bytearray = b""
+    body: Text = b""
     first_line = n_atoms = 0
     while (line := source.line()) is not None:
         text, _, comment = (part.strip() for part in line.partition("#"))
@@ -156,7 +157,7 @@ def _numbers(data: _Data) -> dict[str, int]:
 
 def _columns(data: _Data, types: Mapping[str, int], reading: Reading) -> list[str]:
     """Titles of the columns of the section Atoms, by the named atom style or by what fits."""
-    lines = data.body.split(b"\n", _SAMPLE)[:_SAMPLE]
+    lines = bytes(data.body).split(b"\n", _SAMPLE)[:_SAMPLE]
     sample = [line.partition(b"#")[0].decode("utf-8", "replace").split() for line in lines if line.strip()]
     n_columns = len(sample[0]) if sample else 5
     style = (reading.style or data.style).lower()

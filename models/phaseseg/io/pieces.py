@@ -18,6 +18,7 @@ from phaseseg.frame import Frame, Names, Types, Units
 from phaseseg.io import lammps, text
 from phaseseg.io.formats import choose_format
 from phaseseg.io.index import stamp_of
+from phaseseg.io.large_text import Text
 from phaseseg.io.packing import is_packed
 from phaseseg.io.places import readable
 from phaseseg.io.reading import Reading, count_of, new_reading, next_text, whole_number
@@ -67,7 +68,7 @@ class _Block(NamedTuple):
     parse: Callable[..., dict[str, Any]]
     n_atoms: int
     first_line: int
-    body: bytes | bytearray
+    body: Text
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,7 @@ def _xyz_frames(source: ByteSource, reading: Reading, rows: int) -> Found:
 
 
 def _parse_xyz(
-    comment: str, _: ByteSource, reading: Reading, n: int, first_line: int, body: bytes | bytearray
+    comment: str, _: ByteSource, reading: Reading, n: int, first_line: int, body: Text
 ) -> dict[str, Any]:
     return text.parse_extxyz(n, comment, body, first_line, reading)
 
@@ -348,7 +349,7 @@ def _dump_frames(source: ByteSource, reading: Reading, rows: int) -> Found:
 
 def _parse_dump(
     sections: Mapping[str, lammps.Section], title: str, units: str | None, source: ByteSource,
-    reading: Reading, n: int, first_line: int, body: bytes | bytearray,
+    reading: Reading, n: int, first_line: int, body: Text,
 ) -> dict[str, Any]:  # fmt: skip
     of_piece = {**sections, "ATOMS": lammps.Section(title, body, first_line)}
     if "NUMBER OF ATOMS" in sections:

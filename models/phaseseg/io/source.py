@@ -12,6 +12,7 @@ import numpy as np
 
 from phaseseg.compiled.threads import for_each
 from phaseseg.display import option
+from phaseseg.io.large_text import LARGE, LargeText, Text, letters_of
 from phaseseg.io.packing import Damaged, unpacked
 
 # Four bytes before the two that they begin with.
@@ -22,6 +23,7 @@ _MARKS = {
 _N_LETTERS = 64
 _CHUNK = 1 << 18
 _SHORT = 1 << 14
+_MOST_ROOM = 1 << 30
 
 
 class InputError(ValueError):
@@ -62,7 +64,9 @@ class ByteSource:
         self.members: list[tuple[int, int]] = []
         self.encoding = "utf-8"
         self._chunks = self._utf8(unpacked(path, members=self.members))
-        self._buffer = bytearray()
+        self._buffer: bytearray | LargeText = bytearray()
+        self._room = path.stat().st_size if path.is_file() else 0
+        """Bytes that a large block probably needs: those of a plain file, then those of the last block."""
         self._damage: Exception | None = None
 
     def error(self, text: str, line: int | None = None) -> InputError:
@@ -116,14 +120,16 @@ class ByteSource:
         taken = self._take(at + 1 if at >= 0 else len(self._buffer))
         return taken.decode("utf-8", "replace").rstrip("\r\n") if taken else None
 
-    def block(self, n_lines: int) -> bytes | bytearray:
+    def block(self, n_lines: int) -> Text:
         """The next `n_lines` lines; fewer at the end of the file."""
         found = searched = 0
         while found < n_lines:
-            if searched == len(self._buffer) and not self._fill():
-                self.check()
-                break
-            fresh = np.frombuffer(self._buffer, np.uint8, min(_CHUNK, len(self._buffer) - searched), searched)
+            if searched == len(self._buffer):
+                if not self._fill():
+                    self.check()
+                    break
+                self._enlarge()
+            fresh = letters_of(self._buffer)[searched : searched + _CHUNK]
             ends = fresh == ord("\n")
             n_fresh = int(np.count_nonzero(ends))
             if found + n_fresh >= n_lines:
@@ -135,7 +141,7 @@ class ByteSource:
             del fresh  # it holds the buffer
         return self._take(searched, found)
 
-    def until(self, marker: bytes) -> bytes | bytearray:
+    def until(self, marker: bytes) -> Text:
         """Everything before the next `marker`, or up to the end of the file."""
         searched = 0
         while (at := self._find(marker, searched)) < 0:
@@ -143,6 +149,7 @@ class ByteSource:
             searched = max(0, len(self._buffer) - len(marker))
             if not self._fill():
                 return self._take(len(self._buffer))
+            self._enlarge()
         return self._take(at, whole_lines=False)
 
     def _find(self, marker: bytes, start: int) -> int:
@@ -156,7 +163,7 @@ class ByteSource:
             start = at + 1
         return -1
 
-    def take(self, n_bytes: int) -> bytes | bytearray:
+    def take(self, n_bytes: int) -> Text:
         """The next bytes, for formats that are not text; fewer at the end of the file."""
         while len(self._buffer) < n_bytes and self._fill():
             pass
@@ -171,17 +178,19 @@ class ByteSource:
         self.check()
         return bytes(self._buffer)
 
-    def _take(
-        self, n_bytes: int, n_ends: int | None = None, *, whole_lines: bool = True
-    ) -> bytes | bytearray:
+    def _take(self, n_bytes: int, n_ends: int | None = None, *, whole_lines: bool = True) -> Text:
         """The first bytes of the buffer. A large part of it is handed over as it is, without a copy."""
-        taken: bytes | bytearray
+        taken: Text
         if 2 * n_bytes > len(self._buffer) and n_bytes > _CHUNK:
-            rest = self._buffer[n_bytes:]
-            taken, self._buffer = self._buffer, rest
-            del taken[n_bytes:]
+            taken, self._buffer = self._buffer, bytearray(self._buffer[n_bytes:])
+            if isinstance(taken, LargeText):
+                taken.cut(n_bytes)
+                self._room = n_bytes + _CHUNK
+            else:
+                del taken[n_bytes:]
         else:
-            taken = bytes(memoryview(self._buffer)[:n_bytes])
+            whole = self._buffer
+            taken = whole[:n_bytes] if isinstance(whole, LargeText) else bytes(memoryview(whole)[:n_bytes])
             del self._buffer[:n_bytes]
         self.offset += len(taken)
         self.line_number += number_of_ends(taken) if n_ends is None else n_ends
@@ -214,8 +223,13 @@ class ByteSource:
             self._damage, chunk = error, b""
         except ImportError as error:
             raise InputError(f"{self.name}: {error}") from error
-        self._buffer += chunk
+        self._buffer.extend(chunk)
         return bool(chunk)
+
+    def _enlarge(self) -> None:
+        """Move a text that has become large to memory of the pool."""
+        if isinstance(self._buffer, bytearray) and len(self._buffer) > LARGE:
+            self._buffer = LargeText(self._buffer, min(self._room, _MOST_ROOM))
 
     def check(self) -> None:
         """Raise an error if the file ends here because it is damaged."""
@@ -227,11 +241,11 @@ class ByteSource:
             ) from self._damage
 
 
-def number_of_ends(text: bytes | bytearray) -> int:
+def number_of_ends(text: Text) -> int:
     """Number of line ends; in a long text four times as fast as `bytes.count`."""
     if len(text) < _SHORT:
         return text.count(b"\n")
-    letters = np.frombuffer(text, np.uint8)
+    letters = letters_of(text)
     parts = range(0, len(letters), _CHUNK)
     counts = for_each(lambda part: int(np.count_nonzero(letters[part : part + _CHUNK] == ord("\n"))), parts)
     return sum(counts)

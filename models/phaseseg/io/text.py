@@ -14,6 +14,7 @@ from phaseseg.display import option
 from phaseseg.io.columns import parse_columns
 from phaseseg.io.comment_line import parse_comment
 from phaseseg.io.fixed_width import coordinates, keys, letters, time_of_title, words
+from phaseseg.io.large_text import Text
 from phaseseg.io.names import kind_of, runs
 from phaseseg.io.reading import (
     Block,
@@ -42,9 +43,7 @@ def read_extxyz(source: ByteSource, reading: Reading) -> Iterator[Block]:
         yield partial(parse_extxyz, n_atoms, comment, source.block(n_atoms), first_line, reading)
 
 
-def parse_extxyz(
-    n_atoms: int, comment: str, body: bytes | bytearray, first_line: int, reading: Reading
-) -> dict[str, Any]:
+def parse_extxyz(n_atoms: int, comment: str, body: Text, first_line: int, reading: Reading) -> dict[str, Any]:
     """The arguments of a frame from its comment line and the lines of its atoms."""
     entries = parse_comment(comment)
     # Lattice comes before lattice, whatever their order.
@@ -172,8 +171,8 @@ def read_gro(source: ByteSource, reading: Reading) -> Iterator[Block]:
 def _parse_gro(
     title: str,
     n_atoms: int,
-    body: bytes | bytearray,
-    box_line: bytes | bytearray,
+    body: Text,
+    box_line: Text,
     first_line: int,
     reading: Reading,
 ) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phaseseg.display import option
 from phaseseg.io.columns import parse_columns
+from phaseseg.io.large_text import Text
 from phaseseg.io.reading import (
     Block,
     Reading,
@@ -103,7 +104,7 @@ def _header(source: ByteSource, title: str, scale_line: str) -> _Header:
 
 def _parse(
     header: _Header,
-    body: bytes | bytearray,
+    body: Text,
     direct: bool,
     step: int | None,
     first_line: int,
