@@ -65,8 +65,8 @@ class ByteSource:
         self.encoding = "utf-8"
         self._chunks = self._utf8(unpacked(path, members=self.members))
         self._buffer: bytearray | LargeText = bytearray()
-        self._room = path.stat().st_size if path.is_file() else 0
-        """Bytes that a large block probably needs: those of a plain file, then those of the last block."""
+        self._n_bytes = path.stat().st_size if path.is_file() else 0
+        """Bytes that a large text probably has: at first those of the file, then those of the last one."""
         self._damage: Exception | None = None
 
     def error(self, text: str, line: int | None = None) -> InputError:
@@ -128,7 +128,7 @@ class ByteSource:
                 if not self._fill():
                     self.check()
                     break
-                self._enlarge()
+                self._enlarge(len(self._buffer) * n_lines // max(found, 1))
             fresh = letters_of(self._buffer)[searched : searched + _CHUNK]
             ends = fresh == ord("\n")
             n_fresh = int(np.count_nonzero(ends))
@@ -149,7 +149,7 @@ class ByteSource:
             searched = max(0, len(self._buffer) - len(marker))
             if not self._fill():
                 return self._take(len(self._buffer))
-            self._enlarge()
+            self._enlarge(self._n_bytes)
         return self._take(at, whole_lines=False)
 
     def _find(self, marker: bytes, start: int) -> int:
@@ -185,7 +185,7 @@ class ByteSource:
             taken, self._buffer = self._buffer, bytearray(self._buffer[n_bytes:])
             if isinstance(taken, LargeText):
                 taken.cut(n_bytes)
-                self._room = n_bytes + _CHUNK
+                self._n_bytes = n_bytes
             else:
                 del taken[n_bytes:]
         else:
@@ -226,10 +226,10 @@ class ByteSource:
         self._buffer.extend(chunk)
         return bool(chunk)
 
-    def _enlarge(self) -> None:
-        """Move a text that has become large to memory of the pool."""
+    def _enlarge(self, n_bytes: int) -> None:
+        """Move a text that has become large to memory of the pool; n_bytes : that it will probably have."""
         if isinstance(self._buffer, bytearray) and len(self._buffer) > LARGE:
-            self._buffer = LargeText(self._buffer, min(self._room, _MOST_ROOM))
+            self._buffer = LargeText(self._buffer, min(n_bytes, _MOST_ROOM) + _CHUNK)
 
     def check(self) -> None:
         """Raise an error if the file ends here because it is damaged."""
