@@ -82,6 +82,23 @@ def test_the_functions_of_users_are_compiled_as_ever(forced):
 
 
 @pytest.mark.slow
+def test_types_of_calls_are_known_for_the_same_options_only():
+    """A function of numba that is compiled for sums in any order must not serve loops in which order counts."""
+    from numba.core.compiler import Flags
+    from numba.core.targetconfig import ConfigStack
+    from phaseseg.compiled.compiler import _CallTypes
+
+    known, usual, fast = _CallTypes(), Flags(), Flags()
+    fast.fastmath = True
+    with ConfigStack().enter(usual):
+        of_usual = known.known()
+    with ConfigStack().enter(fast):
+        assert known.known() is not of_usual
+    known.forget_objects()
+    with ConfigStack().enter(usual.copy()):
+        assert known.known() is of_usual
+
+
 def test_reading_imports_no_compiler_and_keeps_errors(folder):
     compilers = "\nprint(*{'scipy.linalg', 'numba.np.arrayobj', 'numba.np.arraymath'} & set(sys.modules))"
     error = "\ntry: kernels.outer(np.ones(2), np.ones(3))\nexcept ValueError as error: print(error)"
