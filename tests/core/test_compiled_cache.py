@@ -83,9 +83,10 @@ def test_the_functions_of_users_are_compiled_as_ever(forced):
 
 @pytest.mark.slow
 def test_types_of_calls_are_known_for_the_same_options_only():
-    """A function of numba that is compiled for sums in any order must not serve loops in which order counts."""
+    """Functions of numba that are compiled for sums in any order must not serve loops in which it counts."""
     from numba.core.compiler import Flags
     from numba.core.targetconfig import ConfigStack
+
     from phaseseg.compiled.compiler import _CallTypes
 
     known, usual, fast = _CallTypes(), Flags(), Flags()
