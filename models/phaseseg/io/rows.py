@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
 from numpy.typing import NDArray
 
 from phaseseg.compiled.jit import exact_inner, exact_jit
@@ -25,10 +26,17 @@ Columns = list[tuple[NDArray[Any] | Category, str]]
 _ROWS_PER_CHUNK = 1 << 13
 _INTEGER, _UNSIGNED, _TEXT, _DECIMALS, _NINE, _FIFTEEN = range(6)
 _KINDS = {"%d": _INTEGER, "%s": _TEXT, "%.8f": _DECIMALS, "%.9g": _NINE, "%.15g": _FIFTEEN}
-_WIDTH = 28  # no number is longer, with the blank behind it and the zeros that are written and dropped
+_WIDTH = 28  # no number is longer, with the blank behind it; the surplus of the last eight letters fits, too
 _ZERO = 310  # row of 10^0 in the table of powers
 _TO_INTEGER = 4503599627370496.0  # 2^52: a number that is added and subtracted again is rounded
 _SPLIT = 134217729.0  # 2^27 + 1: halves the digits of a number, so that products of halves are exact
+_E8 = np.uint64(10**8)
+_ASCII = np.uint64(0x3030303030303030)  # of eight digits 0
+_LAST = np.uint64(1 << 56)  # of eight digits the last one
+_INF, _NAN, _ZEROS, _UP, _DOWN, _MINUS, _POINT, _NOUGHT, _BLANK, _LINE_END = (
+    np.uint64(int.from_bytes(word.encode(), "little"))
+    for word in ("inf", "nan", "0.000", "e+", "e-", "-", ".", "0", " ", "\n")
+)
 
 
 def text_rows(columns: Columns) -> Iterator[bytes | memoryview]:
@@ -42,15 +50,19 @@ def text_rows(columns: Columns) -> Iterator[bytes | memoryview]:
     kinds = [
         _UNSIGNED if form == "%d" and one.dtype.kind == "u" else _KINDS[form] for one, form, _ in singles
     ]
-    # Integers, codes of words and floats go into one array each, in the order of the columns.
-    part_of = [2 if kind > _TEXT else 1 if kind == _TEXT else 0 for kind in kinds]
+    # Integers with codes of words, and floats go into one array each, in the order of the columns.
+    part_of = [int(kind > _TEXT) for kind in kinds]
     slots = [part_of[:k].count(part) for k, part in enumerate(part_of)]
     n_rows = len(singles[0][0])
     n_chunk = min(n_rows, _ROWS_PER_CHUNK)
-    parts = [np.empty((n_chunk, part_of.count(part)), dtype) for part, dtype in enumerate("qqd")]
-    words, lengths = _table([names for _, form, names in singles if form == "%s"])
-    out = np.empty(n_chunk * (len(kinds) * _WIDTH + len(words) * words.shape[2]) + _WIDTH, np.uint8)
-    layout, line = np.array([kinds, slots]), " ".join(form for _, form, _ in singles) + "\n"
+    parts = [np.empty((n_chunk, part_of.count(part)), dtype) for part, dtype in enumerate("qd")]
+    words, lengths = _table([names for (_, _, names), part in zip(singles, part_of, strict=True) if not part])
+    n_letters = n_chunk * (len(kinds) * _WIDTH + 8 * len(words) * words.shape[2]) + _WIDTH
+    letters = np.empty(n_letters, np.uint8)
+    # At every place the eight letters from there on, as one number. Fields of records need no alignment.
+    eights = np.ndarray(n_letters - 7, [("eight", np.uint64)], letters, strides=(1,))
+    layout = np.array([kinds, slots], np.uint64)
+    line = " ".join(form for _, form, _ in singles) + "\n"
     for start in range(0, n_rows, _ROWS_PER_CHUNK):
         n = min(_ROWS_PER_CHUNK, n_rows - start)
         with np.errstate(all="ignore"):  # a NaN may be of the kind that a cast reports
@@ -59,31 +71,32 @@ def text_rows(columns: Columns) -> Iterator[bytes | memoryview]:
                 parts[part][:n, slot] = some.view(np.int64) if some.dtype == np.uint64 else some
         row = 0
         while row < n:
-            given = *(part[:n] for part in parts), parts[2][:n].view(np.int64)
-            row, length = _write(*given, words, lengths, layout, *_tables(), out, row)
-            yield out.data[:length]
+            given = (part[:n] for part in parts)
+            row, length = _write(*given, words, lengths, layout, _powers(), eights, row)
+            yield letters.data[:length]
             if row < n:  # a number that is left to Python
                 cells = [(one[start + row].item(), names) for one, _, names in singles]
                 yield (line % tuple(names[cell] if names else cell for cell, names in cells)).encode()
                 row += 1
 
 
-def _table(words: Sequence[Sequence[str]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(columns, words, letters) and the lengths of the words."""
+def _table(words: Sequence[Sequence[str]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """(columns, words, eights of letters) and the lengths of the words."""
     encoded = [[word.encode() for word in names] for names in words]
     shape = len(words), max(map(len, words), default=0)
-    lengths = np.zeros(shape, np.int64)
-    table = np.zeros((*shape, max((len(word) for names in encoded for word in names), default=0)), np.uint8)
+    lengths = np.zeros(shape, np.uint64)
+    longest = max((len(word) for names in encoded for word in names), default=0)
+    table = np.zeros((*shape, -(-longest // 8) * 8), np.uint8)
     for k, names in enumerate(encoded):
         for code, word in enumerate(names):
             lengths[k, code] = len(word)
             table[k, code, : len(word)] = np.frombuffer(word, np.uint8)
-    return table, lengths
+    return table.view(np.uint64), lengths
 
 
 @cache
-def _tables() -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Row `_ZERO + k`: 10^k, its two halves, and what is missing from it; the digits of 0 to 9999."""
+def _powers() -> NDArray[np.float64]:
+    """Row `_ZERO + k`: 10^k, its two halves, and what is missing from it."""
     powers = np.zeros((_ZERO + 309, 4))
     for k in range(-300, 309):
         exact = Fraction(10) ** k
@@ -91,26 +104,30 @@ def _tables() -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
         upper = math.ldexp(round(mantissa * 2**26), exponent - 26)
         nearest = float(exact)
         powers[_ZERO + k] = nearest, upper, nearest - upper, float(exact - Fraction(nearest))
-    digits = "".join(f"{k:04d}" for k in range(10000)).encode()
-    return powers, np.frombuffer(digits, np.uint8).reshape(-1, 4)
+    return powers
 
 
 @exact_inner
-def _put(out, p, value, n_digits, digits):
-    """Put an unsigned number with leading zeros."""
-    at = p + n_digits
-    while at - p >= 4:
-        rest = value // np.uint64(10000)
-        last = value - rest * np.uint64(10000)
-        at -= 4
-        for k in range(4):
-            out[at + k] = digits[last, k]
-        value = rest
-    while at > p:
-        rest = value // np.uint64(10)
-        at -= 1
-        out[at] = np.uint8(48) + np.uint8(value - rest * np.uint64(10))
-        value = rest
+def _digits(value):
+    """The eight digits of a number below 10^8, a byte for each, the first one lowest.
+
+    The number is split in halves, these again, and once more, all parts at once within one integer.
+    """
+    u = np.uint64
+    upper = value // u(10000)
+    value = upper | (value - u(10000) * upper) << u(32)
+    upper = (value * u(10486)) >> u(20) & u(0x7F0000007F)  # a hundredth of parts below 10^4
+    value = upper | (value - u(100) * upper) << u(16)
+    upper = (value * u(103)) >> u(10) & u(0x000F000F000F000F)  # a tenth of parts below 100
+    return upper | (value - u(10) * upper) << u(8)
+
+
+@exact_inner
+def _short(value):
+    """The digits of a number below 10^8 as letters, without leading zeros, and their number."""
+    digits = _digits(value)
+    zeros = trailing_zeros(digits | _LAST) & np.uint64(56)
+    return (digits | _ASCII) >> zeros, np.uint64(8) - (zeros >> np.uint64(3))
 
 
 @exact_inner
@@ -134,102 +151,137 @@ def _nearest(value, power, exact):
 
 
 @exact_jit
-def _write(whole, codes, reals, bits, words, lengths, layout, powers, digits, out, row):
+def _write(whole, reals, words, lengths, layout, powers, out, row):
     """Write lines from a row on; returns the row where it stopped, which is Python's, and the length.
 
-    bits : int64, those of `reals`
+    out : at each place the eight letters from there on, the first one lowest
 
-    A number is put as its digits, with a gap before them. The point goes where the digits before it, moved
-    into the gap, leave room.
+    Letters are put eight at a time. Those that are too many are overwritten by what follows.
     """
-    p = 0
-    while row < whole.shape[0]:
+    # Unsigned: numba counts negative places from the end.
+    u = np.uint64
+    zero, one, three, eight, ten = u(0), u(1), u(3), u(8), u(10)
+    p, row = zero, u(row)
+    while row < u(whole.shape[0]):
         start = p
-        for column in range(layout.shape[1]):
+        for column in range(u(layout.shape[1])):
             kind, slot = layout[0, column], layout[1, column]
             if kind == _TEXT:
-                code = codes[row, slot]
-                for k in range(lengths[slot, code]):
-                    out[p + k] = words[slot, code, k]
-                p += lengths[slot, code]
-            else:
-                negative = whole[row, slot] < 0 if kind <= _UNSIGNED else bits[row, slot] < 0
-                number = 1.0 if kind <= _UNSIGNED else abs(reals[row, slot])
-                if negative and kind != _UNSIGNED and number == number:
-                    out[p] = 45
-                    p += 1
-                if number == np.inf or number != number:
-                    nan = number != number
-                    out[p], out[p + 1], out[p + 2] = (
-                        110 if nan else 105,
-                        97 if nan else 110,
-                        110 if nan else 102,
-                    )
-                    p += 3
+                code = whole[row, slot]
+                length = lengths[slot, code]
+                for k in range(zero, length, eight):
+                    out[p + k].eight = words[slot, code, k >> three]
+                p += length
+            elif kind <= _UNSIGNED:
+                integer = whole[row, slot]
+                negative = integer < 0 and kind == _INTEGER
+                out[p].eight = _MINUS
+                p += u(negative)
+                value = u(-integer if negative else integer)
+                upper = value // _E8
+                if value < ten:
+                    out[p].eight = _NOUGHT | value
+                    p += one
+                elif upper == zero:
+                    out[p].eight, n = _short(value)
+                    p += n
                 else:
-                    n_digits, power = 9 if kind <= _NINE else 15, 0
-                    if kind <= _UNSIGNED:
-                        value = np.uint64(whole[row, slot])
-                        if negative and kind == _INTEGER:
-                            value = np.uint64(0) - value
-                        n_digits = 1
+                    if upper < _E8:
+                        out[p].eight, n = _short(upper)
+                        p += n
                     else:
-                        shift = 8
-                        if kind >= _NINE and number > 0.0:
-                            exponent = ((bits[row, slot] >> 52) & 2047) - 1023
-                            if abs(exponent) > 960:
-                                return row, start
-                            power = (exponent * 1233) >> 12  # log10(2) is 1233 / 4096: at most one off
-                            if number < powers[_ZERO + power, 0]:
-                                power -= 1
-                            elif number >= powers[_ZERO + power + 1, 0]:
-                                power += 1
-                            shift = n_digits - 1 - power
-                        nearest = np.int64(-1)
-                        if kind >= _NINE or number < 4.5e7:
-                            nearest = _nearest(number, powers[_ZERO + shift], 0 <= shift <= 22)
-                        if nearest < 0:
+                        most = upper // _E8
+                        out[p].eight, n = _short(most)
+                        p += n
+                        out[p].eight = _digits(upper - most * _E8) | _ASCII
+                        p += eight
+                    out[p].eight = _digits(value - upper * _E8) | _ASCII
+                    p += eight
+            else:
+                number = reals[row, slot]
+                bits = np.float64(number).view(np.int64)
+                number = abs(number)
+                out[p].eight = _MINUS
+                p += u(bits < 0 and number == number)
+                if number == np.inf or number != number:
+                    out[p].eight = _INF if number == np.inf else _NAN
+                    p += three
+                elif kind == _DECIMALS:
+                    nearest = np.int64(-1)
+                    if number < 4.5e7:
+                        nearest = _nearest(number, powers[_ZERO + 8], True)
+                    if nearest < 0:
+                        return row, start
+                    value = u(nearest)
+                    upper = value // _E8
+                    out[p].eight, n = _short(upper)
+                    p += n
+                    out[p].eight = _POINT
+                    out[p + one].eight = _digits(value - upper * _E8) | _ASCII
+                    p += u(9)
+                else:
+                    n_digits = 9 if kind == _NINE else 15
+                    power: Any = 0
+                    if number > 0.0:
+                        exponent = ((bits >> 52) & 2047) - 1023
+                        if abs(exponent) > 960:
                             return row, start
-                        value = np.uint64(nearest)
-                    if kind <= _DECIMALS:
-                        limit = np.uint64(10**9 if kind == _DECIMALS else 10)
-                        while value >= limit and n_digits < 20:
-                            n_digits += 1
-                            limit *= np.uint64(10)
-                        before = n_digits - 8
-                    elif value == np.uint64(10**9 if kind == _NINE else 10**15):  # 9.9996 becomes 1.000e1
-                        value //= np.uint64(10)
+                        power = (exponent * 315653) >> 20  # log10 of 2^exponent, rounded down
+                        power += number >= powers[_ZERO + power + 1, 0]
+                    shift = n_digits - 1 - power
+                    nearest = _nearest(number, powers[_ZERO + shift], 0 <= shift <= 22)
+                    if nearest < 0:
+                        return row, start
+                    value = u(nearest)
+                    if value == u(10**9 if kind == _NINE else 10**15):  # 9.9996 becomes 1.000e1
+                        value //= ten
                         power += 1
-                    if kind >= _NINE:
-                        before = 1 if power < 0 or power >= n_digits else power + 1
-                        if -4 <= power < 0:
-                            for k in range(1 - power):
-                                out[p + k] = 48
-                            out[p + 1] = 46
-                            p -= power
-                    gap = 1 if kind >= _DECIMALS else 0
-                    _put(out, p + gap, value, n_digits, digits)
-                    if kind >= _DECIMALS and not -4 <= power < 0:
-                        for k in range(before):
-                            out[p + k] = out[p + k + 1]
-                        out[p + before] = 46
-                    p += n_digits + gap
-                    if kind >= _NINE:
-                        while out[p - 1] == 48:
-                            p -= 1
-                        if out[p - 1] == 46:
-                            p -= 1
-                        if power < -4 or power >= n_digits:
-                            size = abs(power)
-                            out[p], out[p + 1] = 101, 45 if power < 0 else 43
-                            p += 2
-                            if size > 99:
-                                out[p] = 48 + size // 100
-                                p += 1
-                            out[p], out[p + 1] = 48 + size // 10 % 10, 48 + size % 10
-                            p += 2
-            out[p] = 32
-            p += 1
-        out[p - 1] = 10
-        row += 1
+                    # Sixteen digits, of which the last ones are 0.
+                    if kind == _NINE:
+                        upper = value // ten
+                        second = value - upper * ten
+                    else:
+                        upper = value // u(10**7)
+                        second = _digits((value - upper * u(10**7)) * ten)
+                    first = _digits(upper)
+                    # Up to the last digit that is not 0.
+                    size = u(16) - (leading_zeros(second) >> three)
+                    if second == zero:
+                        size = eight - (leading_zeros(first) >> three)
+                    first |= _ASCII
+                    second |= _ASCII
+                    if -4 <= power < 0:
+                        out[p].eight = _ZEROS
+                        p += u(1 - power)
+                        out[p].eight = first
+                        out[p + eight].eight = second
+                        p += size
+                    else:
+                        large = power < 0 or power >= n_digits
+                        before = u(1 if large else power + 1)
+                        # What is behind the point is put again.
+                        out[p].eight = first
+                        if before <= eight:
+                            out[p + before].eight = _POINT
+                            half = u(4) * before  # a shift by 64 would be none
+                            out[p + before + one].eight = first >> half >> half
+                            out[p + u(9)].eight = second
+                        else:
+                            out[p + eight].eight = second
+                            out[p + before].eight = _POINT
+                            out[p + before + one].eight = second >> (eight * before - u(64))
+                        p += before if size <= before else size + one
+                        if large:
+                            out[p].eight = _DOWN if power < 0 else _UP
+                            p += u(2)
+                            size = u(abs(power))
+                            if size < ten:
+                                out[p].eight = _NOUGHT
+                                p += one
+                            out[p].eight, n = _short(size)
+                            p += n
+            out[p].eight = _BLANK
+            p += one
+        out[p - one].eight = _LINE_END
+        row += one
     return row, p
