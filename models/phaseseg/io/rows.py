@@ -209,7 +209,8 @@ def _write(whole, reals, words, lengths, layout, powers, out, row):
                 elif kind == _DECIMALS:
                     nearest = np.int64(-1)
                     if number < 4.5e7:
-                        nearest = _nearest(number, powers[_ZERO + 8], True)
+                        # Not True, for which the function would be compiled once more.
+                        nearest = _nearest(number, powers[_ZERO + 8], kind == _DECIMALS)
                     if nearest < 0:
                         return row, start
                     value = u(nearest)
