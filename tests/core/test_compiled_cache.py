@@ -81,7 +81,6 @@ def test_the_functions_of_users_are_compiled_as_ever(forced):
     assert all(one._compiler.pipeline_class is not PartCompiler for one in shared)
 
 
-@pytest.mark.slow
 def test_types_of_calls_are_known_for_the_same_options_only():
     """Functions of numba that are compiled for sums in any order must not serve loops in which it counts."""
     from numba.core.compiler import Flags
@@ -100,6 +99,7 @@ def test_types_of_calls_are_known_for_the_same_options_only():
         assert known.known() is of_usual
 
 
+@pytest.mark.slow
 def test_reading_imports_no_compiler_and_keeps_errors(folder):
     compilers = "\nprint(*{'scipy.linalg', 'numba.np.arrayobj', 'numba.np.arraymath'} & set(sys.modules))"
     error = "\ntry: kernels.outer(np.ones(2), np.ones(3))\nexcept ValueError as error: print(error)"

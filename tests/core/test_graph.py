@@ -9,7 +9,7 @@ import naive
 from phaseseg import Frame
 from phaseseg.compiled.jit import jit
 from phaseseg.neighbors import neighbor_graph, sort_into_bins
-from phaseseg.neighbors.bins import pack_all_around, room_around
+from phaseseg.neighbors.bins import count_around, pack_all_around, room_around
 from phaseseg.testing import AWKWARD, EXACT, permuted, repeated, translated, wrapped_elsewhere
 
 # Of positions from the center of a bin in float32, twice: ulps of 20 Å.
@@ -64,6 +64,17 @@ def test_equals_all_pairs_over_all_images(name, cutoff):
 def test_cells_of_any_size_and_shape(cell, pbc, n_atoms):
     frame = gas(n_atoms, cell, pbc)
     assert_array_equal(edges(neighbor_graph(frame, cutoff=6.0)), of_naive(frame, 6.0))
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_the_largest_number_of_candidates_is_that_of_any_bin(name, kinds):
+    """Kernels make room for so many, and write without asking."""
+    frame = AWKWARD[name]()
+    codes = np.arange(frame.n_atoms, dtype=np.int32) % kinds
+    for cutoff in (2.5, 6.0):
+        bins = sort_into_bins(frame, cutoff, codes, kinds)
+        assert bins.most == max(count_around(bins, bins.reach, flat) for flat in range(bins.n_bins))
 
 
 @pytest.mark.slow

@@ -118,6 +118,13 @@ def _find_call_type_once(self: Any, context: Any, args: Any, kws: Any) -> Any:
     return found
 
 
+# What is different in numba while one of our loops is compiled: whose, its name, as ever, and ours.
+_REPLACED = [
+    (PostProcessor, "run", _find_lifetimes, _find_lifetimes_once),
+    (BaseFunction, "get_call_type", _find_call_type, _find_call_type_once),
+]
+
+
 class _Passes(CompilerBase):  # type: ignore[misc]
     library: type
 
@@ -181,8 +188,8 @@ class _Listener(event.Listener):  # type: ignore[misc]
             compiler = getattr(called, "_compiler", None)
             self._ours = getattr(compiler, "pipeline_class", None) is Compiler
             if self._ours:
-                PostProcessor.run = _find_lifetimes_once
-                BaseFunction.get_call_type = _find_call_type_once  # type: ignore[method-assign]
+                for owner, name, _, ours in _REPLACED:
+                    setattr(owner, name, ours)
             self._enabled = gc.isenabled()
             gc.disable()
         elif self._ours and called.targetoptions.get("no_cpython_wrapper"):
@@ -196,8 +203,8 @@ class _Listener(event.Listener):  # type: ignore[misc]
             event.data["dispatcher"]._compiler.pipeline_class = usual
         if self._usual:
             return
-        PostProcessor.run = _find_lifetimes
-        BaseFunction.get_call_type = _find_call_type  # type: ignore[method-assign]
+        for owner, name, as_ever, _ in _REPLACED:
+            setattr(owner, name, as_ever)
         _call_types.forget_objects()
         if self._enabled:
             gc.freeze()
